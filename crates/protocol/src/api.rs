@@ -1,0 +1,365 @@
+//! Request bodies of the HTTP API (spec 4.4, 4.5), read with errors that name the field.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::channel::ChannelName;
+use crate::event;
+use crate::ids::SocketId;
+use crate::json;
+use crate::limits::Limits;
+
+/// One event to publish.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Its name.
+    pub name: String,
+    /// What subscribers get as `data`, exactly.
+    pub data: String,
+    /// Where it goes, each channel once.
+    pub channels: Vec<ChannelName>,
+    /// The connection that does not get it.
+    pub except: Option<SocketId>,
+    /// What the caller wants to know about the channels; `None` if it did not ask.
+    pub info: Option<Info>,
+}
+
+/// Attributes of a channel that a caller may ask for with `info`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Info {
+    /// Distinct users; presence channels only.
+    pub user_count: bool,
+    /// Subscribed connections.
+    pub subscription_count: bool,
+}
+
+/// Why a body is refused; the text is for the caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadRequest {
+    /// Status 400.
+    #[error("{0}")]
+    Invalid(String),
+    /// Status 413.
+    #[error("{0}")]
+    TooLarge(String),
+}
+
+fn invalid(message: impl Into<String>) -> BadRequest {
+    BadRequest::Invalid(message.into())
+}
+
+impl Info {
+    /// Reads a comma-separated list of attributes.
+    ///
+    /// # Errors
+    ///
+    /// An attribute is unknown.
+    pub fn parse(text: &str) -> Result<Self, BadRequest> {
+        let mut info = Self::default();
+        for attribute in text
+            .split(',')
+            .map(str::trim)
+            .filter(|attribute| !attribute.is_empty())
+        {
+            match attribute {
+                "user_count" => info.user_count = true,
+                "subscription_count" => info.subscription_count = true,
+                other => {
+                    return Err(invalid(format!(
+                        "Invalid info: {other:?} is not known; there are user_count and subscription_count"
+                    )));
+                }
+            }
+        }
+        Ok(info)
+    }
+}
+
+#[derive(Deserialize)]
+struct EventBody<'a> {
+    #[serde(borrow)]
+    name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channels: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow)]
+    socket_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    info: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct BatchBody<'a> {
+    #[serde(borrow)]
+    batch: Option<Vec<&'a RawValue>>,
+}
+
+impl Event {
+    /// Reads the body of `POST events`.
+    ///
+    /// # Errors
+    ///
+    /// Names the field and what is wrong with it.
+    pub fn parse(body: &[u8], limits: &Limits) -> Result<Self, BadRequest> {
+        Self::from_json(utf8(body)?, limits)
+    }
+
+    /// Reads the body of `POST batch_events`. One bad event refuses them all.
+    ///
+    /// # Errors
+    ///
+    /// Names the event, the field and what is wrong with it.
+    pub fn parse_batch(body: &[u8], limits: &Limits) -> Result<Vec<Self>, BadRequest> {
+        let body: BatchBody<'_> = serde_json::from_str(utf8(body)?).map_err(|error| {
+            invalid(format!(
+                "Invalid body: {error}; expected a JSON object with an array 'batch'"
+            ))
+        })?;
+        let batch = body
+            .batch
+            .ok_or_else(|| invalid("Missing parameter: batch, an array of events"))?;
+        if batch.is_empty() {
+            return Err(invalid("Invalid batch: it is empty"));
+        }
+        if batch.len() > limits.batch_events {
+            let (sent, max) = (batch.len(), limits.batch_events);
+            return Err(invalid(format!(
+                "Invalid batch: {sent} events, at most {max} are allowed"
+            )));
+        }
+        let item = |(index, raw): (usize, &&RawValue)| {
+            Self::from_json(raw.get(), limits).map_err(|error| match error {
+                BadRequest::Invalid(text) => BadRequest::Invalid(format!("batch[{index}]: {text}")),
+                BadRequest::TooLarge(text) => {
+                    BadRequest::TooLarge(format!("batch[{index}]: {text}"))
+                }
+            })
+        };
+        batch.iter().enumerate().map(item).collect()
+    }
+
+    fn from_json(text: &str, limits: &Limits) -> Result<Self, BadRequest> {
+        if !text.trim_start().starts_with('{') {
+            return Err(invalid("Invalid body: expected a JSON object"));
+        }
+        let body: EventBody<'_> = serde_json::from_str(text)
+            .map_err(|error| invalid(format!("Invalid body: {error}")))?;
+        let name = string("name", body.name)?.ok_or_else(|| invalid("Missing parameter: name"))?;
+        event::check_name(&name, limits.event_name).map_err(|error| invalid(error.to_string()))?;
+        let data = body
+            .data
+            .ok_or_else(|| invalid("Missing parameter: data"))?;
+        let data =
+            json::as_text(data).map_err(|error| invalid(format!("Invalid data: {error}")))?;
+        if data.len() > limits.event_data {
+            let (sent, max) = (data.len(), limits.event_data);
+            return Err(BadRequest::TooLarge(format!(
+                "The data content of this event is too large: {sent} bytes, at most {max} are allowed"
+            )));
+        }
+        Ok(Self {
+            channels: channels(&body, limits)?,
+            except: socket_id(body.socket_id)?,
+            info: string("info", body.info)?
+                .map(|info| Info::parse(&info))
+                .transpose()?,
+            name: name.into_owned(),
+            data: data.into_owned(),
+        })
+    }
+}
+
+fn utf8(body: &[u8]) -> Result<&str, BadRequest> {
+    std::str::from_utf8(body).map_err(|error| invalid(format!("Invalid body: not UTF-8: {error}")))
+}
+
+/// A field that is a string, or absent, or null.
+fn string<'a>(field: &str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, BadRequest> {
+    match raw {
+        Some(raw) if raw.get() != "null" => json::string(raw.get()).map(Some).map_err(|_| {
+            invalid(format!(
+                "Invalid {field}: it must be a string, it is {}",
+                json::kind(raw)
+            ))
+        }),
+        _ => Ok(None),
+    }
+}
+
+fn channels(body: &EventBody<'_>, limits: &Limits) -> Result<Vec<ChannelName>, BadRequest> {
+    let mut names = Vec::new();
+    if let Some(raw) = body.channels.filter(|raw| raw.get() != "null") {
+        names = serde_json::from_str::<Vec<String>>(raw.get())
+            .map_err(|_| invalid("Invalid channels: it must be an array of strings"))?;
+    }
+    names.extend(string("channel", body.channel)?.map(Cow::into_owned));
+    if names.is_empty() {
+        return Err(invalid(
+            "Missing parameter: channels, an array of at least one channel name",
+        ));
+    }
+    if names.len() > limits.channels_per_publish {
+        let (sent, max) = (names.len(), limits.channels_per_publish);
+        return Err(invalid(format!(
+            "Invalid channels: {sent} of them, at most {max} are allowed"
+        )));
+    }
+    let mut unique: Vec<ChannelName> = Vec::with_capacity(names.len());
+    for name in names {
+        let name = ChannelName::parse(&name, limits.channel_name)
+            .map_err(|error| invalid(error.to_string()))?;
+        if !unique.contains(&name) {
+            unique.push(name);
+        }
+    }
+    Ok(unique)
+}
+
+fn socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, BadRequest> {
+    match string("socket_id", raw)? {
+        Some(text) if !text.is_empty() => SocketId::parse(&text)
+            .map(Some)
+            .map_err(|error| invalid(format!("Invalid socket_id {text:?}: {error}"))),
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<Event, BadRequest> {
+        Event::parse(body.as_bytes(), &Limits::HOSTED)
+    }
+
+    fn refused(body: &str) -> String {
+        match parse(body) {
+            Err(BadRequest::Invalid(text)) => text,
+            other => panic!("{body}: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn channels_come_as_an_array_or_alone_and_count_once() {
+        let event =
+            parse(r#"{"name":"e","data":"d","channels":["a","b","a"],"channel":"b"}"#).unwrap();
+        let names: Vec<&str> = event.channels.iter().map(ChannelName::as_str).collect();
+        assert_eq!(names, ["a", "b"]);
+        assert!(parse(r#"{"name":"e","data":"d","channel":"a"}"#).is_ok());
+    }
+
+    #[test]
+    fn data_that_is_no_string_is_its_json_text() {
+        assert_eq!(
+            parse(r#"{"name":"e","data":{"a": [1, 2]},"channel":"a"}"#)
+                .unwrap()
+                .data,
+            r#"{"a":[1,2]}"#
+        );
+        assert_eq!(
+            parse(r#"{"name":"e","data":"","channel":"a"}"#)
+                .unwrap()
+                .data,
+            ""
+        );
+        assert_eq!(
+            parse(r#"{"name":"e","data":"null","channel":"a"}"#)
+                .unwrap()
+                .data,
+            "null"
+        );
+    }
+
+    #[test]
+    fn data_is_measured_in_bytes() {
+        let body = |data: &str| format!(r#"{{"name":"e","channel":"a","data":"{data}"}}"#);
+        assert!(parse(&body(&"x".repeat(10_240))).is_ok());
+        assert!(parse(&body(&"é".repeat(5_120))).is_ok());
+        assert!(parse(&body(&"\\u00e9".repeat(5_120))).is_ok());
+        assert!(matches!(
+            parse(&body(&"x".repeat(10_241))),
+            Err(BadRequest::TooLarge(_))
+        ));
+        assert!(matches!(
+            parse(&body(&"é".repeat(5_121))),
+            Err(BadRequest::TooLarge(_))
+        ));
+    }
+
+    #[test]
+    fn socket_id_may_be_null_and_must_be_well_formed() {
+        let body =
+            |id: &str| format!(r#"{{"name":"e","channel":"a","data":"d","socket_id":{id}}}"#);
+        assert_eq!(parse(&body("null")).unwrap().except, None);
+        assert_eq!(parse(&body("\"\"")).unwrap().except, None);
+        assert_eq!(
+            parse(&body("\"1.2\"")).unwrap().except,
+            SocketId::parse("1.2").ok()
+        );
+        assert!(refused(&body("\"abc\"")).contains("socket_id"));
+        assert!(refused(&body("7")).contains("socket_id"));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        assert!(refused("").contains("object"));
+        assert!(refused("[]").contains("object"));
+        assert!(refused("{\"name\"").contains("Invalid body"));
+        assert!(refused(r#"{"data":"d","channel":"a"}"#).contains("name"));
+        assert!(refused(r#"{"name":7,"data":"d","channel":"a"}"#).contains("a number"));
+        assert!(refused(r#"{"name":"e","channel":"a"}"#).contains("data"));
+        assert!(refused(r#"{"name":"e","data":"d"}"#).contains("channels"));
+        assert!(refused(r#"{"name":"e","data":"d","channels":[]}"#).contains("channels"));
+        assert!(refused(r#"{"name":"e","data":"d","channels":"a"}"#).contains("array"));
+        assert!(refused(r#"{"name":"e","data":"d","channel":"a b"}"#).contains("character 2"));
+        assert!(refused(r##"{"name":"e","data":"d","channel":"#foo"}"##).contains("reserved"));
+        assert!(refused(r#"{"name":"pusher:e","data":"d","channel":"a"}"#).contains("reserved"));
+        assert!(refused(r#"{"name":"e","data":"\ud800","channel":"a"}"#).contains("Invalid data"));
+        assert!(refused(r#"{"name":"e","data":"d","channel":"a","info":"nope"}"#).contains("nope"));
+        let name = "x".repeat(201);
+        assert!(
+            refused(&format!(r#"{{"name":"{name}","data":"d","channel":"a"}}"#))
+                .contains("201 bytes")
+        );
+        let many = |n: usize| {
+            format!(
+                r#"{{"name":"e","data":"d","channels":{:?}}}"#,
+                (0..n).map(|i| format!("c{i}")).collect::<Vec<_>>()
+            )
+        };
+        assert!(parse(&many(100)).is_ok());
+        assert!(refused(&many(101)).contains("101"));
+        assert!(matches!(
+            Event::parse(b"{\"name\":\"\xff\"}", &Limits::HOSTED),
+            Err(BadRequest::Invalid(_))
+        ));
+    }
+
+    #[test]
+    fn a_batch_is_taken_whole_or_refused_whole() {
+        let item = r#"{"name":"e","data":"d","channel":"a"}"#;
+        let batch = |items: &[&str]| {
+            Event::parse_batch(
+                format!("{{\"batch\":[{}]}}", items.join(",")).as_bytes(),
+                &Limits::HOSTED,
+            )
+        };
+        assert_eq!(batch(&[item; 10]).unwrap().len(), 10);
+        assert!(batch(&[item; 11]).is_err());
+        assert!(batch(&[]).is_err());
+        let error = batch(&[item, r#"{"name":"e","data":"d"}"#]).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("batch[1]: Missing parameter: channels"),
+            "{error}"
+        );
+        assert!(Event::parse_batch(b"{}", &Limits::HOSTED).is_err());
+        assert!(Event::parse_batch(b"[]", &Limits::HOSTED).is_err());
+    }
+}

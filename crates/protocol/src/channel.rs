@@ -1,0 +1,223 @@
+//! Channel names and what their prefixes mean (spec 2.1).
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::sync::Arc;
+
+/// A channel name that keeps the rules: `[-a-zA-Z0-9_=@,.;]`, or `#server-to-user-` and an id of those characters.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ChannelName(Arc<str>);
+
+/// What a channel asks of its subscribers, decided by the prefix of its name alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChannelKind {
+    /// Anybody may subscribe.
+    Public,
+    /// Subscribing needs a signature. Encrypted channels are private to the server: it never holds their key.
+    Private,
+    /// Private, and its subscribers see each other.
+    Presence,
+    /// `#server-to-user-{id}`: only for the connection signed in as that user.
+    ServerToUser,
+}
+
+/// Why a text is not a channel name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidChannelName {
+    /// Nothing was given.
+    #[error("Invalid channel name: it is empty")]
+    Empty,
+    /// Longer than allowed.
+    #[error("Invalid channel name: {length} bytes, at most {max} are allowed")]
+    TooLong {
+        /// Bytes in the name.
+        length: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// A character outside the set.
+    #[error(
+        "Invalid channel name {name:?}: character {position} is {character:?}, allowed are A-Z a-z 0-9 _ - = @ , . ;"
+    )]
+    Character {
+        /// The name as given.
+        name: String,
+        /// Which character, counted from 1.
+        position: usize,
+        /// The character.
+        character: char,
+    },
+    /// `#` is reserved for the server.
+    #[error(
+        "Invalid channel name {0:?}: names that start with '#' are reserved, but for #server-to-user-ID"
+    )]
+    Reserved(String),
+}
+
+const SERVER_TO_USER: &str = "#server-to-user-";
+
+impl ChannelName {
+    /// Checks a name against the character set and a length in bytes.
+    ///
+    /// # Errors
+    ///
+    /// Says which rule it breaks, and where.
+    pub fn parse(name: &str, max_length: usize) -> Result<Self, InvalidChannelName> {
+        if name.is_empty() {
+            return Err(InvalidChannelName::Empty);
+        }
+        if name.len() > max_length {
+            return Err(InvalidChannelName::TooLong {
+                length: name.len(),
+                max: max_length,
+            });
+        }
+        let rest = match name.strip_prefix(SERVER_TO_USER) {
+            Some("") => return Err(InvalidChannelName::Reserved(name.into())),
+            Some(id) => id,
+            None if name.starts_with('#') => return Err(InvalidChannelName::Reserved(name.into())),
+            None => name,
+        };
+        match rest.chars().position(|c| !is_allowed(c)) {
+            None => Ok(Self(name.into())),
+            Some(index) => {
+                let before = name.chars().count() - rest.chars().count();
+                Err(InvalidChannelName::Character {
+                    name: name.into(),
+                    position: before + index + 1,
+                    character: rest.chars().nth(index).unwrap_or_default(),
+                })
+            }
+        }
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What the prefix says.
+    #[must_use]
+    pub fn kind(&self) -> ChannelKind {
+        ChannelKind::of(&self.0)
+    }
+}
+
+fn is_allowed(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '=' | '@' | ',' | '.' | ';')
+}
+
+impl ChannelKind {
+    /// Reads the prefix, which includes its dash: `privatefoo` and `presence` are public.
+    #[must_use]
+    pub fn of(name: &str) -> Self {
+        if name.starts_with("private-") {
+            Self::Private
+        } else if name.starts_with("presence-") {
+            Self::Presence
+        } else if name.starts_with('#') {
+            Self::ServerToUser
+        } else {
+            Self::Public
+        }
+    }
+
+    /// Whether clients may send events of their own on it (spec 2.9).
+    #[must_use]
+    pub fn allows_client_events(self) -> bool {
+        matches!(self, Self::Private | Self::Presence)
+    }
+}
+
+impl Borrow<str> for ChannelName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ChannelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_documented_character_is_accepted() {
+        for name in [
+            "a",
+            "private-a_-=@,.;Z9",
+            "cache-x",
+            "#server-to-user-42",
+            &"x".repeat(200),
+        ] {
+            assert!(ChannelName::parse(name, 200).is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn names_that_break_a_rule_are_refused_with_the_place() {
+        let refused = |name: &str| ChannelName::parse(name, 200).unwrap_err();
+        assert_eq!(refused(""), InvalidChannelName::Empty);
+        assert_eq!(
+            refused(&"x".repeat(201)),
+            InvalidChannelName::TooLong {
+                length: 201,
+                max: 200
+            }
+        );
+        assert!(matches!(
+            refused("bad channel!"),
+            InvalidChannelName::Character {
+                position: 4,
+                character: ' ',
+                ..
+            }
+        ));
+        assert!(matches!(
+            refused("#server-to-user-a b"),
+            InvalidChannelName::Character {
+                position: 18,
+                character: ' ',
+                ..
+            }
+        ));
+        assert!(matches!(refused("#foo"), InvalidChannelName::Reserved(_)));
+        assert!(matches!(
+            refused("#server-to-user-"),
+            InvalidChannelName::Reserved(_)
+        ));
+        assert!(matches!(
+            refused("grün"),
+            InvalidChannelName::Character { position: 3, .. }
+        ));
+    }
+
+    #[test]
+    fn the_kind_is_the_prefix_with_its_dash() {
+        for (name, kind) in [
+            ("private-x", ChannelKind::Private),
+            ("private-encrypted-cache-x", ChannelKind::Private),
+            ("presence-x", ChannelKind::Presence),
+            ("presence-cache-x", ChannelKind::Presence),
+            ("#server-to-user-1", ChannelKind::ServerToUser),
+            ("private", ChannelKind::Public),
+            ("presence", ChannelKind::Public),
+            ("privatefoo", ChannelKind::Public),
+            ("my-private-x", ChannelKind::Public),
+            ("cache-x", ChannelKind::Public),
+        ] {
+            assert_eq!(ChannelKind::of(name), kind, "{name}");
+        }
+    }
+}

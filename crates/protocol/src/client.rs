@@ -1,0 +1,288 @@
+//! What a client may send (spec 1.3, 2), parsed without copying where it holds no escapes.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::event::CLIENT_PREFIX;
+use crate::json;
+
+/// One message of a client.
+#[derive(Debug)]
+pub enum ClientMessage<'a> {
+    /// `pusher:ping`: wants a `pusher:pong`.
+    Ping,
+    /// `pusher:pong`: a sign of life, like any other frame.
+    Pong,
+    /// `pusher:subscribe`.
+    Subscribe(Subscribe<'a>),
+    /// `pusher:unsubscribe`.
+    Unsubscribe {
+        /// The channel to leave.
+        channel: Cow<'a, str>,
+    },
+    /// An event for the other subscribers of a channel.
+    ClientEvent(ClientEvent<'a>),
+}
+
+/// The content of a `pusher:subscribe`.
+#[derive(Debug)]
+pub struct Subscribe<'a> {
+    /// The channel to join.
+    pub channel: Cow<'a, str>,
+    /// `KEY:SIGNATURE`; absent or empty on public channels.
+    pub auth: Option<Cow<'a, str>>,
+    /// JSON text that was signed with the channel. Compared byte for byte, so never written again.
+    pub channel_data: Option<Cow<'a, str>>,
+}
+
+/// The content of a `client-` event.
+#[derive(Debug)]
+pub struct ClientEvent<'a> {
+    /// The event's name, `client-` included.
+    pub name: Cow<'a, str>,
+    /// The channel it is for.
+    pub channel: Cow<'a, str>,
+    /// What the client sent, if anything.
+    pub data: Option<&'a RawValue>,
+}
+
+/// Why a frame is not a message. The connection stays usable.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidMessage {
+    /// Not a JSON object with a string `event`.
+    #[error("Invalid message: {0}; expected a JSON object with a string 'event'")]
+    Malformed(String),
+    /// A command's `data` is missing or is not an object.
+    #[error("Invalid {event}: expected 'data' to be an object, it is {found}")]
+    DataNotObject {
+        /// The event's name.
+        event: &'static str,
+        /// What was there.
+        found: String,
+    },
+    /// A field is missing or is not a string.
+    #[error("Invalid {event}: expected 'data.{field}' to be a string, it is {found}")]
+    FieldNotString {
+        /// The event's name.
+        event: &'static str,
+        /// The field in `data`.
+        field: &'static str,
+        /// What was there.
+        found: &'static str,
+    },
+    /// A client event without a channel.
+    #[error("Invalid client event {0:?}: 'channel' must be a string")]
+    NoChannel(String),
+    /// An event nobody handles.
+    #[error(
+        "Unsupported event {0:?}: clients may send pusher:ping, pusher:pong, pusher:subscribe, pusher:unsubscribe and client-*"
+    )]
+    Unsupported(String),
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    event: Cow<'a, str>,
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Command<'a> {
+    #[serde(borrow)]
+    channel: Option<&'a RawValue>,
+    #[serde(borrow)]
+    auth: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channel_data: Option<&'a RawValue>,
+}
+
+impl<'a> ClientMessage<'a> {
+    /// Reads one text frame.
+    ///
+    /// # Errors
+    ///
+    /// Says what is wrong with it, in words for the client.
+    pub fn parse(text: &'a str) -> Result<Self, InvalidMessage> {
+        let envelope: Envelope<'a> = serde_json::from_str(text)
+            .map_err(|error| InvalidMessage::Malformed(error.to_string()))?;
+        match &*envelope.event {
+            "pusher:ping" => Ok(Self::Ping),
+            "pusher:pong" => Ok(Self::Pong),
+            "pusher:subscribe" => {
+                Subscribe::parse("pusher:subscribe", envelope.data).map(Self::Subscribe)
+            }
+            "pusher:unsubscribe" => {
+                Subscribe::parse("pusher:unsubscribe", envelope.data).map(|command| {
+                    Self::Unsubscribe {
+                        channel: command.channel,
+                    }
+                })
+            }
+            name if name.starts_with(CLIENT_PREFIX) => {
+                ClientEvent::parse(envelope).map(Self::ClientEvent)
+            }
+            name => Err(InvalidMessage::Unsupported(
+                name.chars().take(100).collect(),
+            )),
+        }
+    }
+}
+
+impl<'a> ClientEvent<'a> {
+    fn parse(envelope: Envelope<'a>) -> Result<Self, InvalidMessage> {
+        let channel = envelope
+            .channel
+            .and_then(|raw| json::string(raw.get()).ok());
+        let Some(channel) = channel else {
+            return Err(InvalidMessage::NoChannel(envelope.event.into_owned()));
+        };
+        Ok(Self {
+            name: envelope.event,
+            channel,
+            data: envelope.data,
+        })
+    }
+}
+
+impl<'a> Subscribe<'a> {
+    /// `data` is an object; some clients send it as a JSON-encoded string.
+    fn parse(event: &'static str, data: Option<&'a RawValue>) -> Result<Self, InvalidMessage> {
+        let not_object = |found: String| InvalidMessage::DataNotObject { event, found };
+        let raw = data.ok_or_else(|| not_object("missing".into()))?;
+        let wrong = |_| not_object(json::kind(raw).into());
+        if raw.get().starts_with('"') {
+            let text = json::string(raw.get()).map_err(wrong)?;
+            let command: Command<'_> = serde_json::from_str(&text).map_err(wrong)?;
+            return Ok(Subscribe::from_command(event, &command)?.into_owned());
+        }
+        let command: Command<'a> = match raw.get().as_bytes() {
+            [b'{', ..] => {
+                serde_json::from_str(raw.get()).map_err(|error| not_object(error.to_string()))?
+            }
+            _ => return Err(not_object(json::kind(raw).into())),
+        };
+        Self::from_command(event, &command)
+    }
+
+    fn from_command(event: &'static str, command: &Command<'a>) -> Result<Self, InvalidMessage> {
+        let text = |field: &'static str, raw: Option<&'a RawValue>| match raw {
+            None => Ok(None),
+            Some(raw) if raw.get() == "null" => Ok(None),
+            Some(raw) => {
+                json::string(raw.get())
+                    .map(Some)
+                    .map_err(|_| InvalidMessage::FieldNotString {
+                        event,
+                        field,
+                        found: json::kind(raw),
+                    })
+            }
+        };
+        let missing = InvalidMessage::FieldNotString {
+            event,
+            field: "channel",
+            found: "missing",
+        };
+        Ok(Self {
+            channel: text("channel", command.channel)?.ok_or(missing)?,
+            auth: text("auth", command.auth)?.filter(|auth| !auth.is_empty()),
+            channel_data: text("channel_data", command.channel_data)?
+                .filter(|data| !data.is_empty()),
+        })
+    }
+
+    fn into_owned<'b>(self) -> Subscribe<'b> {
+        let owned = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
+        Subscribe {
+            channel: owned(self.channel),
+            auth: self.auth.map(owned),
+            channel_data: self.channel_data.map(owned),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        ClientMessage::parse(text).expect_err(text).to_string()
+    }
+
+    #[test]
+    fn ping_needs_no_data() {
+        for text in [
+            r#"{"event":"pusher:ping"}"#,
+            r#"{"event":"pusher:ping","data":{}}"#,
+            r#"{"data":"","event":"pusher:ping"}"#,
+        ] {
+            assert!(
+                matches!(ClientMessage::parse(text), Ok(ClientMessage::Ping)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn subscribe_takes_data_as_object_or_as_json_text() {
+        for text in [
+            r#"{"event":"pusher:subscribe","data":{"channel":"private-a","auth":"k:s","channel_data":"{\"user_id\":1}"}}"#,
+            r#"{"event":"pusher:subscribe","data":"{\"channel\":\"private-a\",\"auth\":\"k:s\",\"channel_data\":\"{\\\"user_id\\\":1}\"}"}"#,
+        ] {
+            let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(text) else {
+                panic!("{text}")
+            };
+            assert_eq!(subscribe.channel, "private-a");
+            assert_eq!(subscribe.auth.as_deref(), Some("k:s"));
+            assert_eq!(subscribe.channel_data.as_deref(), Some("{\"user_id\":1}"));
+        }
+    }
+
+    #[test]
+    fn an_empty_auth_counts_as_none() {
+        let text =
+            r#"{"event":"pusher:subscribe","data":{"auth":"","channel":"a","channel_data":null}}"#;
+        let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(text) else {
+            panic!()
+        };
+        assert!(subscribe.auth.is_none() && subscribe.channel_data.is_none());
+    }
+
+    #[test]
+    fn what_is_wrong_is_said() {
+        assert!(refused("").starts_with("Invalid message"));
+        assert!(refused("[]").starts_with("Invalid message"));
+        assert!(refused("7").starts_with("Invalid message"));
+        assert!(refused("{}").contains("event"));
+        assert!(refused(r#"{"event":7}"#).contains("string"));
+        assert!(refused(r#"{"event":"foo"}"#).starts_with("Unsupported event \"foo\""));
+        assert!(refused(r#"{"event":"pusher:subscribe"}"#).contains("it is missing"));
+        assert!(refused(r#"{"event":"pusher:subscribe","data":[]}"#).contains("an array"));
+        assert!(refused(r#"{"event":"pusher:subscribe","data":"x"}"#).contains("a string"));
+        assert!(
+            refused(r#"{"event":"pusher:subscribe","data":{"channel":7}}"#).contains("a number")
+        );
+        assert!(refused(r#"{"event":"pusher:unsubscribe","data":{}}"#).contains("'data.channel'"));
+        assert!(refused(r#"{"event":"client-x","data":1}"#).contains("'channel'"));
+        assert!(refused(r#"{"event":"client-x","channel":["a"]}"#).contains("'channel'"));
+        assert!(refused(r#"{"event":"\ud800"}"#).starts_with("Invalid message"));
+    }
+
+    #[test]
+    fn json_of_any_depth_is_answered() {
+        let deep = "[".repeat(100_000);
+        assert!(refused(&deep).starts_with("Invalid message"));
+        let nested = format!(
+            r#"{{"event":"pusher:subscribe","data":{}{}}}"#,
+            "[".repeat(50_000),
+            "]".repeat(50_000)
+        );
+        assert!(refused(&nested).starts_with("Invalid"));
+    }
+}

@@ -1,0 +1,63 @@
+//! Error and close codes (spec 1.6), one table.
+
+/// Why a connection is closed. The number tells the client whether and when to come back.
+///
+/// 40xx: do not come back unchanged. 41xx: come back after a second or more. 42xx: come back at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CloseCode {
+    /// 1003: a binary frame; the protocol is text only.
+    Binary,
+    /// 1007: a text frame that is not UTF-8.
+    NotUtf8,
+    /// 1002: a frame that breaks RFC 6455.
+    BadFrame,
+    /// 1009: a message over the size limit.
+    MessageTooLarge,
+    /// 4001: no app has this key.
+    UnknownApp,
+    /// 4003: the app is disabled.
+    AppDisabled,
+    /// 4005: no app key in the path.
+    PathNotFound,
+    /// 4007: a protocol version we do not speak.
+    UnsupportedProtocol,
+    /// 4008: no protocol version in the query.
+    NoProtocol,
+    /// 4009: what let this connection in is no longer valid.
+    Unauthorized,
+    /// 4100: this node cannot take the connection, or cannot keep up with it.
+    OverCapacity,
+    /// 4200: reconnect now; this node is shutting down.
+    Reconnect,
+    /// 4201: nothing was heard from the client in time.
+    PongTimeout,
+}
+
+impl CloseCode {
+    /// The number on the wire.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        match self {
+            Self::BadFrame => 1002,
+            Self::Binary => 1003,
+            Self::NotUtf8 => 1007,
+            Self::MessageTooLarge => 1009,
+            Self::UnknownApp => 4001,
+            Self::AppDisabled => 4003,
+            Self::PathNotFound => 4005,
+            Self::UnsupportedProtocol => 4007,
+            Self::NoProtocol => 4008,
+            Self::Unauthorized => 4009,
+            Self::OverCapacity => 4100,
+            Self::Reconnect => 4200,
+            Self::PongTimeout => 4201,
+        }
+    }
+
+    /// Whether a `pusher:error` with the number goes out before the close frame. WebSocket's own codes (1xxx) are for
+    /// the WebSocket library alone: clients would not find them in their table.
+    #[must_use]
+    pub fn is_in_pusher_table(self) -> bool {
+        self.number() >= 4000
+    }
+}

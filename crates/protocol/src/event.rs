@@ -1,0 +1,46 @@
+//! Rules for event names (spec 2.9, 4.4). No character set: Laravel sends class names with backslashes.
+
+/// What a client event's name starts with.
+pub const CLIENT_PREFIX: &str = "client-";
+
+/// Why a text cannot name an event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidEventName {
+    /// Nothing was given.
+    #[error("Invalid event name: it is empty")]
+    Empty,
+    /// Longer than allowed.
+    #[error("Invalid event name: {length} bytes, at most {max} are allowed")]
+    TooLong {
+        /// Bytes in the name.
+        length: usize,
+        /// Bytes allowed.
+        max: usize,
+    },
+    /// Only the server says `pusher:` and `pusher_internal:`.
+    #[error(
+        "Invalid event name {0:?}: names that start with 'pusher:' or 'pusher_internal:' are reserved"
+    )]
+    Reserved(String),
+}
+
+/// Checks the name of an event that a backend publishes or a client sends.
+///
+/// # Errors
+///
+/// Says which rule it breaks.
+pub fn check_name(name: &str, max_length: usize) -> Result<(), InvalidEventName> {
+    if name.is_empty() {
+        return Err(InvalidEventName::Empty);
+    }
+    if name.len() > max_length {
+        return Err(InvalidEventName::TooLong {
+            length: name.len(),
+            max: max_length,
+        });
+    }
+    if name.starts_with("pusher:") || name.starts_with("pusher_internal:") {
+        return Err(InvalidEventName::Reserved(name.into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! JSON text that is passed through: written once, never parsed and written again.
+
+use std::borrow::Cow;
+
+use serde_json::value::RawValue;
+
+/// Appends `text` to `out` as a JSON string literal, quotes included.
+pub fn write_string(out: &mut Vec<u8>, text: &str) {
+    serde_json::to_writer(out, text).expect("writing a string into memory does not fail");
+}
+
+/// What `data` is when it travels as a string: a JSON string gives its content, any other value its compact JSON text.
+///
+/// # Errors
+///
+/// The string holds an escape that is not text, for example a lone surrogate.
+pub fn as_text(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
+    let text = raw.get();
+    if text.starts_with('"') {
+        string(text)
+    } else {
+        Ok(Cow::Owned(compact(text)))
+    }
+}
+
+/// The content of a JSON string literal, borrowed where it holds no escapes.
+///
+/// # Errors
+///
+/// The text is not a JSON string.
+pub fn string(literal: &str) -> Result<Cow<'_, str>, serde_json::Error> {
+    #[derive(serde::Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str::<Text<'_>>(literal).map(|text| text.0)
+}
+
+/// Valid JSON text without the white space between its tokens. Numbers keep their digits, objects their order.
+#[must_use]
+pub fn compact(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut in_string = false;
+    let mut escaped = false;
+    for c in text.chars() {
+        if in_string {
+            in_string = escaped || c != '"';
+            escaped = c == '\\' && !escaped;
+        } else if c.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = c == '"';
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// What a JSON value is called in an error message.
+#[must_use]
+pub fn kind(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
+        Some(b'"') => "a string",
+        Some(b'{') => "an object",
+        Some(b'[') => "an array",
+        Some(b't' | b'f') => "a boolean",
+        Some(b'n') => "null",
+        _ => "a number",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compact_keeps_strings_numbers_and_order() {
+        let text = " { \"b\" : [ 1.50 , 9007199254740993 ] ,\n\t\"a \\\" b\" : \"x \\\\\" } ";
+        assert_eq!(
+            compact(text),
+            r#"{"b":[1.50,9007199254740993],"a \" b":"x \\"}"#
+        );
+    }
+
+    #[test]
+    fn data_that_is_a_string_gives_its_content_and_any_other_value_its_text() {
+        let raw = |text: &str| RawValue::from_string(text.to_owned()).unwrap();
+        assert_eq!(as_text(&raw(r#""a\u00e9\"""#)).unwrap(), "aé\"");
+        assert_eq!(as_text(&raw("{\"a\": 1}")).unwrap(), "{\"a\":1}");
+        assert_eq!(as_text(&raw("null")).unwrap(), "null");
+    }
+
+    #[test]
+    fn a_lone_surrogate_is_refused() {
+        let raw = RawValue::from_string(r#""\ud800""#.to_owned()).unwrap();
+        assert!(as_text(&raw).is_err());
+    }
+}

@@ -1,0 +1,49 @@
+//! The words on the wire between Fanfare, its clients and the backends that publish.
+//!
+//! Everything here is pure: no I/O, no clock, no async runtime. The contract is the
+//! Pusher Channels protocol, versions 4 to 7.
+//!
+//! # Layout
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`ids`] | [`AppId`], [`AppKey`], [`SocketId`], [`UserId`] |
+//! | [`channel`] | [`ChannelName`], [`ChannelKind`] |
+//! | [`event`] | rules for event names |
+//! | [`client`] | [`ClientMessage`]: what a client may send |
+//! | [`server`] | [`ServerMessage`]: what we send |
+//! | [`frame`] | [`Frame`]: bytes ready for a socket |
+//! | [`close`] | [`CloseCode`]: error and close codes, one table |
+//! | [`presence`] | `channel_data` of presence channels |
+//! | [`signature`] | channel auth and HTTP request signatures |
+//! | [`api`] | request bodies of the HTTP API |
+//! | [`limits`] | [`Limits`]: the numbers |
+//! | [`json`] | small helpers for JSON text that is passed through |
+
+pub mod api;
+pub mod channel;
+pub mod client;
+pub mod close;
+pub mod event;
+pub mod frame;
+pub mod ids;
+pub mod json;
+pub mod limits;
+pub mod presence;
+pub mod server;
+pub mod signature;
+
+pub use channel::{ChannelKind, ChannelName};
+pub use client::ClientMessage;
+pub use close::CloseCode;
+pub use frame::Frame;
+pub use ids::{AppId, AppKey, SocketId, UserId};
+pub use limits::Limits;
+pub use server::ServerMessage;
+
+/// Oldest protocol version a client may announce.
+pub const OLDEST_PROTOCOL: u32 = 4;
+/// Newest protocol version a client may announce, and the one we speak.
+pub const NEWEST_PROTOCOL: u32 = 7;
+/// The subprotocol some clients offer is this followed by a protocol version.
+pub const SUBPROTOCOL_PREFIX: &str = "pusher-channels-protocol-";

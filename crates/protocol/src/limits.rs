@@ -1,0 +1,48 @@
+//! The numbers: hosted Pusher's where they are known (spec 2, 4), with room where SDKs need it.
+
+/// Bounds on what clients and backends may send. Lengths are bytes of UTF-8 unless said otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest channel name. Hosted documents 164; no SDK refuses below 200, so neither do we (spec 2.1).
+    pub channel_name: usize,
+    /// Longest event name (spec 4.4).
+    pub event_name: usize,
+    /// Most bytes in the `data` of one event from the HTTP API; over it is a 413 (spec 4.4).
+    pub event_data: usize,
+    /// Most bytes in the `data` of one client event (spec 2.9).
+    pub client_event_data: usize,
+    /// Client events one connection may send per second, and the burst it may send at once (spec 2.9).
+    pub client_events_per_second: u32,
+    /// Most channels in one `POST events` (spec 4.4).
+    pub channels_per_publish: usize,
+    /// Most events in one `POST batch_events` (spec 4.5).
+    pub batch_events: usize,
+    /// Most distinct users on a presence channel (spec 2.5).
+    pub presence_members: usize,
+    /// Most bytes in a presence member: its `user_id` and `user_info` together (spec 2.5).
+    pub presence_member_size: usize,
+    /// Longest presence `user_id`, in characters (spec 2.5).
+    pub user_id: usize,
+}
+
+impl Limits {
+    /// What hosted Pusher grants.
+    pub const HOSTED: Self = Self {
+        channel_name: 200,
+        event_name: 200,
+        event_data: 10 * 1024,
+        client_event_data: 10 * 1024,
+        client_events_per_second: 10,
+        channels_per_publish: 100,
+        batch_events: 10,
+        presence_members: 100,
+        presence_member_size: 1024,
+        user_id: 128,
+    };
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::HOSTED
+    }
+}

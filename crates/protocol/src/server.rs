@@ -1,0 +1,321 @@
+//! What we send (spec 1.3). `data` is a string everywhere but in `pusher:error`, where it must be an object: native
+//! clients lose the payload otherwise.
+
+use crate::frame::Frame;
+use crate::ids::SocketId;
+use crate::json::write_string;
+use crate::presence::Member;
+
+/// One message to a client.
+#[derive(Debug)]
+pub enum ServerMessage<'a> {
+    /// The first message of every connection that is let in.
+    ConnectionEstablished {
+        /// The connection's public name.
+        socket_id: SocketId,
+        /// Seconds of silence after which the client should ask whether we are there.
+        activity_timeout: u64,
+    },
+    /// Something went wrong. Without a number the connection stays open.
+    Error {
+        /// From the table of codes, or none.
+        code: Option<u16>,
+        /// For people.
+        message: &'a str,
+    },
+    /// The answer to `pusher:ping`.
+    Pong,
+    /// The subscription stands; events follow.
+    SubscriptionSucceeded {
+        /// The channel.
+        channel: &'a str,
+    },
+    /// The subscription to a presence channel stands; this is who is there, the subscriber included.
+    PresenceSucceeded {
+        /// The channel.
+        channel: &'a str,
+        /// Each user once.
+        members: &'a [Member],
+    },
+    /// The subscription was refused.
+    SubscriptionError {
+        /// The channel, as the client named it.
+        channel: &'a str,
+        /// `AuthError` or `LimitReached` or `InvalidChannel`.
+        kind: &'a str,
+        /// For people.
+        message: &'a str,
+        /// The HTTP status that would say the same.
+        status: u16,
+    },
+    /// A user came to a presence channel.
+    MemberAdded {
+        /// The channel.
+        channel: &'a str,
+        /// Who.
+        member: &'a Member,
+    },
+    /// A user left a presence channel.
+    MemberRemoved {
+        /// The channel.
+        channel: &'a str,
+        /// Who.
+        user_id: &'a str,
+    },
+    /// An event from a backend or from another client.
+    Event {
+        /// Its name.
+        name: &'a str,
+        /// The channel.
+        channel: &'a str,
+        /// What was published, exactly.
+        data: &'a str,
+        /// Who sent it: client events on presence channels only.
+        user_id: Option<&'a str>,
+    },
+}
+
+impl ServerMessage<'_> {
+    /// The message as bytes for the socket.
+    #[must_use]
+    pub fn to_frame(&self) -> Frame {
+        Frame::text(&self.to_json())
+    }
+
+    /// The message as JSON text.
+    #[must_use]
+    pub fn to_json(&self) -> Vec<u8> {
+        match *self {
+            Self::ConnectionEstablished {
+                socket_id,
+                activity_timeout,
+            } => {
+                let data = format!(
+                    r#"{{"socket_id":"{socket_id}","activity_timeout":{activity_timeout}}}"#
+                );
+                message("pusher:connection_established", None, &data)
+            }
+            Self::Error { code, message } => error(code, message),
+            Self::Pong => message("pusher:pong", None, "{}"),
+            Self::SubscriptionSucceeded { channel } => message(
+                "pusher_internal:subscription_succeeded",
+                Some(channel),
+                "{}",
+            ),
+            Self::PresenceSucceeded { channel, members } => message(
+                "pusher_internal:subscription_succeeded",
+                Some(channel),
+                &presence(members),
+            ),
+            Self::SubscriptionError {
+                channel,
+                kind,
+                message: text,
+                status,
+            } => {
+                let mut data = br#"{"type":"#.to_vec();
+                write_string(&mut data, kind);
+                data.extend_from_slice(br#","error":"#);
+                write_string(&mut data, text);
+                data.extend_from_slice(format!(r#","status":{status}}}"#).as_bytes());
+                message("pusher:subscription_error", Some(channel), &utf8(data))
+            }
+            Self::MemberAdded { channel, member } => message(
+                "pusher_internal:member_added",
+                Some(channel),
+                &added(member),
+            ),
+            Self::MemberRemoved { channel, user_id } => {
+                let mut data = br#"{"user_id":"#.to_vec();
+                write_string(&mut data, user_id);
+                data.push(b'}');
+                message("pusher_internal:member_removed", Some(channel), &utf8(data))
+            }
+            Self::Event {
+                name,
+                channel,
+                data,
+                user_id,
+            } => event(name, channel, data, user_id),
+        }
+    }
+}
+
+fn message(event_name: &str, channel: Option<&str>, data: &str) -> Vec<u8> {
+    let mut out = start(event_name, channel, data.len());
+    out.extend_from_slice(br#","data":"#);
+    write_string(&mut out, data);
+    out.push(b'}');
+    out
+}
+
+fn event(name: &str, channel: &str, data: &str, user_id: Option<&str>) -> Vec<u8> {
+    let mut out = message(name, Some(channel), data);
+    if let Some(user_id) = user_id {
+        out.pop();
+        out.extend_from_slice(br#","user_id":"#);
+        write_string(&mut out, user_id);
+        out.push(b'}');
+    }
+    out
+}
+
+fn error(code: Option<u16>, text: &str) -> Vec<u8> {
+    let mut out = start("pusher:error", None, text.len());
+    let code = code.map_or_else(|| "null".into(), |code| code.to_string());
+    out.extend_from_slice(format!(r#","data":{{"code":{code},"message":"#).as_bytes());
+    write_string(&mut out, text);
+    out.extend_from_slice(b"}}");
+    out
+}
+
+/// An open object with the fields every message has; `room` is a guess at what follows.
+fn start(event_name: &str, channel: Option<&str>, room: usize) -> Vec<u8> {
+    let mut out =
+        Vec::with_capacity(64 + event_name.len() + channel.map_or(0, str::len) + room + room / 4);
+    out.extend_from_slice(br#"{"event":"#);
+    write_string(&mut out, event_name);
+    if let Some(channel) = channel {
+        out.extend_from_slice(br#","channel":"#);
+        write_string(&mut out, channel);
+    }
+    out
+}
+
+fn presence(members: &[Member]) -> String {
+    let mut ids = Vec::new();
+    let mut hash = Vec::new();
+    for member in members {
+        separate(&mut ids);
+        write_string(&mut ids, member.user_id.as_str());
+        separate(&mut hash);
+        write_string(&mut hash, member.user_id.as_str());
+        hash.push(b':');
+        hash.extend_from_slice(member.user_info.as_deref().unwrap_or("null").as_bytes());
+    }
+    let (ids, hash, count) = (utf8(ids), utf8(hash), members.len());
+    format!(r#"{{"presence":{{"ids":[{ids}],"hash":{{{hash}}},"count":{count}}}}}"#)
+}
+
+fn separate(out: &mut Vec<u8>) {
+    if !out.is_empty() {
+        out.push(b',');
+    }
+}
+
+fn added(member: &Member) -> String {
+    let mut data = br#"{"user_id":"#.to_vec();
+    write_string(&mut data, member.user_id.as_str());
+    if let Some(info) = &member.user_info {
+        data.extend_from_slice(br#","user_info":"#);
+        data.extend_from_slice(info.as_bytes());
+    }
+    data.push(b'}');
+    utf8(data)
+}
+
+fn utf8(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).expect("JSON written from strings is UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::UserId;
+
+    fn json(message: &ServerMessage<'_>) -> String {
+        String::from_utf8(message.to_json()).unwrap()
+    }
+
+    fn member(id: &str, info: Option<&str>) -> Member {
+        Member {
+            user_id: UserId::new(id).unwrap(),
+            user_info: info.map(Into::into),
+        }
+    }
+
+    #[test]
+    fn data_is_a_string_everywhere_but_in_errors() {
+        let socket_id = SocketId::parse("1.2").unwrap();
+        assert_eq!(
+            json(&ServerMessage::ConnectionEstablished {
+                socket_id,
+                activity_timeout: 120
+            }),
+            r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\",\"activity_timeout\":120}"}"#
+        );
+        assert_eq!(
+            json(&ServerMessage::SubscriptionSucceeded { channel: "a" }),
+            r#"{"event":"pusher_internal:subscription_succeeded","channel":"a","data":"{}"}"#
+        );
+        assert_eq!(
+            json(&ServerMessage::Error {
+                code: None,
+                message: "no \"way\""
+            }),
+            r#"{"event":"pusher:error","data":{"code":null,"message":"no \"way\""}}"#
+        );
+        assert_eq!(
+            json(&ServerMessage::Error {
+                code: Some(4001),
+                message: "x"
+            }),
+            r#"{"event":"pusher:error","data":{"code":4001,"message":"x"}}"#
+        );
+        assert_eq!(
+            json(&ServerMessage::SubscriptionError {
+                channel: "a",
+                kind: "AuthError",
+                message: "m",
+                status: 401
+            }),
+            r#"{"event":"pusher:subscription_error","channel":"a","data":"{\"type\":\"AuthError\",\"error\":\"m\",\"status\":401}"}"#
+        );
+    }
+
+    #[test]
+    fn presence_lists_ids_and_a_hash_that_is_always_an_object() {
+        assert_eq!(
+            json(&ServerMessage::PresenceSucceeded {
+                channel: "presence-a",
+                members: &[member("a", Some(r#"{"n":1}"#)), member("__proto__", None)],
+            }),
+            r#"{"event":"pusher_internal:subscription_succeeded","channel":"presence-a","data":"{\"presence\":{\"ids\":[\"a\",\"__proto__\"],\"hash\":{\"a\":{\"n\":1},\"__proto__\":null},\"count\":2}}"}"#
+        );
+        assert_eq!(
+            json(&ServerMessage::MemberAdded {
+                channel: "presence-a",
+                member: &member("a", Some(r#"{"n":1}"#))
+            }),
+            r#"{"event":"pusher_internal:member_added","channel":"presence-a","data":"{\"user_id\":\"a\",\"user_info\":{\"n\":1}}"}"#
+        );
+        assert_eq!(
+            json(&ServerMessage::MemberRemoved {
+                channel: "presence-a",
+                user_id: "a"
+            }),
+            r#"{"event":"pusher_internal:member_removed","channel":"presence-a","data":"{\"user_id\":\"a\"}"}"#
+        );
+    }
+
+    #[test]
+    fn event_data_arrives_as_it_was_published() {
+        for data in [
+            "",
+            "null",
+            "{\"a\":\"é\u{2028}\\\"😀\"}",
+            "line\nbreak\u{0}",
+        ] {
+            let message = ServerMessage::Event {
+                name: "App\\Event",
+                channel: "c",
+                data,
+                user_id: Some("7"),
+            };
+            let value: serde_json::Value = serde_json::from_slice(&message.to_json()).unwrap();
+            assert_eq!(value["data"], data);
+            assert_eq!(value["event"], "App\\Event");
+            assert_eq!(value["user_id"], "7");
+        }
+    }
+}

@@ -1,0 +1,585 @@
+//! Channel auth (spec 3) and HTTP request signatures (spec 4.2, 4.3): HMAC-SHA256 in lowercase hex.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use hmac::{Hmac, KeyInit, Mac};
+use md5::{Digest, Md5};
+use percent_encoding::percent_decode_str;
+use sha2::Sha256;
+
+use crate::ids::SocketId;
+
+/// How far a request's clock may be off, in seconds; at exactly this it is refused.
+pub const TIMESTAMP_WINDOW: u64 = 600;
+
+/// An app's secret, ready to sign: the key's share of the work is done once.
+#[derive(Clone)]
+pub struct SigningKey(Hmac<Sha256>);
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey(..)")
+    }
+}
+
+impl SigningKey {
+    /// Takes the secret as its text.
+    #[must_use]
+    pub fn new(secret: &str) -> Self {
+        Self(Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length"))
+    }
+
+    /// Signs text.
+    #[must_use]
+    pub fn sign(&self, text: &str) -> String {
+        hex::encode(self.mac(text).finalize().into_bytes())
+    }
+
+    /// Compares in constant time. Uppercase hex is another text, hence wrong.
+    #[must_use]
+    pub fn verify(&self, text: &str, signature: &str) -> bool {
+        let mut expected = [0; 32];
+        let lowercase = !signature.bytes().any(|b| b.is_ascii_uppercase());
+        lowercase
+            && hex::decode_to_slice(signature, &mut expected).is_ok()
+            && self.mac(text).verify_slice(&expected).is_ok()
+    }
+
+    fn mac(&self, text: &str) -> Hmac<Sha256> {
+        self.0.clone().chain_update(text)
+    }
+}
+
+/// What a backend signs to let a connection into a channel. `channel_data` counts on every kind of channel.
+#[must_use]
+pub fn channel_auth_text(socket_id: SocketId, channel: &str, channel_data: Option<&str>) -> String {
+    match channel_data {
+        Some(data) => format!("{socket_id}:{channel}:{data}"),
+        None => format!("{socket_id}:{channel}"),
+    }
+}
+
+/// MD5 of a request body in lowercase hex, as the `body_md5` parameter carries it.
+#[must_use]
+pub fn body_md5(body: &[u8]) -> String {
+    hex::encode(Md5::digest(body))
+}
+
+/// Signs a request as a backend does and gives the whole query, `auth_signature` last. `query` holds the endpoint's own
+/// parameters, which must need no percent-encoding.
+#[must_use]
+pub fn sign_request(
+    method: &str,
+    path: &str,
+    query: &[(&str, &str)],
+    body: &[u8],
+    credential: Credential<'_>,
+    now: u64,
+) -> String {
+    let mut pairs: Vec<(String, String)> = query
+        .iter()
+        .map(|(k, v)| ((*k).into(), (*v).into()))
+        .collect();
+    pairs.push(("auth_key".into(), credential.key.into()));
+    pairs.push(("auth_timestamp".into(), now.to_string()));
+    pairs.push(("auth_version".into(), "1.0".into()));
+    if !body.is_empty() {
+        pairs.push(("body_md5".into(), body_md5(body)));
+    }
+    pairs.sort();
+    let params = join(&pairs);
+    let signature = SigningKey::new(credential.secret).sign(&format!("{method}\n{path}\n{params}"));
+    format!("{params}&auth_signature={signature}")
+}
+
+/// A key and its secret, as a backend holds them.
+#[derive(Clone, Copy)]
+pub struct Credential<'a> {
+    /// The public half.
+    pub key: &'a str,
+    /// The private half.
+    pub secret: &'a str,
+}
+
+/// Why a request is not let in; the texts are for the caller (spec 4.7: status 401).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// An auth parameter is missing.
+    #[error("Missing parameter: {0}")]
+    Missing(&'static str),
+    /// Not version 1.0.
+    #[error("Version required: auth_version must be 1.0, it is {0:?}")]
+    Version(String),
+    /// Not a number of seconds.
+    #[error("Timestamp required: auth_timestamp must be Unix time in seconds, it is {0:?}")]
+    NotATimestamp(String),
+    /// Too old, or from the future.
+    #[error(
+        "Timestamp expired: auth_timestamp is {sent}, the server's clock says {now}; they may differ by less than {TIMESTAMP_WINDOW} seconds"
+    )]
+    Expired {
+        /// Seconds the request says.
+        sent: u64,
+        /// Seconds we say.
+        now: u64,
+    },
+    /// The body is not what was signed.
+    #[error("Invalid body_md5: the body's MD5 is {expected}, the query says {sent}")]
+    BodyMd5 {
+        /// MD5 of the body received.
+        expected: String,
+        /// What the query says.
+        sent: String,
+    },
+    /// None of the texts an SDK may have signed gives this signature.
+    #[error(
+        "Invalid signature: you should have sent HmacSHA256Hex({text:?}, your_secret_key), but you sent {sent:?}"
+    )]
+    Signature {
+        /// The text to sign.
+        text: String,
+        /// What the query says.
+        sent: String,
+    },
+}
+
+/// The query of a request that claims to be signed, percent-decoded.
+#[derive(Debug)]
+pub struct SignedQuery<'a> {
+    raw: &'a str,
+    /// Pairs as on the wire, without `auth_signature`.
+    pairs: Vec<(String, String)>,
+    signature: String,
+}
+
+impl<'a> SignedQuery<'a> {
+    /// Splits and decodes a raw query.
+    ///
+    /// # Errors
+    ///
+    /// There is no `auth_signature`.
+    pub fn parse(raw: &'a str) -> Result<Self, AuthError> {
+        let mut pairs = decode(raw, false);
+        let at = pairs
+            .iter()
+            .position(|(key, _)| key == "auth_signature")
+            .ok_or(AuthError::Missing("auth_signature"))?;
+        let (_, signature) = pairs.remove(at);
+        Ok(Self {
+            raw,
+            pairs,
+            signature,
+        })
+    }
+
+    /// The value of a parameter.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.pairs
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, value)| &**value)
+    }
+
+    /// The value of a parameter that may also come as an array: `k=a,b`, `k[]=a&k[]=b`, `k[0]=a&k[1]=b`.
+    #[must_use]
+    pub fn list(&self, key: &str) -> Option<String> {
+        collapse(&self.pairs)
+            .into_iter()
+            .find(|(k, _)| k.strip_suffix("[]").unwrap_or(k) == key)
+            .map(|(_, value)| value)
+    }
+
+    /// The key that signed.
+    ///
+    /// # Errors
+    ///
+    /// It is missing.
+    pub fn auth_key(&self) -> Result<&str, AuthError> {
+        self.get("auth_key").ok_or(AuthError::Missing("auth_key"))
+    }
+
+    /// Checks version, clock and signature; `now` is Unix time in seconds, `path` is as on the wire.
+    ///
+    /// # Errors
+    ///
+    /// Says what does not hold.
+    pub fn verify(
+        &self,
+        method: &str,
+        path: &str,
+        key: &SigningKey,
+        now: u64,
+    ) -> Result<(), AuthError> {
+        self.check_version_and_clock(now)?;
+        let mut pairs = self.pairs.clone();
+        sort(&mut pairs);
+        let text = format!("{method}\n{path}\n{}", join(&pairs));
+        if key.verify(&text, &self.signature) || self.verify_variants(method, path, key) {
+            return Ok(());
+        }
+        Err(AuthError::Signature {
+            text,
+            sent: self.signature.clone(),
+        })
+    }
+
+    /// Checks that the body is the one that was signed.
+    ///
+    /// # Errors
+    ///
+    /// `body_md5` is missing, or of another body.
+    pub fn verify_body(&self, body: &[u8]) -> Result<(), AuthError> {
+        let Some(sent) = self.get("body_md5") else {
+            return if body.is_empty() {
+                Ok(())
+            } else {
+                Err(AuthError::Missing("body_md5"))
+            };
+        };
+        let expected = body_md5(body);
+        if sent == expected {
+            Ok(())
+        } else {
+            Err(AuthError::BodyMd5 {
+                expected,
+                sent: sent.into(),
+            })
+        }
+    }
+
+    fn check_version_and_clock(&self, now: u64) -> Result<(), AuthError> {
+        let version = self
+            .get("auth_version")
+            .ok_or(AuthError::Missing("auth_version"))?;
+        if version != "1.0" {
+            return Err(AuthError::Version(version.into()));
+        }
+        let timestamp = self
+            .get("auth_timestamp")
+            .ok_or(AuthError::Missing("auth_timestamp"))?;
+        let sent: u64 = timestamp
+            .parse()
+            .map_err(|_| AuthError::NotATimestamp(timestamp.into()))?;
+        if sent.abs_diff(now) >= TIMESTAMP_WINDOW {
+            return Err(AuthError::Expired { sent, now });
+        }
+        Ok(())
+    }
+
+    /// What real SDKs sign besides the documented text (spec 4.3): a decoded path, `+` for a space, PHP's collapsed
+    /// arrays, and Rust's parameters in wire order.
+    fn verify_variants(&self, method: &str, path: &str, key: &SigningKey) -> bool {
+        let mut paths = vec![Cow::Borrowed(path)];
+        let decoded = percent_decode_str(path).decode_utf8_lossy();
+        if decoded != path {
+            paths.push(decoded);
+        }
+        let mut queries = vec![self.pairs.clone()];
+        if self.raw.contains('+') {
+            queries.push(
+                decode(self.raw, true)
+                    .into_iter()
+                    .filter(|(k, _)| k != "auth_signature")
+                    .collect(),
+            );
+        }
+        queries
+            .iter()
+            .flat_map(|pairs| variants(pairs))
+            .any(|params| {
+                paths
+                    .iter()
+                    .any(|path| key.verify(&format!("{method}\n{path}\n{params}"), &self.signature))
+            })
+    }
+}
+
+fn variants(pairs: &[(String, String)]) -> [String; 3] {
+    let mut sorted = pairs.to_vec();
+    sort(&mut sorted);
+    let mut collapsed = collapse(pairs);
+    sort(&mut collapsed);
+    [join(&sorted), join(&collapsed), join(pairs)]
+}
+
+fn decode(raw: &str, plus_is_space: bool) -> Vec<(String, String)> {
+    let text = |part: &str| {
+        let part = if plus_is_space {
+            Cow::Owned(part.replace('+', " "))
+        } else {
+            Cow::Borrowed(part)
+        };
+        percent_decode_str(&part).decode_utf8_lossy().into_owned()
+    };
+    raw.split('&')
+        .filter(|pair| !pair.is_empty())
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+        .map(|(key, value)| (text(key).to_lowercase(), text(value)))
+        .collect()
+}
+
+/// Stable, so that the values of a repeated key keep their order.
+fn sort(pairs: &mut [(String, String)]) {
+    pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
+}
+
+fn join(pairs: &[(String, String)]) -> String {
+    let mut out = String::with_capacity(pairs.iter().map(|(k, v)| k.len() + v.len() + 2).sum());
+    for (key, value) in pairs {
+        if !out.is_empty() {
+            out.push('&');
+        }
+        out.push_str(key);
+        out.push('=');
+        out.push_str(value);
+    }
+    out
+}
+
+/// `info[0]=a&info[1]=b` and `info[]=a&info[]=b` become `info=a,b`.
+fn collapse(pairs: &[(String, String)]) -> Vec<(String, String)> {
+    let mut out: Vec<(String, String)> = Vec::with_capacity(pairs.len());
+    for (key, value) in pairs {
+        let name = key.split_once('[').map_or(key.as_str(), |(name, _)| name);
+        match out.iter_mut().find(|(k, _)| k == name && name != key) {
+            Some((_, values)) => {
+                values.push(',');
+                values.push_str(value);
+            }
+            None => out.push((name.to_owned(), value.clone())),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "278d425bdf160c739803";
+    const SECRET: &str = "7ad3773142a6692b25b8";
+    const NOW: u64 = 1_353_088_179;
+
+    fn key() -> SigningKey {
+        SigningKey::new(SECRET)
+    }
+
+    /// A query whose signature is of `text`, whatever the query itself says.
+    fn signed_as(query: &str, text: &str) -> String {
+        format!(
+            "{query}&auth_key={KEY}&auth_timestamp={NOW}&auth_version=1.0&auth_signature={}",
+            key().sign(text)
+        )
+    }
+
+    fn verify(method: &str, path: &str, raw: &str) -> Result<(), AuthError> {
+        SignedQuery::parse(raw)?.verify(method, path, &key(), NOW)
+    }
+
+    #[test]
+    fn parameters_percent_encoded_on_the_wire_and_signed_raw_verify() {
+        let auth = format!("auth_key={KEY}&auth_timestamp={NOW}&auth_version=1.0");
+        let text = format!("GET\n/apps/3/channels\n{auth}&info=user_count,subscription_count");
+        for info in [
+            "info=user_count%2Csubscription_count",
+            "info=user_count,subscription_count",
+        ] {
+            assert_eq!(
+                verify("GET", "/apps/3/channels", &signed_as(info, &text)),
+                Ok(())
+            );
+        }
+    }
+
+    #[test]
+    fn arrays_verify_as_php_and_as_ruby_sign_them() {
+        let auth = format!("auth_key={KEY}&auth_timestamp={NOW}&auth_version=1.0");
+        let php = format!("GET\n/apps/3/channels\n{auth}&info=a,b");
+        assert_eq!(
+            verify(
+                "GET",
+                "/apps/3/channels",
+                &signed_as("info%5B0%5D=a&info%5B1%5D=b", &php)
+            ),
+            Ok(())
+        );
+        let ruby = format!("GET\n/apps/3/channels\n{auth}&info[]=a&info[]=b");
+        assert_eq!(
+            verify(
+                "GET",
+                "/apps/3/channels",
+                &signed_as("info[]=a&info[]=b", &ruby)
+            ),
+            Ok(())
+        );
+        let raw = signed_as("info[0]=a&info[1]=b", &php);
+        assert_eq!(
+            SignedQuery::parse(&raw).unwrap().list("info").as_deref(),
+            Some("a,b")
+        );
+    }
+
+    #[test]
+    fn a_path_verifies_as_sent_and_as_decoded() {
+        let auth = format!("auth_key={KEY}&auth_timestamp={NOW}&auth_version=1.0");
+        for signed in [
+            "/apps/3/users/a b%C3%A9",
+            "/apps/3/users/a%20b%C3%A9",
+            "/apps/3/users/a bé",
+        ] {
+            let wire = "/apps/3/users/a%20b%C3%A9";
+            let ok = verify(
+                "POST",
+                wire,
+                &signed_as("", &format!("POST\n{signed}\n{auth}")),
+            )
+            .is_ok();
+            assert_eq!(ok, signed != "/apps/3/users/a b%C3%A9", "{signed}");
+        }
+    }
+
+    #[test]
+    fn a_plus_is_tried_as_itself_and_as_a_space() {
+        let auth = format!("auth_key={KEY}&auth_timestamp={NOW}&auth_version=1.0");
+        for value in ["a+b", "a b"] {
+            let text = format!("GET\n/apps/3/channels\n{auth}&filter_by_prefix={value}");
+            assert_eq!(
+                verify(
+                    "GET",
+                    "/apps/3/channels",
+                    &signed_as("filter_by_prefix=a+b", &text)
+                ),
+                Ok(())
+            );
+        }
+    }
+
+    #[test]
+    fn parameters_in_wire_order_verify() {
+        let raw = format!("info=user_count&auth_key={KEY}&auth_timestamp={NOW}&auth_version=1.0");
+        let signature = key().sign(&format!("GET\n/apps/3/channels\n{raw}"));
+        assert_eq!(
+            verify(
+                "GET",
+                "/apps/3/channels",
+                &format!("{raw}&auth_signature={signature}")
+            ),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn what_was_tampered_with_is_refused() {
+        let raw = sign_request(
+            "POST",
+            "/apps/3/events",
+            &[],
+            b"{}",
+            Credential {
+                key: KEY,
+                secret: SECRET,
+            },
+            NOW,
+        );
+        let query = SignedQuery::parse(&raw).unwrap();
+        assert_eq!(query.verify("POST", "/apps/3/events", &key(), NOW), Ok(()));
+        assert_eq!(query.verify_body(b"{}"), Ok(()));
+        assert!(matches!(
+            query.verify_body(b"{ }"),
+            Err(AuthError::BodyMd5 { .. })
+        ));
+        let error = query
+            .verify("POST", "/apps/4/events", &key(), NOW)
+            .unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("POST\\n/apps/4/events\\nauth_key="),
+            "{error}"
+        );
+        assert!(query.verify("GET", "/apps/3/events", &key(), NOW).is_err());
+        assert!(
+            query
+                .verify("POST", "/apps/3/events", &SigningKey::new("other"), NOW)
+                .is_err()
+        );
+        assert!(verify("POST", "/apps/3/events", &raw.to_uppercase()).is_err());
+        let flipped = if raw.ends_with('0') { '1' } else { '0' };
+        assert!(
+            verify(
+                "POST",
+                "/apps/3/events",
+                &format!("{}{flipped}", &raw[..raw.len() - 1])
+            )
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn a_body_without_its_md5_is_refused_and_an_empty_one_needs_none() {
+        let raw = sign_request(
+            "POST",
+            "/e",
+            &[],
+            b"",
+            Credential {
+                key: KEY,
+                secret: SECRET,
+            },
+            NOW,
+        );
+        let query = SignedQuery::parse(&raw).unwrap();
+        assert_eq!(query.verify_body(b""), Ok(()));
+        assert_eq!(query.verify_body(b"x"), Err(AuthError::Missing("body_md5")));
+    }
+
+    #[test]
+    fn clocks_may_differ_by_less_than_ten_minutes() {
+        let raw = sign_request(
+            "GET",
+            "/c",
+            &[],
+            b"",
+            Credential {
+                key: KEY,
+                secret: SECRET,
+            },
+            NOW,
+        );
+        let query = SignedQuery::parse(&raw).unwrap();
+        for (now, ok) in [
+            (NOW + 599, true),
+            (NOW - 599, true),
+            (NOW + 600, false),
+            (NOW - 600, false),
+        ] {
+            assert_eq!(query.verify("GET", "/c", &key(), now).is_ok(), ok, "{now}");
+        }
+    }
+
+    #[test]
+    fn missing_and_odd_auth_parameters_are_named() {
+        let missing = |raw: &str| verify("GET", "/c", raw).unwrap_err();
+        assert_eq!(missing(""), AuthError::Missing("auth_signature"));
+        assert_eq!(
+            missing("auth_signature=a"),
+            AuthError::Missing("auth_version")
+        );
+        assert_eq!(
+            missing("auth_signature=a&auth_version=2.0"),
+            AuthError::Version("2.0".into())
+        );
+        assert_eq!(
+            missing("auth_signature=a&auth_version=1.0"),
+            AuthError::Missing("auth_timestamp")
+        );
+        let odd = missing("auth_signature=a&auth_version=1.0&auth_timestamp=soon");
+        assert_eq!(odd, AuthError::NotATimestamp("soon".into()));
+        assert_eq!(
+            SignedQuery::parse("auth_signature=a").unwrap().auth_key(),
+            Err(AuthError::Missing("auth_key"))
+        );
+    }
+}
