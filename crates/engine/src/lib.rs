@@ -1,1 +1,48 @@
-//! stub
+//! What happens on one node: apps, connections, channels, publish, deliver. No sockets, no HTTP, no SQL: a connection's
+//! bytes leave through its [`Sink`], and what other nodes would add is behind [`Bus`] and [`Roster`].
+//!
+//! # Layout
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `engine` | [`Engine`]: start, queries, drain |
+//! | `app` | [`App`], [`Apps`]: tenants, their keys, and the channels occupied on this node |
+//! | `connect` | admission and greeting |
+//! | `session` | [`Session`]: one connection as its reader sees it; sends a message to its verb's file |
+//! | `subscribe` | subscribe and unsubscribe, every kind of channel |
+//! | `client_event` | events from clients |
+//! | `publish` | the one way in for an event |
+//! | `deliver` | the one way out |
+//! | `shard`, `inbox`, `outbox` | a thread's connections; what comes in; what goes to one socket |
+//! | `heartbeat` | liveness: the sweep over a shard's connections |
+//! | `bus`, `roster` | what a cluster supplies; `memory` implements both for one node |
+
+mod app;
+mod bus;
+mod client_event;
+mod connect;
+mod connection;
+mod deliver;
+mod engine;
+mod error;
+mod heartbeat;
+mod inbox;
+mod memory;
+mod outbox;
+mod publish;
+mod roster;
+mod session;
+mod shard;
+mod subscribe;
+
+pub use app::{App, AppDefinition, Apps, Key, Settings};
+pub use bus::{BoxFuture, Bus, BusError, Envelope};
+pub use deliver::Deliverer;
+pub use engine::{Engine, Occupancy, Options, ShardSeed};
+pub use error::Refusal;
+pub use memory::Memory;
+pub use outbox::Sink;
+pub use publish::PublishError;
+pub use roster::{Place, Roster, RosterError, View};
+pub use session::{Session, Wants};
+pub use shard::Shard;

@@ -1,0 +1,160 @@
+//! Tenants. An [`App`] lives as long as the node; its settings and keys are replaced under it when they change.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use fanfare_protocol::signature::SigningKey;
+use fanfare_protocol::{AppId, AppKey, CloseCode, Limits};
+
+use crate::deliver::Channels;
+use crate::error::Refusal;
+
+/// An app as the store describes it.
+#[derive(Debug, Clone)]
+pub struct AppDefinition {
+    /// Its id.
+    pub id: AppId,
+    /// What may be changed while it runs.
+    pub settings: Settings,
+    /// Its keys that are in force.
+    pub keys: Vec<Key>,
+}
+
+/// What may be changed while an app runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// For people.
+    pub name: String,
+    /// A disabled app takes neither connections nor events.
+    pub enabled: bool,
+    /// Whether clients may send events of their own.
+    pub client_events: bool,
+    /// Bounds on what its clients and backends may send.
+    pub limits: Limits,
+}
+
+/// A key in force and what its secret signs.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// The public half.
+    pub key: AppKey,
+    /// The private half, ready to sign.
+    pub signing: SigningKey,
+}
+
+/// A tenant on this node.
+pub struct App {
+    id: AppId,
+    settings: ArcSwap<Settings>,
+    keys: ArcSwap<Vec<Key>>,
+    pub(crate) channels: Channels,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("App").field(&self.id).finish()
+    }
+}
+
+impl App {
+    fn new(definition: AppDefinition) -> Self {
+        Self {
+            id: definition.id,
+            settings: ArcSwap::from_pointee(definition.settings),
+            keys: ArcSwap::from_pointee(definition.keys),
+            channels: Channels::default(),
+        }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> &AppId {
+        &self.id
+    }
+
+    /// Its settings of this moment.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// The secret of one of its keys, if that key is in force.
+    #[must_use]
+    pub fn signing_key(&self, key: &str) -> Option<SigningKey> {
+        self.keys
+            .load()
+            .iter()
+            .find(|candidate| candidate.key.as_str() == key)
+            .map(|key| key.signing.clone())
+    }
+
+    /// Why a connection that came in with `key` may not stay, if so.
+    pub(crate) fn refusal(&self, key: &AppKey) -> Option<Refusal> {
+        if !self.settings.load().enabled {
+            return Some(Refusal::new(
+                CloseCode::AppDisabled,
+                format!("App {} is disabled", self.id),
+            ));
+        }
+        if !self
+            .keys
+            .load()
+            .iter()
+            .any(|candidate| candidate.key == *key)
+        {
+            return Some(Refusal::new(
+                CloseCode::Unauthorized,
+                format!("App key {key} is no longer in force"),
+            ));
+        }
+        None
+    }
+}
+
+/// All apps, in memory: looking one up never waits, and a stranger's guesses cost no database anything.
+#[derive(Debug, Default)]
+pub struct Apps(ArcSwap<Directory>);
+
+#[derive(Debug, Default, Clone)]
+struct Directory {
+    by_id: HashMap<AppId, Arc<App>>,
+    by_key: HashMap<AppKey, Arc<App>>,
+}
+
+impl Apps {
+    /// The app with this id.
+    #[must_use]
+    pub fn by_id(&self, id: &str) -> Option<Arc<App>> {
+        self.0.load().by_id.get(id).cloned()
+    }
+
+    /// The app one of whose keys this is.
+    #[must_use]
+    pub fn by_key(&self, key: &str) -> Option<Arc<App>> {
+        self.0.load().by_key.get(key).cloned()
+    }
+
+    /// Takes definitions that are new or have changed. One caller at a time.
+    pub(crate) fn update(&self, definitions: Vec<AppDefinition>) {
+        let mut directory = Directory::clone(&self.0.load());
+        for definition in definitions {
+            directory.by_key.retain(|_, app| app.id != definition.id);
+            let keys: Vec<AppKey> = definition.keys.iter().map(|key| key.key.clone()).collect();
+            let app = match directory.by_id.get(&definition.id) {
+                Some(app) => {
+                    app.settings.store(Arc::new(definition.settings));
+                    app.keys.store(Arc::new(definition.keys));
+                    Arc::clone(app)
+                }
+                None => Arc::new(App::new(definition)),
+            };
+            directory
+                .by_key
+                .extend(keys.into_iter().map(|key| (key, Arc::clone(&app))));
+            directory.by_id.insert(app.id.clone(), app);
+        }
+        self.0.store(Arc::new(directory));
+    }
+}

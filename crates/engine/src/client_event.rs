@@ -1,0 +1,150 @@
+//! Events from clients (spec 2.9).
+
+use std::num::NonZeroU32;
+use std::time::Instant;
+
+use fanfare_protocol::client::ClientEvent;
+use fanfare_protocol::{ChannelKind, ServerMessage, event, json};
+use governor::clock::Clock;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+
+use crate::bus::Envelope;
+use crate::roster::Place;
+use crate::session::Session;
+
+/// The code that says "too many client events"; the event is dropped and the connection stays.
+const OVER_RATE: u16 = 4301;
+
+/// How many client events one connection may send.
+pub(crate) type Pace = RateLimiter<NotKeyed, InMemoryState, EngineClock>;
+
+/// tokio's clock, so that paused time holds for rates as well.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct EngineClock;
+
+impl Clock for EngineClock {
+    type Instant = Instant;
+
+    fn now(&self) -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+}
+
+struct Refused {
+    code: Option<u16>,
+    message: String,
+}
+
+impl From<String> for Refused {
+    fn from(message: String) -> Self {
+        Self {
+            code: None,
+            message,
+        }
+    }
+}
+
+impl Session {
+    pub(crate) async fn client_event(&self, client_event: ClientEvent<'_>) {
+        let published = match self.check_client_event(&client_event) {
+            Ok(envelope) => self
+                .shard
+                .engine
+                .bus()
+                .publish(vec![envelope])
+                .await
+                .map_err(|error| Refused {
+                    code: None,
+                    message: format!("Client event {} was not sent: {error}", client_event.name),
+                }),
+            Err(refused) => Err(refused),
+        };
+        if let Err(Refused { code, message }) = published {
+            self.send(&ServerMessage::Error {
+                code,
+                message: &message,
+            });
+        }
+    }
+
+    fn check_client_event(&self, client_event: &ClientEvent<'_>) -> Result<Envelope, Refused> {
+        let (name, channel) = (&client_event.name, &client_event.channel);
+        let app = self.with(|connection| connection.app.clone());
+        let settings = app.settings();
+        if !settings.client_events {
+            return Err(
+                format!("Client events are not enabled for this app: {name} was not sent").into(),
+            );
+        }
+        event::check_name(name, settings.limits.event_name).map_err(|error| error.to_string())?;
+        if !ChannelKind::of(channel).allows_client_events() {
+            return Err(format!(
+                "Client events need a private or presence channel: {channel} is neither"
+            )
+            .into());
+        }
+        let subscribed = self.with(|connection| {
+            let entry = connection.subscriptions.get_key_value(&**channel);
+            entry.map(|(name, subscription)| {
+                (
+                    name.clone(),
+                    subscription.member.as_ref().map(|(user, _)| user.clone()),
+                )
+            })
+        });
+        let Some((channel, user_id)) = subscribed else {
+            return Err(format!(
+                "Connection not subscribed to channel {channel}: {name} was not sent"
+            )
+            .into());
+        };
+        let data = client_event.data.map_or(Ok("null".into()), json::as_text);
+        let data = data.map_err(|error| format!("Invalid data of client event {name}: {error}"))?;
+        let max = settings.limits.client_event_data;
+        if data.len() > max {
+            let sent = data.len();
+            return Err(format!(
+                "The data content of client event {name} exceeds {max} bytes: it has {sent}"
+            )
+            .into());
+        }
+        self.check_pace(settings.limits.client_events_per_second)?;
+        let except = Some(self.socket_id());
+        Ok(Envelope {
+            place: Place { app, channel },
+            name: (&**name).into(),
+            data: (&*data).into(),
+            user_id,
+            except,
+        })
+    }
+
+    fn check_pace(&self, per_second: u32) -> Result<(), Refused> {
+        let Some(allowed) = NonZeroU32::new(per_second) else {
+            return Ok(());
+        };
+        let within = self.with(|connection| {
+            let new = || {
+                Box::new(RateLimiter::direct_with_clock(
+                    Quota::per_second(allowed),
+                    EngineClock,
+                ))
+            };
+            connection.pace.get_or_insert_with(new).check().is_ok()
+        });
+        let message = || {
+            format!(
+                "Client event rate limit exceeded: at most {per_second} per second, this one was dropped"
+            )
+        };
+        if within {
+            Ok(())
+        } else {
+            Err(Refused {
+                code: Some(OVER_RATE),
+                message: message(),
+            })
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What a shard holds of one connection.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use fanfare_protocol::{AppKey, ChannelName, Frame, ServerMessage, SocketId, UserId};
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::client_event::Pace;
+use crate::deliver::ChannelId;
+use crate::error::Refusal;
+use crate::outbox::{Flushed, Outbox, Sink, Spare};
+
+/// How long a closed connection may take to read what is left and to answer the close frame.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+/// One admitted connection.
+pub(crate) struct Connection {
+    pub(crate) socket_id: SocketId,
+    pub(crate) app: Arc<App>,
+    pub(crate) key: AppKey,
+    pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
+    /// When the client was last heard, as coarse as the sweep.
+    pub(crate) heard: Instant,
+    /// Whether a PING went out since.
+    pub(crate) pinged: bool,
+    /// Made with the first client event.
+    pub(crate) pace: Option<Box<Pace>>,
+    /// Whether it is in the shard's list of outboxes to flush.
+    pub(crate) dirty: bool,
+    state: State,
+    blocked: bool,
+    outbox: Outbox,
+    sink: Box<dyn Sink>,
+    waker: Option<Waker>,
+}
+
+/// A connection's place on a channel.
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) channel: ChannelId,
+    /// Where it stands in the channel's list.
+    pub(crate) index: usize,
+    /// On presence channels: who it is there, and from which position on edges apply.
+    pub(crate) member: Option<(UserId, u64)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    /// The close frame is in the outbox; over at this time, whatever the client does.
+    Closing(Instant),
+    Gone,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("socket_id", &self.socket_id)
+            .field("state", &self.state)
+            .finish()
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(app: Arc<App>, key: AppKey, sink: Box<dyn Sink>, now: Instant) -> Self {
+        Self {
+            socket_id: SocketId::random(),
+            app,
+            key,
+            subscriptions: HashMap::new(),
+            heard: now,
+            pinged: false,
+            pace: None,
+            dirty: false,
+            state: State::Open,
+            blocked: false,
+            outbox: Outbox::default(),
+            sink,
+            waker: None,
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    /// Whether nothing more will come of it.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.state == State::Gone
+    }
+
+    /// Whether bytes wait for a socket that took no more.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked
+    }
+
+    /// Bytes that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.outbox.bytes()
+    }
+
+    /// Remembers whom to wake when there is news for the connection's reader.
+    pub(crate) fn watch(&mut self, waker: &Waker) {
+        match &mut self.waker {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
+    }
+
+    /// Adds a frame; nothing is added once the connection is closed.
+    pub(crate) fn push(&mut self, frame: &Frame, spare: &mut Spare) {
+        if self.is_open() {
+            self.outbox.push(frame.bytes(), spare);
+        }
+    }
+
+    /// Adds bytes of the WebSocket layer.
+    pub(crate) fn push_raw(&mut self, bytes: &[u8], spare: &mut Spare) {
+        if self.is_open() {
+            self.outbox.copy(bytes, spare);
+        }
+    }
+
+    /// Writes what the socket takes.
+    pub(crate) fn flush(&mut self, spare: &mut Spare) {
+        if self.is_gone() {
+            return;
+        }
+        let was_blocked = self.blocked;
+        match self.outbox.flush(&*self.sink, spare) {
+            Flushed::All => self.blocked = false,
+            Flushed::Blocked => self.blocked = true,
+            Flushed::Gone => self.state = State::Gone,
+        }
+        if self.is_gone() || (self.blocked && !was_blocked) {
+            self.wake();
+        }
+    }
+
+    /// Says why, and closes. What was queued before is still sent, unless it is what the client was too slow for.
+    pub(crate) fn close(
+        &mut self,
+        refusal: &Refusal,
+        keep_queue: bool,
+        now: Instant,
+        spare: &mut Spare,
+    ) {
+        if !self.is_open() {
+            return;
+        }
+        if !keep_queue {
+            self.outbox.truncate();
+        }
+        if refusal.code.is_in_pusher_table() {
+            let error = ServerMessage::Error {
+                code: Some(refusal.code.number()),
+                message: &refusal.message,
+            };
+            self.push(&error.to_frame(), spare);
+        }
+        self.push(&Frame::close(refusal.code, &refusal.message), spare);
+        self.state = State::Closing(now + CLOSE_GRACE);
+        self.flush(spare);
+    }
+
+    /// Gives up on a closed connection whose time is over.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        if matches!(self.state, State::Closing(until) if until <= now) {
+            self.state = State::Gone;
+            self.wake();
+        }
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! What comes to a shard from other threads: one queue, bounded in bytes, taken all at once.
+
+use std::future::poll_fn;
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Poll, Waker};
+
+use parking_lot::Mutex;
+
+use crate::shard::Command;
+
+/// What a command weighs besides its frame, in bytes.
+const COMMAND_WEIGHT: usize = 64;
+
+/// A shard's queue. Events must find room before they are queued; what follows from connections that were let in
+/// (members coming and going, orders to close) always finds some, since the connections are bounded.
+#[derive(Debug)]
+pub(crate) struct Inbox {
+    queue: Mutex<Queue>,
+    /// Bytes of events that are queued or have found room.
+    reserved: AtomicUsize,
+    capacity: usize,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    commands: Vec<Command>,
+    waker: Option<Waker>,
+}
+
+impl Inbox {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self {
+            queue: Mutex::default(),
+            reserved: AtomicUsize::new(0),
+            capacity,
+        }
+    }
+
+    /// What a frame weighs in this queue.
+    pub(crate) fn weight(frame_bytes: usize) -> usize {
+        frame_bytes + COMMAND_WEIGHT
+    }
+
+    /// Finds room for events, or says that there is none. An empty queue takes anything.
+    pub(crate) fn reserve(&self, weight: usize) -> bool {
+        let room = |now: usize| (now == 0 || now + weight <= self.capacity).then_some(now + weight);
+        self.reserved
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .is_ok()
+    }
+
+    /// Gives back room that was reserved.
+    pub(crate) fn release(&self, weight: usize) {
+        self.reserved.fetch_sub(weight, Ordering::Relaxed);
+    }
+
+    /// Queues a command and wakes the shard if it sleeps.
+    pub(crate) fn push(&self, command: Command) {
+        let waker = {
+            let mut queue = self.queue.lock();
+            queue.commands.push(command);
+            queue.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    /// Waits for commands and takes all of them; `batch` comes empty and keeps its memory.
+    pub(crate) async fn take(&self, batch: &mut Vec<Command>) {
+        poll_fn(|cx| {
+            let mut queue = self.queue.lock();
+            if queue.commands.is_empty() {
+                queue.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            mem::swap(&mut queue.commands, batch);
+            Poll::Ready(())
+        })
+        .await;
+    }
+}

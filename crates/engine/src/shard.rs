@@ -1,0 +1,338 @@
+//! One thread's connections and channels: plain data, touched by this thread alone, so nothing here is locked.
+
+use std::cell::{RefCell, RefMut};
+use std::collections::HashMap;
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_protocol::{ChannelName, CloseCode, Frame, SocketId};
+use slab::Slab;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use crate::connection::Connection;
+use crate::deliver::ChannelId;
+use crate::engine::Engine;
+use crate::error::Refusal;
+use crate::inbox::Inbox;
+use crate::outbox::Spare;
+
+/// A thread's share of the connections.
+pub struct Shard {
+    pub(crate) index: usize,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) state: RefCell<State>,
+}
+
+/// What comes to a shard from other threads.
+pub(crate) enum Command {
+    /// Take a connection over: the closure starts the task that reads it.
+    Adopt(Box<dyn FnOnce(Rc<Shard>) + Send>),
+    /// An event for the subscribers of a channel.
+    Deliver {
+        channel: ChannelId,
+        frame: Frame,
+        except: Option<SocketId>,
+    },
+    /// A presence edge for those whose view is older.
+    Announce {
+        channel: ChannelId,
+        name: ChannelName,
+        frame: Frame,
+        position: u64,
+    },
+    /// Apps have changed: close what may not stay.
+    Review,
+    /// Close everything, spread over a period, and say when all are gone.
+    Drain {
+        period: Duration,
+        done: oneshot::Sender<()>,
+    },
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Adopt(_) => "Adopt",
+            Self::Deliver { .. } => "Deliver",
+            Self::Announce { .. } => "Announce",
+            Self::Review => "Review",
+            Self::Drain { .. } => "Drain",
+        })
+    }
+}
+
+impl fmt::Debug for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shard")
+            .field("index", &self.index)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) connections: Slab<Connection>,
+    pub(crate) channels: HashMap<ChannelId, Subscribers, foldhash::fast::RandomState>,
+    pub(crate) spare: Spare,
+    /// Connections with something to write.
+    dirty: Vec<usize>,
+}
+
+/// A channel's subscribers on this shard.
+#[derive(Debug, Default)]
+pub(crate) struct Subscribers {
+    pub(crate) slots: Vec<usize>,
+    /// Connections on their way in; they keep the entry alive.
+    pub(crate) joining: usize,
+    /// Position of the newest edge that came by.
+    pub(crate) last_edge: u64,
+}
+
+impl Shard {
+    pub(crate) fn new(index: usize, engine: Arc<Engine>) -> Rc<Self> {
+        let state = State {
+            connections: Slab::new(),
+            channels: HashMap::default(),
+            spare: Spare::default(),
+            dirty: Vec::new(),
+        };
+        Rc::new(Self {
+            index,
+            engine,
+            state: RefCell::new(state),
+        })
+    }
+
+    pub(crate) fn state(&self) -> RefMut<'_, State> {
+        self.state.borrow_mut()
+    }
+
+    /// Applies what comes in, for ever. Each batch is applied whole before anything is written, so that events of the
+    /// same moment leave in one write per socket.
+    pub(crate) async fn run(self: Rc<Self>, inbox: Arc<Inbox>) {
+        let mut batch = Vec::new();
+        loop {
+            inbox.take(&mut batch).await;
+            let mut weight = 0;
+            for command in batch.drain(..) {
+                if let Command::Deliver { frame, .. } = &command {
+                    weight += Inbox::weight(frame.len());
+                }
+                self.apply(command);
+            }
+            self.state().flush_dirty();
+            inbox.release(weight);
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn apply(self: &Rc<Self>, command: Command) {
+        match command {
+            Command::Adopt(start) => start(Rc::clone(self)),
+            Command::Deliver {
+                channel,
+                frame,
+                except,
+            } => {
+                self.state()
+                    .deliver(channel, &frame, except, self.engine.options().outbox_bytes);
+            }
+            Command::Announce {
+                channel,
+                name,
+                frame,
+                position,
+            } => {
+                self.state().announce(
+                    channel,
+                    &name,
+                    &frame,
+                    position,
+                    self.engine.options().outbox_bytes,
+                );
+            }
+            Command::Review => self.review(),
+            Command::Drain { period, done } => {
+                tokio::task::spawn_local(Rc::clone(self).drain(period, done));
+            }
+        }
+    }
+
+    /// Closes the connections whose app is disabled or whose key is no longer in force.
+    fn review(&self) {
+        let mut state = self.state();
+        let now = Instant::now();
+        let slots: Vec<usize> = state.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let refusal = state
+                .connections
+                .get(slot)
+                .and_then(|c| c.app.refusal(&c.key));
+            if let Some(refusal) = refusal {
+                state.close(slot, &refusal, now);
+            }
+        }
+    }
+
+    /// Closes all connections with a code that makes clients come back at once, a few every tick.
+    async fn drain(self: Rc<Self>, period: Duration, done: oneshot::Sender<()>) {
+        const TICK: Duration = Duration::from_millis(10);
+        let slots: Vec<usize> = self
+            .state()
+            .connections
+            .iter()
+            .map(|(slot, _)| slot)
+            .collect();
+        let ticks = (period.as_millis() / TICK.as_millis()).max(1) as usize;
+        let refusal = Refusal::new(
+            CloseCode::Reconnect,
+            "This server is shutting down, reconnect",
+        );
+        for some in slots.chunks(slots.len().div_ceil(ticks).max(1)) {
+            let now = Instant::now();
+            some.iter()
+                .for_each(|slot| self.state().close(*slot, &refusal, now));
+            tokio::time::sleep(TICK).await;
+        }
+        while !self.state().connections.is_empty() {
+            tokio::time::sleep(TICK).await;
+        }
+        // Nobody waits any more if the node has given up on this drain.
+        let _ = done.send(());
+    }
+}
+
+impl State {
+    fn deliver(&mut self, channel: ChannelId, frame: &Frame, except: Option<SocketId>, max: usize) {
+        let Self {
+            connections,
+            channels,
+            spare,
+            dirty,
+        } = self;
+        let Some(subscribers) = channels.get(&channel) else {
+            return;
+        };
+        for slot in &subscribers.slots {
+            let connection = &mut connections[*slot];
+            if except != Some(connection.socket_id) {
+                push(connection, *slot, frame, max, spare, dirty);
+            }
+        }
+    }
+
+    fn announce(
+        &mut self,
+        channel: ChannelId,
+        name: &ChannelName,
+        frame: &Frame,
+        position: u64,
+        max: usize,
+    ) {
+        let Self {
+            connections,
+            channels,
+            spare,
+            dirty,
+        } = self;
+        let Some(subscribers) = channels.get_mut(&channel) else {
+            return;
+        };
+        subscribers.last_edge = position;
+        for slot in &subscribers.slots {
+            let connection = &mut connections[*slot];
+            let member = connection
+                .subscriptions
+                .get(name)
+                .and_then(|s| s.member.as_ref());
+            let applies = member.is_some_and(|(_, since)| *since < position);
+            if applies {
+                push(connection, *slot, frame, max, spare, dirty);
+            }
+        }
+    }
+
+    /// Adds a frame for one connection, to be flushed soon.
+    pub(crate) fn push(&mut self, slot: usize, frame: &Frame, max: usize) {
+        push(
+            &mut self.connections[slot],
+            slot,
+            frame,
+            max,
+            &mut self.spare,
+            &mut self.dirty,
+        );
+    }
+
+    /// Adds bytes of the WebSocket layer for one connection, to be flushed soon.
+    pub(crate) fn push_raw(&mut self, slot: usize, bytes: &[u8]) {
+        let connection = &mut self.connections[slot];
+        connection.push_raw(bytes, &mut self.spare);
+        mark(connection, slot, &mut self.dirty);
+    }
+
+    /// Says why and closes one connection.
+    pub(crate) fn close(&mut self, slot: usize, refusal: &Refusal, now: Instant) {
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.close(refusal, true, now, &mut self.spare);
+        }
+    }
+
+    /// Writes what one connection has.
+    pub(crate) fn flush(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        connection.dirty = false;
+        connection.flush(&mut self.spare);
+    }
+
+    fn flush_dirty(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for slot in dirty.drain(..) {
+            if let Some(connection) = self.connections.get_mut(slot)
+                && connection.dirty
+            {
+                connection.dirty = false;
+                connection.flush(&mut self.spare);
+            }
+        }
+        self.dirty = dirty;
+    }
+}
+
+/// A connection whose outbox grows over the bound is too slow: it is told so and closed, never skipped.
+fn push(
+    connection: &mut Connection,
+    slot: usize,
+    frame: &Frame,
+    max: usize,
+    spare: &mut Spare,
+    dirty: &mut Vec<usize>,
+) {
+    connection.push(frame, spare);
+    if connection.waiting() > max && connection.is_open() {
+        tracing::warn!(
+            app = %connection.app.id(),
+            socket_id = %connection.socket_id,
+            waiting_bytes = connection.waiting(),
+            "disconnecting a slow consumer: it does not read as fast as its channels publish (outbox.max_bytes)"
+        );
+        let refusal = Refusal::new(
+            CloseCode::OverCapacity,
+            "You read too slowly and have missed events, reconnect",
+        );
+        connection.close(&refusal, false, Instant::now(), spare);
+        return;
+    }
+    mark(connection, slot, dirty);
+}
+
+/// A blocked connection is flushed when its socket takes more.
+fn mark(connection: &mut Connection, slot: usize, dirty: &mut Vec<usize>) {
+    if !connection.dirty && !connection.is_blocked() {
+        connection.dirty = true;
+        dirty.push(slot);
+    }
+}

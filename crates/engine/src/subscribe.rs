@@ -1,0 +1,256 @@
+//! Subscribe and unsubscribe, every kind of channel (spec 2.2 to 2.5).
+
+use std::mem;
+
+use fanfare_protocol::client::Subscribe;
+use fanfare_protocol::presence::Member;
+use fanfare_protocol::signature::channel_auth_text;
+use fanfare_protocol::{ChannelKind, ChannelName, ServerMessage, UserId};
+
+use crate::connection::Subscription;
+use crate::deliver::ChannelId;
+use crate::roster::{Place, RosterError, View};
+use crate::session::Session;
+
+/// Why a subscription is refused, and the words for `pusher:subscription_error`.
+struct Refused {
+    kind: &'static str,
+    status: u16,
+    message: String,
+}
+
+impl Refused {
+    fn auth(message: String) -> Self {
+        Self {
+            kind: "AuthError",
+            status: 401,
+            message,
+        }
+    }
+
+    fn invalid(message: String) -> Self {
+        Self {
+            kind: "InvalidChannel",
+            status: 400,
+            message,
+        }
+    }
+}
+
+impl Session {
+    pub(crate) async fn subscribe(&self, request: &Subscribe<'_>) {
+        if self.with(|connection| connection.subscriptions.contains_key(&*request.channel)) {
+            return self.complain(&format!(
+                "Existing subscription to channel {}",
+                request.channel
+            ));
+        }
+        if let Err(refused) = self.try_subscribe(request).await {
+            // Hosted Pusher says it in a pusher:error; the second message reaches those who bound to the channel.
+            self.complain(&refused.message);
+            self.send(&ServerMessage::SubscriptionError {
+                channel: &request.channel,
+                kind: refused.kind,
+                message: &refused.message,
+                status: refused.status,
+            });
+        }
+    }
+
+    async fn try_subscribe(&self, request: &Subscribe<'_>) -> Result<(), Refused> {
+        let app = self.with(|connection| connection.app.clone());
+        let limits = &app.settings().limits;
+        let channel = ChannelName::parse(&request.channel, limits.channel_name)
+            .map_err(|error| Refused::invalid(error.to_string()))?;
+        match channel.kind() {
+            ChannelKind::Public => self.join(Place { app, channel }),
+            ChannelKind::Private => {
+                self.authorize(request)?;
+                self.join(Place { app, channel });
+            }
+            ChannelKind::Presence => {
+                self.authorize(request)?;
+                let member = request.channel_data.as_deref().ok_or_else(|| {
+                    Refused::auth(format!(
+                        "channel_data is required for presence channel {channel}"
+                    ))
+                })?;
+                let member = Member::parse(member, limits)
+                    .map_err(|error| Refused::invalid(error.to_string()))?;
+                self.join_presence(Place { app, channel }, member, limits.presence_members)
+                    .await?;
+            }
+            ChannelKind::ServerToUser => {
+                return Err(Refused::auth(format!(
+                    "{channel} is only for the user it names, signed in"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks `KEY:SIGNATURE` over socket id, channel and `channel_data`, whatever the kind of channel.
+    fn authorize(&self, request: &Subscribe<'_>) -> Result<(), Refused> {
+        let channel = &request.channel;
+        let auth = request.auth.as_deref().ok_or_else(|| {
+            Refused::auth(format!("Auth info required to subscribe to {channel}"))
+        })?;
+        let (key, signature) = auth.split_once(':').ok_or_else(|| {
+            Refused::auth(format!(
+                "Invalid auth for {channel}: expected KEY:SIGNATURE, got {auth:?}"
+            ))
+        })?;
+        let (app, socket_id) =
+            self.with(|connection| (connection.app.clone(), connection.socket_id));
+        let signing = app.signing_key(key).ok_or_else(|| {
+            Refused::auth(format!(
+                "Invalid key in subscription auth data for {channel}: {key:?} is no key of this app"
+            ))
+        })?;
+        let text = channel_auth_text(socket_id, channel, request.channel_data.as_deref());
+        if signing.verify(&text, signature) {
+            return Ok(());
+        }
+        Err(Refused::auth(format!(
+            "Invalid signature: expected HMAC SHA256 in lowercase hex of {text:?} with the secret of {key}, got {signature:?}"
+        )))
+    }
+
+    fn join(&self, place: Place) {
+        let id = self
+            .shard
+            .engine
+            .deliverer()
+            .attach(&place, self.shard.index);
+        self.send(&ServerMessage::SubscriptionSucceeded {
+            channel: place.channel.as_str(),
+        });
+        self.insert(place.channel, id, None);
+    }
+
+    /// The channel's events reach this shard before the roster is asked, so no edge falls between view and events.
+    async fn join_presence(&self, place: Place, member: Member, max: usize) -> Result<(), Refused> {
+        let engine = &self.shard.engine;
+        let id = engine.deliverer().attach(&place, self.shard.index);
+        self.shard.state().channels.entry(id).or_default().joining += 1;
+        let user = member.user_id.clone();
+        let joined = engine.roster().join(&place, member, max).await;
+        let joined = match joined {
+            Ok(view) => Ok(self.newest_view(&place, id, view).await),
+            Err(error @ RosterError::Full { .. }) => Err(error),
+        };
+        self.with_channel(id, |subscribers| subscribers.joining -= 1);
+        match joined {
+            Ok(view) => {
+                let channel = place.channel.as_str();
+                self.send(&ServerMessage::PresenceSucceeded {
+                    channel,
+                    members: &view.members,
+                });
+                self.insert(place.channel, id, Some((user, view.position)));
+                Ok(())
+            }
+            Err(error) => {
+                let last = self.shard.state().vacate(id);
+                engine.deliverer().detach(&place, self.shard.index, last);
+                let message = format!("Cannot subscribe to {}: {error}", place.channel);
+                Err(Refused {
+                    kind: "LimitReached",
+                    status: 403,
+                    message,
+                })
+            }
+        }
+    }
+
+    /// Edges that came by while the roster was asked are in no view yet: ask again until the view has them.
+    async fn newest_view(&self, place: &Place, id: ChannelId, mut view: View) -> View {
+        while self.with_channel(id, |subscribers| subscribers.last_edge) > view.position {
+            view = self.shard.engine.roster().view(place).await;
+        }
+        view
+    }
+
+    fn with_channel<T>(
+        &self,
+        id: ChannelId,
+        read: impl FnOnce(&mut crate::shard::Subscribers) -> T,
+    ) -> T {
+        read(self.shard.state().channels.entry(id).or_default())
+    }
+
+    fn insert(&self, channel: ChannelName, id: ChannelId, member: Option<(UserId, u64)>) {
+        let index = self.with_channel(id, |subscribers| {
+            subscribers.slots.push(self.slot);
+            subscribers.slots.len() - 1
+        });
+        let subscription = Subscription {
+            channel: id,
+            index,
+            member,
+        };
+        self.with(|connection| connection.subscriptions.insert(channel, subscription));
+    }
+
+    pub(crate) async fn unsubscribe(&self, channel: &str) {
+        if !self.leave(channel).await {
+            self.complain(&format!("No current subscription to channel {channel}"));
+        }
+    }
+
+    /// Leaves a channel; says whether there was anything to leave.
+    pub(crate) async fn leave(&self, channel: &str) -> bool {
+        let left = self.with(|connection| {
+            let entry = connection.subscriptions.remove_entry(channel);
+            entry.map(|(channel, subscription)| {
+                (
+                    Place {
+                        app: connection.app.clone(),
+                        channel,
+                    },
+                    subscription,
+                )
+            })
+        });
+        let Some((place, subscription)) = left else {
+            return false;
+        };
+        let last = self.shard.state().remove(&place.channel, &subscription);
+        self.shard
+            .engine
+            .deliverer()
+            .detach(&place, self.shard.index, last);
+        if let Some((user, _)) = &subscription.member {
+            self.shard.engine.roster().leave(&place, user).await;
+        }
+        true
+    }
+}
+
+impl crate::shard::State {
+    /// Takes a subscription out of its channel's list; says whether it was the last one on this shard.
+    fn remove(&mut self, channel: &ChannelName, subscription: &Subscription) -> bool {
+        let Some(subscribers) = self.channels.get_mut(&subscription.channel) else {
+            return true;
+        };
+        subscribers.slots.swap_remove(subscription.index);
+        if let Some(moved) = subscribers.slots.get(subscription.index)
+            && let Some(moved) = self.connections[*moved].subscriptions.get_mut(channel)
+        {
+            moved.index = subscription.index;
+        }
+        self.vacate(subscription.channel)
+    }
+
+    /// Forgets a channel that has nobody left on this shard; says whether that is so.
+    fn vacate(&mut self, id: ChannelId) -> bool {
+        let vacated = self
+            .channels
+            .get(&id)
+            .is_none_or(|s| s.slots.is_empty() && s.joining == 0);
+        if vacated {
+            mem::drop(self.channels.remove(&id));
+        }
+        vacated
+    }
+}

@@ -1,0 +1,81 @@
+//! Connect, bring the tables up to date, unlock.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::dialect::{Db, on_db};
+use crate::error::StoreError;
+use crate::seal::MasterKey;
+
+const MASTER_KEY_CHECK: &str = "SELECT master_key_check FROM installation WHERE id = 1";
+const SET_MASTER_KEY_CHECK: &str =
+    "UPDATE installation SET master_key_check = $1 WHERE id = 1 AND master_key_check IS NULL";
+
+/// What the check row holds, sealed.
+const CHECK_TEXT: &str = "fanfare";
+
+/// A database whose tables are up to date and whose secrets are still sealed.
+#[derive(Debug)]
+pub struct Database {
+    db: Db,
+}
+
+/// Apps and keys. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    pub(crate) db: Db,
+    pub(crate) master_key: Arc<MasterKey>,
+}
+
+impl Database {
+    /// Connects and migrates. Several nodes may do so at once.
+    ///
+    /// # Errors
+    ///
+    /// The URL is of no database we know, or the database cannot be reached or migrated.
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Ok(Self {
+            db: Db::connect(url).await?,
+        })
+    }
+
+    /// Whether secrets were sealed here already, so that only one master key will do.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn is_sealed(&self) -> Result<bool, StoreError> {
+        Ok(self.check().await?.is_some())
+    }
+
+    /// Takes the master key. The first key ever given becomes the installation's.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::WrongMasterKey`]; nothing was changed.
+    pub async fn unlock(self, master_key: MasterKey) -> Result<Store, StoreError> {
+        let sealed = master_key.seal(CHECK_TEXT, CHECK_TEXT);
+        on_db!(&self.db, pool => sqlx::query(SET_MASTER_KEY_CHECK).bind(sealed).execute(pool).await.map(|_| ()))?;
+        // Read back: another node may have been first.
+        let check = self.check().await?.ok_or(StoreError::WrongMasterKey)?;
+        master_key
+            .open(&check, CHECK_TEXT)
+            .map_err(|_| StoreError::WrongMasterKey)?;
+        Ok(Store {
+            db: self.db,
+            master_key: Arc::new(master_key),
+        })
+    }
+
+    async fn check(&self) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(on_db!(&self.db, pool => sqlx::query_scalar(MASTER_KEY_CHECK).fetch_one(pool).await)?)
+    }
+}
+
+/// Unix time in milliseconds.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,75 @@
+//! The two databases. One SQL text serves both: `$1` placeholders, 64-bit milliseconds, no types of either alone.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::postgres::PgPoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{PgPool, SqlitePool};
+
+use crate::error::StoreError;
+
+static SQLITE: Migrator = sqlx::migrate!("../../migrations/sqlite");
+static POSTGRES: Migrator = sqlx::migrate!("../../migrations/postgres");
+
+/// How long a caller waits for a connection, or for SQLite's one writer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A pool of one of the two databases.
+#[derive(Debug, Clone)]
+pub(crate) enum Db {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// Runs one body on whichever pool there is.
+macro_rules! on_db {
+    ($db:expr, $pool:ident => $body:expr) => {
+        match $db {
+            $crate::dialect::Db::Sqlite($pool) => $body,
+            $crate::dialect::Db::Postgres($pool) => $body,
+        }
+    };
+}
+pub(crate) use on_db;
+
+impl Db {
+    pub(crate) async fn connect(url: &str) -> Result<Self, StoreError> {
+        match url.split_once(':').map(|(scheme, _)| scheme) {
+            Some("sqlite") => Self::sqlite(url).await,
+            Some("postgres" | "postgresql") => Self::postgres(url).await,
+            _ => Err(StoreError::Invalid(
+                "a store URL starts with sqlite: or postgres:, for example sqlite:data/fanfare.db or \
+                 postgres://user:password@host/database"
+                    .into(),
+            )),
+        }
+    }
+
+    async fn sqlite(url: &str) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::from_str(url)?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(PATIENCE);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(4)
+            .acquire_timeout(PATIENCE)
+            .connect_with(options)
+            .await?;
+        SQLITE.run(&pool).await?;
+        Ok(Self::Sqlite(pool))
+    }
+
+    async fn postgres(url: &str) -> Result<Self, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(8)
+            .acquire_timeout(PATIENCE)
+            .connect(url)
+            .await?;
+        POSTGRES.run(&pool).await?;
+        Ok(Self::Postgres(pool))
+    }
+}

@@ -1,0 +1,109 @@
+//! Secrets at rest: XChaCha20-Poly1305 under the installation's master key.
+
+use chacha20poly1305::aead::{Aead, KeyInit, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use secrecy::{ExposeSecret, SecretBox};
+
+const KEY_BYTES: usize = 32;
+const NONCE_BYTES: usize = 24;
+
+/// The key all secrets of an installation are sealed with. 32 bytes, as 64 hex digits in text.
+#[derive(Debug)]
+pub struct MasterKey(SecretBox<[u8; KEY_BYTES]>);
+
+/// A text that is not a master key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a master key is 64 hex digits (32 bytes), as `openssl rand -hex 32` prints them")]
+pub struct InvalidMasterKey;
+
+/// A sealed secret that this key, or this context, does not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CannotOpen;
+
+impl MasterKey {
+    /// Draws a key.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(SecretBox::new(Box::new(rand::random())))
+    }
+
+    /// Reads a key; white space around it does not count.
+    ///
+    /// # Errors
+    ///
+    /// It is not 64 hex digits.
+    pub fn parse(text: &str) -> Result<Self, InvalidMasterKey> {
+        let mut key = Box::new([0; KEY_BYTES]);
+        hex::decode_to_slice(text.trim(), key.as_mut_slice()).map_err(|_| InvalidMasterKey)?;
+        Ok(Self(SecretBox::new(key)))
+    }
+
+    /// The key as text, to be kept where only the server can read it.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        hex::encode(self.0.expose_secret())
+    }
+
+    /// Seals `plain` so that it opens only in the same `context`: a sealed secret cannot be moved to another row.
+    pub(crate) fn seal(&self, plain: &str, context: &str) -> Vec<u8> {
+        let nonce: [u8; NONCE_BYTES] = rand::random();
+        let payload = Payload {
+            msg: plain.as_bytes(),
+            aad: context.as_bytes(),
+        };
+        let sealed = self
+            .cipher()
+            .encrypt(&XNonce::from(nonce), payload)
+            .expect("secrets are far below the cipher's limit");
+        [&nonce[..], &sealed].concat()
+    }
+
+    pub(crate) fn open(&self, sealed: &[u8], context: &str) -> Result<String, CannotOpen> {
+        let (nonce, sealed) = sealed
+            .split_first_chunk::<NONCE_BYTES>()
+            .ok_or(CannotOpen)?;
+        let payload = Payload {
+            msg: sealed,
+            aad: context.as_bytes(),
+        };
+        let plain = self
+            .cipher()
+            .decrypt(&XNonce::from(*nonce), payload)
+            .map_err(|_| CannotOpen)?;
+        String::from_utf8(plain).map_err(|_| CannotOpen)
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(self.0.expose_secret().into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_secret_opens_with_its_key_in_its_context_only() {
+        let key = MasterKey::random();
+        let sealed = key.seal("secret", "app/key");
+        assert_eq!(key.open(&sealed, "app/key").as_deref(), Ok("secret"));
+        assert_eq!(key.open(&sealed, "app/other"), Err(CannotOpen));
+        assert_eq!(
+            MasterKey::random().open(&sealed, "app/key"),
+            Err(CannotOpen)
+        );
+        assert_eq!(key.open(&sealed[..10], "app/key"), Err(CannotOpen));
+        assert!(!sealed.windows(6).any(|window| window == b"secret"));
+    }
+
+    #[test]
+    fn a_key_reads_as_it_was_written() {
+        let key = MasterKey::random();
+        let again = MasterKey::parse(&format!("{}\n", key.to_text())).unwrap();
+        assert_eq!(again.open(&key.seal("x", ""), "").as_deref(), Ok("x"));
+        assert!(!format!("{key:?}").contains(&key.to_text()));
+        for bad in ["", "abc", &"g".repeat(64), &"0".repeat(63)] {
+            assert_eq!(MasterKey::parse(bad).err(), Some(InvalidMasterKey));
+        }
+    }
+}
