@@ -4,7 +4,8 @@
 CREATE TABLE installation (
     id               INTEGER PRIMARY KEY CHECK (id = 1),
     revision         INTEGER NOT NULL,
-    master_key_check BLOB -- a known text, sealed: tells a wrong master key before it does harm
+    master_key_check BLOB, -- a known text, sealed: tells a wrong master key before it does harm
+    demo_app_id      TEXT
 ) STRICT;
 
 INSERT INTO installation (id, revision) VALUES (1, 0);

@@ -1,1 +1,37 @@
-fn main() {}
+//! Fanfare: a self-hosted, managed realtime platform in the style of Pusher Channels.
+//!
+//! # Layout
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `cli` | the command line, one file a noun |
+//! | `config` | defaults, file, environment, flags |
+//! | `startup` | configuration to running parts, in reading order |
+//! | `listener` | accepts connections and serves HTTP on them |
+//! | `http` | the route table and one file a resource |
+//! | `ws` | WebSocket: upgrade and connection |
+//! | `app_sync` | keeps the engine's apps as the store has them |
+//! | `backend` | a client of our own HTTP API, as an app's backend is one |
+//! | `demo` | the demo app, the check of ourselves, what is printed at the start |
+//! | `telemetry` | logs |
+
+mod app_sync;
+mod backend;
+mod cli;
+mod config;
+mod demo;
+mod http;
+mod listener;
+mod startup;
+mod telemetry;
+mod ws;
+
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    // reqwest and sqlx use the process's default; it is chosen once, here.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    cli::run()
+}

@@ -7,6 +7,7 @@
 //! | `database` | [`Database`]: connect, migrate, unlock |
 //! | `dialect` | the two pools and the macro over them: all that knows of two databases |
 //! | `apps`, `keys` | one function a statement, the SQL above it |
+//! | `demo` | the app of the first run |
 //! | `changes` | what is newer than a revision |
 //! | `seal` | [`MasterKey`]: secrets at rest |
 //! | `error` | [`StoreError`] |
@@ -14,6 +15,7 @@
 mod apps;
 mod changes;
 mod database;
+mod demo;
 mod dialect;
 mod error;
 mod keys;

@@ -79,7 +79,10 @@ async fn an_app_is_created_with_a_key_and_found_again() {
         );
         assert_eq!((key.key.len(), key.secret.expose_secret().len()), (20, 40));
         assert_eq!(store.app(&app.id).await.expect("app"), app);
-        assert_eq!(store.apps().await.expect("apps"), std::slice::from_ref(&app));
+        assert_eq!(
+            store.apps().await.expect("apps"),
+            std::slice::from_ref(&app)
+        );
         let keys = store.keys(&app.id).await.expect("keys");
         assert_eq!(keys.len(), 1);
         assert_eq!(keys[0].secret.expose_secret(), key.secret.expose_secret());
@@ -313,4 +316,22 @@ async fn a_url_of_no_known_database_is_refused_in_words() {
         error.to_string().contains("sqlite: or postgres:"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn the_demo_app_is_made_once_and_found_again() {
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        assert!(store.is_pristine().await.expect("pristine"));
+        assert!(store.demo_app().await.expect("demo").is_none());
+        let (app, key) = store.create_demo_app().await.expect("create");
+        let (found, found_key) = store.demo_app().await.expect("demo").expect("there is one");
+        assert_eq!((found.id, found_key.key), (app.id, key.key.clone()));
+        assert!(!store.is_pristine().await.expect("pristine"));
+        store.revoke_key(&key.key).await.expect("revoke");
+        assert!(
+            store.demo_app().await.expect("demo").is_none(),
+            "without a key in force there is no demo"
+        );
+    }
 }

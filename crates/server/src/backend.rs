@@ -1,0 +1,96 @@
+//! A client of our own HTTP API, as an app's backend is one: for `fanfare publish` and for the check at the start.
+
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use fanfare_protocol::signature::{Credential, sign_request};
+use serde_json::json;
+
+use crate::http::unix_seconds;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where to publish, and as whom.
+#[derive(Debug, Clone)]
+pub(crate) struct Backend {
+    /// Scheme, host and port, and the path prefix if there is one.
+    pub(crate) server: String,
+    pub(crate) app_id: String,
+    pub(crate) key: String,
+    pub(crate) secret: String,
+}
+
+/// A request that is signed and good for ten minutes.
+#[derive(Debug)]
+pub(crate) struct SignedPublish {
+    url: String,
+    body: String,
+}
+
+impl Backend {
+    /// Signs `POST events`.
+    pub(crate) fn sign(&self, channel: &str, event: &str, data: &str) -> SignedPublish {
+        let body = json!({"name": event, "channel": channel, "data": data}).to_string();
+        let path = format!("/apps/{}/events", self.app_id);
+        let credential = Credential {
+            key: &self.key,
+            secret: &self.secret,
+        };
+        let query = sign_request(
+            "POST",
+            &path,
+            &[],
+            body.as_bytes(),
+            credential,
+            unix_seconds(),
+        );
+        SignedPublish {
+            url: format!("{}{path}?{query}", self.server.trim_end_matches('/')),
+            body,
+        }
+    }
+
+    /// Publishes one event.
+    pub(crate) async fn publish(
+        &self,
+        channel: &str,
+        event: &str,
+        data: &str,
+    ) -> anyhow::Result<()> {
+        let SignedPublish { url, body } = self.sign(channel, event, data);
+        let client = reqwest::Client::builder()
+            .timeout(PATIENCE)
+            .build()
+            .context("preparing an HTTP client")?;
+        let request = client
+            .post(url)
+            .header("content-type", "application/json")
+            .body(body);
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("publishing to {}", self.server))?;
+        let status = response.status();
+        if !status.is_success() {
+            let text = response.text().await.unwrap_or_default();
+            bail!(
+                "{} refused the event with status {status}: {}",
+                self.server,
+                text.trim_end()
+            );
+        }
+        Ok(())
+    }
+}
+
+impl SignedPublish {
+    /// The request as a line for a shell.
+    pub(crate) fn to_curl(&self) -> String {
+        let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+        format!(
+            "curl -H 'Content-Type: application/json' -d {} {}",
+            quoted(&self.body),
+            quoted(&self.url)
+        )
+    }
+}

@@ -1,0 +1,503 @@
+//! The configuration: one struct, four layers - defaults, file, environment, flags - and errors that name the source.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use figment::providers::{Format, Serialized, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
+
+/// The file that is read when it is there and no other is named.
+const DEFAULT_FILE: &str = "fanfare.toml";
+
+/// Every setting, by its name in the file. The environment variable is `FANFARE_` and the name in capitals, with `_`
+/// for `.`.
+pub(crate) const SETTINGS: &[&str] = &[
+    "listen",
+    "data_dir",
+    "demo",
+    "path_prefix",
+    "shards",
+    "activity_timeout",
+    "pong_timeout",
+    "master_key",
+    "store.url",
+    "connections.max",
+    "outbox.max_bytes",
+    "inbox.max_bytes",
+    "websocket.max_message_bytes",
+    "http.max_body_bytes",
+    "http.header_timeout",
+    "drain.period",
+    "log.filter",
+    "log.format",
+];
+
+/// What this node does. See `docs/configuration.md`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Where HTTP and WebSocket are served.
+    pub(crate) listen: SocketAddr,
+    /// Where this node keeps its files.
+    pub(crate) data_dir: PathBuf,
+    /// Whether there is a demo app and a page for it; if not said, when only this machine can reach us.
+    pub(crate) demo: Option<bool>,
+    /// What stands before `/app` and `/apps` in our URLs.
+    pub(crate) path_prefix: String,
+    /// Threads that own connections.
+    pub(crate) shards: usize,
+    /// Seconds of silence after which clients should ask whether we are there, and we ask them.
+    pub(crate) activity_timeout: u64,
+    /// Seconds a client has to answer.
+    pub(crate) pong_timeout: u64,
+    /// The key that secrets are sealed with; if not given, a file in the data folder.
+    #[serde(serialize_with = "hide")]
+    pub(crate) master_key: Option<SecretString>,
+    pub(crate) store: StoreConfig,
+    pub(crate) connections: Connections,
+    pub(crate) outbox: Queue,
+    pub(crate) inbox: Queue,
+    pub(crate) websocket: WebSocket,
+    pub(crate) http: Http,
+    pub(crate) drain: Drain,
+    pub(crate) log: Log,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct StoreConfig {
+    /// `sqlite:` or `postgres:`; if not given, an SQLite file in the data folder.
+    #[serde(serialize_with = "hide_password")]
+    pub(crate) url: Option<SecretString>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Connections {
+    /// Most connections this node takes; 0 for as many as there are file descriptors.
+    pub(crate) max: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Queue {
+    pub(crate) max_bytes: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct WebSocket {
+    /// Largest message a client may send.
+    pub(crate) max_message_bytes: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Http {
+    /// Largest request body.
+    pub(crate) max_body_bytes: usize,
+    /// Seconds a client may take for a request's head, also between two requests of a connection.
+    pub(crate) header_timeout: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Drain {
+    /// Seconds over which a stopping node closes its connections.
+    pub(crate) period: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Log {
+    /// As `RUST_LOG` has it: `info`, `fanfare=debug`.
+    pub(crate) filter: String,
+    pub(crate) format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 6001)),
+            data_dir: "data".into(),
+            demo: None,
+            path_prefix: String::new(),
+            shards: 1,
+            activity_timeout: 120,
+            pong_timeout: 30,
+            master_key: None,
+            store: StoreConfig { url: None },
+            connections: Connections { max: 0 },
+            outbox: Queue {
+                max_bytes: 1024 * 1024,
+            },
+            inbox: Queue {
+                max_bytes: 64 * 1024 * 1024,
+            },
+            websocket: WebSocket {
+                max_message_bytes: 128 * 1024,
+            },
+            http: Http {
+                max_body_bytes: 1024 * 1024,
+                header_timeout: 75,
+            },
+            drain: Drain { period: 20 },
+            log: Log {
+                filter: "info".into(),
+                format: LogFormat::Text,
+            },
+        }
+    }
+}
+
+fn hide<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret.as_ref().map(|_| "(hidden)").serialize(serializer)
+}
+
+fn hide_password<S: Serializer>(
+    url: &Option<SecretString>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    url.as_ref()
+        .map(|url| without_password(url.expose_secret()))
+        .serialize(serializer)
+}
+
+/// A URL as it may be shown.
+pub(crate) fn without_password(url: &str) -> String {
+    let hidden = || {
+        let (scheme, rest) = url.split_once("://")?;
+        let (user, host) = rest.rsplit_once('@')?;
+        let (user, _) = user.split_once(':')?;
+        Some(format!("{scheme}://{user}:(hidden)@{host}"))
+    };
+    hidden().unwrap_or_else(|| url.to_owned())
+}
+
+/// One value from the environment or from a flag; errors name where it came from.
+#[derive(Debug, Clone)]
+pub(crate) struct Setting {
+    source: String,
+    path: String,
+    value: String,
+}
+
+impl Setting {
+    /// A setting given on the command line.
+    pub(crate) fn flag(flag: &str, path: &str, value: impl Into<String>) -> Self {
+        Self {
+            source: format!("flag {flag}"),
+            path: path.into(),
+            value: value.into(),
+        }
+    }
+}
+
+impl Provider for Setting {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.source.clone())
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        // Parsing does not fail: what is no number and no boolean is text.
+        let value = self
+            .value
+            .parse::<Value>()
+            .unwrap_or_else(|never| match never {});
+        let nested = figment::util::nest(&self.path, value);
+        let dict = nested.into_dict().unwrap_or_default();
+        Ok(Map::from([(Profile::Default, dict)]))
+    }
+}
+
+impl Config {
+    /// Reads all layers; `file` is the file the user named, if any.
+    pub(crate) fn load(file: Option<&Path>, flags: Vec<Setting>) -> anyhow::Result<Self> {
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        match file {
+            Some(file) if !file.is_file() => {
+                bail!("the configuration file {} is not there", file.display())
+            }
+            Some(file) => figment = figment.merge(Toml::file_exact(file)),
+            None if Path::new(DEFAULT_FILE).is_file() => {
+                figment = figment.merge(Toml::file_exact(DEFAULT_FILE))
+            }
+            None => {}
+        }
+        for setting in environment().into_iter().chain(flags) {
+            if !SETTINGS.contains(&&*setting.path) {
+                bail!(
+                    "{}: there is no setting {:?}; there are {}",
+                    setting.source,
+                    setting.path,
+                    SETTINGS.join(", ")
+                );
+            }
+            figment = figment.merge(setting);
+        }
+        let config: Self = figment
+            .extract()
+            .map_err(|error| anyhow::anyhow!(in_words(&error)))?;
+        config.validate(&figment)?;
+        Ok(config)
+    }
+
+    fn validate(&self, figment: &Figment) -> anyhow::Result<()> {
+        let check = |path: &str, valid: bool, rule: &str| {
+            let source = figment
+                .find_metadata(path)
+                .map_or_else(|| "default".into(), source_of);
+            if valid {
+                Ok(())
+            } else {
+                Err(anyhow::anyhow!("{path} {rule} (it was set by {source})"))
+            }
+        };
+        check("shards", (1..=64).contains(&self.shards), "must be 1 to 64")?;
+        check(
+            "activity_timeout",
+            (1..=3600).contains(&self.activity_timeout),
+            "must be 1 to 3600 seconds",
+        )?;
+        check(
+            "pong_timeout",
+            (1..=3600).contains(&self.pong_timeout),
+            "must be 1 to 3600 seconds",
+        )?;
+        check(
+            "outbox.max_bytes",
+            self.outbox.max_bytes >= 64 * 1024,
+            "must be at least 65536 bytes",
+        )?;
+        check(
+            "inbox.max_bytes",
+            self.inbox.max_bytes >= 64 * 1024,
+            "must be at least 65536 bytes",
+        )?;
+        let message = self.websocket.max_message_bytes;
+        check(
+            "websocket.max_message_bytes",
+            (16 * 1024..=16 << 20).contains(&message),
+            "must be 16384 to 16777216 bytes",
+        )?;
+        let body = self.http.max_body_bytes;
+        check(
+            "http.max_body_bytes",
+            (16 * 1024..=64 << 20).contains(&body),
+            "must be 16384 to 67108864 bytes",
+        )?;
+        check(
+            "http.header_timeout",
+            (1..=3600).contains(&self.http.header_timeout),
+            "must be 1 to 3600 seconds",
+        )?;
+        check(
+            "drain.period",
+            self.drain.period <= 3600,
+            "must be 0 to 3600 seconds",
+        )?;
+        let prefix = &self.path_prefix;
+        let prefix_fits = prefix.is_empty()
+            || (prefix.starts_with('/') && !prefix.ends_with('/') && !prefix.contains(['{', '}']));
+        check(
+            "path_prefix",
+            prefix_fits,
+            "must be empty, or start with '/' and not end with it",
+        )?;
+        let filter = tracing_subscriber::EnvFilter::try_new(&self.log.filter);
+        check(
+            "log.filter",
+            filter.is_ok(),
+            "must be a log filter such as info or fanfare=debug",
+        )
+    }
+
+    /// Whether there is a demo app and a page for it.
+    pub(crate) fn demo(&self) -> bool {
+        self.demo.unwrap_or_else(|| self.listen.ip().is_loopback())
+    }
+
+    /// The database of apps and keys.
+    pub(crate) fn store_url(&self) -> String {
+        let default = || format!("sqlite:{}", self.data_dir.join("fanfare.db").display());
+        self.store
+            .url
+            .as_ref()
+            .map_or_else(default, |url| url.expose_secret().to_owned())
+    }
+
+    /// How long a client's request head may take.
+    pub(crate) fn header_timeout(&self) -> Duration {
+        Duration::from_secs(self.http.header_timeout)
+    }
+
+    /// All values in force as TOML, secrets hidden.
+    pub(crate) fn to_toml(&self) -> anyhow::Result<String> {
+        let mut shown = self.clone();
+        shown.demo = Some(self.demo());
+        shown.store.url = Some(self.store_url().into());
+        toml::to_string(&shown).context("writing the configuration")
+    }
+}
+
+/// The variables that are set, `DATABASE_URL` first, so that our own name for the same wins.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the environment is read"
+)]
+fn environment() -> Vec<Setting> {
+    let database = ("DATABASE_URL".to_owned(), "store.url");
+    let ours = SETTINGS.iter().map(|path| {
+        (
+            format!("FANFARE_{}", path.to_uppercase().replace('.', "_")),
+            *path,
+        )
+    });
+    std::iter::once(database)
+        .chain(ours)
+        .filter_map(|(name, path)| {
+            let value = std::env::var(&name)
+                .ok()
+                .filter(|value| !value.is_empty())?;
+            Some(Setting {
+                source: format!("environment variable {name}"),
+                path: path.into(),
+                value,
+            })
+        })
+        .collect()
+}
+
+fn source_of(metadata: &Metadata) -> String {
+    match metadata
+        .source
+        .as_ref()
+        .and_then(figment::Source::file_path)
+    {
+        Some(path) => format!("file {}", path.display()),
+        None if metadata.name.contains("Config") => "default".into(),
+        None => metadata.name.to_string(),
+    }
+}
+
+fn in_words(error: &figment::Error) -> String {
+    let path = error.path.join(".");
+    let source = error
+        .metadata
+        .as_ref()
+        .map_or_else(|| "the configuration".into(), source_of);
+    if path.is_empty() {
+        format!("{source}: {}", error.kind)
+    } else {
+        format!("{path} in {source}: {}", error.kind)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(settings: &[(&str, &str)]) -> anyhow::Result<Config> {
+        let flags = settings
+            .iter()
+            .map(|(path, value)| Setting::flag("--set", path, *value))
+            .collect();
+        Config::load(None, flags)
+    }
+
+    fn refused(path: &str, value: &str) -> String {
+        load(&[(path, value)]).expect_err(value).to_string()
+    }
+
+    #[test]
+    fn every_setting_is_a_field_and_every_field_a_setting() {
+        let value = serde_json::to_value(Config::default()).unwrap();
+        let mut fields = Vec::new();
+        for (name, value) in value.as_object().unwrap() {
+            match value.as_object() {
+                Some(inner) => fields.extend(inner.keys().map(|key| format!("{name}.{key}"))),
+                None => fields.push(name.clone()),
+            }
+        }
+        let mut settings = SETTINGS.to_vec();
+        fields.sort_unstable();
+        settings.sort_unstable();
+        assert_eq!(fields, settings);
+    }
+
+    #[test]
+    fn every_setting_is_in_the_documentation() {
+        let docs = include_str!("../../../docs/configuration.md");
+        for path in SETTINGS {
+            assert!(
+                docs.contains(&format!("`{path}`")),
+                "{path} is not in docs/configuration.md"
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_layer_wins() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.toml");
+        std::fs::write(&file, "shards = 2\npong_timeout = 7\n").unwrap();
+        let config =
+            Config::load(Some(&file), vec![Setting::flag("--set", "shards", "3")]).unwrap();
+        assert_eq!(
+            (config.shards, config.pong_timeout, config.activity_timeout),
+            (3, 7, 120)
+        );
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_its_source() {
+        assert!(refused("listen", "nowhere").contains("listen in flag --set"));
+        assert!(
+            refused("shards", "0").contains("shards must be 1 to 64 (it was set by flag --set)")
+        );
+        assert!(refused("shards", "many").contains("shards in flag --set"));
+        assert!(refused("log.filter", "a=b=c").contains("log.filter"));
+        assert!(refused("path_prefix", "app").contains("path_prefix"));
+        assert!(refused("shard", "1").contains("there is no setting \"shard\""));
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.toml");
+        std::fs::write(&file, "shards = 0\n").unwrap();
+        let error = Config::load(Some(&file), vec![]).unwrap_err().to_string();
+        assert!(error.contains("x.toml"), "{error}");
+        std::fs::write(&file, "shard = 1\n").unwrap();
+        let error = Config::load(Some(&file), vec![]).unwrap_err().to_string();
+        assert!(
+            error.contains("x.toml") && error.contains("shard"),
+            "{error}"
+        );
+        assert!(Config::load(Some(&folder.path().join("none.toml")), vec![]).is_err());
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let config = load(&[
+            ("store.url", "postgres://me:pass@host/db"),
+            ("master_key", "verysecret"),
+        ])
+        .unwrap();
+        let shown = config.to_toml().unwrap();
+        assert!(shown.contains("postgres://me:(hidden)@host/db"), "{shown}");
+        assert!(
+            !shown.contains("pass@") && !shown.contains("verysecret"),
+            "{shown}"
+        );
+        assert!(!format!("{config:?}").contains("verysecret"));
+    }
+}

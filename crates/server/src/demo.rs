@@ -1,0 +1,175 @@
+//! The demo app, the check of ourselves, and what is printed at the start: an event has visibly gone from a curl line to
+//! a browser before a newcomer has read anything.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use fanfare_store::{Store, StoreError};
+use futures_util::{SinkExt, StreamExt};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::{WebSocketStream, client_async};
+
+use crate::backend::Backend;
+
+/// Where the page's people meet.
+pub(crate) const PRESENCE_CHANNEL: &str = "presence-demo";
+/// Where the page listens for events.
+const EVENT_CHANNEL: &str = "demo";
+
+const CHECK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The demo app's credentials.
+#[derive(Debug)]
+pub(crate) struct Demo {
+    pub(crate) app_id: String,
+    pub(crate) key: String,
+    secret: SecretString,
+}
+
+impl Demo {
+    /// The demo app of the first run; made now if nothing was ever created in this store.
+    pub(crate) async fn find_or_create(store: &Store) -> Result<Option<Self>, StoreError> {
+        let found = match store.demo_app().await? {
+            None if store.is_pristine().await? => Some(store.create_demo_app().await?),
+            found => found,
+        };
+        Ok(found.map(|(app, key)| Self {
+            app_id: app.id,
+            key: key.key,
+            secret: key.secret,
+        }))
+    }
+
+    pub(crate) fn secret(&self) -> &str {
+        self.secret.expose_secret()
+    }
+
+    fn backend(&self, server: String) -> Backend {
+        Backend {
+            server,
+            app_id: self.app_id.clone(),
+            key: self.key.clone(),
+            secret: self.secret().into(),
+        }
+    }
+
+    /// Sends an event through the front door and says how long it took to a WebSocket.
+    pub(crate) async fn check(
+        &self,
+        listen: SocketAddr,
+        path_prefix: &str,
+    ) -> anyhow::Result<Duration> {
+        let check = async {
+            let channel = format!("check-{}", hex_name());
+            let mut socket = connect(listen, path_prefix, &self.key).await?;
+            expect(&mut socket, "pusher:connection_established").await?;
+            let subscribe = json!({"event": "pusher:subscribe", "data": {"channel": channel}});
+            socket.send(Message::text(subscribe.to_string())).await?;
+            expect(&mut socket, "pusher_internal:subscription_succeeded").await?;
+            let backend = self.backend(format!("http://{listen}{path_prefix}"));
+            // The first request pays for setting up the client; the second is what a backend sees.
+            backend.publish(&channel, "warm-up", "{}").await?;
+            expect(&mut socket, "warm-up").await?;
+            let start = Instant::now();
+            let (published, received) = tokio::join!(
+                backend.publish(&channel, "check", "{}"),
+                expect(&mut socket, "check")
+            );
+            published.and(received)?;
+            Ok(start.elapsed())
+        };
+        timeout(CHECK_PATIENCE, check)
+            .await
+            .context("no event came through in time")?
+    }
+
+    /// What a newcomer needs to see.
+    pub(crate) fn welcome(
+        &self,
+        listen: SocketAddr,
+        path_prefix: &str,
+        checked: &anyhow::Result<Duration>,
+    ) -> String {
+        let server = format!("http://{listen}");
+        let data = json!({"text": "Hello from the terminal"}).to_string();
+        let curl = self
+            .backend(format!("{server}{path_prefix}"))
+            .sign(EVENT_CHANNEL, "greeting", &data)
+            .to_curl();
+        let checked = match checked {
+            Ok(took) => format!(
+                "an event went from the HTTP API to a WebSocket in {:.1} ms",
+                took.as_secs_f64() * 1e3
+            ),
+            Err(error) => format!("FAILED, no event came through: {error:#}"),
+        };
+        let program = program_name();
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            "\nFanfare {version} listens on {server}\n\n\
+             \x20 self-check  {checked}\n\
+             \x20 demo page   {server}/demo\n\n\
+             \x20 app id      {id}\n\
+             \x20 key         {key}\n\
+             \x20 secret      {secret}\n\n\
+             Open the demo page, then send it an event from another terminal:\n\n\
+             \x20 {curl}\n\n\
+             That line is signed and good for ten minutes. This one does the same at any time:\n\n\
+             \x20 {program} publish {EVENT_CHANNEL} greeting '{data}'\n",
+            version = env!("CARGO_PKG_VERSION"),
+            id = self.app_id,
+            key = self.key,
+            secret = self.secret(),
+        );
+        text
+    }
+}
+
+type Socket = WebSocketStream<TcpStream>;
+
+async fn connect(listen: SocketAddr, path_prefix: &str, key: &str) -> anyhow::Result<Socket> {
+    let stream = TcpStream::connect(listen)
+        .await
+        .with_context(|| format!("connecting to {listen}"))?;
+    let url = format!("ws://{listen}{path_prefix}/app/{key}?protocol=7&client=fanfare-check");
+    let (socket, _) = client_async(url, stream)
+        .await
+        .context("opening a WebSocket")?;
+    Ok(socket)
+}
+
+async fn expect(socket: &mut Socket, event: &str) -> anyhow::Result<()> {
+    while let Some(message) = socket.next().await {
+        let Message::Text(text) = message? else {
+            continue;
+        };
+        let value: Value = serde_json::from_str(&text)?;
+        if value["event"] == event {
+            return Ok(());
+        }
+        bail!("expected {event}, got {text}");
+    }
+    bail!("the WebSocket ended before {event} came")
+}
+
+fn hex_name() -> String {
+    format!("{:016x}", rand::random::<u64>())
+}
+
+/// How the user would call this program, from where they are.
+fn program_name() -> String {
+    let shown = || {
+        let program = std::env::current_exe().ok()?;
+        let here = std::env::current_dir().ok()?;
+        let shown = program.strip_prefix(&here).unwrap_or(&program);
+        Some(shown.display().to_string())
+    };
+    shown().unwrap_or_else(|| "fanfare".into())
+}

@@ -1,0 +1,95 @@
+//! All routes, each with who calls it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, post};
+use fanfare_engine::Engine;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::demo::Demo;
+use crate::ws::upgrade;
+
+mod auth;
+mod channels;
+mod demo;
+pub(crate) mod error;
+mod events;
+mod health;
+
+pub(crate) use auth::unix_seconds;
+use error::ApiError;
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct AppState {
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) demo: Option<Arc<Demo>>,
+    pub(crate) path_prefix: Arc<str>,
+    pub(crate) max_body_bytes: usize,
+    pub(crate) max_message_bytes: usize,
+}
+
+/// The route table.
+pub(crate) fn router(state: AppState) -> Router {
+    let pusher = Router::new()
+        // Browsers and mobile clients, with an app key.
+        .route("/app/{key}", any(upgrade::connect))
+        .route("/app/", any(upgrade::connect_without_key))
+        .route("/app", any(upgrade::connect_without_key))
+        // Backends, through the Pusher server SDKs, signed.
+        .route("/apps/{app_id}/events", post(events::publish))
+        .route("/apps/{app_id}/batch_events", post(events::publish_batch))
+        .route("/apps/{app_id}/channels", get(channels::list))
+        .route("/apps/{app_id}/channels/{channel}", get(channels::show))
+        .route(
+            "/apps/{app_id}/channels/{channel}/users",
+            get(channels::users),
+        );
+    let pusher = match &*state.path_prefix {
+        "" => pusher,
+        prefix => Router::new().nest(prefix, pusher),
+    };
+    let mut router = pusher
+        // Orchestrators and load balancers.
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        // People who see what is listening here.
+        .route("/", get(health::root));
+    if state.demo.is_some() {
+        router = router
+            // The demo page and its own backend.
+            .route("/demo", get(demo::page))
+            .route("/demo/app", get(demo::app))
+            .route("/demo/auth", post(demo::auth));
+    }
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(|_| {
+            ApiError::new(500, "Internal error").into_response()
+        }))
+        .with_state(state)
+}
+
+async fn not_found(request: Request) -> Response {
+    if upgrade::is_upgrade(request.headers()) {
+        return upgrade::refuse_path(request).await;
+    }
+    ApiError::new(404, format!("There is nothing at {}", request.uri().path())).into_response()
+}
+
+async fn method_not_allowed(request: Request) -> ApiError {
+    ApiError::new(
+        405,
+        format!(
+            "{} is not possible at {}",
+            request.method(),
+            request.uri().path()
+        ),
+    )
+}

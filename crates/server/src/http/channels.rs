@@ -1,0 +1,136 @@
+//! `GET channels`, `GET channels/{name}`, `GET channels/{name}/users` (spec 4.6).
+
+use std::collections::BTreeMap;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use fanfare_engine::Occupancy;
+use fanfare_protocol::api::Info;
+use fanfare_protocol::{ChannelKind, ChannelName};
+use serde::{Deserialize, Serialize};
+
+use super::AppState;
+use super::auth::SignedRequest;
+use super::error::ApiError;
+
+/// What was asked about a channel.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Attributes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_count: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subscription_count: Option<usize>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Channels {
+    channels: BTreeMap<String, Attributes>,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Channel {
+    occupied: bool,
+    #[serde(flatten)]
+    attributes: Attributes,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Users {
+    users: Vec<User>,
+}
+
+#[derive(Serialize)]
+struct User {
+    id: String,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ChannelPath {
+    channel: String,
+}
+
+/// The attributes asked for that the channel has.
+pub(crate) fn attributes(occupancy: &Occupancy, info: Info) -> Attributes {
+    Attributes {
+        user_count: occupancy.user_count.filter(|_| info.user_count),
+        subscription_count: info
+            .subscription_count
+            .then_some(occupancy.subscription_count),
+    }
+}
+
+fn info(request: &SignedRequest) -> Result<Info, ApiError> {
+    Ok(Info::parse(&request.parameter("info").unwrap_or_default())?)
+}
+
+pub(crate) async fn list(
+    State(state): State<AppState>,
+    request: SignedRequest,
+) -> Result<Json<Channels>, ApiError> {
+    let info = info(&request)?;
+    let prefix = request.parameter("filter_by_prefix").unwrap_or_default();
+    if info.user_count && !prefix.starts_with("presence-") {
+        return Err(ApiError::new(
+            400,
+            "Invalid info: user_count is for presence channels, add filter_by_prefix=presence- or longer",
+        ));
+    }
+    let occupied = state
+        .engine
+        .channels(&request.app, &prefix, info.user_count)
+        .await;
+    let channels = occupied
+        .into_iter()
+        .map(|(name, occupancy)| (name.to_string(), attributes(&occupancy, info)));
+    Ok(Json(Channels {
+        channels: channels.collect(),
+    }))
+}
+
+pub(crate) async fn show(
+    State(state): State<AppState>,
+    Path(ChannelPath { channel }): Path<ChannelPath>,
+    request: SignedRequest,
+) -> Result<Json<Channel>, ApiError> {
+    let info = info(&request)?;
+    let channel = parse(&channel, &request)?;
+    if info.user_count && channel.kind() != ChannelKind::Presence {
+        return Err(ApiError::new(
+            400,
+            format!("Invalid info: user_count is for presence channels, {channel} is none"),
+        ));
+    }
+    let occupancy = state.engine.channel(&request.app, &channel).await;
+    Ok(Json(Channel {
+        occupied: occupancy.subscription_count > 0,
+        attributes: attributes(&occupancy, info),
+    }))
+}
+
+pub(crate) async fn users(
+    State(state): State<AppState>,
+    Path(ChannelPath { channel }): Path<ChannelPath>,
+    request: SignedRequest,
+) -> Result<Json<Users>, ApiError> {
+    let channel = parse(&channel, &request)?;
+    if channel.kind() != ChannelKind::Presence {
+        return Err(ApiError::new(
+            400,
+            format!("Users are known on presence channels only, {channel} is none"),
+        ));
+    }
+    let users = state.engine.users(&request.app, &channel).await;
+    Ok(Json(Users {
+        users: users
+            .into_iter()
+            .map(|user| User {
+                id: user.to_string(),
+            })
+            .collect(),
+    }))
+}
+
+fn parse(channel: &str, request: &SignedRequest) -> Result<ChannelName, ApiError> {
+    let max = request.app.settings().limits.channel_name;
+    ChannelName::parse(channel, max).map_err(|error| ApiError::new(400, error.to_string()))
+}

@@ -1,0 +1,66 @@
+//! The only place where an error becomes a status. Bodies are plain text, as SDKs show them (spec 4.7).
+
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::response::{IntoResponse, Response};
+use fanfare_engine::PublishError;
+use fanfare_protocol::api::BadRequest;
+use fanfare_protocol::signature::AuthError;
+
+/// Seconds after which a backend that we could not serve should try again.
+const RETRY_SECONDS: &str = "1";
+
+/// What a caller is told instead of an answer.
+#[derive(Debug)]
+pub(crate) struct ApiError {
+    status: u16,
+    message: String,
+}
+
+impl ApiError {
+    pub(crate) fn new(status: u16, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+        }
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> Self {
+        Self::new(401, error.to_string())
+    }
+}
+
+impl From<BadRequest> for ApiError {
+    fn from(error: BadRequest) -> Self {
+        let status = match error {
+            BadRequest::Invalid(_) => 400,
+            BadRequest::TooLarge(_) => 413,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        Self::new(503, format!("Nothing was published: {error}, try again"))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = (status, format!("{}\n", self.message)).into_response();
+        response.headers_mut().insert(
+            CONTENT_TYPE,
+            "text/plain; charset=utf-8".parse().expect("a header value"),
+        );
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, RETRY_SECONDS.parse().expect("a header value"));
+        }
+        response
+    }
+}

@@ -1,0 +1,86 @@
+//! `POST events` and `POST batch_events` (spec 4.4, 4.5).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use fanfare_engine::App;
+use fanfare_protocol::ChannelName;
+use fanfare_protocol::api::{Event, Info};
+use serde::Serialize;
+
+use super::AppState;
+use super::auth::SignedRequest;
+use super::channels::{Attributes, attributes};
+use super::error::ApiError;
+
+#[derive(Serialize)]
+struct Published {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channels: Option<BTreeMap<ChannelNameText, Attributes>>,
+}
+
+#[derive(Serialize)]
+struct BatchPublished {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch: Option<Vec<Attributes>>,
+}
+
+type ChannelNameText = String;
+
+pub(crate) async fn publish(
+    State(state): State<AppState>,
+    request: SignedRequest,
+) -> Result<Response, ApiError> {
+    let event = Event::parse(&request.body, &request.app.settings().limits)?;
+    state
+        .engine
+        .publish(&request.app, std::slice::from_ref(&event))
+        .await?;
+    let mut channels = None;
+    if let Some(info) = event.info {
+        let mut asked = BTreeMap::new();
+        for channel in &event.channels {
+            asked.insert(
+                channel.to_string(),
+                applicable(&state, &request.app, channel, info).await,
+            );
+        }
+        channels = Some(asked);
+    }
+    Ok(Json(Published { channels }).into_response())
+}
+
+pub(crate) async fn publish_batch(
+    State(state): State<AppState>,
+    request: SignedRequest,
+) -> Result<Response, ApiError> {
+    let events = Event::parse_batch(&request.body, &request.app.settings().limits)?;
+    state.engine.publish(&request.app, &events).await?;
+    let mut batch = None;
+    if events.iter().any(|event| event.info.is_some()) {
+        let mut answers = Vec::with_capacity(events.len());
+        for event in &events {
+            answers.push(match (event.info, event.channels.first()) {
+                (Some(info), Some(channel)) => {
+                    applicable(&state, &request.app, channel, info).await
+                }
+                _ => Attributes::default(),
+            });
+        }
+        batch = Some(answers);
+    }
+    Ok(Json(BatchPublished { batch }).into_response())
+}
+
+/// The attributes that the channel has; asking for others is no error here (spec 4.4).
+async fn applicable(
+    state: &AppState,
+    app: &Arc<App>,
+    channel: &ChannelName,
+    info: Info,
+) -> Attributes {
+    attributes(&state.engine.channel(app, channel).await, info)
+}

@@ -1,0 +1,30 @@
+//! Probes, and a word for whoever looks at `/`.
+
+use std::sync::atomic::Ordering;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Redirect, Response};
+
+use super::AppState;
+use super::error::ApiError;
+
+/// The process runs.
+pub(crate) async fn alive() -> &'static str {
+    "ok\n"
+}
+
+/// It takes connections and events.
+pub(crate) async fn ready(State(state): State<AppState>) -> Response {
+    if state.ready.load(Ordering::Relaxed) {
+        "ready\n".into_response()
+    } else {
+        ApiError::new(503, "Not ready: starting or shutting down").into_response()
+    }
+}
+
+pub(crate) async fn root(State(state): State<AppState>) -> Response {
+    match state.demo {
+        Some(_) => Redirect::temporary("/demo").into_response(),
+        None => "Fanfare is running. Clients connect to /app/APP_KEY, backends publish to /apps/APP_ID/events.\n".into_response(),
+    }
+}

@@ -1,0 +1,84 @@
+//! Accepts connections and serves HTTP on them, until told to stop.
+
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// How long to wait when the system has no more file descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Largest request head, in bytes.
+const MAX_HEAD: usize = 64 * 1024;
+
+/// Serves `router` on every connection that comes, until `stop`. Requests under way then are finished; `tasks` tells
+/// when they are.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    header_timeout: Duration,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+) {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .max_buf_size(MAX_HEAD);
+    loop {
+        let accepted = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                tasks.spawn(connection(
+                    http.clone(),
+                    stream,
+                    router.clone(),
+                    stop.clone(),
+                ));
+            }
+            Err(error)
+                if error
+                    .raw_os_error()
+                    .is_some_and(|code| matches!(code, 23 | 24)) =>
+            {
+                tracing::error!(%error, "cannot accept connections: raise the limit of open files (ulimit -n, LimitNOFILE)");
+                sleep(PAUSE).await;
+            }
+            Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
+        }
+    }
+}
+
+async fn connection(
+    http: http1::Builder,
+    stream: TcpStream,
+    router: Router,
+    stop: CancellationToken,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "a connection was gone before it was served");
+        return;
+    }
+    let service = TowerToHyperService::new(router);
+    let mut served = std::pin::pin!(
+        http.serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
+    );
+    let result = tokio::select! {
+        result = served.as_mut() => result,
+        () = stop.cancelled() => {
+            served.as_mut().graceful_shutdown();
+            served.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%error, "an HTTP connection ended early");
+    }
+}

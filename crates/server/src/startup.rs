@@ -1,0 +1,235 @@
+//! Configuration to running parts, in reading order; and back down again.
+
+use std::fs;
+use std::io::{ErrorKind, Write};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use fanfare_engine::{Engine, Options, ShardSeed};
+use fanfare_store::{Database, MasterKey, Store};
+use secrecy::ExposeSecret;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::LocalSet;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app_sync::AppSync;
+use crate::config::{Config, without_password};
+use crate::demo::Demo;
+use crate::http::{self, AppState};
+use crate::listener;
+
+/// File descriptors that are not for connections: database, listener, logs, shards.
+const RESERVED_FILES: u64 = 128;
+/// How long requests under way may take to finish after the last connection was closed.
+const REQUEST_GRACE: Duration = Duration::from_secs(5);
+/// Commits of pauses for connections that do not answer the close frame, beyond the drain period.
+const CLOSE_GRACE: Duration = Duration::from_secs(6);
+
+/// Runs a node until it is told to stop.
+pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
+    let store = open_store(&config).await?;
+    let demo = if config.demo() {
+        Demo::find_or_create(&store).await?.map(Arc::new)
+    } else {
+        None
+    };
+    let (engine, shards) = Engine::new(engine_options(&config)?);
+    for (number, shard) in shards.into_iter().enumerate() {
+        start_shard(number, shard)?;
+    }
+    let mut apps = AppSync::new(store, Arc::clone(&engine));
+    apps.refresh().await.context("reading the apps")?;
+    let tasks = TaskTracker::new();
+    // Ends with the process: it only reads.
+    tokio::spawn(apps.run());
+
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| in_use(&config))?;
+    let listen = listener.local_addr().context("reading our own address")?;
+    let ready = Arc::new(AtomicBool::new(true));
+    let state = AppState {
+        engine: Arc::clone(&engine),
+        ready: Arc::clone(&ready),
+        demo: demo.clone(),
+        path_prefix: config.path_prefix.as_str().into(),
+        max_body_bytes: config.http.max_body_bytes,
+        max_message_bytes: config.websocket.max_message_bytes,
+    };
+    let stop = CancellationToken::new();
+    let router = http::router(state);
+    tasks.spawn(listener::serve(
+        listener,
+        router,
+        config.header_timeout(),
+        tasks.clone(),
+        stop.clone(),
+    ));
+    tracing::info!(%listen, store = without_password(&config.store_url()), "ready: clients and backends are served");
+    if let Some(demo) = demo {
+        let checked = demo.check(listen, &config.path_prefix).await;
+        if let Err(error) = &checked {
+            tracing::error!(
+                error = format!("{error:#}"),
+                "the self-check failed: no event came through"
+            );
+        }
+        print_to_stdout(&demo.welcome(listen, &config.path_prefix, &checked));
+    }
+
+    let signal = told_to_stop().await?;
+    ready.store(false, Ordering::Relaxed);
+    drain(&engine, &config, signal).await;
+    stop.cancel();
+    tasks.close();
+    if timeout(REQUEST_GRACE, tasks.wait()).await.is_err() {
+        tracing::warn!("some requests were still under way and are cut off");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Opens the store that the configuration names, with its master key.
+pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    fs::create_dir_all(&config.data_dir).with_context(|| {
+        format!(
+            "creating the data folder {} (data_dir)",
+            config.data_dir.display()
+        )
+    })?;
+    let shown = without_password(&config.store_url());
+    let database = Database::connect(&config.store_url())
+        .await
+        .with_context(|| format!("opening the store {shown}"))?;
+    let master_key = master_key(config, &database).await?;
+    database.unlock(master_key).await.with_context(|| {
+        format!(
+            "opening the store {shown} with the master key from {}; give it the key it was first started with, nothing \
+             was changed",
+            match config.master_key {
+                Some(_) => "the setting master_key".into(),
+                None => config.data_dir.join("master.key").display().to_string(),
+            }
+        )
+    })
+}
+
+/// The master key from the configuration, or from its file in the data folder, which is made for a store that has
+/// nothing sealed yet.
+async fn master_key(config: &Config, database: &Database) -> anyhow::Result<MasterKey> {
+    if let Some(text) = &config.master_key {
+        return MasterKey::parse(text.expose_secret()).context("reading the setting master_key");
+    }
+    let file = config.data_dir.join("master.key");
+    match fs::read_to_string(&file) {
+        Ok(text) => MasterKey::parse(&text).with_context(|| format!("reading {}", file.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if database.is_sealed().await? {
+                bail!(
+                    "this store's secrets are sealed, and there is no master key: set FANFARE_MASTER_KEY, or put the \
+                     file master.key of the installation into {}",
+                    config.data_dir.display()
+                );
+            }
+            write_new_master_key(&file)
+        }
+        Err(error) => Err(error).with_context(|| format!("reading {}", file.display())),
+    }
+}
+
+fn write_new_master_key(file: &Path) -> anyhow::Result<MasterKey> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let key = MasterKey::random();
+    let mut options = fs::OpenOptions::new();
+    let mut opened = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .with_context(|| format!("creating {}", file.display()))?;
+    opened
+        .write_all(format!("{}\n", key.to_text()).as_bytes())
+        .and_then(|()| opened.sync_all())?;
+    tracing::info!(file = %file.display(), "made a master key; back it up, the store's secrets do not open without it");
+    Ok(key)
+}
+
+fn engine_options(config: &Config) -> anyhow::Result<Options> {
+    let files = rlimit::increase_nofile_limit(u64::MAX).context("asking for more open files")?;
+    let max_connections = match config.connections.max {
+        0 => usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX),
+        max => max,
+    };
+    Ok(Options {
+        shards: config.shards,
+        activity_timeout: Duration::from_secs(config.activity_timeout),
+        pong_timeout: Duration::from_secs(config.pong_timeout),
+        outbox_bytes: config.outbox.max_bytes,
+        inbox_bytes: config.inbox.max_bytes,
+        max_connections,
+    })
+}
+
+/// A shard has a thread and a runtime of its own.
+fn start_shard(number: usize, shard: ShardSeed) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting a shard")?;
+    let run = move || LocalSet::new().block_on(&runtime, shard.run());
+    std::thread::Builder::new()
+        .name(format!("shard-{number}"))
+        .spawn(run)
+        .context("starting a shard")?;
+    Ok(())
+}
+
+fn in_use(config: &Config) -> String {
+    format!(
+        "listening on {} (setting listen, FANFARE_LISTEN); is something else listening there?",
+        config.listen
+    )
+}
+
+async fn told_to_stop() -> anyhow::Result<&'static str> {
+    let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+/// Closes all connections, spread over the drain period; a second signal ends the wait.
+async fn drain(engine: &Engine, config: &Config, signal: &str) {
+    let period = Duration::from_secs(config.drain.period);
+    let connections = engine.connections();
+    tracing::info!(
+        signal,
+        connections,
+        period_seconds = period.as_secs(),
+        "stopping: closing connections"
+    );
+    tokio::select! {
+        drained = timeout(period + CLOSE_GRACE, engine.drain(period)) => {
+            if drained.is_err() {
+                tracing::warn!(connections = engine.connections(), "some clients did not answer and are cut off");
+            }
+        }
+        _ = told_to_stop() => tracing::warn!(connections = engine.connections(), "told again to stop: cutting off"),
+    }
+}
+
+#[expect(
+    clippy::print_stdout,
+    reason = "what a newcomer is to see, not a log line"
+)]
+fn print_to_stdout(text: &str) {
+    println!("{text}");
+}

@@ -1,0 +1,5 @@
+//! WebSocket: upgrade, connection, refusal.
+
+mod connection;
+mod refuse;
+pub(crate) mod upgrade;

@@ -1,0 +1,249 @@
+//! One WebSocket on its shard: reads messages for the session, and is the sink of its outbox.
+
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use fanfare_engine::{App, Refusal, Session, Shard, Sink};
+use fanfare_protocol::{AppKey, CloseCode};
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+
+/// What is read at once. It is allocated for every connection, and clients say little.
+const READ_BUFFER: usize = 1024;
+/// Messages of one connection that are handled before others get their turn.
+const BURST: usize = 16;
+
+/// A connection that was let in.
+pub(crate) struct Accepted {
+    pub(crate) app: Arc<App>,
+    pub(crate) key: AppKey,
+    pub(crate) stream: std::net::TcpStream,
+    /// What came with the handshake.
+    pub(crate) read_ahead: Bytes,
+    pub(crate) max_message: usize,
+}
+
+/// Starts serving a connection on its shard's thread.
+pub(crate) fn start(shard: Rc<Shard>, accepted: Accepted) {
+    tokio::task::spawn_local(async move {
+        match TcpStream::from_std(accepted.stream) {
+            Ok(stream) => {
+                let stream = Rc::new(stream);
+                let session = shard.connect(
+                    accepted.app,
+                    accepted.key,
+                    Box::new(SocketSink(Rc::clone(&stream))),
+                );
+                let context = context(&accepted.read_ahead, accepted.max_message);
+                Connection {
+                    stream,
+                    session,
+                    context,
+                    broken: false,
+                }
+                .run()
+                .await;
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot watch a socket; is the limit of open files reached?")
+            }
+        }
+    });
+}
+
+fn context(read_ahead: &Bytes, max_message: usize) -> WebSocketContext {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(0)
+        .max_write_buffer_size(max_message)
+        .max_message_size(Some(max_message))
+        .max_frame_size(Some(max_message));
+    WebSocketContext::from_partially_read(read_ahead.to_vec(), Role::Server, Some(config))
+}
+
+struct SocketSink(Rc<TcpStream>);
+
+impl Sink for SocketSink {
+    fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
+        match chunks {
+            [chunk] => self.0.try_write(chunk),
+            chunks => self.0.try_write_vectored(chunks),
+        }
+    }
+}
+
+/// What tungstenite reads from and writes to. Its answers (pong, close) join the outbox, in order with everything else.
+struct Wire<'a> {
+    stream: &'a TcpStream,
+    session: &'a Session,
+}
+
+impl Read for Wire<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.try_read(buffer)
+    }
+}
+
+impl Write for Wire<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.session.push_raw(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Connection {
+    stream: Rc<TcpStream>,
+    session: Session,
+    context: WebSocketContext,
+    /// Whether frames can no longer be told apart.
+    broken: bool,
+}
+
+/// What there is to do next.
+enum Step {
+    Read,
+    Write,
+    End,
+}
+
+/// Whether there may be more to come.
+#[derive(PartialEq, Eq)]
+enum Flow {
+    Continue,
+    End,
+}
+
+impl Connection {
+    async fn run(mut self) {
+        // Frames may have come with the handshake, so reading comes before waiting.
+        let mut step = Step::Read;
+        loop {
+            match step {
+                Step::Read => {
+                    if self.read_all().await == Flow::End {
+                        break;
+                    }
+                }
+                Step::Write => self.session.flush(),
+                Step::End => break,
+            }
+            step = self.next_step().await;
+        }
+        self.session.flush();
+        self.session.end().await;
+    }
+
+    async fn next_step(&self) -> Step {
+        poll_fn(|cx| {
+            let wants = self.session.poll_wants(cx);
+            if wants.end {
+                return Poll::Ready(Step::End);
+            }
+            if wants.write && self.stream.poll_write_ready(cx).is_ready() {
+                return Poll::Ready(Step::Write);
+            }
+            self.stream.poll_read_ready(cx).map(|_| Step::Read)
+        })
+        .await
+    }
+
+    /// Handles what is there, until the socket has no more.
+    async fn read_all(&mut self) -> Flow {
+        self.session.heard();
+        for count in 1_usize.. {
+            match self.read_one() {
+                Ok(Some(text)) => self.session.handle(&text).await,
+                Ok(None) => {}
+                Err(flow) => {
+                    self.session.flush();
+                    return flow;
+                }
+            }
+            if count.is_multiple_of(BURST) {
+                self.session.flush();
+                tokio::task::yield_now().await;
+            }
+        }
+        Flow::End
+    }
+
+    /// The next text message; `None` for frames that ask nothing of the session.
+    fn read_one(&mut self) -> Result<Option<tokio_tungstenite::tungstenite::Utf8Bytes>, Flow> {
+        if self.broken {
+            return discard(&self.stream).map(|()| None);
+        }
+        let mut wire = Wire {
+            stream: &self.stream,
+            session: &self.session,
+        };
+        match self.context.read(&mut wire) {
+            // What the client says after our close frame does not count, but for its own close frame.
+            Ok(_) if self.session.is_closing() => {}
+            Ok(Message::Text(text)) => return Ok(Some(text)),
+            Ok(Message::Binary(_)) => {
+                self.reject(
+                    CloseCode::Binary,
+                    "Binary frames are not supported, send JSON in text frames",
+                );
+            }
+            Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {}
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                return Err(Flow::Continue);
+            }
+            Err(Error::Capacity(CapacityError::MessageTooLong { size, max_size })) => {
+                let message = format!(
+                    "A message of {size} bytes is too large, at most {max_size} are allowed"
+                );
+                self.give_up(CloseCode::MessageTooLarge, &message);
+            }
+            Err(Error::Utf8(_)) => self.give_up(CloseCode::NotUtf8, "A text frame was not UTF-8"),
+            Err(Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
+                return Err(Flow::End);
+            }
+            Err(Error::Protocol(error)) => {
+                self.give_up(CloseCode::BadFrame, &format!("Bad frame: {error}"))
+            }
+            Err(_) => return Err(Flow::End),
+        }
+        Ok(None)
+    }
+
+    /// Says what was wrong with a frame, and closes.
+    fn reject(&self, code: CloseCode, message: &str) {
+        tracing::debug!(socket_id = %self.session.socket_id(), code = code.number(), message, "a bad frame ends a connection");
+        self.session.complain(message);
+        self.session.close(&Refusal::new(code, message));
+    }
+
+    /// Rejects a frame after which nothing can be read. The client learns the end from the end of the stream.
+    fn give_up(&mut self, code: CloseCode, message: &str) {
+        self.reject(code, message);
+        self.broken = true;
+        if let Err(error) = SockRef::from(&*self.stream).shutdown(Shutdown::Write) {
+            tracing::debug!(%error, "a client left before it was told why it had to");
+        }
+    }
+}
+
+/// Closing a socket with unread bytes resets it, and our last words would be lost: so they are read.
+fn discard(stream: &TcpStream) -> Result<(), Flow> {
+    let mut ignored = [0; 4096];
+    match stream.try_read(&mut ignored) {
+        Ok(0) => Err(Flow::End),
+        Ok(_) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(Flow::Continue),
+        Err(_) => Err(Flow::End),
+    }
+}

@@ -1,0 +1,58 @@
+//! The app of the first run, which the demo page uses.
+
+use crate::apps::{AppRecord, NewApp};
+use crate::database::Store;
+use crate::dialect::on_db;
+use crate::error::StoreError;
+use crate::keys::KeyRecord;
+
+const SELECT: &str = "SELECT demo_app_id FROM installation WHERE id = 1";
+const SELECT_REVISION: &str = "SELECT revision FROM installation WHERE id = 1";
+const UPDATE: &str = "UPDATE installation SET demo_app_id = $1 WHERE id = 1";
+
+impl Store {
+    /// The demo app and its oldest key in force, if there are such.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn demo_app(&self) -> Result<Option<(AppRecord, KeyRecord)>, StoreError> {
+        let id: Option<String> =
+            on_db!(&self.db, pool => sqlx::query_scalar(SELECT).fetch_one(pool).await)?;
+        let Some(id) = id else { return Ok(None) };
+        let app = self.app(&id).await?;
+        let key = self
+            .keys(&id)
+            .await?
+            .into_iter()
+            .find(|key| key.revoked_at.is_none());
+        Ok(key.map(|key| (app, key)))
+    }
+
+    /// Whether nothing was ever created here.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn is_pristine(&self) -> Result<bool, StoreError> {
+        let revision: i64 =
+            on_db!(&self.db, pool => sqlx::query_scalar(SELECT_REVISION).fetch_one(pool).await)?;
+        Ok(revision == 0)
+    }
+
+    /// Creates the demo app.
+    ///
+    /// # Errors
+    ///
+    /// See [`Store::create_app`].
+    pub async fn create_demo_app(&self) -> Result<(AppRecord, KeyRecord), StoreError> {
+        let new = NewApp {
+            name: "Demo".into(),
+            client_events: true,
+            ..NewApp::default()
+        };
+        let (app, key) = self.create_app(new).await?;
+        on_db!(&self.db, pool => sqlx::query(UPDATE).bind(&app.id).execute(pool).await.map(|_| ()))?;
+        Ok((app, key))
+    }
+}
