@@ -1,1 +1,34 @@
-//! stub
+//! What tests of the built binary need: a server in a folder of its own, a WebSocket client and a signed HTTP client.
+//! They see what clients and backends see, nothing of the inside. Whatever goes wrong, they panic with what they saw.
+//!
+//! # Layout
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`server`] | [`Server`]: the built binary, started and stopped |
+//! | [`client`] | [`Client`]: a WebSocket client |
+//! | [`api`] | [`Api`]: signed requests, as a backend sends them |
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops where something is missing"
+)]
+#![allow(
+    clippy::missing_panics_doc,
+    reason = "all of it panics when a test has failed"
+)]
+
+pub mod api;
+pub mod client;
+pub mod server;
+
+pub use api::{Answer, Api};
+pub use client::{Client, Frame};
+pub use server::Server;
+
+/// The app every test server has.
+pub const APP_ID: &str = "1234567";
+/// Its key.
+pub const KEY: &str = "app-key";
+/// Its secret.
+pub const SECRET: &str = "app-secret";

@@ -1,0 +1,127 @@
+//! Client events: C-066 to C-070.
+
+use std::time::Duration;
+
+use fanfare_engine::Settings;
+use serde_json::{Value, json};
+
+use crate::node::{Client, KEY, complaint, data, definition, settings, with_node};
+
+async fn say(client: &Client, channel: &str, data: &Value) {
+    client.send(&json!({"event": "client-say", "channel": channel, "data": data, "user_id": "forged", "extra": 1})).await;
+}
+
+#[test]
+fn an_event_reaches_the_others_and_not_its_sender() {
+    with_node(2, async |node| {
+        let (a, b, c) = (node.connect(), node.connect(), node.connect());
+        for client in [&a, &b, &c] {
+            client.subscribe("private-a").await;
+            client.events();
+        }
+        say(&a, "private-a", &json!({"x": [1, 2]})).await;
+        for client in [&b, &c] {
+            let events = client.events();
+            assert_eq!(
+                events,
+                [json!({"event": "client-say", "channel": "private-a", "data": "{\"x\":[1,2]}"})]
+            );
+        }
+        say(&a, "private-a", &json!("text")).await;
+        assert_eq!(b.events()[0]["data"], "text");
+        a.send(&json!({"event": "client-say", "channel": "private-a"}))
+            .await;
+        assert_eq!(b.events()[0]["data"], "null");
+        assert!(a.seen().is_empty());
+    });
+}
+
+#[test]
+fn on_presence_channels_the_sender_is_named_and_cannot_be_forged() {
+    with_node(1, async |node| {
+        let (a, tab, b) = (node.connect(), node.connect(), node.connect());
+        for (client, user) in [(&a, "a"), (&tab, "a"), (&b, "b")] {
+            client
+                .join("presence-a", &format!(r#"{{"user_id":"{user}"}}"#))
+                .await;
+        }
+        [&a, &tab, &b]
+            .iter()
+            .for_each(|client| drop(client.events()));
+        say(&a, "presence-a", &json!({})).await;
+        for client in [&tab, &b] {
+            assert_eq!(
+                client.events(),
+                [
+                    json!({"event": "client-say", "channel": "presence-a", "data": "{}", "user_id": "a"})
+                ]
+            );
+        }
+    });
+}
+
+#[test]
+fn what_breaks_a_rule_is_refused_and_not_relayed() {
+    with_node(1, async |node| {
+        let (a, b) = (node.connect(), node.connect());
+        for client in [&a, &b] {
+            client.subscribe("public").await;
+            client.subscribe("private-a").await;
+            client.events();
+        }
+        for (channel, data, words) in [
+            ("public", json!({}), "private or presence"),
+            ("private-other", json!({}), "not subscribed"),
+            ("#server-to-user-1", json!({}), "private or presence"),
+            (
+                "private-a",
+                json!("x".repeat(10_241)),
+                "exceeds 10240 bytes",
+            ),
+        ] {
+            say(&a, channel, &data).await;
+            let complaint = complaint(&a.events());
+            assert!(complaint.contains(words), "{complaint}");
+        }
+        a.send(&json!({"event": "client-say", "data": {}})).await;
+        assert!(complaint(&a.events()).contains("channel"));
+        a.send(&json!({"event": format!("client-{}", "x".repeat(200)), "channel": "private-a"}))
+            .await;
+        assert!(complaint(&a.events()).contains("at most 200"));
+        a.send_text(r#"{"event":"client-say","channel":"private-a","data":"\ud800"}"#)
+            .await;
+        assert!(complaint(&a.events()).contains("Invalid data"));
+        node.engine.update_apps(vec![definition(
+            "1",
+            KEY,
+            Settings {
+                client_events: false,
+                ..settings()
+            },
+        )]);
+        say(&a, "private-a", &json!({})).await;
+        assert!(complaint(&a.events()).contains("not enabled"));
+        assert!(b.seen().is_empty());
+    });
+}
+
+#[test]
+fn more_than_ten_a_second_are_dropped_with_4301() {
+    with_node(1, async |node| {
+        let (a, b) = (node.connect(), node.connect());
+        for client in [&a, &b] {
+            client.subscribe("private-a").await;
+            client.events();
+        }
+        for number in 0..30 {
+            say(&a, "private-a", &json!({"n": number})).await;
+        }
+        let errors = a.events();
+        assert_eq!(errors.len(), 20);
+        assert!(errors.iter().all(|error| error["data"]["code"] == 4301));
+        assert_eq!(b.events().len(), 10);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        say(&a, "private-a", &json!({"n": 30})).await;
+        assert_eq!(data(&b.events()[0]), json!({"n": 30}));
+    });
+}

@@ -1,0 +1,47 @@
+//! A stopping node closes its connections one after the other: C-022.
+
+use std::time::Duration;
+
+use fanfare_protocol::CloseCode;
+use tokio::time::{Instant, sleep};
+
+use crate::node::{KEY, Seen, with_node};
+
+#[test]
+fn connections_are_closed_with_4200_spread_over_the_period() {
+    with_node(2, async |node| {
+        let clients: Vec<_> = (0..100).map(|_| node.connect()).collect();
+        let engine = node.engine.clone();
+        let draining =
+            tokio::task::spawn_local(async move { engine.drain(Duration::from_secs(10)).await });
+        sleep(Duration::from_millis(250)).await;
+        let closed = clients
+            .iter()
+            .filter(|client| client.session().is_closing())
+            .count();
+        assert!(
+            (1..100).contains(&closed),
+            "{closed} of 100 after a quarter of a second"
+        );
+        assert_eq!(
+            node.engine.admit(KEY, Some("7")).unwrap_err().code,
+            CloseCode::Reconnect
+        );
+        sleep(Duration::from_secs(10)).await;
+        assert!(!draining.is_finished(), "it waits for the clients to leave");
+        for mut client in clients {
+            assert_eq!(client.seen().last(), Some(&Seen::Close(4200)));
+            client.leave().await;
+        }
+        draining.await.unwrap();
+    });
+}
+
+#[test]
+fn a_node_without_connections_stops_at_once() {
+    with_node(1, async |node| {
+        let start = Instant::now();
+        node.engine.drain(Duration::from_secs(20)).await;
+        assert!(start.elapsed() < Duration::from_millis(100));
+    });
+}

@@ -1,0 +1,17 @@
+//! The engine over its memory bus, with no socket and with paused time.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops where something is missing"
+)]
+
+mod client_event;
+mod connect;
+mod drain;
+mod liveness;
+mod model;
+mod node;
+mod presence;
+mod publish;
+mod slow_consumer;
+mod subscribe;

@@ -1,0 +1,202 @@
+//! The command line, beside a running server on the same store.
+
+use std::time::SystemTime;
+
+use fanfare_testkit::{APP_ID, Api, Client, KEY};
+use serde_json::Value;
+
+use crate::{server, server_with};
+
+/// The issue of whether a change is in force: within a second, wherever it was made.
+async fn within_a_second(condition: impl AsyncFn() -> bool) {
+    let start = SystemTime::now();
+    while !condition().await {
+        assert!(
+            start.elapsed().unwrap().as_millis() < 1000,
+            "not in force within a second"
+        );
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+async fn an_app_made_while_the_server_runs_is_in_force(settings: &[&str]) {
+    let server = server_with(settings).await;
+    let created: Value =
+        serde_json::from_str(&server.run_ok(&["app", "create", "--name", "New", "--json"]))
+            .unwrap();
+    let text = |field: &str| created[field].as_str().unwrap().to_owned();
+    let api = Api::new(server.address, &text("id"), &text("key"), &text("secret"));
+    within_a_second(async || api.get("channels", &[]).await.status == 200).await;
+    let mut client =
+        Client::connect(server.address, &format!("/app/{}?protocol=7", text("key"))).await;
+    client
+        .send(&serde_json::json!({"event": "pusher:subscribe", "data": {"channel": "a"}}))
+        .await;
+    client
+        .expect("pusher_internal:subscription_succeeded")
+        .await;
+    api.publish("a", "e", "d").await;
+    client.expect("e").await;
+}
+
+#[tokio::test]
+async fn an_app_made_while_the_server_runs_is_in_force_on_sqlite() {
+    an_app_made_while_the_server_runs_is_in_force(&[]).await;
+}
+
+#[tokio::test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tells whether there is a Postgres to test with"
+)]
+async fn an_app_made_while_the_server_runs_is_in_force_on_postgres() {
+    let Ok(postgres) = std::env::var("FANFARE_TEST_POSTGRES") else {
+        eprintln!("SKIPPED: FANFARE_TEST_POSTGRES is not set");
+        return;
+    };
+    let database = format!("cli_{}", std::process::id());
+    let created = std::process::Command::new("psql")
+        .args([
+            &format!("{postgres}/postgres"),
+            "-c",
+            &format!("CREATE DATABASE {database}"),
+        ])
+        .output()
+        .unwrap();
+    assert!(created.status.success(), "{created:?}");
+    an_app_made_while_the_server_runs_is_in_force(&[&format!("store.url={postgres}/{database}")])
+        .await;
+}
+
+#[tokio::test]
+async fn keys_overlap_and_a_revoked_one_is_out_of_force_within_a_second() {
+    let server = server().await;
+    let mut old = server.connect().await;
+    let made: Value =
+        serde_json::from_str(&server.run_ok(&["key", "create", "--app", APP_ID, "--json"]))
+            .unwrap();
+    let (key, secret) = (
+        made["key"].as_str().unwrap(),
+        made["secret"].as_str().unwrap(),
+    );
+    let new = Api::new(server.address, APP_ID, key, secret);
+    within_a_second(async || new.get("channels", &[]).await.status == 200).await;
+    assert_eq!(
+        server.api().get("channels", &[]).await.status,
+        200,
+        "the old key is still in force"
+    );
+    assert_eq!(
+        server.run_ok(&["key", "revoke", KEY]).trim(),
+        format!("revoked {KEY}")
+    );
+    within_a_second(async || server.api().get("channels", &[]).await.status == 401).await;
+    assert_eq!(old.closed().await, 4009);
+    assert_eq!(new.get("channels", &[]).await.status, 200);
+    let listed = server.run_ok(&["key", "list", "--app", APP_ID]);
+    assert!(
+        listed
+            .lines()
+            .any(|line| line.starts_with(KEY) && line.ends_with("revoked")),
+        "{listed}"
+    );
+    assert!(
+        listed
+            .lines()
+            .any(|line| line.starts_with(key) && line.ends_with("active")),
+        "{listed}"
+    );
+}
+
+#[tokio::test]
+async fn apps_are_listed_and_shown_without_secrets() {
+    let server = server().await;
+    let listed = server.run_ok(&["app", "list"]);
+    assert!(listed.starts_with("ID"), "{listed}");
+    assert!(
+        listed.contains(APP_ID) && listed.contains("Test"),
+        "{listed}"
+    );
+    let listed: Value = serde_json::from_str(&server.run_ok(&["app", "list", "--json"])).unwrap();
+    assert_eq!(listed[0]["id"], APP_ID);
+    for arguments in [
+        &["app", "show", APP_ID][..],
+        &["app", "show", APP_ID, "--json"],
+    ] {
+        let shown = server.run_ok(arguments);
+        assert!(
+            shown.contains(KEY) && !shown.contains("app-secret"),
+            "{shown}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_said_in_one_line_with_an_exit_code() {
+    let server = server().await;
+    for (arguments, words, code) in [
+        (
+            &["app", "create", "--name", "x", "--id", APP_ID][..],
+            "there is an app with id",
+            1,
+        ),
+        (&["app", "create", "--name", "x", "--key", "a:b"], "':'", 1),
+        (&["app", "show", "nope"], "there is no app", 1),
+        (&["key", "revoke", "nope"], "there is no key", 1),
+        (
+            &["--set", "shards=0", "config"],
+            "shards must be 1 to 64 (it was set by flag --set)",
+            2,
+        ),
+        (
+            &["--listen", "nowhere", "config"],
+            "listen in flag --listen",
+            2,
+        ),
+        (
+            &["--store-url", "mysql://x", "app", "list"],
+            "sqlite: or postgres:",
+            1,
+        ),
+        (&["publish", "a b", "e", "d"], "Invalid channel name", 1),
+    ] {
+        let output = server.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        let last = error.lines().last().unwrap();
+        assert!(
+            last.starts_with("fanfare: ") && last.contains(words),
+            "{arguments:?}: {error}"
+        );
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn settings_are_shown_with_secrets_hidden() {
+    let server = server_with(&[
+        "master_key=00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff",
+    ])
+    .await;
+    let shown = server.run_ok(&["config"]);
+    assert!(
+        shown.contains("master_key = \"(hidden)\"") && shown.contains("[drain]\nperiod = 1\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains(&format!("listen = \"{}\"", server.address)),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn a_wrong_master_key_is_refused_in_words() {
+    let server = server().await;
+    let wrong = "master_key=11112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+    let output = server.run(&["--set", wrong, "app", "list"]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        error.contains("sealed with another master key")
+            && error.contains("the setting master_key"),
+        "{error}"
+    );
+}

@@ -1,0 +1,241 @@
+//! What strangers send: it is answered, and everybody else is still served. C-016, C-018, C-091.
+
+use std::time::Duration;
+
+use fanfare_testkit::{KEY, Server};
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::{server, server_with};
+
+/// A raw connection after the handshake, and everything it is sent.
+async fn raw(server: &Server) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let handshake = format!(
+        "GET /app/{KEY}?protocol=7 HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(handshake.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("connection_established") {
+        assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+    }
+    stream
+}
+
+async fn rest(mut stream: TcpStream) -> Vec<u8> {
+    let mut seen = Vec::new();
+    let read = stream.read_to_end(&mut seen);
+    tokio::time::timeout(Duration::from_secs(10), read)
+        .await
+        .expect("the server ends it")
+        .unwrap();
+    seen
+}
+
+fn ends_with_close(seen: &[u8], code: u16) -> bool {
+    let code = code.to_be_bytes();
+    seen.windows(4)
+        .any(|window| window[0] == 0x88 && window[2..] == code)
+}
+
+async fn still_serves(server: &Server) {
+    let mut client = server.connect().await;
+    client.subscribe("a").await;
+    server.api().publish("a", "e", "d").await;
+    client.expect("e").await;
+}
+
+#[tokio::test]
+async fn a_binary_frame_is_closed_with_1003() {
+    let server = server().await;
+    let mut client = server.connect().await;
+    client
+        .send_message(Message::binary(&b"{\"event\":\"pusher:ping\"}"[..]))
+        .await;
+    assert!(client.complaint().await.contains("Binary"));
+    assert_eq!(client.closed().await, 1003);
+    still_serves(&server).await;
+}
+
+#[tokio::test]
+async fn frames_that_break_the_websocket_rules_are_closed_with_its_codes() {
+    let server = server().await;
+    for (frame, code) in [
+        (&[0x81, 0x82, 0, 0, 0, 0, 0xff, 0xfe][..], 1007),
+        (&[0x81, 0x02, b'{', b'}'][..], 1002),
+        (&[0xc1, 0x80, 0, 0, 0, 0][..], 1002),
+        (&[0x83, 0x80, 0, 0, 0, 0][..], 1002),
+        (&[0x80, 0x80, 0, 0, 0, 0][..], 1002),
+        (b"GET / HTTP/1.1\r\n\r\n", 1002),
+    ] {
+        let mut stream = raw(&server).await;
+        stream.write_all(frame).await.unwrap();
+        let seen = rest(stream).await;
+        assert!(
+            ends_with_close(&seen, code),
+            "{frame:x?}: {}",
+            String::from_utf8_lossy(&seen)
+        );
+    }
+    still_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_closed_with_1009_and_its_reason() {
+    let server = server().await;
+    let mut client = server.connect().await;
+    client
+        .send_message(Message::text("x".repeat(128 * 1024)))
+        .await;
+    assert!(client.complaint().await.starts_with("Invalid message"));
+    let mut stream = raw(&server).await;
+    stream
+        .write_all(&[0x81, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0])
+        .await
+        .unwrap();
+    // The client goes on sending, as clients do; it may be cut off while it does.
+    let _ = stream.write_all(&vec![b'x'; 1 << 20]).await;
+    let seen = rest(stream).await;
+    assert!(
+        ends_with_close(&seen, 1009),
+        "{}",
+        String::from_utf8_lossy(&seen)
+    );
+    assert!(String::from_utf8_lossy(&seen).contains("1048576 bytes is too large, at most 131072"));
+    still_serves(&server).await;
+}
+
+#[tokio::test]
+async fn json_of_any_depth_is_answered() {
+    let server = server().await;
+    let mut client = server.connect().await;
+    for text in [
+        "[".repeat(60_000),
+        format!("{}1{}", "{\"a\":".repeat(20_000), "}".repeat(20_000)),
+    ] {
+        client.send_message(Message::text(text)).await;
+        assert!(client.complaint().await.starts_with("Invalid message"));
+    }
+    client.subscribe("a").await;
+    let deep = format!(
+        r#"{{"name":"e","channel":"a","data":{}1{}}}"#,
+        "[".repeat(4000),
+        "]".repeat(4000)
+    );
+    let answer = server.api().post("events", deep).await;
+    assert!(matches!(answer.status, 200 | 400), "{answer:?}");
+    still_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_half_sent_request_is_cut_off_in_time() {
+    let server = server_with(&["http.header_timeout=1"]).await;
+    let mut streams = Vec::new();
+    for half in [
+        "",
+        "GET /app/x HTT",
+        "POST /apps/1/events HTTP/1.1\r\nHost: x\r\nContent-",
+    ] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        stream.write_all(half.as_bytes()).await.unwrap();
+        streams.push(stream);
+    }
+    still_serves(&server).await;
+    for stream in streams {
+        rest(stream).await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_handshake_is_told_so() {
+    let server = server().await;
+    let answer = server
+        .api()
+        .send("GET", &format!("/app/{KEY}?protocol=7"), Vec::new())
+        .await;
+    assert_eq!(answer.status, 426);
+    assert!(
+        answer.text.contains("WebSocket endpoint"),
+        "{}",
+        answer.text
+    );
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_is_disconnected_and_nobody_else_notices() {
+    let server = server_with(&["outbox.max_bytes=65536"]).await;
+    let mut slow = raw(&server).await;
+    let text = br#"{"event":"pusher:subscribe","data":{"channel":"a"}}"#;
+    slow.write_all(
+        &[
+            &[0x81, 0x80 | u8::try_from(text.len()).unwrap(), 0, 0, 0, 0],
+            &text[..],
+        ]
+        .concat(),
+    )
+    .await
+    .unwrap();
+    let mut quick = server.connect().await;
+    quick.subscribe("a").await;
+    let (api, data) = (server.api(), "x".repeat(10_000));
+    let before = resident(&server);
+    let mut published = 0;
+    while !server.log().contains("disconnecting a slow consumer") {
+        assert!(
+            published < 5000,
+            "still connected after {published} events of 10 kB"
+        );
+        for _ in 0..50 {
+            api.publish("a", "e", &data).await;
+            quick.expect("e").await;
+        }
+        published += 50;
+    }
+    let grown = resident(&server).saturating_sub(before);
+    assert!(grown < 16 * 1024, "the server has grown by {grown} KiB");
+    let seen = rest(slow).await;
+    assert!(
+        ends_with_close(&seen, 4100),
+        "it is told why when it reads again"
+    );
+    api.publish("a", "last", "d").await;
+    quick.expect("last").await;
+}
+
+/// Resident memory in KiB.
+fn resident(server: &Server) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_meant_gets_a_status_and_words() {
+    let server = server().await;
+    let api = server.api();
+    for (method, path, status) in [
+        ("GET", "/nowhere", 404),
+        ("POST", "/apps/9/events", 404),
+        ("GET", "/apps/1234567/events", 405),
+        ("DELETE", "/apps/1234567/channels", 405),
+        ("POST", "/apps/1234567/events", 401),
+    ] {
+        let answer = api.send(method, path, Vec::new()).await;
+        assert_eq!(answer.status, status, "{method} {path}: {answer:?}");
+        assert_eq!(answer.content_type, "text/plain; charset=utf-8");
+        assert!(
+            answer.text.ends_with('\n') && answer.text.len() > 10,
+            "{answer:?}"
+        );
+    }
+    let huge = json!({"name": "e", "channel": "a", "data": "x".repeat(2 << 20)}).to_string();
+    let answer = api.post("events", huge).await;
+    assert_eq!(answer.status, 413, "{answer:?}");
+    still_serves(&server).await;
+}

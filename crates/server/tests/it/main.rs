@@ -1,0 +1,26 @@
+//! The built binary, seen from outside.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops where something is missing"
+)]
+
+mod api;
+mod cli;
+mod first_run;
+mod hostile;
+mod reads;
+mod socket;
+mod stop;
+
+use fanfare_testkit::Server;
+
+/// A server with the test app.
+async fn server() -> Server {
+    server_with(&[]).await
+}
+
+/// A server with the test app and these settings.
+async fn server_with(settings: &[&str]) -> Server {
+    Server::start(env!("CARGO_BIN_EXE_fanfare"), settings).await
+}

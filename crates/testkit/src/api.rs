@@ -1,0 +1,136 @@
+//! Signed requests, as a backend sends them.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fanfare_protocol::signature::{Credential, sign_request};
+use serde_json::{Value, json};
+
+/// An app's credentials at a server.
+#[derive(Debug, Clone)]
+pub struct Api {
+    client: reqwest::Client,
+    server: String,
+    app: String,
+    key: String,
+    secret: String,
+}
+
+/// A status and a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The `Content-Type`.
+    pub content_type: String,
+    /// The body as text.
+    pub text: String,
+}
+
+impl Answer {
+    /// The body as JSON; the status must be 200.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        assert_eq!(self.status, 200, "{self:?}");
+        serde_json::from_str(&self.text).unwrap()
+    }
+}
+
+/// Unix time in seconds.
+#[must_use]
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+impl Api {
+    /// Calls `server` as the backend of an app.
+    #[must_use]
+    pub fn new(server: SocketAddr, app: &str, key: &str, secret: &str) -> Self {
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self {
+            client,
+            server: format!("http://{server}"),
+            app: app.into(),
+            key: key.into(),
+            secret: secret.into(),
+        }
+    }
+
+    /// The path of an endpoint.
+    #[must_use]
+    pub fn path(&self, endpoint: &str) -> String {
+        format!("/apps/{}/{endpoint}", self.app)
+    }
+
+    /// A signed query.
+    #[must_use]
+    pub fn sign(
+        &self,
+        method: &str,
+        endpoint: &str,
+        query: &[(&str, &str)],
+        body: &[u8],
+        now: u64,
+    ) -> String {
+        let credential = Credential {
+            key: &self.key,
+            secret: &self.secret,
+        };
+        sign_request(method, &self.path(endpoint), query, body, credential, now)
+    }
+
+    /// `GET`, signed.
+    pub async fn get(&self, endpoint: &str, query: &[(&str, &str)]) -> Answer {
+        let signed = self.sign("GET", endpoint, query, b"", now());
+        self.send(
+            "GET",
+            &format!("{}?{signed}", self.path(endpoint)),
+            Vec::new(),
+        )
+        .await
+    }
+
+    /// `POST`, signed.
+    pub async fn post(&self, endpoint: &str, body: impl Into<Vec<u8>>) -> Answer {
+        let body = body.into();
+        let signed = self.sign("POST", endpoint, &[], &body, now());
+        self.send("POST", &format!("{}?{signed}", self.path(endpoint)), body)
+            .await
+    }
+
+    /// Publishes an event, which must be taken.
+    pub async fn publish(&self, channel: &str, name: &str, data: &str) {
+        let answer = self
+            .post(
+                "events",
+                json!({"name": name, "channels": [channel], "data": data}).to_string(),
+            )
+            .await;
+        assert_eq!((answer.status, answer.text.as_str()), (200, "{}"));
+    }
+
+    /// Any request, as it is.
+    pub async fn send(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
+        let request = self
+            .client
+            .request(method.parse().unwrap(), format!("{}{path}", self.server));
+        let response = request
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await
+            .unwrap();
+        Answer {
+            status: response.status().as_u16(),
+            content_type: response
+                .headers()
+                .get("content-type")
+                .map_or("", |value| value.to_str().unwrap())
+                .to_owned(),
+            text: response.text().await.unwrap(),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The built binary in a folder of its own.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+
+use crate::{APP_ID, Api, Client, KEY, SECRET};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running server; it is killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    binary: PathBuf,
+    folder: TempDir,
+    settings: Vec<(String, String)>,
+    child: Child,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts `binary` with the test app and these settings, each `NAME=VALUE` as `--set` takes them.
+    pub async fn start(binary: &str, settings: &[&str]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let mut all = vec![
+            ("FANFARE_LISTEN".to_owned(), address.to_string()),
+            (
+                "FANFARE_DATA_DIR".to_owned(),
+                folder.path().join("data").display().to_string(),
+            ),
+            ("FANFARE_DRAIN_PERIOD".to_owned(), "1".to_owned()),
+        ];
+        for setting in settings {
+            let (name, value) = setting.split_once('=').unwrap();
+            all.push((
+                format!("FANFARE_{}", name.to_uppercase().replace('.', "_")),
+                value.to_owned(),
+            ));
+        }
+        let create = [
+            "app",
+            "create",
+            "--name",
+            "Test",
+            "--client-events",
+            "--id",
+            APP_ID,
+            "--key",
+            KEY,
+            "--secret",
+            SECRET,
+        ];
+        let created = command(Path::new(binary), folder.path(), &all)
+            .args(create)
+            .output()
+            .unwrap();
+        assert!(
+            created.status.success(),
+            "{}",
+            String::from_utf8_lossy(&created.stderr)
+        );
+        Self::spawn(binary.into(), folder, all, address).await
+    }
+
+    /// Starts `binary` with nothing configured but where to listen.
+    pub async fn start_bare(binary: &str) -> Self {
+        let address = free_address();
+        let settings = vec![("FANFARE_LISTEN".to_owned(), address.to_string())];
+        Self::spawn(
+            binary.into(),
+            tempfile::tempdir().unwrap(),
+            settings,
+            address,
+        )
+        .await
+    }
+
+    async fn spawn(
+        binary: PathBuf,
+        folder: TempDir,
+        settings: Vec<(String, String)>,
+        address: SocketAddr,
+    ) -> Self {
+        let child = serve(&binary, folder.path(), &settings);
+        let mut server = Self {
+            binary,
+            folder,
+            settings,
+            child,
+            address,
+        };
+        server.wait_until_ready().await;
+        server
+    }
+
+    async fn wait_until_ready(&mut self) {
+        let start = Instant::now();
+        while TcpStream::connect(self.address).await.is_err() {
+            assert!(
+                self.child.try_wait().unwrap().is_none(),
+                "the server ended: {}",
+                self.log()
+            );
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the server does not listen: {}",
+                self.log()
+            );
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Runs the binary's command line on the same store.
+    #[must_use]
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        command(&self.binary, self.folder.path(), &self.settings)
+            .args(arguments)
+            .output()
+            .unwrap()
+    }
+
+    /// Runs a command that must succeed, and gives what it printed.
+    #[must_use]
+    pub fn run_ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(
+            output.status.success(),
+            "{arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What the server printed on standard output.
+    #[must_use]
+    pub fn printed(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stdout")).unwrap()
+    }
+
+    /// What the server logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Asks it to stop, as an orchestrator does.
+    pub fn terminate(&self) {
+        let killed = Command::new("kill")
+            .args(["-TERM", &self.pid().to_string()])
+            .status()
+            .unwrap();
+        assert!(killed.success());
+    }
+
+    /// Waits until it has stopped, and says with what exit code.
+    pub async fn stopped(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the server does not stop: {}",
+                self.log()
+            );
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Stops it and starts it again on the same store and address.
+    pub async fn restart(&mut self) {
+        self.terminate();
+        self.stopped().await;
+        self.child = serve(&self.binary, self.folder.path(), &self.settings);
+        self.wait_until_ready().await;
+    }
+
+    /// A WebSocket client that has been greeted.
+    pub async fn connect(&self) -> Client {
+        Client::connect(
+            self.address,
+            &format!("/app/{KEY}?protocol=7&client=js&version=8.6.0&flash=false"),
+        )
+        .await
+    }
+
+    /// The HTTP API, as the test app's backend calls it.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        Api::new(self.address, APP_ID, KEY, SECRET)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have stopped by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn serve(binary: &Path, folder: &Path, settings: &[(String, String)]) -> Child {
+    let log = |name: &str| std::fs::File::create(folder.join(name)).unwrap();
+    command(binary, folder, settings)
+        .stdout(log("stdout"))
+        .stderr(log("stderr"))
+        .spawn()
+        .unwrap()
+}
+
+/// Nothing of the environment but what is needed to run, so that a developer's own settings do not matter.
+fn command(binary: &Path, folder: &Path, settings: &[(String, String)]) -> Command {
+    let mut command = Command::new(binary);
+    command
+        .current_dir(folder)
+        .env_clear()
+        .envs(settings.iter().cloned())
+        .stdin(Stdio::null());
+    command
+}
+
+fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
