@@ -30,6 +30,7 @@ pub(crate) const SETTINGS: &[&str] = &[
     "outbox.max_bytes",
     "inbox.max_bytes",
     "websocket.max_message_bytes",
+    "http.threads",
     "http.max_body_bytes",
     "http.header_timeout",
     "drain.period",
@@ -99,6 +100,8 @@ pub(crate) struct WebSocket {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Http {
+    /// Threads that serve HTTP; 0 for the cores that the shards leave, at least one.
+    pub(crate) threads: usize,
     /// Largest request body.
     pub(crate) max_body_bytes: usize,
     /// Seconds a client may take for a request's head, also between two requests of a connection.
@@ -150,6 +153,7 @@ impl Default for Config {
                 max_message_bytes: 128 * 1024,
             },
             http: Http {
+                threads: 0,
                 max_body_bytes: 1024 * 1024,
                 header_timeout: 75,
             },
@@ -292,6 +296,11 @@ impl Config {
             (16 * 1024..=16 << 20).contains(&message),
             "must be 16384 to 16777216 bytes",
         )?;
+        check(
+            "http.threads",
+            self.http.threads <= 1024,
+            "must be 0 to 1024",
+        )?;
         let body = self.http.max_body_bytes;
         check(
             "http.max_body_bytes",
@@ -336,6 +345,15 @@ impl Config {
             .url
             .as_ref()
             .map_or_else(default, |url| url.expose_secret().to_owned())
+    }
+
+    /// Threads that serve HTTP. More than there are cores for would cost a wake-up for every request.
+    pub(crate) fn http_threads(&self) -> usize {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        match self.http.threads {
+            0 => cores.saturating_sub(self.shards).max(1),
+            threads => threads,
+        }
     }
 
     /// How long a client's request head may take.

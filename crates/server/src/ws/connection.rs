@@ -17,7 +17,7 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError}
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 /// What is read at once. It is allocated for every connection, and clients say little.
-const READ_BUFFER: usize = 1024;
+const READ_BUFFER: usize = 512;
 /// Messages of one connection that are handled before others get their turn.
 const BURST: usize = 16;
 
@@ -32,41 +32,39 @@ pub(crate) struct Accepted {
 }
 
 /// Starts serving a connection on its shard's thread.
-pub(crate) fn start(shard: Rc<Shard>, accepted: Accepted) {
-    tokio::task::spawn_local(async move {
-        match TcpStream::from_std(accepted.stream) {
-            Ok(stream) => {
-                let stream = Rc::new(stream);
-                let session = shard.connect(
-                    accepted.app,
-                    accepted.key,
-                    Box::new(SocketSink(Rc::clone(&stream))),
-                );
-                let context = context(&accepted.read_ahead, accepted.max_message);
-                Connection {
-                    stream,
-                    session,
-                    context,
-                    broken: false,
-                }
-                .run()
-                .await;
-            }
-            Err(error) => {
-                tracing::error!(%error, "cannot watch a socket; is the limit of open files reached?")
-            }
+pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
+    let stream = match TcpStream::from_std(accepted.stream) {
+        Ok(stream) => Rc::new(stream),
+        Err(error) => {
+            tracing::error!(%error, "cannot watch a socket; is the limit of open files reached?");
+            return;
         }
+    };
+    let session = shard.connect(
+        accepted.app,
+        accepted.key,
+        Box::new(SocketSink(Rc::clone(&stream))),
+    );
+    // Copied, because what was read ahead shares the HTTP connection's whole buffer.
+    let context = context(accepted.read_ahead.to_vec(), accepted.max_message);
+    // Boxed, because the task would hold it twice: as it comes in and where it lives.
+    let connection = Box::new(Connection {
+        stream,
+        session,
+        context,
+        broken: false,
     });
+    tokio::task::spawn_local(connection.run());
 }
 
-fn context(read_ahead: &Bytes, max_message: usize) -> WebSocketContext {
+fn context(read_ahead: Vec<u8>, max_message: usize) -> WebSocketContext {
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(0)
         .max_write_buffer_size(max_message)
         .max_message_size(Some(max_message))
         .max_frame_size(Some(max_message));
-    WebSocketContext::from_partially_read(read_ahead.to_vec(), Role::Server, Some(config))
+    WebSocketContext::from_partially_read(read_ahead, Role::Server, Some(config))
 }
 
 struct SocketSink(Rc<TcpStream>);
@@ -126,7 +124,7 @@ enum Flow {
 }
 
 impl Connection {
-    async fn run(mut self) {
+    async fn run(mut self: Box<Self>) {
         // Frames may have come with the handshake, so reading comes before waiting.
         let mut step = Step::Read;
         loop {

@@ -86,7 +86,7 @@ fn upgrade(state: AppState, key: &str, protocol: Option<&str>, request: Request)
             };
             state
                 .engine
-                .adopt(move |shard| connection::start(shard, accepted));
+                .adopt(move |shard| connection::start(&shard, accepted));
         }
         Err(refusal) => {
             tracing::debug!(code = refusal.code.number(), %refusal, "a connection was refused");
