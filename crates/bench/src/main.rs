@@ -1,1 +1,169 @@
-fn main() {}
+//! `fanfare-bench`: loads a Pusher-compatible server, and says what it costs beside what a floor costs in the same run.
+//!
+//! # Layout
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `options` | which servers to measure, and how often |
+//! | `process` | starting the servers |
+//! | `target` | a running server, and what is sent to it |
+//! | `workload` | `fanout`, `flood`, `idle`, `publish` |
+//! | `generator` | the epoll loop over `subscribers` and `publishers` |
+//! | `layout` | finding an event's number without parsing |
+//! | `tally` | lost, doubled and late deliveries |
+//! | `measure` | CPU time and memory of a process |
+//! | `report` | medians and the table |
+//! | `floor` | the floor server |
+//! | `wire`, `http` | bytes both sides need |
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a load generator measures real time"
+)]
+
+mod floor;
+mod generator;
+mod http;
+mod layout;
+mod measure;
+mod options;
+mod process;
+mod publishers;
+mod report;
+mod subscribers;
+mod tally;
+mod target;
+mod wire;
+mod workload;
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+use crate::options::Options;
+use crate::report::Column;
+use crate::workload::{Fanout, Flood, Idle, Publish, Workload};
+
+/// Loads Fanfare and a floor server in turn, and compares what they cost.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Events at a steady rate over several channels: losses, latency, CPU per delivery.
+    Fanout {
+        #[command(flatten)]
+        workload: Fanout,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// One channel as fast as it goes: deliveries a second.
+    Flood {
+        #[command(flatten)]
+        workload: Flood,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Idle connections: memory of each.
+    Idle {
+        #[command(flatten)]
+        workload: Idle,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Publishing to nobody: requests a second.
+    Publish {
+        #[command(flatten)]
+        workload: Publish,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// All four, with shorter windows.
+    All {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Serves as the floor: the least a server can do.
+    Floor {
+        /// Address to listen on.
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    raise_file_limit()?;
+    match cli.command {
+        Command::Fanout { workload, options } => compare(&workload, &options),
+        Command::Flood { workload, options } => compare(&workload, &options),
+        Command::Idle { workload, options } => compare(&workload, &options),
+        Command::Publish { workload, options } => compare(&workload, &options),
+        Command::All { options } => all(&options),
+        Command::Floor { listen } => floor::serve(listen),
+    }
+}
+
+fn all(options: &Options) -> Result<()> {
+    let fanout = Fanout {
+        seconds: 6,
+        ..Fanout::default()
+    };
+    let flood = Flood {
+        seconds: 5,
+        ..Flood::default()
+    };
+    let publish = Publish {
+        seconds: 3,
+        ..Publish::default()
+    };
+    let workloads: [&dyn Workload; 4] = [&fanout, &flood, &publish, &Idle::default()];
+    workloads
+        .into_iter()
+        .try_for_each(|workload| compare(workload, options))
+}
+
+/// Runs a workload on all servers in turn, round by round, so that what else the machine does hits all alike.
+fn compare(workload: &dyn Workload, options: &Options) -> Result<()> {
+    let contenders = options.contenders()?;
+    let mut columns: Vec<Column> = contenders
+        .iter()
+        .map(|contender| Column {
+            name: contender.name(),
+            rounds: Vec::new(),
+        })
+        .collect();
+    eprintln!("{}", workload.title());
+    for round in 1..=options.rounds {
+        for (contender, column) in contenders.iter().zip(&mut columns) {
+            let server = contender.start()?;
+            if round > 1 && workload.needs_fresh_server() && !server.is_fresh() {
+                continue;
+            }
+            let figures = workload
+                .run(&server)
+                .with_context(|| format!("{}, round {round}", column.name))?;
+            eprintln!(
+                "  round {round}, {}: {}",
+                column.name,
+                report::line(&figures)
+            );
+            column.rounds.push(figures);
+        }
+    }
+    report::print(&workload.title(), &columns);
+    Ok(())
+}
+
+/// Ten thousand connections need as many files, here and in the servers started from here.
+fn raise_file_limit() -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).context("cannot raise the limit of open files")
+}

@@ -95,6 +95,7 @@ pub(crate) fn run() -> ExitCode {
     };
     telemetry::start(&config.log);
     let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(config.http_threads())
         .enable_all()
         .build()
     {

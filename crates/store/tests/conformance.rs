@@ -16,7 +16,10 @@ enum Kind {
 }
 
 impl Kind {
-    #[expect(clippy::disallowed_methods, reason = "tells whether there is a Postgres to test with")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tells whether there is a Postgres to test with"
+    )]
     async fn all() -> Vec<Self> {
         let mut kinds = vec![Self::Sqlite(tempfile::tempdir().expect("a folder"))];
         match std::env::var("FANFARE_TEST_POSTGRES") {

@@ -1,0 +1,259 @@
+//! The floor: the least a server can do for the same traffic, to compare with in the same run.
+//!
+//! One epoll thread. It finds what it needs by plain byte search, encodes an event once and makes one `send` per
+//! subscriber. It checks nothing, limits nothing and joins nothing together, so it understands only what this
+//! crate's generator writes.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+
+use anyhow::Context;
+use mio::net::{TcpListener, TcpStream};
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+use tungstenite::handshake::derive_accept_key;
+
+use crate::http;
+use crate::wire::{self, string_after};
+
+const LISTENER: Token = Token(usize::MAX);
+const OK: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+
+/// Serves until killed.
+pub(crate) fn serve(listen: SocketAddr) -> anyhow::Result<()> {
+    let mut poll = Poll::new()?;
+    let mut listener =
+        TcpListener::bind(listen).with_context(|| format!("cannot listen on {listen}"))?;
+    poll.registry()
+        .register(&mut listener, LISTENER, Interest::READABLE)?;
+    let mut floor = Floor::default();
+    let mut buffer = vec![0; 64 * 1024];
+    let mut events = Events::with_capacity(1024);
+    loop {
+        match poll.poll(&mut events, None) {
+            Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),
+            _ => {}
+        }
+        for event in &events {
+            if event.token() == LISTENER {
+                floor.accept(&listener, &poll)?;
+                continue;
+            }
+            if event.is_writable() {
+                floor.flush(event.token().0);
+            }
+            if event.is_readable() && !floor.read(event.token().0, &mut buffer) {
+                floor.close(event.token().0);
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Floor {
+    sockets: Slab<Socket>,
+    channels: HashMap<Box<[u8]>, Vec<usize>>,
+    /// The event being sent; kept so that it is allocated once.
+    frame: Vec<u8>,
+}
+
+struct Socket {
+    stream: TcpStream,
+    /// The start of a message whose end has not come yet.
+    input: Vec<u8>,
+    /// What did not fit into the socket.
+    output: Vec<u8>,
+    upgraded: bool,
+    channels: Vec<Box<[u8]>>,
+}
+
+impl Socket {
+    fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            input: Vec::new(),
+            output: Vec::new(),
+            upgraded: false,
+            channels: Vec::new(),
+        }
+    }
+
+    /// A socket that fails is closed when its end is read, so failures are not looked at here.
+    fn send(&mut self, bytes: &[u8]) {
+        let sent = if self.output.is_empty() {
+            self.stream.write(bytes).unwrap_or(0)
+        } else {
+            0
+        };
+        if sent < bytes.len() {
+            self.output.extend_from_slice(&bytes[sent..]);
+        }
+    }
+}
+
+impl Floor {
+    fn accept(&mut self, listener: &TcpListener, poll: &Poll) -> io::Result<()> {
+        loop {
+            let mut stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            stream.set_nodelay(true)?;
+            let slot = self.sockets.vacant_entry();
+            poll.registry().register(
+                &mut stream,
+                Token(slot.key()),
+                Interest::READABLE | Interest::WRITABLE,
+            )?;
+            slot.insert(Socket::new(stream));
+        }
+    }
+
+    fn flush(&mut self, key: usize) {
+        if let Some(socket) = self.sockets.get_mut(key)
+            && !socket.output.is_empty()
+        {
+            let output = std::mem::take(&mut socket.output);
+            socket.send(&output);
+        }
+    }
+
+    /// False once the peer is gone.
+    fn read(&mut self, key: usize, buffer: &mut [u8]) -> bool {
+        loop {
+            let Some(socket) = self.sockets.get_mut(key) else {
+                return true;
+            };
+            let kept = socket.input.len();
+            buffer[..kept].copy_from_slice(&socket.input);
+            let end = match socket.stream.read(&mut buffer[kept..]) {
+                Ok(0) => return false,
+                Ok(read) => kept + read,
+                Err(error) => return error.kind() == ErrorKind::WouldBlock,
+            };
+            socket.input.clear();
+            let used = self.consume(key, &mut buffer[..end]);
+            self.sockets[key]
+                .input
+                .extend_from_slice(&buffer[used..end]);
+            // A read that did not fill the buffer emptied the socket: epoll tells of what comes next.
+            if end < buffer.len() {
+                return true;
+            }
+        }
+    }
+
+    /// Answers all whole messages, and says how many bytes they took.
+    fn consume(&mut self, key: usize, bytes: &mut [u8]) -> usize {
+        let mut used = 0;
+        loop {
+            let rest = &mut bytes[used..];
+            let took = if self.sockets[key].upgraded {
+                self.client_frame(key, rest)
+            } else {
+                self.request(key, rest)
+            };
+            match took {
+                Some(took) => used += took,
+                None => return used,
+            }
+        }
+    }
+
+    fn request(&mut self, key: usize, bytes: &[u8]) -> Option<usize> {
+        let message = http::message(bytes)?;
+        let (head, body) = bytes[..message.len].split_at(message.head);
+        if head.starts_with(b"POST ") {
+            self.publish(body);
+            self.sockets[key].send(OK);
+        } else if head.starts_with(b"GET /app/") {
+            self.upgrade(key, head);
+        } else {
+            self.sockets[key].send(OK);
+        }
+        Some(message.len)
+    }
+
+    fn upgrade(&mut self, key: usize, head: &[u8]) {
+        let accept = derive_accept_key(http::header(head, "sec-websocket-key").unwrap_or_default());
+        let mut answer = format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {accept}\r\n\r\n"
+        )
+        .into_bytes();
+        let greeting = format!(
+            r#"{{"event":"pusher:connection_established","data":"{{\"socket_id\":\"1.{key}\",\"activity_timeout\":120}}"}}"#
+        );
+        wire::text_frame(&mut answer, &[greeting.as_bytes()]);
+        let socket = &mut self.sockets[key];
+        socket.upgraded = true;
+        socket.send(&answer);
+    }
+
+    fn client_frame(&mut self, key: usize, bytes: &mut [u8]) -> Option<usize> {
+        let frame = wire::frame(bytes)?;
+        let (head, payload) = bytes[..frame.len].split_at_mut(frame.head);
+        if frame.opcode == wire::TEXT && head.len() >= 6 {
+            let mask = &head[head.len() - 4..];
+            for (byte, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
+                *byte ^= mask;
+            }
+            self.subscribe(key, payload);
+        }
+        Some(frame.len)
+    }
+
+    fn subscribe(&mut self, key: usize, message: &[u8]) {
+        let Some(channel) = string_after(message, "\"channel\":\"") else {
+            return;
+        };
+        let members = self.channels.entry(channel.into()).or_default();
+        members.push(key);
+        let mut answer = Vec::new();
+        let start = br#"{"event":"pusher_internal:subscription_succeeded","channel":""#;
+        wire::text_frame(&mut answer, &[start, channel, br#"","data":"{}"}"#]);
+        let socket = &mut self.sockets[key];
+        socket.channels.push(channel.into());
+        socket.send(&answer);
+    }
+
+    fn publish(&mut self, body: &[u8]) {
+        let (Some(name), Some(channel), Some(data)) = (
+            string_after(body, "\"name\":\""),
+            string_after(body, "\"channel\":\""),
+            string_after(body, "\"data\":\""),
+        ) else {
+            return;
+        };
+        let Some(members) = self.channels.get(channel) else {
+            return;
+        };
+        self.frame.clear();
+        let parts: [&[u8]; 7] = [
+            br#"{"event":""#,
+            name,
+            br#"","channel":""#,
+            channel,
+            br#"","data":""#,
+            data,
+            br#""}"#,
+        ];
+        wire::text_frame(&mut self.frame, &parts);
+        for key in members {
+            self.sockets[*key].send(&self.frame);
+        }
+    }
+
+    fn close(&mut self, key: usize) {
+        let Some(socket) = self.sockets.try_remove(key) else {
+            return;
+        };
+        for channel in socket.channels {
+            if let Some(members) = self.channels.get_mut(&channel) {
+                members.retain(|member| *member != key);
+            }
+        }
+    }
+}

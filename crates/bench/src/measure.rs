@@ -1,0 +1,185 @@
+//! What the kernel says of a process: CPU time and resident memory.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::report::Figure;
+
+/// Clock ticks a second in `/proc/PID/stat`; the kernel's interface fixes it on all common architectures.
+const TICKS: u64 = 100;
+
+/// A measuring window that has begun.
+pub(crate) struct Window {
+    pid: u32,
+    server: Cpu,
+    own: Cpu,
+    since: Instant,
+}
+
+/// What a measuring window took.
+pub(crate) struct Spent {
+    /// Time on the clock.
+    pub(crate) wall: Duration,
+    /// CPU time of the server.
+    pub(crate) server: Duration,
+    /// CPU time of this process.
+    pub(crate) own: Duration,
+    /// Time that this process could have run in but got no CPU.
+    pub(crate) own_waiting: Duration,
+}
+
+/// What a process has had of CPUs since it began.
+#[derive(Clone, Copy, Default)]
+struct Cpu {
+    ran: Duration,
+    waited: Duration,
+}
+
+impl Window {
+    /// Begins now.
+    pub(crate) fn begin(pid: u32) -> Result<Self> {
+        Ok(Self {
+            pid,
+            server: cpu_time(pid)?,
+            own: cpu_time(std::process::id())?,
+            since: Instant::now(),
+        })
+    }
+
+    /// Ends now.
+    pub(crate) fn end(&self) -> Result<Spent> {
+        let wall = self.since.elapsed();
+        let own = cpu_time(std::process::id())?;
+        Ok(Spent {
+            wall,
+            server: cpu_time(self.pid)?.ran.saturating_sub(self.server.ran),
+            own: own.ran.saturating_sub(self.own.ran),
+            own_waiting: own.waited.saturating_sub(self.own.waited),
+        })
+    }
+}
+
+impl Spent {
+    /// The server's CPU time for each of so many things, in microseconds.
+    pub(crate) fn server_micros_per(&self, count: u64) -> f64 {
+        per(self.server.as_secs_f64() * 1e6, count)
+    }
+
+    /// How many a second.
+    pub(crate) fn rate(&self, count: u64) -> f64 {
+        as_f64(count) / self.wall.as_secs_f64()
+    }
+
+    /// How busy the generator was, for the table.
+    pub(crate) fn generator(&self) -> [Figure; 2] {
+        let share = |time: Duration| time.as_secs_f64() / self.wall.as_secs_f64();
+        Figure::generator(share(self.own), share(self.own_waiting))
+    }
+
+    /// Of one core, how much the server used; more than 1 if it uses several.
+    pub(crate) fn server_share(&self) -> f64 {
+        self.server.as_secs_f64() / self.wall.as_secs_f64()
+    }
+}
+
+/// An amount for each of so many things.
+pub(crate) fn per(amount: f64, count: u64) -> f64 {
+    if count == 0 {
+        f64::NAN
+    } else {
+        amount / as_f64(count)
+    }
+}
+
+/// A count as a number to divide.
+#[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^53")]
+pub(crate) fn as_f64(count: u64) -> f64 {
+    count as f64
+}
+
+/// Resident memory in KiB.
+pub(crate) fn resident_kib(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    kib_of(&status, "VmRSS:").with_context(|| format!("no VmRSS in {path}"))
+}
+
+fn kib_of(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+/// Of all threads alive. What threads used that have ended is lost, as `schedstat` is per thread.
+fn cpu_time(pid: u32) -> Result<Cpu> {
+    let root = PathBuf::from(format!("/proc/{pid}"));
+    fine_cpu_time(&root)
+        .or_else(|| coarse_cpu_time(&root))
+        .with_context(|| format!("no CPU time of process {pid}"))
+}
+
+/// To the nanosecond; not all kernels have it.
+fn fine_cpu_time(root: &Path) -> Option<Cpu> {
+    let mut total = Cpu::default();
+    for task in fs::read_dir(root.join("task")).ok()? {
+        // A thread may end between being listed and being read.
+        let Ok(text) = fs::read_to_string(task.ok()?.path().join("schedstat")) else {
+            continue;
+        };
+        let mut nanos = text
+            .split_whitespace()
+            .map_while(|field| field.parse().ok());
+        total.ran += Duration::from_nanos(nanos.next()?);
+        total.waited += Duration::from_nanos(nanos.next()?);
+    }
+    (total.ran > Duration::ZERO).then_some(total)
+}
+
+fn coarse_cpu_time(root: &Path) -> Option<Cpu> {
+    let ticks = ticks_of(&fs::read_to_string(root.join("stat")).ok()?)?;
+    Some(Cpu {
+        ran: Duration::from_millis(ticks * 1000 / TICKS),
+        waited: Duration::ZERO,
+    })
+}
+
+/// utime and stime, the 14th and 15th field; the second field is a name in parentheses that may hold spaces.
+fn ticks_of(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    let mut fields = after_name.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(user + system)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_found_after_a_name_with_spaces_and_parentheses() {
+        let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 100 0 0 0 40 2 0 0 20 0 1 0";
+        assert_eq!(ticks_of(stat), Some(42));
+    }
+
+    #[test]
+    fn resident_memory_is_read_from_its_line() {
+        let status = "Name:\tx\nVmHWM:\t  9 kB\nVmRSS:\t  1234 kB\n";
+        assert_eq!(kib_of(status, "VmRSS:"), Some(1234));
+        assert_eq!(kib_of(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn this_process_has_used_cpu_and_memory() {
+        let pid = std::process::id();
+        assert!(cpu_time(pid).expect("CPU time").ran > Duration::ZERO);
+        assert!(resident_kib(pid).expect("memory") > 0);
+    }
+
+    #[test]
+    fn nothing_counted_gives_no_figure() {
+        assert!(per(1.0, 0).is_nan());
+    }
+}

@@ -1,0 +1,91 @@
+//! Which servers to measure, and how often.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::process::Contender;
+use crate::target::{App, Target};
+
+/// Options of all commands that measure.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Rounds; each measures every server once, and the table shows medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rounds: u32,
+    /// Fanfare's executable [default: the one next to this one].
+    #[arg(long, value_name = "PATH")]
+    fanfare: Option<PathBuf>,
+    /// Environment for Fanfare, such as FANFARE_SHARDS=2; repeatable.
+    #[arg(long, value_name = "K=V", value_parser = key_and_value)]
+    fanfare_env: Vec<(String, String)>,
+    /// Measure only this one of the two servers.
+    #[arg(long, value_enum)]
+    only: Option<Only>,
+    /// Measure a server that is already running at this address, instead.
+    #[arg(long, value_name = "ADDR", requires = "pid", conflicts_with_all = ["only", "fanfare"])]
+    server: Option<SocketAddr>,
+    /// The running server's process.
+    #[arg(long, requires = "server")]
+    pid: Option<u32>,
+    /// The running server's app.
+    #[arg(long, default_value = "app-id", requires = "server")]
+    app_id: String,
+    /// The app's key.
+    #[arg(long, default_value = "app-key", requires = "server")]
+    key: String,
+    /// The app's secret.
+    #[arg(long, default_value = "app-secret", requires = "server")]
+    secret: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, clap::ValueEnum)]
+enum Only {
+    Floor,
+    Fanfare,
+}
+
+impl Options {
+    /// The servers to measure.
+    pub(crate) fn contenders(&self) -> Result<Vec<Contender>> {
+        if let (Some(address), Some(pid)) = (self.server, self.pid) {
+            let app = App {
+                id: self.app_id.clone(),
+                key: self.key.clone(),
+                secret: self.secret.clone(),
+            };
+            return Ok(vec![Contender::Running(Target { address, pid, app })]);
+        }
+        let mut contenders = Vec::new();
+        if self.only != Some(Only::Fanfare) {
+            contenders.push(Contender::Floor);
+        }
+        if self.only != Some(Only::Floor) {
+            contenders.push(self.fanfare()?);
+        }
+        Ok(contenders)
+    }
+
+    fn fanfare(&self) -> Result<Contender> {
+        let program = match &self.fanfare {
+            Some(program) => program.clone(),
+            None => std::env::current_exe()?.with_file_name("fanfare"),
+        };
+        if !program.is_file() {
+            bail!(
+                "there is no {}: build it, or name it with --fanfare",
+                program.display()
+            );
+        }
+        Ok(Contender::Fanfare {
+            program,
+            env: self.fanfare_env.clone(),
+        })
+    }
+}
+
+fn key_and_value(text: &str) -> Result<(String, String)> {
+    let (key, value) = text.split_once('=').context("it must be KEY=VALUE")?;
+    Ok((key.into(), value.into()))
+}

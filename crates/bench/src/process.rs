@@ -1,0 +1,194 @@
+//! The servers under measurement: started as child processes, or already running.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use tempfile::TempDir;
+
+use crate::target::{App, Target};
+
+const START_LIMIT: Duration = Duration::from_secs(15);
+/// Below the ports that outgoing connections take, so that ten thousand of them cannot be in the way.
+const FIRST_PORT: u16 = 20_000;
+const LAST_PORT: u16 = 32_000;
+
+/// One of the servers to compare.
+#[derive(Debug, Clone)]
+pub(crate) enum Contender {
+    /// This executable's own `floor` command.
+    Floor,
+    /// Fanfare, from its executable, with environment of its own.
+    Fanfare {
+        /// The executable.
+        program: PathBuf,
+        /// Added to the environment.
+        env: Vec<(String, String)>,
+    },
+    /// One that somebody else started.
+    Running(Target),
+}
+
+impl Contender {
+    /// Its name in tables.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Floor => "floor",
+            Self::Fanfare { .. } => "fanfare",
+            Self::Running(_) => "server",
+        }
+    }
+
+    /// Starts it and waits until it answers.
+    pub(crate) fn start(&self) -> Result<Server> {
+        match self {
+            Self::Floor => start_floor(),
+            Self::Fanfare { program, env } => start_fanfare(program, env),
+            Self::Running(target) => Ok(Server {
+                target: target.clone(),
+                child: None,
+            }),
+        }
+        .with_context(|| format!("cannot start {}", self.name()))
+    }
+}
+
+/// A running server; a child is killed when this goes.
+pub(crate) struct Server {
+    /// How to reach it.
+    pub(crate) target: Target,
+    child: Option<Running>,
+}
+
+struct Running {
+    child: Child,
+    dir: TempDir,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself, and then there is nothing to kill.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    fn spawn(mut command: Command, dir: TempDir) -> Result<Self> {
+        let log = File::create(dir.path().join("log"))?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("cannot run {}", command.get_program().display()))?;
+        Ok(Self { child, dir })
+    }
+
+    fn wait_until_ready(&mut self, address: SocketAddr) -> Result<()> {
+        let started = Instant::now();
+        while !answers_ready(address) {
+            let ended = self.child.try_wait()?;
+            if ended.is_some() || started.elapsed() > START_LIMIT {
+                let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+                bail!("it is not ready at {address}; its log says: {log}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    fn into_server(mut self, address: SocketAddr) -> Result<Server> {
+        self.wait_until_ready(address)?;
+        let target = Target {
+            address,
+            pid: self.child.id(),
+            app: bench_app(),
+        };
+        Ok(Server {
+            target,
+            child: Some(self),
+        })
+    }
+}
+
+impl Server {
+    /// Whether it was started for this measurement alone.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.child.is_some()
+    }
+}
+
+fn start_floor() -> Result<Server> {
+    let address = free_address()?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["floor", "--listen", &address.to_string()]);
+    Running::spawn(command, TempDir::new()?)?.into_server(address)
+}
+
+fn start_fanfare(program: &Path, env: &[(String, String)]) -> Result<Server> {
+    let address = free_address()?;
+    let dir = TempDir::new()?;
+    // An empty one, so that no configuration that happens to lie about counts.
+    let config = dir.path().join("fanfare.toml");
+    File::create(&config)?;
+    let fanfare = |args: &[&str]| {
+        let mut command = Command::new(program);
+        command
+            .args(args)
+            .env("FANFARE_CONFIG", &config)
+            .env("FANFARE_DATA_DIR", dir.path())
+            .env("FANFARE_LISTEN", address.to_string())
+            .envs(env.iter().cloned());
+        command
+    };
+    let App { id, key, secret } = bench_app();
+    let output = fanfare(&["app", "create", "--name", "bench"])
+        .args(["--id", &id, "--key", &key, "--secret", &secret])
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    ensure!(
+        output.status.success(),
+        "it did not create an app: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let serve = fanfare(&["serve"]);
+    Running::spawn(serve, dir)?.into_server(address)
+}
+
+fn bench_app() -> App {
+    App {
+        id: "app-id".into(),
+        key: "app-key".into(),
+        secret: "app-secret".into(),
+    }
+}
+
+fn free_address() -> Result<SocketAddr> {
+    static NEXT: AtomicU16 = AtomicU16::new(FIRST_PORT);
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        ensure!(port < LAST_PORT, "no free port");
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+}
+
+fn answers_ready(address: SocketAddr) -> bool {
+    let ask = || -> std::io::Result<bool> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\n\r\n")?;
+        let mut start = [0; 12];
+        stream.read_exact(&mut start)?;
+        Ok(start == *b"HTTP/1.1 200")
+    };
+    ask().unwrap_or(false)
+}

@@ -1,0 +1,130 @@
+//! Keep-alive HTTP connections to publish on, each with at most one request in flight.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, bail, ensure};
+use mio::net::TcpStream;
+use mio::{Interest, Poll, Token};
+
+use crate::generator::Watch;
+use crate::http;
+
+/// All publishers of a run.
+pub(crate) struct Publishers {
+    address: SocketAddr,
+    connections: Vec<Connection>,
+    buffer: Vec<u8>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    busy: bool,
+    /// The start of an answer whose end has not come yet.
+    carry: Vec<u8>,
+}
+
+impl Publishers {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self {
+            address,
+            connections: Vec::new(),
+            buffer: vec![0; 16 * 1024],
+        }
+    }
+
+    /// Connects one more.
+    pub(crate) fn open(&mut self, poll: &Poll, token: Token) -> Result<()> {
+        let stream = std::net::TcpStream::connect(self.address)?;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        poll.registry()
+            .register(&mut stream, token, Interest::READABLE)?;
+        self.connections.push(Connection {
+            stream,
+            busy: false,
+            carry: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Whether a request waits for its answer.
+    pub(crate) fn is_busy(&self, index: usize) -> bool {
+        self.connections[index].busy
+    }
+
+    /// Sends a whole request.
+    pub(crate) fn send(&mut self, index: usize, request: &[u8]) -> Result<()> {
+        let connection = &mut self.connections[index];
+        debug_assert!(!connection.busy, "one request in flight at most");
+        connection.busy = true;
+        // The socket's buffer is empty, as the request before was answered, so this never blocks.
+        connection
+            .stream
+            .write_all(request)
+            .with_context(|| format!("cannot send on publisher {index}"))
+    }
+
+    /// Reads answers; one that is not a success is an error.
+    pub(crate) fn ready(&mut self, index: usize, watch: &mut impl Watch) -> Result<()> {
+        let connection = &mut self.connections[index];
+        loop {
+            let kept = connection.carry.len();
+            self.buffer[..kept].copy_from_slice(&connection.carry);
+            let end = match connection.stream.read(&mut self.buffer[kept..]) {
+                Ok(0) => bail!("the server closed publisher {index}"),
+                Ok(read) => kept + read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error).context(format!("publisher {index}")),
+            };
+            let used = answers(&self.buffer[..end], || {
+                connection.busy = false;
+                watch.answered(index);
+            })?;
+            connection.carry.clear();
+            connection.carry.extend_from_slice(&self.buffer[used..end]);
+            // A read that did not fill the buffer emptied the socket: epoll tells of what comes next.
+            if end < self.buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Goes through all whole answers, and says where the last one ends.
+fn answers(bytes: &[u8], mut answered: impl FnMut()) -> Result<usize> {
+    let mut used = 0;
+    while let Some(message) = http::message(&bytes[used..]) {
+        let answer = &bytes[used..used + message.len];
+        ensure!(
+            matches!(http::status(answer), Some(200..=299)),
+            "a publish was refused: {}",
+            String::from_utf8_lossy(answer)
+        );
+        answered();
+        used += message.len;
+    }
+    Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_answers_are_counted_and_the_rest_is_left() {
+        let one = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".as_slice();
+        let mut count = 0;
+        let bytes = [one, one, &one[..20]].concat();
+        let used = answers(&bytes, || count += 1).expect("only successes");
+        assert_eq!((count, used), (2, 2 * one.len()));
+    }
+
+    #[test]
+    fn a_refusal_is_an_error_that_says_why() {
+        let refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nwhy!";
+        let error = answers(refusal, || {}).expect_err("a refusal");
+        assert!(error.to_string().contains("why!"), "{error}");
+    }
+}

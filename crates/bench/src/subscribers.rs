@@ -1,0 +1,191 @@
+//! The subscribers' sockets: handshake, subscription, then counting events.
+
+use std::io::{ErrorKind, Read, Write};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use mio::net::TcpStream;
+use mio::{Interest, Poll, Token};
+
+use crate::generator::Watch;
+use crate::http;
+use crate::layout::Layout;
+use crate::target::Target;
+use crate::wire::{self, after};
+
+/// All subscribers of a run.
+pub(crate) struct Subscribers {
+    target: Target,
+    sockets: Vec<Socket>,
+    live: usize,
+    layout: Layout,
+    buffer: Vec<u8>,
+}
+
+struct Socket {
+    stream: TcpStream,
+    channel: String,
+    phase: Phase,
+    /// The start of a message whose end has not come yet.
+    carry: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Phase {
+    /// Waits for the answer to its handshake.
+    Upgrading,
+    /// Waits for its socket id.
+    Greeting,
+    /// Waits for its subscription to succeed.
+    Subscribing,
+    Live,
+}
+
+impl Subscribers {
+    pub(crate) fn new(target: Target) -> Self {
+        Self {
+            target,
+            sockets: Vec::new(),
+            live: 0,
+            layout: Layout::default(),
+            buffer: vec![0; 64 * 1024],
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// How many are subscribed.
+    pub(crate) fn live(&self) -> usize {
+        self.live
+    }
+
+    /// How many are on their way to be subscribed.
+    pub(crate) fn pending(&self) -> usize {
+        self.sockets.len() - self.live
+    }
+
+    /// Connects one more and sends its handshake.
+    pub(crate) fn open(&mut self, poll: &Poll, token: Token, channel: String) -> Result<()> {
+        // Connecting to a near server takes no time, so this may block; the rest may not.
+        let stream = std::net::TcpStream::connect(self.target.address)
+            .with_context(|| format!("connection {} was refused", token.0))?;
+        stream.set_nonblocking(true)?;
+        stream.set_nodelay(true)?;
+        let mut stream = TcpStream::from_std(stream);
+        stream.write_all(&self.target.upgrade())?;
+        poll.registry()
+            .register(&mut stream, token, Interest::READABLE)?;
+        self.sockets.push(Socket {
+            stream,
+            channel,
+            phase: Phase::Upgrading,
+            carry: Vec::new(),
+        });
+        Ok(())
+    }
+
+    /// Reads all there is to read.
+    pub(crate) fn ready(&mut self, index: usize, watch: &mut impl Watch) -> Result<()> {
+        loop {
+            let socket = &mut self.sockets[index];
+            let kept = socket.carry.len();
+            self.buffer[..kept].copy_from_slice(&socket.carry);
+            let end = match socket.stream.read(&mut self.buffer[kept..]) {
+                Ok(0) => bail!("the server closed subscriber {index}"),
+                Ok(read) => kept + read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error).context(format!("subscriber {index}")),
+            };
+            let used = self.consume(index, end, watch)?;
+            let carry = &mut self.sockets[index].carry;
+            carry.clear();
+            carry.extend_from_slice(&self.buffer[used..end]);
+            // A read that did not fill the buffer emptied the socket: epoll tells of what comes next.
+            if end < self.buffer.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Goes through all whole messages of the buffer, and says where the last one ends.
+    fn consume(&mut self, index: usize, end: usize, watch: &mut impl Watch) -> Result<usize> {
+        let at = Instant::now();
+        let mut used = 0;
+        while self.sockets[index].phase != Phase::Live {
+            let took = self.handshake(index, used, end)?;
+            if took == 0 {
+                return Ok(used);
+            }
+            used += took;
+        }
+        while let Some(frame) = wire::frame(&self.buffer[used..end]) {
+            let next = used + frame.len;
+            if let Some(sequence) = self.layout.sequence(&self.buffer[used..next]) {
+                watch.delivered(index, sequence, at);
+            }
+            used = next;
+        }
+        Ok(used)
+    }
+
+    /// Takes one message on the way to being subscribed; 0 if it is not all there.
+    fn handshake(&mut self, index: usize, from: usize, end: usize) -> Result<usize> {
+        let bytes = &self.buffer[from..end];
+        let socket = &mut self.sockets[index];
+        if socket.phase == Phase::Upgrading {
+            let Some(message) = http::message(bytes) else {
+                return Ok(0);
+            };
+            let answer = &bytes[..message.len];
+            ensure!(
+                http::status(answer) == Some(101),
+                "the handshake was refused: {}",
+                String::from_utf8_lossy(answer)
+            );
+            socket.phase = Phase::Greeting;
+            return Ok(message.len);
+        }
+        let Some(frame) = wire::frame(bytes) else {
+            return Ok(0);
+        };
+        let text = &bytes[frame.head..frame.len];
+        if socket.phase == Phase::Greeting {
+            let id = socket_id(text)
+                .with_context(|| format!("no socket id in {}", String::from_utf8_lossy(text)))?;
+            let subscription = self.target.subscription(id, &socket.channel);
+            socket.stream.write_all(&subscription)?;
+            socket.phase = Phase::Subscribing;
+        } else if after(text, "subscription_succeeded").is_some() {
+            socket.phase = Phase::Live;
+            self.live += 1;
+        } else {
+            let text = String::from_utf8_lossy(text);
+            bail!("the subscription to {} got: {text}", socket.channel);
+        }
+        Ok(frame.len)
+    }
+}
+
+/// The socket id in the first message of a server; it is JSON inside a JSON string, so quotes are escaped.
+fn socket_id(greeting: &[u8]) -> Option<&str> {
+    let rest = after(greeting, "socket_id")?;
+    let is_part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+    let start = rest.iter().position(is_part)?;
+    let len = rest[start..].iter().position(|byte| !is_part(byte))?;
+    std::str::from_utf8(&rest[start..start + len]).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_id_is_found_inside_the_escaped_json() {
+        let greeting = br#"{"data":"{\"activity_timeout\":120,\"socket_id\":\"12.345\"}"}"#;
+        assert_eq!(socket_id(greeting), Some("12.345"));
+        assert_eq!(socket_id(br#"{"event":"pusher:error"}"#), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! The server to measure, as the generator sees it, and what is sent to it.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use fanfare_protocol::signature::{Credential, SigningKey, sign_request};
+use serde_json::json;
+
+use crate::layout::payload;
+use crate::wire::masked_text_frame;
+
+/// An app, as a backend knows it.
+#[derive(Debug, Clone)]
+pub(crate) struct App {
+    /// Its id, in the paths of the HTTP API.
+    pub(crate) id: String,
+    /// Its key, in the path of clients.
+    pub(crate) key: String,
+    /// Its secret.
+    pub(crate) secret: String,
+}
+
+/// A running server.
+#[derive(Debug, Clone)]
+pub(crate) struct Target {
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+    /// Its process, to read CPU time and memory of.
+    pub(crate) pid: u32,
+    /// The app to use.
+    pub(crate) app: App,
+}
+
+impl Target {
+    /// A client's handshake.
+    pub(crate) fn upgrade(&self) -> Vec<u8> {
+        format!(
+            "GET /app/{}?protocol=7&client=bench&version=1 HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\n\
+             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+            self.app.key, self.address
+        )
+        .into_bytes()
+    }
+
+    /// A client's subscription, with its auth if the channel needs one.
+    pub(crate) fn subscription(&self, socket_id: &str, channel: &str) -> Vec<u8> {
+        let mut data = json!({ "channel": channel });
+        if channel.starts_with("private-") {
+            let signature =
+                SigningKey::new(&self.app.secret).sign(&format!("{socket_id}:{channel}"));
+            data["auth"] = format!("{}:{signature}", self.app.key).into();
+        }
+        masked_text_frame(
+            json!({ "event": "pusher:subscribe", "data": data })
+                .to_string()
+                .as_bytes(),
+        )
+    }
+
+    /// A backend's signed request to publish one event.
+    pub(crate) fn publish(&self, channel: &str, sequence: u32, payload_len: usize) -> Vec<u8> {
+        let data = payload(sequence, payload_len);
+        let body = json!({ "name": "e", "channel": channel, "data": data }).to_string();
+        let path = format!("/apps/{}/events", self.app.id);
+        let credential = Credential {
+            key: &self.app.key,
+            secret: &self.app.secret,
+        };
+        let query = sign_request("POST", &path, &[], body.as_bytes(), credential, unix_now());
+        format!(
+            "POST {path}?{query} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.address,
+            body.len()
+        )
+        .into_bytes()
+    }
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
+}

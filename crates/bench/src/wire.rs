@@ -1,0 +1,123 @@
+//! Bytes both sides need: WebSocket frames, and finding text in bytes.
+
+use memchr::memmem;
+
+/// Opcode of a text frame.
+pub(crate) const TEXT: u8 = 1;
+
+/// Where one WebSocket frame lies at the start of a buffer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Frame {
+    /// What it is.
+    pub(crate) opcode: u8,
+    /// Where the payload starts; a mask is the four bytes before it.
+    pub(crate) head: usize,
+    /// Length of all of it.
+    pub(crate) len: usize,
+}
+
+/// The frame at the start, if all of it is there. Frames of 64 KiB and more do not occur here.
+#[inline]
+pub(crate) fn frame(bytes: &[u8]) -> Option<Frame> {
+    let [first, second, ..] = *bytes else {
+        return None;
+    };
+    let mask = if second & 0x80 == 0 { 0 } else { 4 };
+    let (head, payload) = match second & 0x7f {
+        126 => {
+            let long = bytes.get(2..4)?;
+            (4, usize::from(u16::from_be_bytes([long[0], long[1]])))
+        }
+        short => (2, usize::from(short)),
+    };
+    let (head, len) = (head + mask, head + mask + payload);
+    (bytes.len() >= len).then_some(Frame {
+        opcode: first & 0x0f,
+        head,
+        len,
+    })
+}
+
+/// A text frame as a server sends it.
+pub(crate) fn text_frame(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    head(out, parts.iter().map(|part| part.len()).sum(), 0);
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+}
+
+/// A text frame as a client sends it. A mask of zeros is a mask, and leaves the payload as it is.
+pub(crate) fn masked_text_frame(payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + 8);
+    head(&mut out, payload.len(), 0x80);
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(payload);
+    out
+}
+
+fn head(out: &mut Vec<u8>, len: usize, mask_bit: u8) {
+    out.push(0x80 | TEXT);
+    if let Some(short) = u8::try_from(len).ok().filter(|short| *short < 126) {
+        out.push(mask_bit | short);
+    } else {
+        let long = u16::try_from(len).expect("frames here are shorter than 64 KiB");
+        out.push(mask_bit | 126);
+        out.extend_from_slice(&long.to_be_bytes());
+    }
+}
+
+/// What comes after the first `needle`.
+pub(crate) fn after<'a>(bytes: &'a [u8], needle: &str) -> Option<&'a [u8]> {
+    memmem::find(bytes, needle.as_bytes()).map(|at| &bytes[at + needle.len()..])
+}
+
+/// The inside of the JSON string that `needle`, which includes the opening quote, leads to; escapes are left as they are.
+pub(crate) fn string_after<'a>(bytes: &'a [u8], needle: &str) -> Option<&'a [u8]> {
+    let rest = after(bytes, needle)?;
+    let mut from = 0;
+    loop {
+        match memchr::memchr2(b'"', b'\\', &rest[from..])? + from {
+            at if rest[at] == b'"' => return Some(&rest[..at]),
+            at => from = (at + 2).min(rest.len()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_is_found_only_when_all_of_it_is_there() {
+        for len in [0, 5, 125, 126, 70, 3000] {
+            let mut bytes = Vec::new();
+            text_frame(&mut bytes, &[&vec![b'x'; len]]);
+            let whole = frame(&bytes).expect("a whole frame");
+            assert_eq!((whole.opcode, whole.len), (TEXT, bytes.len()));
+            assert_eq!(whole.len - whole.head, len);
+            for cut in 0..bytes.len() {
+                assert_eq!(frame(&bytes[..cut]), None);
+            }
+        }
+    }
+
+    #[test]
+    fn a_mask_counts_as_part_of_the_head() {
+        let bytes = masked_text_frame(b"hello");
+        let frame = frame(&bytes).expect("a whole frame");
+        assert_eq!(&bytes[frame.head..frame.len], b"hello");
+        assert_eq!(frame.head, 6);
+    }
+
+    #[test]
+    fn a_string_ends_at_the_first_quote_that_is_not_escaped() {
+        let body = br#"{"name":"e","data":"a \" b \\","channel":"c"}"#;
+        assert_eq!(
+            string_after(body, "\"data\":\""),
+            Some(br#"a \" b \\"#.as_slice())
+        );
+        assert_eq!(string_after(body, "\"name\":\""), Some(b"e".as_slice()));
+        assert_eq!(string_after(b"\"data\":\"open\\", "\"data\":\""), None);
+        assert_eq!(string_after(body, "\"other\":\""), None);
+    }
+}

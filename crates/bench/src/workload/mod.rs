@@ -1,0 +1,92 @@
+//! What is asked of a server while it is measured.
+
+mod fanout;
+mod flood;
+mod idle;
+mod publish;
+
+pub(crate) use fanout::Fanout;
+pub(crate) use flood::Flood;
+pub(crate) use idle::Idle;
+pub(crate) use publish::Publish;
+
+use anyhow::Result;
+
+use crate::process::Server;
+use crate::report::Figure;
+
+/// A way to load a server.
+pub(crate) trait Workload {
+    /// What it does, for the table's head.
+    fn title(&self) -> String;
+    /// Does it once and says what came of it; the figures come in the same order every time.
+    fn run(&self, server: &Server) -> Result<Vec<Figure>>;
+    /// Whether a server that has gone through it once gives another figure the second time.
+    fn needs_fresh_server(&self) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{SocketAddr, TcpListener, TcpStream};
+
+    use super::*;
+    use crate::process::Contender;
+    use crate::report::line;
+    use crate::target::{App, Target};
+
+    /// A floor in this process, so that CPU and memory are of both sides; the figures are of no use, the counts are.
+    fn floor() -> Server {
+        let address = free_address();
+        std::thread::spawn(move || crate::floor::serve(address));
+        while TcpStream::connect(address).is_err() {
+            std::thread::yield_now();
+        }
+        let app = App {
+            id: "app-id".into(),
+            key: "app-key".into(),
+            secret: "app-secret".into(),
+        };
+        let pid = std::process::id();
+        let running = Contender::Running(Target { address, pid, app });
+        running.start().expect("a running server")
+    }
+
+    fn free_address() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        listener.local_addr().expect("its address")
+    }
+
+    #[test]
+    fn the_floor_delivers_every_paced_event_once_and_in_order() {
+        let fanout = Fanout {
+            subscribers: 20,
+            channels: 4,
+            rate: 200,
+            seconds: 1,
+            ..Fanout::default()
+        };
+        let figures = line(&fanout.run(&floor()).expect("figures"));
+        let counts = "expected 1000; delivered 1000; missing 0; duplicated 0; out of order 0; \
+                      to the wrong subscriber 0";
+        assert!(figures.starts_with(counts), "{figures}");
+    }
+
+    #[test]
+    fn the_floor_takes_a_flood_and_idle_connections() {
+        let flood = Flood {
+            subscribers: 20,
+            window: 4,
+            seconds: 1,
+            ..Flood::default()
+        };
+        let floor = floor();
+        assert!(flood.run(&floor).is_ok());
+        let idle = Idle {
+            connections: 150,
+            settle: 0,
+        };
+        assert!(idle.run(&floor).is_ok());
+    }
+}
