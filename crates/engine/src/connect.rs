@@ -40,8 +40,9 @@ impl Engine {
             return Err(refusal);
         }
         if self.is_draining() {
+            // Not the code its own connections get: "at once" would bring clients back here again and again.
             return Err(Refusal::new(
-                CloseCode::Reconnect,
+                CloseCode::OverCapacity,
                 "This server is shutting down, reconnect",
             ));
         }

@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { chromium } from 'playwright-core';
+import { startAuthEndpoint, startHttp, startServer } from './harness.mjs';
+
+// The browser of the system; none is ever downloaded. It is kept from calling home, as the tests count requests.
+const LAUNCH = {
+  executablePath: process.env.FANFARE_CHROMIUM ?? '/usr/bin/chromium',
+  headless: true,
+  args: [
+    '--no-sandbox',
+    '--disable-gpu',
+    '--disable-quic',
+    '--no-first-run',
+    '--disable-background-networking',
+    '--disable-component-update',
+    '--disable-sync',
+  ],
+};
+
+test('pusher-js in a web page connects, subscribes and receives what npm pusher publishes', async (t) => {
+  const browser = await startBrowser();
+  t.after(() => browser.stop());
+  const server = await startServer();
+  t.after(() => server.stop());
+  const auth = await startAuthEndpoint(server, () => ({ user_id: 'ada', user_info: { name: 'Ada' } }));
+  t.after(() => auth.stop());
+  const site = await startSite(auth.url);
+  t.after(() => site.stop());
+
+  const page = await browser.open(site.url);
+  const seen = await page.evaluate(connectAndJoin, [server.app.key, server.clientOptions()]);
+  assert.match(seen.socketId, /^\d+\.\d+$/);
+  assert.deepEqual(seen.members, { ada: { name: 'Ada' } });
+
+  await server.sdk().trigger(['news', 'private-news', 'presence-news'], 'headline', { text: 'Zürich 🎉' });
+  await page.waitForFunction(() => globalThis.received.length === 3);
+  const received = await page.evaluate(() => globalThis.received);
+  assert.deepEqual(received.map(([channel]) => channel).sort(), ['news', 'presence-news', 'private-news']);
+  for (const [, data] of received) assert.deepEqual(data, { text: 'Zürich 🎉' });
+  browser.assertQuiet();
+});
+
+test('two tabs of the demo page see each other, chat both ways and show published events', async (t) => {
+  const browser = await startBrowser();
+  t.after(() => browser.stop());
+  const server = await startServer({ app: false, env: { FANFARE_DEMO: 'true' } });
+  t.after(() => server.stop());
+
+  const tabs = [await browser.open(`${server.url}/demo`), await browser.open(`${server.url}/demo`)];
+  for (const tab of tabs) {
+    await tab.waitForFunction(() => document.querySelectorAll('#members li').length === 2);
+    assert.match(await tab.locator('#status').innerText(), /^\s*connected/i);
+  }
+
+  for (const [n, text] of ['Hello from the first', 'And from the second <b>tab</b>'].entries()) {
+    await tabs[n].locator('#chat-form input[name=text]').fill(text);
+    await tabs[n].locator('#chat-form input[name=text]').press('Enter');
+    for (const tab of tabs) await tab.locator('#chat li', { hasText: text }).waitFor();
+  }
+  for (const tab of tabs) assert.equal(await tab.locator('#chat li').count(), 2);
+
+  await server.cli('publish', 'demo', 'greeting', '{"text":"Good morning"}');
+  for (const tab of tabs) await tab.locator('#events li', { hasText: 'Good morning' }).waitFor();
+
+  await tabs[1].close();
+  await tabs[0].waitForFunction(() => document.querySelectorAll('#members li').length === 1);
+  browser.assertQuiet();
+});
+
+test('there is no demo page where it is switched off', async (t) => {
+  const server = await startServer();
+  t.after(() => server.stop());
+  assert.equal((await fetch(`${server.url}/demo`)).status, 404);
+});
+
+/** Runs in the page: joins a channel of each kind and leaves what arrives in `received`. */
+async function connectAndJoin([key, options]) {
+  const client = new globalThis.Pusher(key, {
+    ...options,
+    channelAuthorization: { endpoint: '/pusher/auth', transport: 'ajax' },
+  });
+  globalThis.received = [];
+  const join = (name) =>
+    new Promise((resolve, reject) => {
+      const channel = client.subscribe(name);
+      channel.bind('headline', (data) => globalThis.received.push([name, data]));
+      channel.bind('pusher:subscription_succeeded', resolve);
+      channel.bind('pusher:subscription_error', (error) => reject(new Error(JSON.stringify(error))));
+    });
+  const joined = await Promise.all(['news', 'private-news', 'presence-news'].map(join));
+  return { socketId: client.connection.socket_id, members: joined[2].members };
+}
+
+/** A web application: one page, the stock script, and its auth endpoint on the same origin. */
+async function startSite(authUrl) {
+  const script = await readFile(new URL('./node_modules/pusher-js/dist/web/pusher.js', import.meta.url));
+  const page = '<!doctype html><title>Test</title><link rel="icon" href="data:,"><script src="/pusher.js"></script>';
+  return startHttp(async (request, response) => {
+    if (request.url === '/pusher/auth') {
+      const upstream = await fetch(authUrl, { method: 'POST', body: request, duplex: 'half' });
+      response.writeHead(upstream.status, { 'content-type': 'application/json' }).end(await upstream.text());
+    } else if (request.url === '/pusher.js') {
+      response.writeHead(200, { 'content-type': 'text/javascript' }).end(script);
+    } else {
+      response.writeHead(200, { 'content-type': 'text/html' }).end(page);
+    }
+  });
+}
+
+/** A browser with a profile of its own, which notes where its pages reach and what goes wrong on them. */
+async function startBrowser() {
+  const profile = await mkdtemp(join(tmpdir(), 'fanfare-chromium-'));
+  const context = await chromium.launchPersistentContext(profile, LAUNCH);
+  const [strangers, errors] = [[], []];
+  const note = (url) => {
+    if (/^(https?|wss?):/.test(url) && new URL(url).hostname !== '127.0.0.1') strangers.push(url);
+  };
+  context.on('request', (request) => note(request.url()));
+  return {
+    async open(url) {
+      const page = await context.newPage();
+      page.on('websocket', (socket) => note(socket.url()));
+      page.on('pageerror', (error) => errors.push(error.message));
+      page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
+      page.setDefaultTimeout(10_000);
+      await page.goto(url);
+      return page;
+    },
+    assertQuiet() {
+      assert.deepEqual(strangers, [], 'requests left this machine');
+      assert.deepEqual(errors, [], 'errors on the page');
+    },
+    async stop() {
+      await context.close();
+      await rm(profile, { recursive: true, force: true, maxRetries: 3 });
+    },
+  };
+}

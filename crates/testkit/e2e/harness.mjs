@@ -1,0 +1,330 @@
+// Starts the built server, speaks to it only through unmodified clients, and takes everything down again.
+import { execFile, spawn } from 'node:child_process';
+import { createHash, createHmac } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { createServer as createHttpServer } from 'node:http';
+import { createServer as createTcpServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
+import { promisify } from 'node:util';
+import PusherHttp from 'pusher';
+import PusherJs from 'pusher-js';
+
+const HOST = '127.0.0.1';
+const PATIENCE = 10_000;
+const run = promisify(execFile);
+const running = new Set();
+
+// A test file that dies half-way must not leave a server behind.
+process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
+
+/** Starts a server of its own for a test file. With `app: false` the data folder is left empty. */
+export async function startServer({ app = true, env = {} } = {}) {
+  const server = new Server(await mkdtemp(join(tmpdir(), 'fanfare-e2e-')), env);
+  try {
+    if (app) server.app = await server.createApp({ id: '1234567', key: 'e2e-key', secret: 'e2e-secret' });
+    await server.start();
+  } catch (error) {
+    await server.end('SIGKILL');
+    await rm(server.dataDir, { recursive: true, force: true });
+    throw error;
+  }
+  return server;
+}
+
+class Server {
+  #clients = new Set();
+  #sockets = new Set();
+  #child;
+  #log = '';
+
+  constructor(dataDir, env) {
+    this.dataDir = dataDir;
+    this.env = env;
+  }
+
+  get url() {
+    return `http://${HOST}:${this.port}`;
+  }
+
+  async start() {
+    const portIsOurs = this.port === undefined;
+    for (let attempt = 1; ; attempt += 1) {
+      if (portIsOurs) this.port = await freePort();
+      try {
+        return await this.#launch();
+      } catch (error) {
+        // Between finding a port free and binding it, somebody else may have taken it.
+        if (!portIsOurs || attempt === 5 || !/address already in use/i.test(error.message)) throw error;
+      }
+    }
+  }
+
+  async #launch() {
+    this.#log = '';
+    const child = spawn(binary(), ['serve'], { ...this.#surroundings(), stdio: ['ignore', 'pipe', 'pipe'] });
+    this.#child = child;
+    running.add(child);
+    child.once('exit', () => running.delete(child));
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (this.#log += chunk));
+
+    const deadline = Date.now() + PATIENCE;
+    while (!(await answersOk(`${this.url}/readyz`))) {
+      if (hasEnded(child)) {
+        if (!child.stderr.closed) await once(child.stderr, 'close');
+        throw new Error(`the server ended before it was ready:\n${this.#log}`);
+      }
+      if (Date.now() > deadline) throw new Error(`the server is not ready after ${PATIENCE} ms:\n${this.#log}`);
+      await delay(25);
+    }
+  }
+
+  /** Ends the process with `signal` and says how it went. Clients stay: they are there to see it happen. */
+  async end(signal = 'SIGTERM') {
+    const child = this.#child;
+    if (!child || hasEnded(child)) return { code: child?.exitCode, log: this.#log };
+    const ended = once(child, 'close');
+    child.kill(signal);
+    const tooLong = setTimeout(() => child.kill('SIGKILL'), PATIENCE);
+    const [code] = await ended;
+    clearTimeout(tooLong);
+    return { code, log: this.#log };
+  }
+
+  /** The end of a test file: an orderly shutdown that leaves nothing behind, or a failure. */
+  async stop() {
+    this.disconnectClients();
+    const { code, log } = await this.end();
+    await rm(this.dataDir, { recursive: true, force: true });
+    if (/panicked at/.test(log)) throw new Error(`the server panicked:\n${log}`);
+    if (this.#child && code !== 0) throw new Error(`the server ended with ${code} on SIGTERM:\n${log}`);
+  }
+
+  /** Runs the program's own command line against the same data and returns what it printed. */
+  async cli(...args) {
+    const { stdout } = await run(binary(), args, { ...this.#surroundings(), timeout: PATIENCE });
+    return stdout;
+  }
+
+  async createApp({ id, key, secret }) {
+    const flags = ['--name', `App ${id}`, '--id', id, '--key', key, '--secret', secret];
+    await this.cli('app', 'create', ...flags, '--client-events', '--json');
+    return { id, key, secret };
+  }
+
+  /** npm `pusher`, as a backend would use it. */
+  sdk({ app = this.app, ...overrides } = {}) {
+    const { id, key, secret } = app;
+    return new PusherHttp({ appId: id, key, secret, host: HOST, port: this.port, useTLS: false, ...overrides });
+  }
+
+  /** What every pusher-js client of these tests is configured with; Laravel Echo takes the same. */
+  clientOptions() {
+    return { cluster: 'x', wsHost: HOST, wsPort: this.port, forceTLS: false, enabledTransports: ['ws'] };
+  }
+
+  /** A pusher-js client. `user` is who the app's auth endpoint will say it is on presence channels. */
+  client({ key = this.app.key, user, sdk = this.sdk(), ...overrides } = {}) {
+    const customHandler = ({ socketId, channelName }, callback) =>
+      callback(null, sdk.authorizeChannel(socketId, channelName, user));
+    const options = { ...this.clientOptions(), channelAuthorization: { customHandler }, ...overrides };
+    return this.track(new PusherJs(key, options));
+  }
+
+  /** Clients made elsewhere (by Echo) that must be gone at the end of the test as well. */
+  track(client) {
+    this.#clients.add(client);
+    const { connection } = client;
+    connection.bind('connected', () => this.#sockets.add(connection.connection.transport.socket));
+    return client;
+  }
+
+  disconnectClients() {
+    this.#clients.forEach((client) => client.disconnect());
+    this.#clients.clear();
+    // In Node, pusher-js starts a timer of 30 s when it closes a socket that the server has closed already. It does
+    // nothing, but the process would wait for it.
+    this.#sockets.forEach((socket) => socket._closeTimer?.unref());
+    this.#sockets.clear();
+  }
+
+  /** A request signed by hand, for what no SDK would send: `alter` changes what is signed, `body` goes out as given. */
+  async signed(method, path, { body, params = {}, app = this.app, alter = (query) => query } = {}) {
+    const fullPath = `/apps/${app.id}${path}`;
+    const query = { ...params, auth_key: app.key, auth_timestamp: seconds(), auth_version: '1.0' };
+    if (body !== undefined) query.body_md5 = createHash('md5').update(body).digest('hex');
+    const ordered = Object.entries(alter(query)).sort(([a], [b]) => (a < b ? -1 : 1));
+    const text = ordered.map(([name, value]) => `${name}=${value}`).join('&');
+    const signature = createHmac('sha256', app.secret).update(`${method}\n${fullPath}\n${text}`).digest('hex');
+    const headers = body === undefined ? {} : { 'content-type': 'application/json' };
+    const url = `${this.url}${fullPath}?${text}&auth_signature=${signature}`;
+    const response = await fetch(url, { method, body, headers, signal: AbortSignal.timeout(PATIENCE) });
+    return { status: response.status, type: response.headers.get('content-type'), text: await response.text() };
+  }
+
+  // Neither the environment nor a configuration file of whoever runs the tests may change what is tested.
+  #surroundings() {
+    const env = {
+      PATH: process.env.PATH,
+      FANFARE_LISTEN: `${HOST}:${this.port ?? 0}`,
+      FANFARE_DATA_DIR: this.dataDir,
+      FANFARE_DEMO: 'false',
+      FANFARE_DRAIN_PERIOD: '0',
+      ...this.env,
+    };
+    return { env, cwd: this.dataDir };
+  }
+}
+
+/** The app's own auth endpoint, as a web framework would offer it. `userOf` answers undefined to refuse. */
+export async function startAuthEndpoint(server, userOf) {
+  return startHttp(async (request, response) => {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    const form = new URLSearchParams(body);
+    const [socketId, channel] = [form.get('socket_id'), form.get('channel_name')];
+    const user = userOf(request, channel);
+    if (!user) return response.writeHead(403).end();
+    const data = channel.startsWith('presence-') ? user : undefined;
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(server.sdk().authorizeChannel(socketId, channel, data)));
+  });
+}
+
+/** A small HTTP server of the test's own. */
+export async function startHttp(handler) {
+  const http = createHttpServer(handler).listen(0, HOST);
+  await once(http, 'listening');
+  return {
+    url: `http://${HOST}:${http.address().port}`,
+    async stop() {
+      http.closeAllConnections();
+      http.close();
+      await once(http, 'close');
+    },
+  };
+}
+
+/** The next call of a listener that `listen` puts in place: its first argument, or a failure when there is none. */
+export function heard(what, listen) {
+  const promise = new Promise((resolve, reject) => {
+    const late = new Error(`no ${what} within ${PATIENCE} ms`);
+    const timer = setTimeout(() => reject(late), PATIENCE).unref();
+    listen((data) => {
+      clearTimeout(timer);
+      resolve(data);
+    });
+  });
+  // A test that has failed already no longer awaits this one; that is no second failure.
+  promise.catch(() => {});
+  return promise;
+}
+
+/** The next `event` of anything with pusher-js' `bind`; with `metadata`, all the arguments of the listener. */
+export function next(emitter, event, { metadata = false } = {}) {
+  return heard(`${event} on ${emitter.name ?? 'the connection'}`, (resolve) => {
+    const listener = (...all) => {
+      emitter.unbind(event, listener);
+      resolve(metadata ? all : all[0]);
+    };
+    emitter.bind(event, listener);
+  });
+}
+
+/**
+ * The code of the next error a client reports: null when it is about a command and the connection stays. pusher-js
+ * wraps the errors that ended a connection once more than the others.
+ */
+export async function nextErrorCode(client) {
+  return errorCode(await next(client.connection, 'error'));
+}
+
+export function errorCode(error) {
+  return (error.error ?? error).data?.code;
+}
+
+/** Everything from now on, as `[event, data]`, but for what the library itself says. */
+export function record(channel) {
+  const seen = [];
+  channel.bind_global((event, data) => {
+    if (!event.startsWith('pusher:')) seen.push([event, data]);
+  });
+  return seen;
+}
+
+/** Waits until the client is connected; the result is its socket id. */
+export async function connected(client) {
+  if (client.connection.state !== 'connected') await next(client.connection, 'connected');
+  return client.connection.socket_id;
+}
+
+/** Subscribes and waits for the answer. A refusal is an error. */
+export async function subscribe(client, name) {
+  const channel = client.subscribe(name);
+  if (channel.subscribed) return channel;
+  const refused = (error) => {
+    throw new Error(`subscription to ${name} refused: ${JSON.stringify(error)}`);
+  };
+  await Promise.race([
+    next(channel, 'pusher:subscription_succeeded'),
+    next(channel, 'pusher:subscription_error').then(refused),
+  ]);
+  return channel;
+}
+
+/** The frames a connected client gets from now on, as they are on the wire. */
+export function wireFrames(client) {
+  const frames = [];
+  client.connection.connection.transport.bind('message', ({ data }) => frames.push(JSON.parse(data)));
+  return frames;
+}
+
+/** Changes to apps and keys reach a running node within a second, so the first attempts may fail. */
+export async function eventually(attempt) {
+  const deadline = Date.now() + 5_000;
+  for (;;) {
+    try {
+      return await attempt();
+    } catch (error) {
+      if (Date.now() > deadline) throw error;
+      await delay(50);
+    }
+  }
+}
+
+export function seconds() {
+  return Math.floor(Date.now() / 1000);
+}
+
+function binary() {
+  if (!process.env.FANFARE_BIN) throw new Error('FANFARE_BIN must hold the path of the built binary');
+  return process.env.FANFARE_BIN;
+}
+
+function hasEnded(child) {
+  return child.exitCode !== null || child.signalCode !== null;
+}
+
+async function answersOk(url) {
+  try {
+    return (await fetch(url, { signal: AbortSignal.timeout(1000) })).ok;
+  } catch {
+    return false;
+  }
+}
+
+// Below the range that systems hand out to outgoing connections: a port from that range could be taken by one of our
+// own clients in the moment between a server's end and its restart on the same port.
+async function freePort() {
+  for (;;) {
+    const port = 10_000 + Math.floor(Math.random() * 20_000);
+    const probe = createTcpServer().listen(port, HOST);
+    const free = await once(probe, 'listening').then(() => true, () => false);
+    if (!free) continue;
+    probe.close();
+    await once(probe, 'close');
+    return port;
+  }
+}
