@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{Config, Setting};
+use crate::config::{Config, Setting, unknown_variables};
 use crate::{startup, telemetry};
 
 mod app;
@@ -94,6 +94,12 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => return failed(&error, MISUSE),
     };
     telemetry::start(&config.log);
+    for variable in unknown_variables() {
+        tracing::warn!(
+            variable,
+            "this environment variable is no setting of ours and has no effect"
+        );
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.http_threads())
         .enable_all()

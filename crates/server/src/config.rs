@@ -377,12 +377,7 @@ impl Config {
 )]
 fn environment() -> Vec<Setting> {
     let database = ("DATABASE_URL".to_owned(), "store.url");
-    let ours = SETTINGS.iter().map(|path| {
-        (
-            format!("FANFARE_{}", path.to_uppercase().replace('.', "_")),
-            *path,
-        )
-    });
+    let ours = SETTINGS.iter().map(|path| (variable(path), *path));
     std::iter::once(database)
         .chain(ours)
         .filter_map(|(name, path)| {
@@ -396,6 +391,26 @@ fn environment() -> Vec<Setting> {
             })
         })
         .collect()
+}
+
+/// Variables that look like settings of ours and are none: typing errors, or what Kubernetes sets for a service of our
+/// name.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the environment is read"
+)]
+pub(crate) fn unknown_variables() -> Vec<String> {
+    let ours = |name: &String| name.starts_with("FANFARE_") && name != "FANFARE_CONFIG";
+    let known = |name: &String| SETTINGS.iter().any(|path| *name == variable(path));
+    std::env::vars_os()
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| ours(name) && !known(name))
+        .collect()
+}
+
+/// The environment variable of a setting.
+fn variable(path: &str) -> String {
+    format!("FANFARE_{}", path.to_uppercase().replace('.', "_"))
 }
 
 fn source_of(metadata: &Metadata) -> String {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{ErrorKind, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,9 +27,11 @@ use crate::listener;
 
 /// File descriptors that are not for connections: database, listener, logs, shards.
 const RESERVED_FILES: u64 = 128;
+/// The exit code after an error of our own (`EX_SOFTWARE`).
+const EXIT_BUG: i32 = 70;
 /// How long requests under way may take to finish after the last connection was closed.
 const REQUEST_GRACE: Duration = Duration::from_secs(5);
-/// Commits of pauses for connections that do not answer the close frame, beyond the drain period.
+/// How long clients may take to answer the close frame, beyond the drain period.
 const CLOSE_GRACE: Duration = Duration::from_secs(6);
 
 /// Runs a node until it is told to stop.
@@ -176,13 +179,23 @@ fn engine_options(config: &Config) -> anyhow::Result<Options> {
     })
 }
 
-/// A shard has a thread and a runtime of its own.
+/// A shard has a thread and a runtime of its own. Its end is the node's: clients on it would wait for ever otherwise.
 fn start_shard(number: usize, shard: ShardSeed) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting a shard")?;
-    let run = move || LocalSet::new().block_on(&runtime, shard.run());
+    let run = move || {
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            LocalSet::new().block_on(&runtime, shard.run())
+        }));
+        tracing::error!(
+            shard = number,
+            panicked = ended.is_err(),
+            "a shard has ended, which is a bug; the process ends so that it is started afresh"
+        );
+        std::process::exit(EXIT_BUG);
+    };
     std::thread::Builder::new()
         .name(format!("shard-{number}"))
         .spawn(run)

@@ -200,3 +200,9 @@ async fn a_wrong_master_key_is_refused_in_words() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_variable_that_is_no_setting_is_said_and_ignored() {
+    let server = server_with(&["listne=127.0.0.1:1"]).await;
+    assert!(server.log().contains("FANFARE_LISTNE"), "{}", server.log());
+}
