@@ -4,8 +4,7 @@
 CREATE TABLE installation (
     id               BIGINT PRIMARY KEY CHECK (id = 1),
     revision         BIGINT NOT NULL,
-    master_key_check BYTEA, -- a known text, sealed: tells a wrong master key before it does harm
-    demo_app_id      TEXT
+    master_key_check BYTEA -- a known text, sealed: tells a wrong master key before it does harm
 );
 
 INSERT INTO installation (id, revision) VALUES (1, 0);
@@ -15,9 +14,12 @@ CREATE TABLE apps (
     name          TEXT    NOT NULL,
     enabled       BOOLEAN NOT NULL,
     client_events BOOLEAN NOT NULL,
+    demo          BOOLEAN NOT NULL, -- the app of the first run
     created_at    BIGINT  NOT NULL,
     revision      BIGINT  NOT NULL
 );
+
+CREATE UNIQUE INDEX apps_demo ON apps (demo) WHERE demo;
 
 CREATE INDEX apps_revision ON apps (revision);
 

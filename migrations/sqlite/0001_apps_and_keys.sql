@@ -4,8 +4,7 @@
 CREATE TABLE installation (
     id               INTEGER PRIMARY KEY CHECK (id = 1),
     revision         INTEGER NOT NULL,
-    master_key_check BLOB, -- a known text, sealed: tells a wrong master key before it does harm
-    demo_app_id      TEXT
+    master_key_check BLOB -- a known text, sealed: tells a wrong master key before it does harm
 ) STRICT;
 
 INSERT INTO installation (id, revision) VALUES (1, 0);
@@ -15,9 +14,12 @@ CREATE TABLE apps (
     name          TEXT    NOT NULL,
     enabled       INTEGER NOT NULL,
     client_events INTEGER NOT NULL,
+    demo          INTEGER NOT NULL, -- the app of the first run
     created_at    INTEGER NOT NULL,
     revision      INTEGER NOT NULL
 ) STRICT;
+
+CREATE UNIQUE INDEX apps_demo ON apps (demo) WHERE demo;
 
 CREATE INDEX apps_revision ON apps (revision);
 

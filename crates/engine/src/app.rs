@@ -140,21 +140,35 @@ impl Apps {
     pub(crate) fn update(&self, definitions: Vec<AppDefinition>) {
         let mut directory = Directory::clone(&self.0.load());
         for definition in definitions {
-            directory.by_key.retain(|_, app| app.id != definition.id);
-            let keys: Vec<AppKey> = definition.keys.iter().map(|key| key.key.clone()).collect();
-            let app = match directory.by_id.get(&definition.id) {
-                Some(app) => {
-                    app.settings.store(Arc::new(definition.settings));
-                    app.keys.store(Arc::new(definition.keys));
-                    Arc::clone(app)
-                }
-                None => Arc::new(App::new(definition)),
-            };
-            directory
-                .by_key
-                .extend(keys.into_iter().map(|key| (key, Arc::clone(&app))));
-            directory.by_id.insert(app.id.clone(), app);
+            directory.update(definition);
         }
         self.0.store(Arc::new(directory));
+    }
+}
+
+impl Directory {
+    fn update(&mut self, definition: AppDefinition) {
+        let keys: Vec<AppKey> = definition.keys.iter().map(|key| key.key.clone()).collect();
+        let app = match self.by_id.get(&definition.id).cloned() {
+            Some(app) => {
+                for old in app.keys.load().iter() {
+                    // Another app may have got it in the meantime.
+                    if self
+                        .by_key
+                        .get(&old.key)
+                        .is_some_and(|owner| Arc::ptr_eq(owner, &app))
+                    {
+                        self.by_key.remove(&old.key);
+                    }
+                }
+                app.settings.store(Arc::new(definition.settings));
+                app.keys.store(Arc::new(definition.keys));
+                app
+            }
+            None => Arc::new(App::new(definition)),
+        };
+        self.by_key
+            .extend(keys.into_iter().map(|key| (key, Arc::clone(&app))));
+        self.by_id.insert(app.id.clone(), app);
     }
 }

@@ -11,7 +11,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::bus::Envelope;
 use crate::roster::Place;
-use crate::session::Session;
+use crate::session::{Session, excerpt};
 
 /// The code that says "too many client events"; the event is dropped and the connection stays.
 const OVER_RATE: u16 = 4301;
@@ -63,7 +63,7 @@ impl Session {
         if let Err(Refused { code, message }) = published {
             self.send(&ServerMessage::Error {
                 code,
-                message: &message,
+                message: excerpt(&message),
             });
         }
     }

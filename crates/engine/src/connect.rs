@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fanfare_protocol::{AppKey, CloseCode, NEWEST_PROTOCOL, OLDEST_PROTOCOL, ServerMessage};
 use tokio::time::Instant;
@@ -14,13 +15,45 @@ use crate::outbox::Sink;
 use crate::session::Session;
 use crate::shard::Shard;
 
+/// A connection that may come in, and its place among those this node takes.
+#[derive(Debug)]
+pub struct Admitted {
+    pub(crate) app: Arc<App>,
+    pub(crate) key: AppKey,
+    pub(crate) place: ConnectionPlace,
+}
+
+/// One of the connections this node takes; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct ConnectionPlace(Arc<AtomicUsize>);
+
+impl ConnectionPlace {
+    fn take(connections: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let room = |now: usize| (now < max).then_some(now + 1);
+        connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .ok()?;
+        Some(Self(Arc::clone(connections)))
+    }
+}
+
+impl Drop for ConnectionPlace {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+fn shutting_down(code: CloseCode) -> Refusal {
+    Refusal::new(code, "This server is shutting down, reconnect")
+}
+
 impl Engine {
     /// Decides whether a connection may come in, from what its URL says.
     ///
     /// # Errors
     ///
     /// Why not, with the code that tells the client what to do.
-    pub fn admit(&self, key: &str, protocol: Option<&str>) -> Result<(Arc<App>, AppKey), Refusal> {
+    pub fn admit(&self, key: &str, protocol: Option<&str>) -> Result<Admitted, Refusal> {
         if key.is_empty() {
             return Err(Refusal::new(
                 CloseCode::PathNotFound,
@@ -41,18 +74,20 @@ impl Engine {
         }
         if self.is_draining() {
             // Not the code its own connections get: "at once" would bring clients back here again and again.
-            return Err(Refusal::new(
-                CloseCode::OverCapacity,
-                "This server is shutting down, reconnect",
-            ));
+            return Err(shutting_down(CloseCode::OverCapacity));
         }
-        if self.connections() >= self.options().max_connections {
-            return Err(Refusal::new(
+        let place = ConnectionPlace::take(self.connection_count(), self.options().max_connections);
+        let full = || {
+            Refusal::new(
                 CloseCode::OverCapacity,
                 "This server has as many connections as it may have",
-            ));
-        }
-        Ok((app, key))
+            )
+        };
+        Ok(Admitted {
+            app,
+            key,
+            place: place.ok_or_else(full)?,
+        })
     }
 }
 
@@ -74,17 +109,20 @@ fn check_protocol(protocol: Option<&str>) -> Result<(), Refusal> {
 impl Shard {
     /// Takes an admitted connection and greets it.
     #[must_use]
-    pub fn connect(self: &Rc<Self>, app: Arc<App>, key: AppKey, sink: Box<dyn Sink>) -> Session {
-        let connection = Connection::new(app, key, sink, Instant::now());
+    pub fn connect(self: &Rc<Self>, admitted: Admitted, sink: Box<dyn Sink>) -> Session {
+        let connection = Connection::new(admitted, sink, Instant::now());
         let greeting = ServerMessage::ConnectionEstablished {
             socket_id: connection.socket_id,
             activity_timeout: self.engine.options().activity_timeout.as_secs(),
         };
-        self.engine.count_connection();
         let slot = self.state().connections.insert(connection);
         let session = Session::new(Rc::clone(self), slot);
         session.send(&greeting);
         session.flush();
+        if self.engine.is_draining() {
+            // The drain has listed its connections already.
+            session.close(&shutting_down(CloseCode::Reconnect));
+        }
         session
     }
 }

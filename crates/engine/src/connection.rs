@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::client_event::Pace;
+use crate::connect::{Admitted, ConnectionPlace};
 use crate::deliver::ChannelId;
 use crate::error::Refusal;
 use crate::outbox::{Flushed, Outbox, Sink, Spare};
@@ -23,6 +24,7 @@ pub(crate) struct Connection {
     pub(crate) socket_id: SocketId,
     pub(crate) app: Arc<App>,
     pub(crate) key: AppKey,
+    _place: ConnectionPlace,
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
     /// When the client was last heard, as coarse as the sweep.
     pub(crate) heard: Instant,
@@ -67,11 +69,12 @@ impl fmt::Debug for Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(app: Arc<App>, key: AppKey, sink: Box<dyn Sink>, now: Instant) -> Self {
+    pub(crate) fn new(admitted: Admitted, sink: Box<dyn Sink>, now: Instant) -> Self {
         Self {
             socket_id: SocketId::random(),
-            app,
-            key,
+            app: admitted.app,
+            key: admitted.key,
+            _place: admitted.place,
             subscriptions: HashMap::new(),
             heard: now,
             pinged: false,
@@ -110,6 +113,16 @@ impl Connection {
             Some(known) => known.clone_from(waker),
             none => *none = Some(waker.clone()),
         }
+    }
+
+    /// Whether nothing waits to be written.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.outbox.bytes() == 0
+    }
+
+    /// Its socket is gone: nothing is written any more.
+    pub(crate) fn abandon(&mut self) {
+        self.state = State::Gone;
     }
 
     /// Adds a frame; nothing is added once the connection is closed.

@@ -33,6 +33,8 @@ pub struct Options {
     pub inbox_bytes: usize,
     /// Most connections this node takes.
     pub max_connections: usize,
+    /// Most channels one connection may be subscribed to.
+    pub max_subscriptions: usize,
 }
 
 /// How occupied a channel is.
@@ -51,7 +53,7 @@ pub struct Engine {
     bus: Arc<dyn Bus>,
     roster: Arc<dyn Roster>,
     options: Options,
-    connections: AtomicUsize,
+    connections: Arc<AtomicUsize>,
     next_shard: AtomicUsize,
     draining: AtomicBool,
     updating: Mutex<()>,
@@ -97,7 +99,7 @@ impl Engine {
             bus: Arc::clone(&memory) as Arc<dyn Bus>,
             roster: memory,
             options,
-            connections: AtomicUsize::new(0),
+            connections: Arc::default(),
             next_shard: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             updating: Mutex::new(()),
@@ -212,6 +214,10 @@ impl Engine {
         }
     }
 
+    pub(crate) fn connection_count(&self) -> &Arc<AtomicUsize> {
+        &self.connections
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -230,13 +236,5 @@ impl Engine {
 
     pub(crate) fn roster(&self) -> &dyn Roster {
         &*self.roster
-    }
-
-    pub(crate) fn count_connection(&self) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn discount_connection(&self) {
-        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }

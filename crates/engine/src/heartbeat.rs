@@ -38,11 +38,11 @@ impl Shard {
             if silent >= close_after {
                 let refusal =
                     Refusal::new(CloseCode::PongTimeout, "Pong reply not received in time");
-                connection.close(&refusal, true, now, &mut state.spare);
+                connection.close(&refusal, true, now, &mut state.outgoing.spare);
             } else if silent >= ping_after && !connection.pinged {
                 connection.pinged = true;
-                connection.push(&Frame::ping(), &mut state.spare);
-                connection.flush(&mut state.spare);
+                connection.push(&Frame::ping(), &mut state.outgoing.spare);
+                connection.flush(&mut state.outgoing.spare);
             }
         }
     }

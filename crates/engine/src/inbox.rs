@@ -12,8 +12,8 @@ use crate::shard::Command;
 /// What a command weighs besides its frame, in bytes.
 const COMMAND_WEIGHT: usize = 64;
 
-/// A shard's queue. Events must find room before they are queued; what follows from connections that were let in
-/// (members coming and going, orders to close) always finds some, since the connections are bounded.
+/// A shard's queue. Events must find room before they are queued; orders to close and presence edges are always taken:
+/// each follows from one thing that one connection did, and connections are bounded.
 #[derive(Debug)]
 pub(crate) struct Inbox {
     queue: Mutex<Queue>,

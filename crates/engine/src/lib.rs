@@ -37,12 +37,12 @@ mod subscribe;
 
 pub use app::{App, AppDefinition, Apps, Key, Settings};
 pub use bus::{BoxFuture, Bus, BusError, Envelope};
+pub use connect::Admitted;
 pub use deliver::Deliverer;
 pub use engine::{Engine, Occupancy, Options, ShardSeed};
 pub use error::Refusal;
 pub use memory::Memory;
 pub use outbox::Sink;
-pub use publish::PublishError;
 pub use roster::{Place, Roster, RosterError, View};
 pub use session::{Session, Wants};
 pub use shard::Shard;

@@ -11,6 +11,8 @@ const COPY_UP_TO: usize = 1024;
 const CHUNK: usize = 16 * 1024;
 /// Slices per write.
 const SLICES: usize = 64;
+/// Chunks an empty outbox keeps room for.
+const CHUNKS_KEPT: usize = 8;
 /// Buffers a shard keeps for reuse, and the largest it keeps.
 const SPARE_BUFFERS: usize = 1024;
 const SPARE_SIZE: usize = 4 * 1024;
@@ -131,6 +133,9 @@ impl Outbox {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Flushed::Gone,
             }
+        }
+        if self.chunks.capacity() > CHUNKS_KEPT {
+            self.chunks = VecDeque::new();
         }
         Flushed::All
     }

@@ -9,14 +9,6 @@ use crate::bus::{BusError, Envelope};
 use crate::engine::Engine;
 use crate::roster::Place;
 
-/// Why events were not taken. Nobody got any of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// Try again later.
-    #[error(transparent)]
-    Bus(#[from] BusError),
-}
-
 impl Engine {
     /// Takes events that were checked, in order: all of them, or none. When this returns, they will be written to every
     /// subscriber whose connection stays open.
@@ -24,7 +16,7 @@ impl Engine {
     /// # Errors
     ///
     /// The node cannot take them now.
-    pub async fn publish(&self, app: &Arc<App>, events: &[Event]) -> Result<(), PublishError> {
+    pub async fn publish(&self, app: &Arc<App>, events: &[Event]) -> Result<(), BusError> {
         let mut envelopes =
             Vec::with_capacity(events.iter().map(|event| event.channels.len()).sum());
         for event in events {
@@ -41,6 +33,6 @@ impl Engine {
                 except: event.except,
             }));
         }
-        Ok(self.bus().publish(envelopes).await?)
+        self.bus().publish(envelopes).await
     }
 }

@@ -10,6 +10,16 @@ use crate::connection::Connection;
 use crate::error::Refusal;
 use crate::shard::Shard;
 
+/// Channels a connection that ended leaves before others get their turn.
+const LEAVES_PER_TURN: usize = 64;
+/// Most bytes of an error's text: what a client sent is quoted in it, and may be long.
+const EXCERPT: usize = 1000;
+
+/// The beginning of a text, cut at a character.
+pub(crate) fn excerpt(text: &str) -> &str {
+    &text[..text.floor_char_boundary(EXCERPT)]
+}
+
 /// A handle on an admitted connection. The reader calls [`Session::end`] when the socket is gone.
 #[derive(Debug)]
 pub struct Session {
@@ -92,31 +102,42 @@ impl Session {
         self.shard.state().close(self.slot, refusal, Instant::now());
     }
 
+    /// Whether nothing more will come of it.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.with(|connection| connection.is_gone())
+    }
+
+    /// Whether nothing waits to be written.
+    #[must_use]
+    pub fn is_flushed(&self) -> bool {
+        self.with(|connection| connection.is_flushed())
+    }
+
     /// Leaves every channel. Nothing of the connection is left afterwards.
     pub async fn end(self) {
+        self.with(Connection::abandon);
         let channels: Vec<_> =
             self.with(|connection| connection.subscriptions.keys().cloned().collect());
-        for channel in channels {
+        for (count, channel) in channels.into_iter().enumerate() {
             self.leave(channel.as_str()).await;
+            if count % LEAVES_PER_TURN == LEAVES_PER_TURN - 1 {
+                tokio::task::yield_now().await;
+            }
         }
         self.shard.state().connections.remove(self.slot);
-        self.shard.engine.discount_connection();
     }
 
     /// Sends a message to this connection alone.
     pub(crate) fn send(&self, message: &ServerMessage<'_>) {
-        self.shard.state().push(
-            self.slot,
-            &message.to_frame(),
-            self.shard.engine.options().outbox_bytes,
-        );
+        self.shard.state().push(self.slot, &message.to_frame());
     }
 
     /// Answers what cannot be done; the connection stays open (spec 1.7).
     pub fn complain(&self, message: &str) {
         self.send(&ServerMessage::Error {
             code: None,
-            message,
+            message: excerpt(message),
         });
     }
 

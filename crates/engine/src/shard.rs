@@ -76,9 +76,17 @@ impl fmt::Debug for Shard {
 pub(crate) struct State {
     pub(crate) connections: Slab<Connection>,
     pub(crate) channels: HashMap<ChannelId, Subscribers, foldhash::fast::RandomState>,
+    pub(crate) outgoing: Outgoing,
+}
+
+/// What all outboxes of a shard share.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
     pub(crate) spare: Spare,
-    /// Connections with something to write.
+    /// Connections with something to write, each once.
     dirty: Vec<usize>,
+    /// Most bytes that may wait for one connection.
+    max_waiting: usize,
 }
 
 /// A channel's subscribers on this shard.
@@ -96,8 +104,11 @@ impl Shard {
         let state = State {
             connections: Slab::new(),
             channels: HashMap::default(),
-            spare: Spare::default(),
-            dirty: Vec::new(),
+            outgoing: Outgoing {
+                spare: Spare::default(),
+                dirty: Vec::new(),
+                max_waiting: engine.options().outbox_bytes,
+            },
         };
         Rc::new(Self {
             index,
@@ -137,8 +148,7 @@ impl Shard {
                 frame,
                 except,
             } => {
-                self.state()
-                    .deliver(channel, &frame, except, self.engine.options().outbox_bytes);
+                self.state().deliver(channel, &frame, except);
             }
             Command::Announce {
                 channel,
@@ -146,13 +156,7 @@ impl Shard {
                 frame,
                 position,
             } => {
-                self.state().announce(
-                    channel,
-                    &name,
-                    &frame,
-                    position,
-                    self.engine.options().outbox_bytes,
-                );
+                self.state().announce(channel, &name, &frame, position);
             }
             Command::Review => self.review(),
             Command::Drain { period, done } => {
@@ -206,133 +210,93 @@ impl Shard {
 }
 
 impl State {
-    fn deliver(&mut self, channel: ChannelId, frame: &Frame, except: Option<SocketId>, max: usize) {
-        let Self {
-            connections,
-            channels,
-            spare,
-            dirty,
-        } = self;
-        let Some(subscribers) = channels.get(&channel) else {
+    fn deliver(&mut self, channel: ChannelId, frame: &Frame, except: Option<SocketId>) {
+        let Some(subscribers) = self.channels.get(&channel) else {
             return;
         };
         for slot in &subscribers.slots {
-            let connection = &mut connections[*slot];
+            let connection = &mut self.connections[*slot];
             if except != Some(connection.socket_id) {
-                push(connection, *slot, frame, max, spare, dirty);
+                self.outgoing.push(connection, *slot, frame);
             }
         }
     }
 
-    fn announce(
-        &mut self,
-        channel: ChannelId,
-        name: &ChannelName,
-        frame: &Frame,
-        position: u64,
-        max: usize,
-    ) {
-        let Self {
-            connections,
-            channels,
-            spare,
-            dirty,
-        } = self;
-        let Some(subscribers) = channels.get_mut(&channel) else {
+    fn announce(&mut self, channel: ChannelId, name: &ChannelName, frame: &Frame, position: u64) {
+        let Some(subscribers) = self.channels.get_mut(&channel) else {
             return;
         };
         subscribers.last_edge = position;
         for slot in &subscribers.slots {
-            let connection = &mut connections[*slot];
-            let member = connection
-                .subscriptions
-                .get(name)
-                .and_then(|s| s.member.as_ref());
-            let applies = member.is_some_and(|(_, since)| *since < position);
-            if applies {
-                push(connection, *slot, frame, max, spare, dirty);
+            let connection = &mut self.connections[*slot];
+            let subscription = connection.subscriptions.get(name);
+            let member = subscription.and_then(|subscription| subscription.member.as_ref());
+            if member.is_some_and(|(_, since)| *since < position) {
+                self.outgoing.push(connection, *slot, frame);
             }
         }
     }
 
     /// Adds a frame for one connection, to be flushed soon.
-    pub(crate) fn push(&mut self, slot: usize, frame: &Frame, max: usize) {
-        push(
-            &mut self.connections[slot],
-            slot,
-            frame,
-            max,
-            &mut self.spare,
-            &mut self.dirty,
-        );
+    pub(crate) fn push(&mut self, slot: usize, frame: &Frame) {
+        self.outgoing.push(&mut self.connections[slot], slot, frame);
     }
 
     /// Adds bytes of the WebSocket layer for one connection, to be flushed soon.
     pub(crate) fn push_raw(&mut self, slot: usize, bytes: &[u8]) {
         let connection = &mut self.connections[slot];
-        connection.push_raw(bytes, &mut self.spare);
-        mark(connection, slot, &mut self.dirty);
+        connection.push_raw(bytes, &mut self.outgoing.spare);
+        self.outgoing.settle(connection, slot);
     }
 
     /// Says why and closes one connection.
     pub(crate) fn close(&mut self, slot: usize, refusal: &Refusal, now: Instant) {
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.close(refusal, true, now, &mut self.spare);
+            connection.close(refusal, true, now, &mut self.outgoing.spare);
         }
     }
 
-    /// Writes what one connection has.
+    /// Writes what one connection has. It stays in the list of the dirty, where the next batch finds nothing to write.
     pub(crate) fn flush(&mut self, slot: usize) {
-        let connection = &mut self.connections[slot];
-        connection.dirty = false;
-        connection.flush(&mut self.spare);
+        self.connections[slot].flush(&mut self.outgoing.spare);
     }
 
     fn flush_dirty(&mut self) {
-        let mut dirty = std::mem::take(&mut self.dirty);
-        for slot in dirty.drain(..) {
+        for slot in self.outgoing.dirty.drain(..) {
             if let Some(connection) = self.connections.get_mut(slot)
                 && connection.dirty
             {
                 connection.dirty = false;
-                connection.flush(&mut self.spare);
+                connection.flush(&mut self.outgoing.spare);
             }
         }
-        self.dirty = dirty;
     }
 }
 
-/// A connection whose outbox grows over the bound is too slow: it is told so and closed, never skipped.
-fn push(
-    connection: &mut Connection,
-    slot: usize,
-    frame: &Frame,
-    max: usize,
-    spare: &mut Spare,
-    dirty: &mut Vec<usize>,
-) {
-    connection.push(frame, spare);
-    if connection.waiting() > max && connection.is_open() {
-        tracing::warn!(
-            app = %connection.app.id(),
-            socket_id = %connection.socket_id,
-            waiting_bytes = connection.waiting(),
-            "disconnecting a slow consumer: it does not read as fast as its channels publish (outbox.max_bytes)"
-        );
-        let refusal = Refusal::new(
-            CloseCode::OverCapacity,
-            "You read too slowly and have missed events, reconnect",
-        );
-        connection.close(&refusal, false, Instant::now(), spare);
-        return;
+impl Outgoing {
+    fn push(&mut self, connection: &mut Connection, slot: usize, frame: &Frame) {
+        connection.push(frame, &mut self.spare);
+        self.settle(connection, slot);
     }
-    mark(connection, slot, dirty);
-}
 
-/// A blocked connection is flushed when its socket takes more.
-fn mark(connection: &mut Connection, slot: usize, dirty: &mut Vec<usize>) {
-    if !connection.dirty && !connection.is_blocked() {
-        connection.dirty = true;
-        dirty.push(slot);
+    /// After something was added: a connection whose outbox has grown over the bound is too slow; it is told so and
+    /// closed, never skipped. One that is blocked is flushed when its socket takes more, any other with the batch.
+    fn settle(&mut self, connection: &mut Connection, slot: usize) {
+        if connection.waiting() > self.max_waiting && connection.is_open() {
+            tracing::warn!(
+                app = %connection.app.id(),
+                socket_id = %connection.socket_id,
+                waiting_bytes = connection.waiting(),
+                "disconnecting a slow consumer: it does not read as fast as it is written to (outbox.max_bytes)"
+            );
+            let refusal = Refusal::new(
+                CloseCode::OverCapacity,
+                "You read too slowly and have missed events, reconnect",
+            );
+            connection.close(&refusal, false, Instant::now(), &mut self.spare);
+        } else if !connection.dirty && !connection.is_blocked() {
+            connection.dirty = true;
+            self.dirty.push(slot);
+        }
     }
 }

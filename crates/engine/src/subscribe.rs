@@ -10,7 +10,10 @@ use fanfare_protocol::{ChannelKind, ChannelName, ServerMessage, UserId};
 use crate::connection::Subscription;
 use crate::deliver::ChannelId;
 use crate::roster::{Place, RosterError, View};
-use crate::session::Session;
+use crate::session::{Session, excerpt};
+
+/// No channel can have this name, so nobody is bound to it.
+const INVALID_CHANNEL: &str = "InvalidChannel";
 
 /// Why a subscription is refused, and the words for `pusher:subscription_error`.
 struct Refused {
@@ -28,10 +31,26 @@ impl Refused {
         }
     }
 
-    fn invalid(message: String) -> Self {
+    fn channel(message: String) -> Self {
         Self {
-            kind: "InvalidChannel",
+            kind: INVALID_CHANNEL,
             status: 400,
+            message,
+        }
+    }
+
+    fn member(message: String) -> Self {
+        Self {
+            kind: "InvalidMember",
+            status: 400,
+            message,
+        }
+    }
+
+    fn limit(message: String) -> Self {
+        Self {
+            kind: "LimitReached",
+            status: 403,
             message,
         }
     }
@@ -45,13 +64,16 @@ impl Session {
                 request.channel
             ));
         }
-        if let Err(refused) = self.try_subscribe(request).await {
-            // Hosted Pusher says it in a pusher:error; the second message reaches those who bound to the channel.
-            self.complain(&refused.message);
+        let Err(refused) = self.try_subscribe(request).await else {
+            return;
+        };
+        self.complain(&refused.message);
+        // Hosted Pusher says no more than that; this reaches those who bound to the channel.
+        if refused.kind != INVALID_CHANNEL {
             self.send(&ServerMessage::SubscriptionError {
                 channel: &request.channel,
                 kind: refused.kind,
-                message: &refused.message,
+                message: excerpt(&refused.message),
                 status: refused.status,
             });
         }
@@ -61,7 +83,8 @@ impl Session {
         let app = self.with(|connection| connection.app.clone());
         let limits = &app.settings().limits;
         let channel = ChannelName::parse(&request.channel, limits.channel_name)
-            .map_err(|error| Refused::invalid(error.to_string()))?;
+            .map_err(|error| Refused::channel(error.to_string()))?;
+        self.check_room()?;
         match channel.kind() {
             ChannelKind::Public => self.join(Place { app, channel }),
             ChannelKind::Private => {
@@ -76,7 +99,7 @@ impl Session {
                     ))
                 })?;
                 let member = Member::parse(member, limits)
-                    .map_err(|error| Refused::invalid(error.to_string()))?;
+                    .map_err(|error| Refused::member(error.to_string()))?;
                 self.join_presence(Place { app, channel }, member, limits.presence_members)
                     .await?;
             }
@@ -87,6 +110,16 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    fn check_room(&self) -> Result<(), Refused> {
+        let max = self.shard.engine.options().max_subscriptions;
+        if self.with(|connection| connection.subscriptions.len()) < max {
+            return Ok(());
+        }
+        Err(Refused::limit(format!(
+            "This connection is subscribed to {max} channels, the most it may be (connections.max_subscriptions)"
+        )))
     }
 
     /// Checks `KEY:SIGNATURE` over socket id, channel and `channel_data`, whatever the kind of channel.
@@ -154,11 +187,7 @@ impl Session {
                 let last = self.shard.state().vacate(id);
                 engine.deliverer().detach(&place, self.shard.index, last);
                 let message = format!("Cannot subscribe to {}: {error}", place.channel);
-                Err(Refused {
-                    kind: "LimitReached",
-                    status: 403,
-                    message,
-                })
+                Err(Refused::limit(message))
             }
         }
     }

@@ -115,7 +115,7 @@ impl Event {
     ///
     /// Names the event, the field and what is wrong with it.
     pub fn parse_batch(body: &[u8], limits: &Limits) -> Result<Vec<Self>, BadRequest> {
-        let body: BatchBody<'_> = serde_json::from_str(utf8(body)?).map_err(|error| {
+        let body: BatchBody<'_> = json::object(utf8(body)?).map_err(|error| {
             invalid(format!(
                 "Invalid body: {error}; expected a JSON object with an array 'batch'"
             ))
@@ -144,11 +144,8 @@ impl Event {
     }
 
     fn from_json(text: &str, limits: &Limits) -> Result<Self, BadRequest> {
-        if !text.trim_start().starts_with('{') {
-            return Err(invalid("Invalid body: expected a JSON object"));
-        }
-        let body: EventBody<'_> = serde_json::from_str(text)
-            .map_err(|error| invalid(format!("Invalid body: {error}")))?;
+        let body: EventBody<'_> = json::object(text)
+            .map_err(|error| invalid(format!("Invalid body: {error}; expected a JSON object")))?;
         let name = string("name", body.name)?.ok_or_else(|| invalid("Missing parameter: name"))?;
         event::check_name(&name, limits.event_name).map_err(|error| invalid(error.to_string()))?;
         let data = body
@@ -361,5 +358,6 @@ mod tests {
         );
         assert!(Event::parse_batch(b"{}", &Limits::HOSTED).is_err());
         assert!(Event::parse_batch(b"[]", &Limits::HOSTED).is_err());
+        assert!(Event::parse_batch(format!("[[{item}]]").as_bytes(), &Limits::HOSTED).is_err());
     }
 }

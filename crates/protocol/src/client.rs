@@ -109,8 +109,8 @@ impl<'a> ClientMessage<'a> {
     ///
     /// Says what is wrong with it, in words for the client.
     pub fn parse(text: &'a str) -> Result<Self, InvalidMessage> {
-        let envelope: Envelope<'a> = serde_json::from_str(text)
-            .map_err(|error| InvalidMessage::Malformed(error.to_string()))?;
+        let envelope: Envelope<'a> =
+            json::object(text).map_err(|error| InvalidMessage::Malformed(error.to_string()))?;
         match &*envelope.event {
             "pusher:ping" => Ok(Self::Ping),
             "pusher:pong" => Ok(Self::Pong),
@@ -158,7 +158,7 @@ impl<'a> Subscribe<'a> {
         let wrong = |_| not_object(json::kind(raw).into());
         if raw.get().starts_with('"') {
             let text = json::string(raw.get()).map_err(wrong)?;
-            let command: Command<'_> = serde_json::from_str(&text).map_err(wrong)?;
+            let command: Command<'_> = json::object(&text).map_err(wrong)?;
             return Ok(Subscribe::from_command(event, &command)?.into_owned());
         }
         let command: Command<'a> = match raw.get().as_bytes() {
@@ -184,6 +184,8 @@ impl<'a> Subscribe<'a> {
                     })
             }
         };
+        // Public channels ignore it, so one that is no text is no reason to refuse.
+        let auth = text("auth", command.auth).unwrap_or_default();
         let missing = InvalidMessage::FieldNotString {
             event,
             field: "channel",
@@ -191,7 +193,7 @@ impl<'a> Subscribe<'a> {
         };
         Ok(Self {
             channel: text("channel", command.channel)?.ok_or(missing)?,
-            auth: text("auth", command.auth)?.filter(|auth| !auth.is_empty()),
+            auth: auth.filter(|auth| !auth.is_empty()),
             channel_data: text("channel_data", command.channel_data)?
                 .filter(|data| !data.is_empty()),
         })
@@ -258,6 +260,7 @@ mod tests {
     fn what_is_wrong_is_said() {
         assert!(refused("").starts_with("Invalid message"));
         assert!(refused("[]").starts_with("Invalid message"));
+        assert!(refused(r#"["pusher:ping",null,null]"#).starts_with("Invalid message"));
         assert!(refused("7").starts_with("Invalid message"));
         assert!(refused("{}").contains("event"));
         assert!(refused(r#"{"event":7}"#).contains("string"));

@@ -16,9 +16,12 @@ pub enum InvalidCredential {
     /// Longer than [`MAX_CREDENTIAL_LENGTH`] bytes.
     #[error("it is {0} bytes long; at most {MAX_CREDENTIAL_LENGTH} are allowed")]
     TooLong(usize),
-    /// `:` and `/` separate the parts of signatures and URLs; spaces and control characters do not survive either.
-    #[error("it contains {0:?}; any printable text without spaces, ':' and '/' will do")]
+    /// `:` and `/` separate the parts of signatures and URLs; control characters do not survive either.
+    #[error("it contains {0:?}; any printable text without ':' and '/' will do")]
     Character(char),
+    /// `.` and `..` mean something else in a URL.
+    #[error("it is {0:?}, which means something else in a URL")]
+    Dots(String),
 }
 
 /// Checks a text that is to become an app id, a key or a secret.
@@ -33,7 +36,11 @@ pub fn check_credential(text: &str) -> Result<(), InvalidCredential> {
     if text.len() > MAX_CREDENTIAL_LENGTH {
         return Err(InvalidCredential::TooLong(text.len()));
     }
-    let bad = |c: &char| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/');
+    if matches!(text, "." | "..") {
+        return Err(InvalidCredential::Dots(text.into()));
+    }
+    let bad =
+        |c: &char| c.is_control() || (c.is_whitespace() && *c != ' ') || matches!(c, ':' | '/');
     text.chars()
         .find(bad)
         .map_or(Ok(()), |c| Err(InvalidCredential::Character(c)))
@@ -202,10 +209,17 @@ mod tests {
 
     #[test]
     fn credentials_may_be_short_and_may_not_hold_separators() {
-        for good in ["app-id", "a", "278d425bdf160c739803", "k@y+=", "schlüssel"] {
+        for good in [
+            "app-id",
+            "a",
+            "278d425bdf160c739803",
+            "k@y+=",
+            "schlüssel",
+            "my secret",
+        ] {
             assert_eq!(check_credential(good), Ok(()), "{good:?}");
         }
-        for bad in ["", "a:b", "a/b", "a b", "a\n", "\u{7f}"] {
+        for bad in ["", "a:b", "a/b", "a\u{a0}b", "..", "a\n", "\u{7f}"] {
             assert!(check_credential(bad).is_err(), "{bad:?}");
         }
         assert_eq!(

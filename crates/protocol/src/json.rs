@@ -54,6 +54,18 @@ pub fn compact(text: &str) -> String {
     out
 }
 
+/// Reads a JSON object. An array of the fields' values, which serde would take as well, is none.
+///
+/// # Errors
+///
+/// The text is not JSON, or no object, or not of this shape.
+pub fn object<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
+    if text.trim_ascii_start().starts_with('[') {
+        return Err(serde::de::Error::custom("it is an array"));
+    }
+    serde_json::from_str(text)
+}
+
 /// What a JSON value is called in an error message.
 #[must_use]
 pub fn kind(raw: &RawValue) -> &'static str {
@@ -86,6 +98,18 @@ mod tests {
         assert_eq!(as_text(&raw(r#""a\u00e9\"""#)).unwrap(), "aé\"");
         assert_eq!(as_text(&raw("{\"a\": 1}")).unwrap(), "{\"a\":1}");
         assert_eq!(as_text(&raw("null")).unwrap(), "null");
+    }
+
+    #[test]
+    fn an_array_of_the_fields_is_no_object() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Pair {
+            a: u8,
+        }
+        assert_eq!(object::<Pair>(" {\"a\": 1}").unwrap().a, 1);
+        for text in ["[1]", " [1]", "7", "\"x\"", "null", "{", ""] {
+            assert!(object::<Pair>(text).is_err(), "{text}");
+        }
     }
 
     #[test]

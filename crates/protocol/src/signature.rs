@@ -5,13 +5,27 @@ use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
-use percent_encoding::percent_decode_str;
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use sha2::Sha256;
 
 use crate::ids::SocketId;
 
 /// How far a request's clock may be off, in seconds; at exactly this it is refused.
 pub const TIMESTAMP_WINDOW: u64 = 600;
+
+/// Most parameters a signed query may have: it is looked at before its signature can be.
+pub const MAX_PARAMETERS: usize = 100;
+
+/// What a query needs encoded that is signed as it is: what would end a value or be read as something else.
+const QUERY: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'&')
+    .add(b'+')
+    .add(b'<')
+    .add(b'>');
 
 /// An app's secret, ready to sign: the key's share of the work is done once.
 #[derive(Clone)]
@@ -66,8 +80,8 @@ pub fn body_md5(body: &[u8]) -> String {
     hex::encode(Md5::digest(body))
 }
 
-/// Signs a request as a backend does and gives the whole query, `auth_signature` last. `query` holds the endpoint's own
-/// parameters, which must need no percent-encoding.
+/// Signs a request as a backend does and gives the whole query, percent-encoded, `auth_signature` last. `path` is signed as
+/// it is given, not encoded; `query` holds the endpoint's own parameters.
 #[must_use]
 pub fn sign_request(
     method: &str,
@@ -90,7 +104,10 @@ pub fn sign_request(
     pairs.sort();
     let params = join(&pairs);
     let signature = SigningKey::new(credential.secret).sign(&format!("{method}\n{path}\n{params}"));
-    format!("{params}&auth_signature={signature}")
+    for (_, value) in &mut pairs {
+        *value = utf8_percent_encode(value, QUERY).to_string();
+    }
+    format!("{}&auth_signature={signature}", join(&pairs))
 }
 
 /// A key and its secret, as a backend holds them.
@@ -108,6 +125,9 @@ pub enum AuthError {
     /// An auth parameter is missing.
     #[error("Missing parameter: {0}")]
     Missing(&'static str),
+    /// More parameters than any request has.
+    #[error("Too many parameters in the query: {0}, at most {MAX_PARAMETERS} are allowed")]
+    TooManyParameters(usize),
     /// Not version 1.0.
     #[error("Version required: auth_version must be 1.0, it is {0:?}")]
     Version(String),
@@ -160,6 +180,10 @@ impl<'a> SignedQuery<'a> {
     ///
     /// There is no `auth_signature`.
     pub fn parse(raw: &'a str) -> Result<Self, AuthError> {
+        let count = raw.split('&').count();
+        if count > MAX_PARAMETERS {
+            return Err(AuthError::TooManyParameters(count));
+        }
         let mut pairs = decode(raw, false);
         let at = pairs
             .iter()
@@ -556,6 +580,35 @@ mod tests {
             (NOW - 600, false),
         ] {
             assert_eq!(query.verify("GET", "/c", &key(), now).is_ok(), ok, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_query_with_more_parameters_than_any_request_has_is_refused_unread() {
+        let raw = "a=b&".repeat(MAX_PARAMETERS) + "auth_signature=a";
+        assert!(matches!(
+            SignedQuery::parse(&raw),
+            Err(AuthError::TooManyParameters(101))
+        ));
+    }
+
+    #[test]
+    fn credentials_of_any_printable_text_sign_and_verify() {
+        for key in ["k&y=", "k%41", "k+y", "k#y?", "kü y", "a=b"] {
+            let credential = Credential {
+                key,
+                secret: "my secret",
+            };
+            let raw = sign_request("GET", "/apps/a b?c/channels", &[], b"", credential, NOW);
+            let query = SignedQuery::parse(&raw).unwrap();
+            assert_eq!(query.auth_key(), Ok(key), "{raw}");
+            let verified = query.verify(
+                "GET",
+                "/apps/a%20b%3Fc/channels",
+                &SigningKey::new("my secret"),
+                NOW,
+            );
+            assert_eq!(verified, Ok(()), "{raw}");
         }
     }
 

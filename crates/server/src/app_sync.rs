@@ -6,7 +6,7 @@ use std::time::Duration;
 use fanfare_engine::{AppDefinition, Engine, Key, Settings};
 use fanfare_protocol::signature::SigningKey;
 use fanfare_protocol::{AppId, AppKey, Limits};
-use fanfare_store::{ActiveKey, AppRecord, Store, StoreError};
+use fanfare_store::{AppRecord, KeyRecord, Store, StoreError};
 use secrecy::ExposeSecret;
 use tokio::time::sleep;
 
@@ -71,12 +71,12 @@ impl AppSync {
 }
 
 /// What the store holds passed our checks when it was written; what somebody wrote past us is left out.
-fn definition(app: AppRecord, keys: Vec<ActiveKey>) -> Option<AppDefinition> {
+fn definition(app: AppRecord, keys: Vec<KeyRecord>) -> Option<AppDefinition> {
     let Ok(id) = AppId::parse(&app.id) else {
         tracing::error!(app = app.id, "this app is left out: its id is not possible");
         return None;
     };
-    let key = |record: ActiveKey| {
+    let key = |record: KeyRecord| {
         let key = AppKey::parse(&record.key).ok()?;
         Some(Key {
             key,

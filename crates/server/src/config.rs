@@ -27,6 +27,7 @@ pub(crate) const SETTINGS: &[&str] = &[
     "master_key",
     "store.url",
     "connections.max",
+    "connections.max_subscriptions",
     "outbox.max_bytes",
     "inbox.max_bytes",
     "websocket.max_message_bytes",
@@ -34,6 +35,17 @@ pub(crate) const SETTINGS: &[&str] = &[
     "http.max_body_bytes",
     "http.header_timeout",
     "drain.period",
+    "log.filter",
+    "log.format",
+];
+
+/// The settings that are text: `1234` is a folder's name there, and no number.
+const TEXT: &[&str] = &[
+    "listen",
+    "data_dir",
+    "path_prefix",
+    "master_key",
+    "store.url",
     "log.filter",
     "log.format",
 ];
@@ -82,6 +94,8 @@ pub(crate) struct StoreConfig {
 pub(crate) struct Connections {
     /// Most connections this node takes; 0 for as many as there are file descriptors.
     pub(crate) max: usize,
+    /// Most channels one connection may be subscribed to.
+    pub(crate) max_subscriptions: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -142,7 +156,10 @@ impl Default for Config {
             pong_timeout: 30,
             master_key: None,
             store: StoreConfig { url: None },
-            connections: Connections { max: 0 },
+            connections: Connections {
+                max: 0,
+                max_subscriptions: 2000,
+            },
             outbox: Queue {
                 max_bytes: 1024 * 1024,
             },
@@ -179,15 +196,27 @@ fn hide_password<S: Serializer>(
         .serialize(serializer)
 }
 
-/// A URL as it may be shown.
+/// A URL as it may be shown: without the password before the host, and without one in the query.
 pub(crate) fn without_password(url: &str) -> String {
+    let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let hidden = || {
-        let (scheme, rest) = url.split_once("://")?;
+        let (scheme, rest) = address.split_once("://")?;
         let (user, host) = rest.rsplit_once('@')?;
         let (user, _) = user.split_once(':')?;
         Some(format!("{scheme}://{user}:(hidden)@{host}"))
     };
-    hidden().unwrap_or_else(|| url.to_owned())
+    let shown = hidden().unwrap_or_else(|| address.to_owned());
+    if query.is_empty() {
+        return shown;
+    }
+    let pair = |pair: &str| match pair.split_once('=') {
+        Some((name, _)) if name.to_lowercase().contains("password") => format!("{name}=(hidden)"),
+        _ => pair.to_owned(),
+    };
+    format!(
+        "{shown}?{}",
+        query.split('&').map(pair).collect::<Vec<_>>().join("&")
+    )
 }
 
 /// One value from the environment or from a flag; errors name where it came from.
@@ -215,11 +244,14 @@ impl Provider for Setting {
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        // Parsing does not fail: what is no number and no boolean is text.
-        let value = self
-            .value
-            .parse::<Value>()
-            .unwrap_or_else(|never| match never {});
+        // Parsing does not fail: what is no number and no boolean is text as well.
+        let value = if TEXT.contains(&&*self.path) {
+            Value::from(self.value.clone())
+        } else {
+            self.value
+                .parse::<Value>()
+                .unwrap_or_else(|never| match never {})
+        };
         let nested = figment::util::nest(&self.path, value);
         let dict = nested.into_dict().unwrap_or_default();
         Ok(Map::from([(Profile::Default, dict)]))
@@ -317,13 +349,17 @@ impl Config {
             self.drain.period <= 3600,
             "must be 0 to 3600 seconds",
         )?;
-        let prefix = &self.path_prefix;
-        let prefix_fits = prefix.is_empty()
-            || (prefix.starts_with('/') && !prefix.ends_with('/') && !prefix.contains(['{', '}']));
+        let segment_fits = |segment: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~');
+            !segment.is_empty() && segment.chars().all(allowed)
+        };
+        let prefix = self.path_prefix.strip_prefix('/');
+        let prefix_fits =
+            self.path_prefix.is_empty() || prefix.is_some_and(|p| p.split('/').all(segment_fits));
         check(
             "path_prefix",
             prefix_fits,
-            "must be empty, or start with '/' and not end with it",
+            "must be empty, or like /realtime: letters, digits and -_.~ between slashes",
         )?;
         let filter = tracing_subscriber::EnvFilter::try_new(&self.log.filter);
         check(
@@ -338,13 +374,18 @@ impl Config {
         self.demo.unwrap_or_else(|| self.listen.ip().is_loopback())
     }
 
-    /// The database of apps and keys.
-    pub(crate) fn store_url(&self) -> String {
-        let default = || format!("sqlite:{}", self.data_dir.join("fanfare.db").display());
+    /// The SQLite file that holds apps and keys where no `store.url` is given.
+    pub(crate) fn store_file(&self) -> PathBuf {
+        self.data_dir.join("fanfare.db")
+    }
+
+    /// Where apps and keys are, as it may be shown.
+    pub(crate) fn store_shown(&self) -> String {
+        let file = || format!("sqlite:{}", self.store_file().display());
         self.store
             .url
             .as_ref()
-            .map_or_else(default, |url| url.expose_secret().to_owned())
+            .map_or_else(file, |url| without_password(url.expose_secret()))
     }
 
     /// Threads that serve HTTP. More than there are cores for would cost a wake-up for every request.
@@ -365,7 +406,7 @@ impl Config {
     pub(crate) fn to_toml(&self) -> anyhow::Result<String> {
         let mut shown = self.clone();
         shown.demo = Some(self.demo());
-        shown.store.url = Some(self.store_url().into());
+        shown.store.url = Some(self.store_shown().into());
         toml::to_string(&shown).context("writing the configuration")
     }
 }
@@ -502,7 +543,17 @@ mod tests {
         );
         assert!(refused("shards", "many").contains("shards in flag --set"));
         assert!(refused("log.filter", "a=b=c").contains("log.filter"));
-        assert!(refused("path_prefix", "app").contains("path_prefix"));
+        for prefix in ["app", "/", "/a/", "/:x", "/*x", "/{x}", "/a b", "//a"] {
+            assert!(
+                refused("path_prefix", prefix).contains("path_prefix"),
+                "{prefix}"
+            );
+        }
+        assert!(load(&[("path_prefix", "/real-time/v1")]).is_ok());
+        assert_eq!(
+            load(&[("data_dir", "1234")]).unwrap().data_dir,
+            Path::new("1234")
+        );
         assert!(refused("shard", "1").contains("there is no setting \"shard\""));
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("x.toml");
@@ -532,5 +583,10 @@ mod tests {
             "{shown}"
         );
         assert!(!format!("{config:?}").contains("verysecret"));
+        let query = without_password("postgres://h/db?user=u&password=hunter2&sslmode=require");
+        assert_eq!(
+            query,
+            "postgres://h/db?user=u&password=(hidden)&sslmode=require"
+        );
     }
 }

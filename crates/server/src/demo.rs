@@ -35,10 +35,14 @@ pub(crate) struct Demo {
 impl Demo {
     /// The demo app of the first run; made now if nothing was ever created in this store.
     pub(crate) async fn find_or_create(store: &Store) -> Result<Option<Self>, StoreError> {
-        let found = match store.demo_app().await? {
-            None if store.is_pristine().await? => Some(store.create_demo_app().await?),
-            found => found,
-        };
+        let mut found = store.demo_app().await?;
+        if found.is_none() && store.is_pristine().await? {
+            found = match store.create_demo_app().await {
+                // Another node was first.
+                Err(StoreError::Conflict(_)) => store.demo_app().await?,
+                created => Some(created?),
+            };
+        }
         Ok(found.map(|(app, key)| Self {
             app_id: app.id,
             key: key.key,

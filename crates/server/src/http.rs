@@ -77,19 +77,26 @@ pub(crate) fn router(state: AppState) -> Router {
 }
 
 async fn not_found(request: Request) -> Response {
-    if upgrade::is_upgrade(request.headers()) {
-        return upgrade::refuse_path(request).await;
-    }
-    ApiError::new(404, format!("There is nothing at {}", request.uri().path())).into_response()
+    let refused = ApiError::new(404, format!("There is nothing at {}", request.uri().path()));
+    refuse(request, refused).await
 }
 
-async fn method_not_allowed(request: Request) -> ApiError {
-    ApiError::new(
+async fn method_not_allowed(request: Request) -> Response {
+    let refused = ApiError::new(
         405,
         format!(
             "{} is not possible at {}",
             request.method(),
             request.uri().path()
         ),
-    )
+    );
+    refuse(request, refused).await
+}
+
+async fn refuse(request: Request, refused: ApiError) -> Response {
+    if upgrade::is_upgrade(request.headers()) {
+        return upgrade::refuse_path(request).await;
+    }
+    auth::discard(request.into_body()).await;
+    refused.into_response()
 }

@@ -13,6 +13,7 @@
 //! | `app_sync` | keeps the engine's apps as the store has them |
 //! | `backend` | a client of our own HTTP API, as an app's backend is one |
 //! | `demo` | the demo app, the check of ourselves, what is printed at the start |
+//! | `master_key` | where the master key comes from |
 //! | `telemetry` | logs |
 
 mod app_sync;
@@ -22,6 +23,7 @@ mod config;
 mod demo;
 mod http;
 mod listener;
+mod master_key;
 mod startup;
 mod telemetry;
 mod ws;

@@ -1,16 +1,15 @@
 //! Configuration to running parts, in reading order; and back down again.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use fanfare_engine::{Engine, Options, ShardSeed};
-use fanfare_store::{Database, MasterKey, Store};
+use fanfare_store::{Database, Store};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,10 +19,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::app_sync::AppSync;
-use crate::config::{Config, without_password};
+use crate::config::Config;
 use crate::demo::Demo;
 use crate::http::{self, AppState};
 use crate::listener;
+use crate::master_key::MasterKeySource;
 
 /// File descriptors that are not for connections: database, listener, logs, shards.
 const RESERVED_FILES: u64 = 128;
@@ -74,7 +74,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         tasks.clone(),
         stop.clone(),
     ));
-    tracing::info!(%listen, store = without_password(&config.store_url()), "ready: clients and backends are served");
+    tracing::info!(%listen, store = config.store_shown(), "ready: clients and backends are served");
     if let Some(demo) = demo {
         let checked = demo.check(listen, &config.path_prefix).await;
         if let Err(error) = &checked {
@@ -100,67 +100,49 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// Opens the store that the configuration names, with its master key.
 pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    fs::create_dir_all(&config.data_dir).with_context(|| {
-        format!(
-            "creating the data folder {} (data_dir)",
-            config.data_dir.display()
-        )
-    })?;
-    let shown = without_password(&config.store_url());
-    let database = Database::connect(&config.store_url())
+    make_data_dir(&config.data_dir)?;
+    // Two first starts at the same moment would make two master keys, and SQLite's migrations want to be alone.
+    let _one_at_a_time = lock(&config.data_dir.join("lock"))?;
+    let shown = config.store_shown();
+    let database = match &config.store.url {
+        Some(url) => Database::connect(url.expose_secret()).await,
+        None => Database::open(&config.store_file()).await,
+    };
+    let database = database.with_context(|| format!("opening the store {shown}"))?;
+    let sealed = database
+        .is_sealed()
         .await
-        .with_context(|| format!("opening the store {shown}"))?;
-    let master_key = master_key(config, &database).await?;
-    database.unlock(master_key).await.with_context(|| {
+        .with_context(|| format!("reading the store {shown}"))?;
+    let master_key = MasterKeySource::find(config, sealed)?;
+    let store = database.unlock(master_key.read()?).await.with_context(|| {
         format!(
             "opening the store {shown} with the master key from {}; give it the key it was first started with, nothing \
              was changed",
-            match config.master_key {
-                Some(_) => "the setting master_key".into(),
-                None => config.data_dir.join("master.key").display().to_string(),
-            }
+            master_key.shown()
+        )
+    })?;
+    master_key.keep()?;
+    Ok(store)
+}
+
+/// Only its owner can read what is in it.
+fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir);
+    made.with_context(|| {
+        format!(
+            "creating the data folder {} (setting data_dir)",
+            data_dir.display()
         )
     })
 }
 
-/// The master key from the configuration, or from its file in the data folder, which is made for a store that has
-/// nothing sealed yet.
-async fn master_key(config: &Config, database: &Database) -> anyhow::Result<MasterKey> {
-    if let Some(text) = &config.master_key {
-        return MasterKey::parse(text.expose_secret()).context("reading the setting master_key");
-    }
-    let file = config.data_dir.join("master.key");
-    match fs::read_to_string(&file) {
-        Ok(text) => MasterKey::parse(&text).with_context(|| format!("reading {}", file.display())),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            if database.is_sealed().await? {
-                bail!(
-                    "this store's secrets are sealed, and there is no master key: set FANFARE_MASTER_KEY, or put the \
-                     file master.key of the installation into {}",
-                    config.data_dir.display()
-                );
-            }
-            write_new_master_key(&file)
-        }
-        Err(error) => Err(error).with_context(|| format!("reading {}", file.display())),
-    }
-}
-
-fn write_new_master_key(file: &Path) -> anyhow::Result<MasterKey> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let key = MasterKey::random();
-    let mut options = fs::OpenOptions::new();
-    let mut opened = options
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-        .with_context(|| format!("creating {}", file.display()))?;
-    opened
-        .write_all(format!("{}\n", key.to_text()).as_bytes())
-        .and_then(|()| opened.sync_all())?;
-    tracing::info!(file = %file.display(), "made a master key; back it up, the store's secrets do not open without it");
-    Ok(key)
+fn lock(file: &Path) -> anyhow::Result<fs::File> {
+    let locked = fs::File::create(file).and_then(|file| file.lock().map(|()| file));
+    locked.with_context(|| format!("locking {}", file.display()))
 }
 
 fn engine_options(config: &Config) -> anyhow::Result<Options> {
@@ -176,6 +158,7 @@ fn engine_options(config: &Config) -> anyhow::Result<Options> {
         outbox_bytes: config.outbox.max_bytes,
         inbox_bytes: config.inbox.max_bytes,
         max_connections,
+        max_subscriptions: config.connections.max_subscriptions,
     })
 }
 

@@ -8,8 +8,8 @@ use crate::dialect::on_db;
 use crate::error::StoreError;
 use crate::keys::{self, KeyRecord, NewKey};
 
-const INSERT: &str = "INSERT INTO apps (id, name, enabled, client_events, created_at, revision) \
-                      VALUES ($1, $2, $3, $4, $5, $6)";
+const INSERT: &str = "INSERT INTO apps (id, name, enabled, client_events, demo, created_at, revision) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7)";
 const SELECT: &str = "SELECT id, name, enabled, client_events, created_at FROM apps WHERE id = $1";
 const SELECT_ALL: &str =
     "SELECT id, name, enabled, client_events, created_at FROM apps ORDER BY created_at, id";
@@ -43,6 +43,8 @@ pub struct NewApp {
     pub client_events: bool,
     /// Its first key.
     pub key: NewKey,
+    /// Whether it is the app of the first run, of which there is one.
+    pub demo: bool,
 }
 
 impl Store {
@@ -80,6 +82,7 @@ impl Store {
                 .bind(&app.name)
                 .bind(app.enabled)
                 .bind(app.client_events)
+                .bind(new.demo)
                 .bind(app.created_at)
                 .bind(revision)
                 .execute(&mut *tx)

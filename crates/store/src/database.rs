@@ -1,5 +1,6 @@
 //! Connect, bring the tables up to date, unlock.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -28,7 +29,18 @@ pub struct Store {
 }
 
 impl Database {
-    /// Connects and migrates. Several nodes may do so at once.
+    /// Opens an SQLite file, made if it is not there, and migrates. One process at a time may do so.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be opened or migrated.
+    pub async fn open(file: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            db: Db::open(file).await?,
+        })
+    }
+
+    /// Connects and migrates. Several nodes may do so at once on Postgres, one process at a time on SQLite.
     ///
     /// # Errors
     ///

@@ -6,9 +6,8 @@ use crate::dialect::on_db;
 use crate::error::StoreError;
 use crate::keys::KeyRecord;
 
-const SELECT: &str = "SELECT demo_app_id FROM installation WHERE id = 1";
+const SELECT: &str = "SELECT id FROM apps WHERE demo";
 const SELECT_REVISION: &str = "SELECT revision FROM installation WHERE id = 1";
-const UPDATE: &str = "UPDATE installation SET demo_app_id = $1 WHERE id = 1";
 
 impl Store {
     /// The demo app and its oldest key in force, if there are such.
@@ -18,7 +17,7 @@ impl Store {
     /// The database failed.
     pub async fn demo_app(&self) -> Result<Option<(AppRecord, KeyRecord)>, StoreError> {
         let id: Option<String> =
-            on_db!(&self.db, pool => sqlx::query_scalar(SELECT).fetch_one(pool).await)?;
+            on_db!(&self.db, pool => sqlx::query_scalar(SELECT).fetch_optional(pool).await)?;
         let Some(id) = id else { return Ok(None) };
         let app = self.app(&id).await?;
         let key = self
@@ -40,19 +39,18 @@ impl Store {
         Ok(revision == 0)
     }
 
-    /// Creates the demo app.
+    /// Creates the demo app, of which there is one.
     ///
     /// # Errors
     ///
-    /// See [`Store::create_app`].
+    /// [`StoreError::Conflict`] if another node has made it in the meantime.
     pub async fn create_demo_app(&self) -> Result<(AppRecord, KeyRecord), StoreError> {
-        let new = NewApp {
+        self.create_app(NewApp {
             name: "Demo".into(),
             client_events: true,
+            demo: true,
             ..NewApp::default()
-        };
-        let (app, key) = self.create_app(new).await?;
-        on_db!(&self.db, pool => sqlx::query(UPDATE).bind(&app.id).execute(pool).await.map(|_| ()))?;
-        Ok((app, key))
+        })
+        .await
     }
 }

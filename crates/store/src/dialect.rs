@@ -1,5 +1,6 @@
 //! The two databases. One SQL text serves both: `$1` placeholders, 64-bit milliseconds, no types of either alone.
 
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -37,7 +38,7 @@ pub(crate) use on_db;
 impl Db {
     pub(crate) async fn connect(url: &str) -> Result<Self, StoreError> {
         match url.split_once(':').map(|(scheme, _)| scheme) {
-            Some("sqlite") => Self::sqlite(url).await,
+            Some("sqlite") => Self::sqlite(SqliteConnectOptions::from_str(url)?).await,
             Some("postgres" | "postgresql") => Self::postgres(url).await,
             _ => Err(StoreError::Invalid(
                 "a store URL starts with sqlite: or postgres:, for example sqlite:data/fanfare.db or \
@@ -47,8 +48,13 @@ impl Db {
         }
     }
 
-    async fn sqlite(url: &str) -> Result<Self, StoreError> {
-        let options = SqliteConnectOptions::from_str(url)?
+    /// An SQLite file; unlike a URL, a path may hold any character.
+    pub(crate) async fn open(file: &Path) -> Result<Self, StoreError> {
+        Self::sqlite(SqliteConnectOptions::new().filename(file)).await
+    }
+
+    async fn sqlite(options: SqliteConnectOptions) -> Result<Self, StoreError> {
+        let options = options
             .create_if_missing(true)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)

@@ -22,7 +22,7 @@ mod keys;
 mod seal;
 
 pub use apps::{AppRecord, NewApp};
-pub use changes::{ActiveKey, Changes};
+pub use changes::Changes;
 pub use database::{Database, Store};
 pub use error::StoreError;
 pub use keys::{KeyRecord, NewKey};

@@ -137,7 +137,7 @@ async fn credentials_are_imported_as_they_are_and_only_once() {
 async fn what_cannot_be_stored_is_refused() {
     for kind in Kind::all().await {
         let store = kind.store().await;
-        for bad in ["", "a:b", "a/b", "a b"] {
+        for bad in ["", "a:b", "a/b", ".."] {
             let id = store
                 .create_app(NewApp {
                     id: Some(bad.into()),
@@ -332,10 +332,53 @@ async fn the_demo_app_is_made_once_and_found_again() {
         let (found, found_key) = store.demo_app().await.expect("demo").expect("there is one");
         assert_eq!((found.id, found_key.key), (app.id, key.key.clone()));
         assert!(!store.is_pristine().await.expect("pristine"));
+        let second = store.create_demo_app().await;
+        assert!(matches!(second, Err(StoreError::Conflict(_))), "{second:?}");
         store.revoke_key(&key.key).await.expect("revoke");
         assert!(
             store.demo_app().await.expect("demo").is_none(),
             "without a key in force there is no demo"
         );
     }
+}
+
+#[tokio::test]
+async fn an_app_that_changes_while_it_is_read_never_seems_to_have_no_key() {
+    for kind in Kind::all().await {
+        let (store, other) = (kind.store().await, kind.store().await);
+        let (app, _) = store.create_app(app("one")).await.expect("create");
+        let id = app.id.clone();
+        let writer = tokio::spawn(async move {
+            for _ in 0..200 {
+                other.create_key(&id, NewKey::default()).await.expect("key");
+            }
+        });
+        while !writer.is_finished() {
+            for (_, keys) in store.changes_since(0).await.expect("changes").apps {
+                assert!(!keys.is_empty());
+            }
+        }
+        writer.await.expect("the writer");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_does_not_open_leaves_out_its_key_and_nothing_else() {
+    let kind = Kind::Sqlite(tempfile::tempdir().expect("a folder"));
+    let store = kind.store().await;
+    let (broken, _) = store.create_app(app("broken")).await.expect("create");
+    let (sound, key) = store.create_app(app("sound")).await.expect("create");
+    let pool = sqlx::SqlitePool::connect(&kind.url())
+        .await
+        .expect("the file");
+    let damage = sqlx::query("UPDATE keys SET secret = x'00' WHERE app_id = $1").bind(&broken.id);
+    pool.execute(damage).await.expect("damage");
+    let apps = store.changes_since(0).await.expect("changes").apps;
+    let keys = |id: &str| {
+        apps.iter()
+            .find(|(app, _)| app.id == id)
+            .map(|(_, keys)| keys.len())
+    };
+    assert_eq!((keys(&broken.id), keys(&sound.id)), (Some(0), Some(1)));
+    assert_eq!(store.keys(&sound.id).await.expect("keys")[0].key, key.key);
 }

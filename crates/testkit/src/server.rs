@@ -69,10 +69,15 @@ impl Server {
         Self::spawn(binary.into(), folder, all, address).await
     }
 
-    /// Starts `binary` with nothing configured but where to listen.
-    pub async fn start_bare(binary: &str) -> Self {
+    /// Starts `binary` with nothing configured but where to listen, in this environment.
+    pub async fn start_bare(binary: &str, environment: &[(&str, &str)]) -> Self {
         let address = free_address();
-        let settings = vec![("FANFARE_LISTEN".to_owned(), address.to_string())];
+        let mut settings = vec![("FANFARE_LISTEN".to_owned(), address.to_string())];
+        settings.extend(
+            environment
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
+        );
         Self::spawn(
             binary.into(),
             tempfile::tempdir().unwrap(),

@@ -82,6 +82,13 @@ fn a_full_node_sends_clients_away_for_a_moment() {
         let mut first = node.connect();
         assert_eq!(refused(&node, KEY, Some("7")), CloseCode::OverCapacity);
         first.leave().await;
+        let on_its_way = node.engine.admit(KEY, Some("7")).unwrap();
+        assert_eq!(
+            refused(&node, KEY, Some("7")),
+            CloseCode::OverCapacity,
+            "a place is taken with the admission"
+        );
+        drop(on_its_way);
         assert!(node.engine.admit(KEY, Some("7")).is_ok());
     });
 }

@@ -47,3 +47,17 @@ fn a_node_without_connections_stops_at_once() {
         assert!(start.elapsed() < Duration::from_millis(100));
     });
 }
+
+#[test]
+fn a_connection_that_was_on_its_way_when_the_drain_began_is_closed_too() {
+    with_node(1, async |node| {
+        let admitted = node.engine.admit(KEY, Some("7")).unwrap();
+        let engine = node.engine.clone();
+        let draining = tokio::task::spawn_local(async move { engine.drain(Duration::ZERO).await });
+        sleep(Duration::from_millis(50)).await;
+        draining.await.unwrap();
+        let mut client = node.connect_admitted(admitted);
+        assert_eq!(client.seen().last(), Some(&Seen::Close(4200)));
+        client.leave().await;
+    });
+}

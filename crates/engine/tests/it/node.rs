@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_engine::{
-    App, AppDefinition, Engine, Key, Options, PublishError, Session, Settings, Shard, Sink,
+    Admitted, App, AppDefinition, BusError, Engine, Key, Options, Session, Settings, Shard, Sink,
 };
 use fanfare_protocol::api::Event;
 use fanfare_protocol::signature::{SigningKey, channel_auth_text};
@@ -82,6 +82,7 @@ pub(crate) fn options(shards: usize) -> Options {
         outbox_bytes: 64 * 1024,
         inbox_bytes: 1024 * 1024,
         max_connections: 1000,
+        max_subscriptions: 100,
     }
 }
 
@@ -163,22 +164,25 @@ impl Node {
     }
 
     pub(crate) fn connect_with(&self, key: &str) -> Client {
-        let (app, key) = self.engine.admit(key, Some("7")).unwrap();
+        let client = self.connect_admitted(self.engine.admit(key, Some("7")).unwrap());
+        assert_eq!(client.names(), ["pusher:connection_established"]);
+        client
+    }
+
+    pub(crate) fn connect_admitted(&self, admitted: Admitted) -> Client {
         let wire = Rc::new(Wire {
             written: RefCell::default(),
             room: Cell::new(usize::MAX),
         });
         let shard = &self.shards[self.next.get() % self.shards.len()];
         self.next.set(self.next.get() + 1);
-        let session = shard.connect(app, key, Box::new(WireSink(Rc::clone(&wire))));
+        let session = shard.connect(admitted, Box::new(WireSink(Rc::clone(&wire))));
         let socket_id = session.socket_id().to_string();
-        let client = Client {
+        Client {
             session: Some(session),
             wire,
             socket_id,
-        };
-        assert_eq!(client.names(), ["pusher:connection_established"]);
-        client
+        }
     }
 
     pub(crate) async fn publish(&self, channel: &str, name: &str, data: &str) {
@@ -192,7 +196,7 @@ impl Node {
         name: &str,
         data: &str,
         except: Option<&str>,
-    ) -> Result<(), PublishError> {
+    ) -> Result<(), BusError> {
         let body = json!({"name": name, "channel": channel, "data": data, "socket_id": except})
             .to_string();
         let event = Event::parse(body.as_bytes(), &Limits::HOSTED).unwrap();

@@ -1,6 +1,6 @@
 //! Events from backends: C-074, C-075, C-079, C-092, and what is promised by a success.
 
-use fanfare_engine::PublishError;
+use fanfare_engine::BusError;
 use fanfare_protocol::Limits;
 use fanfare_protocol::api::Event;
 use serde_json::json;
@@ -104,7 +104,7 @@ fn a_full_inbox_refuses_all_of_a_publish_and_takes_the_next_when_it_is_drained()
         assert_eq!(taken, 2);
         assert!(matches!(
             node.try_publish("a", "e", &data, None).await,
-            Err(PublishError::Bus(_))
+            Err(BusError::Overloaded)
         ));
         settle().await;
         assert_eq!(

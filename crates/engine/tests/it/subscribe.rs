@@ -215,3 +215,44 @@ fn nothing_is_left_of_a_connection_that_ended() {
         assert_eq!(node.engine.connections(), 0);
     });
 }
+
+#[test]
+fn a_connection_is_subscribed_to_as_many_channels_as_it_may_be() {
+    with_node(1, async |node| {
+        let client = node.connect();
+        for number in 0..100 {
+            client.subscribe(&format!("c{number}")).await;
+        }
+        assert_eq!(client.names().len(), 100);
+        client.subscribe("one-more").await;
+        let answer = client.events();
+        assert!(complaint(&answer).contains("100 channels"));
+        assert!(answer[1]["data"].as_str().unwrap().contains("LimitReached"));
+        client.unsubscribe("c0").await;
+        client.subscribe("one-more").await;
+        assert_eq!(client.names(), [SUCCEEDED]);
+    });
+}
+
+#[test]
+fn what_a_client_sent_is_not_echoed_at_length() {
+    with_node(1, async |node| {
+        let client = node.connect();
+        let long = "\u{7f}".repeat(100_000);
+        client.unsubscribe(&long).await;
+        client
+            .send(&json!({"event": "pusher:subscribe", "data": {"channel": long}}))
+            .await;
+        let data = json!({"channel": "private-a", "auth": "app-key:00", "channel_data": long});
+        client
+            .send(&json!({"event": "pusher:subscribe", "data": data}))
+            .await;
+        client
+            .send(&json!({"event": format!("client-{long}"), "channel": long}))
+            .await;
+        assert!(!client.session().is_closing());
+        for event in client.events() {
+            assert!(event.to_string().len() < 10_000);
+        }
+    });
+}

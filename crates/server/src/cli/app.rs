@@ -63,6 +63,7 @@ async fn run_create(create: Create, store: &Store) -> anyhow::Result<()> {
         id: create.id,
         name: create.name,
         client_events: create.client_events,
+        demo: false,
         key: NewKey {
             key: create.key,
             secret: create.secret,

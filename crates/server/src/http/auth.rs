@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
-use axum::extract::{FromRequest, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Request};
+use axum::http::request::Parts;
 use fanfare_engine::App;
-use fanfare_protocol::signature::{AuthError, SignedQuery};
-use http_body_util::{BodyExt, Limited};
+use fanfare_protocol::signature::SignedQuery;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use tokio::time::timeout;
 
@@ -16,6 +17,9 @@ use super::error::ApiError;
 
 /// How long a backend may take to send a body.
 const BODY_PATIENCE: Duration = Duration::from_secs(30);
+/// How much of a refused body is read, and for how long.
+const MAX_DISCARDED: usize = 16 << 20;
+const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A request of an app's own backend.
 pub(crate) struct SignedRequest {
@@ -41,67 +45,86 @@ impl FromRequest<AppState> for SignedRequest {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
-        let Path(AppPath { app_id }) = axum::RequestPartsExt::extract(&mut parts)
-            .await
-            .map_err(|_| unknown_app(""))?;
-        let app = state
-            .engine
-            .apps()
-            .by_id(&app_id)
-            .ok_or_else(|| unknown_app(&app_id))?;
-        let raw_query = parts.uri.query().unwrap_or_default().to_owned();
-        let query = SignedQuery::parse(&raw_query)?;
-        let key = query.auth_key()?;
-        let signing = app.signing_key(key).ok_or_else(|| {
-            ApiError::new(
-                401,
-                format!("Invalid auth_key: {key:?} is no key of app {app_id} in force"),
-            )
-        })?;
-        // Behind the prefix, because backends sign what they would ask of hosted Pusher.
-        let path = parts
-            .extensions
-            .get::<axum::extract::OriginalUri>()
-            .map_or(parts.uri.path(), |uri| uri.path());
-        let path = path.strip_prefix(&*state.path_prefix).unwrap_or(path);
-        query.verify(parts.method.as_str(), path, &signing, unix_seconds())?;
-        if !app.settings().enabled {
-            return Err(ApiError::new(403, format!("App {app_id} is disabled")));
-        }
+        let signed = match authenticate(&mut parts, state).await {
+            Ok(signed) => signed,
+            Err(error) => {
+                discard(body).await;
+                return Err(error);
+            }
+        };
         let body = read(body, state.max_body_bytes).await?;
-        query
-            .verify_body(&body)
-            .inspect_err(|error| log_refusal(&app_id, error))?;
+        let raw_query = parts.uri.query().unwrap_or_default().to_owned();
+        SignedQuery::parse(&raw_query)?.verify_body(&body)?;
         Ok(Self {
-            app,
+            app: signed,
             body,
             raw_query,
         })
     }
 }
 
+/// Everything that can be checked without the body. The signature covers the body's MD5.
+async fn authenticate(parts: &mut Parts, state: &AppState) -> Result<Arc<App>, ApiError> {
+    let path = Path::<AppPath>::from_request_parts(parts, state).await;
+    let Path(AppPath { app_id }) = path.map_err(|_| unknown_app(""))?;
+    let app = state
+        .engine
+        .apps()
+        .by_id(&app_id)
+        .ok_or_else(|| unknown_app(&app_id))?;
+    let query = SignedQuery::parse(parts.uri.query().unwrap_or_default())?;
+    let key = query.auth_key()?;
+    let signing = app.signing_key(key).ok_or_else(|| {
+        ApiError::new(
+            401,
+            format!("Invalid auth_key: {key:?} is no key of app {app_id} in force"),
+        )
+    })?;
+    // Behind the prefix, because backends sign what they would ask of hosted Pusher.
+    let path = parts
+        .extensions
+        .get::<OriginalUri>()
+        .map_or(parts.uri.path(), |uri| uri.path());
+    let path = path.strip_prefix(&*state.path_prefix).unwrap_or(path);
+    query.verify(parts.method.as_str(), path, &signing, unix_seconds())?;
+    if !app.settings().enabled {
+        return Err(ApiError::new(403, format!("App {app_id} is disabled")));
+    }
+    Ok(app)
+}
+
 fn unknown_app(id: &str) -> ApiError {
     ApiError::new(404, format!("There is no app with id {id:?}"))
 }
 
-fn log_refusal(app: &str, error: &AuthError) {
-    tracing::debug!(app, %error, "a signed request was refused");
+/// Reads what a refused caller sends and forgets it: one that is still sending would not read our answer, and could not
+/// use its connection again. Bounded in bytes and time.
+pub(crate) async fn discard(body: Body) {
+    let mut body = Limited::new(body, MAX_DISCARDED);
+    let discarded = async { while let Some(Ok(_)) = body.frame().await {} };
+    // What is still to come after that is cut off with the connection.
+    let _ = timeout(DISCARD_PATIENCE, discarded).await;
 }
 
-async fn read(body: Body, limit: usize) -> Result<Bytes, ApiError> {
-    let collected = timeout(BODY_PATIENCE, Limited::new(body, limit).collect()).await;
-    match collected {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => Err(ApiError::new(
+/// Reads a body, the whole of it even if it is too large: see [`discard`].
+async fn read(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+    let collected = timeout(BODY_PATIENCE, Limited::new(&mut body, limit).collect()).await;
+    let error = match collected {
+        Ok(Ok(collected)) => return Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => ApiError::new(
             413,
             format!("The body is too large: at most {limit} bytes are allowed"),
-        )),
-        Ok(Err(error)) => Err(ApiError::new(
-            400,
-            format!("The body did not arrive: {error}"),
-        )),
-        Err(_) => Err(ApiError::new(408, "The body did not arrive in time")),
-    }
+        ),
+        Ok(Err(error)) => {
+            return Err(ApiError::new(
+                400,
+                format!("The body did not arrive: {error}"),
+            ));
+        }
+        Err(_) => return Err(ApiError::new(408, "The body did not arrive in time")),
+    };
+    discard(body).await;
+    Err(error)
 }
 
 /// The clock that signatures are checked against.

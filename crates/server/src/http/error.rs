@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
-use fanfare_engine::PublishError;
+use fanfare_engine::BusError;
 use fanfare_protocol::api::BadRequest;
 use fanfare_protocol::signature::AuthError;
 
@@ -42,8 +42,8 @@ impl From<BadRequest> for ApiError {
     }
 }
 
-impl From<PublishError> for ApiError {
-    fn from(error: PublishError) -> Self {
+impl From<BusError> for ApiError {
+    fn from(error: BusError) -> Self {
         Self::new(503, format!("Nothing was published: {error}, try again"))
     }
 }

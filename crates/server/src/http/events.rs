@@ -19,7 +19,7 @@ use super::error::ApiError;
 #[derive(Serialize)]
 struct Published {
     #[serde(skip_serializing_if = "Option::is_none")]
-    channels: Option<BTreeMap<ChannelNameText, Attributes>>,
+    channels: Option<BTreeMap<String, Attributes>>,
 }
 
 #[derive(Serialize)]
@@ -27,8 +27,6 @@ struct BatchPublished {
     #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<Vec<Attributes>>,
 }
-
-type ChannelNameText = String;
 
 pub(crate) async fn publish(
     State(state): State<AppState>,

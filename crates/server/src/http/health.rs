@@ -2,11 +2,12 @@
 
 use std::sync::atomic::Ordering;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
 
 use super::AppState;
 use super::error::ApiError;
+use crate::ws::upgrade;
 
 /// The process runs.
 pub(crate) async fn alive() -> &'static str {
@@ -22,7 +23,10 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     }
 }
 
-pub(crate) async fn root(State(state): State<AppState>) -> Response {
+pub(crate) async fn root(State(state): State<AppState>, request: Request) -> Response {
+    if upgrade::is_upgrade(request.headers()) {
+        return upgrade::refuse_path(request).await;
+    }
     match state.demo {
         Some(_) => Redirect::temporary("/demo").into_response(),
         None => "Fanfare is running. Clients connect to /app/APP_KEY, backends publish to /apps/APP_ID/events.\n".into_response(),

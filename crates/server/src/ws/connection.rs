@@ -1,15 +1,15 @@
 //! One WebSocket on its shard: reads messages for the session, and is the sink of its outbox.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use fanfare_engine::{App, Refusal, Session, Shard, Sink};
-use fanfare_protocol::{AppKey, CloseCode};
+use fanfare_engine::{Admitted, Refusal, Session, Shard, Sink};
+use fanfare_protocol::CloseCode;
 use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -18,13 +18,12 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketC
 
 /// What is read at once. It is allocated for every connection, and clients say little.
 const READ_BUFFER: usize = 512;
-/// Messages of one connection that are handled before others get their turn.
-const BURST: usize = 16;
+/// Bytes of one connection that are handled before others get their turn.
+const READ_PER_TURN: usize = 16 * 1024;
 
 /// A connection that was let in.
 pub(crate) struct Accepted {
-    pub(crate) app: Arc<App>,
-    pub(crate) key: AppKey,
+    pub(crate) admitted: Admitted,
     pub(crate) stream: std::net::TcpStream,
     /// What came with the handshake.
     pub(crate) read_ahead: Bytes,
@@ -40,11 +39,7 @@ pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
             return;
         }
     };
-    let session = shard.connect(
-        accepted.app,
-        accepted.key,
-        Box::new(SocketSink(Rc::clone(&stream))),
-    );
+    let session = shard.connect(accepted.admitted, Box::new(SocketSink(Rc::clone(&stream))));
     // Copied, because what was read ahead shares the HTTP connection's whole buffer.
     let context = context(accepted.read_ahead.to_vec(), accepted.max_message);
     // Boxed, because the task would hold it twice: as it comes in and where it lives.
@@ -52,7 +47,9 @@ pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
         stream,
         session,
         context,
+        budget: Cell::new(0),
         broken: false,
+        half_closed: false,
     });
     tokio::task::spawn_local(connection.run());
 }
@@ -82,12 +79,24 @@ impl Sink for SocketSink {
 struct Wire<'a> {
     stream: &'a TcpStream,
     session: &'a Session,
+    /// Bytes that may still be read in this turn. tungstenite itself reads on for as long as frames are not final.
+    budget: &'a Cell<usize>,
 }
 
 impl Read for Wire<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.try_read(buffer)
+        read(self.stream, self.budget, buffer)
     }
+}
+
+/// Reads what is there, within the budget.
+fn read(stream: &TcpStream, budget: &Cell<usize>, buffer: &mut [u8]) -> io::Result<usize> {
+    if budget.get() == 0 {
+        return Err(ErrorKind::WouldBlock.into());
+    }
+    let count = stream.try_read(buffer)?;
+    budget.set(budget.get().saturating_sub(count));
+    Ok(count)
 }
 
 impl Write for Wire<'_> {
@@ -105,8 +114,12 @@ struct Connection {
     stream: Rc<TcpStream>,
     session: Session,
     context: WebSocketContext,
+    /// Bytes that may still be read in this turn.
+    budget: Cell<usize>,
     /// Whether frames can no longer be told apart.
     broken: bool,
+    /// Whether the client was told by the end of our stream that nothing more comes.
+    half_closed: bool,
 }
 
 /// What there is to do next.
@@ -134,7 +147,7 @@ impl Connection {
                         break;
                     }
                 }
-                Step::Write => self.session.flush(),
+                Step::Write => self.flush(),
                 Step::End => break,
             }
             step = self.next_step().await;
@@ -157,34 +170,53 @@ impl Connection {
         .await
     }
 
-    /// Handles what is there, until the socket has no more.
+    /// Handles what is there, until the socket has no more; others get their turn in between.
     async fn read_all(&mut self) -> Flow {
-        self.session.heard();
-        for count in 1_usize.. {
+        loop {
+            self.budget.set(READ_PER_TURN);
+            self.session.heard();
+            let flow = self.read_turn().await;
+            self.flush();
+            if flow == Flow::End || self.session.is_gone() {
+                return Flow::End;
+            }
+            if self.budget.get() > 0 {
+                return Flow::Continue;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn read_turn(&mut self) -> Flow {
+        loop {
             match self.read_one() {
                 Ok(Some(text)) => self.session.handle(&text).await,
                 Ok(None) => {}
-                Err(flow) => {
-                    self.session.flush();
-                    return flow;
-                }
-            }
-            if count.is_multiple_of(BURST) {
-                self.session.flush();
-                tokio::task::yield_now().await;
+                Err(flow) => return flow,
             }
         }
-        Flow::End
+    }
+
+    /// Writes what the socket takes; after the last words of a broken connection comes the end of our stream.
+    fn flush(&mut self) {
+        self.session.flush();
+        if self.broken && !self.half_closed && self.session.is_flushed() {
+            self.half_closed = true;
+            if let Err(error) = SockRef::from(&*self.stream).shutdown(Shutdown::Write) {
+                tracing::debug!(%error, "a client left before it was told why it had to");
+            }
+        }
     }
 
     /// The next text message; `None` for frames that ask nothing of the session.
     fn read_one(&mut self) -> Result<Option<tokio_tungstenite::tungstenite::Utf8Bytes>, Flow> {
         if self.broken {
-            return discard(&self.stream).map(|()| None);
+            return self.discard().map(|()| None);
         }
         let mut wire = Wire {
             stream: &self.stream,
             session: &self.session,
+            budget: &self.budget,
         };
         match self.context.read(&mut wire) {
             // What the client says after our close frame does not count, but for its own close frame.
@@ -225,23 +257,20 @@ impl Connection {
         self.session.close(&Refusal::new(code, message));
     }
 
-    /// Rejects a frame after which nothing can be read. The client learns the end from the end of the stream.
+    /// Rejects a frame after which nothing can be read.
     fn give_up(&mut self, code: CloseCode, message: &str) {
         self.reject(code, message);
         self.broken = true;
-        if let Err(error) = SockRef::from(&*self.stream).shutdown(Shutdown::Write) {
-            tracing::debug!(%error, "a client left before it was told why it had to");
-        }
     }
-}
 
-/// Closing a socket with unread bytes resets it, and our last words would be lost: so they are read.
-fn discard(stream: &TcpStream) -> Result<(), Flow> {
-    let mut ignored = [0; 4096];
-    match stream.try_read(&mut ignored) {
-        Ok(0) => Err(Flow::End),
-        Ok(_) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(Flow::Continue),
-        Err(_) => Err(Flow::End),
+    /// Closing a socket with unread bytes resets it, and our last words would be lost: so they are read.
+    fn discard(&self) -> Result<(), Flow> {
+        let mut ignored = [0; 4096];
+        match read(&self.stream, &self.budget, &mut ignored) {
+            Ok(0) => Err(Flow::End),
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Err(Flow::Continue),
+            Err(_) => Err(Flow::End),
+        }
     }
 }

@@ -2,14 +2,14 @@
 //! browsers do not see the status of a failed upgrade, so a refusal is a close code (spec 1.1).
 
 use axum::body::Body;
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use fanfare_engine::Refusal;
 use fanfare_protocol::{CloseCode, SUBPROTOCOL_PREFIX};
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use serde::Deserialize;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
@@ -18,29 +18,22 @@ use super::refuse::refuse;
 use crate::http::AppState;
 use crate::http::error::ApiError;
 
-/// What a client says of itself in the query; the rest is ignored.
-#[derive(Deserialize)]
-pub(crate) struct Hello {
-    protocol: Option<String>,
-}
-
-/// A client that names an app key.
+/// A client that names an app key. Whatever is odd about its URL, it is upgraded before it is refused.
 pub(crate) async fn connect(
     State(state): State<AppState>,
-    Path(key): Path<String>,
-    Query(hello): Query<Hello>,
+    key: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    upgrade(state, &key, hello.protocol.as_deref(), request)
+    let key = key.map_or_else(|_| String::new(), |Path(key)| key);
+    upgrade(state, &key, request)
 }
 
 /// A client that names none.
 pub(crate) async fn connect_without_key(
     State(state): State<AppState>,
-    Query(hello): Query<Hello>,
     request: Request,
 ) -> Response {
-    upgrade(state, "", hello.protocol.as_deref(), request)
+    upgrade(state, "", request)
 }
 
 /// A client at a path that is none of ours.
@@ -68,18 +61,26 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     has(CONNECTION, "upgrade") && has(UPGRADE, "websocket")
 }
 
-fn upgrade(state: AppState, key: &str, protocol: Option<&str>, request: Request) -> Response {
-    let admitted = state.engine.admit(key, protocol);
+/// The first `protocol` of the query; the rest of what a client says of itself there is ignored.
+fn protocol(query: &str) -> Option<&str> {
+    query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("protocol="))
+}
+
+fn upgrade(state: AppState, key: &str, request: Request) -> Response {
+    let admitted = state
+        .engine
+        .admit(key, request.uri().query().and_then(protocol));
     handshake(request, move |socket| match admitted {
-        Ok((app, key)) => {
+        Ok(admitted) => {
             let Socket { stream, read_ahead } = socket.into_inner();
             // The stream belongs to this runtime's reactor; the shard registers it with its own.
             let Ok(stream) = stream.into_std() else {
                 return;
             };
             let accepted = Accepted {
-                app,
-                key,
+                admitted,
                 stream,
                 read_ahead,
                 max_message: state.max_message_bytes,

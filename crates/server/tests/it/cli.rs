@@ -206,3 +206,71 @@ async fn a_variable_that_is_no_setting_is_said_and_ignored() {
     let server = server_with(&["listne=127.0.0.1:1"]).await;
     assert!(server.log().contains("FANFARE_LISTNE"), "{}", server.log());
 }
+
+#[tokio::test]
+async fn first_starts_at_the_same_moment_do_not_get_in_each_others_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
+        std::process::Command::new(env!("CARGO_BIN_EXE_fanfare"))
+            .args(["app", "create", "--name", "x", "--data-dir", "new"])
+            .current_dir(folder.path())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let started: Vec<_> = (0..6).map(|_| start()).collect();
+    for child in started {
+        let output = child.wait_with_output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_data_folder_may_have_any_name() {
+    let server = server().await;
+    for name in ["a?b", "a%20c", "with space", "1234", "true"] {
+        assert!(
+            server
+                .run_ok(&["--data-dir", name, "app", "create", "--name", "x"])
+                .contains("secret"),
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn imported_credentials_of_any_printable_text_publish() {
+    let server = server().await;
+    for (number, (id, key)) in [("a?b", "k&y="), ("a#b c", "k%41"), ("ü+", "k+y z")]
+        .into_iter()
+        .enumerate()
+    {
+        let create = [
+            "app",
+            "create",
+            "--name",
+            "x",
+            "--id",
+            id,
+            "--key",
+            key,
+            "--secret",
+            "my secret",
+        ];
+        assert!(server.run_ok(&create).contains("my secret"));
+        within_a_second(async || {
+            server
+                .run(&["publish", "a", "e", "d", "--app", id])
+                .status
+                .success()
+        })
+        .await;
+        let listed = server.run_ok(&["app", "list"]);
+        assert_eq!(listed.lines().count(), 3 + number, "{listed}");
+    }
+}

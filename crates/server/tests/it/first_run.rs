@@ -4,8 +4,13 @@ use std::process::Command;
 
 use fanfare_testkit::Server;
 
+/// With a proxy that leads nowhere, which is none of this machine's own business.
 async fn bare() -> Server {
-    let server = Server::start_bare(env!("CARGO_BIN_EXE_fanfare")).await;
+    let server = Server::start_bare(
+        env!("CARGO_BIN_EXE_fanfare"),
+        &[("HTTP_PROXY", "http://127.0.0.1:9")],
+    )
+    .await;
     welcome(&server).await;
     server
 }

@@ -239,3 +239,98 @@ async fn a_request_that_cannot_be_meant_gets_a_status_and_words() {
     assert_eq!(answer.status, 413, "{answer:?}");
     still_serves(&server).await;
 }
+
+/// A masked frame; with a mask of zeros the payload stands as it is.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![
+        first,
+        0x80 | u8::try_from(payload.len()).unwrap(),
+        0,
+        0,
+        0,
+        0,
+    ];
+    bytes.extend(payload);
+    bytes
+}
+
+#[tokio::test]
+async fn pings_that_nobody_reads_the_answers_of_cost_a_bounded_amount() {
+    let server = server_with(&["outbox.max_bytes=65536"]).await;
+    let mut stream = raw(&server).await;
+    let pings = frame(0x89, &[b'x'; 125]).repeat(1000);
+    let before = resident(&server);
+    while !server.log().contains("disconnecting a slow consumer") {
+        // It may be cut off while it sends.
+        if stream.write_all(&pings).await.is_err() {
+            break;
+        }
+        assert!(
+            resident(&server) < before + 64 * 1024,
+            "the server has grown to {} KiB",
+            resident(&server)
+        );
+    }
+    still_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_message_without_end_does_not_keep_others_waiting() {
+    let server = server().await;
+    let mut client = server.connect().await;
+    let mut stream = raw(&server).await;
+    let flood = tokio::spawn(async move {
+        stream.write_all(&frame(0x01, b"{")).await.unwrap();
+        let empty = frame(0x00, b"").repeat(10_000);
+        while stream.write_all(&empty).await.is_ok() {}
+    });
+    for _ in 0..20 {
+        client.send(&json!({"event": "pusher:ping"})).await;
+        client.expect("pusher:pong").await;
+    }
+    flood.abort();
+}
+
+#[tokio::test]
+async fn a_query_of_thousands_of_parameters_is_refused_at_once() {
+    let server = server().await;
+    let query = format!("{}auth_key={KEY}&auth_signature=0", "a=b&".repeat(10_000));
+    let answer = server
+        .api()
+        .send(
+            "GET",
+            &format!("/apps/1234567/channels?{query}"),
+            Vec::new(),
+        )
+        .await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.text.contains("Too many parameters"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_refused_request_is_answered_whatever_it_still_sends_and_its_connection_serves_on() {
+    let server = server().await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    for (path, size, status) in [
+        ("/apps/1234567/events?auth_signature=0", 3 << 20, "401"),
+        ("/apps/nope/events", 3 << 20, "404"),
+        ("/nowhere", 1 << 20, "404"),
+        ("/healthz", 0, "405"),
+    ] {
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&vec![b'x'; size]).await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\n") || !String::from_utf8_lossy(&seen).contains("\r\n\r\n") {
+            assert!(
+                stream.read_buf(&mut seen).await.unwrap() > 0,
+                "{path}: {}",
+                String::from_utf8_lossy(&seen)
+            );
+        }
+        assert!(
+            String::from_utf8_lossy(&seen).starts_with(&format!("HTTP/1.1 {status}")),
+            "{path}"
+        );
+    }
+}

@@ -21,7 +21,8 @@ async fn refusal(server: &Server, path: &str) -> (u16, u16) {
 async fn the_first_frame_is_the_greeting_for_every_protocol() {
     let server = server().await;
     for protocol in 4..=7 {
-        let path = format!("/app/{KEY}?client=java-client&protocol={protocol}&version=2.4.4");
+        let path =
+            format!("/app/{KEY}?client=java-client&protocol={protocol}&version=2.4.4&protocol=x");
         let mut client = Client::open(server.address, &path, &[]).await.unwrap();
         let greeting = client.expect("pusher:connection_established").await;
         let data = data(&greeting);
@@ -42,7 +43,10 @@ async fn a_refusal_is_an_error_frame_and_the_same_close_code() {
         ("/app/a%20b?protocol=7", 4001),
         ("/app/?protocol=7", 4005),
         ("/app?protocol=7", 4005),
+        ("/app/%ff?protocol=7", 4005),
         ("/nowhere?protocol=7", 4005),
+        ("/", 4005),
+        ("/apps/1234567/events", 4005),
         (&*format!("/app/{KEY}?protocol=3"), 4007),
         (&*format!("/app/{KEY}?protocol=99"), 4007),
         (&*format!("/app/{KEY}?protocol=abc"), 4007),
