@@ -8,6 +8,7 @@ use arc_swap::ArcSwap;
 use fanfare_protocol::signature::SigningKey;
 use fanfare_protocol::{AppId, AppKey, CloseCode, Limits};
 
+use crate::cache::Cache;
 use crate::deliver::Channels;
 use crate::error::Refusal;
 
@@ -50,6 +51,7 @@ pub struct App {
     settings: ArcSwap<Settings>,
     keys: ArcSwap<Vec<Key>>,
     pub(crate) channels: Channels,
+    pub(crate) cache: Cache,
 }
 
 impl fmt::Debug for App {
@@ -61,6 +63,7 @@ impl fmt::Debug for App {
 impl App {
     fn new(definition: AppDefinition) -> Self {
         Self {
+            cache: Cache::new(definition.id.clone()),
             id: definition.id,
             settings: ArcSwap::from_pointee(definition.settings),
             keys: ArcSwap::from_pointee(definition.keys),

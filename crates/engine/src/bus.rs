@@ -24,6 +24,8 @@ pub struct Envelope {
     pub user_id: Option<UserId>,
     /// The connection that does not get it.
     pub except: Option<SocketId>,
+    /// Whether a cache channel keeps it: what backends publish, and nothing that clients send.
+    pub keep: bool,
 }
 
 /// Why the bus did not take an event. Nobody got it.

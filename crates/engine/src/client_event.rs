@@ -117,6 +117,7 @@ impl Session {
             data: (&*data).into(),
             user_id,
             except,
+            keep: false,
         })
     }
 

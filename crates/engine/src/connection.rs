@@ -10,6 +10,7 @@ use fanfare_protocol::{AppKey, ChannelName, Frame, ServerMessage, SocketId, User
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::cache::Offset;
 use crate::client_event::Pace;
 use crate::connect::{Admitted, ConnectionPlace};
 use crate::deliver::ChannelId;
@@ -49,6 +50,8 @@ pub(crate) struct Subscription {
     pub(crate) index: usize,
     /// On presence channels: who it is there, and from which position on edges apply.
     pub(crate) member: Option<(UserId, u64)>,
+    /// On cache channels: events up to this one came before the subscription or with it.
+    pub(crate) replayed: Offset,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

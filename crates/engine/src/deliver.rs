@@ -11,6 +11,7 @@ use fanfare_protocol::{ChannelName, Frame, ServerMessage, UserId};
 use parking_lot::Mutex;
 
 use crate::bus::{BusError, Envelope};
+use crate::cache::Offset;
 use crate::inbox::Inbox;
 use crate::roster::Place;
 use crate::shard::Command;
@@ -141,38 +142,41 @@ impl Deliverer {
     ///
     /// A shard's inbox is full.
     pub fn deliver(&self, envelopes: &[Envelope]) -> Result<(), BusError> {
-        let occupied =
-            |e: &&Envelope| e.place.app.channels.subscribers(e.place.channel.as_str()) > 0;
-        let frames: Vec<(&Envelope, Frame)> = envelopes
-            .iter()
-            .filter(occupied)
-            .map(|e| (e, encode(e)))
-            .collect();
-        if frames.is_empty() {
-            return Ok(());
-        }
+        let frames: Vec<Option<Frame>> = envelopes.iter().map(encode_if_occupied).collect();
         let total = frames
             .iter()
-            .map(|(_, frame)| Inbox::weight(frame.len()))
+            .flatten()
+            .map(|frame| Inbox::weight(frame.len()))
             .sum();
+        if total == 0 && !envelopes.iter().any(|envelope| envelope.keep) {
+            return Ok(());
+        }
         self.reserve_everywhere(total)?;
         let mut unused = vec![total; self.inboxes.len()];
-        for (envelope, frame) in frames {
-            let routes = envelope
-                .place
-                .app
-                .channels
-                .stripe(envelope.place.channel.as_str())
-                .lock();
-            let Some(route) = routes.get(&envelope.place.channel) else {
+        for (envelope, frame) in envelopes.iter().zip(frames) {
+            let Place { app, channel } = &envelope.place;
+            let routes = app.channels.stripe(channel.as_str()).lock();
+            let offset = if envelope.keep {
+                app.cache.keep(
+                    channel,
+                    &envelope.name,
+                    &envelope.data,
+                    &app.settings().limits,
+                )
+            } else {
+                Offset::LIVE
+            };
+            let (Some(frame), Some(route)) = (frame, routes.get(channel)) else {
                 continue;
             };
             for shard in shards(route.shards) {
                 unused[shard] -= Inbox::weight(frame.len());
+                let (channel, frame, except) = (route.id, frame.clone(), envelope.except);
                 self.inboxes[shard].push(Command::Deliver {
-                    channel: route.id,
-                    frame: frame.clone(),
-                    except: envelope.except,
+                    channel,
+                    frame,
+                    except,
+                    offset,
                 });
             }
         }
@@ -220,14 +224,16 @@ impl Deliverer {
     }
 }
 
-fn encode(envelope: &Envelope) -> Frame {
-    ServerMessage::Event {
+/// The frame, if anybody gets it. Who subscribes after this look finds the event in the cache, if it is kept.
+fn encode_if_occupied(envelope: &Envelope) -> Option<Frame> {
+    let Place { app, channel } = &envelope.place;
+    let event = ServerMessage::Event {
         name: &envelope.name,
-        channel: envelope.place.channel.as_str(),
+        channel: channel.as_str(),
         data: &envelope.data,
         user_id: envelope.user_id.as_ref().map(UserId::as_str),
-    }
-    .to_frame()
+    };
+    (app.channels.subscribers(channel.as_str()) > 0).then(|| event.to_frame())
 }
 
 fn shards(mask: u64) -> impl Iterator<Item = usize> {

@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use crate::app::{App, AppDefinition, Apps};
 use crate::bus::Bus;
+use crate::cache::CachedEvent;
 use crate::deliver::Deliverer;
 use crate::inbox::Inbox;
 use crate::memory::Memory;
@@ -176,6 +177,12 @@ impl Engine {
         };
         let occupancies: Vec<_> = subscribers.into_iter().map(occupancy).collect();
         names.into_iter().zip(occupancies).collect()
+    }
+
+    /// The event that a cache channel keeps.
+    #[must_use]
+    pub fn cached(&self, app: &App, channel: &ChannelName) -> Option<CachedEvent> {
+        app.cache.recall(channel.as_str()).0
     }
 
     /// The users on a presence channel, by id.

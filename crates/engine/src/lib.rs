@@ -11,6 +11,7 @@
 //! | `session` | [`Session`]: one connection as its reader sees it; sends a message to its verb's file |
 //! | `subscribe` | subscribe and unsubscribe, every kind of channel |
 //! | `client_event` | events from clients |
+//! | `cache` | the last event of each cache channel |
 //! | `publish` | the one way in for an event |
 //! | `deliver` | the one way out |
 //! | `shard`, `inbox`, `outbox` | a thread's connections; what comes in; what goes to one socket |
@@ -19,6 +20,7 @@
 
 mod app;
 mod bus;
+mod cache;
 mod client_event;
 mod connect;
 mod connection;
@@ -37,6 +39,7 @@ mod subscribe;
 
 pub use app::{App, AppDefinition, Apps, Key, Settings};
 pub use bus::{BoxFuture, Bus, BusError, Envelope};
+pub use cache::CachedEvent;
 pub use connect::Admitted;
 pub use deliver::Deliverer;
 pub use engine::{Engine, Occupancy, Options, ShardSeed};

@@ -31,6 +31,7 @@ impl Engine {
                 data: Arc::clone(&data),
                 user_id: None,
                 except: event.except,
+                keep: channel.is_cached(),
             }));
         }
         self.bus().publish(envelopes).await

@@ -12,6 +12,7 @@ use slab::Slab;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::cache::Offset;
 use crate::connection::Connection;
 use crate::deliver::ChannelId;
 use crate::engine::Engine;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
         channel: ChannelId,
         frame: Frame,
         except: Option<SocketId>,
+        offset: Offset,
     },
     /// A presence edge for those whose view is older.
     Announce {
@@ -97,6 +99,8 @@ pub(crate) struct Subscribers {
     pub(crate) joining: usize,
     /// Position of the newest edge that came by.
     pub(crate) last_edge: u64,
+    /// The newest event that a subscriber may have got from the cache.
+    pub(crate) replayed: Offset,
 }
 
 impl Shard {
@@ -147,8 +151,9 @@ impl Shard {
                 channel,
                 frame,
                 except,
+                offset,
             } => {
-                self.state().deliver(channel, &frame, except);
+                self.state().deliver(channel, &frame, except, offset);
             }
             Command::Announce {
                 channel,
@@ -210,13 +215,26 @@ impl Shard {
 }
 
 impl State {
-    fn deliver(&mut self, channel: ChannelId, frame: &Frame, except: Option<SocketId>) {
+    fn deliver(
+        &mut self,
+        channel: ChannelId,
+        frame: &Frame,
+        except: Option<SocketId>,
+        offset: Offset,
+    ) {
         let Some(subscribers) = self.channels.get(&channel) else {
             return;
         };
+        // Somebody has got this event from the cache already: those are left out.
+        let replayed = offset <= subscribers.replayed;
         for slot in &subscribers.slots {
             let connection = &mut self.connections[*slot];
-            if except != Some(connection.socket_id) {
+            let has_it = |c: &Connection| {
+                c.subscriptions
+                    .values()
+                    .any(|s| s.channel == channel && s.replayed >= offset)
+            };
+            if except != Some(connection.socket_id) && !(replayed && has_it(connection)) {
                 self.outgoing.push(connection, *slot, frame);
             }
         }

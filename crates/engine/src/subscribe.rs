@@ -7,6 +7,7 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::signature::channel_auth_text;
 use fanfare_protocol::{ChannelKind, ChannelName, ServerMessage, UserId};
 
+use crate::cache::Offset;
 use crate::connection::Subscription;
 use crate::deliver::ChannelId;
 use crate::roster::{Place, RosterError, View};
@@ -86,10 +87,10 @@ impl Session {
             .map_err(|error| Refused::channel(error.to_string()))?;
         self.check_room()?;
         match channel.kind() {
-            ChannelKind::Public => self.join(Place { app, channel }),
+            ChannelKind::Public => self.join(&Place { app, channel }),
             ChannelKind::Private => {
                 self.authorize(request)?;
-                self.join(Place { app, channel });
+                self.join(&Place { app, channel });
             }
             ChannelKind::Presence => {
                 self.authorize(request)?;
@@ -149,16 +150,16 @@ impl Session {
         )))
     }
 
-    fn join(&self, place: Place) {
+    fn join(&self, place: &Place) {
         let id = self
             .shard
             .engine
             .deliverer()
-            .attach(&place, self.shard.index);
+            .attach(place, self.shard.index);
         self.send(&ServerMessage::SubscriptionSucceeded {
             channel: place.channel.as_str(),
         });
-        self.insert(place.channel, id, None);
+        self.insert(place, id, None);
     }
 
     /// The channel's events reach this shard before the roster is asked, so no edge falls between view and events.
@@ -180,7 +181,7 @@ impl Session {
                     channel,
                     members: &view.members,
                 });
-                self.insert(place.channel, id, Some((user, view.position)));
+                self.insert(&place, id, Some((user, view.position)));
                 Ok(())
             }
             Err(error) => {
@@ -208,8 +209,15 @@ impl Session {
         read(self.shard.state().channels.entry(id).or_default())
     }
 
-    fn insert(&self, channel: ChannelName, id: ChannelId, member: Option<(UserId, u64)>) {
+    /// The subscription stands from here on; on a cache channel the last event comes before any live one.
+    fn insert(&self, place: &Place, id: ChannelId, member: Option<(UserId, u64)>) {
+        let replayed = if place.channel.is_cached() {
+            self.replay(place)
+        } else {
+            Offset::default()
+        };
         let index = self.with_channel(id, |subscribers| {
+            subscribers.replayed = subscribers.replayed.max(replayed);
             subscribers.slots.push(self.slot);
             subscribers.slots.len() - 1
         });
@@ -217,8 +225,28 @@ impl Session {
             channel: id,
             index,
             member,
+            replayed,
         };
-        self.with(|connection| connection.subscriptions.insert(channel, subscription));
+        self.with(|connection| {
+            connection
+                .subscriptions
+                .insert(place.channel.clone(), subscription)
+        });
+    }
+
+    fn replay(&self, place: &Place) -> Offset {
+        let channel = place.channel.as_str();
+        let (event, offset) = place.app.cache.recall(channel);
+        self.send(&match &event {
+            Some(event) => ServerMessage::Event {
+                name: &event.name,
+                channel,
+                data: &event.data,
+                user_id: None,
+            },
+            None => ServerMessage::CacheMiss { channel },
+        });
+        offset
     }
 
     pub(crate) async fn unsubscribe(&self, channel: &str) {

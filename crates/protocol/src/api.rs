@@ -33,6 +33,8 @@ pub struct Info {
     pub user_count: bool,
     /// Subscribed connections.
     pub subscription_count: bool,
+    /// The event that a cache channel keeps.
+    pub cache: bool,
 }
 
 /// Why a body is refused; the text is for the caller.
@@ -66,9 +68,10 @@ impl Info {
             match attribute {
                 "user_count" => info.user_count = true,
                 "subscription_count" => info.subscription_count = true,
+                "cache" => info.cache = true,
                 other => {
                     return Err(invalid(format!(
-                        "Invalid info: {other:?} is not known; there are user_count and subscription_count"
+                        "Invalid info: {other:?} is not known; there are user_count, subscription_count and cache"
                     )));
                 }
             }

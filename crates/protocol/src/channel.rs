@@ -97,6 +97,24 @@ impl ChannelName {
         &self.0
     }
 
+    /// Whether the last event is kept for those who subscribe later: `cache-`, `private-cache-`,
+    /// `private-encrypted-cache-`, `presence-cache-` (spec 2.6).
+    #[must_use]
+    pub fn is_cached(&self) -> bool {
+        let name = self.as_str();
+        let name = name
+            .strip_prefix("presence-")
+            .or_else(|| name.strip_prefix("private-"))
+            .unwrap_or(name);
+        let encrypted = self.kind() == ChannelKind::Private;
+        let name = if encrypted {
+            name.strip_prefix("encrypted-").unwrap_or(name)
+        } else {
+            name
+        };
+        name.starts_with("cache-")
+    }
+
     /// What the prefix says.
     #[must_use]
     pub fn kind(&self) -> ChannelKind {
@@ -201,6 +219,29 @@ mod tests {
             refused("grün"),
             InvalidChannelName::Character { position: 3, .. }
         ));
+    }
+
+    #[test]
+    fn the_four_prefixes_of_cache_channels_are_cached_and_no_other() {
+        let cached = |name: &str| ChannelName::parse(name, 200).unwrap().is_cached();
+        for name in [
+            "cache-x",
+            "private-cache-x",
+            "private-encrypted-cache-x",
+            "presence-cache-x",
+        ] {
+            assert!(cached(name), "{name}");
+        }
+        for name in [
+            "cache",
+            "my-cache-x",
+            "private-x",
+            "presence-encrypted-cache-x",
+            "encrypted-cache-x",
+            "private-my-cache-x",
+        ] {
+            assert!(!cached(name), "{name}");
+        }
     }
 
     #[test]

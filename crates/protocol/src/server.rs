@@ -37,6 +37,11 @@ pub enum ServerMessage<'a> {
         /// Each user once.
         members: &'a [Member],
     },
+    /// A cache channel has no event to replay.
+    CacheMiss {
+        /// The channel.
+        channel: &'a str,
+    },
     /// The subscription was refused.
     SubscriptionError {
         /// The channel, as the client named it.
@@ -107,6 +112,7 @@ impl ServerMessage<'_> {
                 Some(channel),
                 &presence(members),
             ),
+            Self::CacheMiss { channel } => message("pusher:cache_miss", Some(channel), "{}"),
             Self::SubscriptionError {
                 channel,
                 kind,

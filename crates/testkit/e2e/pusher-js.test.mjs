@@ -353,3 +353,14 @@ function membersReach(channel, count) {
     channel.bind('pusher:member_added', check);
   });
 }
+
+test('a cache channel replays its last event to whoever comes later, and says when it has none', async () => {
+  const client = server.client();
+  await next(client.subscribe('cache-empty'), 'pusher:cache_miss');
+  await sdk.trigger('cache-kept', 'first', { n: 1 });
+  await sdk.trigger('cache-kept', 'last', { n: 2 });
+  const late = client.subscribe('cache-kept');
+  const overheard = record(late);
+  assert.deepEqual(await next(late, 'last'), { n: 2 });
+  assert.deepEqual(overheard, [['last', { n: 2 }]]);
+});

@@ -20,6 +20,17 @@ pub(crate) struct Attributes {
     user_count: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     subscription_count: Option<usize>,
+    /// `null` where nothing is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<Option<Kept>>,
+}
+
+/// The event that a cache channel keeps.
+#[derive(Debug, Serialize)]
+struct Kept {
+    data: String,
+    /// Seconds.
+    ttl: u64,
 }
 
 #[derive(Serialize)]
@@ -56,6 +67,7 @@ pub(crate) fn attributes(occupancy: &Occupancy, info: Info) -> Attributes {
         subscription_count: info
             .subscription_count
             .then_some(occupancy.subscription_count),
+        cache: None,
     }
 }
 
@@ -73,6 +85,12 @@ pub(crate) async fn list(
         return Err(ApiError::new(
             400,
             "Invalid info: user_count is for presence channels, add filter_by_prefix=presence- or longer",
+        ));
+    }
+    if info.cache {
+        return Err(ApiError::new(
+            400,
+            "Invalid info: cache is told of one channel, at channels/NAME",
         ));
     }
     let occupied = state
@@ -100,10 +118,24 @@ pub(crate) async fn show(
             format!("Invalid info: user_count is for presence channels, {channel} is none"),
         ));
     }
+    if info.cache && !channel.is_cached() {
+        return Err(ApiError::new(
+            400,
+            format!("Invalid info: cache is for cache channels, {channel} is none"),
+        ));
+    }
     let occupancy = state.engine.channel(&request.app, &channel).await;
+    let mut attributes = attributes(&occupancy, info);
+    if info.cache {
+        let event = state.engine.cached(&request.app, &channel);
+        attributes.cache = Some(event.map(|event| Kept {
+            data: event.data.to_string(),
+            ttl: event.ttl().as_secs(),
+        }));
+    }
     Ok(Json(Channel {
         occupied: occupancy.subscription_count > 0,
-        attributes: attributes(&occupancy, info),
+        attributes,
     }))
 }
 

@@ -141,3 +141,18 @@ async fn queries_verify_as_the_sdks_write_them() {
     let md5 = [("body_md5", "d41d8cd98f00b204e9800998ecf8427e")];
     assert_eq!(api.get("channels", &md5).await.status, 200);
 }
+
+#[tokio::test]
+async fn what_a_cache_channel_keeps_is_told_with_the_seconds_left() {
+    let server = server().await;
+    let api = server.api();
+    let info = [("info", "cache")];
+    let empty = api.get("channels/cache-a", &info).await.json();
+    assert_eq!(empty, json!({"occupied": false, "cache": null}));
+    api.publish("cache-a", "e", "{\"n\":1}").await;
+    let kept = api.get("channels/cache-a", &info).await.json();
+    assert_eq!(kept["cache"]["data"], "{\"n\":1}");
+    let ttl = kept["cache"]["ttl"].as_u64().unwrap();
+    assert!((1780..=1800).contains(&ttl), "{kept}");
+    assert_eq!(api.get("channels/a", &info).await.status, 400);
+}
