@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppKey, ChannelName, Frame, ServerMessage, SocketId, UserId};
 use tokio::time::Instant;
 
@@ -27,6 +28,8 @@ pub(crate) struct Connection {
     pub(crate) key: AppKey,
     _place: ConnectionPlace,
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
+    /// Who is signed in.
+    pub(crate) user: Option<Box<Member>>,
     /// When the client was last heard, as coarse as the sweep.
     pub(crate) heard: Instant,
     /// Whether a PING went out since.
@@ -79,6 +82,7 @@ impl Connection {
             key: admitted.key,
             _place: admitted.place,
             subscriptions: HashMap::new(),
+            user: None,
             heard: now,
             pinged: false,
             pace: None,

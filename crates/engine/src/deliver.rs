@@ -53,7 +53,8 @@ impl Channels {
             .map_or(0, |route| route.subscribers)
     }
 
-    /// Occupied channels whose names start with `prefix`, with their subscribed connections, by name.
+    /// Occupied channels whose names start with `prefix`, with their subscribed connections, by name. Users' own channels
+    /// are not among them.
     pub(crate) fn list(&self, prefix: &str) -> Vec<(ChannelName, usize)> {
         let mut found: Vec<_> = self
             .stripes
@@ -62,7 +63,7 @@ impl Channels {
                 let routes = stripe.lock();
                 let matching = routes
                     .iter()
-                    .filter(|(name, _)| name.as_str().starts_with(prefix));
+                    .filter(|(name, _)| name.as_str().starts_with(prefix) && name.user().is_none());
                 matching
                     .map(|(name, route)| (name.clone(), route.subscribers))
                     .collect::<Vec<_>>()

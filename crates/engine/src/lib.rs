@@ -10,6 +10,7 @@
 //! | `connect` | admission and greeting |
 //! | `session` | [`Session`]: one connection as its reader sees it; sends a message to its verb's file |
 //! | `subscribe` | subscribe and unsubscribe, every kind of channel |
+//! | `sign_in` | users: sign-in, closing all connections of one |
 //! | `client_event` | events from clients |
 //! | `cache` | the last event of each cache channel |
 //! | `publish` | the one way in for an event |
@@ -35,6 +36,7 @@ mod publish;
 mod roster;
 mod session;
 mod shard;
+mod sign_in;
 mod subscribe;
 
 pub use app::{App, AppDefinition, Apps, Key, Settings};

@@ -57,6 +57,7 @@ impl Session {
             Ok(ClientMessage::Unsubscribe { channel }) => {
                 Box::pin(self.unsubscribe(&channel)).await
             }
+            Ok(ClientMessage::SignIn(request)) => self.sign_in(&request),
             Ok(ClientMessage::ClientEvent(event)) => Box::pin(self.client_event(event)).await,
             Err(error) => self.complain(&error.to_string()),
         }

@@ -7,11 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_protocol::{ChannelName, CloseCode, Frame, SocketId};
+use fanfare_protocol::{ChannelName, CloseCode, Frame, SocketId, UserId};
 use slab::Slab;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::app::App;
 use crate::cache::Offset;
 use crate::connection::Connection;
 use crate::deliver::ChannelId;
@@ -47,6 +48,8 @@ pub(crate) enum Command {
     },
     /// Apps have changed: close what may not stay.
     Review,
+    /// Close the connections of a user.
+    Terminate { app: Arc<App>, user: UserId },
     /// Close everything, spread over a period, and say when all are gone.
     Drain {
         period: Duration,
@@ -61,6 +64,7 @@ impl fmt::Debug for Command {
             Self::Deliver { .. } => "Deliver",
             Self::Announce { .. } => "Announce",
             Self::Review => "Review",
+            Self::Terminate { .. } => "Terminate",
             Self::Drain { .. } => "Drain",
         })
     }
@@ -164,6 +168,7 @@ impl Shard {
                 self.state().announce(channel, &name, &frame, position);
             }
             Command::Review => self.review(),
+            Command::Terminate { app, user } => self.terminate(&app, &user),
             Command::Drain { period, done } => {
                 tokio::task::spawn_local(Rc::clone(self).drain(period, done));
             }

@@ -5,7 +5,7 @@ use std::mem;
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::signature::channel_auth_text;
-use fanfare_protocol::{ChannelKind, ChannelName, ServerMessage, UserId};
+use fanfare_protocol::{ChannelKind, ChannelName, Limits, ServerMessage, UserId};
 
 use crate::cache::Offset;
 use crate::connection::Subscription;
@@ -94,20 +94,18 @@ impl Session {
             }
             ChannelKind::Presence => {
                 self.authorize(request)?;
-                let member = request.channel_data.as_deref().ok_or_else(|| {
-                    Refused::auth(format!(
-                        "channel_data is required for presence channel {channel}"
-                    ))
-                })?;
-                let member = Member::parse(member, limits)
-                    .map_err(|error| Refused::member(error.to_string()))?;
+                let member = self.member(request, limits)?;
                 self.join_presence(Place { app, channel }, member, limits.presence_members)
                     .await?;
             }
             ChannelKind::ServerToUser => {
-                return Err(Refused::auth(format!(
-                    "{channel} is only for the user it names, signed in"
-                )));
+                let user = self.user().map(|user| user.user_id);
+                if user.as_ref().map(UserId::as_str) != channel.user() {
+                    return Err(Refused::auth(format!(
+                        "{channel} is only for the user it names, signed in"
+                    )));
+                }
+                self.join(&Place { app, channel });
             }
         }
         Ok(())
@@ -123,31 +121,31 @@ impl Session {
         )))
     }
 
-    /// Checks `KEY:SIGNATURE` over socket id, channel and `channel_data`, whatever the kind of channel.
+    /// Who joins a presence channel: whom `channel_data` names, else who is signed in.
+    fn member(&self, request: &Subscribe<'_>, limits: &Limits) -> Result<Member, Refused> {
+        if let Some(channel_data) = request.channel_data.as_deref() {
+            return Member::parse(channel_data, limits)
+                .map_err(|error| Refused::member(error.to_string()));
+        }
+        let channel = &request.channel;
+        let user = self.user().ok_or_else(|| {
+            Refused::auth(format!(
+                "channel_data is required for presence channel {channel}, or a signed-in user"
+            ))
+        })?;
+        user.check_size(limits)
+            .map_err(|error| Refused::member(error.to_string()))?;
+        Ok(user)
+    }
+
+    /// Checks the signature over socket id, channel and `channel_data`, whatever the kind of channel.
     fn authorize(&self, request: &Subscribe<'_>) -> Result<(), Refused> {
         let channel = &request.channel;
-        let auth = request.auth.as_deref().ok_or_else(|| {
-            Refused::auth(format!("Auth info required to subscribe to {channel}"))
-        })?;
-        let (key, signature) = auth.split_once(':').ok_or_else(|| {
-            Refused::auth(format!(
-                "Invalid auth for {channel}: expected KEY:SIGNATURE, got {auth:?}"
-            ))
-        })?;
-        let (app, socket_id) =
-            self.with(|connection| (connection.app.clone(), connection.socket_id));
-        let signing = app.signing_key(key).ok_or_else(|| {
-            Refused::auth(format!(
-                "Invalid key in subscription auth data for {channel}: {key:?} is no key of this app"
-            ))
-        })?;
-        let text = channel_auth_text(socket_id, channel, request.channel_data.as_deref());
-        if signing.verify(&text, signature) {
-            return Ok(());
-        }
-        Err(Refused::auth(format!(
-            "Invalid signature: expected HMAC SHA256 in lowercase hex of {text:?} with the secret of {key}, got {signature:?}"
-        )))
+        let missing = || Refused::auth(format!("Auth info required to subscribe to {channel}"));
+        let auth = request.auth.as_deref().ok_or_else(missing)?;
+        let text = channel_auth_text(self.socket_id(), channel, request.channel_data.as_deref());
+        self.check_signature(auth, &text, &format!("for {channel}"))
+            .map_err(Refused::auth)
     }
 
     fn join(&self, place: &Place) {

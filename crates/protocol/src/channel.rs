@@ -91,6 +91,12 @@ impl ChannelName {
         }
     }
 
+    /// The user whose own channel it is, if it is one (spec 2.8).
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        self.0.strip_prefix(SERVER_TO_USER)
+    }
+
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -122,7 +128,8 @@ impl ChannelName {
     }
 }
 
-fn is_allowed(c: char) -> bool {
+/// Whether channel names, and the ids of users that are part of some, may hold a character.
+pub(crate) fn is_allowed(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '=' | '@' | ',' | '.' | ';')
 }
 

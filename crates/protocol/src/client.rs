@@ -22,6 +22,8 @@ pub enum ClientMessage<'a> {
         /// The channel to leave.
         channel: Cow<'a, str>,
     },
+    /// `pusher:signin`.
+    SignIn(SignIn<'a>),
     /// An event for the other subscribers of a channel.
     ClientEvent(ClientEvent<'a>),
 }
@@ -35,6 +37,15 @@ pub struct Subscribe<'a> {
     pub auth: Option<Cow<'a, str>>,
     /// JSON text that was signed with the channel. Compared byte for byte, so never written again.
     pub channel_data: Option<Cow<'a, str>>,
+}
+
+/// The content of a `pusher:signin`.
+#[derive(Debug)]
+pub struct SignIn<'a> {
+    /// `KEY:SIGNATURE`.
+    pub auth: Cow<'a, str>,
+    /// JSON text that was signed. Compared byte for byte and sent back as it is.
+    pub user_data: Cow<'a, str>,
 }
 
 /// The content of a `client-` event.
@@ -77,7 +88,7 @@ pub enum InvalidMessage {
     NoChannel(String),
     /// An event nobody handles.
     #[error(
-        "Unsupported event {0:?}: clients may send pusher:ping, pusher:pong, pusher:subscribe, pusher:unsubscribe and client-*"
+        "Unsupported event {0:?}: clients may send pusher:ping, pusher:pong, pusher:subscribe, pusher:unsubscribe, pusher:signin and client-*"
     )]
     Unsupported(String),
 }
@@ -90,6 +101,14 @@ struct Envelope<'a> {
     channel: Option<&'a RawValue>,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct SignInCommand<'a> {
+    #[serde(borrow)]
+    auth: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    user_data: Option<Cow<'a, str>>,
 }
 
 #[derive(Deserialize)]
@@ -124,6 +143,7 @@ impl<'a> ClientMessage<'a> {
                     }
                 })
             }
+            "pusher:signin" => SignIn::parse(envelope.data).map(Self::SignIn),
             name if name.starts_with(CLIENT_PREFIX) => {
                 ClientEvent::parse(envelope).map(Self::ClientEvent)
             }
@@ -146,6 +166,25 @@ impl<'a> ClientEvent<'a> {
             name: envelope.event,
             channel,
             data: envelope.data,
+        })
+    }
+}
+
+impl<'a> SignIn<'a> {
+    fn parse(data: Option<&'a RawValue>) -> Result<Self, InvalidMessage> {
+        let event = "pusher:signin";
+        let not_object = |found: String| InvalidMessage::DataNotObject { event, found };
+        let raw = data.ok_or_else(|| not_object("missing".into()))?;
+        let command: SignInCommand<'a> =
+            json::object(raw.get()).map_err(|error| not_object(error.to_string()))?;
+        let missing = |field| InvalidMessage::FieldNotString {
+            event,
+            field,
+            found: "missing",
+        };
+        Ok(Self {
+            auth: command.auth.ok_or_else(|| missing("auth"))?,
+            user_data: command.user_data.ok_or_else(|| missing("user_data"))?,
         })
     }
 }
@@ -254,6 +293,29 @@ mod tests {
             panic!()
         };
         assert!(subscribe.auth.is_none() && subscribe.channel_data.is_none());
+    }
+
+    #[test]
+    fn signin_needs_both_of_its_texts() {
+        let text =
+            r#"{"event":"pusher:signin","data":{"auth":"k:s","user_data":"{\"id\":\"1\"}"}}"#;
+        let Ok(ClientMessage::SignIn(sign_in)) = ClientMessage::parse(text) else {
+            panic!()
+        };
+        assert_eq!(
+            (&*sign_in.auth, &*sign_in.user_data),
+            ("k:s", "{\"id\":\"1\"}")
+        );
+        for data in [
+            "null",
+            "[]",
+            "{}",
+            r#"{"auth":"k:s"}"#,
+            r#"{"user_data":"{}"}"#,
+            r#"{"auth":1,"user_data":"{}"}"#,
+        ] {
+            refused(&format!(r#"{{"event":"pusher:signin","data":{data}}}"#));
+        }
     }
 
     #[test]

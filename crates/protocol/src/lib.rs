@@ -15,6 +15,7 @@
 //! | [`frame`] | [`Frame`]: bytes ready for a socket |
 //! | [`close`] | [`CloseCode`]: error and close codes, one table |
 //! | [`presence`] | `channel_data` of presence channels |
+//! | [`user`] | `user_data` of signed-in users |
 //! | [`signature`] | channel auth and HTTP request signatures |
 //! | [`api`] | request bodies of the HTTP API |
 //! | [`limits`] | [`Limits`]: the numbers |
@@ -32,6 +33,7 @@ pub mod limits;
 pub mod presence;
 pub mod server;
 pub mod signature;
+pub mod user;
 
 pub use channel::{ChannelKind, ChannelName};
 pub use client::ClientMessage;

@@ -73,20 +73,39 @@ impl Member {
                 max: limits.user_id,
             });
         }
-        let user_info: Option<Arc<str>> = match data.user_info {
-            None => None,
-            Some(raw) if raw.get() == "null" => None,
-            Some(raw) if raw.get().starts_with('{') => Some(json::compact(raw.get()).into()),
-            Some(raw) => return Err(InvalidMember::UserInfo(json::kind(raw))),
+        let member = Self {
+            user_id,
+            user_info: user_info(data.user_info)?,
         };
-        let size = user_id.as_str().len() + user_info.as_ref().map_or(0, |info| info.len());
+        member.check_size(limits)?;
+        Ok(member)
+    }
+
+    /// Checks what a presence channel's subscribers would be told of it.
+    ///
+    /// # Errors
+    ///
+    /// It is larger than it may be.
+    pub fn check_size(&self, limits: &Limits) -> Result<(), InvalidMember> {
+        let size =
+            self.user_id.as_str().len() + self.user_info.as_ref().map_or(0, |info| info.len());
         if size > limits.presence_member_size {
             return Err(InvalidMember::TooLarge {
                 size,
                 max: limits.presence_member_size,
             });
         }
-        Ok(Self { user_id, user_info })
+        Ok(())
+    }
+}
+
+/// Compact JSON text of an object, or none.
+pub(crate) fn user_info(raw: Option<&RawValue>) -> Result<Option<Arc<str>>, InvalidMember> {
+    match raw {
+        None => Ok(None),
+        Some(raw) if raw.get() == "null" => Ok(None),
+        Some(raw) if raw.get().starts_with('{') => Ok(Some(json::compact(raw.get()).into())),
+        Some(raw) => Err(InvalidMember::UserInfo(json::kind(raw))),
     }
 }
 

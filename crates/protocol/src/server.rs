@@ -37,6 +37,11 @@ pub enum ServerMessage<'a> {
         /// Each user once.
         members: &'a [Member],
     },
+    /// The connection is signed in.
+    SignInSuccess {
+        /// What the client sent, exactly.
+        user_data: &'a str,
+    },
     /// A cache channel has no event to replay.
     CacheMiss {
         /// The channel.
@@ -112,6 +117,12 @@ impl ServerMessage<'_> {
                 Some(channel),
                 &presence(members),
             ),
+            Self::SignInSuccess { user_data } => {
+                let mut data = br#"{"user_data":"#.to_vec();
+                write_string(&mut data, user_data);
+                data.push(b'}');
+                message("pusher:signin_success", None, &utf8(data))
+            }
             Self::CacheMiss { channel } => message("pusher:cache_miss", Some(channel), "{}"),
             Self::SubscriptionError {
                 channel,

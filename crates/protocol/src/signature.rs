@@ -74,6 +74,12 @@ pub fn channel_auth_text(socket_id: SocketId, channel: &str, channel_data: Optio
     }
 }
 
+/// What a backend signs to say who a connection's user is.
+#[must_use]
+pub fn user_auth_text(socket_id: SocketId, user_data: &str) -> String {
+    format!("{socket_id}::user::{user_data}")
+}
+
 /// MD5 of a request body in lowercase hex, as the `body_md5` parameter carries it.
 #[must_use]
 pub fn body_md5(body: &[u8]) -> String {

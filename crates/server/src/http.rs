@@ -19,6 +19,7 @@ mod demo;
 pub(crate) mod error;
 mod events;
 mod health;
+mod users;
 
 pub(crate) use auth::unix_seconds;
 use error::ApiError;
@@ -49,6 +50,24 @@ pub(crate) fn router(state: AppState) -> Router {
         .route(
             "/apps/{app_id}/channels/{channel}/users",
             get(channels::users),
+        )
+        .route(
+            "/apps/{app_id}/users/{user}/terminate_connections",
+            post(users::terminate),
+        )
+        // Where the Python SDK asks for it: the app is the one whose key has signed.
+        .route(
+            "/users/{user}/terminate_connections",
+            post(users::terminate),
+        )
+        // Older SDKs.
+        .route(
+            "/apps/{app_id}/channels/{channel}/events",
+            post(events::publish_to_channel),
+        )
+        .route(
+            "/apps/{app_id}/channels/{channel}/stats",
+            get(channels::stats),
         );
     let pusher = match &*state.path_prefix {
         "" => pusher,

@@ -364,3 +364,29 @@ test('a cache channel replays its last event to whoever comes later, and says wh
   assert.deepEqual(await next(late, 'last'), { n: 2 });
   assert.deepEqual(overheard, [['last', { n: 2 }]]);
 });
+
+test('a signed-in user gets what is sent to them, on every connection, until they are terminated', async () => {
+  const authenticate = (id) => ({
+    userAuthentication: {
+      customHandler: ({ socketId }, callback) => callback(null, sdk.authenticateUser(socketId, { id, name: id })),
+    },
+  });
+  const tabs = [server.client(authenticate('ada')), server.client(authenticate('ada'))];
+  const bob = server.client(authenticate('bob'));
+  for (const client of [...tabs, bob]) {
+    await connected(client);
+    client.signin();
+    await client.user.signinDonePromise;
+    await eventually(() => client.user.serverToUserChannel?.subscribed);
+  }
+  const overheard = [];
+  bob.user.bind_global((event, data) => overheard.push([event, data]));
+  const received = tabs.map((tab) => next(tab.user, 'hello'));
+  await sdk.sendToUser('ada', 'hello', { n: 1 });
+  assert.deepEqual(await Promise.all(received), [{ n: 1 }, { n: 1 }]);
+  const closed = tabs.map((tab) => next(tab.connection, 'disconnected'));
+  await sdk.terminateUserConnections('ada');
+  await Promise.all(closed);
+  assert.equal(bob.connection.state, 'connected');
+  assert.deepEqual(overheard, []);
+});

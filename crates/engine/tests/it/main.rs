@@ -16,3 +16,4 @@ mod presence;
 mod publish;
 mod slow_consumer;
 mod subscribe;
+mod users;

@@ -30,7 +30,8 @@ pub(crate) struct SignedRequest {
 
 #[derive(Deserialize)]
 struct AppPath {
-    app_id: String,
+    /// Absent where the key alone says which app it is.
+    app_id: Option<String>,
 }
 
 impl SignedRequest {
@@ -67,19 +68,16 @@ impl FromRequest<AppState> for SignedRequest {
 async fn authenticate(parts: &mut Parts, state: &AppState) -> Result<Arc<App>, ApiError> {
     let path = Path::<AppPath>::from_request_parts(parts, state).await;
     let Path(AppPath { app_id }) = path.map_err(|_| unknown_app(""))?;
-    let app = state
-        .engine
-        .apps()
-        .by_id(&app_id)
-        .ok_or_else(|| unknown_app(&app_id))?;
+    let apps = state.engine.apps();
+    let named = app_id
+        .map(|id| apps.by_id(&id).ok_or_else(|| unknown_app(&id)))
+        .transpose()?;
     let query = SignedQuery::parse(parts.uri.query().unwrap_or_default())?;
     let key = query.auth_key()?;
-    let signing = app.signing_key(key).ok_or_else(|| {
-        ApiError::new(
-            401,
-            format!("Invalid auth_key: {key:?} is no key of app {app_id} in force"),
-        )
-    })?;
+    let app = named
+        .or_else(|| apps.by_key(key))
+        .ok_or_else(|| unknown_key(key))?;
+    let signing = app.signing_key(key).ok_or_else(|| unknown_key(key))?;
     // Behind the prefix, because backends sign what they would ask of hosted Pusher.
     let path = parts
         .extensions
@@ -88,9 +86,16 @@ async fn authenticate(parts: &mut Parts, state: &AppState) -> Result<Arc<App>, A
     let path = path.strip_prefix(&*state.path_prefix).unwrap_or(path);
     query.verify(parts.method.as_str(), path, &signing, unix_seconds())?;
     if !app.settings().enabled {
-        return Err(ApiError::new(403, format!("App {app_id} is disabled")));
+        return Err(ApiError::new(403, format!("App {} is disabled", app.id())));
     }
     Ok(app)
+}
+
+fn unknown_key(key: &str) -> ApiError {
+    ApiError::new(
+        401,
+        format!("Invalid auth_key: {key:?} is no key in force of this app"),
+    )
 }
 
 fn unknown_app(id: &str) -> ApiError {

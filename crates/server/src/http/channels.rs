@@ -46,6 +46,14 @@ pub(crate) struct Channel {
 }
 
 #[derive(Serialize)]
+pub(crate) struct Stats {
+    occupied: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_count: Option<usize>,
+    connection_count: usize,
+}
+
+#[derive(Serialize)]
 pub(crate) struct Users {
     users: Vec<User>,
 }
@@ -136,6 +144,22 @@ pub(crate) async fn show(
     Ok(Json(Channel {
         occupied: occupancy.subscription_count > 0,
         attributes,
+    }))
+}
+
+/// Deprecated, and called by older SDKs (spec 4.1).
+pub(crate) async fn stats(
+    State(state): State<AppState>,
+    Path(ChannelPath { channel }): Path<ChannelPath>,
+    request: SignedRequest,
+) -> Result<Json<Stats>, ApiError> {
+    let channel = parse(&channel, &request)?;
+    let occupancy = state.engine.channel(&request.app, &channel).await;
+    let connection_count = occupancy.subscription_count;
+    Ok(Json(Stats {
+        occupied: connection_count > 0,
+        user_count: occupancy.user_count,
+        connection_count,
     }))
 }
 

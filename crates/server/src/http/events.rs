@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use fanfare_engine::App;
 use fanfare_protocol::ChannelName;
 use fanfare_protocol::api::{Event, Info};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::AppState;
 use super::auth::SignedRequest;
@@ -49,6 +51,36 @@ pub(crate) async fn publish(
         channels = Some(asked);
     }
     Ok(Json(Published { channels }).into_response())
+}
+
+#[derive(Deserialize)]
+pub(crate) struct ChannelPath {
+    channel: String,
+}
+
+/// Deprecated, and called by older SDKs: the body is the data, the rest is in the query (spec 4.1).
+pub(crate) async fn publish_to_channel(
+    State(state): State<AppState>,
+    Path(ChannelPath { channel }): Path<ChannelPath>,
+    request: SignedRequest,
+) -> Result<StatusCode, ApiError> {
+    let data = std::str::from_utf8(&request.body)
+        .map_err(|_| ApiError::new(400, "Invalid body: not UTF-8"))?;
+    let fields = json!({
+        "name": request.parameter("name"),
+        "socket_id": request.parameter("socket_id"),
+        "channel": channel,
+        "data": data,
+    });
+    let event = Event::parse(
+        fields.to_string().as_bytes(),
+        &request.app.settings().limits,
+    )?;
+    state
+        .engine
+        .publish(&request.app, std::slice::from_ref(&event))
+        .await?;
+    Ok(StatusCode::ACCEPTED)
 }
 
 pub(crate) async fn publish_batch(

@@ -12,6 +12,7 @@ mod hostile;
 mod reads;
 mod socket;
 mod stop;
+mod users;
 
 use fanfare_testkit::Server;
 

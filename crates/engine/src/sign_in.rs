@@ -1,0 +1,113 @@
+//! Users: a connection says whose it is, signed by the app's backend (spec 2.7), and can be closed by that name.
+
+use std::sync::Arc;
+
+use fanfare_protocol::client::SignIn;
+use fanfare_protocol::presence::Member;
+use fanfare_protocol::signature::user_auth_text;
+use fanfare_protocol::user::parse_user_data;
+use fanfare_protocol::{CloseCode, ServerMessage, UserId};
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::engine::Engine;
+use crate::error::Refusal;
+use crate::session::Session;
+use crate::shard::{Command, Shard};
+
+impl Session {
+    /// Whatever is wrong with it, the connection stays usable, and who it was before it stays.
+    pub(crate) fn sign_in(&self, request: &SignIn<'_>) {
+        match self.try_sign_in(request) {
+            Ok(user) => {
+                self.with(|connection| connection.user = Some(Box::new(user)));
+                self.send(&ServerMessage::SignInSuccess {
+                    user_data: &request.user_data,
+                });
+            }
+            Err(message) => self.complain(&message),
+        }
+    }
+
+    fn try_sign_in(&self, request: &SignIn<'_>) -> Result<Member, String> {
+        let app = self.with(|connection| Arc::clone(&connection.app));
+        let text = user_auth_text(self.socket_id(), &request.user_data);
+        self.check_signature(&request.auth, &text, "to sign in")?;
+        let limits = &app.settings().limits;
+        let user =
+            parse_user_data(&request.user_data, limits).map_err(|error| error.to_string())?;
+        match self.user() {
+            Some(other) if other.user_id != user.user_id => Err(format!(
+                "This connection is signed in as {} already",
+                other.user_id
+            )),
+            _ => Ok(user),
+        }
+    }
+
+    /// Who is signed in.
+    pub(crate) fn user(&self) -> Option<Member> {
+        self.with(|connection| connection.user.as_deref().cloned())
+    }
+
+    /// Checks `KEY:SIGNATURE` of a text; any key of the app in force will do.
+    pub(crate) fn check_signature(
+        &self,
+        auth: &str,
+        text: &str,
+        purpose: &str,
+    ) -> Result<(), String> {
+        let (key, signature) = auth.split_once(':').ok_or_else(|| {
+            format!("Invalid auth {purpose}: expected KEY:SIGNATURE, got {auth:?}")
+        })?;
+        let signing = self.with(|connection| connection.app.signing_key(key));
+        let signing = signing.ok_or_else(|| {
+            format!("Invalid key in auth data {purpose}: {key:?} is no key of this app")
+        })?;
+        if signing.verify(text, signature) {
+            return Ok(());
+        }
+        Err(format!(
+            "Invalid signature {purpose}: expected HMAC SHA256 in lowercase hex of {text:?} with the secret of {key}, got \
+             {signature:?}"
+        ))
+    }
+}
+
+impl Engine {
+    /// Closes every connection that is signed in as this user; they may come back only as somebody else's.
+    pub fn terminate_user(&self, app: &Arc<App>, user: &UserId) {
+        for inbox in self.deliverer().inboxes() {
+            inbox.push(Command::Terminate {
+                app: Arc::clone(app),
+                user: user.clone(),
+            });
+        }
+    }
+}
+
+impl Shard {
+    pub(crate) fn terminate(&self, app: &Arc<App>, user: &UserId) {
+        let refusal = Refusal::new(
+            CloseCode::Unauthorized,
+            "The app has closed the connections of this user",
+        );
+        let now = Instant::now();
+        let mut state = self.state();
+        let theirs = |c: &crate::connection::Connection| {
+            Arc::ptr_eq(&c.app, app)
+                && c.user
+                    .as_ref()
+                    .is_some_and(|signed_in| signed_in.user_id == *user)
+        };
+        let slots: Vec<usize> = state
+            .connections
+            .iter()
+            .filter(|(_, c)| theirs(c))
+            .map(|(slot, _)| slot)
+            .collect();
+        slots
+            .into_iter()
+            .for_each(|slot| state.close(slot, &refusal, now));
+    }
+}

@@ -1,0 +1,90 @@
+//! Users, as signed by the app's backend (spec 2.7).
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::channel::is_allowed;
+use crate::ids::UserId;
+use crate::json;
+use crate::limits::Limits;
+use crate::presence::{InvalidMember, Member, user_info};
+
+/// Why a `user_data` names no user.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidUser {
+    /// Not a JSON object with a string `id`.
+    #[error("Invalid user_data: {0}; expected a JSON object with a string 'id'")]
+    Malformed(String),
+    /// The id becomes part of a channel name.
+    #[error(
+        "Invalid user_data: 'id' must have 1 to {max} of the characters A-Z a-z 0-9 _ - = @ , . ;"
+    )]
+    Id {
+        /// Characters allowed.
+        max: usize,
+    },
+    /// `user_info` is there and is not an object.
+    #[error("Invalid user_data: {0}")]
+    Info(InvalidMember),
+}
+
+#[derive(Deserialize)]
+struct UserData<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow)]
+    user_info: Option<&'a RawValue>,
+}
+
+/// Reads a copy of the signed text: the user, as presence channels will show them.
+///
+/// # Errors
+///
+/// Says what is wrong with it.
+pub fn parse_user_data(user_data: &str, limits: &Limits) -> Result<Member, InvalidUser> {
+    let data: UserData<'_> =
+        json::object(user_data).map_err(|error| InvalidUser::Malformed(error.to_string()))?;
+    let fits = data.id.len() <= limits.user_id && data.id.chars().all(is_allowed);
+    let user_id = UserId::new(&data.id)
+        .filter(|_| fits)
+        .ok_or(InvalidUser::Id {
+            max: limits.user_id,
+        })?;
+    Ok(Member {
+        user_id,
+        user_info: user_info(data.user_info).map_err(InvalidUser::Info)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_text_that_fits_into_a_channel_name() {
+        let id = |text: &str| {
+            parse_user_data(text, &Limits::HOSTED).map(|user| user.user_id.as_str().to_owned())
+        };
+        assert_eq!(
+            id(r#"{"id":"a@b.c","user_info":{"n":1},"watchlist":[]}"#).as_deref(),
+            Ok("a@b.c")
+        );
+        let info = r#"{"id":"1","user_info":1}"#;
+        for bad in [
+            "",
+            "[]",
+            "[1]",
+            "{}",
+            r#"{"id":1}"#,
+            r#"{"id":""}"#,
+            r#"{"id":"a b"}"#,
+            "{\"id\":",
+            info,
+        ] {
+            assert!(id(bad).is_err(), "{bad}");
+        }
+        assert!(id(&format!(r#"{{"id":"{}"}}"#, "x".repeat(129))).is_err());
+    }
+}

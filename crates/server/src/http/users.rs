@@ -1,0 +1,28 @@
+//! `POST users/{id}/terminate_connections` (spec 4.9).
+
+use axum::Json;
+use axum::extract::{Path, State};
+use fanfare_protocol::UserId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::AppState;
+use super::auth::SignedRequest;
+use super::error::ApiError;
+
+#[derive(Deserialize)]
+pub(crate) struct UserPath {
+    user: String,
+}
+
+/// Says the same whether the user has connections or not.
+pub(crate) async fn terminate(
+    State(state): State<AppState>,
+    Path(UserPath { user }): Path<UserPath>,
+    request: SignedRequest,
+) -> Result<Json<Value>, ApiError> {
+    let user =
+        UserId::new(&user).ok_or_else(|| ApiError::new(400, "Invalid user id: it is empty"))?;
+    state.engine.terminate_user(&request.app, &user);
+    Ok(Json(json!({})))
+}
