@@ -12,8 +12,7 @@ INSERT INTO installation (id, revision) VALUES (1, 0);
 CREATE TABLE apps (
     id            TEXT    PRIMARY KEY,
     name          TEXT    NOT NULL,
-    enabled       BOOLEAN NOT NULL,
-    client_events BOOLEAN NOT NULL,
+    settings      TEXT    NOT NULL, -- JSON; what it does not say has its default
     demo          BOOLEAN NOT NULL, -- the app of the first run
     created_at    BIGINT  NOT NULL,
     revision      BIGINT  NOT NULL

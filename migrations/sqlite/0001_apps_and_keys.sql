@@ -12,8 +12,7 @@ INSERT INTO installation (id, revision) VALUES (1, 0);
 CREATE TABLE apps (
     id            TEXT    PRIMARY KEY,
     name          TEXT    NOT NULL,
-    enabled       INTEGER NOT NULL,
-    client_events INTEGER NOT NULL,
+    settings      TEXT    NOT NULL, -- JSON; what it does not say has its default
     demo          INTEGER NOT NULL, -- the app of the first run
     created_at    INTEGER NOT NULL,
     revision      INTEGER NOT NULL

@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use fanfare_protocol::signature::SigningKey;
-use fanfare_protocol::{AppId, AppKey, CloseCode, Limits};
+use fanfare_protocol::{AppId, AppKey, AppSettings, CloseCode};
+
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 
 use crate::cache::Cache;
+use crate::client_event::EngineClock;
 use crate::deliver::Channels;
 use crate::error::Refusal;
 
@@ -18,22 +24,9 @@ pub struct AppDefinition {
     /// Its id.
     pub id: AppId,
     /// What may be changed while it runs.
-    pub settings: Settings,
+    pub settings: AppSettings,
     /// Its keys that are in force.
     pub keys: Vec<Key>,
-}
-
-/// What may be changed while an app runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
-    /// For people.
-    pub name: String,
-    /// A disabled app takes neither connections nor events.
-    pub enabled: bool,
-    /// Whether clients may send events of their own.
-    pub client_events: bool,
-    /// Bounds on what its clients and backends may send.
-    pub limits: Limits,
 }
 
 /// A key in force and what its secret signs.
@@ -48,8 +41,11 @@ pub struct Key {
 /// A tenant on this node.
 pub struct App {
     id: AppId,
-    settings: ArcSwap<Settings>,
+    settings: ArcSwap<AppSettings>,
     keys: ArcSwap<Vec<Key>>,
+    /// Connections on this node.
+    pub(crate) connections: Arc<AtomicUsize>,
+    pace: ArcSwapOption<Pace>,
     pub(crate) channels: Channels,
     pub(crate) cache: Cache,
 }
@@ -62,11 +58,14 @@ impl fmt::Debug for App {
 
 impl App {
     fn new(definition: AppDefinition) -> Self {
+        let pace = Pace::new(definition.settings.limits.backend_events_per_second);
         Self {
             cache: Cache::new(definition.id.clone()),
             id: definition.id,
             settings: ArcSwap::from_pointee(definition.settings),
             keys: ArcSwap::from_pointee(definition.keys),
+            connections: Arc::default(),
+            pace: ArcSwapOption::from(pace),
             channels: Channels::default(),
         }
     }
@@ -79,7 +78,7 @@ impl App {
 
     /// Its settings of this moment.
     #[must_use]
-    pub fn settings(&self) -> Arc<Settings> {
+    pub fn settings(&self) -> Arc<AppSettings> {
         self.settings.load_full()
     }
 
@@ -91,6 +90,23 @@ impl App {
             .iter()
             .find(|candidate| candidate.key.as_str() == key)
             .map(|key| key.signing.clone())
+    }
+
+    fn update(&self, settings: AppSettings) {
+        let before = self.settings.swap(Arc::new(settings));
+        let per_second = self.settings.load().limits.backend_events_per_second;
+        if before.limits.backend_events_per_second != per_second {
+            self.pace.store(Pace::new(per_second));
+        }
+    }
+
+    /// Counts events of the app's backends; says whether they are within its rate.
+    pub(crate) fn is_within_pace(&self, events: usize) -> bool {
+        let events = u32::try_from(events).ok().and_then(NonZeroU32::new);
+        match (&*self.pace.load(), events) {
+            (Some(pace), Some(events)) => matches!(pace.0.check_n(events), Ok(Ok(()))),
+            _ => true,
+        }
     }
 
     /// Why a connection that came in with `key` may not stay, if so.
@@ -113,6 +129,20 @@ impl App {
             ));
         }
         None
+    }
+}
+
+/// How many events an app's backends may publish.
+#[derive(Debug)]
+struct Pace(RateLimiter<NotKeyed, InMemoryState, EngineClock>);
+
+impl Pace {
+    fn new(per_second: u32) -> Option<Arc<Self>> {
+        let quota = Quota::per_second(NonZeroU32::new(per_second)?);
+        Some(Arc::new(Self(RateLimiter::direct_with_clock(
+            quota,
+            EngineClock,
+        ))))
     }
 }
 
@@ -164,7 +194,7 @@ impl Directory {
                         self.by_key.remove(&old.key);
                     }
                 }
-                app.settings.store(Arc::new(definition.settings));
+                app.update(definition.settings);
                 app.keys.store(Arc::new(definition.keys));
                 app
             }

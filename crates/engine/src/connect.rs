@@ -20,7 +20,8 @@ use crate::shard::Shard;
 pub struct Admitted {
     pub(crate) app: Arc<App>,
     pub(crate) key: AppKey,
-    pub(crate) place: ConnectionPlace,
+    /// On this node, and among the app's.
+    pub(crate) places: [ConnectionPlace; 2],
 }
 
 /// One of the connections this node takes; given back when dropped.
@@ -48,12 +49,17 @@ fn shutting_down(code: CloseCode) -> Refusal {
 }
 
 impl Engine {
-    /// Decides whether a connection may come in, from what its URL says.
+    /// Decides whether a connection may come in, from what its URL says and the origin a browser gives.
     ///
     /// # Errors
     ///
     /// Why not, with the code that tells the client what to do.
-    pub fn admit(&self, key: &str, protocol: Option<&str>) -> Result<Admitted, Refusal> {
+    pub fn admit(
+        &self,
+        key: &str,
+        protocol: Option<&str>,
+        origin: Option<&str>,
+    ) -> Result<Admitted, Refusal> {
         if key.is_empty() {
             return Err(Refusal::new(
                 CloseCode::PathNotFound,
@@ -72,21 +78,38 @@ impl Engine {
         if let Some(refusal) = app.refusal(&key) {
             return Err(refusal);
         }
+        if origin.is_some_and(|origin| !app.settings().allows_origin(origin)) {
+            let message = format!(
+                "Origin {} is not allowed to connect (allowed_origins)",
+                origin.unwrap_or_default()
+            );
+            return Err(Refusal::new(CloseCode::Unauthorized, message));
+        }
         if self.is_draining() {
             // Not the code its own connections get: "at once" would bring clients back here again and again.
             return Err(shutting_down(CloseCode::OverCapacity));
         }
-        let place = ConnectionPlace::take(self.connection_count(), self.options().max_connections);
+        let max = self.options().max_connections;
         let full = || {
             Refusal::new(
                 CloseCode::OverCapacity,
-                "This server has as many connections as it may have",
+                format!("This server has {max} connections, the most it takes"),
             )
         };
+        let place = ConnectionPlace::take(self.connection_count(), max).ok_or_else(full)?;
+        let quota = app.settings().limits.connections;
+        let over = || {
+            let message = format!(
+                "The app has {quota} connections, the most it may have (limits.connections)"
+            );
+            Refusal::new(CloseCode::OverQuota, message)
+        };
+        let max = if quota == 0 { usize::MAX } else { quota };
+        let among_app = ConnectionPlace::take(&app.connections, max).ok_or_else(over)?;
         Ok(Admitted {
             app,
             key,
-            place: place.ok_or_else(full)?,
+            places: [place, among_app],
         })
     }
 }

@@ -26,12 +26,16 @@ pub(crate) struct Connection {
     pub(crate) socket_id: SocketId,
     pub(crate) app: Arc<App>,
     pub(crate) key: AppKey,
-    _place: ConnectionPlace,
+    _places: [ConnectionPlace; 2],
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
     /// Who is signed in.
     pub(crate) user: Option<Box<Member>>,
     /// When the client was last heard, as coarse as the sweep.
     pub(crate) heard: Instant,
+    /// When it came in.
+    pub(crate) connected: Instant,
+    /// Whether it has signed in or subscribed to a private or presence channel.
+    pub(crate) authorized: bool,
     /// Whether a PING went out since.
     pub(crate) pinged: bool,
     /// Made with the first client event.
@@ -80,7 +84,9 @@ impl Connection {
             socket_id: SocketId::random(),
             app: admitted.app,
             key: admitted.key,
-            _place: admitted.place,
+            _places: admitted.places,
+            connected: now,
+            authorized: false,
             subscriptions: HashMap::new(),
             user: None,
             heard: now,

@@ -10,6 +10,8 @@ use crate::error::Refusal;
 use crate::shard::Shard;
 
 const SWEEP: Duration = Duration::from_secs(1);
+/// Time for a connection to authorize itself, where the app wants that (spec 1.8).
+const AUTHORIZE_WITHIN: Duration = Duration::from_secs(30);
 
 impl Shard {
     /// Pings the silent, closes those that stay so, gives up on closed ones whose time is over; for ever.
@@ -34,6 +36,17 @@ impl Shard {
         let state = &mut *state;
         for (_, connection) in &mut state.connections {
             connection.expire(now);
+            let age = now.saturating_duration_since(connection.connected);
+            if !connection.authorized
+                && age >= AUTHORIZE_WITHIN
+                && connection.app.settings().authorized_connections
+            {
+                let refusal = Refusal::new(
+                    CloseCode::Unauthorized,
+                    "Connection not authorized within timeout",
+                );
+                connection.close(&refusal, true, now, &mut state.outgoing.spare);
+            }
             let silent = now.saturating_duration_since(connection.heard);
             if silent >= close_after {
                 let refusal =

@@ -39,7 +39,7 @@ mod shard;
 mod sign_in;
 mod subscribe;
 
-pub use app::{App, AppDefinition, Apps, Key, Settings};
+pub use app::{App, AppDefinition, Apps, Key};
 pub use bus::{BoxFuture, Bus, BusError, Envelope};
 pub use cache::CachedEvent;
 pub use connect::Admitted;
@@ -48,6 +48,7 @@ pub use engine::{Engine, Occupancy, Options, ShardSeed};
 pub use error::Refusal;
 pub use memory::Memory;
 pub use outbox::Sink;
+pub use publish::PublishError;
 pub use roster::{Place, Roster, RosterError, View};
 pub use session::{Session, Wants};
 pub use shard::Shard;

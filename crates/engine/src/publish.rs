@@ -9,6 +9,24 @@ use crate::bus::{BusError, Envelope};
 use crate::engine::Engine;
 use crate::roster::Place;
 
+/// Why events were not taken. Nobody got any of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    /// Try again later.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The app's backends publish more than they may.
+    #[error(
+        "the app's limit of {limit} events per second (limits.backend_events_per_second) is reached, {sent} more were sent"
+    )]
+    OverRate {
+        /// Events per second.
+        limit: u32,
+        /// Events in this request.
+        sent: usize,
+    },
+}
+
 impl Engine {
     /// Takes events that were checked, in order: all of them, or none. When this returns, they will be written to every
     /// subscriber whose connection stays open.
@@ -16,7 +34,14 @@ impl Engine {
     /// # Errors
     ///
     /// The node cannot take them now.
-    pub async fn publish(&self, app: &Arc<App>, events: &[Event]) -> Result<(), BusError> {
+    pub async fn publish(&self, app: &Arc<App>, events: &[Event]) -> Result<(), PublishError> {
+        if !app.is_within_pace(events.len()) {
+            let limit = app.settings().limits.backend_events_per_second;
+            return Err(PublishError::OverRate {
+                limit,
+                sent: events.len(),
+            });
+        }
         let mut envelopes =
             Vec::with_capacity(events.iter().map(|event| event.channels.len()).sum());
         for event in events {
@@ -34,6 +59,6 @@ impl Engine {
                 keep: channel.is_cached(),
             }));
         }
-        self.bus().publish(envelopes).await
+        Ok(self.bus().publish(envelopes).await?)
     }
 }

@@ -65,6 +65,7 @@ impl Session {
             format!("Invalid key in auth data {purpose}: {key:?} is no key of this app")
         })?;
         if signing.verify(text, signature) {
+            self.with(|connection| connection.authorized = true);
             return Ok(());
         }
         Err(format!(

@@ -17,6 +17,8 @@ pub enum CloseCode {
     UnknownApp,
     /// 4003: the app is disabled.
     AppDisabled,
+    /// 4004: the app has as many connections as it may have.
+    OverQuota,
     /// 4005: no app key in the path.
     PathNotFound,
     /// 4007: a protocol version we do not speak.
@@ -44,6 +46,7 @@ impl CloseCode {
             Self::MessageTooLarge => 1009,
             Self::UnknownApp => 4001,
             Self::AppDisabled => 4003,
+            Self::OverQuota => 4004,
             Self::PathNotFound => 4005,
             Self::UnsupportedProtocol => 4007,
             Self::NoProtocol => 4008,

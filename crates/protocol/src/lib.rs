@@ -19,6 +19,7 @@
 //! | [`signature`] | channel auth and HTTP request signatures |
 //! | [`api`] | request bodies of the HTTP API |
 //! | [`limits`] | [`Limits`]: the numbers |
+//! | [`settings`] | [`AppSettings`]: what may be changed of an app |
 //! | [`json`] | small helpers for JSON text that is passed through |
 
 pub mod api;
@@ -32,6 +33,7 @@ pub mod json;
 pub mod limits;
 pub mod presence;
 pub mod server;
+pub mod settings;
 pub mod signature;
 pub mod user;
 
@@ -42,6 +44,7 @@ pub use frame::Frame;
 pub use ids::{AppId, AppKey, SocketId, UserId};
 pub use limits::Limits;
 pub use server::ServerMessage;
+pub use settings::AppSettings;
 
 /// Oldest protocol version a client may announce.
 pub const OLDEST_PROTOCOL: u32 = 4;

@@ -1,8 +1,15 @@
 //! The numbers: hosted Pusher's where they are known (spec 2, 4), with room where SDKs need it.
 
+use serde::{Deserialize, Serialize};
+
 /// Bounds on what clients and backends may send. Lengths are bytes of UTF-8 unless said otherwise.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
+    /// Most connections of the app on a node; 0 for no limit. Over it clients are refused with 4004.
+    pub connections: usize,
+    /// Events a backend may publish per second, and the burst it may publish at once; 0 for no limit. Over it is a 429.
+    pub backend_events_per_second: u32,
     /// Longest channel name. Hosted documents 164; no SDK refuses below 200, so neither do we (spec 2.1).
     pub channel_name: usize,
     /// Longest event name (spec 4.4).
@@ -32,6 +39,8 @@ pub struct Limits {
 impl Limits {
     /// What hosted Pusher grants.
     pub const HOSTED: Self = Self {
+        connections: 0,
+        backend_events_per_second: 0,
         channel_name: 200,
         event_name: 200,
         event_data: 10 * 1024,
@@ -45,6 +54,27 @@ impl Limits {
         cache_ttl: 30 * 60,
         cache_bytes: 16 << 20,
     };
+}
+
+impl Limits {
+    /// Whether an app can work within them.
+    ///
+    /// # Errors
+    ///
+    /// Names the limit that leaves nothing.
+    pub fn check(&self) -> Result<(), String> {
+        let needed = [
+            ("channel_name", self.channel_name),
+            ("event_name", self.event_name),
+            ("channels_per_publish", self.channels_per_publish),
+            ("batch_events", self.batch_events),
+            ("user_id", self.user_id),
+        ];
+        match needed.iter().find(|(_, limit)| *limit == 0) {
+            Some((name, _)) => Err(format!("limits.{name} must be at least 1")),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Default for Limits {

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_engine::{AppDefinition, Engine, Key, Settings};
+use fanfare_engine::{AppDefinition, Engine, Key};
 use fanfare_protocol::signature::SigningKey;
-use fanfare_protocol::{AppId, AppKey, Limits};
+use fanfare_protocol::{AppId, AppKey};
 use fanfare_store::{AppRecord, KeyRecord, Store, StoreError};
 use secrecy::ExposeSecret;
 use tokio::time::sleep;
@@ -83,15 +83,9 @@ fn definition(app: AppRecord, keys: Vec<KeyRecord>) -> Option<AppDefinition> {
             signing: SigningKey::new(record.secret.expose_secret()),
         })
     };
-    let settings = Settings {
-        name: app.name,
-        enabled: app.enabled,
-        client_events: app.client_events,
-        limits: Limits::HOSTED,
-    };
     Some(AppDefinition {
         id,
-        settings,
+        settings: app.settings,
         keys: keys.into_iter().filter_map(key).collect(),
     })
 }

@@ -514,7 +514,12 @@ mod tests {
     #[test]
     fn every_setting_is_in_the_documentation() {
         let docs = include_str!("../../../docs/configuration.md");
-        for path in SETTINGS {
+        let of_apps = fanfare_protocol::AppSettings::names();
+        for path in SETTINGS
+            .iter()
+            .copied()
+            .chain(of_apps.iter().map(String::as_str))
+        {
             assert!(
                 docs.contains(&format!("`{path}`")),
                 "{path} is not in docs/configuration.md"

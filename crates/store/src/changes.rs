@@ -14,7 +14,7 @@ pub(crate) const NEXT_REVISION: &str =
 pub(crate) const TOUCH_APP: &str = "UPDATE apps SET revision = $2 WHERE id = $1";
 
 const REVISION: &str = "SELECT revision FROM installation WHERE id = 1";
-const CHANGED_APPS: &str = "SELECT id, name, enabled, client_events, created_at FROM apps \
+const CHANGED_APPS: &str = "SELECT id, name, settings, created_at FROM apps \
                             WHERE revision > $1 AND revision <= $2";
 /// Read after the apps, and without an upper bound: an app that is changed once more in between would seem to have no key.
 const CHANGED_KEYS: &str = "SELECT k.key, k.app_id, k.secret, k.created_at, k.revoked_at \

@@ -1,5 +1,7 @@
 //! The app of the first run, which the demo page uses.
 
+use fanfare_protocol::AppSettings;
+
 use crate::apps::{AppRecord, NewApp};
 use crate::database::Store;
 use crate::dialect::on_db;
@@ -47,7 +49,10 @@ impl Store {
     pub async fn create_demo_app(&self) -> Result<(AppRecord, KeyRecord), StoreError> {
         self.create_app(NewApp {
             name: "Demo".into(),
-            client_events: true,
+            settings: AppSettings {
+                client_events: true,
+                ..AppSettings::default()
+            },
             demo: true,
             ..NewApp::default()
         })

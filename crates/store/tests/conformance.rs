@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use fanfare_protocol::AppSettings;
 use fanfare_store::{Database, MasterKey, NewApp, NewKey, Store, StoreError};
 use secrecy::ExposeSecret;
 use sqlx::Executor;
@@ -103,7 +104,10 @@ async fn credentials_are_imported_as_they_are_and_only_once() {
                 key: Some(key.into()),
                 secret: Some("app-secret".into()),
             },
-            client_events: true,
+            settings: AppSettings {
+                client_events: true,
+                ..AppSettings::default()
+            },
             ..app("imported")
         };
         let (created, key) = store
@@ -114,7 +118,7 @@ async fn credentials_are_imported_as_they_are_and_only_once() {
             (created.id.as_str(), key.key.as_str()),
             ("app-id", "app-key")
         );
-        assert!(created.client_events);
+        assert!(created.settings.client_events);
         let taken_id = store.create_app(import("app-id", "other")).await;
         assert!(
             matches!(taken_id, Err(StoreError::Conflict(_))),
@@ -381,4 +385,26 @@ async fn a_secret_that_does_not_open_leaves_out_its_key_and_nothing_else() {
     };
     assert_eq!((keys(&broken.id), keys(&sound.id)), (Some(0), Some(1)));
     assert_eq!(store.keys(&sound.id).await.expect("keys")[0].key, key.key);
+}
+
+#[tokio::test]
+async fn an_apps_settings_are_changed_and_seen_by_others() {
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        let (mut app, _) = store.create_app(app("one")).await.expect("create");
+        let before = store.changes_since(0).await.expect("changes").revision;
+        app.name = "renamed".into();
+        app.settings.set("enabled", "false").expect("a setting");
+        app.settings
+            .set("limits.presence_members", "7")
+            .expect("a setting");
+        store.update_app(&app).await.expect("update");
+        let changes = store.changes_since(before).await.expect("changes").apps;
+        assert_eq!(changes[0].0, app);
+        app.id = "none".into();
+        assert!(matches!(
+            store.update_app(&app).await,
+            Err(StoreError::NotFound(_))
+        ));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_engine::Settings;
+use fanfare_protocol::AppSettings;
 use serde_json::{Value, json};
 
 use crate::node::{Client, KEY, complaint, data, definition, settings, with_node};
@@ -94,7 +94,7 @@ fn what_breaks_a_rule_is_refused_and_not_relayed() {
         node.engine.update_apps(vec![definition(
             "1",
             KEY,
-            Settings {
+            AppSettings {
                 client_events: false,
                 ..settings()
             },

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use fanfare_engine::Settings;
+use fanfare_protocol::AppSettings;
 use fanfare_protocol::CloseCode;
 
 use crate::node::{
@@ -10,14 +10,20 @@ use crate::node::{
 };
 
 fn refused(node: &Node, key: &str, protocol: Option<&str>) -> CloseCode {
-    node.engine.admit(key, protocol).expect_err("refused").code
+    node.engine
+        .admit(key, protocol, None)
+        .expect_err("refused")
+        .code
 }
 
 #[test]
 fn protocols_4_to_7_are_spoken_and_no_other() {
     with_node(1, async |node| {
         for protocol in ["4", "5", "6", "7"] {
-            assert!(node.engine.admit(KEY, Some(protocol)).is_ok(), "{protocol}");
+            assert!(
+                node.engine.admit(KEY, Some(protocol), None).is_ok(),
+                "{protocol}"
+            );
         }
         for protocol in ["3", "99", "abc", "", "7.0", "-7"] {
             assert_eq!(
@@ -45,7 +51,7 @@ fn a_disabled_app_lets_nobody_in_and_its_connections_are_closed() {
         node.engine.update_apps(vec![definition(
             "1",
             KEY,
-            Settings {
+            AppSettings {
                 enabled: false,
                 ..settings()
             },
@@ -82,14 +88,14 @@ fn a_full_node_sends_clients_away_for_a_moment() {
         let mut first = node.connect();
         assert_eq!(refused(&node, KEY, Some("7")), CloseCode::OverCapacity);
         first.leave().await;
-        let on_its_way = node.engine.admit(KEY, Some("7")).unwrap();
+        let on_its_way = node.engine.admit(KEY, Some("7"), None).unwrap();
         assert_eq!(
             refused(&node, KEY, Some("7")),
             CloseCode::OverCapacity,
             "a place is taken with the admission"
         );
         drop(on_its_way);
-        assert!(node.engine.admit(KEY, Some("7")).is_ok());
+        assert!(node.engine.admit(KEY, Some("7"), None).is_ok());
     });
 }
 
@@ -102,5 +108,74 @@ fn a_thousand_connections_have_a_thousand_socket_ids() {
             .map(|client| client.socket_id.clone())
             .collect();
         assert_eq!(ids.len(), 1000);
+    });
+}
+
+#[test]
+fn an_app_has_as_many_connections_as_it_may_have() {
+    with_node(2, async |node| {
+        let mut settings = settings();
+        settings.limits.connections = 2;
+        node.engine
+            .update_apps(vec![definition("1", KEY, settings)]);
+        let (mut one, _two) = (node.connect(), node.connect());
+        let refusal = node.engine.admit(KEY, Some("7"), None).unwrap_err();
+        assert_eq!(refusal.code, CloseCode::OverQuota);
+        assert!(refusal.message.contains("2 connections"), "{refusal}");
+        one.leave().await;
+        assert!(node.engine.admit(KEY, Some("7"), None).is_ok());
+    });
+}
+
+#[test]
+fn browsers_come_from_allowed_origins_and_others_say_none() {
+    with_node(1, async |node| {
+        let allowed = vec!["https://*.example.com".to_owned()];
+        let settings = AppSettings {
+            allowed_origins: allowed,
+            ..settings()
+        };
+        node.engine
+            .update_apps(vec![definition("1", KEY, settings)]);
+        let admit = |origin| node.engine.admit(KEY, Some("7"), origin).map(|_| ());
+        assert!(admit(Some("https://app.example.com")).is_ok());
+        assert!(admit(None).is_ok());
+        assert_eq!(
+            admit(Some("https://evil.com")).unwrap_err().code,
+            CloseCode::Unauthorized
+        );
+    });
+}
+
+#[test]
+fn a_connection_that_does_not_authorize_itself_in_time_is_closed_where_the_app_wants_that() {
+    with_node(1, async |node| {
+        let anonymous_before = node.connect();
+        let wanted = AppSettings {
+            authorized_connections: true,
+            ..settings()
+        };
+        let idle = node.connect();
+        let (public, private) = (node.connect(), node.connect());
+        public.subscribe("public").await;
+        private.subscribe("private-a").await;
+        for client in [&public, &private] {
+            client.events();
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(40)).await;
+        assert!(
+            anonymous_before.seen().is_empty(),
+            "the app does not want it yet"
+        );
+        node.engine.update_apps(vec![definition("1", KEY, wanted)]);
+        let newcomer = node.connect();
+        tokio::time::sleep(std::time::Duration::from_secs(25)).await;
+        for client in [&idle, &public] {
+            assert_eq!(client.seen().last(), Some(&Seen::Close(4009)));
+        }
+        assert!(newcomer.seen().is_empty(), "it still has time");
+        tokio::time::sleep(std::time::Duration::from_secs(10)).await;
+        assert_eq!(newcomer.seen().last(), Some(&Seen::Close(4009)));
+        assert!(private.seen().is_empty());
     });
 }

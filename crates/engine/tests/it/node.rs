@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_engine::{
-    Admitted, App, AppDefinition, BusError, Engine, Key, Options, Session, Settings, Shard, Sink,
+    Admitted, App, AppDefinition, Engine, Key, Options, PublishError, Session, Shard, Sink,
 };
 use fanfare_protocol::api::Event;
 use fanfare_protocol::signature::{SigningKey, channel_auth_text};
-use fanfare_protocol::{AppId, AppKey, Limits};
+use fanfare_protocol::{AppId, AppKey, AppSettings, Limits};
 use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
@@ -86,7 +86,7 @@ pub(crate) fn options(shards: usize) -> Options {
     }
 }
 
-pub(crate) fn definition(id: &str, key: &str, settings: Settings) -> AppDefinition {
+pub(crate) fn definition(id: &str, key: &str, settings: AppSettings) -> AppDefinition {
     let keys = vec![Key {
         key: AppKey::parse(key).unwrap(),
         signing: SigningKey::new(SECRET),
@@ -98,12 +98,10 @@ pub(crate) fn definition(id: &str, key: &str, settings: Settings) -> AppDefiniti
     }
 }
 
-pub(crate) fn settings() -> Settings {
-    Settings {
-        name: "test".into(),
-        enabled: true,
+pub(crate) fn settings() -> AppSettings {
+    AppSettings {
         client_events: true,
-        limits: Limits::HOSTED,
+        ..AppSettings::default()
     }
 }
 
@@ -164,7 +162,7 @@ impl Node {
     }
 
     pub(crate) fn connect_with(&self, key: &str) -> Client {
-        let client = self.connect_admitted(self.engine.admit(key, Some("7")).unwrap());
+        let client = self.connect_admitted(self.engine.admit(key, Some("7"), None).unwrap());
         assert_eq!(client.names(), ["pusher:connection_established"]);
         client
     }
@@ -196,7 +194,7 @@ impl Node {
         name: &str,
         data: &str,
         except: Option<&str>,
-    ) -> Result<(), BusError> {
+    ) -> Result<(), PublishError> {
         let body = json!({"name": name, "channel": channel, "data": data, "socket_id": except})
             .to_string();
         let event = Event::parse(body.as_bytes(), &Limits::HOSTED).unwrap();

@@ -1,6 +1,6 @@
 //! Events from backends: C-074, C-075, C-079, C-092, and what is promised by a success.
 
-use fanfare_engine::BusError;
+use fanfare_engine::PublishError;
 use fanfare_protocol::Limits;
 use fanfare_protocol::api::Event;
 use serde_json::json;
@@ -104,7 +104,7 @@ fn a_full_inbox_refuses_all_of_a_publish_and_takes_the_next_when_it_is_drained()
         assert_eq!(taken, 2);
         assert!(matches!(
             node.try_publish("a", "e", &data, None).await,
-            Err(BusError::Overloaded)
+            Err(PublishError::Bus(_))
         ));
         settle().await;
         assert_eq!(
@@ -113,5 +113,27 @@ fn a_full_inbox_refuses_all_of_a_publish_and_takes_the_next_when_it_is_drained()
             "what was refused reached nobody"
         );
         assert!(node.try_publish("a", "e", &data, None).await.is_ok());
+    });
+}
+
+#[test]
+fn an_apps_backends_publish_as_many_events_a_second_as_they_may() {
+    with_node(1, async |node| {
+        let mut settings = settings();
+        settings.limits.backend_events_per_second = 5;
+        node.engine
+            .update_apps(vec![definition("1", KEY, settings)]);
+        for _ in 0..5 {
+            node.try_publish("a", "e", "d", None).await.unwrap();
+        }
+        let refused = node.try_publish("a", "e", "d", None).await.unwrap_err();
+        assert_eq!(refused, PublishError::OverRate { limit: 5, sent: 1 });
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        node.try_publish("a", "e", "d", None).await.unwrap();
+        node.engine
+            .update_apps(vec![definition("1", KEY, crate::node::settings())]);
+        for _ in 0..100 {
+            node.try_publish("a", "e", "d", None).await.unwrap();
+        }
     });
 }

@@ -1,6 +1,8 @@
 //! `fanfare app`.
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
+use fanfare_protocol::AppSettings;
 use fanfare_store::{AppRecord, KeyRecord, NewApp, NewKey, Store};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
@@ -14,6 +16,20 @@ pub(crate) enum Command {
     Create(Create),
     /// List all apps
     List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change the name or the settings of an app; in force within a second
+    Update {
+        /// The app's id
+        id: String,
+        /// What people call it
+        #[arg(long)]
+        name: Option<String>,
+        /// A setting, for example client_events=true, limits.presence_members=500, allowed_origins=https://a.com
+        #[arg(long = "setting", value_name = "NAME=VALUE")]
+        settings: Vec<String>,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -54,6 +70,12 @@ pub(crate) async fn run(command: Command, store: &Store) -> anyhow::Result<()> {
     match command {
         Command::Create(create) => run_create(create, store).await,
         Command::List { json } => list(json, store).await,
+        Command::Update {
+            id,
+            name,
+            settings,
+            json,
+        } => update(&id, name, &settings, json, store).await,
         Command::Show { id, json } => show(&id, json, store).await,
     }
 }
@@ -62,7 +84,10 @@ async fn run_create(create: Create, store: &Store) -> anyhow::Result<()> {
     let new = NewApp {
         id: create.id,
         name: create.name,
-        client_events: create.client_events,
+        settings: AppSettings {
+            client_events: create.client_events,
+            ..AppSettings::default()
+        },
         demo: false,
         key: NewKey {
             key: create.key,
@@ -80,6 +105,25 @@ async fn run_create(create: Create, store: &Store) -> anyhow::Result<()> {
     output::fields(&[fields(&app).as_slice(), &[("key", key.key), secret]].concat())
 }
 
+async fn update(
+    id: &str,
+    name: Option<String>,
+    settings: &[String],
+    json: bool,
+    store: &Store,
+) -> anyhow::Result<()> {
+    let mut app = store.app(id).await?;
+    app.name = name.unwrap_or(app.name);
+    for setting in settings {
+        let (name, value) = setting.split_once('=').with_context(|| {
+            format!("--setting wants NAME=VALUE, for example client_events=true, got {setting:?}")
+        })?;
+        app.settings.set(name, value)?;
+    }
+    store.update_app(&app).await?;
+    show(id, json, store).await
+}
+
 async fn list(json: bool, store: &Store) -> anyhow::Result<()> {
     let apps = store.apps().await?;
     if json {
@@ -89,8 +133,8 @@ async fn list(json: bool, store: &Store) -> anyhow::Result<()> {
         vec![
             app.id.clone(),
             app.name.clone(),
-            yes(app.enabled),
-            yes(app.client_events),
+            yes(app.settings.enabled),
+            yes(app.settings.client_events),
         ]
     };
     output::table(
@@ -119,6 +163,7 @@ async fn show(id: &str, json: bool, store: &Store) -> anyhow::Result<()> {
     output::fields(
         &fields(&app)
             .into_iter()
+            .chain(changed_settings(&app.settings))
             .chain(keys.iter().map(key))
             .collect::<Vec<_>>(),
     )
@@ -128,8 +173,7 @@ fn to_json(app: &AppRecord) -> Value {
     json!({
         "id": app.id,
         "name": app.name,
-        "enabled": app.enabled,
-        "client_events": app.client_events,
+        "settings": app.settings,
         "created_at": app.created_at,
     })
 }
@@ -138,9 +182,22 @@ fn fields(app: &AppRecord) -> Vec<(&'static str, String)> {
     vec![
         ("id", app.id.clone()),
         ("name", app.name.clone()),
-        ("enabled", yes(app.enabled)),
-        ("client events", yes(app.client_events)),
+        ("enabled", yes(app.settings.enabled)),
+        ("client events", yes(app.settings.client_events)),
     ]
+}
+
+/// The settings that are not the default.
+fn changed_settings(settings: &AppSettings) -> Vec<(&'static str, String)> {
+    let (ours, default) = (json!(settings), json!(AppSettings::default()));
+    let changed = AppSettings::names().into_iter().filter_map(|name| {
+        let pointer = format!("/{}", name.replace('.', "/"));
+        let value = ours
+            .pointer(&pointer)
+            .filter(|value| default.pointer(&pointer) != Some(value))?;
+        Some(("setting", format!("{name} = {value}")))
+    });
+    changed.collect()
 }
 
 fn yes(value: bool) -> String {

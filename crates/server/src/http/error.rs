@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
-use fanfare_engine::BusError;
+use fanfare_engine::PublishError;
 use fanfare_protocol::api::BadRequest;
 use fanfare_protocol::signature::AuthError;
 
@@ -42,9 +42,16 @@ impl From<BadRequest> for ApiError {
     }
 }
 
-impl From<BusError> for ApiError {
-    fn from(error: BusError) -> Self {
-        Self::new(503, format!("Nothing was published: {error}, try again"))
+impl From<PublishError> for ApiError {
+    fn from(error: PublishError) -> Self {
+        let status = match error {
+            PublishError::Bus(_) => 503,
+            PublishError::OverRate { .. } => 429,
+        };
+        Self::new(
+            status,
+            format!("Nothing was published: {error}; try again later"),
+        )
     }
 }
 
@@ -56,7 +63,7 @@ impl IntoResponse for ApiError {
             CONTENT_TYPE,
             "text/plain; charset=utf-8".parse().expect("a header value"),
         );
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(self.status, 429 | 503) {
             response
                 .headers_mut()
                 .insert(RETRY_AFTER, RETRY_SECONDS.parse().expect("a header value"));

@@ -7,7 +7,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use fanfare_engine::Refusal;
 use fanfare_protocol::{CloseCode, SUBPROTOCOL_PREFIX};
-use hyper::header::{CONNECTION, HeaderMap, HeaderValue, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use hyper::header::{CONNECTION, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
@@ -69,9 +69,13 @@ fn protocol(query: &str) -> Option<&str> {
 }
 
 fn upgrade(state: AppState, key: &str, request: Request) -> Response {
+    let origin = request
+        .headers()
+        .get(ORIGIN)
+        .and_then(|origin| origin.to_str().ok());
     let admitted = state
         .engine
-        .admit(key, request.uri().query().and_then(protocol));
+        .admit(key, request.uri().query().and_then(protocol), origin);
     handshake(request, move |socket| match admitted {
         Ok(admitted) => {
             let Socket { stream, read_ahead } = socket.into_inner();

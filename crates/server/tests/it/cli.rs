@@ -274,3 +274,66 @@ async fn imported_credentials_of_any_printable_text_publish() {
         assert_eq!(listed.lines().count(), 3 + number, "{listed}");
     }
 }
+
+#[tokio::test]
+async fn settings_of_an_app_are_changed_while_it_runs() {
+    let server = server().await;
+    let mut client = server.connect().await;
+    let shown = server.run_ok(&[
+        "app",
+        "update",
+        APP_ID,
+        "--setting",
+        "limits.event_data=5",
+        "--name",
+        "Renamed",
+    ]);
+    assert!(
+        shown.contains("Renamed") && shown.contains("limits.event_data = 5"),
+        "{shown}"
+    );
+    let api = server.api();
+    let publish = || api.post("events", r#"{"name":"e","channel":"a","data":"123456"}"#);
+    within_a_second(async || publish().await.status == 413).await;
+    assert!(publish().await.text.contains("6 bytes, at most 5"));
+    let rate = [
+        "app",
+        "update",
+        APP_ID,
+        "--setting",
+        "limits.event_data=100",
+        "--setting",
+        "limits.backend_events_per_second=1",
+    ];
+    assert!(
+        server
+            .run_ok(&rate)
+            .contains("backend_events_per_second = 1")
+    );
+    within_a_second(async || publish().await.status == 429).await;
+    assert!(
+        server
+            .run_ok(&["app", "update", APP_ID, "--setting", "enabled=false"])
+            .contains("no")
+    );
+    assert_eq!(client.closed().await, 4003);
+    assert_eq!(publish().await.status, 403);
+    for (setting, words) in [
+        ("client_event=true", "there is no setting"),
+        ("enabled=maybe", "not possible"),
+        ("enabled", "NAME=VALUE"),
+    ] {
+        let output = server.run(&["app", "update", APP_ID, "--setting", setting]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && error.contains(words),
+            "{setting}: {error}"
+        );
+    }
+    assert!(
+        !server
+            .run(&["app", "update", "nope", "--name", "x"])
+            .status
+            .success()
+    );
+}

@@ -1,0 +1,226 @@
+//! What may be changed of an app while it runs.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::limits::Limits;
+
+/// An app's settings. What a stored text does not say has its default; what it says beyond is ignored, for a newer version
+/// may have written it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AppSettings {
+    /// A disabled app takes neither connections nor events.
+    pub enabled: bool,
+    /// Whether clients may send events of their own.
+    pub client_events: bool,
+    /// Whether a connection must sign in or subscribe to a private or presence channel in time (spec 1.8).
+    pub authorized_connections: bool,
+    /// The web origins clients may connect from, for example `https://example.com` or `https://*.example.com`; none means
+    /// any. Clients that are no browsers say no origin and are let in.
+    pub allowed_origins: Vec<String>,
+    /// Bounds on what its clients and backends may send.
+    pub limits: Limits,
+}
+
+impl Default for AppSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            client_events: false,
+            authorized_connections: false,
+            allowed_origins: Vec::new(),
+            limits: Limits::HOSTED,
+        }
+    }
+}
+
+/// Why a setting cannot be changed as asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSetting {
+    /// There is no such setting.
+    #[error("there is no setting {name:?} of an app; there are {known}")]
+    Unknown {
+        /// The name as given.
+        name: String,
+        /// All names.
+        known: String,
+    },
+    /// The value is of the wrong kind.
+    #[error("{value:?} is not possible for {name}: {reason}")]
+    Value {
+        /// The setting.
+        name: String,
+        /// The value as given.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+impl AppSettings {
+    /// Changes one setting by its name, for example `limits.presence_members`. Lists are given with commas.
+    ///
+    /// # Errors
+    ///
+    /// There is no such setting, or the value is not possible for it.
+    pub fn set(&mut self, name: &str, value: &str) -> Result<(), InvalidSetting> {
+        let mut all = serde_json::to_value(&*self).expect("settings are JSON");
+        let pointer = format!("/{}", name.replace('.', "/"));
+        let unknown = || InvalidSetting::Unknown {
+            name: name.into(),
+            known: Self::names().join(", "),
+        };
+        let place = all
+            .pointer_mut(&pointer)
+            .filter(|place| !place.is_object())
+            .ok_or_else(unknown)?;
+        *place = match place {
+            Value::Array(_) => value
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .collect(),
+            _ => serde_json::from_str(value).unwrap_or_else(|_| value.into()),
+        };
+        let invalid = |reason: String| InvalidSetting::Value {
+            name: name.into(),
+            value: value.into(),
+            reason,
+        };
+        let changed: Self =
+            serde_json::from_value(all).map_err(|error| invalid(error.to_string()))?;
+        changed.limits.check().map_err(invalid)?;
+        *self = changed;
+        Ok(())
+    }
+
+    /// Every setting's name.
+    #[must_use]
+    pub fn names() -> Vec<String> {
+        let all = serde_json::to_value(Self::default()).expect("settings are JSON");
+        let mut names = Vec::new();
+        for (name, value) in all.as_object().into_iter().flatten() {
+            match value.as_object() {
+                Some(inner) => names.extend(inner.keys().map(|key| format!("{name}.{key}"))),
+                None => names.push(name.clone()),
+            }
+        }
+        names
+    }
+
+    /// Whether a page from `origin` may connect.
+    #[must_use]
+    pub fn allows_origin(&self, origin: &str) -> bool {
+        self.allowed_origins.is_empty()
+            || self
+                .allowed_origins
+                .iter()
+                .any(|allowed| matches(allowed, origin))
+    }
+}
+
+/// One `*` stands for one or more labels of a host name, so that `https://*.example.com` is not `https://example.com`,
+/// and not `https://evil.com/.example.com` either.
+fn matches(allowed: &str, origin: &str) -> bool {
+    let Some((start, end)) = allowed.split_once('*') else {
+        return allowed.eq_ignore_ascii_case(origin);
+    };
+    let (start, end, origin) = (
+        start.to_ascii_lowercase(),
+        end.to_ascii_lowercase(),
+        origin.to_ascii_lowercase(),
+    );
+    let middle = origin
+        .strip_prefix(&start)
+        .and_then(|rest| rest.strip_suffix(&end));
+    let label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    allowed == "*" || middle.is_some_and(|middle| !middle.is_empty() && middle.chars().all(label))
+}
+
+impl TryFrom<String> for AppSettings {
+    type Error = serde_json::Error;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        serde_json::from_str(&text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_changed_by_name_and_keep_their_kind() {
+        let mut settings = AppSettings::default();
+        settings.set("client_events", "true").unwrap();
+        settings.set("limits.presence_members", "500").unwrap();
+        settings
+            .set("allowed_origins", "https://a.com, https://*.b.com")
+            .unwrap();
+        assert!(settings.client_events);
+        assert_eq!(settings.limits.presence_members, 500);
+        assert_eq!(
+            settings.allowed_origins,
+            ["https://a.com", "https://*.b.com"]
+        );
+        settings.set("allowed_origins", "").unwrap();
+        assert!(settings.allowed_origins.is_empty());
+        let before = settings.clone();
+        for (name, value, words) in [
+            ("client_event", "true", "there are"),
+            ("limits", "1", "there is no setting"),
+            ("", "1", "there is no setting"),
+            ("client_events", "yes", "not possible"),
+            ("limits.user_id", "-1", "not possible"),
+            ("limits.channel_name", "0", "not possible"),
+        ] {
+            let error = settings.set(name, value).unwrap_err().to_string();
+            assert!(error.contains(words), "{name}={value}: {error}");
+        }
+        assert_eq!(settings, before);
+    }
+
+    #[test]
+    fn what_a_stored_text_does_not_say_has_its_default() {
+        let read = |text: &str| AppSettings::try_from(text.to_owned());
+        assert_eq!(read("{}").unwrap(), AppSettings::default());
+        let read =
+            read(r#"{"client_events":true,"limits":{"user_id":7},"from_a_newer_version":1}"#)
+                .unwrap();
+        assert_eq!((read.limits.user_id, read.limits.event_data), (7, 10_240));
+    }
+
+    #[test]
+    fn origins_match_as_a_whole_and_stars_stand_for_labels() {
+        let settings = AppSettings {
+            allowed_origins: vec![
+                "https://a.com".into(),
+                "https://*.b.com".into(),
+                "http://localhost:3000".into(),
+            ],
+            ..AppSettings::default()
+        };
+        for origin in [
+            "https://a.com",
+            "HTTPS://A.com",
+            "https://x.b.com",
+            "https://x.y.b.com",
+            "http://localhost:3000",
+        ] {
+            assert!(settings.allows_origin(origin), "{origin}");
+        }
+        for origin in [
+            "http://a.com",
+            "https://a.com.evil.com",
+            "https://b.com",
+            "https://.b.com.c",
+            "https://evil.com/.b.com",
+            "null",
+            "",
+        ] {
+            assert!(!settings.allows_origin(origin), "{origin}");
+        }
+        assert!(AppSettings::default().allows_origin("anything"));
+    }
+}
