@@ -24,6 +24,8 @@ pub struct Event {
     pub except: Option<SocketId>,
     /// What the caller wants to know about the channels; `None` if it did not ask.
     pub info: Option<Info>,
+    /// Makes a repeated request one.
+    pub idempotency_key: Option<String>,
 }
 
 /// Attributes of a channel that a caller may ask for with `info`.
@@ -94,6 +96,8 @@ struct EventBody<'a> {
     socket_id: Option<&'a RawValue>,
     #[serde(borrow)]
     info: Option<&'a RawValue>,
+    #[serde(borrow)]
+    idempotency_key: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -168,6 +172,7 @@ impl Event {
             info: string("info", body.info)?
                 .map(|info| Info::parse(&info))
                 .transpose()?,
+            idempotency_key: string("idempotency_key", body.idempotency_key)?.map(Cow::into_owned),
             name: name.into_owned(),
             data: data.into_owned(),
         })

@@ -19,10 +19,12 @@ mod demo;
 pub(crate) mod error;
 mod events;
 mod health;
+mod idempotency;
 mod users;
 
 pub(crate) use auth::unix_seconds;
 use error::ApiError;
+pub(crate) use idempotency::Idempotency;
 
 /// What handlers share. Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +33,7 @@ pub(crate) struct AppState {
     pub(crate) ready: Arc<AtomicBool>,
     pub(crate) demo: Option<Arc<Demo>>,
     pub(crate) path_prefix: Arc<str>,
+    pub(crate) idempotency: Idempotency,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_message_bytes: usize,
 }

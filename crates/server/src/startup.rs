@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::app_sync::AppSync;
 use crate::config::Config;
 use crate::demo::Demo;
-use crate::http::{self, AppState};
+use crate::http::{self, AppState, Idempotency};
 use crate::listener;
 use crate::master_key::MasterKeySource;
 
@@ -62,6 +62,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         ready: Arc::clone(&ready),
         demo: demo.clone(),
         path_prefix: config.path_prefix.as_str().into(),
+        idempotency: Idempotency::new(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,
     };

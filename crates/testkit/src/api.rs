@@ -101,6 +101,16 @@ impl Api {
             .await
     }
 
+    /// `POST`, signed, with an `Idempotency-Key`.
+    pub async fn post_once(&self, endpoint: &str, key: &str, body: impl Into<Vec<u8>>) -> Answer {
+        let body = body.into();
+        let signed = self.sign("POST", endpoint, &[], &body, now());
+        let request = self
+            .client
+            .post(format!("{}{}?{signed}", self.server, self.path(endpoint)));
+        Self::answer(request.header("idempotency-key", key).body(body)).await
+    }
+
     /// Publishes an event, which must be taken.
     pub async fn publish(&self, channel: &str, name: &str, data: &str) {
         let answer = self
@@ -117,12 +127,16 @@ impl Api {
         let request = self
             .client
             .request(method.parse().unwrap(), format!("{}{path}", self.server));
-        let response = request
-            .header("content-type", "application/json")
-            .body(body)
-            .send()
-            .await
-            .unwrap();
+        Self::answer(
+            request
+                .header("content-type", "application/json")
+                .body(body),
+        )
+        .await
+    }
+
+    async fn answer(request: reqwest::RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
         Answer {
             status: response.status().as_u16(),
             content_type: response

@@ -25,6 +25,8 @@ const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) struct SignedRequest {
     pub(crate) app: Arc<App>,
     pub(crate) body: Bytes,
+    /// The header `Idempotency-Key`.
+    pub(crate) idempotency_key: Option<String>,
     raw_query: String,
 }
 
@@ -56,9 +58,13 @@ impl FromRequest<AppState> for SignedRequest {
         let body = read(body, state.max_body_bytes).await?;
         let raw_query = parts.uri.query().unwrap_or_default().to_owned();
         SignedQuery::parse(&raw_query)?.verify_body(&body)?;
+        let idempotency_key = parts.headers.get("idempotency-key");
+        let idempotency_key =
+            idempotency_key.map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
         Ok(Self {
             app: signed,
             body,
+            idempotency_key,
             raw_query,
         })
     }

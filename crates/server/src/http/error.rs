@@ -11,7 +11,7 @@ use fanfare_protocol::signature::AuthError;
 const RETRY_SECONDS: &str = "1";
 
 /// What a caller is told instead of an answer.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     status: u16,
     message: String,

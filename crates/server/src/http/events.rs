@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use fanfare_engine::App;
 use fanfare_protocol::ChannelName;
@@ -35,9 +36,27 @@ pub(crate) async fn publish(
     request: SignedRequest,
 ) -> Result<Response, ApiError> {
     let event = Event::parse(&request.body, &request.app.settings().limits)?;
+    let key = request
+        .idempotency_key
+        .as_ref()
+        .or(event.idempotency_key.as_ref());
+    let published = publish_event(&state, &request.app, &event);
+    let answer = match key {
+        Some(key) => {
+            state
+                .idempotency
+                .once(&request.app, key, &request.body, published)
+                .await?
+        }
+        None => published.await?,
+    };
+    Ok(json_answer(answer))
+}
+
+async fn publish_event(state: &AppState, app: &Arc<App>, event: &Event) -> Result<Bytes, ApiError> {
     state
         .engine
-        .publish(&request.app, std::slice::from_ref(&event))
+        .publish(app, std::slice::from_ref(event))
         .await?;
     let mut channels = None;
     if let Some(info) = event.info {
@@ -45,12 +64,20 @@ pub(crate) async fn publish(
         for channel in &event.channels {
             asked.insert(
                 channel.to_string(),
-                applicable(&state, &request.app, channel, info).await,
+                applicable(state, app, channel, info).await,
             );
         }
         channels = Some(asked);
     }
-    Ok(Json(Published { channels }).into_response())
+    Ok(to_json(&Published { channels }))
+}
+
+fn to_json(answer: &impl Serialize) -> Bytes {
+    serde_json::to_vec(answer).expect("answers are JSON").into()
+}
+
+fn json_answer(answer: Bytes) -> Response {
+    ([(CONTENT_TYPE, "application/json")], answer).into_response()
 }
 
 #[derive(Deserialize)]
@@ -88,21 +115,37 @@ pub(crate) async fn publish_batch(
     request: SignedRequest,
 ) -> Result<Response, ApiError> {
     let events = Event::parse_batch(&request.body, &request.app.settings().limits)?;
-    state.engine.publish(&request.app, &events).await?;
+    let published = publish_events(&state, &request.app, &events);
+    let answer = match &request.idempotency_key {
+        Some(key) => {
+            state
+                .idempotency
+                .once(&request.app, key, &request.body, published)
+                .await?
+        }
+        None => published.await?,
+    };
+    Ok(json_answer(answer))
+}
+
+async fn publish_events(
+    state: &AppState,
+    app: &Arc<App>,
+    events: &[Event],
+) -> Result<Bytes, ApiError> {
+    state.engine.publish(app, events).await?;
     let mut batch = None;
     if events.iter().any(|event| event.info.is_some()) {
         let mut answers = Vec::with_capacity(events.len());
-        for event in &events {
+        for event in events {
             answers.push(match (event.info, event.channels.first()) {
-                (Some(info), Some(channel)) => {
-                    applicable(&state, &request.app, channel, info).await
-                }
+                (Some(info), Some(channel)) => applicable(state, app, channel, info).await,
                 _ => Attributes::default(),
             });
         }
         batch = Some(answers);
     }
-    Ok(Json(BatchPublished { batch }).into_response())
+    Ok(to_json(&BatchPublished { batch }))
 }
 
 /// The attributes that the channel has; asking for others is no error here (spec 4.4).

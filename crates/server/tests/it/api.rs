@@ -269,3 +269,53 @@ async fn payloads_arrive_byte_for_byte() {
         assert_eq!(client.event().await["data"], payload);
     }
 }
+
+#[tokio::test]
+async fn a_repeated_publish_with_an_idempotency_key_is_answered_the_same_and_delivered_once() {
+    let server = server().await;
+    let mut client = server.connect().await;
+    client.subscribe("a").await;
+    let api = server.api();
+    let asking = event(&[("info", json!("subscription_count"))]);
+    let first = api.post_once("events", "key-1", asking.clone()).await;
+    let mut another = server.connect().await;
+    another.subscribe("a").await;
+    let again = api.post_once("events", "key-1", asking).await;
+    assert_eq!(
+        (first.status, &first),
+        (200, &again),
+        "also what was counted then"
+    );
+    let other = api
+        .post_once("events", "key-1", event(&[("data", json!("other"))]))
+        .await;
+    assert!(
+        other.status == 400 && other.text.contains("another request"),
+        "{other:?}"
+    );
+    let in_body = event(&[("idempotency_key", json!("key-2"))]);
+    let (one, two) = tokio::join!(
+        api.post("events", in_body.clone()),
+        api.post("events", in_body.clone())
+    );
+    assert_eq!((one.status, two.status), (200, 200));
+    let batch = json!({"batch": [{"name": "b", "channel": "a", "data": "d"}]}).to_string();
+    for _ in 0..2 {
+        assert_eq!(
+            api.post_once("batch_events", "key-3", batch.clone())
+                .await
+                .text,
+            "{}"
+        );
+    }
+    for name in ["e", "e", "b"] {
+        client.expect(name).await;
+    }
+    client.expect_nothing().await;
+    assert_eq!(
+        api.post_once("events", &"x".repeat(256), event(&[]))
+            .await
+            .status,
+        400
+    );
+}
