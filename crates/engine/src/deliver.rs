@@ -3,12 +3,15 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelName, Frame, ServerMessage, UserId};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::bus::{BusError, Envelope};
 use crate::cache::Offset;
@@ -18,6 +21,9 @@ use crate::shard::Command;
 
 /// Most shards a node may have: one bit each.
 pub(crate) const MAX_SHARDS: usize = 64;
+/// Up to so many subscribers are told at once how many they are; more of them no more often than this (spec 2.10).
+const COUNTED_AT_ONCE: usize = 100;
+const COUNT_PACE: Duration = Duration::from_secs(5);
 /// Locks per app. Publishes to channels of different stripes do not wait for each other.
 const STRIPES: usize = 16;
 
@@ -38,6 +44,16 @@ struct Route {
     id: ChannelId,
     shards: u64,
     subscribers: usize,
+    told: Told,
+}
+
+/// When a channel's subscribers were told how many they are.
+#[derive(Debug, Clone, Copy)]
+enum Told {
+    Never,
+    At(Instant),
+    /// Not since the number changed; they will be when this time has come.
+    Due(Instant),
 }
 
 impl Channels {
@@ -86,6 +102,8 @@ pub(crate) enum Edge<'a> {
 pub struct Deliverer {
     inboxes: Vec<Arc<Inbox>>,
     next_channel: AtomicU64,
+    /// Channels whose subscribers are to be told how many they are, later.
+    uncounted: Mutex<Vec<Place>>,
 }
 
 impl Deliverer {
@@ -97,6 +115,7 @@ impl Deliverer {
         Self {
             inboxes,
             next_channel: AtomicU64::new(0),
+            uncounted: Mutex::default(),
         }
     }
 
@@ -113,9 +132,11 @@ impl Deliverer {
                 id: ChannelId(self.next_channel.fetch_add(1, Ordering::Relaxed)),
                 shards: 0,
                 subscribers: 0,
+                told: Told::Never,
             });
         route.shards |= 1 << shard;
         route.subscribers += 1;
+        self.count(place, route);
         route.id
     }
 
@@ -131,6 +152,56 @@ impl Deliverer {
         }
         if route.subscribers == 0 {
             routes.remove(&place.channel);
+        } else {
+            self.count(place, route);
+        }
+    }
+
+    /// After the number of subscribers changed: tells them, at once or, where they are many, when it is due.
+    fn count(&self, place: &Place, route: &mut Route) {
+        if !place.channel.is_counted() || !place.app.settings().subscription_count {
+            return;
+        }
+        let now = Instant::now();
+        match route.told {
+            Told::Due(_) => {}
+            Told::At(before)
+                if route.subscribers > COUNTED_AT_ONCE && now < before + COUNT_PACE =>
+            {
+                route.told = Told::Due(before + COUNT_PACE);
+                self.uncounted.lock().push(place.clone());
+            }
+            Told::Never | Told::At(_) => self.tell_count(place, route, now),
+        }
+    }
+
+    fn tell_count(&self, place: &Place, route: &mut Route, now: Instant) {
+        route.told = Told::At(now);
+        let (channel, count) = (place.channel.as_str(), route.subscribers);
+        let frame = ServerMessage::SubscriptionCount { channel, count }.to_frame();
+        for shard in shards(route.shards) {
+            self.inboxes[shard].push(Command::Tell {
+                channel: route.id,
+                frame: frame.clone(),
+            });
+        }
+    }
+
+    /// Tells the numbers whose time has come.
+    pub(crate) fn tell_due_counts(&self, now: Instant) {
+        let waiting = mem::take(&mut *self.uncounted.lock());
+        for place in waiting {
+            let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
+            match routes.get_mut(&place.channel) {
+                Some(route) if matches!(route.told, Told::Due(at) if at <= now) => {
+                    self.tell_count(&place, route, now)
+                }
+                Some(Route {
+                    told: Told::Due(_), ..
+                }) => self.uncounted.lock().push(place.clone()),
+                // It was vacated, and perhaps occupied anew, in the meantime.
+                _ => {}
+            }
         }
     }
 

@@ -21,6 +21,10 @@ impl Shard {
         loop {
             sweeps.tick().await;
             self.sweep(Instant::now());
+            if self.index == 0 {
+                // Once for the node.
+                self.engine.deliverer().tell_due_counts(Instant::now());
+            }
         }
     }
 

@@ -46,6 +46,8 @@ pub(crate) enum Command {
         frame: Frame,
         position: u64,
     },
+    /// A message of our own for the subscribers of a channel.
+    Tell { channel: ChannelId, frame: Frame },
     /// Apps have changed: close what may not stay.
     Review,
     /// Close the connections of a user.
@@ -63,6 +65,7 @@ impl fmt::Debug for Command {
             Self::Adopt(_) => "Adopt",
             Self::Deliver { .. } => "Deliver",
             Self::Announce { .. } => "Announce",
+            Self::Tell { .. } => "Tell",
             Self::Review => "Review",
             Self::Terminate { .. } => "Terminate",
             Self::Drain { .. } => "Drain",
@@ -166,6 +169,9 @@ impl Shard {
                 position,
             } => {
                 self.state().announce(channel, &name, &frame, position);
+            }
+            Command::Tell { channel, frame } => {
+                self.state().deliver(channel, &frame, None, Offset::LIVE)
             }
             Command::Review => self.review(),
             Command::Terminate { app, user } => self.terminate(&app, &user),

@@ -121,6 +121,17 @@ impl ChannelName {
         name.starts_with("cache-")
     }
 
+    /// Whether its subscribers can be told how many they are (spec 2.10): not on presence channels, which tell more, not on
+    /// encrypted ones, where the Java client would decrypt the count, and not on a user's own.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        match self.kind() {
+            ChannelKind::Public => true,
+            ChannelKind::Private => !self.as_str().starts_with("private-encrypted-"),
+            ChannelKind::Presence | ChannelKind::ServerToUser => false,
+        }
+    }
+
     /// What the prefix says.
     #[must_use]
     pub fn kind(&self) -> ChannelKind {

@@ -42,6 +42,13 @@ pub enum ServerMessage<'a> {
         /// What the client sent, exactly.
         user_data: &'a str,
     },
+    /// How many connections are subscribed to a channel.
+    SubscriptionCount {
+        /// The channel.
+        channel: &'a str,
+        /// Connections.
+        count: usize,
+    },
     /// A cache channel has no event to replay.
     CacheMiss {
         /// The channel.
@@ -122,6 +129,10 @@ impl ServerMessage<'_> {
                 write_string(&mut data, user_data);
                 data.push(b'}');
                 message("pusher:signin_success", None, &utf8(data))
+            }
+            Self::SubscriptionCount { channel, count } => {
+                let data = format!(r#"{{"subscription_count":{count}}}"#);
+                message("pusher_internal:subscription_count", Some(channel), &data)
             }
             Self::CacheMiss { channel } => message("pusher:cache_miss", Some(channel), "{}"),
             Self::SubscriptionError {

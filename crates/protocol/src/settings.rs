@@ -14,6 +14,8 @@ pub struct AppSettings {
     pub enabled: bool,
     /// Whether clients may send events of their own.
     pub client_events: bool,
+    /// Whether subscribers are told how many they are (spec 2.10).
+    pub subscription_count: bool,
     /// Whether a connection must sign in or subscribe to a private or presence channel in time (spec 1.8).
     pub authorized_connections: bool,
     /// The web origins clients may connect from, for example `https://example.com` or `https://*.example.com`; none means
@@ -28,6 +30,7 @@ impl Default for AppSettings {
         Self {
             enabled: true,
             client_events: false,
+            subscription_count: false,
             authorized_connections: false,
             allowed_origins: Vec::new(),
             limits: Limits::HOSTED,

@@ -16,4 +16,5 @@ mod presence;
 mod publish;
 mod slow_consumer;
 mod subscribe;
+mod subscription_count;
 mod users;
