@@ -17,6 +17,7 @@ use crate::cache::Cache;
 use crate::client_event::EngineClock;
 use crate::deliver::Channels;
 use crate::error::Refusal;
+use crate::watchlist::Users;
 
 /// An app as the store describes it.
 #[derive(Debug, Clone)]
@@ -48,6 +49,7 @@ pub struct App {
     pace: ArcSwapOption<Pace>,
     pub(crate) channels: Channels,
     pub(crate) cache: Cache,
+    pub(crate) users: Users,
 }
 
 impl fmt::Debug for App {
@@ -61,6 +63,7 @@ impl App {
         let pace = Pace::new(definition.settings.limits.backend_events_per_second);
         Self {
             cache: Cache::new(definition.id.clone()),
+            users: Users::default(),
             id: definition.id,
             settings: ArcSwap::from_pointee(definition.settings),
             keys: ArcSwap::from_pointee(definition.keys),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use fanfare_protocol::presence::Member;
+use fanfare_protocol::user::User;
 use fanfare_protocol::{AppKey, ChannelName, Frame, ServerMessage, SocketId, UserId};
 use tokio::time::Instant;
 
@@ -29,7 +29,7 @@ pub(crate) struct Connection {
     _places: [ConnectionPlace; 2],
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
     /// Who is signed in.
-    pub(crate) user: Option<Box<Member>>,
+    pub(crate) user: Option<Box<User>>,
     /// When the client was last heard, as coarse as the sweep.
     pub(crate) heard: Instant,
     /// When it came in.

@@ -11,6 +11,7 @@
 //! | `session` | [`Session`]: one connection as its reader sees it; sends a message to its verb's file |
 //! | `subscribe` | subscribe and unsubscribe, every kind of channel |
 //! | `sign_in` | users: sign-in, closing all connections of one |
+//! | `watchlist` | who is signed in, and who wants to know |
 //! | `client_event` | events from clients |
 //! | `cache` | the last event of each cache channel |
 //! | `publish` | the one way in for an event |
@@ -38,6 +39,7 @@ mod session;
 mod shard;
 mod sign_in;
 mod subscribe;
+mod watchlist;
 
 pub use app::{App, AppDefinition, Apps, Key};
 pub use bus::{BoxFuture, Bus, BusError, Envelope};

@@ -118,6 +118,7 @@ impl Session {
     /// Leaves every channel. Nothing of the connection is left afterwards.
     pub async fn end(self) {
         self.with(Connection::abandon);
+        self.sign_out();
         let channels: Vec<_> =
             self.with(|connection| connection.subscriptions.keys().cloned().collect());
         for (count, channel) in channels.into_iter().enumerate() {

@@ -48,6 +48,12 @@ pub(crate) enum Command {
     },
     /// A message of our own for the subscribers of a channel.
     Tell { channel: ChannelId, frame: Frame },
+    /// A message of our own for one connection, if it is still there.
+    TellOne {
+        slot: usize,
+        socket_id: SocketId,
+        frame: Frame,
+    },
     /// Apps have changed: close what may not stay.
     Review,
     /// Close the connections of a user.
@@ -66,6 +72,7 @@ impl fmt::Debug for Command {
             Self::Deliver { .. } => "Deliver",
             Self::Announce { .. } => "Announce",
             Self::Tell { .. } => "Tell",
+            Self::TellOne { .. } => "TellOne",
             Self::Review => "Review",
             Self::Terminate { .. } => "Terminate",
             Self::Drain { .. } => "Drain",
@@ -173,6 +180,11 @@ impl Shard {
             Command::Tell { channel, frame } => {
                 self.state().deliver(channel, &frame, None, Offset::LIVE)
             }
+            Command::TellOne {
+                slot,
+                socket_id,
+                frame,
+            } => self.state().tell_one(slot, socket_id, &frame),
             Command::Review => self.review(),
             Command::Terminate { app, user } => self.terminate(&app, &user),
             Command::Drain { period, done } => {
@@ -263,6 +275,14 @@ impl State {
             if member.is_some_and(|(_, since)| *since < position) {
                 self.outgoing.push(connection, *slot, frame);
             }
+        }
+    }
+
+    fn tell_one(&mut self, slot: usize, socket_id: SocketId, frame: &Frame) {
+        if let Some(connection) = self.connections.get_mut(slot)
+            && connection.socket_id == socket_id
+        {
+            self.outgoing.push(connection, slot, frame);
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fanfare_protocol::client::SignIn;
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::signature::user_auth_text;
-use fanfare_protocol::user::parse_user_data;
+use fanfare_protocol::user::{User, parse_user_data};
 use fanfare_protocol::{CloseCode, ServerMessage, UserId};
 use tokio::time::Instant;
 
@@ -14,22 +14,27 @@ use crate::engine::Engine;
 use crate::error::Refusal;
 use crate::session::Session;
 use crate::shard::{Command, Shard};
+use crate::watchlist::Watcher;
+
+/// The code that says that only part of a watchlist counts; the connection stays.
+const WATCHLIST_TOO_LONG: u16 = 4302;
 
 impl Session {
     /// Whatever is wrong with it, the connection stays usable, and who it was before it stays.
     pub(crate) fn sign_in(&self, request: &SignIn<'_>) {
-        match self.try_sign_in(request) {
-            Ok(user) => {
-                self.with(|connection| connection.user = Some(Box::new(user)));
-                self.send(&ServerMessage::SignInSuccess {
-                    user_data: &request.user_data,
-                });
-            }
-            Err(message) => self.complain(&message),
+        let user = match self.try_sign_in(request) {
+            Ok(user) => user,
+            Err(message) => return self.complain(&message),
+        };
+        self.send(&ServerMessage::SignInSuccess {
+            user_data: &request.user_data,
+        });
+        if self.user().is_none() {
+            self.enter(user);
         }
     }
 
-    fn try_sign_in(&self, request: &SignIn<'_>) -> Result<Member, String> {
+    fn try_sign_in(&self, request: &SignIn<'_>) -> Result<User, String> {
         let app = self.with(|connection| Arc::clone(&connection.app));
         let text = user_auth_text(self.socket_id(), &request.user_data);
         self.check_signature(&request.auth, &text, "to sign in")?;
@@ -37,7 +42,7 @@ impl Session {
         let user =
             parse_user_data(&request.user_data, limits).map_err(|error| error.to_string())?;
         match self.user() {
-            Some(other) if other.user_id != user.user_id => Err(format!(
+            Some(other) if other.user_id != user.member.user_id => Err(format!(
                 "This connection is signed in as {} already",
                 other.user_id
             )),
@@ -45,9 +50,61 @@ impl Session {
         }
     }
 
+    /// The user is online; whoever watches them is told, and they are told of those they watch.
+    fn enter(&self, user: User) {
+        let User {
+            member,
+            mut watchlist,
+        } = user;
+        let app = self.with(|connection| Arc::clone(&connection.app));
+        let settings = app.settings();
+        app.users
+            .enter(&member.user_id, self.shard.engine.deliverer().inboxes());
+        let (sent, max) = (watchlist.len(), settings.limits.watchlist);
+        watchlist.truncate(if settings.watchlists { max } else { 0 });
+        let told = (!watchlist.is_empty()).then(|| app.users.watch(self.watcher(), &watchlist));
+        self.with(|connection| connection.user = Some(Box::new(User { member, watchlist })));
+        if let Some((online, offline)) = told {
+            self.send(&ServerMessage::WatchlistEvents {
+                online: &online,
+                offline: &offline,
+            });
+        }
+        if settings.watchlists && sent > max {
+            let message = format!(
+                "The watchlist has {sent} users, at most {max} are allowed: the first {max} count"
+            );
+            self.send(&ServerMessage::Error {
+                code: Some(WATCHLIST_TOO_LONG),
+                message: &message,
+            });
+        }
+    }
+
+    /// The connection has ended.
+    pub(crate) fn sign_out(&self) {
+        let Some(user) = self.with(|connection| connection.user.take()) else {
+            return;
+        };
+        let app = self.with(|connection| Arc::clone(&connection.app));
+        app.users.unwatch(self.watcher(), &user.watchlist);
+        app.users.leave(
+            &user.member.user_id,
+            self.shard.engine.deliverer().inboxes(),
+        );
+    }
+
+    fn watcher(&self) -> Watcher {
+        Watcher {
+            shard: self.shard.index,
+            slot: self.slot,
+            socket_id: self.socket_id(),
+        }
+    }
+
     /// Who is signed in.
     pub(crate) fn user(&self) -> Option<Member> {
-        self.with(|connection| connection.user.as_deref().cloned())
+        self.with(|connection| connection.user.as_ref().map(|user| user.member.clone()))
     }
 
     /// Checks `KEY:SIGNATURE` of a text; any key of the app in force will do.
@@ -99,7 +156,7 @@ impl Shard {
             Arc::ptr_eq(&c.app, app)
                 && c.user
                     .as_ref()
-                    .is_some_and(|signed_in| signed_in.user_id == *user)
+                    .is_some_and(|signed_in| signed_in.member.user_id == *user)
         };
         let slots: Vec<usize> = state
             .connections

@@ -30,6 +30,8 @@ pub struct Limits {
     pub presence_member_size: usize,
     /// Longest presence `user_id`, in characters (spec 2.5).
     pub user_id: usize,
+    /// Most users on a watchlist; of a longer one the first count (spec 2.11).
+    pub watchlist: usize,
     /// Seconds that a cache channel keeps its last event (spec 2.6).
     pub cache_ttl: u64,
     /// Most bytes that the kept events of an app take together; the oldest go first.
@@ -51,6 +53,7 @@ impl Limits {
         presence_members: 100,
         presence_member_size: 1024,
         user_id: 128,
+        watchlist: 100,
         cache_ttl: 30 * 60,
         cache_bytes: 16 << 20,
     };

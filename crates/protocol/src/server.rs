@@ -2,7 +2,7 @@
 //! clients lose the payload otherwise.
 
 use crate::frame::Frame;
-use crate::ids::SocketId;
+use crate::ids::{SocketId, UserId};
 use crate::json::write_string;
 use crate::presence::Member;
 
@@ -48,6 +48,13 @@ pub enum ServerMessage<'a> {
         channel: &'a str,
         /// Connections.
         count: usize,
+    },
+    /// Which watched users are online and which are not; empty groups are left out.
+    WatchlistEvents {
+        /// Online.
+        online: &'a [UserId],
+        /// Not online.
+        offline: &'a [UserId],
     },
     /// A cache channel has no event to replay.
     CacheMiss {
@@ -134,6 +141,11 @@ impl ServerMessage<'_> {
                 let data = format!(r#"{{"subscription_count":{count}}}"#);
                 message("pusher_internal:subscription_count", Some(channel), &data)
             }
+            Self::WatchlistEvents { online, offline } => message(
+                "pusher_internal:watchlist_events",
+                None,
+                &watchlist_events(online, offline),
+            ),
             Self::CacheMiss { channel } => message("pusher:cache_miss", Some(channel), "{}"),
             Self::SubscriptionError {
                 channel,
@@ -225,6 +237,25 @@ fn presence(members: &[Member]) -> String {
     format!(r#"{{"presence":{{"ids":[{ids}],"hash":{{{hash}}},"count":{count}}}}}"#)
 }
 
+fn watchlist_events(online: &[UserId], offline: &[UserId]) -> String {
+    let mut events = Vec::new();
+    for (name, users) in [("online", online), ("offline", offline)] {
+        if users.is_empty() {
+            continue;
+        }
+        separate(&mut events);
+        events.extend_from_slice(format!(r#"{{"name":"{name}","user_ids":["#).as_bytes());
+        for (index, user) in users.iter().enumerate() {
+            if index > 0 {
+                events.push(b',');
+            }
+            write_string(&mut events, user.as_str());
+        }
+        events.extend_from_slice(b"]}");
+    }
+    format!(r#"{{"events":[{}]}}"#, utf8(events))
+}
+
 fn separate(out: &mut Vec<u8>) {
     if !out.is_empty() {
         out.push(b',');
@@ -249,7 +280,6 @@ fn utf8(bytes: Vec<u8>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::UserId;
 
     fn json(message: &ServerMessage<'_>) -> String {
         String::from_utf8(message.to_json()).unwrap()

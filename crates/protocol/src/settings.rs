@@ -16,6 +16,8 @@ pub struct AppSettings {
     pub client_events: bool,
     /// Whether subscribers are told how many they are (spec 2.10).
     pub subscription_count: bool,
+    /// Whether signed-in users are told which of those they watch are online (spec 2.11).
+    pub watchlists: bool,
     /// Whether a connection must sign in or subscribe to a private or presence channel in time (spec 1.8).
     pub authorized_connections: bool,
     /// The web origins clients may connect from, for example `https://example.com` or `https://*.example.com`; none means
@@ -31,6 +33,7 @@ impl Default for AppSettings {
             enabled: true,
             client_events: false,
             subscription_count: false,
+            watchlists: false,
             authorized_connections: false,
             allowed_origins: Vec::new(),
             limits: Limits::HOSTED,

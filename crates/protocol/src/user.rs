@@ -1,6 +1,7 @@
 //! Users, as signed by the app's backend (spec 2.7).
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -28,6 +29,9 @@ pub enum InvalidUser {
     /// `user_info` is there and is not an object.
     #[error("Invalid user_data: {0}")]
     Info(InvalidMember),
+    /// `watchlist` is there and is not an array of ids.
+    #[error("Invalid user_data: 'watchlist' must be an array of non-empty strings")]
+    Watchlist,
 }
 
 #[derive(Deserialize)]
@@ -36,14 +40,25 @@ struct UserData<'a> {
     id: Cow<'a, str>,
     #[serde(borrow)]
     user_info: Option<&'a RawValue>,
+    #[serde(borrow)]
+    watchlist: Option<&'a RawValue>,
 }
 
-/// Reads a copy of the signed text: the user, as presence channels will show them.
+/// A user and whom they watch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// As presence channels show them.
+    pub member: Member,
+    /// Users whose coming and going they want to hear of, each once.
+    pub watchlist: Vec<UserId>,
+}
+
+/// Reads a copy of the signed text. The watchlist comes whole, however long it is.
 ///
 /// # Errors
 ///
 /// Says what is wrong with it.
-pub fn parse_user_data(user_data: &str, limits: &Limits) -> Result<Member, InvalidUser> {
+pub fn parse_user_data(user_data: &str, limits: &Limits) -> Result<User, InvalidUser> {
     let data: UserData<'_> =
         json::object(user_data).map_err(|error| InvalidUser::Malformed(error.to_string()))?;
     let fits = data.id.len() <= limits.user_id && data.id.chars().all(is_allowed);
@@ -52,10 +67,31 @@ pub fn parse_user_data(user_data: &str, limits: &Limits) -> Result<Member, Inval
         .ok_or(InvalidUser::Id {
             max: limits.user_id,
         })?;
-    Ok(Member {
+    let member = Member {
         user_id,
         user_info: user_info(data.user_info).map_err(InvalidUser::Info)?,
+    };
+    Ok(User {
+        member,
+        watchlist: watchlist(data.watchlist)?,
     })
+}
+
+fn watchlist(raw: Option<&RawValue>) -> Result<Vec<UserId>, InvalidUser> {
+    let Some(raw) = raw.filter(|raw| raw.get() != "null") else {
+        return Ok(Vec::new());
+    };
+    let ids: Vec<Cow<'_, str>> =
+        serde_json::from_str(raw.get()).map_err(|_| InvalidUser::Watchlist)?;
+    let mut unique = Vec::with_capacity(ids.len());
+    let mut seen = HashSet::new();
+    for id in ids {
+        let id = UserId::new(&id).ok_or(InvalidUser::Watchlist)?;
+        if seen.insert(id.clone()) {
+            unique.push(id);
+        }
+    }
+    Ok(unique)
 }
 
 #[cfg(test)]
@@ -65,7 +101,8 @@ mod tests {
     #[test]
     fn an_id_is_text_that_fits_into_a_channel_name() {
         let id = |text: &str| {
-            parse_user_data(text, &Limits::HOSTED).map(|user| user.user_id.as_str().to_owned())
+            parse_user_data(text, &Limits::HOSTED)
+                .map(|user| user.member.user_id.as_str().to_owned())
         };
         assert_eq!(
             id(r#"{"id":"a@b.c","user_info":{"n":1},"watchlist":[]}"#).as_deref(),
@@ -86,5 +123,20 @@ mod tests {
             assert!(id(bad).is_err(), "{bad}");
         }
         assert!(id(&format!(r#"{{"id":"{}"}}"#, "x".repeat(129))).is_err());
+    }
+
+    #[test]
+    fn a_watchlist_names_each_user_once() {
+        let watched =
+            |text: &str| parse_user_data(text, &Limits::HOSTED).map(|user| user.watchlist.len());
+        assert_eq!(watched(r#"{"id":"1"}"#), Ok(0));
+        assert_eq!(watched(r#"{"id":"1","watchlist":["a","b","a"]}"#), Ok(2));
+        for bad in [r#"[1]"#, r#""a""#, r#"[""]"#, "{}"] {
+            assert_eq!(
+                watched(&format!(r#"{{"id":"1","watchlist":{bad}}}"#)),
+                Err(InvalidUser::Watchlist),
+                "{bad}"
+            );
+        }
     }
 }

@@ -18,3 +18,4 @@ mod slow_consumer;
 mod subscribe;
 mod subscription_count;
 mod users;
+mod watchlist;
