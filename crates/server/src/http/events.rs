@@ -40,7 +40,22 @@ pub(crate) async fn publish(
         .idempotency_key
         .as_ref()
         .or(event.idempotency_key.as_ref());
-    let published = publish_event(&state, &request.app, &event);
+    answer_once(
+        &state,
+        &request,
+        key,
+        publish_event(&state, &request.app, &event),
+    )
+    .await
+}
+
+/// Publishes, once for an idempotency key if there is one.
+async fn answer_once(
+    state: &AppState,
+    request: &SignedRequest,
+    key: Option<&String>,
+    published: impl Future<Output = Result<Bytes, ApiError>>,
+) -> Result<Response, ApiError> {
     let answer = match key {
         Some(key) => {
             state
@@ -50,7 +65,7 @@ pub(crate) async fn publish(
         }
         None => published.await?,
     };
-    Ok(json_answer(answer))
+    Ok(([(CONTENT_TYPE, "application/json")], answer).into_response())
 }
 
 async fn publish_event(state: &AppState, app: &Arc<App>, event: &Event) -> Result<Bytes, ApiError> {
@@ -74,10 +89,6 @@ async fn publish_event(state: &AppState, app: &Arc<App>, event: &Event) -> Resul
 
 fn to_json(answer: &impl Serialize) -> Bytes {
     serde_json::to_vec(answer).expect("answers are JSON").into()
-}
-
-fn json_answer(answer: Bytes) -> Response {
-    ([(CONTENT_TYPE, "application/json")], answer).into_response()
 }
 
 #[derive(Deserialize)]
@@ -116,16 +127,13 @@ pub(crate) async fn publish_batch(
 ) -> Result<Response, ApiError> {
     let events = Event::parse_batch(&request.body, &request.app.settings().limits)?;
     let published = publish_events(&state, &request.app, &events);
-    let answer = match &request.idempotency_key {
-        Some(key) => {
-            state
-                .idempotency
-                .once(&request.app, key, &request.body, published)
-                .await?
-        }
-        None => published.await?,
-    };
-    Ok(json_answer(answer))
+    answer_once(
+        &state,
+        &request,
+        request.idempotency_key.as_ref(),
+        published,
+    )
+    .await
 }
 
 async fn publish_events(
