@@ -207,6 +207,13 @@ class PythonSdk(unittest.TestCase):
         presence = json.loads(answer["data"])["presence"]
         self.assertEqual(presence, {"ids": ["zoë"], "hash": {"zoë": {"name": "Zoë 🎉"}}, "count": 1})
 
+    def test_authenticate_user_signs_in_and_terminate_user_connections_closes(self):
+        client = self.connect()
+        client.send("pusher:signin", self.sdk.authenticate_user(client.id, {"id": "ada"}))
+        self.assertEqual(client.receive()["event"], "pusher:signin_success")
+        self.sdk.terminate_user_connections("ada")
+        self.assertEqual(client.receive()["data"]["code"], 4009)
+
     def test_a_wrong_secret_raises_bad_auth(self):
         with self.assertRaises(PusherBadAuth):
             self.server.sdk(secret="wrong").trigger("news", "headline", {})
