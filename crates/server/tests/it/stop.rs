@@ -49,3 +49,12 @@ async fn clients_come_back_to_a_restarted_server() {
         .await;
     after.expect("e").await;
 }
+
+#[tokio::test]
+async fn log_lines_have_no_colours_where_nobody_would_see_them() {
+    let server = server_with(&[]).await;
+    while !server.log().contains("ready") {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(!server.log().contains('\u{1b}'), "{:?}", server.log());
+}
