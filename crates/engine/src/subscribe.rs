@@ -1,7 +1,5 @@
 //! Subscribe and unsubscribe, every kind of channel (spec 2.2 to 2.5).
 
-use std::mem;
-
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::signature::channel_auth_text;
@@ -304,7 +302,7 @@ impl crate::shard::State {
             .get(&id)
             .is_none_or(|s| s.slots.is_empty() && s.joining == 0);
         if vacated {
-            mem::drop(self.channels.remove(&id));
+            self.channels.remove(&id);
         }
         vacated
     }

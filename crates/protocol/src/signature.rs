@@ -172,20 +172,20 @@ pub enum AuthError {
 
 /// The query of a request that claims to be signed, percent-decoded.
 #[derive(Debug)]
-pub struct SignedQuery<'a> {
-    raw: &'a str,
+pub struct SignedQuery {
+    raw: String,
     /// Pairs as on the wire, without `auth_signature`.
     pairs: Vec<(String, String)>,
     signature: String,
 }
 
-impl<'a> SignedQuery<'a> {
+impl SignedQuery {
     /// Splits and decodes a raw query.
     ///
     /// # Errors
     ///
     /// There is no `auth_signature`.
-    pub fn parse(raw: &'a str) -> Result<Self, AuthError> {
+    pub fn parse(raw: &str) -> Result<Self, AuthError> {
         let count = raw.split('&').count();
         if count > MAX_PARAMETERS {
             return Err(AuthError::TooManyParameters(count));
@@ -197,7 +197,7 @@ impl<'a> SignedQuery<'a> {
             .ok_or(AuthError::Missing("auth_signature"))?;
         let (_, signature) = pairs.remove(at);
         Ok(Self {
-            raw,
+            raw: raw.to_owned(),
             pairs,
             signature,
         })
@@ -309,7 +309,7 @@ impl<'a> SignedQuery<'a> {
         let mut queries = vec![self.pairs.clone()];
         if self.raw.contains('+') {
             queries.push(
-                decode(self.raw, true)
+                decode(&self.raw, true)
                     .into_iter()
                     .filter(|(k, _)| k != "auth_signature")
                     .collect(),

@@ -27,7 +27,7 @@ pub(crate) struct SignedRequest {
     pub(crate) body: Bytes,
     /// The header `Idempotency-Key`.
     pub(crate) idempotency_key: Option<String>,
-    raw_query: String,
+    query: SignedQuery,
 }
 
 #[derive(Deserialize)]
@@ -39,7 +39,7 @@ struct AppPath {
 impl SignedRequest {
     /// A parameter of the endpoint's own, which may also come as an array.
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
-        SignedQuery::parse(&self.raw_query).ok()?.list(name)
+        self.query.list(name)
     }
 }
 
@@ -48,30 +48,32 @@ impl FromRequest<AppState> for SignedRequest {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
-        let signed = match authenticate(&mut parts, state).await {
-            Ok(signed) => signed,
+        let (app, query) = match authenticate(&mut parts, state).await {
+            Ok(authenticated) => authenticated,
             Err(error) => {
                 discard(body).await;
                 return Err(error);
             }
         };
         let body = read(body, state.max_body_bytes).await?;
-        let raw_query = parts.uri.query().unwrap_or_default().to_owned();
-        SignedQuery::parse(&raw_query)?.verify_body(&body)?;
+        query.verify_body(&body)?;
         let idempotency_key = parts.headers.get("idempotency-key");
         let idempotency_key =
             idempotency_key.map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
         Ok(Self {
-            app: signed,
+            app,
             body,
             idempotency_key,
-            raw_query,
+            query,
         })
     }
 }
 
 /// Everything that can be checked without the body. The signature covers the body's MD5.
-async fn authenticate(parts: &mut Parts, state: &AppState) -> Result<Arc<App>, ApiError> {
+async fn authenticate(
+    parts: &mut Parts,
+    state: &AppState,
+) -> Result<(Arc<App>, SignedQuery), ApiError> {
     let path = Path::<AppPath>::from_request_parts(parts, state).await;
     let Path(AppPath { app_id }) = path.map_err(|_| unknown_app(""))?;
     let apps = state.engine.apps();
@@ -94,7 +96,7 @@ async fn authenticate(parts: &mut Parts, state: &AppState) -> Result<Arc<App>, A
     if !app.settings().enabled {
         return Err(ApiError::new(403, format!("App {} is disabled", app.id())));
     }
-    Ok(app)
+    Ok((app, query))
 }
 
 fn unknown_key(key: &str) -> ApiError {
