@@ -138,8 +138,10 @@ impl Shard {
             socket_id: connection.socket_id,
             activity_timeout: self.engine.options().activity_timeout.as_secs(),
         };
+        let opening = connection.framing().opening();
         let slot = self.state().connections.insert(connection);
         let session = Session::new(Rc::clone(self), slot);
+        session.push_raw(opening);
         session.send(&greeting);
         session.flush();
         if self.engine.is_draining() {

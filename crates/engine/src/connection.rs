@@ -7,7 +7,7 @@ use std::task::Waker;
 use std::time::Duration;
 
 use fanfare_protocol::user::User;
-use fanfare_protocol::{AppKey, ChannelName, Frame, ServerMessage, SocketId, UserId};
+use fanfare_protocol::{AppKey, ChannelName, Frame, Framing, ServerMessage, SocketId, UserId};
 use tokio::time::Instant;
 
 use crate::app::App;
@@ -45,6 +45,7 @@ pub(crate) struct Connection {
     state: State,
     blocked: bool,
     outbox: Outbox,
+    framing: Framing,
     sink: Box<dyn Sink>,
     waker: Option<Waker>,
 }
@@ -96,6 +97,7 @@ impl Connection {
             state: State::Open,
             blocked: false,
             outbox: Outbox::default(),
+            framing: sink.framing(),
             sink,
             waker: None,
         }
@@ -141,11 +143,16 @@ impl Connection {
     /// Adds a frame; nothing is added once the connection is closed.
     pub(crate) fn push(&mut self, frame: &Frame, spare: &mut Spare) {
         if self.is_open() {
-            self.outbox.push(frame.bytes(), spare);
+            self.outbox.push(frame.bytes(self.framing), spare);
         }
     }
 
-    /// Adds bytes of the WebSocket layer.
+    /// How frames look to this client.
+    pub(crate) fn framing(&self) -> Framing {
+        self.framing
+    }
+
+    /// Adds bytes of the transport's own.
     pub(crate) fn push_raw(&mut self, bytes: &[u8], spare: &mut Spare) {
         if self.is_open() {
             self.outbox.copy(bytes, spare);
@@ -192,6 +199,7 @@ impl Connection {
         self.push(&Frame::close(refusal.code, &refusal.message), spare);
         self.state = State::Closing(now + CLOSE_GRACE);
         self.flush(spare);
+        self.wake();
     }
 
     /// Gives up on a closed connection whose time is over.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 
 use bytes::Bytes;
+use fanfare_protocol::Framing;
 
 /// Frames up to this many bytes are copied together; longer ones are shared by reference count.
 const COPY_UP_TO: usize = 1024;
@@ -25,6 +26,11 @@ pub trait Sink {
     ///
     /// `WouldBlock` when nothing fits now, anything else when the socket is gone.
     fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// How frames look there.
+    fn framing(&self) -> Framing {
+        Framing::WebSocket
+    }
 }
 
 /// What came of a flush.

@@ -88,9 +88,11 @@ impl Session {
         self.with(|connection| !connection.is_open())
     }
 
-    /// Adds bytes of the WebSocket layer, for example a PONG, in order with everything else.
+    /// Adds bytes of the transport's own, for example a PONG, in order with everything else.
     pub fn push_raw(&self, bytes: &[u8]) {
-        self.shard.state().push_raw(self.slot, bytes);
+        if !bytes.is_empty() {
+            self.shard.state().push_raw(self.slot, bytes);
+        }
     }
 
     /// Writes what the socket takes.

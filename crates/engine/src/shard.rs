@@ -291,7 +291,7 @@ impl State {
         self.outgoing.push(&mut self.connections[slot], slot, frame);
     }
 
-    /// Adds bytes of the WebSocket layer for one connection, to be flushed soon.
+    /// Adds bytes of the transport's own for one connection, to be flushed soon.
     pub(crate) fn push_raw(&mut self, slot: usize, bytes: &[u8]) {
         let connection = &mut self.connections[slot];
         connection.push_raw(bytes, &mut self.outgoing.spare);

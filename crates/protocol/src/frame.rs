@@ -1,19 +1,55 @@
 //! Bytes ready for a socket, the same for everybody: frames from a server are not masked.
 
+use std::cell::OnceCell;
+
 use bytes::Bytes;
 use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame as RawFrame, FrameHeader};
 
 use crate::close::CloseCode;
+use crate::sockjs;
 
 /// The longest reason a close frame can carry, in bytes (RFC 6455, 5.5).
 const MAX_REASON: usize = 123;
 /// The longest header of an unmasked frame, in bytes.
 const MAX_HEADER: usize = 10;
 
-/// One WebSocket frame, header included, shared by everybody who gets it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Frame(Bytes);
+/// How frames look on a transport.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// RFC 6455.
+    WebSocket,
+    /// Lines of text, for clients that are left with HTTP (spec 6.3).
+    SockJs,
+}
+
+impl Framing {
+    /// What comes before the first frame.
+    #[must_use]
+    pub fn opening(self) -> &'static [u8] {
+        match self {
+            Self::WebSocket => b"",
+            Self::SockJs => sockjs::OPEN,
+        }
+    }
+}
+
+/// One frame, shared by everybody who gets it.
+#[derive(Debug, Clone)]
+pub struct Frame {
+    /// As WebSocket has it, header included.
+    websocket: Bytes,
+    /// As SockJS has it; made when somebody needs it.
+    line: OnceCell<Bytes>,
+}
+
+/// What a frame holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content<'a> {
+    Text(&'a [u8]),
+    Ping,
+    Close { code: u16, reason: &'a [u8] },
+}
 
 impl Frame {
     /// A text frame around JSON text.
@@ -28,7 +64,7 @@ impl Frame {
             .format(json.len() as u64, &mut bytes)
             .expect("writing into memory does not fail");
         bytes.extend_from_slice(json);
-        Self(bytes.into())
+        Self::of(bytes)
     }
 
     /// A PING, which every client answers by itself.
@@ -42,7 +78,7 @@ impl Frame {
         header
             .format(0, &mut bytes)
             .expect("writing into memory does not fail");
-        Self(bytes.into())
+        Self::of(bytes)
     }
 
     /// The last frame of a connection. A reason beyond 123 bytes is cut at a character.
@@ -57,25 +93,55 @@ impl Frame {
         frame
             .format(&mut bytes)
             .expect("writing into memory does not fail");
-        Self(bytes.into())
+        Self::of(bytes)
     }
 
-    /// The bytes for the socket.
+    fn of(websocket: Vec<u8>) -> Self {
+        Self {
+            websocket: websocket.into(),
+            line: OnceCell::new(),
+        }
+    }
+
+    /// The bytes for a transport.
     #[must_use]
-    pub fn bytes(&self) -> &Bytes {
-        &self.0
+    pub fn bytes(&self, framing: Framing) -> &Bytes {
+        match framing {
+            Framing::WebSocket => &self.websocket,
+            Framing::SockJs => self
+                .line
+                .get_or_init(|| sockjs::line(self.content()).into()),
+        }
     }
 
-    /// Bytes on the wire, header included.
+    /// Bytes of a WebSocket, header included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.websocket.len()
     }
 
     /// Never: a frame has at least its header.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.websocket.is_empty()
+    }
+
+    fn content(&self) -> Content<'_> {
+        let (opcode, length) = (self.websocket[0] & 0x0f, self.websocket[1]);
+        let header = match length {
+            0..=125 => 2,
+            126 => 4,
+            _ => MAX_HEADER,
+        };
+        let payload = &self.websocket[header..];
+        match (opcode, payload) {
+            (0x9, _) => Content::Ping,
+            (0x8, [high, low, reason @ ..]) => Content::Close {
+                code: u16::from_be_bytes([*high, *low]),
+                reason,
+            },
+            _ => Content::Text(payload),
+        }
     }
 }
 
@@ -92,18 +158,33 @@ mod tests {
         ] {
             let json = vec![b'x'; length];
             let frame = Frame::text(&json);
-            assert_eq!(&frame.bytes()[..header.len()], header);
-            assert_eq!(&frame.bytes()[header.len()..], json);
+            let bytes = frame.bytes(Framing::WebSocket);
+            assert_eq!(&bytes[..header.len()], header);
+            assert_eq!(&bytes[header.len()..], json);
+            assert_eq!(frame.content(), Content::Text(&json));
         }
-        assert_eq!(&Frame::ping().bytes()[..], [0x89, 0]);
+        assert_eq!(&Frame::ping().bytes(Framing::WebSocket)[..], [0x89, 0]);
     }
 
     #[test]
     fn a_long_close_reason_is_cut_at_a_character() {
         let frame = Frame::close(CloseCode::UnknownApp, &"é".repeat(100));
-        assert_eq!(frame.bytes()[0], 0x88);
-        assert_eq!(frame.bytes()[1], 2 + 122);
-        assert_eq!(frame.bytes()[2..4], 4001_u16.to_be_bytes());
-        assert!(std::str::from_utf8(&frame.bytes()[4..]).is_ok());
+        let bytes = frame.bytes(Framing::WebSocket);
+        assert_eq!(bytes[0], 0x88);
+        assert_eq!(bytes[1], 2 + 122);
+        assert_eq!(bytes[2..4], 4001_u16.to_be_bytes());
+        assert!(std::str::from_utf8(&bytes[4..]).is_ok());
+    }
+
+    #[test]
+    fn every_frame_is_one_line_of_sockjs() {
+        let line = |frame: &Frame| {
+            String::from_utf8(frame.bytes(Framing::SockJs).to_vec()).expect("lines are text")
+        };
+        let text = Frame::text("{\"a\":\"é\\n\"}\n".as_bytes());
+        assert_eq!(line(&text), "a[\"{\\\"a\\\":\\\"é\\\\n\\\"}\\n\"]\n");
+        assert_eq!(line(&Frame::ping()), "h\n");
+        let close = Frame::close(CloseCode::UnknownApp, "no \"app\"");
+        assert_eq!(line(&close), "c[4001,\"no \\\"app\\\"\"]\n");
     }
 }

@@ -20,6 +20,7 @@
 //! | [`api`] | request bodies of the HTTP API |
 //! | [`limits`] | [`Limits`]: the numbers |
 //! | [`settings`] | [`AppSettings`]: what may be changed of an app |
+//! | [`sockjs`] | lines for clients that are left with HTTP |
 //! | [`json`] | small helpers for JSON text that is passed through |
 
 pub mod api;
@@ -35,12 +36,13 @@ pub mod presence;
 pub mod server;
 pub mod settings;
 pub mod signature;
+pub mod sockjs;
 pub mod user;
 
 pub use channel::{ChannelKind, ChannelName};
 pub use client::ClientMessage;
 pub use close::CloseCode;
-pub use frame::Frame;
+pub use frame::{Frame, Framing};
 pub use ids::{AppId, AppKey, SocketId, UserId};
 pub use limits::Limits;
 pub use server::ServerMessage;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fanfare_engine::Refusal;
-use fanfare_protocol::{Frame, ServerMessage};
+use fanfare_protocol::{Frame, Framing, ServerMessage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -18,9 +18,11 @@ pub(crate) async fn refuse(mut stream: TcpStream, refusal: Refusal) {
             code: Some(refusal.code.number()),
             message: &refusal.message,
         };
-        stream.write_all(error.to_frame().bytes()).await?;
         stream
-            .write_all(Frame::close(refusal.code, &refusal.message).bytes())
+            .write_all(error.to_frame().bytes(Framing::WebSocket))
+            .await?;
+        stream
+            .write_all(Frame::close(refusal.code, &refusal.message).bytes(Framing::WebSocket))
             .await?;
         stream.shutdown().await?;
         // Closing with unread bytes would reset the connection and take our words with it.
