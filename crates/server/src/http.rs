@@ -12,6 +12,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::demo::Demo;
 use crate::ws::upgrade;
+use crate::xhr::{self, Sessions};
 
 mod auth;
 mod channels;
@@ -22,7 +23,7 @@ mod health;
 mod idempotency;
 mod users;
 
-pub(crate) use auth::unix_seconds;
+pub(crate) use auth::{read_body, unix_seconds};
 use error::ApiError;
 pub(crate) use idempotency::Idempotency;
 
@@ -34,6 +35,7 @@ pub(crate) struct AppState {
     pub(crate) demo: Option<Arc<Demo>>,
     pub(crate) path_prefix: Arc<str>,
     pub(crate) idempotency: Idempotency,
+    pub(crate) sessions: Sessions,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_message_bytes: usize,
 }
@@ -45,6 +47,8 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/app/{key}", any(upgrade::connect))
         .route("/app/", any(upgrade::connect_without_key))
         .route("/app", any(upgrade::connect_without_key))
+        // pusher-js where no WebSocket gets through.
+        .merge(xhr::router())
         // Backends, through the Pusher server SDKs, signed.
         .route("/apps/{app_id}/events", post(events::publish))
         .route("/apps/{app_id}/batch_events", post(events::publish_batch))

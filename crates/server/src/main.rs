@@ -10,6 +10,7 @@
 //! | `listener` | accepts connections and serves HTTP on them |
 //! | `http` | the route table and one file a resource |
 //! | `ws` | WebSocket: upgrade and connection |
+//! | `xhr` | the HTTP fallbacks: streamed and polled sessions |
 //! | `app_sync` | keeps the engine's apps as the store has them |
 //! | `backend` | a client of our own HTTP API, as an app's backend is one |
 //! | `demo` | the demo app, the check of ourselves, what is printed at the start |
@@ -27,6 +28,7 @@ mod master_key;
 mod startup;
 mod telemetry;
 mod ws;
+mod xhr;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]

@@ -24,6 +24,7 @@ use crate::demo::Demo;
 use crate::http::{self, AppState, Idempotency};
 use crate::listener;
 use crate::master_key::MasterKeySource;
+use crate::xhr::Sessions;
 
 /// File descriptors that are not for connections: database, listener, logs, shards.
 const RESERVED_FILES: u64 = 128;
@@ -63,6 +64,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         demo: demo.clone(),
         path_prefix: config.path_prefix.as_str().into(),
         idempotency: Idempotency::new(),
+        sessions: Sessions::default(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,
     };

@@ -44,6 +44,30 @@ test('pusher-js in a web page connects, subscribes and receives what npm pusher 
   browser.assertQuiet();
 });
 
+test('pusher-js in a web page without WebSocket falls back to HTTP by itself', async (t) => {
+  const browser = await startBrowser();
+  t.after(() => browser.stop());
+  const server = await startServer();
+  t.after(() => server.stop());
+  const auth = await startAuthEndpoint(server, () => ({ user_id: 'ada', user_info: { name: 'Ada' } }));
+  t.after(() => auth.stop());
+  const site = await startSite(auth.url, 'delete globalThis.WebSocket');
+  t.after(() => site.stop());
+
+  for (const disabledTransports of [[], ['xhr_streaming']]) {
+    const page = await browser.open(site.url);
+    const { enabledTransports, ...options } = { ...server.clientOptions(), ...server.fallbackOptions() };
+    const seen = await page.evaluate(connectAndJoin, [server.app.key, { ...options, disabledTransports }]);
+    assert.equal(seen.transport, disabledTransports.length ? 'xhr_polling' : 'xhr_streaming');
+    assert.deepEqual(seen.members, { ada: { name: 'Ada' } });
+
+    await server.sdk().trigger(['news', 'private-news', 'presence-news'], 'headline', { text: 'Zürich 🎉' });
+    await page.waitForFunction(() => globalThis.received.length === 3);
+    await page.close();
+  }
+  browser.assertQuiet();
+});
+
 test('two tabs of the demo page see each other, chat both ways and show published events', async (t) => {
   const browser = await startBrowser();
   t.after(() => browser.stop());
@@ -92,13 +116,15 @@ async function connectAndJoin([key, options]) {
       channel.bind('pusher:subscription_error', (error) => reject(new Error(JSON.stringify(error))));
     });
   const joined = await Promise.all(['news', 'private-news', 'presence-news'].map(join));
-  return { socketId: client.connection.socket_id, members: joined[2].members };
+  const { socket_id: socketId, connection } = client.connection;
+  return { socketId, transport: connection.transport.name, members: joined[2].members };
 }
 
-/** A web application: one page, the stock script, and its auth endpoint on the same origin. */
-async function startSite(authUrl) {
+/** A web application: one page, the stock script, and its auth endpoint on the same origin. `first` runs before it. */
+async function startSite(authUrl, first = '') {
   const script = await readFile(new URL('./node_modules/pusher-js/dist/web/pusher.js', import.meta.url));
-  const page = '<!doctype html><title>Test</title><link rel="icon" href="data:,"><script src="/pusher.js"></script>';
+  const head = '<!doctype html><title>Test</title><link rel="icon" href="data:,">';
+  const page = `${head}<script>${first}</script><script src="/pusher.js"></script>`;
   return startHttp(async (request, response) => {
     if (request.url === '/pusher/auth') {
       const upstream = await fetch(authUrl, { method: 'POST', body: request, duplex: 'half' });

@@ -125,6 +125,11 @@ class Server {
     return { cluster: 'x', wsHost: HOST, wsPort: this.port, forceTLS: false, enabledTransports: ['ws'] };
   }
 
+  /** What makes a client use one of the HTTP fallbacks, as behind a proxy that lets no WebSocket through. */
+  fallbackOptions(transport) {
+    return { httpHost: HOST, httpPort: this.port, enabledTransports: [transport] };
+  }
+
   /** A pusher-js client. `user` is who the app's auth endpoint will say it is on presence channels. */
   client({ key = this.app.key, user, sdk = this.sdk(), ...overrides } = {}) {
     const customHandler = ({ socketId, channelName }, callback) =>

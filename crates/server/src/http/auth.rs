@@ -55,7 +55,7 @@ impl FromRequest<AppState> for SignedRequest {
                 return Err(error);
             }
         };
-        let body = read(body, state.max_body_bytes).await?;
+        let body = read_body(body, state.max_body_bytes).await?;
         query.verify_body(&body)?;
         let idempotency_key = parts.headers.get("idempotency-key");
         let idempotency_key =
@@ -120,7 +120,7 @@ pub(crate) async fn discard(body: Body) {
 }
 
 /// Reads a body, the whole of it even if it is too large: see [`discard`].
-async fn read(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
     let collected = timeout(BODY_PATIENCE, Limited::new(&mut body, limit).collect()).await;
     let error = match collected {
         Ok(Ok(collected)) => return Ok(collected.to_bytes()),

@@ -62,7 +62,7 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// The first `protocol` of the query; the rest of what a client says of itself there is ignored.
-fn protocol(query: &str) -> Option<&str> {
+pub(crate) fn protocol(query: &str) -> Option<&str> {
     query
         .split('&')
         .find_map(|pair| pair.strip_prefix("protocol="))

@@ -13,6 +13,7 @@ mod reads;
 mod socket;
 mod stop;
 mod users;
+mod xhr;
 
 use fanfare_testkit::Server;
 

@@ -1,0 +1,228 @@
+//! The three requests of a session, and what browsers ask before they send one (spec 6.2).
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequestParts, Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, Method, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use fanfare_engine::Refusal;
+use fanfare_protocol::sockjs::{self, BadSend, HEARTBEAT};
+use fanfare_protocol::{Frame, Framing, ServerMessage};
+use futures_util::stream;
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
+use serde::Deserialize;
+use tokio::sync::mpsc;
+use tower_http::cors::{Any, CorsLayer};
+
+use super::pipe::Receive;
+use super::session::{self, Accepted, Request as SessionRequest};
+use super::sessions::SessionId;
+use crate::http::error::ApiError;
+use crate::http::{AppState, read_body};
+use crate::ws::upgrade::protocol;
+
+/// Requests that may wait for their session.
+const REQUESTS: usize = 16;
+/// How long a browser remembers what it may send.
+const PREFLIGHT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest part of a session's name, in bytes. pusher-js takes 3 and 8.
+const MAX_NAME: usize = 64;
+/// As SockJS servers answer; the last one is for nginx, which would hold lines back.
+const HEADERS: [(HeaderName, &str); 3] = [
+    (CONTENT_TYPE, "application/javascript; charset=UTF-8"),
+    (CACHE_CONTROL, "no-store, no-transform"),
+    (HeaderName::from_static("x-accel-buffering"), "no"),
+];
+
+/// The routes, below the `httpPath` of pusher-js and where its WebSockets are.
+pub(crate) fn router() -> Router<AppState> {
+    let any_page = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::POST])
+        .allow_headers([CONTENT_TYPE])
+        .max_age(PREFLIGHT_FOR);
+    // The layer answers what browsers ask first; this is where such a request goes.
+    let asked = || async { StatusCode::NO_CONTENT };
+    let session = Router::new()
+        .route("/xhr_streaming", post(stream_lines).options(asked))
+        .route("/xhr", post(poll_lines).options(asked))
+        .route("/xhr_send", post(send).options(asked))
+        .layer(any_page);
+    Router::new()
+        .nest("/pusher/app/{key}/{server}/{session}", session.clone())
+        .nest("/app/{key}/{server}/{session}", session)
+}
+
+#[derive(Deserialize)]
+struct SessionPath {
+    key: String,
+    server: String,
+    session: String,
+}
+
+impl SessionPath {
+    fn id(self) -> Result<SessionId, ApiError> {
+        let possible = |name: &str| {
+            (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_alphanumeric())
+        };
+        if possible(&self.server) && possible(&self.session) {
+            Ok(SessionId {
+                key: self.key,
+                server: self.server,
+                session: self.session,
+            })
+        } else {
+            Err(ApiError::new(
+                404,
+                "Unknown session: its name has letters and digits only",
+            ))
+        }
+    }
+}
+
+/// What a client says of itself with every request for lines.
+struct Caller {
+    origin: Option<String>,
+    query: Option<String>,
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let origin = parts.headers.get(ORIGIN);
+        Ok(Self {
+            origin: origin.and_then(|origin| Some(origin.to_str().ok()?.to_owned())),
+            query: parts.uri.query().map(str::to_owned),
+        })
+    }
+}
+
+/// One long answer.
+async fn stream_lines(
+    State(state): State<AppState>,
+    Path(path): Path<SessionPath>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
+    let (receive, mut lines) = Receive::streaming();
+    match attach(&state, path.id()?, receive, &caller).await {
+        Ok(()) => {
+            let lines = stream::poll_fn(move |cx| {
+                lines
+                    .poll_recv(cx)
+                    .map(|line| line.map(Ok::<_, Infallible>))
+            });
+            Ok((HEADERS, Body::from_stream(lines)).into_response())
+        }
+        Err(refusal) => Ok(refused(&refusal)),
+    }
+}
+
+/// An answer as soon as there is a line.
+async fn poll_lines(
+    State(state): State<AppState>,
+    Path(path): Path<SessionPath>,
+    caller: Caller,
+) -> Result<Response, ApiError> {
+    let (receive, mut lines) = Receive::polling();
+    match attach(&state, path.id()?, receive, &caller).await {
+        // Without lines, it was replaced by a newer request or has lost its session; the next poll will tell.
+        Ok(()) => Ok((
+            HEADERS,
+            lines.recv().await.unwrap_or(Bytes::from_static(HEARTBEAT)),
+        )
+            .into_response()),
+        Err(refusal) => Ok(refused(&refusal)),
+    }
+}
+
+/// Lets a request wait for the lines of its session, which is a new one if there is none.
+async fn attach(
+    state: &AppState,
+    id: SessionId,
+    receive: Receive,
+    caller: &Caller,
+) -> Result<(), Refusal> {
+    let mut receive = SessionRequest::Receive(receive);
+    if let Some(session) = state.sessions.find(&id) {
+        match session.send(receive).await {
+            Ok(()) => return Ok(()),
+            // It has ended just now.
+            Err(unsent) => receive = unsent.0,
+        }
+    }
+    if let SessionRequest::Receive(receive) = receive {
+        open(state, id, receive, caller)?;
+    }
+    Ok(())
+}
+
+fn open(state: &AppState, id: SessionId, receive: Receive, caller: &Caller) -> Result<(), Refusal> {
+    let protocol = caller.query.as_deref().and_then(protocol);
+    let admitted = state
+        .engine
+        .admit(&id.key, protocol, caller.origin.as_deref())?;
+    let (sender, requests) = mpsc::channel(REQUESTS);
+    state.sessions.insert(id.clone(), sender);
+    let accepted = Accepted {
+        id,
+        admitted,
+        receive,
+        requests,
+    };
+    let sessions = state.sessions.clone();
+    state
+        .engine
+        .adopt(move |shard| session::start(&shard, accepted, sessions));
+    Ok(())
+}
+
+/// Before its first line a session cannot be closed, so it is opened for that (spec 6.3).
+fn refused(refusal: &Refusal) -> Response {
+    tracing::debug!(code = refusal.code.number(), %refusal, "an HTTP session was refused");
+    let error = ServerMessage::Error {
+        code: Some(refusal.code.number()),
+        message: &refusal.message,
+    };
+    let mut lines = Framing::SockJs.opening().to_vec();
+    for frame in [
+        error.to_frame(),
+        Frame::close(refusal.code, &refusal.message),
+    ] {
+        lines.extend_from_slice(frame.bytes(Framing::SockJs));
+    }
+    (HEADERS, lines).into_response()
+}
+
+/// Frames of the client.
+async fn send(
+    State(state): State<AppState>,
+    Path(path): Path<SessionPath>,
+    request: Request,
+) -> Result<StatusCode, ApiError> {
+    let unknown = || ApiError::new(404, "Unknown session: it is over, or was never opened here");
+    let session = path.id().map(|id| state.sessions.find(&id));
+    let body = read_body(request.into_body(), state.max_body_bytes).await?;
+    let session = session?.ok_or_else(unknown)?;
+    let frames = sockjs::parse_send(&body, state.max_message_bytes)?;
+    session
+        .send(SessionRequest::Send(frames))
+        .await
+        .map_err(|_| unknown())?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<BadSend> for ApiError {
+    fn from(error: BadSend) -> Self {
+        let status = match error {
+            BadSend::NotFrames(_) => 400,
+            BadSend::TooLarge { .. } => 413,
+        };
+        Self::new(status, error.to_string())
+    }
+}

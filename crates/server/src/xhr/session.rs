@@ -1,0 +1,287 @@
+//! One session on its shard: takes requests from HTTP, and is over when none waits for its lines.
+
+use fanfare_engine::{Admitted, Session, Shard};
+use fanfare_protocol::sockjs::HEARTBEAT;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::{Instant, sleep_until};
+
+use super::pipe::{Event, Pipe, PipeSink, Receive};
+use super::sessions::{SessionId, Sessions};
+
+/// What comes from HTTP.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// A request that waits for lines.
+    Receive(Receive),
+    /// Frames of the client; none is a sign of life.
+    Send(Vec<String>),
+}
+
+/// A session that was let in.
+pub(super) struct Accepted {
+    pub(super) id: SessionId,
+    pub(super) admitted: Admitted,
+    pub(super) receive: Receive,
+    pub(super) requests: Receiver<Request>,
+}
+
+/// Starts serving a session on its shard's thread.
+pub(super) fn start(shard: &Rc<Shard>, accepted: Accepted, sessions: Sessions) {
+    let pipe = Rc::new(Pipe::new(accepted.receive));
+    let sink = PipeSink(Rc::clone(&pipe));
+    let reader = Reader {
+        session: shard.connect(accepted.admitted, Box::new(sink)),
+        pipe,
+        requests: accepted.requests,
+    };
+    tokio::task::spawn_local(async move {
+        reader.run().await;
+        sessions.forget(&accepted.id);
+    });
+}
+
+struct Reader {
+    session: Session,
+    pipe: Rc<Pipe>,
+    requests: Receiver<Request>,
+}
+
+/// What there is to do next.
+enum Step {
+    Take(Request),
+    Flush,
+    Detach,
+    Beat,
+    End,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        loop {
+            match self.next_step().await {
+                Step::Take(Request::Receive(receive)) => {
+                    self.session.heard();
+                    self.pipe.attach(receive);
+                }
+                Step::Take(Request::Send(frames)) => self.take(&frames).await,
+                Step::Flush => {}
+                Step::Detach => self.pipe.detach(),
+                Step::Beat => self.session.push_raw(HEARTBEAT),
+                Step::End => break,
+            }
+            self.session.flush();
+        }
+        self.requests.close();
+        self.session.end().await;
+    }
+
+    async fn next_step(&mut self) -> Step {
+        let session = &self.session;
+        let wants = poll_fn(|cx| Poll::Ready(session.poll_wants(cx))).await;
+        // Once it was told why it is closed, it needs nothing more of us.
+        let is_over = || session.is_closing() && session.is_flushed();
+        if wants.end || is_over() {
+            return Step::End;
+        }
+        let changed = poll_fn(|cx| {
+            let same = session.poll_wants(cx) == wants && !is_over();
+            if same { Poll::Pending } else { Poll::Ready(()) }
+        });
+        tokio::select! {
+            () = changed => Step::Flush,
+            request = self.requests.recv() => request.map_or(Step::End, Step::Take),
+            event = self.pipe.event(wants.write) => match event {
+                Event::Writable => Step::Flush,
+                Event::Gone => Step::Detach,
+            },
+            () = sleep_until(self.pipe.due()) => self.on_time(wants.write),
+        }
+    }
+
+    /// After the time that was due when it was last looked at; lines were perhaps written since.
+    fn on_time(&self, blocked: bool) -> Step {
+        match (self.pipe.due() <= Instant::now(), self.pipe.is_attached()) {
+            (false, _) => Step::Flush,
+            (true, false) => Step::End,
+            // It has lines enough to read.
+            (true, true) if blocked => {
+                self.pipe.touch();
+                Step::Flush
+            }
+            (true, true) => Step::Beat,
+        }
+    }
+
+    /// Hands the client's frames to the session, others getting their turn in between.
+    async fn take(&self, frames: &[String]) {
+        self.session.heard();
+        for text in frames {
+            if self.session.is_closing() {
+                return;
+            }
+            self.session.handle(text).await;
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use axum::body::Bytes;
+    use fanfare_engine::{AppDefinition, Engine, Key, Options};
+    use fanfare_protocol::signature::SigningKey;
+    use fanfare_protocol::{AppId, AppKey, AppSettings};
+    use tokio::sync::mpsc::{self, Sender};
+    use tokio::task::LocalSet;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    /// A node of one shard on this thread, with one app.
+    fn node() -> Arc<Engine> {
+        let (engine, shards) = Engine::new(Options {
+            shards: 1,
+            activity_timeout: 2 * MINUTE,
+            pong_timeout: MINUTE / 2,
+            outbox_bytes: 1 << 20,
+            inbox_bytes: 1 << 20,
+            max_connections: 10,
+            max_subscriptions: 10,
+        });
+        for shard in shards {
+            tokio::task::spawn_local(shard.run());
+        }
+        engine.update_apps(vec![AppDefinition {
+            id: AppId::parse("1").expect("an id"),
+            settings: AppSettings::default(),
+            keys: vec![Key {
+                key: AppKey::parse("key").expect("a key"),
+                signing: SigningKey::new("secret"),
+            }],
+        }]);
+        engine
+    }
+
+    fn open(engine: &Engine, receive: Receive) -> Sender<Request> {
+        let id = SessionId {
+            key: "key".into(),
+            server: "1".into(),
+            session: "abcdefgh".into(),
+        };
+        let (sender, requests) = mpsc::channel(1);
+        let accepted = Accepted {
+            id,
+            admitted: engine.admit("key", Some("7"), None).expect("admitted"),
+            receive,
+            requests,
+        };
+        engine.adopt(|shard| start(&shard, accepted, Sessions::default()));
+        sender
+    }
+
+    async fn connections_after_ten_minutes(
+        client: impl Future<Output = ()>,
+        engine: &Engine,
+    ) -> usize {
+        tokio::select! {
+            () = client => {}
+            () = sleep(10 * MINUTE) => {}
+        }
+        engine.connections()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_streaming_client_stays_for_ten_minutes() {
+        let test = async {
+            let engine = node();
+            let (receive, mut lines) = Receive::streaming();
+            let requests = open(&engine, receive);
+            let mut heartbeats = 0;
+            let client = async {
+                while let Some(line) = lines.recv().await {
+                    if line == HEARTBEAT {
+                        heartbeats += 1;
+                        // As pusher-js answers each.
+                        let answered = requests.send(Request::Send(Vec::new())).await;
+                        answered.expect("the session lives");
+                    }
+                }
+            };
+            assert_eq!(connections_after_ten_minutes(client, &engine).await, 1);
+            assert!((23..=24).contains(&heartbeats), "{heartbeats}");
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_polling_client_stays_for_ten_minutes() {
+        let test = async {
+            let engine = node();
+            let (receive, mut answer) = Receive::polling();
+            let requests = open(&engine, receive);
+            let mut polls = 0;
+            let client = async {
+                while answer
+                    .recv()
+                    .await
+                    .is_some_and(|lines: Bytes| !lines.is_empty())
+                {
+                    polls += 1;
+                    let (receive, next) = Receive::polling();
+                    answer = next;
+                    let polled = requests.send(Request::Receive(receive)).await;
+                    polled.expect("the session lives");
+                }
+            };
+            assert_eq!(connections_after_ten_minutes(client, &engine).await, 1);
+            assert!((24..=25).contains(&polls), "{polls}");
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_but_is_never_heard_is_gone() {
+        let test = async {
+            let engine = node();
+            let (receive, mut lines) = Receive::streaming();
+            let _requests = open(&engine, receive);
+            let mut last = Bytes::new();
+            let client = async {
+                while let Some(line) = lines.recv().await {
+                    last = line;
+                }
+            };
+            assert_eq!(connections_after_ten_minutes(client, &engine).await, 0);
+            assert!(
+                last.starts_with(b"a[") && last.ends_with(b"]\n"),
+                "{last:?}"
+            );
+            let close = last.split(|byte| *byte == b'\n').nth(1).expect("two lines");
+            assert!(close.starts_with(b"c[4201,"), "{last:?}");
+        };
+        LocalSet::new().run_until(test).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_does_not_ask_again_is_gone_after_five_seconds() {
+        let test = async {
+            let engine = node();
+            let (receive, mut answer) = Receive::polling();
+            let _requests = open(&engine, receive);
+            answer.recv().await.expect("the greeting");
+            sleep(Duration::from_millis(4900)).await;
+            assert_eq!(engine.connections(), 1);
+            sleep(Duration::from_millis(200)).await;
+            assert_eq!(engine.connections(), 0);
+        };
+        LocalSet::new().run_until(test).await;
+    }
+}
