@@ -132,7 +132,7 @@ impl Engine {
     pub fn adopt(&self, start: impl FnOnce(Rc<Shard>) + Send + 'static) {
         let inboxes = self.deliverer.inboxes();
         let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % inboxes.len();
-        inboxes[index].push(Command::Adopt(Box::new(start)));
+        inboxes[index].push(Command::Run(Box::new(|shard| start(Rc::clone(shard)))));
     }
 
     /// Connections on this node.

@@ -17,6 +17,7 @@
 //! | `publish` | the one way in for an event |
 //! | `deliver` | the one way out |
 //! | `shard`, `inbox`, `outbox` | a thread's connections; what comes in; what goes to one socket |
+//! | `inspect` | what an operator sees of connections, and does about one |
 //! | `heartbeat` | liveness: the sweep over a shard's connections |
 //! | `bus`, `roster` | what a cluster supplies; `memory` implements both for one node |
 
@@ -31,6 +32,7 @@ mod engine;
 mod error;
 mod heartbeat;
 mod inbox;
+mod inspect;
 mod memory;
 mod outbox;
 mod publish;
@@ -48,6 +50,7 @@ pub use connect::Admitted;
 pub use deliver::Deliverer;
 pub use engine::{Engine, Occupancy, Options, ShardSeed};
 pub use error::Refusal;
+pub use inspect::ConnectionInfo;
 pub use memory::Memory;
 pub use outbox::Sink;
 pub use publish::PublishError;

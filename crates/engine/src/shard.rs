@@ -28,10 +28,13 @@ pub struct Shard {
     pub(crate) state: RefCell<State>,
 }
 
+/// What runs on a shard's thread.
+pub(crate) type Task = Box<dyn FnOnce(&Rc<Shard>) + Send>;
+
 /// What comes to a shard from other threads.
 pub(crate) enum Command {
-    /// Take a connection over: the closure starts the task that reads it.
-    Adopt(Box<dyn FnOnce(Rc<Shard>) + Send>),
+    /// Run this on the shard's thread: take a connection over, or answer a question.
+    Run(Task),
     /// An event for the subscribers of a channel.
     Deliver {
         channel: ChannelId,
@@ -68,7 +71,7 @@ pub(crate) enum Command {
 impl fmt::Debug for Command {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Adopt(_) => "Adopt",
+            Self::Run(_) => "Run",
             Self::Deliver { .. } => "Deliver",
             Self::Announce { .. } => "Announce",
             Self::Tell { .. } => "Tell",
@@ -160,7 +163,7 @@ impl Shard {
 
     fn apply(self: &Rc<Self>, command: Command) {
         match command {
-            Command::Adopt(start) => start(Rc::clone(self)),
+            Command::Run(task) => task(self),
             Command::Deliver {
                 channel,
                 frame,

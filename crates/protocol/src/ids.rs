@@ -124,7 +124,7 @@ impl UserId {
 }
 
 /// The public name of a connection: two numbers, `123.456` (spec 1.4).
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId {
     high: u32,
     low: u32,

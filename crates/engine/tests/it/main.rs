@@ -9,6 +9,7 @@ mod cache;
 mod client_event;
 mod connect;
 mod drain;
+mod inspect;
 mod liveness;
 mod model;
 mod node;
