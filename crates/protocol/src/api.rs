@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::channel::ChannelName;
 use crate::event;
+use crate::excerpt::excerpt;
 use crate::ids::SocketId;
 use crate::json;
 use crate::limits::Limits;
@@ -73,7 +74,8 @@ impl Info {
                 "cache" => info.cache = true,
                 other => {
                     return Err(invalid(format!(
-                        "Invalid info: {other:?} is not known; there are user_count, subscription_count and cache"
+                        "Invalid info: {:?} is not known; there are user_count, subscription_count and cache",
+                        excerpt(other)
                     )));
                 }
             }
@@ -123,8 +125,10 @@ impl Event {
     /// Names the event, the field and what is wrong with it.
     pub fn parse_batch(body: &[u8], limits: &Limits) -> Result<Vec<Self>, BadRequest> {
         let body: BatchBody<'_> = json::object(utf8(body)?).map_err(|error| {
+            let reason = error.to_string();
             invalid(format!(
-                "Invalid body: {error}; expected a JSON object with an array 'batch'"
+                "Invalid body: {}; expected a JSON object with an array 'batch'",
+                excerpt(&reason)
             ))
         })?;
         let batch = body
@@ -151,8 +155,13 @@ impl Event {
     }
 
     fn from_json(text: &str, limits: &Limits) -> Result<Self, BadRequest> {
-        let body: EventBody<'_> = json::object(text)
-            .map_err(|error| invalid(format!("Invalid body: {error}; expected a JSON object")))?;
+        let body: EventBody<'_> = json::object(text).map_err(|error| {
+            let reason = error.to_string();
+            invalid(format!(
+                "Invalid body: {}; expected a JSON object",
+                excerpt(&reason)
+            ))
+        })?;
         let name = string("name", body.name)?.ok_or_else(|| invalid("Missing parameter: name"))?;
         event::check_name(&name, limits.event_name).map_err(|error| invalid(error.to_string()))?;
         let data = body
@@ -229,7 +238,7 @@ fn socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, BadRequest> {
     match string("socket_id", raw)? {
         Some(text) if !text.is_empty() => SocketId::parse(&text)
             .map(Some)
-            .map_err(|error| invalid(format!("Invalid socket_id {text:?}: {error}"))),
+            .map_err(|error| invalid(format!("Invalid socket_id {:?}: {error}", excerpt(&text)))),
         _ => Ok(None),
     }
 }
@@ -343,6 +352,30 @@ mod tests {
             Event::parse(b"{\"name\":\"\xff\"}", &Limits::HOSTED),
             Err(BadRequest::Invalid(_))
         ));
+    }
+
+    #[test]
+    fn an_answer_is_short_however_long_the_body() {
+        let long = "\\u0001".repeat(10_000);
+        let with =
+            |field: &str| format!(r#"{{"name":"e","data":"d","channel":"a","{field}":"{long}"}}"#);
+        for body in [
+            format!("\"{long}\""),
+            format!(r#"{{"batch":"{long}"}}"#),
+            with("info"),
+            with("socket_id"),
+            with("channels"),
+            with("channel"),
+            with("name"),
+        ] {
+            for error in [
+                parse(&body).map(drop).unwrap_err(),
+                Event::parse_batch(body.as_bytes(), &Limits::HOSTED).unwrap_err(),
+            ] {
+                let answer = error.to_string();
+                assert!(answer.len() < 1_500, "{} bytes: {answer}", answer.len());
+            }
+        }
     }
 
     #[test]

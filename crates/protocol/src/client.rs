@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::event::CLIENT_PREFIX;
+use crate::excerpt::excerpt;
 use crate::json;
 
 /// One message of a client.
@@ -129,7 +130,7 @@ impl<'a> ClientMessage<'a> {
     /// Says what is wrong with it, in words for the client.
     pub fn parse(text: &'a str) -> Result<Self, InvalidMessage> {
         let envelope: Envelope<'a> =
-            json::object(text).map_err(|error| InvalidMessage::Malformed(error.to_string()))?;
+            json::object(text).map_err(|error| InvalidMessage::Malformed(reason(&error)))?;
         match &*envelope.event {
             "pusher:ping" => Ok(Self::Ping),
             "pusher:pong" => Ok(Self::Pong),
@@ -147,9 +148,7 @@ impl<'a> ClientMessage<'a> {
             name if name.starts_with(CLIENT_PREFIX) => {
                 ClientEvent::parse(envelope).map(Self::ClientEvent)
             }
-            name => Err(InvalidMessage::Unsupported(
-                name.chars().take(100).collect(),
-            )),
+            name => Err(InvalidMessage::Unsupported(excerpt(name).into_owned())),
         }
     }
 }
@@ -160,7 +159,8 @@ impl<'a> ClientEvent<'a> {
             .channel
             .and_then(|raw| json::string(raw.get()).ok());
         let Some(channel) = channel else {
-            return Err(InvalidMessage::NoChannel(envelope.event.into_owned()));
+            let event = excerpt(&envelope.event).into_owned();
+            return Err(InvalidMessage::NoChannel(event));
         };
         Ok(Self {
             name: envelope.event,
@@ -176,7 +176,7 @@ impl<'a> SignIn<'a> {
         let not_object = |found: String| InvalidMessage::DataNotObject { event, found };
         let raw = data.ok_or_else(|| not_object("missing".into()))?;
         let command: SignInCommand<'a> =
-            json::object(raw.get()).map_err(|error| not_object(error.to_string()))?;
+            json::object(raw.get()).map_err(|error| not_object(reason(&error)))?;
         let missing = |field| InvalidMessage::FieldNotString {
             event,
             field,
@@ -202,7 +202,7 @@ impl<'a> Subscribe<'a> {
         }
         let command: Command<'a> = match raw.get().as_bytes() {
             [b'{', ..] => {
-                serde_json::from_str(raw.get()).map_err(|error| not_object(error.to_string()))?
+                serde_json::from_str(raw.get()).map_err(|error| not_object(reason(&error)))?
             }
             _ => return Err(not_object(json::kind(raw).into())),
         };
@@ -246,6 +246,11 @@ impl<'a> Subscribe<'a> {
             channel_data: self.channel_data.map(owned),
         }
     }
+}
+
+/// serde quotes what it did not expect, however long it is.
+fn reason(error: &serde_json::Error) -> String {
+    excerpt(&error.to_string()).into_owned()
 }
 
 #[cfg(test)]
@@ -337,6 +342,22 @@ mod tests {
         assert!(refused(r#"{"event":"client-x","data":1}"#).contains("'channel'"));
         assert!(refused(r#"{"event":"client-x","channel":["a"]}"#).contains("'channel'"));
         assert!(refused(r#"{"event":"\ud800"}"#).starts_with("Invalid message"));
+    }
+
+    #[test]
+    fn an_answer_is_short_however_long_the_message() {
+        let long = "\\u0001".repeat(10_000);
+        for text in [
+            format!("\"{long}\""),
+            format!(r#"{{"event":"{long}"}}"#),
+            format!(r#"{{"event":"client-{long}"}}"#),
+            format!(r#"{{"event":"pusher:signin","data":"{long}"}}"#),
+            format!(r#"{{"event":"pusher:subscribe","data":"{long}"}}"#),
+            format!(r#"{{"event":"pusher:subscribe","data":{{"channel":["{long}"]}}}}"#),
+        ] {
+            let answer = refused(&text);
+            assert!(answer.len() < 1_500, "{} bytes: {answer}", answer.len());
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod channel;
 pub mod client;
 pub mod close;
 pub mod event;
+mod excerpt;
 pub mod frame;
 pub mod ids;
 pub mod json;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::excerpt::excerpt;
 use crate::ids::UserId;
 use crate::json;
 use crate::limits::Limits;
@@ -64,7 +65,7 @@ impl Member {
     /// Says what is wrong with it.
     pub fn parse(channel_data: &str, limits: &Limits) -> Result<Self, InvalidMember> {
         let data: ChannelData<'_> = json::object(channel_data)
-            .map_err(|error| InvalidMember::Malformed(error.to_string()))?;
+            .map_err(|error| InvalidMember::Malformed(excerpt(&error.to_string()).into_owned()))?;
         let user_id = user_id(data.user_id)?;
         let length = user_id.as_str().chars().count();
         if length > limits.user_id {

@@ -1,5 +1,6 @@
 //! SockJS framing (spec 6.3), as pusher-js speaks it where no WebSocket gets through: lines out, arrays of frames in.
 
+use crate::excerpt::excerpt;
 use crate::frame::Content;
 
 /// The first line of a session.
@@ -29,8 +30,8 @@ pub enum BadSend {
 ///
 /// It is no JSON array of strings, or a string has more than `max_frame` bytes.
 pub fn parse_send(body: &[u8], max_frame: usize) -> Result<Vec<String>, BadSend> {
-    let frames: Vec<String> =
-        serde_json::from_slice(body).map_err(|error| BadSend::NotFrames(error.to_string()))?;
+    let frames: Vec<String> = serde_json::from_slice(body)
+        .map_err(|error| BadSend::NotFrames(excerpt(&error.to_string()).into_owned()))?;
     match frames
         .iter()
         .map(String::len)
@@ -69,6 +70,15 @@ mod tests {
             assert!(matches!(refused, Err(BadSend::NotFrames(_))), "{bad}");
         }
         assert!(parse_send(b"[\"\xff\"]", 10).is_err());
+    }
+
+    #[test]
+    fn an_answer_is_short_however_long_the_body() {
+        let body = format!("\"{}\"", "\\u0001".repeat(10_000));
+        let answer = parse_send(body.as_bytes(), 10)
+            .expect_err("no array")
+            .to_string();
+        assert!(answer.len() < 500, "{} bytes: {answer}", answer.len());
     }
 
     #[test]
