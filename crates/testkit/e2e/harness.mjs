@@ -21,10 +21,13 @@ const running = new Set();
 process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 
 /** Starts a server of its own for a test file. With `app: false` the data folder is left empty. */
-export async function startServer({ app = true, env = {} } = {}) {
+export async function startServer({ app = true, settings = {}, env = {} } = {}) {
   const server = new Server(await mkdtemp(join(tmpdir(), 'fanfare-e2e-')), env);
   try {
     if (app) server.app = await server.createApp({ id: '1234567', key: 'e2e-key', secret: 'e2e-secret' });
+    for (const [name, value] of Object.entries(settings)) {
+      await server.cli('app', 'update', server.app.id, '--setting', `${name}=${value}`);
+    }
     await server.start();
   } catch (error) {
     await server.end('SIGKILL');
@@ -183,7 +186,10 @@ class Server {
   }
 }
 
-/** The app's own auth endpoint, as a web framework would offer it. `userOf` answers undefined to refuse. */
+/**
+ * The app's own auth endpoint, for channels and for users, as a web framework would offer it. `userOf` answers undefined to
+ * refuse.
+ */
 export async function startAuthEndpoint(server, userOf) {
   return startHttp(async (request, response) => {
     let body = '';
@@ -192,9 +198,11 @@ export async function startAuthEndpoint(server, userOf) {
     const [socketId, channel] = [form.get('socket_id'), form.get('channel_name')];
     const user = userOf(request, channel);
     if (!user) return response.writeHead(403).end();
-    const data = channel.startsWith('presence-') ? user : undefined;
+    const data = channel?.startsWith('presence-') ? user : undefined;
+    const sdk = server.sdk();
+    const auth = channel ? sdk.authorizeChannel(socketId, channel, data) : sdk.authenticateUser(socketId, user);
     response.writeHead(200, { 'content-type': 'application/json' });
-    response.end(JSON.stringify(server.sdk().authorizeChannel(socketId, channel, data)));
+    response.end(JSON.stringify(auth));
   });
 }
 
@@ -277,6 +285,17 @@ export async function subscribe(client, name) {
     next(channel, 'pusher:subscription_error').then(refused),
   ]);
   return channel;
+}
+
+/** Signs in and waits until events to the user arrive; for one that has signed in before, until they do again. */
+export async function signedIn(client) {
+  await connected(client);
+  client.signin();
+  await client.user.signinDonePromise;
+  const channel = client.user.serverToUserChannel;
+  if (!channel) throw new Error('the sign-in was refused');
+  if (!channel.subscribed) await next(channel, 'pusher:subscription_succeeded');
+  return client;
 }
 
 /** The frames a connected client gets from now on, as they are on the wire. */

@@ -9,6 +9,7 @@ import {
   next,
   nextErrorCode,
   record,
+  signedIn,
   startAuthEndpoint,
   startServer,
   subscribe,
@@ -373,12 +374,7 @@ test('a signed-in user gets what is sent to them, on every connection, until the
   });
   const tabs = [server.client(authenticate('ada')), server.client(authenticate('ada'))];
   const bob = server.client(authenticate('bob'));
-  for (const client of [...tabs, bob]) {
-    await connected(client);
-    client.signin();
-    await client.user.signinDonePromise;
-    await eventually(() => client.user.serverToUserChannel?.subscribed);
-  }
+  for (const client of [...tabs, bob]) await signedIn(client);
   const overheard = [];
   bob.user.bind_global((event, data) => overheard.push([event, data]));
   const received = tabs.map((tab) => next(tab.user, 'hello'));
