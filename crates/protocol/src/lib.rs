@@ -21,6 +21,7 @@
 //! | [`limits`] | [`Limits`]: the numbers |
 //! | [`settings`] | [`AppSettings`]: what may be changed of an app |
 //! | [`sockjs`] | lines for clients that are left with HTTP |
+//! | [`identity`] | [`Identity`]: whose tokens an app takes, and what they grant |
 //! | [`json`] | small helpers for JSON text that is passed through |
 
 pub mod api;
@@ -30,6 +31,7 @@ pub mod close;
 pub mod event;
 mod excerpt;
 pub mod frame;
+pub mod identity;
 pub mod ids;
 pub mod json;
 pub mod limits;
@@ -44,6 +46,7 @@ pub use channel::{ChannelKind, ChannelName};
 pub use client::ClientMessage;
 pub use close::CloseCode;
 pub use frame::{Frame, Framing};
+pub use identity::Identity;
 pub use ids::{AppId, AppKey, SocketId, UserId};
 pub use limits::Limits;
 pub use server::ServerMessage;

@@ -1,0 +1,524 @@
+//! Whose tokens an app takes from its clients, and what they grant: channel auth without an endpoint of the app's own.
+
+use std::collections::BTreeMap;
+
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::Value;
+
+mod claims;
+mod pattern;
+
+pub use claims::Claims;
+pub use pattern::{InvalidPattern, Pattern};
+
+/// Shortest secret for HS256, in bytes: as long as the signature, as RFC 7518 wants it.
+pub const MIN_SECRET: usize = 32;
+/// Most providers of an app: a token may have to be tried with each.
+pub const MAX_PROVIDERS: usize = 8;
+/// Most grants of an app: a channel is looked for in each.
+pub const MAX_GRANTS: usize = 100;
+/// Most clock difference that may be forgiven, in seconds.
+pub const MAX_LEEWAY: u64 = 300;
+/// Most bytes in any text of the configuration.
+const MAX_TEXT: usize = 16 * 1024;
+/// Most entries in each list and map within a provider or a grant.
+const MAX_ENTRIES: usize = 32;
+
+/// What an app has configured. Nothing is granted by default. Serialized it holds its secrets, for it is stored so; show
+/// [`Identity::redacted`] instead.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Identity {
+    /// Who issues the tokens.
+    pub providers: Vec<Provider>,
+    /// Which channels a token's bearer may subscribe to; any one of them is enough.
+    pub grants: Vec<Grant>,
+    /// Who a token's bearer signs in as; nobody can sign in if it is not there.
+    pub sign_in: Option<SignIn>,
+}
+
+/// Who issues tokens, and how they are known to be theirs. Just one of `secret`, `public_key` and `jwks_url`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Provider {
+    /// What the claim `iss` must be, if given.
+    pub issuer: Option<String>,
+    /// The claim `aud` must have one of these, if there are any.
+    pub audience: Vec<String>,
+    /// What tokens may be signed with. What a token says of itself counts only if it is one of these.
+    pub algorithms: Vec<Algorithm>,
+    /// Seconds by which the provider's clock may differ; 30 if not given.
+    pub leeway_seconds: Option<u64>,
+    /// Shared with the provider, for HS256.
+    #[serde(serialize_with = "expose")]
+    pub secret: Option<SecretString>,
+    /// The provider's public key in PEM, for the other algorithms.
+    pub public_key: Option<String>,
+    /// Where the provider publishes its public keys.
+    pub jwks_url: Option<String>,
+}
+
+/// How a token is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Algorithm {
+    /// HMAC with SHA-256, with a shared secret.
+    HS256,
+    /// RSA with SHA-256, keys of 2048 bits and more.
+    RS256,
+    /// ECDSA on P-256.
+    ES256,
+    /// Ed25519.
+    #[serde(rename = "EdDSA")]
+    EdDsa,
+}
+
+/// What a token's bearer may subscribe to. Either `channels` or `channels_claim`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grant {
+    /// A [`Pattern`] of channels.
+    pub channels: Option<String>,
+    /// The claim that lists names of channels, or patterns with stars.
+    pub channels_claim: Option<String>,
+    /// Who the bearer is on presence channels.
+    pub presence: Presence,
+    /// Claims that must have these values, or be lists that hold them.
+    pub when: BTreeMap<String, Value>,
+}
+
+/// Which claims say who a member of a presence channel is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Presence {
+    /// The claim that is the `user_id`.
+    pub user_id: String,
+    /// Names in `user_info`, and the claims that are their values.
+    pub user_info: BTreeMap<String, String>,
+}
+
+/// Which claims say who signs in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignIn {
+    /// The claim that is the user's `id`.
+    pub id: String,
+    /// Names in `user_info`, and the claims that are their values.
+    pub user_info: BTreeMap<String, String>,
+    /// The claim that lists the ids of the users they watch.
+    pub watchlist: Option<String>,
+}
+
+/// What cannot be in a configuration.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Invalid identity: {field} {reason}")]
+pub struct InvalidIdentity {
+    /// Where, for example `providers[0].secret`.
+    pub field: String,
+    /// What is wrong with it; never its value, which may be a secret in the wrong place.
+    pub reason: String,
+}
+
+impl InvalidIdentity {
+    /// Something is wrong with a field.
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+
+    fn within(self, part: &str) -> Self {
+        Self {
+            field: format!("{part}.{}", self.field),
+            ..self
+        }
+    }
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self {
+            user_id: "sub".into(),
+            user_info: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for SignIn {
+    fn default() -> Self {
+        Self {
+            id: "sub".into(),
+            user_info: BTreeMap::new(),
+            watchlist: None,
+        }
+    }
+}
+
+fn expose<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
+    secret
+        .as_ref()
+        .map(ExposeSecret::expose_secret)
+        .serialize(serializer)
+}
+
+impl Identity {
+    /// As it may be shown: `"set"` in place of each secret.
+    #[must_use]
+    pub fn redacted(&self) -> Value {
+        let mut shown = self.clone();
+        for secret in shown.providers.iter_mut().map(|it| &mut it.secret) {
+            *secret = secret.as_ref().map(|_| "set".into());
+        }
+        serde_json::to_value(shown).expect("a configuration is JSON")
+    }
+
+    /// Checks all that can be checked without reading keys. Key sets may be fetched without TLS only where `allow_http`.
+    ///
+    /// # Errors
+    ///
+    /// Says which field cannot be so, and why.
+    pub fn check(&self, allow_http: bool) -> Result<(), InvalidIdentity> {
+        check_count("providers", self.providers.len(), MAX_PROVIDERS)?;
+        check_count("grants", self.grants.len(), MAX_GRANTS)?;
+        for (index, provider) in self.providers.iter().enumerate() {
+            let checked = provider.check(allow_http);
+            checked.map_err(|error| error.within(&format!("providers[{index}]")))?;
+        }
+        for (index, grant) in self.grants.iter().enumerate() {
+            let checked = grant.check();
+            checked.map_err(|error| error.within(&format!("grants[{index}]")))?;
+        }
+        self.sign_in.as_ref().map_or(Ok(()), |sign_in| {
+            sign_in.check().map_err(|error| error.within("sign_in"))
+        })
+    }
+}
+
+impl Provider {
+    /// Seconds by which the provider's clock may differ.
+    #[must_use]
+    pub fn leeway(&self) -> u64 {
+        self.leeway_seconds.unwrap_or(30)
+    }
+
+    fn check(&self, allow_http: bool) -> Result<(), InvalidIdentity> {
+        if let Some(issuer) = &self.issuer {
+            check_text("issuer", issuer)?;
+        }
+        check_count("audience", self.audience.len(), MAX_ENTRIES)?;
+        for audience in &self.audience {
+            check_text("audience", audience)?;
+        }
+        if self.leeway() > MAX_LEEWAY {
+            let reason = format!("must be at most {MAX_LEEWAY} seconds");
+            return Err(InvalidIdentity::new("leeway_seconds", reason));
+        }
+        self.check_algorithms()?;
+        match (&self.secret, &self.public_key, &self.jwks_url) {
+            (Some(secret), None, None) => self.check_secret(secret.expose_secret()),
+            (None, Some(pem), None) => self.check_public_key(pem),
+            (None, None, Some(url)) => self.check_url(url, allow_http),
+            _ => Err(InvalidIdentity::new(
+                "secret",
+                "or public_key or jwks_url must be given, and just one of them",
+            )),
+        }
+    }
+
+    fn check_algorithms(&self) -> Result<(), InvalidIdentity> {
+        let mut seen = Vec::new();
+        for algorithm in &self.algorithms {
+            if seen.contains(algorithm) {
+                return Err(InvalidIdentity::new(
+                    "algorithms",
+                    "names one of them twice",
+                ));
+            }
+            seen.push(*algorithm);
+        }
+        if seen.is_empty() {
+            let reason = "must name at least one of HS256, RS256, ES256 and EdDSA";
+            return Err(InvalidIdentity::new("algorithms", reason));
+        }
+        Ok(())
+    }
+
+    fn check_secret(&self, secret: &str) -> Result<(), InvalidIdentity> {
+        if self.algorithms != [Algorithm::HS256] {
+            let reason = "must be HS256 alone where there is a secret";
+            return Err(InvalidIdentity::new("algorithms", reason));
+        }
+        if secret.len() < MIN_SECRET {
+            let reason = format!(
+                "has {} bytes, HS256 needs {MIN_SECRET} or more",
+                secret.len()
+            );
+            return Err(InvalidIdentity::new("secret", reason));
+        }
+        check_text("secret", secret)
+    }
+
+    fn check_public_key(&self, pem: &str) -> Result<(), InvalidIdentity> {
+        self.check_asymmetric()?;
+        if self.algorithms.len() > 1 {
+            let reason = "must be one where there is a public_key, the one it is for";
+            return Err(InvalidIdentity::new("algorithms", reason));
+        }
+        check_text("public_key", pem)?;
+        if pem.contains("PRIVATE KEY") {
+            let reason = "is a private key, which must stay with the provider";
+            return Err(InvalidIdentity::new("public_key", reason));
+        }
+        let pem = pem.trim_start();
+        let public = [
+            "-----BEGIN PUBLIC KEY-----",
+            "-----BEGIN RSA PUBLIC KEY-----",
+        ];
+        if !public.iter().any(|begin| pem.starts_with(begin)) {
+            let reason = "must be in PEM and start with -----BEGIN PUBLIC KEY-----";
+            return Err(InvalidIdentity::new("public_key", reason));
+        }
+        Ok(())
+    }
+
+    fn check_url(&self, url: &str, allow_http: bool) -> Result<(), InvalidIdentity> {
+        self.check_asymmetric()?;
+        check_text("jwks_url", url)?;
+        if url.starts_with("https://") || (allow_http && url.starts_with("http://")) {
+            return Ok(());
+        }
+        Err(InvalidIdentity::new("jwks_url", "must start with https://"))
+    }
+
+    /// A public key must not be taken for a secret: everybody has it.
+    fn check_asymmetric(&self) -> Result<(), InvalidIdentity> {
+        if self.algorithms.contains(&Algorithm::HS256) {
+            let reason = "must not have HS256 without a secret";
+            return Err(InvalidIdentity::new("algorithms", reason));
+        }
+        Ok(())
+    }
+}
+
+impl Grant {
+    fn check(&self) -> Result<(), InvalidIdentity> {
+        match (&self.channels, &self.channels_claim) {
+            (Some(pattern), None) => Pattern::parse(pattern)
+                .map(drop)
+                .map_err(|error| InvalidIdentity::new("channels", error.to_string())),
+            (None, Some(claim)) => check_text("channels_claim", claim),
+            _ => Err(InvalidIdentity::new(
+                "channels",
+                "or channels_claim must be given, and just one of them",
+            )),
+        }?;
+        check_text("presence.user_id", &self.presence.user_id)?;
+        check_user_info(&self.presence.user_info).map_err(|error| error.within("presence"))?;
+        check_count("when", self.when.len(), MAX_ENTRIES)?;
+        for (claim, value) in &self.when {
+            check_text("when", claim)?;
+            if !matches!(value, Value::String(_) | Value::Number(_) | Value::Bool(_)) {
+                let reason = "must hold texts, numbers and booleans";
+                return Err(InvalidIdentity::new("when", reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl SignIn {
+    fn check(&self) -> Result<(), InvalidIdentity> {
+        check_text("id", &self.id)?;
+        check_user_info(&self.user_info)?;
+        self.watchlist
+            .as_ref()
+            .map_or(Ok(()), |claim| check_text("watchlist", claim))
+    }
+}
+
+fn check_user_info(user_info: &BTreeMap<String, String>) -> Result<(), InvalidIdentity> {
+    check_count("user_info", user_info.len(), MAX_ENTRIES)?;
+    user_info.iter().try_for_each(|(name, claim)| {
+        check_text("user_info", name).and_then(|()| check_text("user_info", claim))
+    })
+}
+
+fn check_text(field: &str, text: &str) -> Result<(), InvalidIdentity> {
+    if text.is_empty() {
+        return Err(InvalidIdentity::new(field, "must not be empty"));
+    }
+    if text.len() > MAX_TEXT {
+        let reason = format!("must have at most {MAX_TEXT} bytes");
+        return Err(InvalidIdentity::new(field, reason));
+    }
+    Ok(())
+}
+
+fn check_count(field: &str, count: usize, max: usize) -> Result<(), InvalidIdentity> {
+    if count > max {
+        let reason = format!("has {count} entries, at most {max} are allowed");
+        return Err(InvalidIdentity::new(field, reason));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn identity(value: Value) -> Identity {
+        serde_json::from_value(value).unwrap()
+    }
+
+    /// What is said of a provider with these changes.
+    fn refused(changes: &Value) -> String {
+        let mut provider = json!({"algorithms": ["HS256"], "secret": SECRET});
+        let fields = changes.as_object().unwrap().clone();
+        provider.as_object_mut().unwrap().extend(fields);
+        let checked = identity(json!({"providers": [provider]})).check(false);
+        checked.map_or_else(|error| error.to_string(), |()| "fine".into())
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_with_its_place() {
+        const PEM: &str = "-----BEGIN PUBLIC KEY-----\n";
+        for (changes, words) in [
+            (json!({}), "fine"),
+            (
+                json!({"algorithms": []}),
+                "providers[0].algorithms must name",
+            ),
+            (json!({"algorithms": ["HS256", "HS256"]}), "twice"),
+            (json!({"algorithms": ["HS256", "RS256"]}), "HS256 alone"),
+            (json!({"algorithms": ["RS256"]}), "HS256 alone"),
+            (
+                json!({"secret": "short"}),
+                "providers[0].secret has 5 bytes",
+            ),
+            (json!({"secret": null}), "just one"),
+            (json!({"public_key": PEM}), "just one"),
+            (
+                json!({"secret": null, "public_key": PEM}),
+                "without a secret",
+            ),
+            (
+                json!({"secret": null, "public_key": PEM, "algorithms": ["RS256", "ES256"]}),
+                "must be one",
+            ),
+            (
+                json!({"secret": null, "public_key": "-----BEGIN PRIVATE KEY-----", "algorithms": ["RS256"]}),
+                "private key",
+            ),
+            (
+                json!({"secret": null, "public_key": "-----BEGIN CERTIFICATE-----", "algorithms": ["RS256"]}),
+                "BEGIN PUBLIC KEY",
+            ),
+            (
+                json!({"secret": null, "jwks_url": "http://id.example.com/keys", "algorithms": ["RS256"]}),
+                "https://",
+            ),
+            (
+                json!({"secret": null, "jwks_url": "https://id.example.com/keys"}),
+                "without a secret",
+            ),
+            (
+                json!({"secret": null, "jwks_url": "https://id.example.com/keys", "algorithms": ["RS256", "EdDSA"]}),
+                "fine",
+            ),
+            (json!({"leeway_seconds": 301}), "at most 300"),
+            (json!({"issuer": ""}), "issuer must not be empty"),
+            (json!({"audience": [""]}), "audience must not be empty"),
+        ] {
+            let said = refused(&changes);
+            assert!(said.contains(words), "{changes}: {said}");
+        }
+    }
+
+    #[test]
+    fn grants_and_sign_in_are_checked_as_well() {
+        for (value, words) in [
+            (
+                json!({"grants": [{}]}),
+                "grants[0].channels or channels_claim",
+            ),
+            (
+                json!({"grants": [{"channels": "private-*", "channels_claim": "c"}]}),
+                "just one",
+            ),
+            (
+                json!({"grants": [{"channels": "chat"}]}),
+                "grants[0].channels must start with",
+            ),
+            (
+                json!({"grants": [{"channels_claim": ""}]}),
+                "channels_claim must not be empty",
+            ),
+            (
+                json!({"grants": [{"channels": "private-*", "when": {"a": []}}]}),
+                "when must hold",
+            ),
+            (
+                json!({"grants": [{"channels": "presence-*", "presence": {"user_info": {"n": ""}}}]}),
+                "grants[0].presence.user_info",
+            ),
+            (json!({"sign_in": {"id": ""}}), "sign_in.id"),
+            (json!({"sign_in": {"watchlist": ""}}), "sign_in.watchlist"),
+            (
+                json!({"grants": vec![json!({"channels": "private-*"}); 101]}),
+                "101 entries",
+            ),
+        ] {
+            let said = identity(value.clone())
+                .check(false)
+                .unwrap_err()
+                .to_string();
+            assert!(said.contains(words), "{value}: {said}");
+        }
+        assert!(identity(json!({})).check(false).is_ok());
+        assert!(identity(json!({"sign_in": {}})).check(false).is_ok());
+    }
+
+    #[test]
+    fn key_sets_need_tls_unless_the_server_says_otherwise() {
+        let url = json!({"algorithms": ["RS256"], "jwks_url": "http://127.0.0.1/keys"});
+        let identity = identity(json!({"providers": [url]}));
+        assert!(identity.check(false).is_err());
+        assert!(identity.check(true).is_ok());
+    }
+
+    #[test]
+    fn unknown_fields_are_refused() {
+        for value in [
+            json!({"provider": []}),
+            json!({"providers": [{"key": "x"}]}),
+            json!({"providers": [{"algorithms": ["none"]}]}),
+            json!({"grants": [{"channel": "x"}]}),
+        ] {
+            assert!(
+                serde_json::from_value::<Identity>(value.clone()).is_err(),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_secret_is_stored_and_never_shown() {
+        let identity =
+            identity(json!({"providers": [{"algorithms": ["HS256"], "secret": SECRET}]}));
+        assert!(!format!("{identity:?}").contains(SECRET));
+        let shown = identity.redacted();
+        assert_eq!(shown["providers"][0]["secret"], "set");
+        assert!(!shown.to_string().contains(SECRET));
+        let stored = serde_json::to_string(&identity).unwrap();
+        let read: Identity = serde_json::from_str(&stored).unwrap();
+        assert_eq!(
+            read.providers[0].secret.as_ref().unwrap().expose_secret(),
+            SECRET
+        );
+    }
+}
