@@ -34,6 +34,7 @@ pub(crate) const SETTINGS: &[&str] = &[
     "http.threads",
     "http.max_body_bytes",
     "http.header_timeout",
+    "identity.allow_inner_addresses",
     "drain.period",
     "log.filter",
     "log.format",
@@ -77,6 +78,7 @@ pub(crate) struct Config {
     pub(crate) inbox: Queue,
     pub(crate) websocket: WebSocket,
     pub(crate) http: Http,
+    pub(crate) identity: IdentityConfig,
     pub(crate) drain: Drain,
     pub(crate) log: Log,
 }
@@ -120,6 +122,13 @@ pub(crate) struct Http {
     pub(crate) max_body_bytes: usize,
     /// Seconds a client may take for a request's head, also between two requests of a connection.
     pub(crate) header_timeout: u64,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IdentityConfig {
+    /// Whether key sets may be fetched from this machine and its network, and without TLS.
+    pub(crate) allow_inner_addresses: bool,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -173,6 +182,9 @@ impl Default for Config {
                 threads: 0,
                 max_body_bytes: 1024 * 1024,
                 header_timeout: 75,
+            },
+            identity: IdentityConfig {
+                allow_inner_addresses: false,
             },
             drain: Drain { period: 20 },
             log: Log {

@@ -11,6 +11,7 @@ use fanfare_engine::Engine;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::demo::Demo;
+use crate::identity::Identities;
 use crate::ws::upgrade;
 use crate::xhr::{self, Sessions};
 
@@ -36,6 +37,7 @@ pub(crate) struct AppState {
     pub(crate) path_prefix: Arc<str>,
     pub(crate) idempotency: Idempotency,
     pub(crate) sessions: Sessions,
+    pub(crate) identities: Arc<Identities>,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_message_bytes: usize,
 }

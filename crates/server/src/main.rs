@@ -12,6 +12,8 @@
 //! | `ws` | WebSocket: upgrade and connection |
 //! | `xhr` | the HTTP fallbacks: streamed and polled sessions |
 //! | `app_sync` | keeps the engine's apps as the store has them |
+//! | `identity` | whose tokens each app takes from its clients, and what they grant |
+//! | `outbound` | requests to addresses that an app's people have chosen |
 //! | `backend` | a client of our own HTTP API, as an app's backend is one |
 //! | `demo` | the demo app, the check of ourselves, what is printed at the start |
 //! | `master_key` | where the master key comes from |
@@ -23,8 +25,10 @@ mod cli;
 mod config;
 mod demo;
 mod http;
+mod identity;
 mod listener;
 mod master_key;
+mod outbound;
 mod startup;
 mod telemetry;
 mod ws;

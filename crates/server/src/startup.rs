@@ -22,6 +22,7 @@ use crate::app_sync::AppSync;
 use crate::config::Config;
 use crate::demo::Demo;
 use crate::http::{self, AppState, Idempotency};
+use crate::identity::Identities;
 use crate::listener;
 use crate::master_key::MasterKeySource;
 use crate::xhr::Sessions;
@@ -65,6 +66,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         path_prefix: config.path_prefix.as_str().into(),
         idempotency: Idempotency::new(),
         sessions: Sessions::default(),
+        identities: Arc::new(Identities::new(config.identity.allow_inner_addresses)),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,
     };

@@ -7,6 +7,8 @@ use fanfare_engine::PublishError;
 use fanfare_protocol::api::BadRequest;
 use fanfare_protocol::signature::AuthError;
 
+use crate::identity::TokenError;
+
 /// Seconds after which a backend that we could not serve should try again.
 const RETRY_SECONDS: &str = "1";
 
@@ -37,6 +39,16 @@ impl From<BadRequest> for ApiError {
         let status = match error {
             BadRequest::Invalid(_) => 400,
             BadRequest::TooLarge(_) => 413,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<TokenError> for ApiError {
+    fn from(error: TokenError) -> Self {
+        let status = match error {
+            TokenError::Unavailable => 503,
+            _ => 401,
         };
         Self::new(status, error.to_string())
     }

@@ -1,0 +1,194 @@
+//! A token to its claims: signature, issuer, audience and times, checked by the library.
+
+use std::sync::Arc;
+
+use fanfare_protocol::identity::{Claims, Provider};
+use jsonwebtoken::dangerous::insecure_decode_claims;
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::{Algorithm, Header, Validation, decode, decode_header};
+use serde_json::{Map, Value};
+
+use super::CompiledIdentity;
+use super::jwks::{KeySet, NoKey};
+use super::key::{self, VerifyingKey};
+
+/// Longest token, in bytes: what common servers take as a header.
+const MAX_TOKEN: usize = 8 * 1024;
+
+/// Why a token is not taken, by how far it came: of several providers' answers the last one here is given. The texts
+/// hold nothing of the token, for they end in logs and on screens.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub(crate) enum TokenError {
+    /// More than anybody issues.
+    #[error("Invalid token: it has more than {MAX_TOKEN} bytes")]
+    TooLong,
+    /// Not three parts of base64url with JSON in two of them, or an algorithm nobody knows (`none` is one).
+    #[error(
+        "Invalid token: it is no signed JSON Web Token, or is signed in a way that is not supported"
+    )]
+    Malformed,
+    /// It is signed in another way than the providers sign.
+    #[error(
+        "Invalid token: none of the app's identity providers signs with the algorithm it names"
+    )]
+    Algorithm,
+    /// Somebody else issued it.
+    #[error("Invalid token: its issuer (iss) is none of the app's identity providers")]
+    Issuer,
+    /// Its key is not in the provider's set.
+    #[error(
+        "Invalid token: the key it names (kid) is not among those its identity provider publishes"
+    )]
+    UnknownKey,
+    /// It does not say its key, and there are several.
+    #[error(
+        "Invalid token: it does not name its key (kid), and its identity provider publishes several"
+    )]
+    AmbiguousKey,
+    /// Not signed with the provider's key.
+    #[error("Invalid token: its signature is wrong")]
+    Signature,
+    /// A claim is missing, or of another kind than it should be.
+    #[error("Invalid token: its claim {0} is missing or malformed")]
+    Claim(&'static str),
+    /// Meant for somebody else.
+    #[error("Invalid token: its audience (aud) is none that the app expects")]
+    Audience,
+    /// Not valid yet.
+    #[error("Invalid token: it is not valid yet (nbf)")]
+    Early,
+    /// Not valid any more.
+    #[error("Invalid token: it has expired (exp)")]
+    Expired,
+    /// Nobody can say: the key set cannot be had.
+    #[error("The keys of the app's identity provider cannot be fetched; try again later")]
+    Unavailable,
+}
+
+/// Where a provider's keys come from.
+#[derive(Debug)]
+pub(super) enum Keys {
+    Fixed(Arc<VerifyingKey>),
+    Published(Arc<KeySet>),
+}
+
+/// Verifies the tokens of one provider.
+#[derive(Debug)]
+pub(super) struct Verifier {
+    issuer: Option<String>,
+    keys: Keys,
+    /// One for each algorithm, for the library wants all algorithms of one to be for the same kind of key.
+    validations: Vec<(Algorithm, Validation)>,
+}
+
+impl CompiledIdentity {
+    /// What a token says, if one of the app's providers issued it for this app and it is valid now. At most as many
+    /// signatures are checked as the app has providers.
+    pub(crate) async fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        if token.len() > MAX_TOKEN {
+            return Err(TokenError::TooLong);
+        }
+        let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
+        // Extensions that a token says must be understood; none is.
+        if header.crit.is_some() {
+            return Err(TokenError::Malformed);
+        }
+        let said: Map<String, Value> =
+            insecure_decode_claims(token).map_err(|_| TokenError::Malformed)?;
+        let issuer = said.get("iss").and_then(Value::as_str);
+        let mut refused = TokenError::Algorithm;
+        for verifier in &self.verifiers {
+            match verifier.verify(token, &header, issuer).await {
+                Ok(claims) => return Ok(claims),
+                Err(error) => refused = refused.max(error),
+            }
+        }
+        Err(refused)
+    }
+}
+
+impl Verifier {
+    pub(super) fn new(provider: &Provider, keys: Keys) -> Self {
+        let algorithms = provider.algorithms.iter().copied().map(key::algorithm);
+        Self {
+            issuer: provider.issuer.clone(),
+            keys,
+            validations: algorithms
+                .map(|algorithm| (algorithm, validation(provider, algorithm)))
+                .collect(),
+        }
+    }
+
+    /// `issuer` is what the token says before anybody believes it: it saves looking for keys that cannot be the token's.
+    async fn verify(
+        &self,
+        token: &str,
+        header: &Header,
+        issuer: Option<&str>,
+    ) -> Result<Claims, TokenError> {
+        let mut validations = self.validations.iter();
+        let (algorithm, validation) = validations
+            .find(|(algorithm, _)| *algorithm == header.alg)
+            .ok_or(TokenError::Algorithm)?;
+        if self.issuer.is_some() && self.issuer.as_deref() != issuer {
+            return Err(TokenError::Issuer);
+        }
+        let key = match &self.keys {
+            Keys::Fixed(key) => Arc::clone(key),
+            Keys::Published(set) => set.key(header.kid.as_deref(), *algorithm).await?,
+        };
+        let decoded = decode::<Map<String, Value>>(token, key.decoding(), validation)?;
+        Ok(Claims::new(decoded.claims))
+    }
+}
+
+/// What must hold of a provider's tokens. The library passes over claims that are not there unless they are required.
+fn validation(provider: &Provider, algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    let mut required = vec!["exp"];
+    validation.leeway = provider.leeway();
+    validation.validate_nbf = true;
+    if let Some(issuer) = &provider.issuer {
+        validation.set_issuer(&[issuer]);
+        required.push("iss");
+    }
+    if provider.audience.is_empty() {
+        validation.validate_aud = false;
+    } else {
+        validation.set_audience(&provider.audience);
+        required.push("aud");
+    }
+    validation.set_required_spec_claims(&required);
+    validation
+}
+
+impl From<NoKey> for TokenError {
+    fn from(error: NoKey) -> Self {
+        match error {
+            NoKey::Unknown => Self::UnknownKey,
+            NoKey::Ambiguous => Self::AmbiguousKey,
+            NoKey::Unavailable => Self::Unavailable,
+        }
+    }
+}
+
+impl From<Error> for TokenError {
+    fn from(error: Error) -> Self {
+        match error.kind() {
+            ErrorKind::InvalidSignature => Self::Signature,
+            ErrorKind::ExpiredSignature => Self::Expired,
+            ErrorKind::ImmatureSignature => Self::Early,
+            ErrorKind::InvalidIssuer => Self::Issuer,
+            ErrorKind::InvalidAudience => Self::Audience,
+            ErrorKind::MissingRequiredClaim(claim) | ErrorKind::InvalidClaimFormat(claim) => {
+                let known = ["exp", "nbf", "iss", "aud"];
+                let name = known.into_iter().find(|name| name == claim);
+                name.map_or(Self::Malformed, Self::Claim)
+            }
+            _ => Self::Malformed,
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;
