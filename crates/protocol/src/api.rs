@@ -84,6 +84,27 @@ impl Info {
     }
 }
 
+/// What a client wants signed, as its backend or pusher-js asks for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthRequest {
+    /// Whose connection it is.
+    pub socket_id: SocketId,
+    /// The channel; absent to sign in.
+    pub channel_name: Option<String>,
+    /// Who the client is: compact JSON text.
+    pub user: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct AuthBody<'a> {
+    #[serde(borrow)]
+    socket_id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    channel_name: Option<&'a RawValue>,
+    #[serde(borrow)]
+    user: Option<&'a RawValue>,
+}
+
 #[derive(Deserialize)]
 struct EventBody<'a> {
     #[serde(borrow)]
@@ -184,6 +205,44 @@ impl Event {
             idempotency_key: string("idempotency_key", body.idempotency_key)?.map(Cow::into_owned),
             name: name.into_owned(),
             data: data.into_owned(),
+        })
+    }
+}
+
+impl AuthRequest {
+    /// Reads a JSON body.
+    ///
+    /// # Errors
+    ///
+    /// Says which field is wrong, and how.
+    pub fn parse(body: &[u8]) -> Result<Self, BadRequest> {
+        let body: AuthBody<'_> = json::object(utf8(body)?)
+            .map_err(|error| invalid(format!("Invalid body: {error}; expected a JSON object")))?;
+        let user = body.user.filter(|user| user.get() != "null");
+        Ok(Self {
+            socket_id: socket_id(body.socket_id)?
+                .ok_or_else(|| invalid("Missing parameter: socket_id"))?,
+            channel_name: string("channel_name", body.channel_name)?.map(Cow::into_owned),
+            user: user.map(|user| json::compact(user.get())),
+        })
+    }
+
+    /// Takes the fields of a form.
+    ///
+    /// # Errors
+    ///
+    /// The socket id is missing, or is none.
+    pub fn of_form(
+        socket_id: Option<&str>,
+        channel_name: Option<String>,
+    ) -> Result<Self, BadRequest> {
+        let text = socket_id.ok_or_else(|| invalid("Missing parameter: socket_id"))?;
+        let socket_id = SocketId::parse(text)
+            .map_err(|error| invalid(format!("Invalid socket_id {text:?}: {error}")))?;
+        Ok(Self {
+            socket_id,
+            channel_name,
+            user: None,
         })
     }
 }

@@ -16,7 +16,9 @@ use crate::ws::upgrade;
 use crate::xhr::{self, Sessions};
 
 mod auth;
+mod channel_auth;
 mod channels;
+mod cors;
 mod demo;
 pub(crate) mod error;
 mod events;
@@ -63,6 +65,21 @@ pub(crate) fn router(state: AppState) -> Router {
         .route(
             "/apps/{app_id}/users/{user}/terminate_connections",
             post(users::terminate),
+        )
+        // Backends that would rather ask for a signature than make one.
+        .route("/apps/{app_id}/auth", post(channel_auth::for_backend))
+        .route(
+            "/apps/{app_id}/user-auth",
+            post(channel_auth::user_for_backend),
+        )
+        // Browsers of apps without an auth endpoint of their own, with a token of the app's identity provider.
+        .route(
+            "/app/{key}/auth",
+            post(channel_auth::for_bearer).options(channel_auth::preflight),
+        )
+        .route(
+            "/app/{key}/user-auth",
+            post(channel_auth::user_for_bearer).options(channel_auth::preflight),
         )
         // Where the Python SDK asks for it: the app is the one whose key has signed.
         .route(

@@ -7,12 +7,13 @@ use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Request};
 use axum::http::request::Parts;
 use fanfare_engine::App;
-use fanfare_protocol::signature::SignedQuery;
+use fanfare_protocol::signature::{SignedQuery, SigningKey};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use tokio::time::timeout;
 
 use super::AppState;
+use super::channel_auth::Signer;
 use super::error::ApiError;
 
 /// How long a backend may take to send a body.
@@ -28,6 +29,7 @@ pub(crate) struct SignedRequest {
     /// The header `Idempotency-Key`.
     pub(crate) idempotency_key: Option<String>,
     query: SignedQuery,
+    signing: SigningKey,
 }
 
 #[derive(Deserialize)]
@@ -41,6 +43,14 @@ impl SignedRequest {
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         self.query.list(name)
     }
+
+    /// The key that signed it, and what that key's secret signs.
+    pub(crate) fn signer(&self) -> Signer<'_> {
+        Signer {
+            key: self.query.auth_key().unwrap_or_default(),
+            signing: &self.signing,
+        }
+    }
 }
 
 impl FromRequest<AppState> for SignedRequest {
@@ -48,7 +58,7 @@ impl FromRequest<AppState> for SignedRequest {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
-        let (app, query) = match authenticate(&mut parts, state).await {
+        let (app, query, signing) = match authenticate(&mut parts, state).await {
             Ok(authenticated) => authenticated,
             Err(error) => {
                 discard(body).await;
@@ -65,6 +75,7 @@ impl FromRequest<AppState> for SignedRequest {
             body,
             idempotency_key,
             query,
+            signing,
         })
     }
 }
@@ -73,7 +84,7 @@ impl FromRequest<AppState> for SignedRequest {
 async fn authenticate(
     parts: &mut Parts,
     state: &AppState,
-) -> Result<(Arc<App>, SignedQuery), ApiError> {
+) -> Result<(Arc<App>, SignedQuery, SigningKey), ApiError> {
     let path = Path::<AppPath>::from_request_parts(parts, state).await;
     let Path(AppPath { app_id }) = path.map_err(|_| unknown_app(""))?;
     let apps = state.engine.apps();
@@ -96,7 +107,7 @@ async fn authenticate(
     if !app.settings().enabled {
         return Err(ApiError::new(403, format!("App {} is disabled", app.id())));
     }
-    Ok((app, query))
+    Ok((app, query, signing))
 }
 
 fn unknown_key(key: &str) -> ApiError {

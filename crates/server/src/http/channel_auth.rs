@@ -1,0 +1,340 @@
+//! Signs for a client what an app's own auth endpoint would sign (spec 3): for the app's backend, and for the bearer of a
+//! token of the app's identity provider.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use fanfare_engine::App;
+use fanfare_protocol::api::AuthRequest;
+use fanfare_protocol::identity::Claims;
+use fanfare_protocol::presence::Member;
+use fanfare_protocol::signature::{SigningKey, channel_auth_text, user_auth_text};
+use fanfare_protocol::user::parse_user_data;
+use fanfare_protocol::{ChannelKind, ChannelName, SocketId};
+use serde::{Deserialize, Serialize};
+
+use super::AppState;
+use super::auth::{self, SignedRequest};
+use super::cors::Cors;
+use super::error::ApiError;
+use crate::identity::CompiledIdentity;
+
+/// Most bytes that a browser may send: what pusher-js sends is a fraction of it.
+const MAX_BODY: usize = 16 * 1024;
+
+type Key = Result<Path<String>, PathRejection>;
+
+/// A key in force, and what its secret signs.
+pub(crate) struct Signer<'a> {
+    pub(crate) key: &'a str,
+    pub(crate) signing: &'a SigningKey,
+}
+
+/// What pusher-js subscribes with.
+#[derive(Debug, Serialize)]
+pub(crate) struct ChannelAuth {
+    auth: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    channel_data: Option<String>,
+}
+
+/// What pusher-js signs in with.
+#[derive(Debug, Serialize)]
+pub(crate) struct UserAuth {
+    auth: String,
+    user_data: String,
+}
+
+/// `POST /apps/{app_id}/auth`.
+pub(crate) async fn for_backend(request: SignedRequest) -> Result<Json<ChannelAuth>, ApiError> {
+    authorize_channel(&request.app, &request.signer(), &request.body).map(Json)
+}
+
+/// `POST /apps/{app_id}/user-auth`.
+pub(crate) async fn user_for_backend(request: SignedRequest) -> Result<Json<UserAuth>, ApiError> {
+    authorize_user(&request.app, &request.signer(), &request.body).map(Json)
+}
+
+/// `POST /app/{key}/auth`.
+pub(crate) async fn for_bearer(
+    State(state): State<AppState>,
+    key: Key,
+    request: Request,
+) -> Response {
+    answer(&state, key, request, Bearer::authorize_channel).await
+}
+
+/// `POST /app/{key}/user-auth`.
+pub(crate) async fn user_for_bearer(
+    State(state): State<AppState>,
+    key: Key,
+    request: Request,
+) -> Response {
+    answer(&state, key, request, Bearer::authorize_user).await
+}
+
+/// What browsers ask before they send a token.
+pub(crate) async fn preflight(
+    State(state): State<AppState>,
+    key: Key,
+    headers: HeaderMap,
+) -> Response {
+    let app = key
+        .ok()
+        .and_then(|Path(key)| state.engine.apps().by_key(&key));
+    match Cors::of(app.as_deref(), &headers) {
+        Ok(cors) => cors.allow_post(StatusCode::NO_CONTENT.into_response()),
+        Err(error) => error.into_response(),
+    }
+}
+
+/// Signs what a backend says of one of its clients; that the backend may say it is for the caller to know.
+pub(crate) fn authorize_channel(
+    app: &App,
+    signer: &Signer<'_>,
+    body: &[u8],
+) -> Result<ChannelAuth, ApiError> {
+    let request = AuthRequest::parse(body)?;
+    let channel = channel(app, &request)?;
+    match (channel.kind(), &request.user) {
+        (ChannelKind::Presence, None) => {
+            let message = "Missing parameter: user, who joins the presence channel";
+            return Err(ApiError::new(400, message));
+        }
+        (ChannelKind::Presence, Some(channel_data)) => check_member(app, channel_data, 400)?,
+        (_, Some(_)) => {
+            let message = format!("Invalid user: it is for presence channels, {channel} is none");
+            return Err(ApiError::new(400, message));
+        }
+        (_, None) => {}
+    }
+    Ok(signer.channel(request.socket_id, &channel, request.user))
+}
+
+/// Signs who a backend says a client is; that the backend may say it is for the caller to know.
+pub(crate) fn authorize_user(
+    app: &App,
+    signer: &Signer<'_>,
+    body: &[u8],
+) -> Result<UserAuth, ApiError> {
+    let request = AuthRequest::parse(body)?;
+    let user_data = request
+        .user
+        .ok_or_else(|| ApiError::new(400, "Missing parameter: user, who signs in"))?;
+    check_user(app, &user_data, 400)?;
+    Ok(signer.user(request.socket_id, user_data))
+}
+
+impl Signer<'_> {
+    fn channel(
+        &self,
+        socket_id: SocketId,
+        channel: &ChannelName,
+        channel_data: Option<String>,
+    ) -> ChannelAuth {
+        let text = channel_auth_text(socket_id, channel.as_str(), channel_data.as_deref());
+        ChannelAuth {
+            auth: self.auth(&text),
+            channel_data,
+        }
+    }
+
+    fn user(&self, socket_id: SocketId, user_data: String) -> UserAuth {
+        let auth = self.auth(&user_auth_text(socket_id, &user_data));
+        UserAuth { auth, user_data }
+    }
+
+    fn auth(&self, text: &str) -> String {
+        format!("{}:{}", self.key, self.signing.sign(text))
+    }
+}
+
+/// A channel that a signature opens.
+fn channel(app: &App, request: &AuthRequest) -> Result<ChannelName, ApiError> {
+    let refuse = |message: String| ApiError::new(400, message);
+    let name = request.channel_name.as_deref();
+    let name = name.ok_or_else(|| ApiError::new(400, "Missing parameter: channel_name"))?;
+    let channel = ChannelName::parse(name, app.settings().limits.channel_name)
+        .map_err(|error| refuse(error.to_string()))?;
+    match channel.kind() {
+        ChannelKind::Public => Err(ApiError::new(
+            400,
+            format!("{channel} is public: anybody may subscribe to it without auth"),
+        )),
+        ChannelKind::ServerToUser => Err(ApiError::new(
+            400,
+            format!("{channel} needs no auth of its own: it is for the user it names, signed in"),
+        )),
+        // Its subscribers need a secret besides, derived from a key that only the app has.
+        ChannelKind::Private if name.starts_with("private-encrypted-") => Err(ApiError::new(
+            400,
+            format!(
+                "{channel} is encrypted: it needs the app's own auth endpoint, which makes its shared_secret"
+            ),
+        )),
+        ChannelKind::Private | ChannelKind::Presence => Ok(channel),
+    }
+}
+
+fn check_member(app: &App, channel_data: &str, status: u16) -> Result<(), ApiError> {
+    Member::parse(channel_data, &app.settings().limits)
+        .map(drop)
+        .map_err(|error| ApiError::new(status, error.to_string()))
+}
+
+fn check_user(app: &App, user_data: &str, status: u16) -> Result<(), ApiError> {
+    parse_user_data(user_data, &app.settings().limits)
+        .map(drop)
+        .map_err(|error| ApiError::new(status, error.to_string()))
+}
+
+/// Who asks from a browser: an app's key, and a token that was verified.
+struct Bearer {
+    app: Arc<App>,
+    key: String,
+    signing: SigningKey,
+    identity: Arc<CompiledIdentity>,
+    claims: Claims,
+}
+
+/// Answers a browser so that the page can read it, whatever the answer is, if the app allows its origin.
+async fn answer<T: Serialize>(
+    state: &AppState,
+    key: Key,
+    request: Request,
+    authorize: impl FnOnce(&Bearer, &AuthRequest) -> Result<T, ApiError>,
+) -> Response {
+    let key = key.map_or_else(|_| String::new(), |Path(key)| key);
+    let app = state.engine.apps().by_key(&key);
+    let (parts, body) = request.into_parts();
+    let cors = match Cors::of(app.as_deref(), &parts.headers) {
+        Ok(cors) => cors,
+        Err(error) => {
+            auth::discard(body).await;
+            return error.into_response();
+        }
+    };
+    let answered = async {
+        let body = auth::read_body(body, MAX_BODY).await?;
+        let bearer = Bearer::of(state, app, key, &parts.headers).await?;
+        let request = browser_request(&parts.headers, &body)?;
+        authorize(&bearer, &request)
+    };
+    cors.allow(answered.await.map(Json).into_response())
+}
+
+/// What pusher-js sends: a form, or JSON where the page says so.
+fn browser_request(headers: &HeaderMap, body: &Bytes) -> Result<AuthRequest, ApiError> {
+    #[derive(Deserialize)]
+    struct Form {
+        socket_id: Option<String>,
+        channel_name: Option<String>,
+    }
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .map_or(&b""[..], |it| it.as_bytes());
+    if content_type.starts_with(b"application/json") {
+        return Ok(AuthRequest::parse(body)?);
+    }
+    let form: Form = serde_urlencoded::from_bytes(body).map_err(|error| {
+        ApiError::new(
+            400,
+            format!("Invalid body: {error}; expected a form or JSON"),
+        )
+    })?;
+    Ok(AuthRequest::of_form(
+        form.socket_id.as_deref(),
+        form.channel_name,
+    )?)
+}
+
+impl Bearer {
+    async fn of(
+        state: &AppState,
+        app: Option<Arc<App>>,
+        key: String,
+        headers: &HeaderMap,
+    ) -> Result<Self, ApiError> {
+        let unknown = || ApiError::new(404, format!("Could not find an app with key {key:?}"));
+        let app = app.ok_or_else(unknown)?;
+        let signing = app.signing_key(&key).ok_or_else(unknown)?;
+        if !app.settings().enabled {
+            return Err(ApiError::new(403, format!("App {} is disabled", app.id())));
+        }
+        let identity = state.identities.of(app.id()).ok_or_else(|| {
+            ApiError::new(
+                403,
+                "This app takes no tokens: it has no identity provider configured",
+            )
+        })?;
+        let claims = identity.verify(bearer_token(headers)?).await?;
+        Ok(Self {
+            app,
+            key,
+            signing,
+            identity,
+            claims,
+        })
+    }
+
+    fn signer(&self) -> Signer<'_> {
+        Signer {
+            key: &self.key,
+            signing: &self.signing,
+        }
+    }
+
+    fn authorize_channel(&self, request: &AuthRequest) -> Result<ChannelAuth, ApiError> {
+        let channel = channel(&self.app, request)?;
+        let granted = self.identity.grant(&self.claims, &channel).ok_or_else(|| {
+            ApiError::new(
+                403,
+                format!("No grant of the app opens {channel} to the bearer of this token"),
+            )
+        })?;
+        if let Some(channel_data) = &granted.channel_data {
+            check_member(&self.app, channel_data, 403)?;
+        }
+        Ok(self
+            .signer()
+            .channel(request.socket_id, &channel, granted.channel_data))
+    }
+
+    fn authorize_user(&self, request: &AuthRequest) -> Result<UserAuth, ApiError> {
+        let user_data = self.identity.user_data(&self.claims).ok_or_else(|| {
+            ApiError::new(
+                403,
+                "The app lets the bearer of this token sign in as nobody (sign_in)",
+            )
+        })?;
+        check_user(&self.app, &user_data, 403)?;
+        Ok(self.signer().user(request.socket_id, user_data))
+    }
+}
+
+/// The token of the header; one header, or who knows which of them somebody before us has looked at.
+fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let token = match (values.next(), values.next()) {
+        (Some(value), None) => value.to_str().ok().and_then(|value| value.split_once(' ')),
+        _ => None,
+    };
+    token
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, token)| token.trim())
+        .ok_or_else(|| {
+            ApiError::new(
+                401,
+                "Missing token: send the header Authorization: Bearer TOKEN, once",
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests;
