@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use fanfare_protocol::signature::SigningKey;
@@ -44,6 +44,7 @@ pub struct App {
     id: AppId,
     settings: ArcSwap<AppSettings>,
     keys: ArcSwap<Vec<Key>>,
+    deleted: AtomicBool,
     /// Connections on this node.
     pub(crate) connections: Arc<AtomicUsize>,
     pace: ArcSwapOption<Pace>,
@@ -67,6 +68,7 @@ impl App {
             id: definition.id,
             settings: ArcSwap::from_pointee(definition.settings),
             keys: ArcSwap::from_pointee(definition.keys),
+            deleted: AtomicBool::new(false),
             connections: Arc::default(),
             pace: ArcSwapOption::from(pace),
             channels: Channels::default(),
@@ -114,6 +116,12 @@ impl App {
 
     /// Why a connection that came in with `key` may not stay, if so.
     pub(crate) fn refusal(&self, key: &AppKey) -> Option<Refusal> {
+        if self.deleted.load(Ordering::Relaxed) {
+            return Some(Refusal::new(
+                CloseCode::UnknownApp,
+                format!("App {} was deleted", self.id),
+            ));
+        }
         if !self.settings.load().enabled {
             return Some(Refusal::new(
                 CloseCode::AppDisabled,
@@ -172,9 +180,12 @@ impl Apps {
         self.0.load().by_key.get(key).cloned()
     }
 
-    /// Takes definitions that are new or have changed. One caller at a time.
-    pub(crate) fn update(&self, definitions: Vec<AppDefinition>) {
+    /// Takes definitions that are new or have changed, and forgets apps that were deleted. One caller at a time.
+    pub(crate) fn update(&self, definitions: Vec<AppDefinition>, deleted: &[String]) {
         let mut directory = Directory::clone(&self.0.load());
+        for id in deleted {
+            directory.remove(id);
+        }
         for definition in definitions {
             directory.update(definition);
         }
@@ -183,20 +194,34 @@ impl Apps {
 }
 
 impl Directory {
+    /// The app itself lives on as long as its last connection.
+    fn remove(&mut self, id: &str) {
+        let Some(app) = self.by_id.remove(id) else {
+            return;
+        };
+        app.deleted.store(true, Ordering::Relaxed);
+        self.remove_keys(&app);
+        app.keys.store(Arc::default());
+    }
+
+    fn remove_keys(&mut self, app: &Arc<App>) {
+        for key in app.keys.load().iter() {
+            // Another app may have got it in the meantime.
+            if self
+                .by_key
+                .get(&key.key)
+                .is_some_and(|owner| Arc::ptr_eq(owner, app))
+            {
+                self.by_key.remove(&key.key);
+            }
+        }
+    }
+
     fn update(&mut self, definition: AppDefinition) {
         let keys: Vec<AppKey> = definition.keys.iter().map(|key| key.key.clone()).collect();
         let app = match self.by_id.get(&definition.id).cloned() {
             Some(app) => {
-                for old in app.keys.load().iter() {
-                    // Another app may have got it in the meantime.
-                    if self
-                        .by_key
-                        .get(&old.key)
-                        .is_some_and(|owner| Arc::ptr_eq(owner, &app))
-                    {
-                        self.by_key.remove(&old.key);
-                    }
-                }
+                self.remove_keys(&app);
                 app.update(definition.settings);
                 app.keys.store(Arc::new(definition.keys));
                 app

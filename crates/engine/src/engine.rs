@@ -119,10 +119,11 @@ impl Engine {
         &self.apps
     }
 
-    /// Takes apps that are new or have changed; connections that may not stay are closed.
-    pub fn update_apps(&self, definitions: Vec<AppDefinition>) {
+    /// Takes apps that are new or have changed, and forgets those whose ids are in `deleted`; connections that may not stay
+    /// are closed.
+    pub fn update_apps(&self, definitions: Vec<AppDefinition>, deleted: &[String]) {
         let _one_at_a_time = self.updating.lock();
-        self.apps.update(definitions);
+        self.apps.update(definitions, deleted);
         for inbox in self.deliverer.inboxes() {
             inbox.push(Command::Review);
         }

@@ -196,7 +196,7 @@ impl Shard {
         }
     }
 
-    /// Closes the connections whose app is disabled or whose key is no longer in force.
+    /// Closes the connections whose app is disabled or deleted, or whose key is no longer in force.
     fn review(&self) {
         let mut state = self.state();
         let now = Instant::now();

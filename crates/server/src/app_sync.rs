@@ -41,7 +41,7 @@ impl AppSync {
                 .into_iter()
                 .filter_map(|(app, keys)| definition(app, keys))
                 .collect();
-            self.engine.update_apps(definitions);
+            self.engine.update_apps(definitions, &[]);
         }
         self.revision = changes.revision;
         Ok(())

@@ -91,14 +91,17 @@ fn what_breaks_a_rule_is_refused_and_not_relayed() {
         a.send_text(r#"{"event":"client-say","channel":"private-a","data":"\ud800"}"#)
             .await;
         assert!(complaint(&a.events()).contains("Invalid data"));
-        node.engine.update_apps(vec![definition(
-            "1",
-            KEY,
-            AppSettings {
-                client_events: false,
-                ..settings()
-            },
-        )]);
+        node.engine.update_apps(
+            vec![definition(
+                "1",
+                KEY,
+                AppSettings {
+                    client_events: false,
+                    ..settings()
+                },
+            )],
+            &[],
+        );
         say(&a, "private-a", &json!({})).await;
         assert!(complaint(&a.events()).contains("not enabled"));
         assert!(b.seen().is_empty());

@@ -48,14 +48,17 @@ fn unknown_and_empty_keys_are_told_apart() {
 fn a_disabled_app_lets_nobody_in_and_its_connections_are_closed() {
     with_node(2, async |node| {
         let (one, two) = (node.connect(), node.connect());
-        node.engine.update_apps(vec![definition(
-            "1",
-            KEY,
-            AppSettings {
-                enabled: false,
-                ..settings()
-            },
-        )]);
+        node.engine.update_apps(
+            vec![definition(
+                "1",
+                KEY,
+                AppSettings {
+                    enabled: false,
+                    ..settings()
+                },
+            )],
+            &[],
+        );
         settle().await;
         assert_eq!(refused(&node, KEY, Some("7")), CloseCode::AppDisabled);
         for client in [one, two] {
@@ -69,10 +72,10 @@ fn a_key_that_is_no_longer_in_force_closes_its_connections_and_no_others() {
     with_node(1, async |node| {
         let mut both = definition("1", KEY, settings());
         both.keys.extend(definition("1", "second", settings()).keys);
-        node.engine.update_apps(vec![both]);
+        node.engine.update_apps(vec![both], &[]);
         let (old, new) = (node.connect(), node.connect_with("second"));
         node.engine
-            .update_apps(vec![definition("1", "second", settings())]);
+            .update_apps(vec![definition("1", "second", settings())], &[]);
         settle().await;
         assert_eq!(old.seen().last(), Some(&Seen::Close(4009)));
         assert!(new.seen().is_empty());
@@ -117,7 +120,7 @@ fn an_app_has_as_many_connections_as_it_may_have() {
         let mut settings = settings();
         settings.limits.connections = 2;
         node.engine
-            .update_apps(vec![definition("1", KEY, settings)]);
+            .update_apps(vec![definition("1", KEY, settings)], &[]);
         let (mut one, _two) = (node.connect(), node.connect());
         let refusal = node.engine.admit(KEY, Some("7"), None).unwrap_err();
         assert_eq!(refusal.code, CloseCode::OverQuota);
@@ -136,7 +139,7 @@ fn browsers_come_from_allowed_origins_and_others_say_none() {
             ..settings()
         };
         node.engine
-            .update_apps(vec![definition("1", KEY, settings)]);
+            .update_apps(vec![definition("1", KEY, settings)], &[]);
         let admit = |origin| node.engine.admit(KEY, Some("7"), origin).map(|_| ());
         assert!(admit(Some("https://app.example.com")).is_ok());
         assert!(admit(None).is_ok());
@@ -167,7 +170,8 @@ fn a_connection_that_does_not_authorize_itself_in_time_is_closed_where_the_app_w
             anonymous_before.seen().is_empty(),
             "the app does not want it yet"
         );
-        node.engine.update_apps(vec![definition("1", KEY, wanted)]);
+        node.engine
+            .update_apps(vec![definition("1", KEY, wanted)], &[]);
         let newcomer = node.connect();
         tokio::time::sleep(std::time::Duration::from_secs(25)).await;
         for client in [&idle, &public] {
@@ -177,5 +181,35 @@ fn a_connection_that_does_not_authorize_itself_in_time_is_closed_where_the_app_w
         tokio::time::sleep(std::time::Duration::from_secs(10)).await;
         assert_eq!(newcomer.seen().last(), Some(&Seen::Close(4009)));
         assert!(private.seen().is_empty());
+    });
+}
+
+#[test]
+fn a_deleted_app_is_unknown_and_its_connections_are_closed() {
+    with_node(2, async |node| {
+        let (one, two) = (node.connect(), node.connect());
+        node.engine
+            .update_apps(vec![definition("2", "other", settings())], &[]);
+        let other = node.connect_with("other");
+        node.engine
+            .update_apps(Vec::new(), &["1".to_owned(), "never there".to_owned()]);
+        settle().await;
+        for client in [one, two] {
+            let seen = client.seen();
+            assert_eq!(seen.last(), Some(&Seen::Close(4001)));
+            assert!(
+                format!("{seen:?}").contains("App 1 was deleted"),
+                "{seen:?}"
+            );
+        }
+        assert!(other.seen().is_empty());
+        assert_eq!(refused(&node, KEY, Some("7")), CloseCode::UnknownApp);
+        assert!(node.engine.apps().by_id("1").is_none());
+        node.engine
+            .update_apps(vec![definition("1", KEY, settings())], &[]);
+        assert!(
+            node.engine.admit(KEY, Some("7"), None).is_ok(),
+            "an app made anew is another app"
+        );
     });
 }

@@ -144,7 +144,7 @@ impl Node {
                 .filter_map(|index| shards.borrow_mut().remove(&index))
                 .collect()
         });
-        engine.update_apps(vec![definition("1", KEY, settings())]);
+        engine.update_apps(vec![definition("1", KEY, settings())], &[]);
         Self {
             engine,
             shards,

@@ -48,7 +48,7 @@ fn one_connection_can_be_left_out_on_every_channel() {
 fn equal_channel_names_of_two_apps_are_two_channels() {
     with_node(1, async |node| {
         node.engine
-            .update_apps(vec![definition("2", "other-key", settings())]);
+            .update_apps(vec![definition("2", "other-key", settings())], &[]);
         let (mine, theirs) = (node.connect(), node.connect_with("other-key"));
         mine.subscribe("a").await;
         theirs.subscribe("a").await;
@@ -122,7 +122,7 @@ fn an_apps_backends_publish_as_many_events_a_second_as_they_may() {
         let mut settings = settings();
         settings.limits.backend_events_per_second = 5;
         node.engine
-            .update_apps(vec![definition("1", KEY, settings)]);
+            .update_apps(vec![definition("1", KEY, settings)], &[]);
         for _ in 0..5 {
             node.try_publish("a", "e", "d", None).await.unwrap();
         }
@@ -131,7 +131,7 @@ fn an_apps_backends_publish_as_many_events_a_second_as_they_may() {
         tokio::time::sleep(std::time::Duration::from_millis(200)).await;
         node.try_publish("a", "e", "d", None).await.unwrap();
         node.engine
-            .update_apps(vec![definition("1", KEY, crate::node::settings())]);
+            .update_apps(vec![definition("1", KEY, crate::node::settings())], &[]);
         for _ in 0..100 {
             node.try_publish("a", "e", "d", None).await.unwrap();
         }

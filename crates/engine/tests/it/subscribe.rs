@@ -148,7 +148,7 @@ fn any_key_of_the_app_signs() {
     with_node(1, async |node| {
         let mut both = definition("1", KEY, settings());
         both.keys.extend(definition("1", "second", settings()).keys);
-        node.engine.update_apps(vec![both]);
+        node.engine.update_apps(vec![both], &[]);
         let client = node.connect();
         let text = format!("{}:private-a", client.socket_id);
         let auth = format!("second:{}", SigningKey::new(SECRET).sign(&text));

@@ -12,7 +12,8 @@ fn enable(node: &Node) {
         subscription_count: true,
         ..settings()
     };
-    node.engine.update_apps(vec![definition("1", KEY, counted)]);
+    node.engine
+        .update_apps(vec![definition("1", KEY, counted)], &[]);
 }
 
 fn counts(client: &Client) -> Vec<u64> {

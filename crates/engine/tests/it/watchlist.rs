@@ -16,14 +16,17 @@ async fn sign_in(client: &Client, user: &str, watchlist: &Value) {
 }
 
 fn enable(node: &Node) {
-    node.engine.update_apps(vec![definition(
-        "1",
-        KEY,
-        AppSettings {
-            watchlists: true,
-            ..settings()
-        },
-    )]);
+    node.engine.update_apps(
+        vec![definition(
+            "1",
+            KEY,
+            AppSettings {
+                watchlists: true,
+                ..settings()
+            },
+        )],
+        &[],
+    );
 }
 
 /// What a watchlist event says, as (name, users).
