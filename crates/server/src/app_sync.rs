@@ -1,17 +1,18 @@
 //! Keeps the engine's apps as the store has them: whatever process changed them, it is in force here within a second.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanfare_engine::{AppDefinition, Engine, Key};
 use fanfare_protocol::signature::SigningKey;
 use fanfare_protocol::{AppId, AppKey};
-use fanfare_store::{AppRecord, KeyRecord, Store, StoreError};
+use fanfare_store::{AppRecord, ChangedApp, KeyRecord, Store, StoreError, Watch};
 use secrecy::ExposeSecret;
 use tokio::time::sleep;
 
-/// How often the store is asked for changes.
-const INTERVAL: Duration = Duration::from_millis(400);
+/// How often the store is asked for changes at least, even if it says that there are none.
+const INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is asked while it does not answer.
 const INTERVAL_WHILE_DOWN: Duration = Duration::from_secs(2);
 
@@ -19,29 +20,37 @@ const INTERVAL_WHILE_DOWN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct AppSync {
     store: Store,
+    watch: Watch,
     engine: Arc<Engine>,
     revision: i64,
+    /// The apps that have keys which expire. The engine knows nothing of that: it gets the keys in force.
+    expiring: HashMap<String, (AppRecord, Vec<KeyRecord>)>,
 }
 
 impl AppSync {
     pub(crate) fn new(store: Store, engine: Arc<Engine>) -> Self {
         Self {
+            watch: store.watch(),
             store,
             engine,
             revision: 0,
+            expiring: HashMap::new(),
         }
     }
 
     /// Takes what is new.
     pub(crate) async fn refresh(&mut self) -> Result<(), StoreError> {
         let changes = self.store.changes_since(self.revision).await?;
-        if !changes.apps.is_empty() {
+        if !changes.apps.is_empty() || !changes.deleted.is_empty() {
+            for id in &changes.deleted {
+                self.expiring.remove(id);
+            }
             let definitions = changes
                 .apps
                 .into_iter()
-                .filter_map(|(app, keys)| definition(app, keys))
+                .filter_map(|changed| self.take(changed))
                 .collect();
-            self.engine.update_apps(definitions, &[]);
+            self.engine.update_apps(definitions, &changes.deleted);
         }
         self.revision = changes.revision;
         Ok(())
@@ -51,7 +60,12 @@ impl AppSync {
     pub(crate) async fn run(mut self) {
         let mut down = false;
         loop {
-            sleep(if down { INTERVAL_WHILE_DOWN } else { INTERVAL }).await;
+            let until_expiry = self.until_next_expiry();
+            if down {
+                sleep(INTERVAL_WHILE_DOWN.min(until_expiry)).await;
+            } else {
+                self.watch.changed(INTERVAL.min(until_expiry)).await;
+            }
             match self.refresh().await {
                 Ok(()) if down => {
                     tracing::info!(
@@ -66,17 +80,58 @@ impl AppSync {
                 }
                 Err(error) => tracing::debug!(%error, "the store still does not answer"),
             }
+            self.expire();
         }
+    }
+
+    fn take(&mut self, changed: ChangedApp) -> Option<AppDefinition> {
+        let ChangedApp {
+            app,
+            keys,
+            identity: _identity,
+        } = changed;
+        let definition = definition(&app, &keys);
+        if keys.iter().any(|key| key.expires_at.is_some()) {
+            self.expiring.insert(app.id.clone(), (app, keys));
+        } else {
+            self.expiring.remove(&app.id);
+        }
+        definition
+    }
+
+    /// Takes keys out of force whose time has come. The store need not answer for that.
+    fn expire(&mut self) {
+        let mut definitions = Vec::new();
+        self.expiring.retain(|_, (app, keys)| {
+            let before = keys.len();
+            keys.retain(KeyRecord::is_in_force);
+            if keys.len() != before {
+                definitions.extend(definition(app, keys));
+            }
+            keys.iter().any(|key| key.expires_at.is_some())
+        });
+        if !definitions.is_empty() {
+            self.engine.update_apps(definitions, &[]);
+        }
+    }
+
+    fn until_next_expiry(&self) -> Duration {
+        let keys = self.expiring.values().flat_map(|(_, keys)| keys);
+        let Some(next) = keys.filter_map(|key| key.expires_at).min() else {
+            return Duration::MAX;
+        };
+        let next = UNIX_EPOCH + Duration::from_millis(u64::try_from(next).unwrap_or_default());
+        next.duration_since(SystemTime::now()).unwrap_or_default()
     }
 }
 
 /// What the store holds passed our checks when it was written; what somebody wrote past us is left out.
-fn definition(app: AppRecord, keys: Vec<KeyRecord>) -> Option<AppDefinition> {
+fn definition(app: &AppRecord, keys: &[KeyRecord]) -> Option<AppDefinition> {
     let Ok(id) = AppId::parse(&app.id) else {
         tracing::error!(app = app.id, "this app is left out: its id is not possible");
         return None;
     };
-    let key = |record: KeyRecord| {
+    let key = |record: &KeyRecord| {
         let key = AppKey::parse(&record.key).ok()?;
         Some(Key {
             key,
@@ -85,7 +140,7 @@ fn definition(app: AppRecord, keys: Vec<KeyRecord>) -> Option<AppDefinition> {
     };
     Some(AppDefinition {
         id,
-        settings: app.settings,
-        keys: keys.into_iter().filter_map(key).collect(),
+        settings: app.settings.clone(),
+        keys: keys.iter().filter_map(key).collect(),
     })
 }

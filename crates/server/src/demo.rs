@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use fanfare_store::{Store, StoreError};
+use fanfare_store::{Actor, Store, StoreError};
 use futures_util::{SinkExt, StreamExt};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ impl Demo {
     pub(crate) async fn find_or_create(store: &Store) -> Result<Option<Self>, StoreError> {
         let mut found = store.demo_app().await?;
         if found.is_none() && store.is_pristine().await? {
-            found = match store.create_demo_app().await {
+            found = match store.create_demo_app(&Actor::system()).await {
                 // Another node was first.
                 Err(StoreError::Conflict(_)) => store.demo_app().await?,
                 created => Some(created?),

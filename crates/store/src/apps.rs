@@ -1,21 +1,36 @@
 //! Apps.
 
 use fanfare_protocol::{AppId, AppSettings};
+use serde_json::{Value, json};
 
-use crate::changes::NEXT_REVISION;
-use crate::database::{Store, now};
-use crate::dialect::on_db;
+use crate::actor::Actor;
+use crate::audit::{Target, difference};
+use crate::database::Store;
+use crate::dialect::{execute, fetch_optional, on_db};
 use crate::error::StoreError;
-use crate::keys::{self, KeyRecord, NewKey};
+use crate::keys::{KeyRecord, NewKey};
+use crate::scope::{check_name, to_list};
+use crate::transaction::Transaction;
 
-const INSERT: &str = "INSERT INTO apps (id, name, settings, demo, created_at, revision) \
-                      VALUES ($1, $2, $3, $4, $5, $6)";
-const UPDATE: &str = "UPDATE apps SET name = $2, settings = $3, revision = $4 WHERE id = $1";
-const SELECT: &str = "SELECT id, name, settings, created_at FROM apps WHERE id = $1";
-const SELECT_ALL: &str = "SELECT id, name, settings, created_at FROM apps ORDER BY created_at, id";
-
-/// Longest name of an app, in characters.
-const MAX_NAME: usize = 200;
+const INSERT: &str = "INSERT INTO apps (id, name, settings, demo, created_at, updated_at, revision) \
+                      VALUES ($1, $2, $3, $4, $5, $5, $6)";
+const UPDATE: &str =
+    "UPDATE apps SET name = $2, settings = $3, updated_at = $4, revision = $5 WHERE id = $1";
+const TOUCH: &str = "UPDATE apps SET revision = $2 WHERE id = $1";
+const DELETE: &str = "DELETE FROM apps WHERE id = $1";
+const DELETE_KEYS: &str = "DELETE FROM keys WHERE app_id = $1";
+const DELETE_IDENTITY: &str = "DELETE FROM identities WHERE app_id = $1";
+const BURY: &str = "INSERT INTO deleted_apps (id, revision) VALUES ($1, $2)";
+const UNBURY: &str = "DELETE FROM deleted_apps WHERE id = $1";
+const SELECT: &str =
+    "SELECT id, name, settings, created_at, updated_at, revision FROM apps WHERE id = $1";
+const SELECT_ALL: &str = "SELECT id, name, settings, created_at, updated_at, revision FROM apps \
+                          ORDER BY created_at, id";
+/// `$3` is a list of apps in which each id stands between colons; see [`to_list`].
+const SELECT_PAGE: &str = "SELECT id, name, settings, created_at, updated_at, revision FROM apps \
+                           WHERE (created_at, id) > ($1, $2) \
+                             AND ($3 IS NULL OR replace($3, ':' || id || ':', '') <> $3) \
+                           ORDER BY created_at, id LIMIT $4";
 
 /// An app.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -29,6 +44,10 @@ pub struct AppRecord {
     pub settings: AppSettings,
     /// Unix time in milliseconds.
     pub created_at: i64,
+    /// When name, settings or identity were last changed, Unix time in milliseconds.
+    pub updated_at: i64,
+    /// The installation's revision of its last change, or of its keys' last change.
+    pub revision: i64,
 }
 
 /// An app to be: what is left out is drawn.
@@ -52,37 +71,33 @@ impl Store {
     /// # Errors
     ///
     /// Id, key or secret are not allowed, or taken.
-    pub async fn create_app(&self, new: NewApp) -> Result<(AppRecord, KeyRecord), StoreError> {
-        let id = new.id.unwrap_or_else(issue_id);
+    pub async fn create_app(
+        &self,
+        new: NewApp,
+        by: &Actor,
+    ) -> Result<(AppRecord, KeyRecord), StoreError> {
+        let id = new.id.unwrap_or_else(draw_id);
         AppId::parse(&id).map_err(|error| {
             StoreError::Invalid(format!("app id {id:?} is not possible: {error}"))
         })?;
-        let name = check_name(&new.name)?;
+        let name = check_name(&new.name, "an app's")?;
+        let key = new.key.issue(&id)?;
+        let mut transaction = self.begin(by).await?;
         let app = AppRecord {
             id,
             name,
             settings: new.settings,
-            created_at: now(),
+            created_at: transaction.at,
+            updated_at: transaction.at,
+            revision: transaction.revision,
         };
-        let key = new.key.issue(&app.id)?;
-        let sealed = self.seal(&key);
-        let settings = to_json(&app.settings);
-        on_db!(&self.db, pool => {
-            let mut tx = pool.begin().await?;
-            let revision: i64 = sqlx::query_scalar(NEXT_REVISION).fetch_one(&mut *tx).await?;
-            sqlx::query(INSERT)
-                .bind(&app.id)
-                .bind(&app.name)
-                .bind(settings)
-                .bind(new.demo)
-                .bind(app.created_at)
-                .bind(revision)
-                .execute(&mut *tx)
-                .await
-                .map_err(|error| StoreError::or_conflict(error, || format!("there is an app with id {:?} already", app.id)))?;
-            keys::insert!(&mut *tx, key, sealed);
-            tx.commit().await?;
-        });
+        transaction.insert_app(&app, new.demo).await?;
+        transaction.insert_key(&key, self.seal(&key)).await?;
+        let details = json!({"name": app.name, "key": key.key});
+        transaction
+            .record("app.create", Target::app(&app.id), &details)
+            .await?;
+        transaction.commit().await?;
         Ok((app, key))
     }
 
@@ -94,7 +109,7 @@ impl Store {
     pub async fn app(&self, id: &str) -> Result<AppRecord, StoreError> {
         let found =
             on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(id).fetch_optional(pool).await)?;
-        found.ok_or_else(|| StoreError::NotFound(format!("there is no app with id {id:?}")))
+        found.ok_or_else(|| not_found(id))
     }
 
     /// All apps, oldest first.
@@ -105,43 +120,134 @@ impl Store {
     pub async fn apps(&self) -> Result<Vec<AppRecord>, StoreError> {
         Ok(on_db!(&self.db, pool => sqlx::query_as(SELECT_ALL).fetch_all(pool).await)?)
     }
-}
 
-impl Store {
-    /// Changes an app's name and settings.
+    /// At most `limit` apps, oldest first: those after the one with this `created_at` and id, and of `only` these.
     ///
     /// # Errors
     ///
-    /// There is no such app, or the name is not possible.
-    pub async fn update_app(&self, app: &AppRecord) -> Result<(), StoreError> {
-        let (name, settings) = (check_name(&app.name)?, to_json(&app.settings));
-        on_db!(&self.db, pool => {
-            let mut tx = pool.begin().await?;
-            let revision: i64 = sqlx::query_scalar(NEXT_REVISION).fetch_one(&mut *tx).await?;
-            let updated = sqlx::query(UPDATE)
-                .bind(&app.id)
-                .bind(name)
-                .bind(settings)
-                .bind(revision)
-                .execute(&mut *tx)
-                .await?;
-            if updated.rows_affected() == 0 {
-                return Err(StoreError::NotFound(format!("there is no app with id {:?}", app.id)));
-            }
-            tx.commit().await?;
-        });
+    /// The database failed.
+    pub async fn apps_page(
+        &self,
+        after: Option<(i64, String)>,
+        limit: i64,
+        only: Option<&[String]>,
+    ) -> Result<Vec<AppRecord>, StoreError> {
+        let (created_at, id) = after.unwrap_or((i64::MIN, String::new()));
+        Ok(on_db!(&self.db, pool => sqlx::query_as(SELECT_PAGE)
+            .bind(created_at)
+            .bind(id)
+            .bind(only.map(to_list))
+            .bind(limit)
+            .fetch_all(pool)
+            .await)?)
+    }
+
+    /// Changes an app's name and settings, and returns it as it is now.
+    ///
+    /// # Errors
+    ///
+    /// There is no such app, or the name is not possible, or [`StoreError::Stale`]: its revision is not the expected one.
+    pub async fn update_app(
+        &self,
+        app: &AppRecord,
+        expected_revision: Option<i64>,
+        by: &Actor,
+    ) -> Result<AppRecord, StoreError> {
+        let name = check_name(&app.name, "an app's")?;
+        let mut transaction = self.begin(by).await?;
+        let before = transaction.app(&app.id).await?;
+        if expected_revision.is_some_and(|expected| expected != before.revision) {
+            return Err(StoreError::Stale(format!(
+                "the app {:?} was changed in the meantime",
+                app.id
+            )));
+        }
+        let after = AppRecord {
+            name,
+            settings: app.settings.clone(),
+            updated_at: transaction.at,
+            revision: transaction.revision,
+            ..before.clone()
+        };
+        let changed = difference(&fields(&before), &fields(&after));
+        if changed.is_empty() {
+            return Ok(before);
+        }
+        execute!(
+            &mut transaction.tx,
+            UPDATE,
+            &after.id,
+            &after.name,
+            to_json(&after.settings),
+            after.updated_at,
+            after.revision,
+        )?;
+        transaction
+            .record("app.update", Target::app(&app.id), &changed.into())
+            .await?;
+        transaction.commit().await?;
+        Ok(after)
+    }
+
+    /// Deletes an app with its keys and its identity. Running nodes close its connections.
+    ///
+    /// # Errors
+    ///
+    /// There is no such app.
+    pub async fn delete_app(&self, id: &str, by: &Actor) -> Result<(), StoreError> {
+        let mut transaction = self.begin(by).await?;
+        let app = transaction.app(id).await?;
+        for delete in [DELETE_KEYS, DELETE_IDENTITY, DELETE] {
+            execute!(&mut transaction.tx, delete, id)?;
+        }
+        execute!(&mut transaction.tx, BURY, id, transaction.revision)?;
+        transaction
+            .record("app.delete", Target::app(id), &json!({"name": app.name}))
+            .await?;
+        transaction.commit().await
+    }
+}
+
+impl Transaction<'_> {
+    pub(crate) async fn app(&mut self, id: &str) -> Result<AppRecord, StoreError> {
+        fetch_optional!(AppRecord, &mut self.tx, SELECT, id)?.ok_or_else(|| not_found(id))
+    }
+
+    /// Lets running nodes learn of a change of what belongs to an app.
+    pub(crate) async fn touch_app(&mut self, id: &str) -> Result<(), StoreError> {
+        match execute!(&mut self.tx, TOUCH, id, self.revision)? {
+            0 => Err(not_found(id)),
+            _ => Ok(()),
+        }
+    }
+
+    async fn insert_app(&mut self, app: &AppRecord, demo: bool) -> Result<(), StoreError> {
+        let inserted = execute!(
+            &mut self.tx,
+            INSERT,
+            &app.id,
+            &app.name,
+            to_json(&app.settings),
+            demo,
+            app.created_at,
+            app.revision,
+        );
+        inserted.map_err(|error| {
+            StoreError::or_conflict(error, || {
+                format!("there is an app with id {:?} already", app.id)
+            })
+        })?;
+        execute!(&mut self.tx, UNBURY, &app.id)?;
         Ok(())
     }
 }
 
-fn check_name(name: &str) -> Result<String, StoreError> {
-    let name = name.trim();
-    if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {
-        return Err(StoreError::Invalid(format!(
-            "an app's name has 1 to {MAX_NAME} printable characters"
-        )));
-    }
-    Ok(name.to_owned())
+fn not_found(id: &str) -> StoreError {
+    StoreError::NotFound(format!("there is no app with id {id:?}"))
+}
+
+fn fields(app: &AppRecord) -> Value {
+    json!({"name": app.name, "settings": app.settings})
 }
 
 fn to_json(settings: &AppSettings) -> String {
@@ -149,6 +255,6 @@ fn to_json(settings: &AppSettings) -> String {
 }
 
 /// Digits, because some SDKs take nothing else.
-fn issue_id() -> String {
+fn draw_id() -> String {
     rand::random_range(100_000_000_u32..=999_999_999).to_string()
 }

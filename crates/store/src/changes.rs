@@ -2,33 +2,50 @@
 
 use std::collections::HashMap;
 
+use secrecy::SecretString;
+
 use crate::apps::AppRecord;
-use crate::database::Store;
+use crate::database::{Store, now};
 use crate::dialect::on_db;
 use crate::error::StoreError;
+use crate::identity::SealedIdentity;
 use crate::keys::{KeyRecord, SealedKey};
 
-/// First statement of every transaction that changes something. Its row lock makes revisions commit in their order.
-pub(crate) const NEXT_REVISION: &str =
-    "UPDATE installation SET revision = revision + 1 WHERE id = 1 RETURNING revision";
-pub(crate) const TOUCH_APP: &str = "UPDATE apps SET revision = $2 WHERE id = $1";
-
-const REVISION: &str = "SELECT revision FROM installation WHERE id = 1";
-const CHANGED_APPS: &str = "SELECT id, name, settings, created_at FROM apps \
+const REVISION: &str = "SELECT revision, master_key_id FROM installation WHERE id = 1";
+const CHANGED_APPS: &str = "SELECT id, name, settings, created_at, updated_at, revision FROM apps \
                             WHERE revision > $1 AND revision <= $2";
+const DELETED_APPS: &str = "SELECT id FROM deleted_apps WHERE revision > $1 AND revision <= $2";
 /// Read after the apps, and without an upper bound: an app that is changed once more in between would seem to have no key.
-const CHANGED_KEYS: &str = "SELECT k.key, k.app_id, k.secret, k.created_at, k.revoked_at \
+const CHANGED_KEYS: &str = "SELECT k.key, k.app_id, k.secret, k.label, k.created_at, k.expires_at, \
+                                   k.revoked_at, k.last_used_at, k.last_used_from \
                             FROM keys k JOIN apps a ON a.id = k.app_id \
                             WHERE a.revision > $1 AND k.revoked_at IS NULL \
+                              AND (k.expires_at IS NULL OR k.expires_at > $2) \
                             ORDER BY k.created_at, k.key";
+const CHANGED_IDENTITIES: &str = "SELECT i.app_id, i.config \
+                                  FROM identities i JOIN apps a ON a.id = i.app_id \
+                                  WHERE a.revision > $1";
 
-/// Apps that are new or have changed, each with all its keys in force.
+/// What a node has to take up.
 #[derive(Debug)]
 pub struct Changes {
     /// Ask for what is newer than this next time.
     pub revision: i64,
-    /// The apps.
-    pub apps: Vec<(AppRecord, Vec<KeyRecord>)>,
+    /// The apps that are new or have changed.
+    pub apps: Vec<ChangedApp>,
+    /// The ids of apps that were deleted.
+    pub deleted: Vec<String>,
+}
+
+/// An app that is new, or that has changed itself or in what belongs to it.
+#[derive(Debug)]
+pub struct ChangedApp {
+    /// The app.
+    pub app: AppRecord,
+    /// All its keys in force; some may expire later.
+    pub keys: Vec<KeyRecord>,
+    /// Its identity; see [`Store::identity`].
+    pub identity: Option<SecretString>,
 }
 
 impl Store {
@@ -36,37 +53,82 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// The database failed, or [`StoreError::WrongMasterKey`]: the master key was changed in the meantime.
     pub async fn changes_since(&self, revision: i64) -> Result<Changes, StoreError> {
-        let newest: i64 =
-            on_db!(&self.db, pool => sqlx::query_scalar(REVISION).fetch_one(pool).await)?;
+        let newest = self.revision_under_our_key().await?;
+        let mut changes = Changes {
+            revision: newest,
+            apps: Vec::new(),
+            deleted: Vec::new(),
+        };
         if newest == revision {
-            return Ok(Changes {
-                revision,
-                apps: Vec::new(),
-            });
+            return Ok(changes);
         }
         let apps: Vec<AppRecord> = on_db!(&self.db, pool =>
             sqlx::query_as(CHANGED_APPS).bind(revision).bind(newest).fetch_all(pool).await)?;
-        let keys: Vec<SealedKey> = on_db!(&self.db, pool =>
-            sqlx::query_as(CHANGED_KEYS).bind(revision).fetch_all(pool).await)?;
+        let mut keys = self.changed_keys(revision).await?;
+        let mut identities = self.changed_identities(revision).await?;
+        let whole = |app: AppRecord| ChangedApp {
+            keys: keys.remove(&app.id).unwrap_or_default(),
+            identity: identities.remove(&app.id),
+            app,
+        };
+        changes.apps = apps.into_iter().map(whole).collect();
+        changes.deleted = on_db!(&self.db, pool =>
+            sqlx::query_scalar(DELETED_APPS).bind(revision).bind(newest).fetch_all(pool).await)?;
+        Ok(changes)
+    }
+
+    async fn changed_keys(
+        &self,
+        revision: i64,
+    ) -> Result<HashMap<String, Vec<KeyRecord>>, StoreError> {
+        let sealed: Vec<SealedKey> = on_db!(&self.db, pool =>
+            sqlx::query_as(CHANGED_KEYS).bind(revision).bind(now()).fetch_all(pool).await)?;
         let mut by_app: HashMap<String, Vec<KeyRecord>> = HashMap::new();
-        for key in keys {
+        for key in sealed {
             let (app, name) = (key.app_id.clone(), key.key.clone());
             match self.open(key) {
                 Ok(key) => by_app.entry(app).or_default().push(key),
                 Err(error) => {
-                    tracing::error!(app, key = name, %error, "this key is left out: its secret does not open")
+                    self.revision_under_our_key().await?;
+                    tracing::error!(app, key = name, %error, "this key is left out: its secret does not open");
                 }
             }
         }
-        let with_keys = |app: AppRecord| {
-            let keys = by_app.remove(&app.id).unwrap_or_default();
-            (app, keys)
-        };
-        Ok(Changes {
-            revision: newest,
-            apps: apps.into_iter().map(with_keys).collect(),
-        })
+        Ok(by_app)
+    }
+
+    async fn changed_identities(
+        &self,
+        revision: i64,
+    ) -> Result<HashMap<String, SecretString>, StoreError> {
+        let sealed: Vec<SealedIdentity> = on_db!(&self.db, pool =>
+            sqlx::query_as(CHANGED_IDENTITIES).bind(revision).fetch_all(pool).await)?;
+        let mut by_app = HashMap::new();
+        for identity in sealed {
+            let app = identity.app_id.clone();
+            match self.open_identity(&identity) {
+                Ok(config) => {
+                    by_app.insert(app, config);
+                }
+                Err(error) => {
+                    self.revision_under_our_key().await?;
+                    tracing::error!(app, %error, "this app's identity is left out: it does not open");
+                }
+            }
+        }
+        Ok(by_app)
+    }
+
+    /// The installation's revision. A secret that does not open is no reason to forget it while it is sealed with another
+    /// master key than ours: what was known stays in force until this process gets the new one.
+    async fn revision_under_our_key(&self) -> Result<i64, StoreError> {
+        let (revision, master_key_id): (i64, Option<String>) =
+            on_db!(&self.db, pool => sqlx::query_as(REVISION).fetch_one(pool).await)?;
+        if master_key_id != Some(self.master_key.id()) {
+            return Err(StoreError::WrongMasterKey);
+        }
+        Ok(revision)
     }
 }

@@ -11,9 +11,11 @@ use crate::seal::MasterKey;
 const MASTER_KEY_CHECK: &str = "SELECT master_key_check FROM installation WHERE id = 1";
 const SET_MASTER_KEY_CHECK: &str =
     "UPDATE installation SET master_key_check = $1 WHERE id = 1 AND master_key_check IS NULL";
+const SET_MASTER_KEY_ID: &str =
+    "UPDATE installation SET master_key_id = $1 WHERE id = 1 AND master_key_id IS NULL";
 
 /// What the check row holds, sealed.
-const CHECK_TEXT: &str = "fanfare";
+pub(crate) const CHECK_TEXT: &str = "fanfare";
 
 /// A database whose tables are up to date and whose secrets are still sealed.
 #[derive(Debug)]
@@ -21,7 +23,7 @@ pub struct Database {
     db: Db,
 }
 
-/// Apps and keys. Cheap to clone.
+/// What an installation knows and has to keep. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) db: Db,
@@ -73,6 +75,8 @@ impl Database {
         master_key
             .open(&check, CHECK_TEXT)
             .map_err(|_| StoreError::WrongMasterKey)?;
+        let id = master_key.id();
+        on_db!(&self.db, pool => sqlx::query(SET_MASTER_KEY_ID).bind(id).execute(pool).await.map(|_| ()))?;
         Ok(Store {
             db: self.db,
             master_key: Arc::new(master_key),
@@ -82,6 +86,11 @@ impl Database {
     async fn check(&self) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(on_db!(&self.db, pool => sqlx::query_scalar(MASTER_KEY_CHECK).fetch_one(pool).await)?)
     }
+}
+
+/// An id nobody can guess, which says what it is of: 20 hex digits after `prefix`.
+pub(crate) fn issue_id(prefix: &str) -> String {
+    format!("{prefix}_{}", hex::encode(rand::random::<[u8; 10]>()))
 }
 
 /// Unix time in milliseconds.

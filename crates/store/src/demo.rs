@@ -2,6 +2,7 @@
 
 use fanfare_protocol::AppSettings;
 
+use crate::actor::Actor;
 use crate::apps::{AppRecord, NewApp};
 use crate::database::Store;
 use crate::dialect::on_db;
@@ -9,7 +10,8 @@ use crate::error::StoreError;
 use crate::keys::KeyRecord;
 
 const SELECT: &str = "SELECT id FROM apps WHERE demo";
-const SELECT_REVISION: &str = "SELECT revision FROM installation WHERE id = 1";
+const ANY_APP_EVER: &str =
+    "SELECT COUNT(*) FROM (SELECT id FROM apps UNION ALL SELECT id FROM deleted_apps) ever";
 
 impl Store {
     /// The demo app and its oldest key in force, if there are such.
@@ -26,19 +28,19 @@ impl Store {
             .keys(&id)
             .await?
             .into_iter()
-            .find(|key| key.revoked_at.is_none());
+            .find(KeyRecord::is_in_force);
         Ok(key.map(|key| (app, key)))
     }
 
-    /// Whether nothing was ever created here.
+    /// Whether no app was ever created here.
     ///
     /// # Errors
     ///
     /// The database failed.
     pub async fn is_pristine(&self) -> Result<bool, StoreError> {
-        let revision: i64 =
-            on_db!(&self.db, pool => sqlx::query_scalar(SELECT_REVISION).fetch_one(pool).await)?;
-        Ok(revision == 0)
+        let apps: i64 =
+            on_db!(&self.db, pool => sqlx::query_scalar(ANY_APP_EVER).fetch_one(pool).await)?;
+        Ok(apps == 0)
     }
 
     /// Creates the demo app, of which there is one.
@@ -46,8 +48,8 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Conflict`] if another node has made it in the meantime.
-    pub async fn create_demo_app(&self) -> Result<(AppRecord, KeyRecord), StoreError> {
-        self.create_app(NewApp {
+    pub async fn create_demo_app(&self, by: &Actor) -> Result<(AppRecord, KeyRecord), StoreError> {
+        let new = NewApp {
             name: "Demo".into(),
             settings: AppSettings {
                 client_events: true,
@@ -55,7 +57,7 @@ impl Store {
             },
             demo: true,
             ..NewApp::default()
-        })
-        .await
+        };
+        self.create_app(new, by).await
     }
 }

@@ -35,7 +35,76 @@ macro_rules! on_db {
 }
 pub(crate) use on_db;
 
+/// A transaction on one of the two databases.
+#[derive(Debug)]
+pub(crate) enum Tx {
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+}
+
+/// Runs one body on whichever connection a transaction has.
+macro_rules! on_tx {
+    ($tx:expr, $connection:ident => $body:expr) => {
+        match $tx {
+            $crate::dialect::Tx::Sqlite(tx) => {
+                let $connection = &mut **tx;
+                $body
+            }
+            $crate::dialect::Tx::Postgres(tx) => {
+                let $connection = &mut **tx;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use on_tx;
+
+/// Runs a statement within a transaction and says how many rows it changed.
+macro_rules! execute {
+    ($tx:expr, $sql:expr $(, $value:expr)* $(,)?) => {
+        $crate::dialect::on_tx!($tx, connection => sqlx::query($sql)$(.bind($value))*
+            .execute(connection).await.map(|done| done.rows_affected()))
+    };
+}
+pub(crate) use execute;
+
+/// The row that a statement finds within a transaction, if there is one.
+macro_rules! fetch_optional {
+    ($row:ty, $tx:expr, $sql:expr $(, $value:expr)* $(,)?) => {
+        $crate::dialect::on_tx!($tx, connection => sqlx::query_as::<_, $row>($sql)$(.bind($value))*
+            .fetch_optional(connection).await)
+    };
+}
+pub(crate) use fetch_optional;
+
+/// The rows that a statement finds within a transaction.
+macro_rules! fetch_all {
+    ($row:ty, $tx:expr, $sql:expr $(, $value:expr)* $(,)?) => {
+        $crate::dialect::on_tx!($tx, connection => sqlx::query_as::<_, $row>($sql)$(.bind($value))*
+            .fetch_all(connection).await)
+    };
+}
+pub(crate) use fetch_all;
+
+impl Tx {
+    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(tx) => tx.commit().await,
+            Self::Postgres(tx) => tx.commit().await,
+        }
+    }
+}
+
 impl Db {
+    /// Begins a transaction that writes. SQLite's takes the place of the one writer at once: one that only reads at
+    /// first could not become the writer after somebody else was.
+    pub(crate) async fn begin(&self) -> Result<Tx, sqlx::Error> {
+        Ok(match self {
+            Self::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+        })
+    }
+
     pub(crate) async fn connect(url: &str) -> Result<Self, StoreError> {
         match url.split_once(':').map(|(scheme, _)| scheme) {
             Some("sqlite") => Self::sqlite(SqliteConnectOptions::from_str(url)?).await,

@@ -9,6 +9,9 @@ pub enum StoreError {
     /// Something with this name is there already.
     #[error("{0}")]
     Conflict(String),
+    /// It was changed since it was read; read it again.
+    #[error("{0}")]
+    Stale(String),
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),

@@ -4,18 +4,29 @@ use std::fmt;
 
 use fanfare_protocol::ids::check_credential;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
 
-use crate::changes::{NEXT_REVISION, TOUCH_APP};
+use crate::actor::Actor;
+use crate::audit::{Target, difference};
 use crate::database::{Store, now};
-use crate::dialect::on_db;
+use crate::dialect::{execute, fetch_optional, on_db};
 use crate::error::StoreError;
+use crate::transaction::Transaction;
 
-pub(crate) const INSERT: &str =
-    "INSERT INTO keys (key, app_id, secret, created_at) VALUES ($1, $2, $3, $4)";
-const SELECT_BY_APP: &str = "SELECT key, app_id, secret, created_at, revoked_at FROM keys WHERE app_id = $1 ORDER BY created_at, key";
-const REVOKE: &str =
-    "UPDATE keys SET revoked_at = $2 WHERE key = $1 AND revoked_at IS NULL RETURNING app_id";
-const SELECT_REVOKED_AT: &str = "SELECT revoked_at FROM keys WHERE key = $1";
+const INSERT: &str = "INSERT INTO keys (key, app_id, secret, label, created_at, expires_at) \
+                      VALUES ($1, $2, $3, $4, $5, $6)";
+const SELECT: &str = "SELECT key, app_id, secret, label, created_at, expires_at, revoked_at, \
+                             last_used_at, last_used_from FROM keys WHERE key = $1";
+const SELECT_BY_APP: &str = "SELECT key, app_id, secret, label, created_at, expires_at, revoked_at, \
+                                    last_used_at, last_used_from FROM keys WHERE app_id = $1 \
+                             ORDER BY created_at, key";
+const UPDATE: &str = "UPDATE keys SET label = $2, expires_at = $3 WHERE key = $1";
+const REVOKE: &str = "UPDATE keys SET revoked_at = $2 WHERE key = $1";
+const NOTE_USE: &str = "UPDATE keys SET last_used_at = $2, last_used_from = $3 \
+                        WHERE key = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
+
+/// Longest label of a key, in characters.
+const MAX_LABEL: usize = 200;
 
 /// A key and its secret.
 #[derive(Debug, Clone)]
@@ -26,10 +37,18 @@ pub struct KeyRecord {
     pub app_id: String,
     /// The private half.
     pub secret: SecretString,
+    /// What it is for.
+    pub label: Option<String>,
     /// Unix time in milliseconds.
     pub created_at: i64,
-    /// Unix time in milliseconds, if it is no longer in force.
+    /// Unix time in milliseconds from which it is out of force.
+    pub expires_at: Option<i64>,
+    /// Unix time in milliseconds, if it was revoked.
     pub revoked_at: Option<i64>,
+    /// When it was last used, about; Unix time in milliseconds.
+    pub last_used_at: Option<i64>,
+    /// The network address it was last used from.
+    pub last_used_from: Option<String>,
 }
 
 /// A key to be: what is left out is drawn.
@@ -39,12 +58,29 @@ pub struct NewKey {
     pub key: Option<String>,
     /// An imported secret.
     pub secret: Option<String>,
+    /// What it is for.
+    pub label: Option<String>,
+    /// Unix time in milliseconds from which it is out of force.
+    pub expires_at: Option<i64>,
+}
+
+/// A use of a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyUse {
+    /// The key.
+    pub key: String,
+    /// Unix time in milliseconds.
+    pub at: i64,
+    /// The network address it came from.
+    pub from: Option<String>,
 }
 
 impl fmt::Debug for NewKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("NewKey")
             .field("key", &self.key)
+            .field("label", &self.label)
+            .field("expires_at", &self.expires_at)
             .finish_non_exhaustive()
     }
 }
@@ -54,28 +90,21 @@ pub(crate) struct SealedKey {
     pub(crate) key: String,
     pub(crate) app_id: String,
     secret: Vec<u8>,
+    label: Option<String>,
     created_at: i64,
+    expires_at: Option<i64>,
     revoked_at: Option<i64>,
+    last_used_at: Option<i64>,
+    last_used_from: Option<String>,
 }
 
-/// Inserts a key within a transaction of either database.
-macro_rules! insert {
-    ($tx:expr, $key:expr, $sealed:expr) => {
-        sqlx::query($crate::keys::INSERT)
-            .bind(&$key.key)
-            .bind(&$key.app_id)
-            .bind(&$sealed)
-            .bind($key.created_at)
-            .execute($tx)
-            .await
-            .map_err(|error| {
-                StoreError::or_conflict(error, || {
-                    format!("the key {:?} is in use already", $key.key)
-                })
-            })?
-    };
+impl KeyRecord {
+    /// Whether it is neither revoked nor expired.
+    #[must_use]
+    pub fn is_in_force(&self) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| expires_at > now())
+    }
 }
-pub(crate) use insert;
 
 impl NewKey {
     pub(crate) fn issue(self, app_id: &str) -> Result<KeyRecord, StoreError> {
@@ -91,12 +120,24 @@ impl NewKey {
         check_credential(&secret).map_err(|error| {
             StoreError::Invalid(format!("this secret is not possible: {error}"))
         })?;
+        let created_at = now();
+        if let Some(expires_at) = self.expires_at
+            && expires_at <= created_at
+        {
+            return Err(StoreError::Invalid(format!(
+                "a key cannot expire in the past: {expires_at} is before now, {created_at} (Unix time in milliseconds)"
+            )));
+        }
         Ok(KeyRecord {
             key,
             app_id: app_id.into(),
             secret: secret.into(),
-            created_at: now(),
+            label: check_label(self.label)?,
+            created_at,
+            expires_at: self.expires_at,
             revoked_at: None,
+            last_used_at: None,
+            last_used_from: None,
         })
     }
 }
@@ -106,43 +147,108 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// There is no such app, or key or secret are not allowed, or the key is taken.
-    pub async fn create_key(&self, app_id: &str, new: NewKey) -> Result<KeyRecord, StoreError> {
+    /// There is no such app, or the key is not possible, or it is taken.
+    pub async fn create_key(
+        &self,
+        app_id: &str,
+        new: NewKey,
+        by: &Actor,
+    ) -> Result<KeyRecord, StoreError> {
         let key = new.issue(app_id)?;
-        let sealed = self.seal(&key);
-        self.app(app_id).await?;
-        on_db!(&self.db, pool => {
-            let mut tx = pool.begin().await?;
-            let revision: i64 = sqlx::query_scalar(NEXT_REVISION).fetch_one(&mut *tx).await?;
-            insert!(&mut *tx, key, sealed);
-            sqlx::query(TOUCH_APP).bind(app_id).bind(revision).execute(&mut *tx).await?;
-            tx.commit().await?;
-        });
+        let mut transaction = self.begin(by).await?;
+        transaction.touch_app(app_id).await?;
+        transaction.insert_key(&key, self.seal(&key)).await?;
+        let details = json!({"label": key.label, "expires_at": key.expires_at});
+        transaction
+            .record("key.create", Target::key(&key.key, app_id), &details)
+            .await?;
+        transaction.commit().await?;
         Ok(key)
     }
 
-    /// Takes a key out of force, for good.
+    /// Changes a key's label and expiry, where they are given, and returns it as it is now. A key that has expired is in
+    /// force again if its expiry is moved.
+    ///
+    /// # Errors
+    ///
+    /// The app has no such key, or it was revoked, or the label is not possible.
+    pub async fn update_key(
+        &self,
+        app_id: &str,
+        key: &str,
+        label: Option<Option<String>>,
+        expires_at: Option<Option<i64>>,
+        by: &Actor,
+    ) -> Result<KeyRecord, StoreError> {
+        let mut transaction = self.begin(by).await?;
+        let sealed = transaction.key_in_force(Some(app_id), key).await?;
+        let before = self.open(sealed)?;
+        let after = KeyRecord {
+            label: label.map_or_else(|| Ok(before.label.clone()), check_label)?,
+            expires_at: expires_at.unwrap_or(before.expires_at),
+            ..before.clone()
+        };
+        let changed = difference(&fields(&before), &fields(&after));
+        if changed.is_empty() {
+            return Ok(before);
+        }
+        execute!(
+            &mut transaction.tx,
+            UPDATE,
+            key,
+            &after.label,
+            after.expires_at
+        )?;
+        transaction.touch_app(app_id).await?;
+        transaction
+            .record("key.update", Target::key(key, app_id), &changed.into())
+            .await?;
+        transaction.commit().await?;
+        Ok(after)
+    }
+
+    /// Takes a key out of force, for good. Where an app is given, it must be the key's.
     ///
     /// # Errors
     ///
     /// There is no such key, or it was revoked before.
-    pub async fn revoke_key(&self, key: &str) -> Result<(), StoreError> {
-        on_db!(&self.db, pool => {
-            let mut tx = pool.begin().await?;
-            let revision: i64 = sqlx::query_scalar(NEXT_REVISION).fetch_one(&mut *tx).await?;
-            let app: Option<String> = sqlx::query_scalar(REVOKE).bind(key).bind(now()).fetch_optional(&mut *tx).await?;
-            let Some(app) = app else {
-                let known: Option<Option<i64>> =
-                    sqlx::query_scalar(SELECT_REVOKED_AT).bind(key).fetch_optional(&mut *tx).await?;
-                return Err(match known {
-                    None => StoreError::NotFound(format!("there is no key {key:?}")),
-                    Some(_) => StoreError::Conflict(format!("the key {key:?} was revoked already")),
-                });
-            };
-            sqlx::query(TOUCH_APP).bind(app).bind(revision).execute(&mut *tx).await?;
-            tx.commit().await?;
-        });
-        Ok(())
+    pub async fn revoke_key(
+        &self,
+        app_id: Option<&str>,
+        key: &str,
+        by: &Actor,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin(by).await?;
+        let sealed = transaction.key_in_force(app_id, key).await?;
+        execute!(&mut transaction.tx, REVOKE, key, transaction.at)?;
+        transaction.touch_app(&sealed.app_id).await?;
+        transaction
+            .record(
+                "key.revoke",
+                Target::key(key, &sealed.app_id),
+                &json!({"label": sealed.label}),
+            )
+            .await?;
+        transaction.commit().await
+    }
+
+    /// Keeps when and from where keys were last used; of several uses of a key the latest.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn note_key_uses(&self, uses: &[KeyUse]) -> Result<(), StoreError> {
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let mut uses: Vec<&KeyUse> = uses.iter().collect();
+        // Two nodes that lock the same keys do so in the same order.
+        uses.sort_by(|one, other| (&one.key, one.at).cmp(&(&other.key, other.at)));
+        let mut tx = self.db.begin().await?;
+        for KeyUse { key, at, from } in uses {
+            execute!(&mut tx, NOTE_USE, key, at, from)?;
+        }
+        Ok(tx.commit().await?)
     }
 
     /// An app's keys, oldest first, those out of force as well.
@@ -170,13 +276,73 @@ impl Store {
             key: sealed.key,
             app_id: sealed.app_id,
             secret: secret.into(),
+            label: sealed.label,
             created_at: sealed.created_at,
+            expires_at: sealed.expires_at,
             revoked_at: sealed.revoked_at,
+            last_used_at: sealed.last_used_at,
+            last_used_from: sealed.last_used_from,
         })
     }
 }
 
+impl Transaction<'_> {
+    pub(crate) async fn insert_key(
+        &mut self,
+        key: &KeyRecord,
+        sealed: Vec<u8>,
+    ) -> Result<(), StoreError> {
+        let inserted = execute!(
+            &mut self.tx,
+            INSERT,
+            &key.key,
+            &key.app_id,
+            sealed,
+            &key.label,
+            key.created_at,
+            key.expires_at,
+        );
+        inserted.map_err(|error| {
+            StoreError::or_conflict(error, || format!("the key {:?} is in use already", key.key))
+        })?;
+        Ok(())
+    }
+
+    /// A key that was not revoked, of this app if one is given.
+    async fn key_in_force(
+        &mut self,
+        app_id: Option<&str>,
+        key: &str,
+    ) -> Result<SealedKey, StoreError> {
+        let found = fetch_optional!(SealedKey, &mut self.tx, SELECT, key)?
+            .filter(|found| app_id.is_none_or(|app_id| found.app_id == app_id))
+            .ok_or_else(|| StoreError::NotFound(format!("there is no key {key:?}")))?;
+        if found.revoked_at.is_some() {
+            return Err(StoreError::Conflict(format!(
+                "the key {key:?} was revoked already"
+            )));
+        }
+        Ok(found)
+    }
+}
+
+fn fields(key: &KeyRecord) -> Value {
+    json!({"label": key.label, "expires_at": key.expires_at})
+}
+
+/// A label of nothing but white space is none.
+fn check_label(label: Option<String>) -> Result<Option<String>, StoreError> {
+    let Some(label) = label else { return Ok(None) };
+    let label = label.trim();
+    if label.chars().count() > MAX_LABEL || label.chars().any(char::is_control) {
+        return Err(StoreError::Invalid(format!(
+            "a key's label has at most {MAX_LABEL} printable characters"
+        )));
+    }
+    Ok((!label.is_empty()).then(|| label.to_owned()))
+}
+
 /// What a secret is sealed for. Neither part can hold a colon.
-fn context(app_id: &str, key: &str) -> String {
+pub(crate) fn context(app_id: &str, key: &str) -> String {
     format!("{app_id}:{key}")
 }

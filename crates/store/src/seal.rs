@@ -3,6 +3,7 @@
 use chacha20poly1305::aead::{Aead, KeyInit, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use secrecy::{ExposeSecret, SecretBox};
+use sha2::{Digest, Sha256};
 
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
@@ -10,6 +11,12 @@ const NONCE_BYTES: usize = 24;
 /// The key all secrets of an installation are sealed with. 32 bytes, as 64 hex digits in text.
 #[derive(Debug)]
 pub struct MasterKey(SecretBox<[u8; KEY_BYTES]>);
+
+impl Clone for MasterKey {
+    fn clone(&self) -> Self {
+        Self(SecretBox::new(Box::new(*self.0.expose_secret())))
+    }
+}
 
 /// A text that is not a master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -42,6 +49,14 @@ impl MasterKey {
     #[must_use]
     pub fn to_text(&self) -> String {
         hex::encode(self.0.expose_secret())
+    }
+
+    /// Tells this key from others, and nothing about it.
+    pub(crate) fn id(&self) -> String {
+        let hash = Sha256::new()
+            .chain_update("fanfare master key id")
+            .chain_update(self.0.expose_secret());
+        hex::encode(&hash.finalize()[..16])
     }
 
     /// Seals `plain` so that it opens only in the same `context`: a sealed secret cannot be moved to another row.

@@ -3,11 +3,11 @@
 use anyhow::Context;
 use clap::{Args, Subcommand};
 use fanfare_protocol::AppSettings;
-use fanfare_store::{AppRecord, KeyRecord, NewApp, NewKey, Store};
+use fanfare_store::{Actor, AppRecord, KeyRecord, NewApp, NewKey, Store};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::key::to_json as key_to_json;
+use super::key::{state as key_state, to_json as key_to_json};
 use super::output;
 
 #[derive(Debug, Subcommand)]
@@ -92,9 +92,10 @@ async fn run_create(create: Create, store: &Store) -> anyhow::Result<()> {
         key: NewKey {
             key: create.key,
             secret: create.secret,
+            ..NewKey::default()
         },
     };
-    let (app, key) = store.create_app(new).await?;
+    let (app, key) = store.create_app(new, &Actor::command_line()).await?;
     if create.json {
         let mut value = to_json(&app);
         value["key"] = json!(key.key);
@@ -120,7 +121,7 @@ async fn update(
         })?;
         app.settings.set(name, value)?;
     }
-    store.update_app(&app).await?;
+    store.update_app(&app, None, &Actor::command_line()).await?;
     show(id, json, store).await
 }
 
@@ -153,10 +154,9 @@ async fn show(id: &str, json: bool, store: &Store) -> anyhow::Result<()> {
     let key = |key: &KeyRecord| {
         (
             "key",
-            if key.revoked_at.is_some() {
-                format!("{} (revoked)", key.key)
-            } else {
-                key.key.clone()
+            match key_state(key) {
+                "active" => key.key.clone(),
+                state => format!("{} ({state})", key.key),
             },
         )
     };

@@ -1,7 +1,7 @@
 //! `fanfare key`.
 
 use clap::Subcommand;
-use fanfare_store::{KeyRecord, NewKey, Store};
+use fanfare_store::{Actor, KeyRecord, NewKey, Store};
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
@@ -48,7 +48,12 @@ pub(crate) async fn run(command: Command, store: &Store) -> anyhow::Result<()> {
             secret,
             json,
         } => {
-            let created = store.create_key(&app, NewKey { key, secret }).await?;
+            let new = NewKey {
+                key,
+                secret,
+                ..NewKey::default()
+            };
+            let created = store.create_key(&app, new, &Actor::command_line()).await?;
             let secret = created.secret.expose_secret().to_owned();
             if json {
                 let mut value = to_json(&created);
@@ -62,7 +67,7 @@ pub(crate) async fn run(command: Command, store: &Store) -> anyhow::Result<()> {
             ])
         }
         Command::Revoke { key } => {
-            store.revoke_key(&key).await?;
+            store.revoke_key(None, &key, &Actor::command_line()).await?;
             output::text(&format!("revoked {key}"))
         }
         Command::List { app, json } => {
@@ -87,10 +92,12 @@ pub(crate) fn to_json(key: &KeyRecord) -> Value {
     })
 }
 
-fn state(key: &KeyRecord) -> &'static str {
+pub(crate) fn state(key: &KeyRecord) -> &'static str {
     if key.revoked_at.is_some() {
         "revoked"
-    } else {
+    } else if key.is_in_force() {
         "active"
+    } else {
+        "expired"
     }
 }

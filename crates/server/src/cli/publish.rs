@@ -2,7 +2,7 @@
 
 use anyhow::{Context, bail};
 use clap::Args;
-use fanfare_store::Store;
+use fanfare_store::{KeyRecord, Store};
 use secrecy::ExposeSecret;
 
 use super::output;
@@ -76,7 +76,7 @@ async fn find_credential(
         None => default_app(store).await?,
     };
     let keys = store.keys(&app).await?;
-    let key = keys.into_iter().find(|key| key.revoked_at.is_none());
+    let key = keys.into_iter().find(KeyRecord::is_in_force);
     let key = key.with_context(|| {
         format!("app {app} has no key in force; make one with: fanfare key create --app {app}")
     })?;

@@ -1,0 +1,117 @@
+//! Who changes something.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::operators::OperatorRecord;
+use crate::tokens::TokenRecord;
+
+/// What kind of actor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActorKind {
+    /// An operator who signed in.
+    Operator,
+    /// An API token.
+    Token,
+    /// Somebody with access to the machine.
+    CommandLine,
+    /// Fanfare itself.
+    System,
+}
+
+impl ActorKind {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Operator => "operator",
+            Self::Token => "token",
+            Self::CommandLine => "command_line",
+            Self::System => "system",
+        }
+    }
+}
+
+impl fmt::Display for ActorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text of the table that is no kind of actor.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no kind of actor {0:?}")]
+pub struct InvalidActorKind(String);
+
+impl TryFrom<String> for ActorKind {
+    type Error = InvalidActorKind;
+
+    fn try_from(text: String) -> Result<Self, InvalidActorKind> {
+        [Self::Operator, Self::Token, Self::CommandLine, Self::System]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or(InvalidActorKind(text))
+    }
+}
+
+/// Who changes something, as the audit log keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
+pub struct Actor {
+    /// What kind of actor.
+    #[sqlx(rename = "actor_kind", try_from = "String")]
+    pub kind: ActorKind,
+    /// The operator's or the token's id.
+    #[sqlx(rename = "actor_id")]
+    pub id: Option<String>,
+    /// For people; as it was then.
+    #[sqlx(rename = "actor_name")]
+    pub name: String,
+    /// The network address the request came from.
+    #[sqlx(rename = "actor_address")]
+    pub address: Option<String>,
+}
+
+impl Actor {
+    /// Fanfare itself.
+    #[must_use]
+    pub fn system() -> Self {
+        Self::without_id(ActorKind::System, "system")
+    }
+
+    /// Whoever runs `fanfare` on the machine.
+    #[must_use]
+    pub fn command_line() -> Self {
+        Self::without_id(ActorKind::CommandLine, "command line")
+    }
+
+    /// An operator, signed in from `address`.
+    #[must_use]
+    pub fn operator(operator: &OperatorRecord, address: Option<String>) -> Self {
+        Self {
+            kind: ActorKind::Operator,
+            id: Some(operator.id.clone()),
+            name: operator.name.clone(),
+            address,
+        }
+    }
+
+    /// A token, used from `address`.
+    #[must_use]
+    pub fn token(token: &TokenRecord, address: Option<String>) -> Self {
+        Self {
+            kind: ActorKind::Token,
+            id: Some(token.id.clone()),
+            name: token.name.clone(),
+            address,
+        }
+    }
+
+    fn without_id(kind: ActorKind, name: &str) -> Self {
+        Self {
+            kind,
+            id: None,
+            name: name.into(),
+            address: None,
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Answers to requests that may come twice: the second gets the answer of the first.
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::actor::Actor;
+use crate::database::{Store, now};
+use crate::dialect::{execute, fetch_optional, on_db};
+use crate::error::StoreError;
+
+const FORGET: &str = "DELETE FROM answers WHERE created_at < $1";
+const FORGET_PENDING: &str =
+    "DELETE FROM answers WHERE scope = $1 AND key = $2 AND status IS NULL AND created_at < $3";
+const RESERVE: &str = "INSERT INTO answers (scope, key, body_hash, created_at) VALUES ($1, $2, $3, $4) \
+                       ON CONFLICT (scope, key) DO NOTHING";
+const SELECT: &str = "SELECT body_hash, status, body FROM answers WHERE scope = $1 AND key = $2";
+const SAVE: &str = "UPDATE answers SET status = $3, body = $4 WHERE scope = $1 AND key = $2";
+const RELEASE: &str = "DELETE FROM answers WHERE scope = $1 AND key = $2 AND status IS NULL";
+
+/// How long an answer is kept, in milliseconds.
+const KEEP: i64 = 24 * 60 * 60 * 1000;
+/// How long a request may take, in milliseconds, before whoever answers it is taken for dead.
+const PATIENCE: i64 = 60 * 1000;
+
+/// What to do with a request.
+#[derive(Debug, Clone)]
+pub enum Reservation {
+    /// It is new. Do it, then [`Store::save_answer`] or [`Store::release_answer`].
+    Reserved,
+    /// It was answered.
+    Answered {
+        /// The status of the answer.
+        status: u16,
+        /// The body of the answer.
+        body: SecretString,
+    },
+    /// It is being done at this moment.
+    Pending,
+    /// The key was used for another request.
+    DifferentBody,
+}
+
+#[derive(sqlx::FromRow)]
+struct AnswerRow {
+    body_hash: Vec<u8>,
+    status: Option<i64>,
+    body: Option<Vec<u8>>,
+}
+
+impl Store {
+    /// Takes a request up, unless it was before. `scope` says whose `key` it is; `body_hash` tells requests apart.
+    ///
+    /// # Errors
+    ///
+    /// The answer does not open, or the database failed.
+    pub async fn reserve_answer(
+        &self,
+        scope: &str,
+        key: &str,
+        body_hash: &[u8],
+    ) -> Result<Reservation, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let at = now();
+        execute!(&mut tx, FORGET, at - KEEP)?;
+        execute!(&mut tx, FORGET_PENDING, scope, key, at - PATIENCE)?;
+        if execute!(&mut tx, RESERVE, scope, key, body_hash, at)? == 1 {
+            tx.commit().await?;
+            return Ok(Reservation::Reserved);
+        }
+        let found = fetch_optional!(AnswerRow, &mut tx, SELECT, scope, key)?;
+        tx.commit().await?;
+        match found {
+            Some(found) if found.body_hash != body_hash => Ok(Reservation::DifferentBody),
+            Some(AnswerRow {
+                status: Some(status),
+                body: Some(body),
+                ..
+            }) => {
+                let body = self
+                    .master_key
+                    .open(&body, &context(scope, key))
+                    .map_err(|_| StoreError::WrongMasterKey)?;
+                Ok(Reservation::Answered {
+                    status: u16::try_from(status).unwrap_or_default(),
+                    body: body.into(),
+                })
+            }
+            _ => Ok(Reservation::Pending),
+        }
+    }
+
+    /// Keeps the answer to a request that was reserved.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn save_answer(
+        &self,
+        scope: &str,
+        key: &str,
+        status: u16,
+        body: &SecretString,
+    ) -> Result<(), StoreError> {
+        let by = Actor::system();
+        // Within a transaction that makes sure of the master key, because it seals.
+        let mut transaction = self.begin_quietly(&by).await?;
+        let sealed = self
+            .master_key
+            .seal(body.expose_secret(), &context(scope, key));
+        execute!(
+            &mut transaction.tx,
+            SAVE,
+            scope,
+            key,
+            i64::from(status),
+            sealed
+        )?;
+        transaction.commit().await
+    }
+
+    /// Lets a request that was reserved, and did nothing, be made again.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn release_answer(&self, scope: &str, key: &str) -> Result<(), StoreError> {
+        on_db!(&self.db, pool => sqlx::query(RELEASE).bind(scope).bind(key).execute(pool).await.map(|_| ()))?;
+        Ok(())
+    }
+}
+
+/// What it is sealed for.
+pub(crate) fn context(scope: &str, key: &str) -> String {
+    format!("answer::{}:{scope}:{key}", scope.len())
+}

@@ -1,0 +1,251 @@
+//! Who did what, and when. Every change writes its entry in its own transaction; nothing changes or deletes one.
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::actor::Actor;
+use crate::database::Store;
+use crate::dialect::{execute, on_db};
+use crate::error::StoreError;
+use crate::scope::to_list;
+use crate::transaction::Transaction;
+
+const INSERT: &str = "INSERT INTO audit (at, actor_kind, actor_id, actor_name, actor_address, action, \
+                                         target_kind, target_id, app_id, details) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+/// `$2` is a list of apps in which each id stands between colons; see [`to_list`].
+const SELECT: &str = "SELECT id, at, actor_kind, actor_id, actor_name, actor_address, action, \
+                             target_kind, target_id, app_id, details FROM audit \
+                      WHERE ($1 IS NULL OR app_id = $1) \
+                        AND ($2 IS NULL OR replace($2, ':' || app_id || ':', '') <> $2) \
+                        AND ($3 IS NULL OR actor_id = $3) \
+                        AND ($4 IS NULL OR action = $4) \
+                        AND ($5 IS NULL OR target_id = $5) \
+                        AND ($6 IS NULL OR at >= $6) \
+                        AND ($7 IS NULL OR at < $7) \
+                        AND ($8 IS NULL OR id < $8) \
+                      ORDER BY id DESC LIMIT $9";
+
+/// Something that was done.
+#[derive(Debug, Clone, PartialEq, Serialize, sqlx::FromRow)]
+pub struct AuditRecord {
+    /// Later entries have higher ones.
+    pub id: i64,
+    /// Unix time in milliseconds.
+    pub at: i64,
+    /// Who did it.
+    #[sqlx(flatten)]
+    pub actor: Actor,
+    /// What was done, for example `app.create`.
+    pub action: String,
+    /// What it was done to: `app`, `key`, `operator`, `session`, `token`, `signing_key`, ...
+    pub target_kind: String,
+    /// The id of what it was done to.
+    pub target_id: String,
+    /// The app it belongs to.
+    pub app_id: Option<String>,
+    /// More about it, never a secret. For a change: each field that changed, with `before` and `after`.
+    #[sqlx(try_from = "Details")]
+    pub details: Value,
+}
+
+/// Which entries are asked for; an empty filter means all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuditFilter {
+    /// Those of one app.
+    pub app: Option<String>,
+    /// Those of these apps, and none that belong to no app.
+    pub apps: Option<Vec<String>>,
+    /// Those of one operator or token.
+    pub actor_id: Option<String>,
+    /// One kind of action.
+    pub action: Option<String>,
+    /// What it was done to.
+    pub target_id: Option<String>,
+    /// Not before, Unix milliseconds.
+    pub since: Option<i64>,
+    /// Before, Unix milliseconds.
+    pub until: Option<i64>,
+    /// Older than this entry: the last of the page before.
+    pub before_id: Option<i64>,
+}
+
+/// What something was done to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) kind: &'a str,
+    pub(crate) id: &'a str,
+    pub(crate) app: Option<&'a str>,
+}
+
+/// A text of the table.
+#[derive(sqlx::Type)]
+#[sqlx(transparent)]
+struct Details(String);
+
+impl TryFrom<Details> for Value {
+    type Error = serde_json::Error;
+
+    fn try_from(details: Details) -> Result<Self, Self::Error> {
+        serde_json::from_str(&details.0)
+    }
+}
+
+impl<'a> Target<'a> {
+    pub(crate) fn app(id: &'a str) -> Self {
+        Self {
+            kind: "app",
+            id,
+            app: Some(id),
+        }
+    }
+
+    pub(crate) fn key(key: &'a str, app_id: &'a str) -> Self {
+        Self {
+            kind: "key",
+            id: key,
+            app: Some(app_id),
+        }
+    }
+
+    /// Of no app.
+    pub(crate) fn of(kind: &'a str, id: &'a str) -> Self {
+        Self {
+            kind,
+            id,
+            app: None,
+        }
+    }
+}
+
+impl Transaction<'_> {
+    /// Writes down what this transaction does. `details` hold no secret.
+    pub(crate) async fn record(
+        &mut self,
+        action: &str,
+        target: Target<'_>,
+        details: &Value,
+    ) -> Result<(), StoreError> {
+        let by = self.by;
+        execute!(
+            &mut self.tx,
+            INSERT,
+            self.at,
+            by.kind.to_string(),
+            &by.id,
+            &by.name,
+            &by.address,
+            action,
+            target.kind,
+            target.id,
+            target.app,
+            details.to_string(),
+        )?;
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Writes down what changes nothing in the store, for example a sign-in that failed. `details` hold no secret.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn record(
+        &self,
+        by: &Actor,
+        action: &str,
+        target_kind: &str,
+        target_id: &str,
+        app_id: Option<&str>,
+        details: &Value,
+    ) -> Result<(), StoreError> {
+        let target = Target {
+            kind: target_kind,
+            id: target_id,
+            app: app_id,
+        };
+        let mut transaction = self.begin_quietly(by).await?;
+        transaction.record(action, target, details).await?;
+        transaction.commit().await
+    }
+
+    /// The newest entries that pass `filter`, newest first, at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn audit(
+        &self,
+        filter: &AuditFilter,
+        limit: i64,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        Ok(on_db!(&self.db, pool => sqlx::query_as(SELECT)
+            .bind(&filter.app)
+            .bind(filter.apps.as_deref().map(to_list))
+            .bind(&filter.actor_id)
+            .bind(&filter.action)
+            .bind(&filter.target_id)
+            .bind(filter.since)
+            .bind(filter.until)
+            .bind(filter.before_id)
+            .bind(limit)
+            .fetch_all(pool)
+            .await)?)
+    }
+}
+
+/// What differs between two JSON objects, by path: `{"limits.connections": {"before": 1, "after": 2}}`. Empty if nothing
+/// does.
+pub(crate) fn difference(before: &Value, after: &Value) -> Map<String, Value> {
+    let mut found = Map::new();
+    compare("", before, after, &mut found);
+    found
+}
+
+fn compare(path: &str, before: &Value, after: &Value, found: &mut Map<String, Value>) {
+    match (before, after) {
+        (Value::Object(old), Value::Object(new)) => {
+            let names = old
+                .keys()
+                .chain(new.keys().filter(|name| !old.contains_key(*name)));
+            for name in names {
+                let path = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                compare(
+                    &path,
+                    old.get(name).unwrap_or(&Value::Null),
+                    new.get(name).unwrap_or(&Value::Null),
+                    found,
+                );
+            }
+        }
+        _ if before != after => {
+            found.insert(path.into(), json!({"before": before, "after": after}));
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_names_each_field_that_changed_and_no_other() {
+        let before = json!({"name": "a", "limits": {"x": 1, "y": 2}, "list": [1]});
+        let after = json!({"name": "a", "limits": {"x": 1, "y": 3}, "list": [1, 2], "new": true});
+        assert_eq!(
+            Value::Object(difference(&before, &after)),
+            json!({
+                "limits.y": {"before": 2, "after": 3},
+                "list": {"before": [1], "after": [1, 2]},
+                "new": {"before": null, "after": true},
+            })
+        );
+        assert!(difference(&before, &before).is_empty());
+    }
+}

@@ -1,0 +1,92 @@
+//! How an app's end users prove who they are: one JSON text for each app, which this crate does not read.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::json;
+
+use crate::actor::Actor;
+use crate::audit::Target;
+use crate::database::Store;
+use crate::dialect::{execute, fetch_optional, on_db};
+use crate::error::StoreError;
+
+const SELECT: &str = "SELECT app_id, config FROM identities WHERE app_id = $1";
+const SET: &str = "INSERT INTO identities (app_id, config) VALUES ($1, $2) \
+                   ON CONFLICT (app_id) DO UPDATE SET config = excluded.config";
+const DELETE: &str = "DELETE FROM identities WHERE app_id = $1";
+const UPDATED: &str = "UPDATE apps SET updated_at = $2 WHERE id = $1";
+
+#[derive(sqlx::FromRow)]
+pub(crate) struct SealedIdentity {
+    pub(crate) app_id: String,
+    config: Vec<u8>,
+}
+
+impl Store {
+    /// Sets or removes an app's identity. The audit log says that it changed, and not what it holds.
+    ///
+    /// # Errors
+    ///
+    /// There is no such app.
+    pub async fn set_identity(
+        &self,
+        app_id: &str,
+        identity: Option<&SecretString>,
+        by: &Actor,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin(by).await?;
+        transaction.touch_app(app_id).await?;
+        let found = fetch_optional!(SealedIdentity, &mut transaction.tx, SELECT, app_id)?;
+        // What does not open may be replaced.
+        let before = found.map(|found| self.open_identity(&found).ok());
+        let is_same = match (&before, identity) {
+            (None, None) => true,
+            (Some(Some(before)), Some(after)) => before.expose_secret() == after.expose_secret(),
+            _ => false,
+        };
+        if is_same {
+            return Ok(());
+        }
+        match identity {
+            Some(identity) => {
+                let sealed = self
+                    .master_key
+                    .seal(identity.expose_secret(), &context(app_id));
+                execute!(&mut transaction.tx, SET, app_id, sealed)?
+            }
+            None => execute!(&mut transaction.tx, DELETE, app_id)?,
+        };
+        execute!(&mut transaction.tx, UPDATED, app_id, transaction.at)?;
+        let details =
+            json!({"identity": {"before": before.is_some(), "after": identity.is_some()}});
+        transaction
+            .record("identity.update", Target::app(app_id), &details)
+            .await?;
+        transaction.commit().await
+    }
+
+    /// An app's identity, if it has one.
+    ///
+    /// # Errors
+    ///
+    /// It does not open, or the database failed.
+    pub async fn identity(&self, app_id: &str) -> Result<Option<SecretString>, StoreError> {
+        let sealed: Option<SealedIdentity> = on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(app_id).fetch_optional(pool).await)?;
+        sealed.map(|sealed| self.open_identity(&sealed)).transpose()
+    }
+
+    pub(crate) fn open_identity(
+        &self,
+        sealed: &SealedIdentity,
+    ) -> Result<SecretString, StoreError> {
+        let config = self
+            .master_key
+            .open(&sealed.config, &context(&sealed.app_id))
+            .map_err(|_| StoreError::WrongMasterKey)?;
+        Ok(config.into())
+    }
+}
+
+/// What it is sealed for. A key's context has one colon.
+pub(crate) fn context(app_id: &str) -> String {
+    format!("identity::{app_id}")
+}

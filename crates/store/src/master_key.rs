@@ -1,0 +1,109 @@
+//! Another master key for the whole installation.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::actor::Actor;
+use crate::answers;
+use crate::audit::Target;
+use crate::database::{CHECK_TEXT, Store};
+use crate::dialect::{Tx, execute, fetch_all};
+use crate::error::StoreError;
+use crate::seal::MasterKey;
+use crate::{identity, keys, signing_keys};
+
+const SET_CHECK: &str =
+    "UPDATE installation SET master_key_check = $1, master_key_id = $2 WHERE id = 1";
+
+/// A column that holds sealed texts. Two columns name a row, and what it is sealed for.
+struct Column {
+    name: &'static str,
+    select: &'static str,
+    update: &'static str,
+    context: fn(&str, &str) -> String,
+}
+
+const COLUMNS: [Column; 4] = [
+    Column {
+        name: "key",
+        select: "SELECT app_id, key, secret FROM keys",
+        update: "UPDATE keys SET secret = $3 WHERE app_id = $1 AND key = $2",
+        context: keys::context,
+    },
+    Column {
+        name: "identity of app",
+        select: "SELECT '', app_id, config FROM identities",
+        update: "UPDATE identities SET config = $3 WHERE $1 = '' AND app_id = $2",
+        context: |_, app_id| identity::context(app_id),
+    },
+    Column {
+        name: "signing key",
+        select: "SELECT '', id, secret FROM signing_keys",
+        update: "UPDATE signing_keys SET secret = $3 WHERE $1 = '' AND id = $2",
+        context: |_, id| signing_keys::context(id),
+    },
+    Column {
+        name: "answer",
+        select: "SELECT scope, key, body FROM answers WHERE body IS NOT NULL",
+        update: "UPDATE answers SET body = $3 WHERE scope = $1 AND key = $2",
+        context: answers::context,
+    },
+];
+
+impl Store {
+    /// Seals everything with another master key, in one step, and says how many secrets that were. Stores that still have
+    /// the old key are refused from then on.
+    ///
+    /// # Errors
+    ///
+    /// A secret does not open with the present key, or the database failed. Nothing was changed.
+    pub async fn rotate_master_key(
+        self,
+        new: &MasterKey,
+        by: &Actor,
+    ) -> Result<(Self, usize), StoreError> {
+        let mut transaction = self.begin(by).await?;
+        let mut resealed = 0;
+        for column in &COLUMNS {
+            resealed += self.reseal(&mut transaction.tx, column, new).await?;
+        }
+        let check = new.seal(CHECK_TEXT, CHECK_TEXT);
+        execute!(&mut transaction.tx, SET_CHECK, check, new.id())?;
+        let details = json!({"resealed": resealed});
+        transaction
+            .record(
+                "master_key.rotate",
+                Target::of("master_key", &new.id()),
+                &details,
+            )
+            .await?;
+        transaction.commit().await?;
+        let store = Self {
+            db: self.db,
+            master_key: Arc::new(new.clone()),
+        };
+        Ok((store, resealed))
+    }
+
+    async fn reseal(
+        &self,
+        tx: &mut Tx,
+        column: &Column,
+        new: &MasterKey,
+    ) -> Result<usize, StoreError> {
+        let rows = fetch_all!((String, String, Vec<u8>), tx, column.select)?;
+        let count = rows.len();
+        for (one, two, sealed) in rows {
+            let context = (column.context)(&one, &two);
+            let plain = self.master_key.open(&sealed, &context).map_err(|_| {
+                StoreError::Conflict(format!(
+                    "the {} {two:?} does not open with the present master key; it is damaged, delete it first",
+                    column.name
+                ))
+            })?;
+            execute!(tx, column.update, one, two, new.seal(&plain, &context))?;
+        }
+        Ok(count)
+    }
+}

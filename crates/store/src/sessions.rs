@@ -1,0 +1,278 @@
+//! Sessions: an operator who is signed in. A refresh token is kept as its SHA-256 hash, and is good for one use.
+
+use serde_json::json;
+
+use crate::actor::Actor;
+use crate::audit::Target;
+use crate::database::{Store, issue_id, now};
+use crate::dialect::{execute, fetch_optional, on_db};
+use crate::error::StoreError;
+use crate::transaction::Transaction;
+
+const INSERT: &str = "INSERT INTO sessions (id, operator_id, created_at, last_used_at, expires_at, address, agent) \
+                      VALUES ($1, $2, $3, $3, $4, $5, $6)";
+const INSERT_TOKEN: &str = "INSERT INTO refresh_tokens (hash, session_id) VALUES ($1, $2)";
+const REPLACE_TOKEN: &str = "UPDATE refresh_tokens SET replaced_at = $2 WHERE hash = $1";
+const SELECT_TOKEN: &str = "SELECT session_id, replaced_at FROM refresh_tokens WHERE hash = $1";
+const SELECT: &str = "SELECT id, operator_id, created_at, last_used_at, expires_at, revoked_at, address, agent \
+                      FROM sessions WHERE id = $1";
+const SELECT_IN_FORCE: &str = "SELECT id, operator_id, created_at, last_used_at, expires_at, revoked_at, address, agent \
+                               FROM sessions WHERE revoked_at IS NULL AND expires_at > $2 \
+                                 AND ($1 IS NULL OR operator_id = $1) \
+                               ORDER BY last_used_at DESC, id";
+const ROTATED: &str = "UPDATE sessions SET last_used_at = $2, expires_at = $3 WHERE id = $1";
+const REVOKE: &str = "UPDATE sessions SET revoked_at = $2 WHERE id = $1";
+const REVOKE_ALL: &str = "UPDATE sessions SET revoked_at = $2 \
+                          WHERE operator_id = $1 AND revoked_at IS NULL AND expires_at > $2";
+/// Takes their refresh tokens with them.
+const FORGET: &str = "DELETE FROM sessions WHERE expires_at < $1";
+
+/// How long after its replacement a refresh token may still turn up without being taken for stolen: two tabs of a
+/// browser, or an answer that got lost.
+const RACE: i64 = 10_000;
+/// How long an expired session is kept.
+const KEEP: i64 = 30 * 24 * 60 * 60 * 1000;
+
+/// An operator who is or was signed in.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct SessionRecord {
+    /// Its id.
+    pub id: String,
+    /// Whose it is.
+    pub operator_id: String,
+    /// Unix time in milliseconds.
+    pub created_at: i64,
+    /// When its refresh token was last replaced, Unix time in milliseconds.
+    pub last_used_at: i64,
+    /// Unix time in milliseconds.
+    pub expires_at: i64,
+    /// Unix time in milliseconds, if it was ended before.
+    pub revoked_at: Option<i64>,
+    /// The network address they signed in from.
+    pub address: Option<String>,
+    /// The program they signed in with, as it calls itself.
+    pub agent: Option<String>,
+}
+
+/// A session to be.
+#[derive(Debug, Clone)]
+pub struct NewSession {
+    /// Whose it is.
+    pub operator_id: String,
+    /// SHA-256 of its first refresh token.
+    pub refresh_hash: [u8; 32],
+    /// Unix time in milliseconds.
+    pub expires_at: i64,
+    /// The network address they sign in from.
+    pub address: Option<String>,
+    /// The program they sign in with, as it calls itself.
+    pub agent: Option<String>,
+}
+
+/// What came of a refresh token that was presented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rotation {
+    /// It was the one in force, and is replaced.
+    Rotated(SessionRecord),
+    /// It was replaced a moment ago, by somebody who was a little faster. Nothing changed.
+    Raced,
+    /// It was replaced long ago, so that one of the two who have it has stolen it: the session is revoked.
+    Reused(SessionRecord),
+    /// It is of no session in force.
+    Unknown,
+}
+
+impl SessionRecord {
+    fn is_in_force(&self, now: i64) -> bool {
+        self.revoked_at.is_none() && self.expires_at > now
+    }
+}
+
+impl Store {
+    /// Signs an operator in. The audit log has it as `session.create`.
+    ///
+    /// # Errors
+    ///
+    /// There is no such operator, or they are disabled.
+    pub async fn create_session(
+        &self,
+        new: &NewSession,
+        by: &Actor,
+    ) -> Result<SessionRecord, StoreError> {
+        let mut transaction = self.begin_quietly(by).await?;
+        transaction.check_operator_enabled(&new.operator_id).await?;
+        let session = SessionRecord {
+            id: issue_id("ses"),
+            operator_id: new.operator_id.clone(),
+            created_at: transaction.at,
+            last_used_at: transaction.at,
+            expires_at: new.expires_at,
+            revoked_at: None,
+            address: new.address.clone(),
+            agent: new.agent.clone(),
+        };
+        let tx = &mut transaction.tx;
+        execute!(tx, FORGET, session.created_at - KEEP)?;
+        execute!(
+            tx,
+            INSERT,
+            &session.id,
+            &session.operator_id,
+            session.created_at,
+            session.expires_at,
+            &session.address,
+            &session.agent,
+        )?;
+        execute!(tx, INSERT_TOKEN, &new.refresh_hash[..], &session.id)?;
+        let details = json!({"operator_id": session.operator_id, "agent": session.agent});
+        transaction
+            .record(
+                "session.create",
+                Target::of("session", &session.id),
+                &details,
+            )
+            .await?;
+        transaction.commit().await?;
+        Ok(session)
+    }
+
+    /// Replaces the refresh token that was presented. `now` and `new_expires_at` are Unix times in milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn rotate_session(
+        &self,
+        presented_hash: [u8; 32],
+        new_hash: [u8; 32],
+        now: i64,
+        new_expires_at: i64,
+    ) -> Result<Rotation, StoreError> {
+        let by = Actor::system();
+        let mut transaction = self.begin_quietly(&by).await?;
+        let tx = &mut transaction.tx;
+        let token = fetch_optional!((String, Option<i64>), tx, SELECT_TOKEN, &presented_hash[..])?;
+        let Some((session_id, replaced_at)) = token else {
+            return Ok(Rotation::Unknown);
+        };
+        let session = fetch_optional!(SessionRecord, tx, SELECT, &session_id)?;
+        let Some(session) = session.filter(|session| session.is_in_force(now)) else {
+            return Ok(Rotation::Unknown);
+        };
+        match replaced_at {
+            None => {}
+            Some(replaced_at) if now - replaced_at <= RACE => return Ok(Rotation::Raced),
+            Some(_) => return transaction.revoke_reused(session, now).await,
+        }
+        execute!(tx, REPLACE_TOKEN, &presented_hash[..], now)?;
+        execute!(tx, INSERT_TOKEN, &new_hash[..], &session.id)?;
+        execute!(tx, ROTATED, &session.id, now, new_expires_at)?;
+        transaction.commit().await?;
+        Ok(Rotation::Rotated(SessionRecord {
+            last_used_at: now,
+            expires_at: new_expires_at,
+            ..session
+        }))
+    }
+
+    /// One session, which may have ended.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`].
+    pub async fn session(&self, id: &str) -> Result<SessionRecord, StoreError> {
+        let found =
+            on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(id).fetch_optional(pool).await)?;
+        found.ok_or_else(|| not_found(id))
+    }
+
+    /// The sessions in force, of one operator or of all, those used last first.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn sessions(
+        &self,
+        operator_id: Option<&str>,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        Ok(
+            on_db!(&self.db, pool => sqlx::query_as(SELECT_IN_FORCE).bind(operator_id).bind(now())
+            .fetch_all(pool).await)?,
+        )
+    }
+
+    /// Ends a session; one that has ended stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// There is no such session.
+    pub async fn revoke_session(&self, id: &str, by: &Actor) -> Result<(), StoreError> {
+        let mut transaction = self.begin(by).await?;
+        let session = fetch_optional!(SessionRecord, &mut transaction.tx, SELECT, id)?
+            .ok_or_else(|| not_found(id))?;
+        if !session.is_in_force(transaction.at) {
+            return Ok(());
+        }
+        execute!(&mut transaction.tx, REVOKE, id, transaction.at)?;
+        let details = json!({"operator_id": session.operator_id});
+        transaction
+            .record("session.revoke", Target::of("session", id), &details)
+            .await?;
+        transaction.commit().await
+    }
+
+    /// Ends all sessions of an operator and says how many.
+    ///
+    /// # Errors
+    ///
+    /// There is no such operator.
+    pub async fn revoke_sessions(&self, operator_id: &str, by: &Actor) -> Result<u64, StoreError> {
+        let mut transaction = self.begin(by).await?;
+        transaction.operator(operator_id).await?;
+        let revoked = transaction.revoke_sessions_of(operator_id).await?;
+        if revoked == 0 {
+            return Ok(0);
+        }
+        let target = Target::of("operator", operator_id);
+        let details = json!({"sessions_revoked": revoked});
+        transaction
+            .record("session.revoke_all", target, &details)
+            .await?;
+        transaction.commit().await?;
+        Ok(revoked)
+    }
+}
+
+impl Transaction<'_> {
+    pub(crate) async fn revoke_sessions_of(
+        &mut self,
+        operator_id: &str,
+    ) -> Result<u64, StoreError> {
+        Ok(execute!(&mut self.tx, REVOKE_ALL, operator_id, self.at)?)
+    }
+
+    async fn revoke_reused(
+        mut self,
+        session: SessionRecord,
+        now: i64,
+    ) -> Result<Rotation, StoreError> {
+        self.take_revision().await?;
+        execute!(&mut self.tx, REVOKE, &session.id, now)?;
+        let details = json!({"operator_id": session.operator_id});
+        self.record(
+            "session.reuse",
+            Target::of("session", &session.id),
+            &details,
+        )
+        .await?;
+        self.commit().await?;
+        Ok(Rotation::Reused(SessionRecord {
+            revoked_at: Some(now),
+            ..session
+        }))
+    }
+}
+
+fn not_found(id: &str) -> StoreError {
+    StoreError::NotFound(format!("there is no session with id {id:?}"))
+}

@@ -1,0 +1,209 @@
+//! API tokens, for programs that administer the installation. A token itself is signed elsewhere; here is who may use it
+//! and for how long.
+
+use serde_json::{Value, json};
+
+use crate::actor::Actor;
+use crate::audit::Target;
+use crate::database::{Store, issue_id, now};
+use crate::dialect::{execute, fetch_all, fetch_optional, on_db};
+use crate::error::StoreError;
+use crate::scope::{AppsColumn, Role, check_apps, check_name, to_column};
+use crate::transaction::Transaction;
+
+const INSERT: &str = "INSERT INTO tokens (id, name, role, apps, operator_id, created_at, expires_at) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7)";
+const SELECT: &str = "SELECT id, name, role, apps, operator_id, created_at, expires_at, revoked_at, last_used_at \
+                      FROM tokens WHERE id = $1";
+const SELECT_PAGE: &str = "SELECT id, name, role, apps, operator_id, created_at, expires_at, revoked_at, last_used_at \
+                           FROM tokens WHERE (created_at, id) > ($1, $2) \
+                           ORDER BY created_at, id LIMIT $3";
+const SELECT_IN_FORCE_OF: &str =
+    "SELECT id FROM tokens WHERE operator_id = $1 AND revoked_at IS NULL";
+const REVOKE: &str = "UPDATE tokens SET revoked_at = $2 WHERE id = $1";
+const TOUCH: &str = "UPDATE tokens SET last_used_at = $2 \
+                     WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
+
+/// An API token.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct TokenRecord {
+    /// Its id.
+    pub id: String,
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    #[sqlx(try_from = "String")]
+    pub role: Role,
+    /// On which apps, by id; all apps if `None`.
+    #[sqlx(try_from = "AppsColumn")]
+    pub apps: Option<Vec<String>>,
+    /// Who made it; `None` if it was made on the command line.
+    pub operator_id: Option<String>,
+    /// Unix time in milliseconds.
+    pub created_at: i64,
+    /// Unix time in milliseconds from which it is out of force.
+    pub expires_at: Option<i64>,
+    /// Unix time in milliseconds, if it was revoked.
+    pub revoked_at: Option<i64>,
+    /// When it was last used, about; Unix time in milliseconds.
+    pub last_used_at: Option<i64>,
+}
+
+/// A token to be.
+#[derive(Debug, Clone)]
+pub struct NewToken {
+    /// What it is for.
+    pub name: String,
+    /// What it may do.
+    pub role: Role,
+    /// On which apps, by id; all apps if `None`.
+    pub apps: Option<Vec<String>>,
+    /// Who makes it; a token that makes another has this from its own maker.
+    pub operator_id: Option<String>,
+    /// Unix time in milliseconds from which it is out of force.
+    pub expires_at: Option<i64>,
+}
+
+impl TokenRecord {
+    /// Whether it is neither revoked nor expired.
+    #[must_use]
+    pub fn is_in_force(&self) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| expires_at > now())
+    }
+}
+
+impl Store {
+    /// Creates a token.
+    ///
+    /// # Errors
+    ///
+    /// Name or apps are not possible; whoever makes it is not there or disabled.
+    pub async fn create_token(
+        &self,
+        new: &NewToken,
+        by: &Actor,
+    ) -> Result<TokenRecord, StoreError> {
+        let mut transaction = self.begin(by).await?;
+        if let Some(operator_id) = &new.operator_id {
+            transaction.check_operator_enabled(operator_id).await?;
+        }
+        let token = TokenRecord {
+            id: issue_id("tok"),
+            name: check_name(&new.name, "a token's")?,
+            role: new.role,
+            apps: check_apps(new.apps.as_deref())?,
+            operator_id: new.operator_id.clone(),
+            created_at: transaction.at,
+            expires_at: new.expires_at,
+            revoked_at: None,
+            last_used_at: None,
+        };
+        execute!(
+            &mut transaction.tx,
+            INSERT,
+            &token.id,
+            &token.name,
+            token.role.as_str(),
+            to_column(token.apps.as_deref()),
+            &token.operator_id,
+            token.created_at,
+            token.expires_at,
+        )?;
+        let target = Target::of("token", &token.id);
+        transaction
+            .record("token.create", target, &fields(&token))
+            .await?;
+        transaction.commit().await?;
+        Ok(token)
+    }
+
+    /// One token, which may be out of force.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NotFound`].
+    pub async fn token(&self, id: &str) -> Result<TokenRecord, StoreError> {
+        let found =
+            on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(id).fetch_optional(pool).await)?;
+        found.ok_or_else(|| not_found(id))
+    }
+
+    /// At most `limit` tokens, oldest first, those out of force as well: those after the one with this `created_at` and id.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn tokens(
+        &self,
+        after: Option<(i64, String)>,
+        limit: i64,
+    ) -> Result<Vec<TokenRecord>, StoreError> {
+        let (created_at, id) = after.unwrap_or((i64::MIN, String::new()));
+        Ok(
+            on_db!(&self.db, pool => sqlx::query_as(SELECT_PAGE).bind(created_at).bind(id).bind(limit)
+            .fetch_all(pool).await)?,
+        )
+    }
+
+    /// Takes a token out of force, for good.
+    ///
+    /// # Errors
+    ///
+    /// There is no such token, or it was revoked before.
+    pub async fn revoke_token(&self, id: &str, by: &Actor) -> Result<(), StoreError> {
+        let mut transaction = self.begin(by).await?;
+        let token = fetch_optional!(TokenRecord, &mut transaction.tx, SELECT, id)?
+            .ok_or_else(|| not_found(id))?;
+        if token.revoked_at.is_some() {
+            return Err(StoreError::Conflict(format!(
+                "the token {id:?} was revoked already"
+            )));
+        }
+        transaction
+            .revoke_token(id, &json!({"name": token.name}))
+            .await?;
+        transaction.commit().await
+    }
+
+    /// Keeps when a token was last used, Unix time in milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn touch_token(&self, id: &str, at: i64) -> Result<(), StoreError> {
+        on_db!(&self.db, pool => sqlx::query(TOUCH).bind(id).bind(at).execute(pool).await.map(|_| ()))?;
+        Ok(())
+    }
+}
+
+impl Transaction<'_> {
+    /// Each has an entry of its own in the audit log: they belong to nobody any more.
+    pub(crate) async fn revoke_tokens_of(&mut self, operator_id: &str) -> Result<(), StoreError> {
+        let tokens = fetch_all!((String,), &mut self.tx, SELECT_IN_FORCE_OF, operator_id)?;
+        for (id,) in tokens {
+            self.revoke_token(&id, &json!({"operator_id": operator_id}))
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn revoke_token(&mut self, id: &str, details: &Value) -> Result<(), StoreError> {
+        execute!(&mut self.tx, REVOKE, id, self.at)?;
+        self.record("token.revoke", Target::of("token", id), details)
+            .await
+    }
+}
+
+fn not_found(id: &str) -> StoreError {
+    StoreError::NotFound(format!("there is no token with id {id:?}"))
+}
+
+fn fields(token: &TokenRecord) -> Value {
+    json!({
+        "name": token.name,
+        "role": token.role,
+        "apps": token.apps,
+        "operator_id": token.operator_id,
+        "expires_at": token.expires_at,
+    })
+}

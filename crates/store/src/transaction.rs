@@ -1,0 +1,75 @@
+//! The transactions in which everything is changed.
+
+use crate::actor::Actor;
+use crate::database::{Store, now};
+use crate::dialect::{Tx, fetch_optional};
+use crate::error::StoreError;
+
+/// First statement of a transaction that running nodes have to learn of.
+const NEXT_REVISION: &str = "UPDATE installation SET revision = revision + 1 WHERE id = 1 \
+                             RETURNING revision, master_key_id";
+/// First statement of any other.
+const LOCK: &str = "UPDATE installation SET master_key_id = master_key_id WHERE id = 1 \
+                    RETURNING revision, master_key_id";
+
+/// A transaction that changes something. From its first statement to its end it holds the installation's row: such
+/// transactions come one after the other, commit in the order of their revisions, and what one of them has read stays so.
+#[derive(Debug)]
+pub(crate) struct Transaction<'a> {
+    pub(crate) tx: Tx,
+    pub(crate) by: &'a Actor,
+    /// Its time, Unix milliseconds.
+    pub(crate) at: i64,
+    pub(crate) revision: i64,
+}
+
+impl Transaction<'_> {
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.tx.commit().await?)
+    }
+
+    /// Takes a revision after all.
+    pub(crate) async fn take_revision(&mut self) -> Result<(), StoreError> {
+        if let Some((revision, _)) =
+            fetch_optional!((i64, Option<String>), &mut self.tx, NEXT_REVISION)?
+        {
+            self.revision = revision;
+        }
+        Ok(())
+    }
+}
+
+impl Store {
+    /// Begins a change that running nodes learn of: it has the installation's next revision.
+    pub(crate) async fn begin<'a>(&self, by: &'a Actor) -> Result<Transaction<'a>, StoreError> {
+        self.begin_with(NEXT_REVISION, by).await
+    }
+
+    /// Begins a change that running nodes need not learn of.
+    pub(crate) async fn begin_quietly<'a>(
+        &self,
+        by: &'a Actor,
+    ) -> Result<Transaction<'a>, StoreError> {
+        self.begin_with(LOCK, by).await
+    }
+
+    /// Refuses if the master key was changed in the meantime: what we would seal, nobody could open.
+    async fn begin_with<'a>(
+        &self,
+        first: &'static str,
+        by: &'a Actor,
+    ) -> Result<Transaction<'a>, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let locked = fetch_optional!((i64, Option<String>), &mut tx, first)?;
+        let (revision, master_key_id) = locked.ok_or(sqlx::Error::RowNotFound)?;
+        if master_key_id != Some(self.master_key.id()) {
+            return Err(StoreError::WrongMasterKey);
+        }
+        Ok(Transaction {
+            tx,
+            by,
+            at: now(),
+            revision,
+        })
+    }
+}

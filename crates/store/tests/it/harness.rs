@@ -1,0 +1,92 @@
+//! An empty database of each kind.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use fanfare_store::{Actor, Database, MasterKey, NewApp, Store};
+use sqlx::Executor;
+
+pub(crate) const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+/// An empty database of each kind, in turn.
+pub(crate) enum Kind {
+    Sqlite(tempfile::TempDir),
+    Postgres(String),
+}
+
+impl Kind {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "tells whether there is a Postgres to test with"
+    )]
+    pub(crate) async fn all() -> Vec<Self> {
+        let mut kinds = vec![Self::Sqlite(tempfile::tempdir().expect("a folder"))];
+        match std::env::var("FANFARE_TEST_POSTGRES") {
+            Ok(server) => kinds.push(Self::Postgres(create_database(&server).await)),
+            Err(_) => eprintln!("SKIPPED on Postgres: FANFARE_TEST_POSTGRES is not set"),
+        }
+        kinds
+    }
+
+    pub(crate) fn url(&self) -> String {
+        match self {
+            Self::Sqlite(folder) => {
+                format!("sqlite:{}", folder.path().join("fanfare.db").display())
+            }
+            Self::Postgres(url) => url.clone(),
+        }
+    }
+
+    pub(crate) async fn store(&self) -> Store {
+        let database = Database::connect(&self.url()).await.expect("connect");
+        database
+            .unlock(MasterKey::parse(KEY).expect("a key"))
+            .await
+            .expect("unlock")
+    }
+}
+
+impl Kind {
+    /// Runs a statement behind the store's back.
+    pub(crate) async fn execute(&self, sql: &str) {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(_) => {
+                let pool = sqlx::SqlitePool::connect(&self.url()).await.unwrap();
+                pool.execute(sqlx::query(sql)).await.unwrap();
+            }
+            Self::Postgres(url) => {
+                let pool = sqlx::PgPool::connect(url).await.unwrap();
+                pool.execute(sqlx::query(sql)).await.unwrap();
+            }
+        }
+    }
+}
+
+async fn create_database(server: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let name = format!(
+        "conformance_{}_{}",
+        std::process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
+    let pool = sqlx::PgPool::connect(&format!("{server}/postgres"))
+        .await
+        .expect("the server of FANFARE_TEST_POSTGRES");
+    let create = sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"));
+    pool.execute(sqlx::query(create))
+        .await
+        .expect("create a database");
+    format!("{server}/{name}")
+}
+
+pub(crate) fn app(name: &str) -> NewApp {
+    NewApp {
+        name: name.into(),
+        ..NewApp::default()
+    }
+}
+
+/// Whoever it was.
+pub(crate) fn by() -> Actor {
+    Actor::system()
+}

@@ -1,0 +1,114 @@
+-- Who administers the installation, and what they did. Times are Unix milliseconds; what is sealed is sealed with the
+-- master key.
+
+-- Tells a process that still has the old master key after it was changed.
+ALTER TABLE installation ADD COLUMN master_key_id TEXT;
+
+ALTER TABLE apps ADD COLUMN updated_at INTEGER NOT NULL DEFAULT 0;
+UPDATE apps SET updated_at = created_at;
+
+CREATE INDEX apps_created_at ON apps (created_at, id);
+
+-- What a running node has to forget.
+CREATE TABLE deleted_apps (
+    id       TEXT    PRIMARY KEY,
+    revision INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX deleted_apps_revision ON deleted_apps (revision);
+
+ALTER TABLE keys ADD COLUMN label TEXT;
+ALTER TABLE keys ADD COLUMN expires_at INTEGER;
+ALTER TABLE keys ADD COLUMN last_used_at INTEGER;
+ALTER TABLE keys ADD COLUMN last_used_from TEXT;
+
+-- How an app's end users prove who they are.
+CREATE TABLE identities (
+    app_id TEXT PRIMARY KEY REFERENCES apps (id),
+    config BLOB NOT NULL -- sealed JSON
+) STRICT;
+
+CREATE TABLE operators (
+    id            TEXT    PRIMARY KEY,
+    name          TEXT    NOT NULL,
+    folded_name   TEXT    NOT NULL UNIQUE, -- in lower case: names differ in more than case
+    role          TEXT    NOT NULL,
+    apps          TEXT, -- JSON list of ids; NULL is all apps
+    enabled       INTEGER NOT NULL,
+    password_hash TEXT    NOT NULL, -- PHC string
+    created_at    INTEGER NOT NULL,
+    updated_at    INTEGER NOT NULL,
+    revision      INTEGER NOT NULL
+) STRICT;
+
+-- No foreign keys to operators here and below: what somebody did outlives them.
+CREATE TABLE sessions (
+    id           TEXT    PRIMARY KEY,
+    operator_id  TEXT    NOT NULL,
+    created_at   INTEGER NOT NULL,
+    last_used_at INTEGER NOT NULL,
+    expires_at   INTEGER NOT NULL,
+    revoked_at   INTEGER,
+    address      TEXT,
+    agent        TEXT
+) STRICT;
+
+CREATE INDEX sessions_operator_id ON sessions (operator_id);
+
+-- Every refresh token a session ever had, so that a stolen one is told whenever it turns up.
+CREATE TABLE refresh_tokens (
+    hash        BLOB    PRIMARY KEY, -- SHA-256
+    session_id  TEXT    NOT NULL REFERENCES sessions (id) ON DELETE CASCADE,
+    replaced_at INTEGER -- NULL: the one in force
+) STRICT;
+
+CREATE INDEX refresh_tokens_session_id ON refresh_tokens (session_id);
+
+CREATE TABLE tokens (
+    id           TEXT    PRIMARY KEY,
+    name         TEXT    NOT NULL,
+    role         TEXT    NOT NULL,
+    apps         TEXT, -- as in operators
+    operator_id  TEXT, -- who made it; NULL is the command line
+    created_at   INTEGER NOT NULL,
+    expires_at   INTEGER,
+    revoked_at   INTEGER,
+    last_used_at INTEGER
+) STRICT;
+
+CREATE INDEX tokens_operator_id ON tokens (operator_id);
+
+CREATE TABLE signing_keys (
+    id         TEXT    PRIMARY KEY, -- kid
+    secret     BLOB    NOT NULL, -- sealed
+    created_at INTEGER NOT NULL,
+    retired_at INTEGER
+) STRICT;
+
+CREATE TABLE answers (
+    scope      TEXT    NOT NULL,
+    key        TEXT    NOT NULL,
+    body_hash  BLOB    NOT NULL, -- of the request
+    status     INTEGER, -- NULL: not answered yet
+    body       BLOB, -- of the answer, sealed
+    created_at INTEGER NOT NULL,
+    PRIMARY KEY (scope, key)
+) STRICT;
+
+CREATE INDEX answers_created_at ON answers (created_at);
+
+CREATE TABLE audit (
+    id            INTEGER PRIMARY KEY AUTOINCREMENT,
+    at            INTEGER NOT NULL,
+    actor_kind    TEXT    NOT NULL,
+    actor_id      TEXT,
+    actor_name    TEXT    NOT NULL,
+    actor_address TEXT,
+    action        TEXT    NOT NULL, -- such as app.create
+    target_kind   TEXT    NOT NULL,
+    target_id     TEXT    NOT NULL,
+    app_id        TEXT,
+    details       TEXT    NOT NULL -- JSON, never a secret
+) STRICT;
+
+CREATE INDEX audit_app_id ON audit (app_id, id);
