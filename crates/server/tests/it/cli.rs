@@ -109,6 +109,63 @@ async fn keys_overlap_and_a_revoked_one_is_out_of_force_within_a_second() {
 }
 
 #[tokio::test]
+async fn a_key_that_expires_is_out_of_force_within_a_second_of_its_time() {
+    let server = server().await;
+    let staying = server.connect().await;
+    let create = ["key", "create", "--app", APP_ID, "--label", "a day's work"];
+    let made = server.run_ok(&[&create[..], &["--expires-in", "2", "--json"]].concat());
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let text = |field: &str| made[field].as_str().unwrap();
+    let until_expiry = || {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
+        made["expires_at"]
+            .as_u64()
+            .unwrap()
+            .saturating_sub(u64::try_from(now).unwrap())
+    };
+    let api = Api::new(server.address, APP_ID, text("key"), text("secret"));
+    within_a_second(async || api.get("channels", &[]).await.status == 200).await;
+    let mut client =
+        Client::connect(server.address, &format!("/app/{}?protocol=7", text("key"))).await;
+    tokio::time::sleep(std::time::Duration::from_millis(until_expiry())).await;
+    within_a_second(async || api.get("channels", &[]).await.status == 401).await;
+    let closed = tokio::time::timeout(std::time::Duration::from_secs(1), client.closed());
+    assert_eq!(closed.await.unwrap(), 4009);
+    assert_eq!(server.api().get("channels", &[]).await.status, 200);
+    drop(staying);
+    let listed = server.run_ok(&["key", "list", "--app", APP_ID]);
+    let line = listed
+        .lines()
+        .find(|line| line.starts_with(text("key")))
+        .unwrap();
+    assert!(
+        line.contains("a day's work") && line.contains("Z  never") && line.ends_with("expired"),
+        "{listed}"
+    );
+}
+
+#[tokio::test]
+async fn a_key_is_not_made_to_expire_in_the_past() {
+    let server = server().await;
+    let create = ["key", "create", "--app", APP_ID];
+    for (when, words) in [
+        (
+            &["--expires-at", "1700000000"][..],
+            "cannot expire in the past",
+        ),
+        (&["--expires-in", "0"], "--expires-in"),
+        (
+            &["--expires-in", "5", "--expires-at", "5"],
+            "cannot be used with",
+        ),
+    ] {
+        let output = server.run(&[&create[..], when].concat());
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && error.contains(words), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn apps_are_listed_and_shown_without_secrets() {
     let server = server().await;
     let listed = server.run_ok(&["app", "list"]);
