@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::actor::Actor;
-use crate::database::{Store, now};
+use crate::database::Store;
 use crate::dialect::{execute, fetch_optional, on_db};
 use crate::error::StoreError;
 
@@ -58,16 +58,17 @@ impl Store {
         key: &str,
         body_hash: &[u8],
     ) -> Result<Reservation, StoreError> {
-        let mut tx = self.db.begin().await?;
-        let at = now();
-        execute!(&mut tx, FORGET, at - KEEP)?;
-        execute!(&mut tx, FORGET_PENDING, scope, key, at - PATIENCE)?;
-        if execute!(&mut tx, RESERVE, scope, key, body_hash, at)? == 1 {
-            tx.commit().await?;
+        let by = Actor::system();
+        let mut transaction = self.begin_quietly(&by).await?;
+        let (tx, at) = (&mut transaction.tx, transaction.at);
+        execute!(tx, FORGET, at - KEEP)?;
+        execute!(tx, FORGET_PENDING, scope, key, at - PATIENCE)?;
+        let reserved = execute!(tx, RESERVE, scope, key, body_hash, at)? == 1;
+        let found = fetch_optional!(AnswerRow, tx, SELECT, scope, key)?;
+        transaction.commit().await?;
+        if reserved {
             return Ok(Reservation::Reserved);
         }
-        let found = fetch_optional!(AnswerRow, &mut tx, SELECT, scope, key)?;
-        tx.commit().await?;
         match found {
             Some(found) if found.body_hash != body_hash => Ok(Reservation::DifferentBody),
             Some(AnswerRow {

@@ -140,7 +140,8 @@ impl Db {
 
     async fn postgres(url: &str) -> Result<Self, StoreError> {
         let pool = PgPoolOptions::new()
-            .max_connections(8)
+            // One of them listens for changes.
+            .max_connections(9)
             .acquire_timeout(PATIENCE)
             .connect(url)
             .await?;

@@ -241,14 +241,13 @@ impl Store {
         if uses.is_empty() {
             return Ok(());
         }
-        let mut uses: Vec<&KeyUse> = uses.iter().collect();
-        // Two nodes that lock the same keys do so in the same order.
-        uses.sort_by(|one, other| (&one.key, one.at).cmp(&(&other.key, other.at)));
-        let mut tx = self.db.begin().await?;
+        let by = Actor::system();
+        // No change, but in turn with changes: whoever else locks several keys locks them in another order.
+        let mut transaction = self.begin_quietly(&by).await?;
         for KeyUse { key, at, from } in uses {
-            execute!(&mut tx, NOTE_USE, key, at, from)?;
+            execute!(&mut transaction.tx, NOTE_USE, key, at, from)?;
         }
-        Ok(tx.commit().await?)
+        transaction.commit().await
     }
 
     /// An app's keys, oldest first, those out of force as well.

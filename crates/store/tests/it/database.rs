@@ -70,3 +70,19 @@ async fn a_url_of_no_known_database_is_refused_in_words() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_store_from_before_master_keys_had_ids_opens_with_its_key_only() {
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        store.create_app(app("one"), &by()).await.unwrap();
+        kind.execute("UPDATE installation SET master_key_id = NULL")
+            .await;
+        let database = Database::connect(&kind.url()).await.unwrap();
+        let wrong = database.unlock(MasterKey::random()).await;
+        assert!(matches!(wrong, Err(StoreError::WrongMasterKey)));
+        let store = kind.store().await;
+        store.create_app(app("two"), &by()).await.unwrap();
+        assert_eq!(store.changes_since(0).await.unwrap().apps.len(), 2);
+    }
+}

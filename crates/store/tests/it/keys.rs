@@ -127,3 +127,38 @@ async fn the_latest_use_of_a_key_is_kept_and_is_no_change() {
         assert_eq!(store.changes_since(0).await.unwrap().revision, one.revision);
     }
 }
+
+#[tokio::test]
+async fn nodes_that_note_uses_of_the_same_keys_do_not_get_in_each_others_way() {
+    for kind in Kind::all().await {
+        let stores = [kind.store().await, kind.store().await];
+        let (one, first) = stores[0].create_app(app("one"), &by()).await.unwrap();
+        let mut keys = vec![first.key];
+        for _ in 0..4 {
+            let new = stores[0]
+                .create_key(&one.id, NewKey::default(), &by())
+                .await;
+            keys.push(new.unwrap().key);
+        }
+        let noting = stores.into_iter().enumerate().map(|(number, store)| {
+            let mut keys = keys.clone();
+            if number == 1 {
+                keys.reverse();
+            }
+            tokio::spawn(async move {
+                for at in 0..50 {
+                    let used = |key: &String| KeyUse {
+                        key: key.clone(),
+                        at,
+                        from: None,
+                    };
+                    let uses: Vec<_> = keys.iter().map(used).collect();
+                    store.note_key_uses(&uses).await.unwrap();
+                }
+            })
+        });
+        for noted in noting.collect::<Vec<_>>() {
+            noted.await.unwrap();
+        }
+    }
+}
