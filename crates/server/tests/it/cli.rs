@@ -54,7 +54,9 @@ async fn an_app_made_while_the_server_runs_is_in_force_on_postgres() {
         eprintln!("SKIPPED: FANFARE_TEST_POSTGRES is not set");
         return;
     };
-    let database = format!("cli_{}", std::process::id());
+    // Process ids come again; times do not.
+    let started = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
+    let database = format!("cli_{started}");
     let created = std::process::Command::new("psql")
         .args([
             &format!("{postgres}/postgres"),

@@ -1,7 +1,5 @@
 //! An empty database of each kind.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use fanfare_store::{Actor, Database, MasterKey, NewApp, Store};
 use sqlx::Executor;
 
@@ -63,12 +61,8 @@ impl Kind {
 }
 
 async fn create_database(server: &str) -> String {
-    static COUNT: AtomicU32 = AtomicU32::new(0);
-    let name = format!(
-        "conformance_{}_{}",
-        std::process::id(),
-        COUNT.fetch_add(1, Ordering::Relaxed)
-    );
+    // Process ids come again; a random number does not.
+    let name = format!("conformance_{:016x}", rand::random::<u64>());
     let pool = sqlx::PgPool::connect(&format!("{server}/postgres"))
         .await
         .expect("the server of FANFARE_TEST_POSTGRES");
