@@ -72,8 +72,10 @@ fn an_operator_closes_one_connection_for_good_and_no_other() {
 fn connections_of_another_app_are_not_seen() {
     with_node(1, async |node| {
         let client = node.connect();
-        node.engine
-            .update_apps(vec![definition("2", "other-key", AppSettings::default())]);
+        node.engine.update_apps(
+            vec![definition("2", "other-key", AppSettings::default())],
+            &[],
+        );
         let other = node.engine.apps().by_id("2").unwrap();
         let id = client.session().socket_id();
         assert!(

@@ -159,14 +159,17 @@ mod tests {
         for shard in shards {
             tokio::task::spawn_local(shard.run());
         }
-        engine.update_apps(vec![AppDefinition {
-            id: AppId::parse("1").expect("an id"),
-            settings: AppSettings::default(),
-            keys: vec![Key {
-                key: AppKey::parse("key").expect("a key"),
-                signing: SigningKey::new("secret"),
+        engine.update_apps(
+            vec![AppDefinition {
+                id: AppId::parse("1").expect("an id"),
+                settings: AppSettings::default(),
+                keys: vec![Key {
+                    key: AppKey::parse("key").expect("a key"),
+                    signing: SigningKey::new("secret"),
+                }],
             }],
-        }]);
+            &[],
+        );
         engine
     }
 

@@ -63,11 +63,14 @@ impl Node {
         let identities = Identities::new(false);
         let identity: Option<Identity> = serde_json::from_value(identity.clone()).unwrap();
         identities.set(&id, identity.as_ref()).unwrap();
-        engine.update_apps(vec![AppDefinition {
-            id,
-            settings,
-            keys: vec![key],
-        }]);
+        engine.update_apps(
+            vec![AppDefinition {
+                id,
+                settings,
+                keys: vec![key],
+            }],
+            &[],
+        );
         let state = AppState {
             engine,
             ready: Arc::new(AtomicBool::new(true)),
