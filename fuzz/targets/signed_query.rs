@@ -102,7 +102,9 @@ fn signed_is_taken_as_it_is_only(
 }
 
 fn refused(raw: &str, key: &SigningKey) -> bool {
-    SignedQuery::parse(raw).and_then(|query| query.verify("POST", PATH, key, NOW)).is_err()
+    SignedQuery::parse(raw)
+        .and_then(|query| query.verify("POST", PATH, key, NOW))
+        .is_err()
 }
 
 /// Signatures are compared in several forms, because SDKs differ. None may let another request pass.
