@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,6 +13,7 @@ use fanfare_protocol::{AppId, AppKey, AppSettings, CloseCode};
 
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use parking_lot::Mutex;
 
 use crate::cache::Cache;
 use crate::client_event::EngineClock;
@@ -37,6 +39,28 @@ pub struct Key {
     pub key: AppKey,
     /// The private half, ready to sign.
     pub signing: SigningKey,
+    /// Whether it was used since somebody asked.
+    pub used: KeyUsed,
+}
+
+/// Whether a key was used since somebody asked, and from where. Shared by all copies.
+#[derive(Debug, Clone, Default)]
+pub struct KeyUsed(Arc<(AtomicBool, Mutex<Option<IpAddr>>)>);
+
+impl KeyUsed {
+    /// Remembers a use. Only the first one since somebody asked takes a lock.
+    pub fn note(&self, from: Option<IpAddr>) {
+        let (used, address) = &*self.0;
+        if !used.load(Ordering::Relaxed) {
+            *address.lock() = from;
+            used.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn take(&self) -> Option<Option<IpAddr>> {
+        let (used, address) = &*self.0;
+        used.swap(false, Ordering::Relaxed).then(|| *address.lock())
+    }
 }
 
 /// A tenant on this node.
@@ -95,6 +119,22 @@ impl App {
             .iter()
             .find(|candidate| candidate.key.as_str() == key)
             .map(|key| key.signing.clone())
+    }
+
+    /// Remembers that a key was used; `from` is the network address, where it is known.
+    pub fn note_key_use(&self, key: &str, from: Option<IpAddr>) {
+        let keys = self.keys.load();
+        if let Some(key) = keys.iter().find(|candidate| candidate.key.as_str() == key) {
+            key.used.note(from);
+        }
+    }
+
+    /// The key that was made last of those in force, and what its secret signs.
+    #[must_use]
+    pub fn newest_key(&self) -> Option<(AppKey, SigningKey)> {
+        let keys = self.keys.load();
+        keys.last()
+            .map(|key| (key.key.clone(), key.signing.clone()))
     }
 
     fn update(&self, settings: AppSettings) {
@@ -180,6 +220,17 @@ impl Apps {
         self.0.load().by_key.get(key).cloned()
     }
 
+    /// The keys that were used since this was asked last, and the network addresses of their first uses since then.
+    pub fn take_key_uses(&self) -> Vec<(AppKey, Option<IpAddr>)> {
+        let directory = self.0.load();
+        let keys = directory
+            .by_id
+            .values()
+            .flat_map(|app| app.keys.load_full().to_vec());
+        keys.filter_map(|key| Some((key.key, key.used.take()?)))
+            .collect()
+    }
+
     /// Takes definitions that are new or have changed, and forgets apps that were deleted. One caller at a time.
     pub(crate) fn update(&self, definitions: Vec<AppDefinition>, deleted: &[String]) {
         let mut directory = Directory::clone(&self.0.load());
@@ -223,7 +274,13 @@ impl Directory {
             Some(app) => {
                 self.remove_keys(&app);
                 app.update(definition.settings);
-                app.keys.store(Arc::new(definition.keys));
+                let mut keys = definition.keys;
+                for key in &mut keys {
+                    let known = app.keys.load();
+                    let known = known.iter().find(|known| known.key == key.key);
+                    key.used = known.map(|known| known.used.clone()).unwrap_or_default();
+                }
+                app.keys.store(Arc::new(keys));
                 app
             }
             None => Arc::new(App::new(definition)),

@@ -1,5 +1,6 @@
 //! Admission and greeting (spec 1.4, 1.6).
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +23,13 @@ pub struct Admitted {
     pub(crate) key: AppKey,
     /// On this node, and among the app's.
     pub(crate) places: [ConnectionPlace; 2],
+}
+
+impl Admitted {
+    /// Remembers the use of the key it came in with; `from` is its network address, where it is known.
+    pub fn note_key_use(&self, from: Option<IpAddr>) {
+        self.app.note_key_use(self.key.as_str(), from);
+    }
 }
 
 /// One of the connections this node takes; given back when dropped.

@@ -43,7 +43,7 @@ mod sign_in;
 mod subscribe;
 mod watchlist;
 
-pub use app::{App, AppDefinition, Apps, Key};
+pub use app::{App, AppDefinition, Apps, Key, KeyUsed};
 pub use bus::{BoxFuture, Bus, BusError, Envelope};
 pub use cache::CachedEvent;
 pub use connect::Admitted;

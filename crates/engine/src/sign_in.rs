@@ -122,7 +122,10 @@ impl Session {
             format!("Invalid key in auth data {purpose}: {key:?} is no key of this app")
         })?;
         if signing.verify(text, signature) {
-            self.with(|connection| connection.authorized = true);
+            self.with(|connection| {
+                connection.authorized = true;
+                connection.app.note_key_use(key, None);
+            });
             return Ok(());
         }
         Err(format!(

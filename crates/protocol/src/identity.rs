@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 mod claims;
 mod pattern;
@@ -27,7 +28,7 @@ const MAX_ENTRIES: usize = 32;
 
 /// What an app has configured. Nothing is granted by default. Serialized it holds its secrets, for it is stored so; show
 /// [`Identity::redacted`] instead.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Identity {
     /// Who issues the tokens.
@@ -39,7 +40,7 @@ pub struct Identity {
 }
 
 /// Who issues tokens, and how they are known to be theirs. Just one of `secret`, `public_key` and `jwks_url`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Provider {
     /// What the claim `iss` must be, if given.
@@ -52,6 +53,7 @@ pub struct Provider {
     pub leeway_seconds: Option<u64>,
     /// Shared with the provider, for HS256.
     #[serde(serialize_with = "expose")]
+    #[schema(value_type = Option<String>, format = Password, default = json!(null))]
     pub secret: Option<SecretString>,
     /// The provider's public key in PEM, for the other algorithms.
     pub public_key: Option<String>,
@@ -60,7 +62,7 @@ pub struct Provider {
 }
 
 /// How a token is signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Algorithm {
     /// HMAC with SHA-256, with a shared secret.
     HS256,
@@ -74,7 +76,7 @@ pub enum Algorithm {
 }
 
 /// What a token's bearer may subscribe to. Either `channels` or `channels_claim`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grant {
     /// A [`Pattern`] of channels.
@@ -88,8 +90,9 @@ pub struct Grant {
 }
 
 /// Which claims say who a member of a presence channel is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = IdentityPresence)]
 pub struct Presence {
     /// The claim that is the `user_id`.
     pub user_id: String,
@@ -98,8 +101,9 @@ pub struct Presence {
 }
 
 /// Which claims say who signs in.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schema(as = IdentitySignIn)]
 pub struct SignIn {
     /// The claim that is the user's `id`.
     pub id: String,

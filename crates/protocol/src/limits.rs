@@ -1,9 +1,10 @@
 //! The numbers: hosted Pusher's where they are known (spec 2, 4), with room where SDKs need it.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Bounds on what clients and backends may send. Lengths are bytes of UTF-8 unless said otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Limits {
     /// Most connections of the app on a node; 0 for no limit. Over it clients are refused with 4004.

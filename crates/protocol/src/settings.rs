@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::limits::Limits;
 
 /// An app's settings. What a stored text does not say has its default; what it says beyond is ignored, for a newer version
 /// may have written it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct AppSettings {
     /// A disabled app takes neither connections nor events.
@@ -64,6 +65,15 @@ pub enum InvalidSetting {
     },
 }
 
+impl InvalidSetting {
+    fn unknown(name: &str) -> Self {
+        Self::Unknown {
+            name: name.into(),
+            known: AppSettings::names().join(", "),
+        }
+    }
+}
+
 impl AppSettings {
     /// Changes one setting by its name, for example `limits.presence_members`. Lists are given with commas.
     ///
@@ -73,10 +83,7 @@ impl AppSettings {
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), InvalidSetting> {
         let mut all = serde_json::to_value(&*self).expect("settings are JSON");
         let pointer = format!("/{}", name.replace('.', "/"));
-        let unknown = || InvalidSetting::Unknown {
-            name: name.into(),
-            known: Self::names().join(", "),
-        };
+        let unknown = || InvalidSetting::unknown(name);
         let place = all
             .pointer_mut(&pointer)
             .filter(|place| !place.is_object())
@@ -92,6 +99,26 @@ impl AppSettings {
         let invalid = |reason: String| InvalidSetting::Value {
             name: name.into(),
             value: value.into(),
+            reason,
+        };
+        let changed: Self =
+            serde_json::from_value(all).map_err(|error| invalid(error.to_string()))?;
+        changed.limits.check().map_err(invalid)?;
+        *self = changed;
+        Ok(())
+    }
+
+    /// Changes the settings that `patch` holds, as JSON; what it does not hold stays.
+    ///
+    /// # Errors
+    ///
+    /// It holds a setting that there is not, or a value that is not possible; nothing is changed then.
+    pub fn merge(&mut self, patch: &Value) -> Result<(), InvalidSetting> {
+        let mut all = serde_json::to_value(&*self).expect("settings are JSON");
+        merge("", &mut all, patch)?;
+        let invalid = |reason: String| InvalidSetting::Value {
+            name: "settings".into(),
+            value: patch.to_string(),
             reason,
         };
         let changed: Self =
@@ -124,6 +151,36 @@ impl AppSettings {
                 .iter()
                 .any(|allowed| matches(allowed, origin))
     }
+}
+
+/// An object is merged, member by member; anything else replaces what was there.
+fn merge(path: &str, all: &mut Value, patch: &Value) -> Result<(), InvalidSetting> {
+    let (all, patch) = match (&mut *all, patch) {
+        (Value::Object(all), Value::Object(patch)) => (all, patch),
+        (Value::Object(_), other) => {
+            return Err(InvalidSetting::Value {
+                name: if path.is_empty() { "settings" } else { path }.into(),
+                value: other.to_string(),
+                reason: "expected an object".into(),
+            });
+        }
+        (value, _) => {
+            *value = patch.clone();
+            return Ok(());
+        }
+    };
+    for (name, value) in patch {
+        let path = if path.is_empty() {
+            name.clone()
+        } else {
+            format!("{path}.{name}")
+        };
+        let place = all
+            .get_mut(name)
+            .ok_or_else(|| InvalidSetting::unknown(&path))?;
+        merge(&path, place, value)?;
+    }
+    Ok(())
 }
 
 /// One `*` stands for one or more labels of a host name, so that `https://*.example.com` is not `https://example.com`,
@@ -183,6 +240,37 @@ mod tests {
         ] {
             let error = settings.set(name, value).unwrap_err().to_string();
             assert!(error.contains(words), "{name}={value}: {error}");
+        }
+        assert_eq!(settings, before);
+    }
+
+    #[test]
+    fn a_patch_changes_what_it_holds_or_nothing() {
+        let mut settings = AppSettings::default();
+        let patch = serde_json::json!({"client_events": true, "limits": {"user_id": 7}});
+        settings.merge(&patch).unwrap();
+        assert!(settings.client_events);
+        assert_eq!(
+            (settings.limits.user_id, settings.limits.event_data),
+            (7, 10_240)
+        );
+        let before = settings.clone();
+        for (patch, words) in [
+            (
+                r#"{"client_event":true}"#,
+                "there is no setting \"client_event\"",
+            ),
+            (
+                r#"{"limits":{"users":1}}"#,
+                "there is no setting \"limits.users\"",
+            ),
+            (r#"{"limits":[]}"#, "expected an object"),
+            (r#"{"enabled":false,"limits":{"user_id":0}}"#, "at least 1"),
+            ("[]", "expected an object"),
+        ] {
+            let patch = serde_json::from_str(patch).unwrap();
+            let error = settings.merge(&patch).unwrap_err().to_string();
+            assert!(error.contains(words), "{patch}: {error}");
         }
         assert_eq!(settings, before);
     }

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fanfare_engine::{AppDefinition, Engine, Key};
+use fanfare_engine::{AppDefinition, Engine, Key, KeyUsed};
 use fanfare_protocol::signature::SigningKey;
-use fanfare_protocol::{AppId, AppKey};
+use fanfare_protocol::{AppId, AppKey, Identity};
 use fanfare_store::{AppRecord, ChangedApp, KeyRecord, Store, StoreError, Watch};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::time::sleep;
+
+use crate::identity::Identities;
 
 /// How often the store is asked for changes at least, even if it says that there are none.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -22,17 +24,19 @@ pub(crate) struct AppSync {
     store: Store,
     watch: Watch,
     engine: Arc<Engine>,
+    identities: Arc<Identities>,
     revision: i64,
     /// The apps that have keys which expire. The engine knows nothing of that: it gets the keys in force.
     expiring: HashMap<String, (AppRecord, Vec<KeyRecord>)>,
 }
 
 impl AppSync {
-    pub(crate) fn new(store: Store, engine: Arc<Engine>) -> Self {
+    pub(crate) fn new(store: Store, engine: Arc<Engine>, identities: Arc<Identities>) -> Self {
         Self {
             watch: store.watch(),
             store,
             engine,
+            identities,
             revision: 0,
             expiring: HashMap::new(),
         }
@@ -44,6 +48,7 @@ impl AppSync {
         if !changes.apps.is_empty() || !changes.deleted.is_empty() {
             for id in &changes.deleted {
                 self.expiring.remove(id);
+                self.take_identity(id, None);
             }
             let definitions = changes
                 .apps
@@ -88,8 +93,9 @@ impl AppSync {
         let ChangedApp {
             app,
             keys,
-            identity: _identity,
+            identity,
         } = changed;
+        self.take_identity(&app.id, identity.as_ref());
         let definition = definition(&app, &keys);
         if keys.iter().any(|key| key.expires_at.is_some()) {
             self.expiring.insert(app.id.clone(), (app, keys));
@@ -97,6 +103,23 @@ impl AppSync {
             self.expiring.remove(&app.id);
         }
         definition
+    }
+
+    /// What cannot be used grants nothing, and the log says so.
+    fn take_identity(&self, app: &str, identity: Option<&SecretString>) {
+        let Ok(id) = AppId::parse(app) else { return };
+        // What is wrong with the text itself is not logged: it holds secrets.
+        let read = |text: &SecretString| serde_json::from_str(text.expose_secret()).ok();
+        let parsed: Option<Identity> = identity.and_then(read);
+        if identity.is_some() && parsed.is_none() {
+            tracing::error!(
+                app,
+                "this app's identity cannot be read, so its tokens grant nothing; set it again"
+            );
+        }
+        if let Err(error) = self.identities.set(&id, parsed.as_ref()) {
+            tracing::error!(app, %error, "this app's identity cannot be used, so its tokens grant nothing; set it again");
+        }
     }
 
     /// Takes keys out of force whose time has come. The store need not answer for that.
@@ -136,6 +159,7 @@ fn definition(app: &AppRecord, keys: &[KeyRecord]) -> Option<AppDefinition> {
         Some(Key {
             key,
             signing: SigningKey::new(record.secret.expose_secret()),
+            used: KeyUsed::default(),
         })
     };
     Some(AppDefinition {

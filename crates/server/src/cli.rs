@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{Config, Setting, unknown_variables};
-use crate::{startup, telemetry};
+use crate::{openapi, startup, telemetry};
 
 mod app;
 mod key;
@@ -63,6 +63,8 @@ enum Command {
     Publish(publish::Publish),
     /// Print the settings in force, secrets hidden
     Config,
+    /// Print the description of the HTTP APIs (OpenAPI 3.1)
+    Openapi,
 }
 
 impl SettingFlags {
@@ -124,6 +126,7 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
         Command::Key(command) => key::run(command, &startup::open_store(&config).await?).await,
         Command::Publish(publish) => publish::run(publish, &config).await,
         Command::Config => output::text(&config.to_toml()?),
+        Command::Openapi => output::text(&openapi::document().to_pretty_json()?),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The configuration: one struct, four layers - defaults, file, environment, flags - and errors that name the source.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,8 +8,11 @@ use anyhow::{Context, bail};
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
+
+use crate::access::check_password;
 
 /// The file that is read when it is there and no other is named.
 const DEFAULT_FILE: &str = "fanfare.toml";
@@ -34,7 +37,10 @@ pub(crate) const SETTINGS: &[&str] = &[
     "http.threads",
     "http.max_body_bytes",
     "http.header_timeout",
+    "http.trusted_proxies",
     "identity.allow_inner_addresses",
+    "owner.name",
+    "owner.password",
     "drain.period",
     "log.filter",
     "log.format",
@@ -47,6 +53,9 @@ const TEXT: &[&str] = &[
     "path_prefix",
     "master_key",
     "store.url",
+    "http.trusted_proxies",
+    "owner.name",
+    "owner.password",
     "log.filter",
     "log.format",
 ];
@@ -79,6 +88,7 @@ pub(crate) struct Config {
     pub(crate) websocket: WebSocket,
     pub(crate) http: Http,
     pub(crate) identity: IdentityConfig,
+    pub(crate) owner: OwnerConfig,
     pub(crate) drain: Drain,
     pub(crate) log: Log,
 }
@@ -122,6 +132,8 @@ pub(crate) struct Http {
     pub(crate) max_body_bytes: usize,
     /// Seconds a client may take for a request's head, also between two requests of a connection.
     pub(crate) header_timeout: u64,
+    /// Proxies whose `X-Forwarded-For` is believed: addresses and networks, with commas.
+    pub(crate) trusted_proxies: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -129,6 +141,17 @@ pub(crate) struct Http {
 pub(crate) struct IdentityConfig {
     /// Whether key sets may be fetched from this machine and its network, and without TLS.
     pub(crate) allow_inner_addresses: bool,
+}
+
+/// The first operator, made when there is none.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OwnerConfig {
+    /// What they sign in with.
+    pub(crate) name: String,
+    /// If not given, one is drawn and printed once.
+    #[serde(serialize_with = "hide")]
+    pub(crate) password: Option<SecretString>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -182,9 +205,14 @@ impl Default for Config {
                 threads: 0,
                 max_body_bytes: 1024 * 1024,
                 header_timeout: 75,
+                trusted_proxies: String::new(),
             },
             identity: IdentityConfig {
                 allow_inner_addresses: false,
+            },
+            owner: OwnerConfig {
+                name: "owner".into(),
+                password: None,
             },
             drain: Drain { period: 20 },
             log: Log {
@@ -302,6 +330,16 @@ impl Config {
         Ok(config)
     }
 
+    /// `None` if one of them is neither an address nor a network.
+    pub(crate) fn trusted_proxies(&self) -> Option<Vec<IpNet>> {
+        let net = |text: &str| {
+            let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+            text.parse().ok().or_else(address)
+        };
+        let texts = self.http.trusted_proxies.split(',').map(str::trim);
+        texts.filter(|text| !text.is_empty()).map(net).collect()
+    }
+
     fn validate(&self, figment: &Figment) -> anyhow::Result<()> {
         let check = |path: &str, valid: bool, rule: &str| {
             let source = figment
@@ -313,6 +351,19 @@ impl Config {
                 Err(anyhow::anyhow!("{path} {rule} (it was set by {source})"))
             }
         };
+        check(
+            "http.trusted_proxies",
+            self.trusted_proxies().is_some(),
+            "must be addresses and networks with commas, for example 10.0.0.0/8, 192.0.2.7",
+        )?;
+        check(
+            "owner.password",
+            self.owner
+                .password
+                .as_ref()
+                .is_none_or(|password| check_password(password).is_ok()),
+            "must have 10 to 1000 characters",
+        )?;
         check("shards", (1..=64).contains(&self.shards), "must be 1 to 64")?;
         check(
             "activity_timeout",

@@ -9,15 +9,21 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use fanfare_engine::Engine;
 use tower_http::catch_panic::CatchPanicLayer;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use crate::access::Addresses;
+use crate::admin::Admin;
 use crate::demo::Demo;
 use crate::identity::Identities;
+use crate::openapi;
 use crate::ws::upgrade;
 use crate::xhr::{self, Sessions};
 
 mod auth;
 mod channel_auth;
 mod channels;
+mod client_address;
 mod cors;
 mod demo;
 pub(crate) mod error;
@@ -26,7 +32,8 @@ mod health;
 mod idempotency;
 mod users;
 
-pub(crate) use auth::{read_body, unix_seconds};
+pub(crate) use auth::{BodyError, read_body, unix_millis, unix_seconds};
+pub(crate) use client_address::ClientAddress;
 use error::ApiError;
 pub(crate) use idempotency::Idempotency;
 
@@ -40,12 +47,17 @@ pub(crate) struct AppState {
     pub(crate) idempotency: Idempotency,
     pub(crate) sessions: Sessions,
     pub(crate) identities: Arc<Identities>,
+    pub(crate) admin: Admin,
+    pub(crate) addresses: Addresses,
+    /// Unix time in milliseconds.
+    pub(crate) started_at: i64,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_message_bytes: usize,
 }
 
 /// The route table.
 pub(crate) fn router(state: AppState) -> Router {
+    let (admin, backend, document) = openapi::split();
     let pusher = Router::new()
         // Browsers and mobile clients, with an app key.
         .route("/app/{key}", any(upgrade::connect))
@@ -53,25 +65,6 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/app", any(upgrade::connect_without_key))
         // pusher-js where no WebSocket gets through.
         .merge(xhr::router())
-        // Backends, through the Pusher server SDKs, signed.
-        .route("/apps/{app_id}/events", post(events::publish))
-        .route("/apps/{app_id}/batch_events", post(events::publish_batch))
-        .route("/apps/{app_id}/channels", get(channels::list))
-        .route("/apps/{app_id}/channels/{channel}", get(channels::show))
-        .route(
-            "/apps/{app_id}/channels/{channel}/users",
-            get(channels::users),
-        )
-        .route(
-            "/apps/{app_id}/users/{user}/terminate_connections",
-            post(users::terminate),
-        )
-        // Backends that would rather ask for a signature than make one.
-        .route("/apps/{app_id}/auth", post(channel_auth::for_backend))
-        .route(
-            "/apps/{app_id}/user-auth",
-            post(channel_auth::user_for_backend),
-        )
         // Browsers of apps without an auth endpoint of their own, with a token of the app's identity provider.
         .route(
             "/app/{key}/auth",
@@ -81,25 +74,21 @@ pub(crate) fn router(state: AppState) -> Router {
             "/app/{key}/user-auth",
             post(channel_auth::user_for_bearer).options(channel_auth::preflight),
         )
+        .merge(backend)
         // Where the Python SDK asks for it: the app is the one whose key has signed.
         .route(
             "/users/{user}/terminate_connections",
             post(users::terminate),
-        )
-        // Older SDKs.
-        .route(
-            "/apps/{app_id}/channels/{channel}/events",
-            post(events::publish_to_channel),
-        )
-        .route(
-            "/apps/{app_id}/channels/{channel}/stats",
-            get(channels::stats),
         );
     let pusher = match &*state.path_prefix {
         "" => pusher,
         prefix => Router::new().nest(prefix, pusher),
     };
     let mut router = pusher
+        // Operators and automation, with a session or an API token.
+        .merge(admin)
+        // People and generators.
+        .merge(openapi::pages(document))
         // Orchestrators and load balancers.
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -119,6 +108,23 @@ pub(crate) fn router(state: AppState) -> Router {
             ApiError::new(500, "Internal error").into_response()
         }))
         .with_state(state)
+}
+
+/// What backends call, through the Pusher server SDKs, signed.
+pub(crate) fn backend() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(events::publish))
+        .routes(routes!(events::publish_batch))
+        .routes(routes!(channels::list))
+        .routes(routes!(channels::show))
+        .routes(routes!(channels::users))
+        .routes(routes!(users::terminate))
+        // Backends that would rather ask for a signature than make one.
+        .routes(routes!(channel_auth::for_backend))
+        .routes(routes!(channel_auth::user_for_backend))
+        // Older SDKs.
+        .routes(routes!(events::publish_to_channel))
+        .routes(routes!(channels::stats))
 }
 
 async fn not_found(request: Request) -> Response {

@@ -59,10 +59,6 @@ impl Identities {
     /// # Errors
     ///
     /// Says what cannot be so. The app's tokens grant nothing from then on, rather than what they did before.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the store does not hold identities yet")
-    )]
     pub(crate) fn set(
         &self,
         app: &AppId,

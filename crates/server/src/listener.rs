@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -10,6 +12,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use crate::access::Peer;
 
 /// How long to wait when the system has no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -35,10 +40,10 @@ pub(crate) async fn serve(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 tasks.spawn(connection(
                     http.clone(),
-                    stream,
+                    (stream, Peer(peer)),
                     router.clone(),
                     stop.clone(),
                 ));
@@ -58,7 +63,7 @@ pub(crate) async fn serve(
 
 async fn connection(
     http: http1::Builder,
-    stream: TcpStream,
+    (stream, peer): (TcpStream, Peer),
     router: Router,
     stop: CancellationToken,
 ) {
@@ -66,6 +71,10 @@ async fn connection(
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
+    let router = router.map_request(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request
+    });
     let service = TowerToHyperService::new(router);
     let mut served = std::pin::pin!(
         http.serve_connection(TokioIo::new(stream), service)

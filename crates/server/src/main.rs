@@ -11,23 +11,32 @@
 //! | `http` | the route table and one file a resource |
 //! | `ws` | WebSocket: upgrade and connection |
 //! | `xhr` | the HTTP fallbacks: streamed and polled sessions |
+//! | `admin` | the admin API, one file a resource |
+//! | `access` | who calls it, and what they may do |
+//! | `openapi` | the description of both APIs |
 //! | `app_sync` | keeps the engine's apps as the store has them |
 //! | `identity` | whose tokens each app takes from its clients, and what they grant |
 //! | `outbound` | requests to addresses that an app's people have chosen |
 //! | `backend` | a client of our own HTTP API, as an app's backend is one |
+//! | `first_owner`, `key_uses` | the first operator; when keys were last used |
 //! | `demo` | the demo app, the check of ourselves, what is printed at the start |
 //! | `master_key` | where the master key comes from |
 //! | `telemetry` | logs |
 
+mod access;
+mod admin;
 mod app_sync;
 mod backend;
 mod cli;
 mod config;
 mod demo;
+mod first_owner;
 mod http;
 mod identity;
+mod key_uses;
 mod listener;
 mod master_key;
+mod openapi;
 mod outbound;
 mod startup;
 mod telemetry;

@@ -18,11 +18,15 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::Addresses;
+use crate::admin::Admin;
 use crate::app_sync::AppSync;
 use crate::config::Config;
 use crate::demo::Demo;
-use crate::http::{self, AppState, Idempotency};
+use crate::first_owner;
+use crate::http::{self, AppState, Idempotency, unix_millis};
 use crate::identity::Identities;
+use crate::key_uses;
 use crate::listener;
 use crate::master_key::MasterKeySource;
 use crate::xhr::Sessions;
@@ -48,11 +52,15 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     for (number, shard) in shards.into_iter().enumerate() {
         start_shard(number, shard)?;
     }
-    let mut apps = AppSync::new(store, Arc::clone(&engine));
+    let admin = Admin::new(store.clone());
+    let owner = first_owner::create_if_none(&store, &admin.passwords, &config.owner).await?;
+    let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
+    let mut apps = AppSync::new(store.clone(), Arc::clone(&engine), Arc::clone(&identities));
     apps.refresh().await.context("reading the apps")?;
     let tasks = TaskTracker::new();
     // Ends with the process: it only reads.
     tokio::spawn(apps.run());
+    tokio::spawn(key_uses::run(store.clone(), Arc::clone(&engine)));
 
     let listener = TcpListener::bind(config.listen)
         .await
@@ -66,7 +74,10 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         path_prefix: config.path_prefix.as_str().into(),
         idempotency: Idempotency::new(),
         sessions: Sessions::default(),
-        identities: Arc::new(Identities::new(config.identity.allow_inner_addresses)),
+        identities,
+        admin,
+        addresses: Addresses::new(config.trusted_proxies().unwrap_or_default()),
+        started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,
     };
@@ -90,6 +101,9 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         }
         print_to_stdout(&demo.welcome(listen, &config.path_prefix, &checked));
     }
+    if let Some(owner) = owner {
+        print_to_stdout(&owner.welcome());
+    }
 
     let signal = told_to_stop().await?;
     ready.store(false, Ordering::Relaxed);
@@ -99,6 +113,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     if timeout(REQUEST_GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("some requests were still under way and are cut off");
     }
+    key_uses::write_down(&store, &engine).await;
     tracing::info!("stopped");
     Ok(())
 }

@@ -83,7 +83,9 @@ pub enum Rotation {
 }
 
 impl SessionRecord {
-    fn is_in_force(&self, now: i64) -> bool {
+    /// Whether it goes on, at this Unix time in milliseconds.
+    #[must_use]
+    pub fn is_in_force(&self, now: i64) -> bool {
         self.revoked_at.is_none() && self.expires_at > now
     }
 }

@@ -17,6 +17,13 @@ const SPOKEN: &[&str] = &[
     "let message = format!(",
     "let message = ||",
     "return Err(format!(",
+    "Problem::invalid(",
+    "Problem::unauthorized(",
+    "Problem::forbidden(",
+    "Problem::not_found(",
+    "Problem::conflict(",
+    "Problem::stale(",
+    "let detail = format!(",
     "tracing::warn!(",
     "tracing::error!(",
 ];

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_engine::{
-    Admitted, App, AppDefinition, Engine, Key, Options, PublishError, Session, Shard, Sink,
+    Admitted, App, AppDefinition, Engine, Key, KeyUsed, Options, PublishError, Session, Shard, Sink,
 };
 use fanfare_protocol::api::Event;
 use fanfare_protocol::signature::{SigningKey, channel_auth_text};
@@ -90,6 +90,7 @@ pub(crate) fn definition(id: &str, key: &str, settings: AppSettings) -> AppDefin
     let keys = vec![Key {
         key: AppKey::parse(key).unwrap(),
         signing: SigningKey::new(SECRET),
+        used: KeyUsed::default(),
     }];
     AppDefinition {
         id: AppId::parse(id).unwrap(),

@@ -104,6 +104,7 @@ async fn authenticate(
         .map_or(parts.uri.path(), |uri| uri.path());
     let path = path.strip_prefix(&*state.path_prefix).unwrap_or(path);
     query.verify(parts.method.as_str(), path, &signing, unix_seconds())?;
+    app.note_key_use(key, state.addresses.of(&parts.headers, &parts.extensions));
     if !app.settings().enabled {
         return Err(ApiError::new(403, format!("App {} is disabled", app.id())));
     }
@@ -130,25 +131,47 @@ pub(crate) async fn discard(body: Body) {
     let _ = timeout(DISCARD_PATIENCE, discarded).await;
 }
 
+/// Why a body could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("The body is too large: at most {0} bytes are allowed")]
+    TooLarge(usize),
+    #[error("The body did not arrive in time")]
+    Late,
+    #[error("The body did not arrive: {0}")]
+    Broken(String),
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let status = match error {
+            BodyError::TooLarge(_) => 413,
+            BodyError::Late => 408,
+            BodyError::Broken(_) => 400,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
 /// Reads a body, the whole of it even if it is too large: see [`discard`].
-pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
     let collected = timeout(BODY_PATIENCE, Limited::new(&mut body, limit).collect()).await;
     let error = match collected {
         Ok(Ok(collected)) => return Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => ApiError::new(
-            413,
-            format!("The body is too large: at most {limit} bytes are allowed"),
-        ),
-        Ok(Err(error)) => {
-            return Err(ApiError::new(
-                400,
-                format!("The body did not arrive: {error}"),
-            ));
-        }
-        Err(_) => return Err(ApiError::new(408, "The body did not arrive in time")),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => BodyError::TooLarge(limit),
+        Ok(Err(error)) => return Err(BodyError::Broken(error.to_string())),
+        Err(_) => BodyError::Late,
     };
     discard(body).await;
     Err(error)
+}
+
+/// Unix time in milliseconds.
+pub(crate) fn unix_millis() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// The clock that signatures are checked against.

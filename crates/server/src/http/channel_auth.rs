@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -18,11 +18,14 @@ use fanfare_protocol::signature::{SigningKey, channel_auth_text, user_auth_text}
 use fanfare_protocol::user::parse_user_data;
 use fanfare_protocol::{ChannelKind, ChannelName, SocketId};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::AppState;
 use super::auth::{self, SignedRequest};
 use super::cors::Cors;
 use super::error::ApiError;
+use crate::access::Caller;
+use crate::admin::problem::Problem;
 use crate::identity::CompiledIdentity;
 
 /// Most bytes that a browser may send: what pusher-js sends is a fraction of it.
@@ -36,8 +39,35 @@ pub(crate) struct Signer<'a> {
     pub(crate) signing: &'a SigningKey,
 }
 
+/// Which subscription is to be signed.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
+pub(crate) struct ChannelAuthRequest {
+    /// The connection.
+    #[schema(example = "123.456")]
+    socket_id: String,
+    /// What it wants to subscribe to.
+    #[schema(example = "presence-room-1")]
+    channel_name: String,
+    /// Who it is there, on presence channels.
+    #[schema(value_type = Option<Object>, example = json!({"user_id": "ada", "user_info": {"name": "Ada"}}))]
+    user: Option<String>,
+}
+
+/// Which sign-in is to be signed.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
+pub(crate) struct UserAuthRequest {
+    /// The connection.
+    #[schema(example = "123.456")]
+    socket_id: String,
+    /// Who signs in.
+    #[schema(value_type = Object, example = json!({"id": "ada", "user_info": {"name": "Ada"}, "watchlist": ["bob"]}))]
+    user: String,
+}
+
 /// What pusher-js subscribes with.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ChannelAuth {
     auth: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,20 +75,97 @@ pub(crate) struct ChannelAuth {
 }
 
 /// What pusher-js signs in with.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserAuth {
     auth: String,
     user_data: String,
 }
 
-/// `POST /apps/{app_id}/auth`.
-pub(crate) async fn for_backend(request: SignedRequest) -> Result<Json<ChannelAuth>, ApiError> {
-    authorize_channel(&request.app, &request.signer(), &request.body).map(Json)
+/// Sign a subscription
+///
+/// For a backend that would rather ask than sign. Signed like any other request, or with an API token that may change the
+/// app, in `Authorization: Bearer`.
+#[utoipa::path(
+    post, path = "/apps/{app_id}/auth", tag = "Backend", operation_id = "authorize_channel",
+    params(("app_id" = String, Path, description = "The app's id")),
+    request_body = ChannelAuthRequest,
+    security(("signed" = []), ("bearer" = [])),
+    responses((status = 200, body = ChannelAuth)),
+)]
+pub(crate) async fn for_backend(backend: TrustedBackend) -> Result<Json<ChannelAuth>, ApiError> {
+    authorize_channel(&backend.app, &backend.signer(), &backend.body).map(Json)
 }
 
-/// `POST /apps/{app_id}/user-auth`.
-pub(crate) async fn user_for_backend(request: SignedRequest) -> Result<Json<UserAuth>, ApiError> {
-    authorize_user(&request.app, &request.signer(), &request.body).map(Json)
+/// Sign a user's sign-in
+///
+/// For a backend that would rather ask than sign. Signed like any other request, or with an API token that may change the
+/// app, in `Authorization: Bearer`.
+#[utoipa::path(
+    post, path = "/apps/{app_id}/user-auth", tag = "Backend", operation_id = "authorize_user",
+    params(("app_id" = String, Path, description = "The app's id")),
+    request_body = UserAuthRequest,
+    security(("signed" = []), ("bearer" = [])),
+    responses((status = 200, body = UserAuth)),
+)]
+pub(crate) async fn user_for_backend(backend: TrustedBackend) -> Result<Json<UserAuth>, ApiError> {
+    authorize_user(&backend.app, &backend.signer(), &backend.body).map(Json)
+}
+
+/// A backend that may say who an app's clients are: it signs with the app's secret, or has an API token that may change
+/// the app.
+pub(crate) struct TrustedBackend {
+    app: Arc<App>,
+    key: String,
+    signing: SigningKey,
+    body: Bytes,
+}
+
+impl TrustedBackend {
+    fn signer(&self) -> Signer<'_> {
+        Signer {
+            key: &self.key,
+            signing: &self.signing,
+        }
+    }
+
+    async fn of_token(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        let (mut parts, body) = request.into_parts();
+        let body = auth::read_body(body, MAX_BODY).await?;
+        let caller = Caller::from_request_parts(&mut parts, state).await?;
+        let path = Path::<String>::from_request_parts(&mut parts, state).await;
+        let id = path.map_or_else(|_| String::new(), |Path(id)| id);
+        caller.change(&id)?;
+        let unknown = || ApiError::new(404, format!("There is no app with id {id:?}"));
+        let app = state.engine.apps().by_id(&id).ok_or_else(unknown)?;
+        if !app.settings().enabled {
+            return Err(ApiError::new(403, format!("App {} is disabled", app.id())));
+        }
+        let no_key = || ApiError::new(403, format!("App {} has no key in force", app.id()));
+        let (key, signing) = app.newest_key().ok_or_else(no_key)?;
+        Ok(Self {
+            key: key.to_string(),
+            signing,
+            body,
+            app,
+        })
+    }
+}
+
+impl FromRequest<AppState> for TrustedBackend {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
+        if request.headers().contains_key(AUTHORIZATION) {
+            return Self::of_token(request, state).await;
+        }
+        let signed = SignedRequest::from_request(request, state).await?;
+        Ok(Self {
+            key: signed.signer().key.to_owned(),
+            signing: signed.signer().signing.clone(),
+            body: signed.body,
+            app: signed.app,
+        })
+    }
 }
 
 /// `POST /app/{key}/auth`.
@@ -334,6 +441,13 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
                 "Missing token: send the header Authorization: Bearer TOKEN, once",
             )
         })
+}
+
+impl From<Problem> for ApiError {
+    fn from(problem: Problem) -> Self {
+        let body = problem.body();
+        Self::new(body.status, body.detail)
+    }
 }
 
 #[cfg(test)]

@@ -8,13 +8,14 @@ use fanfare_engine::Occupancy;
 use fanfare_protocol::api::Info;
 use fanfare_protocol::{ChannelKind, ChannelName};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::AppState;
 use super::auth::SignedRequest;
 use super::error::ApiError;
 
 /// What was asked about a channel.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Attributes {
     #[serde(skip_serializing_if = "Option::is_none")]
     user_count: Option<usize>,
@@ -26,26 +27,32 @@ pub(crate) struct Attributes {
 }
 
 /// The event that a cache channel keeps.
-#[derive(Debug, Serialize)]
-struct Kept {
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Kept {
     data: String,
     /// Seconds.
     ttl: u64,
 }
 
-#[derive(Serialize)]
+/// Occupied channels, by name.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BackendChannels)]
 pub(crate) struct Channels {
     channels: BTreeMap<String, Attributes>,
 }
 
-#[derive(Serialize)]
+/// A channel.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BackendChannel)]
 pub(crate) struct Channel {
     occupied: bool,
     #[serde(flatten)]
     attributes: Attributes,
 }
 
-#[derive(Serialize)]
+/// A channel, as older SDKs ask.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BackendStats)]
 pub(crate) struct Stats {
     occupied: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,13 +60,16 @@ pub(crate) struct Stats {
     connection_count: usize,
 }
 
-#[derive(Serialize)]
+/// Users of a presence channel.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BackendUsers)]
 pub(crate) struct Users {
     users: Vec<User>,
 }
 
-#[derive(Serialize)]
-struct User {
+/// A user.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct User {
     id: String,
 }
 
@@ -83,6 +93,12 @@ fn info(request: &SignedRequest) -> Result<Info, ApiError> {
     Ok(Info::parse(&request.parameter("info").unwrap_or_default())?)
 }
 
+/// List occupied channels
+#[utoipa::path(
+    get, path = "/apps/{app_id}/channels", tag = "Backend", operation_id = "channels",
+    params(("app_id" = String, Path, description = "The app's id"), ("filter_by_prefix" = Option<String>, Query, description = "How their names start"), ("info" = Option<String>, Query, description = "`subscription_count`, `user_count`, with commas")),
+    responses((status = 200, body = Channels)),
+)]
 pub(crate) async fn list(
     State(state): State<AppState>,
     request: SignedRequest,
@@ -113,6 +129,12 @@ pub(crate) async fn list(
     }))
 }
 
+/// Tell about a channel
+#[utoipa::path(
+    get, path = "/apps/{app_id}/channels/{channel}", tag = "Backend", operation_id = "channel",
+    params(("app_id" = String, Path, description = "The app's id"), ("channel" = String, Path, description = "The channel's name"), ("info" = Option<String>, Query, description = "`subscription_count`, `user_count`, `cache`, with commas")),
+    responses((status = 200, body = Channel)),
+)]
 pub(crate) async fn show(
     State(state): State<AppState>,
     Path(ChannelPath { channel }): Path<ChannelPath>,
@@ -147,7 +169,12 @@ pub(crate) async fn show(
     }))
 }
 
-/// Deprecated, and called by older SDKs (spec 4.1).
+/// Tell about a channel, as older SDKs ask
+#[utoipa::path(
+    get, path = "/apps/{app_id}/channels/{channel}/stats", tag = "Backend", operation_id = "channel_stats",
+    params(("app_id" = String, Path, description = "The app's id"), ("channel" = String, Path, description = "The channel's name")),
+    responses((status = 200, body = Stats)),
+)]
 pub(crate) async fn stats(
     State(state): State<AppState>,
     Path(ChannelPath { channel }): Path<ChannelPath>,
@@ -163,6 +190,12 @@ pub(crate) async fn stats(
     }))
 }
 
+/// List the users of a presence channel
+#[utoipa::path(
+    get, path = "/apps/{app_id}/channels/{channel}/users", tag = "Backend", operation_id = "channel_users",
+    params(("app_id" = String, Path, description = "The app's id"), ("channel" = String, Path, description = "The channel's name")),
+    responses((status = 200, body = Users)),
+)]
 pub(crate) async fn users(
     State(state): State<AppState>,
     Path(ChannelPath { channel }): Path<ChannelPath>,

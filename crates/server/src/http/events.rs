@@ -13,24 +13,75 @@ use fanfare_protocol::ChannelName;
 use fanfare_protocol::api::{Event, Info};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::AppState;
 use super::auth::SignedRequest;
 use super::channels::{Attributes, attributes};
 use super::error::ApiError;
 
-#[derive(Serialize)]
-struct Published {
+/// One event for up to 100 channels.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
+pub(crate) struct Trigger {
+    /// The event's name.
+    #[schema(example = "greeting")]
+    name: String,
+    /// The payload: a string as it is, anything else as its JSON text.
+    #[schema(value_type = Value, example = "{\"text\":\"hello\"}")]
+    data: String,
+    /// Where to; this or `channels`.
+    channel: Option<String>,
+    /// Where to.
+    #[schema(example = json!(["news"]))]
+    channels: Option<Vec<String>>,
+    /// The connection that does not get it.
+    #[schema(example = "123.456")]
+    socket_id: Option<String>,
+    /// What to tell of the channels: `subscription_count`, `user_count`, with commas.
+    info: Option<String>,
+    /// Like the header `Idempotency-Key`.
+    idempotency_key: Option<String>,
+}
+
+/// Up to ten events, each for one channel.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
+pub(crate) struct TriggerBatch {
+    /// The events.
+    batch: Vec<Trigger>,
+}
+
+/// What was asked of the channels.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Published {
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<BTreeMap<String, Attributes>>,
 }
 
-#[derive(Serialize)]
-struct BatchPublished {
+/// What was asked of each event's channel.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BatchPublished {
     #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<Vec<Attributes>>,
 }
 
+/// Publish an event
+///
+/// 200 means: it will be written, in each channel's order, to every subscriber whose connection stays open.
+#[utoipa::path(
+    post, path = "/apps/{app_id}/events", tag = "Backend", operation_id = "publish",
+    params(
+        ("app_id" = String, Path, description = "The app's id"),
+        ("idempotency-key" = Option<String>, Header, description = "Delivered once, however often it is sent within two minutes"),
+    ),
+    request_body = Trigger,
+    responses(
+        (status = 200, body = Published),
+        (status = 429, description = "The app's limit of events per second", body = String, content_type = "text/plain"),
+        (status = 503, description = "Overloaded; nothing was published", body = String, content_type = "text/plain"),
+    ),
+)]
 pub(crate) async fn publish(
     State(state): State<AppState>,
     request: SignedRequest,
@@ -96,7 +147,24 @@ pub(crate) struct ChannelPath {
     channel: String,
 }
 
-/// Deprecated, and called by older SDKs: the body is the data, the rest is in the query (spec 4.1).
+/// Publish an event, as older SDKs do
+///
+/// The body is the data, the rest is in the query (spec 4.1).
+#[utoipa::path(
+    post, path = "/apps/{app_id}/channels/{channel}/events", tag = "Backend", operation_id = "publish_to_channel",
+    params(
+        ("app_id" = String, Path, description = "The app's id"),
+        ("channel" = String, Path, description = "The channel's name"),
+        ("name" = String, Query, description = "The event's name"),
+        ("socket_id" = Option<String>, Query, description = "The connection that does not get it"),
+    ),
+    request_body(content = String, content_type = "application/json"),
+    responses(
+        (status = 202, description = "Published"),
+        (status = 429, description = "The app's limit of events per second", body = String, content_type = "text/plain"),
+        (status = 503, description = "Overloaded; nothing was published", body = String, content_type = "text/plain"),
+    ),
+)]
 pub(crate) async fn publish_to_channel(
     State(state): State<AppState>,
     Path(ChannelPath { channel }): Path<ChannelPath>,
@@ -121,6 +189,20 @@ pub(crate) async fn publish_to_channel(
     Ok(StatusCode::ACCEPTED)
 }
 
+/// Publish up to ten events
+#[utoipa::path(
+    post, path = "/apps/{app_id}/batch_events", tag = "Backend", operation_id = "publish_batch",
+    params(
+        ("app_id" = String, Path, description = "The app's id"),
+        ("idempotency-key" = Option<String>, Header, description = "Delivered once, however often it is sent within two minutes"),
+    ),
+    request_body = TriggerBatch,
+    responses(
+        (status = 200, body = BatchPublished),
+        (status = 429, description = "The app's limit of events per second", body = String, content_type = "text/plain"),
+        (status = 503, description = "Overloaded; nothing was published", body = String, content_type = "text/plain"),
+    ),
+)]
 pub(crate) async fn publish_batch(
     State(state): State<AppState>,
     request: SignedRequest,

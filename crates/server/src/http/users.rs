@@ -15,7 +15,14 @@ pub(crate) struct UserPath {
     user: String,
 }
 
+/// Close the connections of a user
+///
 /// Says the same whether the user has connections or not.
+#[utoipa::path(
+    post, path = "/apps/{app_id}/users/{user}/terminate_connections", tag = "Backend", operation_id = "terminate_connections",
+    params(("app_id" = String, Path, description = "The app's id"), ("user" = String, Path, description = "The user's id")),
+    responses((status = 200, body = Object)),
+)]
 pub(crate) async fn terminate(
     State(state): State<AppState>,
     Path(UserPath { user }): Path<UserPath>,

@@ -76,6 +76,10 @@ fn upgrade(state: AppState, key: &str, request: Request) -> Response {
     let admitted = state
         .engine
         .admit(key, request.uri().query().and_then(protocol), origin);
+    if let Ok(admitted) = &admitted {
+        let from = state.addresses.of(request.headers(), request.extensions());
+        admitted.note_key_use(from);
+    }
     handshake(request, move |socket| match admitted {
         Ok(admitted) => {
             let Socket { stream, read_ahead } = socket.into_inner();

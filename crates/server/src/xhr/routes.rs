@@ -1,6 +1,7 @@
 //! The three requests of a session, and what browsers ask before they send one (spec 6.2).
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -89,16 +90,18 @@ impl SessionPath {
 struct Caller {
     origin: Option<String>,
     query: Option<String>,
+    address: Option<IpAddr>,
 }
 
-impl<S: Sync> FromRequestParts<S> for Caller {
+impl FromRequestParts<AppState> for Caller {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
         let origin = parts.headers.get(ORIGIN);
         Ok(Self {
             origin: origin.and_then(|origin| Some(origin.to_str().ok()?.to_owned())),
             query: parts.uri.query().map(str::to_owned),
+            address: state.addresses.of(&parts.headers, &parts.extensions),
         })
     }
 }
@@ -167,6 +170,7 @@ fn open(state: &AppState, id: SessionId, receive: Receive, caller: &Caller) -> R
     let admitted = state
         .engine
         .admit(&id.key, protocol, caller.origin.as_deref())?;
+    admitted.note_key_use(caller.address);
     let (sender, requests) = mpsc::channel(REQUESTS);
     state.sessions.insert(id.clone(), sender);
     let accepted = Accepted {

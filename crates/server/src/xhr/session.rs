@@ -134,7 +134,7 @@ mod tests {
     use std::time::Duration;
 
     use axum::body::Bytes;
-    use fanfare_engine::{AppDefinition, Engine, Key, Options};
+    use fanfare_engine::{AppDefinition, Engine, Key, KeyUsed, Options};
     use fanfare_protocol::signature::SigningKey;
     use fanfare_protocol::{AppId, AppKey, AppSettings};
     use tokio::sync::mpsc::{self, Sender};
@@ -166,6 +166,7 @@ mod tests {
                 keys: vec![Key {
                     key: AppKey::parse("key").expect("a key"),
                     signing: SigningKey::new("secret"),
+                    used: KeyUsed::default(),
                 }],
             }],
             &[],

@@ -4,15 +4,18 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header::ORIGIN;
 use axum::http::{Method, Request};
-use fanfare_engine::{AppDefinition, Engine, Key as AppKeyPair, Options};
+use fanfare_engine::{AppDefinition, Engine, Key as AppKeyPair, KeyUsed, Options};
 use fanfare_protocol::signature::{Credential, sign_request};
 use fanfare_protocol::{AppId, AppKey, AppSettings, Identity};
+use fanfare_store::{Database, MasterKey};
 use http_body_util::BodyExt;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
+use crate::access::Addresses;
+use crate::admin::Admin;
 use crate::http::{Idempotency, router, unix_seconds};
 use crate::identity::Identities;
 
@@ -25,6 +28,7 @@ const FORM: &str = "application/x-www-form-urlencoded";
 /// A server with one app, without a socket.
 struct Node {
     state: AppState,
+    _folder: tempfile::TempDir,
 }
 
 struct Answer {
@@ -45,7 +49,10 @@ impl Answer {
 }
 
 impl Node {
-    fn start(settings: AppSettings, identity: &Value) -> Self {
+    async fn start(settings: AppSettings, identity: &Value) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("store.db")).await;
+        let store = database.unwrap().unlock(MasterKey::random()).await.unwrap();
         let (engine, _) = Engine::new(Options {
             shards: 1,
             activity_timeout: Duration::from_secs(120),
@@ -59,6 +66,7 @@ impl Node {
         let key = AppKeyPair {
             key: AppKey::parse(KEY).unwrap(),
             signing: SigningKey::new(SECRET),
+            used: KeyUsed::default(),
         };
         let identities = Identities::new(false);
         let identity: Option<Identity> = serde_json::from_value(identity.clone()).unwrap();
@@ -78,11 +86,17 @@ impl Node {
             path_prefix: "".into(),
             idempotency: Idempotency::new(),
             identities: Arc::new(identities),
+            admin: Admin::new(store),
+            addresses: Addresses::new(Vec::new()),
+            started_at: 0,
             sessions: crate::xhr::Sessions::default(),
             max_body_bytes: 1 << 20,
             max_message_bytes: 1 << 17,
         };
-        Self { state }
+        Self {
+            state,
+            _folder: folder,
+        }
     }
 
     async fn send(&self, request: Request<Body>) -> Answer {
@@ -150,7 +164,7 @@ fn signed(text: &str) -> String {
 
 #[tokio::test]
 async fn a_backend_is_answered_with_the_published_signatures() {
-    let node = Node::start(AppSettings::default(), &Value::Null);
+    let node = Node::start(AppSettings::default(), &Value::Null).await;
     let answer = node
         .backend(
             "auth",
@@ -188,7 +202,7 @@ async fn a_backend_is_answered_with_the_published_signatures() {
 
 #[tokio::test]
 async fn what_a_backend_cannot_have_signed_is_refused_with_the_reason() {
-    let node = Node::start(AppSettings::default(), &Value::Null);
+    let node = Node::start(AppSettings::default(), &Value::Null).await;
     let body = |channel: &str, user: Value| json!({"socket_id": "1.1", "channel_name": channel, "user": user});
     let long = "x".repeat(2000);
     for (path, body, words) in [
@@ -274,7 +288,7 @@ async fn what_a_backend_cannot_have_signed_is_refused_with_the_reason() {
 
 #[tokio::test]
 async fn a_browser_gets_what_its_token_grants() {
-    let node = Node::start(AppSettings::default(), &identity());
+    let node = Node::start(AppSettings::default(), &identity()).await;
     let token = token(&json!({"sub": "7", "team": "red", "name": "A"}));
     let form = "socket_id=1.2&channel_name=private-user-7";
     let answer = node.browser("auth", &token, form).await;
@@ -292,7 +306,7 @@ async fn a_browser_gets_what_its_token_grants() {
 
 #[tokio::test]
 async fn a_browser_may_send_json_and_cannot_say_who_it_is() {
-    let node = Node::start(AppSettings::default(), &identity());
+    let node = Node::start(AppSettings::default(), &identity()).await;
     let body = json!({
         "socket_id": "1.2", "channel_name": "presence-team-red", "user": {"user_id": "somebody else"},
     });
@@ -320,7 +334,7 @@ async fn refused(node: &Node, path: &str, token: &str, form: &str, expected: (u1
 
 #[tokio::test]
 async fn a_browser_is_told_what_is_wrong_with_what_it_asks() {
-    let node = Node::start(AppSettings::default(), &identity());
+    let node = Node::start(AppSettings::default(), &identity()).await;
     let token = token(&json!({"sub": "7"}));
     let encrypted = "socket_id=1.2&channel_name=private-encrypted-x";
     for (form, words) in [
@@ -342,7 +356,7 @@ async fn a_browser_is_told_what_is_wrong_with_what_it_asks() {
 
 #[tokio::test]
 async fn a_browser_is_told_why_its_token_opens_nothing() {
-    let node = Node::start(AppSettings::default(), &identity());
+    let node = Node::start(AppSettings::default(), &identity()).await;
     let good = token(&json!({"sub": "7", "team": "red"}));
     let nobody = token(&json!({"team": "red"}));
     let odd = token(&json!({"sub": "a b"}));
@@ -365,7 +379,7 @@ async fn a_browser_is_told_why_its_token_opens_nothing() {
 
 #[tokio::test]
 async fn only_one_header_of_the_right_kind_is_a_token() {
-    let node = Node::start(AppSettings::default(), &identity());
+    let node = Node::start(AppSettings::default(), &identity()).await;
     let good = format!("Bearer {}", token(&json!({"sub": "7"})));
     for headers in [
         vec![],
@@ -389,7 +403,7 @@ async fn only_one_header_of_the_right_kind_is_a_token() {
 async fn an_app_without_identity_disabled_or_unknown_signs_nothing() {
     let token = token(&json!({"sub": "7"}));
     let form = "socket_id=1.2&channel_name=private-user-7";
-    let node = Node::start(AppSettings::default(), &Value::Null);
+    let node = Node::start(AppSettings::default(), &Value::Null).await;
     let answer = node.browser("auth", &token, form).await;
     assert_eq!(
         (answer.status, answer.text.contains("identity provider")),
@@ -400,6 +414,7 @@ async fn an_app_without_identity_disabled_or_unknown_signs_nothing() {
         ..AppSettings::default()
     };
     let answer = Node::start(disabled, &identity())
+        .await
         .browser("auth", &token, form)
         .await;
     assert_eq!(
@@ -418,7 +433,7 @@ async fn pages_of_allowed_origins_may_ask_and_read_even_errors() {
         allowed_origins: vec!["https://*.example.com".into()],
         ..AppSettings::default()
     };
-    let node = Node::start(settings, &identity());
+    let node = Node::start(settings, &identity()).await;
     let request = |method: Method, origin: &str, token: &str| {
         Request::builder()
             .method(method)
@@ -463,7 +478,7 @@ async fn pages_of_allowed_origins_may_ask_and_read_even_errors() {
 
 #[tokio::test]
 async fn any_origin_may_ask_where_the_app_names_none_and_no_page_needs_one() {
-    let node = Node::start(AppSettings::default(), &identity());
+    let node = Node::start(AppSettings::default(), &identity()).await;
     let preflight = |key: &str| {
         Request::options(format!("/app/{key}/user-auth"))
             .header(ORIGIN, "https://anywhere.example")

@@ -1,0 +1,21 @@
+//! Who calls the admin API, and what they may do.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `caller` | [`Caller`]: who a request is from, and what that may do |
+//! | `jwt` | [`Jwts`]: signs and verifies our own tokens |
+//! | `password` | [`Passwords`]: argon2, a bounded number at a time |
+//! | `pace` | [`SignInPace`]: how often an address may try to sign in |
+//! | `address` | [`Addresses`]: where a request comes from, also behind proxies |
+
+mod address;
+mod caller;
+mod jwt;
+mod pace;
+mod password;
+
+pub(crate) use address::{Addresses, Peer};
+pub(crate) use caller::Caller;
+pub(crate) use jwt::{Jwts, Kind};
+pub(crate) use pace::SignInPace;
+pub(crate) use password::{Passwords, check_password};

@@ -1,0 +1,264 @@
+//! Apps.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use fanfare_protocol::AppSettings;
+use fanfare_store::{AppRecord, NewApp, NewKey, Role};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::etag::{IfMatch, Tagged};
+use super::extract::{Body, Names, Params};
+use super::keys::CreatedKey;
+use super::once::Once;
+use super::page::{Page, PageQuery};
+use super::problem::{Problem, ProblemBody};
+use crate::access::Caller;
+use crate::http::AppState;
+
+/// A tenant.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct App {
+    /// Its id; digits, unless it was imported.
+    #[schema(example = "123456789")]
+    pub(crate) id: String,
+    /// For people.
+    #[schema(example = "Shop")]
+    pub(crate) name: String,
+    /// What may be changed while it runs.
+    pub(crate) settings: AppSettings,
+    /// Unix time in milliseconds.
+    pub(crate) created_at: i64,
+    /// Unix time in milliseconds.
+    pub(crate) updated_at: i64,
+}
+
+/// An app to be: what is left out is drawn or has its default.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateApp {
+    /// For people; 1 to 200 printable characters.
+    #[schema(example = "Shop")]
+    name: String,
+    /// An id to import, for a move from another server without a change in clients.
+    id: Option<String>,
+    /// A key to import.
+    key: Option<String>,
+    /// The secret of that key.
+    #[schema(format = Password)]
+    secret: Option<String>,
+    /// The settings that are not to be the default.
+    #[schema(value_type = Option<AppSettings>)]
+    settings: Option<Value>,
+}
+
+/// A new app and its first key.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct CreatedApp {
+    /// The app.
+    #[serde(flatten)]
+    pub(crate) app: App,
+    /// Its first key, with its secret, which is shown this once.
+    pub(crate) key: CreatedKey,
+}
+
+/// What is to be changed; the rest stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateApp {
+    /// For people; 1 to 200 printable characters.
+    name: Option<String>,
+    /// The settings to change; the others stay.
+    #[schema(value_type = Option<AppSettings>)]
+    settings: Option<Value>,
+}
+
+/// An app.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(super) struct AppName {
+    /// Its id.
+    pub(super) app_id: String,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Confirmation {
+    /// The app's name, to make sure that it is the one that is meant.
+    confirm: Option<String>,
+}
+
+impl From<AppRecord> for App {
+    fn from(app: AppRecord) -> Self {
+        Self {
+            id: app.id,
+            name: app.name,
+            settings: app.settings,
+            created_at: app.created_at,
+            updated_at: app.updated_at,
+        }
+    }
+}
+
+/// List apps, oldest first
+///
+/// Those that the caller may see.
+#[utoipa::path(
+    get, path = "/apps", tag = "Apps", operation_id = "list_apps",
+    params(PageQuery),
+    responses(
+        (status = 200, body = Page<App>),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(page): Params<PageQuery>,
+) -> Result<axum::Json<Page<App>>, Problem> {
+    let limit = page.limit()?;
+    let store = &state.admin.store;
+    let apps = store
+        .apps_page(page.after()?, limit as i64 + 1, caller.apps())
+        .await?;
+    let position = |app: &AppRecord| (app.created_at, app.id.clone());
+    Ok(axum::Json(Page::of(apps, limit, position, App::from)))
+}
+
+/// Create or import an app, with its first key
+///
+/// Needs the role admin, on all apps. The key's secret is shown this once.
+#[utoipa::path(
+    post, path = "/apps", tag = "Apps", operation_id = "create_app",
+    params(("idempotency-key" = Option<String>, Header, description = "The same answer to whoever sends it again within a day")),
+    request_body = CreateApp,
+    responses(
+        (status = 201, body = CreatedApp),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The id or the key is in use", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    once: Once,
+    body: Body<CreateApp>,
+) -> Result<Response, Problem> {
+    caller.require_everywhere(Role::Admin)?;
+    let Body { value, bytes } = body;
+    let store = &state.admin.store;
+    let created = async {
+        let mut settings = AppSettings::default();
+        if let Some(patch) = &value.settings {
+            settings
+                .merge(patch)
+                .map_err(|error| Problem::invalid(error.to_string()))?;
+        }
+        let new = NewApp {
+            id: value.id,
+            name: value.name,
+            settings,
+            key: NewKey {
+                key: value.key,
+                secret: value.secret,
+                ..NewKey::default()
+            },
+            demo: false,
+        };
+        let (app, key) = store.create_app(new, &caller.actor).await?;
+        Ok(CreatedApp {
+            app: app.into(),
+            key: key.into(),
+        })
+    };
+    Box::pin(once.create(store, &caller, &bytes, created)).await
+}
+
+/// Show an app
+#[utoipa::path(
+    get, path = "/apps/{app_id}", tag = "Apps", operation_id = "show_app",
+    params(AppName),
+    responses(
+        (status = 200, body = App, headers(("etag" = String, description = "For If-Match"))),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(AppName { app_id }): Names<AppName>,
+) -> Result<Tagged<App>, Problem> {
+    caller.see(&app_id)?;
+    let app = state.admin.store.app(&app_id).await?;
+    let revision = app.revision;
+    Ok(Tagged(app.into(), revision))
+}
+
+/// Change an app's name, settings or limits
+///
+/// What is left out stays. In force on every node within a second. Needs the role admin.
+#[utoipa::path(
+    patch, path = "/apps/{app_id}", tag = "Apps", operation_id = "update_app",
+    params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
+    request_body = UpdateApp,
+    responses(
+        (status = 200, body = App, headers(("etag" = String, description = "For If-Match"))),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 412, description = "It was changed in the meantime", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn update(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(AppName { app_id }): Names<AppName>,
+    if_match: IfMatch,
+    body: Body<UpdateApp>,
+) -> Result<Tagged<App>, Problem> {
+    caller.change(&app_id)?;
+    let store = &state.admin.store;
+    let mut app = store.app(&app_id).await?;
+    // Without an ETag, what changes between our reading and our writing must not be lost either.
+    let expected = if_match.revision()?.unwrap_or(app.revision);
+    app.name = body.value.name.unwrap_or(app.name);
+    if let Some(patch) = &body.value.settings {
+        let merged = app.settings.merge(patch);
+        merged.map_err(|error| Problem::invalid(error.to_string()))?;
+    }
+    let app = store
+        .update_app(&app, Some(expected), &caller.actor)
+        .await?;
+    let revision = app.revision;
+    Ok(Tagged(app.into(), revision))
+}
+
+/// Delete an app with its keys
+///
+/// Its connections are closed. Needs the role admin, and the app's name in `confirm`.
+#[utoipa::path(
+    delete, path = "/apps/{app_id}", tag = "Apps", operation_id = "delete_app",
+    params(AppName, Confirmation),
+    responses(
+        (status = 204),
+        (status = 400, description = "Not confirmed", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(AppName { app_id }): Names<AppName>,
+    Params(Confirmation { confirm }): Params<Confirmation>,
+) -> Result<StatusCode, Problem> {
+    caller.change(&app_id)?;
+    let app = state.admin.store.app(&app_id).await?;
+    if confirm.as_ref() != Some(&app.name) {
+        return Err(Problem::invalid(
+            "deleting an app wants its name, as it is, in the query: ?confirm=NAME",
+        ));
+    }
+    state.admin.store.delete_app(&app_id, &caller.actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

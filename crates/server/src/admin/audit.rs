@@ -1,0 +1,187 @@
+//! Who did what, when, from where.
+
+use axum::Json;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use fanfare_store::{AuditFilter, AuditRecord, Role, StoreError};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::Params;
+use super::page::{Page, PageQuery};
+use super::problem::{Problem, ProblemBody};
+use crate::access::Caller;
+use crate::http::AppState;
+
+/// Entries that an export reads at once.
+const EXPORT_BATCH: i64 = 500;
+
+/// Something that was done.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct AuditEntry {
+    /// Later entries have higher ones.
+    pub(crate) id: i64,
+    /// Unix time in milliseconds.
+    pub(crate) at: i64,
+    /// Who did it.
+    pub(crate) actor: AuditActor,
+    /// What was done.
+    #[schema(example = "key.create")]
+    pub(crate) action: String,
+    /// The kind of what it was done to.
+    #[schema(example = "key")]
+    pub(crate) target_kind: String,
+    /// The id of what it was done to.
+    pub(crate) target_id: String,
+    /// The app it belongs to.
+    pub(crate) app_id: Option<String>,
+    /// More about it, never a secret; of a change each field with `before` and `after`.
+    #[schema(value_type = Object)]
+    pub(crate) details: Value,
+}
+
+/// Who did something.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct AuditActor {
+    /// `operator`, `token`, `command_line` or `system`.
+    pub(crate) kind: String,
+    /// The operator's or token's id.
+    pub(crate) id: Option<String>,
+    /// For people, as it was then.
+    pub(crate) name: String,
+    /// The network address.
+    pub(crate) address: Option<String>,
+}
+
+/// Which entries; all of them if nothing is given.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct AuditQuery {
+    /// Of one app.
+    app_id: Option<String>,
+    /// By one operator or token.
+    actor_id: Option<String>,
+    /// Of one kind, for example `key.revoke`.
+    action: Option<String>,
+    /// Done to this.
+    target_id: Option<String>,
+    /// Not before, Unix time in milliseconds.
+    since: Option<i64>,
+    /// Before, Unix time in milliseconds.
+    until: Option<i64>,
+}
+
+impl AuditQuery {
+    fn filter(self, caller: &Caller) -> AuditFilter {
+        AuditFilter {
+            app: self.app_id,
+            apps: caller.apps().map(<[String]>::to_vec),
+            actor_id: self.actor_id,
+            action: self.action,
+            target_id: self.target_id,
+            since: self.since,
+            until: self.until,
+            before_id: None,
+        }
+    }
+}
+
+impl From<AuditRecord> for AuditEntry {
+    fn from(entry: AuditRecord) -> Self {
+        Self {
+            id: entry.id,
+            at: entry.at,
+            actor: AuditActor {
+                kind: entry.actor.kind.to_string(),
+                id: entry.actor.id,
+                name: entry.actor.name,
+                address: entry.actor.address,
+            },
+            action: entry.action,
+            target_kind: entry.target_kind,
+            target_id: entry.target_id,
+            app_id: entry.app_id,
+            details: entry.details,
+        }
+    }
+}
+
+/// List what was done, newest first
+///
+/// Who sees only some apps sees what was done to those. Needs the role admin.
+#[utoipa::path(
+    get, path = "/audit", tag = "Audit", operation_id = "list_audit",
+    params(AuditQuery, PageQuery),
+    responses(
+        (status = 200, body = Page<AuditEntry>),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(query): Params<AuditQuery>,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<Page<AuditEntry>>, Problem> {
+    caller.require(Role::Admin)?;
+    let limit = page.limit()?;
+    let filter = AuditFilter {
+        before_id: page.after()?,
+        ..query.filter(&caller)
+    };
+    let entries = state.admin.store.audit(&filter, limit as i64 + 1).await?;
+    Ok(Json(Page::of(
+        entries,
+        limit,
+        |entry| entry.id,
+        AuditEntry::from,
+    )))
+}
+
+/// Export what was done, newest first
+///
+/// One JSON object a line, all of them. Needs the role admin.
+#[utoipa::path(
+    get, path = "/audit/export", tag = "Audit", operation_id = "export_audit",
+    params(AuditQuery),
+    responses(
+        (status = 200, body = String, content_type = "application/x-ndjson"),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn export(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(query): Params<AuditQuery>,
+) -> Result<Response, Problem> {
+    caller.require(Role::Admin)?;
+    let next = Some(query.filter(&caller));
+    let lines = stream::try_unfold((state, next), async |(state, next)| {
+        let Some(filter) = next else { return Ok(None) };
+        let entries = state.admin.store.audit(&filter, EXPORT_BATCH).await?;
+        let next = entries
+            .last()
+            .filter(|_| entries.len() as i64 == EXPORT_BATCH)
+            .map(|last| AuditFilter {
+                before_id: Some(last.id),
+                ..filter
+            });
+        let lines: Vec<u8> = entries.into_iter().flat_map(to_line).collect();
+        Ok::<_, StoreError>(Some((Bytes::from(lines), (state, next))))
+    });
+    let headers = [
+        (CONTENT_TYPE, "application/x-ndjson"),
+        (CONTENT_DISPOSITION, "attachment; filename=\"audit.ndjson\""),
+    ];
+    Ok((headers, Body::from_stream(lines)).into_response())
+}
+
+fn to_line(entry: AuditRecord) -> Vec<u8> {
+    let mut line = serde_json::to_vec(&AuditEntry::from(entry)).expect("entries are JSON");
+    line.push(b'\n');
+    line
+}

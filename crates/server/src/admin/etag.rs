@@ -1,0 +1,56 @@
+//! Lost updates: who sends back the `ETag` of what was read is refused if somebody else has changed it since.
+
+use std::convert::Infallible;
+
+use axum::Json;
+use axum::extract::FromRequestParts;
+use axum::http::HeaderValue;
+use axum::http::header::{ETAG, IF_MATCH};
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::problem::Problem;
+
+/// The header `If-Match`, if there is one.
+#[derive(Debug)]
+pub(super) struct IfMatch(Option<String>);
+
+impl<S: Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let header = parts.headers.get(IF_MATCH);
+        Ok(Self(header.map(|value| {
+            String::from_utf8_lossy(value.as_bytes()).into_owned()
+        })))
+    }
+}
+
+impl IfMatch {
+    /// The revision that must still be the newest; `None` if the caller does not care.
+    pub(super) fn revision(&self) -> Result<Option<i64>, Problem> {
+        match self.0.as_deref().map(str::trim) {
+            None | Some("*") => Ok(None),
+            Some(tag) => {
+                let revision = tag.trim_start_matches("W/").trim_matches('"').parse();
+                revision.map(Some).map_err(|_| {
+                    Problem::stale("this If-Match is no ETag of ours; send the one that came with what you read")
+                })
+            }
+        }
+    }
+}
+
+/// A thing and its `ETag`.
+#[derive(Debug)]
+pub(super) struct Tagged<T>(pub(super) T, pub(super) i64);
+
+impl<T: Serialize> IntoResponse for Tagged<T> {
+    fn into_response(self) -> Response {
+        let mut response = Json(self.0).into_response();
+        let tag = HeaderValue::from_str(&format!("\"{}\"", self.1)).expect("digits");
+        response.headers_mut().insert(ETAG, tag);
+        response
+    }
+}

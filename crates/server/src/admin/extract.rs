@@ -1,0 +1,79 @@
+//! Bodies, queries and paths, refused in problem details like everything else.
+
+use axum::body::Bytes;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::problem::Problem;
+use crate::http::{AppState, BodyError, read_body};
+
+/// Largest body, in bytes.
+const MAX_BODY: usize = 256 * 1024;
+
+/// A JSON body.
+#[derive(Debug)]
+pub(super) struct Body<T> {
+    pub(super) value: T,
+    /// As it was sent.
+    pub(super) bytes: Bytes,
+}
+
+impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
+        let is_json = request.headers().get(CONTENT_TYPE).is_none_or(|kind| {
+            let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
+            let kind = kind.split(';').next().unwrap_or_default().trim();
+            kind == "application/json" || kind.ends_with("+json")
+        });
+        let bytes = read_body(request.into_body(), MAX_BODY).await?;
+        if !is_json {
+            return Err(Problem::wrong_media_type());
+        }
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|error| Problem::invalid(format!("the body: {error}")))?;
+        Ok(Self { value, bytes })
+    }
+}
+
+impl From<BodyError> for Problem {
+    fn from(error: BodyError) -> Self {
+        match error {
+            BodyError::TooLarge(limit) => Self::too_large(limit),
+            BodyError::Late | BodyError::Broken(_) => Self::invalid(error.to_string()),
+        }
+    }
+}
+
+/// The parameters of a query.
+#[derive(Debug)]
+pub(super) struct Params<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequestParts<AppState> for Params<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+        let Query(value) = Query::try_from_uri(&parts.uri)
+            .map_err(|error| Problem::invalid(format!("the query: {}", error.body_text())))?;
+        Ok(Self(value))
+    }
+}
+
+/// What a path names.
+#[derive(Debug)]
+pub(super) struct Names<T>(pub(super) T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Names<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let path: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
+        let Path(value) =
+            path.map_err(|error| Problem::invalid(format!("the path: {}", error.body_text())))?;
+        Ok(Self(value))
+    }
+}

@@ -1,0 +1,100 @@
+//! How an app's end users prove who they are, where the platform signs for them (`docs/channel-auth.md`).
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use fanfare_protocol::Identity;
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+
+use super::apps::AppName;
+use super::extract::{Body, Names};
+use super::problem::{Problem, ProblemBody};
+use crate::access::Caller;
+use crate::http::AppState;
+
+/// Show an app's identity
+///
+/// Secrets are shown as `"set"`.
+#[utoipa::path(
+    get, path = "/apps/{app_id}/identity", tag = "Identity", operation_id = "show_identity",
+    params(AppName),
+    responses(
+        (status = 200, body = Identity),
+        (status = 404, description = "There is no such app, or it has none", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(AppName { app_id }): Names<AppName>,
+) -> Result<Json<Value>, Problem> {
+    caller.see(&app_id)?;
+    state.admin.store.app(&app_id).await?;
+    let text = state.admin.store.identity(&app_id).await?;
+    let none = || Problem::not_found(format!("the app {app_id:?} has no identity"));
+    let text = text.ok_or_else(none)?;
+    let identity: Identity = serde_json::from_str(text.expose_secret()).map_err(|_| {
+        Problem::conflict(
+            "the identity was stored by another version and cannot be read; set it again",
+        )
+    })?;
+    Ok(Json(identity.redacted()))
+}
+
+/// Set an app's identity
+///
+/// Replaces what was there, secrets included. In force on every node within a second. Needs the role admin.
+#[utoipa::path(
+    put, path = "/apps/{app_id}/identity", tag = "Identity", operation_id = "set_identity",
+    params(AppName),
+    request_body = Identity,
+    responses(
+        (status = 204),
+        (status = 400, description = "It says which field cannot be so", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn set(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(AppName { app_id }): Names<AppName>,
+    body: Body<Identity>,
+) -> Result<StatusCode, Problem> {
+    caller.change(&app_id)?;
+    let compiled = state.identities.compile(&body.value);
+    compiled.map_err(|error| Problem::invalid(error.to_string()))?;
+    let text = serde_json::to_string(&body.value).expect("an identity is JSON");
+    let text = SecretString::from(text);
+    state
+        .admin
+        .store
+        .set_identity(&app_id, Some(&text), &caller.actor)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Take an app's identity away
+///
+/// Tokens grant nothing from then on. Needs the role admin.
+#[utoipa::path(
+    delete, path = "/apps/{app_id}/identity", tag = "Identity", operation_id = "delete_identity",
+    params(AppName),
+    responses(
+        (status = 204),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn delete(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(AppName { app_id }): Names<AppName>,
+) -> Result<StatusCode, Problem> {
+    caller.change(&app_id)?;
+    state
+        .admin
+        .store
+        .set_identity(&app_id, None, &caller.actor)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,304 @@
+//! An app's keys. Several are in force at once, so that one can replace another while publishers and clients run.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use fanfare_store::{KeyRecord, NewKey};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::apps::AppName;
+use super::extract::{Body, Names, Params};
+use super::once::Once;
+use super::page::{Page, PageQuery};
+use super::problem::{Problem, ProblemBody};
+use crate::access::Caller;
+use crate::http::{AppState, unix_millis};
+
+/// Whether a key signs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum KeyState {
+    /// It signs.
+    Active,
+    /// It signs until `expires_at`.
+    Expiring,
+    /// It signed until `expires_at`.
+    Expired,
+    /// It was taken out of force, for good.
+    Revoked,
+}
+
+/// A key, without its secret.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Key {
+    /// The public half.
+    #[schema(example = "278d425bdf160c739803")]
+    pub(crate) key: String,
+    /// Whose it is.
+    pub(crate) app_id: String,
+    /// What it is for.
+    pub(crate) label: Option<String>,
+    /// Whether it signs.
+    pub(crate) state: KeyState,
+    /// Unix time in milliseconds.
+    pub(crate) created_at: i64,
+    /// Unix time in milliseconds from which it signs no more.
+    pub(crate) expires_at: Option<i64>,
+    /// Unix time in milliseconds.
+    pub(crate) revoked_at: Option<i64>,
+    /// When it last signed a request, a channel auth or a sign-in, or let a connection in; Unix time in milliseconds, as
+    /// coarse as some seconds.
+    pub(crate) last_used_at: Option<i64>,
+    /// The network address that was.
+    pub(crate) last_used_from: Option<String>,
+}
+
+/// A key with its secret, which is shown this once.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct CreatedKey {
+    /// The key.
+    #[serde(flatten)]
+    pub(crate) key: Key,
+    /// The private half: for the app's backends, never for browsers.
+    #[schema(format = Password, example = "shown once")]
+    pub(crate) secret: String,
+}
+
+impl std::fmt::Debug for CreatedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.key.fmt(f)
+    }
+}
+
+/// A key to be: what is left out is drawn.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateKey {
+    /// What it is for; at most 200 characters.
+    #[schema(example = "web, from 2027")]
+    label: Option<String>,
+    /// Unix time in milliseconds from which it signs no more.
+    expires_at: Option<i64>,
+    /// A key to import.
+    key: Option<String>,
+    /// A secret to import.
+    #[schema(format = Password)]
+    secret: Option<String>,
+}
+
+/// What is to be changed; `null` takes it away, what is left out stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UpdateKey {
+    /// What it is for.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    label: Option<Option<String>>,
+    /// Unix time in milliseconds from which it signs no more.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<i64>)]
+    expires_at: Option<Option<i64>>,
+}
+
+/// Tells `null` from nothing.
+pub(super) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    value: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(value).map(Some)
+}
+
+/// A key of an app.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct KeyName {
+    /// The app's id.
+    app_id: String,
+    /// The key.
+    key: String,
+}
+
+impl From<KeyRecord> for Key {
+    fn from(key: KeyRecord) -> Self {
+        let state = match (key.revoked_at, key.expires_at) {
+            (Some(_), _) => KeyState::Revoked,
+            (None, Some(expires_at)) if expires_at <= unix_millis() => KeyState::Expired,
+            (None, Some(_)) => KeyState::Expiring,
+            (None, None) => KeyState::Active,
+        };
+        Self {
+            key: key.key,
+            app_id: key.app_id,
+            label: key.label,
+            state,
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+            revoked_at: key.revoked_at,
+            last_used_at: key.last_used_at,
+            last_used_from: key.last_used_from,
+        }
+    }
+}
+
+impl From<KeyRecord> for CreatedKey {
+    fn from(key: KeyRecord) -> Self {
+        Self {
+            secret: key.secret.expose_secret().to_owned(),
+            key: key.into(),
+        }
+    }
+}
+
+/// List an app's keys, oldest first
+///
+/// Those out of force as well.
+#[utoipa::path(
+    get, path = "/apps/{app_id}/keys", tag = "Keys", operation_id = "list_keys",
+    params(AppName, PageQuery),
+    responses(
+        (status = 200, body = Page<Key>),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(AppName { app_id }): Names<AppName>,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<Page<Key>>, Problem> {
+    caller.see(&app_id)?;
+    let limit = page.limit()?;
+    let after: Option<(i64, String)> = page.after()?;
+    let position = |key: &KeyRecord| (key.created_at, key.key.clone());
+    let keys = state.admin.store.keys(&app_id).await?;
+    let rest = keys
+        .into_iter()
+        .filter(|key| after.as_ref().is_none_or(|after| position(key) > *after));
+    Ok(Json(Page::of(
+        rest.take(limit + 1).collect(),
+        limit,
+        position,
+        Key::from,
+    )))
+}
+
+/// Add a key to an app
+///
+/// The others stay in force. Its secret is shown this once. Needs the role admin.
+#[utoipa::path(
+    post, path = "/apps/{app_id}/keys", tag = "Keys", operation_id = "create_key",
+    params(AppName, ("idempotency-key" = Option<String>, Header, description = "The same answer to whoever sends it again within a day")),
+    request_body = CreateKey,
+    responses(
+        (status = 201, body = CreatedKey),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The key is in use", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(AppName { app_id }): Names<AppName>,
+    once: Once,
+    body: Body<CreateKey>,
+) -> Result<Response, Problem> {
+    caller.change(&app_id)?;
+    let Body { value, bytes } = body;
+    let store = &state.admin.store;
+    let created = async {
+        let new = NewKey {
+            key: value.key,
+            secret: value.secret,
+            label: value.label,
+            expires_at: value.expires_at,
+        };
+        let key = store.create_key(&app_id, new, &caller.actor).await?;
+        Ok(CreatedKey::from(key))
+    };
+    once.create(store, &caller, &bytes, created).await
+}
+
+async fn find(state: &AppState, KeyName { app_id, key }: &KeyName) -> Result<Key, Problem> {
+    let keys = state.admin.store.keys(app_id).await?;
+    let found = keys.into_iter().find(|candidate| candidate.key == *key);
+    found
+        .map(Key::from)
+        .ok_or_else(|| Problem::not_found(format!("the app {app_id:?} has no key {key:?}")))
+}
+
+/// Show a key
+#[utoipa::path(
+    get, path = "/apps/{app_id}/keys/{key}", tag = "Keys", operation_id = "show_key",
+    params(KeyName),
+    responses(
+        (status = 200, body = Key),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(name): Names<KeyName>,
+) -> Result<Json<Key>, Problem> {
+    caller.see(&name.app_id)?;
+    Ok(Json(find(&state, &name).await?))
+}
+
+/// Change a key's label or the time it expires
+///
+/// A key that expires closes its connections. Needs the role admin.
+#[utoipa::path(
+    patch, path = "/apps/{app_id}/keys/{key}", tag = "Keys", operation_id = "update_key",
+    params(KeyName),
+    request_body = UpdateKey,
+    responses(
+        (status = 200, body = Key),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It was revoked", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn update(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(KeyName { app_id, key }): Names<KeyName>,
+    body: Body<UpdateKey>,
+) -> Result<Json<Key>, Problem> {
+    caller.change(&app_id)?;
+    let UpdateKey { label, expires_at } = body.value;
+    let store = &state.admin.store;
+    let updated = store
+        .update_key(&app_id, &key, label, expires_at, &caller.actor)
+        .await?;
+    Ok(Json(updated.into()))
+}
+
+/// Revoke a key, for good
+///
+/// Its signatures are refused and its connections closed on every node within a second. Needs the role admin.
+#[utoipa::path(
+    delete, path = "/apps/{app_id}/keys/{key}", tag = "Keys", operation_id = "revoke_key",
+    params(KeyName),
+    responses(
+        (status = 204),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It was revoked before", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn revoke(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(KeyName { app_id, key }): Names<KeyName>,
+) -> Result<StatusCode, Problem> {
+    caller.change(&app_id)?;
+    state
+        .admin
+        .store
+        .revoke_key(Some(&app_id), &key, &caller.actor)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,166 @@
+//! What a caller of the admin API is told instead of an answer: RFC 9457, with a `code` that stays.
+
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use fanfare_store::StoreError;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Seconds after which to try again what could not be done at this moment.
+const SOON: u64 = 1;
+
+/// Why a request was not done. Nothing was changed.
+#[derive(Debug, Clone)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    retry_after: Option<u64>,
+}
+
+/// Problem details (RFC 9457).
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(title = "Problem")]
+pub(crate) struct ProblemBody {
+    /// `urn:fanfare:problem:` and the code.
+    #[serde(rename = "type")]
+    #[schema(example = "urn:fanfare:problem:not_found")]
+    pub(crate) kind: String,
+    /// The status in words.
+    #[schema(example = "Not Found")]
+    pub(crate) title: String,
+    /// The HTTP status.
+    #[schema(example = 404)]
+    pub(crate) status: u16,
+    /// What it was, for programs: one of those in docs/errors.md.
+    #[schema(example = "not_found")]
+    pub(crate) code: String,
+    /// What it was and what to do, for people.
+    #[schema(example = "there is no app with id \"1\"")]
+    pub(crate) detail: String,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            retry_after: None,
+        }
+    }
+
+    /// The request cannot be understood, or what it holds is not possible.
+    pub(crate) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", detail)
+    }
+
+    /// Nobody knows who this is.
+    pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// This one may not do that.
+    pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// There is no such thing, or not for this one.
+    pub(crate) fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// The same words whether there is no such app or the caller does not see it.
+    pub(crate) fn no_app(id: &str) -> Self {
+        Self::not_found(format!("there is no app with id {id:?}"))
+    }
+
+    /// It is in the way of something that is there already.
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "conflict", detail)
+    }
+
+    /// It was changed since it was read.
+    pub(crate) fn stale(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::PRECONDITION_FAILED, "stale", detail)
+    }
+
+    pub(crate) fn too_large(limit: usize) -> Self {
+        let detail = format!("The body is too large: at most {limit} bytes are allowed");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    }
+
+    pub(crate) fn wrong_media_type() -> Self {
+        let detail = "the body must be JSON, with the header `Content-Type: application/json`";
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "wrong_media_type",
+            detail,
+        )
+    }
+
+    /// Too often, or too much at this moment.
+    pub(crate) fn too_many(detail: impl Into<String>, retry_after: u64) -> Self {
+        Self {
+            retry_after: Some(retry_after),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many", detail)
+        }
+    }
+
+    /// Not at this moment.
+    pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
+        Self {
+            retry_after: Some(SOON),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+        }
+    }
+
+    pub(crate) fn body(&self) -> ProblemBody {
+        ProblemBody {
+            kind: format!("urn:fanfare:problem:{}", self.code),
+            title: self.status.canonical_reason().unwrap_or_default().into(),
+            status: self.status.as_u16(),
+            code: self.code.into(),
+            detail: self.detail.clone(),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Invalid(detail) => Self::invalid(detail),
+            StoreError::Conflict(detail) => Self::conflict(detail),
+            StoreError::Stale(detail) => Self::stale(format!(
+                "{detail}; read it again, and send If-Match with its new ETag"
+            )),
+            StoreError::NotFound(detail) => Self::not_found(detail),
+            StoreError::WrongMasterKey | StoreError::Migrate(_) | StoreError::Database(_) => {
+                tracing::error!(%error, "the admin API cannot use the store");
+                Self::unavailable(
+                    "the store does not answer, or not to this process; the server's log says more",
+                )
+            }
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::to_vec(&self.body()).expect("a problem is JSON");
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        response
+    }
+}

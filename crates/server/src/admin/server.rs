@@ -1,0 +1,39 @@
+//! This node.
+
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::access::Caller;
+use crate::http::AppState;
+
+/// The node that answers.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ServerInfo {
+    /// Its version.
+    #[schema(example = "0.1.0")]
+    pub(crate) version: String,
+    /// Whether it takes connections and events.
+    pub(crate) ready: bool,
+    /// When it started, Unix time in milliseconds.
+    pub(crate) started_at: i64,
+    /// Connections of all apps; `null` for those who see only some apps.
+    pub(crate) connections: Option<usize>,
+}
+
+/// Show the node that answers
+#[utoipa::path(
+    get, path = "/server", tag = "Server", operation_id = "show_server",
+    responses((status = 200, body = ServerInfo)),
+)]
+pub(super) async fn show(State(state): State<AppState>, caller: Caller) -> Json<ServerInfo> {
+    Json(ServerInfo {
+        version: env!("CARGO_PKG_VERSION").into(),
+        ready: state.ready.load(Ordering::Relaxed),
+        started_at: state.started_at,
+        connections: caller.apps().is_none().then(|| state.engine.connections()),
+    })
+}

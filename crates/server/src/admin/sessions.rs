@@ -1,0 +1,411 @@
+//! Signing in, and what somebody who is signed in may do about themselves.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use fanfare_store::{Actor, NewSession, Role, Rotation, SessionRecord};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Body, Names, Params};
+use super::problem::{Problem, ProblemBody};
+use crate::access::{Caller, Kind, check_password};
+use crate::http::{AppState, ClientAddress, unix_millis};
+
+/// How long an access token is taken, in milliseconds.
+const ACCESS_FOR: i64 = 15 * 60 * 1000;
+/// How long a session lives without being refreshed, in milliseconds.
+const SESSION_FOR: i64 = 30 * 24 * 60 * 60 * 1000;
+
+/// Who signs in.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SignIn {
+    /// The operator's name.
+    #[schema(example = "owner")]
+    name: String,
+    #[schema(value_type = String, format = Password)]
+    password: SecretString,
+}
+
+/// What keeps somebody signed in.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Refresh {
+    /// Of the sign-in, or of the refresh before; it is good for once.
+    #[schema(value_type = String, format = Password)]
+    refresh_token: SecretString,
+}
+
+/// What somebody who is signed in goes on with.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct SignedIn {
+    /// The session's id.
+    pub(crate) session_id: String,
+    /// For `Authorization: Bearer`, for 15 minutes.
+    #[schema(format = Password, example = "eyJ...")]
+    pub(crate) access_token: String,
+    /// Unix time in milliseconds.
+    pub(crate) access_expires_at: i64,
+    /// For `POST /api/v1/sessions/refresh`, once, within 30 days.
+    #[schema(format = Password, example = "shown once")]
+    pub(crate) refresh_token: String,
+    /// Unix time in milliseconds.
+    pub(crate) refresh_expires_at: i64,
+}
+
+/// A session of an operator who signed in.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Session {
+    /// Its id.
+    pub(crate) id: String,
+    /// Whose it is.
+    pub(crate) operator_id: String,
+    /// Unix time in milliseconds.
+    pub(crate) created_at: i64,
+    /// When it was refreshed last, Unix time in milliseconds.
+    pub(crate) last_used_at: i64,
+    /// Unix time in milliseconds.
+    pub(crate) expires_at: i64,
+    /// The network address of the sign-in.
+    pub(crate) address: Option<String>,
+    /// The `User-Agent` of the sign-in.
+    pub(crate) agent: Option<String>,
+    /// Whether it is the one that asks.
+    pub(crate) current: bool,
+}
+
+/// Who is asking, and what it may do.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Me {
+    /// `operator`, `token` or `command_line`.
+    #[schema(example = "operator")]
+    pub(crate) kind: String,
+    /// The operator's or the token's id.
+    pub(crate) id: Option<String>,
+    /// For people.
+    pub(crate) name: String,
+    /// What it may do.
+    #[schema(value_type = String, example = "admin")]
+    pub(crate) role: Role,
+    /// On which apps; all of them if `null`.
+    pub(crate) apps: Option<Vec<String>>,
+}
+
+/// A new password, and the old one to prove who asks.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SetOwnPassword {
+    #[schema(value_type = String, format = Password)]
+    current_password: SecretString,
+    /// 10 to 1000 characters.
+    #[schema(value_type = String, format = Password)]
+    new_password: SecretString,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct WhoseSessions {
+    /// Another operator's sessions, or `all`; owners only.
+    operator_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct SessionName {
+    /// The session's id, or `current`.
+    session_id: String,
+}
+
+fn hash(token: &SecretString) -> [u8; 32] {
+    Sha256::digest(token.expose_secret()).into()
+}
+
+fn draw_refresh_token() -> SecretString {
+    hex::encode(rand::random::<[u8; 32]>()).into()
+}
+
+async fn signed_in(
+    state: &AppState,
+    session: &SessionRecord,
+    refresh_token: &SecretString,
+) -> Result<SignedIn, Problem> {
+    let access_expires_at = unix_millis() + ACCESS_FOR;
+    let expires_at = u64::try_from(access_expires_at / 1000).unwrap_or_default();
+    let access_token = state
+        .admin
+        .jwts
+        .sign(Kind::Session, &session.id, expires_at)
+        .await?;
+    Ok(SignedIn {
+        session_id: session.id.clone(),
+        access_token: access_token.expose_secret().to_owned(),
+        access_expires_at,
+        refresh_token: refresh_token.expose_secret().to_owned(),
+        refresh_expires_at: session.expires_at,
+    })
+}
+
+/// Sign in with name and password
+///
+/// The one answer to a wrong name, a wrong password and a disabled operator is 401. Who tries too often from one network
+/// address waits; no account is ever locked.
+#[utoipa::path(
+    post, path = "/sessions", tag = "Sessions", operation_id = "sign_in", security(()),
+    request_body = SignIn,
+    responses(
+        (status = 201, body = SignedIn),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn sign_in(
+    State(state): State<AppState>,
+    client: ClientAddress,
+    body: Body<SignIn>,
+) -> Result<(StatusCode, Json<SignedIn>), Problem> {
+    let SignIn { name, password } = body.value;
+    let attempt = state.admin.sign_in_pace.attempt(client.address);
+    attempt.map_err(|error| Problem::too_many(error.to_string(), error.seconds))?;
+    let known = state.admin.store.operator_for_sign_in(&name).await?;
+    let (operator, hashed) = known.unzip();
+    let right = verify(&state, password, hashed).await?;
+    let address = client.address.map(|address| address.to_string());
+    let Some(operator) = operator.filter(|operator| right && operator.enabled) else {
+        refused(&state, &name, address.as_deref()).await;
+        return Err(Problem::unauthorized(
+            "name or password is wrong, or the operator is disabled",
+        ));
+    };
+    let refresh_token = draw_refresh_token();
+    let new = NewSession {
+        operator_id: operator.id.clone(),
+        refresh_hash: hash(&refresh_token),
+        expires_at: unix_millis() + SESSION_FOR,
+        address: address.clone(),
+        agent: client.agent,
+    };
+    let by = Actor::operator(&operator, address);
+    let session = state.admin.store.create_session(&new, &by).await?;
+    Ok((
+        StatusCode::CREATED,
+        Json(signed_in(&state, &session, &refresh_token).await?),
+    ))
+}
+
+/// Leaves a trace of an attempt. The name as given may be a password typed into the wrong field, so it is not kept.
+async fn refused(state: &AppState, name: &str, address: Option<&str>) {
+    let known = state
+        .admin
+        .store
+        .operator_for_sign_in(name)
+        .await
+        .ok()
+        .flatten();
+    let target = known.map_or_else(|| "unknown".into(), |(operator, _)| operator.id);
+    tracing::info!(operator = target, address, "a sign-in was refused");
+    let details = json!({"address": address});
+    let by = Actor {
+        address: address.map(str::to_owned),
+        ..Actor::system()
+    };
+    let recorded =
+        state
+            .admin
+            .store
+            .record(&by, "session.refuse", "operator", &target, None, &details);
+    if let Err(error) = recorded.await {
+        tracing::warn!(%error, "a refused sign-in is not in the audit log");
+    }
+}
+
+async fn verify(
+    state: &AppState,
+    password: SecretString,
+    hashed: Option<SecretString>,
+) -> Result<bool, Problem> {
+    let verified = state.admin.passwords.verify(password, hashed).await;
+    verified.map_err(|busy| Problem::too_many(busy.to_string(), 5))
+}
+
+/// Stay signed in
+///
+/// The refresh token is good for once and replaced by the one in the answer. One that was used before ends the session, for
+/// then two have it.
+#[utoipa::path(
+    post, path = "/sessions/refresh", tag = "Sessions", operation_id = "refresh_session", security(()),
+    request_body = Refresh,
+    responses(
+        (status = 200, body = SignedIn),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "Another request has just used it", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn refresh(
+    State(state): State<AppState>,
+    body: Body<Refresh>,
+) -> Result<Json<SignedIn>, Problem> {
+    let refresh_token = draw_refresh_token();
+    let now = unix_millis();
+    let rotation = state.admin.store.rotate_session(
+        hash(&body.value.refresh_token),
+        hash(&refresh_token),
+        now,
+        now + SESSION_FOR,
+    );
+    match rotation.await? {
+        Rotation::Rotated(session) => Ok(Json(signed_in(&state, &session, &refresh_token).await?)),
+        Rotation::Raced => Err(Problem::conflict(
+            "another request has just used this refresh token; use the one that it got",
+        )),
+        Rotation::Reused(session) => {
+            tracing::warn!(
+                session = session.id,
+                operator = session.operator_id,
+                "a session has ended: its refresh token was used twice, so that somebody else may have had it"
+            );
+            Err(Problem::unauthorized(
+                "this refresh token was used before, so the session has ended; sign in again",
+            ))
+        }
+        Rotation::Unknown => Err(Problem::unauthorized(
+            "there is no session with this refresh token; sign in again",
+        )),
+    }
+}
+
+/// Show who is asking, and what it may do
+#[utoipa::path(
+    get, path = "/me", tag = "Sessions", operation_id = "show_me",
+    responses((status = 200, body = Me)),
+)]
+pub(super) async fn me(caller: Caller) -> Json<Me> {
+    Json(Me {
+        kind: caller.actor.kind.to_string(),
+        role: caller.role(),
+        apps: caller.apps().map(<[String]>::to_vec),
+        id: caller.actor.id,
+        name: caller.actor.name,
+    })
+}
+
+/// Change one's own password
+///
+/// Ends all one's sessions, this one as well. Not for API tokens.
+#[utoipa::path(
+    put, path = "/me/password", tag = "Sessions", operation_id = "set_own_password",
+    request_body = SetOwnPassword,
+    responses(
+        (status = 204),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn set_own_password(
+    State(state): State<AppState>,
+    caller: Caller,
+    client: ClientAddress,
+    body: Body<SetOwnPassword>,
+) -> Result<StatusCode, Problem> {
+    let (Some(_), Some(id)) = (&caller.session_id, &caller.operator_id) else {
+        return Err(Problem::forbidden(
+            "only an operator who signed in has a password",
+        ));
+    };
+    let SetOwnPassword {
+        current_password,
+        new_password,
+    } = body.value;
+    check_password(&new_password).map_err(Problem::invalid)?;
+    let attempt = state.admin.sign_in_pace.attempt(client.address);
+    attempt.map_err(|error| Problem::too_many(error.to_string(), error.seconds))?;
+    let operator = state.admin.store.operator(id).await?;
+    let known = state
+        .admin
+        .store
+        .operator_for_sign_in(&operator.name)
+        .await?;
+    if !verify(&state, current_password, known.map(|(_, hashed)| hashed)).await? {
+        return Err(Problem::forbidden("current_password is wrong"));
+    }
+    let hashed = state.admin.passwords.hash(new_password).await;
+    let hashed = hashed.map_err(|busy| Problem::too_many(busy.to_string(), 5))?;
+    state
+        .admin
+        .store
+        .set_password(id, &hashed, &caller.actor)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// List the sessions that have not ended
+///
+/// One's own; owners may ask for those of others.
+#[utoipa::path(
+    get, path = "/sessions", tag = "Sessions", operation_id = "list_sessions",
+    params(WhoseSessions),
+    responses(
+        (status = 200, body = Vec<Session>),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(WhoseSessions { operator_id }): Params<WhoseSessions>,
+) -> Result<Json<Vec<Session>>, Problem> {
+    let whose = match operator_id {
+        Some(other) if caller.operator_id.as_ref() != Some(&other) => {
+            caller.require_everywhere(Role::Owner)?;
+            Some(other).filter(|id| id != "all")
+        }
+        own => Some(own.or(caller.operator_id.clone()).unwrap_or_default()),
+    };
+    let sessions = state.admin.store.sessions(whose.as_deref()).await?;
+    let view = |session: SessionRecord| Session {
+        current: caller.session_id.as_ref() == Some(&session.id),
+        id: session.id,
+        operator_id: session.operator_id,
+        created_at: session.created_at,
+        last_used_at: session.last_used_at,
+        expires_at: session.expires_at,
+        address: session.address,
+        agent: session.agent,
+    };
+    Ok(Json(sessions.into_iter().map(view).collect()))
+}
+
+/// End a session: sign out
+///
+/// `current` is the session that asks. Owners may end those of others.
+#[utoipa::path(
+    delete, path = "/sessions/{session_id}", tag = "Sessions", operation_id = "end_session",
+    params(SessionName),
+    responses(
+        (status = 204),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn end(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(SessionName { session_id }): Names<SessionName>,
+) -> Result<StatusCode, Problem> {
+    let none = || Problem::not_found(format!("there is no session with id {session_id:?}"));
+    let id = match (session_id.as_str(), &caller.session_id) {
+        ("current", Some(current)) => current.clone(),
+        ("current", None) => return Err(none()),
+        (id, _) => id.to_owned(),
+    };
+    let session = state.admin.store.session(&id).await?;
+    if caller.operator_id.as_ref() != Some(&session.operator_id) {
+        caller.require_everywhere(Role::Owner).map_err(|_| none())?;
+    }
+    state.admin.store.revoke_session(&id, &caller.actor).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

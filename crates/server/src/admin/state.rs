@@ -1,0 +1,404 @@
+//! What is happening on an app at this moment, and a test event.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use fanfare_engine::{ConnectionInfo, Occupancy};
+use fanfare_protocol::api::Event;
+use fanfare_protocol::{ChannelKind, ChannelName, Framing, SocketId, UserId};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::{IntoParams, ToSchema};
+
+use super::apps::AppName;
+use super::extract::{Body, Names, Params};
+use super::page::{Page, PageQuery};
+use super::problem::{Problem, ProblemBody};
+use crate::access::Caller;
+use crate::http::{AppState, unix_millis};
+
+/// An occupied channel.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Channel {
+    /// Its name.
+    #[schema(example = "presence-room-1")]
+    pub(crate) name: String,
+    /// Subscribed connections.
+    pub(crate) subscription_count: usize,
+    /// Distinct users, on presence channels.
+    pub(crate) user_count: Option<usize>,
+}
+
+/// A user on a presence channel.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Member {
+    /// The user's id.
+    pub(crate) user_id: String,
+}
+
+/// A connected client.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Connection {
+    /// Its public name.
+    #[schema(example = "123.456")]
+    pub(crate) socket_id: String,
+    /// The key it came in with.
+    pub(crate) key: String,
+    /// `websocket`, or `http` for the fallbacks.
+    #[schema(example = "websocket")]
+    pub(crate) transport: String,
+    /// Who is signed in.
+    pub(crate) user_id: Option<String>,
+    /// When it came in, Unix time in milliseconds.
+    pub(crate) connected_at: i64,
+    /// When it was heard last, Unix time in milliseconds.
+    pub(crate) heard_at: i64,
+    /// Bytes that wait for it to read.
+    pub(crate) waiting_bytes: usize,
+    /// What it is subscribed to, by name.
+    pub(crate) channels: Vec<String>,
+}
+
+/// A test event.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PublishEvent {
+    /// The event's name.
+    #[schema(example = "greeting")]
+    name: String,
+    /// Where to.
+    #[schema(example = json!(["news"]))]
+    channels: Vec<String>,
+    /// The payload: a string as it is, anything else as its JSON text.
+    #[schema(value_type = Value)]
+    data: Value,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ChannelQuery {
+    /// How their names start.
+    prefix: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct ConnectionQuery {
+    /// Of one signed-in user.
+    user_id: Option<String>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct ChannelPath {
+    /// The app's id.
+    app_id: String,
+    /// The channel's name.
+    channel: String,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct ConnectionPath {
+    /// The app's id.
+    app_id: String,
+    /// The connection's socket id.
+    socket_id: String,
+}
+
+/// The app as this node has it. One that was made a moment ago may not be here yet.
+fn app(state: &AppState, caller: &Caller, id: &str) -> Result<Arc<fanfare_engine::App>, Problem> {
+    caller.see(id)?;
+    state
+        .engine
+        .apps()
+        .by_id(id)
+        .ok_or_else(|| Problem::no_app(id))
+}
+
+fn channel_name(app: &fanfare_engine::App, name: &str) -> Result<ChannelName, Problem> {
+    let max = app.settings().limits.channel_name;
+    ChannelName::parse(name, max)
+        .map_err(|error| Problem::invalid(format!("the channel {name:?}: {error}")))
+}
+
+fn socket_id(id: &str) -> Result<SocketId, Problem> {
+    SocketId::parse(id).map_err(|error| Problem::invalid(format!("{id:?}: {error}")))
+}
+
+fn view(name: &ChannelName, occupancy: Occupancy) -> Channel {
+    Channel {
+        name: name.to_string(),
+        subscription_count: occupancy.subscription_count,
+        user_count: occupancy.user_count,
+    }
+}
+
+impl From<ConnectionInfo> for Connection {
+    fn from(found: ConnectionInfo) -> Self {
+        let now = unix_millis();
+        let ago = |age: std::time::Duration| now - i64::try_from(age.as_millis()).unwrap_or(now);
+        Self {
+            socket_id: found.socket_id.to_string(),
+            key: found.key.to_string(),
+            transport: match found.transport {
+                Framing::WebSocket => "websocket".into(),
+                Framing::SockJs => "http".into(),
+            },
+            user_id: found.user_id.map(|user| user.to_string()),
+            connected_at: ago(found.age),
+            heard_at: ago(found.silent),
+            waiting_bytes: found.waiting_bytes,
+            channels: found.channels,
+        }
+    }
+}
+
+/// List an app's occupied channels, by name
+#[utoipa::path(
+    get, path = "/apps/{app_id}/channels", tag = "State", operation_id = "list_occupied_channels",
+    params(AppName, ChannelQuery, PageQuery),
+    responses(
+        (status = 200, body = Page<Channel>),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn channels(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(AppName { app_id }): Names<AppName>,
+    Params(ChannelQuery { prefix }): Params<ChannelQuery>,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<Page<Channel>>, Problem> {
+    let app = app(&state, &caller, &app_id)?;
+    let (limit, after) = (page.limit()?, page.after::<String>()?);
+    let prefix = prefix.unwrap_or_default();
+    let found = state.engine.channels(&app, &prefix, true).await;
+    let rest = found.into_iter().filter(|(name, _)| {
+        after
+            .as_ref()
+            .is_none_or(|after| name.as_str() > after.as_str())
+    });
+    let rest: Vec<_> = rest.take(limit + 1).collect();
+    let view = |(name, occupancy): (ChannelName, Occupancy)| view(&name, occupancy);
+    Ok(Json(Page::of(
+        rest,
+        limit,
+        |(name, _)| name.to_string(),
+        view,
+    )))
+}
+
+/// Show a channel
+///
+/// One that nobody is subscribed to has a count of 0.
+#[utoipa::path(
+    get, path = "/apps/{app_id}/channels/{channel}", tag = "State", operation_id = "show_occupied_channel",
+    params(ChannelPath),
+    responses(
+        (status = 200, body = Channel),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn channel(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(ChannelPath { app_id, channel }): Names<ChannelPath>,
+) -> Result<Json<Channel>, Problem> {
+    let app = app(&state, &caller, &app_id)?;
+    let name = channel_name(&app, &channel)?;
+    let occupancy = state.engine.channel(&app, &name).await;
+    Ok(Json(view(&name, occupancy)))
+}
+
+/// List the members of a presence channel, by id
+#[utoipa::path(
+    get, path = "/apps/{app_id}/channels/{channel}/members", tag = "State", operation_id = "list_members",
+    params(ChannelPath, PageQuery),
+    responses(
+        (status = 200, body = Page<Member>),
+        (status = 400, description = "It is no presence channel", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn members(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(ChannelPath { app_id, channel }): Names<ChannelPath>,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<Page<Member>>, Problem> {
+    let app = app(&state, &caller, &app_id)?;
+    let name = channel_name(&app, &channel)?;
+    if name.kind() != ChannelKind::Presence {
+        let detail = format!("only presence channels have members, and {channel:?} is none");
+        return Err(Problem::invalid(detail));
+    }
+    let (limit, after) = (page.limit()?, page.after::<String>()?);
+    let users = state.engine.users(&app, &name).await;
+    let rest = users.into_iter().filter(|user| {
+        after
+            .as_ref()
+            .is_none_or(|after| user.as_str() > after.as_str())
+    });
+    let view = |user: UserId| Member {
+        user_id: user.to_string(),
+    };
+    let rest = rest.take(limit + 1).collect();
+    Ok(Json(Page::of(rest, limit, ToString::to_string, view)))
+}
+
+/// List an app's connections, by socket id
+///
+/// Those of the node that answers.
+#[utoipa::path(
+    get, path = "/apps/{app_id}/connections", tag = "State", operation_id = "list_connections",
+    params(AppName, ConnectionQuery, PageQuery),
+    responses(
+        (status = 200, body = Page<Connection>),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn connections(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(AppName { app_id }): Names<AppName>,
+    Params(ConnectionQuery { user_id }): Params<ConnectionQuery>,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<Page<Connection>>, Problem> {
+    let app = app(&state, &caller, &app_id)?;
+    let limit = page.limit()?;
+    let after: Option<String> = page.after()?;
+    let after = after.map(|id| socket_id(&id)).transpose()?;
+    let user = user_id.as_deref().and_then(UserId::new);
+    let found = state
+        .engine
+        .list_connections(&app, user.as_ref(), after, limit + 1)
+        .await;
+    let position = |connection: &ConnectionInfo| connection.socket_id.to_string();
+    Ok(Json(Page::of(found, limit, position, Connection::from)))
+}
+
+fn no_connection(id: &str) -> Problem {
+    Problem::not_found(format!(
+        "there is no connection {id} of this app on this node"
+    ))
+}
+
+/// Show a connection
+#[utoipa::path(
+    get, path = "/apps/{app_id}/connections/{socket_id}", tag = "State", operation_id = "show_connection",
+    params(ConnectionPath),
+    responses(
+        (status = 200, body = Connection),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn connection(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(path): Names<ConnectionPath>,
+) -> Result<Json<Connection>, Problem> {
+    let app = app(&state, &caller, &path.app_id)?;
+    let found = state
+        .engine
+        .inspect_connection(&app, socket_id(&path.socket_id)?)
+        .await;
+    let found = found.ok_or_else(|| no_connection(&path.socket_id))?;
+    Ok(Json(found.into()))
+}
+
+/// Disconnect a client
+///
+/// With a code that keeps it away until it is started anew. Needs the role admin.
+#[utoipa::path(
+    delete, path = "/apps/{app_id}/connections/{socket_id}", tag = "State", operation_id = "disconnect",
+    params(ConnectionPath),
+    responses(
+        (status = 204),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn disconnect(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(path): Names<ConnectionPath>,
+) -> Result<StatusCode, Problem> {
+    caller.change(&path.app_id)?;
+    let app = app(&state, &caller, &path.app_id)?;
+    if !state
+        .engine
+        .disconnect(&app, socket_id(&path.socket_id)?)
+        .await
+    {
+        return Err(no_connection(&path.socket_id));
+    }
+    let store = &state.admin.store;
+    let target = ("connection", path.socket_id.as_str());
+    let (by, app_id) = (&caller.actor, Some(path.app_id.as_str()));
+    store
+        .record(
+            by,
+            "connection.close",
+            target.0,
+            target.1,
+            app_id,
+            &json!({}),
+        )
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Publish a test event
+///
+/// As a backend would with `POST /apps/{app_id}/events`, within the same limits. Needs the role admin.
+#[utoipa::path(
+    post, path = "/apps/{app_id}/events", tag = "State", operation_id = "publish_test_event",
+    params(AppName),
+    request_body = PublishEvent,
+    responses(
+        (status = 204),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429, description = "The app's limit of events per second", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn publish(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(AppName { app_id }): Names<AppName>,
+    body: Body<PublishEvent>,
+) -> Result<StatusCode, Problem> {
+    caller.change(&app_id)?;
+    let app = app(&state, &caller, &app_id)?;
+    if !app.settings().enabled {
+        return Err(Problem::conflict(format!("the app {app_id:?} is disabled")));
+    }
+    let PublishEvent {
+        name,
+        channels,
+        data,
+    } = body.value;
+    let event = json!({"name": name, "channels": channels, "data": data});
+    let event = Event::parse(event.to_string().as_bytes(), &app.settings().limits);
+    let event = event.map_err(|error| Problem::invalid(error.to_string()))?;
+    let published = state.engine.publish(&app, &[event]).await;
+    published.map_err(|error| match error {
+        fanfare_engine::PublishError::Bus(_) => Problem::unavailable(error.to_string()),
+        fanfare_engine::PublishError::OverRate { .. } => Problem::too_many(error.to_string(), 1),
+    })?;
+    let details = json!({"name": name, "channels": channels});
+    let (by, id) = (&caller.actor, app_id.as_str());
+    state
+        .admin
+        .store
+        .record(by, "event.publish", "app", id, Some(id), &details)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,252 @@
+//! API tokens: for programs, with a role, perhaps for some apps, until some day.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use fanfare_store::{NewToken, Role, TokenRecord};
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+
+use super::extract::{Body, Names, Params};
+use super::once::Once;
+use super::page::{Page, PageQuery};
+use super::problem::{Problem, ProblemBody};
+use crate::access::{Caller, Kind};
+use crate::http::{AppState, unix_millis};
+
+const DAY: i64 = 24 * 60 * 60 * 1000;
+/// How long a token lives if nothing is said, and at most, in days.
+const DEFAULT_DAYS: u16 = 90;
+pub(super) const MAX_DAYS: u16 = 366;
+
+/// An API token, without the token itself.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct Token {
+    /// Its id.
+    pub(crate) id: String,
+    /// What it is for.
+    #[schema(example = "deploy pipeline")]
+    pub(crate) name: String,
+    /// What it may do, but never more than whoever made it.
+    #[schema(value_type = String, example = "admin")]
+    pub(crate) role: Role,
+    /// The apps it sees; all of them if `null`.
+    pub(crate) apps: Option<Vec<String>>,
+    /// Who made it; `null` if it was made on the command line.
+    pub(crate) operator_id: Option<String>,
+    /// Whether it is taken.
+    pub(crate) in_force: bool,
+    /// Unix time in milliseconds.
+    pub(crate) created_at: i64,
+    /// Unix time in milliseconds.
+    pub(crate) expires_at: Option<i64>,
+    /// Unix time in milliseconds.
+    pub(crate) revoked_at: Option<i64>,
+    /// Unix time in milliseconds, as coarse as a minute.
+    pub(crate) last_used_at: Option<i64>,
+}
+
+/// A new token, which is shown this once.
+#[derive(Serialize, Deserialize, ToSchema)]
+pub(crate) struct CreatedToken {
+    /// What is known of it.
+    #[serde(flatten)]
+    pub(crate) token: Token,
+    /// For `Authorization: Bearer`.
+    #[schema(format = Password, example = "eyJ...")]
+    pub(crate) secret: String,
+}
+
+/// A token to be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CreateToken {
+    /// What it is for.
+    #[schema(example = "deploy pipeline")]
+    name: String,
+    /// `viewer`, `admin` or `owner`; no higher than one's own.
+    #[schema(value_type = String, example = "admin")]
+    role: Role,
+    /// The apps it sees; all of one's own if left out.
+    apps: Option<Vec<String>>,
+    /// How long it lives, in days.
+    #[schema(minimum = 1, maximum = 366, default = 90)]
+    expires_in_days: Option<u16>,
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub(crate) struct TokenName {
+    /// The token's id.
+    token_id: String,
+}
+
+impl From<TokenRecord> for Token {
+    fn from(token: TokenRecord) -> Self {
+        Self {
+            in_force: token.is_in_force(),
+            id: token.id,
+            name: token.name,
+            role: token.role,
+            apps: token.apps,
+            operator_id: token.operator_id,
+            created_at: token.created_at,
+            expires_at: token.expires_at,
+            revoked_at: token.revoked_at,
+            last_used_at: token.last_used_at,
+        }
+    }
+}
+
+/// Owners see all tokens, others those that they made.
+fn sees(caller: &Caller, token: &TokenRecord) -> bool {
+    let own = caller.operator_id.is_some() && caller.operator_id == token.operator_id;
+    own || caller.require_everywhere(Role::Owner).is_ok()
+}
+
+async fn find(state: &AppState, caller: &Caller, id: &str) -> Result<TokenRecord, Problem> {
+    let token = state.admin.store.token(id).await?;
+    if sees(caller, &token) {
+        return Ok(token);
+    }
+    Err(Problem::not_found(format!(
+        "there is no token with id {id:?}"
+    )))
+}
+
+/// List API tokens, oldest first
+///
+/// Those one has made; owners see all. Those out of force as well.
+#[utoipa::path(
+    get, path = "/tokens", tag = "Tokens", operation_id = "list_tokens",
+    params(PageQuery),
+    responses(
+        (status = 200, body = Page<Token>),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn list(
+    State(state): State<AppState>,
+    caller: Caller,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<Page<Token>>, Problem> {
+    let (limit, mut after) = (page.limit()?, page.after()?);
+    let position = |token: &TokenRecord| (token.created_at, token.id.clone());
+    let mut seen = Vec::new();
+    // Those of others are left out, so one page of the store may not be enough.
+    loop {
+        let tokens = state
+            .admin
+            .store
+            .tokens(after.take(), limit as i64 + 1)
+            .await?;
+        let (last, many) = (tokens.last().map(position), tokens.len() > limit);
+        seen.extend(tokens.into_iter().filter(|token| sees(&caller, token)));
+        if seen.len() > limit || !many {
+            break;
+        }
+        after = last;
+    }
+    Ok(Json(Page::of(seen, limit, position, Token::from)))
+}
+
+/// Create an API token
+///
+/// It is shown this once. Its rights are no more than one's own, and shrink with them. Needs the role admin.
+#[utoipa::path(
+    post, path = "/tokens", tag = "Tokens", operation_id = "create_token",
+    params(("idempotency-key" = Option<String>, Header, description = "The same answer to whoever sends it again within a day")),
+    request_body = CreateToken,
+    responses(
+        (status = 201, body = CreatedToken),
+        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "One of the apps is not there", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn create(
+    State(state): State<AppState>,
+    caller: Caller,
+    once: Once,
+    body: Body<CreateToken>,
+) -> Result<Response, Problem> {
+    caller.require(Role::Admin)?;
+    let Body { value, bytes } = body;
+    let apps = value.apps.or_else(|| caller.apps().map(<[String]>::to_vec));
+    caller.give(value.role, apps.as_deref())?;
+    let days = match value.expires_in_days.unwrap_or(DEFAULT_DAYS) {
+        days @ 1..=MAX_DAYS => i64::from(days),
+        days => {
+            let detail = format!("expires_in_days is 1 to {MAX_DAYS}, not {days}");
+            return Err(Problem::invalid(detail));
+        }
+    };
+    let expires_at = unix_millis() + days * DAY;
+    let created = async {
+        let new = NewToken {
+            name: value.name,
+            role: value.role,
+            apps,
+            operator_id: caller.operator_id.clone(),
+            expires_at: Some(expires_at),
+        };
+        let token = state.admin.store.create_token(&new, &caller.actor).await?;
+        let seconds = u64::try_from(expires_at / 1000).unwrap_or_default();
+        let secret = state
+            .admin
+            .jwts
+            .sign(Kind::Token, &token.id, seconds)
+            .await?;
+        Ok(CreatedToken {
+            token: token.into(),
+            secret: secret.expose_secret().to_owned(),
+        })
+    };
+    once.create(&state.admin.store, &caller, &bytes, created)
+        .await
+}
+
+/// Show an API token
+#[utoipa::path(
+    get, path = "/tokens/{token_id}", tag = "Tokens", operation_id = "show_token",
+    params(TokenName),
+    responses(
+        (status = 200, body = Token),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn show(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(TokenName { token_id }): Names<TokenName>,
+) -> Result<Json<Token>, Problem> {
+    Ok(Json(find(&state, &caller, &token_id).await?.into()))
+}
+
+/// Revoke an API token
+///
+/// It is refused with its next request. Needs the role admin.
+#[utoipa::path(
+    delete, path = "/tokens/{token_id}", tag = "Tokens", operation_id = "revoke_token",
+    params(TokenName),
+    responses(
+        (status = 204),
+        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "It was revoked before", body = ProblemBody, content_type = "application/problem+json"),
+    ),
+)]
+pub(super) async fn revoke(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(TokenName { token_id }): Names<TokenName>,
+) -> Result<StatusCode, Problem> {
+    caller.require(Role::Admin)?;
+    find(&state, &caller, &token_id).await?;
+    state
+        .admin
+        .store
+        .revoke_token(&token_id, &caller.actor)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

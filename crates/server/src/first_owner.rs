@@ -1,0 +1,68 @@
+//! The first operator, made when there is none, so that somebody can sign in.
+
+use fanfare_store::{Actor, Store, StoreError};
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::access::Passwords;
+use crate::config::OwnerConfig;
+
+/// What somebody who starts Fanfare for the first time has to know.
+pub(crate) struct FirstOwner {
+    name: String,
+    /// Only if it was drawn.
+    password: Option<SecretString>,
+}
+
+/// Makes the first operator if there is none.
+pub(crate) async fn create_if_none(
+    store: &Store,
+    passwords: &Passwords,
+    config: &OwnerConfig,
+) -> anyhow::Result<Option<FirstOwner>> {
+    if store.count_operators().await? > 0 {
+        return Ok(None);
+    }
+    let drawn: Option<SecretString> = config.password.is_none().then(draw_password);
+    let Some(password) = config.password.as_ref().or(drawn.as_ref()) else {
+        return Ok(None);
+    };
+    let hashed = passwords.hash(password.clone()).await?;
+    match store
+        .create_first_owner(&config.name, &hashed, &Actor::system())
+        .await
+    {
+        Ok(owner) => {
+            tracing::info!(operator = owner.name, "made the first operator");
+            Ok(Some(FirstOwner {
+                name: owner.name,
+                password: drawn,
+            }))
+        }
+        // Another node was first.
+        Err(StoreError::Conflict(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// 120 bits, in letters and digits that nobody mistakes for each other.
+pub(crate) fn draw_password() -> SecretString {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let letter = |_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]);
+    let groups: Vec<String> = (0..6).map(|_| (0..4).map(letter).collect()).collect();
+    groups.join("-").into()
+}
+
+impl FirstOwner {
+    /// What is printed, this once.
+    pub(crate) fn welcome(&self) -> String {
+        let Self { name, password } = self;
+        let password = password
+            .as_ref()
+            .map_or("as configured (owner.password)", |password| {
+                password.expose_secret()
+            });
+        format!(
+            "  operator    {name}\n  password    {password}   (shown this once; `fanfare operator reset-password {name}` makes another)\n"
+        )
+    }
+}

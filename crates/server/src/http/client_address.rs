@@ -1,0 +1,35 @@
+//! Where a request comes from, and with what.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+
+use axum::extract::FromRequestParts;
+use axum::http::header::USER_AGENT;
+use axum::http::request::Parts;
+
+use super::AppState;
+
+/// Longest `User-Agent` that is kept, in bytes.
+const MAX_AGENT: usize = 200;
+
+/// A request's client.
+#[derive(Debug, Clone)]
+pub(crate) struct ClientAddress {
+    /// `None` if it came over no network.
+    pub(crate) address: Option<IpAddr>,
+    /// What it calls itself.
+    pub(crate) agent: Option<String>,
+}
+
+impl FromRequestParts<AppState> for ClientAddress {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
+        let agent = parts.headers.get(USER_AGENT);
+        let agent = agent.and_then(|agent| agent.to_str().ok());
+        Ok(Self {
+            address: state.addresses.of(&parts.headers, &parts.extensions),
+            agent: agent.map(|agent| agent[..agent.floor_char_boundary(MAX_AGENT)].to_owned()),
+        })
+    }
+}

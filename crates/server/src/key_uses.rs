@@ -1,0 +1,37 @@
+//! Keeps when and from where keys were last used, so that an operator sees who still uses one that is to go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_engine::Engine;
+use fanfare_store::{KeyUse, Store};
+use tokio::time::sleep;
+
+use crate::http::unix_millis;
+
+/// How coarse that is.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Writes down what was used, for ever.
+pub(crate) async fn run(store: Store, engine: Arc<Engine>) {
+    loop {
+        sleep(INTERVAL).await;
+        write_down(&store, &engine).await;
+    }
+}
+
+/// Writes down what was used since the last time.
+pub(crate) async fn write_down(store: &Store, engine: &Engine) {
+    let at = unix_millis();
+    let uses = engine.apps().take_key_uses().into_iter();
+    let uses: Vec<_> = uses
+        .map(|(key, from)| KeyUse {
+            key: key.to_string(),
+            at,
+            from: from.map(|address| address.to_string()),
+        })
+        .collect();
+    if let Err(error) = store.note_key_uses(&uses).await {
+        tracing::debug!(%error, keys = uses.len(), "the last uses of some keys are not written down");
+    }
+}
