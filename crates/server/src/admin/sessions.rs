@@ -343,6 +343,11 @@ pub(super) async fn set_own_password(
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// The operator, if they signed in: a token they made is not them.
+fn signed_in_as(caller: &Caller) -> Option<&String> {
+    caller.session_id.as_ref().and(caller.operator_id.as_ref())
+}
+
 /// List the sessions that have not ended
 ///
 /// One's own; owners may ask for those of others.
@@ -360,11 +365,11 @@ pub(super) async fn list(
     Params(WhoseSessions { operator_id }): Params<WhoseSessions>,
 ) -> Result<Json<Vec<Session>>, Problem> {
     let whose = match operator_id {
-        Some(other) if caller.operator_id.as_ref() != Some(&other) => {
+        Some(other) if signed_in_as(&caller) != Some(&other) => {
             caller.require_everywhere(Role::Owner)?;
             Some(other).filter(|id| id != "all")
         }
-        own => Some(own.or(caller.operator_id.clone()).unwrap_or_default()),
+        _ => Some(signed_in_as(&caller).cloned().unwrap_or_default()),
     };
     let sessions = state.admin.store.sessions(whose.as_deref()).await?;
     let view = |session: SessionRecord| Session {
@@ -403,7 +408,7 @@ pub(super) async fn end(
         (id, _) => id.to_owned(),
     };
     let session = state.admin.store.session(&id).await?;
-    if caller.operator_id.as_ref() != Some(&session.operator_id) {
+    if signed_in_as(&caller) != Some(&session.operator_id) {
         caller.require_everywhere(Role::Owner).map_err(|_| none())?;
     }
     state.admin.store.revoke_session(&id, &caller.actor).await?;

@@ -100,9 +100,12 @@ impl From<TokenRecord> for Token {
     }
 }
 
-/// Owners see all tokens, others those that they made.
+/// Owners see all tokens, operators those that they made; a token sees of its maker's tokens those that may do no more than
+/// itself.
 fn sees(caller: &Caller, token: &TokenRecord) -> bool {
-    let own = caller.operator_id.is_some() && caller.operator_id == token.operator_id;
+    let same_maker = caller.operator_id.is_some() && caller.operator_id == token.operator_id;
+    let may_do_as_much = || caller.give(token.role, token.apps.as_deref()).is_ok();
+    let own = same_maker && (caller.session_id.is_some() || may_do_as_much());
     own || caller.require_everywhere(Role::Owner).is_ok()
 }
 

@@ -87,13 +87,13 @@ impl SessionPath {
 }
 
 /// What a client says of itself with every request for lines.
-struct Caller {
+struct Client {
     origin: Option<String>,
     query: Option<String>,
     address: Option<IpAddr>,
 }
 
-impl FromRequestParts<AppState> for Caller {
+impl FromRequestParts<AppState> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
@@ -110,10 +110,10 @@ impl FromRequestParts<AppState> for Caller {
 async fn stream_lines(
     State(state): State<AppState>,
     Path(path): Path<SessionPath>,
-    caller: Caller,
+    client: Client,
 ) -> Result<Response, ApiError> {
     let (receive, mut lines) = Receive::streaming();
-    match attach(&state, path.id()?, receive, &caller).await {
+    match attach(&state, path.id()?, receive, &client).await {
         Ok(()) => {
             let lines = stream::poll_fn(move |cx| {
                 lines
@@ -130,10 +130,10 @@ async fn stream_lines(
 async fn poll_lines(
     State(state): State<AppState>,
     Path(path): Path<SessionPath>,
-    caller: Caller,
+    client: Client,
 ) -> Result<Response, ApiError> {
     let (receive, mut lines) = Receive::polling();
-    match attach(&state, path.id()?, receive, &caller).await {
+    match attach(&state, path.id()?, receive, &client).await {
         // Without lines, it was replaced by a newer request or has lost its session; the next poll will tell.
         Ok(()) => Ok((
             HEADERS,
@@ -149,7 +149,7 @@ async fn attach(
     state: &AppState,
     id: SessionId,
     receive: Receive,
-    caller: &Caller,
+    client: &Client,
 ) -> Result<(), Refusal> {
     let mut receive = SessionRequest::Receive(receive);
     if let Some(session) = state.sessions.find(&id) {
@@ -160,17 +160,17 @@ async fn attach(
         }
     }
     if let SessionRequest::Receive(receive) = receive {
-        open(state, id, receive, caller)?;
+        open(state, id, receive, client)?;
     }
     Ok(())
 }
 
-fn open(state: &AppState, id: SessionId, receive: Receive, caller: &Caller) -> Result<(), Refusal> {
-    let protocol = caller.query.as_deref().and_then(protocol);
+fn open(state: &AppState, id: SessionId, receive: Receive, client: &Client) -> Result<(), Refusal> {
+    let protocol = client.query.as_deref().and_then(protocol);
     let admitted = state
         .engine
-        .admit(&id.key, protocol, caller.origin.as_deref())?;
-    admitted.note_key_use(caller.address);
+        .admit(&id.key, protocol, client.origin.as_deref())?;
+    admitted.note_key_use(client.address);
     let (sender, requests) = mpsc::channel(REQUESTS);
     state.sessions.insert(id.clone(), sender);
     let accepted = Accepted {
