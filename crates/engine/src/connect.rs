@@ -56,18 +56,32 @@ fn shutting_down(code: CloseCode) -> Refusal {
     Refusal::new(code, "This server is shutting down, reconnect")
 }
 
+/// What is known of a connection that wants to come in.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Arrival<'a> {
+    /// The app key of its URL.
+    pub key: &'a str,
+    /// The protocol version of its URL.
+    pub protocol: Option<&'a str>,
+    /// The web origin, where a browser gives one.
+    pub origin: Option<&'a str>,
+    /// Whether it came over TLS.
+    pub secure: bool,
+}
+
 impl Engine {
-    /// Decides whether a connection may come in, from what its URL says and the origin a browser gives.
+    /// Decides whether a connection may come in.
     ///
     /// # Errors
     ///
     /// Why not, with the code that tells the client what to do.
-    pub fn admit(
-        &self,
-        key: &str,
-        protocol: Option<&str>,
-        origin: Option<&str>,
-    ) -> Result<Admitted, Refusal> {
+    pub fn admit(&self, arrival: Arrival<'_>) -> Result<Admitted, Refusal> {
+        let Arrival {
+            key,
+            protocol,
+            origin,
+            secure,
+        } = arrival;
         if key.is_empty() {
             return Err(Refusal::new(
                 CloseCode::PathNotFound,
@@ -85,6 +99,12 @@ impl Engine {
         let key = AppKey::parse(key).map_err(|_| unknown())?;
         if let Some(refusal) = app.refusal(&key) {
             return Err(refusal);
+        }
+        if app.settings().tls_only && !secure {
+            return Err(Refusal::new(
+                CloseCode::TlsOnly,
+                "The app takes connections over TLS only, reconnect with wss://",
+            ));
         }
         if origin.is_some_and(|origin| !app.settings().allows_origin(origin)) {
             let message = format!(

@@ -46,7 +46,7 @@ mod watchlist;
 pub use app::{App, AppDefinition, Apps, Key, KeyUsed};
 pub use bus::{BoxFuture, Bus, BusError, Envelope};
 pub use cache::CachedEvent;
-pub use connect::Admitted;
+pub use connect::{Admitted, Arrival};
 pub use deliver::Deliverer;
 pub use engine::{Engine, Occupancy, Options, ShardSeed};
 pub use error::Refusal;

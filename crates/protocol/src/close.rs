@@ -13,6 +13,8 @@ pub enum CloseCode {
     BadFrame,
     /// 1009: a message over the size limit.
     MessageTooLarge,
+    /// 4000: the app wants TLS.
+    TlsOnly,
     /// 4001: no app has this key.
     UnknownApp,
     /// 4003: the app is disabled.
@@ -44,6 +46,7 @@ impl CloseCode {
             Self::Binary => 1003,
             Self::NotUtf8 => 1007,
             Self::MessageTooLarge => 1009,
+            Self::TlsOnly => 4000,
             Self::UnknownApp => 4001,
             Self::AppDisabled => 4003,
             Self::OverQuota => 4004,

@@ -21,6 +21,9 @@ pub struct AppSettings {
     pub watchlists: bool,
     /// Whether a connection must sign in or subscribe to a private or presence channel in time (spec 1.8).
     pub authorized_connections: bool,
+    /// Whether clients must come over TLS: others are told with 4000 to do so (spec 1.8). TLS ends at a proxy, whose
+    /// `X-Forwarded-Proto` says so.
+    pub tls_only: bool,
     /// The web origins clients may connect from, for example `https://example.com` or `https://*.example.com`; none means
     /// any. Clients that are no browsers say no origin and are let in.
     pub allowed_origins: Vec<String>,
@@ -36,6 +39,7 @@ impl Default for AppSettings {
             subscription_count: false,
             watchlists: false,
             authorized_connections: false,
+            tls_only: false,
             allowed_origins: Vec::new(),
             limits: Limits::HOSTED,
         }

@@ -38,6 +38,7 @@ fn every_close_code_is_listed() {
         CloseCode::Binary,
         CloseCode::NotUtf8,
         CloseCode::MessageTooLarge,
+        CloseCode::TlsOnly,
         CloseCode::UnknownApp,
         CloseCode::AppDisabled,
         CloseCode::OverQuota,

@@ -2,16 +2,21 @@
 
 use std::collections::HashSet;
 
+use fanfare_engine::Arrival;
 use fanfare_protocol::AppSettings;
 use fanfare_protocol::CloseCode;
 
 use crate::node::{
-    KEY, Node, Seen, definition, options, settings, settle, with_node, with_options,
+    KEY, Node, Seen, arrival, definition, options, settings, settle, with_node, with_options,
 };
 
 fn refused(node: &Node, key: &str, protocol: Option<&str>) -> CloseCode {
     node.engine
-        .admit(key, protocol, None)
+        .admit(Arrival {
+            key,
+            protocol,
+            ..Arrival::default()
+        })
         .expect_err("refused")
         .code
 }
@@ -21,7 +26,12 @@ fn protocols_4_to_7_are_spoken_and_no_other() {
     with_node(1, async |node| {
         for protocol in ["4", "5", "6", "7"] {
             assert!(
-                node.engine.admit(KEY, Some(protocol), None).is_ok(),
+                node.engine
+                    .admit(Arrival {
+                        protocol: Some(protocol),
+                        ..arrival(KEY)
+                    })
+                    .is_ok(),
                 "{protocol}"
             );
         }
@@ -91,14 +101,14 @@ fn a_full_node_sends_clients_away_for_a_moment() {
         let mut first = node.connect();
         assert_eq!(refused(&node, KEY, Some("7")), CloseCode::OverCapacity);
         first.leave().await;
-        let on_its_way = node.engine.admit(KEY, Some("7"), None).unwrap();
+        let on_its_way = node.engine.admit(arrival(KEY)).unwrap();
         assert_eq!(
             refused(&node, KEY, Some("7")),
             CloseCode::OverCapacity,
             "a place is taken with the admission"
         );
         drop(on_its_way);
-        assert!(node.engine.admit(KEY, Some("7"), None).is_ok());
+        assert!(node.engine.admit(arrival(KEY)).is_ok());
     });
 }
 
@@ -122,11 +132,11 @@ fn an_app_has_as_many_connections_as_it_may_have() {
         node.engine
             .update_apps(vec![definition("1", KEY, settings)], &[]);
         let (mut one, _two) = (node.connect(), node.connect());
-        let refusal = node.engine.admit(KEY, Some("7"), None).unwrap_err();
+        let refusal = node.engine.admit(arrival(KEY)).unwrap_err();
         assert_eq!(refusal.code, CloseCode::OverQuota);
         assert!(refusal.message.contains("2 connections"), "{refusal}");
         one.leave().await;
-        assert!(node.engine.admit(KEY, Some("7"), None).is_ok());
+        assert!(node.engine.admit(arrival(KEY)).is_ok());
     });
 }
 
@@ -140,7 +150,14 @@ fn browsers_come_from_allowed_origins_and_others_say_none() {
         };
         node.engine
             .update_apps(vec![definition("1", KEY, settings)], &[]);
-        let admit = |origin| node.engine.admit(KEY, Some("7"), origin).map(|_| ());
+        let admit = |origin| {
+            node.engine
+                .admit(Arrival {
+                    origin,
+                    ..arrival(KEY)
+                })
+                .map(|_| ())
+        };
         assert!(admit(Some("https://app.example.com")).is_ok());
         assert!(admit(None).is_ok());
         assert_eq!(
@@ -208,8 +225,27 @@ fn a_deleted_app_is_unknown_and_its_connections_are_closed() {
         node.engine
             .update_apps(vec![definition("1", KEY, settings())], &[]);
         assert!(
-            node.engine.admit(KEY, Some("7"), None).is_ok(),
+            node.engine.admit(arrival(KEY)).is_ok(),
             "an app made anew is another app"
         );
+    });
+}
+
+#[test]
+fn an_app_that_wants_tls_sends_others_to_it() {
+    with_node(1, async |node| {
+        let settings = AppSettings {
+            tls_only: true,
+            ..AppSettings::default()
+        };
+        node.engine
+            .update_apps(vec![definition("1", KEY, settings)], &[]);
+        let refusal = node.engine.admit(arrival(KEY)).unwrap_err();
+        assert_eq!(refusal.code, CloseCode::TlsOnly);
+        let secure = Arrival {
+            secure: true,
+            ..arrival(KEY)
+        };
+        assert!(node.engine.admit(secure).is_ok());
     });
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanfare_protocol::CloseCode;
 use tokio::time::{Instant, sleep};
 
-use crate::node::{KEY, Seen, with_node};
+use crate::node::{KEY, Seen, arrival, with_node};
 
 #[test]
 fn connections_are_closed_with_4200_spread_over_the_period() {
@@ -23,7 +23,7 @@ fn connections_are_closed_with_4200_spread_over_the_period() {
             (1..100).contains(&closed),
             "{closed} of 100 after a quarter of a second"
         );
-        let newcomer = node.engine.admit(KEY, Some("7"), None).unwrap_err().code;
+        let newcomer = node.engine.admit(arrival(KEY)).unwrap_err().code;
         assert_eq!(
             newcomer,
             CloseCode::OverCapacity,
@@ -51,7 +51,7 @@ fn a_node_without_connections_stops_at_once() {
 #[test]
 fn a_connection_that_was_on_its_way_when_the_drain_began_is_closed_too() {
     with_node(1, async |node| {
-        let admitted = node.engine.admit(KEY, Some("7"), None).unwrap();
+        let admitted = node.engine.admit(arrival(KEY)).unwrap();
         let engine = node.engine.clone();
         let draining = tokio::task::spawn_local(async move { engine.drain(Duration::ZERO).await });
         sleep(Duration::from_millis(50)).await;

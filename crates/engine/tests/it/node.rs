@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_engine::{
-    Admitted, App, AppDefinition, Engine, Key, KeyUsed, Options, PublishError, Session, Shard, Sink,
+    Admitted, App, AppDefinition, Arrival, Engine, Key, KeyUsed, Options, PublishError, Session,
+    Shard, Sink,
 };
 use fanfare_protocol::api::Event;
 use fanfare_protocol::signature::{SigningKey, channel_auth_text};
@@ -99,6 +100,15 @@ pub(crate) fn definition(id: &str, key: &str, settings: AppSettings) -> AppDefin
     }
 }
 
+/// A connection as most come in.
+pub(crate) fn arrival(key: &str) -> Arrival<'_> {
+    Arrival {
+        key,
+        protocol: Some("7"),
+        ..Arrival::default()
+    }
+}
+
 pub(crate) fn settings() -> AppSettings {
     AppSettings {
         client_events: true,
@@ -163,7 +173,7 @@ impl Node {
     }
 
     pub(crate) fn connect_with(&self, key: &str) -> Client {
-        let client = self.connect_admitted(self.engine.admit(key, Some("7"), None).unwrap());
+        let client = self.connect_admitted(self.engine.admit(arrival(key)).unwrap());
         assert_eq!(client.names(), ["pusher:connection_established"]);
         client
     }

@@ -8,12 +8,13 @@ use ipnet::IpNet;
 
 /// What proxies say of whom they speak for.
 const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// The other end of a request's connection; the listener adds it to every request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Knows which proxies are ours (`proxies.trusted`). Cheap to clone.
+/// Knows which proxies are ours (`http.trusted_proxies`). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Addresses {
     trusted: Arc<[IpNet]>,
@@ -37,21 +38,31 @@ impl Addresses {
             .iter()
             .filter_map(|value| value.to_str().ok())
             .flat_map(|value| value.split(','));
-        let hops: Vec<IpAddr> = forwarded
-            .map_while(|hop| hop.trim().parse().ok())
-            .map(|hop: IpAddr| hop.to_canonical())
-            .collect();
+        let hops: Vec<&str> = forwarded.map(str::trim).collect();
         Some(self.client(peer, &hops))
     }
 
+    /// Whether the client came over TLS, which ends at a proxy of ours.
+    pub(crate) fn is_secure(&self, headers: &HeaderMap, extensions: &Extensions) -> bool {
+        let peer = extensions.get::<Peer>();
+        let proto = headers.get(FORWARDED_PROTO);
+        let proto = proto.and_then(|value| value.to_str().ok()).unwrap_or("");
+        // Each proxy adds its own; the first is the one that the client spoke to.
+        let first = proto.split(',').next().unwrap_or_default().trim();
+        peer.is_some_and(|peer| self.is_trusted(peer.0.ip().to_canonical()))
+            && ["https", "wss"]
+                .iter()
+                .any(|tls| first.eq_ignore_ascii_case(tls))
+    }
+
     /// Each hop was added by the one after it: the first that is not ours, from behind, is the client.
-    fn client(&self, peer: IpAddr, hops: &[IpAddr]) -> IpAddr {
+    fn client(&self, peer: IpAddr, hops: &[&str]) -> IpAddr {
         let mut client = peer;
         for hop in hops.iter().rev() {
-            if !self.is_trusted(client) {
-                break;
+            match parse(hop) {
+                Some(hop) if self.is_trusted(client) => client = hop,
+                _ => break,
             }
-            client = *hop;
         }
         client
     }
@@ -61,16 +72,22 @@ impl Addresses {
     }
 }
 
+/// An address, as some proxies write it with a port.
+fn parse(hop: &str) -> Option<IpAddr> {
+    let address = hop.parse().ok();
+    let address = address.or_else(|| hop.parse::<SocketAddr>().ok().map(|with| with.ip()))?;
+    Some(address.to_canonical())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn client(trusted: &[&str], peer: &str, hops: &[&str]) -> String {
         let trusted = trusted.iter().map(|net| net.parse().expect("a net"));
-        let hops: Vec<_> = hops.iter().map(|hop| hop.parse().expect("a hop")).collect();
         let peer = peer.parse().expect("a peer");
         Addresses::new(trusted.collect())
-            .client(peer, &hops)
+            .client(peer, hops)
             .to_string()
     }
 
@@ -88,5 +105,35 @@ mod tests {
         assert_eq!(client(&ours, "10.0.0.1", &["192.0.2.1"]), "192.0.2.1");
         let hops = ["203.0.113.9", "192.0.2.1", "10.0.0.2"];
         assert_eq!(client(&ours, "10.0.0.1", &hops), "192.0.2.1");
+        assert_eq!(
+            client(&ours, "10.0.0.1", &["nonsense", "192.0.2.1:99"]),
+            "192.0.2.1"
+        );
+        assert_eq!(
+            client(&ours, "10.0.0.1", &["192.0.2.1", "nonsense"]),
+            "10.0.0.1"
+        );
+    }
+
+    #[test]
+    fn only_a_proxy_of_ours_says_that_a_client_came_over_tls() {
+        let addresses = Addresses::new(vec!["10.0.0.0/8".parse().expect("a net")]);
+        for (peer, proto, secure) in [
+            ("10.0.0.1:1", "https", true),
+            ("10.0.0.1:1", "HTTPS, http", true),
+            ("10.0.0.1:1", "http, https", false),
+            ("10.0.0.1:1", "", false),
+            ("192.0.2.1:1", "https", false),
+        ] {
+            let mut extensions = Extensions::new();
+            extensions.insert(Peer(peer.parse().expect("a peer")));
+            let mut headers = HeaderMap::new();
+            headers.insert(FORWARDED_PROTO, proto.parse().expect("a value"));
+            assert_eq!(
+                addresses.is_secure(&headers, &extensions),
+                secure,
+                "{peer} {proto}"
+            );
+        }
     }
 }

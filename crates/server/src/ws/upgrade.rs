@@ -5,7 +5,7 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::{IntoResponse, Response};
-use fanfare_engine::Refusal;
+use fanfare_engine::{Arrival, Refusal};
 use fanfare_protocol::{CloseCode, SUBPROTOCOL_PREFIX};
 use hyper::header::{CONNECTION, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
 use hyper::upgrade::{OnUpgrade, Upgraded};
@@ -73,9 +73,14 @@ fn upgrade(state: AppState, key: &str, request: Request) -> Response {
         .headers()
         .get(ORIGIN)
         .and_then(|origin| origin.to_str().ok());
-    let admitted = state
-        .engine
-        .admit(key, request.uri().query().and_then(protocol), origin);
+    let admitted = state.engine.admit(Arrival {
+        key,
+        protocol: request.uri().query().and_then(protocol),
+        origin,
+        secure: state
+            .addresses
+            .is_secure(request.headers(), request.extensions()),
+    });
     if let Ok(admitted) = &admitted {
         let from = state.addresses.of(request.headers(), request.extensions());
         admitted.note_key_use(from);

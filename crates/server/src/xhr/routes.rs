@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use fanfare_engine::Refusal;
+use fanfare_engine::{Arrival, Refusal};
 use fanfare_protocol::sockjs::{self, BadSend, HEARTBEAT};
 use fanfare_protocol::{Frame, Framing, ServerMessage};
 use futures_util::stream;
@@ -91,6 +91,7 @@ struct Client {
     origin: Option<String>,
     query: Option<String>,
     address: Option<IpAddr>,
+    secure: bool,
 }
 
 impl FromRequestParts<AppState> for Client {
@@ -102,6 +103,7 @@ impl FromRequestParts<AppState> for Client {
             origin: origin.and_then(|origin| Some(origin.to_str().ok()?.to_owned())),
             query: parts.uri.query().map(str::to_owned),
             address: state.addresses.of(&parts.headers, &parts.extensions),
+            secure: state.addresses.is_secure(&parts.headers, &parts.extensions),
         })
     }
 }
@@ -167,9 +169,12 @@ async fn attach(
 
 fn open(state: &AppState, id: SessionId, receive: Receive, client: &Client) -> Result<(), Refusal> {
     let protocol = client.query.as_deref().and_then(protocol);
-    let admitted = state
-        .engine
-        .admit(&id.key, protocol, client.origin.as_deref())?;
+    let admitted = state.engine.admit(Arrival {
+        key: &id.key,
+        protocol,
+        origin: client.origin.as_deref(),
+        secure: client.secure,
+    })?;
     admitted.note_key_use(client.address);
     let (sender, requests) = mpsc::channel(REQUESTS);
     state.sessions.insert(id.clone(), sender);

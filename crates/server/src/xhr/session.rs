@@ -134,7 +134,7 @@ mod tests {
     use std::time::Duration;
 
     use axum::body::Bytes;
-    use fanfare_engine::{AppDefinition, Engine, Key, KeyUsed, Options};
+    use fanfare_engine::{AppDefinition, Arrival, Engine, Key, KeyUsed, Options};
     use fanfare_protocol::signature::SigningKey;
     use fanfare_protocol::{AppId, AppKey, AppSettings};
     use tokio::sync::mpsc::{self, Sender};
@@ -181,9 +181,14 @@ mod tests {
             session: "abcdefgh".into(),
         };
         let (sender, requests) = mpsc::channel(1);
+        let arrival = Arrival {
+            key: "key",
+            protocol: Some("7"),
+            ..Arrival::default()
+        };
         let accepted = Accepted {
             id,
-            admitted: engine.admit("key", Some("7"), None).expect("admitted"),
+            admitted: engine.admit(arrival).expect("admitted"),
             receive,
             requests,
         };
