@@ -1,6 +1,6 @@
 //! Operators' passwords: argon2id, on threads of their own, a few at a time, so that sign-ins never starve events.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use argon2::Argon2;
@@ -21,8 +21,9 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 10..=1000;
 #[derive(Debug, Clone)]
 pub(crate) struct Passwords {
     turns: Arc<Semaphore>,
-    /// What a password is compared with where there is no operator of that name, so that it takes as long.
-    nobody: Arc<SecretString>,
+    /// What a password is compared with where there is no operator of that name, so that it takes as long. Made when it is
+    /// needed first, for hashing takes much memory.
+    nobody: Arc<OnceLock<SecretString>>,
 }
 
 /// So many sign in at this moment that this one's turn did not come.
@@ -44,10 +45,9 @@ pub(crate) fn check_password(password: &SecretString) -> Result<(), String> {
 
 impl Passwords {
     pub(crate) fn new() -> Self {
-        let nobody = hash(&hex::encode(rand::random::<[u8; 16]>()));
         Self {
             turns: Arc::new(Semaphore::new(AT_ONCE)),
-            nobody: Arc::new(nobody),
+            nobody: Arc::default(),
         }
     }
 
@@ -64,8 +64,10 @@ impl Passwords {
     ) -> Result<bool, Busy> {
         let nobody = Arc::clone(&self.nobody);
         self.in_turn(move || {
+            // Also where it is not needed, so that the first attempt takes as long for a name that there is.
+            let nobody = nobody.get_or_init(|| hash(&hex::encode(rand::random::<[u8; 16]>())));
             let known = hashed.is_some();
-            let hashed = hashed.as_ref().unwrap_or(&nobody);
+            let hashed = hashed.as_ref().unwrap_or(nobody);
             let right = PasswordHash::new(hashed.expose_secret()).is_ok_and(|hash| {
                 let password = password.expose_secret().as_bytes();
                 Argon2::default().verify_password(password, &hash).is_ok()
