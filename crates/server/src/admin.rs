@@ -19,21 +19,21 @@ use utoipa_axum::routes;
 use crate::access::{Jwts, Passwords, SignInPace};
 use crate::http::AppState;
 
-mod apps;
-mod audit;
+pub(crate) mod apps;
+pub(crate) mod audit;
 mod etag;
 mod extract;
-mod identity;
-mod keys;
+pub(crate) mod identity;
+pub(crate) mod keys;
 mod once;
-mod operators;
-mod page;
+pub(crate) mod operators;
+pub(crate) mod page;
 pub(crate) mod problem;
 mod server;
-mod sessions;
-mod signing_keys;
-mod state;
-mod tokens;
+pub(crate) mod sessions;
+pub(crate) mod signing_keys;
+pub(crate) mod state;
+pub(crate) mod tokens;
 
 /// What the admin API needs beside the engine. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -57,6 +57,11 @@ impl Admin {
 
 /// All routes of the admin API; the crate's `openapi` adds those of apps' backends.
 pub(crate) fn router() -> OpenApiRouter<AppState> {
+    kept().merge(running())
+}
+
+/// What is about the store, so that no node need run for it: the command line calls it as well.
+pub(crate) fn kept() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         // Anybody: sign in, and stay so.
         .routes(routes!(sessions::list, sessions::sign_in))
@@ -71,17 +76,10 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::revoke))
         .routes(routes!(identity::show, identity::set, identity::delete))
-        .routes(routes!(state::channels))
-        .routes(routes!(state::channel))
-        .routes(routes!(state::members))
-        .routes(routes!(state::connections))
-        .routes(routes!(state::connection, state::disconnect))
-        .routes(routes!(state::publish))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::show, tokens::revoke))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
-        .routes(routes!(server::show))
         // Owners.
         .routes(routes!(operators::list, operators::create))
         .routes(routes!(
@@ -91,4 +89,16 @@ pub(crate) fn router() -> OpenApiRouter<AppState> {
         ))
         .routes(routes!(operators::set_password))
         .routes(routes!(signing_keys::list, signing_keys::rotate))
+}
+
+/// What only a running node knows or does. Viewers look, admins change.
+fn running() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(state::channels))
+        .routes(routes!(state::channel))
+        .routes(routes!(state::members))
+        .routes(routes!(state::connections))
+        .routes(routes!(state::connection, state::disconnect))
+        .routes(routes!(state::publish))
+        .routes(routes!(server::show))
 }

@@ -79,6 +79,12 @@ impl AppSync {
                     down = false;
                 }
                 Ok(()) => {}
+                Err(StoreError::WrongMasterKey) if !down => {
+                    tracing::error!(
+                        "the master key was replaced: restart this node with the new one; apps and keys stay as they are until then"
+                    );
+                    down = true;
+                }
                 Err(error) if !down => {
                     tracing::error!(%error, "the store does not answer: apps and keys stay as they are until it does");
                     down = true;

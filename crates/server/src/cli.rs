@@ -1,27 +1,50 @@
 //! The command line. A bare `fanfare` serves.
+//!
+//! One file a noun. What is about the store goes through the admin API ([`api`]), whether the store is this machine's or a
+//! server's elsewhere.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::{Config, Setting, unknown_variables};
 use crate::{openapi, startup, telemetry};
 
+mod api;
 mod app;
+mod audit;
+mod duration;
+mod failure;
+mod identity;
 mod key;
+mod master_key;
+mod operator;
 mod output;
 mod publish;
+mod session;
+mod signing_key;
+mod token;
 
-/// The exit code of a command that was called wrongly or is configured wrongly (`EX_USAGE` in spirit: not a failure of
-/// what was asked, but of the asking).
-const MISUSE: u8 = 2;
+use api::ServerFlags;
+use failure::{Code, code_of};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  called or configured wrongly
+  3  there is no such thing
+  4  refused: the token is not taken, or does not go that far
+  5  in the way of something, or changed in the meantime
+  6  the server or the store cannot be reached, or not at this moment";
 
 #[derive(Debug, Parser)]
 #[command(
     name = "fanfare",
     version,
-    about = "A self-hosted realtime platform for Pusher clients"
+    about = "A self-hosted realtime platform for Pusher clients",
+    after_help = EXIT_CODES
 )]
 struct Cli {
     #[command(flatten)]
@@ -53,18 +76,71 @@ struct SettingFlags {
 enum Command {
     /// Serve clients and backends (what a bare `fanfare` does)
     Serve,
-    /// Create, list and show apps
-    #[command(subcommand)]
-    App(app::Command),
-    /// Create, list and revoke the keys of an app
-    #[command(subcommand)]
-    Key(key::Command),
+    /// Apps: create, change and delete them, and see what is happening on them
+    App(Noun<app::Command>),
+    /// Keys of apps: create, change and revoke them
+    Key(Noun<key::Command>),
+    /// Operators: the people who may sign in
+    Operator(Noun<operator::Command>),
+    /// API tokens: for programs
+    Token(Noun<token::Command>),
+    /// Sessions of operators who are signed in
+    Session(Noun<session::Command>),
+    /// The keys that sign sessions and API tokens
+    SigningKey(Noun<signing_key::Command>),
+    /// The audit log: who did what
+    Audit(Noun<audit::Command>),
+    /// The key that the store's secrets are sealed with; on this machine only
+    MasterKey(Noun<master_key::Command>),
     /// Publish an event, as an app's backend does
     Publish(publish::Publish),
     /// Print the settings in force, secrets hidden
     Config,
     /// Print the description of the HTTP APIs (OpenAPI 3.1)
     Openapi,
+    /// Print what completes commands in a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Commands on one kind of thing, on this machine or another.
+#[derive(Debug, Args)]
+struct Noun<C: Subcommand> {
+    #[command(flatten)]
+    server: ServerFlags,
+    #[command(subcommand)]
+    command: C,
+}
+
+/// How a list is printed.
+#[derive(Debug, Args)]
+struct Listing {
+    /// Print no more than so many [default: all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    limit: Option<u32>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Listing {
+    fn limit(&self) -> Option<usize> {
+        self.limit
+            .map(|limit| usize::try_from(limit).unwrap_or(usize::MAX))
+    }
+}
+
+/// How something is created.
+#[derive(Debug, Args)]
+struct Creation {
+    /// Any text: whoever creates again with the same one within a day gets the same answer, and no second thing
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
 }
 
 impl SettingFlags {
@@ -91,9 +167,15 @@ impl SettingFlags {
 /// Runs what was asked for.
 pub(crate) fn run() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(Command::Completions { shell }) = cli.command {
+        return match output::text(&completions(shell)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => failed(&error, Code::Failed),
+        };
+    }
     let config = match cli.settings.load() {
         Ok(config) => config,
-        Err(error) => return failed(&error, MISUSE),
+        Err(error) => return failed(&error, Code::Misuse),
     };
     telemetry::start(&config.log);
     for variable in unknown_variables() {
@@ -108,25 +190,45 @@ pub(crate) fn run() -> ExitCode {
         .build()
     {
         Ok(runtime) => runtime,
-        Err(error) => return failed(&error.into(), 1),
+        Err(error) => return failed(&error.into(), Code::Failed),
     };
     let done = runtime.block_on(dispatch(cli.command.unwrap_or(Command::Serve), config));
     // Requests that outlived their grace end here, with the process.
     runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => failed(&error, 1),
+        Err(error) => failed(&error, code_of(&error)),
     }
+}
+
+fn completions(shell: clap_complete::Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "fanfare", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
 }
 
 async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
         Command::Serve => startup::serve(config).await,
-        Command::App(command) => app::run(command, &startup::open_store(&config).await?).await,
-        Command::Key(command) => key::run(command, &startup::open_store(&config).await?).await,
+        Command::App(noun) => app::run(noun.command, &noun.server.open(&config).await?).await,
+        Command::Key(noun) => key::run(noun.command, &noun.server.open(&config).await?).await,
+        Command::Operator(noun) => {
+            operator::run(noun.command, &noun.server.open(&config).await?).await
+        }
+        Command::Token(noun) => token::run(noun.command, &noun.server.open(&config).await?).await,
+        Command::Session(noun) => {
+            session::run(noun.command, &noun.server.open(&config).await?).await
+        }
+        Command::SigningKey(noun) => {
+            signing_key::run(noun.command, &noun.server.open(&config).await?).await
+        }
+        Command::Audit(noun) => audit::run(noun.command, &noun.server.open(&config).await?).await,
+        Command::MasterKey(noun) => master_key::run(noun.command, &noun.server, &config).await,
         Command::Publish(publish) => publish::run(publish, &config).await,
         Command::Config => output::text(&config.to_toml()?),
         Command::Openapi => output::text(&openapi::document().to_pretty_json()?),
+        // Needs no configuration, and was done before it was read.
+        Command::Completions { .. } => Ok(()),
     }
 }
 
@@ -134,7 +236,9 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
     clippy::print_stderr,
     reason = "the last word of a command that failed; logs may not be set up"
 )]
-fn failed(error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("fanfare: {error:#}");
-    ExitCode::from(code)
+fn failed(error: &anyhow::Error, code: Code) -> ExitCode {
+    // One line, whatever a server said.
+    let text = format!("{error:#}").replace(char::is_control, " ");
+    eprintln!("fanfare: {text}");
+    ExitCode::from(code as u8)
 }

@@ -46,6 +46,13 @@ pub(crate) const SETTINGS: &[&str] = &[
     "log.format",
 ];
 
+/// Variables of the command line, which are no settings.
+const OTHER_VARIABLES: &[&str] = &["FANFARE_CONFIG", "FANFARE_SERVER", TOKEN, NEW_MASTER_KEY];
+/// The API token of the command line, where it works on another machine.
+const TOKEN: &str = "FANFARE_TOKEN";
+/// What `fanfare master-key rotate` is given.
+const NEW_MASTER_KEY: &str = "FANFARE_NEW_MASTER_KEY";
+
 /// The settings that are text: `1234` is a folder's name there, and no number.
 const TEXT: &[&str] = &[
     "listen",
@@ -504,12 +511,32 @@ fn environment() -> Vec<Setting> {
     reason = "the one place where the environment is read"
 )]
 pub(crate) fn unknown_variables() -> Vec<String> {
-    let ours = |name: &String| name.starts_with("FANFARE_") && name != "FANFARE_CONFIG";
+    let ours =
+        |name: &String| name.starts_with("FANFARE_") && !OTHER_VARIABLES.contains(&name.as_str());
     let known = |name: &String| SETTINGS.iter().any(|path| *name == variable(path));
     std::env::vars_os()
         .filter_map(|(name, _)| name.into_string().ok())
         .filter(|name| ours(name) && !known(name))
         .collect()
+}
+
+/// The API token for another server, from the environment.
+pub(crate) fn token_variable() -> Option<SecretString> {
+    secret_variable(TOKEN)
+}
+
+/// The master key to come, from the environment.
+pub(crate) fn new_master_key_variable() -> Option<SecretString> {
+    secret_variable(NEW_MASTER_KEY)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the environment is read"
+)]
+fn secret_variable(name: &str) -> Option<SecretString> {
+    let value = std::env::var(name).ok();
+    value.filter(|value| !value.is_empty()).map(Into::into)
 }
 
 /// The environment variable of a setting.

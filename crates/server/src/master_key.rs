@@ -1,15 +1,19 @@
 //! Where the master key comes from: the setting, or a file in the data folder that the first start makes.
+//!
+//! A key that comes anew is written to `master.key.new` before the store takes it, and gets its name afterwards. So
+//! whatever happens between the two, one of the two files opens the store.
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
-use fanfare_store::MasterKey;
+use fanfare_store::{MasterKey, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Config;
+use crate::http::unix_seconds;
 
 /// A master key's place.
 #[derive(Debug)]
@@ -30,10 +34,10 @@ impl MasterKeySource {
             return Ok(Self::Setting(key.clone()));
         }
         let file = config.data_dir.join("master.key");
-        let made = config.data_dir.join("master.key.new");
         if file.exists() {
             return Ok(Self::File(file));
         }
+        let made = made_beside(&file);
         if sealed && !made.exists() {
             bail!(
                 "this store's secrets are sealed, and there is no master key: set FANFARE_MASTER_KEY, or put the file \
@@ -42,9 +46,44 @@ impl MasterKeySource {
             );
         }
         if !made.exists() {
-            write(&made).with_context(|| format!("writing {}", made.display()))?;
+            write(&made, &MasterKey::random())?;
         }
         Ok(Self::NewFile { made, file })
+    }
+
+    /// Makes the file of a key that is to replace the one in `file`. One that is left of a rotation that did not come to
+    /// its end is taken up again: perhaps the store has taken it, and only the answer was lost.
+    pub(crate) fn prepare(
+        file: &Path,
+        given: Option<MasterKey>,
+    ) -> anyhow::Result<(MasterKey, Self)> {
+        let made = made_beside(file);
+        let source = Self::NewFile {
+            made: made.clone(),
+            file: file.into(),
+        };
+        if made.exists() {
+            let left = source.read()?;
+            if given.is_some_and(|given| given != left) {
+                bail!(
+                    "{} is left of a rotation that did not come to its end: end it with `fanfare master-key rotate` without a \
+                     key, then rotate to yours",
+                    made.display()
+                );
+            }
+            return Ok((left, source));
+        }
+        let new = given.unwrap_or_else(MasterKey::random);
+        write(&made, &new)?;
+        Ok((new, source))
+    }
+
+    /// The key that may have replaced this one, if the process that replaced it ended before it could say so.
+    pub(crate) fn replacement(&self) -> Option<Self> {
+        let Self::File(file) = self else { return None };
+        let made = made_beside(file);
+        let file = file.clone();
+        made.exists().then_some(Self::NewFile { made, file })
     }
 
     /// Reads the key.
@@ -67,31 +106,85 @@ impl MasterKeySource {
         }
     }
 
-    /// The store has taken the key.
-    pub(crate) fn keep(&self) -> anyhow::Result<()> {
+    /// The store has taken the key: it gets its name, and the one before is kept beside it.
+    pub(crate) fn keep(self) -> anyhow::Result<Self> {
         let Self::NewFile { made, file } = self else {
-            return Ok(());
+            return Ok(self);
         };
-        fs::rename(made, file)
+        let before = if file.exists() {
+            Some(set_aside(&file)?)
+        } else {
+            None
+        };
+        fs::rename(&made, &file)
             .with_context(|| format!("renaming {} to {}", made.display(), file.display()))?;
-        tracing::info!(
-            file = %file.display(),
-            "made a master key; back it up, the store's secrets do not open without it"
-        );
-        Ok(())
+        sync_folder(&file)?;
+        let shown = file.display();
+        match before {
+            Some(before) => {
+                tracing::info!(file = %shown, before = %before.display(), "replaced the master key; back up the new one")
+            }
+            None => {
+                tracing::info!(file = %shown, "made a master key; back it up, the store's secrets do not open without it")
+            }
+        }
+        Ok(Self::File(file))
+    }
+
+    /// The store has not taken the key. Where that is not certain the file stays: the answer may be lost, or another
+    /// process may have been first with this very key.
+    pub(crate) fn forget(&self, error: &StoreError) {
+        if let Self::NewFile { made, .. } = self
+            && matches!(error, StoreError::Conflict(_))
+        {
+            // A file that cannot be removed is taken up by the next rotation.
+            let _ = fs::remove_file(made);
+        }
     }
 }
 
-fn write(file: &Path) -> std::io::Result<()> {
-    let mut opened = match fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(file)
-    {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(()),
-        opened => opened?,
+fn made_beside(file: &Path) -> PathBuf {
+    file.with_extension("key.new")
+}
+
+/// Keeps a key that is about to be replaced, as `master.key.old-` and the time.
+fn set_aside(file: &Path) -> anyhow::Result<PathBuf> {
+    let old = |seconds| file.with_extension(format!("key.old-{seconds}"));
+    let mut seconds = unix_seconds();
+    while old(seconds).exists() {
+        seconds += 1;
+    }
+    let old = old(seconds);
+    let key = MasterKeySource::File(file.into()).read()?;
+    write(&old, &key)?;
+    Ok(old)
+}
+
+/// Writes a key, whole or not at all, and so that it outlives a power failure. Who calls this holds the folder's lock.
+fn write(file: &Path, key: &MasterKey) -> anyhow::Result<()> {
+    let unfinished = file.with_file_name("master.key.tmp");
+    let written = || {
+        // Left of a process that was killed; perhaps with other rights.
+        let _ = fs::remove_file(&unfinished);
+        let mut opened = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&unfinished)?;
+        opened.write_all(format!("{}\n", key.to_text()).as_bytes())?;
+        opened.sync_all()?;
+        fs::rename(&unfinished, file)
     };
-    opened.write_all(format!("{}\n", MasterKey::random().to_text()).as_bytes())?;
-    opened.sync_all()
+    written().with_context(|| format!("writing {}", file.display()))?;
+    sync_folder(file)
+}
+
+/// A file's name outlives a power failure once its folder is written.
+fn sync_folder(file: &Path) -> anyhow::Result<()> {
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    let synced = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    synced.with_context(|| format!("writing the folder {}", folder.display()))
 }

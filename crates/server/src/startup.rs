@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fanfare_engine::{Engine, Options, ShardSeed};
-use fanfare_store::{Database, Store};
+use fanfare_store::{Database, Store, StoreError};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -68,18 +68,9 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let listen = listener.local_addr().context("reading our own address")?;
     let ready = Arc::new(AtomicBool::new(true));
     let state = AppState {
-        engine: Arc::clone(&engine),
         ready: Arc::clone(&ready),
         demo: demo.clone(),
-        path_prefix: config.path_prefix.as_str().into(),
-        idempotency: Idempotency::new(),
-        sessions: Sessions::default(),
-        identities,
-        admin,
-        addresses: Addresses::new(config.trusted_proxies().unwrap_or_default()),
-        started_at: unix_millis(),
-        max_body_bytes: config.http.max_body_bytes,
-        max_message_bytes: config.websocket.max_message_bytes,
+        ..state(&config, Arc::clone(&engine), identities, admin)
     };
     let stop = CancellationToken::new();
     let router = http::router(state);
@@ -118,11 +109,55 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What handlers share, of a node that is not ready yet.
+fn state(
+    config: &Config,
+    engine: Arc<Engine>,
+    identities: Arc<Identities>,
+    admin: Admin,
+) -> AppState {
+    AppState {
+        engine,
+        ready: Arc::default(),
+        demo: None,
+        path_prefix: config.path_prefix.as_str().into(),
+        idempotency: Idempotency::new(),
+        sessions: Sessions::default(),
+        identities,
+        admin,
+        addresses: Addresses::new(config.trusted_proxies().unwrap_or_default()),
+        started_at: unix_millis(),
+        max_body_bytes: config.http.max_body_bytes,
+        max_message_bytes: config.websocket.max_message_bytes,
+    }
+}
+
+/// What the handlers of [`admin::kept`](crate::admin::kept) share where no node runs. The engine has no shards: whoever
+/// asked it something would wait for ever.
+pub(crate) fn state_at_rest(config: &Config, store: Store) -> anyhow::Result<AppState> {
+    let (engine, _) = Engine::new(engine_options(config)?);
+    let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
+    Ok(state(config, engine, identities, Admin::new(store)))
+}
+
+/// A store that no other process of this data folder opens at the same moment.
+#[derive(Debug)]
+pub(crate) struct OpenedAlone {
+    pub(crate) store: Store,
+    pub(crate) master_key: MasterKeySource,
+    _lock: fs::File,
+}
+
 /// Opens the store that the configuration names, with its master key.
 pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
+    Ok(open_store_alone(config).await?.store)
+}
+
+/// Opens the store, and keeps others from opening it until the answer is dropped. Whoever has it open already goes on.
+pub(crate) async fn open_store_alone(config: &Config) -> anyhow::Result<OpenedAlone> {
     make_data_dir(&config.data_dir)?;
     // Two first starts at the same moment would make two master keys, and SQLite's migrations want to be alone.
-    let _one_at_a_time = lock(&config.data_dir.join("lock"))?;
+    let lock = lock(&config.data_dir.join("lock"))?;
     let shown = config.store_shown();
     let database = match &config.store.url {
         Some(url) => Database::connect(url.expose_secret()).await,
@@ -133,16 +168,27 @@ pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
         .is_sealed()
         .await
         .with_context(|| format!("reading the store {shown}"))?;
-    let master_key = MasterKeySource::find(config, sealed)?;
-    let store = database.unlock(master_key.read()?).await.with_context(|| {
+    let mut master_key = MasterKeySource::find(config, sealed)?;
+    let mut store = database.unlock(master_key.read()?).await;
+    if matches!(store, Err(StoreError::WrongMasterKey))
+        && let Some(replacement) = master_key.replacement()
+        && let Ok(replaced) = database.unlock(replacement.read()?).await
+    {
+        tracing::info!("the master key was replaced by a process that ended before it was done");
+        (store, master_key) = (Ok(replaced), replacement);
+    }
+    let store = store.with_context(|| {
         format!(
-            "opening the store {shown} with the master key from {}; give it the key it was first started with, nothing \
-             was changed",
+            "opening the store {shown} with the master key from {}; give it the key it was first started with, or the one \
+             that replaced it; nothing was changed",
             master_key.shown()
         )
     })?;
-    master_key.keep()?;
-    Ok(store)
+    Ok(OpenedAlone {
+        store,
+        master_key: master_key.keep()?,
+        _lock: lock,
+    })
 }
 
 /// Only its owner can read what is in it.

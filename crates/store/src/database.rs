@@ -67,7 +67,7 @@ impl Database {
     /// # Errors
     ///
     /// [`StoreError::WrongMasterKey`]; nothing was changed.
-    pub async fn unlock(self, master_key: MasterKey) -> Result<Store, StoreError> {
+    pub async fn unlock(&self, master_key: MasterKey) -> Result<Store, StoreError> {
         let sealed = master_key.seal(CHECK_TEXT, CHECK_TEXT);
         on_db!(&self.db, pool => sqlx::query(SET_MASTER_KEY_CHECK).bind(sealed).execute(pool).await.map(|_| ()))?;
         // Read back: another node may have been first.
@@ -78,7 +78,7 @@ impl Database {
         let id = master_key.id();
         on_db!(&self.db, pool => sqlx::query(SET_MASTER_KEY_ID).bind(id).execute(pool).await.map(|_| ()))?;
         Ok(Store {
-            db: self.db,
+            db: self.db.clone(),
             master_key: Arc::new(master_key),
         })
     }

@@ -18,6 +18,14 @@ impl Clone for MasterKey {
     }
 }
 
+impl PartialEq for MasterKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for MasterKey {}
+
 /// A text that is not a master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a master key is 64 hex digits (32 bytes), as `openssl rand -hex 32` prints them")]

@@ -27,6 +27,18 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// Whoever may read this machine's configuration and store, and so could do everything anyway. The only one that is
+    /// put into a request's extensions, and only into requests that never were on a network (`cli/api/local.rs`).
+    pub(crate) fn command_line() -> Self {
+        Self {
+            actor: Actor::command_line(),
+            role: Role::Owner,
+            apps: None,
+            operator_id: None,
+            session_id: None,
+        }
+    }
+
     pub(crate) fn role(&self) -> Role {
         self.role
     }

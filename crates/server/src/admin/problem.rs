@@ -136,11 +136,12 @@ impl From<StoreError> for Problem {
                 "{detail}; read it again, and send If-Match with its new ETag"
             )),
             StoreError::NotFound(detail) => Self::not_found(detail),
-            StoreError::WrongMasterKey | StoreError::Migrate(_) | StoreError::Database(_) => {
+            StoreError::WrongMasterKey => Self::unavailable(
+                "the master key was replaced, and this process has the one before: restart it with the new one",
+            ),
+            StoreError::Migrate(_) | StoreError::Database(_) => {
                 tracing::error!(%error, "the admin API cannot use the store");
-                Self::unavailable(
-                    "the store does not answer, or not to this process; the server's log says more",
-                )
+                Self::unavailable("the store does not answer; the server's log says more")
             }
         }
     }

@@ -1,21 +1,29 @@
 //! `fanfare app`.
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use fanfare_protocol::AppSettings;
-use fanfare_store::{Actor, AppRecord, KeyRecord, NewApp, NewKey, Store};
-use secrecy::ExposeSecret;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::key::{state as key_state, to_json as key_to_json};
-use super::output;
+use super::api::{Api, Call};
+use super::failure::Failure;
+use super::identity;
+use super::output::{self, yes};
+use super::{Creation, Listing};
+use crate::admin::apps::{App, CreatedApp};
+use crate::admin::keys::{Key, KeyState};
+use crate::admin::page::Page;
+use crate::admin::state::{Channel, Connection, Member};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Create an app and its first key; with --id, --key and --secret, import it from elsewhere
     Create(Create),
     /// List all apps
-    List {
+    List(Listing),
+    /// Show one app, and its keys to people
+    Show {
+        /// The app's id
+        id: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -34,13 +42,68 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Show one app and its keys
-    Show {
+    /// Let an app take connections and requests again
+    Enable {
         /// The app's id
         id: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
+    },
+    /// Let an app take neither connections nor requests; those there are, are closed within a second
+    Disable {
+        /// The app's id
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delete an app with its keys, for good; its connections are closed
+    Delete {
+        /// The app's id
+        id: String,
+        /// The app's name, to make sure that it is the one that is meant
+        #[arg(long, value_name = "NAME")]
+        confirm: String,
+    },
+    /// Show, set or clear how an app's end users prove who they are
+    #[command(subcommand)]
+    Identity(identity::Command),
+    /// List an app's occupied channels; needs --server
+    Channels {
+        /// The app's id
+        id: String,
+        /// How their names start
+        #[arg(long)]
+        prefix: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// List who is on a presence channel; needs --server
+    Members {
+        /// The app's id
+        id: String,
+        /// The channel's name
+        channel: String,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// List an app's connections, those of the node that answers; needs --server
+    Connections {
+        /// The app's id
+        id: String,
+        /// Those of one signed-in user
+        #[arg(long, value_name = "ID")]
+        user: Option<String>,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Disconnect a client, which stays away until it is started anew; needs --server
+    Disconnect {
+        /// The app's id
+        id: String,
+        /// The connection's socket id
+        socket_id: String,
     },
 }
 
@@ -61,124 +124,205 @@ pub(crate) struct Create {
     /// Let clients send events of their own on private and presence channels
     #[arg(long)]
     client_events: bool,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    /// A setting, for example limits.presence_members=500
+    #[arg(long = "setting", value_name = "NAME=VALUE")]
+    settings: Vec<String>,
+    #[command(flatten)]
+    creation: Creation,
 }
 
-pub(crate) async fn run(command: Command, store: &Store) -> anyhow::Result<()> {
+pub(crate) async fn run(command: Command, api: &Api) -> anyhow::Result<()> {
     match command {
-        Command::Create(create) => run_create(create, store).await,
-        Command::List { json } => list(json, store).await,
+        Command::Create(create) => run_create(create, api).await,
+        Command::List(listing) => list(&listing, api).await,
+        Command::Show { id, json } => show(&id, json, api).await,
         Command::Update {
             id,
             name,
             settings,
             json,
-        } => update(&id, name, &settings, json, store).await,
-        Command::Show { id, json } => show(&id, json, store).await,
+        } => {
+            let patch = json!({"name": name, "settings": patch(&settings)?});
+            update(&id, patch, json, api).await
+        }
+        Command::Enable { id, json } => {
+            update(&id, json!({"settings": {"enabled": true}}), json, api).await
+        }
+        Command::Disable { id, json } => {
+            update(&id, json!({"settings": {"enabled": false}}), json, api).await
+        }
+        Command::Delete { id, confirm } => {
+            let call = Call::delete(&["apps", &id]).query("confirm", Some(confirm));
+            api.send(call).await?;
+            output::text(&format!("deleted {id}"))
+        }
+        Command::Identity(command) => identity::run(command, api).await,
+        Command::Channels {
+            id,
+            prefix,
+            listing,
+        } => channels(&id, prefix.as_deref(), &listing, api).await,
+        Command::Members {
+            id,
+            channel,
+            listing,
+        } => members(&id, &channel, &listing, api).await,
+        Command::Connections { id, user, listing } => {
+            connections(&id, user.as_deref(), &listing, api).await
+        }
+        Command::Disconnect { id, socket_id } => {
+            let call = Call::delete(&["apps", &id, "connections", &socket_id]);
+            api.of_a_running_server()?.send(call).await?;
+            output::text(&format!("disconnected {socket_id}"))
+        }
     }
 }
 
-async fn run_create(create: Create, store: &Store) -> anyhow::Result<()> {
-    let new = NewApp {
-        id: create.id,
-        name: create.name,
-        settings: AppSettings {
-            client_events: create.client_events,
-            ..AppSettings::default()
-        },
-        demo: false,
-        key: NewKey {
-            key: create.key,
-            secret: create.secret,
-            ..NewKey::default()
-        },
-    };
-    let (app, key) = store.create_app(new, &Actor::command_line()).await?;
-    if create.json {
-        let mut value = to_json(&app);
-        value["key"] = json!(key.key);
-        value["secret"] = json!(key.secret.expose_secret());
-        return output::json(&value);
+async fn run_create(create: Create, api: &Api) -> anyhow::Result<()> {
+    let mut settings = patch(&create.settings)?;
+    if create.client_events {
+        settings["client_events"] = true.into();
     }
-    let secret = ("secret", key.secret.expose_secret().to_owned());
-    output::fields(&[fields(&app).as_slice(), &[("key", key.key), secret]].concat())
-}
-
-async fn update(
-    id: &str,
-    name: Option<String>,
-    settings: &[String],
-    json: bool,
-    store: &Store,
-) -> anyhow::Result<()> {
-    let mut app = store.app(id).await?;
-    app.name = name.unwrap_or(app.name);
-    for setting in settings {
-        let (name, value) = setting.split_once('=').with_context(|| {
-            format!("--setting wants NAME=VALUE, for example client_events=true, got {setting:?}")
-        })?;
-        app.settings.set(name, value)?;
-    }
-    store.update_app(&app, None, &Actor::command_line()).await?;
-    show(id, json, store).await
-}
-
-async fn list(json: bool, store: &Store) -> anyhow::Result<()> {
-    let apps = store.apps().await?;
-    if json {
-        return output::json(&apps.iter().map(to_json).collect());
-    }
-    let row = |app: &AppRecord| {
-        vec![
-            app.id.clone(),
-            app.name.clone(),
-            yes(app.settings.enabled),
-            yes(app.settings.client_events),
-        ]
-    };
-    output::table(
-        &["ID", "NAME", "ENABLED", "CLIENT EVENTS"],
-        &apps.iter().map(row).collect::<Vec<_>>(),
-    )
-}
-
-async fn show(id: &str, json: bool, store: &Store) -> anyhow::Result<()> {
-    let (app, keys) = (store.app(id).await?, store.keys(id).await?);
-    if json {
-        let mut value = to_json(&app);
-        value["keys"] = keys.iter().map(key_to_json).collect();
-        return output::json(&value);
-    }
-    let key = |key: &KeyRecord| {
-        (
-            "key",
-            match key_state(key) {
-                "active" => key.key.clone(),
-                state => format!("{} ({state})", key.key),
-            },
-        )
-    };
-    output::fields(
-        &fields(&app)
-            .into_iter()
-            .chain(changed_settings(&app.settings))
-            .chain(keys.iter().map(key))
-            .collect::<Vec<_>>(),
-    )
-}
-
-fn to_json(app: &AppRecord) -> Value {
-    json!({
-        "id": app.id,
-        "name": app.name,
-        "settings": app.settings,
-        "created_at": app.created_at,
+    let body = json!({
+        "name": create.name,
+        "id": create.id,
+        "key": create.key,
+        "secret": create.secret,
+        "settings": settings,
+    });
+    let call = Call::post(&["apps"], body).once(create.creation.idempotency_key);
+    let answer = api.send(call).await?;
+    output::answer(answer, create.creation.json, |created: CreatedApp| {
+        let key = [("key", created.key.key.key), ("secret", created.key.secret)];
+        output::fields(&[fields(&created.app).as_slice(), &key].concat())
     })
 }
 
-fn fields(app: &AppRecord) -> Vec<(&'static str, String)> {
+async fn update(id: &str, patch: Value, json: bool, api: &Api) -> anyhow::Result<()> {
+    let answer = api.send(Call::patch(&["apps", id], patch)).await?;
+    output::answer(answer, json, |app: App| {
+        output::fields(&[fields(&app), changed_settings(&app.settings)].concat())
+    })
+}
+
+async fn list(listing: &Listing, api: &Api) -> anyhow::Result<()> {
+    let answer = api.list(|| Call::get(&["apps"]), listing.limit()).await?;
+    let headings = ["ID", "NAME", "ENABLED", "CLIENT EVENTS"];
+    output::list(answer, listing.json, &headings, |app: App| {
+        vec![
+            app.id,
+            app.name,
+            yes(app.settings.enabled),
+            yes(app.settings.client_events),
+        ]
+    })
+}
+
+async fn show(id: &str, json: bool, api: &Api) -> anyhow::Result<()> {
+    let app = api.send(Call::get(&["apps", id])).await?;
+    if json {
+        return output::json(&app);
+    }
+    let app: App = serde_json::from_value(app)?;
+    let keys = api.list(|| Call::get(&["apps", id, "keys"]), None).await?;
+    let keys: Page<Key> = serde_json::from_value(keys)?;
+    let key = |key: Key| match key.state {
+        KeyState::Active => ("key", key.key),
+        state => ("key", format!("{} ({state})", key.key)),
+    };
+    let keys = keys.items.into_iter().map(key).collect();
+    output::fields(&[fields(&app), changed_settings(&app.settings), keys].concat())
+}
+
+async fn channels(
+    id: &str,
+    prefix: Option<&str>,
+    listing: &Listing,
+    api: &Api,
+) -> anyhow::Result<()> {
+    let call = || Call::get(&["apps", id, "channels"]).query("prefix", prefix);
+    let api = api.of_a_running_server()?;
+    let answer = api.list(call, listing.limit()).await?;
+    let headings = ["CHANNEL", "SUBSCRIPTIONS", "USERS"];
+    output::list(answer, listing.json, &headings, |channel: Channel| {
+        vec![
+            channel.name,
+            channel.subscription_count.to_string(),
+            channel
+                .user_count
+                .map(|count| count.to_string())
+                .unwrap_or_default(),
+        ]
+    })
+}
+
+async fn members(id: &str, channel: &str, listing: &Listing, api: &Api) -> anyhow::Result<()> {
+    let call = || Call::get(&["apps", id, "channels", channel, "members"]);
+    let api = api.of_a_running_server()?;
+    let answer = api.list(call, listing.limit()).await?;
+    output::list(answer, listing.json, &["USER"], |member: Member| {
+        vec![member.user_id]
+    })
+}
+
+async fn connections(
+    id: &str,
+    user: Option<&str>,
+    listing: &Listing,
+    api: &Api,
+) -> anyhow::Result<()> {
+    let call = || Call::get(&["apps", id, "connections"]).query("user_id", user);
+    let api = api.of_a_running_server()?;
+    let answer = api.list(call, listing.limit()).await?;
+    let headings = [
+        "SOCKET ID",
+        "USER",
+        "TRANSPORT",
+        "CONNECTED",
+        "HEARD",
+        "WAITING",
+        "CHANNELS",
+    ];
+    output::list(answer, listing.json, &headings, |connection: Connection| {
+        vec![
+            connection.socket_id,
+            connection.user_id.unwrap_or_default(),
+            connection.transport,
+            output::time(connection.connected_at),
+            output::time(connection.heard_at),
+            connection.waiting_bytes.to_string(),
+            connection.channels.join(" "),
+        ]
+    })
+}
+
+/// Settings as they are given, `limits.user_id=7`, as the API takes them.
+fn patch(settings: &[String]) -> anyhow::Result<Value> {
+    let mut patch = Map::new();
+    for setting in settings {
+        let (name, value) = setting.split_once('=').ok_or_else(|| {
+            Failure::misuse(format!(
+                "--setting wants NAME=VALUE, for example client_events=true, got {setting:?}"
+            ))
+        })?;
+        // Knows which are numbers and which are lists.
+        let mut read = AppSettings::default();
+        read.set(name, value)
+            .map_err(|error| Failure::misuse(error.to_string()))?;
+        let read = json!(read);
+        match name.split_once('.') {
+            Some((group, name)) => {
+                patch.entry(group).or_insert_with(|| json!({}))[name] = read[group][name].clone()
+            }
+            None => patch
+                .insert(name.into(), read[name].clone())
+                .map_or((), drop),
+        }
+    }
+    Ok(patch.into())
+}
+
+fn fields(app: &App) -> Vec<(&'static str, String)> {
     vec![
         ("id", app.id.clone()),
         ("name", app.name.clone()),
@@ -200,6 +344,24 @@ fn changed_settings(settings: &AppSettings) -> Vec<(&'static str, String)> {
     changed.collect()
 }
 
-fn yes(value: bool) -> String {
-    if value { "yes".into() } else { "no".into() }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_are_patched_by_their_names() {
+        let settings = [
+            "client_events=true",
+            "limits.user_id=7",
+            "limits.event_name=9",
+            "allowed_origins=https://a.com, https://b.com",
+        ];
+        let patch = patch(&settings.map(str::to_owned)).unwrap();
+        let expected = json!({
+            "client_events": true,
+            "limits": {"user_id": 7, "event_name": 9},
+            "allowed_origins": ["https://a.com", "https://b.com"],
+        });
+        assert_eq!(patch, expected);
+    }
 }

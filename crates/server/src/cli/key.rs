@@ -1,146 +1,233 @@
 //! `fanfare key`.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use clap::{Args, Subcommand};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use serde_json::{Map, Value, json};
 
-use clap::Subcommand;
-use fanfare_store::{Actor, KeyRecord, NewKey, Store};
-use secrecy::ExposeSecret;
-use serde_json::{Value, json};
+use super::api::{Api, Call};
+use super::failure::{Code, Failure};
+use super::{Creation, Listing, duration, output};
+use crate::admin::apps::App;
+use crate::admin::keys::{CreatedKey, Key};
+use crate::admin::page::Page;
+use crate::http::unix_millis;
 
-use super::output;
+/// Apps that are looked through at a time for a key.
+const AT_ONCE: usize = 8;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Add a key to an app; the others stay in force
-    Create {
-        /// The app's id
-        #[arg(long)]
-        app: String,
-        /// Key to import [default: drawn]
-        #[arg(long)]
-        key: Option<String>,
-        /// Secret to import [default: drawn]
-        #[arg(long)]
-        secret: Option<String>,
-        /// What it is for
-        #[arg(long)]
-        label: Option<String>,
-        /// When it goes out of force, Unix time in milliseconds [default: never]
-        #[arg(long, value_name = "TIME", conflicts_with = "expires_in")]
-        expires_at: Option<i64>,
-        /// Seconds from now until it goes out of force
-        #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
-        expires_in: Option<u32>,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Take a key out of force, for good; its connections are closed within a second
-    Revoke {
-        /// The key
-        key: String,
-    },
-    /// List the keys of an app
+    Create(Create),
+    /// List the keys of an app, those out of force as well
     List {
         /// The app's id
         #[arg(long)]
         app: String,
+        #[command(flatten)]
+        listing: Listing,
+    },
+    /// Show one key, without its secret
+    Show {
+        #[command(flatten)]
+        key: KeyName,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
+    /// Change the label of a key, or when it goes out of force
+    Update(Update),
+    /// Take a key out of force, for good; its connections are closed within a second
+    Revoke {
+        #[command(flatten)]
+        key: KeyName,
+    },
 }
 
-pub(crate) async fn run(command: Command, store: &Store) -> anyhow::Result<()> {
+#[derive(Debug, Args)]
+pub(crate) struct KeyName {
+    /// The key
+    key: String,
+    /// The id of its app [default: looked up]
+    #[arg(long)]
+    app: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Expiry {
+    /// How long until it goes out of force, for example 90s, 15m, 24h, 7d, or seconds
+    #[arg(long, value_name = "DURATION", value_parser = duration::seconds, conflicts_with = "expires_at")]
+    expires_in: Option<u64>,
+    /// When it goes out of force, Unix time in milliseconds
+    #[arg(long, value_name = "TIME")]
+    expires_at: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Create {
+    /// The app's id
+    #[arg(long)]
+    app: String,
+    /// Key to import [default: drawn]
+    #[arg(long)]
+    key: Option<String>,
+    /// Secret to import [default: drawn]
+    #[arg(long)]
+    secret: Option<String>,
+    /// What it is for
+    #[arg(long)]
+    label: Option<String>,
+    #[command(flatten)]
+    expiry: Expiry,
+    #[command(flatten)]
+    creation: Creation,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Update {
+    #[command(flatten)]
+    key: KeyName,
+    /// What it is for; an empty text takes it away
+    #[arg(long)]
+    label: Option<String>,
+    #[command(flatten)]
+    expiry: Expiry,
+    /// It stays in force until it is revoked
+    #[arg(long, conflicts_with_all = ["expires_in", "expires_at"])]
+    never_expires: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Expiry {
+    /// Unix time in milliseconds.
+    fn at(&self) -> Option<i64> {
+        let milliseconds = |seconds: u64| i64::try_from(seconds * 1000).unwrap_or(i64::MAX);
+        let from_now = |seconds| unix_millis().saturating_add(milliseconds(seconds));
+        self.expires_at.or(self.expires_in.map(from_now))
+    }
+}
+
+pub(crate) async fn run(command: Command, api: &Api) -> anyhow::Result<()> {
     match command {
-        Command::Create {
-            app,
-            key,
-            secret,
-            label,
-            expires_at,
-            expires_in,
-            json,
-        } => {
-            let new = NewKey {
-                key,
-                secret,
-                label,
-                expires_at: expires_at.or(expires_in.map(from_now)),
-            };
-            let created = store.create_key(&app, new, &Actor::command_line()).await?;
-            let secret = created.secret.expose_secret().to_owned();
-            if json {
-                let mut value = to_json(&created);
-                value["secret"] = json!(secret);
-                return output::json(&value);
-            }
-            output::fields(&[
-                ("app", created.app_id),
-                ("key", created.key),
-                ("secret", secret),
-            ])
+        Command::Create(create) => run_create(create, api).await,
+        Command::List { app, listing } => list(&app, &listing, api).await,
+        Command::Show { key, json } => {
+            let app = key.app(api).await?;
+            let answer = api
+                .send(Call::get(&["apps", &app, "keys", &key.key]))
+                .await?;
+            show(answer, json)
         }
+        Command::Update(update) => run_update(update, api).await,
         Command::Revoke { key } => {
-            store.revoke_key(None, &key, &Actor::command_line()).await?;
-            output::text(&format!("revoked {key}"))
-        }
-        Command::List { app, json } => {
-            let keys = store.keys(&app).await?;
-            if json {
-                return output::json(&keys.iter().map(to_json).collect());
-            }
-            output::table(
-                &["KEY", "LABEL", "EXPIRES", "LAST USED", "STATE"],
-                &keys.iter().map(row).collect::<Vec<_>>(),
-            )
+            let app = key.app(api).await?;
+            api.send(Call::delete(&["apps", &app, "keys", &key.key]))
+                .await?;
+            output::text(&format!("revoked {}", key.key))
         }
     }
 }
 
-fn row(key: &KeyRecord) -> Vec<String> {
-    let at = |time: Option<i64>, otherwise: &str| time.map_or(otherwise.into(), output::time);
-    let mut last_used = at(key.last_used_at, "never");
-    if let Some(from) = &key.last_used_from {
-        last_used = format!("{last_used} from {from}");
-    }
-    vec![
-        key.key.clone(),
-        key.label.clone().unwrap_or_default(),
-        at(key.expires_at, "never"),
-        last_used,
-        state(key).into(),
-    ]
-}
-
-/// Unix time in milliseconds.
-fn from_now(seconds: u32) -> i64 {
-    let then = SystemTime::now() + Duration::from_secs(seconds.into());
-    let since = then.duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A key without its secret.
-pub(crate) fn to_json(key: &KeyRecord) -> Value {
-    json!({
-        "key": key.key,
-        "app": key.app_id,
-        "state": state(key),
-        "label": key.label,
-        "created_at": key.created_at,
-        "expires_at": key.expires_at,
-        "revoked_at": key.revoked_at,
-        "last_used_at": key.last_used_at,
-        "last_used_from": key.last_used_from,
+async fn run_create(create: Create, api: &Api) -> anyhow::Result<()> {
+    let body = json!({
+        "key": create.key,
+        "secret": create.secret,
+        "label": create.label,
+        "expires_at": create.expiry.at(),
+    });
+    let call = Call::post(&["apps", &create.app, "keys"], body);
+    let answer = api.send(call.once(create.creation.idempotency_key)).await?;
+    output::answer(answer, create.creation.json, |created: CreatedKey| {
+        output::fields(&[
+            ("app", created.key.app_id),
+            ("key", created.key.key),
+            ("secret", created.secret),
+        ])
     })
 }
 
-pub(crate) fn state(key: &KeyRecord) -> &'static str {
-    if key.revoked_at.is_some() {
-        "revoked"
-    } else if key.is_in_force() {
-        "active"
-    } else {
-        "expired"
+async fn run_update(update: Update, api: &Api) -> anyhow::Result<()> {
+    let mut patch = Map::new();
+    if let Some(label) = update.label {
+        let label = Some(label).filter(|label| !label.is_empty());
+        patch.insert("label".into(), json!(label));
+    }
+    let expires_at = update.expiry.at();
+    if expires_at.is_some() || update.never_expires {
+        patch.insert("expires_at".into(), json!(expires_at));
+    }
+    let app = update.key.app(api).await?;
+    let path = ["apps", &app, "keys", &update.key.key];
+    let answer = api.send(Call::patch(&path, patch.into())).await?;
+    show(answer, update.json)
+}
+
+async fn list(app: &str, listing: &Listing, api: &Api) -> anyhow::Result<()> {
+    let call = || Call::get(&["apps", app, "keys"]);
+    let answer = api.list(call, listing.limit()).await?;
+    let headings = ["KEY", "LABEL", "EXPIRES", "LAST USED", "STATE"];
+    output::list(answer, listing.json, &headings, |key: Key| {
+        vec![
+            key.key.clone(),
+            key.label.clone().unwrap_or_default(),
+            output::time_or(key.expires_at, "never"),
+            last_used(&key),
+            key.state.to_string(),
+        ]
+    })
+}
+
+fn show(answer: Value, json: bool) -> anyhow::Result<()> {
+    output::answer(answer, json, |key: Key| {
+        output::fields(&[
+            ("app", key.app_id.clone()),
+            ("key", key.key.clone()),
+            ("label", key.label.clone().unwrap_or_default()),
+            ("state", key.state.to_string()),
+            ("created", output::time(key.created_at)),
+            ("expires", output::time_or(key.expires_at, "never")),
+            ("last used", last_used(&key)),
+        ])
+    })
+}
+
+fn last_used(key: &Key) -> String {
+    let at = output::time_or(key.last_used_at, "never");
+    match &key.last_used_from {
+        Some(from) => format!("{at} from {from}"),
+        None => at,
+    }
+}
+
+impl KeyName {
+    /// The id of its app, which is looked for if it was not given.
+    async fn app(&self, api: &Api) -> anyhow::Result<String> {
+        if let Some(app) = &self.app {
+            return Ok(app.clone());
+        }
+        let apps = api.list(|| Call::get(&["apps"]), None).await?;
+        let apps: Page<App> = serde_json::from_value(apps)?;
+        let holds = async |app: App| -> anyhow::Result<Option<String>> {
+            let keys = api
+                .list(|| Call::get(&["apps", &app.id, "keys"]), None)
+                .await?;
+            let keys: Page<Key> = serde_json::from_value(keys)?;
+            Ok(keys
+                .items
+                .iter()
+                .any(|key| key.key == self.key)
+                .then_some(app.id))
+        };
+        let found = stream::iter(apps.items)
+            .map(holds)
+            .buffer_unordered(AT_ONCE);
+        let found: Vec<String> = found
+            .try_filter_map(async |id| Ok(id))
+            .try_collect()
+            .await?;
+        let none = || Failure::new(Code::NotFound, format!("there is no key {:?}", self.key));
+        Ok(found.into_iter().next().ok_or_else(none)?)
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{Write, stdout};
 
 use anyhow::Context;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Prints text as it is.
@@ -15,6 +16,56 @@ pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
     text(&serde_json::to_string_pretty(value)?)
 }
 
+/// Prints an answer as it is, or as people read it.
+pub(crate) fn answer<T: DeserializeOwned>(
+    answer: Value,
+    as_json: bool,
+    people: impl FnOnce(T) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    if as_json {
+        return json(&answer);
+    }
+    people(serde_json::from_value(answer).context("reading the answer")?)
+}
+
+/// Prints a list as it is, or as a table.
+pub(crate) fn list<T: DeserializeOwned>(
+    answer: Value,
+    as_json: bool,
+    headings: &[&str],
+    row: impl FnMut(T) -> Vec<String>,
+) -> anyhow::Result<()> {
+    if as_json {
+        return json(&answer);
+    }
+    // Long lists come in pages, short ones do not.
+    let items = match answer {
+        Value::Object(mut page) => page.remove("items").unwrap_or_default(),
+        items => items,
+    };
+    let items: Vec<T> = serde_json::from_value(items).context("reading the answer")?;
+    table(headings, &items.into_iter().map(row).collect::<Vec<_>>())
+}
+
+pub(crate) fn yes(value: bool) -> String {
+    if value { "yes".into() } else { "no".into() }
+}
+
+/// The apps that somebody sees; none given means all of them.
+pub(crate) fn apps(apps: Option<&[String]>) -> String {
+    apps.map_or("all".into(), |apps| apps.join(" "))
+}
+
+/// A time, or what to say if there is none.
+pub(crate) fn time_or(milliseconds: Option<i64>, otherwise: &str) -> String {
+    milliseconds.map_or(otherwise.into(), time)
+}
+
+/// Without what a terminal would take for an order: names and agents are somebody else's words.
+fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
 /// Prints names and values below each other.
 pub(crate) fn fields(fields: &[(&str, String)]) -> anyhow::Result<()> {
     let width = fields
@@ -24,7 +75,7 @@ pub(crate) fn fields(fields: &[(&str, String)]) -> anyhow::Result<()> {
         .unwrap_or_default();
     let lines: Vec<String> = fields
         .iter()
-        .map(|(name, value)| format!("{name:width$}  {value}"))
+        .map(|(name, value)| format!("{name:width$}  {}", printable(value)))
         .collect();
     text(&lines.join("\n"))
 }
@@ -50,6 +101,10 @@ pub(crate) fn time(milliseconds: i64) -> String {
 
 /// Prints rows under their headings.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| row.iter().map(|cell| printable(cell)).collect())
+        .collect();
     let width = |column: usize| {
         let cells = rows
             .iter()

@@ -24,11 +24,18 @@ async fn an_app_made_while_the_server_runs_is_in_force(settings: &[&str]) {
     let created: Value =
         serde_json::from_str(&server.run_ok(&["app", "create", "--name", "New", "--json"]))
             .unwrap();
-    let text = |field: &str| created[field].as_str().unwrap().to_owned();
-    let api = Api::new(server.address, &text("id"), &text("key"), &text("secret"));
+    let text = |pointer: &str| {
+        created
+            .pointer(pointer)
+            .unwrap()
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let (key, secret) = (text("/key/key"), text("/key/secret"));
+    let api = Api::new(server.address, &text("/id"), &key, &secret);
     within_a_second(async || api.get("channels", &[]).await.status == 200).await;
-    let mut client =
-        Client::connect(server.address, &format!("/app/{}?protocol=7", text("key"))).await;
+    let mut client = Client::connect(server.address, &format!("/app/{key}?protocol=7")).await;
     client
         .send(&serde_json::json!({"event": "pusher:subscribe", "data": {"channel": "a"}}))
         .await;
@@ -177,10 +184,11 @@ async fn apps_are_listed_and_shown_without_secrets() {
         "{listed}"
     );
     let listed: Value = serde_json::from_str(&server.run_ok(&["app", "list", "--json"])).unwrap();
-    assert_eq!(listed[0]["id"], APP_ID);
+    assert_eq!(listed["items"][0]["id"], APP_ID);
     for arguments in [
         &["app", "show", APP_ID][..],
-        &["app", "show", APP_ID, "--json"],
+        &["key", "show", KEY],
+        &["key", "list", "--app", APP_ID, "--json"],
     ] {
         let shown = server.run_ok(arguments);
         assert!(

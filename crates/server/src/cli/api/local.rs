@@ -1,0 +1,54 @@
+//! The admin API's own routes within this process. Whoever may read this machine's configuration and store may do
+//! everything with them, and is in the audit log as the command line.
+
+use std::convert::Infallible;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use tower::ServiceExt;
+
+use super::{Answer, AnswerBody};
+use crate::access::Caller;
+use crate::config::Config;
+use crate::{admin, startup};
+
+/// The part of the admin API that needs no running node.
+#[derive(Debug)]
+pub(super) struct Local {
+    router: Router,
+}
+
+impl Local {
+    pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
+        let store = startup::open_store(config).await?;
+        let state = startup::state_at_rest(config, store)?;
+        let routes = Router::from(admin::kept());
+        Ok(Self {
+            router: Router::new().nest("/api/v1", routes).with_state(state),
+        })
+    }
+
+    pub(super) async fn send(&self, request: Request<Bytes>) -> Answer {
+        let mut request = request.map(Body::from);
+        request.extensions_mut().insert(Caller::command_line());
+        let answered: Result<Response, Infallible> = self.router.clone().oneshot(request).await;
+        let response = answered.unwrap_or_else(|never| match never {});
+        Answer {
+            status: response.status(),
+            body: AnswerBody::Local(response.into_body()),
+        }
+    }
+}
+
+pub(super) async fn chunk(body: &mut Body) -> anyhow::Result<Option<Bytes>> {
+    while let Some(frame) = body.frame().await {
+        if let Ok(data) = frame?.into_data() {
+            return Ok(Some(data));
+        }
+    }
+    Ok(None)
+}

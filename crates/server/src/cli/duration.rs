@@ -1,0 +1,73 @@
+//! Lengths of time as people write them.
+
+const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 60 * 60), ('d', DAY)];
+const DAY: u64 = 24 * 60 * 60;
+/// A hundred years: more is a mistake.
+const MAX: u64 = 100 * 365 * DAY;
+
+/// Seconds of `90s`, `15m`, `24h`, `7d`, or of a number alone; at least one.
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
+    match any_seconds(text)? {
+        0 => Err("it must be more than nothing".into()),
+        seconds => Ok(seconds),
+    }
+}
+
+/// The same, and nothing at all as well.
+pub(crate) fn any_seconds(text: &str) -> Result<u64, String> {
+    let unit = UNITS.iter().find(|(letter, _)| text.ends_with(*letter));
+    let (number, factor) = unit.map_or((text, 1), |(letter, factor)| {
+        (&text[..text.len() - letter.len_utf8()], *factor)
+    });
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = number.parse::<u64>().ok().filter(|_| is_number);
+    let seconds = seconds.and_then(|number| number.checked_mul(factor));
+    seconds
+        .filter(|seconds| *seconds <= MAX)
+        .ok_or_else(|| "write 90s, 15m, 24h or 7d, or a number of seconds".into())
+}
+
+/// Whole days of the same.
+pub(crate) fn days(text: &str) -> Result<u64, String> {
+    match seconds(text)? {
+        seconds if seconds % DAY == 0 => Ok(seconds / DAY),
+        _ => Err("write whole days, for example 30d".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_read_with_and_without_a_unit() {
+        for (text, length) in [
+            ("90s", 90),
+            ("15m", 900),
+            ("24h", DAY),
+            ("7d", 7 * DAY),
+            ("5", 5),
+        ] {
+            assert_eq!(seconds(text), Ok(length), "{text}");
+        }
+        for text in [
+            "",
+            "0",
+            "0d",
+            "s",
+            "-1",
+            "+1",
+            "1.5h",
+            "1w",
+            "1 d",
+            "1dd",
+            "d1",
+            "99999999d",
+        ] {
+            assert!(seconds(text).is_err(), "{text}");
+        }
+        assert_eq!(any_seconds("0"), Ok(0));
+        assert_eq!((days("30d"), days("48h")), (Ok(30), Ok(2)));
+        assert!(days("90m").is_err());
+    }
+}
