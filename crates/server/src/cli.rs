@@ -242,3 +242,38 @@ fn failed(error: &anyhow::Error, code: Code) -> ExitCode {
     eprintln!("fanfare: {text}");
     ExitCode::from(code as u8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `fanfare app create`, and so on for all that can be called.
+    fn calls(command: &clap::Command, path: &str) -> Vec<String> {
+        let path = format!("{path}{}", command.get_name());
+        let inner: Vec<String> = command
+            .get_subcommands()
+            .filter(|inner| inner.get_name() != "help")
+            .flat_map(|inner| calls(inner, &format!("{path} ")))
+            .collect();
+        if inner.is_empty() { vec![path] } else { inner }
+    }
+
+    #[test]
+    fn every_command_is_in_the_documentation() {
+        Cli::command().debug_assert();
+        let docs = include_str!("../../../docs/cli.md");
+        let calls = calls(&Cli::command(), "");
+        assert!(calls.len() > 40, "{calls:?}");
+        for call in calls {
+            assert!(docs.contains(&call), "`{call}` is not in docs/cli.md");
+        }
+        for line in EXIT_CODES.lines().skip(1) {
+            let (code, meaning) = line
+                .trim()
+                .split_once("  ")
+                .expect("a code and its meaning");
+            let row = format!("| {code} | {meaning} |");
+            assert!(docs.contains(&row), "{row} is not in docs/cli.md");
+        }
+    }
+}

@@ -1,5 +1,6 @@
 //! The built binary in a folder of its own.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -131,8 +132,44 @@ impl Server {
             .unwrap()
     }
 
-    /// Runs a command that must succeed, and gives what it printed.
+    /// Runs the command line with this environment besides, and this standard input.
     #[must_use]
+    pub fn run_with(
+        &self,
+        environment: &[(&str, &str)],
+        stdin: &str,
+        arguments: &[&str],
+    ) -> Output {
+        let mut command = command(&self.binary, self.folder.path(), &self.settings);
+        output(
+            command.envs(environment.iter().copied()).args(arguments),
+            stdin,
+        )
+    }
+
+    /// Runs the command line as on another machine: in `folder`, with nothing of this server but what is said.
+    #[must_use]
+    pub fn run_elsewhere(
+        &self,
+        folder: &Path,
+        environment: &[(&str, &str)],
+        stdin: &str,
+        arguments: &[&str],
+    ) -> Output {
+        let mut command = command(&self.binary, folder, &[]);
+        output(
+            command.envs(environment.iter().copied()).args(arguments),
+            stdin,
+        )
+    }
+
+    /// The folder with its data.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Runs a command that must succeed, and gives what it printed.
     pub fn run_ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(
@@ -236,6 +273,17 @@ fn command(binary: &Path, folder: &Path, settings: &[(String, String)]) -> Comma
         .envs(settings.iter().cloned())
         .stdin(Stdio::null());
     command
+}
+
+fn output(command: &mut Command, stdin: &str) -> Output {
+    let command = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    // It need not read what it is given.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    child.wait_with_output().unwrap()
 }
 
 fn free_address() -> SocketAddr {

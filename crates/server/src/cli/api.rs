@@ -341,8 +341,7 @@ impl Api {
             Transport::Remote(remote) => remote.server(),
         };
         let message = format!(
-            "{server} answers {what}, as no Fanfare server does; is the URL that of a server, and does a proxy let /api/v1 \
-             through?"
+            "{server} answers {what}, as no Fanfare server does; is the URL right, and does a proxy let /api/v1 through?"
         );
         Failure::new(Code::Failed, message)
     }
@@ -364,5 +363,32 @@ mod tests {
             .query("action", Some("a&b"))
             .query("since", None::<i64>);
         assert_eq!(call.uri().unwrap(), "/api/v1/audit?action=a%26b");
+    }
+
+    #[tokio::test]
+    async fn long_lists_are_followed_to_their_end_or_to_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let data_dir = folder.path().to_path_buf();
+        let config = Config {
+            data_dir,
+            ..Config::default()
+        };
+        let transport = Transport::Local(Local::open(&config).await.unwrap());
+        let api = Api { transport };
+        for number in 0..=PAGE {
+            let name = format!("app {number}");
+            let call = Call::post(&["apps"], json!({"name": name}));
+            api.send(call).await.unwrap();
+        }
+        for (limit, count, ends) in [
+            (None, PAGE + 1, true),
+            (Some(PAGE + 1), PAGE + 1, true),
+            (Some(PAGE), PAGE, false),
+            (Some(1), 1, false),
+        ] {
+            let listed = api.list(|| Call::get(&["apps"]), limit).await.unwrap();
+            assert_eq!(listed["items"].as_array().unwrap().len(), count);
+            assert_eq!(listed["next_cursor"].is_null(), ends, "{limit:?}");
+        }
     }
 }

@@ -1,4 +1,14 @@
 //! The command line, beside a running server on the same store.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `everywhere` | each command on this machine's store and, with a token, on the server elsewhere |
+//! | `elsewhere` | servers that cannot be reached, tokens that are not taken, what only a running server knows |
+//! | `master_key` | another master key |
+
+mod elsewhere;
+mod everywhere;
+mod master_key;
 
 use std::time::SystemTime;
 
@@ -205,11 +215,26 @@ async fn what_cannot_be_done_is_said_in_one_line_with_an_exit_code() {
         (
             &["app", "create", "--name", "x", "--id", APP_ID][..],
             "there is an app with id",
-            1,
+            5,
         ),
-        (&["app", "create", "--name", "x", "--key", "a:b"], "':'", 1),
-        (&["app", "show", "nope"], "there is no app", 1),
-        (&["key", "revoke", "nope"], "there is no key", 1),
+        (&["app", "create", "--name", "x", "--key", "a:b"], "':'", 2),
+        (&["app", "show", "nope"], "there is no app", 3),
+        (&["key", "revoke", "nope"], "there is no key", 3),
+        (&["app", "show", ".."], "is no id and no name", 2),
+        (
+            &["app", "create", "--name", "x", "--setting", "enabled"],
+            "NAME=VALUE",
+            2,
+        ),
+        (&["token", "revoke", "nope"], "there is no token", 3),
+        (&["operator", "show", "nope"], "there is no operator", 3),
+        (&["session", "end", "nope"], "there is no session", 3),
+        (&["app", "identity", "show", APP_ID], "has no identity", 3),
+        (
+            &["--store-url", "postgres://127.0.0.1:9/x", "app", "list"],
+            "opening the store",
+            6,
+        ),
         (
             &["--set", "shards=0", "config"],
             "shards must be 1 to 64 (it was set by flag --set)",
@@ -223,7 +248,7 @@ async fn what_cannot_be_done_is_said_in_one_line_with_an_exit_code() {
         (
             &["--store-url", "mysql://x", "app", "list"],
             "sqlite: or postgres:",
-            1,
+            2,
         ),
         (&["publish", "a b", "e", "d"], "Invalid channel name", 1),
     ] {
