@@ -61,16 +61,27 @@ impl Store {
         let by = Actor::system();
         let mut transaction = self.begin_quietly(&by).await?;
         let (tx, at) = (&mut transaction.tx, transaction.at);
+        // Sealed: from the hash of a body that holds a password, the password can be guessed much faster than from argon2's.
+        let body_hash = hex::encode(body_hash);
+        let sealed_hash = self
+            .master_key
+            .seal(&body_hash, &request_context(scope, key));
         execute!(tx, FORGET, at - KEEP)?;
         execute!(tx, FORGET_PENDING, scope, key, at - PATIENCE)?;
-        let reserved = execute!(tx, RESERVE, scope, key, body_hash, at)? == 1;
+        let reserved = execute!(tx, RESERVE, scope, key, sealed_hash, at)? == 1;
         let found = fetch_optional!(AnswerRow, tx, SELECT, scope, key)?;
         transaction.commit().await?;
         if reserved {
             return Ok(Reservation::Reserved);
         }
+        let is_same = |found: &AnswerRow| {
+            let opened = self
+                .master_key
+                .open(&found.body_hash, &request_context(scope, key));
+            opened.is_ok_and(|opened| opened == body_hash)
+        };
         match found {
-            Some(found) if found.body_hash != body_hash => Ok(Reservation::DifferentBody),
+            Some(found) if !is_same(&found) => Ok(Reservation::DifferentBody),
             Some(AnswerRow {
                 status: Some(status),
                 body: Some(body),
@@ -127,6 +138,11 @@ impl Store {
         on_db!(&self.db, pool => sqlx::query(RELEASE).bind(scope).bind(key).execute(pool).await.map(|_| ()))?;
         Ok(())
     }
+}
+
+/// What the hash of a request's body is sealed for.
+pub(crate) fn request_context(scope: &str, key: &str) -> String {
+    format!("request::{}:{scope}:{key}", scope.len())
 }
 
 /// What it is sealed for.

@@ -23,7 +23,20 @@ pub enum StoreError {
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// The database cannot be reached, or failed.
     #[error("the database failed: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+}
+
+/// What Postgres calls a text that it cannot keep (`character_not_in_repertoire`).
+const NO_TEXT: &str = "22021";
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|cause| cause.code());
+        if code.as_deref() == Some(NO_TEXT) {
+            return Self::Invalid("a text must not hold the character U+0000".into());
+        }
+        Self::Database(error)
+    }
 }
 
 impl StoreError {

@@ -24,7 +24,7 @@ struct Column {
     context: fn(&str, &str) -> String,
 }
 
-const COLUMNS: [Column; 4] = [
+const COLUMNS: [Column; 5] = [
     Column {
         name: "key",
         select: "SELECT app_id, key, secret FROM keys",
@@ -48,6 +48,12 @@ const COLUMNS: [Column; 4] = [
         select: "SELECT scope, key, body FROM answers WHERE body IS NOT NULL",
         update: "UPDATE answers SET body = $3 WHERE scope = $1 AND key = $2",
         context: answers::context,
+    },
+    Column {
+        name: "request",
+        select: "SELECT scope, key, body_hash FROM answers",
+        update: "UPDATE answers SET body_hash = $3 WHERE scope = $1 AND key = $2",
+        context: answers::request_context,
     },
 ];
 

@@ -150,6 +150,12 @@ impl Store {
         now: i64,
         new_expires_at: i64,
     ) -> Result<Rotation, StoreError> {
+        // A stranger's guess must not make those wait who change something.
+        let known: Option<(String, Option<i64>)> = on_db!(&self.db, pool =>
+            sqlx::query_as(SELECT_TOKEN).bind(&presented_hash[..]).fetch_optional(pool).await)?;
+        if known.is_none() {
+            return Ok(Rotation::Unknown);
+        }
         let by = Actor::system();
         let mut transaction = self.begin_quietly(&by).await?;
         let tx = &mut transaction.tx;

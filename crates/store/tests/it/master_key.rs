@@ -31,7 +31,7 @@ async fn everything_opens_with_the_new_master_key_and_nothing_with_the_old_one()
         );
         let new = MasterKey::random();
         let (store, resealed) = store.rotate_master_key(&new, &by()).await.unwrap();
-        assert_eq!(resealed, 4);
+        assert_eq!(resealed, 6);
         let reopened = Database::connect(&kind.url()).await.unwrap();
         for store in [store, reopened.unlock(new).await.unwrap()] {
             let key = store.keys(&app_id).await.unwrap().remove(0);
