@@ -21,14 +21,16 @@ use crate::shard::Shard;
 pub struct Admitted {
     pub(crate) app: Arc<App>,
     pub(crate) key: AppKey,
+    pub(crate) address: Option<IpAddr>,
     /// On this node, and among the app's.
     pub(crate) places: [ConnectionPlace; 2],
 }
 
 impl Admitted {
-    /// Remembers the use of the key it came in with; `from` is its network address, where it is known.
-    pub fn note_key_use(&self, from: Option<IpAddr>) {
-        self.app.note_key_use(self.key.as_str(), from);
+    /// Remembers its network address, where it is known: keys are used from there, the one it came in with first.
+    pub fn came_from(&mut self, address: Option<IpAddr>) {
+        self.address = address;
+        self.app.note_key_use(self.key.as_str(), address);
     }
 }
 
@@ -137,6 +139,7 @@ impl Engine {
         Ok(Admitted {
             app,
             key,
+            address: None,
             places: [place, among_app],
         })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub(crate) struct Connection {
     pub(crate) socket_id: SocketId,
     pub(crate) app: Arc<App>,
     pub(crate) key: AppKey,
+    /// Where it comes from, if that is known.
+    pub(crate) address: Option<IpAddr>,
     _places: [ConnectionPlace; 2],
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
     /// Who is signed in.
@@ -85,6 +88,7 @@ impl Connection {
             socket_id: SocketId::random(),
             app: admitted.app,
             key: admitted.key,
+            address: admitted.address,
             _places: admitted.places,
             connected: now,
             authorized: false,

@@ -117,6 +117,11 @@ impl Engine {
     }
 }
 
+/// One that is being closed is gone for everybody but its own client, who has still to answer.
+fn is_here(connection: &Connection, app: &Arc<App>) -> bool {
+    connection.is_open() && Arc::ptr_eq(&connection.app, app)
+}
+
 impl Shard {
     fn list(
         &self,
@@ -130,7 +135,7 @@ impl Shard {
             .connections
             .iter()
             .map(|(_, connection)| connection)
-            .filter(|c| Arc::ptr_eq(&c.app, app) && after.is_none_or(|after| c.socket_id > after))
+            .filter(|c| is_here(c, app) && after.is_none_or(|after| c.socket_id > after))
             .filter(|c| user.is_none() || c.user.as_ref().map(|user| &user.member.user_id) == user)
             .collect();
         if found.len() > limit {
@@ -151,7 +156,7 @@ impl Shard {
     ) -> Option<T> {
         let state = self.state();
         let mut connections = state.connections.iter().map(|(_, connection)| connection);
-        let found = connections.find(|c| c.socket_id == socket_id && Arc::ptr_eq(&c.app, app))?;
+        let found = connections.find(|c| c.socket_id == socket_id && is_here(c, app))?;
         Some(read(found, Instant::now()))
     }
 
@@ -160,7 +165,7 @@ impl Shard {
         let slot = state
             .connections
             .iter()
-            .find(|(_, c)| c.socket_id == socket_id && Arc::ptr_eq(&c.app, app))
+            .find(|(_, c)| c.socket_id == socket_id && is_here(c, app))
             .map(|(slot, _)| slot);
         let refusal = Refusal::new(
             CloseCode::Unauthorized,

@@ -124,7 +124,7 @@ impl Session {
         if signing.verify(text, signature) {
             self.with(|connection| {
                 connection.authorized = true;
-                connection.app.note_key_use(key, None);
+                connection.app.note_key_use(key, connection.address);
             });
             return Ok(());
         }

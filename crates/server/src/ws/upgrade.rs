@@ -73,7 +73,7 @@ fn upgrade(state: AppState, key: &str, request: Request) -> Response {
         .headers()
         .get(ORIGIN)
         .and_then(|origin| origin.to_str().ok());
-    let admitted = state.engine.admit(Arrival {
+    let mut admitted = state.engine.admit(Arrival {
         key,
         protocol: request.uri().query().and_then(protocol),
         origin,
@@ -81,9 +81,9 @@ fn upgrade(state: AppState, key: &str, request: Request) -> Response {
             .addresses
             .is_secure(request.headers(), request.extensions()),
     });
-    if let Ok(admitted) = &admitted {
+    if let Ok(admitted) = &mut admitted {
         let from = state.addresses.of(request.headers(), request.extensions());
-        admitted.note_key_use(from);
+        admitted.came_from(from);
     }
     handshake(request, move |socket| match admitted {
         Ok(admitted) => {

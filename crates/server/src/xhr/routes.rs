@@ -169,13 +169,13 @@ async fn attach(
 
 fn open(state: &AppState, id: SessionId, receive: Receive, client: &Client) -> Result<(), Refusal> {
     let protocol = client.query.as_deref().and_then(protocol);
-    let admitted = state.engine.admit(Arrival {
+    let mut admitted = state.engine.admit(Arrival {
         key: &id.key,
         protocol,
         origin: client.origin.as_deref(),
         secure: client.secure,
     })?;
-    admitted.note_key_use(client.address);
+    admitted.came_from(client.address);
     let (sender, requests) = mpsc::channel(REQUESTS);
     state.sessions.insert(id.clone(), sender);
     let accepted = Accepted {
