@@ -66,13 +66,7 @@ impl Passwords {
         self.in_turn(move || {
             // Also where it is not needed, so that the first attempt takes as long for a name that there is.
             let nobody = nobody.get_or_init(|| hash(&hex::encode(rand::random::<[u8; 16]>())));
-            let known = hashed.is_some();
-            let hashed = hashed.as_ref().unwrap_or(nobody);
-            let right = PasswordHash::new(hashed.expose_secret()).is_ok_and(|hash| {
-                let password = password.expose_secret().as_bytes();
-                Argon2::default().verify_password(password, &hash).is_ok()
-            });
-            known && right
+            is_right(&password, hashed.as_ref(), nobody, argon2_verifies)
         })
         .await
     }
@@ -89,6 +83,24 @@ impl Passwords {
         });
         Ok(done.await.expect("hashing does not panic"))
     }
+}
+
+/// Verifies exactly once, whether there is a hash or not.
+fn is_right(
+    password: &SecretString,
+    hashed: Option<&SecretString>,
+    nobody: &SecretString,
+    verifies: impl FnOnce(&SecretString, &SecretString) -> bool,
+) -> bool {
+    let right = verifies(password, hashed.unwrap_or(nobody));
+    right && hashed.is_some()
+}
+
+fn argon2_verifies(password: &SecretString, hashed: &SecretString) -> bool {
+    PasswordHash::new(hashed.expose_secret()).is_ok_and(|hash| {
+        let password = password.expose_secret().as_bytes();
+        Argon2::default().verify_password(password, &hash).is_ok()
+    })
 }
 
 fn hash(password: &str) -> SecretString {
@@ -123,6 +135,27 @@ mod tests {
             passwords.verify("correct horse".into(), None).await,
             Ok(false)
         );
+    }
+
+    #[test]
+    fn one_hash_is_verified_whether_there_is_an_operator_or_not() {
+        let (real, nobody) = (hash("correct horse"), hash("drawn at the start"));
+        for (password, hashed, right) in [
+            ("correct horse", Some(&real), true),
+            ("correct horsf", Some(&real), false),
+            ("correct horse", None, false),
+            ("drawn at the start", None, false),
+        ] {
+            let mut verified = Vec::new();
+            let answer = is_right(&password.into(), hashed, &nobody, |password, hashed| {
+                verified.push(hashed.expose_secret().to_owned());
+                argon2_verifies(password, hashed)
+            });
+            assert_eq!((answer, verified.len()), (right, 1));
+            // Of the same cost: everything up to the salt is alike.
+            let cost = |hash: &str| hash.split('$').take(4).collect::<String>();
+            assert_eq!(cost(&verified[0]), cost(real.expose_secret()));
+        }
     }
 
     #[test]
