@@ -43,6 +43,11 @@ impl Caller {
         self.role
     }
 
+    /// The operator, if they have signed in themselves: what is theirs alone is not their tokens'.
+    pub(crate) fn person(&self) -> Option<&String> {
+        self.session_id.as_ref().and(self.operator_id.as_ref())
+    }
+
     /// The apps it may see; all of them if `None`.
     pub(crate) fn apps(&self) -> Option<&[String]> {
         self.apps.as_deref()

@@ -312,7 +312,7 @@ pub(super) async fn set_own_password(
     client: ClientAddress,
     body: Body<SetOwnPassword>,
 ) -> Result<StatusCode, Problem> {
-    let (Some(_), Some(id)) = (&caller.session_id, &caller.operator_id) else {
+    let Some(id) = caller.person() else {
         return Err(Problem::forbidden(
             "only an operator who signed in has a password",
         ));
@@ -343,14 +343,9 @@ pub(super) async fn set_own_password(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The operator, if they signed in: a token they made is not them.
-fn signed_in_as(caller: &Caller) -> Option<&String> {
-    caller.session_id.as_ref().and(caller.operator_id.as_ref())
-}
-
 /// List the sessions that have not ended
 ///
-/// One's own; owners may ask for those of others.
+/// One's own, of which an API token has none; owners may ask for those of others.
 #[utoipa::path(
     get, path = "/sessions", tag = "Sessions", operation_id = "list_sessions",
     params(WhoseSessions),
@@ -364,12 +359,13 @@ pub(super) async fn list(
     caller: Caller,
     Params(WhoseSessions { operator_id }): Params<WhoseSessions>,
 ) -> Result<Json<Vec<Session>>, Problem> {
+    let own = caller.person();
     let whose = match operator_id {
-        Some(other) if signed_in_as(&caller) != Some(&other) => {
+        Some(other) if own != Some(&other) => {
             caller.require_everywhere(Role::Owner)?;
             Some(other).filter(|id| id != "all")
         }
-        _ => Some(signed_in_as(&caller).cloned().unwrap_or_default()),
+        _ => Some(own.cloned().unwrap_or_default()),
     };
     let sessions = state.admin.store.sessions(whose.as_deref()).await?;
     let view = |session: SessionRecord| Session {
@@ -408,7 +404,7 @@ pub(super) async fn end(
         (id, _) => id.to_owned(),
     };
     let session = state.admin.store.session(&id).await?;
-    if signed_in_as(&caller) != Some(&session.operator_id) {
+    if caller.person() != Some(&session.operator_id) {
         caller.require_everywhere(Role::Owner).map_err(|_| none())?;
     }
     state.admin.store.revoke_session(&id, &caller.actor).await?;

@@ -100,13 +100,22 @@ impl From<TokenRecord> for Token {
     }
 }
 
-/// Owners see all tokens, operators those that they made; a token sees of its maker's tokens those that may do no more than
-/// itself.
+/// Owners see all tokens, others those that they made. A token sees of its maker's tokens those that may do no more than
+/// itself: it must not learn of other apps, and not revoke what has more rights.
 fn sees(caller: &Caller, token: &TokenRecord) -> bool {
-    let same_maker = caller.operator_id.is_some() && caller.operator_id == token.operator_id;
-    let may_do_as_much = || caller.give(token.role, token.apps.as_deref()).is_ok();
-    let own = same_maker && (caller.session_id.is_some() || may_do_as_much());
-    own || caller.require_everywhere(Role::Owner).is_ok()
+    let own = caller.operator_id.is_some() && caller.operator_id == token.operator_id;
+    let is_person = caller.session_id.is_some();
+    let within = || caller.give(token.role, token.apps.as_deref()).is_ok();
+    own && (is_person || within()) || caller.require_everywhere(Role::Owner).is_ok()
+}
+
+/// As it is shown to this caller: without the apps that are none of theirs.
+fn view(caller: &Caller, token: TokenRecord) -> Token {
+    let mut token = Token::from(token);
+    if let Some(apps) = &mut token.apps {
+        apps.retain(|app| caller.see(app).is_ok());
+    }
+    token
 }
 
 async fn find(state: &AppState, caller: &Caller, id: &str) -> Result<TokenRecord, Problem> {
@@ -121,7 +130,8 @@ async fn find(state: &AppState, caller: &Caller, id: &str) -> Result<TokenRecord
 
 /// List API tokens, oldest first
 ///
-/// Those one has made; owners see all. Those out of force as well.
+/// Those one has made; owners see all, and an API token those of its maker that may do no more than itself. Those out of
+/// force as well.
 #[utoipa::path(
     get, path = "/tokens", tag = "Tokens", operation_id = "list_tokens",
     params(PageQuery),
@@ -152,7 +162,9 @@ pub(super) async fn list(
         }
         after = last;
     }
-    Ok(Json(Page::of(seen, limit, position, Token::from)))
+    Ok(Json(Page::of(seen, limit, position, |token| {
+        view(&caller, token)
+    })))
 }
 
 /// Create an API token
@@ -224,7 +236,8 @@ pub(super) async fn show(
     caller: Caller,
     Names(TokenName { token_id }): Names<TokenName>,
 ) -> Result<Json<Token>, Problem> {
-    Ok(Json(find(&state, &caller, &token_id).await?.into()))
+    let token = find(&state, &caller, &token_id).await?;
+    Ok(Json(view(&caller, token)))
 }
 
 /// Revoke an API token
