@@ -36,7 +36,7 @@ pub(crate) struct App {
 }
 
 /// An app to be: what is left out is drawn or has its default.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateApp {
     /// For people; 1 to 200 printable characters.

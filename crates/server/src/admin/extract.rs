@@ -13,8 +13,7 @@ use crate::http::{AppState, BodyError, read_body};
 /// Largest body, in bytes.
 const MAX_BODY: usize = 256 * 1024;
 
-/// A JSON body.
-#[derive(Debug)]
+/// A JSON body. It may hold secrets.
 pub(super) struct Body<T> {
     pub(super) value: T,
     /// As it was sent.
@@ -35,8 +34,20 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
             return Err(Problem::wrong_media_type());
         }
         let value = serde_json::from_slice(&bytes)
-            .map_err(|error| Problem::invalid(format!("the body: {error}")))?;
+            .map_err(|error| Problem::invalid(format!("the body: {}", without_value(&error))))?;
         Ok(Self { value, bytes })
+    }
+}
+
+/// What is wrong with a body, without the value that is: it may be a password that was sent as a number.
+fn without_value(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let (Some(start), Some(end)) = (text.find(['"', '`']), text.rfind(", expected")) else {
+        return text;
+    };
+    match text.starts_with("invalid ") && start < end {
+        true => format!("{}{}", text[..start].trim_end(), &text[end..]),
+        false => text,
     }
 }
 
@@ -75,5 +86,51 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Names<T> {
         let Path(value) =
             path.map_err(|error| Problem::invalid(format!("the path: {}", error.body_text())))?;
         Ok(Self(value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_names_the_kind_of_what_was_sent_and_not_what_it_was() {
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Named {
+            #[expect(dead_code, reason = "it is never read")]
+            name: bool,
+        }
+        let error = |body: &str| {
+            let error = serde_json::from_str::<Named>(body).expect_err(body);
+            without_value(&error)
+        };
+        for (body, words) in [
+            (
+                r#"{"name":"hunter2"}"#,
+                "invalid type: string, expected a boolean at line 1",
+            ),
+            (
+                r#"{"name":"\"`, expected hunter2"}"#,
+                "invalid type: string, expected a boolean at",
+            ),
+            (
+                r#"{"name":12345678}"#,
+                "invalid type: integer, expected a boolean at line 1",
+            ),
+            (
+                r#"{"name":[]}"#,
+                "invalid type: sequence, expected a boolean at line 1",
+            ),
+            (
+                r#"{"nane":true}"#,
+                "unknown field `nane`, expected `name` at line 1",
+            ),
+            (r#"{"#, "EOF while parsing"),
+        ] {
+            let error = error(body);
+            assert!(error.starts_with(words), "{body}: {error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
     }
 }
