@@ -13,6 +13,11 @@
 //! | `problem` | [`Problem`](problem::Problem): what a caller is told instead of an answer |
 //! | `extract`, `page`, `once`, `etag` | bodies, pages, idempotent creates, lost updates |
 
+use std::panic::resume_unwind;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -35,6 +40,9 @@ pub(crate) mod signing_keys;
 pub(crate) mod state;
 pub(crate) mod tokens;
 
+/// Where it is.
+pub(crate) const PATH: &str = "/api/v1";
+
 /// What the admin API needs beside the engine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
@@ -52,6 +60,30 @@ impl Admin {
             sign_in_pace: SignInPace::new(),
             store,
         }
+    }
+}
+
+/// Does to its end what changes something, even if whoever asked goes away: who sends a request again must find it done or
+/// not done, and never half. It is in force on this node when it is answered.
+pub(crate) async fn finish(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.method().is_safe() {
+        return next.run(request).await;
+    }
+    let done = tokio::spawn(async move {
+        let answer = next.run(request).await;
+        if answer.status().is_success() {
+            state.in_force.now().await;
+        }
+        answer
+    });
+    match done.await {
+        Ok(answer) => answer,
+        // Whoever catches panics answers; the task is never stopped otherwise.
+        Err(error) => resume_unwind(error.into_panic()),
     }
 }
 

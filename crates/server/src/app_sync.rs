@@ -9,14 +9,18 @@ use fanfare_protocol::signature::SigningKey;
 use fanfare_protocol::{AppId, AppKey, Identity};
 use fanfare_store::{AppRecord, ChangedApp, KeyRecord, Store, StoreError, Watch};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
 
+use crate::access::Jwts;
 use crate::identity::Identities;
 
 /// How often the store is asked for changes at least, even if it says that there are none.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is asked while it does not answer.
 const INTERVAL_WHILE_DOWN: Duration = Duration::from_secs(2);
+/// How long somebody who has changed something waits until it is in force here.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The engine's view of the store.
 #[derive(Debug)]
@@ -25,26 +29,70 @@ pub(crate) struct AppSync {
     watch: Watch,
     engine: Arc<Engine>,
     identities: Arc<Identities>,
+    jwts: Jwts,
+    /// Who wants to be told, and who was.
+    asked: watch::Receiver<u64>,
+    answered: watch::Sender<u64>,
     revision: i64,
     /// The apps that have keys which expire. The engine knows nothing of that: it gets the keys in force.
     expiring: HashMap<String, (AppRecord, Vec<KeyRecord>)>,
 }
 
+/// Lets whoever changed something in the store wait until it is in force on this node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct InForce {
+    asked: Arc<watch::Sender<u64>>,
+    answered: watch::Receiver<u64>,
+}
+
+impl InForce {
+    /// Returns when all that was changed before is in force here, or after a second.
+    pub(crate) async fn now(&self) {
+        let mut ticket = 0;
+        self.asked.send_modify(|asked| {
+            *asked += 1;
+            ticket = *asked;
+        });
+        let mut answered = self.answered.clone();
+        // After that it is soon, as on every other node.
+        let _ = timeout(PATIENCE, answered.wait_for(|answered| *answered >= ticket)).await;
+    }
+}
+
 impl AppSync {
-    pub(crate) fn new(store: Store, engine: Arc<Engine>, identities: Arc<Identities>) -> Self {
-        Self {
+    pub(crate) fn new(
+        store: Store,
+        engine: Arc<Engine>,
+        identities: Arc<Identities>,
+        jwts: Jwts,
+    ) -> (Self, InForce) {
+        let (ask, asked) = watch::channel(0);
+        let (answer, answered) = watch::channel(0);
+        let in_force = InForce {
+            asked: Arc::new(ask),
+            answered,
+        };
+        let sync = Self {
             watch: store.watch(),
             store,
             engine,
             identities,
+            jwts,
+            asked,
+            answered: answer,
             revision: 0,
             expiring: HashMap::new(),
-        }
+        };
+        (sync, in_force)
     }
 
     /// Takes what is new.
     pub(crate) async fn refresh(&mut self) -> Result<(), StoreError> {
+        let ticket = *self.asked.borrow_and_update();
         let changes = self.store.changes_since(self.revision).await?;
+        if changes.revision != self.revision {
+            self.jwts.look_again().await;
+        }
         if !changes.apps.is_empty() || !changes.deleted.is_empty() {
             for id in &changes.deleted {
                 self.expiring.remove(id);
@@ -58,6 +106,7 @@ impl AppSync {
             self.engine.update_apps(definitions, &changes.deleted);
         }
         self.revision = changes.revision;
+        self.answered.send_replace(ticket);
         Ok(())
     }
 
@@ -69,7 +118,10 @@ impl AppSync {
             if down {
                 sleep(INTERVAL_WHILE_DOWN.min(until_expiry)).await;
             } else {
-                self.watch.changed(INTERVAL.min(until_expiry)).await;
+                tokio::select! {
+                    () = self.watch.changed(INTERVAL.min(until_expiry)) => {}
+                    Ok(()) = self.asked.changed() => {}
+                }
             }
             match self.refresh().await {
                 Ok(()) if down => {

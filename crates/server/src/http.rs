@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 
 use axum::Router;
 use axum::extract::Request;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use fanfare_engine::Engine;
@@ -13,7 +14,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::access::Addresses;
-use crate::admin::Admin;
+use crate::admin::problem::Problem;
+use crate::admin::{self, Admin};
+use crate::app_sync::InForce;
 use crate::demo::Demo;
 use crate::identity::Identities;
 use crate::openapi;
@@ -48,6 +51,7 @@ pub(crate) struct AppState {
     pub(crate) sessions: Sessions,
     pub(crate) identities: Arc<Identities>,
     pub(crate) admin: Admin,
+    pub(crate) in_force: InForce,
     pub(crate) addresses: Addresses,
     /// Unix time in milliseconds.
     pub(crate) started_at: i64,
@@ -58,6 +62,7 @@ pub(crate) struct AppState {
 /// The route table.
 pub(crate) fn router(state: AppState) -> Router {
     let (admin, backend, document) = openapi::split();
+    let admin = admin.route_layer(from_fn_with_state(state.clone(), admin::finish));
     let pusher = Router::new()
         // Browsers and mobile clients, with an app key.
         .route("/app/{key}", any(upgrade::connect))
@@ -148,6 +153,10 @@ async fn refuse(request: Request, refused: ApiError) -> Response {
     if upgrade::is_upgrade(request.headers()) {
         return upgrade::refuse_path(request).await;
     }
+    let is_admin = request.uri().path().starts_with(admin::PATH);
     auth::discard(request.into_body()).await;
+    if is_admin {
+        return Problem::from(refused).into_response();
+    }
     refused.into_response()
 }

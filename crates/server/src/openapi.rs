@@ -29,7 +29,7 @@ const SIGNED: &str = "signed";
 /// All described routes, and their description.
 pub(crate) fn split() -> (Router<AppState>, Router<AppState>, OpenApi) {
     let (admin, admin_document) = OpenApiRouter::with_openapi(base())
-        .nest("/api/v1", admin::router())
+        .nest(admin::PATH, admin::router())
         .split_for_parts();
     let (backend, backend_document) = backend().split_for_parts();
     let mut document = admin_document.merge_from(backend_document);

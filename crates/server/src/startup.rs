@@ -55,7 +55,12 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let admin = Admin::new(store.clone());
     let owner = first_owner::create_if_none(&store, &admin.passwords, &config.owner).await?;
     let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
-    let mut apps = AppSync::new(store.clone(), Arc::clone(&engine), Arc::clone(&identities));
+    let (mut apps, in_force) = AppSync::new(
+        store.clone(),
+        Arc::clone(&engine),
+        Arc::clone(&identities),
+        admin.jwts.clone(),
+    );
     apps.refresh().await.context("reading the apps")?;
     let tasks = TaskTracker::new();
     // Ends with the process: it only reads.
@@ -70,6 +75,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let state = AppState {
         ready: Arc::clone(&ready),
         demo: demo.clone(),
+        in_force,
         ..state(&config, Arc::clone(&engine), identities, admin)
     };
     let stop = CancellationToken::new();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use crate::http::unix_seconds;
+use crate::http::{unix_millis, unix_seconds};
 
 const ISSUER: &str = "fanfare";
 /// How long signing keys are used before the store is asked again whether they still count.
@@ -122,7 +122,10 @@ impl Jwts {
         let header = jsonwebtoken::decode_header(token).map_err(|_| InvalidToken::Unknown)?;
         let kid = header.kid.ok_or(InvalidToken::Unknown)?;
         let keys = self.keys_with(&kid).await?;
-        let key = keys.find(&kid).ok_or(InvalidToken::Unknown)?;
+        let now = unix_millis();
+        let counts = |key: &&SigningKeyRecord| key.retired_at.is_none_or(|retired| retired > now);
+        let key = keys.find(&kid).filter(counts);
+        let key = key.ok_or(InvalidToken::Unknown)?;
         let secret = DecodingKey::from_secret(key.secret.expose_secret().as_bytes());
         let decoded = jsonwebtoken::decode::<Claims>(token, &secret, &validation());
         match decoded {
@@ -132,6 +135,13 @@ impl Jwts {
                 _ => InvalidToken::Unknown,
             }),
         }
+    }
+
+    /// Forgets the keys, for the store has others perhaps.
+    pub(crate) async fn look_again(&self) {
+        // Whoever is reading them has read the old ones.
+        let _one_at_a_time = self.asking.lock().await;
+        self.keys.store(Arc::default());
     }
 
     /// The keys as they were a short while ago, or anew if this one is not among them. A stranger's guesses make us ask

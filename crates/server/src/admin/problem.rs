@@ -86,6 +86,10 @@ impl Problem {
         Self::new(StatusCode::PRECONDITION_FAILED, "stale", detail)
     }
 
+    pub(crate) fn method_not_allowed(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+    }
+
     pub(crate) fn too_large(limit: usize) -> Self {
         let detail = format!("The body is too large: at most {limit} bytes are allowed");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)

@@ -16,6 +16,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::access::Addresses;
 use crate::admin::Admin;
+use crate::app_sync::AppSync;
 use crate::http::{Idempotency, router, unix_seconds};
 use crate::identity::Identities;
 
@@ -79,14 +80,23 @@ impl Node {
             }],
             &[],
         );
+        let identities = Arc::new(identities);
+        let admin = Admin::new(store.clone());
+        let (_, in_force) = AppSync::new(
+            store,
+            Arc::clone(&engine),
+            Arc::clone(&identities),
+            admin.jwts.clone(),
+        );
         let state = AppState {
             engine,
+            in_force,
             ready: Arc::new(AtomicBool::new(true)),
             demo: None,
             path_prefix: "".into(),
             idempotency: Idempotency::new(),
-            identities: Arc::new(identities),
-            admin: Admin::new(store),
+            identities,
+            admin,
             addresses: Addresses::new(Vec::new()),
             started_at: 0,
             sessions: crate::xhr::Sessions::default(),
