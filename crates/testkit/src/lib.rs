@@ -8,6 +8,7 @@
 //! | [`server`] | [`Server`]: the built binary, started and stopped |
 //! | [`client`] | [`Client`]: a WebSocket client |
 //! | [`api`] | [`Api`]: signed requests, as a backend sends them |
+//! | [`admin`] | [`Admin`]: requests to the admin API |
 
 #![allow(
     clippy::unwrap_used,
@@ -18,10 +19,12 @@
     reason = "all of it panics when a test has failed"
 )]
 
+pub mod admin;
 pub mod api;
 pub mod client;
 pub mod server;
 
+pub use admin::{Admin, OWNER, OWNER_SETTING, PASSWORD, Reply};
 pub use api::{Answer, Api};
 pub use client::{Client, Frame};
 pub use server::Server;

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use crate::{APP_ID, Api, Client, KEY, SECRET};
+use crate::{APP_ID, Admin, Api, Client, KEY, OWNER, PASSWORD, SECRET};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -180,6 +180,12 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// The folder that it runs in; its data folder is in there.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// What the server printed on standard output.
     #[must_use]
     pub fn printed(&self) -> String {
@@ -238,6 +244,12 @@ impl Server {
             &format!("/app/{KEY}?protocol=7&client=js&version=8.6.0&flash=false"),
         )
         .await
+    }
+
+    /// Whoever owns it, signed in; it was started with [`OWNER_SETTING`](crate::OWNER_SETTING).
+    pub async fn owner(&self) -> Admin {
+        let nobody = Admin::nobody(self.address);
+        nobody.sign_in(OWNER, PASSWORD).await.0
     }
 
     /// The HTTP API, as the test app's backend calls it.

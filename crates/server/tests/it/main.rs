@@ -5,6 +5,7 @@
     reason = "a test stops where something is missing"
 )]
 
+mod admin;
 mod api;
 mod cli;
 mod first_run;

@@ -1,0 +1,194 @@
+//! What is happening on an app: channels, members, connections, a test event.
+
+use fanfare_testkit::admin::text;
+use fanfare_testkit::{APP_ID, Admin, KEY};
+use serde_json::{Value, json};
+
+use super::{SECOND, server, within};
+
+async fn items(admin: &Admin, path: &str) -> Vec<Value> {
+    let page = admin.get(&format!("/apps/{APP_ID}{path}")).await;
+    page.expect(200)["items"].as_array().unwrap().clone()
+}
+
+/// All pages of one item each.
+async fn one_by_one(admin: &Admin, path: &str, field: &str) -> Vec<String> {
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = format!("/apps/{APP_ID}{path}?limit=1{cursor}");
+        let page = admin.get(&page).await.expect(200);
+        found.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|it| text(it, field)),
+        );
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return found,
+        }
+    }
+}
+
+#[tokio::test]
+async fn channels_and_members_are_shown_as_they_are_now() {
+    let server = server(&[]).await;
+    let owner = server.owner().await;
+    let mut ada = server.connect().await;
+    let mut bob = server.connect().await;
+    ada.subscribe("news").await;
+    bob.subscribe("news").await;
+    ada.subscribe("private-x").await;
+    ada.join("presence-room", r#"{"user_id":"ada"}"#).await;
+    bob.join("presence-room", r#"{"user_id":"bob"}"#).await;
+    assert_eq!(
+        one_by_one(&owner, "/channels", "name").await,
+        ["news", "presence-room", "private-x"]
+    );
+    let room = json!({"name": "presence-room", "subscription_count": 2, "user_count": 2});
+    assert_eq!(
+        items(&owner, "/channels?prefix=presence-").await,
+        std::slice::from_ref(&room)
+    );
+    let path = format!("/apps/{APP_ID}/channels");
+    let shown = owner.get(&format!("{path}/presence-room")).await;
+    assert_eq!(shown.expect(200), room);
+    let nobody = owner.get(&format!("{path}/empty")).await.expect(200);
+    assert_eq!(nobody["subscription_count"], 0);
+    assert_eq!(
+        one_by_one(&owner, "/channels/presence-room/members", "user_id").await,
+        ["ada", "bob"]
+    );
+    let members = owner.get(&format!("{path}/news/members")).await;
+    assert_eq!(members.problem(400), "invalid");
+    let odd = owner.get(&format!("{path}/a%20b")).await;
+    assert_eq!(odd.problem(400), "invalid");
+    drop(bob);
+    within(5 * SECOND, "bob is gone", async || {
+        items(&owner, "/channels/presence-room/members").await.len() == 1
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_test_event_arrives_as_a_backends_would_and_is_written_down() {
+    let server = server(&[]).await;
+    let owner = server.owner().await;
+    let mut client = server.connect().await;
+    client.subscribe("news").await;
+    let path = format!("/apps/{APP_ID}/events");
+    let publish = async |event: Value| owner.post(&path, &event).await;
+    let event = json!({"name": "greeting", "channels": ["news"], "data": {"text": "hi"}});
+    assert_eq!(publish(event).await.status, 204);
+    let event = json!({"name": "greeting", "channels": ["news"], "data": "as it is"});
+    assert_eq!(publish(event.clone()).await.status, 204);
+    assert_eq!(client.expect("greeting").await["data"], r#"{"text":"hi"}"#);
+    assert_eq!(client.expect("greeting").await["data"], "as it is");
+    for bad in [
+        json!({"name": "", "channels": ["news"], "data": 1}),
+        json!({"name": "pusher:x", "channels": ["news"], "data": 1}),
+        json!({"name": "e", "channels": ["a b"], "data": 1}),
+        json!({"name": "e", "channels": [], "data": 1}),
+        json!({"name": "e", "channels": ["news"], "data": "x".repeat(10241)}),
+    ] {
+        assert_eq!(publish(bad.clone()).await.problem(400), "invalid", "{bad}");
+    }
+    let written = owner.get("/audit?action=event.publish").await.expect(200);
+    assert_eq!(written["items"].as_array().unwrap().len(), 2);
+    assert!(!written.to_string().contains("as it is"));
+    let limit = json!({"settings": {"limits": {"backend_events_per_second": 1}}});
+    owner
+        .patch(&format!("/apps/{APP_ID}"), &limit)
+        .await
+        .expect(200);
+    let mut refused = publish(event.clone()).await;
+    for _ in 0..5 {
+        if refused.status == 204 {
+            refused = publish(event.clone()).await;
+        }
+    }
+    assert_eq!(refused.problem(429), "too_many");
+    assert!(!refused.header("retry-after").is_empty());
+    let disabled = json!({"settings": {"enabled": false}});
+    owner
+        .patch(&format!("/apps/{APP_ID}"), &disabled)
+        .await
+        .expect(200);
+    assert_eq!(publish(event).await.problem(409), "conflict");
+}
+
+#[tokio::test]
+async fn connections_are_listed_inspected_and_closed() {
+    let server = server(&[]).await;
+    let owner = server.owner().await;
+    let mut one = server.connect().await;
+    let mut two = server.connect().await;
+    one.subscribe("news").await;
+    one.subscribe("private-x").await;
+    let asked = json!({"socket_id": one.socket_id, "user": {"id": "ada"}});
+    let signed = server
+        .api()
+        .post("user-auth", asked.to_string())
+        .await
+        .json();
+    one.send(&json!({"event": "pusher:signin", "data": signed}))
+        .await;
+    one.expect("pusher:signin_success").await;
+
+    let listed = one_by_one(&owner, "/connections", "socket_id").await;
+    assert_eq!(listed.len(), 2);
+    assert!(listed.contains(&one.socket_id) && listed.contains(&two.socket_id));
+    let of_ada = items(&owner, "/connections?user_id=ada").await;
+    assert_eq!(of_ada.len(), 1);
+    assert!(items(&owner, "/connections?user_id=bob").await.is_empty());
+    let path = |id: &str| format!("/apps/{APP_ID}/connections/{id}");
+    let shown = owner.get(&path(&one.socket_id)).await.expect(200);
+    assert_eq!(shown["user_id"], "ada");
+    assert_eq!(shown["key"], KEY);
+    assert_eq!(shown["transport"], "websocket");
+    let mut channels: Vec<_> = shown["channels"].as_array().unwrap().clone();
+    channels.sort_by_key(ToString::to_string);
+    assert!(channels.contains(&json!("news")) && channels.contains(&json!("private-x")));
+    let age = super::now() - shown["connected_at"].as_i64().unwrap();
+    assert!((0..20_000).contains(&age), "{age}");
+
+    assert_eq!(owner.delete(&path(&one.socket_id)).await.status, 204);
+    assert_eq!(one.closed().await, 4009);
+    let again = owner.delete(&path(&one.socket_id)).await;
+    assert_eq!(again.problem(404), "not_found");
+    let gone = owner.get(&path(&one.socket_id)).await;
+    assert_eq!(gone.problem(404), "not_found");
+    assert_eq!(owner.get(&path("nonsense")).await.problem(400), "invalid");
+    two.expect_nothing().await;
+    let written = owner
+        .get("/audit?action=connection.close")
+        .await
+        .expect(200);
+    assert_eq!(written["items"][0]["target_id"], json!(one.socket_id));
+    assert_eq!(written["items"][0]["app_id"], APP_ID);
+}
+
+#[tokio::test]
+async fn a_client_of_the_http_fallbacks_is_a_connection_like_others() {
+    let server = server(&[]).await;
+    let owner = server.owner().await;
+    let url = format!(
+        "http://{}/pusher/app/{KEY}/1/abcdefgh/xhr_streaming?protocol=7",
+        server.address
+    );
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let stream = http.post(url).send().await.unwrap();
+    within(5 * SECOND, "it is listed", async || {
+        items(&owner, "/connections").await.len() == 1
+    })
+    .await;
+    let found = items(&owner, "/connections").await.remove(0);
+    assert_eq!(found["transport"], "http");
+    let path = format!("/apps/{APP_ID}/connections/{}", text(&found, "socket_id"));
+    assert_eq!(owner.get(&path).await.expect(200)["key"], KEY);
+    assert_eq!(owner.delete(&path).await.status, 204);
+    let all = stream.text().await.unwrap();
+    let last = all.lines().last().unwrap();
+    assert!(last.starts_with("c[4009,"), "{last}");
+}
