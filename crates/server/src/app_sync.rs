@@ -46,6 +46,14 @@ pub(crate) struct InForce {
 }
 
 impl InForce {
+    /// Where no node runs, nothing is waited for.
+    pub(crate) fn nowhere() -> Self {
+        Self {
+            asked: Arc::new(watch::channel(0).0),
+            answered: watch::channel(0).1,
+        }
+    }
+
     /// Returns when all that was changed before is in force here, or after a second.
     pub(crate) async fn now(&self) {
         let mut ticket = 0;

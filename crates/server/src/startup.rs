@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::Addresses;
 use crate::admin::Admin;
-use crate::app_sync::AppSync;
+use crate::app_sync::{AppSync, InForce};
 use crate::config::Config;
 use crate::demo::Demo;
 use crate::first_owner;
@@ -75,8 +75,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let state = AppState {
         ready: Arc::clone(&ready),
         demo: demo.clone(),
-        in_force,
-        ..state(&config, Arc::clone(&engine), identities, admin)
+        ..state(&config, Arc::clone(&engine), identities, admin, in_force)
     };
     let stop = CancellationToken::new();
     let router = http::router(state);
@@ -121,6 +120,7 @@ fn state(
     engine: Arc<Engine>,
     identities: Arc<Identities>,
     admin: Admin,
+    in_force: InForce,
 ) -> AppState {
     AppState {
         engine,
@@ -131,6 +131,7 @@ fn state(
         sessions: Sessions::default(),
         identities,
         admin,
+        in_force,
         addresses: Addresses::new(config.trusted_proxies().unwrap_or_default()),
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,
@@ -143,7 +144,8 @@ fn state(
 pub(crate) fn state_at_rest(config: &Config, store: Store) -> anyhow::Result<AppState> {
     let (engine, _) = Engine::new(engine_options(config)?);
     let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
-    Ok(state(config, engine, identities, Admin::new(store)))
+    let admin = Admin::new(store);
+    Ok(state(config, engine, identities, admin, InForce::nowhere()))
 }
 
 /// A store that no other process of this data folder opens at the same moment.
