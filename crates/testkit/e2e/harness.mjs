@@ -341,7 +341,7 @@ async function answersOk(url) {
 
 // Below the range that systems hand out to outgoing connections: a port from that range could be taken by one of our
 // own clients in the moment between a server's end and its restart on the same port.
-async function freePort() {
+export async function freePort() {
   for (;;) {
     const port = 10_000 + Math.floor(Math.random() * 20_000);
     const probe = createTcpServer().listen(port, HOST);

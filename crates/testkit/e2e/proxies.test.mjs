@@ -1,0 +1,236 @@
+// Unmodified clients over TLS, through each proxy with its configuration from deploy/; only ports, paths and the operators' network
+// are others. A proxy that is not installed is skipped; scripts/check-deploy installs them.
+import assert from 'node:assert/strict';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { request } from 'node:https';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, before, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { connected, freePort, next, nextErrorCode, startServer, subscribe } from './harness.mjs';
+
+// The certificate is made below; nobody has signed it, and it is not what is tested.
+process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
+// Distributions keep daemons where not everybody's PATH leads.
+process.env.PATH += ':/usr/sbin:/usr/local/sbin';
+
+const DEPLOY = new URL('../../../deploy/', import.meta.url);
+const PASSWORD = 'correct horse battery';
+// All of these are this machine. Proxies speak to the server from 127.0.0.1.
+const OPERATOR = '127.0.0.5';
+const OPERATORS = '127.0.0.4/30';
+const STRANGER = '127.0.0.9';
+
+// What a configuration says, and what it says here. Each must be there, so that the tests are about the file as it is.
+const PROXIES = {
+  nginx: {
+    config: 'nginx.conf',
+    command: ({ file, folder }) => ['nginx', '-p', folder, '-c', file, '-g', 'daemon off;'],
+    changes: ({ http, https, folder }) => [
+      // Root's workers would be somebody who cannot enter the folder.
+      ['user www-data;', process.getuid() === 0 ? 'user root;' : ''],
+      ['/run/nginx.pid', `${folder}/nginx.pid`],
+      ['http {', `http { ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${folder}/${name};`).join(' ')}`],
+      ['/var/log/nginx/', `${folder}/`],
+      ['/etc/ssl/fanfare/', `${folder}/`],
+      ['listen 80;', `listen 127.0.0.1:${http};`],
+      ['listen 443 ', `listen 127.0.0.1:${https} `],
+      // Not everybody may have as many.
+      ['worker_rlimit_nofile 131072;', ''],
+    ],
+  },
+  caddy: {
+    config: 'Caddyfile',
+    command: ({ file }) => ['caddy', 'run', '--adapter', 'caddyfile', '--config', file],
+    changes: ({ http, https, folder }) => [
+      ['(fanfare) {', `{\n admin off\n http_port ${http}\n https_port ${https}\n skip_install_trust\n}\n(fanfare) {`],
+      ['{$DOMAIN:realtime.example.com} {', `https://localhost:${https}, https://127.0.0.1:${https} {`],
+      ['#: tls /etc/ssl/fanfare/fullchain.pem /etc/ssl/fanfare/privkey.pem', `tls ${folder}/fullchain.pem ${folder}/privkey.pem`],
+    ],
+  },
+  haproxy: {
+    config: 'haproxy.cfg',
+    command: ({ file }) => ['haproxy', '-db', '-f', file],
+    changes: ({ http, https, folder }) => [
+      ['maxconn 50000', 'maxconn 200'],
+      ['bind :443 ssl crt /etc/haproxy/fanfare.pem', `bind 127.0.0.1:${https} ssl crt ${folder}/both.pem`],
+      ['bind :80\n', `bind 127.0.0.1:${http}\n`],
+    ],
+  },
+};
+
+for (const [name, proxy] of Object.entries(PROXIES)) {
+  const missing = spawnSync(name, ['-v']).error && `${name} is not installed`;
+  describe(name, { skip: missing }, () => {
+    let server, front;
+    const through = (overrides) => server.client({ forceTLS: true, wssPort: front.https, ...overrides });
+    const streaming = (overrides) =>
+      through({ enabledTransports: ['xhr_streaming'], httpHost: '127.0.0.1', httpsPort: front.https, ...overrides });
+
+    before(async () => {
+      server = await startServer({
+        settings: { tls_only: true },
+        env: { FANFARE_HTTP_TRUSTED_PROXIES: '127.0.0.1', FANFARE_OWNER_PASSWORD: PASSWORD },
+      });
+      front = await startProxy(proxy, server);
+    });
+    afterEach(() => server.disconnectClients());
+    after(async () => {
+      server.disconnectClients();
+      await front?.stop();
+      await server?.stop();
+    });
+
+    test('a client over wss subscribes, sends and receives, also where its app wants TLS', async () => {
+      const [one, two] = [through(), through()];
+      const [here, there] = await Promise.all([one, two].map((client) => subscribe(client, 'private-news')));
+      assert.match(one.connection.connection.transport.socket.url, /^wss:/);
+      const received = next(here, 'headline');
+      await backend().trigger('private-news', 'headline', { text: 'Zürich 🎉' });
+      assert.deepEqual(await received, { text: 'Zürich 🎉' });
+      const heard = next(there, 'client-hello');
+      here.trigger('client-hello', { from: 'here' });
+      assert.deepEqual(await heard, { from: 'here' });
+      // And who is not behind the proxy is not taken for one that is.
+      assert.equal(await nextErrorCode(server.client()), 4000);
+    });
+
+    test('a client of the streaming fallback receives at once what is sent, and is gone when it goes', async () => {
+      const client = streaming({ user: { user_id: 'ada' } });
+      const channel = await subscribe(client, 'presence-news');
+      assert.equal(client.connection.connection.transport.name, 'xhr_streaming');
+      for (const n of [1, 2, 3]) {
+        const received = next(channel, 'part');
+        await backend().trigger('presence-news', 'part', { n });
+        assert.deepEqual(await received, { n });
+      }
+      const watching = await subscribe(through({ user: { user_id: 'bob' } }), 'presence-news');
+      const gone = next(watching, 'pusher:member_removed');
+      client.disconnect();
+      assert.equal((await gone).id, 'ada');
+    });
+
+    test('the address in the audit log is the client’s, whatever it says of itself', async () => {
+      const token = await signIn({ headers: { 'x-forwarded-for': '203.0.113.1' } });
+      const listed = await ask('/api/v1/audit?limit=100', { token });
+      const entry = JSON.parse(listed.text).items.find(({ action }) => action.startsWith('session.'));
+      assert.equal(entry?.actor.address, OPERATOR, listed.text);
+    });
+
+    test('an export of the audit log arrives whole', async () => {
+      const { status, text } = await ask('/api/v1/audit/export', { token: await signIn() });
+      assert.equal(status, 200);
+      const lines = text.trimEnd().split('\n').map((line) => JSON.parse(line));
+      assert.equal(lines.at(-1).id, 1);
+    });
+
+    test('strangers reach what clients and backends need, and nothing else', async () => {
+      const as = (path, options) => ask(path, { from: STRANGER, ...options }).then(({ status }) => status);
+      for (const path of ['/healthz', '/readyz']) assert.equal(await as(path), 200, path);
+      assert.equal(await as('/app/x'), 426);
+      assert.equal(await as('/apps/1234567/channels'), 401);
+      const closed = ['/', '/docs/', '/openapi.json', '/api/v1/me', '/metrics', '/application', '/docs/..%2fapp/', '/app/../api/v1/me'];
+      for (const path of closed) {
+        const status = await as(path);
+        // The last one is nothing to Fanfare either, if the proxy lets it through.
+        assert.ok(status === 403 || (path.includes('/../') && status === 404), `${path}: ${status}`);
+      }
+      assert.equal((await ask('/docs/')).status, 200);
+    });
+
+    test('a body that is too large is refused by the server, in its words', async () => {
+      const { status, text } = await ask('/apps/1234567/events', { method: 'POST', body: 'x'.repeat(1024 * 1024 + 1) });
+      // Nobody has signed it, which is the first thing that is wrong with it.
+      assert.equal(status, 401, text);
+      assert.doesNotMatch(text, /<html/i);
+    });
+
+    test('who comes without TLS is sent to it', async () => {
+      const { status, headers } = await fetch(`http://127.0.0.1:${front.http}/app/x`, { redirect: 'manual' });
+      assert.equal(status, 308);
+      assert.match(headers.get('location'), /^https:\/\/.*\/app\/x$/);
+    });
+
+    const backend = () => server.sdk({ port: front.https, useTLS: true });
+
+    async function signIn(options) {
+      const body = JSON.stringify({ name: 'owner', password: PASSWORD });
+      const { status, text } = await ask('/api/v1/sessions', { method: 'POST', body, ...options });
+      assert.equal(status, 201, text);
+      return JSON.parse(text).access_token;
+    }
+
+    /** A request through the proxy as it stands, from an address of this machine. */
+    function ask(path, { method = 'GET', from = OPERATOR, token, body, headers = {} } = {}) {
+      const credentials = token ? { authorization: `Bearer ${token}` } : {};
+      const options = { host: '127.0.0.1', port: front.https, path, method, localAddress: from };
+      return new Promise((resolve, reject) => {
+        const asked = request({ ...options, headers: { 'content-type': 'application/json', ...credentials, ...headers } });
+        asked.on('error', reject);
+        asked.on('response', async (response) => {
+          let text = '';
+          try {
+            for await (const chunk of response.setEncoding('utf8')) text += chunk;
+          } catch (error) {
+            reject(error);
+          }
+          resolve({ status: response.statusCode, text });
+        });
+        asked.end(body);
+      });
+    }
+  });
+}
+
+/** Starts a proxy in front of a server, with its own folder, ports and certificate. */
+async function startProxy({ config, command, changes }, server) {
+  const folder = await mkdtemp(join(tmpdir(), 'fanfare-proxy-'));
+  const [http, https] = [await freePort(), await freePort()];
+  await makeCertificate(folder);
+  let text = await readFile(new URL(config, DEPLOY), 'utf8');
+  const common = [['127.0.0.1:6001', `127.0.0.1:${server.port}`], ['127.0.0.0/8', OPERATORS]];
+  for (const [from, to] of [...common, ...changes({ http, https, folder })]) {
+    assert.ok(text.includes(from), `${config} has no ${from}`);
+    text = text.replaceAll(from, () => to);
+  }
+  const file = join(folder, config);
+  await writeFile(file, text);
+
+  const [program, ...args] = command({ file, folder });
+  const env = { PATH: process.env.PATH, HOME: folder };
+  const child = spawn(program, args, { env, cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  const kill = () => child.kill('SIGKILL');
+  process.on('exit', kill);
+  let log = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (log += chunk));
+  const ended = once(child, 'close');
+  const stop = async () => {
+    // Ended at once: orderly, each would wait for the connections it has.
+    child.kill('SIGTERM');
+    const tooLong = setTimeout(kill, 5_000);
+    await ended;
+    clearTimeout(tooLong);
+    process.off('exit', kill);
+    await rm(folder, { recursive: true, force: true });
+  };
+  for (let attempt = 0; ; attempt += 1) {
+    try {
+      if ((await fetch(`https://127.0.0.1:${https}/readyz`)).ok) return { http, https, stop };
+    } catch {}
+    if (attempt === 100 || child.exitCode !== null) {
+      await stop();
+      throw new Error(`${program} does not serve:\n${log}`);
+    }
+    await delay(50);
+  }
+}
+
+async function makeCertificate(folder) {
+  const [key, chain] = [join(folder, 'privkey.pem'), join(folder, 'fullchain.pem')];
+  const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
+  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
+  execFileSync('openssl', ['req', '-x509', ...kind, ...subject, '-keyout', key, '-out', chain], { stdio: 'ignore' });
+  await writeFile(join(folder, 'both.pem'), (await readFile(chain, 'utf8')) + (await readFile(key, 'utf8')));
+}
