@@ -1,0 +1,195 @@
+// What deploy/ and docker-compose.yml say of Fanfare is true: its settings, ports, paths and times. scripts/check-deploy asks the
+// tools that read the files whether they can.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
+import { after, test } from 'node:test';
+import { promisify } from 'node:util';
+import { parse, parseAllDocuments } from 'yaml';
+import { startServer } from './harness.mjs';
+
+const ROOT = new URL('../../../', import.meta.url);
+const read = (path) => readFileSync(new URL(path, ROOT), 'utf8');
+const deployed = readdirSync(new URL('deploy/', ROOT), { recursive: true, withFileTypes: true })
+  .filter((entry) => entry.isFile() && entry.name !== 'secret.yaml')
+  .map((entry) => `${(entry.parentPath ?? entry.path).replace(/\/$/, '')}/${entry.name}`.replace(/^.*\/deploy\//, 'deploy/'));
+const texts = [...deployed, 'docker-compose.yml', 'docs/deployment.md'].map((path) => [path, read(path)]);
+
+const config = read('crates/server/src/config.rs');
+const settings = [...config.match(/const SETTINGS: &\[&str\] = &\[(.*?)\];/s)[1].matchAll(/"(.*?)"/g)].map(([, name]) => name);
+const variables = new Set(['FANFARE_CONFIG', ...settings.map((name) => `FANFARE_${name.toUpperCase().replace('.', '_')}`)]);
+/** A default, as the program has it. */
+const number = (pattern) => Number(config.match(pattern)[1]);
+const DRAIN = number(/drain: Drain \{ period: (\d+) \}/);
+const SILENCE = number(/activity_timeout: (\d+)/) + number(/pong_timeout: (\d+)/);
+const IDLE = number(/header_timeout: (\d+)/);
+const PORT = number(/SocketAddr::from\(\(\[127, 0, 0, 1\], (\d+)\)\)/);
+const graces = [...read('crates/server/src/startup.rs').matchAll(/_GRACE: Duration = Duration::from_secs\((\d+)\)/g)];
+/** The longest that an orderly end takes. */
+const STOP = graces.reduce((sum, [, seconds]) => sum + Number(seconds), DRAIN);
+
+const compose = parse(read('docker-compose.yml'));
+const manifests = ['deployment', 'service', 'ingress', 'secret.example', 'kustomization'].map((name) =>
+  parse(read(`deploy/kubernetes/${name}.yaml`)),
+);
+const [deployment, service, ingress, secret, kustomization] = manifests;
+const pod = deployment.spec.template.spec;
+const container = pod.containers[0];
+
+const server = await startServer({ app: false });
+after(() => server.stop());
+
+test('every setting that is named is one', () => {
+  assert.ok(settings.length > 20 && graces.length === 2 && STOP > DRAIN);
+  const groups = new Set(settings.filter((name) => name.includes('.')).map((name) => name.split('.')[0]));
+  const inText = new RegExp(`(?<![\\w./-])(${[...groups].join('|')})\\.[a-z_]+\\b(?![./])`, 'g');
+  for (const [path, text] of texts) {
+    for (const [name] of text.matchAll(/\bFANFARE_[A-Z_]+\b/g)) {
+      // Kubernetes would set this one, which a comment explains.
+      assert.ok(variables.has(name) || name === 'FANFARE_PORT', `${path}: there is no setting ${name}`);
+    }
+    // As text has them: `drain.period`, http.trusted_proxies.
+    for (const [name] of text.matchAll(inText)) {
+      assert.ok(settings.includes(name), `${path}: there is no setting ${name}`);
+    }
+  }
+});
+
+test('whoever stops it waits for as long as it takes', () => {
+  const unit = read('deploy/systemd/fanfare.service');
+  assert.ok(Number(unit.match(/^TimeoutStopSec=(\d+)$/m)[1]) > STOP);
+  assert.ok(parseInt(compose.services.fanfare.stop_grace_period) > STOP);
+  const preStop = Number(container.lifecycle.preStop.exec.command[1]);
+  assert.ok(pod.terminationGracePeriodSeconds > STOP + preStop);
+  for (const [path, text] of texts) {
+    for (const [all, seconds] of text.matchAll(/drain\.period`? \((\d+) s\)/g)) assert.equal(Number(seconds), DRAIN, `${path}: ${all}`);
+    for (const [all, seconds] of text.matchAll(/at most (\d+) s for what is under way/g)) {
+      assert.equal(Number(seconds), STOP - DRAIN, `${path}: ${all}`);
+    }
+  }
+});
+
+test('proxies wait longer than connections are silent, and close idle ones before the server does', () => {
+  const nginx = read('deploy/nginx.conf');
+  const haproxy = read('deploy/haproxy.cfg');
+  const annotations = ingress.metadata.annotations;
+  const waits = [
+    nginx.match(/proxy_read_timeout (\d+)s/)[1],
+    nginx.match(/proxy_send_timeout (\d+)s/)[1],
+    haproxy.match(/timeout tunnel (\d+)s/)[1],
+    annotations['nginx.ingress.kubernetes.io/proxy-read-timeout'],
+    annotations['nginx.ingress.kubernetes.io/proxy-send-timeout'],
+  ];
+  for (const wait of waits) assert.ok(Number(wait) > SILENCE, wait);
+  // nginx' own default is 60 s.
+  assert.doesNotMatch(nginx.match(/upstream fanfare \{.*?\n  \}/s)[0], /keepalive_timeout/);
+  assert.ok(Number(read('deploy/Caddyfile').match(/keepalive (\d+)s/)[1]) < IDLE);
+  assert.ok(Number(haproxy.match(/pool-purge-delay (\d+)s/)[1]) < IDLE);
+});
+
+test('every place speaks to the port that is served, and probes what is there', async () => {
+  const dockerfile = read('deploy/Dockerfile');
+  assert.match(dockerfile, new RegExp(`FANFARE_LISTEN=0\\.0\\.0\\.0:${PORT}\\b`));
+  assert.match(dockerfile, new RegExp(`^EXPOSE ${PORT}$`, 'm'));
+  assert.deepEqual(compose.services.fanfare.ports, [`127.0.0.1:${PORT}:${PORT}`]);
+  assert.equal(compose.services.caddy.environment.UPSTREAM, `fanfare:${PORT}`);
+  for (const file of ['nginx.conf', 'Caddyfile', 'haproxy.cfg']) assert.ok(read(`deploy/${file}`).includes(`127.0.0.1:${PORT}`), file);
+  const port = container.ports[0];
+  assert.deepEqual([port.name, port.containerPort], ['http', PORT]);
+  assert.deepEqual([service.spec.ports[0].targetPort, service.spec.ports[0].port], ['http', PORT]);
+
+  const probes = [container.startupProbe, container.livenessProbe, container.readinessProbe].map(({ httpGet }) => httpGet);
+  assert.deepEqual(probes.map(({ path }) => path), ['/healthz', '/healthz', '/readyz']);
+  for (const { path, port: name } of probes) {
+    assert.equal(name, 'http');
+    assert.equal((await fetch(server.url + path)).status, 200, path);
+  }
+});
+
+test('the check of the image tells a server that answers from one that does not', async () => {
+  const check = (port) =>
+    promisify(execFile)(new URL('deploy/healthcheck', ROOT).pathname, { env: { FANFARE_LISTEN: `0.0.0.0:${port}` } });
+  await check(server.port);
+  await assert.rejects(check(1));
+});
+
+test('the image is built from what is there, for a user who is not root', () => {
+  const dockerfile = read('deploy/Dockerfile');
+  const ignore = read('.dockerignore');
+  for (const [, from] of dockerfile.matchAll(/^COPY (?!--from)(?:--\S+ )?(.+) \S+$/gm)) {
+    for (const path of from.split(' ')) {
+      assert.ok(existsSync(new URL(path, ROOT)), path);
+      assert.ok(ignore.split('\n').includes(`!${path}`), `.dockerignore keeps ${path} from the build`);
+    }
+  }
+  const rust = read('Cargo.toml').match(/rust-version = "(.*)"/)[1];
+  assert.equal(dockerfile.match(/^ARG RUST=(.*)$/m)[1], rust);
+  assert.match(dockerfile, /^STOPSIGNAL SIGTERM$/m);
+  const [user] = dockerfile.match(/^USER (\d+):\1$/m)[0].slice(5).split(':').map(Number);
+  assert.ok(user > 0);
+  assert.ok(compose.services.fanfare.tmpfs[0].includes(`uid=${user},gid=${user},`));
+  assert.deepEqual([pod.securityContext.runAsUser, pod.securityContext.fsGroup], [user, user]);
+});
+
+test('compose holds no secret, and its example names all that it asks for', () => {
+  const example = read('deploy/compose.env.example');
+  const asked = [...read('docker-compose.yml').matchAll(/\$\{(\w+):([?-])/g)];
+  for (const [, name, kind] of asked) {
+    assert.match(example, new RegExp(kind === '?' ? `^${name}=$` : `^#${name}=`, 'm'), name);
+  }
+  for (const [name, { environment = {} }] of Object.entries(compose.services)) {
+    for (const [variable, value] of Object.entries(environment)) {
+      if (/PASSWORD|KEY|URL/.test(variable)) assert.match(value, /\$\{\w+:\?/, `${name}: ${variable}`);
+    }
+  }
+  assert.ok(read('.gitignore').split('\n').includes('/.env'));
+  // What Caddy is told is what its configuration reads.
+  const known = [...read('deploy/Caddyfile').matchAll(/\{\$(\w+):/g)].map(([, name]) => name);
+  assert.deepEqual(Object.keys(compose.services.caddy.environment).sort(), known.sort());
+});
+
+test('compose starts things in order, on networks and volumes that it has', () => {
+  for (const [name, entry] of Object.entries(compose.services)) {
+    for (const network of entry.networks) assert.ok(network in compose.networks, `${name}: ${network}`);
+    for (const volume of entry.volumes ?? []) {
+      const [from] = volume.split(':');
+      assert.ok(from in compose.volumes || existsSync(new URL(from, ROOT)), `${name}: ${from}`);
+    }
+    for (const [other, { condition }] of Object.entries(entry.depends_on ?? {})) {
+      assert.equal(condition, 'service_healthy');
+      // The image of Fanfare brings its own.
+      assert.ok(compose.services[other].healthcheck ?? compose.services[other].build, other);
+    }
+  }
+});
+
+test('the Kubernetes objects fit together and run one pod without rights', () => {
+  const labels = deployment.spec.template.metadata.labels;
+  for (const selector of [deployment.spec.selector.matchLabels, service.spec.selector]) {
+    for (const [name, value] of Object.entries(selector)) assert.equal(labels[name], value);
+  }
+  // Two would each deliver a part.
+  assert.deepEqual([deployment.spec.replicas, deployment.spec.strategy.type], [1, 'Recreate']);
+  assert.equal(pod.securityContext.runAsNonRoot, true);
+  const rights = { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } };
+  assert.deepEqual(container.securityContext, rights);
+  assert.equal(container.envFrom[0].secretRef.name, secret.metadata.name);
+  assert.equal(kustomization.images[0].name, container.image);
+  for (const file of kustomization.resources) assert.ok(existsSync(new URL(`deploy/kubernetes/${file}`, ROOT)), file);
+  const [{ http, host }] = ingress.spec.rules;
+  assert.deepEqual(ingress.spec.tls[0].hosts, [host]);
+  for (const { backend } of http.paths) {
+    assert.equal(backend.service.name, service.metadata.name);
+    assert.equal(backend.service.port.name, service.spec.ports[0].name);
+  }
+  for (const name of ['deployment', 'service', 'ingress', 'secret.example', 'kustomization']) {
+    for (const { errors } of parseAllDocuments(read(`deploy/kubernetes/${name}.yaml`))) assert.deepEqual(errors, []);
+  }
+});
+
+test('what is public is the same behind every proxy', () => {
+  const words = 'app|apps|pusher/app|users';
+  for (const file of ['nginx.conf', 'Caddyfile', 'haproxy.cfg']) assert.ok(read(`deploy/${file}`).includes(`(${words})`), file);
+  const paths = ingress.spec.rules[0].http.paths.map(({ path, pathType }) => [path, pathType]);
+  assert.deepEqual(paths, words.split('|').map((path) => [`/${path}`, 'Prefix']));
+});
