@@ -80,7 +80,7 @@ impl Cache {
         let now = Instant::now();
         entries.newest.0 += 1;
         let offset = entries.newest;
-        let expires = now + Duration::from_secs(limits.cache_ttl);
+        let expires = now + Duration::from_secs(limits.cache_ttl.min(Limits::MAX_CACHE_TTL));
         entries.remove(channel.as_str());
         entries.insert(
             channel,
@@ -188,6 +188,20 @@ mod tests {
         assert!(
             kept(4),
             "a newer event of the same channel takes the place of the older"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_time_that_is_none_is_as_long_as_there_is() {
+        let cache = cache();
+        let limits = Limits {
+            cache_ttl: u64::MAX,
+            ..Limits::HOSTED
+        };
+        cache.keep(&name("cache-a"), &"e".into(), &"d".into(), &limits);
+        assert_eq!(
+            cache.recall("cache-a").0.unwrap().ttl(),
+            Duration::from_secs(Limits::MAX_CACHE_TTL)
         );
     }
 

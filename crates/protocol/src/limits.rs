@@ -10,36 +10,47 @@ pub struct Limits {
     /// Most connections of the app on a node; 0 for no limit. Over it clients are refused with 4004.
     pub connections: usize,
     /// Events a backend may publish per second, and the burst it may publish at once; 0 for no limit. Over it is a 429.
+    #[schema(value_type = u64, maximum = 4_294_967_295_u32)]
     pub backend_events_per_second: u32,
     /// Longest channel name. Hosted documents 164; no SDK refuses below 200, so neither do we (spec 2.1).
+    #[schema(minimum = 1)]
     pub channel_name: usize,
     /// Longest event name (spec 4.4).
+    #[schema(minimum = 1)]
     pub event_name: usize,
     /// Most bytes in the `data` of one event from the HTTP API; over it is a 413 (spec 4.4).
     pub event_data: usize,
     /// Most bytes in the `data` of one client event (spec 2.9).
     pub client_event_data: usize,
     /// Client events one connection may send per second, and the burst it may send at once (spec 2.9).
+    #[schema(value_type = u64, maximum = 4_294_967_295_u32)]
     pub client_events_per_second: u32,
     /// Most channels in one `POST events` (spec 4.4).
+    #[schema(minimum = 1)]
     pub channels_per_publish: usize,
     /// Most events in one `POST batch_events` (spec 4.5).
+    #[schema(minimum = 1)]
     pub batch_events: usize,
     /// Most distinct users on a presence channel (spec 2.5).
     pub presence_members: usize,
     /// Most bytes in a presence member: its `user_id` and `user_info` together (spec 2.5).
     pub presence_member_size: usize,
     /// Longest presence `user_id`, in characters (spec 2.5).
+    #[schema(minimum = 1)]
     pub user_id: usize,
     /// Most users on a watchlist; of a longer one the first count (spec 2.11).
     pub watchlist: usize,
-    /// Seconds that a cache channel keeps its last event (spec 2.6).
+    /// Seconds that a cache channel keeps its last event (spec 2.6); at most a year.
+    #[schema(maximum = 31_536_000)]
     pub cache_ttl: u64,
     /// Most bytes that the kept events of an app take together; the oldest go first.
     pub cache_bytes: usize,
 }
 
 impl Limits {
+    /// Longest that a cache channel may keep an event, in seconds: a year. Far longer ones are no times any more.
+    pub const MAX_CACHE_TTL: u64 = 365 * 24 * 60 * 60;
+
     /// What hosted Pusher grants.
     pub const HOSTED: Self = Self {
         connections: 0,
@@ -65,7 +76,7 @@ impl Limits {
     ///
     /// # Errors
     ///
-    /// Names the limit that leaves nothing.
+    /// Names the limit that leaves nothing, or cannot be kept.
     pub fn check(&self) -> Result<(), String> {
         let needed = [
             ("channel_name", self.channel_name),
@@ -74,6 +85,12 @@ impl Limits {
             ("batch_events", self.batch_events),
             ("user_id", self.user_id),
         ];
+        if self.cache_ttl > Self::MAX_CACHE_TTL {
+            return Err(format!(
+                "limits.cache_ttl must be at most {} seconds, a year",
+                Self::MAX_CACHE_TTL
+            ));
+        }
         match needed.iter().find(|(_, limit)| *limit == 0) {
             Some((name, _)) => Err(format!("limits.{name} must be at least 1")),
             None => Ok(()),

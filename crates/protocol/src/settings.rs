@@ -241,6 +241,7 @@ mod tests {
             ("client_events", "yes", "not possible"),
             ("limits.user_id", "-1", "not possible"),
             ("limits.channel_name", "0", "not possible"),
+            ("limits.cache_ttl", "18446744073709551615", "a year"),
         ] {
             let error = settings.set(name, value).unwrap_err().to_string();
             assert!(error.contains(words), "{name}={value}: {error}");
