@@ -226,7 +226,7 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
         Command::MasterKey(noun) => master_key::run(noun.command, &noun.server, &config).await,
         Command::Publish(publish) => publish::run(publish, &config).await,
         Command::Config => output::text(&config.to_toml()?),
-        Command::Openapi => output::text(&openapi::document().to_pretty_json()?),
+        Command::Openapi => output::text(&openapi::pretty(&openapi::document())),
         // Needs no configuration, and was done before it was read.
         Command::Completions { .. } => Ok(()),
     }

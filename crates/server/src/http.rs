@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, post};
+use axum::routing::{any, get, options, post};
 use fanfare_engine::Engine;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,7 +19,7 @@ use crate::admin::{self, Admin};
 use crate::app_sync::InForce;
 use crate::demo::Demo;
 use crate::identity::Identities;
-use crate::openapi;
+use crate::openapi::{self, Described};
 use crate::ws::upgrade;
 use crate::xhr::{self, Sessions};
 
@@ -61,25 +61,22 @@ pub(crate) struct AppState {
 
 /// The route table.
 pub(crate) fn router(state: AppState) -> Router {
-    let (admin, backend, document) = openapi::split();
+    let Described {
+        admin,
+        pusher,
+        document,
+    } = openapi::describe(&state.path_prefix);
     let admin = admin.route_layer(from_fn_with_state(state.clone(), admin::finish));
-    let pusher = Router::new()
+    let pusher = pusher
         // Browsers and mobile clients, with an app key.
         .route("/app/{key}", any(upgrade::connect))
         .route("/app/", any(upgrade::connect_without_key))
         .route("/app", any(upgrade::connect_without_key))
         // pusher-js where no WebSocket gets through.
         .merge(xhr::router())
-        // Browsers of apps without an auth endpoint of their own, with a token of the app's identity provider.
-        .route(
-            "/app/{key}/auth",
-            post(channel_auth::for_bearer).options(channel_auth::preflight),
-        )
-        .route(
-            "/app/{key}/user-auth",
-            post(channel_auth::user_for_bearer).options(channel_auth::preflight),
-        )
-        .merge(backend)
+        // What browsers ask before they send a token.
+        .route("/app/{key}/auth", options(channel_auth::preflight))
+        .route("/app/{key}/user-auth", options(channel_auth::preflight))
         // Where the Python SDK asks for it: the app is the one whose key has signed.
         .route(
             "/users/{user}/terminate_connections",
@@ -93,7 +90,7 @@ pub(crate) fn router(state: AppState) -> Router {
         // Operators and automation, with a session or an API token.
         .merge(admin)
         // People and generators.
-        .merge(openapi::pages(document))
+        .merge(openapi::pages(&document))
         // Orchestrators and load balancers.
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -132,31 +129,34 @@ pub(crate) fn backend() -> OpenApiRouter<AppState> {
         .routes(routes!(channels::stats))
 }
 
+/// What browsers of apps without an auth endpoint of their own ask, with a token of the app's identity provider.
+pub(crate) fn clients() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(channel_auth::for_bearer))
+        .routes(routes!(channel_auth::user_for_bearer))
+}
+
 async fn not_found(request: Request) -> Response {
-    let refused = ApiError::new(404, format!("There is nothing at {}", request.uri().path()));
-    refuse(request, refused).await
+    let message = format!("There is nothing at {}", request.uri().path());
+    refuse(request, 404, message).await
 }
 
 async fn method_not_allowed(request: Request) -> Response {
-    let refused = ApiError::new(
-        405,
-        format!(
-            "{} is not possible at {}",
-            request.method(),
-            request.uri().path()
-        ),
-    );
-    refuse(request, refused).await
+    let (method, path) = (request.method(), request.uri().path());
+    let message = format!("{method} is not possible at {path}");
+    refuse(request, 405, message).await
 }
 
-async fn refuse(request: Request, refused: ApiError) -> Response {
+/// In the words of the API that was asked.
+async fn refuse(request: Request, status: u16, message: String) -> Response {
     if upgrade::is_upgrade(request.headers()) {
         return upgrade::refuse_path(request).await;
     }
-    let is_admin = request.uri().path().starts_with(admin::PATH);
+    let is_admin = request.uri().path().starts_with("/api/");
     auth::discard(request.into_body()).await;
-    if is_admin {
-        return Problem::from(refused).into_response();
+    match (is_admin, status) {
+        (true, 405) => Problem::wrong_method(message).into_response(),
+        (true, _) => Problem::not_found(message).into_response(),
+        (false, _) => ApiError::new(status, message).into_response(),
     }
-    refused.into_response()
 }

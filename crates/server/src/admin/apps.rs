@@ -14,7 +14,7 @@ use super::extract::{Body, Names, Params};
 use super::keys::CreatedKey;
 use super::once::Once;
 use super::page::{Page, PageQuery};
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use crate::access::Caller;
 use crate::http::AppState;
 
@@ -43,8 +43,10 @@ pub(crate) struct CreateApp {
     #[schema(example = "Shop")]
     name: String,
     /// An id to import, for a move from another server without a change in clients.
+    #[schema(example = "123456789")]
     id: Option<String>,
     /// A key to import.
+    #[schema(example = "278d425bdf160c739803")]
     key: Option<String>,
     /// The secret of that key.
     #[schema(format = Password)]
@@ -69,6 +71,7 @@ pub(crate) struct CreatedApp {
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateApp {
     /// For people; 1 to 200 printable characters.
+    #[schema(example = "Shop")]
     name: Option<String>,
     /// The settings to change; the others stay.
     #[schema(value_type = Option<AppSettings>)]
@@ -87,6 +90,7 @@ pub(super) struct AppName {
 #[into_params(parameter_in = Query)]
 pub(crate) struct Confirmation {
     /// The app's name, to make sure that it is the one that is meant.
+    #[param(required, min_length = 1, example = "Shop")]
     confirm: Option<String>,
 }
 
@@ -110,7 +114,6 @@ impl From<AppRecord> for App {
     params(PageQuery),
     responses(
         (status = 200, body = Page<App>),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(
@@ -136,8 +139,7 @@ pub(super) async fn list(
     request_body = CreateApp,
     responses(
         (status = 201, body = CreatedApp),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The id or the key is in use", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The id or the key is in use"),
     ),
 )]
 pub(super) async fn create(
@@ -182,7 +184,7 @@ pub(super) async fn create(
     params(AppName),
     responses(
         (status = 200, body = App, headers(("etag" = String, description = "For If-Match"))),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn show(
@@ -205,9 +207,8 @@ pub(super) async fn show(
     request_body = UpdateApp,
     responses(
         (status = 200, body = App, headers(("etag" = String, description = "For If-Match"))),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "It was changed in the meantime", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
+        (status = 412, description = "It was changed in the meantime"),
     ),
 )]
 pub(super) async fn update(
@@ -242,8 +243,8 @@ pub(super) async fn update(
     params(AppName, Confirmation),
     responses(
         (status = 204),
-        (status = 400, description = "Not confirmed", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "Not confirmed"),
+        (status = 404),
     ),
 )]
 pub(super) async fn delete(

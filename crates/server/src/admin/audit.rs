@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::Params;
 use super::page::{Page, PageQuery};
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use crate::access::Caller;
 use crate::http::AppState;
 
@@ -38,22 +38,44 @@ pub(crate) struct AuditEntry {
     /// The id of what it was done to.
     pub(crate) target_id: String,
     /// The app it belongs to.
+    #[schema(required)]
     pub(crate) app_id: Option<String>,
     /// More about it, never a secret; of a change each field with `before` and `after`.
     #[schema(value_type = Object)]
     pub(crate) details: Value,
 }
 
+/// The kind of somebody who did something.
+#[derive(ToSchema)]
+#[schema(as = ActorKind, rename_all = "snake_case")]
+#[expect(
+    dead_code,
+    reason = "describes `ActorKind`, which knows nothing of HTTP"
+)]
+pub(crate) enum ActorName {
+    /// An operator who signed in.
+    Operator,
+    /// An API token.
+    Token,
+    /// Somebody with access to the machine.
+    CommandLine,
+    /// Fanfare itself.
+    System,
+}
+
 /// Who did something.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct AuditActor {
     /// `operator`, `token`, `command_line` or `system`.
+    #[schema(value_type = ActorName)]
     pub(crate) kind: String,
     /// The operator's or token's id.
+    #[schema(required)]
     pub(crate) id: Option<String>,
     /// For people, as it was then.
     pub(crate) name: String,
     /// The network address.
+    #[schema(required)]
     pub(crate) address: Option<String>,
 }
 
@@ -118,7 +140,6 @@ impl From<AuditRecord> for AuditEntry {
     params(AuditQuery, PageQuery),
     responses(
         (status = 200, body = Page<AuditEntry>),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(
@@ -150,7 +171,6 @@ pub(super) async fn list(
     params(AuditQuery),
     responses(
         (status = 200, body = String, content_type = "application/x-ndjson"),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn export(

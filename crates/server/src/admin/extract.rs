@@ -33,8 +33,15 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
         if !is_json {
             return Err(Problem::wrong_media_type());
         }
+        // serde would take an array of the fields' values as well.
+        if bytes.trim_ascii_start().starts_with(b"[") {
+            return Err(Problem::invalid("the body: it must be a JSON object"));
+        }
         let value = serde_json::from_slice(&bytes)
             .map_err(|error| Problem::invalid(format!("the body: {}", without_value(&error))))?;
+        if holds_nul(&bytes) {
+            return Err(nul("the body"));
+        }
         Ok(Self { value, bytes })
     }
 }
@@ -60,6 +67,27 @@ impl From<BodyError> for Problem {
     }
 }
 
+/// Postgres stores no text with it, so SQLite is not given one either.
+pub(super) fn nul(place: &str) -> Problem {
+    Problem::invalid(format!(
+        "{place}: no text may hold the character U+0000, which databases cannot store"
+    ))
+}
+
+/// Whether a text in JSON holds U+0000, which can only be there as an escape.
+pub(super) fn holds_nul(json: &[u8]) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        rest = &rest[at + 1..];
+        if rest.starts_with(b"u0000") {
+            return true;
+        }
+        // What is escaped may be another backslash.
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    false
+}
+
 /// The parameters of a query.
 #[derive(Debug)]
 pub(super) struct Params<T>(pub(super) T);
@@ -68,6 +96,9 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Params<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(nul("the query"));
+        }
         let Query(value) = Query::try_from_uri(&parts.uri)
             .map_err(|error| Problem::invalid(format!("the query: {}", error.body_text())))?;
         Ok(Self(value))
@@ -82,6 +113,9 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Names<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        if parts.uri.path().contains("%00") {
+            return Err(nul("the path"));
+        }
         let path: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
         let Path(value) =
             path.map_err(|error| Problem::invalid(format!("the path: {}", error.body_text())))?;
@@ -131,6 +165,21 @@ mod tests {
             let error = error(body);
             assert!(error.starts_with(words), "{body}: {error}");
             assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_nul_is_seen_and_a_backslash_before_u0000_is_none() {
+        for json in [
+            r#""\u0000""#,
+            r#"["a\n\u0000"]"#,
+            r#"{"\u0000":1}"#,
+            r#""\\\u0000""#,
+        ] {
+            assert!(holds_nul(json.as_bytes()), "{json}");
+        }
+        for json in ["", "7", r#""\\u0000""#, r#""\u0001""#, r#""a\"#] {
+            assert!(!holds_nul(json.as_bytes()), "{json}");
         }
     }
 }

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::apps::AppName;
 use super::extract::{Body, Names};
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use crate::access::Caller;
 use crate::http::AppState;
 
@@ -21,7 +21,7 @@ use crate::http::AppState;
     params(AppName),
     responses(
         (status = 200, body = Identity),
-        (status = 404, description = "There is no such app, or it has none", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "There is no such app, or it has none"),
     ),
 )]
 pub(super) async fn show(
@@ -51,8 +51,8 @@ pub(super) async fn show(
     request_body = Identity,
     responses(
         (status = 204),
-        (status = 400, description = "It says which field cannot be so", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "It says which field cannot be so"),
+        (status = 404),
     ),
 )]
 pub(super) async fn set(
@@ -82,7 +82,7 @@ pub(super) async fn set(
     params(AppName),
     responses(
         (status = 204),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn delete(

@@ -13,7 +13,7 @@ use super::apps::AppName;
 use super::extract::{Body, Names, Params};
 use super::once::Once;
 use super::page::{Page, PageQuery};
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use crate::access::Caller;
 use crate::http::{AppState, unix_millis};
 
@@ -51,19 +51,24 @@ pub(crate) struct Key {
     /// Whose it is.
     pub(crate) app_id: String,
     /// What it is for.
+    #[schema(required)]
     pub(crate) label: Option<String>,
     /// Whether it signs.
     pub(crate) state: KeyState,
     /// Unix time in milliseconds.
     pub(crate) created_at: i64,
     /// Unix time in milliseconds from which it signs no more.
+    #[schema(required)]
     pub(crate) expires_at: Option<i64>,
     /// Unix time in milliseconds.
+    #[schema(required)]
     pub(crate) revoked_at: Option<i64>,
     /// When it last signed a request, a channel auth or a sign-in, or let a connection in; Unix time in milliseconds, as
     /// coarse as some seconds.
+    #[schema(required)]
     pub(crate) last_used_at: Option<i64>,
     /// The network address that was.
+    #[schema(required)]
     pub(crate) last_used_from: Option<String>,
 }
 
@@ -170,8 +175,7 @@ impl From<KeyRecord> for CreatedKey {
     params(AppName, PageQuery),
     responses(
         (status = 200, body = Page<Key>),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn list(
@@ -205,9 +209,8 @@ pub(super) async fn list(
     request_body = CreateKey,
     responses(
         (status = 201, body = CreatedKey),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The key is in use", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
+        (status = 409, description = "The key is in use"),
     ),
 )]
 pub(super) async fn create(
@@ -247,7 +250,7 @@ async fn find(state: &AppState, KeyName { app_id, key }: &KeyName) -> Result<Key
     params(KeyName),
     responses(
         (status = 200, body = Key),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn show(
@@ -268,9 +271,8 @@ pub(super) async fn show(
     request_body = UpdateKey,
     responses(
         (status = 200, body = Key),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "It was revoked", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
+        (status = 409, description = "It was revoked"),
     ),
 )]
 pub(super) async fn update(
@@ -296,8 +298,8 @@ pub(super) async fn update(
     params(KeyName),
     responses(
         (status = 204),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "It was revoked before", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
+        (status = 409, description = "It was revoked before"),
     ),
 )]
 pub(super) async fn revoke(

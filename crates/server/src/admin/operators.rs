@@ -13,9 +13,22 @@ use super::etag::{IfMatch, Tagged};
 use super::extract::{Body, Names, Params};
 use super::once::Once;
 use super::page::{Page, PageQuery};
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use crate::access::{Caller, check_password};
 use crate::http::AppState;
+
+/// What somebody may do. A higher role may do all that a lower one may.
+#[derive(ToSchema)]
+#[schema(as = Role, rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes `Role`, which knows nothing of HTTP")]
+pub(crate) enum RoleName {
+    /// Looks.
+    Viewer,
+    /// Changes apps and keys.
+    Admin,
+    /// Changes operators as well.
+    Owner,
+}
 
 /// Somebody who may sign in.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -26,9 +39,10 @@ pub(crate) struct Operator {
     #[schema(example = "ada@example.com")]
     pub(crate) name: String,
     /// `viewer` looks, `admin` changes apps and keys, `owner` changes operators as well.
-    #[schema(value_type = String, example = "admin")]
+    #[schema(value_type = RoleName)]
     pub(crate) role: Role,
     /// The apps they see; all of them if `null`.
+    #[schema(required)]
     pub(crate) apps: Option<Vec<String>>,
     /// Whether they may sign in.
     pub(crate) enabled: bool,
@@ -49,7 +63,7 @@ pub(crate) struct CreateOperator {
     #[schema(value_type = String, format = Password)]
     password: SecretString,
     /// `viewer`, `admin` or `owner`.
-    #[schema(value_type = String, example = "admin")]
+    #[schema(value_type = RoleName)]
     role: Role,
     /// The apps they see; all of them if left out.
     apps: Option<Vec<String>>,
@@ -62,7 +76,7 @@ pub(crate) struct UpdateOperator {
     /// What they sign in with.
     name: Option<String>,
     /// `viewer`, `admin` or `owner`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<RoleName>)]
     role: Option<Role>,
     /// The apps they see; `null` for all of them.
     #[serde(default, deserialize_with = "super::keys::given")]
@@ -116,7 +130,6 @@ async fn hash(state: &AppState, password: SecretString) -> Result<SecretString, 
     params(PageQuery),
     responses(
         (status = 200, body = Page<Operator>),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(
@@ -144,8 +157,7 @@ pub(super) async fn list(
     request_body = CreateOperator,
     responses(
         (status = 201, body = Operator),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The name is taken", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 409, description = "The name is taken"),
     ),
 )]
 pub(super) async fn create(
@@ -182,7 +194,7 @@ pub(super) async fn create(
     params(OperatorName),
     responses(
         (status = 200, body = Operator, headers(("etag" = String, description = "For If-Match"))),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn show(
@@ -205,10 +217,9 @@ pub(super) async fn show(
     request_body = UpdateOperator,
     responses(
         (status = 200, body = Operator, headers(("etag" = String, description = "For If-Match"))),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "The name is taken, or nobody would be left who may do everything", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 412, description = "They were changed in the meantime", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
+        (status = 409, description = "The name is taken, or nobody would be left who may do everything"),
+        (status = 412, description = "They were changed in the meantime"),
     ),
 )]
 pub(super) async fn update(
@@ -248,8 +259,7 @@ pub(super) async fn update(
     request_body = SetPassword,
     responses(
         (status = 204),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn set_password(
@@ -276,8 +286,8 @@ pub(super) async fn set_password(
     params(OperatorName),
     responses(
         (status = 204),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "Nobody would be left who may do everything", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
+        (status = 409, description = "Nobody would be left who may do everything"),
     ),
 )]
 pub(super) async fn delete(

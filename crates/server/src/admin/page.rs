@@ -7,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::extract::holds_nul;
 use super::problem::Problem;
 
 const DEFAULT_LIMIT: u16 = 50;
@@ -29,6 +30,7 @@ pub(crate) struct Page<T> {
     /// The items.
     pub(crate) items: Vec<T>,
     /// Where to go on; `null` if this was the last page.
+    #[schema(required)]
     pub(crate) next_cursor: Option<String>,
 }
 
@@ -48,6 +50,7 @@ impl PageQuery {
             return Ok(None);
         };
         let json = BASE64_URL_SAFE_NO_PAD.decode(cursor).ok();
+        let json = json.filter(|json| !holds_nul(json));
         let after = json.and_then(|json| serde_json::from_slice(&json).ok());
         after.map(Some).ok_or_else(|| {
             Problem::invalid("this cursor is none; take next_cursor of the page before, unchanged")

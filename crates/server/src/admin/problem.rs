@@ -21,7 +21,7 @@ pub(crate) struct Problem {
 
 /// Problem details (RFC 9457).
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-#[schema(title = "Problem")]
+#[schema(as = Problem)]
 pub(crate) struct ProblemBody {
     /// `urn:fanfare:problem:` and the code.
     #[serde(rename = "type")]
@@ -86,10 +86,6 @@ impl Problem {
         Self::new(StatusCode::PRECONDITION_FAILED, "stale", detail)
     }
 
-    pub(crate) fn method_not_allowed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
-    }
-
     pub(crate) fn too_large(limit: usize) -> Self {
         let detail = format!("The body is too large: at most {limit} bytes are allowed");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
@@ -102,6 +98,11 @@ impl Problem {
             "wrong_media_type",
             detail,
         )
+    }
+
+    /// It is there, but not for this method.
+    pub(crate) fn wrong_method(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
     }
 
     /// Too often, or too much at this moment.

@@ -21,6 +21,7 @@ pub(crate) struct ServerInfo {
     /// When it started, Unix time in milliseconds.
     pub(crate) started_at: i64,
     /// Connections of all apps; `null` for those who see only some apps.
+    #[schema(required)]
     pub(crate) connections: Option<usize>,
 }
 

@@ -10,8 +10,10 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use utoipa::{IntoParams, ToSchema};
 
+use super::audit::ActorName;
 use super::extract::{Body, Names, Params};
-use super::problem::{Problem, ProblemBody};
+use super::operators::RoleName;
+use super::problem::Problem;
 use crate::access::{Caller, Kind, check_password};
 use crate::http::{AppState, ClientAddress, unix_millis};
 
@@ -27,7 +29,8 @@ pub(crate) struct SignIn {
     /// The operator's name.
     #[schema(example = "owner")]
     name: String,
-    #[schema(value_type = String, format = Password)]
+    /// The operator's password.
+    #[schema(value_type = String, format = Password, example = "correct horse battery staple")]
     password: SecretString,
 }
 
@@ -71,8 +74,10 @@ pub(crate) struct Session {
     /// Unix time in milliseconds.
     pub(crate) expires_at: i64,
     /// The network address of the sign-in.
+    #[schema(required)]
     pub(crate) address: Option<String>,
     /// The `User-Agent` of the sign-in.
+    #[schema(required)]
     pub(crate) agent: Option<String>,
     /// Whether it is the one that asks.
     pub(crate) current: bool,
@@ -82,16 +87,18 @@ pub(crate) struct Session {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Me {
     /// `operator`, `token` or `command_line`.
-    #[schema(example = "operator")]
+    #[schema(value_type = ActorName)]
     pub(crate) kind: String,
     /// The operator's or the token's id.
+    #[schema(required)]
     pub(crate) id: Option<String>,
     /// For people.
     pub(crate) name: String,
     /// What it may do.
-    #[schema(value_type = String, example = "admin")]
+    #[schema(value_type = RoleName)]
     pub(crate) role: Role,
     /// On which apps; all of them if `null`.
+    #[schema(required)]
     pub(crate) apps: Option<Vec<String>>,
 }
 
@@ -99,7 +106,8 @@ pub(crate) struct Me {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetOwnPassword {
-    #[schema(value_type = String, format = Password)]
+    /// The password of now.
+    #[schema(value_type = String, format = Password, example = "correct horse battery staple")]
     current_password: SecretString,
     /// 10 to 1000 characters.
     #[schema(value_type = String, format = Password)]
@@ -158,9 +166,8 @@ async fn signed_in(
     request_body = SignIn,
     responses(
         (status = 201, body = SignedIn),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401),
+        (status = 429),
     ),
 )]
 pub(super) async fn sign_in(
@@ -241,9 +248,8 @@ async fn verify(
     request_body = Refresh,
     responses(
         (status = 200, body = SignedIn),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 401, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "Another request has just used it", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 401),
+        (status = 409, description = "Another request has just used it"),
     ),
 )]
 pub(super) async fn refresh(
@@ -302,8 +308,7 @@ pub(super) async fn me(caller: Caller) -> Json<Me> {
     request_body = SetOwnPassword,
     responses(
         (status = 204),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 429),
     ),
 )]
 pub(super) async fn set_own_password(
@@ -351,7 +356,6 @@ pub(super) async fn set_own_password(
     params(WhoseSessions),
     responses(
         (status = 200, body = Vec<Session>),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(
@@ -389,7 +393,7 @@ pub(super) async fn list(
     params(SessionName),
     responses(
         (status = 204),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn end(

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::extract::Body;
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use super::tokens::MAX_DAYS;
 use crate::access::Caller;
 use crate::http::{AppState, unix_millis};
@@ -27,6 +27,7 @@ pub(crate) struct TokenKey {
     /// Unix time in milliseconds.
     pub(crate) created_at: i64,
     /// Unix time in milliseconds from which it verifies no more.
+    #[schema(required)]
     pub(crate) retired_at: Option<i64>,
 }
 
@@ -73,7 +74,6 @@ pub(super) async fn list(
     request_body = RotateKeys,
     responses(
         (status = 201, body = TokenKey),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn rotate(

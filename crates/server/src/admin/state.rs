@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::apps::AppName;
 use super::extract::{Body, Names, Params};
 use super::page::{Page, PageQuery};
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use crate::access::Caller;
 use crate::http::{AppState, unix_millis};
 
@@ -28,6 +28,7 @@ pub(crate) struct Channel {
     /// Subscribed connections.
     pub(crate) subscription_count: usize,
     /// Distinct users, on presence channels.
+    #[schema(required)]
     pub(crate) user_count: Option<usize>,
 }
 
@@ -36,6 +37,17 @@ pub(crate) struct Channel {
 pub(crate) struct Member {
     /// The user's id.
     pub(crate) user_id: String,
+}
+
+/// How a client is connected.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what `Connection` says")]
+pub(crate) enum Transport {
+    /// A WebSocket.
+    WebSocket,
+    /// One of the HTTP fallbacks.
+    Http,
 }
 
 /// A connected client.
@@ -47,9 +59,10 @@ pub(crate) struct Connection {
     /// The key it came in with.
     pub(crate) key: String,
     /// `websocket`, or `http` for the fallbacks.
-    #[schema(example = "websocket")]
+    #[schema(value_type = Transport)]
     pub(crate) transport: String,
     /// Who is signed in.
+    #[schema(required)]
     pub(crate) user_id: Option<String>,
     /// When it came in, Unix time in milliseconds.
     pub(crate) connected_at: i64,
@@ -66,13 +79,13 @@ pub(crate) struct Connection {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PublishEvent {
     /// The event's name.
-    #[schema(example = "greeting")]
+    #[schema(example = "greeting", min_length = 1, max_length = 200)]
     name: String,
     /// Where to.
     #[schema(example = json!(["news"]))]
     channels: Vec<String>,
     /// The payload: a string as it is, anything else as its JSON text.
-    #[schema(value_type = Value)]
+    #[schema(schema_with = crate::openapi::any_but_null)]
     data: Value,
 }
 
@@ -162,8 +175,7 @@ impl From<ConnectionInfo> for Connection {
     params(AppName, ChannelQuery, PageQuery),
     responses(
         (status = 200, body = Page<Channel>),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn channels(
@@ -200,8 +212,7 @@ pub(super) async fn channels(
     params(ChannelPath),
     responses(
         (status = 200, body = Channel),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn channel(
@@ -221,8 +232,8 @@ pub(super) async fn channel(
     params(ChannelPath, PageQuery),
     responses(
         (status = 200, body = Page<Member>),
-        (status = 400, description = "It is no presence channel", body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 400, description = "It is no presence channel"),
+        (status = 404),
     ),
 )]
 pub(super) async fn members(
@@ -259,8 +270,7 @@ pub(super) async fn members(
     params(AppName, ConnectionQuery, PageQuery),
     responses(
         (status = 200, body = Page<Connection>),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn connections(
@@ -295,8 +305,7 @@ fn no_connection(id: &str) -> Problem {
     params(ConnectionPath),
     responses(
         (status = 200, body = Connection),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn connection(
@@ -321,8 +330,7 @@ pub(super) async fn connection(
     params(ConnectionPath),
     responses(
         (status = 204),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn disconnect(
@@ -364,9 +372,8 @@ pub(super) async fn disconnect(
     request_body = PublishEvent,
     responses(
         (status = 204),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 429, description = "The app's limit of events per second", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
+        (status = 429, description = "The app's limit of events per second"),
     ),
 )]
 pub(super) async fn publish(

@@ -11,8 +11,9 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::extract::{Body, Names, Params};
 use super::once::Once;
+use super::operators::RoleName;
 use super::page::{Page, PageQuery};
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use crate::access::{Caller, Kind};
 use crate::http::{AppState, unix_millis};
 
@@ -30,21 +31,26 @@ pub(crate) struct Token {
     #[schema(example = "deploy pipeline")]
     pub(crate) name: String,
     /// What it may do, but never more than whoever made it.
-    #[schema(value_type = String, example = "admin")]
+    #[schema(value_type = RoleName)]
     pub(crate) role: Role,
     /// The apps it sees; all of them if `null`.
+    #[schema(required)]
     pub(crate) apps: Option<Vec<String>>,
     /// Who made it; `null` if it was made on the command line.
+    #[schema(required)]
     pub(crate) operator_id: Option<String>,
     /// Whether it is taken.
     pub(crate) in_force: bool,
     /// Unix time in milliseconds.
     pub(crate) created_at: i64,
     /// Unix time in milliseconds.
+    #[schema(required)]
     pub(crate) expires_at: Option<i64>,
     /// Unix time in milliseconds.
+    #[schema(required)]
     pub(crate) revoked_at: Option<i64>,
     /// Unix time in milliseconds, as coarse as a minute.
+    #[schema(required)]
     pub(crate) last_used_at: Option<i64>,
 }
 
@@ -67,12 +73,12 @@ pub(crate) struct CreateToken {
     #[schema(example = "deploy pipeline")]
     name: String,
     /// `viewer`, `admin` or `owner`; no higher than one's own.
-    #[schema(value_type = String, example = "admin")]
+    #[schema(value_type = RoleName)]
     role: Role,
     /// The apps it sees; all of one's own if left out.
     apps: Option<Vec<String>>,
     /// How long it lives, in days.
-    #[schema(minimum = 1, maximum = 366, default = 90)]
+    #[schema(minimum = 1, maximum = 366, default = 90, example = 90)]
     expires_in_days: Option<u16>,
 }
 
@@ -137,7 +143,6 @@ async fn find(state: &AppState, caller: &Caller, id: &str) -> Result<TokenRecord
     params(PageQuery),
     responses(
         (status = 200, body = Page<Token>),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
     ),
 )]
 pub(super) async fn list(
@@ -176,8 +181,7 @@ pub(super) async fn list(
     request_body = CreateToken,
     responses(
         (status = 201, body = CreatedToken),
-        (status = 400, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 404, description = "One of the apps is not there", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404, description = "One of the apps is not there"),
     ),
 )]
 pub(super) async fn create(
@@ -228,7 +232,7 @@ pub(super) async fn create(
     params(TokenName),
     responses(
         (status = 200, body = Token),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
     ),
 )]
 pub(super) async fn show(
@@ -248,8 +252,8 @@ pub(super) async fn show(
     params(TokenName),
     responses(
         (status = 204),
-        (status = 404, body = ProblemBody, content_type = "application/problem+json"),
-        (status = 409, description = "It was revoked before", body = ProblemBody, content_type = "application/problem+json"),
+        (status = 404),
+        (status = 409, description = "It was revoked before"),
     ),
 )]
 pub(super) async fn revoke(

@@ -19,6 +19,7 @@ use fanfare_protocol::user::parse_user_data;
 use fanfare_protocol::{ChannelKind, ChannelName, SocketId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
 use super::AppState;
 use super::auth::{self, SignedRequest};
@@ -39,18 +40,57 @@ pub(crate) struct Signer<'a> {
     pub(crate) signing: &'a SigningKey,
 }
 
+/// Who joins a presence channel.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what fanfare_protocol::presence reads")]
+pub(crate) struct MemberData {
+    /// The user's id, at most `limits.user_id` characters; a number stands for its digits.
+    #[schema(schema_with = user_id_schema)]
+    user_id: String,
+    /// What others on the channel see of the user.
+    #[schema(value_type = Option<Object>, example = json!({"name": "Ada"}))]
+    user_info: Option<String>,
+}
+
+fn user_id_schema() -> Schema {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Number]))
+        .description(Some(
+            "The user's id, at most `limits.user_id` characters; a number stands for its digits.",
+        ))
+        .min_length(Some(1))
+        .max_length(Some(128))
+        .examples(["ada"])
+        .into()
+}
+
+/// Who signs in.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what fanfare_protocol::user reads")]
+pub(crate) struct UserData {
+    /// The user's id.
+    #[schema(example = "ada", max_length = 128, pattern = "^[-a-zA-Z0-9_=@,.;]+$")]
+    id: String,
+    /// What others see of the user.
+    #[schema(value_type = Option<Object>, example = json!({"name": "Ada"}))]
+    user_info: Option<String>,
+    /// The users of whom this one is told whether they are online.
+    #[schema(example = json!(["bob"]))]
+    watchlist: Option<Vec<String>>,
+}
+
 /// Which subscription is to be signed.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
 pub(crate) struct ChannelAuthRequest {
     /// The connection.
-    #[schema(example = "123.456")]
+    #[schema(example = "123.456", pattern = r"^[0-9]+\.[0-9]+$")]
     socket_id: String,
     /// What it wants to subscribe to.
-    #[schema(example = "presence-room-1")]
+    #[schema(example = "presence-room-1", max_length = 200)]
     channel_name: String,
     /// Who it is there, on presence channels.
-    #[schema(value_type = Option<Object>, example = json!({"user_id": "ada", "user_info": {"name": "Ada"}}))]
+    #[schema(value_type = Option<MemberData>)]
     user: Option<String>,
 }
 
@@ -59,17 +99,44 @@ pub(crate) struct ChannelAuthRequest {
 #[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
 pub(crate) struct UserAuthRequest {
     /// The connection.
-    #[schema(example = "123.456")]
+    #[schema(example = "123.456", pattern = r"^[0-9]+\.[0-9]+$")]
     socket_id: String,
     /// Who signs in.
-    #[schema(value_type = Object, example = json!({"id": "ada", "user_info": {"name": "Ada"}, "watchlist": ["bob"]}))]
+    #[schema(value_type = UserData)]
     user: String,
+}
+
+/// What pusher-js sends to have a subscription signed.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
+pub(crate) struct ClientChannelAuth {
+    /// The connection.
+    #[schema(example = "123.456", pattern = r"^[0-9]+\.[0-9]+$")]
+    socket_id: String,
+    /// What it wants to subscribe to.
+    #[schema(example = "private-orders", max_length = 200)]
+    channel_name: String,
+}
+
+/// What pusher-js sends to have a sign-in signed.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
+pub(crate) struct ClientUserAuth {
+    /// The connection.
+    #[schema(example = "123.456", pattern = r"^[0-9]+\.[0-9]+$")]
+    socket_id: String,
 }
 
 /// What pusher-js subscribes with.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ChannelAuth {
+    /// Key and signature, for `pusher:subscribe`.
+    #[schema(
+        example = "278d425bdf160c739803:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"
+    )]
     auth: String,
+    /// Who the client is on the channel, as it was signed; on presence channels.
+    #[schema(nullable = false, example = r#"{"user_id":"ada"}"#)]
     #[serde(skip_serializing_if = "Option::is_none")]
     channel_data: Option<String>,
 }
@@ -77,7 +144,13 @@ pub(crate) struct ChannelAuth {
 /// What pusher-js signs in with.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserAuth {
+    /// Key and signature, for `pusher:signin`.
+    #[schema(
+        example = "278d425bdf160c739803:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"
+    )]
     auth: String,
+    /// Who the user is, as it was signed.
+    #[schema(example = r#"{"id":"ada"}"#)]
     user_data: String,
 }
 
@@ -168,7 +241,21 @@ impl FromRequest<AppState> for TrustedBackend {
     }
 }
 
-/// `POST /app/{key}/auth`.
+/// Sign a subscription for the bearer of a token
+///
+/// What pusher-js asks with `channelAuthorization`, in apps that have an identity (see the tag Identity): the token says who it
+/// is, the app's grants say which channels that opens. Cross-origin requests are answered for the app's allowed origins.
+#[utoipa::path(
+    post, path = "/app/{key}/auth", tag = "Clients", operation_id = "authorize_own_channel",
+    params(("key" = String, Path, description = "A key of the app")),
+    request_body(content((ClientChannelAuth = "application/x-www-form-urlencoded"), (ClientChannelAuth = "application/json"))),
+    responses(
+        (status = 200, body = ChannelAuth),
+        (status = 403, description = "No grant opens that channel to this token, or the app takes none"),
+        (status = 404, description = "There is no app with this key"),
+        (status = 503, description = "The identity provider's keys cannot be fetched at this moment"),
+    ),
+)]
 pub(crate) async fn for_bearer(
     State(state): State<AppState>,
     key: Key,
@@ -177,7 +264,20 @@ pub(crate) async fn for_bearer(
     answer(&state, key, request, Bearer::authorize_channel).await
 }
 
-/// `POST /app/{key}/user-auth`.
+/// Sign the sign-in of the bearer of a token
+///
+/// What pusher-js asks with `userAuthentication`, in apps that have an identity with `sign_in`.
+#[utoipa::path(
+    post, path = "/app/{key}/user-auth", tag = "Clients", operation_id = "authorize_own_user",
+    params(("key" = String, Path, description = "A key of the app")),
+    request_body(content((ClientUserAuth = "application/x-www-form-urlencoded"), (ClientUserAuth = "application/json"))),
+    responses(
+        (status = 200, body = UserAuth),
+        (status = 403, description = "The app lets the bearer of this token sign in as nobody, or takes none"),
+        (status = 404, description = "There is no app with this key"),
+        (status = 503, description = "The identity provider's keys cannot be fetched at this moment"),
+    ),
+)]
 pub(crate) async fn user_for_bearer(
     State(state): State<AppState>,
     key: Key,

@@ -17,11 +17,15 @@ use super::error::ApiError;
 /// What was asked about a channel.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Attributes {
+    /// Distinct users, on presence channels.
+    #[schema(nullable = false, example = 2)]
     #[serde(skip_serializing_if = "Option::is_none")]
     user_count: Option<usize>,
+    /// Subscribed connections.
+    #[schema(nullable = false, example = 3)]
     #[serde(skip_serializing_if = "Option::is_none")]
     subscription_count: Option<usize>,
-    /// `null` where nothing is kept.
+    /// The event that is kept; `null` where nothing is.
     #[serde(skip_serializing_if = "Option::is_none")]
     cache: Option<Option<Kept>>,
 }
@@ -29,8 +33,11 @@ pub(crate) struct Attributes {
 /// The event that a cache channel keeps.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Kept {
+    /// The event's data.
+    #[schema(example = r#"{"text":"hello"}"#)]
     data: String,
-    /// Seconds.
+    /// How long it is still kept, in seconds.
+    #[schema(example = 1740)]
     ttl: u64,
 }
 
@@ -38,6 +45,8 @@ pub(crate) struct Kept {
 #[derive(Serialize, ToSchema)]
 #[schema(as = BackendChannels)]
 pub(crate) struct Channels {
+    /// What was asked of each, by name.
+    #[schema(example = json!({"presence-room-1": {"user_count": 2}}))]
     channels: BTreeMap<String, Attributes>,
 }
 
@@ -45,6 +54,7 @@ pub(crate) struct Channels {
 #[derive(Serialize, ToSchema)]
 #[schema(as = BackendChannel)]
 pub(crate) struct Channel {
+    /// Whether anybody is subscribed.
     occupied: bool,
     #[serde(flatten)]
     attributes: Attributes,
@@ -54,9 +64,14 @@ pub(crate) struct Channel {
 #[derive(Serialize, ToSchema)]
 #[schema(as = BackendStats)]
 pub(crate) struct Stats {
+    /// Whether anybody is subscribed.
     occupied: bool,
+    /// Distinct users, on presence channels.
+    #[schema(nullable = false, example = 2)]
     #[serde(skip_serializing_if = "Option::is_none")]
     user_count: Option<usize>,
+    /// Subscribed connections.
+    #[schema(example = 3)]
     connection_count: usize,
 }
 
@@ -64,12 +79,16 @@ pub(crate) struct Stats {
 #[derive(Serialize, ToSchema)]
 #[schema(as = BackendUsers)]
 pub(crate) struct Users {
+    /// Each once, by id.
     users: Vec<User>,
 }
 
 /// A user.
 #[derive(Serialize, ToSchema)]
+#[schema(as = BackendUser)]
 pub(crate) struct User {
+    /// The user's id.
+    #[schema(example = "ada")]
     id: String,
 }
 
@@ -95,7 +114,7 @@ fn info(request: &SignedRequest) -> Result<Info, ApiError> {
 
 /// List occupied channels
 #[utoipa::path(
-    get, path = "/apps/{app_id}/channels", tag = "Backend", operation_id = "channels",
+    get, path = "/apps/{app_id}/channels", tag = "Backend", operation_id = "list_channels",
     params(("app_id" = String, Path, description = "The app's id"), ("filter_by_prefix" = Option<String>, Query, description = "How their names start"), ("info" = Option<String>, Query, description = "`subscription_count`, `user_count`, with commas")),
     responses((status = 200, body = Channels)),
 )]
@@ -131,7 +150,7 @@ pub(crate) async fn list(
 
 /// Tell about a channel
 #[utoipa::path(
-    get, path = "/apps/{app_id}/channels/{channel}", tag = "Backend", operation_id = "channel",
+    get, path = "/apps/{app_id}/channels/{channel}", tag = "Backend", operation_id = "show_channel",
     params(("app_id" = String, Path, description = "The app's id"), ("channel" = String, Path, description = "The channel's name"), ("info" = Option<String>, Query, description = "`subscription_count`, `user_count`, `cache`, with commas")),
     responses((status = 200, body = Channel)),
 )]
@@ -171,7 +190,7 @@ pub(crate) async fn show(
 
 /// Tell about a channel, as older SDKs ask
 #[utoipa::path(
-    get, path = "/apps/{app_id}/channels/{channel}/stats", tag = "Backend", operation_id = "channel_stats",
+    get, path = "/apps/{app_id}/channels/{channel}/stats", tag = "Backend", operation_id = "show_channel_stats",
     params(("app_id" = String, Path, description = "The app's id"), ("channel" = String, Path, description = "The channel's name")),
     responses((status = 200, body = Stats)),
 )]
@@ -192,7 +211,7 @@ pub(crate) async fn stats(
 
 /// List the users of a presence channel
 #[utoipa::path(
-    get, path = "/apps/{app_id}/channels/{channel}/users", tag = "Backend", operation_id = "channel_users",
+    get, path = "/apps/{app_id}/channels/{channel}/users", tag = "Backend", operation_id = "list_channel_users",
     params(("app_id" = String, Path, description = "The app's id"), ("channel" = String, Path, description = "The channel's name")),
     responses((status = 200, body = Users)),
 )]

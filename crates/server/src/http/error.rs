@@ -7,7 +7,6 @@ use fanfare_engine::PublishError;
 use fanfare_protocol::api::BadRequest;
 use fanfare_protocol::signature::AuthError;
 
-use crate::admin::problem::Problem;
 use crate::identity::TokenError;
 
 /// Seconds after which a backend that we could not serve should try again.
@@ -65,16 +64,6 @@ impl From<PublishError> for ApiError {
             status,
             format!("Nothing was published: {error}; try again later"),
         )
-    }
-}
-
-impl From<ApiError> for Problem {
-    /// Of requests for which there is no handler.
-    fn from(error: ApiError) -> Self {
-        match error.status {
-            405 => Self::method_not_allowed(error.message),
-            _ => Self::not_found(error.message),
-        }
     }
 }
 

@@ -25,23 +25,53 @@ use super::error::ApiError;
 #[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
 pub(crate) struct Trigger {
     /// The event's name.
-    #[schema(example = "greeting")]
+    #[schema(example = "greeting", min_length = 1, max_length = 200)]
     name: String,
     /// The payload: a string as it is, anything else as its JSON text.
-    #[schema(value_type = Value, example = "{\"text\":\"hello\"}")]
+    #[schema(schema_with = crate::openapi::any_but_null)]
     data: String,
     /// Where to; this or `channels`.
+    #[schema(example = "news")]
     channel: Option<String>,
     /// Where to.
     #[schema(example = json!(["news"]))]
     channels: Option<Vec<String>>,
     /// The connection that does not get it.
-    #[schema(example = "123.456")]
+    #[schema(example = "123.456", pattern = r"^([0-9]+\.[0-9]+)?$")]
     socket_id: Option<String>,
     /// What to tell of the channels: `subscription_count`, `user_count`, with commas.
+    #[schema(
+        example = "subscription_count",
+        pattern = "^ *((user_count|subscription_count|cache)? *(, *(user_count|subscription_count|cache)? *)*)$"
+    )]
     info: Option<String>,
     /// Like the header `Idempotency-Key`.
+    #[schema(example = "5f0c1f6e", min_length = 1, max_length = 255)]
     idempotency_key: Option<String>,
+}
+
+/// One event for one channel.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
+pub(crate) struct BatchTrigger {
+    /// The event's name.
+    #[schema(example = "greeting", min_length = 1, max_length = 200)]
+    name: String,
+    /// The payload: a string as it is, anything else but null as its JSON text.
+    #[schema(schema_with = crate::openapi::any_but_null)]
+    data: String,
+    /// Where to.
+    #[schema(example = "news")]
+    channel: String,
+    /// The connection that does not get it.
+    #[schema(example = "123.456", pattern = r"^([0-9]+\.[0-9]+)?$")]
+    socket_id: Option<String>,
+    /// What to tell of the channel: `subscription_count`, `user_count`, with commas.
+    #[schema(
+        example = "subscription_count",
+        pattern = "^ *((user_count|subscription_count|cache)? *(, *(user_count|subscription_count|cache)? *)*)$"
+    )]
+    info: Option<String>,
 }
 
 /// Up to ten events, each for one channel.
@@ -49,12 +79,15 @@ pub(crate) struct Trigger {
 #[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
 pub(crate) struct TriggerBatch {
     /// The events.
-    batch: Vec<Trigger>,
+    #[schema(min_items = 1, max_items = 10)]
+    batch: Vec<BatchTrigger>,
 }
 
 /// What was asked of the channels.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Published {
+    /// What was asked with `info`, by channel; absent if nothing was.
+    #[schema(nullable = false, example = json!({"news": {"subscription_count": 3}}))]
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<BTreeMap<String, Attributes>>,
 }
@@ -62,6 +95,8 @@ pub(crate) struct Published {
 /// What was asked of each event's channel.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BatchPublished {
+    /// What was asked with `info`, by event; absent if nothing was.
+    #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<Vec<Attributes>>,
 }
@@ -70,7 +105,7 @@ pub(crate) struct BatchPublished {
 ///
 /// 200 means: it will be written, in each channel's order, to every subscriber whose connection stays open.
 #[utoipa::path(
-    post, path = "/apps/{app_id}/events", tag = "Backend", operation_id = "publish",
+    post, path = "/apps/{app_id}/events", tag = "Backend", operation_id = "publish_event",
     params(
         ("app_id" = String, Path, description = "The app's id"),
         ("idempotency-key" = Option<String>, Header, description = "Delivered once, however often it is sent within two minutes"),
@@ -78,8 +113,8 @@ pub(crate) struct BatchPublished {
     request_body = Trigger,
     responses(
         (status = 200, body = Published),
-        (status = 429, description = "The app's limit of events per second", body = String, content_type = "text/plain"),
-        (status = 503, description = "Overloaded; nothing was published", body = String, content_type = "text/plain"),
+        (status = 429, description = "The app's limit of events per second"),
+        (status = 503, description = "Overloaded; nothing was published"),
     ),
 )]
 pub(crate) async fn publish(
@@ -155,14 +190,14 @@ pub(crate) struct ChannelPath {
     params(
         ("app_id" = String, Path, description = "The app's id"),
         ("channel" = String, Path, description = "The channel's name"),
-        ("name" = String, Query, description = "The event's name"),
+        ("name" = String, Query, description = "The event's name", min_length = 1, max_length = 200, example = "greeting"),
         ("socket_id" = Option<String>, Query, description = "The connection that does not get it"),
     ),
-    request_body(content = String, content_type = "application/json"),
+    request_body(content = Option<serde_json::Value>, content_type = "application/json", description = "The event's data, whatever it is"),
     responses(
         (status = 202, description = "Published"),
-        (status = 429, description = "The app's limit of events per second", body = String, content_type = "text/plain"),
-        (status = 503, description = "Overloaded; nothing was published", body = String, content_type = "text/plain"),
+        (status = 429, description = "The app's limit of events per second"),
+        (status = 503, description = "Overloaded; nothing was published"),
     ),
 )]
 pub(crate) async fn publish_to_channel(
@@ -191,7 +226,7 @@ pub(crate) async fn publish_to_channel(
 
 /// Publish up to ten events
 #[utoipa::path(
-    post, path = "/apps/{app_id}/batch_events", tag = "Backend", operation_id = "publish_batch",
+    post, path = "/apps/{app_id}/batch_events", tag = "Backend", operation_id = "publish_events",
     params(
         ("app_id" = String, Path, description = "The app's id"),
         ("idempotency-key" = Option<String>, Header, description = "Delivered once, however often it is sent within two minutes"),
@@ -199,8 +234,8 @@ pub(crate) async fn publish_to_channel(
     request_body = TriggerBatch,
     responses(
         (status = 200, body = BatchPublished),
-        (status = 429, description = "The app's limit of events per second", body = String, content_type = "text/plain"),
-        (status = 503, description = "Overloaded; nothing was published", body = String, content_type = "text/plain"),
+        (status = 429, description = "The app's limit of events per second"),
+        (status = 503, description = "Overloaded; nothing was published"),
     ),
 )]
 pub(crate) async fn publish_batch(

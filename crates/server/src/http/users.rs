@@ -19,9 +19,9 @@ pub(crate) struct UserPath {
 ///
 /// Says the same whether the user has connections or not.
 #[utoipa::path(
-    post, path = "/apps/{app_id}/users/{user}/terminate_connections", tag = "Backend", operation_id = "terminate_connections",
+    post, path = "/apps/{app_id}/users/{user}/terminate_connections", tag = "Backend", operation_id = "terminate_user_connections",
     params(("app_id" = String, Path, description = "The app's id"), ("user" = String, Path, description = "The user's id")),
-    responses((status = 200, body = Object)),
+    responses((status = 200, body = Object, description = "Done: an empty object")),
 )]
 pub(crate) async fn terminate(
     State(state): State<AppState>,

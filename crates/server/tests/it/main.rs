@@ -10,6 +10,7 @@ mod api;
 mod cli;
 mod first_run;
 mod hostile;
+mod openapi;
 mod reads;
 mod socket;
 mod stop;
