@@ -3,76 +3,16 @@
 import base64
 import json
 import os
-import shutil
 import socket
 import struct
-import subprocess
-import tempfile
-import time
 import unittest
-import urllib.request
 
 import pusher
 from pusher.errors import PusherBadAuth, PusherBadRequest
 
-HOST = "127.0.0.1"
-PATIENCE = 10
+from server import HOST, PATIENCE, Server
+
 APP = {"app_id": "1234567", "key": "e2e-key", "secret": "e2e-secret"}
-
-
-class Server:
-    """The built server with a data folder of its own."""
-
-    def __init__(self):
-        self.data_dir = tempfile.mkdtemp(prefix="fanfare-python-")
-        self.port = free_port()
-        # Neither the environment nor a configuration file of whoever runs the tests may change what is tested.
-        self.surroundings = {
-            "cwd": self.data_dir,
-            "env": {
-                "PATH": os.environ["PATH"],
-                "FANFARE_LISTEN": f"{HOST}:{self.port}",
-                "FANFARE_DATA_DIR": self.data_dir,
-                "FANFARE_DEMO": "false",
-                "FANFARE_DRAIN_PERIOD": "0",
-            },
-        }
-        create = ["app", "create", "--name", "Python", "--id", APP["app_id"], "--key", APP["key"]]
-        self.run(*create, "--secret", APP["secret"], "--client-events", "--json")
-        self.log = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(
-            [os.environ["FANFARE_BIN"], "serve"], **self.surroundings, stdout=self.log, stderr=self.log
-        )
-        self.wait_until_ready()
-
-    def run(self, *arguments):
-        command = [os.environ["FANFARE_BIN"], *arguments]
-        subprocess.run(command, **self.surroundings, check=True, timeout=PATIENCE, capture_output=True)
-
-    def wait_until_ready(self):
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                urllib.request.urlopen(f"http://{HOST}:{self.port}/readyz", timeout=1).close()
-                return
-            except OSError:
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    self.stop()
-                    raise RuntimeError("the server did not become ready")
-                time.sleep(0.05)
-
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(PATIENCE)
-        finally:
-            self.process.kill()
-            self.log.close()
-            shutil.rmtree(self.data_dir, ignore_errors=True)
-
-    def sdk(self, **overrides):
-        options = {**APP, "host": HOST, "port": self.port, "ssl": False, **overrides}
-        return pusher.Pusher(**options)
 
 
 class Socket:
@@ -119,14 +59,19 @@ class Socket:
         self.stream.close()
 
 
+def sdk(server, **overrides):
+    options = {**APP, "host": HOST, "port": server.port, "ssl": False, **overrides}
+    return pusher.Pusher(**options)
+
+
 class PythonSdk(unittest.TestCase):
     """Each test is named for what an application written with the SDK relies on."""
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server()
+        cls.server = Server(APP)
         cls.addClassCleanup(cls.server.stop)
-        cls.sdk = cls.server.sdk()
+        cls.sdk = sdk(cls.server)
 
     def connect(self):
         client = Socket(self.server.port)
@@ -216,17 +161,11 @@ class PythonSdk(unittest.TestCase):
 
     def test_a_wrong_secret_raises_bad_auth(self):
         with self.assertRaises(PusherBadAuth):
-            self.server.sdk(secret="wrong").trigger("news", "headline", {})
+            sdk(self.server, secret="wrong").trigger("news", "headline", {})
 
     def test_a_refused_request_raises_bad_request_with_the_text_of_the_server(self):
         with self.assertRaisesRegex(PusherBadRequest, r"\S"):
             self.sdk.channel_info("public", ["user_count"])
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return probe.getsockname()[1]
 
 
 if __name__ == "__main__":
