@@ -101,6 +101,31 @@ test('there is no demo page where it is switched off', async (t) => {
   assert.equal((await fetch(`${server.url}/demo`)).status, 404);
 });
 
+test('the page of the HTTP APIs shows every operation and asks nobody else', async (t) => {
+  const browser = await startBrowser();
+  t.after(() => browser.stop());
+  const server = await startServer();
+  t.after(() => server.stop());
+  const document = await (await fetch(`${server.url}/openapi.json`)).json();
+  const operations = Object.values(document.paths)
+    .flatMap((item) => Object.values(item))
+    .filter((operation) => operation.operationId);
+
+  for (const path of ['/docs', '/docs/']) {
+    const page = await browser.open(`${server.url}${path}`);
+    await page.locator('.opblock').nth(operations.length - 1).waitFor();
+    assert.equal(await page.locator('.opblock').count(), operations.length);
+    assert.match(await page.locator('.info .title').innerText(), /^Fanfare/);
+    // One of them opened, with what it takes and answers, and everybody's credentials.
+    await page.locator('#operations-Apps-create_app .opblock-summary-control').click();
+    await page.locator('#operations-Apps-create_app', { hasText: 'idempotency-key' }).waitFor();
+    await page.locator('.btn.authorize').first().click();
+    await page.locator('.dialog-ux', { hasText: 'auth_signature' }).waitFor();
+    await page.close();
+  }
+  browser.assertQuiet();
+});
+
 /** Runs in the page: joins a channel of each kind and leaves what arrives in `received`. */
 async function connectAndJoin([key, options]) {
   const client = new globalThis.Pusher(key, {
