@@ -1,25 +1,8 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
-import { chromium } from 'playwright-core';
+import { startBrowser } from './browser.mjs';
 import { startAuthEndpoint, startHttp, startServer } from './harness.mjs';
-
-// The browser of the system; none is ever downloaded. It is kept from calling home, as the tests count requests.
-const LAUNCH = {
-  executablePath: process.env.FANFARE_CHROMIUM ?? '/usr/bin/chromium',
-  headless: true,
-  args: [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--disable-quic',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-  ],
-};
 
 test('pusher-js in a web page connects, subscribes and receives what npm pusher publishes', async (t) => {
   const browser = await startBrowser();
@@ -160,34 +143,4 @@ async function startSite(authUrl, first = '') {
       response.writeHead(200, { 'content-type': 'text/html' }).end(page);
     }
   });
-}
-
-/** A browser with a profile of its own, which notes where its pages reach and what goes wrong on them. */
-async function startBrowser() {
-  const profile = await mkdtemp(join(tmpdir(), 'fanfare-chromium-'));
-  const context = await chromium.launchPersistentContext(profile, LAUNCH);
-  const [strangers, errors] = [[], []];
-  const note = (url) => {
-    if (/^(https?|wss?):/.test(url) && new URL(url).hostname !== '127.0.0.1') strangers.push(url);
-  };
-  context.on('request', (request) => note(request.url()));
-  return {
-    async open(url) {
-      const page = await context.newPage();
-      page.on('websocket', (socket) => note(socket.url()));
-      page.on('pageerror', (error) => errors.push(error.message));
-      page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
-      page.setDefaultTimeout(10_000);
-      await page.goto(url);
-      return page;
-    },
-    assertQuiet() {
-      assert.deepEqual(strangers, [], 'requests left this machine');
-      assert.deepEqual(errors, [], 'errors on the page');
-    },
-    async stop() {
-      await context.close();
-      await rm(profile, { recursive: true, force: true, maxRetries: 3 });
-    },
-  };
 }

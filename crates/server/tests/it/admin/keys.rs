@@ -169,7 +169,7 @@ async fn a_key_that_expires_is_refused_and_its_connections_are_closed_within_a_s
     let api = backend(&server, &app, &old);
     let mut connected = client(&server, &text(&old, "key")).await;
     let path = format!("/apps/{app}/keys/{}", text(&old, "key"));
-    let expires_at = now() + 1500;
+    let expires_at = now() + 2500;
     let patched = owner.patch(&path, &json!({"expires_at": expires_at})).await;
     assert_eq!(text(&patched.expect(200), "state"), "expiring");
     assert_eq!(api.get("channels", &[]).await.status, 200);

@@ -148,7 +148,7 @@ async fn a_change_through_one_is_in_force_on_the_other_within_a_second() {
     })
     .await;
     let mut connected = client(two, &text(&expiring, "key")).await;
-    let expires_at = now() + 1200;
+    let expires_at = now() + 2500;
     owner
         .patch(
             &format!("{keys}/{}", text(&expiring, "key")),

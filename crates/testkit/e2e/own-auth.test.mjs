@@ -1,0 +1,199 @@
+import assert from 'node:assert/strict';
+import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { after, afterEach, test } from 'node:test';
+import { startBrowser } from './browser.mjs';
+import { next, seconds, signedIn, startHttp, startServer, subscribe } from './harness.mjs';
+
+const ISSUER = 'https://id.example/';
+const SECRET = 'a secret that is shared with the identity provider';
+const PASSWORD = 'a-long-password';
+
+const server = await startServer({
+  env: { FANFARE_OWNER_PASSWORD: PASSWORD, FANFARE_IDENTITY_ALLOW_INNER_ADDRESSES: 'true' },
+});
+const owner = await signInToAdmin();
+const sdk = server.sdk();
+const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+// The identity provider, as far as it can be seen: the keys that it publishes.
+const provider = await startHttp((request, response) => {
+  const key = { ...publicKey.export({ format: 'jwk' }), kid: 'one', alg: 'ES256', use: 'sig' };
+  response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify({ keys: [key] }));
+});
+after(() => Promise.all([provider.stop(), server.stop()]));
+afterEach(() => server.disconnectClients());
+
+const KINDS = {
+  HS256: {
+    provider: { issuer: ISSUER, algorithms: ['HS256'], secret: SECRET },
+    sign: (text) => createHmac('sha256', SECRET).update(text).digest('base64url'),
+  },
+  ES256: {
+    provider: { issuer: ISSUER, algorithms: ['ES256'], jwks_url: `${provider.url}/keys.json` },
+    sign: (text) => sign('sha256', Buffer.from(text), { key: privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url'),
+  },
+};
+
+for (const [algorithm, kind] of Object.entries(KINDS)) {
+  test(`an app without an auth endpoint lets in who has a token of its identity provider (${algorithm})`, async () => {
+    await setIdentity(kind.provider);
+    const client = server.client(withToken(token(algorithm, { sub: 'ada', team: 'red', name: 'Ada L.' })));
+
+    const own = await subscribe(client, 'private-user-ada');
+    const heard = next(own, 'mail');
+    await sdk.trigger('private-user-ada', 'mail', { text: 'for Ada' });
+    assert.deepEqual(await heard, { text: 'for Ada' });
+
+    const refused = client.subscribe('private-user-bob');
+    assert.equal((await next(refused, 'pusher:subscription_error')).status, 403);
+    assert.equal((await next(client.subscribe('presence-team-blue'), 'pusher:subscription_error')).status, 403);
+
+    const team = await subscribe(client, 'presence-team-red');
+    assert.deepEqual(team.members.me, { id: 'ada', info: { name: 'Ada L.' } });
+    const joined = next(team, 'pusher:member_added');
+    const bob = server.client(withToken(token(algorithm, { sub: 'bob', team: 'red', name: 'Bob' })));
+    await subscribe(bob, 'presence-team-red');
+    assert.deepEqual(await joined, { id: 'bob', info: { name: 'Bob' } });
+  });
+}
+
+test('who has a token signs in with it, and gets what is sent to them', async () => {
+  await setIdentity(KINDS.ES256.provider);
+  const client = await signedIn(server.client(withToken(token('ES256', { sub: 'ada', name: 'Ada L.' }))));
+  assert.equal(client.user.user_data.id, 'ada');
+  assert.deepEqual(client.user.user_data.user_info, { name: 'Ada L.' });
+  const heard = next(client.user, 'hello');
+  await sdk.sendToUser('ada', 'hello', { text: 'Ada' });
+  assert.deepEqual(await heard, { text: 'Ada' });
+});
+
+test('a token that is not of the provider, or of yesterday, lets nobody in', async () => {
+  await setIdentity(KINDS.HS256.provider);
+  const claims = { sub: 'ada' };
+  const good = token('HS256', claims);
+  for (const bad of [
+    token('ES256', claims),
+    token('HS256', { ...claims, iss: 'https://other.example/' }),
+    token('HS256', { ...claims, exp: seconds() - 60 }),
+    good.slice(0, -4) + 'AAAA',
+    'nonsense',
+  ]) {
+    const channel = server.client(withToken(bad)).subscribe('private-user-ada');
+    assert.equal((await next(channel, 'pusher:subscription_error')).status, 401);
+  }
+  await subscribe(server.client(withToken(good)), 'private-user-ada');
+});
+
+test('a page of another origin subscribes, is refused and signs in with its token', async (t) => {
+  const browser = await startBrowser();
+  t.after(() => browser.stop());
+  const script = await readFile(new URL('./node_modules/pusher-js/dist/web/pusher.js', import.meta.url));
+  const page = '<!doctype html><title>Test</title><link rel="icon" href="data:,"><script src="/pusher.js"></script>';
+  const site = await startHttp((request, response) => {
+    if (request.url === '/pusher.js') response.writeHead(200, { 'content-type': 'text/javascript' }).end(script);
+    else response.writeHead(200, { 'content-type': 'text/html' }).end(page);
+  });
+  t.after(() => site.stop());
+  await setIdentity(KINDS.ES256.provider);
+  t.after(() => setAllowedOrigins([]));
+
+  const options = { ...server.clientOptions(), ...endpoints() };
+  const ada = token('ES256', { sub: 'ada', team: 'red', name: 'Ada L.' });
+  await setAllowedOrigins([new URL(site.url).origin]);
+  const tab = await browser.open(site.url);
+  assert.notEqual(new URL(site.url).origin, new URL(server.url).origin);
+  const seen = await tab.evaluate(useToken, [server.app.key, options, ada]);
+  assert.deepEqual(seen, {
+    own: 'joined',
+    other: 403,
+    members: { ada: { name: 'Ada L.' } },
+    user: { id: 'ada', user_info: { name: 'Ada L.' } },
+  });
+
+  // A page that may not ask does not even get to send its token.
+  await setAllowedOrigins(['https://shop.example']);
+  const status = await tab.evaluate(async ([url, bearer]) => {
+    const headers = { authorization: `Bearer ${bearer}` };
+    const body = new URLSearchParams({ socket_id: '1.1', channel_name: 'private-user-ada' });
+    return fetch(url, { method: 'POST', headers, body }).then((answer) => answer.status, () => 'kept from asking');
+  }, [`${server.url}/app/${server.app.key}/auth`, ada]);
+  assert.equal(status, 'kept from asking');
+  // What a browser says of the refusals: two of them were wanted.
+  browser.assertQuiet({ expected: /403|CORS policy|net::ERR_FAILED/ });
+});
+
+/** Runs in the page. */
+async function useToken([key, options, bearer]) {
+  const headersProvider = () => ({ Authorization: `Bearer ${bearer}` });
+  const client = new globalThis.Pusher(key, {
+    ...options,
+    channelAuthorization: { ...options.channelAuthorization, headersProvider },
+    userAuthentication: { ...options.userAuthentication, headersProvider },
+  });
+  const subscribed = (name) =>
+    new Promise((resolve) => {
+      const channel = client.subscribe(name);
+      channel.bind('pusher:subscription_succeeded', () => resolve([channel, 'joined']));
+      channel.bind('pusher:subscription_error', ({ status }) => resolve([channel, status]));
+    });
+  const [, own] = await subscribed('private-user-ada');
+  const [, other] = await subscribed('private-user-bob');
+  const [team] = await subscribed('presence-team-red');
+  client.signin();
+  await client.user.signinDonePromise;
+  return { own, other, members: team.members.members, user: client.user.user_data };
+}
+
+function endpoints() {
+  const app = `${server.url}/app/${server.app.key}`;
+  return {
+    channelAuthorization: { endpoint: `${app}/auth`, transport: 'ajax' },
+    userAuthentication: { endpoint: `${app}/user-auth`, transport: 'ajax' },
+  };
+}
+
+/** What a page is configured with, where the token comes from its own sign-in. */
+function withToken(bearer) {
+  const headersProvider = () => ({ Authorization: `Bearer ${bearer}` });
+  const { channelAuthorization, userAuthentication } = endpoints();
+  return {
+    channelAuthorization: { ...channelAuthorization, headersProvider },
+    userAuthentication: { ...userAuthentication, headersProvider },
+  };
+}
+
+function token(algorithm, claims) {
+  const encode = (part) => Buffer.from(JSON.stringify(part)).toString('base64url');
+  const header = { typ: 'JWT', alg: algorithm, ...(algorithm === 'ES256' && { kid: 'one' }) };
+  const text = `${encode(header)}.${encode({ iss: ISSUER, exp: seconds() + 60, ...claims })}`;
+  return `${text}.${KINDS[algorithm].sign(text)}`;
+}
+
+function setIdentity(of) {
+  return admin('PUT', `/apps/${server.app.id}/identity`, {
+    providers: [of],
+    grants: [
+      { channels: 'private-user-{sub}' },
+      { channels: 'presence-team-{team}', presence: { user_info: { name: 'name' } } },
+    ],
+    sign_in: { user_info: { name: 'name' } },
+  });
+}
+
+function setAllowedOrigins(origins) {
+  return admin('PATCH', `/apps/${server.app.id}`, { settings: { allowed_origins: origins } });
+}
+
+/** What the admin API answers is in force on that server. */
+async function admin(method, path, body, bearer = owner) {
+  const headers = { 'content-type': 'application/json', ...(bearer && { authorization: `Bearer ${bearer}` }) };
+  const response = await fetch(`${server.url}/api/v1${path}`, { method, headers, body: JSON.stringify(body) });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
+  return text && JSON.parse(text);
+}
+
+async function signInToAdmin() {
+  const signedIn = await admin('POST', '/sessions', { name: 'owner', password: PASSWORD }, null);
+  return signedIn.access_token;
+}
