@@ -170,12 +170,16 @@ impl Shard {
             activity_timeout: self.engine.options().activity_timeout.as_secs(),
         };
         let opening = connection.framing().opening();
+        let refusal = connection.app.refusal(&connection.key);
         let slot = self.state().connections.insert(connection);
         let session = Session::new(Rc::clone(self), slot);
         session.push_raw(opening);
         session.send(&greeting);
         session.flush();
-        if self.engine.is_draining() {
+        if let Some(refusal) = refusal {
+            // What has changed since it was admitted was reviewed without it.
+            session.close(&refusal);
+        } else if self.engine.is_draining() {
             // The drain has listed its connections already.
             session.close(&shutting_down(CloseCode::Reconnect));
         }

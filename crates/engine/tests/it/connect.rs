@@ -94,6 +94,18 @@ fn a_key_that_is_no_longer_in_force_closes_its_connections_and_no_others() {
 }
 
 #[test]
+fn a_connection_that_was_admitted_before_its_key_was_revoked_is_closed_all_the_same() {
+    with_node(1, async |node| {
+        let admitted = node.engine.admit(arrival(KEY)).unwrap();
+        node.engine
+            .update_apps(vec![definition("1", "second", settings())], &[]);
+        settle().await;
+        let late = node.connect_admitted(admitted);
+        assert_eq!(late.seen().last(), Some(&Seen::Close(4009)));
+    });
+}
+
+#[test]
 fn a_full_node_sends_clients_away_for_a_moment() {
     let mut options = options(1);
     options.max_connections = 1;
