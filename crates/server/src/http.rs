@@ -35,7 +35,7 @@ mod health;
 mod idempotency;
 mod users;
 
-pub(crate) use auth::{BodyError, read_body, unix_millis, unix_seconds};
+pub(crate) use auth::{BodyError, discard, read_body, unix_millis, unix_seconds};
 pub(crate) use client_address::ClientAddress;
 use error::ApiError;
 pub(crate) use idempotency::Idempotency;

@@ -24,7 +24,7 @@ use super::pipe::Receive;
 use super::session::{self, Accepted, Request as SessionRequest};
 use super::sessions::SessionId;
 use crate::http::error::ApiError;
-use crate::http::{AppState, read_body};
+use crate::http::{AppState, discard, read_body};
 use crate::ws::upgrade::protocol;
 
 /// Requests that may wait for their session.
@@ -215,9 +215,18 @@ async fn send(
     request: Request,
 ) -> Result<StatusCode, ApiError> {
     let unknown = || ApiError::new(404, "Unknown session: it is over, or was never opened here");
-    let session = path.id().map(|id| state.sessions.find(&id));
+    let session = path
+        .id()
+        .and_then(|id| state.sessions.find(&id).ok_or_else(unknown));
+    let session = match session {
+        Ok(session) => session,
+        Err(error) => {
+            // A stranger's body is not kept.
+            discard(request.into_body()).await;
+            return Err(error);
+        }
+    };
     let body = read_body(request.into_body(), state.max_body_bytes).await?;
-    let session = session?.ok_or_else(unknown)?;
     let frames = sockjs::parse_send(&body, state.max_message_bytes)?;
     session
         .send(SessionRequest::Send(frames))

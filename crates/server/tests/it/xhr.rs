@@ -377,3 +377,12 @@ async fn a_stopping_server_ends_streams_and_polls_with_4200() {
     assert!(lines.last().unwrap().starts_with("c[4200,"), "{lines:?}");
     assert_eq!(server.stopped().await, Some(0), "{}", server.log());
 }
+
+#[tokio::test]
+async fn the_body_of_a_stranger_is_not_kept() {
+    let server = server().await;
+    let stranger = Session::new(&server, "123/nobodyaa");
+    let body = json!(["x".repeat(2 << 20)]).to_string();
+    // Larger than a body may be: it was not looked at.
+    assert_eq!(stranger.send_body(&body).await, StatusCode::NOT_FOUND);
+}
