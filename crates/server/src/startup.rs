@@ -53,7 +53,6 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         start_shard(number, shard)?;
     }
     let admin = Admin::new(store.clone());
-    let owner = first_owner::create_if_none(&store, &admin.passwords, &config.owner).await?;
     let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
     let (mut apps, in_force) = AppSync::new(
         store.clone(),
@@ -62,15 +61,17 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         admin.jwts.clone(),
     );
     apps.refresh().await.context("reading the apps")?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .with_context(|| in_use(&config))?;
+    let listen = listener.local_addr().context("reading our own address")?;
+    // After all that may fail: what is drawn here is printed once, and a start that fails prints nothing.
+    let owner = first_owner::create_if_none(&store, &admin.passwords, &config.owner).await?;
     let tasks = TaskTracker::new();
     // Ends with the process: it only reads.
     tokio::spawn(apps.run());
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(&engine)));
 
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .with_context(|| in_use(&config))?;
-    let listen = listener.local_addr().context("reading our own address")?;
     let ready = Arc::new(AtomicBool::new(true));
     let state = AppState {
         ready: Arc::clone(&ready),

@@ -1,6 +1,7 @@
 //! The first start, with nothing configured.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, SystemTime};
 
 use fanfare_testkit::Server;
 
@@ -136,4 +137,37 @@ async fn without_a_demo_there_is_no_page_and_no_app() {
     assert_eq!(api.send("GET", "/demo", Vec::new()).await.status, 404);
     assert_eq!(api.send("GET", "/", Vec::new()).await.status, 200);
     assert_eq!(server.run_ok(&["app", "list"]).lines().count(), 2);
+}
+
+#[tokio::test]
+async fn the_first_password_is_printed_although_the_first_start_failed() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let fanfare = |listen: String| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
+        command
+            .current_dir(folder.path())
+            .env_clear()
+            .env("FANFARE_LISTEN", listen)
+            .env("FANFARE_DEMO", "false")
+            .stdin(Stdio::null());
+        command
+    };
+    let failed = fanfare(taken.local_addr().unwrap().to_string())
+        .output()
+        .unwrap();
+    assert!(!failed.status.success() && failed.stdout.is_empty());
+    let printed = folder.path().join("stdout");
+    let mut started = fanfare("127.0.0.1:0".into())
+        .stdout(std::fs::File::create(&printed).unwrap())
+        .spawn()
+        .unwrap();
+    let start = SystemTime::now();
+    let is_printed = || std::fs::read_to_string(&printed).is_ok_and(|it| it.contains("password"));
+    while !is_printed() && start.elapsed().unwrap() < Duration::from_secs(10) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    started.kill().unwrap();
+    started.wait().unwrap();
+    assert!(is_printed());
 }
