@@ -137,7 +137,8 @@ pub(crate) struct Http {
     pub(crate) threads: usize,
     /// Largest request body.
     pub(crate) max_body_bytes: usize,
-    /// Seconds a client may take for a request's head, also between two requests of a connection.
+    /// Seconds a client may take for a request's head, also between two requests of a connection, and for which it may
+    /// read nothing of an answer.
     pub(crate) header_timeout: u64,
     /// Proxies whose `X-Forwarded-For` is believed: addresses and networks, with commas.
     pub(crate) trusted_proxies: String,

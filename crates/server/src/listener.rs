@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::access::Peer;
+use crate::patient::Patient;
 
 /// How long to wait when the system has no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -22,17 +23,17 @@ const PAUSE: Duration = Duration::from_millis(100);
 const MAX_HEAD: usize = 64 * 1024;
 
 /// Serves `router` on every connection that comes, until `stop`. Requests under way then are finished; `tasks` tells
-/// when they are.
+/// when they are. A client has `patience` for the head of a request, and may read nothing of an answer for as long.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
-    header_timeout: Duration,
+    patience: Duration,
     tasks: TaskTracker,
     stop: CancellationToken,
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(header_timeout)
+        .header_read_timeout(patience)
         .max_buf_size(MAX_HEAD);
     loop {
         let accepted = tokio::select! {
@@ -44,6 +45,7 @@ pub(crate) async fn serve(
                 tasks.spawn(connection(
                     http.clone(),
                     (stream, Peer(peer)),
+                    patience,
                     router.clone(),
                     stop.clone(),
                 ));
@@ -64,6 +66,7 @@ pub(crate) async fn serve(
 async fn connection(
     http: http1::Builder,
     (stream, peer): (TcpStream, Peer),
+    patience: Duration,
     router: Router,
     stop: CancellationToken,
 ) {
@@ -71,6 +74,7 @@ async fn connection(
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
+    let stream = Patient::new(stream, patience);
     let router = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         request

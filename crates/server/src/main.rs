@@ -38,6 +38,7 @@ mod listener;
 mod master_key;
 mod openapi;
 mod outbound;
+mod patient;
 mod startup;
 mod telemetry;
 mod ws;

@@ -17,6 +17,7 @@ use super::connection::{self, Accepted};
 use super::refuse::refuse;
 use crate::http::AppState;
 use crate::http::error::ApiError;
+use crate::patient::Patient;
 
 /// A client that names an app key. Whatever is odd about its URL, it is upgraded before it is refused.
 pub(crate) async fn connect(
@@ -123,9 +124,9 @@ impl UpgradedSocket {
     }
 
     fn of(upgraded: Upgraded) -> Option<Self> {
-        let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+        let parts = upgraded.downcast::<TokioIo<Patient<TcpStream>>>().ok()?;
         Some(Self(Socket {
-            stream: parts.io.into_inner(),
+            stream: parts.io.into_inner().into_inner(),
             read_ahead: parts.read_buf,
         }))
     }

@@ -150,6 +150,23 @@ async fn a_half_sent_request_is_cut_off_in_time() {
 }
 
 #[tokio::test]
+async fn who_reads_nothing_of_an_answer_is_cut_off_in_time() {
+    let server = server_with(&["http.header_timeout=1"]).await;
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(40);
+    stream.write_all(request.as_bytes()).await.unwrap();
+    // More than the system keeps for a client.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let mut seen = Vec::new();
+    let read = stream.read_to_end(&mut seen);
+    let ended = tokio::time::timeout(Duration::from_secs(10), read).await;
+    ended.expect("the server ends it").unwrap_or_default();
+    let answers = seen.windows(12).filter(|w| w == b"HTTP/1.1 200").count();
+    assert!((1..40).contains(&answers), "{answers} answers");
+    still_serves(&server).await;
+}
+
+#[tokio::test]
 async fn what_is_no_handshake_is_told_so() {
     let server = server().await;
     let answer = server
