@@ -70,6 +70,7 @@ CREATE TABLE tokens (
     role         TEXT    NOT NULL,
     apps         TEXT, -- as in operators
     operator_id  TEXT, -- who made it; NULL is the command line
+    parent_id    TEXT REFERENCES tokens (id), -- the token that made it
     created_at   BIGINT  NOT NULL,
     expires_at   BIGINT,
     revoked_at   BIGINT,
@@ -77,6 +78,8 @@ CREATE TABLE tokens (
 );
 
 CREATE INDEX tokens_operator_id ON tokens (operator_id);
+
+CREATE INDEX tokens_parent_id ON tokens (parent_id);
 
 CREATE TABLE signing_keys (
     id         TEXT    PRIMARY KEY, -- kid

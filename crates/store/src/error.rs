@@ -21,6 +21,9 @@ pub enum StoreError {
     /// The database's migrations are not ours.
     #[error("cannot bring the database's tables up to date: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The database was asked and says nothing.
+    #[error("the database does not answer in time")]
+    Late,
     /// The database cannot be reached, or failed.
     #[error("the database failed: {0}")]
     Database(sqlx::Error),

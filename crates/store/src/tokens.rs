@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::actor::Actor;
+use crate::actor::{Actor, ActorKind};
 use crate::audit::Target;
 use crate::database::{Store, issue_id, now};
 use crate::dialect::{execute, fetch_all, fetch_optional, on_db};
@@ -11,8 +11,8 @@ use crate::error::StoreError;
 use crate::scope::{AppsColumn, Role, check_apps, check_name, to_column};
 use crate::transaction::Transaction;
 
-const INSERT: &str = "INSERT INTO tokens (id, name, role, apps, operator_id, created_at, expires_at) \
-                      VALUES ($1, $2, $3, $4, $5, $6, $7)";
+const INSERT: &str = "INSERT INTO tokens (id, name, role, apps, operator_id, parent_id, created_at, expires_at) \
+                      VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
 const SELECT: &str = "SELECT id, name, role, apps, operator_id, created_at, expires_at, revoked_at, last_used_at \
                       FROM tokens WHERE id = $1";
 const SELECT_PAGE: &str = "SELECT id, name, role, apps, operator_id, created_at, expires_at, revoked_at, last_used_at \
@@ -20,6 +20,8 @@ const SELECT_PAGE: &str = "SELECT id, name, role, apps, operator_id, created_at,
                            ORDER BY created_at, id LIMIT $3";
 const SELECT_IN_FORCE_OF: &str =
     "SELECT id FROM tokens WHERE operator_id = $1 AND revoked_at IS NULL";
+const SELECT_IN_FORCE_MADE_BY: &str =
+    "SELECT id FROM tokens WHERE parent_id = $1 AND revoked_at IS NULL";
 const REVOKE: &str = "UPDATE tokens SET revoked_at = $2 WHERE id = $1";
 const TOUCH: &str = "UPDATE tokens SET last_used_at = $2 \
                      WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
@@ -73,11 +75,11 @@ impl TokenRecord {
 }
 
 impl Store {
-    /// Creates a token.
+    /// Creates a token. One that a token makes ends with it: it expires no later, and is revoked with it.
     ///
     /// # Errors
     ///
-    /// Name or apps are not possible; whoever makes it is not there or disabled.
+    /// Name or apps are not possible; whoever makes it is not there, disabled or out of force.
     pub async fn create_token(
         &self,
         new: &NewToken,
@@ -87,6 +89,11 @@ impl Store {
         if let Some(operator_id) = &new.operator_id {
             transaction.check_operator_enabled(operator_id).await?;
         }
+        let parent = transaction.parent_token().await?;
+        let ends = [
+            new.expires_at,
+            parent.as_ref().and_then(|parent| parent.expires_at),
+        ];
         let token = TokenRecord {
             id: issue_id("tok"),
             name: check_name(&new.name, "a token's")?,
@@ -94,7 +101,7 @@ impl Store {
             apps: check_apps(new.apps.as_deref())?,
             operator_id: new.operator_id.clone(),
             created_at: transaction.at,
-            expires_at: new.expires_at,
+            expires_at: ends.into_iter().flatten().min(),
             revoked_at: None,
             last_used_at: None,
         };
@@ -106,6 +113,7 @@ impl Store {
             token.role.as_str(),
             to_column(token.apps.as_deref()),
             &token.operator_id,
+            parent.map(|parent| parent.id),
             token.created_at,
             token.expires_at,
         )?;
@@ -145,7 +153,7 @@ impl Store {
         )
     }
 
-    /// Takes a token out of force, for good.
+    /// Takes a token and those that it made out of force, for good.
     ///
     /// # Errors
     ///
@@ -187,10 +195,30 @@ impl Transaction<'_> {
         Ok(())
     }
 
+    /// The token that makes another.
+    async fn parent_token(&mut self) -> Result<Option<TokenRecord>, StoreError> {
+        let (ActorKind::Token, Some(id)) = (self.by.kind, &self.by.id) else {
+            return Ok(None);
+        };
+        let parent = fetch_optional!(TokenRecord, &mut self.tx, SELECT, id)?;
+        let parent = parent.filter(TokenRecord::is_in_force);
+        let ended = || StoreError::Conflict(format!("the token {id:?} is out of force"));
+        parent.map(Some).ok_or_else(ended)
+    }
+
     async fn revoke_token(&mut self, id: &str, details: &Value) -> Result<(), StoreError> {
-        execute!(&mut self.tx, REVOKE, id, self.at)?;
-        self.record("token.revoke", Target::of("token", id), details)
-            .await
+        let mut ids = vec![(id.to_owned(), details.clone())];
+        while let Some((id, details)) = ids.pop() {
+            execute!(&mut self.tx, REVOKE, &id, self.at)?;
+            self.record("token.revoke", Target::of("token", &id), &details)
+                .await?;
+            let made = fetch_all!((String,), &mut self.tx, SELECT_IN_FORCE_MADE_BY, &id)?;
+            ids.extend(
+                made.into_iter()
+                    .map(|(made,)| (made, json!({"made_by": id}))),
+            );
+        }
+        Ok(())
     }
 }
 

@@ -174,7 +174,8 @@ pub(super) async fn list(
 
 /// Create an API token
 ///
-/// It is shown this once. Its rights are no more than one's own, and shrink with them. Needs the role admin.
+/// It is shown this once. Its rights are no more than one's own, and shrink with them. One that a token
+/// makes ends with it. Needs the role admin.
 #[utoipa::path(
     post, path = "/tokens", tag = "Tokens", operation_id = "create_token",
     params(("idempotency-key" = Option<String>, Header, description = "The same answer to whoever sends it again within a day")),
@@ -211,6 +212,7 @@ pub(super) async fn create(
             expires_at: Some(expires_at),
         };
         let token = state.admin.store.create_token(&new, &caller.actor).await?;
+        let expires_at = token.expires_at.unwrap_or(expires_at);
         let seconds = u64::try_from(expires_at / 1000).unwrap_or_default();
         let secret = state
             .admin

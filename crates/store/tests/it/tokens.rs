@@ -1,6 +1,6 @@
 //! API tokens.
 
-use fanfare_store::{NewToken, Role, StoreError};
+use fanfare_store::{Actor, NewToken, Role, StoreError, TokenRecord};
 
 use crate::harness::{Kind, by};
 
@@ -89,5 +89,48 @@ async fn tokens_are_listed_in_pages() {
         let second = store.tokens(after, 2).await.unwrap();
         assert_eq!((first.len(), second.len()), (2, 1));
         assert!(!first.contains(&second[0]));
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_a_token_made_ends_with_it() {
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        let later = i64::MAX / 4;
+        let until = |name: &str, expires_at| NewToken {
+            expires_at: Some(expires_at),
+            ..token(name)
+        };
+        let parent = store.create_token(&until("parent", later), &by()).await;
+        let parent = parent.expect("create");
+        let of = |token: &TokenRecord| Actor::token(token, None);
+        let child = store
+            .create_token(&until("child", later * 2), &of(&parent))
+            .await;
+        let child = child.expect("create");
+        assert_eq!(child.expires_at, parent.expires_at);
+        let grandchild = store
+            .create_token(&until("grandchild", later - 1), &of(&child))
+            .await;
+        let grandchild = grandchild.expect("create");
+        assert_eq!(grandchild.expires_at, Some(later - 1));
+        let other = store
+            .create_token(&token("other"), &by())
+            .await
+            .expect("create");
+        store.revoke_token(&parent.id, &by()).await.expect("revoke");
+        for (id, in_force) in [
+            (&parent.id, false),
+            (&child.id, false),
+            (&grandchild.id, false),
+            (&other.id, true),
+        ] {
+            assert_eq!(
+                store.token(id).await.expect("a token").is_in_force(),
+                in_force
+            );
+        }
+        let late = store.create_token(&token("late"), &of(&child)).await;
+        assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");
     }
 }
