@@ -22,6 +22,9 @@ const INTERVAL_WHILE_DOWN: Duration = Duration::from_secs(2);
 /// How long somebody who has changed something waits until it is in force here.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long the store may take to answer.
+const REFRESH_PATIENCE: Duration = Duration::from_secs(10);
+
 /// The engine's view of the store.
 #[derive(Debug)]
 pub(crate) struct AppSync {
@@ -118,6 +121,12 @@ impl AppSync {
         Ok(())
     }
 
+    /// A database that is cut off does not say so.
+    async fn refresh_in_time(&mut self) -> Result<(), StoreError> {
+        let answered = timeout(REFRESH_PATIENCE, self.refresh()).await;
+        answered.unwrap_or(Err(StoreError::Late))
+    }
+
     /// Takes what is new, for ever. While the store is away, the apps stay as they were last known.
     pub(crate) async fn run(mut self) {
         let mut down = false;
@@ -131,7 +140,7 @@ impl AppSync {
                     Ok(()) = self.asked.changed() => {}
                 }
             }
-            match self.refresh().await {
+            match self.refresh_in_time().await {
                 Ok(()) if down => {
                     tracing::info!(
                         "the store answers again; changes of apps and keys are taken up"

@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_engine::Engine;
-use fanfare_store::{KeyUse, Store};
-use tokio::time::sleep;
+use fanfare_store::{KeyUse, Store, StoreError};
+use tokio::time::{sleep, timeout};
 
 use crate::http::unix_millis;
 
 /// How coarse that is.
 const INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long the store may take, also at the end of the process.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Writes down what was used, for ever.
 pub(crate) async fn run(store: Store, engine: Arc<Engine>) {
@@ -31,7 +34,8 @@ pub(crate) async fn write_down(store: &Store, engine: &Engine) {
             from: from.map(|address| address.to_string()),
         })
         .collect();
-    if let Err(error) = store.note_key_uses(&uses).await {
+    let noted = timeout(PATIENCE, store.note_key_uses(&uses)).await;
+    if let Err(error) = noted.unwrap_or(Err(StoreError::Late)) {
         tracing::debug!(%error, keys = uses.len(), "the last uses of some keys are not written down");
     }
 }

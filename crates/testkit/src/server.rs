@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -108,7 +109,7 @@ impl Server {
 
     async fn wait_until_ready(&mut self) {
         let start = Instant::now();
-        while TcpStream::connect(self.address).await.is_err() {
+        while !self.is_ready().await {
             assert!(
                 self.child.try_wait().unwrap().is_none(),
                 "the server ended: {}",
@@ -121,6 +122,17 @@ impl Server {
             );
             sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    async fn is_ready(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(self.address).await else {
+            return false;
+        };
+        let request = b"GET /readyz HTTP/1.0\r\n\r\n";
+        let mut answer = Vec::new();
+        stream.write_all(request).await.is_ok()
+            && stream.read_to_end(&mut answer).await.is_ok()
+            && answer.starts_with(b"HTTP/1.0 200")
     }
 
     /// Runs the binary's command line on the same store.

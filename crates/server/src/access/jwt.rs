@@ -10,7 +10,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use crate::http::{unix_millis, unix_seconds};
 
@@ -18,7 +18,7 @@ const ISSUER: &str = "fanfare";
 /// How long signing keys are used before the store is asked again whether they still count.
 const KEYS_FOR: Duration = Duration::from_secs(30);
 /// How soon a token with an unknown key makes us ask the store again.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// Longer tokens are none of ours, in bytes.
 const MAX_TOKEN: usize = 1024;
 
@@ -71,10 +71,6 @@ struct Keys {
 impl Keys {
     fn find(&self, id: &str) -> Option<&SigningKeyRecord> {
         self.keys.iter().find(|key| key.id == id)
-    }
-
-    fn is_older_than(&self, age: Duration) -> bool {
-        self.asked.is_none_or(|asked| asked.elapsed() >= age)
     }
 }
 
@@ -144,12 +140,14 @@ impl Jwts {
         self.keys.store(Arc::default());
     }
 
-    /// The keys as they were a short while ago, or anew if this one is not among them. A stranger's guesses make us ask
-    /// once a second at most.
+    /// The keys as they were a short while ago, or anew if this one is not among them: it may have been made a moment ago. A
+    /// stranger's guesses wait for each other, so that the store is asked ten times a second at most.
     async fn keys_with(&self, kid: &str) -> Result<Arc<Keys>, StoreError> {
-        let is_good = |keys: &Keys| {
-            let known = keys.find(kid).is_some();
-            !keys.is_older_than(if known { KEYS_FOR } else { ASK_AGAIN_AFTER })
+        let arrived = Instant::now();
+        let is_good = |keys: &Keys| match (keys.asked, keys.find(kid)) {
+            (Some(asked), Some(_)) => asked.elapsed() < KEYS_FOR,
+            (Some(asked), None) => asked > arrived,
+            (None, _) => false,
         };
         let keys = self.keys.load_full();
         if is_good(&keys) {
@@ -160,10 +158,13 @@ impl Jwts {
         if is_good(&keys) {
             return Ok(keys);
         }
-        let keys = Arc::new(Keys {
-            keys: self.store.signing_keys().await?,
-            asked: Some(Instant::now()),
-        });
+        if let Some(asked) = keys.asked {
+            sleep_until(asked + ASK_AGAIN_AFTER).await;
+        }
+        // Before the store is asked: what is made meanwhile is perhaps not in its answer.
+        let asked = Some(Instant::now());
+        let keys = self.store.signing_keys().await?;
+        let keys = Arc::new(Keys { keys, asked });
         self.keys.store(Arc::clone(&keys));
         Ok(keys)
     }

@@ -144,7 +144,7 @@ impl From<StoreError> for Problem {
             StoreError::WrongMasterKey => Self::unavailable(
                 "the master key was replaced, and this process has the one before: restart it with the new one",
             ),
-            StoreError::Migrate(_) | StoreError::Database(_) => {
+            StoreError::Migrate(_) | StoreError::Late | StoreError::Database(_) => {
                 tracing::error!(%error, "the admin API cannot use the store");
                 Self::unavailable("the store does not answer; the server's log says more")
             }

@@ -340,26 +340,18 @@ pub(super) async fn disconnect(
 ) -> Result<StatusCode, Problem> {
     caller.change(&path.app_id)?;
     let app = app(&state, &caller, &path.app_id)?;
-    if !state
-        .engine
-        .disconnect(&app, socket_id(&path.socket_id)?)
-        .await
-    {
-        return Err(no_connection(&path.socket_id));
-    }
-    let store = &state.admin.store;
-    let target = ("connection", path.socket_id.as_str());
+    let id = socket_id(&path.socket_id)?;
+    let found = state.engine.inspect_connection(&app, id).await;
+    found.ok_or_else(|| no_connection(&path.socket_id))?;
+    // Written down first: what cannot be is not done.
     let (by, app_id) = (&caller.actor, Some(path.app_id.as_str()));
+    let target = ("connection", path.socket_id.as_str());
+    let store = &state.admin.store;
+    let (details, action) = (json!({}), "connection.close");
     store
-        .record(
-            by,
-            "connection.close",
-            target.0,
-            target.1,
-            app_id,
-            &json!({}),
-        )
+        .record(by, action, target.0, target.1, app_id, &details)
         .await?;
+    state.engine.disconnect(&app, id).await;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -395,17 +387,17 @@ pub(super) async fn publish(
     let event = json!({"name": name, "channels": channels, "data": data});
     let event = Event::parse(event.to_string().as_bytes(), &app.settings().limits);
     let event = event.map_err(|error| Problem::invalid(error.to_string()))?;
+    // Written down first: what cannot be is not done.
+    let details = json!({"name": name, "channels": channels});
+    let (by, id) = (&caller.actor, app_id.as_str());
+    let store = &state.admin.store;
+    store
+        .record(by, "event.publish", "app", id, Some(id), &details)
+        .await?;
     let published = state.engine.publish(&app, &[event]).await;
     published.map_err(|error| match error {
         fanfare_engine::PublishError::Bus(_) => Problem::unavailable(error.to_string()),
         fanfare_engine::PublishError::OverRate { .. } => Problem::too_many(error.to_string(), 1),
     })?;
-    let details = json!({"name": name, "channels": channels});
-    let (by, id) = (&caller.actor, app_id.as_str());
-    state
-        .admin
-        .store
-        .record(by, "event.publish", "app", id, Some(id), &details)
-        .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -62,7 +62,7 @@ impl From<&StoreError> for Code {
             StoreError::Invalid(_) | StoreError::WrongMasterKey => Self::Misuse,
             StoreError::NotFound(_) => Self::NotFound,
             StoreError::Conflict(_) | StoreError::Stale(_) => Self::Conflict,
-            StoreError::Database(_) => Self::Unavailable,
+            StoreError::Late | StoreError::Database(_) => Self::Unavailable,
             StoreError::Migrate(_) => Self::Failed,
         }
     }

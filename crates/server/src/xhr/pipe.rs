@@ -152,6 +152,15 @@ impl Pipe {
         self.receive.borrow().is_some()
     }
 
+    /// Whether nothing is on its way that the client may not have read: it waits for an answer, or has read a stream to
+    /// where it asks for the next one.
+    pub(super) fn is_read(&self) -> bool {
+        let receive = self.receive.borrow();
+        receive
+            .as_ref()
+            .is_none_or(|receive| matches!(receive.kind, Kind::Polling) || receive.is_used_up())
+    }
+
     /// When there is to be a line, or a request.
     pub(super) fn due(&self) -> Instant {
         let patience = if self.is_attached() {

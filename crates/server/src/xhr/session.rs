@@ -95,7 +95,9 @@ impl Reader {
             request = self.requests.recv() => request.map_or(Step::End, Step::Take),
             event = self.pipe.event(wants.write) => match event {
                 Event::Writable => Step::Flush,
-                Event::Gone => Step::Detach,
+                Event::Gone if self.pipe.is_read() => Step::Detach,
+                // Nobody knows how much of it arrived, and nothing may be lost in silence.
+                Event::Gone => Step::End,
             },
             () = sleep_until(self.pipe.due()) => self.on_time(wants.write),
         }

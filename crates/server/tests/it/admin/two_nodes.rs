@@ -45,6 +45,8 @@ impl Nodes {
         let url = format!("{postgres}/{database}");
         let master_key = format!("master_key={MASTER_KEY}");
         let one = server(&[&format!("store.url={url}"), &master_key]).await;
+        // Made by the node that was told the password.
+        let owner = one.owner().await;
         let two = Server::start_bare(
             env!("CARGO_BIN_EXE_fanfare"),
             &[
@@ -54,7 +56,6 @@ impl Nodes {
             ],
         )
         .await;
-        let owner = one.owner().await;
         Some(Self {
             postgres,
             database,
