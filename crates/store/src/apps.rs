@@ -213,6 +213,23 @@ impl Transaction<'_> {
         fetch_optional!(AppRecord, &mut self.tx, SELECT, id)?.ok_or_else(|| not_found(id))
     }
 
+    /// Whether neither an app nor what belongs to it was changed since whoever asks has read it.
+    pub(crate) async fn check_revision(
+        &mut self,
+        app_id: &str,
+        expected: Option<i64>,
+    ) -> Result<(), StoreError> {
+        let Some(expected) = expected else {
+            return Ok(());
+        };
+        if self.app(app_id).await?.revision == expected {
+            return Ok(());
+        }
+        Err(StoreError::Stale(format!(
+            "the app {app_id:?}, or what belongs to it, was changed in the meantime"
+        )))
+    }
+
     /// Lets running nodes learn of a change of what belongs to an app.
     pub(crate) async fn touch_app(&mut self, id: &str) -> Result<(), StoreError> {
         match execute!(&mut self.tx, TOUCH, id, self.revision)? {

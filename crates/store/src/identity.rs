@@ -31,9 +31,13 @@ impl Store {
         &self,
         app_id: &str,
         identity: Option<&SecretString>,
+        expected_app_revision: Option<i64>,
         by: &Actor,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin(by).await?;
+        transaction
+            .check_revision(app_id, expected_app_revision)
+            .await?;
         transaction.touch_app(app_id).await?;
         let found = fetch_optional!(SealedIdentity, &mut transaction.tx, SELECT, app_id)?;
         // What does not open may be replaced.

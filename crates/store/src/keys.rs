@@ -171,16 +171,21 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The app has no such key, or it was revoked, or the label is not possible.
+    /// The app has no such key, or it was revoked, or the label is not possible, or [`StoreError::Stale`]: the app's revision is
+    /// not the expected one.
     pub async fn update_key(
         &self,
         app_id: &str,
         key: &str,
         label: Option<Option<String>>,
         expires_at: Option<Option<i64>>,
+        expected_app_revision: Option<i64>,
         by: &Actor,
     ) -> Result<KeyRecord, StoreError> {
         let mut transaction = self.begin(by).await?;
+        transaction
+            .check_revision(app_id, expected_app_revision)
+            .await?;
         let sealed = transaction.key_in_force(Some(app_id), key).await?;
         let before = self.open(sealed)?;
         let after = KeyRecord {

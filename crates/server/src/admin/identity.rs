@@ -1,6 +1,5 @@
 //! How an app's end users prove who they are, where the platform signs for them (`docs/channel-auth.md`).
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use fanfare_protocol::Identity;
@@ -8,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::apps::AppName;
+use super::etag::{IfMatch, Tagged};
 use super::extract::{Body, Names};
 use super::problem::Problem;
 use crate::access::Caller;
@@ -20,7 +20,7 @@ use crate::http::AppState;
     get, path = "/apps/{app_id}/identity", tag = "Identity", operation_id = "show_identity",
     params(AppName),
     responses(
-        (status = 200, body = Identity),
+        (status = 200, body = Identity, headers(("etag" = String, description = "For If-Match"))),
         (status = 404, description = "There is no such app, or it has none"),
     ),
 )]
@@ -28,9 +28,9 @@ pub(super) async fn show(
     State(state): State<AppState>,
     caller: Caller,
     Names(AppName { app_id }): Names<AppName>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Tagged<Value>, Problem> {
     caller.see(&app_id)?;
-    state.admin.store.app(&app_id).await?;
+    let revision = state.admin.store.app(&app_id).await?.revision;
     let text = state.admin.store.identity(&app_id).await?;
     let none = || Problem::not_found(format!("the app {app_id:?} has no identity"));
     let text = text.ok_or_else(none)?;
@@ -39,7 +39,7 @@ pub(super) async fn show(
             "the identity was stored by another version and cannot be read; set it again",
         )
     })?;
-    Ok(Json(identity.redacted()))
+    Ok(Tagged(identity.redacted(), revision))
 }
 
 /// Set an app's identity
@@ -47,18 +47,20 @@ pub(super) async fn show(
 /// Replaces what was there, secrets included. In force on every node within a second. Needs the role admin.
 #[utoipa::path(
     put, path = "/apps/{app_id}/identity", tag = "Identity", operation_id = "set_identity",
-    params(AppName),
+    params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
     request_body = Identity,
     responses(
         (status = 204),
         (status = 400, description = "It says which field cannot be so"),
         (status = 404),
+        (status = 412, description = "The app, or what belongs to it, was changed in the meantime"),
     ),
 )]
 pub(super) async fn set(
     State(state): State<AppState>,
     caller: Caller,
     Names(AppName { app_id }): Names<AppName>,
+    if_match: IfMatch,
     body: Body<Identity>,
 ) -> Result<StatusCode, Problem> {
     caller.change(&app_id)?;
@@ -69,7 +71,7 @@ pub(super) async fn set(
     state
         .admin
         .store
-        .set_identity(&app_id, Some(&text), &caller.actor)
+        .set_identity(&app_id, Some(&text), if_match.revision()?, &caller.actor)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -79,22 +81,24 @@ pub(super) async fn set(
 /// Tokens grant nothing from then on. Needs the role admin.
 #[utoipa::path(
     delete, path = "/apps/{app_id}/identity", tag = "Identity", operation_id = "delete_identity",
-    params(AppName),
+    params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
     responses(
         (status = 204),
         (status = 404),
+        (status = 412, description = "The app, or what belongs to it, was changed in the meantime"),
     ),
 )]
 pub(super) async fn delete(
     State(state): State<AppState>,
     caller: Caller,
     Names(AppName { app_id }): Names<AppName>,
+    if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {
     caller.change(&app_id)?;
     state
         .admin
         .store
-        .set_identity(&app_id, None, &caller.actor)
+        .set_identity(&app_id, None, if_match.revision()?, &caller.actor)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

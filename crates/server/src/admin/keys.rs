@@ -10,6 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::apps::AppName;
+use super::etag::{IfMatch, Tagged};
 use super::extract::{Body, Names, Params};
 use super::once::Once;
 use super::page::{Page, PageQuery};
@@ -236,11 +237,13 @@ pub(super) async fn create(
     once.create(store, &caller, &bytes, created).await
 }
 
-async fn find(state: &AppState, KeyName { app_id, key }: &KeyName) -> Result<Key, Problem> {
+/// With the revision of its app, which changes with each of its keys.
+async fn find(state: &AppState, KeyName { app_id, key }: &KeyName) -> Result<Tagged<Key>, Problem> {
+    let revision = state.admin.store.app(app_id).await?.revision;
     let keys = state.admin.store.keys(app_id).await?;
     let found = keys.into_iter().find(|candidate| candidate.key == *key);
     found
-        .map(Key::from)
+        .map(|key| Tagged(key.into(), revision))
         .ok_or_else(|| Problem::not_found(format!("the app {app_id:?} has no key {key:?}")))
 }
 
@@ -249,7 +252,7 @@ async fn find(state: &AppState, KeyName { app_id, key }: &KeyName) -> Result<Key
     get, path = "/apps/{app_id}/keys/{key}", tag = "Keys", operation_id = "show_key",
     params(KeyName),
     responses(
-        (status = 200, body = Key),
+        (status = 200, body = Key, headers(("etag" = String, description = "For If-Match"))),
         (status = 404),
     ),
 )]
@@ -257,9 +260,9 @@ pub(super) async fn show(
     State(state): State<AppState>,
     caller: Caller,
     Names(name): Names<KeyName>,
-) -> Result<Json<Key>, Problem> {
+) -> Result<Tagged<Key>, Problem> {
     caller.see(&name.app_id)?;
-    Ok(Json(find(&state, &name).await?))
+    find(&state, &name).await
 }
 
 /// Change a key's label or the time it expires
@@ -267,27 +270,31 @@ pub(super) async fn show(
 /// A key that expires closes its connections. Needs the role admin.
 #[utoipa::path(
     patch, path = "/apps/{app_id}/keys/{key}", tag = "Keys", operation_id = "update_key",
-    params(KeyName),
+    params(KeyName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
     request_body = UpdateKey,
     responses(
-        (status = 200, body = Key),
+        (status = 200, body = Key, headers(("etag" = String, description = "For If-Match"))),
         (status = 404),
         (status = 409, description = "It was revoked"),
+        (status = 412, description = "The app, or one of its keys, was changed in the meantime"),
     ),
 )]
 pub(super) async fn update(
     State(state): State<AppState>,
     caller: Caller,
-    Names(KeyName { app_id, key }): Names<KeyName>,
+    Names(name): Names<KeyName>,
+    if_match: IfMatch,
     body: Body<UpdateKey>,
-) -> Result<Json<Key>, Problem> {
-    caller.change(&app_id)?;
+) -> Result<Tagged<Key>, Problem> {
+    caller.change(&name.app_id)?;
     let UpdateKey { label, expires_at } = body.value;
     let store = &state.admin.store;
-    let updated = store
-        .update_key(&app_id, &key, label, expires_at, &caller.actor)
+    let expected = if_match.revision()?;
+    let by = &caller.actor;
+    store
+        .update_key(&name.app_id, &name.key, label, expires_at, expected, by)
         .await?;
-    Ok(Json(updated.into()))
+    find(&state, &name).await
 }
 
 /// Revoke a key, for good

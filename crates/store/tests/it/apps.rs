@@ -192,7 +192,7 @@ async fn a_deleted_app_is_gone_with_its_keys_and_others_learn_of_it() {
         let (one, key) = store.create_app(app("one"), &by()).await.unwrap();
         let secret = secrecy::SecretString::from("{}");
         store
-            .set_identity(&one.id, Some(&secret), &by())
+            .set_identity(&one.id, Some(&secret), None, &by())
             .await
             .unwrap();
         let known = other.changes_since(0).await.unwrap().revision;

@@ -64,10 +64,13 @@ async fn what_changes_nothing_or_is_refused_is_not_written_down() {
         let same = store.update_app(&one, None, &by()).await.unwrap();
         assert_eq!(same, one);
         store
-            .update_key(&one.id, &key.key, Some(None), Some(None), &by())
+            .update_key(&one.id, &key.key, Some(None), Some(None), None, &by())
             .await
             .unwrap();
-        store.set_identity(&one.id, None, &by()).await.unwrap();
+        store
+            .set_identity(&one.id, None, None, &by())
+            .await
+            .unwrap();
         let taken = NewKey {
             key: Some(key.key.clone()),
             ..NewKey::default()

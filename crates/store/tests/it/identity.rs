@@ -14,7 +14,7 @@ async fn an_identity_is_set_delivered_with_its_app_and_removed() {
         assert!(store.identity(&one.id).await.unwrap().is_none());
         let config = SecretString::from(r#"{"hs256":"very-secret"}"#);
         store
-            .set_identity(&one.id, Some(&config), &by())
+            .set_identity(&one.id, Some(&config), None, &by())
             .await
             .unwrap();
         let found = store.identity(&one.id).await.unwrap().unwrap();
@@ -23,7 +23,10 @@ async fn an_identity_is_set_delivered_with_its_app_and_removed() {
         let delivered = changes.apps[0].identity.as_ref().unwrap();
         assert_eq!(delivered.expose_secret(), config.expose_secret());
         assert!(changes.apps[0].app.revision > one.revision);
-        store.set_identity(&one.id, None, &by()).await.unwrap();
+        store
+            .set_identity(&one.id, None, None, &by())
+            .await
+            .unwrap();
         assert!(store.identity(&one.id).await.unwrap().is_none());
         let changes = store.changes_since(changes.revision).await.unwrap();
         assert!(changes.apps[0].identity.is_none());
@@ -41,7 +44,7 @@ async fn an_identity_is_of_an_app() {
     for kind in Kind::all().await {
         let store = kind.store().await;
         let config = SecretString::from("{}");
-        let refused = store.set_identity("none", Some(&config), &by()).await;
+        let refused = store.set_identity("none", Some(&config), None, &by()).await;
         assert!(matches!(refused, Err(StoreError::NotFound(_))));
     }
 }

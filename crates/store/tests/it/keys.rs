@@ -50,7 +50,7 @@ async fn a_key_has_a_label_and_an_end_which_can_be_changed() {
         assert!(key.is_in_force());
         let update = async |label, expires_at| {
             store
-                .update_key(&one.id, &key.key, label, expires_at, &by())
+                .update_key(&one.id, &key.key, label, expires_at, None, &by())
                 .await
         };
         let changed = update(Some(Some("mobile".into())), None).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_key_is_changed_and_revoked_only_as_the_key_of_its_app() {
         assert!(matches!(wrong, Err(StoreError::NotFound(_))));
         let label = Some(Some("x".to_owned()));
         let wrong = store
-            .update_key(&two.id, &key.key, label.clone(), None, &by())
+            .update_key(&two.id, &key.key, label.clone(), None, None, &by())
             .await;
         assert!(matches!(wrong, Err(StoreError::NotFound(_))));
         store
@@ -94,7 +94,7 @@ async fn a_key_is_changed_and_revoked_only_as_the_key_of_its_app() {
             .await
             .unwrap();
         let revoked = store
-            .update_key(&one.id, &key.key, label, None, &by())
+            .update_key(&one.id, &key.key, label, None, None, &by())
             .await;
         assert!(matches!(revoked, Err(StoreError::Conflict(_))));
     }

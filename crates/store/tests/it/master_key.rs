@@ -11,7 +11,7 @@ async fn filled(kind: &Kind) -> (Store, String) {
     let (one, _) = store.create_app(app("one"), &by()).await.unwrap();
     let secret = SecretString::from("{}");
     store
-        .set_identity(&one.id, Some(&secret), &by())
+        .set_identity(&one.id, Some(&secret), None, &by())
         .await
         .unwrap();
     store.signing_keys().await.unwrap();
@@ -72,7 +72,7 @@ async fn a_process_with_the_old_key_changes_nothing_and_forgets_nothing() {
                 .await
                 .err(),
             other
-                .set_identity(&app_id, Some(&secret), &by())
+                .set_identity(&app_id, Some(&secret), None, &by())
                 .await
                 .err(),
             other.rotate_signing_key(0, &by()).await.err(),

@@ -65,6 +65,44 @@ async fn pages_hold_each_app_once_while_others_are_created_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_key_and_an_identity_that_were_changed_in_the_meantime_are_not_overwritten() {
+    let server = server(&[]).await;
+    let owner = server.owner().await;
+    let made = owner.create_app("One").await;
+    let app = format!("/apps/{}", text(&made, "id"));
+    let key = format!("{app}/keys/{}", text(&made["key"], "key"));
+    let identity = format!("{app}/identity");
+    let tag = owner.get(&key).await.header("etag").to_owned();
+    let call = async |method: &str, path: &str, tag: &str, body: &Value| {
+        owner
+            .call(method, path, &[("if-match", tag)], Some(body))
+            .await
+    };
+    let label = call("PATCH", &key, &tag, &json!({"label": "mine"})).await;
+    assert_eq!(label.expect(200)["label"], "mine");
+    let stale = call("PATCH", &key, &tag, &json!({"label": "theirs"})).await;
+    assert_eq!(stale.problem(412), "stale");
+    let stale = call("PUT", &identity, &tag, &json!({"grants": []})).await;
+    assert_eq!(stale.problem(412), "stale");
+    let set = call(
+        "PUT",
+        &identity,
+        label.header("etag"),
+        &json!({"grants": []}),
+    )
+    .await;
+    assert_eq!(set.status, 204);
+    let tag = owner.get(&identity).await.header("etag").to_owned();
+    owner.put(&identity, &json!({"providers": []})).await;
+    owner
+        .patch(&key, &json!({"label": "again"}))
+        .await
+        .expect(200);
+    let stale = call("DELETE", &identity, &tag, &Value::Null).await;
+    assert_eq!(stale.problem(412), "stale");
+}
+
+#[tokio::test]
 async fn an_update_of_what_was_changed_in_the_meantime_is_refused() {
     let server = server(&[]).await;
     let owner = server.owner().await;
