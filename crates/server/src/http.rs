@@ -1,5 +1,6 @@
 //! All routes, each with who calls it.
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -40,9 +41,26 @@ pub(crate) use client_address::ClientAddress;
 use error::ApiError;
 pub(crate) use idempotency::Idempotency;
 
-/// What handlers share. Cheap to clone.
+/// What handlers share. It is cloned several times for each request, so that is one count.
 #[derive(Clone)]
-pub(crate) struct AppState {
+pub(crate) struct AppState(Arc<Shared>);
+
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl From<Shared> for AppState {
+    fn from(shared: Shared) -> Self {
+        Self(Arc::new(shared))
+    }
+}
+
+/// What an [`AppState`] holds.
+pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) ready: Arc<AtomicBool>,
     pub(crate) demo: Option<Arc<Demo>>,

@@ -24,7 +24,7 @@ use crate::app_sync::{AppSync, InForce};
 use crate::config::Config;
 use crate::demo::Demo;
 use crate::first_owner;
-use crate::http::{self, AppState, Idempotency, unix_millis};
+use crate::http::{self, AppState, Idempotency, Shared, unix_millis};
 use crate::identity::Identities;
 use crate::key_uses;
 use crate::listener;
@@ -73,11 +73,11 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(&engine)));
 
     let ready = Arc::new(AtomicBool::new(true));
-    let state = AppState {
+    let state = AppState::from(Shared {
         ready: Arc::clone(&ready),
         demo: demo.clone(),
         ..state(&config, Arc::clone(&engine), identities, admin, in_force)
-    };
+    });
     let stop = CancellationToken::new();
     let router = http::router(state);
     tasks.spawn(listener::serve(
@@ -122,8 +122,8 @@ fn state(
     identities: Arc<Identities>,
     admin: Admin,
     in_force: InForce,
-) -> AppState {
-    AppState {
+) -> Shared {
+    Shared {
         engine,
         ready: Arc::default(),
         demo: None,
@@ -146,7 +146,8 @@ pub(crate) fn state_at_rest(config: &Config, store: Store) -> anyhow::Result<App
     let (engine, _) = Engine::new(engine_options(config)?);
     let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
     let admin = Admin::new(store);
-    Ok(state(config, engine, identities, admin, InForce::nowhere()))
+    let state = state(config, engine, identities, admin, InForce::nowhere());
+    Ok(state.into())
 }
 
 /// A store that no other process of this data folder opens at the same moment.

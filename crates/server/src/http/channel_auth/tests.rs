@@ -17,7 +17,7 @@ use super::*;
 use crate::access::Addresses;
 use crate::admin::Admin;
 use crate::app_sync::AppSync;
-use crate::http::{Idempotency, router, unix_seconds};
+use crate::http::{Idempotency, Shared, router, unix_seconds};
 use crate::identity::Identities;
 
 /// The credentials of the published vectors (spec 3).
@@ -88,7 +88,7 @@ impl Node {
             Arc::clone(&identities),
             admin.jwts.clone(),
         );
-        let state = AppState {
+        let state = AppState::from(Shared {
             engine,
             in_force,
             ready: Arc::new(AtomicBool::new(true)),
@@ -102,7 +102,7 @@ impl Node {
             sessions: crate::xhr::Sessions::default(),
             max_body_bytes: 1 << 20,
             max_message_bytes: 1 << 17,
-        };
+        });
         Self {
             state,
             _folder: folder,
