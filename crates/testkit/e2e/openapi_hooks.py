@@ -49,7 +49,8 @@ def whole(value):
         return {name: whole(part) for name, part in value.items()}
     if isinstance(value, list):
         return [whole(part) for part in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    is_whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
+    return int(value) if is_whole else value
 
 
 class Signed(requests.auth.AuthBase):
