@@ -182,8 +182,9 @@ pub(super) async fn sign_in(
     let (operator, hashed) = known.unzip();
     let right = verify(&state, password, hashed).await?;
     let address = client.address.map(|address| address.to_string());
+    let known_id = operator.as_ref().map(|operator| operator.id.clone());
     let Some(operator) = operator.filter(|operator| right && operator.enabled) else {
-        refused(&state, &name, address.as_deref()).await;
+        refused(&state, known_id, address.as_deref()).await;
         return Err(Problem::unauthorized(
             "name or password is wrong, or the operator is disabled",
         ));
@@ -205,15 +206,8 @@ pub(super) async fn sign_in(
 }
 
 /// Leaves a trace of an attempt. The name as given may be a password typed into the wrong field, so it is not kept.
-async fn refused(state: &AppState, name: &str, address: Option<&str>) {
-    let known = state
-        .admin
-        .store
-        .operator_for_sign_in(name)
-        .await
-        .ok()
-        .flatten();
-    let target = known.map_or_else(|| "unknown".into(), |(operator, _)| operator.id);
+async fn refused(state: &AppState, known_id: Option<String>, address: Option<&str>) {
+    let target = known_id.unwrap_or_else(|| "unknown".into());
     tracing::info!(operator = target, address, "a sign-in was refused");
     let details = json!({"address": address});
     let by = Actor {
