@@ -19,6 +19,7 @@ use crate::cache::Cache;
 use crate::client_event::EngineClock;
 use crate::deliver::Channels;
 use crate::error::Refusal;
+use crate::room::Rooms;
 use crate::watchlist::Users;
 
 /// An app as the store describes it.
@@ -75,6 +76,7 @@ pub struct App {
     pub(crate) channels: Channels,
     pub(crate) cache: Cache,
     pub(crate) users: Users,
+    pub(crate) rooms: Rooms,
 }
 
 impl fmt::Debug for App {
@@ -89,6 +91,7 @@ impl App {
         Self {
             cache: Cache::new(definition.id.clone()),
             users: Users::default(),
+            rooms: Rooms::default(),
             id: definition.id,
             settings: ArcSwap::from_pointee(definition.settings),
             keys: ArcSwap::from_pointee(definition.keys),
@@ -119,6 +122,11 @@ impl App {
             .iter()
             .find(|candidate| candidate.key.as_str() == key)
             .map(|key| key.signing.clone())
+    }
+
+    /// Connections on this node.
+    pub(crate) fn connection_count(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// Remembers that a key was used; `from` is the network address, where it is known.
@@ -218,6 +226,11 @@ impl Apps {
     #[must_use]
     pub fn by_key(&self, key: &str) -> Option<Arc<App>> {
         self.0.load().by_key.get(key).cloned()
+    }
+
+    /// All of them, in no particular order.
+    pub(crate) fn all(&self) -> Vec<Arc<App>> {
+        self.0.load().by_id.values().cloned().collect()
     }
 
     /// The keys that were used since this was asked last, and the network addresses of their first uses since then.

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use fanfare_protocol::{SocketId, UserId};
 
+use crate::app::App;
+use crate::cache::CachedEvent;
 use crate::roster::Place;
 
 /// A future behind a pointer, so that no type parameter leaks.
@@ -28,16 +30,79 @@ pub struct Envelope {
     pub keep: bool,
 }
 
-/// Why the bus did not take an event. Nobody got it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum BusError {
-    /// A shard's inbox is full.
-    #[error("the server is over capacity")]
-    Overloaded,
+/// What a publish is known by on all nodes, so that the same one, sent again, is not delivered again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Once {
+    /// Chosen by the app's backend.
+    pub key: String,
+    /// Of the request's body: the key stands for this one alone.
+    pub digest: String,
 }
 
-/// Carries events, this node's own included: at most once, in order per channel.
+/// What became of events that the bus has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// They are on their way.
+    Now,
+    /// They were taken with the same [`Once`] before, and are not delivered again.
+    Before,
+}
+
+/// Why the bus did not take events. Nobody gets them, except where it says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BusError {
+    /// A queue is full.
+    #[error("the server is over capacity")]
+    Overloaded,
+    /// This node does not reach the others.
+    #[error("this node has no connection to the other nodes at the moment")]
+    Away,
+    /// The connection to the others broke between asking and the answer.
+    #[error("the connection to the other nodes broke before they had answered")]
+    Unanswered,
+    /// The [`Once`] stood for another request.
+    #[error("the idempotency key stood for another request within the last two minutes")]
+    OtherRequest,
+}
+
+/// What a node can listen to.
+#[derive(Debug, Clone)]
+pub enum Topic {
+    /// A channel: its events, and who comes and leaves.
+    Channel(Place),
+    /// Which of an app's users come online and go offline.
+    Users(Arc<App>),
+}
+
+/// Since which connection to the others a node has been listening without a break; another one means that something may
+/// have been missed in between. Starts at 1; a node by itself is at 0 for ever.
+pub type Generation = u32;
+
+/// Carries events, this node's own included: at most once, in order per channel. What comes in is handed to the
+/// [`Node`](crate::Node).
 pub trait Bus: Send + Sync + 'static {
     /// Hands events to every node that listens to their channels: all of them, or none.
-    fn publish(&self, envelopes: Vec<Envelope>) -> BoxFuture<'_, Result<(), BusError>>;
+    fn publish(
+        &self,
+        envelopes: Vec<Envelope>,
+        once: Option<Once>,
+    ) -> BoxFuture<'_, Result<Taken, BusError>>;
+
+    /// Returns when everything that is published from now on will come to this node. Waits while the others are away.
+    fn listen(&self, topic: &Topic) -> BoxFuture<'_, Generation>;
+
+    /// Nobody on this node wants to hear of it any more.
+    fn unlisten(&self, topic: &Topic);
+
+    /// The event that a cache channel keeps, wherever it was published.
+    fn cached<'a>(
+        &'a self,
+        place: &'a Place,
+    ) -> BoxFuture<'a, Result<Option<CachedEvent>, BusError>>;
+
+    /// Closes the connections of a user on every node.
+    fn terminate(&self, app: &Arc<App>, user: &UserId) -> BoxFuture<'_, Result<(), BusError>>;
+
+    /// Why this node takes no events now, if so.
+    fn unready(&self) -> Option<String>;
 }

@@ -8,6 +8,8 @@ use fanfare_protocol::{AppId, ChannelName, Limits};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::roster::Position;
+
 /// What an entry takes besides its texts, in bytes.
 const ENTRY_WEIGHT: usize = 256;
 
@@ -32,6 +34,17 @@ pub struct CachedEvent {
 }
 
 impl CachedEvent {
+    /// An event that other nodes keep, and for how much longer.
+    #[must_use]
+    pub fn new(name: &str, data: &str, ttl: Duration, position: Position) -> Self {
+        Self {
+            name: name.into(),
+            data: data.into(),
+            expires: Instant::now() + ttl.min(Duration::from_secs(Limits::MAX_CACHE_TTL)),
+            offset: Offset(position),
+        }
+    }
+
     /// How much longer it is kept.
     #[must_use]
     pub fn ttl(&self) -> Duration {
@@ -68,18 +81,23 @@ impl Cache {
         }
     }
 
-    /// Keeps an event in place of the channel's last one. Called in the order in which the channel's events leave.
+    /// Keeps an event in place of the channel's last one. Called in the order in which the channel's events leave. Where
+    /// there are other nodes, they have given it a position.
     pub(crate) fn keep(
         &self,
         channel: &ChannelName,
-        name: &Arc<str>,
-        data: &Arc<str>,
+        (name, data): (&Arc<str>, &Arc<str>),
         limits: &Limits,
+        position: Option<Position>,
     ) -> Offset {
         let mut entries = self.entries.lock();
         let now = Instant::now();
-        entries.newest.0 += 1;
-        let offset = entries.newest;
+        let offset = Offset(position.unwrap_or(entries.newest.0 + 1));
+        entries.newest = entries.newest.max(offset);
+        if entries.has(channel.as_str(), offset) {
+            // It was in what the other nodes had kept before this one listened.
+            return offset;
+        }
         let expires = now + Duration::from_secs(limits.cache_ttl.min(Limits::MAX_CACHE_TTL));
         entries.remove(channel.as_str());
         entries.insert(
@@ -91,6 +109,38 @@ impl Cache {
                 offset,
             },
         );
+        self.shrink(&mut entries, limits, now);
+        offset
+    }
+
+    /// Takes what other nodes had kept before this one listened. What has come since is newer.
+    pub(crate) fn seed(&self, channel: &ChannelName, event: Option<CachedEvent>, limits: &Limits) {
+        let mut entries = self.entries.lock();
+        if let Some(event) = event
+            && !entries.has(channel.as_str(), event.offset)
+        {
+            entries.remove(channel.as_str());
+            entries.insert(channel, event);
+            self.shrink(&mut entries, limits, Instant::now());
+        }
+    }
+
+    /// Forgets a channel's event: newer ones do not come here any more.
+    pub(crate) fn forget(&self, channel: &str) {
+        self.entries.lock().remove(channel);
+    }
+
+    /// Forgets all events.
+    pub(crate) fn clear(&self) {
+        let mut entries = self.entries.lock();
+        *entries = Entries {
+            newest: entries.newest,
+            evicted: entries.evicted,
+            ..Entries::default()
+        };
+    }
+
+    fn shrink(&self, entries: &mut Entries, limits: &Limits, now: Instant) {
         let before = entries.evicted;
         entries.shrink(limits.cache_bytes, now);
         // A line for every doubling: the first says that it began, and no flood follows.
@@ -102,7 +152,6 @@ impl Cache {
                 "cache channels keep more than they may: the oldest events go before their time"
             );
         }
-        offset
     }
 
     /// The channel's last event, if it is kept still, and the offset up to which events are accounted for with that.
@@ -115,11 +164,22 @@ impl Cache {
         {
             entries.remove(channel);
         }
-        (entries.by_channel.get(channel).cloned(), entries.newest)
+        let event = entries.by_channel.get(channel).cloned();
+        let accounted = event
+            .as_ref()
+            .map_or(Offset::default(), |event| event.offset);
+        (event, accounted.max(entries.newest))
     }
 }
 
 impl Entries {
+    /// Whether a channel's event is this one or a later one.
+    fn has(&self, channel: &str, offset: Offset) -> bool {
+        self.by_channel
+            .get(channel)
+            .is_some_and(|event| event.offset >= offset)
+    }
+
     fn insert(&mut self, channel: &ChannelName, event: CachedEvent) {
         self.weight += event.weight();
         self.by_age.insert(event.offset, channel.clone());
@@ -173,9 +233,9 @@ mod tests {
         for number in 0..8 {
             cache.keep(
                 &name(&format!("cache-{number}")),
-                &"e".into(),
-                &text,
+                (&"e".into(), &text),
                 &limits,
+                None,
             );
         }
         let kept = |number: usize| cache.recall(&format!("cache-{number}")).0.is_some();
@@ -184,7 +244,7 @@ mod tests {
             [false, false, false, true, true, true, true, true]
         );
         assert_eq!(cache.entries.lock().evicted, 3);
-        cache.keep(&name("cache-3"), &"e".into(), &text, &limits);
+        cache.keep(&name("cache-3"), (&"e".into(), &text), &limits, None);
         assert!(
             kept(4),
             "a newer event of the same channel takes the place of the older"
@@ -198,7 +258,7 @@ mod tests {
             cache_ttl: u64::MAX,
             ..Limits::HOSTED
         };
-        cache.keep(&name("cache-a"), &"e".into(), &"d".into(), &limits);
+        cache.keep(&name("cache-a"), (&"e".into(), &"d".into()), &limits, None);
         assert_eq!(
             cache.recall("cache-a").0.unwrap().ttl(),
             Duration::from_secs(Limits::MAX_CACHE_TTL)
@@ -208,7 +268,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_has_expired_is_gone_and_counts_as_no_eviction() {
         let cache = cache();
-        cache.keep(&name("cache-a"), &"e".into(), &"d".into(), &Limits::HOSTED);
+        cache.keep(
+            &name("cache-a"),
+            (&"e".into(), &"d".into()),
+            &Limits::HOSTED,
+            None,
+        );
         tokio::time::advance(Duration::from_secs(1799)).await;
         assert_eq!(
             cache.recall("cache-a").0.unwrap().ttl(),
@@ -216,7 +281,12 @@ mod tests {
         );
         tokio::time::advance(Duration::from_secs(1)).await;
         assert!(cache.recall("cache-a").0.is_none());
-        cache.keep(&name("cache-b"), &"e".into(), &"d".into(), &Limits::HOSTED);
+        cache.keep(
+            &name("cache-b"),
+            (&"e".into(), &"d".into()),
+            &Limits::HOSTED,
+            None,
+        );
         assert_eq!(cache.entries.lock().by_age.len(), 1);
         assert_eq!(cache.entries.lock().evicted, 0);
     }

@@ -52,7 +52,7 @@ impl Session {
                 .shard
                 .engine
                 .bus()
-                .publish(vec![envelope])
+                .publish(vec![envelope], None)
                 .await
                 .map_err(|error| Refused {
                     code: None,

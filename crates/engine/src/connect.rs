@@ -128,14 +128,9 @@ impl Engine {
         };
         let place = ConnectionPlace::take(self.connection_count(), max).ok_or_else(full)?;
         let quota = app.settings().limits.connections;
-        let over = || {
-            let message = format!(
-                "The app has {quota} connections, the most it may have (limits.connections)"
-            );
-            Refusal::new(CloseCode::OverQuota, message)
-        };
         let max = if quota == 0 { usize::MAX } else { quota };
-        let among_app = ConnectionPlace::take(&app.connections, max).ok_or_else(over)?;
+        let among_app =
+            ConnectionPlace::take(&app.connections, max).ok_or_else(|| over_quota(quota))?;
         Ok(Admitted {
             app,
             key,
@@ -143,6 +138,32 @@ impl Engine {
             places: [place, among_app],
         })
     }
+}
+
+impl Engine {
+    /// Asks the other nodes whether the app has room for a connection that this node would let in. While they are away,
+    /// what is known here decides.
+    ///
+    /// # Errors
+    ///
+    /// The app has as many connections, over all nodes, as it may have.
+    pub async fn confirm(&self, admitted: Admitted) -> Result<Admitted, Refusal> {
+        let quota = admitted.app.settings().limits.connections;
+        if quota == 0 {
+            return Ok(admitted);
+        }
+        match self.roster().connections(&admitted.app).await {
+            Ok(connections) if connections > quota => Err(over_quota(quota)),
+            Ok(_) | Err(_) => Ok(admitted),
+        }
+    }
+}
+
+fn over_quota(quota: usize) -> Refusal {
+    Refusal::new(
+        CloseCode::OverQuota,
+        format!("The app has {quota} connections, the most it may have (limits.connections)"),
+    )
 }
 
 /// Versions 4 to 7 are treated alike.

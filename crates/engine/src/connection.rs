@@ -68,6 +68,8 @@ pub(crate) struct Subscription {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
+    /// It may have missed something, so it gets nothing more, and is closed when its turn comes.
+    CutOff,
     /// The close frame is in the outbox; over at this time, whatever the client does.
     Closing(Instant),
     Gone,
@@ -109,6 +111,21 @@ impl Connection {
 
     pub(crate) fn is_open(&self) -> bool {
         self.state == State::Open
+    }
+
+    /// Whether it was closed by us, or its socket is gone.
+    pub(crate) fn is_closing(&self) -> bool {
+        matches!(self.state, State::Closing(_) | State::Gone)
+    }
+
+    /// After events may have been missed: nothing more is written if this is one that could have had them. Says so.
+    pub(crate) fn cut_off(&mut self) -> bool {
+        let watches = self.user.as_ref().is_some_and(|u| !u.watchlist.is_empty());
+        let cut = self.is_open() && (watches || !self.subscriptions.is_empty());
+        if cut {
+            self.state = State::CutOff;
+        }
+        cut
     }
 
     /// Whether nothing more will come of it.
@@ -187,9 +204,10 @@ impl Connection {
         now: Instant,
         spare: &mut Spare,
     ) {
-        if !self.is_open() {
+        if self.is_closing() {
             return;
         }
+        self.state = State::Open;
         if !keep_queue {
             self.outbox.truncate();
         }

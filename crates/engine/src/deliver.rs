@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanfare_protocol::presence::Member;
@@ -13,10 +13,12 @@ use fanfare_protocol::{ChannelName, Frame, ServerMessage, UserId};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::bus::{BusError, Envelope};
+use crate::app::App;
+use crate::bus::{BusError, Envelope, Generation};
 use crate::cache::Offset;
 use crate::inbox::Inbox;
-use crate::roster::Place;
+use crate::notice::{Notice, Notices};
+use crate::roster::{Place, Position};
 use crate::shard::Command;
 
 /// Most shards a node may have: one bit each.
@@ -45,6 +47,29 @@ struct Route {
     shards: u64,
     subscribers: usize,
     told: Told,
+    /// Since when this node gets the channel's events, if it does.
+    listening: Option<Generation>,
+    /// Whether the other nodes are to be told how many subscribers there are.
+    changed: bool,
+}
+
+/// A channel that somebody on a shard is about to subscribe to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attached {
+    pub(crate) id: ChannelId,
+    /// Since when this node gets the channel's events, if it does.
+    pub(crate) listening: Option<Generation>,
+}
+
+/// A channel whose number of subscribed connections on this node has changed.
+#[derive(Debug, Clone)]
+pub struct Changed {
+    /// The channel.
+    pub place: Place,
+    /// Subscribed connections on this node.
+    pub count: usize,
+    /// Whether its subscribers are to be told how many there are over all nodes.
+    pub tell: bool,
 }
 
 /// When a channel's subscribers were told how many they are.
@@ -92,22 +117,30 @@ impl Channels {
 
 /// A change of who is on a presence channel.
 #[derive(Debug)]
-pub(crate) enum Edge<'a> {
+pub enum Edge<'a> {
+    /// A user's first connection came.
     Added(&'a Member),
+    /// A user's last connection went.
     Removed(&'a UserId),
 }
 
 /// Brings events to the shards that have subscribers for them.
 #[derive(Debug)]
-pub struct Deliverer {
+pub(crate) struct Deliverer {
     inboxes: Vec<Arc<Inbox>>,
     next_channel: AtomicU64,
     /// Channels whose subscribers are to be told how many they are, later.
     uncounted: Mutex<Vec<Place>>,
+    /// Since which connection to other nodes events come from there; 0 where there are none.
+    generation: AtomicU32,
+    /// Channels whose counts the other nodes are to be told.
+    changed: Mutex<Vec<Place>>,
+    notices: Arc<dyn Notices>,
 }
 
 impl Deliverer {
-    pub(crate) fn new(inboxes: Vec<Arc<Inbox>>) -> Self {
+    /// `shared` says that there are other nodes, which know together how many subscribers a channel has.
+    pub(crate) fn new(inboxes: Vec<Arc<Inbox>>, shared: bool, notices: Arc<dyn Notices>) -> Self {
         assert!(
             (1..=MAX_SHARDS).contains(&inboxes.len()),
             "a node has 1 to {MAX_SHARDS} shards"
@@ -116,7 +149,23 @@ impl Deliverer {
             inboxes,
             next_channel: AtomicU64::new(0),
             uncounted: Mutex::default(),
+            generation: AtomicU32::new(shared.into()),
+            changed: Mutex::default(),
+            notices,
         }
+    }
+
+    fn is_shared(&self) -> bool {
+        self.generation() > 0
+    }
+
+    /// Who listens since another generation may have missed something.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn start_generation(&self, next: Generation) {
+        self.generation.store(next, Ordering::Release);
     }
 
     pub(crate) fn inboxes(&self) -> &[Arc<Inbox>] {
@@ -124,8 +173,9 @@ impl Deliverer {
     }
 
     /// A connection of `shard` subscribes: from now on the shard gets the channel's events.
-    pub(crate) fn attach(&self, place: &Place, shard: usize) -> ChannelId {
+    pub(crate) fn attach(&self, place: &Place, shard: usize) -> Attached {
         let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
+        let generation = self.generation();
         let route = routes
             .entry(place.channel.clone())
             .or_insert_with(|| Route {
@@ -133,51 +183,138 @@ impl Deliverer {
                 shards: 0,
                 subscribers: 0,
                 told: Told::Never,
+                // By itself, a node hears of everything.
+                listening: (generation == 0).then_some(generation),
+                changed: false,
             });
         route.shards |= 1 << shard;
         route.subscribers += 1;
+        if route.subscribers == 1 {
+            self.notice(place, Notice::Occupied);
+        }
         self.count(place, route);
-        route.id
+        Attached {
+            id: route.id,
+            listening: route.listening.filter(|since| *since == generation),
+        }
     }
 
-    /// A connection of `shard` has left; `last` says that it was the shard's last one on the channel.
-    pub(crate) fn detach(&self, place: &Place, shard: usize, last: bool) {
+    /// A connection of `shard` has left; `last` says that it was the shard's last one on the channel. Says whether it was
+    /// the node's last one.
+    pub(crate) fn detach(&self, place: &Place, shard: usize, last: bool) -> bool {
         let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
         let Some(route) = routes.get_mut(&place.channel) else {
-            return;
+            return false;
         };
         route.subscribers -= 1;
         if last {
             route.shards &= !(1 << shard);
         }
-        if route.subscribers == 0 {
+        self.count(place, route);
+        let vacated = route.subscribers == 0;
+        if vacated {
             routes.remove(&place.channel);
-        } else {
-            self.count(place, route);
+            self.notice(place, Notice::Vacated);
+        }
+        vacated
+    }
+
+    /// This node gets the channel's events.
+    pub(crate) fn note_listening(&self, place: &Place, since: Generation) {
+        let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
+        if let Some(route) = routes.get_mut(&place.channel) {
+            route.listening = Some(since);
         }
     }
 
-    /// After the number of subscribers changed: tells them, at once or, where they are many, when it is due.
-    fn count(&self, place: &Place, route: &mut Route) {
-        if !place.channel.is_counted() || !place.app.settings().subscription_count {
-            return;
+    /// With other nodes, they know together when a channel is occupied.
+    fn notice(&self, place: &Place, notice: Notice<'_>) {
+        if !self.is_shared() {
+            let channel = &place.channel;
+            self.notices.notice(place.app.id(), channel, notice);
         }
-        let now = Instant::now();
+    }
+
+    /// After the number of subscribers changed: tells them, at once or, where they are many, when it is due. With other
+    /// nodes, these are told, and subscribers hear from there.
+    fn count(&self, place: &Place, route: &mut Route) {
+        if self.is_shared() {
+            self.change(place, route);
+        } else if is_counted(place) && route.subscribers > 0 {
+            let now = Instant::now();
+            if self.may_tell(place, route, now) {
+                route.told = Told::At(now);
+                self.push_count(place, route, route.subscribers);
+            }
+        }
+    }
+
+    fn change(&self, place: &Place, route: &mut Route) {
+        // A user's own channel is counted by nobody.
+        if !mem::replace(&mut route.changed, true) && place.channel.user().is_none() {
+            self.changed.lock().push(place.clone());
+        }
+    }
+
+    /// Says whether subscribers may be told now how many they are; if not, they will be later.
+    fn may_tell(&self, place: &Place, route: &mut Route, now: Instant) -> bool {
         match route.told {
-            Told::Due(_) => {}
+            Told::Due(_) => false,
             Told::At(before)
                 if route.subscribers > COUNTED_AT_ONCE && now < before + COUNT_PACE =>
             {
                 route.told = Told::Due(before + COUNT_PACE);
                 self.uncounted.lock().push(place.clone());
+                false
             }
-            Told::Never | Told::At(_) => self.tell_count(place, route, now),
+            Told::Never | Told::At(_) => true,
         }
     }
 
-    fn tell_count(&self, place: &Place, route: &mut Route, now: Instant) {
-        route.told = Told::At(now);
-        let (channel, count) = (place.channel.as_str(), route.subscribers);
+    /// The channels whose count has changed since this was asked.
+    pub(crate) fn take_changed(&self) -> Vec<Changed> {
+        let now = Instant::now();
+        let places = mem::take(&mut *self.changed.lock());
+        let changed = |place: Place| {
+            let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
+            let (mut count, mut tell) = (0, is_counted(&place));
+            if let Some(route) = routes.get_mut(&place.channel) {
+                route.changed = false;
+                count = route.subscribers;
+                tell = tell && self.may_tell(&place, route, now);
+                if tell {
+                    route.told = Told::At(now);
+                }
+            }
+            drop(routes);
+            Changed { place, count, tell }
+        };
+        places.into_iter().map(changed).collect()
+    }
+
+    /// All counts of an app have changed.
+    pub(crate) fn change_all(&self, app: &Arc<App>) {
+        for stripe in &app.channels.stripes {
+            for (channel, route) in stripe.lock().iter_mut() {
+                let place = Place {
+                    app: Arc::clone(app),
+                    channel: channel.clone(),
+                };
+                self.change(&place, route);
+            }
+        }
+    }
+
+    /// Tells a channel's subscribers how many they are over all nodes.
+    pub(crate) fn tell_count(&self, place: &Place, count: usize) {
+        let routes = place.app.channels.stripe(place.channel.as_str()).lock();
+        if let Some(route) = routes.get(&place.channel) {
+            self.push_count(place, route, count);
+        }
+    }
+
+    fn push_count(&self, place: &Place, route: &Route, count: usize) {
+        let channel = place.channel.as_str();
         let frame = ServerMessage::SubscriptionCount { channel, count }.to_frame();
         for shard in shards(route.shards) {
             self.inboxes[shard].push(Command::Tell {
@@ -194,7 +331,8 @@ impl Deliverer {
             let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
             match routes.get_mut(&place.channel) {
                 Some(route) if matches!(route.told, Told::Due(at) if at <= now) => {
-                    self.tell_count(&place, route, now)
+                    route.told = Told::Never;
+                    self.count(&place, route);
                 }
                 Some(Route {
                     told: Told::Due(_), ..
@@ -213,7 +351,7 @@ impl Deliverer {
     /// # Errors
     ///
     /// A shard's inbox is full.
-    pub fn deliver(&self, envelopes: &[Envelope]) -> Result<(), BusError> {
+    pub(crate) fn deliver(&self, envelopes: &[Envelope]) -> Result<(), BusError> {
         let frames: Vec<Option<Frame>> = envelopes.iter().map(encode_if_occupied).collect();
         let total = frames
             .iter()
@@ -224,16 +362,41 @@ impl Deliverer {
             return Ok(());
         }
         self.reserve_everywhere(total)?;
-        let mut unused = vec![total; self.inboxes.len()];
+        self.queue(envelopes, frames, total, None);
+        Ok(())
+    }
+
+    /// Brings an event from other nodes to the shards, and waits for room there.
+    pub(crate) async fn deliver_when_room(&self, envelope: &Envelope, position: Option<Position>) {
+        let frame = encode_if_occupied(envelope);
+        let weight = frame.as_ref().map_or(0, |f| Inbox::weight(f.len()));
+        if frame.is_some() {
+            for inbox in &self.inboxes {
+                inbox.reserve_when_room(weight).await;
+            }
+        }
+        let envelopes = std::slice::from_ref(envelope);
+        self.queue(envelopes, vec![frame], weight, position);
+    }
+
+    /// Queues events to their shards, for which `reserved` was found in every inbox.
+    fn queue(
+        &self,
+        envelopes: &[Envelope],
+        frames: Vec<Option<Frame>>,
+        reserved: usize,
+        position: Option<Position>,
+    ) {
+        let mut unused = vec![reserved; self.inboxes.len()];
         for (envelope, frame) in envelopes.iter().zip(frames) {
             let Place { app, channel } = &envelope.place;
             let routes = app.channels.stripe(channel.as_str()).lock();
             let offset = if envelope.keep {
                 app.cache.keep(
                     channel,
-                    &envelope.name,
-                    &envelope.data,
+                    (&envelope.name, &envelope.data),
                     &app.settings().limits,
+                    position,
                 )
             } else {
                 Offset::LIVE
@@ -255,7 +418,6 @@ impl Deliverer {
         for (inbox, unused) in self.inboxes.iter().zip(unused) {
             inbox.release(unused);
         }
-        Ok(())
     }
 
     fn reserve_everywhere(&self, weight: usize) -> Result<(), BusError> {
@@ -306,6 +468,11 @@ fn encode_if_occupied(envelope: &Envelope) -> Option<Frame> {
         user_id: envelope.user_id.as_ref().map(UserId::as_str),
     };
     (app.channels.subscribers(channel.as_str()) > 0).then(|| event.to_frame())
+}
+
+/// Whether its subscribers are told how many they are.
+fn is_counted(place: &Place) -> bool {
+    place.channel.is_counted() && place.app.settings().subscription_count
 }
 
 fn shards(mask: u64) -> impl Iterator<Item = usize> {

@@ -1,5 +1,6 @@
 //! The node: start, queries, drain.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,12 +12,14 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::app::{App, AppDefinition, Apps};
-use crate::bus::Bus;
+use crate::bus::{Bus, BusError};
 use crate::cache::CachedEvent;
 use crate::deliver::Deliverer;
 use crate::inbox::Inbox;
 use crate::memory::Memory;
-use crate::roster::{Place, Roster};
+use crate::node::Node;
+use crate::notice::Notices;
+use crate::roster::{Place, Roster, RosterError};
 use crate::shard::{Command, Shard};
 
 /// What a node is told about itself.
@@ -49,8 +52,7 @@ pub struct Occupancy {
 
 /// One node.
 pub struct Engine {
-    apps: Apps,
-    deliverer: Arc<Deliverer>,
+    node: Arc<Node>,
     bus: Arc<dyn Bus>,
     roster: Arc<dyn Roster>,
     options: Options,
@@ -88,17 +90,39 @@ impl ShardSeed {
 impl Engine {
     /// A node by itself, and its shards, which the caller runs.
     #[must_use]
-    pub fn new(options: Options) -> (Arc<Self>, Vec<ShardSeed>) {
+    pub fn new(options: Options, notices: Arc<dyn Notices>) -> (Arc<Self>, Vec<ShardSeed>) {
+        Self::build(options, false, notices, |node| {
+            let memory = Arc::new(Memory::new(Arc::clone(node)));
+            (Arc::clone(&memory) as Arc<dyn Bus>, memory)
+        })
+    }
+
+    /// A node among others, to which `connect` makes its bus and roster; and its shards, which the caller runs.
+    #[must_use]
+    pub fn clustered(
+        options: Options,
+        notices: Arc<dyn Notices>,
+        connect: impl FnOnce(&Arc<Node>) -> (Arc<dyn Bus>, Arc<dyn Roster>),
+    ) -> (Arc<Self>, Vec<ShardSeed>) {
+        Self::build(options, true, notices, connect)
+    }
+
+    fn build(
+        options: Options,
+        shared: bool,
+        notices: Arc<dyn Notices>,
+        connect: impl FnOnce(&Arc<Node>) -> (Arc<dyn Bus>, Arc<dyn Roster>),
+    ) -> (Arc<Self>, Vec<ShardSeed>) {
         let inboxes: Vec<_> = (0..options.shards)
             .map(|_| Arc::new(Inbox::new(options.inbox_bytes)))
             .collect();
-        let deliverer = Arc::new(Deliverer::new(inboxes.clone()));
-        let memory = Arc::new(Memory::new(Arc::clone(&deliverer)));
+        let deliverer = Deliverer::new(inboxes.clone(), shared, Arc::clone(&notices));
+        let node = Node::new(deliverer, notices);
+        let (bus, roster) = connect(&node);
         let engine = Arc::new(Self {
-            apps: Apps::default(),
-            deliverer,
-            bus: Arc::clone(&memory) as Arc<dyn Bus>,
-            roster: memory,
+            node,
+            bus,
+            roster,
             options,
             connections: Arc::default(),
             next_shard: AtomicUsize::new(0),
@@ -116,22 +140,22 @@ impl Engine {
 
     /// All apps.
     pub fn apps(&self) -> &Apps {
-        &self.apps
+        &self.node.apps
     }
 
     /// Takes apps that are new or have changed, and forgets those whose ids are in `deleted`; connections that may not stay
     /// are closed.
     pub fn update_apps(&self, definitions: Vec<AppDefinition>, deleted: &[String]) {
         let _one_at_a_time = self.updating.lock();
-        self.apps.update(definitions, deleted);
-        for inbox in self.deliverer.inboxes() {
+        self.node.apps.update(definitions, deleted);
+        for inbox in self.deliverer().inboxes() {
             inbox.push(Command::Review);
         }
     }
 
     /// Hands a new connection to a shard: `start` runs on the shard's thread and spawns the connection's reader there.
     pub fn adopt(&self, start: impl FnOnce(Rc<Shard>) + Send + 'static) {
-        let inboxes = self.deliverer.inboxes();
+        let inboxes = self.deliverer().inboxes();
         let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % inboxes.len();
         inboxes[index].push(Command::Run(Box::new(|shard| start(Rc::clone(shard)))));
     }
@@ -141,33 +165,60 @@ impl Engine {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// How occupied one channel is.
-    pub async fn channel(&self, app: &Arc<App>, channel: &ChannelName) -> Occupancy {
-        let subscription_count = app.channels.subscribers(channel.as_str());
+    /// Why this node takes no events now, if so.
+    #[must_use]
+    pub fn unready(&self) -> Option<String> {
+        self.bus.unready()
+    }
+
+    /// How occupied one channel is, over all nodes.
+    ///
+    /// # Errors
+    ///
+    /// The other nodes do not answer.
+    pub async fn channel(
+        &self,
+        app: &Arc<App>,
+        channel: &ChannelName,
+    ) -> Result<Occupancy, RosterError> {
+        let place = Place {
+            app: Arc::clone(app),
+            channel: channel.clone(),
+        };
+        let elsewhere = self.roster.elsewhere(&place).await?;
         let user_count = match channel.kind() {
             ChannelKind::Presence => self
                 .roster
                 .user_counts(app, std::slice::from_ref(channel))
-                .await
+                .await?
                 .pop(),
             ChannelKind::Public | ChannelKind::Private | ChannelKind::ServerToUser => None,
         };
-        Occupancy {
-            subscription_count,
+        Ok(Occupancy {
+            subscription_count: elsewhere + app.channels.subscribers(channel.as_str()),
             user_count,
-        }
+        })
     }
 
-    /// The occupied channels whose names start with `prefix`, by name; users are counted if asked for.
+    /// The channels, occupied on any node, whose names start with `prefix`, by name; users are counted if asked for.
+    ///
+    /// # Errors
+    ///
+    /// The other nodes do not answer.
     pub async fn channels(
         &self,
         app: &Arc<App>,
         prefix: &str,
         with_users: bool,
-    ) -> Vec<(ChannelName, Occupancy)> {
-        let (names, subscribers): (Vec<_>, Vec<_>) = app.channels.list(prefix).into_iter().unzip();
+    ) -> Result<Vec<(ChannelName, Occupancy)>, RosterError> {
+        let elsewhere = self.roster.all_elsewhere(app, prefix).await?;
+        let mut found: BTreeMap<_, _> = app.channels.list(prefix).into_iter().collect();
+        for (channel, count) in elsewhere {
+            *found.entry(channel).or_default() += count;
+        }
+        let (names, subscribers): (Vec<_>, Vec<_>) = found.into_iter().unzip();
         let users = if with_users {
-            self.roster.user_counts(app, &names).await
+            self.roster.user_counts(app, &names).await?
         } else {
             Vec::new()
         };
@@ -177,29 +228,48 @@ impl Engine {
             user_count: users.next().flatten(),
         };
         let occupancies: Vec<_> = subscribers.into_iter().map(occupancy).collect();
-        names.into_iter().zip(occupancies).collect()
+        Ok(names.into_iter().zip(occupancies).collect())
     }
 
     /// The event that a cache channel keeps.
-    #[must_use]
-    pub fn cached(&self, app: &App, channel: &ChannelName) -> Option<CachedEvent> {
-        app.cache.recall(channel.as_str()).0
-    }
-
-    /// The users on a presence channel, by id.
-    pub async fn users(&self, app: &Arc<App>, channel: &ChannelName) -> Vec<UserId> {
+    ///
+    /// # Errors
+    ///
+    /// The other nodes do not answer.
+    pub async fn cached(
+        &self,
+        app: &Arc<App>,
+        channel: &ChannelName,
+    ) -> Result<Option<CachedEvent>, BusError> {
         let place = Place {
             app: Arc::clone(app),
             channel: channel.clone(),
         };
-        let view = self.roster.view(&place).await;
+        self.bus.cached(&place).await
+    }
+
+    /// The users on a presence channel, by id.
+    ///
+    /// # Errors
+    ///
+    /// The other nodes do not answer.
+    pub async fn users(
+        &self,
+        app: &Arc<App>,
+        channel: &ChannelName,
+    ) -> Result<Vec<UserId>, RosterError> {
+        let place = Place {
+            app: Arc::clone(app),
+            channel: channel.clone(),
+        };
+        let view = self.roster.view(&place).await?;
         let mut users: Vec<_> = view
             .members
             .into_iter()
             .map(|member| member.user_id)
             .collect();
         users.sort();
-        users
+        Ok(users)
     }
 
     /// Lets nobody in any more.
@@ -211,7 +281,7 @@ impl Engine {
     pub async fn drain(&self, period: Duration) {
         self.refuse_connections();
         let mut drained = Vec::new();
-        for inbox in self.deliverer.inboxes() {
+        for inbox in self.deliverer().inboxes() {
             let (done, gone) = oneshot::channel();
             inbox.push(Command::Drain { period, done });
             drained.push(gone);
@@ -235,7 +305,7 @@ impl Engine {
     }
 
     pub(crate) fn deliverer(&self) -> &Deliverer {
-        &self.deliverer
+        &self.node.deliverer
     }
 
     pub(crate) fn bus(&self) -> &dyn Bus {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use crate::shard::Command;
 
@@ -20,6 +21,8 @@ pub(crate) struct Inbox {
     /// Bytes of events that are queued or have found room.
     reserved: AtomicUsize,
     capacity: usize,
+    /// Tells who waits for room that some was given back.
+    released: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +37,7 @@ impl Inbox {
             queue: Mutex::default(),
             reserved: AtomicUsize::new(0),
             capacity,
+            released: Notify::new(),
         }
     }
 
@@ -50,9 +54,21 @@ impl Inbox {
             .is_ok()
     }
 
+    /// Waits for room.
+    pub(crate) async fn reserve_when_room(&self, weight: usize) {
+        loop {
+            let released = self.released.notified();
+            if self.reserve(weight) {
+                return;
+            }
+            released.await;
+        }
+    }
+
     /// Gives back room that was reserved.
     pub(crate) fn release(&self, weight: usize) {
         self.reserved.fetch_sub(weight, Ordering::Relaxed);
+        self.released.notify_waiters();
     }
 
     /// Queues a command and wakes the shard if it sleeps.

@@ -119,7 +119,7 @@ impl Engine {
 
 /// One that is being closed is gone for everybody but its own client, who has still to answer.
 fn is_here(connection: &Connection, app: &Arc<App>) -> bool {
-    connection.is_open() && Arc::ptr_eq(&connection.app, app)
+    !connection.is_closing() && Arc::ptr_eq(&connection.app, app)
 }
 
 impl Shard {

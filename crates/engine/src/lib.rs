@@ -20,6 +20,9 @@
 //! | `inspect` | what an operator sees of connections, and does about one |
 //! | `heartbeat` | liveness: the sweep over a shard's connections |
 //! | `bus`, `roster` | what a cluster supplies; `memory` implements both for one node |
+//! | `node` | what a bus hands in, and asks of this node |
+//! | `room` | which users this node has on presence channels |
+//! | `notice` | what is worth telling the outside |
 
 mod app;
 mod bus;
@@ -34,8 +37,11 @@ mod heartbeat;
 mod inbox;
 mod inspect;
 mod memory;
+mod node;
+mod notice;
 mod outbox;
 mod publish;
+mod room;
 mod roster;
 mod session;
 mod shard;
@@ -44,16 +50,18 @@ mod subscribe;
 mod watchlist;
 
 pub use app::{App, AppDefinition, Apps, Key, KeyUsed};
-pub use bus::{BoxFuture, Bus, BusError, Envelope};
+pub use bus::{BoxFuture, Bus, BusError, Envelope, Generation, Once, Taken, Topic};
 pub use cache::CachedEvent;
 pub use connect::{Admitted, Arrival};
-pub use deliver::Deliverer;
+pub use deliver::{Changed, Edge};
 pub use engine::{Engine, Occupancy, Options, ShardSeed};
 pub use error::Refusal;
 pub use inspect::ConnectionInfo;
 pub use memory::Memory;
+pub use node::Node;
+pub use notice::{NoNotices, Notice, Notices};
 pub use outbox::Sink;
 pub use publish::PublishError;
-pub use roster::{Place, Roster, RosterError, View};
+pub use roster::{Online, Place, Position, Roster, RosterError, View};
 pub use session::{Session, Wants};
 pub use shard::Shard;

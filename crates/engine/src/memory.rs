@@ -1,6 +1,6 @@
-//! [`Bus`] and [`Roster`] of an installation with one node.
+//! [`Bus`] and [`Roster`] of an installation with one node: it hears of everything anyway, so events go straight on.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,105 +10,97 @@ use fanfare_protocol::{AppId, ChannelName, UserId};
 use parking_lot::Mutex;
 
 use crate::app::App;
-use crate::bus::{BoxFuture, Bus, BusError, Envelope};
-use crate::deliver::{Deliverer, Edge};
-use crate::roster::{Place, Roster, RosterError, View};
+use crate::bus::{BoxFuture, Bus, BusError, Envelope, Generation, Once, Taken, Topic};
+use crate::cache::CachedEvent;
+use crate::deliver::Edge;
+use crate::node::Node;
+use crate::notice::Notice;
+use crate::roster::{Online, Place, Position, Roster, RosterError, View};
 
 /// Hands events straight on and keeps the rosters in this process.
 #[derive(Debug)]
 pub struct Memory {
-    deliverer: Arc<Deliverer>,
+    node: Arc<Node>,
     rooms: Mutex<HashMap<(AppId, ChannelName), Room>>,
+    online: Mutex<HashSet<(AppId, UserId)>>,
     /// One count for all channels: it never starts again, not even for a channel that was vacated in between.
     position: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Room {
-    position: u64,
-    seats: HashMap<UserId, Seat>,
-}
-
-#[derive(Debug)]
-struct Seat {
-    user_info: Option<Arc<str>>,
-    connections: usize,
+    position: Position,
+    members: HashMap<UserId, Option<Arc<str>>>,
 }
 
 impl Memory {
-    /// Delivers through `deliverer`.
+    /// The bus and roster of `node` alone.
     #[must_use]
-    pub fn new(deliverer: Arc<Deliverer>) -> Self {
+    pub fn new(node: Arc<Node>) -> Self {
         Self {
-            deliverer,
+            node,
             rooms: Mutex::default(),
+            online: Mutex::default(),
             position: AtomicU64::new(0),
         }
     }
 
-    fn next_position(&self) -> u64 {
+    fn next_position(&self) -> Position {
         self.position.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Records and announces under one lock, so that edges leave in the order of their positions.
-    fn seat(&self, place: &Place, member: Member, max: usize) -> Result<View, RosterError> {
+    fn seat(&self, place: &Place, member: &Member, max: usize) -> Result<View, RosterError> {
         let mut rooms = self.rooms.lock();
         let room = rooms.entry(key(place)).or_default();
-        if let Some(seat) = room.seats.get_mut(&member.user_id) {
-            seat.connections += 1;
-            seat.user_info = member.user_info;
+        if let Some(user_info) = room.members.get_mut(&member.user_id) {
+            user_info.clone_from(&member.user_info);
             return Ok(room.view());
         }
-        if room.seats.len() >= max {
-            if room.seats.is_empty() {
+        if room.members.len() >= max {
+            if room.members.is_empty() {
                 rooms.remove(&key(place));
             }
             return Err(RosterError::Full { max });
         }
         room.position = self.next_position();
-        self.deliverer
-            .announce(place, &Edge::Added(&member), room.position);
-        room.seats.insert(
-            member.user_id,
-            Seat {
-                user_info: member.user_info,
-                connections: 1,
-            },
-        );
+        let edge = Edge::Added(member);
+        self.node.announce(place, &edge, room.position);
+        self.notice(place, Notice::MemberAdded(&member.user_id));
+        room.members
+            .insert(member.user_id.clone(), member.user_info.clone());
         Ok(room.view())
     }
 
-    fn unseat(&self, place: &Place, user: &UserId) {
-        let mut rooms = self.rooms.lock();
-        let Some(room) = rooms.get_mut(&key(place)) else {
-            return;
+    fn notice(&self, place: &Place, notice: Notice<'_>) {
+        self.node.notice(place.app.id(), &place.channel, notice);
+    }
+
+    /// Under the lock, as for members.
+    fn set_online(&self, app: &Arc<App>, user: &UserId, is_online: bool) {
+        let mut online = self.online.lock();
+        let entry = (app.id().clone(), user.clone());
+        let changed = if is_online {
+            online.insert(entry)
+        } else {
+            online.remove(&entry)
         };
-        let Some(seat) = room.seats.get_mut(user) else {
-            return;
-        };
-        seat.connections -= 1;
-        if seat.connections > 0 {
-            return;
-        }
-        room.seats.remove(user);
-        room.position = self.next_position();
-        self.deliverer
-            .announce(place, &Edge::Removed(user), room.position);
-        if room.seats.is_empty() {
-            rooms.remove(&key(place));
+        if changed {
+            let position = self.next_position();
+            self.node.tell_online(app, user, is_online, position);
         }
     }
 }
 
 impl Room {
     fn view(&self) -> View {
-        let member = |(user_id, seat): (&UserId, &Seat)| Member {
+        let member = |(user_id, user_info): (&UserId, &Option<Arc<str>>)| Member {
             user_id: user_id.clone(),
-            user_info: seat.user_info.clone(),
+            user_info: user_info.clone(),
         };
         View {
             position: self.position,
-            members: self.seats.iter().map(member).collect(),
+            members: self.members.iter().map(member).collect(),
         }
     }
 }
@@ -118,8 +110,37 @@ fn key(place: &Place) -> (AppId, ChannelName) {
 }
 
 impl Bus for Memory {
-    fn publish(&self, envelopes: Vec<Envelope>) -> BoxFuture<'_, Result<(), BusError>> {
-        Box::pin(ready(self.deliverer.deliver(&envelopes)))
+    /// The same request, sent again, is known to who took it.
+    fn publish(
+        &self,
+        envelopes: Vec<Envelope>,
+        _: Option<Once>,
+    ) -> BoxFuture<'_, Result<Taken, BusError>> {
+        let delivered = self.node.deliverer.deliver(&envelopes);
+        Box::pin(ready(delivered.map(|()| Taken::Now)))
+    }
+
+    fn listen(&self, _: &Topic) -> BoxFuture<'_, Generation> {
+        Box::pin(ready(0))
+    }
+
+    fn unlisten(&self, _: &Topic) {}
+
+    fn cached<'a>(
+        &'a self,
+        place: &'a Place,
+    ) -> BoxFuture<'a, Result<Option<CachedEvent>, BusError>> {
+        let (event, _) = place.app.cache.recall(place.channel.as_str());
+        Box::pin(ready(Ok(event)))
+    }
+
+    fn terminate(&self, app: &Arc<App>, user: &UserId) -> BoxFuture<'_, Result<(), BusError>> {
+        self.node.terminate(app, user);
+        Box::pin(ready(Ok(())))
+    }
+
+    fn unready(&self) -> Option<String> {
+        None
     }
 }
 
@@ -127,33 +148,86 @@ impl Roster for Memory {
     fn join(
         &self,
         place: &Place,
-        member: Member,
+        member: &Member,
         max: usize,
-    ) -> BoxFuture<'_, Result<View, RosterError>> {
+    ) -> BoxFuture<'static, Result<View, RosterError>> {
         Box::pin(ready(self.seat(place, member, max)))
     }
 
-    fn leave(&self, place: &Place, user: &UserId) -> BoxFuture<'_, ()> {
-        self.unseat(place, user);
-        Box::pin(ready(()))
+    fn leave(&self, place: &Place, user: &UserId) {
+        let mut rooms = self.rooms.lock();
+        let Some(room) = rooms.get_mut(&key(place)) else {
+            return;
+        };
+        if room.members.remove(user).is_none() {
+            return;
+        }
+        room.position = self.next_position();
+        self.node
+            .announce(place, &Edge::Removed(user), room.position);
+        self.notice(place, Notice::MemberRemoved(user));
+        if room.members.is_empty() {
+            rooms.remove(&key(place));
+        }
     }
 
-    fn view(&self, place: &Place) -> BoxFuture<'_, View> {
+    fn view<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<View, RosterError>> {
         let view = self.rooms.lock().get(&key(place)).map(Room::view);
         let nobody = || View {
             position: self.position.load(Ordering::Relaxed),
             members: Vec::new(),
         };
-        Box::pin(ready(view.unwrap_or_else(nobody)))
+        Box::pin(ready(Ok(view.unwrap_or_else(nobody))))
     }
 
-    fn user_counts(&self, app: &Arc<App>, channels: &[ChannelName]) -> BoxFuture<'_, Vec<usize>> {
+    fn user_counts<'a>(
+        &'a self,
+        app: &'a Arc<App>,
+        channels: &'a [ChannelName],
+    ) -> BoxFuture<'a, Result<Vec<usize>, RosterError>> {
         let rooms = self.rooms.lock();
         let count = |channel: &ChannelName| {
             rooms
                 .get(&(app.id().clone(), channel.clone()))
-                .map_or(0, |r| r.seats.len())
+                .map_or(0, |room| room.members.len())
         };
-        Box::pin(ready(channels.iter().map(count).collect()))
+        Box::pin(ready(Ok(channels.iter().map(count).collect())))
+    }
+
+    fn elsewhere<'a>(&'a self, _: &'a Place) -> BoxFuture<'a, Result<usize, RosterError>> {
+        Box::pin(ready(Ok(0)))
+    }
+
+    fn all_elsewhere<'a>(
+        &'a self,
+        _: &'a Arc<App>,
+        _: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(ChannelName, usize)>, RosterError>> {
+        Box::pin(ready(Ok(Vec::new())))
+    }
+
+    fn enter(&self, app: &Arc<App>, user: &UserId) {
+        self.set_online(app, user, true);
+    }
+
+    fn exit(&self, app: &Arc<App>, user: &UserId) {
+        self.set_online(app, user, false);
+    }
+
+    fn online<'a>(
+        &'a self,
+        app: &'a Arc<App>,
+        users: &'a [UserId],
+    ) -> BoxFuture<'a, Result<Online, RosterError>> {
+        let online = self.online.lock();
+        let is_online = |user: &UserId| online.contains(&(app.id().clone(), user.clone()));
+        Box::pin(ready(Ok(Online {
+            position: self.position.load(Ordering::Relaxed),
+            online: users.iter().map(is_online).collect(),
+        })))
+    }
+
+    fn connections<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, Result<usize, RosterError>> {
+        Box::pin(ready(Ok(app.connection_count())))
     }
 }

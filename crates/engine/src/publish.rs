@@ -5,14 +5,14 @@ use std::sync::Arc;
 use fanfare_protocol::api::Event;
 
 use crate::app::App;
-use crate::bus::{BusError, Envelope};
+use crate::bus::{BusError, Envelope, Once, Taken};
 use crate::engine::Engine;
 use crate::roster::Place;
 
-/// Why events were not taken. Nobody got any of them.
+/// Why events were not taken. Nobody got any of them, except where [`BusError`] says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// Try again later.
+    /// The bus did not take them.
     #[error(transparent)]
     Bus(#[from] BusError),
     /// The app's backends publish more than they may.
@@ -29,12 +29,17 @@ pub enum PublishError {
 
 impl Engine {
     /// Takes events that were checked, in order: all of them, or none. When this returns, they will be written to every
-    /// subscriber whose connection stays open.
+    /// subscriber whose connection stays open. What was published with the same `once` before is not delivered again.
     ///
     /// # Errors
     ///
     /// The node cannot take them now.
-    pub async fn publish(&self, app: &Arc<App>, events: &[Event]) -> Result<(), PublishError> {
+    pub async fn publish(
+        &self,
+        app: &Arc<App>,
+        events: &[Event],
+        once: Option<Once>,
+    ) -> Result<Taken, PublishError> {
         if !app.is_within_pace(events.len()) {
             let limit = app.settings().limits.backend_events_per_second;
             return Err(PublishError::OverRate {
@@ -59,6 +64,6 @@ impl Engine {
                 keep: channel.is_cached(),
             }));
         }
-        Ok(self.bus().publish(envelopes).await?)
+        Ok(self.bus().publish(envelopes, once).await?)
     }
 }

@@ -1,4 +1,4 @@
-//! What knows who is on the presence channels.
+//! What knows who is where, over all nodes.
 
 use std::sync::Arc;
 
@@ -17,16 +17,28 @@ pub struct Place {
     pub channel: ChannelName,
 }
 
+/// When something was so: a number that only grows, within an app. Edges carry it.
+pub type Position = u64;
+
 /// Who is on a channel, each user once, and when that was so.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct View {
     /// Edges up to this position are in `members`; only later ones still apply.
-    pub position: u64,
+    pub position: Position,
     /// In no particular order.
     pub members: Vec<Member>,
 }
 
-/// Why a member was not let in.
+/// Which of some users are online, and when that was so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Online {
+    /// Edges up to this position are in `online`; only later ones still apply.
+    pub position: Position,
+    /// For each user that was asked for.
+    pub online: Vec<bool>,
+}
+
+/// Why a roster does not do what it was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RosterError {
     /// The channel has as many users as it may have.
@@ -35,22 +47,57 @@ pub enum RosterError {
         /// Users allowed.
         max: usize,
     },
+    /// This node does not reach the others.
+    #[error("this node has no connection to the other nodes at the moment")]
+    Away,
 }
 
-/// Knows which users are on a presence channel, over all nodes. Each call is atomic per channel. The edges - a user's
-/// first connection came, a user's last one left - get positions and are announced in that order, once.
+/// Knows over all nodes who is on presence channels, who is signed in, and how many subscriptions and connections there
+/// are. This node says what is true of itself; each step is atomic for its app, and steps of one node take effect in the
+/// order in which the functions were called, whether or not their futures are polled.
+///
+/// An edge - a user came to a channel that no node had them on, or left the last one; the same for being online - gets the
+/// next position and is announced to every node that listens, once. While the others are away, what this node says is
+/// dropped: they are told its whole truth when they are back.
 pub trait Roster: Send + Sync + 'static {
-    /// Adds one connection of a user. A user who is there already may always add one; their info becomes the newer.
+    /// This node has a user on a presence channel. Said again, it changes their info at most.
     fn join(
         &self,
         place: &Place,
-        member: Member,
+        member: &Member,
         max: usize,
-    ) -> BoxFuture<'_, Result<View, RosterError>>;
-    /// Takes one connection of a user away.
-    fn leave(&self, place: &Place, user: &UserId) -> BoxFuture<'_, ()>;
+    ) -> BoxFuture<'static, Result<View, RosterError>>;
+    /// This node has a user on a presence channel no more.
+    fn leave(&self, place: &Place, user: &UserId);
     /// Who is there now.
-    fn view(&self, place: &Place) -> BoxFuture<'_, View>;
+    fn view<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<View, RosterError>>;
     /// How many distinct users are on each of these channels.
-    fn user_counts(&self, app: &Arc<App>, channels: &[ChannelName]) -> BoxFuture<'_, Vec<usize>>;
+    fn user_counts<'a>(
+        &'a self,
+        app: &'a Arc<App>,
+        channels: &'a [ChannelName],
+    ) -> BoxFuture<'a, Result<Vec<usize>, RosterError>>;
+
+    /// Subscribed connections of a channel on other nodes.
+    fn elsewhere<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<usize, RosterError>>;
+    /// The channels whose names start with `prefix` and that other nodes have subscribed connections of, and how many.
+    fn all_elsewhere<'a>(
+        &'a self,
+        app: &'a Arc<App>,
+        prefix: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(ChannelName, usize)>, RosterError>>;
+
+    /// This node has a signed-in user.
+    fn enter(&self, app: &Arc<App>, user: &UserId);
+    /// This node has a signed-in user no more.
+    fn exit(&self, app: &Arc<App>, user: &UserId);
+    /// Which of these users are signed in anywhere.
+    fn online<'a>(
+        &'a self,
+        app: &'a Arc<App>,
+        users: &'a [UserId],
+    ) -> BoxFuture<'a, Result<Online, RosterError>>;
+
+    /// Connections of an app over all nodes, this node's of this moment included.
+    fn connections<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, Result<usize, RosterError>>;
 }

@@ -54,10 +54,8 @@ impl Session {
             Ok(ClientMessage::Pong) => {}
             // Boxed, so that a connection which does nothing does not pay for the room these need.
             Ok(ClientMessage::Subscribe(request)) => Box::pin(self.subscribe(&request)).await,
-            Ok(ClientMessage::Unsubscribe { channel }) => {
-                Box::pin(self.unsubscribe(&channel)).await
-            }
-            Ok(ClientMessage::SignIn(request)) => self.sign_in(&request),
+            Ok(ClientMessage::Unsubscribe { channel }) => self.unsubscribe(&channel),
+            Ok(ClientMessage::SignIn(request)) => Box::pin(self.sign_in(&request)).await,
             Ok(ClientMessage::ClientEvent(event)) => Box::pin(self.client_event(event)).await,
             Err(error) => self.complain(&error.to_string()),
         }
@@ -85,7 +83,7 @@ impl Session {
     /// Whether it was closed by us; what the client still sends does not count.
     #[must_use]
     pub fn is_closing(&self) -> bool {
-        self.with(|connection| !connection.is_open())
+        self.with(|connection| connection.is_closing())
     }
 
     /// Adds bytes of the transport's own, for example a PONG, in order with everything else.
@@ -124,7 +122,7 @@ impl Session {
         let channels: Vec<_> =
             self.with(|connection| connection.subscriptions.keys().cloned().collect());
         for (count, channel) in channels.into_iter().enumerate() {
-            self.leave(channel.as_str()).await;
+            self.leave(channel.as_str());
             if count % LEAVES_PER_TURN == LEAVES_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }

@@ -20,6 +20,7 @@ use crate::engine::Engine;
 use crate::error::Refusal;
 use crate::inbox::Inbox;
 use crate::outbox::Spare;
+use crate::roster::Position;
 
 /// A thread's share of the connections.
 pub struct Shard {
@@ -27,6 +28,9 @@ pub struct Shard {
     pub(crate) engine: Arc<Engine>,
     pub(crate) state: RefCell<State>,
 }
+
+/// How often some connections are closed, where all are over a period.
+const TICK: Duration = Duration::from_millis(10);
 
 /// What runs on a shard's thread.
 pub(crate) type Task = Box<dyn FnOnce(&Rc<Shard>) + Send>;
@@ -47,7 +51,7 @@ pub(crate) enum Command {
         channel: ChannelId,
         name: ChannelName,
         frame: Frame,
-        position: u64,
+        position: Position,
     },
     /// A message of our own for the subscribers of a channel.
     Tell { channel: ChannelId, frame: Frame },
@@ -61,6 +65,8 @@ pub(crate) enum Command {
     Review,
     /// Close the connections of a user.
     Terminate { app: Arc<App>, user: UserId },
+    /// Write nothing more to connections that may have missed something, and close them, spread over a period.
+    CutOff { period: Duration },
     /// Close everything, spread over a period, and say when all are gone.
     Drain {
         period: Duration,
@@ -78,6 +84,7 @@ impl fmt::Debug for Command {
             Self::TellOne { .. } => "TellOne",
             Self::Review => "Review",
             Self::Terminate { .. } => "Terminate",
+            Self::CutOff { .. } => "CutOff",
             Self::Drain { .. } => "Drain",
         })
     }
@@ -114,8 +121,8 @@ pub(crate) struct Subscribers {
     pub(crate) slots: Vec<usize>,
     /// Connections on their way in; they keep the entry alive.
     pub(crate) joining: usize,
-    /// Position of the newest edge that came by.
-    pub(crate) last_edge: u64,
+    /// Edges that came by while somebody was on the way in: their view may be older.
+    pub(crate) edges: Vec<(Position, Frame)>,
     /// The newest event that a subscriber may have got from the cache.
     pub(crate) replayed: Offset,
 }
@@ -190,6 +197,7 @@ impl Shard {
             } => self.state().tell_one(slot, socket_id, &frame),
             Command::Review => self.review(),
             Command::Terminate { app, user } => self.terminate(&app, &user),
+            Command::CutOff { period } => self.cut_off(period),
             Command::Drain { period, done } => {
                 tokio::task::spawn_local(Rc::clone(self).drain(period, done));
             }
@@ -212,31 +220,55 @@ impl Shard {
         }
     }
 
-    /// Closes all connections with a code that makes clients come back at once, a few every tick.
+    /// From this moment on, what was missed would be followed by what was not.
+    fn cut_off(self: &Rc<Self>, period: Duration) {
+        let mut cut = Vec::new();
+        for (slot, connection) in &mut self.state().connections {
+            if connection.cut_off() {
+                cut.push((slot, connection.socket_id));
+            }
+        }
+        if cut.is_empty() {
+            return;
+        }
+        let refusal = Refusal::new(
+            CloseCode::EventsMissed,
+            "This server was cut off from the others and may have missed events, reconnect",
+        );
+        let shard = Rc::clone(self);
+        tokio::task::spawn_local(async move { shard.close_paced(cut, &refusal, period).await });
+    }
+
+    /// Closes all connections with a code that makes clients come back at once.
     async fn drain(self: Rc<Self>, period: Duration, done: oneshot::Sender<()>) {
-        const TICK: Duration = Duration::from_millis(10);
-        let slots: Vec<usize> = self
-            .state()
-            .connections
-            .iter()
-            .map(|(slot, _)| slot)
-            .collect();
-        let ticks = (period.as_millis() / TICK.as_millis()).max(1) as usize;
+        let named = |(slot, connection): (usize, &Connection)| (slot, connection.socket_id);
+        let all = self.state().connections.iter().map(named).collect();
         let refusal = Refusal::new(
             CloseCode::Reconnect,
             "This server is shutting down, reconnect",
         );
-        for some in slots.chunks(slots.len().div_ceil(ticks).max(1)) {
-            let now = Instant::now();
-            some.iter()
-                .for_each(|slot| self.state().close(*slot, &refusal, now));
-            tokio::time::sleep(TICK).await;
-        }
+        self.close_paced(all, &refusal, period).await;
         while !self.state().connections.is_empty() {
             tokio::time::sleep(TICK).await;
         }
         // Nobody waits any more if the node has given up on this drain.
         let _ = done.send(());
+    }
+
+    /// Closes connections, a few every tick.
+    async fn close_paced(&self, some: Vec<(usize, SocketId)>, refusal: &Refusal, period: Duration) {
+        let ticks = (period.as_millis() / TICK.as_millis()).max(1) as usize;
+        for some in some.chunks(some.len().div_ceil(ticks).max(1)) {
+            let now = Instant::now();
+            for (slot, socket_id) in some {
+                let mut state = self.state();
+                // Another connection may have its slot by now.
+                if state.has(*slot, *socket_id) {
+                    state.close(*slot, refusal, now);
+                }
+            }
+            tokio::time::sleep(TICK).await;
+        }
     }
 }
 
@@ -266,11 +298,19 @@ impl State {
         }
     }
 
-    fn announce(&mut self, channel: ChannelId, name: &ChannelName, frame: &Frame, position: u64) {
+    fn announce(
+        &mut self,
+        channel: ChannelId,
+        name: &ChannelName,
+        frame: &Frame,
+        position: Position,
+    ) {
         let Some(subscribers) = self.channels.get_mut(&channel) else {
             return;
         };
-        subscribers.last_edge = position;
+        if subscribers.joining > 0 {
+            subscribers.edges.push((position, frame.clone()));
+        }
         for slot in &subscribers.slots {
             let connection = &mut self.connections[*slot];
             let subscription = connection.subscriptions.get(name);
@@ -299,6 +339,11 @@ impl State {
         let connection = &mut self.connections[slot];
         connection.push_raw(bytes, &mut self.outgoing.spare);
         self.outgoing.settle(connection, slot);
+    }
+
+    fn has(&self, slot: usize, socket_id: SocketId) -> bool {
+        let connection = self.connections.get(slot);
+        connection.is_some_and(|connection| connection.socket_id == socket_id)
     }
 
     /// Says why and closes one connection.

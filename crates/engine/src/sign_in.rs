@@ -7,13 +7,15 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::signature::user_auth_text;
 use fanfare_protocol::user::{User, parse_user_data};
 use fanfare_protocol::{CloseCode, ServerMessage, UserId};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::app::App;
+use crate::bus::{BusError, Topic};
 use crate::engine::Engine;
 use crate::error::Refusal;
 use crate::session::Session;
-use crate::shard::{Command, Shard};
+use crate::shard::Shard;
+use crate::subscribe::PATIENCE;
 use crate::watchlist::Watcher;
 
 /// The code that says that only part of a watchlist counts; the connection stays.
@@ -21,7 +23,7 @@ const WATCHLIST_TOO_LONG: u16 = 4302;
 
 impl Session {
     /// Whatever is wrong with it, the connection stays usable, and who it was before it stays.
-    pub(crate) fn sign_in(&self, request: &SignIn<'_>) {
+    pub(crate) async fn sign_in(&self, request: &SignIn<'_>) {
         let user = match self.try_sign_in(request) {
             Ok(user) => user,
             Err(message) => return self.complain(&message),
@@ -30,7 +32,7 @@ impl Session {
             user_data: &request.user_data,
         });
         if self.user().is_none() {
-            self.enter(user);
+            self.enter(user).await;
         }
     }
 
@@ -51,24 +53,21 @@ impl Session {
     }
 
     /// The user is online; whoever watches them is told, and they are told of those they watch.
-    fn enter(&self, user: User) {
+    async fn enter(&self, user: User) {
         let User {
             member,
             mut watchlist,
         } = user;
         let app = self.with(|connection| Arc::clone(&connection.app));
         let settings = app.settings();
-        app.users
-            .enter(&member.user_id, self.shard.engine.deliverer().inboxes());
+        let roster = self.shard.engine.roster();
+        app.users.enter(&app, &member.user_id, roster);
         let (sent, max) = (watchlist.len(), settings.limits.watchlist);
         watchlist.truncate(if settings.watchlists { max } else { 0 });
-        let told = (!watchlist.is_empty()).then(|| app.users.watch(self.watcher(), &watchlist));
+        let watched = watchlist.clone();
         self.with(|connection| connection.user = Some(Box::new(User { member, watchlist })));
-        if let Some((online, offline)) = told {
-            self.send(&ServerMessage::WatchlistEvents {
-                online: &online,
-                offline: &offline,
-            });
+        if !watched.is_empty() && self.watch(&app, &watched).await.is_none() {
+            return self.close_as_away();
         }
         if settings.watchlists && sent > max {
             let message = format!(
@@ -81,17 +80,40 @@ impl Session {
         }
     }
 
+    /// Tells who of the watched is online, and from then on what changes; nothing if the others stay away.
+    async fn watch(&self, app: &Arc<App>, watched: &[UserId]) -> Option<()> {
+        let engine = &self.shard.engine;
+        let watcher = self.watcher();
+        app.users.watch(watcher, watched);
+        if app.users.listening() != engine.deliverer().generation() {
+            let since = self.listen(Topic::Users(Arc::clone(app))).await?;
+            app.users.note_listening(since);
+        }
+        let since = app.users.listening();
+        let answer = timeout(PATIENCE, engine.roster().online(app, watched)).await;
+        let answer = answer.ok()?.ok()?;
+        if since != engine.deliverer().generation() {
+            return None;
+        }
+        let (online, offline) = app.users.settle(watcher, watched, answer);
+        self.send(&ServerMessage::WatchlistEvents {
+            online: &online,
+            offline: &offline,
+        });
+        Some(())
+    }
+
     /// The connection has ended.
     pub(crate) fn sign_out(&self) {
         let Some(user) = self.with(|connection| connection.user.take()) else {
             return;
         };
         let app = self.with(|connection| Arc::clone(&connection.app));
-        app.users.unwatch(self.watcher(), &user.watchlist);
-        app.users.leave(
-            &user.member.user_id,
-            self.shard.engine.deliverer().inboxes(),
-        );
+        let engine = &self.shard.engine;
+        if !user.watchlist.is_empty() && app.users.unwatch(self.watcher(), &user.watchlist) {
+            engine.bus().unlisten(&Topic::Users(Arc::clone(&app)));
+        }
+        app.users.leave(&app, &user.member.user_id, engine.roster());
     }
 
     fn watcher(&self) -> Watcher {
@@ -136,14 +158,13 @@ impl Session {
 }
 
 impl Engine {
-    /// Closes every connection that is signed in as this user; they may come back only as somebody else's.
-    pub fn terminate_user(&self, app: &Arc<App>, user: &UserId) {
-        for inbox in self.deliverer().inboxes() {
-            inbox.push(Command::Terminate {
-                app: Arc::clone(app),
-                user: user.clone(),
-            });
-        }
+    /// Closes every connection that is signed in as this user, on every node; they may come back only as somebody else's.
+    ///
+    /// # Errors
+    ///
+    /// The other nodes cannot be told now.
+    pub async fn terminate_user(&self, app: &Arc<App>, user: &UserId) -> Result<(), BusError> {
+        self.bus().terminate(app, user).await
     }
 }
 

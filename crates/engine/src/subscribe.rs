@@ -1,18 +1,27 @@
 //! Subscribe and unsubscribe, every kind of channel (spec 2.2 to 2.5).
 
+use std::time::Duration;
+
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::signature::channel_auth_text;
-use fanfare_protocol::{ChannelKind, ChannelName, Limits, ServerMessage, UserId};
+use fanfare_protocol::{ChannelKind, ChannelName, CloseCode, Frame, Limits, ServerMessage, UserId};
+use tokio::time::timeout;
 
+use crate::bus::{Generation, Topic};
 use crate::cache::Offset;
 use crate::connection::Subscription;
-use crate::deliver::ChannelId;
-use crate::roster::{Place, RosterError, View};
+use crate::deliver::{Attached, ChannelId};
+use crate::error::Refusal;
+use crate::roster::{Place, Position, RosterError, View};
 use crate::session::{Session, excerpt};
 
 /// No channel can have this name, so nobody is bound to it.
 const INVALID_CHANNEL: &str = "InvalidChannel";
+/// The connection is closed for this.
+const AWAY: &str = "Away";
+/// How long somebody waits for the other nodes before being sent to one of them.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a subscription is refused, and the words for `pusher:subscription_error`.
 struct Refused {
@@ -46,6 +55,15 @@ impl Refused {
         }
     }
 
+    /// The other nodes cannot be reached. Where the client comes back to, they may be.
+    fn away() -> Self {
+        Self {
+            kind: AWAY,
+            status: 503,
+            message: String::new(),
+        }
+    }
+
     fn limit(message: String) -> Self {
         Self {
             kind: "LimitReached",
@@ -66,6 +84,9 @@ impl Session {
         let Err(refused) = self.try_subscribe(request).await else {
             return;
         };
+        if refused.kind == AWAY {
+            return self.close_as_away();
+        }
         self.complain(&refused.message);
         // Hosted Pusher says no more than that; this reaches those who bound to the channel.
         if refused.kind != INVALID_CHANNEL {
@@ -78,6 +99,14 @@ impl Session {
         }
     }
 
+    /// A client that was left without an answer would be in doubt; one that comes back may find a node that can serve it.
+    pub(crate) fn close_as_away(&self) {
+        self.close(&Refusal::new(
+            CloseCode::OverCapacity,
+            "This server is cut off from the others and cannot serve you now, reconnect",
+        ));
+    }
+
     async fn try_subscribe(&self, request: &Subscribe<'_>) -> Result<(), Refused> {
         let app = self.with(|connection| connection.app.clone());
         let limits = &app.settings().limits;
@@ -85,10 +114,10 @@ impl Session {
             .map_err(|error| Refused::channel(error.to_string()))?;
         self.check_room()?;
         match channel.kind() {
-            ChannelKind::Public => self.join(&Place { app, channel }),
+            ChannelKind::Public => self.join(&Place { app, channel }).await?,
             ChannelKind::Private => {
                 self.authorize(request)?;
-                self.join(&Place { app, channel });
+                self.join(&Place { app, channel }).await?;
             }
             ChannelKind::Presence => {
                 self.authorize(request)?;
@@ -103,7 +132,7 @@ impl Session {
                         "{channel} is only for the user it names, signed in"
                     )));
                 }
-                self.join(&Place { app, channel });
+                self.join(&Place { app, channel }).await?;
             }
         }
         Ok(())
@@ -146,55 +175,140 @@ impl Session {
             .map_err(Refused::auth)
     }
 
-    fn join(&self, place: &Place) {
-        let id = self
-            .shard
-            .engine
-            .deliverer()
-            .attach(place, self.shard.index);
+    async fn join(&self, place: &Place) -> Result<(), Refused> {
+        let deliverer = self.shard.engine.deliverer();
+        let Attached { id, listening } = deliverer.attach(place, self.shard.index);
+        if listening.is_none() {
+            self.joining(id);
+            let heard = self.wait_to_hear(place).await;
+            self.joined(id, Position::MAX);
+            if heard.is_none() {
+                self.detach(place, id);
+                return Err(Refused::away());
+            }
+        }
         self.send(&ServerMessage::SubscriptionSucceeded {
             channel: place.channel.as_str(),
         });
         self.insert(place, id, None);
+        Ok(())
     }
 
-    /// The channel's events reach this shard before the roster is asked, so no edge falls between view and events.
+    /// Since when this node hears of a channel's events; nothing if the others stay away.
+    async fn wait_to_hear(&self, place: &Place) -> Option<Generation> {
+        let since = self.listen(Topic::Channel(place.clone())).await?;
+        self.shard.engine.deliverer().note_listening(place, since);
+        Some(since)
+    }
+
+    /// Since when this node hears of a topic, up to this moment; nothing if the others stay away.
+    pub(crate) async fn listen(&self, topic: Topic) -> Option<Generation> {
+        let engine = &self.shard.engine;
+        let unbroken = async {
+            loop {
+                let since = engine.bus().listen(&topic).await;
+                if since == engine.deliverer().generation() {
+                    return since;
+                }
+            }
+        };
+        timeout(PATIENCE, unbroken).await.ok()
+    }
+
+    /// Somebody is on the way in, for whom the channel's entry is kept, and edges.
+    fn joining(&self, id: ChannelId) {
+        self.with_channel(id, |subscribers| subscribers.joining += 1);
+    }
+
+    /// Nobody is on the way in any more, or one less; says which edges came by after `position`.
+    fn joined(&self, id: ChannelId, position: Position) -> Vec<(Position, Frame)> {
+        self.with_channel(id, |subscribers| {
+            subscribers.joining -= 1;
+            let newer = subscribers.edges.iter().filter(|(at, _)| *at > position);
+            let newer = newer.cloned().collect();
+            if subscribers.joining == 0 {
+                subscribers.edges = Vec::new();
+            }
+            newer
+        })
+    }
+
+    /// The channel's events reach this shard before the roster is asked, so no edge falls between view and events: what
+    /// comes by meanwhile follows the view, unless it is in it.
     async fn join_presence(&self, place: Place, member: Member, max: usize) -> Result<(), Refused> {
         let engine = &self.shard.engine;
-        let id = engine.deliverer().attach(&place, self.shard.index);
-        self.shard.state().channels.entry(id).or_default().joining += 1;
+        let Attached { id, listening } = engine.deliverer().attach(&place, self.shard.index);
+        self.joining(id);
         let user = member.user_id.clone();
-        let joined = engine.roster().join(&place, member, max).await;
-        let joined = match joined {
-            Ok(view) => Ok(self.newest_view(&place, id, view).await),
-            Err(error @ RosterError::Full { .. }) => Err(error),
-        };
-        self.with_channel(id, |subscribers| subscribers.joining -= 1);
-        match joined {
+        let view = self.ask_in(&place, listening, member, max).await;
+        let since = view.as_ref().map_or(Position::MAX, |view| view.position);
+        let edges = self.joined(id, since);
+        match view {
             Ok(view) => {
-                let channel = place.channel.as_str();
                 self.send(&ServerMessage::PresenceSucceeded {
-                    channel,
+                    channel: place.channel.as_str(),
                     members: &view.members,
                 });
-                self.insert(&place, id, Some((user, view.position)));
+                let newest = edges
+                    .last()
+                    .map_or(view.position, |(position, _)| *position);
+                for (_, frame) in edges {
+                    self.shard.state().push(self.slot, &frame);
+                }
+                self.insert(&place, id, Some((user, newest)));
                 Ok(())
             }
             Err(error) => {
-                let last = self.shard.state().vacate(id);
-                engine.deliverer().detach(&place, self.shard.index, last);
-                let message = format!("Cannot subscribe to {}: {error}", place.channel);
-                Err(Refused::limit(message))
+                self.detach(&place, id);
+                let message = || format!("Cannot subscribe to {}: {error}", place.channel);
+                Err(match error {
+                    RosterError::Away => Refused::away(),
+                    RosterError::Full { .. } => Refused::limit(message()),
+                })
             }
         }
     }
 
-    /// Edges that came by while the roster was asked are in no view yet: ask again until the view has them.
-    async fn newest_view(&self, place: &Place, id: ChannelId, mut view: View) -> View {
-        while self.with_channel(id, |subscribers| subscribers.last_edge) > view.position {
-            view = self.shard.engine.roster().view(place).await;
+    /// Who is there, the new member included.
+    async fn ask_in(
+        &self,
+        place: &Place,
+        listening: Option<Generation>,
+        member: Member,
+        max: usize,
+    ) -> Result<View, RosterError> {
+        let engine = &self.shard.engine;
+        let listening = match listening {
+            None => self.wait_to_hear(place).await,
+            since => since,
+        };
+        let since = listening.ok_or(RosterError::Away)?;
+        let user = member.user_id.clone();
+        let view = place.app.rooms.join(place, member, max, engine.roster());
+        let mut view = timeout(PATIENCE, view)
+            .await
+            .unwrap_or(Err(RosterError::Away));
+        if since != engine.deliverer().generation() {
+            // What was missed in between is in no view.
+            view = Err(RosterError::Away);
+        }
+        if view.is_err() {
+            place.app.rooms.leave(place, &user, engine.roster());
         }
         view
+    }
+
+    /// Takes back that somebody was on the way in.
+    fn detach(&self, place: &Place, id: ChannelId) {
+        let last = self.shard.state().vacate(id);
+        self.leave_channel(place, last);
+    }
+
+    fn leave_channel(&self, place: &Place, last: bool) {
+        let engine = &self.shard.engine;
+        if engine.deliverer().detach(place, self.shard.index, last) {
+            engine.bus().unlisten(&Topic::Channel(place.clone()));
+        }
     }
 
     fn with_channel<T>(
@@ -245,14 +359,14 @@ impl Session {
         offset
     }
 
-    pub(crate) async fn unsubscribe(&self, channel: &str) {
-        if !self.leave(channel).await {
+    pub(crate) fn unsubscribe(&self, channel: &str) {
+        if !self.leave(channel) {
             self.complain(&format!("No current subscription to channel {channel}"));
         }
     }
 
     /// Leaves a channel; says whether there was anything to leave.
-    pub(crate) async fn leave(&self, channel: &str) -> bool {
+    pub(crate) fn leave(&self, channel: &str) -> bool {
         let left = self.with(|connection| {
             let entry = connection.subscriptions.remove_entry(channel);
             entry.map(|(channel, subscription)| {
@@ -269,12 +383,10 @@ impl Session {
             return false;
         };
         let last = self.shard.state().remove(&place.channel, &subscription);
-        self.shard
-            .engine
-            .deliverer()
-            .detach(&place, self.shard.index, last);
+        self.leave_channel(&place, last);
         if let Some((user, _)) = &subscription.member {
-            self.shard.engine.roster().leave(&place, user).await;
+            let roster = self.shard.engine.roster();
+            place.app.rooms.leave(&place, user, roster);
         }
         true
     }

@@ -31,6 +31,8 @@ pub enum CloseCode {
     Unauthorized,
     /// 4100: this node cannot take the connection, or cannot keep up with it.
     OverCapacity,
+    /// 4101: events may have been missed; what was received before is complete.
+    EventsMissed,
     /// 4200: reconnect now; this node is shutting down.
     Reconnect,
     /// 4201: nothing was heard from the client in time.
@@ -55,6 +57,7 @@ impl CloseCode {
             Self::NoProtocol => 4008,
             Self::Unauthorized => 4009,
             Self::OverCapacity => 4100,
+            Self::EventsMissed => 4101,
             Self::Reconnect => 4200,
             Self::PongTimeout => 4201,
         }

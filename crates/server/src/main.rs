@@ -21,6 +21,7 @@
 //! | `first_owner`, `key_uses` | the first operator; when keys were last used |
 //! | `demo` | the demo app, the check of ourselves, what is printed at the start |
 //! | `master_key` | where the master key comes from |
+//! | `notices` | what happens on channels, in the log |
 //! | `telemetry` | logs |
 
 mod access;
@@ -36,6 +37,7 @@ mod identity;
 mod key_uses;
 mod listener;
 mod master_key;
+mod notices;
 mod openapi;
 mod outbound;
 mod patient;

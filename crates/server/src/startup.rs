@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use fanfare_engine::{Engine, Options, ShardSeed};
+use fanfare_engine::{Engine, NoNotices, Options, ShardSeed};
 use fanfare_store::{Database, Store, StoreError};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
@@ -29,6 +29,7 @@ use crate::identity::Identities;
 use crate::key_uses;
 use crate::listener;
 use crate::master_key::MasterKeySource;
+use crate::notices::LoggedNotices;
 use crate::xhr::Sessions;
 
 /// File descriptors that are not for connections: database, listener, logs, shards.
@@ -48,7 +49,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     } else {
         None
     };
-    let (engine, shards) = Engine::new(engine_options(&config)?);
+    let (engine, shards) = Engine::new(engine_options(&config)?, Arc::new(LoggedNotices));
     for (number, shard) in shards.into_iter().enumerate() {
         start_shard(number, shard)?;
     }
@@ -143,7 +144,7 @@ fn state(
 /// What the handlers of [`admin::kept`](crate::admin::kept) share where no node runs. The engine has no shards: whoever
 /// asked it something would wait for ever.
 pub(crate) fn state_at_rest(config: &Config, store: Store) -> anyhow::Result<AppState> {
-    let (engine, _) = Engine::new(engine_options(config)?);
+    let (engine, _) = Engine::new(engine_options(config)?, Arc::new(NoNotices));
     let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
     let admin = Admin::new(store);
     let state = state(config, engine, identities, admin, InForce::nowhere());

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_engine::{
-    Admitted, App, AppDefinition, Arrival, Engine, Key, KeyUsed, Options, PublishError, Session,
-    Shard, Sink,
+    Admitted, App, AppDefinition, Arrival, Engine, Key, KeyUsed, NoNotices, Options, PublishError,
+    Session, Shard, Sink,
 };
 use fanfare_protocol::api::Event;
 use fanfare_protocol::signature::{SigningKey, channel_auth_text};
@@ -140,7 +140,7 @@ pub(crate) async fn settle() {
 impl Node {
     async fn start(options: Options) -> Self {
         let count = options.shards;
-        let (engine, seeds) = Engine::new(options);
+        let (engine, seeds) = Engine::new(options, Arc::new(NoNotices));
         for seed in seeds {
             tokio::task::spawn_local(seed.run());
         }
@@ -209,7 +209,10 @@ impl Node {
         let body = json!({"name": name, "channel": channel, "data": data, "socket_id": except})
             .to_string();
         let event = Event::parse(body.as_bytes(), &Limits::HOSTED).unwrap();
-        self.engine.publish(&self.app(), &[event]).await
+        self.engine
+            .publish(&self.app(), &[event], None)
+            .await
+            .map(|_| ())
     }
 }
 

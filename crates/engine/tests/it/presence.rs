@@ -205,6 +205,7 @@ fn a_full_channel_takes_another_tab_of_a_known_user_and_nobody_new() {
             node.engine
                 .users(&node.app(), &"presence-a".parse_name())
                 .await
+                .unwrap()
                 .len(),
             100
         );

@@ -60,6 +60,7 @@ fn equal_channel_names_of_two_apps_are_two_channels() {
             node.engine
                 .channels(&node.engine.apps().by_key(KEY).unwrap(), "", false)
                 .await
+                .unwrap()
                 .len(),
             1
         );
@@ -79,7 +80,10 @@ fn events_of_a_channel_arrive_in_the_order_they_were_taken() {
             Event::parse(body.as_bytes(), &Limits::HOSTED).unwrap()
         };
         let events: Vec<_> = (0..100).map(event).collect();
-        node.engine.publish(&node.app(), &events).await.unwrap();
+        node.engine
+            .publish(&node.app(), &events, None)
+            .await
+            .unwrap();
         settle().await;
         let expected: Vec<_> = (0..100).map(|number| number.to_string()).collect();
         for client in &clients {

@@ -91,6 +91,7 @@ fn impossible_names_are_refused_and_nothing_is_subscribed() {
             node.engine
                 .channels(&node.app(), "", false)
                 .await
+                .unwrap()
                 .is_empty()
         );
     });
@@ -202,7 +203,7 @@ fn nothing_is_left_of_a_connection_that_ended() {
             client.subscribe("private-b").await;
             client.join("presence-c", r#"{"user_id":1}"#).await;
         }
-        let counts = node.engine.channels(&node.app(), "", true).await;
+        let counts = node.engine.channels(&node.app(), "", true).await.unwrap();
         assert!(
             counts
                 .iter()
@@ -211,7 +212,13 @@ fn nothing_is_left_of_a_connection_that_ended() {
         assert_eq!(counts.len(), 3);
         one.leave().await;
         two.leave().await;
-        assert!(node.engine.channels(&node.app(), "", true).await.is_empty());
+        assert!(
+            node.engine
+                .channels(&node.app(), "", true)
+                .await
+                .unwrap()
+                .is_empty()
+        );
         assert_eq!(node.engine.connections(), 0);
     });
 }

@@ -105,6 +105,7 @@ fn events_to_a_user_reach_each_of_their_connections_once_and_nobody_else() {
             node.engine
                 .channels(&node.app(), "", false)
                 .await
+                .unwrap()
                 .is_empty(),
             "their channels are not listed"
         );
@@ -127,9 +128,13 @@ fn terminating_a_user_closes_all_they_are_signed_in_on_and_nothing_else() {
         present.join("presence-x", r#"{"user_id":"a"}"#).await;
         present.events();
         node.engine
-            .terminate_user(&node.app(), &UserId::new("a").unwrap());
+            .terminate_user(&node.app(), &UserId::new("a").unwrap())
+            .await
+            .unwrap();
         node.engine
-            .terminate_user(&node.app(), &UserId::new("nobody").unwrap());
+            .terminate_user(&node.app(), &UserId::new("nobody").unwrap())
+            .await
+            .unwrap();
         settle().await;
         for client in [&one, &two] {
             assert_eq!(client.seen().last(), Some(&Seen::Close(4009)));

@@ -3,6 +3,7 @@
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use fanfare_engine::RosterError;
 use fanfare_store::StoreError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -149,6 +150,12 @@ impl From<StoreError> for Problem {
                 Self::unavailable("the store does not answer; the server's log says more")
             }
         }
+    }
+}
+
+impl From<RosterError> for Problem {
+    fn from(error: RosterError) -> Self {
+        Self::unavailable(error.to_string())
     }
 }
 

@@ -188,7 +188,7 @@ pub(super) async fn channels(
     let app = app(&state, &caller, &app_id)?;
     let (limit, after) = (page.limit()?, page.after::<String>()?);
     let prefix = prefix.unwrap_or_default();
-    let found = state.engine.channels(&app, &prefix, true).await;
+    let found = state.engine.channels(&app, &prefix, true).await?;
     let rest = found.into_iter().filter(|(name, _)| {
         after
             .as_ref()
@@ -222,7 +222,7 @@ pub(super) async fn channel(
 ) -> Result<Json<Channel>, Problem> {
     let app = app(&state, &caller, &app_id)?;
     let name = channel_name(&app, &channel)?;
-    let occupancy = state.engine.channel(&app, &name).await;
+    let occupancy = state.engine.channel(&app, &name).await?;
     Ok(Json(view(&name, occupancy)))
 }
 
@@ -249,7 +249,7 @@ pub(super) async fn members(
         return Err(Problem::invalid(detail));
     }
     let (limit, after) = (page.limit()?, page.after::<String>()?);
-    let users = state.engine.users(&app, &name).await;
+    let users = state.engine.users(&app, &name).await?;
     let rest = users.into_iter().filter(|user| {
         after
             .as_ref()
@@ -394,7 +394,7 @@ pub(super) async fn publish(
     store
         .record(by, "event.publish", "app", id, Some(id), &details)
         .await?;
-    let published = state.engine.publish(&app, &[event]).await;
+    let published = state.engine.publish(&app, &[event], None).await;
     published.map_err(|error| match error {
         fanfare_engine::PublishError::Bus(_) => Problem::unavailable(error.to_string()),
         fanfare_engine::PublishError::OverRate { .. } => Problem::too_many(error.to_string(), 1),

@@ -139,7 +139,7 @@ pub(crate) async fn list(
     let occupied = state
         .engine
         .channels(&request.app, &prefix, info.user_count)
-        .await;
+        .await?;
     let channels = occupied
         .into_iter()
         .map(|(name, occupancy)| (name.to_string(), attributes(&occupancy, info)));
@@ -173,10 +173,10 @@ pub(crate) async fn show(
             format!("Invalid info: cache is for cache channels, {channel} is none"),
         ));
     }
-    let occupancy = state.engine.channel(&request.app, &channel).await;
+    let occupancy = state.engine.channel(&request.app, &channel).await?;
     let mut attributes = attributes(&occupancy, info);
     if info.cache {
-        let event = state.engine.cached(&request.app, &channel);
+        let event = state.engine.cached(&request.app, &channel).await?;
         attributes.cache = Some(event.map(|event| Kept {
             data: event.data.to_string(),
             ttl: event.ttl().as_secs(),
@@ -200,7 +200,7 @@ pub(crate) async fn stats(
     request: SignedRequest,
 ) -> Result<Json<Stats>, ApiError> {
     let channel = parse(&channel, &request)?;
-    let occupancy = state.engine.channel(&request.app, &channel).await;
+    let occupancy = state.engine.channel(&request.app, &channel).await?;
     let connection_count = occupancy.subscription_count;
     Ok(Json(Stats {
         occupied: connection_count > 0,
@@ -227,7 +227,7 @@ pub(crate) async fn users(
             format!("Users are known on presence channels only, {channel} is none"),
         ));
     }
-    let users = state.engine.users(&request.app, &channel).await;
+    let users = state.engine.users(&request.app, &channel).await?;
     Ok(Json(Users {
         users: users
             .into_iter()

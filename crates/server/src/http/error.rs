@@ -3,7 +3,7 @@
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::response::{IntoResponse, Response};
-use fanfare_engine::PublishError;
+use fanfare_engine::{BusError, PublishError, RosterError};
 use fanfare_protocol::api::BadRequest;
 use fanfare_protocol::signature::AuthError;
 
@@ -57,13 +57,38 @@ impl From<TokenError> for ApiError {
 impl From<PublishError> for ApiError {
     fn from(error: PublishError) -> Self {
         let status = match error {
-            PublishError::Bus(_) => 503,
+            PublishError::Bus(error) => return error.into(),
             PublishError::OverRate { .. } => 429,
         };
         Self::new(
             status,
             format!("Nothing was published: {error}; try again later"),
         )
+    }
+}
+
+impl From<BusError> for ApiError {
+    fn from(error: BusError) -> Self {
+        match error {
+            BusError::Overloaded | BusError::Away => Self::new(
+                503,
+                format!("Nothing was published: {error}; try again later"),
+            ),
+            BusError::Unanswered => Self::new(
+                503,
+                format!(
+                    "The events may have been delivered, or not: {error}; sent again with the same Idempotency-Key, they are \
+                     delivered once"
+                ),
+            ),
+            BusError::OtherRequest => Self::new(400, format!("Nothing was published: {error}")),
+        }
+    }
+}
+
+impl From<RosterError> for ApiError {
+    fn from(error: RosterError) -> Self {
+        Self::new(503, format!("Not known now: {error}; try again later"))
     }
 }
 

@@ -8,9 +8,10 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use fanfare_engine::App;
+use fanfare_engine::{App, Once};
 use fanfare_protocol::ChannelName;
 use fanfare_protocol::api::{Event, Info};
+use fanfare_protocol::signature::body_md5;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -114,7 +115,7 @@ pub(crate) struct BatchPublished {
     responses(
         (status = 200, body = Published),
         (status = 429, description = "The app's limit of events per second"),
-        (status = 503, description = "Overloaded; nothing was published"),
+        (status = 503, description = "Overloaded, or cut off from the other nodes; nothing was published, unless the answer says that this is not known"),
     ),
 )]
 pub(crate) async fn publish(
@@ -126,13 +127,16 @@ pub(crate) async fn publish(
         .idempotency_key
         .as_ref()
         .or(event.idempotency_key.as_ref());
-    answer_once(
-        &state,
-        &request,
-        key,
-        publish_event(&state, &request.app, &event),
-    )
-    .await
+    let published = publish_event(&state, &request.app, &event, once(&request, key));
+    answer_once(&state, &request, key, published).await
+}
+
+/// What the request is known by on other nodes, to which it may be sent again.
+fn once(request: &SignedRequest, key: Option<&String>) -> Option<Once> {
+    key.map(|key| Once {
+        key: key.clone(),
+        digest: body_md5(&request.body),
+    })
 }
 
 /// Publishes, once for an idempotency key if there is one.
@@ -154,10 +158,15 @@ async fn answer_once(
     Ok(([(CONTENT_TYPE, "application/json")], answer).into_response())
 }
 
-async fn publish_event(state: &AppState, app: &Arc<App>, event: &Event) -> Result<Bytes, ApiError> {
+async fn publish_event(
+    state: &AppState,
+    app: &Arc<App>,
+    event: &Event,
+    once: Option<Once>,
+) -> Result<Bytes, ApiError> {
     state
         .engine
-        .publish(app, std::slice::from_ref(event))
+        .publish(app, std::slice::from_ref(event), once)
         .await?;
     let mut channels = None;
     if let Some(info) = event.info {
@@ -197,7 +206,7 @@ pub(crate) struct ChannelPath {
     responses(
         (status = 202, description = "Published"),
         (status = 429, description = "The app's limit of events per second"),
-        (status = 503, description = "Overloaded; nothing was published"),
+        (status = 503, description = "Overloaded, or cut off from the other nodes; nothing was published, unless the answer says that this is not known"),
     ),
 )]
 pub(crate) async fn publish_to_channel(
@@ -219,7 +228,7 @@ pub(crate) async fn publish_to_channel(
     )?;
     state
         .engine
-        .publish(&request.app, std::slice::from_ref(&event))
+        .publish(&request.app, std::slice::from_ref(&event), None)
         .await?;
     Ok(StatusCode::ACCEPTED)
 }
@@ -235,7 +244,7 @@ pub(crate) async fn publish_to_channel(
     responses(
         (status = 200, body = BatchPublished),
         (status = 429, description = "The app's limit of events per second"),
-        (status = 503, description = "Overloaded; nothing was published"),
+        (status = 503, description = "Overloaded, or cut off from the other nodes; nothing was published, unless the answer says that this is not known"),
     ),
 )]
 pub(crate) async fn publish_batch(
@@ -243,22 +252,18 @@ pub(crate) async fn publish_batch(
     request: SignedRequest,
 ) -> Result<Response, ApiError> {
     let events = Event::parse_batch(&request.body, &request.app.settings().limits)?;
-    let published = publish_events(&state, &request.app, &events);
-    answer_once(
-        &state,
-        &request,
-        request.idempotency_key.as_ref(),
-        published,
-    )
-    .await
+    let key = request.idempotency_key.as_ref();
+    let published = publish_events(&state, &request.app, &events, once(&request, key));
+    answer_once(&state, &request, key, published).await
 }
 
 async fn publish_events(
     state: &AppState,
     app: &Arc<App>,
     events: &[Event],
+    once: Option<Once>,
 ) -> Result<Bytes, ApiError> {
-    state.engine.publish(app, events).await?;
+    state.engine.publish(app, events, once).await?;
     let mut batch = None;
     if events.iter().any(|event| event.info.is_some()) {
         let mut answers = Vec::with_capacity(events.len());
@@ -273,12 +278,14 @@ async fn publish_events(
     Ok(to_json(&BatchPublished { batch }))
 }
 
-/// The attributes that the channel has; asking for others is no error here (spec 4.4).
+/// The attributes that the channel has; asking for others is no error here (spec 4.4). Nor is it that the other nodes have
+/// gone away meanwhile, for the event is published.
 async fn applicable(
     state: &AppState,
     app: &Arc<App>,
     channel: &ChannelName,
     info: Info,
 ) -> Attributes {
-    attributes(&state.engine.channel(app, channel).await, info)
+    let occupancy = state.engine.channel(app, channel).await;
+    occupancy.map_or_else(|_| Attributes::default(), |found| attributes(&found, info))
 }

@@ -16,10 +16,12 @@ pub(crate) async fn alive() -> &'static str {
 
 /// It takes connections and events.
 pub(crate) async fn ready(State(state): State<AppState>) -> Response {
-    if state.ready.load(Ordering::Relaxed) {
-        "ready\n".into_response()
-    } else {
-        ApiError::new(503, "Not ready: starting or shutting down").into_response()
+    if !state.ready.load(Ordering::Relaxed) {
+        return ApiError::new(503, "Not ready: starting or shutting down").into_response();
+    }
+    match state.engine.unready() {
+        Some(reason) => ApiError::new(503, format!("Not ready: {reason}")).into_response(),
+        None => "ready\n".into_response(),
     }
 }
 

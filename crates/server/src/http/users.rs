@@ -30,6 +30,6 @@ pub(crate) async fn terminate(
 ) -> Result<Json<Value>, ApiError> {
     let user =
         UserId::new(&user).ok_or_else(|| ApiError::new(400, "Invalid user id: it is empty"))?;
-    state.engine.terminate_user(&request.app, &user);
+    state.engine.terminate_user(&request.app, &user).await?;
     Ok(Json(json!({})))
 }

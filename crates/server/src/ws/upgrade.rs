@@ -26,7 +26,7 @@ pub(crate) async fn connect(
     request: Request,
 ) -> Response {
     let key = key.map_or_else(|_| String::new(), |Path(key)| key);
-    upgrade(state, &key, request)
+    upgrade(state, &key, request).await
 }
 
 /// A client that names none.
@@ -34,7 +34,7 @@ pub(crate) async fn connect_without_key(
     State(state): State<AppState>,
     request: Request,
 ) -> Response {
-    upgrade(state, "", request)
+    upgrade(state, "", request).await
 }
 
 /// A client at a path that is none of ours.
@@ -69,7 +69,7 @@ pub(crate) fn protocol(query: &str) -> Option<&str> {
         .find_map(|pair| pair.strip_prefix("protocol="))
 }
 
-fn upgrade(state: AppState, key: &str, request: Request) -> Response {
+async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
     let origin = request
         .headers()
         .get(ORIGIN)
@@ -82,6 +82,9 @@ fn upgrade(state: AppState, key: &str, request: Request) -> Response {
             .addresses
             .is_secure(request.headers(), request.extensions()),
     });
+    if let Ok(arrived) = admitted {
+        admitted = state.engine.confirm(arrived).await;
+    }
     if let Ok(admitted) = &mut admitted {
         let from = state.addresses.of(request.headers(), request.extensions());
         admitted.came_from(from);

@@ -162,19 +162,25 @@ async fn attach(
         }
     }
     if let SessionRequest::Receive(receive) = receive {
-        open(state, id, receive, client)?;
+        open(state, id, receive, client).await?;
     }
     Ok(())
 }
 
-fn open(state: &AppState, id: SessionId, receive: Receive, client: &Client) -> Result<(), Refusal> {
+async fn open(
+    state: &AppState,
+    id: SessionId,
+    receive: Receive,
+    client: &Client,
+) -> Result<(), Refusal> {
     let protocol = client.query.as_deref().and_then(protocol);
-    let mut admitted = state.engine.admit(Arrival {
+    let admitted = state.engine.admit(Arrival {
         key: &id.key,
         protocol,
         origin: client.origin.as_deref(),
         secure: client.secure,
     })?;
+    let mut admitted = state.engine.confirm(admitted).await?;
     admitted.came_from(client.address);
     let (sender, requests) = mpsc::channel(REQUESTS);
     state.sessions.insert(id.clone(), sender);

@@ -149,15 +149,18 @@ mod tests {
 
     /// A node of one shard on this thread, with one app.
     fn node() -> Arc<Engine> {
-        let (engine, shards) = Engine::new(Options {
-            shards: 1,
-            activity_timeout: 2 * MINUTE,
-            pong_timeout: MINUTE / 2,
-            outbox_bytes: 1 << 20,
-            inbox_bytes: 1 << 20,
-            max_connections: 10,
-            max_subscriptions: 10,
-        });
+        let (engine, shards) = Engine::new(
+            Options {
+                shards: 1,
+                activity_timeout: 2 * MINUTE,
+                pong_timeout: MINUTE / 2,
+                outbox_bytes: 1 << 20,
+                inbox_bytes: 1 << 20,
+                max_connections: 10,
+                max_subscriptions: 10,
+            },
+            std::sync::Arc::new(fanfare_engine::NoNotices),
+        );
         for shard in shards {
             tokio::task::spawn_local(shard.run());
         }

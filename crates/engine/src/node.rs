@@ -1,0 +1,153 @@
+//! What a node is by itself: its apps, and the way to its shards. A bus hands it what comes from other nodes, and asks it
+//! what is true here.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_protocol::presence::Member;
+use fanfare_protocol::{AppId, ChannelName, UserId};
+
+use crate::app::{App, Apps};
+use crate::bus::{Envelope, Generation};
+use crate::cache::CachedEvent;
+use crate::deliver::{Changed, Deliverer, Edge};
+use crate::notice::{Notice, Notices};
+use crate::roster::{Place, Position};
+use crate::shard::Command;
+
+/// One node, as its bus and its roster know it.
+#[derive(Debug)]
+pub struct Node {
+    pub(crate) apps: Apps,
+    pub(crate) deliverer: Deliverer,
+    notices: Arc<dyn Notices>,
+}
+
+impl Node {
+    pub(crate) fn new(deliverer: Deliverer, notices: Arc<dyn Notices>) -> Arc<Self> {
+        Arc::new(Self {
+            apps: Apps::default(),
+            deliverer,
+            notices,
+        })
+    }
+
+    /// An app by its id.
+    #[must_use]
+    pub fn app(&self, id: &str) -> Option<Arc<App>> {
+        self.apps.by_id(id)
+    }
+
+    /// Takes an event from other nodes, and waits for room in the shards' inboxes. Called in the order of the channel. A
+    /// kept event has its position.
+    pub async fn deliver(&self, envelope: &Envelope, position: Option<Position>) {
+        self.deliverer.deliver_when_room(envelope, position).await;
+    }
+
+    /// Tells a presence channel's subscribers who came or left. Called in the order of positions.
+    pub fn announce(&self, place: &Place, edge: &Edge<'_>, position: Position) {
+        self.deliverer.announce(place, edge, position);
+    }
+
+    /// Tells a channel's subscribers how many they are over all nodes.
+    pub fn tell_count(&self, place: &Place, count: usize) {
+        self.deliverer.tell_count(place, count);
+    }
+
+    /// Tells who watches a user that they have come online or gone offline. Called in the order of positions.
+    pub fn tell_online(&self, app: &App, user: &UserId, online: bool, position: Position) {
+        let inboxes = self.deliverer.inboxes();
+        app.users.tell(user, inboxes, online, position);
+    }
+
+    /// Closes the connections of a user that are on this node.
+    pub fn terminate(&self, app: &Arc<App>, user: &UserId) {
+        for inbox in self.deliverer.inboxes() {
+            inbox.push(Command::Terminate {
+                app: Arc::clone(app),
+                user: user.clone(),
+            });
+        }
+    }
+
+    /// Reports what happened on a channel.
+    pub fn notice(&self, app: &AppId, channel: &ChannelName, notice: Notice<'_>) {
+        self.notices.notice(app, channel, notice);
+    }
+
+    /// Nothing that is published is sure to come here any more: whoever subscribes from now on listens anew.
+    pub fn lose(&self, next: Generation) {
+        self.deliverer.start_generation(next);
+    }
+
+    /// After events may have been missed, and before anything newer comes in: every connection that could have had one is
+    /// written nothing more, and is closed within `period` with a code that brings its client back.
+    pub fn cut_off(&self, period: Duration) {
+        for app in self.apps.all() {
+            app.cache.clear();
+        }
+        for inbox in self.deliverer.inboxes() {
+            inbox.push(Command::CutOff { period });
+        }
+    }
+
+    /// What a cache channel kept before this node listened to it. Called before anybody subscribes.
+    pub fn seed_cache(&self, place: &Place, event: Option<CachedEvent>) {
+        let limits = &place.app.settings().limits;
+        place.app.cache.seed(&place.channel, event, limits);
+    }
+
+    /// This node does not hear of a cache channel any more: what it keeps grows old.
+    pub fn forget_cached(&self, place: &Place) {
+        place.app.cache.forget(place.channel.as_str());
+    }
+
+    /// The channels whose number of subscribed connections here has changed since this was asked.
+    #[must_use]
+    pub fn take_changed_counts(&self) -> Vec<Changed> {
+        self.deliverer.take_changed()
+    }
+
+    /// Whether a channel has subscribed connections here.
+    #[must_use]
+    pub fn is_occupied(&self, place: &Place) -> bool {
+        place.app.channels.subscribers(place.channel.as_str()) > 0
+    }
+
+    /// Whether anybody here watches users of an app.
+    #[must_use]
+    pub fn has_watchers(&self, app: &App) -> bool {
+        app.users.has_watchers()
+    }
+
+    /// Each app's connections here.
+    #[must_use]
+    pub fn connection_counts(&self) -> Vec<(Arc<App>, usize)> {
+        let apps = self.apps.all().into_iter();
+        apps.map(|app| {
+            let count = app.connection_count();
+            (app, count)
+        })
+        .collect()
+    }
+
+    /// Everything that the others are told of this node after they were away: `member` and `user` are called under the
+    /// locks under which changes are told, so that nothing comes in between; the counts of all channels are changed.
+    pub fn recount(
+        &self,
+        mut member: impl FnMut(&Place, Member),
+        mut user: impl FnMut(&Arc<App>, &UserId),
+    ) {
+        for app in self.apps.all() {
+            app.rooms.for_each(|channel, found| {
+                let place = Place {
+                    app: Arc::clone(&app),
+                    channel: channel.clone(),
+                };
+                member(&place, found);
+            });
+            app.users.for_each(|found| user(&app, found));
+            self.deliverer.change_all(&app);
+        }
+    }
+}
