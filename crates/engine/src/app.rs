@@ -125,7 +125,8 @@ impl App {
     }
 
     /// Connections on this node.
-    pub(crate) fn connection_count(&self) -> usize {
+    #[must_use]
+    pub fn connection_count(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 

@@ -108,10 +108,10 @@ impl Node {
         self.deliverer.take_changed()
     }
 
-    /// Whether a channel has subscribed connections here.
+    /// A channel's subscribed connections here.
     #[must_use]
-    pub fn is_occupied(&self, place: &Place) -> bool {
-        place.app.channels.subscribers(place.channel.as_str()) > 0
+    pub fn subscribers(&self, place: &Place) -> usize {
+        place.app.channels.subscribers(place.channel.as_str())
     }
 
     /// Whether anybody here watches users of an app.

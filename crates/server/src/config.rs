@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use fanfare_cluster::Redis;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -29,6 +30,9 @@ pub(crate) const SETTINGS: &[&str] = &[
     "pong_timeout",
     "master_key",
     "store.url",
+    "cluster.url",
+    "cluster.prefix",
+    "cluster.lease",
     "connections.max",
     "connections.max_subscriptions",
     "outbox.max_bytes",
@@ -60,6 +64,8 @@ const TEXT: &[&str] = &[
     "path_prefix",
     "master_key",
     "store.url",
+    "cluster.url",
+    "cluster.prefix",
     "http.trusted_proxies",
     "owner.name",
     "owner.password",
@@ -89,6 +95,7 @@ pub(crate) struct Config {
     #[serde(serialize_with = "hide")]
     pub(crate) master_key: Option<SecretString>,
     pub(crate) store: StoreConfig,
+    pub(crate) cluster: ClusterConfig,
     pub(crate) connections: Connections,
     pub(crate) outbox: Queue,
     pub(crate) inbox: Queue,
@@ -106,6 +113,18 @@ pub(crate) struct StoreConfig {
     /// `sqlite:` or `postgres:`; if not given, an SQLite file in the data folder.
     #[serde(serialize_with = "hide_password")]
     pub(crate) url: Option<SecretString>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClusterConfig {
+    /// Where Redis is, if there are several nodes.
+    #[serde(serialize_with = "hide_password")]
+    pub(crate) url: Option<SecretString>,
+    /// What all names in Redis begin with: installations with different prefixes do not hear each other.
+    pub(crate) prefix: String,
+    /// Seconds without a sign of life after which a node counts as dead.
+    pub(crate) lease: u64,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -196,6 +215,11 @@ impl Default for Config {
             pong_timeout: 30,
             master_key: None,
             store: StoreConfig { url: None },
+            cluster: ClusterConfig {
+                url: None,
+                prefix: "fanfare".into(),
+                lease: 5,
+            },
             connections: Connections {
                 max: 0,
                 max_subscriptions: 2000,
@@ -371,6 +395,22 @@ impl Config {
                 .as_ref()
                 .is_none_or(|password| check_password(password).is_ok()),
             "must have 10 to 1000 characters",
+        )?;
+        let url = self.cluster.url.as_ref().map(|url| url.expose_secret());
+        if let Some(Err(error)) = url.map(|url| Redis::new(url, "")) {
+            check("cluster.url", false, &format!("is not possible: {error}"))?;
+        }
+        let in_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let prefix = &self.cluster.prefix;
+        check(
+            "cluster.prefix",
+            (1..=100).contains(&prefix.len()) && prefix.chars().all(in_names),
+            "must be 1 to 100 letters, digits and -_.",
+        )?;
+        check(
+            "cluster.lease",
+            (2..=60).contains(&self.cluster.lease),
+            "must be 2 to 60 seconds",
         )?;
         check("shards", (1..=64).contains(&self.shards), "must be 1 to 64")?;
         check(

@@ -8,13 +8,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
-use fanfare_engine::{Engine, NoNotices, Options, ShardSeed};
+use fanfare_cluster::{Cluster, Redis, Settings};
+use fanfare_engine::{Bus, Engine, NoNotices, Options, ShardSeed};
 use fanfare_store::{Database, Store, StoreError};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::LocalSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -38,6 +39,10 @@ const RESERVED_FILES: u64 = 128;
 const EXIT_BUG: i32 = 70;
 /// How long requests under way may take to finish after the last connection was closed.
 const REQUEST_GRACE: Duration = Duration::from_secs(5);
+/// How long a node that starts waits for the others before it checks itself.
+const JOIN_PATIENCE: Duration = Duration::from_secs(10);
+/// How often it looks.
+const JOIN_TICK: Duration = Duration::from_millis(50);
 /// How long clients may take to answer the close frame, beyond the drain period.
 const CLOSE_GRACE: Duration = Duration::from_secs(6);
 
@@ -49,7 +54,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     } else {
         None
     };
-    let (engine, shards) = Engine::new(engine_options(&config)?, Arc::new(LoggedNotices));
+    let (engine, shards, cluster) = engine(&config)?;
     for (number, shard) in shards.into_iter().enumerate() {
         start_shard(number, shard)?;
     }
@@ -72,6 +77,9 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     // Ends with the process: it only reads.
     tokio::spawn(apps.run());
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(&engine)));
+    if let Some(cluster) = &cluster {
+        tokio::spawn(Arc::clone(cluster).run());
+    }
 
     let ready = Arc::new(AtomicBool::new(true));
     let state = AppState::from(Shared {
@@ -90,6 +98,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     ));
     tracing::info!(%listen, store = config.store_shown(), "ready: clients and backends are served");
     if let Some(demo) = demo {
+        wait_for_others(&engine).await;
         let checked = demo.check(listen, &config.path_prefix).await;
         if let Err(error) = &checked {
             tracing::error!(
@@ -111,9 +120,34 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     if timeout(REQUEST_GRACE, tasks.wait()).await.is_err() {
         tracing::warn!("some requests were still under way and are cut off");
     }
+    if let Some(cluster) = cluster {
+        cluster.leave().await;
+    }
     key_uses::write_down(&store, &engine).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The node, alone or among others, and its shards.
+fn engine(config: &Config) -> anyhow::Result<(Arc<Engine>, Vec<ShardSeed>, Option<Arc<Cluster>>)> {
+    let (options, notices) = (engine_options(config)?, Arc::new(LoggedNotices));
+    let Some(url) = &config.cluster.url else {
+        let (engine, shards) = Engine::new(options, notices);
+        return Ok((engine, shards, None));
+    };
+    let settings = Settings {
+        prefix: config.cluster.prefix.clone(),
+        lease: Duration::from_secs(config.cluster.lease),
+        cut_off_period: Duration::from_secs(config.drain.period),
+    };
+    let redis = Redis::new(url.expose_secret(), &settings.prefix).context("reading cluster.url")?;
+    let mut cluster = None;
+    let (engine, shards) = Engine::clustered(options, notices, |node| {
+        let new = Cluster::new(node, Arc::new(redis), settings);
+        cluster = Some(Arc::clone(&new));
+        (Arc::clone(&new) as Arc<dyn Bus>, new)
+    });
+    Ok((engine, shards, cluster))
 }
 
 /// What handlers share, of a node that is not ready yet.
@@ -261,6 +295,16 @@ fn start_shard(number: usize, shard: ShardSeed) -> anyhow::Result<()> {
         .spawn(run)
         .context("starting a shard")?;
     Ok(())
+}
+
+async fn wait_for_others(engine: &Engine) {
+    let joined = async {
+        while engine.unready().is_some() {
+            sleep(JOIN_TICK).await;
+        }
+    };
+    // The check says what is wrong.
+    let _ = timeout(JOIN_PATIENCE, joined).await;
 }
 
 fn in_use(config: &Config) -> String {

@@ -1,0 +1,207 @@
+//! The engine's bus: events, and what this node listens to.
+
+use std::future::ready;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use fanfare_engine::{
+    App, BoxFuture, Bus, BusError, CachedEvent, Envelope, Generation, Once, Place, Taken, Topic,
+};
+use fanfare_protocol::UserId;
+use std::time::Duration;
+
+use crate::backend::{Answer, Keep, Kept, Published, Step, StepError, Telling};
+use crate::cluster::Cluster;
+use crate::message::Message;
+
+impl Bus for Cluster {
+    fn publish(
+        &self,
+        envelopes: Vec<Envelope>,
+        once: Option<Once>,
+    ) -> BoxFuture<'_, Result<Taken, BusError>> {
+        Box::pin(self.publish_all(envelopes, once))
+    }
+
+    fn listen(&self, topic: &Topic) -> BoxFuture<'_, Generation> {
+        let name = self.names.topic(topic);
+        let mut listened = self.topics.listen(name.clone(), topic);
+        if let Ok(since) = listened {
+            return Box::pin(ready(since));
+        }
+        let topic = topic.clone();
+        Box::pin(async move {
+            loop {
+                match listened {
+                    Ok(since) => return since,
+                    Err(waiting) => {
+                        if let Some(since) = waiting.heard().await {
+                            return since;
+                        }
+                        listened = self.topics.listen(name.clone(), &topic);
+                    }
+                }
+            }
+        })
+    }
+
+    fn unlisten(&self, topic: &Topic) {
+        self.topics.unlisten(self.names.topic(topic));
+    }
+
+    fn cached<'a>(
+        &'a self,
+        place: &'a Place,
+    ) -> BoxFuture<'a, Result<Option<CachedEvent>, BusError>> {
+        let step = Step::Cached {
+            app: place.app.id().clone(),
+            channel: place.channel.to_string(),
+        };
+        Box::pin(async move {
+            let link = self.link().ok_or(BusError::Away)?;
+            match link.take_one(step).await {
+                Ok(Answer::Kept(kept)) => Ok(kept.as_ref().and_then(cached_event)),
+                _ => Err(BusError::Away),
+            }
+        })
+    }
+
+    fn terminate(&self, app: &Arc<App>, user: &UserId) -> BoxFuture<'_, Result<(), BusError>> {
+        let message = Message::Terminate {
+            app: app.id().as_str(),
+            user_id: user.clone(),
+        };
+        let message = message.write();
+        Box::pin(async move {
+            let link = self.link().filter(|link| link.is_ready());
+            let link = link.ok_or(BusError::Away)?;
+            let deadline = link.publish_until();
+            let told = link.take_one(Step::TellNodes { message, deadline }).await;
+            told.map(|_| ()).map_err(bus_error)
+        })
+    }
+
+    fn unready(&self) -> Option<String> {
+        match self.link() {
+            None => Some("there is no connection to the other nodes (cluster.url)".into()),
+            Some(link) if link.is_ready() => None,
+            Some(link) => Some(link.peers.missing().unwrap_or_else(|| {
+                "the other nodes are still being told what is on this one".into()
+            })),
+        }
+    }
+}
+
+impl Cluster {
+    async fn publish_all(
+        &self,
+        envelopes: Vec<Envelope>,
+        once: Option<Once>,
+    ) -> Result<Taken, BusError> {
+        let Some(first) = envelopes.first() else {
+            return Ok(Taken::Now);
+        };
+        let link = self.link().filter(|link| link.is_ready());
+        let link = link.ok_or(BusError::Away)?;
+        let _one_of_many = self
+            .in_flight
+            .try_acquire()
+            .map_err(|_| BusError::Overloaded)?;
+        let step = Step::Publish {
+            app: first.place.app.id().clone(),
+            tellings: tellings(&envelopes),
+            once,
+            deadline: link.publish_until(),
+        };
+        match link.take_one(step).await.map_err(bus_error)? {
+            Answer::Published(Published::Now) => Ok(Taken::Now),
+            Answer::Published(Published::Before) => Ok(Taken::Before),
+            Answer::Published(Published::OtherRequest) => Err(BusError::OtherRequest),
+            other => {
+                tracing::error!(
+                    ?other,
+                    "a publish was answered with something else, which is a bug"
+                );
+                Err(BusError::Unanswered)
+            }
+        }
+    }
+}
+
+/// An event for many channels is written once.
+fn tellings(envelopes: &[Envelope]) -> Vec<Telling> {
+    let mut written: Option<(&Envelope, Bytes)> = None;
+    let telling = |envelope| {
+        let message = match &written {
+            Some((same, message)) if is_same_event(same, envelope) => message.clone(),
+            _ => {
+                let message = write(envelope);
+                written = Some((envelope, message.clone()));
+                message
+            }
+        };
+        Telling {
+            channel: envelope.place.channel.to_string(),
+            message,
+            keep: envelope.keep.then(|| keep_of(&envelope.place)),
+        }
+    };
+    envelopes.iter().map(telling).collect()
+}
+
+fn is_same_event(one: &Envelope, other: &Envelope) -> bool {
+    Arc::ptr_eq(&one.data, &other.data)
+        && Arc::ptr_eq(&one.name, &other.name)
+        && one.except == other.except
+        && one.user_id == other.user_id
+}
+
+fn write(envelope: &Envelope) -> Bytes {
+    let message = Message::Event {
+        position: None,
+        name: &envelope.name,
+        user_id: envelope.user_id.clone(),
+        except: envelope.except,
+        data: &envelope.data,
+    };
+    message.write()
+}
+
+fn keep_of(place: &Place) -> Keep {
+    let limits = &place.app.settings().limits;
+    let longest = fanfare_protocol::Limits::MAX_CACHE_TTL;
+    Keep {
+        ttl: Duration::from_secs(limits.cache_ttl.min(longest)),
+        max_bytes: limits.cache_bytes,
+    }
+}
+
+/// What is kept, for subscribers. What cannot be read is not there.
+pub(crate) fn cached_event(kept: &Kept) -> Option<CachedEvent> {
+    match Message::read(&kept.message).ok()? {
+        Message::Event {
+            position: Some(position),
+            name,
+            data,
+            ..
+        } => Some(CachedEvent::new(name, data, kept.ttl, position)),
+        _ => None,
+    }
+}
+
+fn bus_error(error: StepError) -> BusError {
+    match error {
+        StepError::Late => BusError::Away,
+        StepError::Refused(reason) => {
+            tracing::error!(
+                reason,
+                "what nodes share takes no events: publishes are refused"
+            );
+            BusError::Away
+        }
+        StepError::Broken(reason) => {
+            tracing::debug!(reason, "an event is taken or not");
+            BusError::Unanswered
+        }
+    }
+}

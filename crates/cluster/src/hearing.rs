@@ -1,0 +1,144 @@
+//! What comes in from other nodes, and from this one.
+
+use std::sync::Arc;
+
+use fanfare_engine::{Edge, Envelope, Place, Topic};
+use fanfare_protocol::presence::Member;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use crate::backend::Incoming;
+use crate::cluster::Cluster;
+use crate::link::Link;
+use crate::message::{Beat, Message, Unreadable};
+
+impl Cluster {
+    /// Hands on what comes, in order, until the connection is lost; what had come before that is still handed on.
+    pub(crate) async fn hear(
+        self: Arc<Self>,
+        link: Arc<Link>,
+        mut incoming: UnboundedReceiver<Incoming>,
+    ) {
+        let nodes_topic = self.names.nodes_topic();
+        let mut lost = std::pin::pin!(link.lost());
+        let mut closed = false;
+        loop {
+            let next = tokio::select! {
+                biased;
+                _ = &mut lost, if !closed => {
+                    closed = true;
+                    incoming.close();
+                    continue;
+                }
+                next = incoming.recv() => next,
+            };
+            match next {
+                Some(Incoming::Told {
+                    topic,
+                    message,
+                    room,
+                }) => {
+                    if let Err(error) = self.take_in(&link, &nodes_topic, &topic, &message).await {
+                        tracing::error!(%error, topic, "a message from another node is lost");
+                        // What is on that topic has a hole.
+                        link.lose(format!("a message could not be read: {error}"));
+                    }
+                    drop(room);
+                }
+                Some(Incoming::Lost(reason)) => link.lose(reason),
+                None => return link.lose("the connection ended".into()),
+            }
+        }
+    }
+
+    async fn take_in(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        nodes_topic: &str,
+        topic: &str,
+        message: &[u8],
+    ) -> Result<(), Unreadable> {
+        let message = Message::read(message)?;
+        if topic == nodes_topic {
+            self.take_in_of_nodes(link, message);
+            return Ok(());
+        }
+        match self.topics.find(topic) {
+            Some(Topic::Channel(place)) => self.take_in_of_channel(place, message).await,
+            Some(Topic::Users(app)) => {
+                if let Message::Online {
+                    position,
+                    user_id,
+                    online,
+                } = message
+                {
+                    self.node.tell_online(&app, &user_id, online, position);
+                }
+            }
+            // It is not listened to any more.
+            None => {}
+        }
+        Ok(())
+    }
+
+    fn take_in_of_nodes(self: &Arc<Self>, link: &Arc<Link>, message: Message<'_>) {
+        match message {
+            Message::Beat(beat) => self.take_in_beat(link, &beat),
+            Message::Farewell { node } => link.peers.forget(node),
+            Message::Terminate { app, user_id } => {
+                if let Some(app) = self.node.app(app) {
+                    self.node.terminate(&app, &user_id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// A node that does not hear this one yet is answered at once, so that it need not wait.
+    fn take_in_beat(&self, link: &Link, beat: &Beat) {
+        if !link.peers.heard(beat) && beat.node != **link.name() {
+            link.beat.notify_one();
+        }
+    }
+
+    async fn take_in_of_channel(&self, place: Place, message: Message<'_>) {
+        match message {
+            Message::Event {
+                position,
+                name,
+                user_id,
+                except,
+                data,
+            } => {
+                let envelope = Envelope {
+                    place,
+                    name: name.into(),
+                    data: data.into(),
+                    user_id,
+                    except,
+                    keep: position.is_some(),
+                };
+                self.node.deliver(&envelope, position).await;
+            }
+            Message::Added {
+                position,
+                user_id,
+                user_info,
+            } => {
+                let member = Member {
+                    user_id,
+                    user_info: user_info.map(Into::into),
+                };
+                self.node.announce(&place, &Edge::Added(&member), position);
+            }
+            Message::Removed { position, user_id } => {
+                self.node
+                    .announce(&place, &Edge::Removed(&user_id), position);
+            }
+            Message::Count(count) => self.node.tell_count(&place, count),
+            Message::Online { .. }
+            | Message::Beat(_)
+            | Message::Terminate { .. }
+            | Message::Farewell { .. } => {}
+        }
+    }
+}

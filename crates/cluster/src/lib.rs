@@ -1,0 +1,36 @@
+//! Several nodes as one: the engine's [`Bus`](fanfare_engine::Bus) and [`Roster`](fanfare_engine::Roster) over what the nodes
+//! share, which is Redis.
+//!
+//! # Layout
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `cluster` | [`Cluster`]: connects, tells the others this node's truth, beats, and starts again when the connection is lost |
+//! | `bus`, `roster` | what the engine asks for |
+//! | `hearing` | what comes in from other nodes |
+//! | `link` | one connection, from its first beat until it is lost |
+//! | `topics`, `queue` | what this node listens to; what it says of itself, in order |
+//! | `peers` | whether this node and the others hear each other |
+//! | `burial` | clearing away what dead nodes have left |
+//! | `message`, `names` | what is told on topics; what these are called |
+//! | [`backend`] | what nodes share, as steps and answers |
+//! | `redis` | that, over Redis: one script a step |
+
+pub mod backend;
+mod burial;
+mod bus;
+mod cluster;
+mod hearing;
+mod link;
+mod message;
+mod names;
+mod peers;
+mod queue;
+mod redis;
+mod roster;
+mod topics;
+
+pub use cluster::{Cluster, Settings};
+pub use message::{Beat, Message, keep};
+pub use names::Names;
+pub use redis::{InvalidUrl, Redis};

@@ -1,0 +1,360 @@
+//! What nodes are told on topics. The first byte is the version of the form, the second the kind; numbers are decimal, so
+//! that scripts can write them as well.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use fanfare_engine::Position;
+use fanfare_protocol::{SocketId, UserId};
+use serde::{Deserialize, Serialize};
+
+/// The form that this version writes and reads.
+const VERSION: u8 = b'1';
+/// Digits of a position.
+const POSITION_DIGITS: usize = 20;
+
+/// Something that nodes are told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message<'a> {
+    /// An event on a channel.
+    Event {
+        /// Where a cache channel keeps it: when it was kept.
+        position: Option<Position>,
+        /// The event's name.
+        name: &'a str,
+        /// Who sent it: client events on presence channels.
+        user_id: Option<UserId>,
+        /// The connection that does not get it.
+        except: Option<SocketId>,
+        /// The event's data.
+        data: &'a str,
+    },
+    /// A user came to a presence channel.
+    Added {
+        /// When.
+        position: Position,
+        /// Who.
+        user_id: UserId,
+        /// JSON text of an object, or none.
+        user_info: Option<&'a str>,
+    },
+    /// A user left a presence channel.
+    Removed {
+        /// When.
+        position: Position,
+        /// Who.
+        user_id: UserId,
+    },
+    /// Subscribed connections of a channel.
+    Count(usize),
+    /// A user came online or went offline.
+    Online {
+        /// When.
+        position: Position,
+        /// Who.
+        user_id: UserId,
+        /// Which of it.
+        online: bool,
+    },
+    /// A node lives.
+    Beat(Beat),
+    /// Close the connections of a user.
+    Terminate {
+        /// The app.
+        app: &'a str,
+        /// Who.
+        user_id: UserId,
+    },
+    /// A node ends by itself, and leaves nothing.
+    Farewell {
+        /// Which.
+        node: &'a str,
+    },
+}
+
+/// What a node says of itself, again and again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beat {
+    /// Which node.
+    pub node: String,
+    /// Nodes whose beats it has heard lately.
+    pub hears: Vec<String>,
+}
+
+/// A message that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It has another form than ours.
+    #[error("it was written by another version of Fanfare")]
+    Version,
+    /// It breaks off, or is no text where it must be.
+    #[error("it is malformed")]
+    Malformed,
+}
+
+impl Message<'_> {
+    /// Writes it. The position of an event that is kept is put in by who keeps it ([`keep`]).
+    #[must_use]
+    pub fn write(&self) -> Bytes {
+        let mut text = String::new();
+        text.push(char::from(VERSION));
+        match self {
+            Self::Event {
+                position,
+                name,
+                user_id,
+                except,
+                data,
+            } => {
+                match position {
+                    Some(position) => put_position(&mut text, 'K', *position),
+                    None => text.push('E'),
+                }
+                put(&mut text, name);
+                put(&mut text, user_id.as_ref().map_or("", UserId::as_str));
+                let except = except.map_or_else(String::new, |id| id.to_string());
+                put(&mut text, &except);
+                text.push_str(data);
+            }
+            Self::Added {
+                position,
+                user_id,
+                user_info,
+            } => {
+                put_position(&mut text, 'A', *position);
+                put(&mut text, user_id.as_str());
+                text.push_str(user_info.unwrap_or_default());
+            }
+            Self::Removed { position, user_id } => {
+                put_position(&mut text, 'R', *position);
+                text.push_str(user_id.as_str());
+            }
+            Self::Count(count) => {
+                let _ = write!(text, "C{count}");
+            }
+            Self::Online {
+                position,
+                user_id,
+                online,
+            } => {
+                put_position(&mut text, if *online { 'O' } else { 'F' }, *position);
+                text.push_str(user_id.as_str());
+            }
+            Self::Beat(beat) => {
+                text.push('B');
+                text.push_str(&serde_json::to_string(beat).expect("a beat is JSON"));
+            }
+            Self::Terminate { app, user_id } => {
+                text.push('T');
+                put(&mut text, app);
+                text.push_str(user_id.as_str());
+            }
+            Self::Farewell { node } => {
+                text.push('X');
+                text.push_str(node);
+            }
+        }
+        text.into()
+    }
+
+    /// Reads one.
+    ///
+    /// # Errors
+    ///
+    /// It is of another version, or malformed.
+    pub fn read(message: &[u8]) -> Result<Message<'_>, Unreadable> {
+        let text = std::str::from_utf8(message).map_err(|_| Unreadable::Malformed)?;
+        if text.as_bytes().first() != Some(&VERSION) {
+            return Err(Unreadable::Version);
+        }
+        let kind = text.as_bytes().get(1).copied();
+        let rest = text.get(2..).ok_or(Unreadable::Malformed)?;
+        read_kind(kind, rest).ok_or(Unreadable::Malformed)
+    }
+}
+
+/// An event as it is told when it is kept: with its position.
+#[must_use]
+pub fn keep(event: &[u8], position: Position) -> Bytes {
+    let mut text = String::new();
+    text.push(char::from(VERSION));
+    put_position(&mut text, 'K', position);
+    let mut kept = text.into_bytes();
+    kept.extend_from_slice(event.get(2..).unwrap_or_default());
+    kept.into()
+}
+
+fn put_position(text: &mut String, kind: char, position: Position) {
+    let _ = write!(text, "{kind}{position:0width$}", width = POSITION_DIGITS);
+}
+
+/// A text whose end is not known otherwise.
+fn put(text: &mut String, part: &str) {
+    let _ = write!(text, "{}:{part}", part.len());
+}
+
+fn read_kind(kind: Option<u8>, rest: &str) -> Option<Message<'_>> {
+    let user = |text: &str| UserId::new(text);
+    Some(match kind? {
+        b'E' => read_event(None, rest)?,
+        b'K' => {
+            let (position, rest) = position(rest)?;
+            read_event(Some(position), rest)?
+        }
+        b'A' => {
+            let (position, rest) = position(rest)?;
+            let (user_id, user_info) = part(rest)?;
+            Message::Added {
+                position,
+                user_id: user(user_id)?,
+                user_info: Some(user_info).filter(|info| !info.is_empty()),
+            }
+        }
+        b'R' => {
+            let (position, rest) = position(rest)?;
+            Message::Removed {
+                position,
+                user_id: user(rest)?,
+            }
+        }
+        b'C' => Message::Count(rest.parse().ok()?),
+        kind @ (b'O' | b'F') => {
+            let (position, rest) = position(rest)?;
+            Message::Online {
+                position,
+                user_id: user(rest)?,
+                online: kind == b'O',
+            }
+        }
+        b'B' => Message::Beat(serde_json::from_str(rest).ok()?),
+        b'T' => {
+            let (app, rest) = part(rest)?;
+            Message::Terminate {
+                app,
+                user_id: user(rest)?,
+            }
+        }
+        b'X' => Message::Farewell { node: rest },
+        _ => return None,
+    })
+}
+
+fn read_event(position: Option<Position>, rest: &str) -> Option<Message<'_>> {
+    let (name, rest) = part(rest)?;
+    let (user_id, rest) = part(rest)?;
+    let (except, data) = part(rest)?;
+    let except = match except {
+        "" => None,
+        id => Some(SocketId::parse(id).ok()?),
+    };
+    Some(Message::Event {
+        position,
+        name,
+        user_id: UserId::new(user_id),
+        except,
+        data,
+    })
+}
+
+fn position(rest: &str) -> Option<(Position, &str)> {
+    let (digits, rest) = rest.split_at_checked(POSITION_DIGITS)?;
+    Some((digits.parse().ok()?, rest))
+}
+
+fn part(rest: &str) -> Option<(&str, &str)> {
+    let (length, rest) = rest.split_once(':')?;
+    rest.split_at_checked(length.parse().ok()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn user(text: &str) -> UserId {
+        UserId::new(text).expect("a user id")
+    }
+
+    proptest! {
+        #[test]
+        fn events_are_read_as_they_were_written(
+            name in "\\PC{0,20}", data in "(?s).{0,80}", user_id in "\\PC{0,9}", excluded in any::<bool>(), position in any::<Option<u64>>()
+        ) {
+            let event = Message::Event {
+                position,
+                name: &name,
+                user_id: UserId::new(&user_id),
+                except: excluded.then(SocketId::random),
+                data: &data,
+            };
+            let written = event.write();
+            prop_assert_eq!(&Message::read(&written).expect("readable"), &event);
+            if position.is_none() {
+                let kept = keep(&written, 7);
+                let read = Message::read(&kept).expect("readable");
+                prop_assert!(matches!(read, Message::Event { position: Some(7), data: kept, .. } if kept == data));
+            }
+        }
+
+        #[test]
+        fn whatever_comes_is_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..60)) {
+            let _ = Message::read(&bytes);
+            let mut versioned = vec![VERSION];
+            versioned.extend(bytes);
+            let _ = Message::read(&versioned);
+        }
+    }
+
+    #[test]
+    fn every_other_message_is_read_as_it_was_written() {
+        let beat = Beat {
+            node: "a.1".into(),
+            hears: vec!["b.2".into()],
+        };
+        for message in [
+            Message::Added {
+                position: 1,
+                user_id: user("1:é"),
+                user_info: Some("{}"),
+            },
+            Message::Added {
+                position: u64::MAX,
+                user_id: user("u"),
+                user_info: None,
+            },
+            Message::Removed {
+                position: 3,
+                user_id: user("u"),
+            },
+            Message::Count(42),
+            Message::Online {
+                position: 4,
+                user_id: user("u"),
+                online: true,
+            },
+            Message::Online {
+                position: 5,
+                user_id: user("u"),
+                online: false,
+            },
+            Message::Beat(beat),
+            Message::Terminate {
+                app: "app",
+                user_id: user("u:1"),
+            },
+            Message::Farewell { node: "a.1" },
+        ] {
+            assert_eq!(Message::read(&message.write()), Ok(message));
+        }
+    }
+
+    #[test]
+    fn what_another_version_wrote_is_told_apart_from_what_is_broken() {
+        assert_eq!(Message::read(b"2E"), Err(Unreadable::Version));
+        assert_eq!(Message::read(b""), Err(Unreadable::Version));
+        assert_eq!(Message::read(b"1"), Err(Unreadable::Malformed));
+        assert_eq!(Message::read(b"1?x"), Err(Unreadable::Malformed));
+        assert_eq!(Message::read(b"1E9:name"), Err(Unreadable::Malformed));
+    }
+}

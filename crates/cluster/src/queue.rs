@@ -1,0 +1,142 @@
+//! What this node says of itself, in order: steps wait here until they are sent, many at once.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use fanfare_engine::App;
+use fanfare_protocol::AppId;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::backend::{Answer, Moment, NodeName, Step, StepError};
+use crate::link::Link;
+
+/// Most steps that are sent at once.
+const BATCH: usize = 256;
+/// Most batches whose answers are waited for.
+const BATCHES: usize = 4;
+
+/// Makes a step when it is sent: by whom it is said, and when it is too late.
+pub(crate) type Make = Box<dyn FnOnce(&NodeName, Moment) -> Step + Send>;
+/// Takes the answer.
+pub(crate) type Then = Box<dyn FnOnce(Answer) + Send>;
+
+/// Steps that wait. While there is no connection, what is said is dropped: the whole truth is told with the next one.
+#[derive(Default)]
+pub(crate) struct Queue {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    open: bool,
+    steps: VecDeque<Queued>,
+}
+
+struct Queued {
+    app: AppId,
+    make: Make,
+    then: Then,
+}
+
+impl Queue {
+    /// Says something of an app. `then` is dropped where there will be no answer.
+    pub(crate) fn say(
+        &self,
+        app: &Arc<App>,
+        make: impl FnOnce(&NodeName, Moment) -> Step + Send + 'static,
+        then: impl FnOnce(Answer) + Send + 'static,
+    ) {
+        let mut state = self.state.lock();
+        if state.open {
+            state.steps.push_back(Queued {
+                app: app.id().clone(),
+                make: Box::new(make),
+                then: Box::new(then),
+            });
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn open(&self) {
+        self.state.lock().open = true;
+    }
+
+    pub(crate) fn close(&self) {
+        let dropped = {
+            let mut state = self.state.lock();
+            state.open = false;
+            std::mem::take(&mut state.steps)
+        };
+        drop(dropped);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.state.lock().steps.is_empty()
+    }
+
+    /// Sends what waits, for ever; returns why that ended. A step that this node has said and that was not taken makes
+    /// what others know of it wrong, so it ends the connection.
+    pub(crate) async fn send(&self, link: &Arc<Link>) -> String {
+        let mut registered = HashSet::new();
+        let mut sent = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                biased;
+                // A batch is polled, and by that sent, before the next one is made.
+                Some(answered) = sent.next() => {
+                    let (thens, answers): (Vec<Then>, Vec<Result<Answer, StepError>>) = answered;
+                    link.answered(thens.len());
+                    for (then, answer) in thens.into_iter().zip(answers) {
+                        match answer {
+                            Ok(answer) => then(answer),
+                            Err(error) => return error.to_string(),
+                        }
+                    }
+                }
+                () = self.changed.notified(), if sent.len() < BATCHES => {
+                    let batch = self.take();
+                    if batch.len() == BATCH {
+                        self.changed.notify_one();
+                    }
+                    let apps: HashSet<_> = batch.iter().map(|queued| queued.app.clone()).collect();
+                    for app in apps {
+                        if registered.contains(&app) {
+                            continue;
+                        }
+                        if let Err(error) = register(link, app.clone()).await {
+                            return error.to_string();
+                        }
+                        registered.insert(app);
+                    }
+                    let deadline = link.lease_until();
+                    let (steps, thens): (Vec<_>, Vec<_>) = batch
+                        .into_iter()
+                        .map(|queued| ((queued.make)(link.name(), deadline), queued.then))
+                        .unzip();
+                    if !steps.is_empty() {
+                        link.asked(steps.len());
+                        let answers = link.take(steps);
+                        sent.push(async move { (thens, answers.await) });
+                    }
+                }
+            }
+        }
+    }
+
+    fn take(&self) -> Vec<Queued> {
+        let mut state = self.state.lock();
+        let count = state.steps.len().min(BATCH);
+        state.steps.drain(..count).collect()
+    }
+}
+
+/// Before anything is said of an app, it is noted where to look for what this node may leave behind.
+async fn register(link: &Link, app: AppId) -> Result<(), StepError> {
+    let node = link.name().clone();
+    link.take_one(Step::Register { app, node }).await?;
+    Ok(())
+}

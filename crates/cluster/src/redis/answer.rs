@@ -1,0 +1,185 @@
+//! What Redis answers, as answers to steps.
+
+use std::time::Duration;
+
+use fanfare_engine::{Position, View};
+use fanfare_protocol::UserId;
+use fanfare_protocol::presence::Member;
+use redis::Value;
+
+use crate::backend::{Answer, Buried, Kept, Published, Step, StepError};
+
+/// Reads the answer to a step.
+pub(crate) fn read(step: &Step, value: Value) -> Result<Answer, StepError> {
+    if let Value::ServerError(error) = &value {
+        return Err(refusal(error.code(), error.details().unwrap_or_default()));
+    }
+    let unexpected = || StepError::Broken("an answer of another form than expected".into());
+    read_of(step, value).ok_or_else(unexpected)
+}
+
+fn refusal(code: &str, details: &str) -> StepError {
+    match code {
+        "LATE" => StepError::Late,
+        // Somebody else holds the slot now, or the script is not there any more: a new connection finds out.
+        "MOVED" | "ASK" | "NOSCRIPT" | "CLUSTERDOWN" | "READONLY" | "LOADING" => {
+            StepError::Broken(format!("{code} {details}"))
+        }
+        _ => StepError::Refused(format!("{code} {details}")),
+    }
+}
+
+fn read_of(step: &Step, value: Value) -> Option<Answer> {
+    Some(match step {
+        Step::Publish { .. } => Answer::Published(match integer(value)? {
+            0 => Published::Now,
+            1 => Published::Before,
+            _ => Published::OtherRequest,
+        }),
+        Step::Join { .. } => match value {
+            Value::Array(parts) => {
+                let [edge, position, members] = <[Value; 3]>::try_from(parts).ok()?;
+                Answer::Joined {
+                    edge: integer(edge)? == 1,
+                    view: view(position, members)?,
+                }
+            }
+            _ => Answer::Full,
+        },
+        Step::View { .. } => {
+            let [position, members] = pair(value)?;
+            Answer::View(view(position, members)?)
+        }
+        Step::Leave { .. } | Step::Enter { .. } | Step::Exit { .. } => {
+            Answer::Edge(integer(value)? == 1)
+        }
+        Step::UserCounts { .. }
+        | Step::Elsewhere { .. }
+        | Step::Connections { .. }
+        | Step::Claim { .. } => Answer::Numbers(
+            array(value)?
+                .into_iter()
+                .map(count)
+                .collect::<Option<_>>()?,
+        ),
+        Step::Count { .. } => {
+            let [before, after] = pair(value)?;
+            Answer::Counted {
+                before: count(before)?,
+                after: count(after)?,
+            }
+        }
+        Step::AllElsewhere { .. } => Answer::Counts(pairs(value, |name, value| {
+            Some((text(name)?, count(value)?))
+        })?),
+        Step::Online { .. } => {
+            let [at, online] = pair(value)?;
+            let online = array(online)?.into_iter().map(|is| Some(integer(is)? == 1));
+            Answer::Online {
+                position: position(at)?,
+                online: online.collect::<Option<_>>()?,
+            }
+        }
+        Step::Cached { .. } => Answer::Kept(match value {
+            Value::Array(_) => {
+                let [left, message] = pair(value)?;
+                let Value::BulkString(message) = message else {
+                    return None;
+                };
+                Some(Kept {
+                    ttl: Duration::from_millis(u64::try_from(integer(left)?).ok()?),
+                    message: message.into(),
+                })
+            }
+            _ => None,
+        }),
+        Step::Beat { .. } => {
+            let [now, live, dead] = <[Value; 3]>::try_from(array(value)?).ok()?;
+            Answer::Beat {
+                now: position(now)?,
+                live: texts(live)?,
+                dead: texts(dead)?,
+            }
+        }
+        Step::Apps { .. } => Answer::Names(texts(value)?),
+        Step::Bury { .. } => {
+            let [removed, vacated, counted, left] = <[Value; 4]>::try_from(array(value)?).ok()?;
+            Answer::Buried(Buried {
+                removed: pairs(removed, |channel, user| {
+                    Some((text(channel)?, UserId::new(&text(user)?)?))
+                })?,
+                vacated: texts(vacated)?,
+                counted: texts(counted)?,
+                more: integer(left)? > 0,
+            })
+        }
+        Step::Register { .. }
+        | Step::Forget { .. }
+        | Step::TellNodes { .. }
+        | Step::Listen { .. }
+        | Step::Unlisten { .. } => Answer::Done,
+    })
+}
+
+fn view(at: Value, members: Value) -> Option<View> {
+    let member = |user, info| {
+        Some(Member {
+            user_id: UserId::new(&text(user)?)?,
+            user_info: Some(text(info)?)
+                .filter(|info| !info.is_empty())
+                .map(Into::into),
+        })
+    };
+    Some(View {
+        position: position(at)?,
+        members: pairs(members, member)?,
+    })
+}
+
+fn pairs<T>(value: Value, read: impl Fn(Value, Value) -> Option<T>) -> Option<Vec<T>> {
+    let mut values = array(value)?.into_iter();
+    let mut all = Vec::with_capacity(values.len() / 2);
+    while let Some(first) = values.next() {
+        all.push(read(first, values.next()?)?);
+    }
+    Some(all)
+}
+
+fn pair(value: Value) -> Option<[Value; 2]> {
+    <[Value; 2]>::try_from(array(value)?).ok()
+}
+
+fn array(value: Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(values) | Value::Set(values) => Some(values),
+        _ => None,
+    }
+}
+
+fn position(value: Value) -> Option<Position> {
+    text(value)?.parse().ok()
+}
+
+fn count(value: Value) -> Option<usize> {
+    Some(usize::try_from(integer(value)?).unwrap_or(0))
+}
+
+pub(crate) fn integer(value: Value) -> Option<i64> {
+    match value {
+        Value::Int(number) => Some(number),
+        _ => None,
+    }
+}
+
+pub(crate) fn text(value: Value) -> Option<String> {
+    match value {
+        Value::BulkString(bytes) => String::from_utf8(bytes).ok(),
+        Value::SimpleString(text) => Some(text),
+        Value::Okay => Some("OK".into()),
+        _ => None,
+    }
+}
+
+pub(crate) fn texts(value: Value) -> Option<Vec<String>> {
+    array(value)?.into_iter().map(text).collect()
+}

@@ -1,0 +1,2 @@
+-- ARGV: node
+return redis.call('SMEMBERS', tag .. ':apps:' .. ARGV[1])

@@ -1,0 +1,20 @@
+-- ARGV: dead node. Clears away a part of what it has left in an app: a node may leave more than fits into one moment.
+local PART = 200
+local node = ARGV[1]
+local removed, vacated, counted = {}, {}, {}
+for _, channel in ipairs(redis.call('SRANDMEMBER', rooms_key(node), 16)) do
+  for _, user in ipairs(redis.call('SRANDMEMBER', here_key(node, channel), PART)) do
+    if unseat(node, channel, user) then
+      removed[#removed + 1] = channel
+      removed[#removed + 1] = user
+    end
+  end
+end
+local counts = redis.call('HSCAN', counts_key(node), 0, 'COUNT', PART)[2]
+for i = 1, #counts, 2 do
+  local _, after = recount(node, counts[i], 0)
+  if after == 0 then vacated[#vacated + 1] = counts[i] else counted[#counted + 1] = counts[i] end
+end
+for _, user in ipairs(redis.call('SRANDMEMBER', online_key(node), PART)) do sign_out(node, user) end
+redis.call('HDEL', tag .. ':connections', node)
+return { removed, vacated, counted, redis.call('EXISTS', rooms_key(node), counts_key(node), online_key(node)) }

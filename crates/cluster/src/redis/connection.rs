@@ -1,0 +1,213 @@
+//! One connection to each master, over which everything goes: what this node publishes, says and hears. So it cannot happen
+//! that it publishes and does not hear.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use fanfare_engine::BoxFuture;
+use futures_util::future::join_all;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Pipeline, PushInfo, PushKind, RedisError, Value};
+use tokio::sync::mpsc::{self, UnboundedSender};
+
+use super::answer::{self, text};
+use super::script::Scripts;
+use super::topology::{self, Master, connect_to};
+use super::url::RedisUrl;
+use crate::backend::{
+    Answer, ConnectError, Connected, Connection, Incoming, Room, Step, StepError,
+};
+use crate::names::Names;
+
+/// Most bytes that may wait to be delivered. A node that is so far behind starts anew.
+const MAX_WAITING: usize = 64 << 20;
+/// Commands that may wait to be written.
+const PIPELINE: usize = 4096;
+
+/// A connection to every master.
+struct RedisConnection {
+    names: Names,
+    scripts: Scripts,
+    masters: Vec<(Master, MultiplexedConnection)>,
+    /// Topics that are listened to no more, and of which this is not confirmed yet.
+    unlistening: Arc<AtomicUsize>,
+}
+
+pub(crate) async fn connect(url: &RedisUrl, names: &Names) -> Result<Connected, ConnectError> {
+    let (sender, incoming) = mpsc::unbounded_channel();
+    let scripts = Scripts::new();
+    let unlistening = Arc::new(AtomicUsize::new(0));
+    let mut masters = Vec::new();
+    for master in topology::find(url).await? {
+        let hears = Hears {
+            sender: sender.clone(),
+            waiting: Arc::default(),
+            unlistening: Arc::clone(&unlistening),
+        };
+        let config = AsyncConnectionConfig::new()
+            .set_push_sender(move |push: PushInfo| hears.push(push))
+            .set_pipeline_buffer_size(PIPELINE);
+        let mut connection = connect_to(url.redis_at(&master.address), config).await?;
+        load(&scripts, &mut connection).await?;
+        masters.push((master, connection));
+    }
+    let connection = RedisConnection {
+        names: names.clone(),
+        scripts,
+        masters,
+        unlistening,
+    };
+    Ok(Connected {
+        connection: Arc::new(connection),
+        incoming,
+    })
+}
+
+async fn load(
+    scripts: &Scripts,
+    connection: &mut MultiplexedConnection,
+) -> Result<(), ConnectError> {
+    let mut loading = Pipeline::new();
+    for script in scripts.all() {
+        loading.cmd("SCRIPT").arg("LOAD").arg(&script.text);
+    }
+    let count = loading.len();
+    let loaded = connection.send_packed_commands(&loading, 0, count).await;
+    let loaded = loaded.and_then(|values| values.into_iter().map(Value::extract_error).collect());
+    let loaded: Result<Vec<Value>, RedisError> = loaded;
+    loaded
+        .map(|_| ())
+        .map_err(|error| ConnectError(format!("loading scripts: {error}")))
+}
+
+/// What comes by itself over one connection.
+struct Hears {
+    sender: UnboundedSender<Incoming>,
+    /// Bytes that wait to be delivered.
+    waiting: Arc<AtomicUsize>,
+    unlistening: Arc<AtomicUsize>,
+}
+
+impl Hears {
+    fn push(&self, push: PushInfo) -> Result<(), ()> {
+        let incoming = match push.kind {
+            PushKind::SMessage => self.told(push.data),
+            PushKind::Disconnection => Some(Incoming::Lost("Redis closed the connection".into())),
+            PushKind::SUnsubscribe => {
+                let expected = |count: usize| count.checked_sub(1);
+                let own =
+                    self.unlistening
+                        .fetch_update(Ordering::AcqRel, Ordering::Acquire, expected);
+                own.is_err()
+                    .then(|| Incoming::Lost("slots have moved to another Redis".into()))
+            }
+            _ => None,
+        };
+        match incoming {
+            Some(incoming) => self.sender.send(incoming).map_err(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    fn told(&self, data: Vec<Value>) -> Option<Incoming> {
+        let mut data = data.into_iter();
+        let topic = text(data.next()?)?;
+        let Value::BulkString(message) = data.next()? else {
+            return None;
+        };
+        let room = Room::take(&self.waiting, topic.len() + message.len());
+        if self.waiting.load(Ordering::Relaxed) > MAX_WAITING {
+            return Some(Incoming::Lost(format!(
+                "this node is {MAX_WAITING} bytes of events behind"
+            )));
+        }
+        Some(Incoming::Told {
+            topic,
+            message: Bytes::from(message),
+            room,
+        })
+    }
+}
+
+impl Connection for RedisConnection {
+    fn take(&self, steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
+        let mut calls: Vec<Call> = self.masters.iter().map(|(_, to)| Call::new(to)).collect();
+        // Which master takes a step, and the how manieth of its steps that is.
+        let mut places = Vec::with_capacity(steps.len());
+        for step in steps {
+            if matches!(step, Step::Unlisten { .. }) {
+                self.unlistening.fetch_add(1, Ordering::AcqRel);
+            }
+            let (key, command) = self.scripts.command(&self.names, &step);
+            let master = self.master(&key);
+            places.push((master, calls[master].steps.len()));
+            calls[master].pipeline.add_command(command);
+            calls[master].steps.push(step);
+        }
+        Box::pin(async move {
+            let answered = join_all(calls.into_iter().map(Call::make)).await;
+            let mut answered: Vec<Vec<_>> = answered
+                .into_iter()
+                .map(|answers| answers.into_iter().map(Some).collect())
+                .collect();
+            let take = |(master, index): (usize, usize)| answered[master][index].take();
+            let answers = places.into_iter().map(take);
+            answers
+                .map(|answer| answer.unwrap_or_else(|| Err(StepError::Broken(String::new()))))
+                .collect()
+        })
+    }
+}
+
+impl RedisConnection {
+    fn master(&self, key: &str) -> usize {
+        if self.masters.len() == 1 {
+            return 0;
+        }
+        let slot = topology::slot(key);
+        let holds = |(master, _): &(Master, MultiplexedConnection)| {
+            let mut slots = master.slots.iter();
+            slots.any(|(first, last)| (*first..=*last).contains(&slot))
+        };
+        self.masters.iter().position(holds).unwrap_or(0)
+    }
+}
+
+/// Steps for one master.
+struct Call {
+    to: MultiplexedConnection,
+    pipeline: Pipeline,
+    steps: Vec<Step>,
+}
+
+impl Call {
+    fn new(to: &MultiplexedConnection) -> Self {
+        Self {
+            to: to.clone(),
+            pipeline: Pipeline::new(),
+            steps: Vec::new(),
+        }
+    }
+
+    async fn make(mut self) -> Vec<Result<Answer, StepError>> {
+        let count = self.steps.len();
+        if count == 0 {
+            return Vec::new();
+        }
+        match self.to.send_packed_commands(&self.pipeline, 0, count).await {
+            Ok(values) if values.len() == count => {
+                let steps = self.steps.iter().zip(values);
+                steps
+                    .map(|(step, value)| answer::read(step, value))
+                    .collect()
+            }
+            Ok(_) => broken(count, "there are fewer answers than questions"),
+            Err(error) => broken(count, &error.to_string()),
+        }
+    }
+}
+
+fn broken(count: usize, reason: &str) -> Vec<Result<Answer, StepError>> {
+    vec![Err(StepError::Broken(reason.into())); count]
+}

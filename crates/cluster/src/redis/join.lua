@@ -1,0 +1,15 @@
+-- ARGV: deadline, node, channel, user, their info or '', most users
+local node, channel, user = ARGV[2], ARGV[3], ARGV[4]
+local seats, members = seats_key(channel), members_key(channel)
+if is_late(ARGV[1]) then return LATE end
+if redis.call('HEXISTS', seats, user) == 0 and redis.call('HLEN', seats) >= tonumber(ARGV[6]) then return 'full' end
+local edge = 0
+redis.call('HSET', members, user, ARGV[5])
+if redis.call('SADD', here_key(node, channel), user) == 1 then
+  redis.call('SADD', rooms_key(node), channel)
+  if redis.call('HINCRBY', seats, user, 1) == 1 then
+    edge = 1
+    tell(channel, '1A' .. next_position() .. #user .. ':' .. user .. ARGV[5])
+  end
+end
+return { edge, position(), redis.call('HGETALL', members) }

@@ -1,0 +1,3 @@
+-- ARGV: node, app
+redis.call('SADD', tag .. ':apps:' .. ARGV[1], ARGV[2])
+return 1

@@ -1,0 +1,2 @@
+-- ARGV: channel
+return { position(), redis.call('HGETALL', members_key(ARGV[1])) }

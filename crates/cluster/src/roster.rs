@@ -1,0 +1,264 @@
+//! The engine's roster: what this node says of itself, and what it asks of all.
+
+use std::sync::Arc;
+
+use fanfare_engine::{App, BoxFuture, Node, Notice, Online, Place, Roster, RosterError, View};
+use fanfare_protocol::presence::Member;
+use fanfare_protocol::{ChannelName, UserId};
+use tokio::sync::oneshot;
+
+use crate::backend::{Answer, Moment, NodeName, Step};
+use crate::cluster::Cluster;
+
+/// Channels have names that nodes with other limits let in.
+const ANY_LENGTH: usize = usize::MAX;
+
+impl Roster for Cluster {
+    fn join(
+        &self,
+        place: &Place,
+        member: &Member,
+        max: usize,
+    ) -> BoxFuture<'static, Result<View, RosterError>> {
+        let (answered, answer) = oneshot::channel();
+        self.say_join(place, member, max, |answer| {
+            // Whoever asked may have left.
+            let _ = answered.send(answer);
+        });
+        Box::pin(async move {
+            match answer.await {
+                Ok(Answer::Joined { view, .. }) => Ok(view),
+                Ok(Answer::Full) => Err(RosterError::Full { max }),
+                Ok(_) | Err(_) => Err(RosterError::Away),
+            }
+        })
+    }
+
+    fn leave(&self, place: &Place, user: &UserId) {
+        let (app, channel) = (place.app.id().clone(), place.channel.to_string());
+        let (node, place, who) = (Arc::clone(&self.node), place.clone(), user.clone());
+        let user = user.clone();
+        let step = move |node: &NodeName, deadline| Step::Leave {
+            app,
+            node: node.clone(),
+            channel,
+            user,
+            deadline,
+        };
+        self.queue.say(&place.app.clone(), step, move |answer| {
+            if answer == Answer::Edge(true) {
+                notice(&node, &place, Notice::MemberRemoved(&who));
+            }
+        });
+    }
+
+    fn view<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<View, RosterError>> {
+        Box::pin(async move {
+            let step = Step::View {
+                app: place.app.id().clone(),
+                channel: place.channel.to_string(),
+            };
+            match self.ask(step).await? {
+                Answer::View(view) => Ok(view),
+                _ => Err(RosterError::Away),
+            }
+        })
+    }
+
+    fn user_counts<'a>(
+        &'a self,
+        app: &'a Arc<App>,
+        channels: &'a [ChannelName],
+    ) -> BoxFuture<'a, Result<Vec<usize>, RosterError>> {
+        Box::pin(async move {
+            if channels.is_empty() {
+                return Ok(Vec::new());
+            }
+            let step = Step::UserCounts {
+                app: app.id().clone(),
+                channels: channels.iter().map(ToString::to_string).collect(),
+            };
+            match self.ask(step).await? {
+                Answer::Numbers(counts) => Ok(counts),
+                _ => Err(RosterError::Away),
+            }
+        })
+    }
+
+    fn elsewhere<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<usize, RosterError>> {
+        Box::pin(async move {
+            let (app, channel) = (place.app.id().clone(), place.channel.to_string());
+            let step = |node| Step::Elsewhere { app, node, channel };
+            match self.ask_as(step).await? {
+                Answer::Numbers(numbers) => Ok(numbers.first().copied().unwrap_or(0)),
+                _ => Err(RosterError::Away),
+            }
+        })
+    }
+
+    fn all_elsewhere<'a>(
+        &'a self,
+        app: &'a Arc<App>,
+        prefix: &'a str,
+    ) -> BoxFuture<'a, Result<Vec<(ChannelName, usize)>, RosterError>> {
+        Box::pin(async move {
+            let (app, prefix) = (app.id().clone(), prefix.to_owned());
+            let step = |node| Step::AllElsewhere { app, node, prefix };
+            let Answer::Counts(counts) = self.ask_as(step).await? else {
+                return Err(RosterError::Away);
+            };
+            let parsed = |(name, count): (String, usize)| {
+                Some((ChannelName::parse(&name, ANY_LENGTH).ok()?, count))
+            };
+            Ok(counts.into_iter().filter_map(parsed).collect())
+        })
+    }
+
+    fn enter(&self, app: &Arc<App>, user: &UserId) {
+        self.queue.say(app, enter(app, user), |_| {});
+    }
+
+    fn exit(&self, app: &Arc<App>, user: &UserId) {
+        let (id, user) = (app.id().clone(), user.clone());
+        let step = move |node: &NodeName, deadline| Step::Exit {
+            app: id,
+            node: node.clone(),
+            user,
+            deadline,
+        };
+        self.queue.say(app, step, |_| {});
+    }
+
+    fn online<'a>(
+        &'a self,
+        app: &'a Arc<App>,
+        users: &'a [UserId],
+    ) -> BoxFuture<'a, Result<Online, RosterError>> {
+        Box::pin(async move {
+            let step = Step::Online {
+                app: app.id().clone(),
+                users: users.to_vec(),
+            };
+            match self.ask(step).await? {
+                Answer::Online { position, online } => Ok(Online { position, online }),
+                _ => Err(RosterError::Away),
+            }
+        })
+    }
+
+    fn connections<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, Result<usize, RosterError>> {
+        let (answered, answer) = oneshot::channel();
+        self.queue.say(app, connections(app), |answer| {
+            let _ = answered.send(answer);
+        });
+        Box::pin(async move {
+            match answer.await {
+                Ok(Answer::Numbers(numbers)) => Ok(numbers.first().copied().unwrap_or(0)),
+                Ok(_) | Err(_) => Err(RosterError::Away),
+            }
+        })
+    }
+}
+
+impl Cluster {
+    /// Says that this node has a member.
+    pub(crate) fn say_join(
+        &self,
+        place: &Place,
+        member: &Member,
+        max: usize,
+        then: impl FnOnce(Answer) + Send + 'static,
+    ) {
+        let (app, channel) = (place.app.id().clone(), place.channel.to_string());
+        let (node, place, member) = (Arc::clone(&self.node), place.clone(), member.clone());
+        let user = member.user_id.clone();
+        let step = move |node: &NodeName, deadline| Step::Join {
+            app,
+            node: node.clone(),
+            channel,
+            member,
+            max,
+            deadline,
+        };
+        self.queue.say(&place.app.clone(), step, move |answer| {
+            if matches!(answer, Answer::Joined { edge: true, .. }) {
+                notice(&node, &place, Notice::MemberAdded(&user));
+            }
+            then(answer);
+        });
+    }
+
+    async fn ask(&self, step: Step) -> Result<Answer, RosterError> {
+        self.ask_as(|_| step).await
+    }
+
+    async fn ask_as(&self, step: impl FnOnce(NodeName) -> Step) -> Result<Answer, RosterError> {
+        let link = self.link().ok_or(RosterError::Away)?;
+        let answer = link.take_one(step(link.name().clone())).await;
+        answer.map_err(|error| {
+            tracing::debug!(%error, "the other nodes were asked in vain");
+            RosterError::Away
+        })
+    }
+}
+
+/// `user` is signed in on the node that says so.
+pub(crate) fn enter(
+    app: &Arc<App>,
+    user: &UserId,
+) -> impl FnOnce(&NodeName, Moment) -> Step + Send + 'static {
+    let (app, user) = (app.id().clone(), user.clone());
+    move |node, deadline| Step::Enter {
+        app,
+        node: node.clone(),
+        user,
+        deadline,
+    }
+}
+
+/// So many subscribed connections.
+pub(crate) fn count(
+    place: &Place,
+    count: usize,
+    tell: bool,
+) -> impl FnOnce(&NodeName, Moment) -> Step + Send + 'static {
+    let (app, channel) = (place.app.id().clone(), place.channel.to_string());
+    move |node, deadline| Step::Count {
+        app,
+        node: node.clone(),
+        channel,
+        count,
+        tell,
+        deadline,
+    }
+}
+
+/// As many connections as there are when it is said.
+pub(crate) fn connections(
+    app: &Arc<App>,
+) -> impl FnOnce(&NodeName, Moment) -> Step + Send + 'static {
+    let app = Arc::clone(app);
+    move |node, deadline| Step::Connections {
+        app: app.id().clone(),
+        node: node.clone(),
+        count: app.connection_count(),
+        deadline,
+    }
+}
+
+/// A channel is occupied or vacated over all nodes.
+pub(crate) fn notice_count(node: &Node, place: &Place, answer: &Answer) {
+    match answer {
+        Answer::Counted { before: 0, after } if *after > 0 => {
+            notice(node, place, Notice::Occupied);
+        }
+        Answer::Counted { before, after: 0 } if *before > 0 => {
+            notice(node, place, Notice::Vacated);
+        }
+        _ => {}
+    }
+}
+
+fn notice(node: &Node, place: &Place, notice: Notice<'_>) {
+    node.notice(place.app.id(), &place.channel, notice);
+}
