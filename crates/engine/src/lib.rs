@@ -23,6 +23,7 @@
 //! | `node` | what a bus hands in, and asks of this node |
 //! | `room` | which users this node has on presence channels |
 //! | `notice` | what is worth telling the outside |
+//! | `testing` | a node and clients within the process, for tests |
 
 mod app;
 mod bus;
@@ -47,6 +48,8 @@ mod session;
 mod shard;
 mod sign_in;
 mod subscribe;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod watchlist;
 
 pub use app::{App, AppDefinition, Apps, Key, KeyUsed};
