@@ -1,6 +1,7 @@
 //! Three nodes and their clients do random things while the world and the ways to it fail, and then all must be as it is.
 //!
-//! `FANFARE_MODEL_SEEDS=N` runs so many seeds, `FANFARE_MODEL_SEED=N` repeats one.
+//! `FANFARE_MODEL_SEEDS=N` runs so many seeds, `FANFARE_MODEL_SEED=N` repeats one, and with
+//! `FANFARE_MODEL_TRACE=1` says what happens.
 
 mod client;
 mod oracle;

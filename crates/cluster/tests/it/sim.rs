@@ -2,6 +2,7 @@
 //!
 //! Every connection has a way up and a way down, each first in, first out. What goes wrong is asked for by tests.
 
+pub(crate) mod trace;
 mod weather;
 mod world;
 
@@ -16,7 +17,7 @@ use fanfare_cluster::backend::{
 use fanfare_engine::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 pub(crate) use weather::{Weather, mix};
 pub(crate) use world::World;
@@ -359,6 +360,10 @@ impl State {
                     });
                 }
             }
+            if trace::is_on() {
+                let at = self.begin.elapsed().as_millis();
+                trace::line(&format!("{at} ms, process {process}: {step:?} => {answer:?}"));
+            }
             front.answers.push(answer);
             for (to, topic, message) in tells {
                 self.send_down(to, Down::Told(topic, message));
@@ -441,6 +446,8 @@ impl State {
     fn hang_up(&mut self, id: ConnectionId) {
         self.world.hang_up(id);
         if let Some(line) = self.lines.remove(&id) {
+            let at = self.begin.elapsed().as_millis();
+            trace::line(&format!("{at} ms, process {}: hung up", line.process));
             line.wake.iter().for_each(|wake| wake.notify_one());
         }
     }
@@ -558,9 +565,4 @@ impl Drop for SimConnection {
     fn drop(&mut self) {
         self.sim.0.lock().close(self.id);
     }
-}
-
-/// Waits for a moment.
-pub(crate) async fn until(begin: Instant, after: Duration) {
-    sleep_until(begin + after).await;
 }

@@ -16,7 +16,7 @@ use super::client::{Command, Connection};
 use super::oracle::{self, Belief, Log};
 use super::plan::{Act, CHANNELS, CLIENTS, NODES, Plan, USERS};
 use crate::nodes::{ClusterNode, LEASE};
-use crate::sim::{Sim, Weather};
+use crate::sim::{Sim, Weather, trace};
 
 /// How long until nobody can be in doubt any more: a lease runs out, and another one of somebody who cleared up and died.
 const SETTLED: Duration = Duration::from_secs(18);
@@ -75,6 +75,7 @@ pub(crate) async fn run(seed: u64) {
     }
     for (at, act) in plan.acts {
         sleep_until(begin + at).await;
+        trace::line(&format!("{} ms: {act:?}", at.as_millis()));
         run.act(act).await;
     }
     sleep_until(begin + plan.healed).await;
@@ -88,6 +89,11 @@ impl Run {
         let process = self.next_process.replace(self.next_process.get() + 1);
         let backend = self.sim.backend(process);
         let node = ClusterNode::start(backend, "fanfare", self.shards).await;
+        if self.nodes.borrow()[slot].is_some() {
+            // Somebody else was faster.
+            node.kill();
+            return self.sim.kill(process);
+        }
         let app = AppSettings {
             watchlists: true,
             subscription_count: true,
@@ -100,6 +106,14 @@ impl Run {
         };
         self.all_notices.borrow_mut().push(running.clone());
         self.nodes.borrow_mut()[slot] = Some(running);
+    }
+
+    /// Starts a node, if there is none in its place.
+    async fn start_again(&self, slot: usize) {
+        let is_free = self.nodes.borrow()[slot].is_none();
+        if is_free {
+            self.start(slot).await;
+        }
     }
 
     /// A node that is up: the one that was meant, or the next.
@@ -170,16 +184,14 @@ impl Run {
             }
             Act::Kill { node, back_after } => {
                 self.kill(node);
-                self.later(back_after, async move |run| run.start(node).await);
+                self.later(back_after, async move |run| run.start_again(node).await);
             }
             Act::Leave { node, back_after } => {
                 let run = Rc::clone(self);
                 tokio::task::spawn_local(async move {
                     run.leave(node).await;
                     sleep(back_after).await;
-                    if run.nodes.borrow()[node].is_none() {
-                        run.start(node).await;
-                    }
+                    run.start_again(node).await;
                 });
             }
             Act::Cut { node } => {
@@ -273,11 +285,15 @@ impl Run {
     ) {
         let event = self.next_event.replace(self.next_event.get() + 1);
         let except = except.and_then(|client| self.clients.borrow()[client].clone());
-        let body = json!({
-            "name": "e", "channels": channels, "data": event.to_string(),
-            "socket_id": except.map(|connection| connection.socket_id.clone()),
-        });
-        let body = Event::parse(body.to_string().as_bytes(), &Limits::HOSTED).unwrap();
+        // Sent again, it looks different, so that it can be told which was delivered.
+        let body = |attempt| {
+            let body = json!({
+                "name": "e", "channels": channels, "data": format!("{event}.{attempt}"),
+                "socket_id": except.as_ref().map(|connection| &connection.socket_id),
+            });
+            Event::parse(body.to_string().as_bytes(), &Limits::HOSTED).unwrap()
+        };
+        let (first, second) = (body(1), body(2));
         let once = again.map(|_| Once {
             key: event.to_string(),
             digest: "same".into(),
@@ -287,10 +303,10 @@ impl Run {
             answers: Vec::new(),
         };
         self.requests.borrow_mut().insert(event, request);
-        let answer = self.publish_once(slot, event, &body, once.clone()).await;
+        let answer = self.publish_once(slot, event, &first, once.clone()).await;
         if let (Some(again), Some(Err(PublishError::Bus(BusError::Unanswered)))) = (again, answer) {
             sleep(Duration::from_millis(500)).await;
-            self.publish_once(again, event, &body, once).await;
+            self.publish_once(again, event, &second, once).await;
         }
     }
 
@@ -322,9 +338,7 @@ impl Run {
             self.sim.stall(process, false, false);
         }
         for slot in 0..NODES {
-            if self.nodes.borrow()[slot].is_none() {
-                self.start(slot).await;
-            }
+            self.start_again(slot).await;
         }
     }
 
@@ -357,10 +371,10 @@ impl Run {
     /// What was answered is what came of it.
     fn check_requests(&self, log: &Log) {
         for (event, request) in self.requests.borrow().iter() {
-            let id = event.to_string();
+            let id = format!("{event}.");
             for channel in &request.channels {
                 let told = log.get(*channel).into_iter().flatten();
-                let times = told.filter(|told| told.id == id).count();
+                let times = told.filter(|told| told.id.starts_with(&id)).count();
                 let answers = &request.answers;
                 let away = |answer: &Result<_, _>| {
                     matches!(answer, Err(PublishError::Bus(BusError::Away | BusError::Overloaded)))
@@ -381,6 +395,11 @@ impl Run {
         let mut open = Vec::new();
         for connection in self.connections.borrow().iter() {
             connection.look();
+            if trace::is_on() {
+                let (user, entries) = (&connection.user, connection.entries.borrow());
+                let whose = format!("process {}, {}, {user}", connection.process, connection.socket_id);
+                trace::line(&format!("{whose}: {entries:#?}"));
+            }
             let belief = Belief::of(connection, log);
             if connection.open.get() {
                 open.push((Rc::clone(connection), belief));

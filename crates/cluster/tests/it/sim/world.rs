@@ -109,23 +109,28 @@ impl World {
         its.map(|(topic, _)| &**topic).collect()
     }
 
-    /// Every node of which something is left.
-    pub(crate) fn traces(&self) -> BTreeSet<String> {
+    /// Every node of which something is left, and what.
+    pub(crate) fn traces(&self) -> BTreeMap<String, BTreeSet<&'static str>> {
         let Memory {
             nodes,
             registered,
             claims,
             apps,
         } = &self.memory;
-        let mut all: BTreeSet<_> = nodes.keys().chain(registered.keys()).cloned().collect();
+        let mut all: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        let mut put = |node: &String, what| {
+            all.entry(node.clone()).or_default().insert(what);
+        };
+        nodes.keys().for_each(|node| put(node, "lease"));
+        registered.keys().for_each(|node| put(node, "apps"));
         let now = self.now();
         let claimed = claims.iter().filter(|(_, until)| **until > now);
-        all.extend(claimed.map(|(node, _)| node.clone()));
+        claimed.for_each(|(node, _)| put(node, "claim"));
         for app in apps.values() {
-            all.extend(app.here.keys().map(|(node, _)| node.clone()));
-            all.extend(app.counts_of.keys().cloned());
-            all.extend(app.online_of.keys().cloned());
-            all.extend(app.connections.keys().cloned());
+            app.here.keys().for_each(|(node, _)| put(node, "members"));
+            app.counts_of.keys().for_each(|node| put(node, "counts"));
+            app.online_of.keys().for_each(|node| put(node, "online"));
+            app.connections.keys().for_each(|node| put(node, "connections"));
         }
         all
     }
