@@ -256,6 +256,14 @@ impl Deliverer {
         }
     }
 
+    /// The other nodes are told once more how many subscribers there are, so that these hear it.
+    pub(crate) fn count_again(&self, place: &Place) {
+        let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
+        if let Some(route) = routes.get_mut(&place.channel) {
+            self.change(place, route);
+        }
+    }
+
     /// Says whether subscribers may be told now how many they are; if not, they will be later.
     fn may_tell(&self, place: &Place, route: &mut Route, now: Instant) -> bool {
         match route.told {

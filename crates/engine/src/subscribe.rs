@@ -191,6 +191,10 @@ impl Session {
             channel: place.channel.as_str(),
         });
         self.insert(place, id, None);
+        if listening.is_none() {
+            // How many subscribers there are may have been told before this one could hear it.
+            deliverer.count_again(place);
+        }
         Ok(())
     }
 
