@@ -7,4 +7,5 @@
 
 mod model;
 mod nodes;
+mod rules;
 mod sim;

@@ -196,6 +196,20 @@ impl Sim {
             .collect()
     }
 
+    /// How many connections a process has.
+    pub(crate) fn lines(&self, process: u64) -> usize {
+        self.0.lock().lines_of(process).len()
+    }
+
+    /// Tells something that no step would.
+    pub(crate) fn tell(&self, topic: &str, message: &'static [u8]) {
+        let mut state = self.0.lock();
+        let tells = state.world.told_to(topic, Bytes::from_static(message));
+        for (to, topic, message) in tells {
+            state.send_down(to, Down::Told(topic, message));
+        }
+    }
+
     fn is_dead(&self, process: u64) -> bool {
         self.0.lock().dead.contains(&process)
     }

@@ -164,6 +164,13 @@ impl World {
         }
     }
 
+    /// Tells something to all who listen.
+    pub(crate) fn told_to(&mut self, topic: &str, message: Bytes) -> Vec<Tell> {
+        let mut tells = Vec::new();
+        self.tell(topic.to_owned(), &message, &mut tells);
+        tells
+    }
+
     fn tell(&mut self, topic: String, message: &Bytes, tells: &mut Vec<Tell>) {
         let listening = self.listening.get(&topic).into_iter().flatten();
         tells.extend(listening.map(|to| (*to, topic.clone(), message.clone())));
