@@ -1,6 +1,6 @@
 //! This node among others: connects, tells them its truth, beats, and starts again when the connection is lost.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use fanfare_engine::{Changed, Generation, Node, Place, Topic};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::admission::Admissions;
 use crate::backend::{Answer, Backend, Connected, NodeName, Step};
 use crate::link::Link;
 use crate::message::{Beat, Message};
@@ -69,6 +70,7 @@ pub struct Cluster {
     pub(crate) topics: Topics,
     pub(crate) queue: Queue,
     pub(crate) in_flight: Semaphore,
+    pub(crate) admissions: Admissions,
     /// It ends: it beats no more.
     leaving: AtomicBool,
 }
@@ -103,6 +105,7 @@ impl Cluster {
             topics: Topics::default(),
             queue: Queue::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
+            admissions: Admissions::default(),
             leaving: AtomicBool::new(false),
         })
     }
@@ -361,15 +364,10 @@ impl Cluster {
 
     /// Tells the others of counts that have changed, for ever.
     async fn count_on(self: &Arc<Self>) -> String {
-        let mut told = HashMap::new();
+        self.admissions.start();
         loop {
             self.tell_counts();
-            for (app, count) in self.node.connection_counts() {
-                if told.get(app.id()).copied().unwrap_or(0) != count {
-                    told.insert(app.id().clone(), count);
-                    self.queue.say(&app, roster::connections(&app), |_| {});
-                }
-            }
+            self.admissions.tell(&self.queue, self.node.apps());
             sleep(COUNT_EVERY).await;
         }
     }

@@ -29,7 +29,7 @@ pub(crate) struct Connection {
     pub(crate) key: AppKey,
     /// Where it comes from, if that is known.
     pub(crate) address: Option<IpAddr>,
-    _places: [ConnectionPlace; 2],
+    _places: [Option<ConnectionPlace>; 3],
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
     /// Who is signed in.
     pub(crate) user: Option<Box<User>>,

@@ -120,15 +120,10 @@ impl Node {
         app.users.has_watchers()
     }
 
-    /// Each app's connections here.
+    /// All apps, in no particular order.
     #[must_use]
-    pub fn connection_counts(&self) -> Vec<(Arc<App>, usize)> {
-        let apps = self.apps.all().into_iter();
-        apps.map(|app| {
-            let count = app.connection_count();
-            (app, count)
-        })
-        .collect()
+    pub fn apps(&self) -> Vec<Arc<App>> {
+        self.apps.all()
     }
 
     /// Everything that the others are told of this node after they were away: `member` and `user` are called under the

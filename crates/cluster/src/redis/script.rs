@@ -44,7 +44,7 @@ macro_rules! scripts {
     };
 }
 
-scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online connections cached beat
+scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections cached beat
     tell_nodes register apps claim bury forget);
 
 impl Scripts {
@@ -68,6 +68,7 @@ impl Scripts {
             Step::Enter { app, .. } => call(&self.enter, of_app(app)),
             Step::Exit { app, .. } => call(&self.exit, of_app(app)),
             Step::Online { app, .. } => call(&self.online, of_app(app)),
+            Step::Admit { app, .. } => call(&self.admit, of_app(app)),
             Step::Connections { app, .. } => call(&self.connections, of_app(app)),
             Step::Cached { app, .. } => call(&self.cached, of_app(app)),
             Step::Bury { app, .. } => call(&self.bury, of_app(app)),
@@ -172,6 +173,14 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
             for user in users {
                 command.arg(user.as_str());
             }
+        }
+        Step::Admit {
+            node,
+            max,
+            deadline,
+            ..
+        } => {
+            command.arg(deadline).arg(&**node).arg(max);
         }
         Step::Connections {
             node,
