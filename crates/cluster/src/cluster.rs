@@ -29,6 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const REMIND_EVERY: Duration = Duration::from_secs(30);
 /// Most events whose answers are waited for.
 const IN_FLIGHT: usize = 10_000;
+/// How long a proxy may take to notice that a node is ready.
+const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 /// How long a node that ends may take to say so.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 /// How often a node that ends looks whether all was said.
@@ -202,7 +204,7 @@ impl Cluster {
             return reason;
         }
         if before.is_some() {
-            self.node.cut_off(self.settings.cut_off_period);
+            self.node.cut_off();
         }
         self.link.store(Some(Arc::clone(link)));
         self.queue.open();
@@ -246,6 +248,9 @@ impl Cluster {
                 "connected: this node and the others hear each other"
             );
         }
+        // Clients that came back earlier would find a proxy that does not send them to this node yet.
+        sleep(NOTICED_WITHIN).await;
+        self.node.bring_back(self.settings.cut_off_period);
         std::future::pending().await
     }
 

@@ -162,6 +162,10 @@ fn count(value: Value) -> Option<usize> {
     Some(usize::try_from(integer(value)?).unwrap_or(0))
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "like the others here, it takes a part of an answer"
+)]
 pub(crate) fn integer(value: Value) -> Option<i64> {
     match value {
         Value::Int(number) => Some(number),
