@@ -30,6 +30,15 @@ pub(crate) enum Contender {
         /// Added to the environment.
         env: Vec<(String, String)>,
     },
+    /// Several nodes of Fanfare, on a Redis of their own.
+    Nodes {
+        /// The executable.
+        program: PathBuf,
+        /// Added to the environment.
+        env: Vec<(String, String)>,
+        /// How many.
+        nodes: usize,
+    },
     /// One that somebody else started.
     Running(Target),
 }
@@ -40,6 +49,7 @@ impl Contender {
         match self {
             Self::Floor => "floor",
             Self::Fanfare { .. } => "fanfare",
+            Self::Nodes { .. } => "nodes",
             Self::Running(_) => "server",
         }
     }
@@ -49,9 +59,14 @@ impl Contender {
         match self {
             Self::Floor => start_floor(),
             Self::Fanfare { program, env } => start_fanfare(program, env),
+            Self::Nodes {
+                program,
+                env,
+                nodes,
+            } => start_nodes(program, env, *nodes),
             Self::Running(target) => Ok(Server {
                 target: target.clone(),
-                child: None,
+                children: Vec::new(),
             }),
         }
         .with_context(|| format!("cannot start {}", self.name()))
@@ -62,7 +77,7 @@ impl Contender {
 pub(crate) struct Server {
     /// How to reach it.
     pub(crate) target: Target,
-    child: Option<Running>,
+    children: Vec<Running>,
 }
 
 struct Running {
@@ -106,13 +121,13 @@ impl Running {
     fn into_server(mut self, address: SocketAddr) -> Result<Server> {
         self.wait_until_ready(address)?;
         let target = Target {
-            address,
-            pid: self.child.id(),
+            addresses: vec![address],
+            pids: vec![self.child.id()],
             app: bench_app(),
         };
         Ok(Server {
             target,
-            child: Some(self),
+            children: vec![self],
         })
     }
 }
@@ -120,7 +135,7 @@ impl Running {
 impl Server {
     /// Whether it was started for this measurement alone.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.child.is_some()
+        !self.children.is_empty()
     }
 }
 
@@ -159,6 +174,45 @@ fn start_fanfare(program: &Path, env: &[(String, String)]) -> Result<Server> {
     );
     let serve = fanfare(&["serve"]);
     Running::spawn(serve, dir)?.into_server(address)
+}
+
+fn start_nodes(program: &Path, env: &[(String, String)], nodes: usize) -> Result<Server> {
+    let (redis, port) = start_redis()?;
+    let mut env = env.to_vec();
+    env.push((
+        "FANFARE_CLUSTER_URL".into(),
+        format!("redis://127.0.0.1:{port}"),
+    ));
+    let mut all = start_fanfare(program, &env)?;
+    for _ in 1..nodes {
+        // Each has the app in a store of its own.
+        let node = start_fanfare(program, &env)?;
+        all.target.addresses.extend(&node.target.addresses);
+        all.target.pids.extend(&node.target.pids);
+        all.children.extend(node.children);
+    }
+    all.children.push(redis);
+    Ok(all)
+}
+
+fn start_redis() -> Result<(Running, u16)> {
+    let (address, dir) = (free_address()?, TempDir::new()?);
+    let port = address.port();
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--dir"])
+        .arg(dir.path());
+    let redis = Running::spawn(command, dir).context("redis-server must be installed")?;
+    let started = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        ensure!(
+            started.elapsed() < START_LIMIT,
+            "redis-server does not answer"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok((redis, port))
 }
 
 fn bench_app() -> App {

@@ -232,7 +232,18 @@ pub enum Step {
         /// Who.
         users: Vec<UserId>,
     },
-    /// `node` has so many connections of an app. Answered with `Numbers`: those of all nodes.
+    /// `node` has one more connection of an app, unless there are `max` over all nodes. Answered with `Edge`.
+    Admit {
+        /// The app.
+        app: AppId,
+        /// Which node.
+        node: NodeName,
+        /// Connections allowed.
+        max: usize,
+        /// When it is too late.
+        deadline: Moment,
+    },
+    /// `node` has so many connections of an app. Answered with `Done`.
     Connections {
         /// The app.
         app: AppId,

@@ -1,6 +1,6 @@
 //! This node among others: connects, tells them its truth, beats, and starts again when the connection is lost.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +11,7 @@ use fanfare_engine::{Changed, Generation, Node, Place, Topic};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::admission::Admissions;
 use crate::backend::{Answer, Backend, Connected, NodeName, Step};
 use crate::link::Link;
 use crate::message::{Beat, Message};
@@ -28,6 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const REMIND_EVERY: Duration = Duration::from_secs(30);
 /// Most events whose answers are waited for.
 const IN_FLIGHT: usize = 10_000;
+/// How long a proxy may take to notice that a node is ready.
+const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 /// How long a node that ends may take to say so.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 /// How often a node that ends looks whether all was said.
@@ -69,6 +72,7 @@ pub struct Cluster {
     pub(crate) topics: Topics,
     pub(crate) queue: Queue,
     pub(crate) in_flight: Semaphore,
+    pub(crate) admissions: Admissions,
     /// It ends: it beats no more.
     leaving: AtomicBool,
 }
@@ -103,6 +107,7 @@ impl Cluster {
             topics: Topics::default(),
             queue: Queue::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
+            admissions: Admissions::default(),
             leaving: AtomicBool::new(false),
         })
     }
@@ -199,7 +204,7 @@ impl Cluster {
             return reason;
         }
         if before.is_some() {
-            self.node.cut_off(self.settings.cut_off_period);
+            self.node.cut_off();
         }
         self.link.store(Some(Arc::clone(link)));
         self.queue.open();
@@ -243,6 +248,9 @@ impl Cluster {
                 "connected: this node and the others hear each other"
             );
         }
+        // Clients that came back earlier would find a proxy that does not send them to this node yet.
+        sleep(NOTICED_WITHIN).await;
+        self.node.bring_back(self.settings.cut_off_period);
         std::future::pending().await
     }
 
@@ -361,15 +369,10 @@ impl Cluster {
 
     /// Tells the others of counts that have changed, for ever.
     async fn count_on(self: &Arc<Self>) -> String {
-        let mut told = HashMap::new();
+        self.admissions.start();
         loop {
             self.tell_counts();
-            for (app, count) in self.node.connection_counts() {
-                if told.get(app.id()).copied().unwrap_or(0) != count {
-                    told.insert(app.id().clone(), count);
-                    self.queue.say(&app, roster::connections(&app), |_| {});
-                }
-            }
+            self.admissions.tell(&self.queue, self.node.apps());
             sleep(COUNT_EVERY).await;
         }
     }

@@ -10,12 +10,14 @@
 //! | `hearing` | what comes in from other nodes |
 //! | `link` | one connection, from its first beat until it is lost |
 //! | `topics`, `queue` | what this node listens to; what it says of itself, in order |
+//! | `admission` | how many connections an app has |
 //! | `peers` | whether this node and the others hear each other |
 //! | `burial` | clearing away what dead nodes have left |
 //! | `message`, `names` | what is told on topics; what these are called |
 //! | [`backend`] | what nodes share, as steps and answers |
 //! | `redis` | that, over Redis: one script a step |
 
+mod admission;
 pub mod backend;
 mod burial;
 mod bus;

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use fanfare_engine::{App, BoxFuture, Node, Notice, Online, Place, Roster, RosterError, View};
+use fanfare_engine::{
+    App, BoxFuture, ConnectionPlace, Node, Notice, Online, Place, Roster, RosterError, View,
+};
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelName, UserId};
 use tokio::sync::oneshot;
@@ -146,17 +148,14 @@ impl Roster for Cluster {
         })
     }
 
-    fn connections<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, Result<usize, RosterError>> {
+    fn admit(
+        &self,
+        app: &Arc<App>,
+        max: usize,
+    ) -> BoxFuture<'static, Result<Option<ConnectionPlace>, RosterError>> {
         let (answered, answer) = oneshot::channel();
-        self.queue.say(app, connections(app), |answer| {
-            let _ = answered.send(answer);
-        });
-        Box::pin(async move {
-            match answer.await {
-                Ok(Answer::Numbers(numbers)) => Ok(numbers.first().copied().unwrap_or(0)),
-                Ok(_) | Err(_) => Err(RosterError::Away),
-            }
-        })
+        self.admissions.ask(&self.queue, app, max, answered);
+        Box::pin(async move { answer.await.map_err(|_| RosterError::Away) })
     }
 }
 
@@ -229,19 +228,6 @@ pub(crate) fn count(
         channel,
         count,
         tell,
-        deadline,
-    }
-}
-
-/// As many connections as there are when it is said.
-pub(crate) fn connections(
-    app: &Arc<App>,
-) -> impl FnOnce(&NodeName, Moment) -> Step + Send + 'static {
-    let app = Arc::clone(app);
-    move |node, deadline| Step::Connections {
-        app: app.id().clone(),
-        node: node.clone(),
-        count: app.connection_count(),
         deadline,
     }
 }

@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 
 use crate::cache::Cache;
 use crate::client_event::EngineClock;
+use crate::connect::ConnectionPlace;
 use crate::deliver::Channels;
 use crate::error::Refusal;
 use crate::room::Rooms;
@@ -72,6 +73,8 @@ pub struct App {
     deleted: AtomicBool,
     /// Connections on this node.
     pub(crate) connections: Arc<AtomicUsize>,
+    /// Those of which other nodes know, or are to know.
+    counted: Arc<AtomicUsize>,
     pace: ArcSwapOption<Pace>,
     pub(crate) channels: Channels,
     pub(crate) cache: Cache,
@@ -97,6 +100,7 @@ impl App {
             keys: ArcSwap::from_pointee(definition.keys),
             deleted: AtomicBool::new(false),
             connections: Arc::default(),
+            counted: Arc::default(),
             pace: ArcSwapOption::from(pace),
             channels: Channels::default(),
         }
@@ -124,10 +128,16 @@ impl App {
             .map(|key| key.signing.clone())
     }
 
-    /// Connections on this node.
+    /// Connections on this node of which other nodes are to know.
     #[must_use]
     pub fn connection_count(&self) -> usize {
-        self.connections.load(Ordering::Relaxed)
+        self.counted.load(Ordering::Relaxed)
+    }
+
+    /// One more of those, until it is dropped.
+    #[must_use]
+    pub fn count_connection(&self) -> ConnectionPlace {
+        ConnectionPlace::count(&self.counted)
     }
 
     /// Remembers that a key was used; `from` is the network address, where it is known.

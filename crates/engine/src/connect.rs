@@ -22,8 +22,8 @@ pub struct Admitted {
     pub(crate) app: Arc<App>,
     pub(crate) key: AppKey,
     pub(crate) address: Option<IpAddr>,
-    /// On this node, and among the app's.
-    pub(crate) places: [ConnectionPlace; 2],
+    /// On this node, among the app's here, and among those of which the other nodes know.
+    pub(crate) places: [Option<ConnectionPlace>; 3],
 }
 
 impl Admitted {
@@ -34,9 +34,9 @@ impl Admitted {
     }
 }
 
-/// One of the connections this node takes; given back when dropped.
+/// One of the connections that are counted; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct ConnectionPlace(Arc<AtomicUsize>);
+pub struct ConnectionPlace(Arc<AtomicUsize>);
 
 impl ConnectionPlace {
     fn take(connections: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
@@ -45,6 +45,11 @@ impl ConnectionPlace {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
             .ok()?;
         Some(Self(Arc::clone(connections)))
+    }
+
+    pub(crate) fn count(connections: &Arc<AtomicUsize>) -> Self {
+        connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connections))
     }
 }
 
@@ -135,7 +140,7 @@ impl Engine {
             app,
             key,
             address: None,
-            places: [place, among_app],
+            places: [Some(place), Some(among_app), None],
         })
     }
 }
@@ -147,15 +152,18 @@ impl Engine {
     /// # Errors
     ///
     /// The app has as many connections, over all nodes, as it may have.
-    pub async fn confirm(&self, admitted: Admitted) -> Result<Admitted, Refusal> {
-        let quota = admitted.app.settings().limits.connections;
-        if quota == 0 {
-            return Ok(admitted);
-        }
-        match self.roster().connections(&admitted.app).await {
-            Ok(connections) if connections > quota => Err(over_quota(quota)),
-            Ok(_) | Err(_) => Ok(admitted),
-        }
+    pub async fn confirm(&self, mut admitted: Admitted) -> Result<Admitted, Refusal> {
+        let app = &admitted.app;
+        let quota = app.settings().limits.connections;
+        let counted = match quota {
+            0 => app.count_connection(),
+            quota => match self.roster().admit(app, quota).await {
+                Ok(counted) => counted.ok_or_else(|| over_quota(quota))?,
+                Err(_) => app.count_connection(),
+            },
+        };
+        admitted.places[2] = Some(counted);
+        Ok(admitted)
     }
 }
 

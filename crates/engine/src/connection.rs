@@ -29,7 +29,7 @@ pub(crate) struct Connection {
     pub(crate) key: AppKey,
     /// Where it comes from, if that is known.
     pub(crate) address: Option<IpAddr>,
-    _places: [ConnectionPlace; 2],
+    _places: [Option<ConnectionPlace>; 3],
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
     /// Who is signed in.
     pub(crate) user: Option<Box<User>>,
@@ -118,14 +118,16 @@ impl Connection {
         matches!(self.state, State::Closing(_) | State::Gone)
     }
 
-    /// After events may have been missed: nothing more is written if this is one that could have had them. Says so.
-    pub(crate) fn cut_off(&mut self) -> bool {
+    /// After events may have been missed: nothing more is written if this is one that could have had them.
+    pub(crate) fn cut_off(&mut self) {
         let watches = self.user.as_ref().is_some_and(|u| !u.watchlist.is_empty());
-        let cut = self.is_open() && (watches || !self.subscriptions.is_empty());
-        if cut {
+        if self.is_open() && (watches || !self.subscriptions.is_empty()) {
             self.state = State::CutOff;
         }
-        cut
+    }
+
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.state == State::CutOff
     }
 
     /// Whether nothing more will come of it.

@@ -55,7 +55,7 @@ mod watchlist;
 pub use app::{App, AppDefinition, Apps, Key, KeyUsed};
 pub use bus::{BoxFuture, Bus, BusError, Envelope, Generation, Once, Taken, Topic};
 pub use cache::CachedEvent;
-pub use connect::{Admitted, Arrival};
+pub use connect::{Admitted, Arrival, ConnectionPlace};
 pub use deliver::{Changed, Edge};
 pub use engine::{Engine, Occupancy, Options, ShardSeed};
 pub use error::Refusal;

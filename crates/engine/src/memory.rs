@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use crate::app::App;
 use crate::bus::{BoxFuture, Bus, BusError, Envelope, Generation, Once, Taken, Topic};
 use crate::cache::CachedEvent;
+use crate::connect::ConnectionPlace;
 use crate::deliver::Edge;
 use crate::node::Node;
 use crate::notice::Notice;
@@ -227,7 +228,12 @@ impl Roster for Memory {
         })))
     }
 
-    fn connections<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, Result<usize, RosterError>> {
-        Box::pin(ready(Ok(app.connection_count())))
+    /// What this node knows has decided already.
+    fn admit(
+        &self,
+        app: &Arc<App>,
+        _: usize,
+    ) -> BoxFuture<'static, Result<Option<ConnectionPlace>, RosterError>> {
+        Box::pin(ready(Ok(Some(app.count_connection()))))
     }
 }

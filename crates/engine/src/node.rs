@@ -81,13 +81,20 @@ impl Node {
     }
 
     /// After events may have been missed, and before anything newer comes in: every connection that could have had one is
-    /// written nothing more, and is closed within `period` with a code that brings its client back.
-    pub fn cut_off(&self, period: Duration) {
+    /// written nothing more.
+    pub fn cut_off(&self) {
         for app in self.apps.all() {
             app.cache.clear();
         }
         for inbox in self.deliverer.inboxes() {
-            inbox.push(Command::CutOff { period });
+            inbox.push(Command::CutOff);
+        }
+    }
+
+    /// Closes all that are cut off, within `period`, with a code that brings their clients back.
+    pub fn bring_back(&self, period: Duration) {
+        for inbox in self.deliverer.inboxes() {
+            inbox.push(Command::BringBack { period });
         }
     }
 
@@ -120,15 +127,10 @@ impl Node {
         app.users.has_watchers()
     }
 
-    /// Each app's connections here.
+    /// All apps, in no particular order.
     #[must_use]
-    pub fn connection_counts(&self) -> Vec<(Arc<App>, usize)> {
-        let apps = self.apps.all().into_iter();
-        apps.map(|app| {
-            let count = app.connection_count();
-            (app, count)
-        })
-        .collect()
+    pub fn apps(&self) -> Vec<Arc<App>> {
+        self.apps.all()
     }
 
     /// Everything that the others are told of this node after they were away: `member` and `user` are called under the

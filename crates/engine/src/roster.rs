@@ -7,6 +7,7 @@ use fanfare_protocol::{ChannelName, UserId};
 
 use crate::app::App;
 use crate::bus::BoxFuture;
+use crate::connect::ConnectionPlace;
 
 /// A channel of an app.
 #[derive(Debug, Clone)]
@@ -98,6 +99,10 @@ pub trait Roster: Send + Sync + 'static {
         users: &'a [UserId],
     ) -> BoxFuture<'a, Result<Online, RosterError>>;
 
-    /// Connections of an app over all nodes, this node's of this moment included.
-    fn connections<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, Result<usize, RosterError>>;
+    /// Counts one more connection of an app on this node, if there are fewer than `max` over all nodes.
+    fn admit(
+        &self,
+        app: &Arc<App>,
+        max: usize,
+    ) -> BoxFuture<'static, Result<Option<ConnectionPlace>, RosterError>>;
 }

@@ -65,8 +65,10 @@ pub(crate) enum Command {
     Review,
     /// Close the connections of a user.
     Terminate { app: Arc<App>, user: UserId },
-    /// Write nothing more to connections that may have missed something, and close them, spread over a period.
-    CutOff { period: Duration },
+    /// Write nothing more to connections that may have missed something.
+    CutOff,
+    /// Close those, spread over a period.
+    BringBack { period: Duration },
     /// Close everything, spread over a period, and say when all are gone.
     Drain {
         period: Duration,
@@ -84,7 +86,8 @@ impl fmt::Debug for Command {
             Self::TellOne { .. } => "TellOne",
             Self::Review => "Review",
             Self::Terminate { .. } => "Terminate",
-            Self::CutOff { .. } => "CutOff",
+            Self::CutOff => "CutOff",
+            Self::BringBack { .. } => "BringBack",
             Self::Drain { .. } => "Drain",
         })
     }
@@ -197,7 +200,12 @@ impl Shard {
             } => self.state().tell_one(slot, socket_id, &frame),
             Command::Review => self.review(),
             Command::Terminate { app, user } => self.terminate(&app, &user),
-            Command::CutOff { period } => self.cut_off(period),
+            Command::CutOff => {
+                for (_, connection) in &mut self.state().connections {
+                    connection.cut_off();
+                }
+            }
+            Command::BringBack { period } => self.bring_back(period),
             Command::Drain { period, done } => {
                 tokio::task::spawn_local(Rc::clone(self).drain(period, done));
             }
@@ -220,14 +228,13 @@ impl Shard {
         }
     }
 
-    /// From this moment on, what was missed would be followed by what was not.
-    fn cut_off(self: &Rc<Self>, period: Duration) {
-        let mut cut = Vec::new();
-        for (slot, connection) in &mut self.state().connections {
-            if connection.cut_off() {
-                cut.push((slot, connection.socket_id));
-            }
-        }
+    /// Closes what is cut off with a code that makes clients come back.
+    fn bring_back(self: &Rc<Self>, period: Duration) {
+        let cut = |(slot, connection): (usize, &Connection)| {
+            let named = (slot, connection.socket_id);
+            connection.is_cut_off().then_some(named)
+        };
+        let cut: Vec<_> = self.state().connections.iter().filter_map(cut).collect();
         if cut.is_empty() {
             return;
         }

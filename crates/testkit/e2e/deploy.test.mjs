@@ -13,7 +13,7 @@ const read = (path) => readFileSync(new URL(path, ROOT), 'utf8');
 const deployed = readdirSync(new URL('deploy/', ROOT), { recursive: true, withFileTypes: true })
   .filter((entry) => entry.isFile() && entry.name !== 'secret.yaml')
   .map((entry) => `${(entry.parentPath ?? entry.path).replace(/\/$/, '')}/${entry.name}`.replace(/^.*\/deploy\//, 'deploy/'));
-const texts = [...deployed, 'docker-compose.yml', 'docs/deployment.md'].map((path) => [path, read(path)]);
+const texts = [...deployed, 'docker-compose.yml', 'docs/deployment.md', 'docs/clustering.md'].map((path) => [path, read(path)]);
 
 const config = read('crates/server/src/config.rs');
 const settings = [...config.match(/const SETTINGS: &\[&str\] = &\[(.*?)\];/s)[1].matchAll(/"(.*?)"/g)].map(([, name]) => name);
@@ -28,11 +28,13 @@ const graces = [...read('crates/server/src/startup.rs').matchAll(/_GRACE: Durati
 /** The longest that an orderly end takes. */
 const STOP = graces.reduce((sum, [, seconds]) => sum + Number(seconds), DRAIN);
 
-const compose = parse(read('docker-compose.yml'));
-const manifests = ['deployment', 'service', 'ingress', 'secret.example', 'kustomization'].map((name) =>
-  parse(read(`deploy/kubernetes/${name}.yaml`)),
-);
-const [deployment, service, ingress, secret, kustomization] = manifests;
+const compose = parse(read('docker-compose.yml'), { merge: true });
+const node = compose.services.node1;
+const nodes = Object.keys(compose.services).filter((name) => compose.services[name].image === node.image);
+const MANIFESTS = ['deployment', 'service', 'ingress', 'poddisruptionbudget', 'secret.example', 'kustomization', 'one-node/kustomization'];
+const manifests = MANIFESTS.map((name) => parseAllDocuments(read(`deploy/kubernetes/${name}.yaml`)));
+const [deployment, service, , budget, secret, kustomization, oneNode] = manifests.map(([first]) => first.toJS());
+const ingresses = manifests[2].map((document) => document.toJS());
 const pod = deployment.spec.template.spec;
 const container = pod.containers[0];
 
@@ -58,9 +60,12 @@ test('every setting that is named is one', () => {
 test('whoever stops it waits for as long as it takes', () => {
   const unit = read('deploy/systemd/fanfare.service');
   assert.ok(Number(unit.match(/^TimeoutStopSec=(\d+)$/m)[1]) > STOP);
-  assert.ok(parseInt(compose.services.fanfare.stop_grace_period) > STOP);
+  assert.ok(parseInt(node.stop_grace_period) > STOP);
   const preStop = Number(container.lifecycle.preStop.exec.command[1]);
   assert.ok(pod.terminationGracePeriodSeconds > STOP + preStop);
+  // A rollout ends one pod after the other.
+  assert.ok(deployment.spec.minReadySeconds > STOP + preStop);
+  assert.deepEqual(deployment.spec.strategy, { type: 'RollingUpdate', rollingUpdate: { maxSurge: 1, maxUnavailable: 0 } });
   for (const [path, text] of texts) {
     for (const [all, seconds] of text.matchAll(/drain\.period`? \((\d+) s\)/g)) assert.equal(Number(seconds), DRAIN, `${path}: ${all}`);
     for (const [all, seconds] of text.matchAll(/at most (\d+) s for what is under way/g)) {
@@ -72,27 +77,28 @@ test('whoever stops it waits for as long as it takes', () => {
 test('proxies wait longer than connections are silent, and close idle ones before the server does', () => {
   const nginx = read('deploy/nginx.conf');
   const haproxy = read('deploy/haproxy.cfg');
-  const annotations = ingress.metadata.annotations;
+  const annotated = (name) => ingresses.map(({ metadata }) => metadata.annotations[`nginx.ingress.kubernetes.io/${name}`]);
   const waits = [
     nginx.match(/proxy_read_timeout (\d+)s/)[1],
     nginx.match(/proxy_send_timeout (\d+)s/)[1],
     haproxy.match(/timeout tunnel (\d+)s/)[1],
-    annotations['nginx.ingress.kubernetes.io/proxy-read-timeout'],
-    annotations['nginx.ingress.kubernetes.io/proxy-send-timeout'],
+    ...annotated('proxy-read-timeout'),
+    ...annotated('proxy-send-timeout'),
   ];
   for (const wait of waits) assert.ok(Number(wait) > SILENCE, wait);
   // nginx' own default is 60 s.
-  assert.doesNotMatch(nginx.match(/upstream fanfare \{.*?\n  \}/s)[0], /keepalive_timeout/);
-  assert.ok(Number(read('deploy/Caddyfile').match(/keepalive (\d+)s/)[1]) < IDLE);
-  assert.ok(Number(haproxy.match(/pool-purge-delay (\d+)s/)[1]) < IDLE);
+  for (const [upstream] of nginx.matchAll(/upstream \w+ \{.*?\n  \}/gs)) assert.doesNotMatch(upstream, /keepalive_timeout/);
+  const rests = [...read('deploy/Caddyfile').matchAll(/keepalive (\d+)s/g), ...haproxy.matchAll(/pool-purge-delay (\d+)s/g)];
+  assert.equal(rests.length, 3);
+  for (const [, seconds] of rests) assert.ok(Number(seconds) < IDLE);
 });
 
 test('every place speaks to the port that is served, and probes what is there', async () => {
   const dockerfile = read('deploy/Dockerfile');
   assert.match(dockerfile, new RegExp(`FANFARE_LISTEN=0\\.0\\.0\\.0:${PORT}\\b`));
   assert.match(dockerfile, new RegExp(`^EXPOSE ${PORT}$`, 'm'));
-  assert.deepEqual(compose.services.fanfare.ports, [`127.0.0.1:${PORT}:${PORT}`]);
-  assert.equal(compose.services.caddy.environment.UPSTREAM, `fanfare:${PORT}`);
+  assert.deepEqual(compose.services.balancer.ports, [`127.0.0.1:${PORT}:${PORT}`]);
+  assert.equal(compose.services.balancer.environment.DOMAIN, `http://:${PORT}`);
   for (const file of ['nginx.conf', 'Caddyfile', 'haproxy.cfg']) assert.ok(read(`deploy/${file}`).includes(`127.0.0.1:${PORT}`), file);
   const port = container.ports[0];
   assert.deepEqual([port.name, port.containerPort], ['http', PORT]);
@@ -104,12 +110,15 @@ test('every place speaks to the port that is served, and probes what is there', 
     assert.equal(name, 'http');
     assert.equal((await fetch(server.url + path)).status, 200, path);
   }
+  assert.deepEqual(node.healthcheck.test, ['CMD', 'fanfare-healthcheck', '/readyz']);
 });
 
 test('the check of the image tells a server that answers from one that does not', async () => {
-  const check = (port) =>
-    promisify(execFile)(new URL('deploy/healthcheck', ROOT).pathname, { env: { FANFARE_LISTEN: `0.0.0.0:${port}` } });
+  const check = (port, ...args) =>
+    promisify(execFile)(new URL('deploy/healthcheck', ROOT).pathname, args, { env: { FANFARE_LISTEN: `0.0.0.0:${port}` } });
   await check(server.port);
+  await check(server.port, '/readyz');
+  await assert.rejects(check(server.port, '/nothing'));
   await assert.rejects(check(1));
 });
 
@@ -127,7 +136,7 @@ test('the image is built from what is there, for a user who is not root', () => 
   assert.match(dockerfile, /^STOPSIGNAL SIGTERM$/m);
   const [user] = dockerfile.match(/^USER (\d+):\1$/m)[0].slice(5).split(':').map(Number);
   assert.ok(user > 0);
-  assert.ok(compose.services.fanfare.tmpfs[0].includes(`uid=${user},gid=${user},`));
+  assert.ok(node.tmpfs[0].includes(`uid=${user},gid=${user},`));
   assert.deepEqual([pod.securityContext.runAsUser, pod.securityContext.fsGroup], [user, user]);
 });
 
@@ -144,8 +153,51 @@ test('compose holds no secret, and its example names all that it asks for', () =
   }
   assert.ok(read('.gitignore').split('\n').includes('/.env'));
   // What Caddy is told is what its configuration reads.
-  const known = [...read('deploy/Caddyfile').matchAll(/\{\$(\w+):/g)].map(([, name]) => name);
-  assert.deepEqual(Object.keys(compose.services.caddy.environment).sort(), known.sort());
+  const known = new Set([...read('deploy/Caddyfile').matchAll(/\{\$(\w+)[:}]/g)].map(([, name]) => name));
+  for (const name of ['balancer', 'caddy']) {
+    assert.deepEqual(Object.keys(compose.services[name].environment).sort(), [...known].sort());
+  }
+});
+
+test('compose runs three nodes that are the same, on what they share, with both proxies in front of all of them', () => {
+  assert.equal(nodes.length, 3);
+  for (const name of nodes) assert.deepEqual(compose.services[name], node);
+  for (const setting of ['FANFARE_STORE_URL', 'FANFARE_CLUSTER_URL', 'FANFARE_MASTER_KEY']) assert.ok(node.environment[setting], setting);
+  assert.match(node.environment.FANFARE_CLUSTER_URL, /@redis:6379$/);
+  for (const name of ['balancer', 'caddy']) {
+    const { environment, depends_on: after } = compose.services[name];
+    assert.equal(environment.UPSTREAM, nodes.map((node) => `${node}:${PORT}`).join(' '));
+    assert.deepEqual(Object.keys(after), nodes);
+  }
+});
+
+test('Redis keeps nothing on a disk, and refuses rather than forgets', () => {
+  const { redis } = compose.services;
+  const lines = read('deploy/redis.conf').split('\n');
+  for (const line of ['save ""', 'appendonly no', 'maxmemory-policy noeviction']) assert.ok(lines.includes(line), line);
+  assert.ok(redis.volumes.includes(`./deploy/redis.conf:${redis.command[1]}:ro`));
+  const documented = read('docs/clustering.md');
+  for (const line of lines.filter((line) => /^(save|appendonly|maxmemory|client-output)/.test(line))) {
+    assert.ok(documented.includes(line), `docs/clustering.md has another ${line}`);
+  }
+});
+
+test('every proxy names each node wherever it names nodes, and keeps a session of the fallbacks on one', () => {
+  const nginx = [...read('deploy/nginx.conf').matchAll(/upstream \w+ \{.*?\n  \}/gs)];
+  const haproxy = [...read('deploy/haproxy.cfg').matchAll(/^backend \w+\n.*?(?=^backend|(?![^]))/gms)];
+  for (const [pools, sticky] of [[nginx, 'hash $session'], [haproxy, 'balance hash var(txn.session)']]) {
+    const [one, two, ...more] = pools.map(([text]) => text.match(/^ *(?:#: )?server .*/gm));
+    assert.equal(one.length, 3);
+    assert.deepEqual([two, more], [one, []]);
+    assert.equal(pools.filter(([text]) => text.includes(sticky)).length, 1);
+  }
+  const pools = read('deploy/Caddyfile').split('reverse_proxy {$UPSTREAM:').slice(1);
+  assert.deepEqual(pools.map((text) => text.match(/health_uri (\S+)/)[1]), ['/readyz', '/healthz']);
+  assert.match(pools[1], /lb_policy header X-Session/);
+  for (const file of ['nginx.conf', 'Caddyfile', 'haproxy.cfg']) {
+    const text = read(`deploy/${file}`).replace(/\(\?<session>|[()?]/g, '');
+    assert.ok(text.includes('/app/[^/]+/[A-Za-z0-9]+/[A-Za-z0-9]+/xhr'), file);
+  }
 });
 
 test('compose starts things in order, on networks and volumes that it has', () => {
@@ -163,33 +215,50 @@ test('compose starts things in order, on networks and volumes that it has', () =
   }
 });
 
-test('the Kubernetes objects fit together and run one pod without rights', () => {
+test('the Kubernetes objects fit together and run three pods without rights, apart from each other', () => {
   const labels = deployment.spec.template.metadata.labels;
-  for (const selector of [deployment.spec.selector.matchLabels, service.spec.selector]) {
+  const spread = pod.topologySpreadConstraints;
+  assert.deepEqual(spread.map(({ topologyKey }) => topologyKey), ['kubernetes.io/hostname', 'topology.kubernetes.io/zone']);
+  const selectors = [deployment.spec.selector, budget.spec.selector, ...spread.map(({ labelSelector }) => labelSelector)];
+  for (const selector of [...selectors.map(({ matchLabels }) => matchLabels), service.spec.selector]) {
     for (const [name, value] of Object.entries(selector)) assert.equal(labels[name], value);
   }
-  // Two would each deliver a part.
-  assert.deepEqual([deployment.spec.replicas, deployment.spec.strategy.type], [1, 'Recreate']);
+  assert.deepEqual([deployment.spec.replicas, budget.spec.maxUnavailable], [3, 1]);
+  // Nodes that know nothing of each other would each deliver a part.
+  const cluster = container.env.find(({ name }) => name === 'FANFARE_CLUSTER_URL').valueFrom.secretKeyRef;
+  assert.deepEqual([cluster.name, cluster.optional], [secret.metadata.name, undefined]);
+  assert.ok(cluster.key in secret.stringData);
   assert.equal(pod.securityContext.runAsNonRoot, true);
   const rights = { allowPrivilegeEscalation: false, readOnlyRootFilesystem: true, capabilities: { drop: ['ALL'] } };
   assert.deepEqual(container.securityContext, rights);
   assert.equal(container.envFrom[0].secretRef.name, secret.metadata.name);
   assert.equal(kustomization.images[0].name, container.image);
   for (const file of kustomization.resources) assert.ok(existsSync(new URL(`deploy/kubernetes/${file}`, ROOT)), file);
-  const [{ http, host }] = ingress.spec.rules;
-  assert.deepEqual(ingress.spec.tls[0].hosts, [host]);
-  for (const { backend } of http.paths) {
-    assert.equal(backend.service.name, service.metadata.name);
-    assert.equal(backend.service.port.name, service.spec.ports[0].name);
+  for (const { spec } of ingresses) {
+    const [{ http, host }] = spec.rules;
+    assert.deepEqual(spec.tls[0].hosts, [host]);
+    for (const { backend } of http.paths) {
+      assert.equal(backend.service.name, service.metadata.name);
+      assert.equal(backend.service.port.name, service.spec.ports[0].name);
+    }
   }
-  for (const name of ['deployment', 'service', 'ingress', 'secret.example', 'kustomization']) {
-    for (const { errors } of parseAllDocuments(read(`deploy/kubernetes/${name}.yaml`))) assert.deepEqual(errors, []);
-  }
+  for (const { errors } of manifests.flat()) assert.deepEqual(errors, []);
+});
+
+test('one node in Kubernetes is one line away: one pod at any moment, which needs no Redis', () => {
+  assert.match(read('deploy/kubernetes/kustomization.yaml'), /^#components: \[one-node\]$/m);
+  const texts = oneNode.patches.map(({ patch }) => parse(patch));
+  const [operations, variables, gone] = texts;
+  const changed = Object.fromEntries(operations.map(({ op, path, value }) => [path, op === 'remove' ? undefined : value]));
+  assert.deepEqual(changed, { '/spec/replicas': 1, '/spec/strategy': { type: 'Recreate' }, '/spec/minReadySeconds': undefined });
+  const [{ env }] = variables.spec.template.spec.containers;
+  assert.deepEqual(env, [{ name: 'FANFARE_CLUSTER_URL', $patch: 'delete' }]);
+  assert.deepEqual([gone.kind, gone.metadata.name, gone.$patch], [budget.kind, budget.metadata.name, 'delete']);
 });
 
 test('what is public is the same behind every proxy', () => {
   const words = 'app|apps|pusher/app|users';
   for (const file of ['nginx.conf', 'Caddyfile', 'haproxy.cfg']) assert.ok(read(`deploy/${file}`).includes(`(${words})`), file);
-  const paths = ingress.spec.rules[0].http.paths.map(({ path, pathType }) => [path, pathType]);
-  assert.deepEqual(paths, words.split('|').map((path) => [`/${path}`, 'Prefix']));
+  const paths = ingresses.flatMap(({ spec }) => spec.rules[0].http.paths.map(({ path, pathType }) => [path, pathType]));
+  assert.deepEqual(paths.sort(), words.split('|').map((path) => [`/${path}`, 'Prefix']).sort());
 });

@@ -50,13 +50,10 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
             let [position, members] = pair(value)?;
             Answer::View(view(position, members)?)
         }
-        Step::Leave { .. } | Step::Enter { .. } | Step::Exit { .. } => {
+        Step::Leave { .. } | Step::Enter { .. } | Step::Exit { .. } | Step::Admit { .. } => {
             Answer::Edge(integer(value)? == 1)
         }
-        Step::UserCounts { .. }
-        | Step::Elsewhere { .. }
-        | Step::Connections { .. }
-        | Step::Claim { .. } => Answer::Numbers(
+        Step::UserCounts { .. } | Step::Elsewhere { .. } | Step::Claim { .. } => Answer::Numbers(
             array(value)?
                 .into_iter()
                 .map(count)
@@ -113,7 +110,8 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
                 more: integer(left)? > 0,
             })
         }
-        Step::Register { .. }
+        Step::Connections { .. }
+        | Step::Register { .. }
         | Step::Forget { .. }
         | Step::TellNodes { .. }
         | Step::Listen { .. }
@@ -164,6 +162,10 @@ fn count(value: Value) -> Option<usize> {
     Some(usize::try_from(integer(value)?).unwrap_or(0))
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "like the others here, it takes a part of an answer"
+)]
 pub(crate) fn integer(value: Value) -> Option<i64> {
     match value {
         Value::Int(number) => Some(number),

@@ -5,6 +5,17 @@ use redis::{Cmd, cmd};
 use crate::backend::Step;
 use crate::names::Names;
 
+/// Scripts that change nothing.
+const READS: &[&str] = &[
+    "view",
+    "user_counts",
+    "elsewhere",
+    "all_elsewhere",
+    "online",
+    "cached",
+    "apps",
+];
+
 /// A script, and what Redis knows it by.
 #[derive(Debug)]
 pub(crate) struct Script {
@@ -13,8 +24,15 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    fn new(body: &str) -> Self {
-        let text = format!("{}\n{body}", include_str!("prelude.lua"));
+    /// With a first line that says what it does, Redis refuses the whole script when it takes no changes (its memory is
+    /// full, a master has too few replicas), instead of stopping in the middle of it.
+    fn new(name: &str, body: &str) -> Self {
+        let flags = if READS.contains(&name) {
+            " flags=no-writes"
+        } else {
+            ""
+        };
+        let text = format!("#!lua{flags}\n{}\n{body}", include_str!("prelude.lua"));
         let hash = redis::Script::new(&text).get_hash().to_owned();
         Self { text, hash }
     }
@@ -34,7 +52,7 @@ macro_rules! scripts {
 
         impl Scripts {
             pub(crate) fn new() -> Self {
-                Self { $($name: Script::new(include_str!(concat!(stringify!($name), ".lua"))),)* }
+                Self { $($name: Script::new(stringify!($name), include_str!(concat!(stringify!($name), ".lua"))),)* }
             }
 
             pub(crate) fn all(&self) -> Vec<&Script> {
@@ -44,12 +62,11 @@ macro_rules! scripts {
     };
 }
 
-scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online connections cached beat
+scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections cached beat
     tell_nodes register apps claim bury forget);
 
 impl Scripts {
     /// A step as a command, and the key or topic that says which master takes it.
-    #[expect(clippy::too_many_lines, reason = "a table: one entry a step")]
     pub(crate) fn command(&self, names: &Names, step: &Step) -> (String, Cmd) {
         let call = |script: &Script, tag: String| {
             let call = script.call(&tag);
@@ -68,6 +85,7 @@ impl Scripts {
             Step::Enter { app, .. } => call(&self.enter, of_app(app)),
             Step::Exit { app, .. } => call(&self.exit, of_app(app)),
             Step::Online { app, .. } => call(&self.online, of_app(app)),
+            Step::Admit { app, .. } => call(&self.admit, of_app(app)),
             Step::Connections { app, .. } => call(&self.connections, of_app(app)),
             Step::Cached { app, .. } => call(&self.cached, of_app(app)),
             Step::Bury { app, .. } => call(&self.bury, of_app(app)),
@@ -172,6 +190,14 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
             for user in users {
                 command.arg(user.as_str());
             }
+        }
+        Step::Admit {
+            node,
+            max,
+            deadline,
+            ..
+        } => {
+            command.arg(deadline).arg(&**node).arg(max);
         }
         Step::Connections {
             node,

@@ -1,0 +1,126 @@
+// Redis stands still, then dies and comes back without its memory.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { now } from './history.mjs';
+import { DRAIN, report, startCluster } from './topology.mjs';
+import { until } from './until.mjs';
+
+const [ROOM, NEWS] = ['presence-room', 'news'];
+const FROZEN = 20_000;
+/** Within this a publish that cannot be taken is answered. */
+const FAST = 5_000;
+/** Reconnecting to Redis, closing what may have missed something, and coming back. */
+const RECOVERED = { within: 20_000 + DRAIN * 1000 };
+
+let cluster, clients, publishers;
+before(async () => (cluster = await startCluster()));
+after(() => cluster?.stop());
+
+test('while Redis is away nothing is taken, and after it is back nothing that was taken is missing', { timeout: 110_000 }, async (t) => {
+  const { nodes } = cluster;
+  clients = nodes.flatMap((node) => [
+    ...Array.from({ length: 20 }, (_, n) => cluster.client(node, { user: `user-${node.name}-${n}` })),
+    ...Array.from({ length: 3 }, (_, n) => cluster.pusherJs(node, { user: `pusher-js-${node.name}-${n}` })),
+  ]);
+  clients.forEach((client) => client.subscribe(ROOM, NEWS));
+  await allAreBack();
+  publishers = [NEWS, ROOM].flatMap((channel) => nodes.map((node) => cluster.publisher(channel, () => [node])));
+  await eventsAreTaken();
+
+  await standStill(t);
+  const resets = [await dieWithMemory(t)];
+
+  await Promise.all(publishers.map((publisher) => publisher.stop()));
+  await Promise.all([NEWS, ROOM].map((channel) => cluster.flush(channel)));
+  const { unknown } = cluster.judge(t);
+  // Each publisher has a request under way when Redis dies, and one or two while nobody knows yet that it stands still.
+  assert.ok(unknown <= publishers.length * 3, `${unknown} publishes have an unknown outcome`);
+  assert.deepEqual([...new Set(sentAway(0).map(({ code }) => code))], [4101]);
+  await cluster.judgeNotices(t, { resets });
+});
+
+async function standStill(t) {
+  const { history, redis } = cluster;
+  const [since, closings] = [now(), history.closings.length];
+  redis.freeze();
+  comeAndGo('while it stood still');
+  await delay(FROZEN);
+  assert.deepEqual(sentAway(closings), [], 'connections were closed while Redis stood still');
+  const during = history.publishes.filter(({ sentAt }) => sentAt > since + 500);
+  assert.ok(during.length > publishers.length * 3, `only ${during.length} publishes were answered`);
+  report(during.filter(({ outcome }) => outcome === 'accepted').map(({ id, node }) => `${node} took ${id} while Redis stood still`));
+  redis.thaw();
+  await cluster.ready(RECOVERED);
+  await eventsAreTaken();
+  await allAreBack();
+  refusedFast(since);
+  t.diagnostic(`Redis stood still: ${during.length} publishes were answered, ${sentAway(closings).length} clients sent away`);
+}
+
+/** The span in which notices count for nothing. */
+async function dieWithMemory(t) {
+  const { history, redis } = cluster;
+  const [since, closings, from] = [now(), history.closings.length, Date.now()];
+  const disturbed = [...history.open(NEWS), ...history.open(ROOM)];
+  await redis.kill();
+  const refused = () => history.publishes.filter(({ outcome, sentAt }) => outcome === 'refused' && sentAt > since);
+  await until('publishes are refused', () => refused().length > 20);
+  comeAndGo('while it was dead');
+  await redis.start();
+  await cluster.ready(RECOVERED);
+  const to = Date.now();
+  await eventsAreTaken();
+  const untold = () => disturbed.filter(({ end }) => end === 'open');
+  await until('all who may have missed something are sent away', () => untold().length === 0, RECOVERED);
+  await allAreBack();
+  refusedFast(since);
+  paced(sentAway(closings));
+  t.diagnostic(`Redis died: ready again after ${to - from} ms, ${sentAway(closings).length} clients sent away`);
+  return { from, to };
+}
+
+/** Nobody can be told now; afterwards all must know. */
+function comeAndGo(when) {
+  for (const node of cluster.nodes) {
+    const going = clients.filter((client) => client.node === node.name).slice(0, 2);
+    cluster.leave(going);
+    clients = clients.filter((client) => !going.includes(client));
+    clients.push(cluster.client(node, { user: `came-to-${node.name}-${when.replaceAll(' ', '-')}` }).subscribe(ROOM, NEWS));
+  }
+}
+
+/** Whoever had no subscription had nothing to miss. */
+function sentAway(since) {
+  return cluster.history.closings.slice(since).filter(({ subscriptions }) => subscriptions > 0);
+}
+
+async function allAreBack() {
+  await until('all are subscribed', () => clients.every((client) => client.session(ROOM) && client.session(NEWS)), RECOVERED);
+  await cluster.viewsAreRight(RECOVERED);
+  await cluster.countsAreRight(ROOM, RECOVERED);
+}
+
+async function eventsAreTaken() {
+  const before = publishers.map(({ accepted }) => accepted);
+  await until('events are taken at every node', () => publishers.every(({ accepted }, n) => accepted > before[n] + 10), RECOVERED);
+}
+
+function refusedFast(since) {
+  for (const { id, sentAt, took, status, outcome, retryAfter, text } of cluster.history.publishes) {
+    if (sentAt < since) continue;
+    assert.ok(took < FAST, `${id} was answered after ${Math.round(took)} ms`);
+    if (outcome === 'accepted') continue;
+    assert.equal(status, 503, `${id}: ${status} ${text}`);
+    assert.match(retryAfter ?? '', /^\d+$/, `${id}: no Retry-After`);
+  }
+}
+
+/** Not all at once, though a few faster than over the whole period. */
+function paced(closings) {
+  for (const { name } of cluster.nodes) {
+    const times = closings.filter(({ node }) => node === name).map(({ at }) => at);
+    const span = Math.max(...times) - Math.min(...times);
+    assert.ok(span > Math.min(times.length * 5, DRAIN * 500), `${times.length} clients of ${name} were sent away within ${Math.round(span)} ms`);
+  }
+}
