@@ -318,7 +318,15 @@ impl World {
                     0 => connections.remove(&**node),
                     count => connections.insert(node.to_string(), *count),
                 };
-                Answer::Numbers(vec![connections.values().sum()])
+                Answer::Done
+            }
+            Step::Admit { node, max, .. } => {
+                let connections = &mut moment.app.connections;
+                let has_room = connections.values().sum::<usize>() < *max;
+                if has_room {
+                    *connections.entry(node.to_string()).or_default() += 1;
+                }
+                Answer::Edge(has_room)
             }
             Step::Cached { channel, .. } => Answer::Kept(moment.cached(channel)),
             Step::Bury { node, .. } => Answer::Buried(moment.bury(node, rooms, pieces)),
@@ -603,6 +611,7 @@ fn deadline(step: &Step) -> Option<u64> {
         | Step::Enter { deadline, .. }
         | Step::Exit { deadline, .. }
         | Step::Connections { deadline, .. }
+        | Step::Admit { deadline, .. }
         | Step::TellNodes { deadline, .. } => Some(*deadline),
         _ => None,
     }
@@ -622,6 +631,7 @@ fn app(step: &Step) -> Option<&AppId> {
         | Step::Exit { app, .. }
         | Step::Online { app, .. }
         | Step::Connections { app, .. }
+        | Step::Admit { app, .. }
         | Step::Cached { app, .. }
         | Step::Bury { app, .. } => Some(app),
         _ => None,
