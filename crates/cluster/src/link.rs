@@ -29,7 +29,7 @@ pub(crate) struct Link {
     clock: Mutex<(Moment, Instant)>,
     lease_until: AtomicU64,
     ready: AtomicBool,
-    /// Steps of the queue that are sent and not answered.
+    /// Steps that were taken out of the queue and are not answered.
     unanswered: AtomicUsize,
     lost: watch::Sender<Option<String>>,
 }
@@ -135,7 +135,7 @@ impl Link {
         self.unanswered.fetch_sub(steps, Ordering::AcqRel);
     }
 
-    /// Whether every step of the queue that was sent is answered.
+    /// Whether every step that was taken out of the queue is answered.
     pub(crate) fn is_answered(&self) -> bool {
         self.unanswered.load(Ordering::Acquire) == 0
     }
