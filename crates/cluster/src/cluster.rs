@@ -226,6 +226,7 @@ impl Cluster {
             |place, member| self.say_join(place, &member, usize::MAX, |_| {}),
             |app, user| self.queue.say(app, roster::enter(app, user), |_| {}),
         );
+        self.tell_counts();
     }
 
     /// When everything was told, this node takes events as soon as all hear each other. What it had said with the
