@@ -125,12 +125,16 @@ impl Cluster {
             .is_some_and(|link| link.is_ready())
     }
 
-    /// Connects, for ever.
+    /// Connects, again and again, until it has said farewell.
     pub async fn run(self: Arc<Self>) {
         let mut past = Past::default();
         for generation in 1.. {
             let connected = self.connect().await;
             past = self.serve(connected, generation, past).await;
+            if self.leaving.load(Ordering::Relaxed) {
+                // The others would have to find out a second time that it is gone.
+                return;
+            }
         }
     }
 
@@ -400,6 +404,9 @@ impl Cluster {
             self.tell_counts();
             self.flush(&link).await;
             self.leaving.store(true, Ordering::Relaxed);
+            // Whoever is still here would be left behind by what is said from now on.
+            self.queue.close();
+            self.flush(&link).await;
             self.bury(&link, link.name()).await?;
             let node = link.name().clone();
             link.take_one(Step::Forget { node }).await?;
