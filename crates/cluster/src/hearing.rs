@@ -39,8 +39,8 @@ impl Cluster {
                 }) => {
                     if let Err(error) = self.take_in(&link, &nodes_topic, &topic, &message).await {
                         tracing::error!(%error, topic, "a message from another node is lost");
-                        // What is on that topic has a hole.
-                        link.lose(format!("a message could not be read: {error}"));
+                        // What is on that topic has a hole, so nothing after it is handed on.
+                        return link.lose(format!("a message could not be read: {error}"));
                     }
                     drop(room);
                 }
