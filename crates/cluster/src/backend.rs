@@ -261,10 +261,12 @@ pub enum Step {
         /// The channel.
         channel: String,
     },
-    /// `node` lives, and tells all nodes so. Answered with `Beat`.
+    /// `node` lives, and tells all nodes so. Answered with `Beat`. One that counts as dead by now comes too late.
     Beat {
         /// Which node.
         node: NodeName,
+        /// Whether it has not lived before.
+        first: bool,
         /// For how long it counts as alive.
         lease: Duration,
         /// What all nodes are told.
@@ -283,6 +285,8 @@ pub enum Step {
         app: AppId,
         /// Which node.
         node: NodeName,
+        /// When it is too late.
+        deadline: Moment,
     },
     /// Of which apps a node has said something. Answered with `Names`.
     Apps {

@@ -325,6 +325,7 @@ impl Cluster {
         });
         let step = Step::Beat {
             node: link.name().clone(),
+            first: link.is_unknown(),
             lease: self.settings.lease,
             message: beat.write(),
         };

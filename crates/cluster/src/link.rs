@@ -97,8 +97,14 @@ impl Link {
     /// early is only refused.
     pub(crate) fn set_clock(&self, now: Moment, lease: Duration) {
         *self.clock.lock() = (now, Instant::now());
-        let until = now + micros(lease);
+        // Leases are counted in milliseconds.
+        let until = now - now % 1000 + micros(lease) - 1;
         self.lease_until.store(until, Ordering::Release);
+    }
+
+    /// Whether nobody has heard of this node yet.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.lease_until() == 0
     }
 
     /// Until when others do not take this node for dead.

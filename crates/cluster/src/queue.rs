@@ -138,6 +138,12 @@ impl Queue {
 /// Before anything is said of an app, it is noted where to look for what this node may leave behind.
 async fn register(link: &Link, app: AppId) -> Result<(), StepError> {
     let node = link.name().clone();
-    link.take_one(Step::Register { app, node }).await?;
+    let deadline = link.lease_until();
+    let step = Step::Register {
+        app,
+        node,
+        deadline,
+    };
+    link.take_one(step).await?;
     Ok(())
 }

@@ -209,16 +209,22 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
         }
         Step::Beat {
             node,
+            first,
             lease,
             message,
         } => {
             command.arg(&**node).arg(millis(*lease)).arg(&message[..]);
+            command.arg(u8::from(*first));
         }
         Step::TellNodes { message, deadline } => {
             command.arg(deadline).arg(&message[..]);
         }
-        Step::Register { app, node } => {
-            command.arg(&**node).arg(app.as_str());
+        Step::Register {
+            app,
+            node,
+            deadline,
+        } => {
+            command.arg(deadline).arg(&**node).arg(app.as_str());
         }
         Step::Claim { node, lease } => {
             command.arg(&**node).arg(millis(*lease));

@@ -372,6 +372,22 @@ fn a_node_that_was_taken_for_dead_learns_of_it_and_says_everything_again() {
     });
 }
 
+/// Fails if a node goes on beating into a memory that knows nothing of it.
+#[test]
+fn a_node_that_was_forgotten_says_everything_again() {
+    run_paused(async {
+        let sim = Sim::new(14, Weather::Calm);
+        let nodes = nodes(&sim, 2).await;
+        let client = nodes[0].node.connect();
+        join(&client, "here").await;
+        sim.with(|world| world.forget());
+        sleep(LEASE * 2).await;
+        assert!(nodes.iter().all(ClusterNode::is_ready));
+        assert_eq!(users(&nodes[1], "presence-a").await, ["here"]);
+        assert_eq!(client.seen().last(), Some(&Seen::Close(4101)));
+    });
+}
+
 /// Fails if what was said over a connection is cleared away before it was said again over the next.
 #[test]
 fn a_node_that_has_lost_its_connection_for_a_moment_is_not_seen_to_leave() {

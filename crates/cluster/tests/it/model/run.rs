@@ -364,7 +364,7 @@ impl Run {
         self.check_requests(&log);
         let beliefs = self.check_clients(&log);
         self.check_counts(&beliefs).await;
-        self.check_traces();
+        self.check_traces(&beliefs);
         self.check_notices();
     }
 
@@ -481,9 +481,19 @@ impl Run {
     }
 
     /// Nothing is left of who is gone, and nobody listens to what nobody wants.
-    fn check_traces(&self) {
+    fn check_traces(&self, open: &[(Rc<Connection>, Belief)]) {
         let traces = self.sim.with(|world| world.traces());
         assert_eq!(traces.len(), NODES, "nodes there are, in the world: {traces:?}");
+        for slot in 0..NODES {
+            let process = self.node(slot).unwrap().process;
+            let here = open.iter().filter(|(connection, _)| connection.process == process);
+            let wanted: BTreeSet<_> = here.flat_map(|(_, belief)| belief.channels.keys()).collect();
+            for topic in self.sim.topics_of(process) {
+                let channel = topic.split_once(":channel:").map(|(_, channel)| channel);
+                let is_wanted = channel.is_none_or(|channel| wanted.iter().any(|name| *name == channel));
+                assert!(is_wanted, "node {slot} listens to {topic}, which nobody wants");
+            }
+        }
     }
 
     /// Whoever was told of something alone has passed it on, once.

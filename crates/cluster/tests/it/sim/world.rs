@@ -87,11 +87,16 @@ impl World {
         BEGIN + u64::try_from(self.begin.elapsed().as_micros()).unwrap()
     }
 
+    /// All memory is gone.
+    pub(crate) fn forget(&mut self) {
+        self.memory = Memory::default();
+        self.losses += 1;
+    }
+
     /// All memory is gone, and everybody who was connected.
     pub(crate) fn restart(&mut self) {
-        self.memory = Memory::default();
+        self.forget();
         self.listening.clear();
-        self.losses += 1;
     }
 
     /// A connection has ended.
@@ -142,6 +147,13 @@ impl World {
         step: &Step,
         tells: &mut Vec<Tell>,
     ) -> Result<Answer, StepError> {
+        if let Step::Beat {
+            node, first: false, ..
+        } = step
+            && !self.is_alive(node)
+        {
+            return Err(StepError::Late);
+        }
         if deadline(step).is_some_and(|deadline| self.now() > deadline) {
             return Err(StepError::Late);
         }
@@ -171,6 +183,11 @@ impl World {
         tells
     }
 
+    fn is_alive(&self, node: &str) -> bool {
+        let until = self.memory.nodes.get(node);
+        until.is_some_and(|until| *until > self.now() / 1000)
+    }
+
     fn tell(&mut self, topic: String, message: &Bytes, tells: &mut Vec<Tell>) {
         let listening = self.listening.get(&topic).into_iter().flatten();
         tells.extend(listening.map(|to| (*to, topic.clone(), message.clone())));
@@ -191,6 +208,7 @@ impl World {
                 node,
                 lease,
                 message,
+                ..
             } => {
                 let until = millis + u64::try_from(lease.as_millis()).unwrap();
                 memory.nodes.insert(node.to_string(), until);
@@ -210,7 +228,7 @@ impl World {
                 self.tell(self.names.nodes_topic(), message, tells);
                 Answer::Done
             }
-            Step::Register { app, node } => {
+            Step::Register { app, node, .. } => {
                 let apps = memory.registered.entry(node.to_string()).or_default();
                 apps.insert(app.to_string());
                 Answer::Done
@@ -612,6 +630,7 @@ fn deadline(step: &Step) -> Option<u64> {
         | Step::Exit { deadline, .. }
         | Step::Connections { deadline, .. }
         | Step::Admit { deadline, .. }
+        | Step::Register { deadline, .. }
         | Step::TellNodes { deadline, .. } => Some(*deadline),
         _ => None,
     }
