@@ -45,6 +45,9 @@ pub struct Limits {
     pub cache_ttl: u64,
     /// Most bytes that the kept events of an app take together; the oldest go first.
     pub cache_bytes: usize,
+    /// Most bytes that the histories of an app take together on a node by itself; the longest unused goes first. Several nodes
+    /// keep histories in Redis, where their sizes and times bound them.
+    pub history_bytes: usize,
 }
 
 impl Limits {
@@ -68,6 +71,7 @@ impl Limits {
         watchlist: 100,
         cache_ttl: 30 * 60,
         cache_bytes: 16 << 20,
+        history_bytes: 64 << 20,
     };
 }
 
