@@ -258,8 +258,8 @@ export class Channel<Events extends EventMap = EventMap, Lifecycle extends Chann
   }
 
   /** @internal It does not go on by itself. */
-  ended(error?: Error): void {
-    this.#lifecycle.emit('end', error);
+  ended(error?: Error): boolean {
+    return this.#lifecycle.emit('end', error);
   }
 
   /** @internal */
@@ -365,20 +365,21 @@ export class Channel<Events extends EventMap = EventMap, Lifecycle extends Chann
     this.#stopAttempt();
     if (!this.#wanted) return this.#leave();
     this.error = error;
+    let heard = false;
     if (error.retrying) {
       const delay = delayBefore('backoff', this.#failures, this.host.settings.backoff);
       this.#failures += 1;
       this.#retryTimer = setTimeout(() => this.begin(), delay);
     } else {
       this.state = 'failed';
-      this.ended(error);
+      heard = this.ended(error);
     }
-    this.report(error);
+    this.report(error, heard);
   }
 
   /** @internal */
-  protected report(error: FanfareError): void {
-    if (!this.#lifecycle.emit('error', error)) this.host.connection.report(error);
+  protected report(error: FanfareError, heard?: boolean): void {
+    if (!this.#lifecycle.emit('error', error) && !heard) this.host.connection.report(error);
   }
 
   #stopAttempt(): void {

@@ -207,7 +207,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.#transport!.ping();
     clearTimeout(this.#activityTimer);
     this.#activityTimer = setTimeout(() => {
-      if (this.#heardAt >= askedAt) this.#checkLater(this.#activityTimeout);
+      if (this.#heardAt >= askedAt) this.#checkLater(0);
       else this.#lost({ code: 4201, reason: `No answer within ${patience} ms` });
     }, patience);
   }

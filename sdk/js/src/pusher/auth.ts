@@ -44,6 +44,12 @@ export function authOf(options: Options, settings: () => Settings, channel: (nam
   };
 }
 
+/** What pusher-js tells of `error`: in the words of the handler, where there is one. */
+export function authError({ message, status, cause }: FanfareError) {
+  const error = cause instanceof Error ? cause.message : message;
+  return { type: 'AuthError', error, ...(status !== undefined && { status }) };
+}
+
 function channelOptions(options: Options): AuthenticationOptions {
   const endpoint = '/pusher/auth';
   if (options.channelAuthorization) return { endpoint, ...options.channelAuthorization };

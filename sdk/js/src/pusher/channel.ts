@@ -2,6 +2,7 @@ import type { Channel as CoreChannel } from '../channel.js';
 import type { Frame } from '../protocol.js';
 import type { PresenceChannel as CorePresenceChannel } from '../presence.js';
 import { FanfareError } from '../errors.js';
+import { authError } from './auth.js';
 import { Dispatcher } from './dispatcher.js';
 
 const SUCCEEDED = 'pusher_internal:subscription_succeeded';
@@ -85,9 +86,7 @@ export class Channel extends Dispatcher {
   #failed(error: FanfareError): void {
     // A refusal of the server is an event of the channel already.
     if (error.code !== 'auth_failed') return;
-    const { status, cause } = error;
-    const message = cause instanceof Error ? cause.message : error.message;
-    this.emit('pusher:subscription_error', { type: 'AuthError', error: message, ...(status !== undefined && { status }) });
+    this.emit('pusher:subscription_error', authError(error));
   }
 }
 

@@ -1,6 +1,7 @@
 import type { FanfareError } from '../errors.js';
 import type { Frame } from '../protocol.js';
 import type { User as CoreUser, UserData } from '../user.js';
+import { authError } from './auth.js';
 import { Channel, type ChannelOwner } from './channel.js';
 import { Dispatcher } from './dispatcher.js';
 
@@ -55,9 +56,8 @@ export class User extends Dispatcher {
     this.signinDonePromise = new Promise((resolve) => (this.#done = resolve));
   }
 
-  #failed({ code, message, status }: FanfareError): void {
-    const error = { type: 'AuthError', error: message, ...(status !== undefined && { status }) };
-    if (code === 'auth_failed') this.emit('pusher:signin_error', error);
+  #failed(error: FanfareError): void {
+    if (error.code === 'auth_failed') this.emit('pusher:signin_error', authError(error));
     this.#done();
   }
 }
