@@ -8,7 +8,7 @@ import { parseArgs } from 'node:util';
 import { setTimeout as delay } from 'node:timers/promises';
 import Pusher from 'pusher-js';
 import { WebSocket } from 'ws';
-import { Client } from '../dist/es/index.js';
+import { Fanfare } from '../dist/es/index.js';
 import { recover } from '../dist/es/recover.js';
 import { Network } from './network.mjs';
 import { startServers } from './servers.mjs';
@@ -29,8 +29,8 @@ const [clients, seconds, nodes] = [values.clients, values.seconds, values.nodes]
 
 const libraries = {
   '@fanfare/client': (key, port, received) => {
-    const client = new Client(key, { url: `http://127.0.0.1:${port}`, transports: ['websocket'], WebSocket });
-    client.subscribe(CHANNEL).on('tick', ({ id }) => received.push(id));
+    const client = new Fanfare(key, { url: `http://127.0.0.1:${port}`, transports: ['websocket'], WebSocket });
+    client.channel(CHANNEL).bind('tick', ({ id }) => received.push(id));
     return () => client.disconnect();
   },
   'pusher-js with recover()': (key, port, received) => {
@@ -82,7 +82,6 @@ try {
   const running = {};
   for (const library of Object.keys(libraries)) running[library] = await start(library, servers);
   // Everybody is there before the first event.
-  await until(() => servers.clients() >= 3 * clients);
   await servers.settled(CHANNEL, 3 * clients);
   const everyone = Object.values(running).flat();
   everyone.forEach(({ network }, number) => network.jitter({ every: 5000, away: 1000, first: (number * 5000) / everyone.length }));

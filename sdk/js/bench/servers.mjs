@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import PusherHttp from '../../../crates/testkit/e2e/node_modules/pusher/lib/pusher.js';
+import { startServer } from '../../../crates/testkit/e2e/harness.mjs';
 import { startBalancer } from '../../../crates/testkit/e2e/cluster/balancer.mjs';
 import { startCluster } from '../../../crates/testkit/e2e/cluster/topology.mjs';
 
@@ -9,23 +10,24 @@ const HISTORY = (channel) => JSON.stringify([{ channels: channel, size: 500, ttl
 const DRAIN = 4;
 
 export async function startServers(nodes, channel) {
+  if (nodes === 1) {
+    const server = await startServer({ settings: { history: HISTORY(channel) } });
+    return new Servers({ app: server.app, nodes: [server], stop: () => server.end() }, server);
+  }
   const env = { FANFARE_DRAIN_PERIOD: String(DRAIN) };
   const cluster = await startCluster({ nodes, env, settings: { history: HISTORY(channel) } });
   return new Servers(cluster, await startBalancer(cluster.nodes));
 }
 
 class Servers {
-  constructor(cluster, balancer) {
-    Object.assign(this, { cluster, balancer, app: cluster.app });
+  /** `front` is where clients connect. */
+  constructor(cluster, front) {
+    Object.assign(this, { cluster, front, app: cluster.app });
   }
 
   /** Where the next connection goes. */
   port() {
-    return this.balancer.port;
-  }
-
-  clients() {
-    return [...this.balancer.open.values()].reduce((sum, count) => sum + count, 0);
+    return this.front.port;
   }
 
   /** Waits until so many connections are subscribed. */
@@ -39,11 +41,10 @@ class Servers {
 
   /** Publishes once, however often that must be tried. */
   async publish(channel, name, data) {
-    const headers = { 'Idempotency-Key': randomUUID(), 'Content-Type': 'application/json' };
-    const body = { name, channel, data: JSON.stringify(data) };
+    const body = { name, channel, data: JSON.stringify(data), idempotency_key: randomUUID() };
     for (let attempt = 0; ; attempt += 1) {
       const node = this.cluster.nodes[attempt % this.cluster.nodes.length];
-      const response = await this.#sdk(node).post({ path: '/events', body, headers }).catch((error) => error);
+      const response = await this.#sdk(node).post({ path: '/events', body }).catch((error) => error);
       if (response.ok) return;
       await delay(50);
     }
@@ -59,7 +60,7 @@ class Servers {
   }
 
   async stop() {
-    await this.balancer.stop();
+    if (this.cluster.nodes.length > 1) await this.front.stop();
     await this.cluster.stop();
   }
 
