@@ -1,0 +1,276 @@
+// The pages in docs/quickstart and docs/history.md, tried out: their snippets are taken from them as they stand and run against the
+// built server. What a language needs is used where it is there: its runtime for whether snippets can be read, its Pusher SDK to
+// run them.
+//
+// Node's SDK and pusher-js come with these tests, Python's with scripts/test. For the others install the SDK where the runtime finds it:
+// gem install pusher (or RUBYLIB), GOPATH or a module cache, and for PHP name the folder `vendor` in QUICKSTART_PHP_VENDOR.
+import assert from 'node:assert/strict';
+import { execFile, execFileSync, spawn } from 'node:child_process';
+import { createHmac } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createConnection } from 'node:net';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { after, describe, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { eventually, freePort, startServer } from './harness.mjs';
+
+const HERE = dirname(fileURLToPath(import.meta.url));
+const DOCS = join(HERE, '../../../docs');
+const PATIENCE = 20_000;
+const run = promisify(execFile);
+const running = new Set();
+const work = mkdtempSync(join(tmpdir(), 'fanfare-quickstart-'));
+process.on('exit', () => {
+  running.forEach((child) => child.kill('SIGKILL'));
+  rmSync(work, { recursive: true, force: true });
+});
+
+/** The fenced blocks of a page, each with its language. */
+function blocks(page) {
+  const text = readFileSync(join(DOCS, page), 'utf8');
+  return [...text.matchAll(/^```(\w*)\n(.*?)^```$/gms)].map(([, language, code]) => ({ language, code }));
+}
+
+/** Those that are files: their first line is a comment with the name. */
+function files(page) {
+  const named = blocks(page).map(({ code }) => [code.match(/^(?:<\?php )?(?:\/\/|#) (\S+\.\w+)\n/)?.[1], code]);
+  return named.filter(([name]) => name);
+}
+
+/** Makes a program one that can be called by its name alone. */
+function install(name, program) {
+  writeFileSync(join(work, 'bin', name), `#!/bin/sh\nexec '${program}' "$@"\n`, { mode: 0o755 });
+}
+
+/** A folder with the files of these pages. */
+function folder(name, ...pages) {
+  const path = join(work, name);
+  for (const [file, code] of pages.flatMap(files)) {
+    mkdirSync(dirname(join(path, file)), { recursive: true });
+    writeFileSync(join(path, file), code);
+  }
+  return path;
+}
+
+const server = await startServer({ app: false });
+const surroundings = { ...process.env, FANFARE_DATA_DIR: server.dataDir, FANFARE_DEMO: 'false' };
+mkdirSync(join(work, 'bin'));
+surroundings.PATH = `${join(work, 'bin')}:${process.env.PATH}`;
+install('fanfare', resolve(process.env.FANFARE_BIN));
+after(() => server.stop());
+
+// What all quick starts begin with: an app, and its credentials in the environment.
+const [createApp, exports] = blocks('quickstart/README.md').filter(({ language }) => language === 'sh');
+execFileSync('bash', ['-e'], { input: createApp.code, env: surroundings, stdio: 'pipe' });
+const credentials = Object.fromEntries(
+  [...exports.code.matchAll(/(PUSHER_\w+)=(\S+)/g)].map(([, name, value]) => [name, value]),
+);
+credentials.PUSHER_PORT = String(server.port);
+server.app = { id: credentials.PUSHER_APP_ID, key: credentials.PUSHER_APP_KEY, secret: credentials.PUSHER_APP_SECRET };
+await eventually(() => server.sdk().get({ path: '/channels' }));
+
+/** Runs to its end; the result is what was printed. */
+async function output(command, cwd, env = {}) {
+  const [program, ...args] = command.split(' ');
+  const options = { cwd, env: { ...surroundings, ...credentials, ...env }, timeout: PATIENCE };
+  const { stdout } = await run(program, args, options);
+  return stdout;
+}
+
+/** Runs beside; `until` waits for what it prints. */
+function start(command, cwd, env = {}) {
+  const [program, ...args] = command.split(' ');
+  // `go run` has a child that would be left behind.
+  const child = spawn(program, args, { cwd, env: { ...surroundings, ...credentials, ...env }, detached: true });
+  running.add(child);
+  let printed = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (printed += chunk));
+  return {
+    get printed() {
+      return printed;
+    },
+    get ended() {
+      return child.exitCode !== null;
+    },
+    async until(what) {
+      const deadline = Date.now() + PATIENCE;
+      while (!what.test(printed)) {
+        if (Date.now() > deadline || child.exitCode !== null) throw new Error(`${command} did not print ${what}:\n${printed}`);
+        await delay(20);
+      }
+    },
+    async stop() {
+      running.delete(child);
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      const ended = once(child, 'exit');
+      process.kill(-child.pid, 'SIGKILL');
+      await ended;
+    },
+  };
+}
+
+async function listens(program, port) {
+  const deadline = Date.now() + PATIENCE;
+  for (;;) {
+    const socket = createConnection(port, '127.0.0.1');
+    const open = await once(socket, 'connect').then(() => true, () => false);
+    socket.destroy();
+    if (open) return;
+    if (Date.now() > deadline || program.ended) throw new Error(`nothing listens on port ${port}:\n${program.printed}`);
+    await delay(50);
+  }
+}
+
+/** Whether a command succeeds; what it says does not matter. */
+async function succeeds(program, args, cwd) {
+  return run(program, args, { cwd: cwd ?? work, env: surroundings, timeout: PATIENCE }).then(() => true, () => false);
+}
+
+const listener = folder('listener', 'quickstart/README.md');
+symlinkSync(join(HERE, 'node_modules'), join(listener, 'node_modules'));
+
+const ROOM = /room-1 message {"text":"one"}\nroom-1 order {"id":42}\n(?:private-orders .*\n)?room-1 message {"text":"two"}\nroom-1 message {"text":"three"}\n/;
+
+/** From publishing to paging, as the page says it is done. The commands must be in the page. */
+async function walkThrough(page, path, { publish, refused, auth, look, history }, expectedRefusal) {
+  const text = readFileSync(join(DOCS, page), 'utf8');
+  for (const command of [publish, auth, look, history]) assert.ok(text.includes(`\`${command}\``), `${page}: ${command}`);
+  const port = await freePort();
+  const endpoint = start(auth.replace('3000', port), path, { PORT: String(port) });
+  let client;
+  try {
+    await listens(endpoint, port);
+    client = start('node listen.mjs', listener, { AUTH_ENDPOINT: `http://127.0.0.1:${port}/pusher/auth` });
+    for (const channel of ['room-1', 'private-orders', 'presence-room-1']) await client.until(new RegExp(`subscribed to ${channel}\n`));
+    await client.until(/not let into private-of-somebody-else 403\n/);
+    assert.equal(await output(publish, path), 'published\n');
+    await client.until(/presence-room-1 message {"text": ?"to the members"}/);
+    await client.until(/private-orders order {"id": ?42}/);
+    assert.match(client.printed, ROOM);
+    const printed = blocks(page).find(({ language }) => language === '').code;
+    assert.equal(await output(look, path), printed, `${page}: what ${look} prints`);
+  } finally {
+    await client?.stop();
+    await endpoint.stop();
+  }
+  assert.match(await output(refused, path), expectedRefusal);
+  const lines = (await output(history, path)).trimEnd().split('\n');
+  const last = lines.slice(0, 4).map((line) => line.match(/^\S+(?: \S+ UTC)? (.*)$/)[1].replaceAll(' ', ''));
+  assert.deepEqual(last, ['message{"text":"three"}', 'message{"text":"two"}', 'order{"id":42}', 'message{"text":"one"}']);
+  assert.match(lines[0], /^\d{4}-\d\d-\d\d/);
+}
+
+test('node: the page works from its first line to its last', async () => {
+  const path = folder('node', 'quickstart/node.md');
+  symlinkSync(join(HERE, 'node_modules'), join(path, 'node_modules'));
+  const commands = Object.fromEntries(['publish', 'refused', 'auth', 'look', 'history'].map((name) => [name, `node ${name}.mjs`]));
+  await walkThrough('quickstart/node.md', path, commands, /^413 .*too large.*20000 bytes, at most 10240/);
+});
+
+test('python: the page works from its first line to its last', async (t) => {
+  const path = folder('python', 'quickstart/python.md');
+  // Where scripts/test puts it, else any that has the SDK.
+  for (const python of [resolve(dirname(process.env.FANFARE_BIN), '../e2e-venv/bin/python'), 'python3', '']) {
+    if (python === '') return t.skip('no Python here has the package pusher');
+    if (!(await succeeds(python, ['-c', 'import pusher']))) continue;
+    install('python', python);
+    break;
+  }
+  const commands = Object.fromEntries(['publish', 'refused', 'auth', 'look', 'history'].map((name) => [name, `python ${name}.py`]));
+  await walkThrough('quickstart/python.md', path, commands, /^413: .*too large.*20000 bytes, at most 10240/);
+});
+
+describe('php', () => {
+  const path = folder('php', 'quickstart/php.md');
+  const vendor = process.env.QUICKSTART_PHP_VENDOR;
+  if (vendor) symlinkSync(resolve(vendor), join(path, 'vendor'));
+
+  test('every snippet is PHP', async (t) => {
+    if (!(await succeeds('php', ['--version']))) return t.skip('PHP is not installed');
+    const laravel = folder('laravel', 'quickstart/laravel.md');
+    const all = [['quickstart/php.md', path], ['quickstart/laravel.md', laravel]];
+    for (const [page, at] of all) {
+      for (const [file] of files(page).filter(([name]) => name.endsWith('.php'))) await output(`php -l ${file}`, at);
+    }
+  });
+
+  test('the page works from its first line to its last', async (t) => {
+    if (!vendor) return t.skip('QUICKSTART_PHP_VENDOR does not say where pusher/pusher-php-server is');
+    const commands = Object.fromEntries(['publish', 'refused', 'look', 'history'].map((name) => [name, `php ${name}.php`]));
+    commands.auth = 'php -S 127.0.0.1:3000 auth.php';
+    await walkThrough('quickstart/php.md', path, commands, /^413 .*too large.*20002 bytes, at most 10240/);
+  });
+
+  test('what the page for Laravel configures publishes', async (t) => {
+    if (!vendor) return t.skip('QUICKSTART_PHP_VENDOR does not say where pusher/pusher-php-server is');
+    const laravel = folder('laravel', 'quickstart/laravel.md');
+    const env = blocks('quickstart/laravel.md').find(({ language }) => language === 'ini').code;
+    writeFileSync(join(laravel, 'env.ini'), env.replace(/^PUSHER_PORT=.*$/m, `PUSHER_PORT=${server.port}`));
+    // What Laravel's driver does with the configuration.
+    writeFileSync(join(laravel, 'driver.php'), `<?php
+      require '${join(path, 'vendor/autoload.php')}';
+      $env = parse_ini_file('env.ini', false, INI_SCANNER_RAW);
+      function env($name, $default = null) { return $GLOBALS['env'][$name] ?? $default; }
+      $config = require 'config/broadcasting.php';
+      $config = $config['connections'][$config['default']];
+      $sdk = new Pusher\\Pusher($config['key'], $config['secret'], $config['app_id'], $config['options']);
+      echo json_encode($sdk->trigger(['room-1'], 'message', ['text' => 'from Laravel'])), "\\n";`);
+    assert.equal(await output('php driver.php', laravel), '{}\n');
+  });
+});
+
+test("laravel: the page's Echo hears what is published", async () => {
+  const path = folder('laravel', 'quickstart/laravel.md');
+  symlinkSync(join(HERE, 'node_modules'), join(path, 'node_modules'));
+  const [, echo] = files('quickstart/laravel.md').find(([name]) => name.endsWith('echo.js'));
+  const settings = Object.entries(credentials).map(([name, value]) => [`VITE_${name}`, value]);
+  // What Vite and a browser do.
+  const code = echo.replaceAll('import.meta.env', 'process.env').replace('window.Pusher', 'globalThis.window = globalThis;\n$&');
+  const said = "window.Echo.connector.pusher.channel('room-1').bind('pusher:subscription_succeeded', () => console.log('subscribed'));\n";
+  writeFileSync(join(path, 'echo.mjs'), code + said);
+  const client = start('node echo.mjs', path, Object.fromEntries(settings));
+  try {
+    await client.until(/subscribed/);
+    await server.sdk().trigger('room-1', 'message', { text: 'hello Echo' });
+    await client.until(/^hello Echo$/m);
+  } finally {
+    await client.stop();
+  }
+});
+
+describe('ruby', () => {
+  const path = folder('ruby', 'quickstart/ruby.md');
+
+  test('every snippet is Ruby', async (t) => {
+    if (!(await succeeds('ruby', ['--version']))) return t.skip('Ruby is not installed');
+    for (const [file] of files('quickstart/ruby.md')) assert.equal(await output(`ruby -c ${file}`, path), 'Syntax OK\n');
+  });
+
+  test('the page works from its first line to its last', async (t) => {
+    if (!(await succeeds('ruby', ['-e', 'require "pusher"; require "webrick"']))) return t.skip('no Ruby here has the gems pusher and webrick');
+    const commands = Object.fromEntries(['publish', 'refused', 'auth', 'look', 'history'].map((name) => [name, `ruby ${name}.rb`]));
+    await walkThrough('quickstart/ruby.md', path, commands, /^Bad request: Invalid channel name/);
+  });
+});
+
+describe('go', () => {
+  const path = folder('go', 'quickstart/go.md');
+
+  test('every snippet is Go, and formatted', async (t) => {
+    if (!(await succeeds('gofmt', ['-h'])) && !(await succeeds('go', ['version']))) return t.skip('Go is not installed');
+    for (const [file] of files('quickstart/go.md')) assert.equal(await output(`gofmt -l ${file}`, path), '', `${file} is not as gofmt has it`);
+  });
+
+  test('the page works from its first line to its last', async (t) => {
+    const sdk = ['list', 'github.com/pusher/pusher-http-go/v5'];
+    if (!(await succeeds('go', sdk, path))) return t.skip('no Go here has the package pusher-http-go');
+    const commands = Object.fromEntries(
+      ['publish', 'refused', 'auth', 'look', 'history'].map((name) => [name, `go run realtime.go ${name}.go`]),
+    );
+    await walkThrough('quickstart/go.md', path, commands, /413.*too large.*20000 bytes, at most 10240/);
+  });
+});
