@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Limits {
-    /// Most connections of the app on a node; 0 for no limit. Over it clients are refused with 4004.
+    /// Most connections of the app, over all nodes; 0 for no limit. Over it clients are refused with 4004.
     pub connections: usize,
     /// Events a backend may publish per second, and the burst it may publish at once; 0 for no limit. Over it is a 429.
     #[schema(value_type = u64, maximum = 4_294_967_295_u32)]
