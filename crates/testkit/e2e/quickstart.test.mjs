@@ -6,7 +6,6 @@
 // gem install pusher (or RUBYLIB), GOPATH or a module cache, and for PHP name the folder `vendor` in QUICKSTART_PHP_VENDOR.
 import assert from 'node:assert/strict';
 import { execFile, execFileSync, spawn } from 'node:child_process';
-import { createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createConnection } from 'node:net';
@@ -16,7 +15,7 @@ import { after, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { eventually, freePort, startServer } from './harness.mjs';
+import { connected, eventually, freePort, startServer } from './harness.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const DOCS = join(HERE, '../../../docs');
@@ -273,4 +272,95 @@ describe('go', () => {
     );
     await walkThrough('quickstart/go.md', path, commands, /413.*too large.*20000 bytes, at most 10240/);
   });
+});
+
+describe('history.md', () => {
+  const page = blocks('history.md');
+  const shell = page.filter(({ language }) => language === 'sh').map(({ code }) => code);
+  /** Frames and answers of the page, one a line. */
+  const shown = page.filter(({ language }) => language === 'json').flatMap(({ code }) => code.trim().split('\n'));
+  /** What differs from run to run: epochs, times, socket ids. */
+  const plain = (text) => text.replaceAll(/[0-9a-f]{8}:(\d+)/g, 'epoch:$1').replaceAll(/"time":\d+/g, '"time":0');
+  const sdk = server.sdk();
+  const publish = (channel, text) => sdk.trigger(channel, 'message', { text });
+
+  test('the command that switches it on does', async () => {
+    execFileSync('bash', ['-e'], { input: shell[0], env: surroundings, stdio: 'pipe' });
+    const show = JSON.parse(await server.cli('app', 'show', server.app.id, '--json'));
+    assert.deepEqual(show.settings.history, [{ channels: 'room-*', size: 100, ttl: 300 }]);
+    const body = shell[1].match(/--json '(.*)'/)[1];
+    assert.deepEqual(JSON.parse(body).settings.history, show.settings.history);
+  });
+
+  test('the signed requests answer as it is shown', async () => {
+    // A channel of its own in the place of the page's, at the offset of its example.
+    for (let n = 1; n <= 40; n += 1) await publish('room-paged', n);
+    await sdk.triggerBatch(['two', 'three'].map((text) => ({ channel: 'room-paged', name: 'message', data: { text } })));
+    const script = `${shell[2]}\n${shell[3]}`.replaceAll('events room-1', 'events room-paged');
+    const lines = execFileSync('bash', ['-e'], { input: script, env: { ...surroundings, SERVER: server.url }, encoding: 'utf8' }).trim().split('\n');
+    assert.equal(plain(lines[0]), plain(shown[0]));
+    const oldest = JSON.parse(lines[1]);
+    assert.deepEqual(oldest.events.map(({ data }) => data), ['{"text":1}', '{"text":2}']);
+    assert.equal(oldest.more, true);
+    const rest = await (await sdk.get({ path: '/channels/room-paged/events', params: { after: oldest.position } })).json();
+    assert.deepEqual([rest.events, rest.more], [[], false]);
+    await assert.rejects(sdk.get({ path: '/channels/elsewhere/events' }), { status: 400 });
+    await assert.rejects(sdk.get({ path: '/channels/room-paged/events', params: { before: '00000000:1' } }), { status: 410 });
+    await assert.rejects(sdk.get({ path: '/channels/room-paged/events', params: { limit: 1001 } }), { status: 400 });
+  });
+
+  test('the frames are those that are shown', async () => {
+    for (let n = 1; n <= 42; n += 1) await publish('room-frames', n);
+    const [first, told, live, again, back, missed, gone] = shown.slice(1).map((line) => line.replaceAll('room-1', 'room-frames'));
+
+    const client = await socket();
+    client.say(JSON.parse(first));
+    const [answer, ...rewound] = await client.hear(3);
+    assert.equal(plain(answer), plain(told));
+    assert.deepEqual(rewound.map((frame) => JSON.parse(frame).data), ['{"text":41}', '{"text":42}']);
+    await publish('room-frames', 'four');
+    assert.equal(plain((await client.hear(1))[0]), plain(live));
+    server.disconnectClients();
+
+    const position = JSON.parse(rewound[1]).position;
+    const returned = await socket();
+    const recover = JSON.parse(again);
+    assert.equal(plain(recover.data.recover.position), plain(position));
+    recover.data.recover = { position, socket_id: client.id };
+    returned.say(recover);
+    assert.deepEqual((await returned.hear(2)).map(plain), [back, missed].map(plain));
+    server.disconnectClients();
+
+    recover.data.recover.position = '00000000:1';
+    const late = await socket();
+    late.say(recover);
+    assert.equal(plain((await late.hear(1))[0]), plain(gone));
+    late.say({ event: 'pusher:subscribe', data: { channel: 'elsewhere', recover: recover.data.recover } });
+    const off = JSON.parse((await late.hear(1))[0]);
+    assert.deepEqual(JSON.parse(off.data), { recovered: false, reason: 'off' });
+    late.say({ event: 'pusher:subscribe', data: { channel: 'elsewhere-2', recover: true } });
+    assert.equal(JSON.parse((await late.hear(1))[0]).data, '{}');
+    server.disconnectClients();
+  });
+
+  /** A connection with the frames as they are. */
+  async function socket() {
+    const client = server.client({ key: server.app.key });
+    const id = await connected(client);
+    const transport = client.connection.connection.transport;
+    const frames = [];
+    transport.bind('message', ({ data }) => frames.push(data));
+    return {
+      id,
+      say: (frame) => client.send_event(frame.event, frame.data),
+      async hear(count) {
+        const deadline = Date.now() + PATIENCE;
+        while (frames.length < count) {
+          if (Date.now() > deadline) throw new Error(`${count} frames did not come: ${frames}`);
+          await delay(10);
+        }
+        return frames.splice(0, count);
+      },
+    };
+  }
 });
