@@ -1,4 +1,4 @@
-// The pages in docs/quickstart and docs/history.md, tried out: their snippets are taken from them as they stand and run against the
+// The pages in docs/quickstart, docs/history.md and docs/move-from-pusher.md, tried out: their snippets are taken from them as they stand and run against the
 // built server. What a language needs is used where it is there: its runtime for whether snippets can be read, its Pusher SDK to
 // run them.
 //
@@ -15,7 +15,7 @@ import { after, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { connected, eventually, freePort, startServer } from './harness.mjs';
+import { connected, eventually, freePort, next, startServer, subscribe } from './harness.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const DOCS = join(HERE, '../../../docs');
@@ -24,7 +24,7 @@ const run = promisify(execFile);
 const running = new Set();
 const work = mkdtempSync(join(tmpdir(), 'fanfare-quickstart-'));
 process.on('exit', () => {
-  running.forEach((child) => child.kill('SIGKILL'));
+  running.forEach((child) => process.kill(-child.pid, 'SIGKILL'));
   rmSync(work, { recursive: true, force: true });
 });
 
@@ -56,7 +56,9 @@ function folder(name, ...pages) {
 }
 
 const server = await startServer({ app: false });
-const surroundings = { ...process.env, FANFARE_DATA_DIR: server.dataDir, FANFARE_DEMO: 'false' };
+// Where SDKs are is in the environment of whoever runs this; settings of ours are not to be taken from there.
+const theirs = Object.entries(process.env).filter(([name]) => !/^(?:FANFARE_|PUSHER_|DATABASE_URL$)/.test(name));
+const surroundings = { ...Object.fromEntries(theirs), FANFARE_DATA_DIR: server.dataDir, FANFARE_DEMO: 'false' };
 mkdirSync(join(work, 'bin'));
 surroundings.PATH = `${join(work, 'bin')}:${process.env.PATH}`;
 install('fanfare', resolve(process.env.FANFARE_BIN));
@@ -86,6 +88,7 @@ function start(command, cwd, env = {}) {
   // `go run` has a child that would be left behind.
   const child = spawn(program, args, { cwd, env: { ...surroundings, ...credentials, ...env }, detached: true });
   running.add(child);
+  child.once('exit', () => running.delete(child));
   let printed = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (printed += chunk));
   return {
@@ -104,7 +107,7 @@ function start(command, cwd, env = {}) {
     },
     async stop() {
       running.delete(child);
-      if (child.exitCode !== null || child.signalCode !== null) return;
+      if (child.exitCode !== null) return;
       const ended = once(child, 'exit');
       process.kill(-child.pid, 'SIGKILL');
       await ended;
@@ -363,4 +366,61 @@ describe('history.md', () => {
       },
     };
   }
+});
+
+describe('move-from-pusher.md', () => {
+  const page = blocks('move-from-pusher.md');
+  const sh = (part) => page.find(({ language, code }) => language === 'sh' && code.includes(part)).code;
+
+  test('credentials are imported from each of the others as it is shown', async (t) => {
+    if (!(await succeeds('jq', ['--version']))) return t.skip('jq is not installed');
+    const path = join(work, 'import');
+    mkdirSync(path);
+    const app = (id, more) => ({ id, key: `${id}-key`, secret: `${id}-secret`, ...more });
+    writeFileSync(join(path, 'soketi.json'), JSON.stringify({ 'appManager.array.apps': [app('soketi-1', { enableClientMessages: true }), app('soketi-2')] }));
+    const policy = { features: { enable_client_messages: true } };
+    writeFileSync(join(path, 'config.json'), JSON.stringify({ app_manager: { array: { apps: [app('sockudo-1', { policy }), app('sockudo-2')] } } }));
+    writeFileSync(join(path, '.env'), 'APP_NAME=My App\nREVERB_APP_ID=reverb\nREVERB_APP_KEY="reverb-key"\nREVERB_APP_SECRET=reverb-secret\n');
+    // What the databases' own clients would print.
+    const databases = `row() { printf '%s\\t%s-key\\t%s-secret\\t%s\\n' "$1" "$1" "$1" true; }
+      mysql() { row mysql; }
+      psql() { row "psql-$4"; }`;
+    const script = [
+      databases,
+      ...['--name Shop', 'import_apps()', 'SOKETI_DEFAULT', 'soketi.json', 'mysql', 'psql -At -F $\'\\t\' soketi'].map(sh),
+      ...['REVERB_APP', 'SOCKUDO_DEFAULT', 'psql -At -F $\'\\t\' sockudo', 'config.json'].map(sh),
+    ].join('\n');
+    const env = { ...surroundings, FANFARE_DATA_DIR: path, SOCKUDO_DEFAULT_APP_ID: 'env', SOCKUDO_DEFAULT_APP_KEY: 'env-key', SOCKUDO_DEFAULT_APP_SECRET: 'env-secret' };
+    execFileSync('bash', ['-e'], { input: script, env, cwd: path, stdio: 'pipe' });
+    const list = JSON.parse(execFileSync('fanfare', ['app', 'list', '--json'], { env, cwd: path, encoding: 'utf8', stdio: 'pipe' })).items;
+    const imported = list.map(({ id, settings }) => `${id} ${settings.client_events}`).sort();
+    const expected = ['1234567 false', 'app-id false', 'env false', 'mysql true', 'psql-soketi true', 'psql-sockudo true', 'reverb true'];
+    assert.deepEqual(imported, [...expected, 'sockudo-1 true', 'sockudo-2 false', 'soketi-1 true', 'soketi-2 false'].sort());
+    const keys = JSON.parse(execFileSync('fanfare', ['key', 'list', '--app', 'reverb', '--json'], { env, cwd: path, encoding: 'utf8', stdio: 'pipe' })).items;
+    assert.deepEqual(keys.map(({ key }) => key), ['reverb-key']);
+  });
+
+  test('what checks that it works does, and pusher-js connects as it is shown', async () => {
+    const js = page.find(({ code }) => code.startsWith('const pusher = new Pusher(')).code;
+    const local = js.replaceAll('realtime.example.com', '127.0.0.1').replaceAll('443', server.port).replace('forceTLS: true', 'forceTLS: false');
+    const { default: Pusher } = await import('pusher-js');
+    const pusher = server.track(new Function('Pusher', `${local}; return pusher;`)(Pusher));
+    const channel = await subscribe(pusher, 'room-1');
+    const message = next(channel, 'message');
+    const script = sh('/healthz').replaceAll('https://realtime.example.com', server.url);
+    execFileSync('bash', ['-e'], { input: script, env: surroundings, stdio: 'pipe' });
+    assert.deepEqual(await message, { text: 'hello' });
+  });
+
+  test('one event is published to both servers, and the first decides', async () => {
+    const js = readFileSync(join(DOCS, 'move-from-pusher.md'), 'utf8').match(/   const servers = .*?\n   }\n/s)[0].replace('export ', '');
+    const both = (...servers) => new Function('oldServer', 'newServer', 'console', `${js}; return trigger;`)(...servers, { error() {} });
+    const [right, wrong] = [server.sdk(), server.sdk({ secret: 'wrong' })];
+    const channel = await subscribe(server.client(), 'room-1');
+    const message = next(channel, 'both');
+    assert.equal((await both(right, wrong)('room-1', 'both', 'x')).status, 200);
+    assert.equal(await message, 'x');
+    await assert.rejects(both(wrong, right)('room-1', 'both', 'x'), { status: 401 });
+    server.disconnectClients();
+  });
 });
