@@ -209,7 +209,7 @@ pub fn stamp(
 }
 
 fn put_position(text: &mut String, kind: char, position: Position) {
-    let _ = write!(text, "{kind}{position:0width$}", width = POSITION_DIGITS);
+    let _ = write!(text, "{kind}{position:0POSITION_DIGITS$}");
 }
 
 /// A text whose end is not known otherwise.
