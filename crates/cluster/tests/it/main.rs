@@ -5,7 +5,9 @@
     reason = "a test stops where something is missing"
 )]
 
+mod conformance;
 mod model;
 mod nodes;
 mod rules;
+mod servers;
 mod sim;
