@@ -185,7 +185,7 @@ pub fn keep(event: &[u8], position: Position) -> Bytes {
 }
 
 fn put_position(text: &mut String, kind: char, position: Position) {
-    let _ = write!(text, "{kind}{position:0width$}", width = POSITION_DIGITS);
+    let _ = write!(text, "{kind}{position:0POSITION_DIGITS$}");
 }
 
 /// A text whose end is not known otherwise.

@@ -64,7 +64,6 @@ pub struct Wire {
 
 impl Wire {
     /// Takes everything that was written since the last look.
-    #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
         let bytes = self.written.take();
         let (mut rest, mut seen) = (&bytes[..], Vec::new());
@@ -343,13 +342,11 @@ impl Client {
     }
 
     /// Takes everything that was written since the last look.
-    #[must_use]
     pub fn seen(&self) -> Vec<Seen> {
         self.wire.seen()
     }
 
     /// The same, which must be messages.
-    #[must_use]
     pub fn events(&self) -> Vec<Value> {
         let event = |seen| match seen {
             Seen::Event(value) => value,
@@ -359,7 +356,6 @@ impl Client {
     }
 
     /// What these are called.
-    #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.events()
             .iter()
@@ -380,7 +376,6 @@ pub fn data(event: &Value) -> Value {
 }
 
 /// The text of a codeless error.
-#[must_use]
 pub fn complaint(events: &[Value]) -> String {
     let error = events.first().expect("an answer");
     assert_eq!(error["event"], "pusher:error");

@@ -104,7 +104,10 @@ impl Peer {
     }
 
     /// The next message that was told.
-    #[expect(clippy::await_holding_refcell_ref, reason = "one thing is heard at a time")]
+    #[expect(
+        clippy::await_holding_refcell_ref,
+        reason = "one thing is heard at a time"
+    )]
     async fn hear(&self) -> (String, Bytes) {
         let next = timeout(PATIENCE, self.incoming.borrow_mut().recv()).await;
         match next.expect("a message in time") {
@@ -128,7 +131,10 @@ impl Peer {
     /// Nothing is on its way: something that is told now is the next that is heard.
     async fn hears_nothing(&self, stage: &Stage) {
         let topic = stage.topic("hears-nothing");
-        self.done(Step::Listen { topic: topic.clone() }).await;
+        self.done(Step::Listen {
+            topic: topic.clone(),
+        })
+        .await;
         self.take(publish("hears-nothing", "end")).await;
         let (heard, _) = self.hear().await;
         assert_eq!(heard, topic);

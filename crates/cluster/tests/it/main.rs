@@ -6,6 +6,7 @@
 )]
 
 mod conformance;
+mod engine;
 mod model;
 mod nodes;
 mod rules;

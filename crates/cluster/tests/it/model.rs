@@ -52,7 +52,9 @@ fn whatever_happens_to_nodes_and_world_clients_know_what_is_true_and_miss_nothin
     };
     let mut failed: Vec<_> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let failed = threads.into_iter().flat_map(|thread| thread.join().unwrap());
+        let failed = threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap());
         failed.collect()
     });
     failed.sort();
@@ -69,6 +71,10 @@ fn whatever_happens_to_nodes_and_world_clients_know_what_is_true_and_miss_nothin
     );
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is no setting of the server"
+)]
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().expect("a number"))

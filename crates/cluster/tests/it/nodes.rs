@@ -39,7 +39,10 @@ impl ClusterNode {
         let engine = Engine::clustered(options(shards), recorder, |node| {
             let cluster = Cluster::new(node, backend, settings(prefix));
             made = Some(Arc::clone(&cluster));
-            (Arc::clone(&cluster) as Arc<dyn Bus>, cluster as Arc<dyn Roster>)
+            (
+                Arc::clone(&cluster) as Arc<dyn Bus>,
+                cluster as Arc<dyn Roster>,
+            )
         });
         let cluster = made.unwrap();
         let node = LocalNode::start(engine).await;

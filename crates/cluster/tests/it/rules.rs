@@ -62,7 +62,9 @@ async fn join(client: &Client, user: &str) {
 fn edges(client: &Client) -> Vec<(String, String)> {
     let edges = client.seen().into_iter().filter_map(|seen| match seen {
         Seen::Event(event) => {
-            let name = event["event"].as_str()?.strip_prefix("pusher_internal:member_")?;
+            let name = event["event"]
+                .as_str()?
+                .strip_prefix("pusher_internal:member_")?;
             let user = data(&event)["user_id"].as_str()?.to_owned();
             Some((name.to_owned(), user))
         }
@@ -87,7 +89,11 @@ fn an_event_that_was_not_taken_in_time_is_refused_fast_and_never_delivered() {
         let start = Instant::now();
         let late = publish(&nodes[0], "late").await;
         assert_eq!(late, Err(PublishError::Bus(BusError::Unanswered)));
-        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            start.elapsed()
+        );
         sleep(LEASE).await;
         assert!(is_away(publish(&nodes[0], "away").await));
         sim.stop(false);
@@ -196,7 +202,10 @@ fn after_a_loss_of_memory_nobody_publishes_before_all_are_back_or_their_lease_is
         for node in &nodes {
             node.ready().await;
         }
-        assert!(start.elapsed() < LEASE * 3, "all were back long before a lease was over");
+        assert!(
+            start.elapsed() < LEASE * 3,
+            "all were back long before a lease was over"
+        );
     });
 }
 
@@ -303,7 +312,10 @@ fn within_ten_seconds_exactly_one_node_speaks_for_a_dead_one() {
             sim.kill(0);
             sleep(Duration::from_secs(10)).await;
             assert_eq!(edges(&stays), [edge("removed", "dead")]);
-            let notices: Vec<_> = nodes[1..].iter().flat_map(|node| node.notices.all()).collect();
+            let notices: Vec<_> = nodes[1..]
+                .iter()
+                .flat_map(|node| node.notices.all())
+                .collect();
             let count = |channel: &str, what: &str| {
                 let same = |notice: &&(String, String)| notice.0 == channel && notice.1 == what;
                 notices.iter().filter(same).count()
@@ -335,7 +347,11 @@ fn somebody_else_goes_on_when_who_clears_up_after_the_dead_dies_as_well() {
             sleep(Duration::from_millis(1)).await;
         }
         for process in [1, 2] {
-            if sim.edges().iter().any(|edge| edge.process == process && edge.what.starts_with("removed")) {
+            if sim
+                .edges()
+                .iter()
+                .any(|edge| edge.process == process && edge.what.starts_with("removed"))
+            {
                 // Its connection is lost in the midst of it.
                 sim.cut(process);
             }
@@ -424,11 +440,24 @@ fn the_connections_of_a_node_that_ends_are_closed_bit_by_bit_and_go_to_nodes_tha
         let engine = std::sync::Arc::clone(nodes[0].engine());
         let period = Duration::from_secs(1);
         let drain = tokio::spawn(async move { engine.drain(period).await });
-        let closed = || clients.iter().filter(|client| client.session().is_closing()).count();
+        let closed = || {
+            clients
+                .iter()
+                .filter(|client| client.session().is_closing())
+                .count()
+        };
         sleep(period / 4).await;
-        assert!((80..=120).contains(&closed()), "after a quarter: {}", closed());
+        assert!(
+            (80..=120).contains(&closed()),
+            "after a quarter: {}",
+            closed()
+        );
         sleep(period / 4).await;
-        assert!((180..=220).contains(&closed()), "after a half: {}", closed());
+        assert!(
+            (180..=220).contains(&closed()),
+            "after a half: {}",
+            closed()
+        );
         let arrival = fanfare_engine::testing::arrival("app-key");
         assert!(nodes[0].engine().admit(arrival).is_err());
         assert!(nodes[1].engine().admit(arrival).is_ok());
@@ -453,7 +482,11 @@ fn a_node_ends_in_time_while_the_world_does_not_answer() {
         sim.stop(true);
         let start = Instant::now();
         nodes[0].cluster.leave().await;
-        assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            start.elapsed()
+        );
         sim.refuse(true);
         sim.cut(1);
         settle().await;
@@ -516,7 +549,9 @@ fn nothing_is_delivered_after_a_message_that_cannot_be_read() {
         sleep(LEASE).await;
         let seen = client.seen();
         assert_eq!(seen.last(), Some(&Seen::Close(4101)), "{seen:?}");
-        let events = seen.iter().filter(|seen| matches!(seen, Seen::Event(event) if event["event"] == "e"));
+        let events = seen
+            .iter()
+            .filter(|seen| matches!(seen, Seen::Event(event) if event["event"] == "e"));
         assert_eq!(events.count(), 1, "{seen:?}");
     });
 }

@@ -4,9 +4,10 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -45,7 +46,11 @@ impl Server {
     pub(crate) fn start(port: u16, lines: &[&str], sentinel: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut file = std::fs::File::create(folder.path().join("redis.conf")).unwrap();
-        writeln!(file, "bind 127.0.0.1\nsave \"\"\nappendonly no\ndaemonize no").unwrap();
+        writeln!(
+            file,
+            "bind 127.0.0.1\nsave \"\"\nappendonly no\ndaemonize no"
+        )
+        .unwrap();
         if !lines.iter().any(|line| line.starts_with("port ")) {
             writeln!(file, "port {port}").unwrap();
         }
@@ -84,8 +89,12 @@ impl Server {
 
 fn ask(port: u16, question: &[&str]) -> String {
     let mut command = Command::new("redis-cli");
-    command.args(["-p", &port.to_string(), "--no-auth-warning"]).args(question);
-    let answer = command.output().expect("redis-cli is where redis-server is");
+    command
+        .args(["-p", &port.to_string(), "--no-auth-warning"])
+        .args(question);
+    let answer = command
+        .output()
+        .expect("redis-cli is where redis-server is");
     String::from_utf8(answer.stdout).unwrap()
 }
 
@@ -98,7 +107,10 @@ impl<T> Shared<T> {
     }
 
     pub(crate) fn get(&self, start: impl FnOnce() -> T) -> Arc<T> {
-        let mut known = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut known = self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         known.upgrade().unwrap_or_else(|| {
             let started = Arc::new(start());
             *known = Arc::downgrade(&started);
@@ -121,16 +133,25 @@ pub(crate) fn cluster() -> Arc<Vec<Server>> {
         let servers: Vec<_> = (0..3)
             .map(|_| Server::start(free_port(), &lines, false))
             .collect();
-        let addresses = servers.iter().map(|server| format!("127.0.0.1:{}", server.port));
+        let addresses = servers
+            .iter()
+            .map(|server| format!("127.0.0.1:{}", server.port));
         let addresses: Vec<_> = addresses.collect();
         let mut create = vec!["--cluster", "create"];
         create.extend(addresses.iter().map(String::as_str));
         create.push("--cluster-yes");
         ask(servers[0].port, &create);
         let start = Instant::now();
-        let is_up = |server: &Server| server.ask(&["cluster", "info"]).contains("cluster_state:ok");
+        let is_up = |server: &Server| {
+            server
+                .ask(&["cluster", "info"])
+                .contains("cluster_state:ok")
+        };
         while !servers.iter().all(is_up) {
-            assert!(start.elapsed() < PATIENCE, "the Redis Cluster does not come up");
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the Redis Cluster does not come up"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         servers

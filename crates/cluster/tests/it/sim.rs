@@ -204,7 +204,7 @@ impl Sim {
     /// Tells something that no step would.
     pub(crate) fn tell(&self, topic: &str, message: &'static [u8]) {
         let mut state = self.0.lock();
-        let tells = state.world.told_to(topic, Bytes::from_static(message));
+        let tells = state.world.told_to(topic, &Bytes::from_static(message));
         for (to, topic, message) in tells {
             state.send_down(to, Down::Told(topic, message));
         }
@@ -298,7 +298,11 @@ impl State {
         (id, incoming)
     }
 
-    fn send_up(&mut self, id: ConnectionId, steps: Vec<Step>) -> Option<oneshot::Receiver<Answers>> {
+    fn send_up(
+        &mut self,
+        id: ConnectionId,
+        steps: Vec<Step>,
+    ) -> Option<oneshot::Receiver<Answers>> {
         self.lines.get(&id)?.incoming.as_ref()?;
         let arrives = self.arrival(id, UP);
         let (reply, answers) = oneshot::channel();
@@ -376,7 +380,9 @@ impl State {
             }
             if trace::is_on() {
                 let at = self.begin.elapsed().as_millis();
-                trace::line(&format!("{at} ms, process {process}: {step:?} => {answer:?}"));
+                trace::line(&format!(
+                    "{at} ms, process {process}: {step:?} => {answer:?}"
+                ));
             }
             front.answers.push(answer);
             for (to, topic, message) in tells {
@@ -497,7 +503,8 @@ fn edges_of(step: &Step, answer: &Answer) -> Vec<(String, String)> {
         }
         (Step::Bury { .. }, Answer::Buried(buried)) => {
             let removed = buried.removed.iter();
-            let removed = removed.map(|(channel, user)| (channel.clone(), format!("removed {user}")));
+            let removed =
+                removed.map(|(channel, user)| (channel.clone(), format!("removed {user}")));
             let vacated = buried.vacated.iter();
             let vacated = vacated.map(|channel| (channel.clone(), "vacated".into()));
             removed.chain(vacated).collect()

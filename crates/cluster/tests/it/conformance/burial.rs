@@ -77,15 +77,26 @@ pub(super) async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_
         max: 1,
         deadline: LATER,
     };
-    assert_eq!(who.take(admit).await, Answer::Edge(true), "its connections count no more");
-    assert_eq!(bury(&who, "dead").await, (Buried::default(), 1), "nothing is left");
+    assert_eq!(
+        who.take(admit).await,
+        Answer::Edge(true),
+        "its connections count no more"
+    );
+    assert_eq!(
+        bury(&who, "dead").await,
+        (Buried::default(), 1),
+        "nothing is left"
+    );
     assert_eq!(bury(&who, "never was").await, (Buried::default(), 1));
 }
 
 pub(super) async fn two_who_clear_away_the_same_do_it_once(stage: Stage) {
     let (one, other) = (stage.connect().await, stage.connect().await);
     let users: BTreeSet<_> = (0..500).map(|number| format!("u{number:03}")).collect();
-    let mut steps: Vec<_> = users.iter().map(|user| join("dead", "presence-a", member(user))).collect();
+    let mut steps: Vec<_> = users
+        .iter()
+        .map(|user| join("dead", "presence-a", member(user)))
+        .collect();
     steps.extend(users.iter().map(|user| count("dead", user, 1, false)));
     for answer in one.take_all(steps).await {
         answer.unwrap();
@@ -115,9 +126,17 @@ pub(super) async fn a_node_that_leaves_thousands_of_everything_is_cleared_away_b
     let who = stage.connect().await;
     for from in (0..MANY).step_by(1000) {
         let numbers = || from..from + 1000;
-        let mut steps: Vec<_> = numbers().map(|n| count("dead", &format!("c{n}"), 1, false)).collect();
+        let mut steps: Vec<_> = numbers()
+            .map(|n| count("dead", &format!("c{n}"), 1, false))
+            .collect();
         steps.extend(numbers().map(|n| enter("dead", &format!("u{n}"))));
-        steps.extend(numbers().map(|n| join("dead", &format!("presence-{}", n % 100), member(&format!("u{n}")))));
+        steps.extend(numbers().map(|n| {
+            join(
+                "dead",
+                &format!("presence-{}", n % 100),
+                member(&format!("u{n}")),
+            )
+        }));
         for answer in who.take_all(steps).await {
             answer.unwrap();
         }

@@ -15,7 +15,10 @@ use super::{
 const NOW: Answer = Answer::Published(Published::Now);
 
 pub(super) async fn events_are_told_in_order_to_all_who_listen_and_to_nobody_else(stage: Stage) {
-    let (one, both) = (stage.listener(&["a"]).await, stage.listener(&["a", "b"]).await);
+    let (one, both) = (
+        stage.listener(&["a"]).await,
+        stage.listener(&["a", "b"]).await,
+    );
     let who = stage.connect().await;
     for number in 0..50 {
         let channel = if number % 2 == 0 { "a" } else { "b" };
@@ -52,7 +55,9 @@ pub(super) async fn steps_of_an_app_are_taken_in_the_order_in_which_they_were_as
     let listener = stage.listener(&["a"]).await;
     let who = stage.connect().await;
     let steps = |from: usize| -> Vec<Step> {
-        (from..from + 30).map(|number| publish("a", &number.to_string())).collect()
+        (from..from + 30)
+            .map(|number| publish("a", &number.to_string()))
+            .collect()
     };
     let asked = (0..10).map(|batch| who.take_all(steps(batch * 30)));
     for answers in join_all(asked).await {
@@ -91,23 +96,17 @@ pub(super) async fn a_request_that_comes_twice_is_told_once(stage: Stage) {
     listener.hears_nothing(&stage).await;
 }
 
-pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
-    let listener = stage.listener(&["presence-a"]).await;
-    let nodes_topic = stage.names.nodes_topic();
-    listener.done(Step::Listen { topic: nodes_topic }).await;
+/// Every step that has a deadline, after it.
+fn late_steps(once: &Once) -> Vec<Step> {
     let (app, node, deadline) = (app(), node("n"), BEFORE);
     let channel = || "presence-a".to_owned();
-    let once = Some(Once {
-        key: "key".into(),
-        digest: "d".into(),
-    });
     let publish_late = Step::Publish {
         app: app.clone(),
         tellings: vec![telling("presence-a", "late")],
-        once: once.clone(),
+        once: Some(once.clone()),
         deadline,
     };
-    let late = vec![
+    vec![
         publish_late,
         Step::Join {
             app: app.clone(),
@@ -161,40 +160,54 @@ pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
             deadline,
         },
         Step::Register {
-            app: app.clone(),
-            node: node.clone(),
+            app,
+            node,
             deadline,
         },
-    ];
+    ]
+}
+
+pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
+    let listener = stage.listener(&["presence-a"]).await;
+    let nodes_topic = stage.names.nodes_topic();
+    listener.done(Step::Listen { topic: nodes_topic }).await;
+    let once = Once {
+        key: "key".into(),
+        digest: "d".into(),
+    };
     let who = stage.connect().await;
-    for step in late {
+    for step in late_steps(&once) {
         let words = format!("{step:?}");
         assert_eq!(who.try_take(step).await, Err(StepError::Late), "{words}");
     }
     listener.hears_nothing(&stage).await;
     let in_time = Step::Publish {
-        app: app.clone(),
+        app: app(),
         tellings: vec![telling("presence-a", "in time")],
-        once,
+        once: Some(once),
         deadline: LATER,
     };
-    assert_eq!(who.take(in_time).await, NOW, "its key stands for nothing yet");
+    assert_eq!(
+        who.take(in_time).await,
+        NOW,
+        "its key stands for nothing yet"
+    );
     let view = Step::View {
-        app: app.clone(),
-        channel: channel(),
+        app: app(),
+        channel: "presence-a".into(),
     };
     let Answer::View(view) = who.take(view).await else {
         panic!("a view");
     };
     assert_eq!((view.position, view.members), (0, vec![]));
     let counts = Step::AllElsewhere {
-        app: app.clone(),
-        node: super::node("other"),
+        app: app(),
+        node: node("other"),
         prefix: String::new(),
     };
     assert_eq!(who.take(counts).await, Answer::Counts(vec![]));
     let online = Step::Online {
-        app: app.clone(),
+        app: app(),
         users: vec![user("u")],
     };
     let nobody = Answer::Online {
@@ -202,15 +215,19 @@ pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
         online: vec![false],
     };
     assert_eq!(who.take(online).await, nobody);
-    let apps = who.take(Step::Apps { node: node.clone() }).await;
+    let apps = who.take(Step::Apps { node: node("n") }).await;
     assert_eq!(apps, Answer::Names(vec![]));
     let admit = Step::Admit {
-        app,
-        node,
+        app: app(),
+        node: node("n"),
         max: 1,
         deadline: LATER,
     };
-    assert_eq!(who.take(admit).await, Answer::Edge(true), "nobody was counted");
+    assert_eq!(
+        who.take(admit).await,
+        Answer::Edge(true),
+        "nobody was counted"
+    );
 }
 
 fn kept(channel: &str, data: &str, ttl: Duration, max_bytes: usize) -> Telling {
@@ -292,8 +309,14 @@ pub(super) async fn the_oldest_kept_events_go_when_there_is_too_much(stage: Stag
     assert_eq!(is_kept, [false, false, true, true, true, true]);
     let other = kept("cache-5", "short", LONG, 4 * 1400);
     who.take(publish_all(vec![other])).await;
-    assert!(cached(&who, "cache-2").await.is_some(), "the same channel's older one went");
+    assert!(
+        cached(&who, "cache-2").await.is_some(),
+        "the same channel's older one went"
+    );
     let huge = kept("cache-9", &"x".repeat(9000), LONG, 4 * 1400);
     who.take(publish_all(vec![huge])).await;
-    assert!(cached(&who, "cache-9").await.is_none(), "it is more than all may be");
+    assert!(
+        cached(&who, "cache-9").await.is_none(),
+        "it is more than all may be"
+    );
 }

@@ -46,8 +46,14 @@ pub(super) async fn nodes_live_for_as_long_as_their_lease_and_are_dead_until_the
     assert_eq!((live.len(), dead.len()), (2, 0));
     sleep(SHORT + Duration::from_millis(50)).await;
     let (second, live, dead) = nodes(&who, beat("stays", false, LONG)).await;
-    assert!(second >= first + 1_000_000, "a clock of microseconds: {first}, {second}");
-    assert_eq!((live, dead), (vec!["stays".to_owned()], vec!["goes".to_owned()]));
+    assert!(
+        second >= first + 1_000_000,
+        "a clock of microseconds: {first}, {second}"
+    );
+    assert_eq!(
+        (live, dead),
+        (vec!["stays".to_owned()], vec!["goes".to_owned()])
+    );
     for name in ["goes", "was never there"] {
         let late = who.try_take(beat(name, false, LONG)).await;
         assert_eq!(late, Err(StepError::Late), "{name}");
@@ -61,7 +67,10 @@ pub(super) async fn all_nodes_are_told_of_beats_and_of_what_is_said_to_all(stage
     let (one, other) = (stage.connect().await, stage.connect().await);
     let topic = stage.names.nodes_topic();
     for who in [&one, &other] {
-        who.done(Step::Listen { topic: topic.clone() }).await;
+        who.done(Step::Listen {
+            topic: topic.clone(),
+        })
+        .await;
     }
     one.take(beat("one", true, LONG)).await;
     let message = event("to all");
@@ -107,7 +116,10 @@ pub(super) async fn one_node_takes_a_burial_on_until_its_time_is_over(stage: Sta
     let (first, second) = tokio::join!(one.take(claim()), other.take(claim()));
     let mut answers = [first, second];
     answers.sort_by_key(|answer| *answer == Answer::Numbers(vec![1]));
-    assert_eq!(answers, [Answer::Numbers(vec![0]), Answer::Numbers(vec![1])]);
+    assert_eq!(
+        answers,
+        [Answer::Numbers(vec![0]), Answer::Numbers(vec![1])]
+    );
     sleep(SHORT + Duration::from_millis(50)).await;
     assert_eq!(other.take(claim()).await, Answer::Numbers(vec![1]));
     one.done(Step::Forget { node: node("dead") }).await;

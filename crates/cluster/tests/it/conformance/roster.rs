@@ -62,7 +62,8 @@ pub(super) async fn view(who: &Peer, channel: &str) -> View {
     let (app, channel) = (app(), channel.to_owned());
     match who.take(Step::View { app, channel }).await {
         Answer::View(mut view) => {
-            view.members.sort_by(|one, other| one.user_id.cmp(&other.user_id));
+            view.members
+                .sort_by(|one, other| one.user_id.cmp(&other.user_id));
             view
         }
         other => panic!("{other:?}"),
@@ -95,13 +96,23 @@ pub(super) async fn a_user_comes_with_the_first_node_and_leaves_with_the_last(st
     assert!(!edge, "another node had them");
     assert_eq!((second, members), (first, vec!["é:u".to_owned()]));
     let seen = view(&who, "presence-a").await;
-    assert_eq!(seen.members, [info("{\"n\":2}")], "the newest is known of them");
+    assert_eq!(
+        seen.members,
+        [info("{\"n\":2}")],
+        "the newest is known of them"
+    );
     let (edge, third, members) = joined(&who, join("two", "presence-a", member("b"))).await;
     assert!(edge && third > first);
     assert_eq!(members, ["b", "é:u"]);
 
-    assert_eq!(who.take(leave("one", "presence-a", "é:u")).await, Answer::Edge(false));
-    assert_eq!(who.take(leave("two", "presence-a", "é:u")).await, Answer::Edge(true));
+    assert_eq!(
+        who.take(leave("one", "presence-a", "é:u")).await,
+        Answer::Edge(false)
+    );
+    assert_eq!(
+        who.take(leave("two", "presence-a", "é:u")).await,
+        Answer::Edge(true)
+    );
     let seen = view(&who, "presence-a").await;
     assert!(seen.position > third);
     assert_eq!(seen.members, [member("b")]);
@@ -197,7 +208,13 @@ pub(super) async fn counts_are_added_up_over_all_nodes(stage: Stage) {
         node: node(name),
         channel: channel.into(),
     };
-    for (name, channel, count) in [("one", "a", 3), ("two", "a", 2), ("three", "a", 5), ("two", "b", 0), ("one", "c", 0)] {
+    for (name, channel, count) in [
+        ("one", "a", 3),
+        ("two", "a", 2),
+        ("three", "a", 5),
+        ("two", "b", 0),
+        ("one", "c", 0),
+    ] {
         let answer = who.take(elsewhere(name, channel)).await;
         assert_eq!(answer, Answer::Numbers(vec![count]), "{channel} for {name}");
     }
@@ -243,7 +260,11 @@ pub(super) async fn users_are_online_from_the_first_node_to_the_last(stage: Stag
     ] {
         assert_eq!(who.take(step).await, Answer::Edge(edge));
     }
-    let Answer::Online { position, online: is } = who.take(online()).await else {
+    let Answer::Online {
+        position,
+        online: is,
+    } = who.take(online()).await
+    else {
         panic!("who is online");
     };
     assert_eq!(is, [true, false, true]);

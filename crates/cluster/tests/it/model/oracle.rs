@@ -208,7 +208,10 @@ impl Belief {
     /// Nothing is missing at the end.
     pub(crate) fn check_complete(&self, connection: &Connection, log: &Log) {
         for (channel, subscribed) in &self.channels {
-            assert!(!subscribed.expects_kept, "no answer of the cache: {channel}");
+            assert!(
+                !subscribed.expects_kept,
+                "no answer of the cache: {channel}"
+            );
             let told = log.get(channel).map_or(&[][..], Vec::as_slice);
             let from = match (subscribed.last, subscribed.replayed) {
                 (Some(last), _) => last + 1,
@@ -220,7 +223,8 @@ impl Belief {
                 let before = subscribed.last.is_none() && missed.at <= subscribed.since;
                 assert!(
                     is_own
-                        || before && !needs_replay(subscribed, channel, missed, told.last().unwrap()),
+                        || before
+                            && !needs_replay(subscribed, channel, missed, told.last().unwrap()),
                     "{} on {channel} did not come to {} of process {}",
                     missed.id,
                     connection.socket_id,

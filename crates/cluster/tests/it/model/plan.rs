@@ -106,7 +106,12 @@ impl Plan {
             acts.push((at(&mut random), fault(&mut random)));
         }
         acts.sort_by_key(|(at, _)| *at);
-        let weathers = [Weather::Calm, Weather::Windy, Weather::Windy, Weather::Stormy];
+        let weathers = [
+            Weather::Calm,
+            Weather::Windy,
+            Weather::Windy,
+            Weather::Stormy,
+        ];
         Self {
             shards: random.random_range(1..3),
             weather: weathers[random.random_range(0..weathers.len())],
@@ -133,18 +138,25 @@ fn deed(random: &mut StdRng) -> Act {
         _ => Act::Publish {
             node,
             channels: match random.random_range(0..4) {
-                0 => CHANNELS.iter().copied().filter(|_| random.random()).collect(),
+                0 => CHANNELS
+                    .iter()
+                    .copied()
+                    .filter(|_| random.random())
+                    .collect(),
                 _ => vec![channel],
             },
             except: random.random_bool(0.2).then_some(client),
-            again: random.random_bool(0.5).then(|| random.random_range(0..NODES)),
+            again: random
+                .random_bool(0.5)
+                .then(|| random.random_range(0..NODES)),
         },
     }
 }
 
 fn fault(random: &mut StdRng) -> Act {
     let node = random.random_range(0..NODES);
-    let within = |random: &mut StdRng, most: u64| Duration::from_millis(random.random_range(0..most));
+    let within =
+        |random: &mut StdRng, most: u64| Duration::from_millis(random.random_range(0..most));
     let back_after = within(random, 4000);
     let lasts = within(random, 9000);
     match random.random_range(0..100) {
@@ -152,7 +164,8 @@ fn fault(random: &mut StdRng) -> Act {
         15..24 => Act::Leave { node, back_after },
         24..44 => Act::Cut { node },
         44..66 => {
-            let (up, down) = [(true, true), (true, false), (false, true)][random.random_range(0..3)];
+            let (up, down) =
+                [(true, true), (true, false), (false, true)][random.random_range(0..3)];
             Act::Stall {
                 node,
                 up,

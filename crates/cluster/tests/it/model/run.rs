@@ -99,7 +99,8 @@ impl Run {
             subscription_count: true,
             ..settings()
         };
-        node.engine().update_apps(vec![definition("1", KEY, app)], &[]);
+        node.engine()
+            .update_apps(vec![definition("1", KEY, app)], &[]);
         let running = Running {
             node: Rc::new(node),
             process,
@@ -320,7 +321,9 @@ impl Run {
         let running = self.node(slot)?;
         let (engine, app) = (running.node.engine(), running.node.node.app());
         let start = Instant::now();
-        let answer = engine.publish(&app, std::slice::from_ref(event), once).await;
+        let answer = engine
+            .publish(&app, std::slice::from_ref(event), once)
+            .await;
         let took = start.elapsed();
         assert!(took <= ANSWERED_WITHIN, "a publish took {took:?}");
         let mut requests = self.requests.borrow_mut();
@@ -357,7 +360,9 @@ impl Run {
         }
         sleep(Duration::from_secs(1)).await;
         for slot in 0..NODES {
-            Rc::clone(self).publish(slot, CHANNELS.to_vec(), None, None).await;
+            Rc::clone(self)
+                .publish(slot, CHANNELS.to_vec(), None, None)
+                .await;
         }
         sleep(LEASE * 2).await;
         let log = self.sim.with(|world| oracle::log(world));
@@ -377,7 +382,10 @@ impl Run {
                 let times = told.filter(|told| told.id.starts_with(&id)).count();
                 let answers = &request.answers;
                 let away = |answer: &Result<_, _>| {
-                    matches!(answer, Err(PublishError::Bus(BusError::Away | BusError::Overloaded)))
+                    matches!(
+                        answer,
+                        Err(PublishError::Bus(BusError::Away | BusError::Overloaded))
+                    )
                 };
                 let taken = answers.iter().any(Result::is_ok);
                 let fits = match times {
@@ -386,7 +394,10 @@ impl Run {
                     // The world forgot that it had taken it.
                     _ => self.sim.with(|world| world.losses) > 0 && answers.len() == 2,
                 };
-                assert!(fits, "{id} was told {times} times on {channel}: {answers:?}");
+                assert!(
+                    fits,
+                    "{id} was told {times} times on {channel}: {answers:?}"
+                );
             }
         }
     }
@@ -397,7 +408,10 @@ impl Run {
             connection.look();
             if trace::is_on() {
                 let (user, entries) = (&connection.user, connection.entries.borrow());
-                let whose = format!("process {}, {}, {user}", connection.process, connection.socket_id);
+                let whose = format!(
+                    "process {}, {}, {user}",
+                    connection.process, connection.socket_id
+                );
                 trace::line(&format!("{whose}: {entries:#?}"));
             }
             let belief = Belief::of(connection, log);
@@ -483,15 +497,27 @@ impl Run {
     /// Nothing is left of who is gone, and nobody listens to what nobody wants.
     fn check_traces(&self, open: &[(Rc<Connection>, Belief)]) {
         let traces = self.sim.with(|world| world.traces());
-        assert_eq!(traces.len(), NODES, "nodes there are, in the world: {traces:?}");
+        assert_eq!(
+            traces.len(),
+            NODES,
+            "nodes there are, in the world: {traces:?}"
+        );
         for slot in 0..NODES {
             let process = self.node(slot).unwrap().process;
-            let here = open.iter().filter(|(connection, _)| connection.process == process);
-            let wanted: BTreeSet<_> = here.flat_map(|(_, belief)| belief.channels.keys()).collect();
+            let here = open
+                .iter()
+                .filter(|(connection, _)| connection.process == process);
+            let wanted: BTreeSet<_> = here
+                .flat_map(|(_, belief)| belief.channels.keys())
+                .collect();
             for topic in self.sim.topics_of(process) {
                 let channel = topic.split_once(":channel:").map(|(_, channel)| channel);
-                let is_wanted = channel.is_none_or(|channel| wanted.iter().any(|name| *name == channel));
-                assert!(is_wanted, "node {slot} listens to {topic}, which nobody wants");
+                let is_wanted =
+                    channel.is_none_or(|channel| wanted.iter().any(|name| *name == channel));
+                assert!(
+                    is_wanted,
+                    "node {slot} listens to {topic}, which nobody wants"
+                );
             }
         }
     }
@@ -509,7 +535,10 @@ impl Run {
             }
             for notice in running.node.notices.all() {
                 let (sure, possible) = left.entry(notice.clone()).or_default();
-                assert!(*possible > 0, "{notice:?} did not happen, or was noticed before");
+                assert!(
+                    *possible > 0,
+                    "{notice:?} did not happen, or was noticed before"
+                );
                 *possible -= 1;
                 *sure = sure.saturating_sub(1);
             }

@@ -135,7 +135,9 @@ impl World {
             app.here.keys().for_each(|(node, _)| put(node, "members"));
             app.counts_of.keys().for_each(|node| put(node, "counts"));
             app.online_of.keys().for_each(|node| put(node, "online"));
-            app.connections.keys().for_each(|node| put(node, "connections"));
+            app.connections
+                .keys()
+                .for_each(|node| put(node, "connections"));
         }
         all
     }
@@ -177,9 +179,9 @@ impl World {
     }
 
     /// Tells something to all who listen.
-    pub(crate) fn told_to(&mut self, topic: &str, message: Bytes) -> Vec<Tell> {
+    pub(crate) fn told_to(&mut self, topic: &str, message: &Bytes) -> Vec<Tell> {
         let mut tells = Vec::new();
-        self.tell(topic.to_owned(), &message, &mut tells);
+        self.tell(topic.to_owned(), message, &mut tells);
         tells
     }
 
@@ -212,7 +214,10 @@ impl World {
             } => {
                 let until = millis + u64::try_from(lease.as_millis()).unwrap();
                 memory.nodes.insert(node.to_string(), until);
-                let (live, dead) = memory.nodes.iter().partition::<Vec<_>, _>(|n| *n.1 > millis);
+                let (live, dead) = memory
+                    .nodes
+                    .iter()
+                    .partition::<Vec<_>, _>(|n| *n.1 > millis);
                 let names = |nodes: Vec<(&String, &u64)>| {
                     nodes.into_iter().map(|(name, _)| name.clone()).collect()
                 };
@@ -576,8 +581,15 @@ impl Moment<'_> {
 
     fn bury(&mut self, node: &str, rooms: usize, pieces: usize) -> Buried {
         let mut buried = Buried::default();
-        let of_node = |(owner, channel): &(String, String)| (owner == node).then(|| channel.clone());
-        let channels: Vec<_> = self.app.here.keys().filter_map(of_node).take(rooms).collect();
+        let of_node =
+            |(owner, channel): &(String, String)| (owner == node).then(|| channel.clone());
+        let channels: Vec<_> = self
+            .app
+            .here
+            .keys()
+            .filter_map(of_node)
+            .take(rooms)
+            .collect();
         for channel in channels {
             let here = &self.app.here[&(node.to_owned(), channel.clone())];
             let users: Vec<_> = here.iter().take(pieces).cloned().collect();
