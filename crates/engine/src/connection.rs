@@ -59,9 +59,11 @@ pub(crate) struct Subscription {
     pub(crate) channel: ChannelId,
     /// Where it stands in the channel's list.
     pub(crate) index: usize,
+    /// Whether it is told where in the channel's history events are: it stands in a list of its own then.
+    pub(crate) recovers: bool,
     /// On presence channels: who it is there, and from which position on edges apply.
     pub(crate) member: Option<(UserId, u64)>,
-    /// On cache channels: events up to this one came before the subscription or with it.
+    /// Where events are kept or recorded: those up to this one came before the subscription or with it.
     pub(crate) replayed: Offset,
 }
 

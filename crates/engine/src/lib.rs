@@ -14,6 +14,8 @@
 //! | `watchlist` | who is signed in, and who wants to know |
 //! | `client_event` | events from clients |
 //! | `cache` | the last event of each cache channel |
+//! | `recover` | what a client that comes back gets of it |
+//! | `history` | what channels keep for clients that come back |
 //! | `publish` | the one way in for an event |
 //! | `deliver` | the one way out |
 //! | `shard`, `inbox`, `outbox` | a thread's connections; what comes in; what goes to one socket |
@@ -35,6 +37,7 @@ mod deliver;
 mod engine;
 mod error;
 mod heartbeat;
+mod history;
 mod inbox;
 mod inspect;
 mod memory;
@@ -42,6 +45,7 @@ mod node;
 mod notice;
 mod outbox;
 mod publish;
+mod recover;
 mod room;
 mod roster;
 mod session;
@@ -53,12 +57,15 @@ pub mod testing;
 mod watchlist;
 
 pub use app::{App, AppDefinition, Apps, Key, KeyUsed};
-pub use bus::{BoxFuture, Bus, BusError, Envelope, Generation, Once, Taken, Topic};
+pub use bus::{
+    BoxFuture, Bus, BusError, Envelope, Generation, Once, Retention, Stamp, Taken, Topic,
+};
 pub use cache::CachedEvent;
 pub use connect::{Admitted, Arrival, ConnectionPlace};
 pub use deliver::{Changed, Edge};
 pub use engine::{Engine, Occupancy, Options, ShardSeed};
 pub use error::Refusal;
+pub use history::{HistoryAnswer, HistoryQuery, Recorded};
 pub use inspect::ConnectionInfo;
 pub use memory::Memory;
 pub use node::Node;

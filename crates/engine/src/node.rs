@@ -8,7 +8,7 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, ChannelName, UserId};
 
 use crate::app::{App, Apps};
-use crate::bus::{Envelope, Generation};
+use crate::bus::{Envelope, Generation, Stamp};
 use crate::cache::CachedEvent;
 use crate::deliver::{Changed, Deliverer, Edge};
 use crate::notice::{Notice, Notices};
@@ -38,10 +38,9 @@ impl Node {
         self.apps.by_id(id)
     }
 
-    /// Takes an event from other nodes, and waits for room in the shards' inboxes. Called in the order of the channel. A
-    /// kept event has its position.
-    pub async fn deliver(&self, envelope: &Envelope, position: Option<Position>) {
-        self.deliverer.deliver_when_room(envelope, position).await;
+    /// Takes an event from other nodes, and waits for room in the shards' inboxes. Called in the order of the channel.
+    pub async fn deliver(&self, envelope: &Envelope, stamp: &Stamp) {
+        self.deliverer.deliver_when_room(envelope, stamp).await;
     }
 
     /// Tells a presence channel's subscribers who came or left. Called in the order of positions.

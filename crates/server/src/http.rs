@@ -33,6 +33,7 @@ mod demo;
 pub(crate) mod error;
 mod events;
 mod health;
+mod history;
 mod idempotency;
 mod users;
 
@@ -143,7 +144,7 @@ pub(crate) fn backend() -> OpenApiRouter<AppState> {
         .routes(routes!(channel_auth::for_backend))
         .routes(routes!(channel_auth::user_for_backend))
         // Older SDKs.
-        .routes(routes!(events::publish_to_channel))
+        .routes(routes!(history::list, events::publish_to_channel))
         .routes(routes!(channels::stats))
 }
 

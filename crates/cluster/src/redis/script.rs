@@ -2,6 +2,8 @@
 
 use redis::{Cmd, cmd};
 
+use fanfare_engine::HistoryQuery;
+
 use crate::backend::Step;
 use crate::names::Names;
 
@@ -62,7 +64,7 @@ macro_rules! scripts {
     };
 }
 
-scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections cached beat
+scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections cached history beat
     tell_nodes register apps claim bury forget);
 
 impl Scripts {
@@ -88,6 +90,7 @@ impl Scripts {
             Step::Admit { app, .. } => call(&self.admit, of_app(app)),
             Step::Connections { app, .. } => call(&self.connections, of_app(app)),
             Step::Cached { app, .. } => call(&self.cached, of_app(app)),
+            Step::History { app, .. } => call(&self.history, of_app(app)),
             Step::Bury { app, .. } => call(&self.bury, of_app(app)),
             Step::Beat { .. } => call(&self.beat, names.of_installation()),
             Step::TellNodes { .. } => call(&self.tell_nodes, names.of_installation()),
@@ -116,13 +119,21 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
             let (key, digest) = once
                 .as_ref()
                 .map_or(("", ""), |once| (&*once.key, &*once.digest));
-            command.arg(deadline).arg(key).arg(digest);
+            command
+                .arg(deadline)
+                .arg(key)
+                .arg(digest)
+                .arg(fresh_epoch());
             for telling in tellings {
                 let (ttl, most) = telling.keep.map_or((0, 0), |keep| {
                     let millis = u64::try_from(keep.ttl.as_millis()).unwrap_or(u64::MAX);
                     (millis, keep.max_bytes)
                 });
                 command.arg(&telling.channel).arg(ttl).arg(most);
+                let (size, ttl) = telling
+                    .history
+                    .map_or((0, 0), |history| (history.size, millis(history.ttl)));
+                command.arg(size).arg(ttl);
                 command.arg(&telling.message[..]);
             }
         }
@@ -151,6 +162,18 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
         }
         Step::View { channel, .. } | Step::Cached { channel, .. } => {
             command.arg(channel);
+        }
+        Step::History { channel, query, .. } => {
+            let (kind, position, count) = match query {
+                HistoryQuery::Last(count) => ("last", None, *count),
+                HistoryQuery::After(position) => ("after", Some(position), 0),
+                HistoryQuery::Forward(position, count) => ("forward", position.as_ref(), *count),
+                HistoryQuery::Backward(position, count) => ("backward", position.as_ref(), *count),
+            };
+            let epoch = position.map_or("", |position| &*position.epoch);
+            let offset = position.map_or(0, |position| position.offset);
+            command.arg(channel).arg(kind).arg(epoch).arg(offset);
+            command.arg(count).arg(fresh_epoch());
         }
         Step::UserCounts { channels, .. } => {
             command.arg(channels);
@@ -236,6 +259,11 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
             command.arg(topic);
         }
     }
+}
+
+/// Of a history that begins with this step.
+fn fresh_epoch() -> String {
+    format!("{:08x}", rand::random::<u32>())
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare_cluster::backend::{Answer, Buried, Keep, Kept, Published, Step, StepError};
-use fanfare_cluster::{Message, Names, keep};
-use fanfare_engine::{Position, View};
+use fanfare_cluster::backend::{
+    Answer, Buried, Keep, Kept, Published, Step, StepError, Telling, Told as History,
+};
+use fanfare_cluster::{Message, Names, stamp};
+use fanfare_engine::{HistoryQuery, Position, Retention, View};
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::{AppId, UserId};
+use fanfare_protocol::{AppId, HistoryPosition, UserId};
 use tokio::time::Instant;
 
 /// The moment at which a world begins, in microseconds since 1970.
@@ -68,6 +70,19 @@ struct App {
     connections: BTreeMap<String, usize>,
     cache: BTreeMap<String, (Bytes, u64)>,
     once: BTreeMap<String, (String, u64)>,
+    logs: BTreeMap<String, Log>,
+    /// How many histories have begun.
+    epochs: u64,
+}
+
+/// A channel's history.
+struct Log {
+    epoch: std::sync::Arc<str>,
+    offset: u64,
+    newest: Position,
+    /// In microseconds.
+    ttl: u64,
+    events: Vec<(Position, Bytes)>,
 }
 
 impl World {
@@ -276,7 +291,7 @@ impl World {
                     Some(Some(same)) => Answer::Published(same),
                     _ => {
                         for telling in tellings {
-                            moment.publish(&telling.channel, &telling.message, telling.keep);
+                            moment.publish(telling);
                         }
                         Answer::Published(Published::Now)
                     }
@@ -351,6 +366,7 @@ impl World {
                 }
                 Answer::Edge(has_room)
             }
+            Step::History { channel, query, .. } => Answer::History(moment.history(channel, query)),
             Step::Cached { channel, .. } => Answer::Kept(moment.cached(channel)),
             Step::Bury { node, .. } => Answer::Buried(moment.bury(node, rooms, pieces)),
             other => panic!("{other:?} is of no app"),
@@ -396,18 +412,73 @@ impl Moment<'_> {
         }
     }
 
-    fn publish(&mut self, channel: &str, message: &Bytes, kept: Option<Keep>) {
-        let kept = kept.filter(|kept| !kept.ttl.is_zero());
-        let Some(Keep { ttl, max_bytes }) = kept else {
+    fn publish(&mut self, telling: &Telling) {
+        let Telling {
+            channel, message, ..
+        } = telling;
+        let kept = telling.keep.filter(|kept| !kept.ttl.is_zero());
+        if kept.is_none() && telling.history.is_none() {
             return self.tell_channel(channel, message.clone());
+        }
+        let position = self.next_position();
+        let recorded = telling.history.map(|_| self.log(channel).next(position));
+        let message = stamp(message, position, kept.is_some(), recorded.as_ref());
+        if let Some(retention) = telling.history {
+            self.hold(channel, position, retention, message.clone());
+        }
+        let Some(Keep { ttl, max_bytes }) = kept else {
+            return self.tell_channel(channel, message);
         };
-        let message = keep(message, self.next_position());
         let time = self.now / 1000;
         let until = time + u64::try_from(ttl.as_millis()).unwrap();
         let entry = (message.clone(), until);
         self.app.cache.insert(channel.to_owned(), entry);
         self.shrink(time, max_bytes);
         self.tell_channel(channel, message);
+    }
+
+    fn log(&mut self, channel: &str) -> &mut Log {
+        let App { logs, epochs, .. } = self.app;
+        logs.entry(channel.to_owned()).or_insert_with(|| {
+            *epochs += 1;
+            Log {
+                epoch: format!("e{epochs}").into(),
+                offset: 0,
+                newest: 0,
+                ttl: 0,
+                events: Vec::new(),
+            }
+        })
+    }
+
+    fn hold(&mut self, channel: &str, position: Position, retention: Retention, message: Bytes) {
+        let now = self.now;
+        let log = self.log(channel);
+        log.ttl = u64::try_from(retention.ttl.as_micros()).unwrap();
+        log.events.push((position, message));
+        log.trim(now);
+        let more = log.events.len().saturating_sub(retention.size);
+        log.events.drain(..more);
+    }
+
+    fn history(&mut self, channel: &str, query: &HistoryQuery) -> History {
+        let now = self.now;
+        let log = self.log(channel);
+        log.trim(now);
+        let range = query.range(&log.epoch, log.offset, log.events.len());
+        let messages = range.map(|(skipped, taken)| {
+            let newest_first = log.events.iter().rev().skip(skipped).take(taken);
+            let mut found: Vec<_> = newest_first.map(|(_, message)| message.clone()).collect();
+            if !query.is_backward() {
+                found.reverse();
+            }
+            found
+        });
+        History {
+            position: log.position(),
+            newest: log.newest,
+            messages,
+        }
     }
 
     fn shrink(&mut self, time: u64, max_bytes: usize) {
@@ -624,6 +695,26 @@ impl Moment<'_> {
     }
 }
 
+impl Log {
+    fn next(&mut self, position: Position) -> HistoryPosition {
+        self.offset += 1;
+        self.newest = position;
+        self.position()
+    }
+
+    fn position(&self) -> HistoryPosition {
+        HistoryPosition {
+            epoch: self.epoch.clone(),
+            offset: self.offset,
+        }
+    }
+
+    fn trim(&mut self, now: u64) {
+        let ttl = self.ttl;
+        self.events.retain(|(position, _)| position + ttl >= now);
+    }
+}
+
 fn set(counts: &mut BTreeMap<String, usize>, channel: &str, count: usize) {
     if count > 0 {
         counts.insert(channel.to_owned(), count);
@@ -664,6 +755,7 @@ fn app(step: &Step) -> Option<&AppId> {
         | Step::Connections { app, .. }
         | Step::Admit { app, .. }
         | Step::Cached { app, .. }
+        | Step::History { app, .. }
         | Step::Bury { app, .. } => Some(app),
         _ => None,
     }
