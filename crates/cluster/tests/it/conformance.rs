@@ -2,6 +2,7 @@
 
 mod burial;
 mod events;
+mod history;
 mod nodes;
 mod roster;
 
@@ -164,6 +165,8 @@ fn member(name: &str) -> Member {
 fn event(data: &str) -> Bytes {
     let event = Message::Event {
         position: None,
+        keep: false,
+        recorded: None,
         name: "e",
         user_id: None,
         except: None,
@@ -177,6 +180,7 @@ fn telling(channel: &str, data: &str) -> Telling {
         channel: channel.into(),
         message: event(data),
         keep: None,
+        history: None,
     }
 }
 
@@ -251,6 +255,11 @@ cases! {
         a_kept_event_is_told_and_kept_with_a_position_that_grows
         a_kept_event_expires
         the_oldest_kept_events_go_when_there_is_too_much;
+    history: a_history_answers_with_what_came_after_a_position
+        a_history_is_read_forward_and_backward_from_any_position
+        a_history_holds_so_many_events_and_for_so_long
+        a_history_that_begins_anew_knows_nothing_of_the_one_before
+        an_event_that_is_kept_and_recorded_is_both;
     roster: a_user_comes_with_the_first_node_and_leaves_with_the_last
         what_is_said_twice_counts_once
         a_full_channel_takes_nobody_new

@@ -381,7 +381,7 @@ async fn subscribers_are_told_how_many_they_are_over_all_nodes(nodes: Nodes) {
             for (client, seen) in clients.iter().zip(&mut seen) {
                 if client.session.is_some() {
                     let events = client.events().into_iter();
-                    let counts =
+                    let mut counts =
                         events.filter(|e| e["event"] == "pusher_internal:subscription_count");
                     *seen = counts.next_back().map(|event| data(&event)).or(seen.take());
                 }
@@ -511,8 +511,12 @@ async fn who_watches_is_told_who_is_online_on_any_node(nodes: Nodes) {
             watched(&messages(&watcher, 1).await[0]),
             told("online", "b")
         );
-        for other in &mut others {
+        for other in &others {
             messages(other, 1).await;
+        }
+        // Long enough for the second to count.
+        sleep(Duration::from_millis(300)).await;
+        for other in &mut others {
             other.leave().await;
         }
         assert_eq!(
