@@ -5,7 +5,10 @@
     reason = "a test stops where something is missing"
 )]
 
+mod conformance;
+mod engine;
 mod model;
 mod nodes;
 mod rules;
+mod servers;
 mod sim;

@@ -71,6 +71,10 @@ fn whatever_happens_to_nodes_and_world_clients_know_what_is_true_and_miss_nothin
     );
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is no setting of the server"
+)]
 fn number(name: &str) -> Option<u64> {
     let value = std::env::var(name).ok()?;
     Some(value.parse().expect("a number"))

@@ -204,7 +204,7 @@ impl Sim {
     /// Tells something that no step would.
     pub(crate) fn tell(&self, topic: &str, message: &'static [u8]) {
         let mut state = self.0.lock();
-        let tells = state.world.told_to(topic, Bytes::from_static(message));
+        let tells = state.world.told_to(topic, &Bytes::from_static(message));
         for (to, topic, message) in tells {
             state.send_down(to, Down::Told(topic, message));
         }

@@ -2,7 +2,15 @@
 
 use std::sync::LazyLock;
 
-static IS_ON: LazyLock<bool> = LazyLock::new(|| std::env::var_os("FANFARE_MODEL_TRACE").is_some());
+static IS_ON: LazyLock<bool> = LazyLock::new(is_wanted);
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is no setting of the server"
+)]
+fn is_wanted() -> bool {
+    std::env::var_os("FANFARE_MODEL_TRACE").is_some()
+}
 
 pub(crate) fn is_on() -> bool {
     *IS_ON

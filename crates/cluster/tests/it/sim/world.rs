@@ -194,9 +194,9 @@ impl World {
     }
 
     /// Tells something to all who listen.
-    pub(crate) fn told_to(&mut self, topic: &str, message: Bytes) -> Vec<Tell> {
+    pub(crate) fn told_to(&mut self, topic: &str, message: &Bytes) -> Vec<Tell> {
         let mut tells = Vec::new();
-        self.tell(topic.to_owned(), &message, &mut tells);
+        self.tell(topic.to_owned(), message, &mut tells);
         tells
     }
 
