@@ -264,21 +264,18 @@ export class Channel<Events extends EventMap = EventMap, Lifecycle extends Chann
 
   /** @internal */
   receive(frame: Frame): void {
-    if (frame.position !== undefined && this.#wanted) this.#reached(frame.position);
-    const { event } = frame;
-    if (event === 'pusher_internal:subscription_succeeded') {
-      this.#succeeded(frame);
-    } else if (event === 'pusher:subscription_error') {
-      const { error, status, type } = frame.data ?? {};
-      const message = `Subscription to ${this.name} refused: ${error ?? type}`;
-        this.failed(this.#error('subscription_refused', message, { status, retrying: status >= 500 }));
-    } else if (!this.#wanted) {
-      // Of a subscription that was given up before the server had confirmed it.
-    } else if (event.startsWith('pusher_internal:') || event.startsWith('pusher:')) {
-      this.internal(frame);
-      } else {
-      this.open(frame);
+    const { event, position, data } = frame;
+    if (event === 'pusher_internal:subscription_succeeded') return this.#succeeded(frame);
+    if (event === 'pusher:subscription_error') {
+      const { error, status } = data;
+      const message = `Subscription to ${this.name} refused: ${error}`;
+      return this.failed(this.#error('subscription_refused', message, { status, retrying: status >= 500 }));
     }
+    // Anything else before the answer is of a subscription that was given up.
+    if (this.state !== 'subscribed') return;
+    if (position !== undefined) this.#reached(position);
+    if (/^pusher(_internal)?:/.test(event)) this.internal(frame);
+    else this.open(frame);
   }
 
   /** @internal An event as it arrived. */

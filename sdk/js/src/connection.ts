@@ -153,7 +153,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     const said = `${reason} (${code})`;
     if (reaction === 'never') {
       this.#end();
-      const message = `The server refuses this client for good: ${said}`;
+      const message = `Refused for good: ${said}`;
       return this.#fail('disconnected', new FanfareError('connection_refused', message, { closeCode: code, reason }));
     }
     const retryIn = delayBefore(reaction, this.#failures++, this.#settings.backoff);
