@@ -55,12 +55,16 @@ export type Encryption = (name: string, host: ChannelHost) => Channel<any, any>;
 
 /** What a channel needs of its client. */
 export interface ChannelHost {
+  /** @internal */
   readonly settings: Settings;
+  /** @internal */
   readonly connection: Connection;
   readonly user: { readonly id: string | undefined };
+  /** @internal */
   authorize(channel: string, signal: AbortSignal): Promise<ChannelAuth>;
-  /** The channel is wanted; the client has it from now on and connects. */
+  /** @internal The channel is wanted; the client has it from now on and connects. */
   adopt(channel: Channel<any, any>): void;
+  /** @internal */
   forget(channel: Channel<any, any>): void;
 }
 

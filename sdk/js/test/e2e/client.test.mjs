@@ -209,7 +209,9 @@ test('the CommonJS build is the same client', async () => {
   const made = new cjs.Fanfare(server.app.key, { url: server.url, WebSocket });
   clients.add(made);
   await joined(made, 'news');
-  assert.equal(typeof require('../../dist/cjs/pusher.js'), 'function');
+  const Pusher = require('../../dist/cjs/pusher.js');
+  assert.equal(typeof Pusher, 'function');
+  assert.equal(Pusher.default, Pusher);
   assert.equal(typeof require('../../dist/cjs/recover.js').recover, 'function');
   assert.equal(typeof require('../../dist/cjs/encrypted.js').encryption, 'function');
 });

@@ -1,8 +1,6 @@
 // Coming back without a gap: on a small server that keeps a history, and on the real one once it does
 // (FANFARE_HISTORY=1), also over a restart of it (FANFARE_HISTORY_DURABLE=1).
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { connect, createServer } from 'node:net';
 import { after, afterEach, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import PusherJs from 'pusher-js';
@@ -12,6 +10,7 @@ import { Fanfare } from '../../dist/es/index.js';
 import FanfarePusher from '../../dist/es/pusher.js';
 import { recover } from '../../dist/es/recover.js';
 import { startFakeServer } from '../support/fake-server.mjs';
+import { startNetwork } from '../support/network.mjs';
 import { until } from '../support/wait.mjs';
 
 /** What the app needs, so that its channels keep a history. */
@@ -245,39 +244,4 @@ for (const [name, start] of Object.entries(backends)) {
       await until(() => seen.recovered === 1);
     });
   });
-}
-
-/** What lies between client and server. Down, it ends connections without a word and takes none. */
-async function startNetwork(port) {
-  const pairs = new Set();
-  let isUp = true;
-  const entrance = createServer((near) => {
-    if (!isUp) return near.destroy();
-    const far = connect(port, '127.0.0.1');
-    const pair = [near, far];
-    pairs.add(pair);
-    const end = () => {
-      pairs.delete(pair);
-      pair.forEach((socket) => socket.destroy());
-    };
-    for (const socket of pair) socket.on('error', end).on('close', end);
-    near.pipe(far).pipe(near);
-    return undefined;
-  }).listen(0, '127.0.0.1');
-  await once(entrance, 'listening');
-  return {
-    port: entrance.address().port,
-    url: `http://127.0.0.1:${entrance.address().port}`,
-    down() {
-      isUp = false;
-      pairs.forEach((pair) => pair.forEach((socket) => socket.destroy()));
-    },
-    up() {
-      isUp = true;
-    },
-    stop() {
-      this.down();
-      return new Promise((resolve) => entrance.close(resolve));
-    },
-  };
 }
