@@ -125,7 +125,7 @@ async function readLines(response: Response, line: (text: string) => void): Prom
     if (rest.length > MAX_LINE) throw new Error('Line too long');
     lines.forEach(line);
     if (length > MAX_ANSWER && !rest) {
-      reader.cancel();
+      reader.cancel().catch(() => {});
       return true;
     }
   }

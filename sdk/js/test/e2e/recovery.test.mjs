@@ -91,7 +91,13 @@ for (const [name, start] of Object.entries(backends)) {
           socketId: () => client.socketId,
           async subscribe(channelName, options) {
             const channel = client.channel(channelName, options);
-            const seen = { events: [], gaps: [], recovered: 0, trigger: (event, data) => channel.trigger(event, data) };
+            const seen = {
+              events: [],
+              gaps: [],
+              recovered: 0,
+              subscribed: () => channel.state === 'subscribed',
+              trigger: (event, data) => channel.trigger(event, data),
+            };
             channel.bindAll(({ data }) => seen.events.push(data));
             channel.on('gap', ({ reason }) => seen.gaps.push(reason));
             channel.on('recovered', () => (seen.recovered += 1));
@@ -126,7 +132,12 @@ for (const [name, start] of Object.entries(backends)) {
         socketId: () => pusher.connection.socket_id,
         async subscribe(channelName) {
           const channel = pusher.subscribe(channelName);
-          const seen = { events: [], gaps: [], trigger: (event, data) => channel.trigger(event, data) };
+          const seen = {
+            events: [],
+            gaps: [],
+            subscribed: () => channel.subscribed,
+            trigger: (event, data) => channel.trigger(event, data),
+          };
           channel.bind_global((event, data) => /^(e|client-e)$/.test(event) && seen.events.push(data));
           channel.bind('fanfare:gap', ({ reason }) => seen.gaps.push(reason));
           await until(() => channel.subscribed);
@@ -181,6 +192,25 @@ for (const [name, start] of Object.entries(backends)) {
         await backend.publish(name, 'e', 3);
         await until(() => seen.events.includes(3));
         assert.deepEqual(seen.events, [0, 1, 2, 3]);
+      });
+
+      it('own events do not come back after the second lost connection either', async () => {
+        const name = fresh('private-chat-');
+        const client = make();
+        const seen = await client.subscribe(name);
+        for (let n = 1; n <= 2; n += 1) {
+          const before = client.socketId();
+          await backend.publish(name, 'e', n);
+          await until(() => seen.events.length === n);
+          seen.trigger('client-e', 'own');
+          await delay(50);
+          network.down();
+          network.up();
+          await until(() => client.socketId() && client.socketId() !== before && seen.subscribed());
+        }
+        await backend.publish(name, 'e', 3);
+        await until(() => seen.events.includes(3));
+        assert.deepEqual(seen.events, [1, 2, 3]);
       });
 
       it('who unsubscribes and subscribes again begins anew', async () => {
