@@ -4,7 +4,7 @@ import { connect, createServer } from 'node:net';
 /**
  * What lies between a client and a server. `down()`: it ends connections without a word and takes none. `hang()`: it
  * passes nothing on any more, and says nothing of that. `up()`: all is well, for new connections. With `noWebSocket` it
- * ends ('end') or swallows ('hang') every WebSocket.
+ * ends ('end') or swallows ('hang') every WebSocket. `port` may be a function, asked for each connection.
  */
 export async function startNetwork(port, { noWebSocket } = {}) {
   const pairs = new Set();
@@ -21,7 +21,7 @@ export async function startNetwork(port, { noWebSocket } = {}) {
         if (noWebSocket === 'end') near.destroy();
         return;
       }
-      const far = connect(port, '127.0.0.1');
+      const far = connect(typeof port === 'function' ? port() : port, '127.0.0.1');
       pair.push(far);
       const end = () => pair.forEach((socket) => socket.destroy());
       for (const socket of pair) socket.on('error', end).on('close', end);
