@@ -47,7 +47,7 @@ impl Generator {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
             subscribers: Subscribers::new(target.clone()),
-            publishers: Publishers::new(target.address),
+            publishers: Publishers::new(target.clone()),
         })
     }
 

@@ -43,6 +43,7 @@ use clap::{Parser, Subcommand};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 use crate::options::Options;
+use crate::process::Contender;
 use crate::report::Column;
 use crate::workload::{Fanout, Flood, Idle, Publish, Workload};
 
@@ -84,6 +85,23 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// The events of `fanout` with one node, and with several on Redis: CPU per delivery, all nodes together.
+    Cluster {
+        /// Nodes.
+        #[arg(long, default_value_t = 2)]
+        nodes: usize,
+        #[command(flatten)]
+        workload: Fanout,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// The requests of `publish` to an app without histories, and to one with.
+    History {
+        #[command(flatten)]
+        workload: Publish,
+        #[command(flatten)]
+        options: Options,
+    },
     /// All four, with shorter windows.
     All {
         #[command(flatten)]
@@ -102,6 +120,18 @@ fn main() -> Result<()> {
     raise_file_limit()?;
     match cli.command {
         Command::Fanout { workload, options } => compare(&workload, &options),
+        Command::Cluster {
+            nodes,
+            workload,
+            options,
+        } => {
+            let contenders = options.one_and_several(nodes)?;
+            compare_all(&workload, &contenders, options.rounds)
+        }
+        Command::History { workload, options } => {
+            let contenders = options.without_and_with_history()?;
+            compare_all(&workload, &contenders, options.rounds)
+        }
         Command::Flood { workload, options } => compare(&workload, &options),
         Command::Idle { workload, options } => compare(&workload, &options),
         Command::Publish { workload, options } => compare(&workload, &options),
@@ -131,7 +161,10 @@ fn all(options: &Options) -> Result<()> {
 
 /// Runs a workload on all servers in turn, round by round, so that what else the machine does hits all alike.
 fn compare(workload: &dyn Workload, options: &Options) -> Result<()> {
-    let contenders = options.contenders()?;
+    compare_all(workload, &options.contenders()?, options.rounds)
+}
+
+fn compare_all(workload: &dyn Workload, contenders: &[Contender], rounds: u32) -> Result<()> {
     let mut columns: Vec<Column> = contenders
         .iter()
         .map(|contender| Column {
@@ -140,7 +173,7 @@ fn compare(workload: &dyn Workload, options: &Options) -> Result<()> {
         })
         .collect();
     eprintln!("{}", workload.title());
-    for round in 1..=options.rounds {
+    for round in 1..=rounds {
         for (contender, column) in contenders.iter().zip(&mut columns) {
             let server = contender.start()?;
             if round > 1 && workload.needs_fresh_server() && !server.is_fresh() {

@@ -13,7 +13,7 @@ const TICKS: u64 = 100;
 
 /// A measuring window that has begun.
 pub(crate) struct Window {
-    pid: u32,
+    pids: Vec<u32>,
     server: Cpu,
     own: Cpu,
     since: Instant,
@@ -23,7 +23,7 @@ pub(crate) struct Window {
 pub(crate) struct Spent {
     /// Time on the clock.
     pub(crate) wall: Duration,
-    /// CPU time of the server.
+    /// CPU time of the server, all its nodes together.
     pub(crate) server: Duration,
     /// CPU time of this process.
     pub(crate) own: Duration,
@@ -40,10 +40,10 @@ struct Cpu {
 
 impl Window {
     /// Begins now.
-    pub(crate) fn begin(pid: u32) -> Result<Self> {
+    pub(crate) fn begin(pids: &[u32]) -> Result<Self> {
         Ok(Self {
-            pid,
-            server: cpu_time(pid)?,
+            pids: pids.to_vec(),
+            server: cpu_time_of_all(pids)?,
             own: cpu_time(std::process::id())?,
             since: Instant::now(),
         })
@@ -55,7 +55,9 @@ impl Window {
         let own = cpu_time(std::process::id())?;
         Ok(Spent {
             wall,
-            server: cpu_time(self.pid)?.ran.saturating_sub(self.server.ran),
+            server: cpu_time_of_all(&self.pids)?
+                .ran
+                .saturating_sub(self.server.ran),
             own: own.ran.saturating_sub(self.own.ran),
             own_waiting: own.waited.saturating_sub(self.own.waited),
         })
@@ -100,8 +102,12 @@ pub(crate) fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// Resident memory in KiB.
-pub(crate) fn resident_kib(pid: u32) -> Result<u64> {
+/// Resident memory in KiB, all together.
+pub(crate) fn resident_kib(pids: &[u32]) -> Result<u64> {
+    pids.iter().copied().map(resident_kib_of).sum()
+}
+
+fn resident_kib_of(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     kib_of(&status, "VmRSS:").with_context(|| format!("no VmRSS in {path}"))
@@ -110,6 +116,16 @@ pub(crate) fn resident_kib(pid: u32) -> Result<u64> {
 fn kib_of(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+fn cpu_time_of_all(pids: &[u32]) -> Result<Cpu> {
+    let mut all = Cpu::default();
+    for pid in pids {
+        let one = cpu_time(*pid)?;
+        all.ran += one.ran;
+        all.waited += one.waited;
+    }
+    Ok(all)
 }
 
 /// Of all threads alive. What threads used that have ended is lost, as `schedstat` is per thread.
@@ -175,7 +191,7 @@ mod tests {
     fn this_process_has_used_cpu_and_memory() {
         let pid = std::process::id();
         assert!(cpu_time(pid).expect("CPU time").ran > Duration::ZERO);
-        assert!(resident_kib(pid).expect("memory") > 0);
+        assert!(resident_kib(&[pid, pid]).expect("memory") > 0);
     }
 
     #[test]

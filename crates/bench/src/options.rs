@@ -55,7 +55,11 @@ impl Options {
                 key: self.key.clone(),
                 secret: self.secret.clone(),
             };
-            return Ok(vec![Contender::Running(Target { address, pid, app })]);
+            return Ok(vec![Contender::Running(Target {
+                addresses: vec![address],
+                pids: vec![pid],
+                app,
+            })]);
         }
         let mut contenders = Vec::new();
         if self.only != Some(Only::Fanfare) {
@@ -65,6 +69,28 @@ impl Options {
             contenders.push(self.fanfare()?);
         }
         Ok(contenders)
+    }
+
+    /// One node, and as many as are asked for on Redis.
+    pub(crate) fn one_and_several(&self, nodes: usize) -> Result<Vec<Contender>> {
+        let Contender::Fanfare { program, env, .. } = self.fanfare()? else {
+            bail!("only Fanfare has nodes");
+        };
+        let several = Contender::Nodes {
+            program,
+            env,
+            nodes,
+        };
+        Ok(vec![self.fanfare()?, several])
+    }
+
+    /// Without histories, and with.
+    pub(crate) fn without_and_with_history(&self) -> Result<Vec<Contender>> {
+        let mut with = self.fanfare()?;
+        if let Contender::Fanfare { history, .. } = &mut with {
+            *history = true;
+        }
+        Ok(vec![self.fanfare()?, with])
     }
 
     fn fanfare(&self) -> Result<Contender> {
@@ -81,6 +107,7 @@ impl Options {
         Ok(Contender::Fanfare {
             program,
             env: self.fanfare_env.clone(),
+            history: false,
         })
     }
 }

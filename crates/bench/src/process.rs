@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 use crate::target::{App, Target};
 
+/// A history as a chat would have it.
+const HISTORY: &str = r#"history=[{"channels":"*","size":100,"ttl":300}]"#;
 const START_LIMIT: Duration = Duration::from_secs(15);
 /// Below the ports that outgoing connections take, so that ten thousand of them cannot be in the way.
 const FIRST_PORT: u16 = 20_000;
@@ -29,6 +31,17 @@ pub(crate) enum Contender {
         program: PathBuf,
         /// Added to the environment.
         env: Vec<(String, String)>,
+        /// Whether its app keeps histories.
+        history: bool,
+    },
+    /// Several nodes of Fanfare, on a Redis of their own.
+    Nodes {
+        /// The executable.
+        program: PathBuf,
+        /// Added to the environment.
+        env: Vec<(String, String)>,
+        /// How many.
+        nodes: usize,
     },
     /// One that somebody else started.
     Running(Target),
@@ -39,7 +52,9 @@ impl Contender {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Floor => "floor",
-            Self::Fanfare { .. } => "fanfare",
+            Self::Fanfare { history: false, .. } => "fanfare",
+            Self::Fanfare { history: true, .. } => "history",
+            Self::Nodes { .. } => "nodes",
             Self::Running(_) => "server",
         }
     }
@@ -48,10 +63,19 @@ impl Contender {
     pub(crate) fn start(&self) -> Result<Server> {
         match self {
             Self::Floor => start_floor(),
-            Self::Fanfare { program, env } => start_fanfare(program, env),
+            Self::Fanfare {
+                program,
+                env,
+                history,
+            } => start_fanfare(program, env, *history),
+            Self::Nodes {
+                program,
+                env,
+                nodes,
+            } => start_nodes(program, env, *nodes),
             Self::Running(target) => Ok(Server {
                 target: target.clone(),
-                child: None,
+                children: Vec::new(),
             }),
         }
         .with_context(|| format!("cannot start {}", self.name()))
@@ -62,7 +86,7 @@ impl Contender {
 pub(crate) struct Server {
     /// How to reach it.
     pub(crate) target: Target,
-    child: Option<Running>,
+    children: Vec<Running>,
 }
 
 struct Running {
@@ -106,13 +130,13 @@ impl Running {
     fn into_server(mut self, address: SocketAddr) -> Result<Server> {
         self.wait_until_ready(address)?;
         let target = Target {
-            address,
-            pid: self.child.id(),
+            addresses: vec![address],
+            pids: vec![self.child.id()],
             app: bench_app(),
         };
         Ok(Server {
             target,
-            child: Some(self),
+            children: vec![self],
         })
     }
 }
@@ -120,7 +144,7 @@ impl Running {
 impl Server {
     /// Whether it was started for this measurement alone.
     pub(crate) fn is_fresh(&self) -> bool {
-        self.child.is_some()
+        !self.children.is_empty()
     }
 }
 
@@ -131,7 +155,7 @@ fn start_floor() -> Result<Server> {
     Running::spawn(command, TempDir::new()?)?.into_server(address)
 }
 
-fn start_fanfare(program: &Path, env: &[(String, String)]) -> Result<Server> {
+fn start_fanfare(program: &Path, env: &[(String, String)], history: bool) -> Result<Server> {
     let address = free_address()?;
     let dir = TempDir::new()?;
     // An empty one, so that no configuration that happens to lie about counts.
@@ -148,8 +172,12 @@ fn start_fanfare(program: &Path, env: &[(String, String)]) -> Result<Server> {
         command
     };
     let App { id, key, secret } = bench_app();
-    let output = fanfare(&["app", "create", "--name", "bench"])
-        .args(["--id", &id, "--key", &key, "--secret", &secret])
+    let mut create = fanfare(&["app", "create", "--name", "bench"]);
+    create.args(["--id", &id, "--key", &key, "--secret", &secret]);
+    if history {
+        create.args(["--setting", HISTORY]);
+    }
+    let output = create
         .output()
         .with_context(|| format!("cannot run {}", program.display()))?;
     ensure!(
@@ -159,6 +187,45 @@ fn start_fanfare(program: &Path, env: &[(String, String)]) -> Result<Server> {
     );
     let serve = fanfare(&["serve"]);
     Running::spawn(serve, dir)?.into_server(address)
+}
+
+fn start_nodes(program: &Path, env: &[(String, String)], nodes: usize) -> Result<Server> {
+    let (redis, port) = start_redis()?;
+    let mut env = env.to_vec();
+    env.push((
+        "FANFARE_CLUSTER_URL".into(),
+        format!("redis://127.0.0.1:{port}"),
+    ));
+    let mut all = start_fanfare(program, &env, false)?;
+    for _ in 1..nodes {
+        // Each has the app in a store of its own.
+        let node = start_fanfare(program, &env, false)?;
+        all.target.addresses.extend(&node.target.addresses);
+        all.target.pids.extend(&node.target.pids);
+        all.children.extend(node.children);
+    }
+    all.children.push(redis);
+    Ok(all)
+}
+
+fn start_redis() -> Result<(Running, u16)> {
+    let (address, dir) = (free_address()?, TempDir::new()?);
+    let port = address.port();
+    let mut command = Command::new("redis-server");
+    command
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--dir"])
+        .arg(dir.path());
+    let redis = Running::spawn(command, dir).context("redis-server must be installed")?;
+    let started = Instant::now();
+    while TcpStream::connect(address).is_err() {
+        ensure!(
+            started.elapsed() < START_LIMIT,
+            "redis-server does not answer"
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok((redis, port))
 }
 
 fn bench_app() -> App {

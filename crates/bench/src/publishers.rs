@@ -1,7 +1,6 @@
 //! Keep-alive HTTP connections to publish on, each with at most one request in flight.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use mio::net::TcpStream;
@@ -9,10 +8,11 @@ use mio::{Interest, Poll, Token};
 
 use crate::generator::Watch;
 use crate::http;
+use crate::target::Target;
 
 /// All publishers of a run.
 pub(crate) struct Publishers {
-    address: SocketAddr,
+    target: Target,
     connections: Vec<Connection>,
     buffer: Vec<u8>,
 }
@@ -25,9 +25,9 @@ struct Connection {
 }
 
 impl Publishers {
-    pub(crate) fn new(address: SocketAddr) -> Self {
+    pub(crate) fn new(target: Target) -> Self {
         Self {
-            address,
+            target,
             connections: Vec::new(),
             buffer: vec![0; 16 * 1024],
         }
@@ -35,7 +35,7 @@ impl Publishers {
 
     /// Connects one more.
     pub(crate) fn open(&mut self, poll: &Poll, token: Token) -> Result<()> {
-        let stream = std::net::TcpStream::connect(self.address)?;
+        let stream = std::net::TcpStream::connect(self.target.address(self.connections.len()))?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
         let mut stream = TcpStream::from_std(stream);

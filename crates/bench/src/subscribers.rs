@@ -70,7 +70,7 @@ impl Subscribers {
     /// Connects one more and sends its handshake.
     pub(crate) fn open(&mut self, poll: &Poll, token: Token, channel: String) -> Result<()> {
         // Connecting to a near server takes no time, so this may block; the rest may not.
-        let stream = std::net::TcpStream::connect(self.target.address)
+        let stream = std::net::TcpStream::connect(self.target.address(self.sockets.len()))
             .with_context(|| format!("connection {} was refused", token.0))?;
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;

@@ -23,21 +23,28 @@ pub(crate) struct App {
 /// A running server.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
-    /// Its process, to read CPU time and memory of.
-    pub(crate) pid: u32,
+    /// Where it listens: one address a node. Connections are spread over them.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Its processes, to read CPU time and memory of.
+    pub(crate) pids: Vec<u32>,
     /// The app to use.
     pub(crate) app: App,
 }
 
 impl Target {
+    /// Where the connection of this number goes: the subscribers of each channel to all nodes alike, which plain turns would
+    /// not do where there are as many channels as nodes.
+    pub(crate) fn address(&self, number: usize) -> SocketAddr {
+        let scattered = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        self.addresses[scattered as usize % self.addresses.len()]
+    }
+
     /// A client's handshake.
     pub(crate) fn upgrade(&self) -> Vec<u8> {
         format!(
             "GET /app/{}?protocol=7&client=bench&version=1 HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\n\
              Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-            self.app.key, self.address
+            self.app.key, self.addresses[0]
         )
         .into_bytes()
     }
@@ -69,7 +76,7 @@ impl Target {
         let query = sign_request("POST", &path, &[], body.as_bytes(), credential, unix_now());
         format!(
             "POST {path}?{query} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            self.address,
+            self.addresses[0],
             body.len()
         )
         .into_bytes()

@@ -49,7 +49,11 @@ mod tests {
             secret: "app-secret".into(),
         };
         let pid = std::process::id();
-        let running = Contender::Running(Target { address, pid, app });
+        let running = Contender::Running(Target {
+            addresses: vec![address],
+            pids: vec![pid],
+            app,
+        });
         running.start().expect("a running server")
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare_engine::{BoxFuture, Once, Position, View};
+use fanfare_engine::{BoxFuture, HistoryQuery, Once, Position, Retention, View};
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::{AppId, UserId};
+use fanfare_protocol::{AppId, HistoryPosition, Unrecovered, UserId};
 use tokio::sync::mpsc;
 
 /// Makes connections to what nodes share.
@@ -100,6 +100,8 @@ pub struct Telling {
     pub message: Bytes,
     /// Whether the channel keeps it.
     pub keep: Option<Keep>,
+    /// Whether the channel's history holds it.
+    pub history: Option<Retention>,
 }
 
 /// How an event is kept.
@@ -261,10 +263,21 @@ pub enum Step {
         /// The channel.
         channel: String,
     },
-    /// `node` lives, and tells all nodes so. Answered with `Beat`.
+    /// What a channel's history holds, which begins now if there is none. Answered with `History`.
+    History {
+        /// The app.
+        app: AppId,
+        /// The channel.
+        channel: String,
+        /// What of it.
+        query: HistoryQuery,
+    },
+    /// `node` lives, and tells all nodes so. Answered with `Beat`. One that counts as dead by now comes too late.
     Beat {
         /// Which node.
         node: NodeName,
+        /// Whether it has not lived before.
+        first: bool,
         /// For how long it counts as alive.
         lease: Duration,
         /// What all nodes are told.
@@ -283,6 +296,8 @@ pub enum Step {
         app: AppId,
         /// Which node.
         node: NodeName,
+        /// When it is too late.
+        deadline: Moment,
     },
     /// Of which apps a node has said something. Answered with `Names`.
     Apps {
@@ -360,6 +375,8 @@ pub enum Answer {
     },
     /// What is kept.
     Kept(Option<Kept>),
+    /// What a history holds.
+    History(Told),
     /// Who lives.
     Beat {
         /// When that was so.
@@ -393,6 +410,17 @@ pub struct Kept {
     pub ttl: Duration,
     /// As it was told.
     pub message: Bytes,
+}
+
+/// What a history holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Told {
+    /// Where it is at this moment.
+    pub position: HistoryPosition,
+    /// The position of the newest event; later ones are not in here.
+    pub newest: Position,
+    /// The events, as they were told; or why there are none.
+    pub messages: Result<Vec<Bytes>, Unrecovered>,
 }
 
 /// What was cleared away of a dead node.

@@ -5,14 +5,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fanfare_engine::{
-    App, BoxFuture, Bus, BusError, CachedEvent, Envelope, Generation, Once, Place, Taken, Topic,
+    App, BoxFuture, Bus, BusError, CachedEvent, Envelope, Generation, HistoryAnswer, HistoryQuery,
+    Once, Place, Recorded, Taken, Topic,
 };
-use fanfare_protocol::UserId;
+use fanfare_protocol::{Unrecovered, UserId};
 use std::time::Duration;
 
-use crate::backend::{Answer, Keep, Kept, Published, Step, StepError, Telling};
+use crate::backend::{Answer, Keep, Kept, Published, Step, StepError, Telling, Told};
 use crate::cluster::Cluster;
 use crate::message::Message;
+
+/// Positions are moments.
+const MICROS_PER_MILLI: u64 = 1000;
 
 impl Bus for Cluster {
     fn publish(
@@ -61,6 +65,25 @@ impl Bus for Cluster {
             let link = self.link().ok_or(BusError::Away)?;
             match link.take_one(step).await {
                 Ok(Answer::Kept(kept)) => Ok(kept.as_ref().and_then(cached_event)),
+                _ => Err(BusError::Away),
+            }
+        })
+    }
+
+    fn history<'a>(
+        &'a self,
+        place: &'a Place,
+        query: HistoryQuery,
+    ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>> {
+        Box::pin(async move {
+            let link = self.link().ok_or(BusError::Away)?;
+            let step = Step::History {
+                app: place.app.id().clone(),
+                channel: place.channel.to_string(),
+                query,
+            };
+            match link.take_one(step).await {
+                Ok(Answer::History(told)) => Ok(history_answer(told)),
                 _ => Err(BusError::Away),
             }
         })
@@ -144,6 +167,7 @@ fn tellings(envelopes: &[Envelope]) -> Vec<Telling> {
             channel: envelope.place.channel.to_string(),
             message,
             keep: envelope.keep.then(|| keep_of(&envelope.place)),
+            history: envelope.history,
         }
     };
     envelopes.iter().map(telling).collect()
@@ -159,6 +183,8 @@ fn is_same_event(one: &Envelope, other: &Envelope) -> bool {
 fn write(envelope: &Envelope) -> Bytes {
     let message = Message::Event {
         position: None,
+        keep: false,
+        recorded: None,
         name: &envelope.name,
         user_id: envelope.user_id.clone(),
         except: envelope.except,
@@ -187,6 +213,34 @@ pub(crate) fn cached_event(kept: &Kept) -> Option<CachedEvent> {
         } => Some(CachedEvent::new(name, data, kept.ttl, position)),
         _ => None,
     }
+}
+
+/// What was told, for subscribers. All of it can be read, or none of it counts: there would be a hole.
+fn history_answer(told: Told) -> HistoryAnswer {
+    let read = |message: &Bytes| match Message::read(message).ok()? {
+        Message::Event {
+            position: Some(position),
+            recorded: Some(recorded),
+            name,
+            user_id,
+            except,
+            data,
+            ..
+        } => Some(Recorded {
+            position: recorded,
+            name: name.into(),
+            data: data.into(),
+            user_id,
+            except,
+            time: position / MICROS_PER_MILLI,
+        }),
+        _ => None,
+    };
+    let events = told.messages.and_then(|messages| {
+        let events: Option<Vec<_>> = messages.iter().map(read).collect();
+        events.ok_or(Unrecovered::Expired)
+    });
+    HistoryAnswer::new(told.position, told.newest, events)
 }
 
 fn bus_error(error: StepError) -> BusError {

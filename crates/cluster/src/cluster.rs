@@ -29,6 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 const REMIND_EVERY: Duration = Duration::from_secs(30);
 /// Most events whose answers are waited for.
 const IN_FLIGHT: usize = 10_000;
+/// How long a proxy may take to notice that a node is ready.
+const NOTICED_WITHIN: Duration = Duration::from_secs(2);
 /// How long a node that ends may take to say so.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 /// How often a node that ends looks whether all was said.
@@ -123,12 +125,16 @@ impl Cluster {
             .is_some_and(|link| link.is_ready())
     }
 
-    /// Connects, for ever.
+    /// Connects, again and again, until it has said farewell.
     pub async fn run(self: Arc<Self>) {
         let mut past = Past::default();
         for generation in 1.. {
             let connected = self.connect().await;
             past = self.serve(connected, generation, past).await;
+            if self.leaving.load(Ordering::Relaxed) {
+                // The others would have to find out a second time that it is gone.
+                return;
+            }
         }
     }
 
@@ -202,7 +208,7 @@ impl Cluster {
             return reason;
         }
         if before.is_some() {
-            self.node.cut_off(self.settings.cut_off_period);
+            self.node.cut_off();
         }
         self.link.store(Some(Arc::clone(link)));
         self.queue.open();
@@ -224,6 +230,7 @@ impl Cluster {
             |place, member| self.say_join(place, &member, usize::MAX, |_| {}),
             |app, user| self.queue.say(app, roster::enter(app, user), |_| {}),
         );
+        self.tell_counts();
     }
 
     /// When everything was told, this node takes events as soon as all hear each other. What it had said with the
@@ -246,6 +253,9 @@ impl Cluster {
                 "connected: this node and the others hear each other"
             );
         }
+        // Clients that came back earlier would find a proxy that does not send them to this node yet.
+        sleep(NOTICED_WITHIN).await;
+        self.node.bring_back(self.settings.cut_off_period);
         std::future::pending().await
     }
 
@@ -315,6 +325,7 @@ impl Cluster {
         });
         let step = Step::Beat {
             node: link.name().clone(),
+            first: link.is_unknown(),
             lease: self.settings.lease,
             message: beat.write(),
         };
@@ -394,6 +405,9 @@ impl Cluster {
             self.tell_counts();
             self.flush(&link).await;
             self.leaving.store(true, Ordering::Relaxed);
+            // Whoever is still here would be left behind by what is said from now on.
+            self.queue.close();
+            self.flush(&link).await;
             self.bury(&link, link.name()).await?;
             let node = link.name().clone();
             link.take_one(Step::Forget { node }).await?;

@@ -1,8 +1,9 @@
 //! What comes in from other nodes, and from this one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use fanfare_engine::{Edge, Envelope, Place, Topic};
+use fanfare_engine::{Edge, Envelope, Place, Retention, Stamp, Topic};
 use fanfare_protocol::presence::Member;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -10,6 +11,12 @@ use crate::backend::Incoming;
 use crate::cluster::Cluster;
 use crate::link::Link;
 use crate::message::{Beat, Message, Unreadable};
+
+/// It was recorded where it was published.
+const RECORDED: Retention = Retention {
+    size: 0,
+    ttl: Duration::ZERO,
+};
 
 impl Cluster {
     /// Hands on what comes, in order, until the connection is lost; what had come before that is still handed on.
@@ -39,8 +46,8 @@ impl Cluster {
                 }) => {
                     if let Err(error) = self.take_in(&link, &nodes_topic, &topic, &message).await {
                         tracing::error!(%error, topic, "a message from another node is lost");
-                        // What is on that topic has a hole.
-                        link.lose(format!("a message could not be read: {error}"));
+                        // What is on that topic has a hole, so nothing after it is handed on.
+                        return link.lose(format!("a message could not be read: {error}"));
                     }
                     drop(room);
                 }
@@ -104,20 +111,24 @@ impl Cluster {
         match message {
             Message::Event {
                 position,
+                keep,
+                recorded,
                 name,
                 user_id,
                 except,
                 data,
             } => {
                 let envelope = Envelope {
+                    history: recorded.as_ref().map(|_| RECORDED),
                     place,
                     name: name.into(),
                     data: data.into(),
                     user_id,
                     except,
-                    keep: position.is_some(),
+                    keep,
                 };
-                self.node.deliver(&envelope, position).await;
+                let stamp = Stamp { position, recorded };
+                self.node.deliver(&envelope, &stamp).await;
             }
             Message::Added {
                 position,

@@ -33,6 +33,6 @@ mod roster;
 mod topics;
 
 pub use cluster::{Cluster, Settings};
-pub use message::{Beat, Message, keep};
+pub use message::{Beat, Message, stamp};
 pub use names::Names;
 pub use redis::{InvalidUrl, Redis};

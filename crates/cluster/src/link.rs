@@ -29,7 +29,7 @@ pub(crate) struct Link {
     clock: Mutex<(Moment, Instant)>,
     lease_until: AtomicU64,
     ready: AtomicBool,
-    /// Steps of the queue that are sent and not answered.
+    /// Steps that were taken out of the queue and are not answered.
     unanswered: AtomicUsize,
     lost: watch::Sender<Option<String>>,
 }
@@ -97,8 +97,14 @@ impl Link {
     /// early is only refused.
     pub(crate) fn set_clock(&self, now: Moment, lease: Duration) {
         *self.clock.lock() = (now, Instant::now());
-        let until = now + micros(lease);
+        // Leases are counted in milliseconds.
+        let until = now - now % 1000 + micros(lease) - 1;
         self.lease_until.store(until, Ordering::Release);
+    }
+
+    /// Whether nobody has heard of this node yet.
+    pub(crate) fn is_unknown(&self) -> bool {
+        self.lease_until() == 0
     }
 
     /// Until when others do not take this node for dead.
@@ -135,7 +141,7 @@ impl Link {
         self.unanswered.fetch_sub(steps, Ordering::AcqRel);
     }
 
-    /// Whether every step of the queue that was sent is answered.
+    /// Whether every step that was taken out of the queue is answered.
     pub(crate) fn is_answered(&self) -> bool {
         self.unanswered.load(Ordering::Acquire) == 0
     }

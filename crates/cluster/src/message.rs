@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use bytes::Bytes;
 use fanfare_engine::Position;
-use fanfare_protocol::{SocketId, UserId};
+use fanfare_protocol::{HistoryPosition, SocketId, UserId};
 use serde::{Deserialize, Serialize};
 
 /// The form that this version writes and reads.
@@ -18,8 +18,12 @@ const POSITION_DIGITS: usize = 20;
 pub enum Message<'a> {
     /// An event on a channel.
     Event {
-        /// Where a cache channel keeps it: when it was kept.
+        /// Where a cache channel keeps it, or a history holds it: when that was.
         position: Option<Position>,
+        /// Whether a cache channel keeps it.
+        keep: bool,
+        /// Where in the channel's history it is.
+        recorded: Option<HistoryPosition>,
         /// The event's name.
         name: &'a str,
         /// Who sent it: client events on presence channels.
@@ -93,7 +97,7 @@ pub enum Unreadable {
 }
 
 impl Message<'_> {
-    /// Writes it. The position of an event that is kept is put in by who keeps it ([`keep`]).
+    /// Writes it. The position of an event that is kept is put in by who keeps it ([`stamp`]).
     #[must_use]
     pub fn write(&self) -> Bytes {
         let mut text = String::new();
@@ -101,14 +105,21 @@ impl Message<'_> {
         match self {
             Self::Event {
                 position,
+                keep,
+                recorded,
                 name,
                 user_id,
                 except,
                 data,
             } => {
-                match position {
-                    Some(position) => put_position(&mut text, 'K', *position),
-                    None => text.push('E'),
+                match (position, recorded) {
+                    (Some(position), None) => put_position(&mut text, 'K', *position),
+                    (Some(position), Some(recorded)) => {
+                        let kind = if *keep { 'J' } else { 'H' };
+                        put_position(&mut text, kind, *position);
+                        put(&mut text, &recorded.to_string());
+                    }
+                    (None, _) => text.push('E'),
                 }
                 put(&mut text, name);
                 put(&mut text, user_id.as_ref().map_or("", UserId::as_str));
@@ -173,19 +184,32 @@ impl Message<'_> {
     }
 }
 
-/// An event as it is told when it is kept: with its position.
+/// An event as it is told when it is kept or recorded: with its position, and where in the history it is.
 #[must_use]
-pub fn keep(event: &[u8], position: Position) -> Bytes {
+pub fn stamp(
+    event: &[u8],
+    position: Position,
+    keep: bool,
+    recorded: Option<&HistoryPosition>,
+) -> Bytes {
     let mut text = String::new();
     text.push(char::from(VERSION));
-    put_position(&mut text, 'K', position);
+    let kind = match recorded {
+        None => 'K',
+        Some(_) if keep => 'J',
+        Some(_) => 'H',
+    };
+    put_position(&mut text, kind, position);
+    if let Some(recorded) = recorded {
+        put(&mut text, &recorded.to_string());
+    }
     let mut kept = text.into_bytes();
     kept.extend_from_slice(event.get(2..).unwrap_or_default());
     kept.into()
 }
 
 fn put_position(text: &mut String, kind: char, position: Position) {
-    let _ = write!(text, "{kind}{position:0width$}", width = POSITION_DIGITS);
+    let _ = write!(text, "{kind}{position:0POSITION_DIGITS$}");
 }
 
 /// A text whose end is not known otherwise.
@@ -196,10 +220,16 @@ fn put(text: &mut String, part: &str) {
 fn read_kind(kind: Option<u8>, rest: &str) -> Option<Message<'_>> {
     let user = |text: &str| UserId::new(text);
     Some(match kind? {
-        b'E' => read_event(None, rest)?,
+        b'E' => read_event(None, None, rest)?,
         b'K' => {
             let (position, rest) = position(rest)?;
-            read_event(Some(position), rest)?
+            read_event(Some((position, true)), None, rest)?
+        }
+        kind @ (b'H' | b'J') => {
+            let (position, rest) = position(rest)?;
+            let (recorded, rest) = part(rest)?;
+            let recorded = HistoryPosition::parse(recorded)?;
+            read_event(Some((position, kind == b'J')), Some(recorded), rest)?
         }
         b'A' => {
             let (position, rest) = position(rest)?;
@@ -239,7 +269,11 @@ fn read_kind(kind: Option<u8>, rest: &str) -> Option<Message<'_>> {
     })
 }
 
-fn read_event(position: Option<Position>, rest: &str) -> Option<Message<'_>> {
+fn read_event(
+    kept: Option<(Position, bool)>,
+    recorded: Option<HistoryPosition>,
+    rest: &str,
+) -> Option<Message<'_>> {
     let (name, rest) = part(rest)?;
     let (user_id, rest) = part(rest)?;
     let (except, data) = part(rest)?;
@@ -248,7 +282,9 @@ fn read_event(position: Option<Position>, rest: &str) -> Option<Message<'_>> {
         id => Some(SocketId::parse(id).ok()?),
     };
     Some(Message::Event {
-        position,
+        position: kept.map(|(position, _)| position),
+        keep: kept.is_some_and(|(_, keep)| keep),
+        recorded,
         name,
         user_id: UserId::new(user_id),
         except,
@@ -283,6 +319,8 @@ mod tests {
         ) {
             let event = Message::Event {
                 position,
+                keep: position.is_some(),
+                recorded: None,
                 name: &name,
                 user_id: UserId::new(&user_id),
                 except: excluded.then(SocketId::random),
@@ -291,7 +329,12 @@ mod tests {
             let written = event.write();
             prop_assert_eq!(&Message::read(&written).expect("readable"), &event);
             if position.is_none() {
-                let kept = keep(&written, 7);
+                let place = HistoryPosition::parse("e:9");
+                let recorded = stamp(&written, 7, false, place.as_ref());
+                let read = Message::read(&recorded).expect("readable");
+                let same = matches!(read, Message::Event { position: Some(7), keep: false, recorded, .. } if recorded == place);
+                prop_assert!(same);
+                let kept = stamp(&written, 7, true, None);
                 let read = Message::read(&kept).expect("readable");
                 let same = matches!(read, Message::Event { position: Some(7), data: kept, .. } if kept == data);
                 prop_assert!(same);

@@ -35,6 +35,15 @@ struct Heard {
     hears_me: bool,
 }
 
+impl State {
+    /// Whom this node knew before, while it waits for them.
+    fn awaited(&self) -> impl Iterator<Item = &str> {
+        let waits = Instant::now() < self.expected_until;
+        let expected = self.expected.iter().filter(move |_| waits);
+        expected.map(String::as_str)
+    }
+}
+
 /// A node without the number of its connection: the same with every one.
 pub(crate) fn process(node: &str) -> &str {
     node.split_once('.').map_or(node, |(process, _)| process)
@@ -110,12 +119,13 @@ impl Peers {
         names.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The processes of the other nodes there are.
+    /// The processes of the other nodes there are, and of those that this node still waits for.
     pub(crate) fn others(&self) -> HashSet<String> {
         let state = self.state.lock();
         let names = state.live.iter().chain(state.heard.keys());
         let others = names
             .map(|name| process(name))
+            .chain(state.awaited())
             .filter(|other| *other != process(&self.me));
         others.map(str::to_owned).collect()
     }
@@ -127,11 +137,9 @@ impl Peers {
         if !state.heard.get(&self.me).is_some_and(lately) {
             return Some("its own beats do not come back".into());
         }
-        let waits = Instant::now() < state.expected_until;
-        let expected = state.expected.iter().filter(|_| waits).map(String::as_str);
         let live = state.live.iter().map(|name| process(name));
         let mut others = live
-            .chain(expected)
+            .chain(state.awaited())
             .filter(|other| *other != process(&self.me));
         // A process may have several leases: those of connections it had before are its past.
         let reached = |other: &str| {

@@ -98,7 +98,7 @@ impl Queue {
                     }
                 }
                 () = self.changed.notified(), if sent.len() < BATCHES => {
-                    let batch = self.take();
+                    let batch = self.take(link);
                     if batch.len() == BATCH {
                         self.changed.notify_one();
                     }
@@ -118,7 +118,6 @@ impl Queue {
                         .map(|queued| ((queued.make)(link.name(), deadline), queued.then))
                         .unzip();
                     if !steps.is_empty() {
-                        link.asked(steps.len());
                         let answers = link.take(steps);
                         sent.push(async move { (thens, answers.await) });
                     }
@@ -127,9 +126,11 @@ impl Queue {
         }
     }
 
-    fn take(&self) -> Vec<Queued> {
+    /// What is taken out is asked from then on: at no moment it looks as if all had been said.
+    fn take(&self, link: &Link) -> Vec<Queued> {
         let mut state = self.state.lock();
         let count = state.steps.len().min(BATCH);
+        link.asked(count);
         state.steps.drain(..count).collect()
     }
 }
@@ -137,6 +138,12 @@ impl Queue {
 /// Before anything is said of an app, it is noted where to look for what this node may leave behind.
 async fn register(link: &Link, app: AppId) -> Result<(), StepError> {
     let node = link.name().clone();
-    link.take_one(Step::Register { app, node }).await?;
+    let deadline = link.lease_until();
+    let step = Step::Register {
+        app,
+        node,
+        deadline,
+    };
+    link.take_one(step).await?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use fanfare_protocol::signature::SigningKey;
@@ -15,11 +15,12 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Offset};
 use crate::client_event::EngineClock;
 use crate::connect::ConnectionPlace;
 use crate::deliver::Channels;
 use crate::error::Refusal;
+use crate::history::Histories;
 use crate::room::Rooms;
 use crate::watchlist::Users;
 
@@ -80,6 +81,9 @@ pub struct App {
     pub(crate) cache: Cache,
     pub(crate) users: Users,
     pub(crate) rooms: Rooms,
+    pub(crate) histories: Histories,
+    /// Events that were kept or recorded, on a node by itself.
+    offsets: AtomicU64,
 }
 
 impl fmt::Debug for App {
@@ -95,6 +99,8 @@ impl App {
             cache: Cache::new(definition.id.clone()),
             users: Users::default(),
             rooms: Rooms::default(),
+            histories: Histories::new(definition.id.clone()),
+            offsets: AtomicU64::new(0),
             id: definition.id,
             settings: ArcSwap::from_pointee(definition.settings),
             keys: ArcSwap::from_pointee(definition.keys),
@@ -126,6 +132,11 @@ impl App {
             .iter()
             .find(|candidate| candidate.key.as_str() == key)
             .map(|key| key.signing.clone())
+    }
+
+    /// When an event is kept or recorded, on a node by itself.
+    pub(crate) fn next_offset(&self) -> Offset {
+        Offset::of(self.offsets.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// Connections on this node of which other nodes are to know.

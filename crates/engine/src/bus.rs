@@ -3,12 +3,14 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use fanfare_protocol::{SocketId, UserId};
+use fanfare_protocol::{HistoryPosition, SocketId, UserId};
 
 use crate::app::App;
 use crate::cache::CachedEvent;
-use crate::roster::Place;
+use crate::history::{HistoryAnswer, HistoryQuery};
+use crate::roster::{Place, Position};
 
 /// A future behind a pointer, so that no type parameter leaks.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -28,6 +30,39 @@ pub struct Envelope {
     pub except: Option<SocketId>,
     /// Whether a cache channel keeps it: what backends publish, and nothing that clients send.
     pub keep: bool,
+    /// For how long the channel's history holds it, if it has one.
+    pub history: Option<Retention>,
+}
+
+/// What a channel's history holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// How many events, the newest.
+    pub size: usize,
+    /// For how long.
+    pub ttl: Duration,
+}
+
+impl Retention {
+    /// What the app's rules say of a channel.
+    #[must_use]
+    pub fn of(place: &Place) -> Option<Self> {
+        let settings = place.app.settings();
+        let rule = settings.history_of(place.channel.as_str())?;
+        Some(Self {
+            size: rule.size,
+            ttl: Duration::from_secs(rule.ttl),
+        })
+    }
+}
+
+/// What the bus has made of an event that it hands in.
+#[derive(Debug, Clone, Default)]
+pub struct Stamp {
+    /// When it was kept or recorded, if it was.
+    pub position: Option<Position>,
+    /// Where in the channel's history it is, if it is.
+    pub recorded: Option<HistoryPosition>,
 }
 
 /// What a publish is known by on all nodes, so that the same one, sent again, is not delivered again.
@@ -99,6 +134,13 @@ pub trait Bus: Send + Sync + 'static {
         &'a self,
         place: &'a Place,
     ) -> BoxFuture<'a, Result<Option<CachedEvent>, BusError>>;
+
+    /// What a channel's history holds, wherever it was published.
+    fn history<'a>(
+        &'a self,
+        place: &'a Place,
+        query: HistoryQuery,
+    ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>>;
 
     /// Closes the connections of a user on every node.
     fn terminate(&self, app: &Arc<App>, user: &UserId) -> BoxFuture<'_, Result<(), BusError>>;

@@ -20,6 +20,11 @@ pub(crate) struct Offset(u64);
 impl Offset {
     /// Of events that are not kept: later than any that is.
     pub(crate) const LIVE: Self = Self(u64::MAX);
+
+    /// Where other nodes say when it was kept.
+    pub(crate) fn of(position: Position) -> Self {
+        Self(position)
+    }
 }
 
 /// An event that is kept.
@@ -81,22 +86,20 @@ impl Cache {
         }
     }
 
-    /// Keeps an event in place of the channel's last one. Called in the order in which the channel's events leave. Where
-    /// there are other nodes, they have given it a position.
+    /// Keeps an event in place of the channel's last one. Called in the order in which the channel's events leave.
     pub(crate) fn keep(
         &self,
         channel: &ChannelName,
         (name, data): (&Arc<str>, &Arc<str>),
         limits: &Limits,
-        position: Option<Position>,
-    ) -> Offset {
+        offset: Offset,
+    ) {
         let mut entries = self.entries.lock();
         let now = Instant::now();
-        let offset = Offset(position.unwrap_or(entries.newest.0 + 1));
         entries.newest = entries.newest.max(offset);
         if entries.has(channel.as_str(), offset) {
             // It was in what the other nodes had kept before this one listened.
-            return offset;
+            return;
         }
         let expires = now + Duration::from_secs(limits.cache_ttl.min(Limits::MAX_CACHE_TTL));
         entries.remove(channel.as_str());
@@ -110,7 +113,6 @@ impl Cache {
             },
         );
         self.shrink(&mut entries, limits, now);
-        offset
     }
 
     /// Takes what other nodes had kept before this one listened. What has come since is newer.
@@ -219,6 +221,10 @@ mod tests {
         Cache::new(AppId::parse("1").unwrap())
     }
 
+    fn offset(number: usize) -> Offset {
+        Offset(number as u64)
+    }
+
     fn name(text: &str) -> ChannelName {
         ChannelName::parse(text, 200).unwrap()
     }
@@ -235,7 +241,7 @@ mod tests {
                 &name(&format!("cache-{number}")),
                 (&"e".into(), &text),
                 &limits,
-                None,
+                offset(number + 1),
             );
         }
         let kept = |number: usize| cache.recall(&format!("cache-{number}")).0.is_some();
@@ -244,7 +250,7 @@ mod tests {
             [false, false, false, true, true, true, true, true]
         );
         assert_eq!(cache.entries.lock().evicted, 3);
-        cache.keep(&name("cache-3"), (&"e".into(), &text), &limits, None);
+        cache.keep(&name("cache-3"), (&"e".into(), &text), &limits, offset(9));
         assert!(
             kept(4),
             "a newer event of the same channel takes the place of the older"
@@ -258,7 +264,12 @@ mod tests {
             cache_ttl: u64::MAX,
             ..Limits::HOSTED
         };
-        cache.keep(&name("cache-a"), (&"e".into(), &"d".into()), &limits, None);
+        cache.keep(
+            &name("cache-a"),
+            (&"e".into(), &"d".into()),
+            &limits,
+            offset(9),
+        );
         assert_eq!(
             cache.recall("cache-a").0.unwrap().ttl(),
             Duration::from_secs(Limits::MAX_CACHE_TTL)
@@ -272,7 +283,7 @@ mod tests {
             &name("cache-a"),
             (&"e".into(), &"d".into()),
             &Limits::HOSTED,
-            None,
+            offset(1),
         );
         tokio::time::advance(Duration::from_secs(1799)).await;
         assert_eq!(
@@ -285,7 +296,7 @@ mod tests {
             &name("cache-b"),
             (&"e".into(), &"d".into()),
             &Limits::HOSTED,
-            None,
+            offset(2),
         );
         assert_eq!(cache.entries.lock().by_age.len(), 1);
         assert_eq!(cache.entries.lock().evicted, 0);

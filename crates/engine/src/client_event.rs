@@ -9,7 +9,7 @@ use governor::clock::Clock;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
-use crate::bus::Envelope;
+use crate::bus::{Envelope, Retention};
 use crate::roster::Place;
 use crate::session::{Session, excerpt};
 
@@ -111,8 +111,10 @@ impl Session {
         }
         self.check_pace(settings.limits.client_events_per_second)?;
         let except = Some(self.socket_id());
+        let place = Place { app, channel };
         Ok(Envelope {
-            place: Place { app, channel },
+            history: Retention::of(&place),
+            place,
             name: (&**name).into(),
             data: (&*data).into(),
             user_id,

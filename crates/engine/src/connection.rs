@@ -59,9 +59,11 @@ pub(crate) struct Subscription {
     pub(crate) channel: ChannelId,
     /// Where it stands in the channel's list.
     pub(crate) index: usize,
+    /// Whether it is told where in the channel's history events are: it stands in a list of its own then.
+    pub(crate) recovers: bool,
     /// On presence channels: who it is there, and from which position on edges apply.
     pub(crate) member: Option<(UserId, u64)>,
-    /// On cache channels: events up to this one came before the subscription or with it.
+    /// Where events are kept or recorded: those up to this one came before the subscription or with it.
     pub(crate) replayed: Offset,
 }
 
@@ -118,14 +120,16 @@ impl Connection {
         matches!(self.state, State::Closing(_) | State::Gone)
     }
 
-    /// After events may have been missed: nothing more is written if this is one that could have had them. Says so.
-    pub(crate) fn cut_off(&mut self) -> bool {
+    /// After events may have been missed: nothing more is written if this is one that could have had them.
+    pub(crate) fn cut_off(&mut self) {
         let watches = self.user.as_ref().is_some_and(|u| !u.watchlist.is_empty());
-        let cut = self.is_open() && (watches || !self.subscriptions.is_empty());
-        if cut {
+        if self.is_open() && (watches || !self.subscriptions.is_empty()) {
             self.state = State::CutOff;
         }
-        cut
+    }
+
+    pub(crate) fn is_cut_off(&self) -> bool {
+        self.state == State::CutOff
     }
 
     /// Whether nothing more will come of it.

@@ -9,16 +9,16 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::{ChannelName, Frame, ServerMessage, UserId};
+use fanfare_protocol::{ChannelName, Frame, HistoryPosition, ServerMessage, UserId};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::bus::{BusError, Envelope, Generation};
+use crate::bus::{BusError, Envelope, Generation, Stamp};
 use crate::cache::Offset;
 use crate::inbox::Inbox;
 use crate::notice::{Notice, Notices};
-use crate::roster::{Place, Position};
+use crate::roster::Place;
 use crate::shard::Command;
 
 /// Most shards a node may have: one bit each.
@@ -26,6 +26,8 @@ pub(crate) const MAX_SHARDS: usize = 64;
 /// Up to so many subscribers are told at once how many they are; more of them no more often than this (spec 2.10).
 const COUNTED_AT_ONCE: usize = 100;
 const COUNT_PACE: Duration = Duration::from_secs(5);
+/// Most bytes that a position adds to a frame.
+const POSITION_ROOM: usize = 128;
 /// Locks per app. Publishes to channels of different stripes do not wait for each other.
 const STRIPES: usize = 16;
 
@@ -46,6 +48,8 @@ struct Route {
     id: ChannelId,
     shards: u64,
     subscribers: usize,
+    /// Those of them that are told where in the channel's history an event is.
+    recovering: usize,
     told: Told,
     /// Since when this node gets the channel's events, if it does.
     listening: Option<Generation>,
@@ -173,7 +177,8 @@ impl Deliverer {
     }
 
     /// A connection of `shard` subscribes: from now on the shard gets the channel's events.
-    pub(crate) fn attach(&self, place: &Place, shard: usize) -> Attached {
+    /// With `recovers` it is told where in the channel's history they are.
+    pub(crate) fn attach(&self, place: &Place, shard: usize, recovers: bool) -> Attached {
         let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
         let generation = self.generation();
         let route = routes
@@ -182,6 +187,7 @@ impl Deliverer {
                 id: ChannelId(self.next_channel.fetch_add(1, Ordering::Relaxed)),
                 shards: 0,
                 subscribers: 0,
+                recovering: 0,
                 told: Told::Never,
                 // By itself, a node hears of everything.
                 listening: (generation == 0).then_some(generation),
@@ -189,6 +195,7 @@ impl Deliverer {
             });
         route.shards |= 1 << shard;
         route.subscribers += 1;
+        route.recovering += usize::from(recovers);
         if route.subscribers == 1 {
             self.notice(place, Notice::Occupied);
         }
@@ -201,12 +208,13 @@ impl Deliverer {
 
     /// A connection of `shard` has left; `last` says that it was the shard's last one on the channel. Says whether it was
     /// the node's last one.
-    pub(crate) fn detach(&self, place: &Place, shard: usize, last: bool) -> bool {
+    pub(crate) fn detach(&self, place: &Place, shard: usize, recovers: bool, last: bool) -> bool {
         let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
         let Some(route) = routes.get_mut(&place.channel) else {
             return false;
         };
         route.subscribers -= 1;
+        route.recovering -= usize::from(recovers);
         if last {
             route.shards &= !(1 << shard);
         }
@@ -253,6 +261,14 @@ impl Deliverer {
         // A user's own channel is counted by nobody.
         if !mem::replace(&mut route.changed, true) && place.channel.user().is_none() {
             self.changed.lock().push(place.clone());
+        }
+    }
+
+    /// The other nodes are told once more how many subscribers there are, so that these hear it.
+    pub(crate) fn count_again(&self, place: &Place) {
+        let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
+        if let Some(route) = routes.get_mut(&place.channel) {
+            self.change(place, route);
         }
     }
 
@@ -353,12 +369,12 @@ impl Deliverer {
     /// A shard's inbox is full.
     pub(crate) fn deliver(&self, envelopes: &[Envelope]) -> Result<(), BusError> {
         let frames: Vec<Option<Frame>> = envelopes.iter().map(encode_if_occupied).collect();
-        let total = frames
-            .iter()
-            .flatten()
-            .map(|frame| Inbox::weight(frame.len()))
+        let weights = envelopes.iter().zip(&frames);
+        let total = weights
+            .map(|(envelope, frame)| weight(envelope, frame.as_ref()))
             .sum();
-        if total == 0 && !envelopes.iter().any(|envelope| envelope.keep) {
+        let stays = |envelope: &Envelope| envelope.keep || envelope.history.is_some();
+        if total == 0 && !envelopes.iter().any(stays) {
             return Ok(());
         }
         self.reserve_everywhere(total)?;
@@ -367,50 +383,45 @@ impl Deliverer {
     }
 
     /// Brings an event from other nodes to the shards, and waits for room there.
-    pub(crate) async fn deliver_when_room(&self, envelope: &Envelope, position: Option<Position>) {
+    pub(crate) async fn deliver_when_room(&self, envelope: &Envelope, stamp: &Stamp) {
         let frame = encode_if_occupied(envelope);
-        let weight = frame.as_ref().map_or(0, |f| Inbox::weight(f.len()));
+        let weight = weight(envelope, frame.as_ref());
         if frame.is_some() {
             for inbox in &self.inboxes {
                 inbox.reserve_when_room(weight).await;
             }
         }
         let envelopes = std::slice::from_ref(envelope);
-        self.queue(envelopes, vec![frame], weight, position);
+        self.queue(envelopes, vec![frame], weight, Some(stamp));
     }
 
-    /// Queues events to their shards, for which `reserved` was found in every inbox.
+    /// Queues events to their shards, for which `reserved` was found in every inbox. On a node by itself they are kept and
+    /// recorded here, else that was done before.
     fn queue(
         &self,
         envelopes: &[Envelope],
         frames: Vec<Option<Frame>>,
         reserved: usize,
-        position: Option<Position>,
+        stamp: Option<&Stamp>,
     ) {
         let mut unused = vec![reserved; self.inboxes.len()];
         for (envelope, frame) in envelopes.iter().zip(frames) {
             let Place { app, channel } = &envelope.place;
             let routes = app.channels.stripe(channel.as_str()).lock();
-            let offset = if envelope.keep {
-                app.cache.keep(
-                    channel,
-                    (&envelope.name, &envelope.data),
-                    &app.settings().limits,
-                    position,
-                )
-            } else {
-                Offset::LIVE
-            };
+            let (offset, recorded) = remember(envelope, stamp);
             let (Some(frame), Some(route)) = (frame, routes.get(channel)) else {
                 continue;
             };
+            let positioned = recorded.filter(|_| route.recovering > 0);
+            let positioned = positioned.map(|position| encode(envelope, Some(&position)));
+            let extra = positioned.as_ref().map_or(0, Frame::len);
             for shard in shards(route.shards) {
-                unused[shard] -= Inbox::weight(frame.len());
-                let (channel, frame, except) = (route.id, frame.clone(), envelope.except);
+                unused[shard] -= Inbox::weight(frame.len() + extra);
                 self.inboxes[shard].push(Command::Deliver {
-                    channel,
-                    frame,
-                    except,
+                    channel: route.id,
+                    frame: frame.clone(),
+                    positioned: positioned.clone(),
+                    except: envelope.except,
                     offset,
                 });
             }
@@ -461,13 +472,50 @@ impl Deliverer {
 /// The frame, if anybody gets it. Who subscribes after this look finds the event in the cache, if it is kept.
 fn encode_if_occupied(envelope: &Envelope) -> Option<Frame> {
     let Place { app, channel } = &envelope.place;
+    (app.channels.subscribers(channel.as_str()) > 0).then(|| encode(envelope, None))
+}
+
+fn encode(envelope: &Envelope, position: Option<&HistoryPosition>) -> Frame {
     let event = ServerMessage::Event {
         name: &envelope.name,
-        channel: channel.as_str(),
+        channel: envelope.place.channel.as_str(),
         data: &envelope.data,
         user_id: envelope.user_id.as_ref().map(UserId::as_str),
+        position,
     };
-    (app.channels.subscribers(channel.as_str()) > 0).then(|| event.to_frame())
+    event.to_frame()
+}
+
+/// What an event may weigh in an inbox, with a position if it gets one.
+fn weight(envelope: &Envelope, frame: Option<&Frame>) -> usize {
+    let copies = if envelope.history.is_some() { 2 } else { 1 };
+    frame.map_or(0, |frame| {
+        Inbox::weight(copies * (frame.len() + POSITION_ROOM))
+    })
+}
+
+/// Keeps an event and records it where the channel does so; says when that was, and where.
+fn remember(envelope: &Envelope, stamp: Option<&Stamp>) -> (Offset, Option<HistoryPosition>) {
+    let Place { app, channel } = &envelope.place;
+    if !envelope.keep && envelope.history.is_none() {
+        return (Offset::LIVE, None);
+    }
+    let position = stamp.and_then(|stamp| stamp.position);
+    let offset = position.map_or_else(|| app.next_offset(), Offset::of);
+    let limits = &app.settings().limits;
+    if envelope.keep {
+        let event = (&envelope.name, &envelope.data);
+        app.cache.keep(channel, event, limits, offset);
+    }
+    let recorded = match (stamp, envelope.history) {
+        (Some(stamp), _) => stamp.recorded.clone(),
+        (None, Some(retention)) => {
+            let max = limits.history_bytes;
+            Some(app.histories.record(envelope, retention, offset, max))
+        }
+        (None, None) => None,
+    };
+    (offset, recorded)
 }
 
 /// Whether its subscribers are told how many they are.

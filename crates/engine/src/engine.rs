@@ -15,6 +15,7 @@ use crate::app::{App, AppDefinition, Apps};
 use crate::bus::{Bus, BusError};
 use crate::cache::CachedEvent;
 use crate::deliver::Deliverer;
+use crate::history::{HistoryAnswer, HistoryQuery};
 use crate::inbox::Inbox;
 use crate::memory::Memory;
 use crate::node::Node;
@@ -246,6 +247,24 @@ impl Engine {
             channel: channel.clone(),
         };
         self.bus.cached(&place).await
+    }
+
+    /// What a channel's history holds.
+    ///
+    /// # Errors
+    ///
+    /// The other nodes do not answer.
+    pub async fn history(
+        &self,
+        app: &Arc<App>,
+        channel: &ChannelName,
+        query: HistoryQuery,
+    ) -> Result<HistoryAnswer, BusError> {
+        let place = Place {
+            app: Arc::clone(app),
+            channel: channel.clone(),
+        };
+        self.bus.history(&place, query).await
     }
 
     /// The users on a presence channel, by id.

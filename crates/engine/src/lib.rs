@@ -14,6 +14,8 @@
 //! | `watchlist` | who is signed in, and who wants to know |
 //! | `client_event` | events from clients |
 //! | `cache` | the last event of each cache channel |
+//! | `recover` | what a client that comes back gets of it |
+//! | `history` | what channels keep for clients that come back |
 //! | `publish` | the one way in for an event |
 //! | `deliver` | the one way out |
 //! | `shard`, `inbox`, `outbox` | a thread's connections; what comes in; what goes to one socket |
@@ -23,6 +25,7 @@
 //! | `node` | what a bus hands in, and asks of this node |
 //! | `room` | which users this node has on presence channels |
 //! | `notice` | what is worth telling the outside |
+//! | `testing` | a node and clients within the process, for tests |
 
 mod app;
 mod bus;
@@ -34,6 +37,7 @@ mod deliver;
 mod engine;
 mod error;
 mod heartbeat;
+mod history;
 mod inbox;
 mod inspect;
 mod memory;
@@ -41,21 +45,27 @@ mod node;
 mod notice;
 mod outbox;
 mod publish;
+mod recover;
 mod room;
 mod roster;
 mod session;
 mod shard;
 mod sign_in;
 mod subscribe;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod watchlist;
 
 pub use app::{App, AppDefinition, Apps, Key, KeyUsed};
-pub use bus::{BoxFuture, Bus, BusError, Envelope, Generation, Once, Taken, Topic};
+pub use bus::{
+    BoxFuture, Bus, BusError, Envelope, Generation, Once, Retention, Stamp, Taken, Topic,
+};
 pub use cache::CachedEvent;
 pub use connect::{Admitted, Arrival, ConnectionPlace};
 pub use deliver::{Changed, Edge};
 pub use engine::{Engine, Occupancy, Options, ShardSeed};
 pub use error::Refusal;
+pub use history::{HistoryAnswer, HistoryQuery, Recorded};
 pub use inspect::ConnectionInfo;
 pub use memory::Memory;
 pub use node::Node;

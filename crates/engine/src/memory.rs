@@ -14,6 +14,7 @@ use crate::bus::{BoxFuture, Bus, BusError, Envelope, Generation, Once, Taken, To
 use crate::cache::CachedEvent;
 use crate::connect::ConnectionPlace;
 use crate::deliver::Edge;
+use crate::history::{HistoryAnswer, HistoryQuery};
 use crate::node::Node;
 use crate::notice::Notice;
 use crate::roster::{Online, Place, Position, Roster, RosterError, View};
@@ -133,6 +134,16 @@ impl Bus for Memory {
     ) -> BoxFuture<'a, Result<Option<CachedEvent>, BusError>> {
         let (event, _) = place.app.cache.recall(place.channel.as_str());
         Box::pin(ready(Ok(event)))
+    }
+
+    fn history<'a>(
+        &'a self,
+        place: &'a Place,
+        query: HistoryQuery,
+    ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>> {
+        let max = place.app.settings().limits.history_bytes;
+        let answer = place.app.histories.read(&place.channel, &query, max);
+        Box::pin(ready(Ok(answer)))
     }
 
     fn terminate(&self, app: &Arc<App>, user: &UserId) -> BoxFuture<'_, Result<(), BusError>> {

@@ -8,7 +8,7 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, ChannelName, UserId};
 
 use crate::app::{App, Apps};
-use crate::bus::{Envelope, Generation};
+use crate::bus::{Envelope, Generation, Stamp};
 use crate::cache::CachedEvent;
 use crate::deliver::{Changed, Deliverer, Edge};
 use crate::notice::{Notice, Notices};
@@ -38,10 +38,9 @@ impl Node {
         self.apps.by_id(id)
     }
 
-    /// Takes an event from other nodes, and waits for room in the shards' inboxes. Called in the order of the channel. A
-    /// kept event has its position.
-    pub async fn deliver(&self, envelope: &Envelope, position: Option<Position>) {
-        self.deliverer.deliver_when_room(envelope, position).await;
+    /// Takes an event from other nodes, and waits for room in the shards' inboxes. Called in the order of the channel.
+    pub async fn deliver(&self, envelope: &Envelope, stamp: &Stamp) {
+        self.deliverer.deliver_when_room(envelope, stamp).await;
     }
 
     /// Tells a presence channel's subscribers who came or left. Called in the order of positions.
@@ -81,13 +80,20 @@ impl Node {
     }
 
     /// After events may have been missed, and before anything newer comes in: every connection that could have had one is
-    /// written nothing more, and is closed within `period` with a code that brings its client back.
-    pub fn cut_off(&self, period: Duration) {
+    /// written nothing more.
+    pub fn cut_off(&self) {
         for app in self.apps.all() {
             app.cache.clear();
         }
         for inbox in self.deliverer.inboxes() {
-            inbox.push(Command::CutOff { period });
+            inbox.push(Command::CutOff);
+        }
+    }
+
+    /// Closes all that are cut off, within `period`, with a code that brings their clients back.
+    pub fn bring_back(&self, period: Duration) {
+        for inbox in self.deliverer.inboxes() {
+            inbox.push(Command::BringBack { period });
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use fanfare_protocol::api::Event;
 
 use crate::app::App;
-use crate::bus::{BusError, Envelope, Once, Taken};
+use crate::bus::{BusError, Envelope, Once, Retention, Taken};
 use crate::engine::Engine;
 use crate::roster::Place;
 
@@ -52,16 +52,20 @@ impl Engine {
         for event in events {
             let (name, data): (Arc<str>, Arc<str>) =
                 (event.name.as_str().into(), event.data.as_str().into());
-            envelopes.extend(event.channels.iter().map(|channel| Envelope {
-                place: Place {
+            envelopes.extend(event.channels.iter().map(|channel| {
+                let place = Place {
                     app: Arc::clone(app),
                     channel: channel.clone(),
-                },
-                name: Arc::clone(&name),
-                data: Arc::clone(&data),
-                user_id: None,
-                except: event.except,
-                keep: channel.is_cached(),
+                };
+                Envelope {
+                    history: Retention::of(&place),
+                    place,
+                    name: Arc::clone(&name),
+                    data: Arc::clone(&data),
+                    user_id: None,
+                    except: event.except,
+                    keep: channel.is_cached(),
+                }
             }));
         }
         Ok(self.bus().publish(envelopes, once).await?)

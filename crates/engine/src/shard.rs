@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Deliver {
         channel: ChannelId,
         frame: Frame,
+        /// With its position in the channel's history, if somebody is told that.
+        positioned: Option<Frame>,
         except: Option<SocketId>,
         offset: Offset,
     },
@@ -65,8 +67,10 @@ pub(crate) enum Command {
     Review,
     /// Close the connections of a user.
     Terminate { app: Arc<App>, user: UserId },
-    /// Write nothing more to connections that may have missed something, and close them, spread over a period.
-    CutOff { period: Duration },
+    /// Write nothing more to connections that may have missed something.
+    CutOff,
+    /// Close those, spread over a period.
+    BringBack { period: Duration },
     /// Close everything, spread over a period, and say when all are gone.
     Drain {
         period: Duration,
@@ -84,7 +88,8 @@ impl fmt::Debug for Command {
             Self::TellOne { .. } => "TellOne",
             Self::Review => "Review",
             Self::Terminate { .. } => "Terminate",
-            Self::CutOff { .. } => "CutOff",
+            Self::CutOff => "CutOff",
+            Self::BringBack { .. } => "BringBack",
             Self::Drain { .. } => "Drain",
         })
     }
@@ -119,12 +124,27 @@ pub(crate) struct Outgoing {
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
     pub(crate) slots: Vec<usize>,
+    /// Those that are told where in the channel's history an event is.
+    pub(crate) recovering: Vec<usize>,
     /// Connections on their way in; they keep the entry alive.
     pub(crate) joining: usize,
     /// Edges that came by while somebody was on the way in: their view may be older.
     pub(crate) edges: Vec<(Position, Frame)>,
+    /// Events that came by meanwhile: they may not be in what somebody gets of the channel's history.
+    pub(crate) events: Vec<(Offset, Frame, Option<SocketId>)>,
     /// The newest event that a subscriber may have got from the cache.
     pub(crate) replayed: Offset,
+}
+
+impl Subscribers {
+    /// Those that are told where in the channel's history events are, or the others.
+    pub(crate) fn list(&mut self, recovering: bool) -> &mut Vec<usize> {
+        if recovering {
+            &mut self.recovering
+        } else {
+            &mut self.slots
+        }
+    }
 }
 
 impl Shard {
@@ -157,8 +177,12 @@ impl Shard {
             inbox.take(&mut batch).await;
             let mut weight = 0;
             for command in batch.drain(..) {
-                if let Command::Deliver { frame, .. } = &command {
-                    weight += Inbox::weight(frame.len());
+                if let Command::Deliver {
+                    frame, positioned, ..
+                } = &command
+                {
+                    let extra = positioned.as_ref().map_or(0, Frame::len);
+                    weight += Inbox::weight(frame.len() + extra);
                 }
                 self.apply(command);
             }
@@ -174,10 +198,16 @@ impl Shard {
             Command::Deliver {
                 channel,
                 frame,
+                positioned,
                 except,
                 offset,
             } => {
-                self.state().deliver(channel, &frame, except, offset);
+                self.state().deliver(
+                    channel,
+                    [&frame, positioned.as_ref().unwrap_or(&frame)],
+                    except,
+                    offset,
+                );
             }
             Command::Announce {
                 channel,
@@ -188,7 +218,8 @@ impl Shard {
                 self.state().announce(channel, &name, &frame, position);
             }
             Command::Tell { channel, frame } => {
-                self.state().deliver(channel, &frame, None, Offset::LIVE)
+                self.state()
+                    .deliver(channel, [&frame, &frame], None, Offset::LIVE);
             }
             Command::TellOne {
                 slot,
@@ -197,7 +228,12 @@ impl Shard {
             } => self.state().tell_one(slot, socket_id, &frame),
             Command::Review => self.review(),
             Command::Terminate { app, user } => self.terminate(&app, &user),
-            Command::CutOff { period } => self.cut_off(period),
+            Command::CutOff => {
+                for (_, connection) in &mut self.state().connections {
+                    connection.cut_off();
+                }
+            }
+            Command::BringBack { period } => self.bring_back(period),
             Command::Drain { period, done } => {
                 tokio::task::spawn_local(Rc::clone(self).drain(period, done));
             }
@@ -220,14 +256,13 @@ impl Shard {
         }
     }
 
-    /// From this moment on, what was missed would be followed by what was not.
-    fn cut_off(self: &Rc<Self>, period: Duration) {
-        let mut cut = Vec::new();
-        for (slot, connection) in &mut self.state().connections {
-            if connection.cut_off() {
-                cut.push((slot, connection.socket_id));
-            }
-        }
+    /// Closes what is cut off with a code that makes clients come back.
+    fn bring_back(self: &Rc<Self>, period: Duration) {
+        let cut = |(slot, connection): (usize, &Connection)| {
+            let named = (slot, connection.socket_id);
+            connection.is_cut_off().then_some(named)
+        };
+        let cut: Vec<_> = self.state().connections.iter().filter_map(cut).collect();
         if cut.is_empty() {
             return;
         }
@@ -273,19 +308,26 @@ impl Shard {
 }
 
 impl State {
+    /// The frame for most subscribers, and that for those who are told where in the channel's history it is.
     fn deliver(
         &mut self,
         channel: ChannelId,
-        frame: &Frame,
+        [frame, positioned]: [&Frame; 2],
         except: Option<SocketId>,
         offset: Offset,
     ) {
-        let Some(subscribers) = self.channels.get(&channel) else {
+        let Some(subscribers) = self.channels.get_mut(&channel) else {
             return;
         };
+        if subscribers.joining > 0 && offset != Offset::LIVE {
+            let event = (offset, positioned.clone(), except);
+            subscribers.events.push(event);
+        }
         // Somebody has got this event from the cache already: those are left out.
         let replayed = offset <= subscribers.replayed;
-        for slot in &subscribers.slots {
+        let plain = subscribers.slots.iter().map(|slot| (slot, frame));
+        let recovering = subscribers.recovering.iter();
+        for (slot, frame) in plain.chain(recovering.map(|slot| (slot, positioned))) {
             let connection = &mut self.connections[*slot];
             let has_it = |c: &Connection| {
                 c.subscriptions
@@ -311,7 +353,7 @@ impl State {
         if subscribers.joining > 0 {
             subscribers.edges.push((position, frame.clone()));
         }
-        for slot in &subscribers.slots {
+        for slot in subscribers.slots.iter().chain(&subscribers.recovering) {
             let connection = &mut self.connections[*slot];
             let subscription = connection.subscriptions.get(name);
             let member = subscription.and_then(|subscription| subscription.member.as_ref());

@@ -5,7 +5,10 @@ use std::time::Duration;
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::signature::channel_auth_text;
-use fanfare_protocol::{ChannelKind, ChannelName, CloseCode, Frame, Limits, ServerMessage, UserId};
+use fanfare_protocol::{
+    ChannelKind, ChannelName, CloseCode, Frame, HistoryState, Limits, ServerMessage, SocketId,
+    UserId,
+};
 use tokio::time::timeout;
 
 use crate::bus::{Generation, Topic};
@@ -13,6 +16,7 @@ use crate::cache::Offset;
 use crate::connection::Subscription;
 use crate::deliver::{Attached, ChannelId};
 use crate::error::Refusal;
+use crate::recover::{Ask, Recovery};
 use crate::roster::{Place, Position, RosterError, View};
 use crate::session::{Session, excerpt};
 
@@ -73,6 +77,13 @@ impl Refused {
     }
 }
 
+/// What came by while somebody was on the way in.
+#[derive(Default)]
+struct Meanwhile {
+    edges: Vec<(Position, Frame)>,
+    events: Vec<(Offset, Frame, Option<SocketId>)>,
+}
+
 impl Session {
     pub(crate) async fn subscribe(&self, request: &Subscribe<'_>) {
         if self.with(|connection| connection.subscriptions.contains_key(&*request.channel)) {
@@ -114,15 +125,16 @@ impl Session {
             .map_err(|error| Refused::channel(error.to_string()))?;
         self.check_room()?;
         match channel.kind() {
-            ChannelKind::Public => self.join(&Place { app, channel }).await?,
+            ChannelKind::Public => self.join(request, &Place { app, channel }).await?,
             ChannelKind::Private => {
                 self.authorize(request)?;
-                self.join(&Place { app, channel }).await?;
+                self.join(request, &Place { app, channel }).await?;
             }
             ChannelKind::Presence => {
                 self.authorize(request)?;
                 let member = self.member(request, limits)?;
-                self.join_presence(Place { app, channel }, member, limits.presence_members)
+                let max = limits.presence_members;
+                self.join_presence(request, Place { app, channel }, member, max)
                     .await?;
             }
             ChannelKind::ServerToUser => {
@@ -132,7 +144,7 @@ impl Session {
                         "{channel} is only for the user it names, signed in"
                     )));
                 }
-                self.join(&Place { app, channel }).await?;
+                self.join(request, &Place { app, channel }).await?;
             }
         }
         Ok(())
@@ -175,23 +187,82 @@ impl Session {
             .map_err(Refused::auth)
     }
 
-    async fn join(&self, place: &Place) -> Result<(), Refused> {
+    async fn join(&self, request: &Subscribe<'_>, place: &Place) -> Result<(), Refused> {
         let deliverer = self.shard.engine.deliverer();
-        let Attached { id, listening } = deliverer.attach(place, self.shard.index);
-        if listening.is_none() {
-            self.joining(id);
-            let heard = self.wait_to_hear(place).await;
-            self.joined(id, Position::MAX);
-            if heard.is_none() {
-                self.detach(place, id);
-                return Err(Refused::away());
+        let ask = Ask::of(request, place);
+        let recovers = ask.is_ok();
+        let Attached { id, listening } = deliverer.attach(place, self.shard.index, recovers);
+        let (recovery, meanwhile) = match (listening, ask) {
+            (Some(_), Err(state)) => (Recovery::told(state), Meanwhile::default()),
+            (_, ask) => {
+                self.joining(id);
+                let recovery = self.hear_and_recover(place, listening, ask).await;
+                let meanwhile = self.joined(id, Position::MAX, recovery.as_ref().ok());
+                let away = |_| {
+                    self.detach(place, id, recovers);
+                    Refused::away()
+                };
+                (recovery.map_err(away)?, meanwhile)
             }
-        }
+        };
         self.send(&ServerMessage::SubscriptionSucceeded {
             channel: place.channel.as_str(),
+            history: &recovery.state,
         });
-        self.insert(place, id, None);
+        let newest = self.send_missed(&recovery, meanwhile.events);
+        self.insert(place, id, None, recovers.then_some((&recovery, newest)));
+        if listening.is_none() {
+            // How many subscribers there are may have been told before this one could hear it.
+            deliverer.count_again(place);
+        }
         Ok(())
+    }
+
+    /// Waits until the channel's events come here, then asks for what came before.
+    async fn hear_and_recover(
+        &self,
+        place: &Place,
+        listening: Option<Generation>,
+        ask: Result<Ask, HistoryState>,
+    ) -> Result<Recovery, RosterError> {
+        let listening = match listening {
+            None => self.wait_to_hear(place).await,
+            since => since,
+        };
+        let since = listening.ok_or(RosterError::Away)?;
+        let recovery = match ask {
+            Ok(ask) => self.recover(place, &ask).await?,
+            Err(state) => Recovery::told(state),
+        };
+        self.unbroken(since)?;
+        Ok(recovery)
+    }
+
+    /// What was missed since the connection to the others broke is in no answer.
+    fn unbroken(&self, since: Generation) -> Result<(), RosterError> {
+        let same = since == self.shard.engine.deliverer().generation();
+        same.then_some(()).ok_or(RosterError::Away)
+    }
+
+    /// Sends what was missed, and what came by while that was asked for; says up to when events are accounted for.
+    fn send_missed(
+        &self,
+        recovery: &Recovery,
+        events: Vec<(Offset, Frame, Option<SocketId>)>,
+    ) -> Offset {
+        let mut state = self.shard.state();
+        for frame in &recovery.frames {
+            state.push(self.slot, frame);
+        }
+        let mut newest = recovery.newest;
+        let own = Some(state.connections[self.slot].socket_id);
+        for (offset, frame, except) in events {
+            newest = newest.max(offset);
+            if except != own {
+                state.push(self.slot, &frame);
+            }
+        }
+        newest
     }
 
     /// Since when this node hears of a channel's events; nothing if the others stay away.
@@ -220,46 +291,68 @@ impl Session {
         self.with_channel(id, |subscribers| subscribers.joining += 1);
     }
 
-    /// Nobody is on the way in any more, or one less; says which edges came by after `position`.
-    fn joined(&self, id: ChannelId, position: Position) -> Vec<(Position, Frame)> {
+    /// One less is on the way in; says what came by meanwhile that is not in the view and not in the recovery.
+    fn joined(&self, id: ChannelId, position: Position, recovery: Option<&Recovery>) -> Meanwhile {
         self.with_channel(id, |subscribers| {
             subscribers.joining -= 1;
             let newer = subscribers.edges.iter().filter(|(at, _)| *at > position);
-            let newer = newer.cloned().collect();
+            let edges = newer.cloned().collect();
+            let asked = recovery.filter(|recovery| recovery.state.position.is_some());
+            let newer = |(at, _, _): &&(Offset, Frame, Option<SocketId>)| {
+                asked.is_some_and(|recovery| *at > recovery.newest)
+            };
+            let events = subscribers.events.iter().filter(newer).cloned().collect();
             if subscribers.joining == 0 {
-                subscribers.edges = Vec::new();
+                (subscribers.edges, subscribers.events) = (Vec::new(), Vec::new());
             }
-            newer
+            Meanwhile { edges, events }
         })
     }
 
     /// The channel's events reach this shard before the roster is asked, so no edge falls between view and events: what
     /// comes by meanwhile follows the view, unless it is in it.
-    async fn join_presence(&self, place: Place, member: Member, max: usize) -> Result<(), Refused> {
+    async fn join_presence(
+        &self,
+        request: &Subscribe<'_>,
+        place: Place,
+        member: Member,
+        max: usize,
+    ) -> Result<(), Refused> {
         let engine = &self.shard.engine;
-        let Attached { id, listening } = engine.deliverer().attach(&place, self.shard.index);
+        let ask = Ask::of(request, &place);
+        let recovers = ask.is_ok();
+        let attached = engine
+            .deliverer()
+            .attach(&place, self.shard.index, recovers);
+        let Attached { id, listening } = attached;
         self.joining(id);
         let user = member.user_id.clone();
-        let view = self.ask_in(&place, listening, member, max).await;
-        let since = view.as_ref().map_or(Position::MAX, |view| view.position);
-        let edges = self.joined(id, since);
-        match view {
-            Ok(view) => {
+        let joined = self.ask_in(&place, listening, member, max, ask).await;
+        let since = joined
+            .as_ref()
+            .map_or(Position::MAX, |(view, _)| view.position);
+        let recovery = joined.as_ref().ok().map(|(_, recovery)| recovery);
+        let Meanwhile { edges, events } = self.joined(id, since, recovery);
+        match joined {
+            Ok((view, recovery)) => {
                 self.send(&ServerMessage::PresenceSucceeded {
                     channel: place.channel.as_str(),
                     members: &view.members,
+                    history: &recovery.state,
                 });
-                let newest = edges
+                let newest_edge = edges
                     .last()
                     .map_or(view.position, |(position, _)| *position);
                 for (_, frame) in edges {
                     self.shard.state().push(self.slot, &frame);
                 }
-                self.insert(&place, id, Some((user, newest)));
+                let newest = self.send_missed(&recovery, events);
+                let recovered = recovers.then_some((&recovery, newest));
+                self.insert(&place, id, Some((user, newest_edge)), recovered);
                 Ok(())
             }
             Err(error) => {
-                self.detach(&place, id);
+                self.detach(&place, id, recovers);
                 let message = || format!("Cannot subscribe to {}: {error}", place.channel);
                 Err(match error {
                     RosterError::Away => Refused::away(),
@@ -269,14 +362,15 @@ impl Session {
         }
     }
 
-    /// Who is there, the new member included.
+    /// Who is there, the new member included; and what it missed.
     async fn ask_in(
         &self,
         place: &Place,
         listening: Option<Generation>,
         member: Member,
         max: usize,
-    ) -> Result<View, RosterError> {
+        ask: Result<Ask, HistoryState>,
+    ) -> Result<(View, Recovery), RosterError> {
         let engine = &self.shard.engine;
         let listening = match listening {
             None => self.wait_to_hear(place).await,
@@ -285,28 +379,32 @@ impl Session {
         let since = listening.ok_or(RosterError::Away)?;
         let user = member.user_id.clone();
         let view = place.app.rooms.join(place, member, max, engine.roster());
-        let mut view = timeout(PATIENCE, view)
+        let view = timeout(PATIENCE, view)
             .await
             .unwrap_or(Err(RosterError::Away));
-        if since != engine.deliverer().generation() {
-            // What was missed in between is in no view.
-            view = Err(RosterError::Away);
-        }
-        if view.is_err() {
+        let joined = match view {
+            Ok(view) => {
+                let recovery = self.hear_and_recover(place, Some(since), ask).await;
+                recovery.map(|recovery| (view, recovery))
+            }
+            Err(error) => Err(error),
+        };
+        if joined.is_err() {
             place.app.rooms.leave(place, &user, engine.roster());
         }
-        view
+        joined
     }
 
     /// Takes back that somebody was on the way in.
-    fn detach(&self, place: &Place, id: ChannelId) {
+    fn detach(&self, place: &Place, id: ChannelId, recovers: bool) {
         let last = self.shard.state().vacate(id);
-        self.leave_channel(place, last);
+        self.leave_channel(place, recovers, last);
     }
 
-    fn leave_channel(&self, place: &Place, last: bool) {
+    fn leave_channel(&self, place: &Place, recovers: bool, last: bool) {
         let engine = &self.shard.engine;
-        if engine.deliverer().detach(place, self.shard.index, last) {
+        let index = self.shard.index;
+        if engine.deliverer().detach(place, index, recovers, last) {
             engine.bus().unlisten(&Topic::Channel(place.clone()));
         }
     }
@@ -319,21 +417,31 @@ impl Session {
         read(self.shard.state().channels.entry(id).or_default())
     }
 
-    /// The subscription stands from here on; on a cache channel the last event comes before any live one.
-    fn insert(&self, place: &Place, id: ChannelId, member: Option<(UserId, u64)>) {
-        let replayed = if place.channel.is_cached() {
-            self.replay(place)
-        } else {
-            Offset::default()
-        };
+    /// The subscription stands from here on; on a cache channel the last event comes before any live one, unless the client
+    /// has it.
+    fn insert(
+        &self,
+        place: &Place,
+        id: ChannelId,
+        member: Option<(UserId, u64)>,
+        recovered: Option<(&Recovery, Offset)>,
+    ) {
+        let mut replayed = recovered.map_or(Offset::default(), |(_, newest)| newest);
+        let has_it = recovered.is_some_and(|(recovery, _)| recovery.is_complete());
+        if place.channel.is_cached() && !has_it {
+            replayed = replayed.max(self.replay(place));
+        }
+        let recovers = recovered.is_some();
         let index = self.with_channel(id, |subscribers| {
             subscribers.replayed = subscribers.replayed.max(replayed);
-            subscribers.slots.push(self.slot);
-            subscribers.slots.len() - 1
+            let slots = subscribers.list(recovers);
+            slots.push(self.slot);
+            slots.len() - 1
         });
         let subscription = Subscription {
             channel: id,
             index,
+            recovers,
             member,
             replayed,
         };
@@ -353,6 +461,7 @@ impl Session {
                 channel,
                 data: &event.data,
                 user_id: None,
+                position: None,
             },
             None => ServerMessage::CacheMiss { channel },
         });
@@ -383,7 +492,7 @@ impl Session {
             return false;
         };
         let last = self.shard.state().remove(&place.channel, &subscription);
-        self.leave_channel(&place, last);
+        self.leave_channel(&place, subscription.recovers, last);
         if let Some((user, _)) = &subscription.member {
             let roster = self.shard.engine.roster();
             place.app.rooms.leave(&place, user, roster);
@@ -398,8 +507,9 @@ impl crate::shard::State {
         let Some(subscribers) = self.channels.get_mut(&subscription.channel) else {
             return true;
         };
-        subscribers.slots.swap_remove(subscription.index);
-        if let Some(moved) = subscribers.slots.get(subscription.index)
+        let slots = subscribers.list(subscription.recovers);
+        slots.swap_remove(subscription.index);
+        if let Some(moved) = slots.get(subscription.index)
             && let Some(moved) = self.connections[*moved].subscriptions.get_mut(channel)
         {
             moved.index = subscription.index;
@@ -412,7 +522,7 @@ impl crate::shard::State {
         let vacated = self
             .channels
             .get(&id)
-            .is_none_or(|s| s.slots.is_empty() && s.joining == 0);
+            .is_none_or(|s| s.slots.is_empty() && s.recovering.is_empty() && s.joining == 0);
         if vacated {
             self.channels.remove(&id);
         }

@@ -19,7 +19,7 @@ pub(crate) struct Users {
     /// Connections of each user who is signed in here.
     here: Mutex<HashMap<UserId, usize>>,
     watchers: Mutex<Watchers>,
-    /// Since when this node hears who comes online.
+    /// Since when this node hears who comes online, while anybody watches.
     listening: AtomicU32,
 }
 
@@ -138,7 +138,12 @@ impl Users {
                 watchers.by_user.remove(user);
             }
         }
-        watchers.by_user.is_empty()
+        let nobody = watchers.by_user.is_empty();
+        if nobody {
+            // Whoever comes next listens anew.
+            self.note_listening(0);
+        }
+        nobody
     }
 
     pub(crate) fn has_watchers(&self) -> bool {

@@ -7,6 +7,8 @@ use serde_json::value::RawValue;
 
 use crate::event::CLIENT_PREFIX;
 use crate::excerpt::excerpt;
+use crate::history::HistoryPosition;
+use crate::ids::SocketId;
 use crate::json;
 
 /// One message of a client.
@@ -38,6 +40,24 @@ pub struct Subscribe<'a> {
     pub auth: Option<Cow<'a, str>>,
     /// JSON text that was signed with the channel. Compared byte for byte, so never written again.
     pub channel_data: Option<Cow<'a, str>>,
+    /// What it wants to know of the channel's history; stock clients want nothing.
+    pub recover: Option<Recover>,
+    /// How many of the last events it wants, where it does not come back.
+    pub rewind: Option<usize>,
+}
+
+/// What a client wants to know of a channel's history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recover {
+    /// Where it is, from now on.
+    Start,
+    /// What came after the last event that it got.
+    From {
+        /// Where that was, if it can be read.
+        position: Option<HistoryPosition>,
+        /// The connection it had: what that had sent or was left out of is not missed.
+        socket_id: Option<SocketId>,
+    },
 }
 
 /// The content of a `pusher:signin`.
@@ -113,7 +133,19 @@ struct SignInCommand<'a> {
 }
 
 #[derive(Deserialize)]
+struct From<'a> {
+    #[serde(borrow)]
+    position: Cow<'a, str>,
+    #[serde(borrow, default)]
+    socket_id: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
 struct Command<'a> {
+    #[serde(borrow, default)]
+    recover: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    rewind: Option<&'a RawValue>,
     #[serde(borrow)]
     channel: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -235,6 +267,8 @@ impl<'a> Subscribe<'a> {
             auth: auth.filter(|auth| !auth.is_empty()),
             channel_data: text("channel_data", command.channel_data)?
                 .filter(|data| !data.is_empty()),
+            recover: command.recover.and_then(recover),
+            rewind: command.rewind.and_then(|count| count.get().parse().ok()),
         })
     }
 
@@ -244,6 +278,25 @@ impl<'a> Subscribe<'a> {
             channel: owned(self.channel),
             auth: self.auth.map(owned),
             channel_data: self.channel_data.map(owned),
+            recover: self.recover,
+            rewind: self.rewind,
+        }
+    }
+}
+
+/// What cannot be read is not asked: stock clients may send anything here.
+fn recover(value: &RawValue) -> Option<Recover> {
+    match value.get() {
+        "true" => Some(Recover::Start),
+        text => {
+            let From {
+                position,
+                socket_id,
+            } = serde_json::from_str(text).ok()?;
+            Some(Recover::From {
+                position: HistoryPosition::parse(&position),
+                socket_id: socket_id.and_then(|id| SocketId::parse(&id).ok()),
+            })
         }
     }
 }
@@ -287,6 +340,46 @@ mod tests {
             assert_eq!(subscribe.channel, "private-a");
             assert_eq!(subscribe.auth.as_deref(), Some("k:s"));
             assert_eq!(subscribe.channel_data.as_deref(), Some("{\"user_id\":1}"));
+        }
+    }
+
+    #[test]
+    fn a_client_may_say_where_it_was() {
+        let asked = |fields: &str| {
+            let text =
+                format!(r#"{{"event":"pusher:subscribe","data":{{"channel":"a"{fields}}}}}"#);
+            let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&text) else {
+                panic!("{text}")
+            };
+            (subscribe.recover, subscribe.rewind)
+        };
+        assert_eq!(asked(""), (None, None));
+        assert_eq!(
+            asked(r#","recover":true,"rewind":7"#),
+            (Some(Recover::Start), Some(7))
+        );
+        let from = Recover::From {
+            position: HistoryPosition::parse("e:42"),
+            socket_id: SocketId::parse("1.2").ok(),
+        };
+        assert_eq!(
+            asked(r#","recover":{"position":"e:42","socket_id":"1.2"}"#),
+            (Some(from), None)
+        );
+        let unreadable = Recover::From {
+            position: None,
+            socket_id: None,
+        };
+        assert_eq!(
+            asked(r#","recover":{"position":"?"}"#),
+            (Some(unreadable), None)
+        );
+        for nothing in [
+            r#","recover":false"#,
+            r#","recover":null,"rewind":-1"#,
+            r#","recover":[],"rewind":"x""#,
+        ] {
+            assert_eq!(asked(nothing), (None, None), "{nothing}");
         }
     }
 

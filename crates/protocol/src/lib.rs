@@ -20,6 +20,7 @@
 //! | [`api`] | request bodies of the HTTP API |
 //! | [`limits`] | [`Limits`]: the numbers |
 //! | [`settings`] | [`AppSettings`]: what may be changed of an app |
+//! | [`history`] | which channels keep their events, and where in them a client is |
 //! | [`sockjs`] | lines for clients that are left with HTTP |
 //! | [`identity`] | [`Identity`]: whose tokens an app takes, and what they grant |
 //! | [`json`] | small helpers for JSON text that is passed through |
@@ -31,6 +32,7 @@ pub mod close;
 pub mod event;
 mod excerpt;
 pub mod frame;
+pub mod history;
 pub mod identity;
 pub mod ids;
 pub mod json;
@@ -43,13 +45,14 @@ pub mod sockjs;
 pub mod user;
 
 pub use channel::{ChannelKind, ChannelName};
-pub use client::ClientMessage;
+pub use client::{ClientMessage, Recover};
 pub use close::CloseCode;
 pub use frame::{Frame, Framing};
+pub use history::{HistoryPosition, HistoryRule, Unrecovered};
 pub use identity::Identity;
 pub use ids::{AppId, AppKey, SocketId, UserId};
 pub use limits::Limits;
-pub use server::ServerMessage;
+pub use server::{HistoryState, ServerMessage};
 pub use settings::AppSettings;
 
 /// Oldest protocol version a client may announce.

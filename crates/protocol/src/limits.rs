@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Limits {
-    /// Most connections of the app on a node; 0 for no limit. Over it clients are refused with 4004.
+    /// Most connections of the app, over all nodes; 0 for no limit. Over it clients are refused with 4004.
     pub connections: usize,
     /// Events a backend may publish per second, and the burst it may publish at once; 0 for no limit. Over it is a 429.
     #[schema(value_type = u64, maximum = 4_294_967_295_u32)]
@@ -45,6 +45,9 @@ pub struct Limits {
     pub cache_ttl: u64,
     /// Most bytes that the kept events of an app take together; the oldest go first.
     pub cache_bytes: usize,
+    /// Most bytes that the histories of an app take together on a node by itself; the longest unused goes first. Several nodes
+    /// keep histories in Redis, where their sizes and times bound them.
+    pub history_bytes: usize,
 }
 
 impl Limits {
@@ -68,6 +71,7 @@ impl Limits {
         watchlist: 100,
         cache_ttl: 30 * 60,
         cache_bytes: 16 << 20,
+        history_bytes: 64 << 20,
     };
 }
 

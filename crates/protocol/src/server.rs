@@ -2,6 +2,7 @@
 //! clients lose the payload otherwise.
 
 use crate::frame::Frame;
+use crate::history::{HistoryPosition, Unrecovered};
 use crate::ids::{SocketId, UserId};
 use crate::json::write_string;
 use crate::presence::Member;
@@ -29,6 +30,8 @@ pub enum ServerMessage<'a> {
     SubscriptionSucceeded {
         /// The channel.
         channel: &'a str,
+        /// Where in its history the client is, if it asked.
+        history: &'a HistoryState,
     },
     /// The subscription to a presence channel stands; this is who is there, the subscriber included.
     PresenceSucceeded {
@@ -36,6 +39,8 @@ pub enum ServerMessage<'a> {
         channel: &'a str,
         /// Each user once.
         members: &'a [Member],
+        /// Where in its history the client is, if it asked.
+        history: &'a HistoryState,
     },
     /// The connection is signed in.
     SignInSuccess {
@@ -96,7 +101,33 @@ pub enum ServerMessage<'a> {
         data: &'a str,
         /// Who sent it: client events on presence channels only.
         user_id: Option<&'a str>,
+        /// Where in the channel's history it is, for clients that asked.
+        position: Option<&'a HistoryPosition>,
     },
+}
+
+/// Where in a channel's history a client is, that asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HistoryState {
+    /// Where it is, if the channel has a history.
+    pub position: Option<HistoryPosition>,
+    /// Whether it gets what it missed, if it came back.
+    pub recovered: Option<Result<(), Unrecovered>>,
+}
+
+impl HistoryState {
+    /// Its fields, each with a comma after it.
+    fn fields(&self) -> String {
+        let position = self
+            .position
+            .as_ref()
+            .map(|position| format!(r#""position":"{position}","#));
+        let recovered = self.recovered.map(|recovered| match recovered {
+            Ok(()) => r#""recovered":true,"#.to_owned(),
+            Err(reason) => format!(r#""recovered":false,"reason":"{}","#, reason.as_str()),
+        });
+        position.into_iter().chain(recovered).collect()
+    }
 }
 
 impl ServerMessage<'_> {
@@ -121,15 +152,22 @@ impl ServerMessage<'_> {
             }
             Self::Error { code, message } => error(code, message),
             Self::Pong => message("pusher:pong", None, "{}"),
-            Self::SubscriptionSucceeded { channel } => message(
+            Self::SubscriptionSucceeded { channel, history } => {
+                let fields = history.fields();
+                message(
+                    "pusher_internal:subscription_succeeded",
+                    Some(channel),
+                    &format!("{{{}}}", fields.trim_end_matches(',')),
+                )
+            }
+            Self::PresenceSucceeded {
+                channel,
+                members,
+                history,
+            } => message(
                 "pusher_internal:subscription_succeeded",
                 Some(channel),
-                "{}",
-            ),
-            Self::PresenceSucceeded { channel, members } => message(
-                "pusher_internal:subscription_succeeded",
-                Some(channel),
-                &presence(members),
+                &presence(members, &history.fields()),
             ),
             Self::SignInSuccess { user_data } => {
                 let mut data = br#"{"user_data":"#.to_vec();
@@ -176,7 +214,8 @@ impl ServerMessage<'_> {
                 channel,
                 data,
                 user_id,
-            } => event(name, channel, data, user_id),
+                position,
+            } => event(name, channel, data, user_id, position),
         }
     }
 }
@@ -189,13 +228,23 @@ fn message(event_name: &str, channel: Option<&str>, data: &str) -> Vec<u8> {
     out
 }
 
-fn event(name: &str, channel: &str, data: &str, user_id: Option<&str>) -> Vec<u8> {
+fn event(
+    name: &str,
+    channel: &str,
+    data: &str,
+    user_id: Option<&str>,
+    position: Option<&HistoryPosition>,
+) -> Vec<u8> {
     let mut out = message(name, Some(channel), data);
     if let Some(user_id) = user_id {
         out.pop();
         out.extend_from_slice(br#","user_id":"#);
         write_string(&mut out, user_id);
         out.push(b'}');
+    }
+    if let Some(position) = position {
+        out.pop();
+        out.extend_from_slice(format!(r#","position":"{position}"}}"#).as_bytes());
     }
     out
 }
@@ -222,7 +271,7 @@ fn start(event_name: &str, channel: Option<&str>, room: usize) -> Vec<u8> {
     out
 }
 
-fn presence(members: &[Member]) -> String {
+fn presence(members: &[Member], fields: &str) -> String {
     let mut ids = Vec::new();
     let mut hash = Vec::new();
     for member in members {
@@ -234,7 +283,7 @@ fn presence(members: &[Member]) -> String {
         hash.extend_from_slice(member.user_info.as_deref().unwrap_or("null").as_bytes());
     }
     let (ids, hash, count) = (utf8(ids), utf8(hash), members.len());
-    format!(r#"{{"presence":{{"ids":[{ids}],"hash":{{{hash}}},"count":{count}}}}}"#)
+    format!(r#"{{{fields}"presence":{{"ids":[{ids}],"hash":{{{hash}}},"count":{count}}}}}"#)
 }
 
 fn watchlist_events(online: &[UserId], offline: &[UserId]) -> String {
@@ -303,7 +352,10 @@ mod tests {
             r#"{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\",\"activity_timeout\":120}"}"#
         );
         assert_eq!(
-            json(&ServerMessage::SubscriptionSucceeded { channel: "a" }),
+            json(&ServerMessage::SubscriptionSucceeded {
+                channel: "a",
+                history: &HistoryState::default()
+            }),
             r#"{"event":"pusher_internal:subscription_succeeded","channel":"a","data":"{}"}"#
         );
         assert_eq!(
@@ -337,6 +389,7 @@ mod tests {
             json(&ServerMessage::PresenceSucceeded {
                 channel: "presence-a",
                 members: &[member("a", Some(r#"{"n":1}"#)), member("__proto__", None)],
+                history: &HistoryState::default(),
             }),
             r#"{"event":"pusher_internal:subscription_succeeded","channel":"presence-a","data":"{\"presence\":{\"ids\":[\"a\",\"__proto__\"],\"hash\":{\"a\":{\"n\":1},\"__proto__\":null},\"count\":2}}"}"#
         );
@@ -369,11 +422,53 @@ mod tests {
                 channel: "c",
                 data,
                 user_id: Some("7"),
+                position: None,
             };
             let value: serde_json::Value = serde_json::from_slice(&message.to_json()).unwrap();
             assert_eq!(value["data"], data);
             assert_eq!(value["event"], "App\\Event");
             assert_eq!(value["user_id"], "7");
         }
+    }
+
+    #[test]
+    fn who_asked_is_told_where_in_the_history_it_is() {
+        let position = HistoryPosition::parse("e:42");
+        let succeeded = |history: &HistoryState| {
+            let channel = "a";
+            json(&ServerMessage::SubscriptionSucceeded { channel, history })
+        };
+        let recovered = HistoryState {
+            position: position.clone(),
+            recovered: Some(Ok(())),
+        };
+        assert_eq!(
+            succeeded(&recovered),
+            r#"{"event":"pusher_internal:subscription_succeeded","channel":"a","data":"{\"position\":\"e:42\",\"recovered\":true}"}"#
+        );
+        let off = HistoryState {
+            position: None,
+            recovered: Some(Err(Unrecovered::Off)),
+        };
+        assert!(succeeded(&off).contains(r#"{\"recovered\":false,\"reason\":\"off\"}"#));
+        let presence = ServerMessage::PresenceSucceeded {
+            channel: "presence-a",
+            members: &[],
+            history: &recovered,
+        };
+        assert!(
+            json(&presence).contains(r#"{\"position\":\"e:42\",\"recovered\":true,\"presence\":{"#)
+        );
+        let event = ServerMessage::Event {
+            name: "n",
+            channel: "a",
+            data: "d",
+            user_id: None,
+            position: position.as_ref(),
+        };
+        assert_eq!(
+            json(&event),
+            r#"{"event":"n","channel":"a","data":"d","position":"e:42"}"#
+        );
     }
 }

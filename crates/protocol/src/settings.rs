@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::history::{HistoryRule, MAX_RULES};
 use crate::limits::Limits;
 
 /// An app's settings. What a stored text does not say has its default; what it says beyond is ignored, for a newer version
@@ -27,6 +28,9 @@ pub struct AppSettings {
     /// The web origins clients may connect from, for example `https://example.com` or `https://*.example.com`; none means
     /// any. Clients that are no browsers say no origin and are let in.
     pub allowed_origins: Vec<String>,
+    /// Which channels keep their events, so that clients which come back get what they missed; the first rule that is for a
+    /// channel counts. None: no channel does.
+    pub history: Vec<HistoryRule>,
     /// Bounds on what its clients and backends may send.
     pub limits: Limits,
 }
@@ -41,6 +45,7 @@ impl Default for AppSettings {
             authorized_connections: false,
             tls_only: false,
             allowed_origins: Vec::new(),
+            history: Vec::new(),
             limits: Limits::HOSTED,
         }
     }
@@ -79,7 +84,7 @@ impl InvalidSetting {
 }
 
 impl AppSettings {
-    /// Changes one setting by its name, for example `limits.presence_members`. Lists are given with commas.
+    /// Changes one setting by its name, for example `limits.presence_members`. Lists are given with commas, or as JSON.
     ///
     /// # Errors
     ///
@@ -93,6 +98,9 @@ impl AppSettings {
             .filter(|place| !place.is_object())
             .ok_or_else(unknown)?;
         *place = match place {
+            Value::Array(_) if value.starts_with('[') => {
+                serde_json::from_str(value).unwrap_or_else(|_| value.into())
+            }
             Value::Array(_) => value
                 .split(',')
                 .map(str::trim)
@@ -107,9 +115,23 @@ impl AppSettings {
         };
         let changed: Self =
             serde_json::from_value(all).map_err(|error| invalid(error.to_string()))?;
-        changed.limits.check().map_err(invalid)?;
+        changed.check().map_err(invalid)?;
         *self = changed;
         Ok(())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.history.len() > MAX_RULES {
+            return Err(format!("history: at most {MAX_RULES} rules"));
+        }
+        self.history.iter().try_for_each(HistoryRule::check)?;
+        self.limits.check()
+    }
+
+    /// What a channel keeps, if it does.
+    #[must_use]
+    pub fn history_of(&self, channel: &str) -> Option<&HistoryRule> {
+        self.history.iter().find(|rule| rule.matches(channel))
     }
 
     /// Changes the settings that `patch` holds, as JSON; what it does not hold stays.
@@ -127,7 +149,7 @@ impl AppSettings {
         };
         let changed: Self =
             serde_json::from_value(all).map_err(|error| invalid(error.to_string()))?;
-        changed.limits.check().map_err(invalid)?;
+        changed.check().map_err(invalid)?;
         *self = changed;
         Ok(())
     }
@@ -231,6 +253,10 @@ mod tests {
             settings.allowed_origins,
             ["https://a.com", "https://*.b.com"]
         );
+        let rules = r#"[{"channels":"a-*","size":5,"ttl":60},{"channels":"*","size":1,"ttl":1}]"#;
+        settings.set("history", rules).unwrap();
+        assert_eq!(settings.history_of("a-1").unwrap().size, 5);
+        assert_eq!(settings.history_of("b").unwrap().size, 1);
         settings.set("allowed_origins", "").unwrap();
         assert!(settings.allowed_origins.is_empty());
         let before = settings.clone();
@@ -242,6 +268,9 @@ mod tests {
             ("limits.user_id", "-1", "not possible"),
             ("limits.channel_name", "0", "not possible"),
             ("limits.cache_ttl", "18446744073709551615", "a year"),
+            ("history", "*", "not possible"),
+            ("history", r#"[{"channels":"*","size":0,"ttl":1}]"#, "size"),
+            ("history", r#"[{"channels":"*","size":1}]"#, "ttl"),
         ] {
             let error = settings.set(name, value).unwrap_err().to_string();
             assert!(error.contains(words), "{name}={value}: {error}");

@@ -396,22 +396,7 @@ impl Config {
                 .is_none_or(|password| check_password(password).is_ok()),
             "must have 10 to 1000 characters",
         )?;
-        let url = self.cluster.url.as_ref().map(|url| url.expose_secret());
-        if let Some(Err(error)) = url.map(|url| Redis::new(url, "")) {
-            check("cluster.url", false, &format!("is not possible: {error}"))?;
-        }
-        let in_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        let prefix = &self.cluster.prefix;
-        check(
-            "cluster.prefix",
-            (1..=100).contains(&prefix.len()) && prefix.chars().all(in_names),
-            "must be 1 to 100 letters, digits and -_.",
-        )?;
-        check(
-            "cluster.lease",
-            (2..=60).contains(&self.cluster.lease),
-            "must be 2 to 60 seconds",
-        )?;
+        self.validate_cluster(check)?;
         check("shards", (1..=64).contains(&self.shards), "must be 1 to 64")?;
         check(
             "activity_timeout",
@@ -477,6 +462,28 @@ impl Config {
             "log.filter",
             filter.is_ok(),
             "must be a log filter such as info or fanfare=debug",
+        )
+    }
+
+    fn validate_cluster(
+        &self,
+        check: impl Fn(&str, bool, &str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let url = self.cluster.url.as_ref().map(|url| url.expose_secret());
+        if let Some(Err(error)) = url.map(|url| Redis::new(url, "")) {
+            check("cluster.url", false, &format!("is not possible: {error}"))?;
+        }
+        let in_names = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        let prefix = &self.cluster.prefix;
+        check(
+            "cluster.prefix",
+            (1..=100).contains(&prefix.len()) && prefix.chars().all(in_names),
+            "must be 1 to 100 letters, digits and -_.",
+        )?;
+        check(
+            "cluster.lease",
+            (2..=60).contains(&self.cluster.lease),
+            "must be 2 to 60 seconds",
         )
     }
 

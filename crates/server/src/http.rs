@@ -33,7 +33,9 @@ mod demo;
 pub(crate) mod error;
 mod events;
 mod health;
+mod history;
 mod idempotency;
+mod sdk;
 mod users;
 
 pub(crate) use auth::{BodyError, discard, read_body, unix_millis, unix_seconds};
@@ -109,6 +111,8 @@ pub(crate) fn router(state: AppState) -> Router {
         .merge(admin)
         // People and generators.
         .merge(openapi::pages(&document))
+        // Browsers, by a script tag.
+        .merge(sdk::router())
         // Orchestrators and load balancers.
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
@@ -143,7 +147,7 @@ pub(crate) fn backend() -> OpenApiRouter<AppState> {
         .routes(routes!(channel_auth::for_backend))
         .routes(routes!(channel_auth::user_for_backend))
         // Older SDKs.
-        .routes(routes!(events::publish_to_channel))
+        .routes(routes!(history::list, events::publish_to_channel))
         .routes(routes!(channels::stats))
 }
 

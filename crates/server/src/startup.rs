@@ -117,19 +117,24 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     drain(&engine, &config, signal).await;
     stop.cancel();
     tasks.close();
-    if timeout(REQUEST_GRACE, tasks.wait()).await.is_err() {
+    let (requests, ()) = tokio::join!(timeout(REQUEST_GRACE, tasks.wait()), async {
+        if let Some(cluster) = cluster {
+            cluster.leave().await;
+        }
+    });
+    if requests.is_err() {
         tracing::warn!("some requests were still under way and are cut off");
-    }
-    if let Some(cluster) = cluster {
-        cluster.leave().await;
     }
     key_uses::write_down(&store, &engine).await;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// The node, alone or among others, and its shards.
-fn engine(config: &Config) -> anyhow::Result<(Arc<Engine>, Vec<ShardSeed>, Option<Arc<Cluster>>)> {
+/// A node, its shards, and where it is among others, if it is.
+type Parts = (Arc<Engine>, Vec<ShardSeed>, Option<Arc<Cluster>>);
+
+/// Makes the node, alone or among others.
+fn engine(config: &Config) -> anyhow::Result<Parts> {
     let (options, notices) = (engine_options(config)?, Arc::new(LoggedNotices));
     let Some(url) = &config.cluster.url else {
         let (engine, shards) = Engine::new(options, notices);

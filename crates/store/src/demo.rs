@@ -1,6 +1,6 @@
 //! The app of the first run, which the demo page uses.
 
-use fanfare_protocol::AppSettings;
+use fanfare_protocol::{AppSettings, HistoryRule};
 
 use crate::actor::Actor;
 use crate::apps::{AppRecord, NewApp};
@@ -53,6 +53,11 @@ impl Store {
             name: "Demo".into(),
             settings: AppSettings {
                 client_events: true,
+                history: vec![HistoryRule {
+                    channels: "*".into(),
+                    size: 100,
+                    ttl: 300,
+                }],
                 ..AppSettings::default()
             },
             demo: true,

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import { request } from 'node:https';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -22,6 +23,9 @@ const PASSWORD = 'correct horse battery';
 const OPERATOR = '127.0.0.5';
 const OPERATORS = '127.0.0.4/30';
 const STRANGER = '127.0.0.9';
+// The example of RFC 6455: HAProxy looks whether there are such.
+const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
+const ACCEPT = 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=';
 
 // What a configuration says, and what it says here. Each must be there, so that the tests are about the file as it is.
 const PROXIES = {
@@ -40,6 +44,7 @@ const PROXIES = {
       // Not everybody may have as many.
       ['worker_rlimit_nofile 131072;', ''],
     ],
+    several: ['#: server ', 'server '],
   },
   caddy: {
     config: 'Caddyfile',
@@ -49,6 +54,8 @@ const PROXIES = {
       ['{$DOMAIN:realtime.example.com} {', `https://localhost:${https}, https://127.0.0.1:${https} {`],
       ['#: tls /etc/ssl/fanfare/fullchain.pem /etc/ssl/fanfare/privkey.pem', `tls ${folder}/fullchain.pem ${folder}/privkey.pem`],
     ],
+    asksReadyz: true,
+    several: ['{$UPSTREAM:127.0.0.1:6001}', '127.0.0.1:6001 127.0.0.1:6002 127.0.0.1:6003'],
   },
   haproxy: {
     config: 'haproxy.cfg',
@@ -58,6 +65,8 @@ const PROXIES = {
       ['bind :443 ssl crt /etc/haproxy/fanfare.pem', `bind 127.0.0.1:${https} ssl crt ${folder}/both.pem`],
       ['bind :80\n', `bind 127.0.0.1:${http}\n`],
     ],
+    asksReadyz: true,
+    several: ['#: server ', 'server '],
   },
 };
 
@@ -74,7 +83,7 @@ for (const [name, proxy] of Object.entries(PROXIES)) {
         settings: { tls_only: true },
         env: { FANFARE_HTTP_TRUSTED_PROXIES: '127.0.0.1', FANFARE_OWNER_PASSWORD: PASSWORD },
       });
-      front = await startProxy(proxy, server);
+      front = await startProxy(proxy, [server]);
     });
     afterEach(() => server.disconnectClients());
     after(async () => {
@@ -184,13 +193,141 @@ for (const [name, proxy] of Object.entries(PROXIES)) {
   });
 }
 
-/** Starts a proxy in front of a server, with its own folder, ports and certificate. */
-async function startProxy({ config, command, changes }, server) {
+// What a proxy does with several nodes, which these are as far as it can see.
+for (const [name, proxy] of Object.entries(PROXIES)) {
+  const missing = spawnSync(name, ['-v']).error && `${name} is not installed`;
+  describe(`${name}, several nodes`, { skip: missing }, () => {
+    let nodes, front;
+    before(async () => {
+      nodes = await Promise.all([0, 1, 2].map(startNode));
+      front = await startProxy(proxy, nodes);
+    });
+    after(async () => {
+      await front?.stop();
+      for (const node of nodes ?? []) node.stop();
+    });
+
+    /** Which node a request reaches; 0 if none. With `upgrade`, the connection stays until the node ends. */
+    function reach(path, { method = 'POST', upgrade = false } = {}) {
+      const headers = upgrade ? { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-key': KEY } : {};
+      return new Promise((resolve, reject) => {
+        const asked = request({ host: '127.0.0.1', port: front.https, path, method, headers, agent: false });
+        asked.on('error', reject);
+        asked.on('response', (response) => {
+          response.on('error', () => {}).resume();
+          resolve(Number(response.headers['x-node'] ?? 0));
+        });
+        asked.on('upgrade', ({ headers }, socket) => {
+          socket.on('error', () => {});
+          resolve(Number(headers['x-node']));
+        });
+        asked.end(method === 'POST' ? '[]' : undefined);
+      });
+    }
+    const socket = () => reach('/app/key?protocol=7', { method: 'GET', upgrade: true });
+    const publish = () => reach('/apps/1234567/events');
+    const all = (count, what) => Promise.all(Array.from({ length: count }, (_, index) => what(index)));
+    const portsOf = (list) => list.map(({ port }) => port).sort();
+    const distinct = (reached) => [...new Set(reached)].sort();
+    const session = (index, part = 'xhr_send?t=1') => {
+      const path = index % 2 ? '/app' : '/pusher/app';
+      return reach(`${path}/key/${100 + index}/${(index * 7919 + 1e6).toString(36)}${index}q/${part}`);
+    };
+
+    test('connections and publishes go to all of them', async () => {
+      assert.deepEqual(distinct(await all(60, socket)), portsOf(nodes));
+      assert.deepEqual(distinct(await all(60, publish)), portsOf(nodes));
+    });
+
+    test('all requests of a session reach one node, and sessions are on all of them', async () => {
+      const homes = await all(60, (index) => session(index, 'xhr_streaming?t=1'));
+      assert.deepEqual(distinct(homes), portsOf(nodes));
+      for (const part of ['xhr_send?t=2', 'xhr?t=3']) assert.deepEqual(await all(60, (index) => session(index, part)), homes);
+    });
+
+    test('a publish that a node may have taken is not sent again', async () => {
+      nodes.forEach((node) => (node.breaksOff = true));
+      const before = nodes.reduce((sum, { taken }) => sum + taken, 0);
+      assert.equal(await publish(), 0);
+      assert.equal(nodes.reduce((sum, { taken }) => sum + taken, 0), before + 1);
+      nodes.forEach((node) => (node.breaksOff = false));
+    });
+
+    test('a node that drains gets nothing new, and keeps its sessions', { skip: !proxy.asksReadyz }, async () => {
+      const [draining, ...others] = nodes;
+      const homes = await all(60, (index) => session(index));
+      draining.ready = false;
+      await until(async () => !(await all(20, publish)).includes(draining.port));
+      assert.deepEqual(distinct(await all(20, socket)), portsOf(others));
+      assert.deepEqual(await all(60, (index) => session(index)), homes);
+    });
+
+    test('where no node is ready, those that live are asked', async () => {
+      nodes.forEach((node) => (node.ready = false));
+      await until(async () => (await all(20, publish)).includes(nodes[0].port));
+      assert.ok(!(await all(20, socket)).includes(0));
+      nodes.forEach((node) => (node.ready = true));
+      await until(async () => distinct(await all(20, publish)).length === 3);
+    });
+
+    test('connections of a node that is gone are taken by the others at once, and sessions of the others stay', async () => {
+      const [, , gone] = nodes;
+      const homes = await all(60, (index) => session(index));
+      gone.stop();
+      const reached = await all(6, socket);
+      assert.ok(!reached.includes(0) && !reached.includes(gone.port), String(reached));
+      await until(async () => !(await all(60, (index) => session(index))).includes(0));
+      const now = await all(60, (index) => session(index));
+      homes.forEach((home, index) => assert.ok(home === gone.port || now[index] === home));
+    });
+  });
+}
+
+async function until(done) {
+  const deadline = Date.now() + 15_000;
+  while (!(await done())) {
+    if (Date.now() > deadline) throw new Error('it did not happen within 15 s');
+    await delay(100);
+  }
+}
+
+/** As much of a node as a proxy sees. */
+async function startNode() {
+  const node = { ready: true, breaksOff: false, taken: 0 };
+  const http = createServer(async (request, response) => {
+    if (request.url === '/readyz' && !node.ready) return response.writeHead(503).end();
+    if (request.method === 'POST') {
+      node.taken += 1;
+      for await (const _ of request);
+      if (node.breaksOff) return request.socket.destroy();
+    }
+    response.writeHead(200, { 'x-node': node.port }).end();
+  });
+  http.on('upgrade', (request, socket) => {
+    sockets.add(socket);
+    socket.on('error', () => {});
+    socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ${ACCEPT}\r\nX-Node: ${node.port}\r\n\r\n`);
+  });
+  const sockets = new Set();
+  node.port = await freePort();
+  http.listen(node.port, '127.0.0.1');
+  await once(http, 'listening');
+  node.stop = () => {
+    sockets.forEach((socket) => socket.destroy());
+    http.closeAllConnections();
+    http.close();
+  };
+  return node;
+}
+
+/** Starts a proxy in front of servers, with its own folder, ports and certificate. */
+async function startProxy({ config, command, changes, several }, servers) {
   const folder = await mkdtemp(join(tmpdir(), 'fanfare-proxy-'));
   const [http, https] = [await freePort(), await freePort()];
   await makeCertificate(folder);
   let text = await readFile(new URL(config, DEPLOY), 'utf8');
-  const common = [['127.0.0.1:6001', `127.0.0.1:${server.port}`], ['127.0.0.0/8', OPERATORS]];
+  const addresses = servers.map(({ port }, index) => [`127.0.0.1:${6001 + index}`, `127.0.0.1:${port}`]);
+  const common = [...(servers.length > 1 ? [several] : []), ...addresses, ['127.0.0.0/8', OPERATORS]];
   for (const [from, to] of [...common, ...changes({ http, https, folder })]) {
     assert.ok(text.includes(from), `${config} has no ${from}`);
     text = text.replaceAll(from, () => to);

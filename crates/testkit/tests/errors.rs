@@ -47,6 +47,7 @@ fn every_close_code_is_listed() {
         CloseCode::NoProtocol,
         CloseCode::Unauthorized,
         CloseCode::OverCapacity,
+        CloseCode::EventsMissed,
         CloseCode::Reconnect,
         CloseCode::PongTimeout,
     ] {
@@ -137,7 +138,7 @@ fn root() -> PathBuf {
 
 fn sources() -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let mut folders: Vec<PathBuf> = ["protocol", "engine", "store", "server"]
+    let mut folders: Vec<PathBuf> = ["protocol", "engine", "cluster", "store", "server"]
         .map(|name| root().join("crates").join(name).join("src"))
         .into();
     while let Some(folder) = folders.pop() {

@@ -80,7 +80,7 @@ impl Workload for Fanout {
         let requests: Vec<Vec<u8>> = (0..warm_up + measured).map(sign).collect();
         let (first, rest) = requests.split_at(warm_up as usize);
         self.pace(&mut generator, first, 0)?;
-        let window = Window::begin(target.pid)?;
+        let window = Window::begin(&target.pids)?;
         let tally = self.pace(&mut generator, rest, warm_up)?;
         let spent = window.end()?;
         let mut figures = tally.figures();

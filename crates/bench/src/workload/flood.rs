@@ -64,7 +64,7 @@ impl Workload for Flood {
         let mut flight = Flight::new(self.window, self.subscribers);
         self.run_for(WARM_UP, &mut generator, &mut flight, target)?;
         let (delivered, published) = (flight.delivered, flight.published);
-        let window = Window::begin(target.pid)?;
+        let window = Window::begin(&target.pids)?;
         let time = Duration::from_secs(self.seconds);
         self.run_for(time, &mut generator, &mut flight, target)?;
         let spent = window.end()?;

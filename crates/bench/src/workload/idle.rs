@@ -41,15 +41,15 @@ impl Workload for Idle {
     fn run(&self, server: &Server) -> Result<Vec<Figure>> {
         let target = &server.target;
         let mut generator = Generator::new(target)?;
-        let before = resident_kib(target.pid)?;
-        let window = Window::begin(target.pid)?;
+        let before = resident_kib(&target.pids)?;
+        let window = Window::begin(&target.pids)?;
         generator.subscribe((0..self.connections).map(|at| format!("private-{at:08}")))?;
         let spent = window.end()?;
         let until = Instant::now() + Duration::from_secs(self.settle);
         while Instant::now() < until {
             generator.turn(Duration::from_millis(100), &mut Ignore)?;
         }
-        let after = resident_kib(target.pid)?;
+        let after = resident_kib(&target.pids)?;
         let count = self.connections as u64;
         let grown = as_f64(after) - as_f64(before);
         Ok(vec![

@@ -85,7 +85,7 @@ impl Workload for Publish {
             Ok(answers.count - before)
         };
         run_for(WARM_UP)?;
-        let window = Window::begin(target.pid)?;
+        let window = Window::begin(&target.pids)?;
         let count = run_for(Duration::from_secs(self.seconds))?;
         let spent = window.end()?;
         let mut figures = vec![

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use fanfare_engine::{Position, View};
-use fanfare_protocol::UserId;
 use fanfare_protocol::presence::Member;
+use fanfare_protocol::{HistoryPosition, Unrecovered, UserId};
 use redis::Value;
 
-use crate::backend::{Answer, Buried, Kept, Published, Step, StepError};
+use crate::backend::{Answer, Buried, Kept, Published, Step, StepError, Told};
 
 /// Reads the answer to a step.
 pub(crate) fn read(step: &Step, value: Value) -> Result<Answer, StepError> {
@@ -90,6 +90,7 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
             }
             _ => None,
         }),
+        Step::History { .. } => Answer::History(told(value)?),
         Step::Beat { .. } => {
             let [now, live, dead] = <[Value; 3]>::try_from(array(value)?).ok()?;
             Answer::Beat {
@@ -116,6 +117,30 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
         | Step::TellNodes { .. }
         | Step::Listen { .. }
         | Step::Unlisten { .. } => Answer::Done,
+    })
+}
+
+/// Epoch, offset, position of the newest, then the messages or why there are none.
+fn told(value: Value) -> Option<Told> {
+    let [epoch, offset, newest, messages] = <[Value; 4]>::try_from(array(value)?).ok()?;
+    let message = |value| match value {
+        Value::BulkString(message) => Some(message.into()),
+        _ => None,
+    };
+    let messages = match messages {
+        Value::Array(messages) => Ok(messages.into_iter().map(message).collect::<Option<_>>()?),
+        reason => Err(match &*text(reason)? {
+            "too_old" => Unrecovered::TooOld,
+            _ => Unrecovered::Expired,
+        }),
+    };
+    Some(Told {
+        position: HistoryPosition {
+            epoch: text(epoch)?.into(),
+            offset: text(offset)?.parse().ok()?,
+        },
+        newest: position(newest)?,
+        messages,
     })
 }
 
@@ -162,6 +187,10 @@ fn count(value: Value) -> Option<usize> {
     Some(usize::try_from(integer(value)?).unwrap_or(0))
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "like the others here, it takes a part of an answer"
+)]
 pub(crate) fn integer(value: Value) -> Option<i64> {
     match value {
         Value::Int(number) => Some(number),

@@ -10,10 +10,10 @@ for _, channel in ipairs(redis.call('SRANDMEMBER', rooms_key(node), 16)) do
     end
   end
 end
-local counts = redis.call('HSCAN', counts_key(node), 0, 'COUNT', PART)[2]
-for i = 1, #counts, 2 do
-  local _, after = recount(node, counts[i], 0)
-  if after == 0 then vacated[#vacated + 1] = counts[i] else counted[#counted + 1] = counts[i] end
+-- Not HSCAN: where it begins it would find nothing any more after a while.
+for _, channel in ipairs(redis.call('HRANDFIELD', counts_key(node), PART)) do
+  local _, after = recount(node, channel, 0)
+  if after == 0 then vacated[#vacated + 1] = channel else counted[#counted + 1] = channel end
 end
 for _, user in ipairs(redis.call('SRANDMEMBER', online_key(node), PART)) do sign_out(node, user) end
 redis.call('HDEL', tag .. ':connections', node)

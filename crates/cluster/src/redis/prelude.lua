@@ -86,3 +86,15 @@ local function sign_out(node, user)
   redis.call('SPUBLISH', tag .. ':users', '1F' .. next_position() .. user)
   return true
 end
+
+-- A channel's history: its events in a stream, whose ids are their positions, and beside it since when it is counted (epoch), how many
+-- events there were (offset) and the position of the newest. The latter stays longer: it knows that nothing was missed.
+local LOG_KEPT_FOR = 86400000
+
+local function events_key(channel)
+  return tag .. ':events:' .. channel
+end
+
+local function log_key(channel)
+  return tag .. ':log:' .. channel
+end

@@ -1,4 +1,5 @@
--- ARGV: deadline, idempotency key or '', digest; then for each event: channel, milliseconds to keep it or 0, most bytes kept, message
+-- ARGV: deadline, idempotency key or '', digest, an epoch for histories that begin; then for each event: channel, milliseconds to keep it
+-- or 0, most bytes kept, how many events its history holds or 0, for how many milliseconds, message
 local KNOWN_FOR, ENTRY_WEIGHT = 120000, 256
 local cache, expiry, weight = tag .. ':cache', tag .. ':cache:expiry', tag .. ':cache:bytes'
 
@@ -34,6 +35,23 @@ local function keep(channel, ttl, most, message)
   end
 end
 
+-- Answers with where in the history the event is.
+local function record(channel, position, ttl, epoch)
+  local log = log_key(channel)
+  redis.call('HSETNX', log, 'epoch', epoch)
+  local offset = redis.call('HINCRBY', log, 'offset', 1)
+  redis.call('HSET', log, 'newest', position, 'ttl', ttl)
+  return redis.call('HGET', log, 'epoch') .. ':' .. string.format('%.0f', offset)
+end
+
+local function hold(channel, position, size, ttl, message)
+  local events, log = events_key(channel), log_key(channel)
+  redis.call('XADD', events, 'MAXLEN', size, string.format('%.0f-1', tonumber(position)), 'm', message)
+  redis.call('XTRIM', events, 'MINID', string.format('%.0f', tonumber(position) - ttl * 1000))
+  redis.call('PEXPIRE', events, ttl)
+  redis.call('PEXPIRE', log, math.max(ttl, LOG_KEPT_FOR))
+end
+
 if is_late(ARGV[1]) then return LATE end
 if ARGV[2] ~= '' then
   local once = tag .. ':once:' .. ARGV[2]
@@ -41,11 +59,18 @@ if ARGV[2] ~= '' then
   if known then return known == ARGV[3] and 1 or 2 end
   redis.call('SET', once, ARGV[3], 'PX', KNOWN_FOR)
 end
-for i = 4, #ARGV, 4 do
-  local channel, ttl, message = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 3]
-  if ttl > 0 then
-    message = '1K' .. next_position() .. string.sub(message, 3)
-    keep(channel, ttl, tonumber(ARGV[i + 2]), message)
+for i = 5, #ARGV, 6 do
+  local channel, ttl, size, message = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 3]), ARGV[i + 5]
+  if ttl > 0 or size > 0 then
+    local position = next_position()
+    if size > 0 then
+      local place = record(channel, position, ARGV[i + 4], ARGV[4])
+      message = (ttl > 0 and '1J' or '1H') .. position .. #place .. ':' .. place .. string.sub(message, 3)
+      hold(channel, position, size, tonumber(ARGV[i + 4]), message)
+    else
+      message = '1K' .. position .. string.sub(message, 3)
+    end
+    if ttl > 0 then keep(channel, ttl, tonumber(ARGV[i + 2]), message) end
   end
   tell(channel, message)
 end

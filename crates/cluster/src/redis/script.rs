@@ -2,8 +2,21 @@
 
 use redis::{Cmd, cmd};
 
+use fanfare_engine::HistoryQuery;
+
 use crate::backend::Step;
 use crate::names::Names;
+
+/// Scripts that change nothing.
+const READS: &[&str] = &[
+    "view",
+    "user_counts",
+    "elsewhere",
+    "all_elsewhere",
+    "online",
+    "cached",
+    "apps",
+];
 
 /// A script, and what Redis knows it by.
 #[derive(Debug)]
@@ -13,8 +26,15 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    fn new(body: &str) -> Self {
-        let text = format!("{}\n{body}", include_str!("prelude.lua"));
+    /// With a first line that says what it does, Redis refuses the whole script when it takes no changes (its memory is
+    /// full, a master has too few replicas), instead of stopping in the middle of it.
+    fn new(name: &str, body: &str) -> Self {
+        let flags = if READS.contains(&name) {
+            " flags=no-writes"
+        } else {
+            ""
+        };
+        let text = format!("#!lua{flags}\n{}\n{body}", include_str!("prelude.lua"));
         let hash = redis::Script::new(&text).get_hash().to_owned();
         Self { text, hash }
     }
@@ -34,7 +54,7 @@ macro_rules! scripts {
 
         impl Scripts {
             pub(crate) fn new() -> Self {
-                Self { $($name: Script::new(include_str!(concat!(stringify!($name), ".lua"))),)* }
+                Self { $($name: Script::new(stringify!($name), include_str!(concat!(stringify!($name), ".lua"))),)* }
             }
 
             pub(crate) fn all(&self) -> Vec<&Script> {
@@ -44,12 +64,11 @@ macro_rules! scripts {
     };
 }
 
-scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections cached beat
+scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections cached history beat
     tell_nodes register apps claim bury forget);
 
 impl Scripts {
     /// A step as a command, and the key or topic that says which master takes it.
-    #[expect(clippy::too_many_lines, reason = "a table: one entry a step")]
     pub(crate) fn command(&self, names: &Names, step: &Step) -> (String, Cmd) {
         let call = |script: &Script, tag: String| {
             let call = script.call(&tag);
@@ -71,6 +90,7 @@ impl Scripts {
             Step::Admit { app, .. } => call(&self.admit, of_app(app)),
             Step::Connections { app, .. } => call(&self.connections, of_app(app)),
             Step::Cached { app, .. } => call(&self.cached, of_app(app)),
+            Step::History { app, .. } => call(&self.history, of_app(app)),
             Step::Bury { app, .. } => call(&self.bury, of_app(app)),
             Step::Beat { .. } => call(&self.beat, names.of_installation()),
             Step::TellNodes { .. } => call(&self.tell_nodes, names.of_installation()),
@@ -99,13 +119,21 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
             let (key, digest) = once
                 .as_ref()
                 .map_or(("", ""), |once| (&*once.key, &*once.digest));
-            command.arg(deadline).arg(key).arg(digest);
+            command
+                .arg(deadline)
+                .arg(key)
+                .arg(digest)
+                .arg(fresh_epoch());
             for telling in tellings {
                 let (ttl, most) = telling.keep.map_or((0, 0), |keep| {
                     let millis = u64::try_from(keep.ttl.as_millis()).unwrap_or(u64::MAX);
                     (millis, keep.max_bytes)
                 });
                 command.arg(&telling.channel).arg(ttl).arg(most);
+                let (size, ttl) = telling
+                    .history
+                    .map_or((0, 0), |history| (history.size, millis(history.ttl)));
+                command.arg(size).arg(ttl);
                 command.arg(&telling.message[..]);
             }
         }
@@ -134,6 +162,18 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
         }
         Step::View { channel, .. } | Step::Cached { channel, .. } => {
             command.arg(channel);
+        }
+        Step::History { channel, query, .. } => {
+            let (kind, position, count) = match query {
+                HistoryQuery::Last(count) => ("last", None, *count),
+                HistoryQuery::After(position) => ("after", Some(position), 0),
+                HistoryQuery::Forward(position, count) => ("forward", position.as_ref(), *count),
+                HistoryQuery::Backward(position, count) => ("backward", position.as_ref(), *count),
+            };
+            let epoch = position.map_or("", |position| &*position.epoch);
+            let offset = position.map_or(0, |position| position.offset);
+            command.arg(channel).arg(kind).arg(epoch).arg(offset);
+            command.arg(count).arg(fresh_epoch());
         }
         Step::UserCounts { channels, .. } => {
             command.arg(channels);
@@ -192,16 +232,22 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
         }
         Step::Beat {
             node,
+            first,
             lease,
             message,
         } => {
             command.arg(&**node).arg(millis(*lease)).arg(&message[..]);
+            command.arg(u8::from(*first));
         }
         Step::TellNodes { message, deadline } => {
             command.arg(deadline).arg(&message[..]);
         }
-        Step::Register { app, node } => {
-            command.arg(&**node).arg(app.as_str());
+        Step::Register {
+            app,
+            node,
+            deadline,
+        } => {
+            command.arg(deadline).arg(&**node).arg(app.as_str());
         }
         Step::Claim { node, lease } => {
             command.arg(&**node).arg(millis(*lease));
@@ -213,6 +259,11 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
             command.arg(topic);
         }
     }
+}
+
+/// Of a history that begins with this step.
+fn fresh_epoch() -> String {
+    format!("{:08x}", rand::random::<u32>())
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

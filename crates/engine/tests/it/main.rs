@@ -9,6 +9,7 @@ mod cache;
 mod client_event;
 mod connect;
 mod drain;
+mod history;
 mod inspect;
 mod liveness;
 mod model;

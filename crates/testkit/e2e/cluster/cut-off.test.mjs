@@ -56,7 +56,8 @@ async function cutOff(t, room, news, cut) {
   await until('the node is not ready', async () => (await c.probe()) === 503, { within: DEAD_WITHIN });
   const unreadyAt = now();
   const names = clients.filter(({ node }) => node === c.name).map(({ user }) => user);
-  const removals = (session, id) => session.edges.filter(({ kind, id: other, at }) => kind === 'removed' && other === id && at > cutAt).length;
+  const isRemoval = (edge, id) => edge.kind === 'removed' && edge.id === id && edge.at > cutAt;
+  const removals = (session, id) => session.edges.filter((edge) => isRemoval(edge, id)).length;
   await until('the others say that its users are gone', () => watching.every((one) => names.every((id) => removals(one, id) > 0)), {
     within: DEAD_WITHIN,
   });

@@ -99,7 +99,8 @@ test('who is back on a node that was started again at once has never left, and w
 
 test('when all nodes die at once, the next ones find nobody there who is not', TIME_LIMIT, async (t) => {
   const [room, news] = ['presence-all', 'news-all'];
-  const doomed = cluster.nodes.flatMap((node) => Array.from({ length: 5 }, (_, n) => cluster.client(node, { user: `gone-${node.name}-${n}`, returns: false })));
+  const going = (node, n) => cluster.client(node, { user: `gone-${node.name}-${n}`, returns: false });
+  const doomed = cluster.nodes.flatMap((node) => Array.from({ length: 5 }, (_, n) => going(node, n)));
   const back = cluster.nodes.map((node) => cluster.client(node, { user: `back-${node.name}` }));
   await Promise.all([...doomed, ...back].flatMap((client) => [client.subscribes(room), client.subscribes(news)]));
   await cluster.viewsAreRight();

@@ -37,8 +37,9 @@ function wrongEvents(session, byId) {
     const publish = byId.get(id);
     if (seen.has(id)) problems.push(`${name(session)} got ${id} twice`);
     if (!publish) problems.push(`${name(session)} got ${id}, which nobody published`);
-    else if (publish.outcome === 'refused') problems.push(`${name(session)} got ${id}, which ${publish.node} had refused with ${publish.status}`);
-    else if (publish.except === session.socketId) problems.push(`${name(session)} got ${id}, from which it was left out`);
+    else if (publish.outcome === 'refused') {
+      problems.push(`${name(session)} got ${id}, which ${publish.node} had refused with ${publish.status}`);
+    } else if (publish.except === session.socketId) problems.push(`${name(session)} got ${id}, from which it was left out`);
     seen.add(id);
   }
   return problems;

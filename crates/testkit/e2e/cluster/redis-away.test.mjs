@@ -55,7 +55,7 @@ async function standStill(t) {
   await eventsAreTaken();
   await allAreBack();
   refusedFast(since);
-  t.diagnostic(`Redis stood still: ${during.length} publishes were answered meanwhile, ${sentAway(closings).length} clients sent away`);
+  t.diagnostic(`Redis stood still: ${during.length} publishes were answered, ${sentAway(closings).length} clients sent away`);
 }
 
 /** The span in which notices count for nothing. */

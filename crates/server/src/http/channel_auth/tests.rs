@@ -54,15 +54,18 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(&folder.path().join("store.db")).await;
         let store = database.unwrap().unlock(MasterKey::random()).await.unwrap();
-        let (engine, _) = Engine::new(Options {
-            shards: 1,
-            activity_timeout: Duration::from_secs(120),
-            pong_timeout: Duration::from_secs(30),
-            outbox_bytes: 1 << 20,
-            inbox_bytes: 1 << 20,
-            max_connections: 1,
-            max_subscriptions: 1,
-        });
+        let (engine, _) = Engine::new(
+            Options {
+                shards: 1,
+                activity_timeout: Duration::from_secs(120),
+                pong_timeout: Duration::from_secs(30),
+                outbox_bytes: 1 << 20,
+                inbox_bytes: 1 << 20,
+                max_connections: 1,
+                max_subscriptions: 1,
+            },
+            std::sync::Arc::new(fanfare_engine::NoNotices),
+        );
         let id = AppId::parse("1").unwrap();
         let key = AppKeyPair {
             key: AppKey::parse(KEY).unwrap(),

@@ -1,0 +1,276 @@
+//! What a backend promises, the same for the simulated one and for Redis in all its forms.
+
+mod burial;
+mod events;
+mod history;
+mod nodes;
+mod roster;
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanfare_cluster::backend::{
+    Answer, Backend, Connected, Connection, Incoming, Moment, NodeName, Step, StepError, Telling,
+};
+use fanfare_cluster::{Message, Names, Redis};
+use fanfare_engine::testing::run_paused;
+use fanfare_protocol::presence::Member;
+use fanfare_protocol::{AppId, UserId};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::timeout;
+
+use crate::servers::{self, PASSWORD};
+use crate::sim::{Sim, Weather};
+
+/// A moment that does not come.
+const LATER: Moment = 9_000_000_000_000_000;
+/// A moment that is over.
+const BEFORE: Moment = 1;
+/// How long something that must come may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A backend that nobody else uses, as if there were one for each test.
+struct Stage {
+    backend: Arc<dyn Backend>,
+    names: Names,
+}
+
+impl Stage {
+    fn redis(url: &str) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let prefix = format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        Self {
+            backend: Arc::new(Redis::new(url, &prefix).unwrap()),
+            names: Names::new(&prefix),
+        }
+    }
+
+    async fn connect(&self) -> Peer {
+        let Connected {
+            connection,
+            incoming,
+        } = self.backend.connect().await.unwrap();
+        Peer {
+            connection,
+            incoming: RefCell::new(incoming),
+        }
+    }
+
+    fn topic(&self, channel: &str) -> String {
+        format!("{}:channel:{channel}", self.names.of_app(&app()))
+    }
+
+    /// A connection that listens to channels.
+    async fn listener(&self, channels: &[&str]) -> Peer {
+        let peer = self.connect().await;
+        for channel in channels {
+            let topic = self.topic(channel);
+            peer.done(Step::Listen { topic }).await;
+        }
+        peer
+    }
+}
+
+/// Somebody who is connected.
+struct Peer {
+    connection: Arc<dyn Connection>,
+    incoming: RefCell<UnboundedReceiver<Incoming>>,
+}
+
+impl Peer {
+    async fn take_all(&self, steps: Vec<Step>) -> Vec<Result<Answer, StepError>> {
+        let count = steps.len();
+        let answers = timeout(PATIENCE, self.connection.take(steps)).await;
+        let answers = answers.expect("answers in time");
+        assert_eq!(answers.len(), count);
+        answers
+    }
+
+    async fn try_take(&self, step: Step) -> Result<Answer, StepError> {
+        self.take_all(vec![step]).await.remove(0)
+    }
+
+    async fn take(&self, step: Step) -> Answer {
+        let words = format!("{step:?}");
+        let answer = self.try_take(step).await;
+        answer.unwrap_or_else(|error| panic!("{words}: {error}"))
+    }
+
+    async fn done(&self, step: Step) {
+        assert_eq!(self.take(step).await, Answer::Done);
+    }
+
+    /// The next message that was told.
+    #[expect(
+        clippy::await_holding_refcell_ref,
+        reason = "one thing is heard at a time"
+    )]
+    async fn hear(&self) -> (String, Bytes) {
+        let next = timeout(PATIENCE, self.incoming.borrow_mut().recv()).await;
+        match next.expect("a message in time") {
+            Some(Incoming::Told { topic, message, .. }) => (topic, message),
+            other => panic!("instead of a message: {other:?}"),
+        }
+    }
+
+    /// The data of the events that were told, so many.
+    async fn events(&self, count: usize) -> Vec<String> {
+        let mut events = Vec::new();
+        while events.len() < count {
+            let (_, message) = self.hear().await;
+            if let Message::Event { data, .. } = Message::read(&message).unwrap() {
+                events.push(data.to_owned());
+            }
+        }
+        events
+    }
+
+    /// Nothing is on its way: something that is told now is the next that is heard.
+    async fn hears_nothing(&self, stage: &Stage) {
+        let topic = stage.topic("hears-nothing");
+        self.done(Step::Listen {
+            topic: topic.clone(),
+        })
+        .await;
+        self.take(publish("hears-nothing", "end")).await;
+        let (heard, _) = self.hear().await;
+        assert_eq!(heard, topic);
+        self.done(Step::Unlisten { topic }).await;
+    }
+}
+
+fn app() -> AppId {
+    AppId::parse("1").unwrap()
+}
+
+fn node(name: &str) -> NodeName {
+    name.into()
+}
+
+fn user(name: &str) -> UserId {
+    UserId::new(name).unwrap()
+}
+
+fn member(name: &str) -> Member {
+    Member {
+        user_id: user(name),
+        user_info: None,
+    }
+}
+
+fn event(data: &str) -> Bytes {
+    let event = Message::Event {
+        position: None,
+        keep: false,
+        recorded: None,
+        name: "e",
+        user_id: None,
+        except: None,
+        data,
+    };
+    event.write()
+}
+
+fn telling(channel: &str, data: &str) -> Telling {
+    Telling {
+        channel: channel.into(),
+        message: event(data),
+        keep: None,
+        history: None,
+    }
+}
+
+fn publish_all(tellings: Vec<Telling>) -> Step {
+    Step::Publish {
+        app: app(),
+        tellings,
+        once: None,
+        deadline: LATER,
+    }
+}
+
+fn publish(channel: &str, data: &str) -> Step {
+    publish_all(vec![telling(channel, data)])
+}
+
+fn run<F: Future<Output = ()>>(case: impl FnOnce(Stage) -> F, url: &str) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(case(Stage::redis(url)));
+}
+
+/// Each case for each backend.
+macro_rules! cases {
+    ($($module:ident: $($case:ident)*;)*) => {
+        mod simulated {
+            use super::*;
+            $($(#[test] fn $case() {
+                run_paused(async {
+                    let sim = Sim::new(1, Weather::Windy);
+                    let stage = Stage { backend: sim.backend(0), names: Names::new("fanfare") };
+                    $module::$case(stage).await;
+                });
+            })*)*
+        }
+        mod redis {
+            use super::*;
+            $($(#[test] fn $case() {
+                let server = servers::single();
+                run($module::$case, &format!("redis://127.0.0.1:{}", server.port));
+            })*)*
+        }
+        mod redis_cluster {
+            use super::*;
+            $($(#[test] fn $case() {
+                let servers = servers::cluster();
+                run($module::$case, &format!("redis://127.0.0.1:{}", servers[1].port));
+            })*)*
+        }
+        mod sentinel {
+            use super::*;
+            $($(#[test] fn $case() {
+                let watched = servers::watched();
+                let password = PASSWORD.replace('@', "%40").replace(':', "%3A");
+                let port = watched.sentinel.port;
+                let url = format!("redis://:{password}@127.0.0.1:{port}?sentinel=chosen");
+                run($module::$case, &url);
+            })*)*
+        }
+    };
+}
+
+cases! {
+    events: events_are_told_in_order_to_all_who_listen_and_to_nobody_else
+        events_of_one_request_are_told_one_after_the_other
+        steps_of_an_app_are_taken_in_the_order_in_which_they_were_asked
+        an_event_as_long_as_they_come_is_told_whole
+        a_request_that_comes_twice_is_told_once
+        what_comes_too_late_is_not_taken
+        a_kept_event_is_told_and_kept_with_a_position_that_grows
+        a_kept_event_expires
+        the_oldest_kept_events_go_when_there_is_too_much;
+    history: a_history_answers_with_what_came_after_a_position
+        a_history_is_read_forward_and_backward_from_any_position
+        a_history_holds_so_many_events_and_for_so_long
+        a_history_that_begins_anew_knows_nothing_of_the_one_before
+        an_event_that_is_kept_and_recorded_is_both;
+    roster: a_user_comes_with_the_first_node_and_leaves_with_the_last
+        what_is_said_twice_counts_once
+        a_full_channel_takes_nobody_new
+        counts_are_added_up_over_all_nodes
+        users_are_online_from_the_first_node_to_the_last
+        connections_are_let_in_up_to_the_quota_of_all_nodes;
+    nodes: nodes_live_for_as_long_as_their_lease_and_are_dead_until_they_are_forgotten
+        all_nodes_are_told_of_beats_and_of_what_is_said_to_all
+        it_is_known_of_which_apps_a_node_has_said_something
+        one_node_takes_a_burial_on_until_its_time_is_over;
+    burial: what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_had_said_so
+        two_who_clear_away_the_same_do_it_once
+        a_node_that_leaves_thousands_of_everything_is_cleared_away_bit_by_bit;
+}

@@ -1,0 +1,150 @@
+//! What dead nodes have left.
+
+use std::collections::BTreeSet;
+
+use fanfare_cluster::Message;
+use fanfare_cluster::backend::{Answer, Buried, Step};
+
+use super::roster::{count, enter, join, view};
+use super::{LATER, Peer, Stage, app, member, node, user};
+
+/// Clears all away; gives what was, and how many steps that took.
+async fn bury(who: &Peer, name: &str) -> (Buried, usize) {
+    let (mut all, mut steps) = (Buried::default(), 0);
+    loop {
+        let step = Step::Bury {
+            app: app(),
+            node: node(name),
+        };
+        let Answer::Buried(part) = who.take(step).await else {
+            panic!("what was cleared away");
+        };
+        steps += 1;
+        assert!(steps < 10_000, "it does not end");
+        all.removed.extend(part.removed);
+        all.vacated.extend(part.vacated);
+        all.counted.extend(part.counted);
+        if !part.more {
+            return (all, steps);
+        }
+    }
+}
+
+pub(super) async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_had_said_so(
+    stage: Stage,
+) {
+    let who = stage.connect().await;
+    for step in [
+        join("dead", "presence-a", member("alone")),
+        join("dead", "presence-a", member("both")),
+        join("alive", "presence-a", member("both")),
+        count("dead", "presence-a", 2, false),
+        count("alive", "presence-a", 1, false),
+        count("dead", "b", 1, false),
+        enter("dead", "alone"),
+        enter("dead", "both"),
+        enter("alive", "both"),
+    ] {
+        who.take(step).await;
+    }
+    who.done(Step::Connections {
+        app: app(),
+        node: node("dead"),
+        count: 5,
+        deadline: LATER,
+    })
+    .await;
+    let listener = stage.listener(&["presence-a", "b"]).await;
+    let users = format!("{}:users", stage.names.of_app(&app()));
+    listener.done(Step::Listen { topic: users }).await;
+    let (buried, _) = bury(&who, "dead").await;
+    assert_eq!(buried.removed, [("presence-a".to_owned(), user("alone"))]);
+    assert_eq!(buried.vacated, ["b"]);
+    assert_eq!(buried.counted, ["presence-a"]);
+    let (_, message) = listener.hear().await;
+    let removed = Message::read(&message).unwrap();
+    assert!(matches!(removed, Message::Removed { user_id, .. } if user_id == user("alone")));
+    let (_, message) = listener.hear().await;
+    let offline = Message::read(&message).unwrap();
+    let is_alone = matches!(offline, Message::Online { user_id, online: false, .. } if user_id == user("alone"));
+    assert!(is_alone);
+    listener.hears_nothing(&stage).await;
+
+    assert_eq!(view(&who, "presence-a").await.members, [member("both")]);
+    let admit = Step::Admit {
+        app: app(),
+        node: node("alive"),
+        max: 1,
+        deadline: LATER,
+    };
+    assert_eq!(
+        who.take(admit).await,
+        Answer::Edge(true),
+        "its connections count no more"
+    );
+    assert_eq!(
+        bury(&who, "dead").await,
+        (Buried::default(), 1),
+        "nothing is left"
+    );
+    assert_eq!(bury(&who, "never was").await, (Buried::default(), 1));
+}
+
+pub(super) async fn two_who_clear_away_the_same_do_it_once(stage: Stage) {
+    let (one, other) = (stage.connect().await, stage.connect().await);
+    let users: BTreeSet<_> = (0..500).map(|number| format!("u{number:03}")).collect();
+    let mut steps: Vec<_> = users
+        .iter()
+        .map(|user| join("dead", "presence-a", member(user)))
+        .collect();
+    steps.extend(users.iter().map(|user| count("dead", user, 1, false)));
+    for answer in one.take_all(steps).await {
+        answer.unwrap();
+    }
+    let listener = stage.listener(&["presence-a"]).await;
+    let ((first, _), (second, _)) = tokio::join!(bury(&one, "dead"), bury(&other, "dead"));
+    let removed = first.removed.iter().chain(&second.removed);
+    let removed: Vec<_> = removed.map(|(_, user)| user.to_string()).collect();
+    assert_eq!(removed.len(), 500, "each once");
+    assert_eq!(removed.into_iter().collect::<BTreeSet<_>>(), users);
+    assert_eq!(first.vacated.len() + second.vacated.len(), 500, "each once");
+    let mut told = BTreeSet::new();
+    for _ in 0..500 {
+        let (_, message) = listener.hear().await;
+        match Message::read(&message).unwrap() {
+            Message::Removed { user_id, .. } => assert!(told.insert(user_id.to_string())),
+            other => panic!("{other:?}"),
+        }
+    }
+    listener.hears_nothing(&stage).await;
+}
+
+pub(super) async fn a_node_that_leaves_thousands_of_everything_is_cleared_away_bit_by_bit(
+    stage: Stage,
+) {
+    const MANY: usize = 10_000;
+    let who = stage.connect().await;
+    for from in (0..MANY).step_by(1000) {
+        let numbers = || from..from + 1000;
+        let mut steps: Vec<_> = numbers()
+            .map(|n| count("dead", &format!("c{n}"), 1, false))
+            .collect();
+        steps.extend(numbers().map(|n| enter("dead", &format!("u{n}"))));
+        steps.extend(numbers().map(|n| {
+            join(
+                "dead",
+                &format!("presence-{}", n % 100),
+                member(&format!("u{n}")),
+            )
+        }));
+        for answer in who.take_all(steps).await {
+            answer.unwrap();
+        }
+    }
+    let (buried, steps) = bury(&who, "dead").await;
+    assert_eq!(buried.vacated.len(), MANY);
+    assert_eq!(buried.removed.len(), MANY);
+    assert!(steps > 10, "each step is short: {steps}");
+    let (rest, _) = bury(&who, "dead").await;
+    assert_eq!(rest, Buried::default());
+}

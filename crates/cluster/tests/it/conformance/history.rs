@@ -1,0 +1,209 @@
+//! What channels' histories hold.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanfare_cluster::Message;
+use fanfare_cluster::backend::{Answer, Keep, Step, Telling, Told};
+use fanfare_engine::{HistoryQuery, Retention};
+use fanfare_protocol::{HistoryPosition, Unrecovered};
+use tokio::time::sleep;
+
+use super::{Peer, Stage, app, publish_all, telling};
+
+const LONG: Retention = Retention {
+    size: 100,
+    ttl: Duration::from_secs(60),
+};
+
+fn recorded(channel: &str, data: &str, retention: Retention) -> Telling {
+    Telling {
+        history: Some(retention),
+        ..telling(channel, data)
+    }
+}
+
+async fn record(who: &Peer, numbers: std::ops::Range<usize>, retention: Retention) {
+    for number in numbers {
+        let telling = recorded("a", &number.to_string(), retention);
+        who.take(publish_all(vec![telling])).await;
+    }
+}
+
+async fn ask(who: &Peer, channel: &str, query: HistoryQuery) -> Told {
+    let step = Step::History {
+        app: app(),
+        channel: channel.into(),
+        query,
+    };
+    match who.take(step).await {
+        Answer::History(told) => told,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn texts(messages: &[Bytes]) -> Vec<&str> {
+    let text = |message| match Message::read(message).unwrap() {
+        Message::Event { data, .. } => data,
+        other => panic!("{other:?}"),
+    };
+    messages.iter().map(|message| text(message)).collect()
+}
+
+/// The events, by their data.
+async fn held(who: &Peer, query: HistoryQuery) -> Result<Vec<String>, Unrecovered> {
+    let messages = ask(who, "a", query).await.messages?;
+    Ok(texts(&messages).into_iter().map(str::to_owned).collect())
+}
+
+fn at(told: &Told, offset: u64) -> HistoryPosition {
+    HistoryPosition {
+        offset,
+        ..told.position.clone()
+    }
+}
+
+pub(super) async fn a_history_answers_with_what_came_after_a_position(stage: Stage) {
+    let listener = stage.listener(&["a"]).await;
+    let who = stage.connect().await;
+    let empty = ask(&who, "a", HistoryQuery::Last(9)).await;
+    assert_eq!(empty.messages, Ok(vec![]));
+    assert_eq!((empty.position.offset, empty.newest), (0, 0));
+    record(&who, 1..6, LONG).await;
+    let told = ask(&who, "a", HistoryQuery::After(empty.position.clone())).await;
+    assert_eq!(
+        told.position,
+        at(&empty, 5),
+        "counted since it was first asked for"
+    );
+    let messages = told.messages.clone().unwrap();
+    assert_eq!(texts(&messages), ["1", "2", "3", "4", "5"]);
+    let mut newest = 0;
+    for (message, offset) in messages.iter().zip(1..) {
+        assert_eq!(listener.hear().await.1, message, "held as it was told");
+        match Message::read(message).unwrap() {
+            Message::Event {
+                position: Some(position),
+                recorded: Some(recorded),
+                keep: false,
+                ..
+            } => {
+                assert_eq!(recorded, at(&empty, offset));
+                assert!(position > newest);
+                newest = position;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(told.newest, newest);
+    let after = |offset| HistoryQuery::After(at(&told, offset));
+    assert_eq!(held(&who, after(3)).await, Ok(vec!["4".into(), "5".into()]));
+    assert_eq!(held(&who, after(5)).await, Ok(vec![]));
+    assert_eq!(held(&who, after(6)).await, Err(Unrecovered::Expired));
+    let other = HistoryPosition {
+        epoch: "another".into(),
+        offset: 3,
+    };
+    let expired = held(&who, HistoryQuery::After(other)).await;
+    assert_eq!(expired, Err(Unrecovered::Expired));
+    who.take(publish_all(vec![telling("a", "not recorded")]))
+        .await;
+    assert_eq!(held(&who, after(5)).await, Ok(vec![]));
+}
+
+pub(super) async fn a_history_is_read_forward_and_backward_from_any_position(stage: Stage) {
+    let who = stage.connect().await;
+    record(&who, 1..8, Retention { size: 5, ..LONG }).await;
+    let told = ask(&who, "a", HistoryQuery::Last(0)).await;
+    let from = |offset| Some(at(&told, offset));
+    for (query, expected) in [
+        (HistoryQuery::Last(2), "6 7"),
+        (HistoryQuery::Last(9), "3 4 5 6 7"),
+        (HistoryQuery::Forward(None, 2), "3 4"),
+        (HistoryQuery::Forward(from(4), 2), "5 6"),
+        (HistoryQuery::Forward(from(1), 2), "3 4"),
+        (HistoryQuery::Forward(from(7), 2), ""),
+        (HistoryQuery::Backward(None, 2), "7 6"),
+        (HistoryQuery::Backward(from(7), 2), "6 5"),
+        (HistoryQuery::Backward(from(5), 9), "4 3"),
+        (HistoryQuery::Backward(from(3), 9), ""),
+        (HistoryQuery::Backward(from(1), 9), ""),
+        (HistoryQuery::After(at(&told, 2)), "3 4 5 6 7"),
+    ] {
+        let words = format!("{query:?}");
+        let found = held(&who, query).await.unwrap();
+        assert_eq!(found.join(" "), expected, "{words}");
+    }
+    let too_old = held(&who, HistoryQuery::After(at(&told, 1))).await;
+    assert_eq!(too_old, Err(Unrecovered::TooOld));
+}
+
+pub(super) async fn a_history_holds_so_many_events_and_for_so_long(stage: Stage) {
+    let who = stage.connect().await;
+    let short = Retention {
+        size: 100,
+        ttl: Duration::from_millis(1500),
+    };
+    record(&who, 1..3, short).await;
+    sleep(Duration::from_millis(1000)).await;
+    record(&who, 3..5, short).await;
+    let told = ask(&who, "a", HistoryQuery::Last(9)).await;
+    assert_eq!(texts(&told.messages.clone().unwrap()).len(), 4);
+    sleep(Duration::from_millis(800)).await;
+    let left = held(&who, HistoryQuery::Last(9)).await.unwrap();
+    assert_eq!(left.join(" "), "3 4");
+    sleep(Duration::from_millis(1500)).await;
+    assert_eq!(held(&who, HistoryQuery::Last(9)).await, Ok(vec![]));
+    let nothing_missed = held(&who, HistoryQuery::After(at(&told, 4))).await;
+    assert_eq!(
+        nothing_missed,
+        Ok(vec![]),
+        "it is known that there was nothing more"
+    );
+    let missed = held(&who, HistoryQuery::After(at(&told, 3))).await;
+    assert_eq!(missed, Err(Unrecovered::TooOld));
+    record(&who, 5..6, short).await;
+    let next = ask(&who, "a", HistoryQuery::After(at(&told, 4))).await;
+    assert_eq!(next.position, at(&told, 5), "it is counted on");
+    assert_eq!(texts(&next.messages.unwrap()), ["5"]);
+}
+
+pub(super) async fn a_history_that_begins_anew_knows_nothing_of_the_one_before(stage: Stage) {
+    let who = stage.connect().await;
+    record(&who, 1..3, LONG).await;
+    let one = ask(&who, "a", HistoryQuery::Last(9)).await;
+    let other = ask(&who, "b", HistoryQuery::Last(9)).await;
+    assert_ne!(one.position.epoch, other.position.epoch);
+    assert_eq!(other.messages, Ok(vec![]));
+}
+
+pub(super) async fn an_event_that_is_kept_and_recorded_is_both(stage: Stage) {
+    let listener = stage.listener(&["cache-a"]).await;
+    let who = stage.connect().await;
+    let both = Telling {
+        keep: Some(Keep {
+            ttl: LONG.ttl,
+            max_bytes: 10_000,
+        }),
+        ..recorded("cache-a", "both", LONG)
+    };
+    who.take(publish_all(vec![both])).await;
+    let (_, told) = listener.hear().await;
+    let event = Message::read(&told).unwrap();
+    let is_both = matches!(
+        event,
+        Message::Event {
+            keep: true,
+            recorded: Some(_),
+            ..
+        }
+    );
+    assert!(is_both, "{event:?}");
+    let (app, channel) = (app(), "cache-a".to_owned());
+    let Answer::Kept(Some(kept)) = who.take(Step::Cached { app, channel }).await else {
+        panic!("it is not kept");
+    };
+    assert_eq!(kept.message, told);
+    let history = ask(&who, "cache-a", HistoryQuery::Last(1)).await;
+    assert_eq!(history.messages, Ok(vec![told]));
+}

@@ -1,0 +1,127 @@
+//! Which nodes live.
+
+use std::time::Duration;
+
+use fanfare_cluster::backend::{Answer, Moment, Step, StepError};
+use fanfare_protocol::AppId;
+use tokio::time::sleep;
+
+use super::{LATER, Peer, Stage, app, event, node};
+
+const SHORT: Duration = Duration::from_millis(1200);
+const LONG: Duration = Duration::from_secs(60);
+
+fn beat(name: &str, first: bool, lease: Duration) -> Step {
+    Step::Beat {
+        node: node(name),
+        first,
+        lease,
+        message: event(name),
+    }
+}
+
+async fn nodes(who: &Peer, step: Step) -> (Moment, Vec<String>, Vec<String>) {
+    match who.take(step).await {
+        Answer::Beat {
+            now,
+            mut live,
+            mut dead,
+        } => {
+            live.sort();
+            dead.sort();
+            (now, live, dead)
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+pub(super) async fn nodes_live_for_as_long_as_their_lease_and_are_dead_until_they_are_forgotten(
+    stage: Stage,
+) {
+    let who = stage.connect().await;
+    let (first, live, dead) = nodes(&who, beat("stays", true, LONG)).await;
+    assert_eq!((live, dead), (vec!["stays".to_owned()], vec![]));
+    nodes(&who, beat("goes", true, SHORT)).await;
+    let (_, live, dead) = nodes(&who, beat("goes", false, SHORT)).await;
+    assert_eq!((live.len(), dead.len()), (2, 0));
+    sleep(SHORT + Duration::from_millis(50)).await;
+    let (second, live, dead) = nodes(&who, beat("stays", false, LONG)).await;
+    assert!(
+        second >= first + 1_000_000,
+        "a clock of microseconds: {first}, {second}"
+    );
+    assert_eq!(
+        (live, dead),
+        (vec!["stays".to_owned()], vec!["goes".to_owned()])
+    );
+    for name in ["goes", "was never there"] {
+        let late = who.try_take(beat(name, false, LONG)).await;
+        assert_eq!(late, Err(StepError::Late), "{name}");
+    }
+    who.done(Step::Forget { node: node("goes") }).await;
+    let (_, live, dead) = nodes(&who, beat("stays", false, LONG)).await;
+    assert_eq!((live.len(), dead.len()), (1, 0));
+}
+
+pub(super) async fn all_nodes_are_told_of_beats_and_of_what_is_said_to_all(stage: Stage) {
+    let (one, other) = (stage.connect().await, stage.connect().await);
+    let topic = stage.names.nodes_topic();
+    for who in [&one, &other] {
+        who.done(Step::Listen {
+            topic: topic.clone(),
+        })
+        .await;
+    }
+    one.take(beat("one", true, LONG)).await;
+    let message = event("to all");
+    other
+        .done(Step::TellNodes {
+            message: message.clone(),
+            deadline: LATER,
+        })
+        .await;
+    for who in [&one, &other] {
+        assert_eq!(who.hear().await, (topic.clone(), event("one")));
+        assert_eq!(who.hear().await, (topic.clone(), message.clone()));
+    }
+}
+
+pub(super) async fn it_is_known_of_which_apps_a_node_has_said_something(stage: Stage) {
+    let who = stage.connect().await;
+    let second = AppId::parse("2").unwrap();
+    for app in [app(), second.clone(), second] {
+        who.done(Step::Register {
+            app,
+            node: node("n"),
+            deadline: LATER,
+        })
+        .await;
+    }
+    let Answer::Names(mut apps) = who.take(Step::Apps { node: node("n") }).await else {
+        panic!("names");
+    };
+    apps.sort();
+    assert_eq!(apps, ["1", "2"]);
+    who.done(Step::Forget { node: node("n") }).await;
+    let apps = who.take(Step::Apps { node: node("n") }).await;
+    assert_eq!(apps, Answer::Names(vec![]));
+}
+
+pub(super) async fn one_node_takes_a_burial_on_until_its_time_is_over(stage: Stage) {
+    let (one, other) = (stage.connect().await, stage.connect().await);
+    let claim = || Step::Claim {
+        node: node("dead"),
+        lease: SHORT,
+    };
+    let (first, second) = tokio::join!(one.take(claim()), other.take(claim()));
+    let mut answers = [first, second];
+    answers.sort_by_key(|answer| *answer == Answer::Numbers(vec![1]));
+    assert_eq!(
+        answers,
+        [Answer::Numbers(vec![0]), Answer::Numbers(vec![1])]
+    );
+    sleep(SHORT + Duration::from_millis(50)).await;
+    assert_eq!(other.take(claim()).await, Answer::Numbers(vec![1]));
+    one.done(Step::Forget { node: node("dead") }).await;
+    assert_eq!(one.take(claim()).await, Answer::Numbers(vec![1]));
+}

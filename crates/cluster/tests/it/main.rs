@@ -1,0 +1,14 @@
+//! Several nodes over a simulated backend, with paused time, and over real Redis.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test stops where something is missing"
+)]
+
+mod conformance;
+mod engine;
+mod model;
+mod nodes;
+mod rules;
+mod servers;
+mod sim;

@@ -1,0 +1,107 @@
+//! Nodes that work together, in this process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use fanfare_cluster::backend::Backend;
+use fanfare_cluster::{Cluster, Settings};
+use fanfare_engine::testing::{LocalNode, options};
+use fanfare_engine::{Bus, Engine, Notice, Notices, Roster};
+use fanfare_protocol::{AppId, ChannelName};
+use parking_lot::Mutex;
+use tokio::task::AbortHandle;
+
+pub(crate) const LEASE: Duration = Duration::from_secs(5);
+
+pub(crate) fn settings(prefix: &str) -> Settings {
+    Settings {
+        prefix: prefix.into(),
+        lease: LEASE,
+        cut_off_period: Duration::from_secs(2),
+    }
+}
+
+/// A node, and what makes it one of several.
+pub(crate) struct ClusterNode {
+    pub(crate) node: LocalNode,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) notices: Arc<Recorder>,
+    run: AbortHandle,
+}
+
+impl ClusterNode {
+    /// Starts a node; it connects while others go on.
+    pub(crate) async fn start(backend: Arc<dyn Backend>, prefix: &str, shards: usize) -> Self {
+        let notices = Arc::new(Recorder::default());
+        let mut made = None;
+        let recorder = Arc::clone(&notices) as Arc<dyn Notices>;
+        let engine = Engine::clustered(options(shards), recorder, |node| {
+            let cluster = Cluster::new(node, backend, settings(prefix));
+            made = Some(Arc::clone(&cluster));
+            (
+                Arc::clone(&cluster) as Arc<dyn Bus>,
+                cluster as Arc<dyn Roster>,
+            )
+        });
+        let cluster = made.unwrap();
+        let node = LocalNode::start(engine).await;
+        let run = tokio::spawn(Arc::clone(&cluster).run()).abort_handle();
+        Self {
+            node,
+            cluster,
+            notices,
+            run,
+        }
+    }
+
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
+        &self.node.engine
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.node.engine.unready().is_none()
+    }
+
+    /// Waits until it takes events.
+    pub(crate) async fn ready(&self) {
+        while !self.is_ready() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Does nothing more, like a process that is gone. Its connection is the backend's to break.
+    pub(crate) fn kill(&self) {
+        self.notices.deaf.store(true, Ordering::Relaxed);
+        self.run.abort();
+    }
+}
+
+/// Writes notices down.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    all: Mutex<Vec<(String, String)>>,
+    deaf: AtomicBool,
+}
+
+impl Recorder {
+    /// All that were taken: the channel, and what happened.
+    pub(crate) fn all(&self) -> Vec<(String, String)> {
+        self.all.lock().clone()
+    }
+}
+
+impl Notices for Recorder {
+    fn notice(&self, _: &AppId, channel: &ChannelName, notice: Notice<'_>) {
+        if self.deaf.load(Ordering::Relaxed) {
+            return;
+        }
+        let what = match notice {
+            Notice::Occupied => "occupied".to_owned(),
+            Notice::Vacated => "vacated".to_owned(),
+            Notice::MemberAdded(user) => format!("added {user}"),
+            Notice::MemberRemoved(user) => format!("removed {user}"),
+        };
+        self.all.lock().push((channel.to_string(), what));
+    }
+}

@@ -1,0 +1,589 @@
+//! A backend in memory whose ways are slow, break and split.
+//!
+//! Every connection has a way up and a way down, each first in, first out. What goes wrong is asked for by tests.
+
+pub(crate) mod trace;
+mod weather;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanfare_cluster::backend::{
+    Answer, Backend, ConnectError, Connected, Connection, Incoming, Room, Step, StepError,
+};
+use fanfare_engine::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+pub(crate) use weather::{Weather, mix};
+pub(crate) use world::World;
+use world::{ConnectionId, Tell};
+
+/// Backends make connections at multiples of this, so that who waits a random while before comes at the same time.
+const TICK: Duration = Duration::from_millis(100);
+/// The same after an attempt that failed: longer than any such while.
+const LONG_TICK: Duration = Duration::from_secs(1);
+/// How long it is tried to connect.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+type Answers = Vec<Result<Answer, StepError>>;
+
+/// A world and the ways to it.
+#[derive(Clone)]
+pub(crate) struct Sim(Arc<Mutex<State>>);
+
+struct State {
+    world: World,
+    begin: Instant,
+    seed: u64,
+    weather: Weather,
+    lines: BTreeMap<ConnectionId, Line>,
+    next_line: ConnectionId,
+    /// Numbers of processes whose messages do not get through: to the world, and from it.
+    stalled: [BTreeSet<u64>; 2],
+    dead: BTreeSet<u64>,
+    /// Nothing is taken.
+    stopped: bool,
+    /// Nobody gets in.
+    refusing: bool,
+    /// What each step takes besides.
+    slow: Duration,
+    edges: Vec<WorldEdge>,
+}
+
+/// A connection.
+struct Line {
+    process: u64,
+    up: VecDeque<Up>,
+    down: VecDeque<(Instant, Down)>,
+    /// When the last message of each way arrives.
+    last: [Instant; 2],
+    /// Nothing, once the process has closed it.
+    incoming: Option<mpsc::UnboundedSender<Incoming>>,
+    wake: [Arc<Notify>; 2],
+}
+
+struct Up {
+    arrives: Instant,
+    steps: VecDeque<Step>,
+    answers: Answers,
+    edges: Vec<usize>,
+    reply: oneshot::Sender<Answers>,
+}
+
+enum Down {
+    Told(String, Bytes),
+    Answers(oneshot::Sender<Answers>, Answers, Vec<usize>),
+}
+
+/// Something that became so over all nodes, and of which one of them was told alone.
+#[derive(Debug, Clone)]
+pub(crate) struct WorldEdge {
+    pub(crate) process: u64,
+    pub(crate) channel: String,
+    pub(crate) what: String,
+    /// Since when the process knows.
+    pub(crate) answered: Option<Instant>,
+}
+
+const UP: usize = 0;
+const DOWN: usize = 1;
+
+impl Sim {
+    pub(crate) fn new(seed: u64, weather: Weather) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            world: World::new("fanfare"),
+            begin: Instant::now(),
+            seed,
+            weather,
+            lines: BTreeMap::new(),
+            next_line: 0,
+            stalled: Default::default(),
+            dead: BTreeSet::new(),
+            stopped: false,
+            refusing: false,
+            slow: Duration::ZERO,
+            edges: Vec::new(),
+        })))
+    }
+
+    /// The backend of one process.
+    pub(crate) fn backend(&self, process: u64) -> Arc<dyn Backend> {
+        Arc::new(Process {
+            sim: self.clone(),
+            process,
+        })
+    }
+
+    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
+        look(&mut self.0.lock().world)
+    }
+
+    pub(crate) fn edges(&self) -> Vec<WorldEdge> {
+        self.0.lock().edges.clone()
+    }
+
+    pub(crate) fn set_weather(&self, weather: Weather) {
+        self.0.lock().weather = weather;
+    }
+
+    /// Breaks the connections of a process: some of what is on the way still arrives.
+    pub(crate) fn cut(&self, process: u64) {
+        let mut state = self.0.lock();
+        for id in state.lines_of(process) {
+            state.cut(self, id);
+        }
+    }
+
+    /// From now on nothing gets through to the world, or from it; or it does again, in order and late.
+    pub(crate) fn stall(&self, process: u64, up: bool, down: bool) {
+        let mut state = self.0.lock();
+        for (stalled, is) in state.stalled.iter_mut().zip([up, down]) {
+            if is {
+                stalled.insert(process);
+            } else {
+                stalled.remove(&process);
+            }
+        }
+        state.wake_all();
+    }
+
+    /// A process ends at once; what it has sent is on the way.
+    pub(crate) fn kill(&self, process: u64) {
+        let mut state = self.0.lock();
+        state.dead.insert(process);
+        for id in state.lines_of(process) {
+            state.close(id);
+        }
+    }
+
+    /// The world does nothing, like a process that was stopped; or it goes on with what waits.
+    pub(crate) fn stop(&self, stopped: bool) {
+        let mut state = self.0.lock();
+        state.stopped = stopped;
+        state.wake_all();
+    }
+
+    pub(crate) fn refuse(&self, refusing: bool) {
+        self.0.lock().refusing = refusing;
+    }
+
+    pub(crate) fn slow(&self, slow: Duration) {
+        self.0.lock().slow = slow;
+    }
+
+    /// The world loses its memory and all connections.
+    pub(crate) fn restart(&self) {
+        let mut state = self.0.lock();
+        let all: Vec<_> = state.lines.keys().copied().collect();
+        for id in all {
+            state.cut(self, id);
+        }
+        state.world.restart();
+    }
+
+    /// What the connections of a process listen to.
+    pub(crate) fn topics_of(&self, process: u64) -> Vec<String> {
+        let state = self.0.lock();
+        let lines = state.lines_of(process).into_iter();
+        lines
+            .flat_map(|id| state.world.topics_of(id))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// How many connections a process has.
+    pub(crate) fn lines(&self, process: u64) -> usize {
+        self.0.lock().lines_of(process).len()
+    }
+
+    /// Tells something that no step would.
+    pub(crate) fn tell(&self, topic: &str, message: &'static [u8]) {
+        let mut state = self.0.lock();
+        let tells = state.world.told_to(topic, &Bytes::from_static(message));
+        for (to, topic, message) in tells {
+            state.send_down(to, Down::Told(topic, message));
+        }
+    }
+
+    fn is_dead(&self, process: u64) -> bool {
+        self.0.lock().dead.contains(&process)
+    }
+
+    /// Waits for the next tick.
+    async fn tick(&self, tick: Duration) {
+        let elapsed = self.0.lock().begin.elapsed().as_millis();
+        let left = tick.as_millis() - elapsed % tick.as_millis();
+        tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap())).await;
+    }
+
+    /// Carries what a process says to the world, in order.
+    async fn carry_up(self, id: ConnectionId, wake: Arc<Notify>) {
+        loop {
+            let next = self.0.lock().next_up(&self, id);
+            match next {
+                Next::Again => tokio::task::yield_now().await,
+                Next::At(time) => {
+                    let _ = timeout_at(time, wake.notified()).await;
+                }
+                Next::Woken => wake.notified().await,
+                Next::End => return,
+            }
+        }
+    }
+
+    /// Carries what the world says to a process, in order.
+    async fn carry_down(self, id: ConnectionId, wake: Arc<Notify>) {
+        loop {
+            let next = self.0.lock().next_down(id);
+            match next {
+                Next::Again => {}
+                Next::At(time) => {
+                    let _ = timeout_at(time, wake.notified()).await;
+                }
+                Next::Woken => wake.notified().await,
+                Next::End => return,
+            }
+        }
+    }
+}
+
+/// What is to be done on a way.
+enum Next {
+    Again,
+    At(Instant),
+    Woken,
+    End,
+}
+
+impl State {
+    fn lines_of(&self, process: u64) -> Vec<ConnectionId> {
+        let lines = self.lines.iter();
+        let its = lines.filter(|(_, line)| line.process == process);
+        its.map(|(id, _)| *id).collect()
+    }
+
+    fn wake_all(&self) {
+        for line in self.lines.values() {
+            line.wake.iter().for_each(|wake| wake.notify_one());
+        }
+    }
+
+    fn arrival(&mut self, id: ConnectionId, way: usize) -> Instant {
+        let now = Instant::now();
+        let line = self.lines.get_mut(&id).unwrap();
+        let name = line.process * 2 + way as u64;
+        let delay = self.weather.delay(self.seed, name, now - self.begin);
+        line.last[way] = line.last[way].max(now + delay);
+        line.last[way]
+    }
+
+    fn open(&mut self, process: u64) -> (ConnectionId, mpsc::UnboundedReceiver<Incoming>) {
+        let (sender, incoming) = mpsc::unbounded_channel();
+        let id = self.next_line;
+        self.next_line += 1;
+        let line = Line {
+            process,
+            up: VecDeque::new(),
+            down: VecDeque::new(),
+            last: [Instant::now(); 2],
+            incoming: Some(sender),
+            wake: Default::default(),
+        };
+        self.lines.insert(id, line);
+        (id, incoming)
+    }
+
+    fn send_up(
+        &mut self,
+        id: ConnectionId,
+        steps: Vec<Step>,
+    ) -> Option<oneshot::Receiver<Answers>> {
+        self.lines.get(&id)?.incoming.as_ref()?;
+        let arrives = self.arrival(id, UP);
+        let (reply, answers) = oneshot::channel();
+        let line = self.lines.get_mut(&id)?;
+        line.up.push_back(Up {
+            arrives,
+            steps: steps.into(),
+            answers: Vec::new(),
+            edges: Vec::new(),
+            reply,
+        });
+        line.wake[UP].notify_one();
+        Some(answers)
+    }
+
+    fn send_down(&mut self, id: ConnectionId, message: Down) {
+        let open = |line: &Line| line.incoming.is_some();
+        if self.lines.get(&id).is_some_and(open) {
+            let arrives = self.arrival(id, DOWN);
+            let line = self.lines.get_mut(&id).unwrap();
+            line.down.push_back((arrives, message));
+            line.wake[DOWN].notify_one();
+        }
+    }
+
+    fn next_up(&mut self, sim: &Sim, id: ConnectionId) -> Next {
+        let Some(line) = self.lines.get_mut(&id) else {
+            return Next::End;
+        };
+        let process = line.process;
+        let Some(front) = line.up.front_mut() else {
+            if line.incoming.is_some() {
+                return Next::Woken;
+            }
+            self.hang_up(id);
+            return Next::End;
+        };
+        if self.stopped || self.stalled[UP].contains(&process) {
+            return Next::Woken;
+        }
+        let arrives = front.arrives + self.slow;
+        if arrives > Instant::now() {
+            return Next::At(arrives);
+        }
+        // Others get their turn between the steps of one request.
+        let turn = mix(self.seed ^ id ^ front.steps.len() as u64) % 4;
+        for _ in 0..=turn {
+            self.take_next(sim, id);
+        }
+        Next::Again
+    }
+
+    /// Takes the next step that has come over a line.
+    fn take_next(&mut self, _: &Sim, id: ConnectionId) {
+        let Some(line) = self.lines.get_mut(&id) else {
+            return;
+        };
+        let process = line.process;
+        let Some(front) = line.up.front_mut() else {
+            return;
+        };
+        if let Some(step) = front.steps.pop_front() {
+            let mut tells: Vec<Tell> = Vec::new();
+            let answer = self.world.take(id, &step, &mut tells);
+            if let Ok(answer) = &answer {
+                for (channel, what) in edges_of(&step, answer) {
+                    front.edges.push(self.edges.len());
+                    self.edges.push(WorldEdge {
+                        process,
+                        channel,
+                        what,
+                        answered: None,
+                    });
+                }
+            }
+            if trace::is_on() {
+                let at = self.begin.elapsed().as_millis();
+                trace::line(&format!(
+                    "{at} ms, process {process}: {step:?} => {answer:?}"
+                ));
+            }
+            front.answers.push(answer);
+            for (to, topic, message) in tells {
+                self.send_down(to, Down::Told(topic, message));
+            }
+        }
+        let line = self.lines.get_mut(&id).unwrap();
+        if line.up.front().is_some_and(|front| front.steps.is_empty()) {
+            let done = line.up.pop_front().unwrap();
+            self.send_down(id, Down::Answers(done.reply, done.answers, done.edges));
+        }
+    }
+
+    fn next_down(&mut self, id: ConnectionId) -> Next {
+        let Some(line) = self.lines.get_mut(&id) else {
+            return Next::End;
+        };
+        if line.incoming.is_none() {
+            return Next::End;
+        }
+        let Some((arrives, _)) = line.down.front() else {
+            return Next::Woken;
+        };
+        if self.stalled[DOWN].contains(&line.process) {
+            return Next::Woken;
+        }
+        if *arrives > Instant::now() {
+            return Next::At(*arrives);
+        }
+        self.deliver_next(id);
+        Next::Again
+    }
+
+    fn deliver_next(&mut self, id: ConnectionId) {
+        let Some(line) = self.lines.get_mut(&id) else {
+            return;
+        };
+        let (Some(incoming), Some((_, message))) = (&line.incoming, line.down.pop_front()) else {
+            return;
+        };
+        match message {
+            Down::Told(topic, message) => {
+                let room = Room::default();
+                // Who does not listen any more does not hear it.
+                let _ = incoming.send(Incoming::Told {
+                    topic,
+                    message,
+                    room,
+                });
+            }
+            Down::Answers(reply, answers, edges) => {
+                if reply.send(answers).is_ok() {
+                    for edge in edges {
+                        self.edges[edge].answered = Some(Instant::now());
+                    }
+                }
+            }
+        }
+    }
+
+    /// Breaks a connection: a part of what is on the way arrives.
+    fn cut(&mut self, sim: &Sim, id: ConnectionId) {
+        let line = &self.lines[&id];
+        let random = mix(self.seed ^ mix(id) ^ line.last[UP].elapsed().as_nanos() as u64);
+        let steps: usize = line.up.iter().map(|up| up.steps.len()).sum();
+        let taken = random as usize % (steps + 1);
+        let heard = (random >> 32) as usize % (line.down.len() + 1);
+        for _ in 0..taken {
+            self.take_next(sim, id);
+        }
+        for _ in 0..heard {
+            self.deliver_next(id);
+        }
+        if let Some(incoming) = &self.lines[&id].incoming {
+            let lost = Incoming::Lost("the connection was cut".into());
+            let _ = incoming.send(lost);
+        }
+        self.hang_up(id);
+    }
+
+    fn hang_up(&mut self, id: ConnectionId) {
+        self.world.hang_up(id);
+        if let Some(line) = self.lines.remove(&id) {
+            let at = self.begin.elapsed().as_millis();
+            trace::line(&format!("{at} ms, process {}: hung up", line.process));
+            line.wake.iter().for_each(|wake| wake.notify_one());
+        }
+    }
+
+    /// A process closes its connection.
+    fn close(&mut self, id: ConnectionId) {
+        if let Some(line) = self.lines.get_mut(&id) {
+            line.incoming = None;
+            line.down.clear();
+            line.wake.iter().for_each(|wake| wake.notify_one());
+        }
+    }
+}
+
+/// What has begun or ended over all nodes, in words.
+fn edges_of(step: &Step, answer: &Answer) -> Vec<(String, String)> {
+    let one = |channel: &String, what: String| vec![(channel.clone(), what)];
+    match (step, answer) {
+        (
+            Step::Join {
+                channel, member, ..
+            },
+            Answer::Joined { edge: true, .. },
+        ) => one(channel, format!("added {}", member.user_id)),
+        (Step::Leave { channel, user, .. }, Answer::Edge(true)) => {
+            one(channel, format!("removed {user}"))
+        }
+        (Step::Count { channel, .. }, Answer::Counted { before: 0, after }) if *after > 0 => {
+            one(channel, "occupied".into())
+        }
+        (Step::Count { channel, .. }, Answer::Counted { before, after: 0 }) if *before > 0 => {
+            one(channel, "vacated".into())
+        }
+        (Step::Bury { .. }, Answer::Buried(buried)) => {
+            let removed = buried.removed.iter();
+            let removed =
+                removed.map(|(channel, user)| (channel.clone(), format!("removed {user}")));
+            let vacated = buried.vacated.iter();
+            let vacated = vacated.map(|channel| (channel.clone(), "vacated".into()));
+            removed.chain(vacated).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+struct Process {
+    sim: Sim,
+    process: u64,
+}
+
+impl Backend for Process {
+    fn connect(&self) -> BoxFuture<'_, Result<Connected, ConnectError>> {
+        Box::pin(async move {
+            self.sim.tick(TICK).await;
+            let until = Instant::now() + PATIENCE;
+            loop {
+                if self.sim.is_dead(self.process) {
+                    return std::future::pending().await;
+                }
+                if let Some(connected) = self.try_connect() {
+                    return Ok(connected);
+                }
+                let refused = self.sim.0.lock().refusing;
+                if refused || Instant::now() > until {
+                    self.sim.tick(LONG_TICK).await;
+                    return Err(ConnectError("nobody answers".into()));
+                }
+                self.sim.tick(TICK).await;
+            }
+        })
+    }
+}
+
+impl Process {
+    fn try_connect(&self) -> Option<Connected> {
+        let mut state = self.sim.0.lock();
+        let stalled = state.stalled.iter().any(|is| is.contains(&self.process));
+        if state.refusing || state.stopped || stalled {
+            return None;
+        }
+        let (id, incoming) = state.open(self.process);
+        let [up, down] = &state.lines[&id].wake;
+        tokio::spawn(self.sim.clone().carry_up(id, Arc::clone(up)));
+        tokio::spawn(self.sim.clone().carry_down(id, Arc::clone(down)));
+        Some(Connected {
+            connection: Arc::new(SimConnection {
+                sim: self.sim.clone(),
+                id,
+            }),
+            incoming,
+        })
+    }
+}
+
+struct SimConnection {
+    sim: Sim,
+    id: ConnectionId,
+}
+
+impl Connection for SimConnection {
+    fn take(&self, steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
+        let (sim, id) = (self.sim.clone(), self.id);
+        Box::pin(async move {
+            let count = steps.len();
+            let sent = sim.0.lock().send_up(id, steps);
+            let broken = || vec![Err(StepError::Broken("the connection was cut".into())); count];
+            match sent {
+                Some(answers) => answers.await.unwrap_or_else(|_| broken()),
+                None => broken(),
+            }
+        })
+    }
+}
+
+impl Drop for SimConnection {
+    fn drop(&mut self) {
+        self.sim.0.lock().close(self.id);
+    }
+}

@@ -1,0 +1,762 @@
+//! What nodes share, in memory: takes each step as the scripts in `src/redis` do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanfare_cluster::backend::{
+    Answer, Buried, Keep, Kept, Published, Step, StepError, Telling, Told as History,
+};
+use fanfare_cluster::{Message, Names, stamp};
+use fanfare_engine::{HistoryQuery, Position, Retention, View};
+use fanfare_protocol::presence::Member;
+use fanfare_protocol::{AppId, HistoryPosition, UserId};
+use tokio::time::Instant;
+
+/// The moment at which a world begins, in microseconds since 1970.
+const BEGIN: u64 = 1_700_000_000_000_000;
+/// How long a request is known by its key.
+const KNOWN_FOR: Duration = Duration::from_secs(120);
+/// What a kept event takes besides its bytes.
+const ENTRY_WEIGHT: usize = 256;
+
+/// One of the connections that a world has.
+pub(crate) type ConnectionId = u64;
+/// Something for who listens: to whom, on which topic, what.
+pub(crate) type Tell = (ConnectionId, String, Bytes);
+
+pub(crate) struct World {
+    names: Names,
+    begin: Instant,
+    memory: Memory,
+    listening: BTreeMap<String, BTreeSet<ConnectionId>>,
+    /// Most pieces that go with one `Bury`: rooms, and users or counts.
+    pub(crate) part: (usize, usize),
+    /// How often it has lost its memory.
+    pub(crate) losses: usize,
+    /// All that was ever told, in order.
+    pub(crate) told: Vec<Told>,
+}
+
+/// Something that was told.
+pub(crate) struct Told {
+    pub(crate) at: Instant,
+    /// How often the memory was lost before.
+    pub(crate) losses: usize,
+    pub(crate) topic: String,
+    pub(crate) message: Bytes,
+}
+
+#[derive(Default)]
+struct Memory {
+    /// Until when a node counts as alive, in milliseconds.
+    nodes: BTreeMap<String, u64>,
+    registered: BTreeMap<String, BTreeSet<String>>,
+    /// Until when somebody clears a dead node away.
+    claims: BTreeMap<String, u64>,
+    apps: BTreeMap<String, App>,
+}
+
+#[derive(Default)]
+struct App {
+    position: Position,
+    members: BTreeMap<String, BTreeMap<String, String>>,
+    seats: BTreeMap<String, BTreeMap<String, usize>>,
+    here: BTreeMap<(String, String), BTreeSet<String>>,
+    counts: BTreeMap<String, usize>,
+    counts_of: BTreeMap<String, BTreeMap<String, usize>>,
+    online: BTreeMap<String, usize>,
+    online_of: BTreeMap<String, BTreeSet<String>>,
+    connections: BTreeMap<String, usize>,
+    cache: BTreeMap<String, (Bytes, u64)>,
+    once: BTreeMap<String, (String, u64)>,
+    logs: BTreeMap<String, Log>,
+    /// How many histories have begun.
+    epochs: u64,
+}
+
+/// A channel's history.
+struct Log {
+    epoch: std::sync::Arc<str>,
+    offset: u64,
+    newest: Position,
+    /// In microseconds.
+    ttl: u64,
+    events: Vec<(Position, Bytes)>,
+}
+
+impl World {
+    pub(crate) fn new(prefix: &str) -> Self {
+        Self {
+            names: Names::new(prefix),
+            begin: Instant::now(),
+            memory: Memory::default(),
+            listening: BTreeMap::new(),
+            part: (16, 200),
+            losses: 0,
+            told: Vec::new(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        BEGIN + u64::try_from(self.begin.elapsed().as_micros()).unwrap()
+    }
+
+    /// All memory is gone.
+    pub(crate) fn forget(&mut self) {
+        self.memory = Memory::default();
+        self.losses += 1;
+    }
+
+    /// All memory is gone, and everybody who was connected.
+    pub(crate) fn restart(&mut self) {
+        self.forget();
+        self.listening.clear();
+    }
+
+    /// A connection has ended.
+    pub(crate) fn hang_up(&mut self, connection: ConnectionId) {
+        self.listening.retain(|_, listening| {
+            listening.remove(&connection);
+            !listening.is_empty()
+        });
+    }
+
+    /// What a connection listens to.
+    pub(crate) fn topics_of(&self, connection: ConnectionId) -> Vec<&str> {
+        let listening = self.listening.iter();
+        let its = listening.filter(|(_, who)| who.contains(&connection));
+        its.map(|(topic, _)| &**topic).collect()
+    }
+
+    /// Every node of which something is left, and what.
+    pub(crate) fn traces(&self) -> BTreeMap<String, BTreeSet<&'static str>> {
+        let Memory {
+            nodes,
+            registered,
+            claims,
+            apps,
+        } = &self.memory;
+        let mut all: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+        let mut put = |node: &String, what| {
+            all.entry(node.clone()).or_default().insert(what);
+        };
+        nodes.keys().for_each(|node| put(node, "lease"));
+        registered.keys().for_each(|node| put(node, "apps"));
+        let now = self.now();
+        let claimed = claims.iter().filter(|(_, until)| **until > now);
+        claimed.for_each(|(node, _)| put(node, "claim"));
+        for app in apps.values() {
+            app.here.keys().for_each(|(node, _)| put(node, "members"));
+            app.counts_of.keys().for_each(|node| put(node, "counts"));
+            app.online_of.keys().for_each(|node| put(node, "online"));
+            app.connections
+                .keys()
+                .for_each(|node| put(node, "connections"));
+        }
+        all
+    }
+
+    /// Takes a step that came over a connection; what is told goes to `tells`.
+    pub(crate) fn take(
+        &mut self,
+        from: ConnectionId,
+        step: &Step,
+        tells: &mut Vec<Tell>,
+    ) -> Result<Answer, StepError> {
+        if let Step::Beat {
+            node, first: false, ..
+        } = step
+            && !self.is_alive(node)
+        {
+            return Err(StepError::Late);
+        }
+        if deadline(step).is_some_and(|deadline| self.now() > deadline) {
+            return Err(StepError::Late);
+        }
+        match step {
+            Step::Listen { topic } => {
+                let listening = self.listening.entry(topic.clone()).or_default();
+                listening.insert(from);
+                Ok(Answer::Done)
+            }
+            Step::Unlisten { topic } => {
+                if let Some(listening) = self.listening.get_mut(topic) {
+                    listening.remove(&from);
+                }
+                Ok(Answer::Done)
+            }
+            step => match app(step) {
+                Some(app) => Ok(self.take_of_app(app, step, tells)),
+                None => Ok(self.take_of_nodes(step, tells)),
+            },
+        }
+    }
+
+    /// Tells something to all who listen.
+    pub(crate) fn told_to(&mut self, topic: &str, message: &Bytes) -> Vec<Tell> {
+        let mut tells = Vec::new();
+        self.tell(topic.to_owned(), message, &mut tells);
+        tells
+    }
+
+    fn is_alive(&self, node: &str) -> bool {
+        let until = self.memory.nodes.get(node);
+        until.is_some_and(|until| *until > self.now() / 1000)
+    }
+
+    fn tell(&mut self, topic: String, message: &Bytes, tells: &mut Vec<Tell>) {
+        let listening = self.listening.get(&topic).into_iter().flatten();
+        tells.extend(listening.map(|to| (*to, topic.clone(), message.clone())));
+        self.told.push(Told {
+            at: Instant::now(),
+            losses: self.losses,
+            topic,
+            message: message.clone(),
+        });
+    }
+
+    fn take_of_nodes(&mut self, step: &Step, tells: &mut Vec<Tell>) -> Answer {
+        let now = self.now();
+        let millis = now / 1000;
+        let memory = &mut self.memory;
+        match step {
+            Step::Beat {
+                node,
+                lease,
+                message,
+                ..
+            } => {
+                let until = millis + u64::try_from(lease.as_millis()).unwrap();
+                memory.nodes.insert(node.to_string(), until);
+                let (live, dead) = memory
+                    .nodes
+                    .iter()
+                    .partition::<Vec<_>, _>(|n| *n.1 > millis);
+                let names = |nodes: Vec<(&String, &u64)>| {
+                    nodes.into_iter().map(|(name, _)| name.clone()).collect()
+                };
+                let answer = Answer::Beat {
+                    now,
+                    live: names(live),
+                    dead: names(dead),
+                };
+                self.tell(self.names.nodes_topic(), message, tells);
+                answer
+            }
+            Step::TellNodes { message, .. } => {
+                self.tell(self.names.nodes_topic(), message, tells);
+                Answer::Done
+            }
+            Step::Register { app, node, .. } => {
+                let apps = memory.registered.entry(node.to_string()).or_default();
+                apps.insert(app.to_string());
+                Answer::Done
+            }
+            Step::Apps { node } => {
+                let apps = memory.registered.get(&**node).into_iter().flatten();
+                Answer::Names(apps.cloned().collect())
+            }
+            Step::Claim { node, lease } => {
+                if memory.claims.get(&**node).is_some_and(|until| *until > now) {
+                    return Answer::Numbers(vec![0]);
+                }
+                let until = now + u64::try_from(lease.as_micros()).unwrap();
+                memory.claims.insert(node.to_string(), until);
+                Answer::Numbers(vec![1])
+            }
+            Step::Forget { node } => {
+                memory.nodes.remove(&**node);
+                memory.registered.remove(&**node);
+                memory.claims.remove(&**node);
+                Answer::Done
+            }
+            other => panic!("{other:?} is of no installation"),
+        }
+    }
+
+    fn take_of_app(&mut self, id: &AppId, step: &Step, tells: &mut Vec<Tell>) -> Answer {
+        let now = self.now();
+        let (rooms, pieces) = self.part;
+        let app = self.memory.apps.entry(id.to_string()).or_default();
+        let mut moment = Moment {
+            app,
+            now,
+            tells: Vec::new(),
+        };
+        let answer = match step {
+            Step::Publish { tellings, once, .. } => {
+                let known = once.as_ref().map(|once| moment.known(once));
+                match known {
+                    Some(Some(same)) => Answer::Published(same),
+                    _ => {
+                        for telling in tellings {
+                            moment.publish(telling);
+                        }
+                        Answer::Published(Published::Now)
+                    }
+                }
+            }
+            Step::Join {
+                node,
+                channel,
+                member,
+                max,
+                ..
+            } => moment.join(node, channel, member, *max),
+            Step::Leave {
+                node,
+                channel,
+                user,
+                ..
+            } => Answer::Edge(moment.unseat(node, channel, user.as_str())),
+            Step::View { channel, .. } => Answer::View(moment.view(channel)),
+            Step::UserCounts { channels, .. } => Answer::Numbers(
+                channels
+                    .iter()
+                    .map(|channel| moment.app.seats.get(channel).map_or(0, BTreeMap::len))
+                    .collect(),
+            ),
+            Step::Count {
+                node,
+                channel,
+                count,
+                tell,
+                ..
+            } => {
+                let (before, after) = moment.recount(node, channel, *count);
+                if *tell && after > 0 {
+                    moment.tell_channel(channel, Message::Count(after).write());
+                }
+                Answer::Counted { before, after }
+            }
+            Step::Elsewhere { node, channel, .. } => {
+                let all = moment.app.counts.get(channel).copied().unwrap_or(0);
+                Answer::Numbers(vec![all - moment.count_of(node, channel)])
+            }
+            Step::AllElsewhere { node, prefix, .. } => {
+                let counts = moment.app.counts.iter();
+                let elsewhere = counts
+                    .map(|(name, all)| (name.clone(), all - moment.count_of(node, name)))
+                    .filter(|(name, count)| *count > 0 && name.starts_with(prefix));
+                Answer::Counts(elsewhere.collect())
+            }
+            Step::Enter { node, user, .. } => Answer::Edge(moment.sign_in(node, user)),
+            Step::Exit { node, user, .. } => Answer::Edge(moment.sign_out(node, user.as_str())),
+            Step::Online { users, .. } => Answer::Online {
+                position: moment.app.position,
+                online: users
+                    .iter()
+                    .map(|user| moment.app.online.contains_key(user.as_str()))
+                    .collect(),
+            },
+            Step::Connections { node, count, .. } => {
+                let connections = &mut moment.app.connections;
+                match count {
+                    0 => connections.remove(&**node),
+                    count => connections.insert(node.to_string(), *count),
+                };
+                Answer::Done
+            }
+            Step::Admit { node, max, .. } => {
+                let connections = &mut moment.app.connections;
+                let has_room = connections.values().sum::<usize>() < *max;
+                if has_room {
+                    *connections.entry(node.to_string()).or_default() += 1;
+                }
+                Answer::Edge(has_room)
+            }
+            Step::History { channel, query, .. } => Answer::History(moment.history(channel, query)),
+            Step::Cached { channel, .. } => Answer::Kept(moment.cached(channel)),
+            Step::Bury { node, .. } => Answer::Buried(moment.bury(node, rooms, pieces)),
+            other => panic!("{other:?} is of no app"),
+        };
+        let tag = self.names.of_app(id);
+        for (topic, message) in moment.tells {
+            self.tell(format!("{tag}:{topic}"), &message, tells);
+        }
+        answer
+    }
+}
+
+/// What one step sees and does.
+struct Moment<'a> {
+    app: &'a mut App,
+    now: u64,
+    tells: Vec<(String, Bytes)>,
+}
+
+impl Moment<'_> {
+    fn tell_channel(&mut self, channel: &str, message: Bytes) {
+        self.tells.push((format!("channel:{channel}"), message));
+    }
+
+    fn next_position(&mut self) -> Position {
+        self.app.position = (self.app.position + 1).max(self.now);
+        self.app.position
+    }
+
+    fn known(&mut self, once: &fanfare_engine::Once) -> Option<Published> {
+        match self.app.once.get(&once.key) {
+            Some((digest, until)) if *until > self.now => Some(if *digest == once.digest {
+                Published::Before
+            } else {
+                Published::OtherRequest
+            }),
+            _ => {
+                let until = self.now + u64::try_from(KNOWN_FOR.as_micros()).unwrap();
+                let known = (once.digest.clone(), until);
+                self.app.once.insert(once.key.clone(), known);
+                None
+            }
+        }
+    }
+
+    fn publish(&mut self, telling: &Telling) {
+        let Telling {
+            channel, message, ..
+        } = telling;
+        let kept = telling.keep.filter(|kept| !kept.ttl.is_zero());
+        if kept.is_none() && telling.history.is_none() {
+            return self.tell_channel(channel, message.clone());
+        }
+        let position = self.next_position();
+        let recorded = telling.history.map(|_| self.log(channel).next(position));
+        let message = stamp(message, position, kept.is_some(), recorded.as_ref());
+        if let Some(retention) = telling.history {
+            self.hold(channel, position, retention, message.clone());
+        }
+        let Some(Keep { ttl, max_bytes }) = kept else {
+            return self.tell_channel(channel, message);
+        };
+        let time = self.now / 1000;
+        let until = time + u64::try_from(ttl.as_millis()).unwrap();
+        let entry = (message.clone(), until);
+        self.app.cache.insert(channel.to_owned(), entry);
+        self.shrink(time, max_bytes);
+        self.tell_channel(channel, message);
+    }
+
+    fn log(&mut self, channel: &str) -> &mut Log {
+        let App { logs, epochs, .. } = self.app;
+        logs.entry(channel.to_owned()).or_insert_with(|| {
+            *epochs += 1;
+            Log {
+                epoch: format!("e{epochs}").into(),
+                offset: 0,
+                newest: 0,
+                ttl: 0,
+                events: Vec::new(),
+            }
+        })
+    }
+
+    fn hold(&mut self, channel: &str, position: Position, retention: Retention, message: Bytes) {
+        let now = self.now;
+        let log = self.log(channel);
+        log.ttl = u64::try_from(retention.ttl.as_micros()).unwrap();
+        log.events.push((position, message));
+        log.trim(now);
+        let more = log.events.len().saturating_sub(retention.size);
+        log.events.drain(..more);
+    }
+
+    fn history(&mut self, channel: &str, query: &HistoryQuery) -> History {
+        let now = self.now;
+        let log = self.log(channel);
+        log.trim(now);
+        let range = query.range(&log.epoch, log.offset, log.events.len());
+        let messages = range.map(|(skipped, taken)| {
+            let newest_first = log.events.iter().rev().skip(skipped).take(taken);
+            let mut found: Vec<_> = newest_first.map(|(_, message)| message.clone()).collect();
+            if !query.is_backward() {
+                found.reverse();
+            }
+            found
+        });
+        History {
+            position: log.position(),
+            newest: log.newest,
+            messages,
+        }
+    }
+
+    fn shrink(&mut self, time: u64, max_bytes: usize) {
+        let cache = &mut self.app.cache;
+        let weight = |cache: &BTreeMap<String, (Bytes, u64)>| -> usize {
+            let entries = cache.values();
+            entries.map(|(kept, _)| kept.len() + ENTRY_WEIGHT).sum()
+        };
+        while let Some((channel, until)) = cache
+            .iter()
+            .map(|(channel, (_, until))| (channel.clone(), *until))
+            .min_by(|one, other| (one.1, &one.0).cmp(&(other.1, &other.0)))
+        {
+            if until > time && weight(cache) <= max_bytes {
+                return;
+            }
+            cache.remove(&channel);
+        }
+    }
+
+    fn cached(&self, channel: &str) -> Option<Kept> {
+        let (message, until) = self.app.cache.get(channel)?;
+        let left = (until * 1000).checked_sub(self.now)?;
+        (left > 0).then(|| Kept {
+            ttl: Duration::from_millis(left.div_ceil(1000)),
+            message: message.clone(),
+        })
+    }
+
+    fn join(&mut self, node: &str, channel: &str, member: &Member, max: usize) -> Answer {
+        let user = member.user_id.as_str();
+        let seats = self.app.seats.entry(channel.to_owned()).or_default();
+        if !seats.contains_key(user) && seats.len() >= max {
+            if seats.is_empty() {
+                self.app.seats.remove(channel);
+            }
+            return Answer::Full;
+        }
+        let info = member.user_info.as_deref().unwrap_or_default();
+        let members = self.app.members.entry(channel.to_owned()).or_default();
+        members.insert(user.to_owned(), info.to_owned());
+        let key = (node.to_owned(), channel.to_owned());
+        let here = self.app.here.entry(key).or_default();
+        let mut edge = false;
+        if here.insert(user.to_owned()) {
+            let nodes = seats.entry(user.to_owned()).or_default();
+            *nodes += 1;
+            edge = *nodes == 1;
+        }
+        if edge {
+            let position = self.next_position();
+            let added = Message::Added {
+                position,
+                user_id: member.user_id.clone(),
+                user_info: member.user_info.as_deref(),
+            };
+            self.tell_channel(channel, added.write());
+        }
+        Answer::Joined {
+            edge,
+            view: self.view(channel),
+        }
+    }
+
+    fn view(&self, channel: &str) -> View {
+        let members = self.app.members.get(channel).into_iter().flatten();
+        let member = |(user, info): (&String, &String)| Member {
+            user_id: UserId::new(user).unwrap(),
+            user_info: (!info.is_empty()).then(|| info.as_str().into()),
+        };
+        View {
+            position: self.app.position,
+            members: members.map(member).collect(),
+        }
+    }
+
+    fn unseat(&mut self, node: &str, channel: &str, user: &str) -> bool {
+        let key = (node.to_owned(), channel.to_owned());
+        let Some(here) = self.app.here.get_mut(&key) else {
+            return false;
+        };
+        if !here.remove(user) {
+            return false;
+        }
+        if here.is_empty() {
+            self.app.here.remove(&key);
+        }
+        let seats = self.app.seats.get_mut(channel).unwrap();
+        let nodes = seats.get_mut(user).unwrap();
+        *nodes -= 1;
+        if *nodes > 0 {
+            return false;
+        }
+        seats.remove(user);
+        if seats.is_empty() {
+            self.app.seats.remove(channel);
+        }
+        let members = self.app.members.get_mut(channel).unwrap();
+        members.remove(user);
+        if members.is_empty() {
+            self.app.members.remove(channel);
+        }
+        let position = self.next_position();
+        let user_id = UserId::new(user).unwrap();
+        let removed = Message::Removed { position, user_id };
+        self.tell_channel(channel, removed.write());
+        true
+    }
+
+    fn count_of(&self, node: &str, channel: &str) -> usize {
+        let counts = self.app.counts_of.get(node);
+        counts
+            .and_then(|counts| counts.get(channel).copied())
+            .unwrap_or(0)
+    }
+
+    fn recount(&mut self, node: &str, channel: &str, count: usize) -> (usize, usize) {
+        let before = self.app.counts.get(channel).copied().unwrap_or(0);
+        let after = before + count - self.count_of(node, channel);
+        let mine = self.app.counts_of.entry(node.to_owned()).or_default();
+        set(mine, channel, count);
+        if mine.is_empty() {
+            self.app.counts_of.remove(node);
+        }
+        set(&mut self.app.counts, channel, after);
+        (before, after)
+    }
+
+    fn sign_in(&mut self, node: &str, user: &UserId) -> bool {
+        let here = self.app.online_of.entry(node.to_owned()).or_default();
+        if !here.insert(user.to_string()) {
+            return false;
+        }
+        let nodes = self.app.online.entry(user.to_string()).or_default();
+        *nodes += 1;
+        if *nodes > 1 {
+            return false;
+        }
+        self.tell_online(user.as_str(), true);
+        true
+    }
+
+    fn sign_out(&mut self, node: &str, user: &str) -> bool {
+        let Some(here) = self.app.online_of.get_mut(node) else {
+            return false;
+        };
+        if !here.remove(user) {
+            return false;
+        }
+        if here.is_empty() {
+            self.app.online_of.remove(node);
+        }
+        let nodes = self.app.online.get_mut(user).unwrap();
+        *nodes -= 1;
+        if *nodes > 0 {
+            return false;
+        }
+        self.app.online.remove(user);
+        self.tell_online(user, false);
+        true
+    }
+
+    fn tell_online(&mut self, user: &str, online: bool) {
+        let message = Message::Online {
+            position: self.next_position(),
+            user_id: UserId::new(user).unwrap(),
+            online,
+        };
+        self.tells.push(("users".into(), message.write()));
+    }
+
+    fn bury(&mut self, node: &str, rooms: usize, pieces: usize) -> Buried {
+        let mut buried = Buried::default();
+        let of_node =
+            |(owner, channel): &(String, String)| (owner == node).then(|| channel.clone());
+        let channels: Vec<_> = self
+            .app
+            .here
+            .keys()
+            .filter_map(of_node)
+            .take(rooms)
+            .collect();
+        for channel in channels {
+            let here = &self.app.here[&(node.to_owned(), channel.clone())];
+            let users: Vec<_> = here.iter().take(pieces).cloned().collect();
+            for user in users {
+                if self.unseat(node, &channel, &user) {
+                    let user = UserId::new(&user).unwrap();
+                    buried.removed.push((channel.clone(), user));
+                }
+            }
+        }
+        let counts = self.app.counts_of.get(node).into_iter().flatten();
+        let counted: Vec<_> = counts.map(|(name, _)| name.clone()).take(pieces).collect();
+        for channel in counted {
+            let (_, after) = self.recount(node, &channel, 0);
+            let list = if after == 0 {
+                &mut buried.vacated
+            } else {
+                &mut buried.counted
+            };
+            list.push(channel);
+        }
+        let online = self.app.online_of.get(node).into_iter().flatten();
+        let online: Vec<_> = online.take(pieces).cloned().collect();
+        for user in online {
+            self.sign_out(node, &user);
+        }
+        self.app.connections.remove(node);
+        buried.more = self.app.here.keys().any(|(owner, _)| owner == node)
+            || self.app.counts_of.contains_key(node)
+            || self.app.online_of.contains_key(node);
+        buried
+    }
+}
+
+impl Log {
+    fn next(&mut self, position: Position) -> HistoryPosition {
+        self.offset += 1;
+        self.newest = position;
+        self.position()
+    }
+
+    fn position(&self) -> HistoryPosition {
+        HistoryPosition {
+            epoch: self.epoch.clone(),
+            offset: self.offset,
+        }
+    }
+
+    fn trim(&mut self, now: u64) {
+        let ttl = self.ttl;
+        self.events.retain(|(position, _)| position + ttl >= now);
+    }
+}
+
+fn set(counts: &mut BTreeMap<String, usize>, channel: &str, count: usize) {
+    if count > 0 {
+        counts.insert(channel.to_owned(), count);
+    } else {
+        counts.remove(channel);
+    }
+}
+
+fn deadline(step: &Step) -> Option<u64> {
+    match step {
+        Step::Publish { deadline, .. }
+        | Step::Join { deadline, .. }
+        | Step::Leave { deadline, .. }
+        | Step::Count { deadline, .. }
+        | Step::Enter { deadline, .. }
+        | Step::Exit { deadline, .. }
+        | Step::Connections { deadline, .. }
+        | Step::Admit { deadline, .. }
+        | Step::Register { deadline, .. }
+        | Step::TellNodes { deadline, .. } => Some(*deadline),
+        _ => None,
+    }
+}
+
+fn app(step: &Step) -> Option<&AppId> {
+    match step {
+        Step::Publish { app, .. }
+        | Step::Join { app, .. }
+        | Step::Leave { app, .. }
+        | Step::View { app, .. }
+        | Step::UserCounts { app, .. }
+        | Step::Count { app, .. }
+        | Step::Elsewhere { app, .. }
+        | Step::AllElsewhere { app, .. }
+        | Step::Enter { app, .. }
+        | Step::Exit { app, .. }
+        | Step::Online { app, .. }
+        | Step::Connections { app, .. }
+        | Step::Admit { app, .. }
+        | Step::Cached { app, .. }
+        | Step::History { app, .. }
+        | Step::Bury { app, .. } => Some(app),
+        _ => None,
+    }
+}

@@ -1,0 +1,384 @@
+//! For tests: a node whose shards run on the test's own thread, and clients that see what a client sees.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::missing_panics_doc,
+    reason = "a test stops where something is missing"
+)]
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::future::Future;
+use std::io::{self, ErrorKind, IoSlice};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_protocol::api::Event;
+use fanfare_protocol::signature::{SigningKey, channel_auth_text};
+use fanfare_protocol::{AppId, AppKey, AppSettings, Limits};
+use serde_json::{Value, json};
+use tokio::task::LocalSet;
+
+use crate::{
+    Admitted, App, AppDefinition, Arrival, Engine, Key, KeyUsed, NoNotices, Options, PublishError,
+    Session, Shard, ShardSeed, Sink,
+};
+
+/// The key of the app that a [`LocalNode`] has.
+pub const KEY: &str = "app-key";
+/// Its secret.
+pub const SECRET: &str = "app-secret";
+
+thread_local! {
+    /// Shards on their way from their own task to who starts them.
+    static SHARDS: RefCell<HashMap<usize, Rc<Shard>>> = RefCell::default();
+}
+
+/// One node with one app.
+#[derive(Debug)]
+pub struct LocalNode {
+    /// The node.
+    pub engine: Arc<Engine>,
+    shards: Vec<Rc<Shard>>,
+    next: Cell<usize>,
+}
+
+/// A connection and what was written to it.
+#[derive(Debug)]
+pub struct Client {
+    /// As the connection's reader has it, until it ends.
+    pub session: Option<Session>,
+    /// What was written.
+    pub wire: Rc<Wire>,
+    /// Its public name.
+    pub socket_id: String,
+}
+
+/// A socket that takes as much as it is allowed to.
+#[derive(Debug)]
+pub struct Wire {
+    written: RefCell<Vec<u8>>,
+    room: Cell<usize>,
+}
+
+impl Wire {
+    /// Takes everything that was written since the last look.
+    pub fn seen(&self) -> Vec<Seen> {
+        let bytes = self.written.take();
+        let (mut rest, mut seen) = (&bytes[..], Vec::new());
+        while !rest.is_empty() {
+            let (header, length) = match rest[1] {
+                126 => (4, usize::from(u16::from_be_bytes([rest[2], rest[3]]))),
+                127 => (
+                    10,
+                    u64::from_be_bytes(rest[2..10].try_into().unwrap()) as usize,
+                ),
+                short => (2, usize::from(short)),
+            };
+            let payload = &rest[header..header + length];
+            seen.push(match rest[0] & 0x0f {
+                1 => Seen::Event(serde_json::from_slice(payload).unwrap()),
+                8 => Seen::Close(u16::from_be_bytes([payload[0], payload[1]])),
+                9 => Seen::Ping,
+                other => panic!("unexpected opcode {other}"),
+            });
+            rest = &rest[header + length..];
+        }
+        seen
+    }
+}
+
+#[derive(Debug)]
+struct WireSink(Rc<Wire>);
+
+impl Sink for WireSink {
+    fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut count = 0;
+        for chunk in chunks {
+            let taken = chunk.len().min(self.0.room.get());
+            self.0.room.set(self.0.room.get() - taken);
+            self.0
+                .written
+                .borrow_mut()
+                .extend_from_slice(&chunk[..taken]);
+            count += taken;
+        }
+        if count == 0 {
+            Err(ErrorKind::WouldBlock.into())
+        } else {
+            Ok(count)
+        }
+    }
+}
+
+/// What a server frame holds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Seen {
+    /// A message.
+    Event(Value),
+    /// A PING frame.
+    Ping,
+    /// A close frame, and its code.
+    Close(u16),
+}
+
+/// What most tests tell a node of itself.
+#[must_use]
+pub fn options(shards: usize) -> Options {
+    Options {
+        shards,
+        activity_timeout: Duration::from_secs(120),
+        pong_timeout: Duration::from_secs(30),
+        outbox_bytes: 64 * 1024,
+        inbox_bytes: 1024 * 1024,
+        max_connections: 1000,
+        max_subscriptions: 100,
+    }
+}
+
+/// An app with one key.
+#[must_use]
+pub fn definition(id: &str, key: &str, settings: AppSettings) -> AppDefinition {
+    let keys = vec![Key {
+        key: AppKey::parse(key).unwrap(),
+        signing: SigningKey::new(SECRET),
+        used: KeyUsed::default(),
+    }];
+    AppDefinition {
+        id: AppId::parse(id).unwrap(),
+        settings,
+        keys,
+    }
+}
+
+/// A connection as most come in.
+#[must_use]
+pub fn arrival(key: &str) -> Arrival<'_> {
+    Arrival {
+        key,
+        protocol: Some("7"),
+        ..Arrival::default()
+    }
+}
+
+/// What most tests give an app.
+#[must_use]
+pub fn settings() -> AppSettings {
+    AppSettings {
+        client_events: true,
+        ..AppSettings::default()
+    }
+}
+
+/// Runs a test on this thread, with paused time.
+pub fn run_paused(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    LocalSet::new().block_on(&runtime, test);
+}
+
+/// Lets everything happen that can happen without time passing.
+pub async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+impl LocalNode {
+    /// Runs the shards of an engine on this thread, and gives it an app.
+    pub async fn start((engine, seeds): (Arc<Engine>, Vec<ShardSeed>)) -> Self {
+        let count = seeds.len();
+        for seed in seeds {
+            tokio::task::spawn_local(seed.run());
+        }
+        for index in 0..count {
+            engine.adopt(move |shard| {
+                SHARDS.with(|shards| shards.borrow_mut().insert(index, shard));
+            });
+        }
+        settle().await;
+        let shards = SHARDS.with(|shards| {
+            (0..count)
+                .filter_map(|index| shards.borrow_mut().remove(&index))
+                .collect()
+        });
+        engine.update_apps(vec![definition("1", KEY, settings())], &[]);
+        Self {
+            engine,
+            shards,
+            next: Cell::new(0),
+        }
+    }
+
+    /// A node by itself.
+    pub async fn alone(options: Options) -> Self {
+        Self::start(Engine::new(options, Arc::new(NoNotices))).await
+    }
+
+    /// The app.
+    #[must_use]
+    pub fn app(&self) -> Arc<App> {
+        self.engine.apps().by_id("1").unwrap()
+    }
+
+    /// Connects on the shards in turn.
+    #[must_use]
+    pub fn connect(&self) -> Client {
+        self.connect_with(KEY)
+    }
+
+    /// Connects with a key.
+    #[must_use]
+    pub fn connect_with(&self, key: &str) -> Client {
+        let client = self.connect_admitted(self.engine.admit(arrival(key)).unwrap());
+        assert_eq!(client.names(), ["pusher:connection_established"]);
+        client
+    }
+
+    /// Connects somebody who was let in.
+    #[must_use]
+    pub fn connect_admitted(&self, admitted: Admitted) -> Client {
+        let wire = Rc::new(Wire {
+            written: RefCell::default(),
+            room: Cell::new(usize::MAX),
+        });
+        let shard = &self.shards[self.next.get() % self.shards.len()];
+        self.next.set(self.next.get() + 1);
+        let session = shard.connect(admitted, Box::new(WireSink(Rc::clone(&wire))));
+        let socket_id = session.socket_id().to_string();
+        Client {
+            session: Some(session),
+            wire,
+            socket_id,
+        }
+    }
+
+    /// Publishes what must be taken, and lets it arrive.
+    pub async fn publish(&self, channel: &str, name: &str, data: &str) {
+        self.try_publish(channel, name, data, None).await.unwrap();
+        settle().await;
+    }
+
+    /// Publishes.
+    ///
+    /// # Errors
+    ///
+    /// Why it was not taken.
+    pub async fn try_publish(
+        &self,
+        channel: &str,
+        name: &str,
+        data: &str,
+        except: Option<&str>,
+    ) -> Result<(), PublishError> {
+        let body = json!({"name": name, "channel": channel, "data": data, "socket_id": except})
+            .to_string();
+        let event = Event::parse(body.as_bytes(), &Limits::HOSTED).unwrap();
+        self.engine
+            .publish(&self.app(), &[event], None)
+            .await
+            .map(|_| ())
+    }
+}
+
+impl Client {
+    /// As the connection's reader has it.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        self.session.as_ref().expect("the connection has not ended")
+    }
+
+    /// Sends a message.
+    pub async fn send(&self, message: &Value) {
+        self.send_text(&message.to_string()).await;
+    }
+
+    /// Sends a text frame.
+    pub async fn send_text(&self, text: &str) {
+        self.session().heard();
+        self.session().handle(text).await;
+        self.session().flush();
+        settle().await;
+    }
+
+    /// Subscribes, signed.
+    pub async fn subscribe(&self, channel: &str) {
+        self.send(&json!({"event": "pusher:subscribe", "data": {"channel": channel, "auth": self.auth(channel, None)}})).await;
+    }
+
+    /// Subscribes to a presence channel.
+    pub async fn join(&self, channel: &str, channel_data: &str) {
+        let auth = self.auth(channel, Some(channel_data));
+        let data = json!({"channel": channel, "auth": auth, "channel_data": channel_data});
+        self.send(&json!({"event": "pusher:subscribe", "data": data}))
+            .await;
+    }
+
+    /// Unsubscribes.
+    pub async fn unsubscribe(&self, channel: &str) {
+        self.send(&json!({"event": "pusher:unsubscribe", "data": {"channel": channel}}))
+            .await;
+    }
+
+    /// Signs a subscription.
+    #[must_use]
+    pub fn auth(&self, channel: &str, channel_data: Option<&str>) -> String {
+        let text = channel_auth_text(self.session().socket_id(), channel, channel_data);
+        format!("{KEY}:{}", SigningKey::new(SECRET).sign(&text))
+    }
+
+    /// Ends the connection, as when its socket is gone.
+    pub async fn leave(&mut self) {
+        self.session
+            .take()
+            .expect("the connection has not ended")
+            .end()
+            .await;
+        settle().await;
+    }
+
+    /// Takes everything that was written since the last look.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.wire.seen()
+    }
+
+    /// The same, which must be messages.
+    pub fn events(&self) -> Vec<Value> {
+        let event = |seen| match seen {
+            Seen::Event(value) => value,
+            other => panic!("expected an event, got {other:?}"),
+        };
+        self.seen().into_iter().map(event).collect()
+    }
+
+    /// What these are called.
+    pub fn names(&self) -> Vec<String> {
+        self.events()
+            .iter()
+            .map(|event| event["event"].as_str().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Takes no more than this from now on.
+    pub fn allow(&self, bytes: usize) {
+        self.wire.room.set(bytes);
+    }
+}
+
+/// The `data` of an event, parsed.
+#[must_use]
+pub fn data(event: &Value) -> Value {
+    serde_json::from_str(event["data"].as_str().expect("data is a string")).unwrap()
+}
+
+/// The text of a codeless error.
+pub fn complaint(events: &[Value]) -> String {
+    let error = events.first().expect("an answer");
+    assert_eq!(error["event"], "pusher:error");
+    assert_eq!(error["data"]["code"], Value::Null);
+    error["data"]["message"].as_str().unwrap().to_owned()
+}

@@ -1,0 +1,180 @@
+//! Which channels keep a history of their events, and where in it a client is.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::limits::Limits;
+
+/// Most events that a channel may keep.
+pub const MAX_SIZE: usize = 10_000;
+/// Most rules of an app.
+pub const MAX_RULES: usize = 100;
+
+/// What channels of some names keep.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryRule {
+    /// Names of channels; `*` stands for any characters.
+    #[schema(example = "private-room-*", min_length = 1, max_length = 200)]
+    pub channels: String,
+    /// How many events, the newest.
+    #[schema(example = 100, minimum = 1, maximum = 10_000)]
+    pub size: usize,
+    /// For how many seconds.
+    #[schema(example = 300, minimum = 1, maximum = 31_536_000)]
+    pub ttl: u64,
+}
+
+impl HistoryRule {
+    /// Whether it is for a channel.
+    #[must_use]
+    pub fn matches(&self, channel: &str) -> bool {
+        matches(&self.channels, channel)
+    }
+
+    /// Whether it can be kept.
+    ///
+    /// # Errors
+    ///
+    /// Says what cannot.
+    pub fn check(&self) -> Result<(), String> {
+        if self.channels.is_empty() || self.channels.len() > Limits::HOSTED.channel_name {
+            return Err(format!(
+                "history: channels must have 1 to {} bytes",
+                Limits::HOSTED.channel_name
+            ));
+        }
+        if !(1..=MAX_SIZE).contains(&self.size) {
+            return Err(format!("history: size must be 1 to {MAX_SIZE} events"));
+        }
+        if !(1..=Limits::MAX_CACHE_TTL).contains(&self.ttl) {
+            return Err(format!(
+                "history: ttl must be 1 to {} seconds, a year",
+                Limits::MAX_CACHE_TTL
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// From star to star, each time the first place where the text between them fits; the last must end where the name ends.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+        return false;
+    };
+    let mut parts: Vec<_> = parts.collect();
+    let Some(last) = parts.pop() else {
+        return rest.is_empty();
+    };
+    for part in parts {
+        let Some(at) = rest.find(part) else {
+            return false;
+        };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+/// A place in a channel's history: clients get it with events, and hand it back. They need not know what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryPosition {
+    /// Which history: one that was lost begins anew under another name.
+    pub epoch: Arc<str>,
+    /// How many events there were until then.
+    pub offset: u64,
+}
+
+impl HistoryPosition {
+    /// Reads what [`fmt::Display`] writes.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (epoch, offset) = text.rsplit_once(':')?;
+        let fits = !epoch.is_empty()
+            && epoch.len() <= 64
+            && epoch.bytes().all(|b| b.is_ascii_alphanumeric());
+        Some(Self {
+            epoch: fits.then(|| epoch.into())?,
+            offset: offset.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for HistoryPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.epoch, self.offset)
+    }
+}
+
+/// Why a client does not get what it missed. It gets nothing of it then, and has to read its state elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unrecovered {
+    /// The channel keeps no history.
+    Off,
+    /// What the position was in is not there any more.
+    Expired,
+    /// Some of what was missed is not kept any more.
+    TooOld,
+    /// What was missed is more than can wait for one connection.
+    TooLarge,
+}
+
+impl Unrecovered {
+    /// The word for it on the wire.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Expired => "expired",
+            Self::TooOld => "too_old",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stars_stand_for_any_characters_and_the_rest_for_itself() {
+        for (pattern, name) in [
+            ("*", "anything"),
+            ("a", "a"),
+            ("private-*", "private-"),
+            ("private-*", "private-room"),
+            ("*-log", "a-log"),
+            ("a*b*c", "axxbyyc"),
+            ("a*b*c", "abcbc"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [
+            ("a", "ab"),
+            ("private-*", "privat"),
+            ("a*b*c", "acb"),
+            ("ab*ba", "aba"),
+            ("", "a"),
+        ] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn positions_are_read_as_they_were_written_and_others_are_none() {
+        let position = HistoryPosition {
+            epoch: "a1".into(),
+            offset: 42,
+        };
+        assert_eq!(
+            HistoryPosition::parse(&position.to_string()),
+            Some(position)
+        );
+        for text in ["", ":", "a:", ":1", "a:-1", "a b:1", "a", "a:1:x"] {
+            assert_eq!(HistoryPosition::parse(text), None, "{text}");
+        }
+    }
+}
