@@ -1,4 +1,4 @@
-import { asError } from './errors.js';
+import { messageOf } from './errors.js';
 import { decode, reactionTo } from './protocol.js';
 import type { Settings } from './options.js';
 import { ABNORMAL, type Transport, type TransportFactory, type TransportListener } from './transports/transport.js';
@@ -83,7 +83,7 @@ export function attempt(
     try {
       open.add((transport = factory.open(settings, listener)));
     } catch (error) {
-      queueMicrotask(() => failed(ABNORMAL, asError(error).message));
+      queueMicrotask(() => failed(ABNORMAL, messageOf(error)));
     }
   };
 

@@ -1,4 +1,4 @@
-import { asError, FanfareError, type ErrorDetails } from './errors.js';
+import { messageOf, FanfareError, type ErrorDetails } from './errors.js';
 import { parse } from './protocol.js';
 import type { Settings } from './options.js';
 
@@ -83,7 +83,7 @@ export async function authorize(
       status = response.status;
       text = await response.text();
     } catch (cause) {
-      const problem = abort.signal.aborted ? `no answer within ${authTimeout} ms` : asError(cause).message;
+      const problem = abort.signal.aborted ? `no answer within ${authTimeout} ms` : messageOf(cause);
       throw fail(`${url}: ${problem}`, { cause, retrying: true });
     } finally {
       clearTimeout(timer);
@@ -112,7 +112,7 @@ export async function authorize(
     }
   } catch (cause) {
     if (cause instanceof FanfareError) throw cause;
-    throw fail(asError(cause).message, { cause, status: (cause as any)?.status });
+    throw fail(messageOf(cause), { cause, status: (cause as any)?.status });
   }
   if (!answer?.auth) throw fail(`expected {"auth":"KEY:SIGNATURE"}, got ${JSON.stringify(answer)}`);
   return answer;

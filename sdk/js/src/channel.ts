@@ -55,12 +55,16 @@ export type Encryption = (name: string, host: ChannelHost) => Channel<any, any>;
 
 /** What a channel needs of its client. */
 export interface ChannelHost {
+  /** @internal */
   readonly settings: Settings;
+  /** @internal */
   readonly connection: Connection;
   readonly user: { readonly id: string | undefined };
+  /** @internal */
   authorize(channel: string, signal: AbortSignal): Promise<ChannelAuth>;
-  /** The channel is wanted; the client has it from now on and connects. */
+  /** @internal The channel is wanted; the client has it from now on and connects. */
   adopt(channel: Channel<any, any>): void;
+  /** @internal */
   forget(channel: Channel<any, any>): void;
 }
 
@@ -264,21 +268,18 @@ export class Channel<Events extends EventMap = EventMap, Lifecycle extends Chann
 
   /** @internal */
   receive(frame: Frame): void {
-    if (frame.position !== undefined && this.#wanted) this.#reached(frame.position);
-    const { event } = frame;
-    if (event === 'pusher_internal:subscription_succeeded') {
-      this.#succeeded(frame);
-    } else if (event === 'pusher:subscription_error') {
-      const { error, status, type } = frame.data ?? {};
-      const message = `Subscription to ${this.name} refused: ${error ?? type}`;
-        this.failed(this.#error('subscription_refused', message, { status, retrying: status >= 500 }));
-    } else if (!this.#wanted) {
-      // Of a subscription that was given up before the server had confirmed it.
-    } else if (event.startsWith('pusher_internal:') || event.startsWith('pusher:')) {
-      this.internal(frame);
-      } else {
-      this.open(frame);
+    const { event, position, data } = frame;
+    if (event === 'pusher_internal:subscription_succeeded') return this.#succeeded(frame);
+    if (event === 'pusher:subscription_error') {
+      const { error, status } = data;
+      const message = `Subscription to ${this.name} refused: ${error}`;
+      return this.failed(this.#error('subscription_refused', message, { status, retrying: status >= 500 }));
     }
+    // Anything else before the answer is of a subscription that was given up.
+    if (this.state !== 'subscribed') return;
+    if (position !== undefined) this.#reached(position);
+    if (/^pusher(_internal)?:/.test(event)) this.internal(frame);
+    else this.open(frame);
   }
 
   /** @internal An event as it arrived. */

@@ -68,7 +68,8 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.refusal = undefined;
     this.#failures = 0;
     this.#ignoreSurroundings = watchSurroundings({
-      online: () => this.#hurry(0),
+      // What was started on the network that is no more hangs.
+      online: () => this.#hurry(1),
       // The ping fails or not; waiting for the usual time would only be later.
       offline: () => this.#probe(),
       awake: (asleep) => this.#hurry(asleep),
@@ -153,7 +154,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     const said = `${reason} (${code})`;
     if (reaction === 'never') {
       this.#end();
-      const message = `The server refuses this client for good: ${said}`;
+      const message = `Refused for good: ${said}`;
       return this.#fail('disconnected', new FanfareError('connection_refused', message, { closeCode: code, reason }));
     }
     const retryIn = delayBefore(reaction, this.#failures++, this.#settings.backoff);
@@ -178,7 +179,6 @@ export class Connection extends Emitter<ConnectionEvents> {
       this.#retryTimer = undefined;
       this.#try();
     } else if (this.#giveUp && asleep) {
-      // What was started before a sleep hangs in a network that is no more.
       this.#giveUp();
       this.#try();
     } else if (this.#transport && asleep > this.#activityTimeout + this.#settings.pongTimeout) {

@@ -42,6 +42,6 @@ export class FanfareError extends Error {
   }
 }
 
-export function asError(thrown: unknown): Error {
-  return thrown instanceof Error ? thrown : new Error(String(thrown));
+export function messageOf(thrown: any): string {
+  return thrown?.message ?? String(thrown);
 }

@@ -104,10 +104,10 @@ export function settingsFrom(key: string, options: Options, endpoints = endpoint
 
 function endpointsFrom(given: string | URL | undefined): Endpoints {
   const text = String(given ?? globalThis.location?.origin ?? '');
-  const match = /^(?:http|ws)(s?):\/\/([^/?#]+)([^?#]*?)\/*$/i.exec(text);
+  const match = /^(?:http|ws)(s?:\/\/[^?#]+?)\/*$/i.exec(text);
   if (!match) {
     throw new FanfareError('invalid_argument', `No server at ${text || 'no url'}: give { url: 'https://HOST' }`);
   }
-  const rest = `${match[1]}://${match[2]}${match[3]}`;
+  const [, rest] = match;
   return { ws: `ws${rest}`, http: `http${rest}`, fallback: `http${rest}/pusher` };
 }

@@ -11,6 +11,8 @@ import { User } from './user.js';
 
 /** pusher-js 8, on Fanfare's client. */
 export class Pusher {
+  /** For `require(...).default`, as TypeScript sees a CommonJS module. */
+  static readonly default: typeof Pusher = Pusher;
   static instances: Pusher[] = [];
   static logToConsole = false;
   /** Gets what would be logged. */

@@ -1,5 +1,5 @@
 import { parse } from '../protocol.js';
-import { asError } from '../errors.js';
+import { messageOf } from '../errors.js';
 import {
   ABNORMAL,
   query,
@@ -11,6 +11,8 @@ import type { Settings } from '../options.js';
 
 // Frames wait only while a request with earlier ones is on its way.
 const MAX_WAITING = 256;
+// Servers send no more in one answer, counted as JavaScript does: pusher-js, which keeps all of it, asks anew then.
+const MAX_ANSWER = 256 * 1024;
 // A line that never ends must not fill the memory.
 const MAX_LINE = 16 * 1024 * 1024;
 
@@ -49,7 +51,7 @@ function open(name: 'streaming' | 'polling', settings: Settings, listener: Trans
     if (signal.aborted || !text) return;
     listener.activity();
     const kind = text[0];
-    const content = kind === 'h' ? undefined : parse(text.slice(1) || 'null');
+    const content = parse(text.slice(1));
     if (kind === 'o') {
       if (isOpen) close(ABNORMAL, 'Session lost');
       isOpen = true;
@@ -65,12 +67,12 @@ function open(name: 'streaming' | 'polling', settings: Settings, listener: Trans
 
   const receive = async () => {
     const path = `/${name === 'streaming' ? 'xhr_streaming' : 'xhr'}${query()}`;
-    do {
+    for (let more = true; more && !signal.aborted; ) {
       const response = await post(path);
       if (response.status !== 200) return close(ABNORMAL, `HTTP ${response.status}`);
       if (name === 'polling') (await response.text()).split('\n').forEach(line);
-      else await readLines(response, line);
-    } while (name === 'polling' && !signal.aborted);
+      else more = await readLines(response, line);
+    }
     close(ABNORMAL, 'Stream ended');
   };
 
@@ -85,7 +87,7 @@ function open(name: 'streaming' | 'polling', settings: Settings, listener: Trans
     sending = false;
   };
 
-  const lost = (error: unknown) => close(ABNORMAL, asError(error).message);
+  const lost = (error: unknown) => close(ABNORMAL, messageOf(error));
 
   const ping = () => {
     // What waits will be answered as well.
@@ -107,17 +109,25 @@ function open(name: 'streaming' | 'polling', settings: Settings, listener: Trans
   };
 }
 
-async function readLines(response: Response, line: (text: string) => void): Promise<void> {
+/** Whether the answer was left because it had become too long, and the next one goes on. */
+async function readLines(response: Response, line: (text: string) => void): Promise<boolean> {
   const reader = response.body!.getReader();
   const decoder = new TextDecoder();
+  let length = 0;
   let rest = '';
   for (;;) {
     const { done, value } = await reader.read();
-    if (done) return;
-    const lines = (rest + decoder.decode(value, { stream: true })).split('\n');
+    if (done) return false;
+    const text = decoder.decode(value, { stream: true });
+    length += text.length;
+    const lines = (rest + text).split('\n');
     rest = lines.pop()!;
-    if (rest.length > MAX_LINE) throw new Error('The server sent a line without an end');
+    if (rest.length > MAX_LINE) throw new Error('Line too long');
     lines.forEach(line);
+    if (length > MAX_ANSWER && !rest) {
+      reader.cancel().catch(() => {});
+      return true;
+    }
   }
 }
 

@@ -91,16 +91,14 @@ class FakeServer {
     const entries = this.#entries(channel);
     const about = {};
     let missed = [];
-    if (recover) about.position = `${this.#epoch}:${entries.length}`;
+    if (recover) about.position = this.#position(entries.length);
     if (recover?.position) {
       const [epoch, offset] = recover.position.split(':').map(Number);
       about.recovered = epoch === this.#epoch;
-      if (about.recovered) {
-        missed = entries.slice(offset).filter((entry) => entry.socketId !== recover.socket_id);
-        about.position = recover.position;
-      } else {
-        about.reason = 'expired';
-      }
+      if (about.recovered) missed = entries.slice(offset).filter((entry) => entry.socketId !== recover.socket_id);
+      else about.reason = 'expired';
+      // Who is cut off before the first missed event still misses it.
+      if (missed.length) about.position = recover.position;
     } else if (rewind) {
       missed = entries.slice(-rewind);
     }
@@ -112,13 +110,21 @@ class FakeServer {
     }
     const name = 'pusher_internal:subscription_succeeded';
     this.#send(connection, { event: name, channel, data: JSON.stringify(about) });
-    for (const entry of missed) this.#deliver(connection, entry);
+    missed.forEach((entry, n) => {
+      // A position is behind what was left out as well: the next time nobody would know that it was.
+      const behind = missed[n + 1] ? missed[n + 1].offset - 1 : entries.length;
+      this.#deliver(connection, entry, behind);
+    });
   }
 
-  #deliver(connection, { offset, event, channel, data, userId }) {
+  #deliver(connection, { offset, event, channel, data, userId }, behind = offset) {
     const asked = connection.channels.get(channel).recover;
-    const position = asked ? `${this.#epoch}:${offset}` : undefined;
+    const position = asked ? this.#position(behind) : undefined;
     this.#send(connection, { event, channel, data, user_id: userId, position });
+  }
+
+  #position(offset) {
+    return `${this.#epoch}:${offset}`;
   }
 
   #send({ socket }, frame) {

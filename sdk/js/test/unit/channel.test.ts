@@ -99,6 +99,19 @@ describe('subscribing', () => {
     expect(heard).not.toHaveBeenCalled();
   });
 
+  test('events of the former subscription are none of the new one', () => {
+    const made = connected();
+    made.channel('news');
+    last().confirm('news', { position: 'p0' });
+    made.channel('news').unsubscribe();
+    const channel = made.channel('news');
+    const heard = vi.fn();
+    channel.bind('e', heard);
+    last().receive('e', 1, { channel: 'news', position: 'p1' }).confirm('news', { position: 'p1' });
+    last().receive('e', 2, { channel: 'news', position: 'p2' });
+    expect(heard.mock.calls).toEqual([[2, {}]]);
+  });
+
   test('signals unsubscribe and take listeners away', () => {
     const made = connected();
     const [subscription, listening] = [new AbortController(), new AbortController()];

@@ -36,6 +36,13 @@ test('a network that is back ends the wait for the next attempt', () => {
   expect(sockets()).toBe(before + 1);
 });
 
+test('an attempt that was begun on another network is begun anew', () => {
+  client().connect();
+  page.dispatchEvent(new Event('online'));
+  expect(sockets()).toBe(2);
+  expect(ScriptedSocket.all[0]!.readyState).toBe(3);
+});
+
 test.each(['online', 'offline', 'pageshow'])('on %s a connection must prove within seconds that it lives', (event) => {
   const made = connected();
   page.dispatchEvent(new Event(event));
