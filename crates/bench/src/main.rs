@@ -95,6 +95,13 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// The requests of `publish` to an app without histories, and to one with.
+    History {
+        #[command(flatten)]
+        workload: Publish,
+        #[command(flatten)]
+        options: Options,
+    },
     /// All four, with shorter windows.
     All {
         #[command(flatten)]
@@ -119,6 +126,10 @@ fn main() -> Result<()> {
             options,
         } => {
             let contenders = options.one_and_several(nodes)?;
+            compare_all(&workload, &contenders, options.rounds)
+        }
+        Command::History { workload, options } => {
+            let contenders = options.without_and_with_history()?;
             compare_all(&workload, &contenders, options.rounds)
         }
         Command::Flood { workload, options } => compare(&workload, &options),

@@ -73,15 +73,24 @@ impl Options {
 
     /// One node, and as many as are asked for on Redis.
     pub(crate) fn one_and_several(&self, nodes: usize) -> Result<Vec<Contender>> {
-        let Contender::Fanfare { program, env } = self.fanfare()? else {
+        let Contender::Fanfare { program, env, .. } = self.fanfare()? else {
             bail!("only Fanfare has nodes");
         };
         let several = Contender::Nodes {
-            program: program.clone(),
-            env: env.clone(),
+            program,
+            env,
             nodes,
         };
-        Ok(vec![Contender::Fanfare { program, env }, several])
+        Ok(vec![self.fanfare()?, several])
+    }
+
+    /// Without histories, and with.
+    pub(crate) fn without_and_with_history(&self) -> Result<Vec<Contender>> {
+        let mut with = self.fanfare()?;
+        if let Contender::Fanfare { history, .. } = &mut with {
+            *history = true;
+        }
+        Ok(vec![self.fanfare()?, with])
     }
 
     fn fanfare(&self) -> Result<Contender> {
@@ -98,6 +107,7 @@ impl Options {
         Ok(Contender::Fanfare {
             program,
             env: self.fanfare_env.clone(),
+            history: false,
         })
     }
 }

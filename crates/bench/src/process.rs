@@ -13,6 +13,8 @@ use tempfile::TempDir;
 
 use crate::target::{App, Target};
 
+/// A history as a chat would have it.
+const HISTORY: &str = r#"history=[{"channels":"*","size":100,"ttl":300}]"#;
 const START_LIMIT: Duration = Duration::from_secs(15);
 /// Below the ports that outgoing connections take, so that ten thousand of them cannot be in the way.
 const FIRST_PORT: u16 = 20_000;
@@ -29,6 +31,8 @@ pub(crate) enum Contender {
         program: PathBuf,
         /// Added to the environment.
         env: Vec<(String, String)>,
+        /// Whether its app keeps histories.
+        history: bool,
     },
     /// Several nodes of Fanfare, on a Redis of their own.
     Nodes {
@@ -48,7 +52,8 @@ impl Contender {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Floor => "floor",
-            Self::Fanfare { .. } => "fanfare",
+            Self::Fanfare { history: false, .. } => "fanfare",
+            Self::Fanfare { history: true, .. } => "history",
             Self::Nodes { .. } => "nodes",
             Self::Running(_) => "server",
         }
@@ -58,7 +63,11 @@ impl Contender {
     pub(crate) fn start(&self) -> Result<Server> {
         match self {
             Self::Floor => start_floor(),
-            Self::Fanfare { program, env } => start_fanfare(program, env),
+            Self::Fanfare {
+                program,
+                env,
+                history,
+            } => start_fanfare(program, env, *history),
             Self::Nodes {
                 program,
                 env,
@@ -146,7 +155,7 @@ fn start_floor() -> Result<Server> {
     Running::spawn(command, TempDir::new()?)?.into_server(address)
 }
 
-fn start_fanfare(program: &Path, env: &[(String, String)]) -> Result<Server> {
+fn start_fanfare(program: &Path, env: &[(String, String)], history: bool) -> Result<Server> {
     let address = free_address()?;
     let dir = TempDir::new()?;
     // An empty one, so that no configuration that happens to lie about counts.
@@ -163,8 +172,12 @@ fn start_fanfare(program: &Path, env: &[(String, String)]) -> Result<Server> {
         command
     };
     let App { id, key, secret } = bench_app();
-    let output = fanfare(&["app", "create", "--name", "bench"])
-        .args(["--id", &id, "--key", &key, "--secret", &secret])
+    let mut create = fanfare(&["app", "create", "--name", "bench"]);
+    create.args(["--id", &id, "--key", &key, "--secret", &secret]);
+    if history {
+        create.args(["--setting", HISTORY]);
+    }
+    let output = create
         .output()
         .with_context(|| format!("cannot run {}", program.display()))?;
     ensure!(
@@ -183,10 +196,10 @@ fn start_nodes(program: &Path, env: &[(String, String)], nodes: usize) -> Result
         "FANFARE_CLUSTER_URL".into(),
         format!("redis://127.0.0.1:{port}"),
     ));
-    let mut all = start_fanfare(program, &env)?;
+    let mut all = start_fanfare(program, &env, false)?;
     for _ in 1..nodes {
         // Each has the app in a store of its own.
-        let node = start_fanfare(program, &env)?;
+        let node = start_fanfare(program, &env, false)?;
         all.target.addresses.extend(&node.target.addresses);
         all.target.pids.extend(&node.target.pids);
         all.children.extend(node.children);

@@ -40,7 +40,8 @@ pub enum HistoryQuery {
     Last(usize),
     /// All events after a position; nothing if some of them are not there any more.
     After(HistoryPosition),
-    /// At most so many events after a position, oldest first; from the oldest that is there, without a position.
+    /// At most so many events after a position, oldest first, and nothing if some are not there any more; from the oldest that
+    /// is there, without a position.
     Forward(Option<HistoryPosition>, usize),
     /// At most so many events before a position, newest first; from the newest, without a position.
     Backward(Option<HistoryPosition>, usize),
@@ -101,9 +102,12 @@ impl HistoryQuery {
             },
             Self::Forward(position, count) => {
                 let left = match position {
-                    Some(position) => after(position)?.min(length),
+                    Some(position) => after(position)?,
                     None => length,
                 };
+                if left > length {
+                    return Err(Unrecovered::TooOld);
+                }
                 let taken = (*count).min(left);
                 Ok((left - taken, taken))
             }

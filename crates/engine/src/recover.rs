@@ -3,7 +3,7 @@
 
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::{
-    Frame, HistoryState, Recover, ServerMessage, SocketId, Unrecovered, UserId,
+    Frame, HistoryPosition, HistoryState, Recover, ServerMessage, SocketId, Unrecovered, UserId,
 };
 use tokio::time::timeout;
 
@@ -16,6 +16,8 @@ use crate::subscribe::PATIENCE;
 
 /// Most of a connection's outbox that what it missed may take.
 const SHARE_OF_OUTBOX: usize = 2;
+/// What a frame takes besides its texts, about.
+const FRAME_ROOM: usize = 200;
 
 /// What a client wants to know of a channel's history, which it has.
 #[derive(Debug)]
@@ -113,52 +115,69 @@ impl Session {
             events
         };
         let room = self.shard.engine.options().outbox_bytes / SHARE_OF_OUTBOX;
-        let events = events.and_then(|events| self.frames(place, ask, &events, room));
+        let events = events.and_then(|events| Self::choose(ask, events, room));
         let recovered = ask.came_back.then_some(match &events {
             Ok(_) => Ok(()),
             Err(reason) => Err(*reason),
         });
+        let events = events.unwrap_or_default();
+        let told = events.first().map_or(&position, |(before, _)| before);
         Recovery {
             state: HistoryState {
-                position: Some(position),
+                position: Some(told.clone()),
                 recovered,
             },
-            frames: events.unwrap_or_default(),
+            frames: frames(place, &events, &position),
             newest,
         }
     }
 
-    /// What the client is sent. Of what it rewinds to, the newest that there is room for.
-    fn frames(
-        &self,
-        place: &Place,
+    /// What the client is sent of the events, each with the position before it. Of what it rewinds to, the newest that there is
+    /// room for.
+    fn choose(
         ask: &Ask,
-        events: &[Recorded],
-        room: usize,
-    ) -> Result<Vec<Frame>, Unrecovered> {
-        let sent = |event: &&Recorded| event.except.is_none() || event.except != ask.former;
-        let frame = |event: &Recorded| {
-            let message = ServerMessage::Event {
-                name: &event.name,
-                channel: place.channel.as_str(),
-                data: &event.data,
-                user_id: event.user_id.as_ref().map(UserId::as_str),
-                position: Some(&event.position),
-            };
-            message.to_frame()
-        };
-        let mut left = room;
-        let mut frames = Vec::new();
-        for event in events.iter().rev().filter(sent) {
-            let frame = frame(event);
-            match left.checked_sub(frame.len()) {
-                Some(rest) => left = rest,
+        events: Vec<Recorded>,
+        mut room: usize,
+    ) -> Result<Vec<(HistoryPosition, Recorded)>, Unrecovered> {
+        let mut chosen = Vec::new();
+        for event in events.into_iter().rev() {
+            if event.except.is_some() && event.except == ask.former {
+                continue;
+            }
+            match room.checked_sub(event.data.len() + event.name.len() + FRAME_ROOM) {
+                Some(rest) => room = rest,
                 None if ask.came_back => return Err(Unrecovered::TooLarge),
                 None => break,
             }
-            frames.push(frame);
+            let before = HistoryPosition {
+                epoch: event.position.epoch.clone(),
+                offset: event.position.offset - 1,
+            };
+            chosen.push((before, event));
         }
-        frames.reverse();
-        Ok(frames)
+        chosen.reverse();
+        Ok(chosen)
     }
+}
+
+/// Each frame tells the position up to which the client is then: what it was left out of comes with the one before, and the
+/// last one is where the history is. So whoever breaks off in the middle goes on from there.
+fn frames(
+    place: &Place,
+    events: &[(HistoryPosition, Recorded)],
+    newest: &HistoryPosition,
+) -> Vec<Frame> {
+    let reached = events.iter().skip(1).map(|(before, _)| before);
+    let reached = reached.chain(std::iter::once(newest));
+    let frame = |((_, event), position): (&(HistoryPosition, Recorded), &HistoryPosition)| {
+        let message = ServerMessage::Event {
+            name: &event.name,
+            channel: place.channel.as_str(),
+            data: &event.data,
+            user_id: event.user_id.as_ref().map(UserId::as_str),
+            position: Some(position),
+        };
+        message.to_frame()
+    };
+    events.iter().zip(reached).map(frame).collect()
 }

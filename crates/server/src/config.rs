@@ -396,7 +396,7 @@ impl Config {
                 .is_none_or(|password| check_password(password).is_ok()),
             "must have 10 to 1000 characters",
         )?;
-        self.validate_cluster(&check)?;
+        self.validate_cluster(check)?;
         check("shards", (1..=64).contains(&self.shards), "must be 1 to 64")?;
         check(
             "activity_timeout",

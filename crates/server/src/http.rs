@@ -35,6 +35,7 @@ mod events;
 mod health;
 mod history;
 mod idempotency;
+mod sdk;
 mod users;
 
 pub(crate) use auth::{BodyError, discard, read_body, unix_millis, unix_seconds};
@@ -110,6 +111,8 @@ pub(crate) fn router(state: AppState) -> Router {
         .merge(admin)
         // People and generators.
         .merge(openapi::pages(&document))
+        // Browsers, by a script tag.
+        .merge(sdk::router())
         // Orchestrators and load balancers.
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))

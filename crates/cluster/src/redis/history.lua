@@ -17,13 +17,12 @@ local left = length
 if ARGV[3] ~= '' then
   left = offset - tonumber(ARGV[4])
   if ARGV[3] ~= epoch or left < 0 then return answer('expired') end
-  if asked == 'after' and left > length then return answer('too_old') end
+  if asked ~= 'backward' and left > length then return answer('too_old') end
 end
 local skipped, taken = 0, math.min(count, length)
 if asked == 'after' then
   taken = left
 elseif asked == 'forward' then
-  left = math.min(left, length)
   taken = math.min(count, left)
   skipped = left - taken
 elseif asked == 'backward' then

@@ -89,7 +89,12 @@ fn who_comes_back_gets_what_was_missed_in_order_and_then_what_is_live() {
         let seen = ask(&client, "room", recover).await;
         assert_eq!(data(&seen[0])["recovered"], true);
         assert_eq!(texts(&seen[1..]), ["b", "c", "d"]);
-        assert_eq!(data(&seen[0])["position"], position(&seen[3]));
+        assert_eq!(
+            data(&seen[0])["position"],
+            last,
+            "whoever breaks off now has got nothing of it"
+        );
+        assert!(position(&seen[3]).ends_with(":4"));
         node.publish("room", "e", "live").await;
         assert_eq!(texts(&client.events()), ["live"]);
     });
@@ -120,6 +125,11 @@ fn what_a_client_was_left_out_of_is_not_missed_by_it() {
             json!({"recover": {"position": format!("{epoch}:{start}"), "socket_id": former}});
         let seen = ask(&sender, "private-room", from).await;
         assert_eq!(texts(&seen[1..]), ["x"]);
+        assert_eq!(
+            data(&seen[0])["position"],
+            format!("{epoch}:1"),
+            "its own is behind it"
+        );
     });
 }
 

@@ -83,7 +83,7 @@ impl From<Recorded> for HistoryEvent {
     ),
     responses(
         (status = 200, body = History),
-        (status = 410, description = "What the position was in is not there any more"),
+        (status = 410, description = "The history of the position, or some of what came after it, is not there any more"),
     ),
 )]
 pub(crate) async fn list(
@@ -113,11 +113,16 @@ pub(crate) async fn list(
     }))
 }
 
-fn gone(_: Unrecovered) -> ApiError {
-    ApiError::new(
-        410,
-        "The position is of a history that is not there any more: begin without one",
-    )
+fn gone(reason: Unrecovered) -> ApiError {
+    let message = match reason {
+        Unrecovered::TooOld => {
+            "Some of what came after the position is not kept any more: begin with after=0"
+        }
+        Unrecovered::Off | Unrecovered::Expired | Unrecovered::TooLarge => {
+            "The position is of a history that is not there any more: begin without one"
+        }
+    };
+    ApiError::new(410, message)
 }
 
 fn limit(request: &SignedRequest) -> Result<usize, ApiError> {

@@ -9,6 +9,7 @@ mod admin;
 mod api;
 mod cli;
 mod first_run;
+mod history;
 mod hostile;
 mod openapi;
 mod reads;

@@ -1,0 +1,123 @@
+import { messageOf, FanfareError, type ErrorDetails } from './errors.js';
+import { parse } from './protocol.js';
+import type { Settings } from './options.js';
+
+export interface ChannelAuthRequest {
+  socketId: string;
+  channelName: string;
+  /** Aborts when the answer is no longer wanted. */
+  signal: AbortSignal;
+}
+
+export type UserAuthRequest = Omit<ChannelAuthRequest, 'channelName'>;
+
+/** What auth endpoints of Pusher's server SDKs answer. */
+export interface ChannelAuth {
+  auth: string;
+  channel_data?: string | undefined;
+  shared_secret?: string | undefined;
+}
+
+export interface UserAuth {
+  auth: string;
+  user_data: string;
+}
+
+type Given<T> = T | (() => T | Promise<T>);
+
+/**
+ * Of the three, the first that is there is used: functions, then the app's own endpoint, then the server's
+ * (`POST /app/KEY/auth`) with the user's token.
+ */
+export interface AuthOptions {
+  /** Answers for a channel in whatever way; throws to refuse. */
+  channel?: ((request: ChannelAuthRequest) => ChannelAuth | Promise<ChannelAuth>) | undefined;
+  /** Answers for `signin()`. */
+  user?: ((request: UserAuthRequest) => UserAuth | Promise<UserAuth>) | undefined;
+  /** The app's own endpoint for channels. */
+  endpoint?: string | undefined;
+  /** The app's own endpoint for `signin()`. */
+  userEndpoint?: string | undefined;
+  /** Sent to endpoints. A function is called for each request. */
+  headers?: Given<Record<string, string>> | undefined;
+  /** Form fields sent to endpoints beside those of the protocol. A function is called for each request. */
+  params?: Given<Record<string, string>> | undefined;
+  /** Whether endpoints of other origins get cookies. */
+  credentials?: RequestCredentials | undefined;
+  /**
+   * The user's token (JWT) of the app's identity provider. A function is called for each request, and once more with
+   * `expired: true` when the server has refused what it gave.
+   */
+  token?: string | ((asked: { expired: boolean }) => string | Promise<string>) | undefined;
+}
+
+/** Auth for a channel, or for the sign-in if the request names none. */
+export async function authorize(settings: Settings, request: ChannelAuthRequest): Promise<ChannelAuth>;
+export async function authorize(settings: Settings, request: UserAuthRequest): Promise<UserAuth>;
+export async function authorize(
+  { auth, authTimeout, endpoints, fetch, key }: Settings,
+  request: UserAuthRequest & { channelName?: string },
+): Promise<any> {
+  const { token, headers, params, credentials = 'same-origin' } = auth;
+  const { channelName: channel, socketId, signal } = request;
+  const custom = (channel ? auth.channel : auth.user) as ((request: any) => unknown) | undefined;
+  const endpoint = channel ? auth.endpoint : auth.userEndpoint;
+
+  const fail = (problem: string, details?: ErrorDetails) =>
+    new FanfareError('auth_failed', `Auth for ${channel ?? 'sign-in'}: ${problem}`, { channel, ...details });
+
+  const post = async (url: string, more?: Record<string, string>, fields?: Record<string, string>) => {
+    const abort = new AbortController();
+    const timer = setTimeout((signal.onabort = () => abort.abort()), authTimeout);
+    const form = { ...fields, socket_id: socketId, ...(channel && { channel_name: channel }) };
+    let status: number;
+    let text: string;
+    try {
+      const response = await fetch(url, {
+        method: 'POST',
+        body: Object.entries(form).map((pair) => pair.map(encodeURIComponent).join('=')).join('&'),
+        headers: { 'Content-Type': 'application/x-www-form-urlencoded', ...more },
+        signal: abort.signal,
+        credentials,
+      });
+      status = response.status;
+      text = await response.text();
+    } catch (cause) {
+      const problem = abort.signal.aborted ? `no answer within ${authTimeout} ms` : messageOf(cause);
+      throw fail(`${url}: ${problem}`, { cause, retrying: true });
+    } finally {
+      clearTimeout(timer);
+    }
+    const answer = status === 200 ? parse(text) : undefined;
+    if (answer !== undefined) return answer;
+    const retrying = status === 429 || status >= 500;
+    throw fail(`${url} answered ${status} ${text.slice(0, 200)}`, { status, retrying });
+  };
+
+  const withToken = async (expired: boolean) => {
+    const bearer = typeof token === 'function' ? await token({ expired }) : token;
+    return post(`${endpoints.http}/app/${key}/${channel ? '' : 'user-'}auth`, { Authorization: `Bearer ${bearer}` });
+  };
+
+  let answer: any;
+  try {
+    if (custom) answer = await custom(request);
+    else if (endpoint) answer = await post(endpoint, await given(headers), await given(params));
+    else if (!token) throw fail('give auth.token, or an endpoint or a function in auth');
+    else {
+      answer = await withToken(false).catch((error) => {
+        if (error.status === 401 && typeof token === 'function') return withToken(true);
+        throw error;
+      });
+    }
+  } catch (cause) {
+    if (cause instanceof FanfareError) throw cause;
+    throw fail(messageOf(cause), { cause, status: (cause as any)?.status });
+  }
+  if (!answer?.auth) throw fail(`expected {"auth":"KEY:SIGNATURE"}, got ${JSON.stringify(answer)}`);
+  return answer;
+}
+
+async function given(value: Given<Record<string, string>> | undefined): Promise<Record<string, string> | undefined> {
+  return typeof value === 'function' ? value() : value;
+}

@@ -1,0 +1,62 @@
+/** As far as it is used: pusher-js 7 or later, or what `echo.connector.pusher` of Laravel Echo is. */
+export interface PusherLike {
+  connection: {
+    state: string;
+    socket_id: string;
+    connection: any;
+    bind(event: string, listener: () => void): unknown;
+  };
+  user?: any;
+  channel(name: string): any;
+  send_event(event: string, data: any, channel?: string): boolean;
+}
+
+/**
+ * Lets an instance of pusher-js come back without a gap. Call it right after `new Pusher(...)`. Where something may be
+ * missing all the same, the channel gets an event `fanfare:gap` with `{ reason }`.
+ */
+export function recover<Instance extends PusherLike>(pusher: Instance): Instance {
+  const { connection } = pusher;
+  const send = pusher.send_event;
+  // By channel object: one that is unsubscribed from and subscribed to anew is another object, and misses nothing.
+  const reached = new WeakMap<object, { name: string; position: string; socket_id: string }>();
+  const find = (name: string) => pusher.channel(name) || pusher.user?.serverToUserChannel;
+  // pusher-js makes a new object for what is sent to the user with each sign-in.
+  const holder = (name: string) => (name[0] === '#' ? pusher.user : pusher.channel(name));
+
+  pusher.send_event = (event, data, channel) => {
+    if (event === 'pusher:subscribe') {
+      const last = reached.get(holder(data.channel) ?? pusher);
+      const known = last?.name === data.channel && { position: last!.position, socket_id: last!.socket_id };
+      data = { ...data, recover: known || true };
+    }
+    return send.call(pusher, event, data, channel);
+  };
+
+  const read = ({ data: text }: { data: string }) => {
+    try {
+      const { event, channel: name, data, position: top } = JSON.parse(text);
+      const about = event === 'pusher_internal:subscription_succeeded' ? JSON.parse(data) : {};
+      const position = top ?? about.position;
+      const channel = holder(name);
+      if (!channel) return;
+      if (position !== undefined) reached.set(channel, { name, position, socket_id: connection.socket_id });
+      // After the listeners of the subscription itself.
+      if (about.recovered === false) Promise.resolve().then(() => find(name)?.emit('fanfare:gap', { reason: about.reason }));
+    } catch {
+      // pusher-js reports what cannot be read.
+    }
+  };
+
+  // pusher-js drops what it does not know when it decodes frames, so they are read as they arrive; and before it calls
+  // the application, whose errors would end it.
+  const listen = () => {
+    const { transport } = connection.connection;
+    transport.bind('message', read);
+    const listeners = transport.callbacks?.get?.('message');
+    listeners?.unshift(listeners.pop());
+  };
+  connection.bind('connected', listen);
+  if (connection.state === 'connected') listen();
+  return pusher;
+}

@@ -1,0 +1,296 @@
+// The built files in Chromium, on a real server.
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { after, test } from 'node:test';
+import { build } from 'vite';
+import { startBrowser } from '../../../../crates/testkit/e2e/browser.mjs';
+import { startAuthEndpoint, startHttp, startServer } from '../../../../crates/testkit/e2e/harness.mjs';
+import { startNetwork } from '../support/network.mjs';
+import { until } from '../support/wait.mjs';
+
+const dist = new URL('../../dist/', import.meta.url);
+const encryptionMasterKeyBase64 = randomBytes(32).toString('base64');
+const server = await startServer();
+const sdk = server.sdk({ encryptionMasterKeyBase64 });
+/** Who the site's auth endpoint says that a request comes from; undefined where the session has ended. */
+let session = { user_id: 'ada', user_info: { name: 'Ada' } };
+const endpoint = await startHttp(async (request, response) => {
+  let body = '';
+  for await (const chunk of request) body += chunk;
+  const form = new URLSearchParams(body);
+  const channel = form.get('channel_name');
+  const user = new URL(request.url, 'http://site').searchParams.get('user') ?? session?.user_id;
+  if (!session) return response.writeHead(403).end('the session has ended');
+  const member = channel.startsWith('presence-') ? { user_id: user, user_info: { name: user } } : undefined;
+  response.writeHead(200, { 'content-type': 'application/json' });
+  return response.end(JSON.stringify(sdk.authorizeChannel(form.get('socket_id'), channel, member)));
+});
+const site = await startSite();
+after(async () => {
+  await site.stop();
+  await endpoint.stop();
+  await server.stop();
+});
+
+test('a page with the script tag connects over WebSocket and gets each kind of channel', async (t) => {
+  const { browser, page } = await open(t);
+  await subscribe(page, ['news', 'private-news', 'presence-news', 'cache-news']);
+  await sdk.trigger(['news', 'private-news', 'presence-news', 'cache-news'], 'e', { text: 'Zürich 🎉' });
+  await received(page, 4);
+  assert.equal(await page.evaluate(() => globalThis.client.transport), 'websocket');
+  for (const { data } of await page.evaluate(() => globalThis.received)) assert.deepEqual(data, { text: 'Zürich 🎉' });
+  browser.assertQuiet();
+});
+
+test('a page comes back after the server was restarted', async (t) => {
+  const { page } = await open(t);
+  await subscribe(page, ['private-restart']);
+  await server.end();
+  await server.start();
+  await page.waitForFunction(() => globalThis.gaps.length === 1);
+  await sdk.trigger('private-restart', 'e', 1);
+  await received(page, 1);
+});
+
+for (const how of ['end', 'hang']) {
+  test(`a page whose WebSocket is blocked (${how}) falls back to streaming, with no request asked for beforehand`, async (t) => {
+    const network = await startNetwork(server.port, { noWebSocket: how });
+    t.after(() => network.stop());
+    const { page } = await open(t, { url: network.url });
+    const methods = new Set();
+    page.on('request', (request) => request.url().includes('/pusher/') && methods.add(request.method()));
+    await subscribe(page, ['presence-blocked']);
+    await sdk.trigger('presence-blocked', 'e', { text: 'Zürich 🎉' });
+    await received(page, 1);
+    assert.equal(await page.evaluate(() => globalThis.client.transport), 'streaming');
+    assert.deepEqual([...methods], ['POST']);
+  });
+}
+
+test('a page that may neither stream polls', async (t) => {
+  const network = await startNetwork(server.port, { noWebSocket: 'end' });
+  t.after(() => network.stop());
+  const { page } = await open(t, { url: network.url, transports: ['websocket', 'polling'] });
+  await subscribe(page, ['presence-polled']);
+  for (let n = 1; n <= 3; n += 1) await sdk.trigger('presence-polled', 'e', n);
+  await received(page, 3);
+  assert.deepEqual(await page.evaluate(() => globalThis.received.map(({ data }) => data)), [1, 2, 3]);
+  assert.equal(await page.evaluate(() => globalThis.client.transport), 'polling');
+});
+
+test('a device that has slept for an hour, and lost its network meanwhile, is back at once', async (t) => {
+  const network = await startNetwork(server.port);
+  t.after(() => network.stop());
+  const { page } = await open(t, { url: network.url, clock: true });
+  await subscribe(page, ['sleepy']);
+  // Nobody tells the client that what it has is no connection any more.
+  network.hang();
+  network.up();
+  await page.clock.fastForward('01:00:00');
+  await page.waitForFunction(() => globalThis.states.filter((state) => state === 'connected').length === 2);
+  await page.waitForFunction(() => globalThis.client.channels()[0].state === 'subscribed');
+});
+
+test('a page that is seen again asks at once whether its connection lives', async (t) => {
+  const network = await startNetwork(server.port);
+  t.after(() => network.stop());
+  const { page } = await open(t, { url: network.url });
+  await subscribe(page, ['hidden']);
+  network.hang();
+  network.up();
+  await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
+  await page.waitForFunction(() => globalThis.states.filter((state) => state === 'connected').length === 2);
+});
+
+test('a device that goes offline and online again is back at once', async (t) => {
+  const { page } = await open(t, { backoff: { first: 60_000, max: 60_000 } });
+  await subscribe(page, ['offline']);
+  await page.context().setOffline(true);
+  await server.end();
+  await page.waitForFunction(() => globalThis.client.state !== 'connected');
+  await server.start();
+  await page.context().setOffline(false);
+  // Without the news of the network this would take up to a minute.
+  await page.waitForFunction(() => globalThis.client.state === 'connected');
+});
+
+test('auth that has expired meanwhile is told, and counts again once it is renewed', async (t) => {
+  const { page } = await open(t);
+  t.after(() => (session = { user_id: 'ada' }));
+  await subscribe(page, ['private-orders']);
+  session = undefined;
+  await server.end();
+  await server.start();
+  await page.waitForFunction(() => globalThis.errors.some(({ status }) => status === 403));
+  assert.equal(await page.evaluate(() => globalThis.client.channels()[0].state), 'failed');
+  session = { user_id: 'ada' };
+  await page.evaluate(() => globalThis.client.channel('private-orders').subscribe().ready());
+  await sdk.trigger('private-orders', 'e', 1);
+  await received(page, 1);
+});
+
+test('two tabs see each other come and go', async (t) => {
+  const { browser, page: ada } = await open(t, { user: 'ada' });
+  await subscribe(ada, ['presence-tabs']);
+  const bob = await show(browser, { user: 'bob' });
+  await subscribe(bob, ['presence-tabs']);
+  const members = (page) => page.evaluate(() => [...globalThis.client.channel('presence-tabs').members.keys()].sort());
+  assert.deepEqual(await members(bob), ['ada', 'bob']);
+  await until(async () => (await members(ada)).length === 2);
+  assert.equal(await bob.evaluate(() => globalThis.client.channel('presence-tabs').trigger('client-hello', { from: 'bob' })), true);
+  await received(ada, 1);
+  assert.deepEqual(await ada.evaluate(() => globalThis.received[0]), { event: 'client-hello', data: { from: 'bob' }, userId: 'bob' });
+  await bob.close();
+  await until(async () => (await members(ada)).length === 1);
+  browser.assertQuiet();
+});
+
+test('the modules work in a page as they are built, and decrypt', async (t) => {
+  const { browser, page } = await open(t);
+  await page.evaluate(async ([key, options]) => {
+    const [{ Fanfare }, { encryption }] = await Promise.all([import('/dist/es/index.js'), import('/dist/es/encrypted.js')]);
+    const client = new Fanfare(key, { ...options, encryption });
+    const channel = client.channel('private-encrypted-letters');
+    channel.bindAll((event) => globalThis.received.push(event));
+    await channel.ready();
+  }, [server.app.key, optionsOf({})]);
+  await sdk.trigger('private-encrypted-letters', 'letter', { text: 'Nobody else reads this' });
+  await received(page, 1);
+  assert.deepEqual(await page.evaluate(() => globalThis.received[0].data), { text: 'Nobody else reads this' });
+  browser.assertQuiet();
+});
+
+test('a worker has a client of its own', async (t) => {
+  const { browser, page } = await open(t);
+  const heard = page.evaluate(([key, options]) => {
+    const source = `
+      importScripts('${location.origin}/dist/fanfare.js');
+      const channel = new Fanfare(${JSON.stringify(key)}, ${JSON.stringify(options)}).channel('news');
+      channel.bindAll((event) => postMessage(event));
+      channel.ready().then(() => postMessage('ready'));`;
+    const worker = new Worker(URL.createObjectURL(new Blob([source])));
+    return new Promise((resolve) => {
+      worker.onmessage = ({ data }) => (data === 'ready' ? (globalThis.ready = true) : resolve(data));
+    });
+  }, [server.app.key, { url: server.url }]);
+  await page.waitForFunction(() => globalThis.ready);
+  await sdk.trigger('news', 'e', 1);
+  assert.deepEqual(await heard, { event: 'e', data: 1 });
+  browser.assertQuiet();
+});
+
+test('React hooks under StrictMode subscribe once and hear each event once', async (t) => {
+  const { browser, page } = await open(t);
+  await page.addScriptTag({ url: '/strict-mode.js' });
+  await page.evaluate(([key, options]) => globalThis.start(key, options), [server.app.key, optionsOf({})]);
+  await page.locator('#members', { hasText: 'ada' }).waitFor();
+  await page.waitForFunction(() => globalThis.client.channel('orders').state === 'subscribed');
+  for (const id of [1, 2, 3]) await sdk.trigger('orders', 'shipped', { id });
+  await page.locator('#orders', { hasText: '1,2,3' }).waitFor();
+  assert.equal(await page.locator('#orders').innerText(), '1,2,3');
+  assert.equal(await page.locator('#state').innerText(), 'connected');
+  await page.locator('button').click();
+  await page.waitForFunction(() => !globalThis.client.channels().some(({ name }) => name === 'orders'));
+  await page.locator('button').click();
+  await page.waitForFunction(() => globalThis.client.channels().find(({ name }) => name === 'orders')?.state === 'subscribed');
+  await sdk.trigger('orders', 'shipped', { id: 4 });
+  await page.locator('#orders', { hasText: '4' }).waitFor();
+  assert.equal(await page.locator('#orders').innerText(), '4');
+  browser.assertQuiet();
+});
+
+test('what was missed over a restart of the server is there afterwards', { skip: !process.env.FANFARE_HISTORY_DURABLE }, async (t) => {
+  const durable = await startServer();
+  t.after(() => durable.stop());
+  await durable.cli('app', 'update', durable.app.id, '--setting', process.env.FANFARE_HISTORY_SETTING);
+  const { page } = await open(t, { url: durable.url });
+  await subscribe(page, ['orders']);
+  await durable.sdk().trigger('orders', 'e', 1);
+  await received(page, 1);
+  await page.context().setOffline(true);
+  await durable.end();
+  await durable.start();
+  await durable.sdk().trigger('orders', 'e', 2);
+  await page.context().setOffline(false);
+  await received(page, 2);
+  assert.deepEqual(await page.evaluate(() => [globalThis.received.map(({ data }) => data), globalThis.gaps]), [[1, 2], []]);
+});
+
+async function open(t, options) {
+  const browser = await startBrowser();
+  t.after(() => browser.stop());
+  return { browser, page: await show(browser, options) };
+}
+
+function optionsOf({ user, ...options }) {
+  const endpoint = user ? `/auth?user=${user}` : '/auth';
+  return { url: server.url, auth: { endpoint }, ...options };
+}
+
+/** A page with a client, and what that client tells. With `clock`, its time is the test's. */
+async function show(browser, { clock, ...options } = {}) {
+  const page = await browser.open(site.url);
+  if (clock) await page.clock.install();
+  await page.evaluate(([key, given]) => {
+    const client = new globalThis.Fanfare(key, given);
+    Object.assign(globalThis, { client, received: [], states: [], errors: [], gaps: [] });
+    client.on('state', ({ current }) => globalThis.states.push(current));
+    client.on('error', ({ code, status, message }) => globalThis.errors.push({ code, status, message }));
+  }, [server.app.key, optionsOf(options)]);
+  return page;
+}
+
+/** Subscribes, with what arrives in `received`. */
+function subscribe(page, names) {
+  return page.evaluate(async (all) => {
+    await Promise.all(
+      all.map((name) => {
+        const channel = globalThis.client.channel(name);
+        channel.bindAll((event) => globalThis.received.push(event));
+        channel.on('gap', ({ reason }) => globalThis.gaps.push(reason));
+        return channel.ready();
+      }),
+    );
+  }, names);
+}
+
+function received(page, count) {
+  return page.waitForFunction((n) => globalThis.received.length >= n, count);
+}
+
+/** A web application: a page with the script, the built files, and its auth endpoint on the same origin. */
+async function startSite() {
+  const head = '<!doctype html><title>Test</title><link rel="icon" href="data:,">';
+  const page = `${head}<script src="/dist/fanfare.js"></script><body></body>`;
+  const strictMode = await bundle('../support/strict-mode-page.jsx');
+  return startHttp(async (request, response) => {
+    if (request.url.startsWith('/auth')) {
+      const upstream = await fetch(endpoint.url + request.url, { method: 'POST', body: request, duplex: 'half' });
+      response.writeHead(upstream.status, { 'content-type': 'application/json' }).end(await upstream.text());
+    } else if (request.url.startsWith('/dist/')) {
+      const file = await readFile(new URL(request.url.slice('/dist/'.length), dist));
+      response.writeHead(200, { 'content-type': 'text/javascript' }).end(file);
+    } else if (request.url === '/strict-mode.js') {
+      response.writeHead(200, { 'content-type': 'text/javascript' }).end(strictMode);
+    } else {
+      response.writeHead(200, { 'content-type': 'text/html' }).end(page);
+    }
+  });
+}
+
+/** Of the development build of React, as only that checks what StrictMode checks. */
+async function bundle(path) {
+  const result = await build({
+    configFile: false,
+    logLevel: 'warn',
+    mode: 'development',
+    define: { 'process.env.NODE_ENV': '"development"' },
+    build: {
+      write: false,
+      minify: false,
+      rolldownOptions: { input: new URL(path, import.meta.url).pathname, output: { format: 'iife' } },
+    },
+  });
+  return [result].flat()[0].output[0].code;
+}

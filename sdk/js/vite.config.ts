@@ -1,0 +1,35 @@
+import { defineConfig } from 'vite';
+import { readFileSync } from 'node:fs';
+
+const { version } = JSON.parse(readFileSync(new URL('package.json', import.meta.url), 'utf8'));
+const entries = ['index', 'encrypted', 'pusher', 'pusher-encrypted', 'recover', 'react'];
+
+// `vite build` makes the modules, `vite build --mode script` the file for a script tag.
+export default defineConfig(({ mode }) => ({
+  define: { __VERSION__: JSON.stringify(version) },
+  build: mode === 'script' ? script : modules,
+}));
+
+const common = { sourcemap: true, target: 'es2022', emptyOutDir: false, reportCompressedSize: false };
+
+const script = {
+  ...common,
+  minify: true,
+  lib: { entry: 'src/script.ts', name: 'Fanfare', formats: ['iife' as const], fileName: () => 'fanfare.js' },
+};
+
+const modules = {
+  ...common,
+  minify: false,
+  lib: { entry: Object.fromEntries(entries.map((name) => [name, `src/${name}.ts`])) },
+  rolldownOptions: {
+    external: ['react'],
+    output: (['es', 'cjs'] as const).map((format) => ({
+      format,
+      entryFileNames: `${format}/[name].js`,
+      chunkFileNames: `${format}/shared/[name].js`,
+      exports: 'auto' as const,
+      banner: ({ name }: { name: string }) => (name === 'react' ? "'use client';" : ''),
+    })),
+  },
+};
