@@ -141,9 +141,10 @@ export class Fanfare implements ChannelHost {
     const { event, channel, data } = frame;
     const isUsers = channel === undefined || channel === this.user.name;
     (isUsers ? this.user : this.#channels.get(channel))?.receive(frame);
-    if (event === 'pusher:error') {
+    // Of the other codes the close frame tells, which follows.
+    if (event === 'pusher:error' && (!data.code || data.code >= 4300)) {
       this.connection.report(
-        new FanfareError('server_error', `The server said: ${data?.message}`, { closeCode: data?.code }),
+        new FanfareError('server_error', `The server said: ${data.message}`, { closeCode: data.code }),
       );
     }
   }

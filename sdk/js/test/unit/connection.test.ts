@@ -200,6 +200,23 @@ test('what is no message is reported and harms nothing', () => {
   expect(made.state).toBe('connected');
 });
 
+test('what the server says of a close is told once, with the close', () => {
+  const made = connected();
+  const errors: FanfareError[] = [];
+  made.on('error', (error) => errors.push(error));
+  ScriptedSocket.last.receive('pusher:error', { code: 4200, message: 'shutting down' }).end(4200, 'shutting down');
+  expect(errors).toMatchObject([{ code: 'connection_lost', closeCode: 4200 }]);
+});
+
+test.each([null, 4301])('an error of the server with code %s is told, and the connection stays', (code) => {
+  const made = connected();
+  const errors: FanfareError[] = [];
+  made.on('error', (error) => errors.push(error));
+  ScriptedSocket.last.receive('pusher:error', { code, message: 'too fast' });
+  expect(errors).toMatchObject([{ code: 'server_error', closeCode: code, message: 'The server said: too fast' }]);
+  expect(made.state).toBe('connected');
+});
+
 test('disconnect() ends everything, whenever it is called', () => {
   const made = client();
   made.connect();
