@@ -113,18 +113,24 @@ impl Topics {
         let state = &mut *state;
         let before = Instant::now() - LINGER;
         let old = state.idle.partition_point(|(since, _)| *since <= before);
-        let mut taken = Vec::new();
+        let (mut taken, mut later) = (Vec::new(), Vec::new());
         for (_, name) in state.idle.drain(..old) {
             let Entry::Occupied(entry) = state.by_name.entry(name) else {
                 continue;
             };
             let listened = entry.get();
-            // What is being asked for is somebody's.
-            if listened.since.is_some() && !wanted(&listened.topic) {
+            if wanted(&listened.topic) {
+                continue;
+            }
+            if listened.since.is_some() {
                 let (name, listened) = entry.remove_entry();
                 taken.push((name, listened.topic));
+            } else {
+                // It is asked for at this moment, though nobody waits for it any more.
+                later.push((Instant::now(), entry.key().clone()));
             }
         }
+        state.idle.extend(later);
         taken
     }
 

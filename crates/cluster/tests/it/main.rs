@@ -2,7 +2,8 @@
 
 #![allow(
     clippy::unwrap_used,
-    reason = "a test stops where something is missing"
+    clippy::disallowed_methods,
+    reason = "a test stops where something is missing, and its settings are variables"
 )]
 
 mod conformance;

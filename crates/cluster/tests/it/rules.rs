@@ -104,6 +104,15 @@ fn an_event_that_was_not_taken_in_time_is_refused_fast_and_never_delivered() {
         again.subscribe("news").await;
         publish(&nodes[0], "new").await.unwrap();
         sleep(LEASE).await;
+        let told = |event: &str| {
+            sim.with(|world| {
+                world
+                    .told
+                    .iter()
+                    .any(|told| told.message.ends_with(event.as_bytes()))
+            })
+        };
+        assert!(told("new") && !told("late"), "nobody would have been told");
         assert_eq!(received(&again), ["new"]);
         assert!(received(&client).is_empty(), "it was cut off before");
     });

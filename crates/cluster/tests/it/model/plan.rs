@@ -117,7 +117,7 @@ impl Plan {
             weather: weathers[random.random_range(0..weathers.len())],
             part: if random.random() { (16, 200) } else { (1, 2) },
             acts,
-            healed: Duration::from_millis(span + 1000),
+            healed: Duration::from_millis(span + random.random_range(1000..8000)),
         }
     }
 }
@@ -158,7 +158,13 @@ fn fault(random: &mut StdRng) -> Act {
     let within =
         |random: &mut StdRng, most: u64| Duration::from_millis(random.random_range(0..most));
     let back_after = within(random, 4000);
-    let lasts = within(random, 9000);
+    // Now and then longer than anybody waits.
+    let longest = if random.random_bool(0.15) {
+        16_000
+    } else {
+        9000
+    };
+    let lasts = within(random, longest);
     match random.random_range(0..100) {
         0..15 => Act::Kill { node, back_after },
         15..24 => Act::Leave { node, back_after },

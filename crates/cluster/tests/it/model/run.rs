@@ -48,6 +48,8 @@ struct Running {
 struct Request {
     channels: Vec<&'static str>,
     answers: Vec<Result<Taken, PublishError>>,
+    /// When the last of them came.
+    answered: Option<Instant>,
 }
 
 pub(crate) async fn run(seed: u64) {
@@ -302,6 +304,7 @@ impl Run {
         let request = Request {
             channels,
             answers: Vec::new(),
+            answered: None,
         };
         self.requests.borrow_mut().insert(event, request);
         let answer = self.publish_once(slot, event, &first, once.clone()).await;
@@ -327,7 +330,9 @@ impl Run {
         let took = start.elapsed();
         assert!(took <= ANSWERED_WITHIN, "a publish took {took:?}");
         let mut requests = self.requests.borrow_mut();
-        requests.get_mut(&number).unwrap().answers.push(answer);
+        let request = requests.get_mut(&number).unwrap();
+        request.answers.push(answer);
+        request.answered = Some(Instant::now());
         Some(answer)
     }
 
@@ -379,7 +384,13 @@ impl Run {
             let id = format!("{event}.");
             for channel in &request.channels {
                 let told = log.get(*channel).into_iter().flatten();
-                let times = told.filter(|told| told.id.starts_with(&id)).count();
+                let told: Vec<_> = told.filter(|told| told.id.starts_with(&id)).collect();
+                let times = told.len();
+                assert!(
+                    told.iter()
+                        .all(|told| request.answered.is_none_or(|at| told.at <= at)),
+                    "{id} was told on {channel} when nobody expected it any more"
+                );
                 let answers = &request.answers;
                 let away = |answer: &Result<_, _>| {
                     matches!(
