@@ -1,16 +1,19 @@
-// Makes everything in dist/. The same sources give the same bytes.
+// Makes everything in dist/, or in another folder that is named. The same sources give the same bytes. With --modules, the
+// committed script stays as it is.
 import { cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { execFile } from 'node:child_process';
-import { promisify } from 'node:util';
+import { parseArgs, promisify } from 'node:util';
 import { build } from 'vite';
 
 const root = new URL('..', import.meta.url);
-const out = process.argv[2] ?? 'dist';
+const { values, positionals } = parseArgs({ options: { modules: { type: 'boolean' } }, allowPositionals: true });
+const [out = 'dist'] = positionals;
 const folder = new URL(`${out}/`, root);
 const run = promisify(execFile);
 
-await rm(folder, { recursive: true, force: true });
-for (const mode of ['modules', 'script']) {
+const parts = values.modules ? ['es', 'cjs'] : [''];
+for (const part of parts) await rm(new URL(part, folder), { recursive: true, force: true });
+for (const mode of values.modules ? ['modules'] : ['modules', 'script']) {
   await build({ root: root.pathname, mode, logLevel: 'warn', build: { outDir: folder.pathname } });
 }
 await run('npx', ['tsc', '-p', 'tsconfig.build.json', '--outDir', `${folder.pathname}es`], { cwd: root });

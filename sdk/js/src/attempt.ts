@@ -18,8 +18,8 @@ export interface Failure {
 }
 
 /**
- * Connects over the first transport that works. The next one is tried as well when one has failed, or has been silent for
- * `headStart` milliseconds: whoever is greeted by the server first wins. Calling the result gives up.
+ * Connects over the first transport that works. The next one is tried as well when one has failed, or has been silent
+ * for `headStart` milliseconds: whoever is greeted by the server first wins. Calling the result gives up.
  */
 export function attempt(
   factories: TransportFactory[],
@@ -58,7 +58,8 @@ export function attempt(
       transport?.close();
       failures += 1;
       // Where the server has spoken, it would say the same over another transport.
-      if (failures === factories.length || reactionTo(code) !== 'backoff') finish({ code, reason: reason || factory.name });
+      if (failures === factories.length || reactionTo(code) !== 'backoff')
+        finish({ code, reason: reason || factory.name });
       else next();
     };
     const listener: TransportListener = {

@@ -75,7 +75,9 @@ export async function authorize(
     try {
       const response = await fetch(url, {
         method: 'POST',
-        body: Object.entries(form).map((pair) => pair.map(encodeURIComponent).join('=')).join('&'),
+        body: Object.entries(form)
+          .map((pair) => pair.map(encodeURIComponent).join('='))
+          .join('&'),
         headers: { 'Content-Type': 'application/x-www-form-urlencoded', ...more },
         signal: abort.signal,
         credentials,

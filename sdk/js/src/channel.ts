@@ -123,7 +123,7 @@ export class Channel<Events extends EventMap = EventMap, Lifecycle extends Chann
     return this.#lifecycle.on(name, listener as never, options);
   }
 
-  /** Resolves once subscribed; rejects when that was refused. A refused channel is tried again on the next connection. */
+  /** Resolves once subscribed; rejects when that was refused. Then it is tried again on the next connection. */
   ready({ signal }: { signal?: AbortSignal | undefined } = {}): Promise<void> {
     return new Promise((resolve, reject) => {
       const done = new AbortController();
@@ -135,10 +135,14 @@ export class Channel<Events extends EventMap = EventMap, Lifecycle extends Chann
       if (signal?.aborted) return end(signal.reason);
       if (!this.#wanted || this.state === 'failed' || this.host.connection.state === 'disconnected') return end();
       this.#lifecycle.on('end', end, done);
-      this.#lifecycle.on('subscribed', () => {
-        done.abort();
-        resolve();
-      }, done);
+      this.#lifecycle.on(
+        'subscribed',
+        () => {
+          done.abort();
+          resolve();
+        },
+        done,
+      );
       signal?.addEventListener('abort', () => end(signal.reason), done);
     });
   }
@@ -158,12 +162,16 @@ export class Channel<Events extends EventMap = EventMap, Lifecycle extends Chann
       wake();
     };
     this.#lifecycle.on('end', end, done);
-    this.#lifecycle.on('event', (event) => {
-      if (items.push(event) > limit) {
-        end(this.#error('buffer_full', `A loop is ${limit} events behind: take them faster, or raise its limit`));
-      }
-      wake();
-    }, done);
+    this.#lifecycle.on(
+      'event',
+      (event) => {
+        if (items.push(event) > limit) {
+          end(this.#error('buffer_full', `A loop is ${limit} events behind: take them faster, or raise its limit`));
+        }
+        wake();
+      },
+      done,
+    );
     signal?.addEventListener('abort', () => end(), done);
     if (signal?.aborted || !this.#wanted) end();
     return (async function* () {

@@ -37,7 +37,8 @@ export class Fanfare implements ChannelHost {
     connection.on('state', ({ previous, current }) => {
       if (previous === 'connected') this.#each((channel) => channel.lost());
       if (current === 'connected') this.#each((channel) => channel.begin());
-      if (current === 'disconnected' || current === 'failed') this.#each((channel) => channel.ended(connection.refusal));
+      if (current === 'disconnected' || current === 'failed')
+        this.#each((channel) => channel.ended(connection.refusal));
     });
     connection.on('frame', (frame) => this.#receive(frame));
     const { signal } = options;
@@ -59,7 +60,11 @@ export class Fanfare implements ChannelHost {
     return this.connection.transport;
   }
 
-  on<Name extends keyof ClientEvents>(name: Name, listener: (...all: ClientEvents[Name]) => void, options?: ListenOptions): Off {
+  on<Name extends keyof ClientEvents>(
+    name: Name,
+    listener: (...all: ClientEvents[Name]) => void,
+    options?: ListenOptions,
+  ): Off {
     return this.connection.on(name, listener as never, options);
   }
 
@@ -119,7 +124,8 @@ export class Fanfare implements ChannelHost {
   }
 
   #make(name: string): Channel<any, any> {
-    if (name.startsWith('#')) throw new FanfareError('invalid_argument', `For ${name}, call signin() and use client.user`);
+    if (name.startsWith('#'))
+      throw new FanfareError('invalid_argument', `For ${name}, call signin() and use client.user`);
     if (name.startsWith(PRESENCE)) return new PresenceChannel(name, this);
     if (!name.startsWith('private-encrypted-')) return new Channel(name, this);
     const { encryption } = this.settings;
@@ -135,8 +141,11 @@ export class Fanfare implements ChannelHost {
     const { event, channel, data } = frame;
     const isUsers = channel === undefined || channel === this.user.name;
     (isUsers ? this.user : this.#channels.get(channel))?.receive(frame);
-    if (event === 'pusher:error') {
-      this.connection.report(new FanfareError('server_error', `The server said: ${data?.message}`, { closeCode: data?.code }));
+    // Of the other codes the close frame tells, which follows.
+    if (event === 'pusher:error' && (!data.code || data.code >= 4300)) {
+      this.connection.report(
+        new FanfareError('server_error', `The server said: ${data.message}`, { closeCode: data.code }),
+      );
     }
   }
 }

@@ -10,9 +10,9 @@ import { polling, streaming } from './transports/http.js';
 import { websocket } from './transports/websocket.js';
 
 /**
- * `initialized`: not asked to connect yet. `connecting`: on its way, at first or again. `connected`. `unavailable`: on its way for
- * too long. `disconnected`: it was told to, or the server refuses this client for good. `failed`: the platform has no
- * transport.
+ * `initialized`: not asked to connect yet. `connecting`: on its way, at first or again. `connected`. `unavailable`: on its
+ * way for too long. `disconnected`: it was told to, or the server refuses this client for good. `failed`: the platform
+ * has no transport.
  */
 export type ConnectionState = 'initialized' | 'connecting' | 'connected' | 'unavailable' | 'disconnected' | 'failed';
 

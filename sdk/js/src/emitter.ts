@@ -24,7 +24,10 @@ export class Emitter<Events extends { [Name in keyof Events]: unknown[] }> {
     };
     const off = () => {
       signal?.removeEventListener('abort', off);
-      this.#entries.set(name, this.#of(name).filter((other) => other !== entry));
+      this.#entries.set(
+        name,
+        this.#of(name).filter((other) => other !== entry),
+      );
     };
     // A new array: who is being called right now does not see it change.
     this.#entries.set(name, [...this.#of(name), entry]);

@@ -26,7 +26,7 @@ class EncryptedChannel extends Channel {
   protected override authorized({ shared_secret: secret }: ChannelAuth): void {
     const key = secret === undefined ? undefined : bytes(secret);
     if (key?.length !== 32) {
-      const message = `Auth for ${this.name} needs a shared_secret of 32 bytes in base64; the app's own endpoint makes it`;
+      const message = `Auth for ${this.name} needs a shared_secret of 32 bytes in base64, from the app's own endpoint`;
       throw new FanfareError('auth_failed', message, { channel: this.name });
     }
     this.#key = key;

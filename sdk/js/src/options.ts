@@ -17,8 +17,8 @@ export interface WebSocketLike {
 
 export interface Options {
   /**
-   * Where the server is: `https://realtime.example.com`, with a port and a path before `/app` if need be. Without it, the
-   * page's own origin.
+   * Where the server is: `https://realtime.example.com`, with a port and a path before `/app` if need be. Without it,
+   * the page's own origin.
    */
   url?: string | URL | undefined;
   /** How private and presence channels are subscribed to, and who signs in. */

@@ -15,7 +15,10 @@ export interface PresenceEvents<Info = any> extends ChannelEvents {
 }
 
 /** A channel that knows who is on it. */
-export class PresenceChannel<Events extends EventMap = EventMap, Info = any> extends Channel<Events, PresenceEvents<Info>> {
+export class PresenceChannel<Events extends EventMap = EventMap, Info = any> extends Channel<
+  Events,
+  PresenceEvents<Info>
+> {
   /** Member ids and what is known of each. A new map after each change; while disconnected, who was there last. */
   members: ReadonlyMap<string, Info> = new Map();
   /** The member that this client is. */

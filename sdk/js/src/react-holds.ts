@@ -11,7 +11,11 @@ interface Hold {
 const holds = new WeakMap<Fanfare, Map<string, Hold>>();
 
 /** Subscribes for a component. The last one to release a channel unsubscribes from it. */
-export function hold(client: Fanfare, name: string, options: SubscribeOptions): { channel: Channel<any>; release(): void } {
+export function hold(
+  client: Fanfare,
+  name: string,
+  options: SubscribeOptions,
+): { channel: Channel<any>; release(): void } {
   let held = holds.get(client);
   if (!held) holds.set(client, (held = new Map()));
   let mine = held.get(name);
@@ -29,7 +33,7 @@ export function hold(client: Fanfare, name: string, options: SubscribeOptions): 
 
 function release(held: Map<string, Hold>, name: string, mine: Hold): void {
   mine.count -= 1;
-  // Whoever mounts in the same moment, as in StrictMode or on the next page, goes on with the subscription that there is.
+  // Whoever mounts in the same moment, as in StrictMode or on the next page, goes on with this subscription.
   setTimeout(() => {
     if (mine.count > 0 || held.get(name) !== mine) return;
     held.delete(name);

@@ -8,14 +8,15 @@ import type { Member, PresenceChannel } from './presence.js';
 
 const Context = createContext<Fanfare | null>(null);
 
-/** Gives `client` to the hooks below it. A client connects only when a hook needs it, so never while rendering on a server. */
+/** Gives `client` to the hooks below it. It connects when a hook needs it, so never while rendering on a server. */
 export function FanfareProvider({ client, children }: { client: Fanfare; children?: ReactNode }) {
   return createElement(Context.Provider, { value: client }, children);
 }
 
 export function useFanfare(): Fanfare {
   const client = useContext(Context);
-  if (!client) throw new Error('No client: put <FanfareProvider client={client}> around what uses hooks of @fanfare/client/react');
+  if (!client)
+    throw new Error('No client: put <FanfareProvider client={client}> around what uses hooks of @fanfare/client/react');
   return client;
 }
 

@@ -42,7 +42,8 @@ export function recover<Instance extends PusherLike>(pusher: Instance): Instance
       if (!channel) return;
       if (position !== undefined) reached.set(channel, { name, position, socket_id: connection.socket_id });
       // After the listeners of the subscription itself.
-      if (about.recovered === false) Promise.resolve().then(() => find(name)?.emit('fanfare:gap', { reason: about.reason }));
+      if (about.recovered === false)
+        Promise.resolve().then(() => find(name)?.emit('fanfare:gap', { reason: about.reason }));
     } catch {
       // pusher-js reports what cannot be read.
     }

@@ -74,5 +74,8 @@ function promised<Answer>(start: (callback: Callback<Answer>) => void): Promise<
 
 function refuseJsonp({ transport }: AuthenticationOptions): void {
   if (transport !== 'jsonp') return;
-  throw new FanfareError('unsupported', "The auth transport 'jsonp' is not supported: use 'ajax', with CORS on the endpoint");
+  throw new FanfareError(
+    'unsupported',
+    "The auth transport 'jsonp' is not supported: use 'ajax', with CORS on the endpoint",
+  );
 }

@@ -26,7 +26,8 @@ export class Dispatcher {
   /** What is not given matches everything. */
   unbind(name?: string, callback?: Callback, context?: unknown): this {
     this.#bindings = this.#bindings.filter(
-      (it) => (name && it.name !== name) || (callback && it.callback !== callback) || (context && it.context !== context),
+      (it) =>
+        (name && it.name !== name) || (callback && it.callback !== callback) || (context && it.context !== context),
     );
     return this;
   }

@@ -67,7 +67,9 @@ export function endpointsOf(options: Options): Endpoints {
   const s = tls ? 's' : '';
   const wsAddress = `${host}:${tls ? wssPort : wsPort}`;
   // pusher-js would take the fallbacks of hosted Pusher; here they are where the WebSocket is.
-  const httpAddress = options.httpHost ? `${options.httpHost}:${(tls ? httpsPort : httpPort) ?? (tls ? 443 : 80)}` : wsAddress;
+  const httpAddress = options.httpHost
+    ? `${options.httpHost}:${(tls ? httpsPort : httpPort) ?? (tls ? 443 : 80)}`
+    : wsAddress;
   return {
     ws: `ws${s}://${wsAddress}${wsPath}`,
     http: `http${s}://${wsAddress}${wsPath}`,
@@ -77,7 +79,16 @@ export function endpointsOf(options: Options): Endpoints {
 
 export function coreOptionsOf(options: Options, encryption: Encryption | undefined): CoreOptions {
   const { activityTimeout, pongTimeout, unavailableTimeout, WebSocket, recover, backoff } = options;
-  return { transports: transportsOf(options), encryption, activityTimeout, pongTimeout, unavailableTimeout, WebSocket, recover, backoff };
+  return {
+    transports: transportsOf(options),
+    encryption,
+    activityTimeout,
+    pongTimeout,
+    unavailableTimeout,
+    WebSocket,
+    recover,
+    backoff,
+  };
 }
 
 export function validate(key: unknown, options: Options | undefined): asserts options is Options {
@@ -95,6 +106,8 @@ function transportsOf({ enabledTransports, disabledTransports = [] }: Options): 
     ['polling', ['xhr_polling']],
   ];
   return names
-    .filter(([, theirs]) => theirs.some((it) => (enabledTransports?.includes(it) ?? true) && !disabledTransports.includes(it)))
+    .filter(([, theirs]) =>
+      theirs.some((it) => (enabledTransports?.includes(it) ?? true) && !disabledTransports.includes(it)),
+    )
     .map(([name]) => name);
 }

@@ -38,7 +38,11 @@ export class Pusher {
     this.key = key;
     this.options = options;
     const encryption = (this.constructor as typeof Pusher).encryption?.(options);
-    const auth = authOf(options, () => this.#core.settings, (name) => this.channel(name));
+    const auth = authOf(
+      options,
+      () => this.#core.settings,
+      (name) => this.channel(name),
+    );
     this.#core = new Fanfare(key, { ...coreOptionsOf(options, encryption), auth }, endpointsOf(options));
     this.connection = new Connection(this.#core);
     this.user = new User(this.#core.user, this);

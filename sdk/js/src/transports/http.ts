@@ -1,12 +1,6 @@
 import { parse } from '../protocol.js';
 import { messageOf } from '../errors.js';
-import {
-  ABNORMAL,
-  query,
-  type Transport,
-  type TransportFactory,
-  type TransportListener,
-} from './transport.js';
+import { ABNORMAL, query, type Transport, type TransportFactory, type TransportListener } from './transport.js';
 import type { Settings } from '../options.js';
 
 // Frames wait only while a request with earlier ones is on its way.
@@ -30,7 +24,8 @@ function factory(name: 'streaming' | 'polling'): TransportFactory {
 
 function open(name: 'streaming' | 'polling', settings: Settings, listener: TransportListener): Transport {
   const { fetch, endpoints, key } = settings;
-  const base = `${endpoints.fallback}/app/${key}/${randomBelow(1000)}/${(32 ** 8 + randomBelow(32 ** 8)).toString(32).slice(1)}`;
+  const session = `${randomBelow(1000)}/${(32 ** 8 + randomBelow(32 ** 8)).toString(32).slice(1)}`;
+  const base = `${endpoints.fallback}/app/${key}/${session}`;
   const abort = new AbortController();
   const { signal } = abort;
   const waiting: string[] = [];
@@ -67,7 +62,7 @@ function open(name: 'streaming' | 'polling', settings: Settings, listener: Trans
 
   const receive = async () => {
     const path = `/${name === 'streaming' ? 'xhr_streaming' : 'xhr'}${query()}`;
-    for (let more = true; more && !signal.aborted; ) {
+    for (let more = true; more && !signal.aborted;) {
       const response = await post(path);
       if (response.status !== 200) return close(ABNORMAL, `HTTP ${response.status}`);
       if (name === 'polling') (await response.text()).split('\n').forEach(line);

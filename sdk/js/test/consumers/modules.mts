@@ -22,7 +22,10 @@ orders.on('shipped', () => {});
 orders.on('gap', ({ reason }) => reason.length);
 orders.on('error', (error: FanfareError) => error.status?.toFixed());
 
-const room: PresenceChannel<Record<string, any>, { name: string }> = client.channel<Record<string, any>, { name: string }>('presence-room');
+const room: PresenceChannel<Record<string, any>, { name: string }> = client.channel<
+  Record<string, any>,
+  { name: string }
+>('presence-room');
 room.on('join', ({ id, info }) => id + info.name);
 
 async function read(): Promise<void> {

@@ -68,7 +68,10 @@ test('types are right for ES modules and CommonJS', async () => {
 test('the lock file names no other place to download from than the registry', async () => {
   const { packages } = JSON.parse(await read('package-lock.json'));
   const hosts = Object.values(packages).flatMap(({ resolved }) => (resolved ? [new URL(resolved).host] : []));
-  assert.deepEqual(hosts.filter((host) => host !== 'registry.npmjs.org'), []);
+  assert.deepEqual(
+    hosts.filter((host) => host !== 'registry.npmjs.org'),
+    [],
+  );
 });
 
 /** An entry as the bundle of an application has it. */
@@ -97,5 +100,8 @@ async function bundled(entry, source = "export * from 'ENTRY'") {
       },
     },
   });
-  return [result].flat()[0].output.map(({ code }) => code ?? '').join('');
+  return [result]
+    .flat()[0]
+    .output.map(({ code }) => code ?? '')
+    .join('');
 }

@@ -68,7 +68,10 @@ for (const transport of ['websocket', 'streaming', 'polling']) {
   });
 
   test(`${transport}: client events go both ways, in order`, async () => {
-    const [here, there] = [await joined(over(), 'presence-chat'), await joined(client({ user: 'bob' }), 'presence-chat')];
+    const [here, there] = [
+      await joined(over(), 'presence-chat'),
+      await joined(client({ user: 'bob' }), 'presence-chat'),
+    ];
     const events = there.events();
     for (let n = 0; n < 8; n += 1) assert.equal(here.trigger('client-n', n), true);
     for (let n = 0; n < 8; n += 1) {
@@ -85,7 +88,11 @@ for (const transport of ['websocket', 'streaming', 'polling']) {
     const rest = 'Zürich 漢🎉 '.repeat(300);
     const total = 200;
     for (let n = 0; n < total; n += 10) {
-      const batch = Array.from({ length: 10 }, (_, k) => ({ channel: 'flood', name: 'part', data: { n: n + k, rest } }));
+      const batch = Array.from({ length: 10 }, (_, k) => ({
+        channel: 'flood',
+        name: 'part',
+        data: { n: n + k, rest },
+      }));
       await sdk.triggerBatch(batch);
     }
     for (let n = 0; n < total; n += 1) assert.deepEqual((await events.next()).value.data, { n, rest });

@@ -11,7 +11,10 @@ const run = promisify(execFile);
 const root = new URL('../../', import.meta.url);
 const folder = new URL('test/consumers/documents/', root);
 const blocks = [];
-for (const [name, path] of [['readme', 'README.md'], ['sdk', '../../docs/sdk.md']]) {
+for (const [name, path] of [
+  ['readme', 'README.md'],
+  ['sdk', '../../docs/sdk.md'],
+]) {
   const text = await readFile(new URL(path, root), 'utf8');
   for (const [, language, code] of text.matchAll(/^```(tsx?)\n(.*?)^```$/gms)) {
     blocks.push({ file: `${name}-${blocks.length}.${language === 'ts' ? 'mts' : 'tsx'}`, code });
@@ -25,7 +28,11 @@ test('every example has the right types', async () => {
   assert.ok(blocks.length > 10);
   // Some have top-level await, and all must be modules.
   for (const { file, code } of blocks) await writeFile(new URL(file, folder), `${code}\nexport {};\n`);
-  const options = { extends: '../tsconfig.json', compilerOptions: { jsx: 'react-jsx', types: ['node', 'react'] }, include: ['.'] };
+  const options = {
+    extends: '../tsconfig.json',
+    compilerOptions: { jsx: 'react-jsx', types: ['node', 'react'] },
+    include: ['.'],
+  };
   await writeFile(new URL('tsconfig.json', folder), JSON.stringify(options));
   await run('npx', ['tsc', '-p', folder.pathname], { cwd: root }).catch(({ stdout }) => assert.fail(stdout));
 });
@@ -35,8 +42,9 @@ test('the first example does what it says', async (t) => {
   t.after(() => server.stop());
   const lines = [];
   const file = new URL('first.mjs', folder);
-  const code = blocks.find(({ file: name }) => name.startsWith('sdk')).code
-    .replace("'APP_KEY'", `'${server.app.key}'`)
+  const code = blocks
+    .find(({ file: name }) => name.startsWith('sdk'))
+    .code.replace("'APP_KEY'", `'${server.app.key}'`)
     .replace('https://realtime.example.com', server.url)
     .replace("'@fanfare/client'", `'${new URL('dist/es/index.js', root)}'`);
   await writeFile(file, `${code}\nprocess.stdout.write('ready\\n');\n`);

@@ -113,7 +113,10 @@ test('after unsubscribing and subscribing again nothing is replayed, connected o
   server.publish('orders', 'n', 3);
   await until(() => last.length === 1);
   assert.deepEqual([old, seen, last], [[], [], [3]]);
-  assert.deepEqual(server.subscribes.map(({ recover: asked }) => asked), [true, true, true]);
+  assert.deepEqual(
+    server.subscribes.map(({ recover: asked }) => asked),
+    [true, true, true],
+  );
 });
 
 test('disconnect() and connect() of the application recover as well', async () => {

@@ -28,7 +28,10 @@ afterEach(() => {
   sockets.clear();
 });
 
-for (const [library, Pusher] of [['pusher-js', PusherJs], ['@fanfare/client/pusher', FanfarePusher]]) {
+for (const [library, Pusher] of [
+  ['pusher-js', PusherJs],
+  ['@fanfare/client/pusher', FanfarePusher],
+]) {
   const client = ({ key = server.app.key, user, ...options } = {}) => {
     const pusher = new Pusher(key, {
       ...server.clientOptions(),
@@ -87,7 +90,10 @@ for (const [library, Pusher] of [['pusher-js', PusherJs], ['@fanfare/client/push
       await server.signed('POST', '/events', { body: JSON.stringify({ name: 'kind', channel: 'kinds', data }) });
     }
     await until(() => seen.length === all.length);
-    assert.deepEqual(seen.map(([, data]) => data), ['plain text', 'quoted', 17, null, false, [1, { a: 2 }], '']);
+    assert.deepEqual(
+      seen.map(([, data]) => data),
+      ['plain text', 'quoted', 17, null, false, [1, { a: 2 }], ''],
+    );
   });
 
   it('tells the last event of a cache channel to who comes later, and that there is none', async () => {
@@ -106,9 +112,13 @@ for (const [library, Pusher] of [['pusher-js', PusherJs], ['@fanfare/client/push
     const context = { name: 'context' };
     const global = (event, data) => calls.push(`global ${event} ${data}`);
     assert.equal(channel.bind('e', one).bind('e', two), channel);
-    channel.bind('e', function () {
-      calls.push(this.name);
-    }, context);
+    channel.bind(
+      'e',
+      function () {
+        calls.push(this.name);
+      },
+      context,
+    );
     channel.bind_global(global);
     const round = async () => {
       calls.length = 0;
@@ -142,7 +152,12 @@ for (const [library, Pusher] of [['pusher-js', PusherJs], ['@fanfare/client/push
     await sdk.trigger('one', 'e', 1);
     await sdk.trigger('two', 'e', 2);
     await until(() => seen.length === 4);
-    assert.deepEqual(seen.map(([how, data]) => `${how} ${data}`).sort(), ['bind 1', 'bind 2', 'bind_global 1', 'bind_global 2']);
+    assert.deepEqual(seen.map(([how, data]) => `${how} ${data}`).sort(), [
+      'bind 1',
+      'bind 2',
+      'bind_global 1',
+      'bind_global 2',
+    ]);
     pusher.unbind('e', byName).unbind_global(all);
     const fence = next(pusher.channel('one'), 'fence');
     await sdk.trigger('one', 'e', 3);
@@ -158,7 +173,10 @@ for (const [library, Pusher] of [['pusher-js', PusherJs], ['@fanfare/client/push
     await subscribe(pusher, 'whole');
     await sdk.trigger('whole', 'e', { a: 1 });
     await until(() => messages.some(({ event }) => event === 'e'));
-    assert.deepEqual(messages.find(({ event }) => event === 'e'), { event: 'e', channel: 'whole', data: { a: 1 } });
+    assert.deepEqual(
+      messages.find(({ event }) => event === 'e'),
+      { event: 'e', channel: 'whole', data: { a: 1 } },
+    );
   });
 
   it('knows who is on a presence channel, who comes and who goes', async () => {
@@ -177,10 +195,13 @@ for (const [library, Pusher] of [['pusher-js', PusherJs], ['@fanfare/client/push
     assert.deepEqual(await added, { id: 'bob', info: { name: 'Bob' } });
     const each = [];
     channel.members.each((member) => each.push(member));
-    assert.deepEqual(each.sort((a, b) => (a.id < b.id ? -1 : 1)), [
-      { id: 'ada', info: { name: 'Ada' } },
-      { id: 'bob', info: { name: 'Bob' } },
-    ]);
+    assert.deepEqual(
+      each.sort((a, b) => (a.id < b.id ? -1 : 1)),
+      [
+        { id: 'ada', info: { name: 'Ada' } },
+        { id: 'bob', info: { name: 'Bob' } },
+      ],
+    );
     assert.deepEqual(channel.members.members, { ada: { name: 'Ada' }, bob: { name: 'Bob' } });
     const removed = next(channel, 'pusher:member_removed');
     other.unsubscribe('presence-room');

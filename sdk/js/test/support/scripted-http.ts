@@ -38,7 +38,10 @@ export class ScriptedHttp {
   }
 
   sent(): unknown[] {
-    return this.requests.filter(({ path }) => path === 'xhr_send').flatMap(({ body }) => JSON.parse(body)).map((text) => JSON.parse(text));
+    return this.requests
+      .filter(({ path }) => path === 'xhr_send')
+      .flatMap(({ body }) => JSON.parse(body))
+      .map((text) => JSON.parse(text));
   }
 }
 

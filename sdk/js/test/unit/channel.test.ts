@@ -36,7 +36,11 @@ describe('subscribing', () => {
     const made = connected({ auth });
     const refused = made.channel('private-a').ready();
     await settled();
-    last().receive('pusher:subscription_error', { type: 'AuthError', error: 'no', status: 401 }, { channel: 'private-a' });
+    last().receive(
+      'pusher:subscription_error',
+      { type: 'AuthError', error: 'no', status: 401 },
+      { channel: 'private-a' },
+    );
     await expect(refused).rejects.toMatchObject({ code: 'subscription_refused', status: 401, channel: 'private-a' });
 
     const left = made.channel('b').ready();
@@ -58,7 +62,11 @@ describe('subscribing', () => {
     const channel = connected({ auth }).channel('private-a');
     channel.on('error', () => {});
     await settled();
-    last().receive('pusher:subscription_error', { type: 'AuthError', error: 'no', status: 401 }, { channel: 'private-a' });
+    last().receive(
+      'pusher:subscription_error',
+      { type: 'AuthError', error: 'no', status: 401 },
+      { channel: 'private-a' },
+    );
     expect(channel.state).toBe('failed');
     await expect(channel.ready()).rejects.toMatchObject({ status: 401 });
   });
@@ -439,7 +447,9 @@ describe('auth', () => {
 
   test('that answers nonsense is told so', async () => {
     const { made } = withFetch({ endpoint: '/auth' }, answer(200, { ok: true }));
-    await expect(made.channel('private-a').ready()).rejects.toThrow(/expected {"auth":"KEY:SIGNATURE"}, got {"ok":true}/);
+    await expect(made.channel('private-a').ready()).rejects.toThrow(
+      /expected {"auth":"KEY:SIGNATURE"}, got {"ok":true}/,
+    );
   });
 
   test('that is not configured is told so', async () => {

@@ -11,8 +11,8 @@ test('nothing happens until a connection is needed', () => {
   expect(sockets()).toBe(0);
   made.channel('news');
   expect(made.state).toBe('connecting');
-  expect(ScriptedSocket.last.url).toBe(
-    'wss://realtime.example.com/app/KEY?protocol=7&client=fanfare-js&version=0.1.0',
+  expect(ScriptedSocket.last.url).toMatch(
+    /^wss:\/\/realtime\.example\.com\/app\/KEY\?protocol=7&client=fanfare-js&version=\d+\.\d+\.\d+$/,
   );
 });
 
@@ -108,7 +108,7 @@ test.each([
   ScriptedSocket.last.end(code, 'because');
   expect(errors).toMatchObject([{ closeCode: code, ...(delay !== 'never' && { retryIn: delay }) }]);
   expect(made.state).toBe(delay === 'never' ? 'disconnected' : 'connecting');
-  vi.advanceTimersByTime(delay === 'never' ? 600_000 : delay as number);
+  vi.advanceTimersByTime(delay === 'never' ? 600_000 : (delay as number));
   expect(sockets()).toBe(delay === 'never' ? 1 : 2);
 });
 
@@ -197,6 +197,23 @@ test('what is no message is reported and harms nothing', () => {
   for (const data of ['nonsense', '[]', '17', 'null', '{}']) ScriptedSocket.last.onmessage!({ data });
   ScriptedSocket.last.onmessage!({ data: new Uint8Array(2) });
   expect(errors.map(({ code }) => code)).toEqual(Array(5).fill('invalid_message'));
+  expect(made.state).toBe('connected');
+});
+
+test('what the server says of a close is told once, with the close', () => {
+  const made = connected();
+  const errors: FanfareError[] = [];
+  made.on('error', (error) => errors.push(error));
+  ScriptedSocket.last.receive('pusher:error', { code: 4200, message: 'shutting down' }).end(4200, 'shutting down');
+  expect(errors).toMatchObject([{ code: 'connection_lost', closeCode: 4200 }]);
+});
+
+test.each([null, 4301])('an error of the server with code %s is told, and the connection stays', (code) => {
+  const made = connected();
+  const errors: FanfareError[] = [];
+  made.on('error', (error) => errors.push(error));
+  ScriptedSocket.last.receive('pusher:error', { code, message: 'too fast' });
+  expect(errors).toMatchObject([{ code: 'server_error', closeCode: code, message: 'The server said: too fast' }]);
   expect(made.state).toBe('connected');
 });
 

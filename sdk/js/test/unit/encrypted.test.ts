@@ -71,7 +71,12 @@ test('an event that stays unreadable is told as an error and a gap', async () =>
 
 test('what is not encrypted at all is not taken for an event', async () => {
   const { seen, errors } = await subscribed(KEY);
-  for (const data of [{ text: 'forged' }, { nonce: 'AA==', ciphertext: 'AA==' }, { nonce: '%', ciphertext: '%' }, null]) {
+  for (const data of [
+    { text: 'forged' },
+    { nonce: 'AA==', ciphertext: 'AA==' },
+    { nonce: '%', ciphertext: '%' },
+    null,
+  ]) {
     last().receive('letter', data, { channel: name });
     await settled();
   }

@@ -23,7 +23,10 @@ const BOB = { bob: { name: 'Bob' } };
 
 test('a presence channel knows who is there and who this client is', async () => {
   const channel = await joined({ ...ADA, ...BOB });
-  expect([...channel.members]).toEqual([['7', { name: 'Ada' }], ['bob', { name: 'Bob' }]]);
+  expect([...channel.members]).toEqual([
+    ['7', { name: 'Ada' }],
+    ['bob', { name: 'Bob' }],
+  ]);
   expect(channel.me).toEqual({ id: '7', info: { name: 'Ada' } });
 });
 
@@ -52,7 +55,10 @@ test('after a lost connection, who came and went meanwhile is told', async () =>
   last().greet();
   await settled();
   show({ ...ADA, eve: { name: 'Eve' } });
-  expect(told).toEqual([['leave', 'bob'], ['join', 'eve']]);
+  expect(told).toEqual([
+    ['leave', 'bob'],
+    ['join', 'eve'],
+  ]);
 });
 
 test('ids that are names of object methods are ids', async () => {

@@ -4,14 +4,7 @@ import { createRoot, type Root } from 'react-dom/client';
 import { renderToString } from 'react-dom/server';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { Fanfare } from '../../src/index.js';
-import {
-  FanfareProvider,
-  useChannel,
-  useConnectionState,
-  useEvent,
-  useGap,
-  usePresence,
-} from '../../src/react.js';
+import { FanfareProvider, useChannel, useConnectionState, useEvent, useGap, usePresence } from '../../src/react.js';
 import { ScriptedSocket } from '../support/scripted-socket.js';
 
 const last = () => ScriptedSocket.last;

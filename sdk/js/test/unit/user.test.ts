@@ -71,7 +71,10 @@ test('people of the watchlist come and go', async () => {
   const [online, offline] = [vi.fn(), vi.fn()];
   made.user.on('online', online);
   made.user.on('offline', offline);
-  const events = [{ name: 'online', user_ids: ['bob'] }, { name: 'offline', user_ids: ['eve'] }];
+  const events = [
+    { name: 'online', user_ids: ['bob'] },
+    { name: 'offline', user_ids: ['eve'] },
+  ];
   last().receive('pusher_internal:watchlist_events', { events });
   expect(online).toHaveBeenCalledWith(['bob']);
   expect(offline).toHaveBeenCalledWith(['eve']);
