@@ -115,7 +115,8 @@ impl Session {
             events
         };
         let room = self.shard.engine.options().outbox_bytes / SHARE_OF_OUTBOX;
-        let events = events.and_then(|events| Self::choose(ask, events, room));
+        let own = Some(self.socket_id());
+        let events = events.and_then(|events| choose(ask, own, events, room));
         let recovered = ask.came_back.then_some(match &events {
             Ok(_) => Ok(()),
             Err(reason) => Err(*reason),
@@ -131,33 +132,34 @@ impl Session {
             newest,
         }
     }
+}
 
-    /// What the client is sent of the events, each with the position before it. Of what it rewinds to, the newest that there is
-    /// room for.
-    fn choose(
-        ask: &Ask,
-        events: Vec<Recorded>,
-        mut room: usize,
-    ) -> Result<Vec<(HistoryPosition, Recorded)>, Unrecovered> {
-        let mut chosen = Vec::new();
-        for event in events.into_iter().rev() {
-            if event.except.is_some() && event.except == ask.former {
-                continue;
-            }
-            match room.checked_sub(event.data.len() + event.name.len() + FRAME_ROOM) {
-                Some(rest) => room = rest,
-                None if ask.came_back => return Err(Unrecovered::TooLarge),
-                None => break,
-            }
-            let before = HistoryPosition {
-                epoch: event.position.epoch.clone(),
-                offset: event.position.offset - 1,
-            };
-            chosen.push((before, event));
+/// What the client is sent of the events, each with the position before it. Of what it rewinds to, the newest that there is
+/// room for.
+fn choose(
+    ask: &Ask,
+    own: Option<SocketId>,
+    events: Vec<Recorded>,
+    mut room: usize,
+) -> Result<Vec<(HistoryPosition, Recorded)>, Unrecovered> {
+    let mut chosen = Vec::new();
+    for event in events.into_iter().rev() {
+        if event.except.is_some() && (event.except == ask.former || event.except == own) {
+            continue;
         }
-        chosen.reverse();
-        Ok(chosen)
+        match room.checked_sub(event.data.len() + event.name.len() + FRAME_ROOM) {
+            Some(rest) => room = rest,
+            None if ask.came_back => return Err(Unrecovered::TooLarge),
+            None => break,
+        }
+        let before = HistoryPosition {
+            epoch: event.position.epoch.clone(),
+            offset: event.position.offset - 1,
+        };
+        chosen.push((before, event));
     }
+    chosen.reverse();
+    Ok(chosen)
 }
 
 /// Each frame tells the position up to which the client is then: what it was left out of comes with the one before, and the

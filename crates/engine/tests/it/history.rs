@@ -134,6 +134,19 @@ fn what_a_client_was_left_out_of_is_not_missed_by_it() {
 }
 
 #[test]
+fn what_leaves_out_a_connection_that_is_about_to_subscribe_is_not_replayed_to_it() {
+    with_history(async |node| {
+        let client = node.connect();
+        node.publish("room", "e", "a").await;
+        let own = Some(client.socket_id.as_str());
+        node.try_publish("room", "e", "mine", own).await.unwrap();
+        let seen = ask(&client, "room", json!({"recover": true, "rewind": 5})).await;
+        assert_eq!(texts(&seen[1..]), ["a"]);
+        assert!(position(&seen[1]).ends_with(":2"), "its own is behind it");
+    });
+}
+
+#[test]
 fn what_is_not_kept_any_more_is_said_and_nothing_of_it_is_replayed() {
     with_history(async |node| {
         let client = node.connect();
