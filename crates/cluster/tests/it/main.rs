@@ -7,5 +7,6 @@
 
 mod model;
 mod nodes;
+mod review;
 mod rules;
 mod sim;
