@@ -10,6 +10,7 @@ mod conformance;
 mod engine;
 mod model;
 mod nodes;
+mod review;
 mod rules;
 mod servers;
 mod sim;

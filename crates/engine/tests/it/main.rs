@@ -16,6 +16,7 @@ mod model;
 mod node;
 mod presence;
 mod publish;
+mod review;
 mod slow_consumer;
 mod subscribe;
 mod subscription_count;
