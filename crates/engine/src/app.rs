@@ -173,6 +173,10 @@ impl App {
         if before.limits.backend_events_per_second != per_second {
             self.pace.store(Pace::new(per_second));
         }
+        if before.history != self.settings.load().history {
+            // What was published while no rule was for a channel is in no history of it.
+            self.histories.clear();
+        }
     }
 
     /// Counts events of the app's backends; says whether they are within its rate.

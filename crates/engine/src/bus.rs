@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_protocol::{HistoryPosition, SocketId, UserId};
+use fanfare_protocol::{AppSettings, ChannelName, HistoryPosition, SocketId, UserId};
 
 use crate::app::App;
 use crate::cache::CachedEvent;
@@ -47,8 +47,12 @@ impl Retention {
     /// What the app's rules say of a channel.
     #[must_use]
     pub fn of(place: &Place) -> Option<Self> {
-        let settings = place.app.settings();
-        let rule = settings.history_of(place.channel.as_str())?;
+        Self::under(&place.app.settings(), &place.channel)
+    }
+
+    /// What rules say of a channel.
+    pub(crate) fn under(settings: &AppSettings, channel: &ChannelName) -> Option<Self> {
+        let rule = settings.history_of(channel.as_str())?;
         Some(Self {
             size: rule.size,
             ttl: Duration::from_secs(rule.ttl),

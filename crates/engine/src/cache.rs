@@ -73,7 +73,6 @@ struct Entries {
     by_channel: HashMap<ChannelName, CachedEvent>,
     by_age: BTreeMap<Offset, ChannelName>,
     weight: usize,
-    newest: Offset,
     /// Events that had to go before their time.
     evicted: u64,
 }
@@ -96,7 +95,6 @@ impl Cache {
     ) {
         let mut entries = self.entries.lock();
         let now = Instant::now();
-        entries.newest = entries.newest.max(offset);
         if entries.has(channel.as_str(), offset) {
             // It was in what the other nodes had kept before this one listened.
             return;
@@ -136,7 +134,6 @@ impl Cache {
     pub(crate) fn clear(&self) {
         let mut entries = self.entries.lock();
         *entries = Entries {
-            newest: entries.newest,
             evicted: entries.evicted,
             ..Entries::default()
         };
@@ -156,7 +153,7 @@ impl Cache {
         }
     }
 
-    /// The channel's last event, if it is kept still, and the offset up to which events are accounted for with that.
+    /// The channel's last event, if it is kept still, and its offset.
     pub(crate) fn recall(&self, channel: &str) -> (Option<CachedEvent>, Offset) {
         let mut entries = self.entries.lock();
         if entries
@@ -167,10 +164,10 @@ impl Cache {
             entries.remove(channel);
         }
         let event = entries.by_channel.get(channel).cloned();
-        let accounted = event
+        let offset = event
             .as_ref()
             .map_or(Offset::default(), |event| event.offset);
-        (event, accounted.max(entries.newest))
+        (event, offset)
     }
 }
 

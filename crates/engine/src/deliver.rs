@@ -409,14 +409,26 @@ impl Deliverer {
             let Place { app, channel } = &envelope.place;
             let routes = app.channels.stripe(channel.as_str()).lock();
             let (offset, recorded) = remember(envelope, stamp);
-            let (Some(frame), Some(route)) = (frame, routes.get(channel)) else {
+            let Some(route) = routes.get(channel) else {
+                continue;
+            };
+            // Who subscribed since the first look was told of a history, or a kept event, that ended before this one.
+            let late = frame.is_none();
+            let Some(frame) =
+                frame.or_else(|| (offset != Offset::LIVE).then(|| encode(envelope, None)))
+            else {
                 continue;
             };
             let positioned = recorded.filter(|_| route.recovering > 0);
             let positioned = positioned.map(|position| encode(envelope, Some(&position)));
             let extra = positioned.as_ref().map_or(0, Frame::len);
             for shard in shards(route.shards) {
-                unused[shard] -= Inbox::weight(frame.len() + extra);
+                let weight = Inbox::weight(frame.len() + extra);
+                if late {
+                    self.inboxes[shard].force(weight);
+                } else {
+                    unused[shard] -= weight;
+                }
                 self.inboxes[shard].push(Command::Deliver {
                     channel: route.id,
                     frame: frame.clone(),
@@ -469,7 +481,7 @@ impl Deliverer {
     }
 }
 
-/// The frame, if anybody gets it. Who subscribes after this look finds the event in the cache, if it is kept.
+/// The frame, if anybody gets it.
 fn encode_if_occupied(envelope: &Envelope) -> Option<Frame> {
     let Place { app, channel } = &envelope.place;
     (app.channels.subscribers(channel.as_str()) > 0).then(|| encode(envelope, None))
@@ -488,10 +500,11 @@ fn encode(envelope: &Envelope, position: Option<&HistoryPosition>) -> Frame {
 
 /// What an event may weigh in an inbox, with a position if it gets one.
 fn weight(envelope: &Envelope, frame: Option<&Frame>) -> usize {
-    let copies = if envelope.history.is_some() { 2 } else { 1 };
-    frame.map_or(0, |frame| {
-        Inbox::weight(copies * (frame.len() + POSITION_ROOM))
-    })
+    let positioned = |frame: &Frame| match envelope.history {
+        Some(_) => frame.len() + POSITION_ROOM,
+        None => 0,
+    };
+    frame.map_or(0, |frame| Inbox::weight(frame.len() + positioned(frame)))
 }
 
 /// Keeps an event and records it where the channel does so; says when that was, and where.

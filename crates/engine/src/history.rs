@@ -205,6 +205,11 @@ impl Histories {
         position
     }
 
+    /// Forgets all histories: other rules make others.
+    pub(crate) fn clear(&self) {
+        *self.state.lock() = State::default();
+    }
+
     /// Answers a question about a channel's history, which begins now if there is none.
     pub(crate) fn read(
         &self,

@@ -21,8 +21,9 @@ pub(crate) struct Inbox {
     /// Bytes of events that are queued or have found room.
     reserved: AtomicUsize,
     capacity: usize,
-    /// Tells who waits for room that some was given back.
+    /// Tells who waits for room that some was given back; and how many wait.
     released: Notify,
+    waiting: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -38,6 +39,7 @@ impl Inbox {
             reserved: AtomicUsize::new(0),
             capacity,
             released: Notify::new(),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -50,25 +52,37 @@ impl Inbox {
     pub(crate) fn reserve(&self, weight: usize) -> bool {
         let room = |now: usize| (now == 0 || now + weight <= self.capacity).then_some(now + weight);
         self.reserved
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, room)
             .is_ok()
     }
 
     /// Waits for room.
     pub(crate) async fn reserve_when_room(&self, weight: usize) {
+        if self.reserve(weight) {
+            return;
+        }
+        self.waiting.fetch_add(1, Ordering::SeqCst);
         loop {
             let released = self.released.notified();
             if self.reserve(weight) {
-                return;
+                break;
             }
             released.await;
         }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    /// Takes room for an event that must not wait, whether there is any or not.
+    pub(crate) fn force(&self, weight: usize) {
+        self.reserved.fetch_add(weight, Ordering::SeqCst);
     }
 
     /// Gives back room that was reserved.
     pub(crate) fn release(&self, weight: usize) {
-        self.reserved.fetch_sub(weight, Ordering::Relaxed);
-        self.released.notify_waiters();
+        self.reserved.fetch_sub(weight, Ordering::SeqCst);
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.released.notify_waiters();
+        }
     }
 
     /// Queues a command and wakes the shard if it sleeps.

@@ -47,6 +47,7 @@ impl Engine {
                 sent: events.len(),
             });
         }
+        let settings = app.settings();
         let mut envelopes =
             Vec::with_capacity(events.iter().map(|event| event.channels.len()).sum());
         for event in events {
@@ -58,7 +59,7 @@ impl Engine {
                     channel: channel.clone(),
                 };
                 Envelope {
-                    history: Retention::of(&place),
+                    history: Retention::under(&settings, channel),
                     place,
                     name: Arc::clone(&name),
                     data: Arc::clone(&data),

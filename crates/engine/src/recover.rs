@@ -2,6 +2,7 @@
 //! word that it does not.
 
 use fanfare_protocol::client::Subscribe;
+use fanfare_protocol::history::MAX_SIZE;
 use fanfare_protocol::{
     Frame, HistoryPosition, HistoryState, Recover, ServerMessage, SocketId, Unrecovered, UserId,
 };
@@ -40,6 +41,8 @@ pub(crate) struct Recovery {
     pub(crate) frames: Vec<Frame>,
     /// Later events are live.
     pub(crate) newest: Offset,
+    /// The connection the client had.
+    former: Option<SocketId>,
 }
 
 impl Recovery {
@@ -51,6 +54,11 @@ impl Recovery {
         }
     }
 
+    /// Whether an event is for the client, by whom it leaves out.
+    pub(crate) fn is_for(&self, except: Option<SocketId>) -> bool {
+        except.is_none() || except != self.former
+    }
+
     /// Whether what a cache channel keeps is among what the client has.
     pub(crate) fn is_complete(&self) -> bool {
         !self.frames.is_empty() || self.state.recovered == Some(Ok(()))
@@ -60,18 +68,18 @@ impl Recovery {
 impl Ask {
     /// What a subscription asks of the channel's history, if the channel has one; else what it is told.
     pub(crate) fn of(request: &Subscribe<'_>, place: &Place) -> Result<Self, HistoryState> {
-        let came_back = matches!(request.recover, Some(Recover::From { .. }));
-        let has_history = Retention::of(place).is_some();
         let Some(recover) = &request.recover else {
             return Err(HistoryState::default());
         };
+        let came_back = matches!(recover, Recover::From { .. });
+        let has_history = Retention::of(place).is_some();
         if !has_history {
             return Err(HistoryState {
                 position: None,
                 recovered: came_back.then_some(Err(Unrecovered::Off)),
             });
         }
-        let last = HistoryQuery::Last(request.rewind.unwrap_or(0));
+        let last = HistoryQuery::Last(request.rewind.unwrap_or(0).min(MAX_SIZE));
         Ok(match recover {
             Recover::Start => Self {
                 query: last,
@@ -103,6 +111,19 @@ impl Session {
         Ok(self.recovery(place, ask, answer))
     }
 
+    /// What waits for the client already leaves less.
+    fn room_for_missed(&self) -> usize {
+        self.flush();
+        let waiting = self.with(|connection| connection.waiting());
+        let left = self
+            .shard
+            .engine
+            .options()
+            .outbox_bytes
+            .saturating_sub(waiting);
+        left / SHARE_OF_OUTBOX
+    }
+
     fn recovery(&self, place: &Place, ask: &Ask, answer: HistoryAnswer) -> Recovery {
         let HistoryAnswer {
             position,
@@ -114,7 +135,7 @@ impl Session {
         } else {
             events
         };
-        let room = self.shard.engine.options().outbox_bytes / SHARE_OF_OUTBOX;
+        let room = self.room_for_missed();
         let own = Some(self.socket_id());
         let events = events.and_then(|events| choose(ask, own, events, room));
         let recovered = ask.came_back.then_some(match &events {
@@ -130,6 +151,7 @@ impl Session {
             },
             frames: frames(place, &events, &position),
             newest,
+            former: ask.former,
         }
     }
 }

@@ -258,7 +258,7 @@ impl Session {
         let own = Some(state.connections[self.slot].socket_id);
         for (offset, frame, except) in events {
             newest = newest.max(offset);
-            if except != own {
+            if except != own && recovery.is_for(except) {
                 state.push(self.slot, &frame);
             }
         }
@@ -281,6 +281,8 @@ impl Session {
                 if since == engine.deliverer().generation() {
                     return since;
                 }
+                // The connection was lost a moment ago, and not everybody knows it.
+                tokio::task::yield_now().await;
             }
         };
         timeout(PATIENCE, unbroken).await.ok()
@@ -429,7 +431,9 @@ impl Session {
         let mut replayed = recovered.map_or(Offset::default(), |(_, newest)| newest);
         let has_it = recovered.is_some_and(|(recovery, _)| recovery.is_complete());
         if place.channel.is_cached() && !has_it {
-            replayed = replayed.max(self.replay(place));
+            // What came by while the history was asked was sent already.
+            let sent = recovered.map(|(recovery, newest)| (recovery.newest, newest));
+            replayed = replayed.max(self.replay(place, sent));
         }
         let recovers = recovered.is_some();
         let index = self.with_channel(id, |subscribers| {
@@ -452,9 +456,12 @@ impl Session {
         });
     }
 
-    fn replay(&self, place: &Place) -> Offset {
+    fn replay(&self, place: &Place, sent: Option<(Offset, Offset)>) -> Offset {
         let channel = place.channel.as_str();
         let (event, offset) = place.app.cache.recall(channel);
+        if sent.is_some_and(|(before, newest)| before < offset && offset <= newest) {
+            return offset;
+        }
         self.send(&match &event {
             Some(event) => ServerMessage::Event {
                 name: &event.name,

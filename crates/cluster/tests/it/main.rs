@@ -10,7 +10,7 @@ mod conformance;
 mod engine;
 mod model;
 mod nodes;
-mod review;
+mod no_holes;
 mod rules;
 mod servers;
 mod sim;

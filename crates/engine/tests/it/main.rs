@@ -16,7 +16,7 @@ mod model;
 mod node;
 mod presence;
 mod publish;
-mod review;
+mod no_holes;
 mod slow_consumer;
 mod subscribe;
 mod subscription_count;

@@ -4,14 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-
 use fanfare_cluster::Message;
+use fanfare_cluster::Redis;
 use fanfare_cluster::backend::{
     Answer, Backend, ConnectError, Connected, Connection, Incoming, Room, Step, StepError, Telling,
 };
-use fanfare_cluster::Redis;
-use fanfare_engine::{BoxFuture, HistoryQuery, Retention};
 use fanfare_engine::testing::{KEY, Seen, arrival, definition, run_paused, settings, settle};
+use fanfare_engine::{BoxFuture, HistoryQuery, Retention};
 use fanfare_protocol::{AppId, AppSettings, HistoryRule, Limits};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -156,7 +155,9 @@ fn nothing_is_delivered_after_the_word_that_the_connection_is_lost() {
         client.subscribe("news").await;
         client.seen();
         state.tell(told("1"));
-        state.tell(Incoming::Lost("this node is 64 MiB behind; 2 is lost".into()));
+        state.tell(Incoming::Lost(
+            "this node is 64 MiB behind; 2 is lost".into(),
+        ));
         state.tell(told("3"));
         settle().await;
         assert_eq!(received(&client.seen()), ["1"], "3 comes after a hole");
@@ -184,7 +185,11 @@ fn nothing_is_delivered_after_a_hole_when_somebody_subscribes_while_the_rest_is_
         let seen = received(&client.seen());
         let whole: Vec<_> = (0..seen.len()).map(|number| number.to_string()).collect();
         let first = seen.iter().zip(&whole).find(|(got, want)| got != want);
-        assert!(first.is_none(), "of {} events, got and expected: {first:?}", seen.len());
+        assert!(
+            first.is_none(),
+            "of {} events, got and expected: {first:?}",
+            seen.len()
+        );
     });
 }
 
@@ -281,8 +286,15 @@ fn what_nobody_waits_for_any_more_is_not_listened_to() {
         node.ready().await;
         sleep(LEASE * 10).await;
         let left = sim.topics_of(0);
-        let left: Vec<_> = left.iter().filter(|topic| topic.contains("random")).collect();
-        assert!(left.is_empty(), "nobody is there, and it listens to {} channels", left.len());
+        let left: Vec<_> = left
+            .iter()
+            .filter(|topic| topic.contains("random"))
+            .collect();
+        assert!(
+            left.is_empty(),
+            "nobody is there, and it listens to {} channels",
+            left.len()
+        );
     });
 }
 
@@ -326,8 +338,22 @@ struct Process(std::process::Child);
 impl Process {
     fn start(port: u16) -> Self {
         let mut redis = std::process::Command::new("redis-server");
-        redis.args(["--port", &port.to_string(), "--save", "", "--appendonly", "no"]);
-        redis.args(["--repl-diskless-sync-delay", "0", "--dbfilename", &format!("{port}.rdb"), "--dir", "/tmp"]);
+        redis.args([
+            "--port",
+            &port.to_string(),
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]);
+        redis.args([
+            "--repl-diskless-sync-delay",
+            "0",
+            "--dbfilename",
+            &format!("{port}.rdb"),
+            "--dir",
+            "/tmp",
+        ]);
         redis.stdout(std::process::Stdio::null());
         Self(redis.spawn().unwrap())
     }
@@ -424,7 +450,10 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
     let replica = connect(other).await;
     publish(&replica, 2).await;
     let told = ask(&replica, HistoryQuery::After(had.clone())).await;
-    assert_eq!(told.position, had, "the same position stands for another event");
+    assert_eq!(
+        told.position, had,
+        "the same position stands for another event"
+    );
     told.messages.map(|messages| messages.len())
 }
 
@@ -470,4 +499,3 @@ async fn bury_many(port: u16) -> Option<usize> {
     }
     None
 }
-

@@ -63,7 +63,11 @@ fn who_comes_back_to_several_channels_is_not_a_slow_consumer() {
         }
         back.session().flush();
         let seen = back.seen();
-        assert_ne!(seen.last(), Some(&Seen::Close(4100)), "closed for being slow, before a byte was written to it");
+        assert_ne!(
+            seen.last(),
+            Some(&Seen::Close(4100)),
+            "closed for being slow, before a byte was written to it"
+        );
     });
 }
 
