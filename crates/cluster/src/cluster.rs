@@ -186,7 +186,7 @@ impl Cluster {
         self.node.lose(generation + 1);
         self.topics.lose();
         self.queue.close();
-        // What came in before is delivered, and nothing after that.
+        // Nothing of this connection is delivered once the next one is there.
         if hearing.await.is_err() {
             tracing::error!("hearing the other nodes ended with a panic, which is a bug");
         }
@@ -259,9 +259,10 @@ impl Cluster {
         std::future::pending().await
     }
 
-    /// Waits until all that was said is answered.
+    /// Waits until all that was said until now is answered.
     async fn flush(&self, link: &Link) {
-        while !(self.queue.is_empty() && link.is_answered()) {
+        let said = self.queue.said();
+        while link.answered_steps() < said {
             sleep(FAREWELL_TICK).await;
         }
     }
@@ -293,7 +294,7 @@ impl Cluster {
                 continue;
             }
             let mut kept = pending.iter().filter_map(|(_, topic)| cached(topic));
-            for answer in link.take(steps).await {
+            for answer in link.take_in_time(steps).await {
                 match answer {
                     Ok(Answer::Kept(event)) => {
                         if let Some(place) = kept.next() {

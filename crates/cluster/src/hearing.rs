@@ -19,7 +19,8 @@ const RECORDED: Retention = Retention {
 };
 
 impl Cluster {
-    /// Hands on what comes, in order, until the connection is lost; what had come before that is still handed on.
+    /// Hands on what comes, in order, until the connection is lost. Nothing is handed on after that, also what had come before:
+    /// somebody who listens anew by then would get it behind a hole.
     pub(crate) async fn hear(
         self: Arc<Self>,
         link: Arc<Link>,
@@ -27,15 +28,10 @@ impl Cluster {
     ) {
         let nodes_topic = self.names.nodes_topic();
         let mut lost = std::pin::pin!(link.lost());
-        let mut closed = false;
         loop {
             let next = tokio::select! {
                 biased;
-                _ = &mut lost, if !closed => {
-                    closed = true;
-                    incoming.close();
-                    continue;
-                }
+                _ = &mut lost => return,
                 next = incoming.recv() => next,
             };
             match next {
@@ -51,7 +47,7 @@ impl Cluster {
                     }
                     drop(room);
                 }
-                Some(Incoming::Lost(reason)) => link.lose(reason),
+                Some(Incoming::Lost(reason)) => return link.lose(reason),
                 None => return link.lose("the connection ended".into()),
             }
         }

@@ -1,7 +1,7 @@
 //! One connection to what nodes share, from its first beat until it is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanfare_engine::{BoxFuture, Generation};
@@ -29,8 +29,8 @@ pub(crate) struct Link {
     clock: Mutex<(Moment, Instant)>,
     lease_until: AtomicU64,
     ready: AtomicBool,
-    /// Steps that were taken out of the queue and are not answered.
-    unanswered: AtomicUsize,
+    /// Steps of the queue that are answered.
+    answered: AtomicU64,
     lost: watch::Sender<Option<String>>,
 }
 
@@ -50,7 +50,7 @@ impl Link {
             clock: Mutex::new((0, Instant::now())),
             lease_until: AtomicU64::new(0),
             ready: AtomicBool::new(false),
-            unanswered: AtomicUsize::new(0),
+            answered: AtomicU64::new(0),
             lost: watch::channel(None).0,
         })
     }
@@ -118,32 +118,47 @@ impl Link {
         then + micros(at.elapsed() + PUBLISH_WITHIN)
     }
 
-    pub(crate) fn take(
-        &self,
+    /// Takes steps, and waits for their answers in time. Without an answer nobody knows what is true, so the connection is of
+    /// no use any more; it begins when this is called.
+    pub(crate) fn take_in_time(
+        self: &Arc<Self>,
         steps: Vec<Step>,
     ) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
-        self.connection.take(steps)
+        let link = Arc::clone(self);
+        let count = steps.len();
+        let answers = self.connection.take(steps);
+        Box::pin(async move {
+            let answers = timeout(ANSWER_WITHIN, answers).await;
+            let late = StepError::Broken(format!("no answer within {ANSWER_WITHIN:?}"));
+            let answers = answers.unwrap_or_else(|_| vec![Err(late); count]);
+            let broken = |answer: &Result<Answer, StepError>| match answer {
+                Err(error @ StepError::Broken(_)) => Some(error.to_string()),
+                _ => None,
+            };
+            if let Some(reason) = answers.iter().find_map(broken) {
+                link.lose(reason);
+            }
+            answers
+        })
     }
 
-    /// Takes one step, and waits for its answer in time.
-    pub(crate) async fn take_one(&self, step: Step) -> Result<Answer, StepError> {
-        let late = || StepError::Broken(format!("no answer within {ANSWER_WITHIN:?}"));
-        let answers = timeout(ANSWER_WITHIN, self.connection.take(vec![step])).await;
-        let mut answers = answers.map_err(|_| late())?;
-        answers.pop().unwrap_or_else(|| Err(late()))
+    /// Takes one step.
+    pub(crate) async fn take_one(self: &Arc<Self>, step: Step) -> Result<Answer, StepError> {
+        let none = || Err(StepError::Broken("there is no answer".into()));
+        self.take_in_time(vec![step])
+            .await
+            .pop()
+            .unwrap_or_else(none)
     }
 
-    pub(crate) fn asked(&self, steps: usize) {
-        self.unanswered.fetch_add(steps, Ordering::AcqRel);
-    }
-
+    /// So many steps of the queue are answered.
     pub(crate) fn answered(&self, steps: usize) {
-        self.unanswered.fetch_sub(steps, Ordering::AcqRel);
+        self.answered.fetch_add(steps as u64, Ordering::AcqRel);
     }
 
-    /// Whether every step that was taken out of the queue is answered.
-    pub(crate) fn is_answered(&self) -> bool {
-        self.unanswered.load(Ordering::Acquire) == 0
+    /// How many steps of the queue are answered.
+    pub(crate) fn answered_steps(&self) -> u64 {
+        self.answered.load(Ordering::Acquire)
     }
 }
 

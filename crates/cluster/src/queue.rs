@@ -32,6 +32,8 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct State {
     open: bool,
+    /// Steps that were said since it is open.
+    said: u64,
     steps: VecDeque<Queued>,
 }
 
@@ -51,6 +53,7 @@ impl Queue {
     ) {
         let mut state = self.state.lock();
         if state.open {
+            state.said += 1;
             state.steps.push_back(Queued {
                 app: app.id().clone(),
                 make: Box::new(make),
@@ -62,7 +65,8 @@ impl Queue {
     }
 
     pub(crate) fn open(&self) {
-        self.state.lock().open = true;
+        let mut state = self.state.lock();
+        (state.open, state.said) = (true, 0);
     }
 
     pub(crate) fn close(&self) {
@@ -74,8 +78,9 @@ impl Queue {
         drop(dropped);
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.state.lock().steps.is_empty()
+    /// How many steps were said since it is open.
+    pub(crate) fn said(&self) -> u64 {
+        self.state.lock().said
     }
 
     /// Sends what waits, for ever; returns why that ended. A step that this node has said and that was not taken makes
@@ -98,7 +103,7 @@ impl Queue {
                     }
                 }
                 () = self.changed.notified(), if sent.len() < BATCHES => {
-                    let batch = self.take(link);
+                    let batch = self.take();
                     if batch.len() == BATCH {
                         self.changed.notify_one();
                     }
@@ -118,7 +123,7 @@ impl Queue {
                         .map(|queued| ((queued.make)(link.name(), deadline), queued.then))
                         .unzip();
                     if !steps.is_empty() {
-                        let answers = link.take(steps);
+                        let answers = link.take_in_time(steps);
                         sent.push(async move { (thens, answers.await) });
                     }
                 }
@@ -126,17 +131,15 @@ impl Queue {
         }
     }
 
-    /// What is taken out is asked from then on: at no moment it looks as if all had been said.
-    fn take(&self, link: &Link) -> Vec<Queued> {
+    fn take(&self) -> Vec<Queued> {
         let mut state = self.state.lock();
         let count = state.steps.len().min(BATCH);
-        link.asked(count);
         state.steps.drain(..count).collect()
     }
 }
 
 /// Before anything is said of an app, it is noted where to look for what this node may leave behind.
-async fn register(link: &Link, app: AppId) -> Result<(), StepError> {
+async fn register(link: &Arc<Link>, app: AppId) -> Result<(), StepError> {
     let node = link.name().clone();
     let deadline = link.lease_until();
     let step = Step::Register {

@@ -1,7 +1,7 @@
 //! What this node listens to, and who waits for that.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use fanfare_engine::{Generation, Topic};
@@ -30,6 +30,8 @@ struct State {
 #[derive(Debug)]
 struct Listened {
     topic: Topic,
+    /// Whether it was asked for over this connection.
+    asked: bool,
     /// Since when it is listened to, if it is.
     since: Option<Generation>,
     waiting: Vec<oneshot::Sender<Generation>>,
@@ -43,12 +45,18 @@ impl Topics {
             by_name, pending, ..
         } = &mut *state;
         let listened = match by_name.entry(name) {
-            Entry::Occupied(known) => known.into_mut(),
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                // An app that was deleted and made anew is another one, of the same name.
+                known.topic = topic.clone();
+                known
+            }
             Entry::Vacant(new) => {
                 pending.push(new.key().clone());
                 self.changed.notify_one();
                 new.insert(Listened {
                     topic: topic.clone(),
+                    asked: false,
                     since: None,
                     waiting: Vec::new(),
                 })
@@ -65,7 +73,17 @@ impl Topics {
 
     /// Nobody wants it at this moment.
     pub(crate) fn unlisten(&self, name: String) {
-        self.state.lock().idle.push((Instant::now(), name));
+        let mut state = self.state.lock();
+        if let Entry::Occupied(mut known) = state.by_name.entry(name.clone()) {
+            let listened = known.get_mut();
+            listened.waiting.retain(|waiting| !waiting.is_closed());
+            if !listened.asked && listened.waiting.is_empty() {
+                // While there is no connection, nothing is left of those who give up.
+                known.remove();
+                return;
+            }
+        }
+        state.idle.push((Instant::now(), name));
     }
 
     /// The topic of a name that is listened to.
@@ -86,9 +104,13 @@ impl Topics {
     pub(crate) fn take_pending(&self) -> Vec<(String, Topic)> {
         let mut state = self.state.lock();
         let names = std::mem::take(&mut state.pending);
+        let mut asked = HashSet::new();
         let topic = |name: String| {
-            let topic = state.by_name.get(&name)?.topic.clone();
-            Some((name, topic))
+            let listened = state.by_name.get_mut(&name)?;
+            listened.asked = true;
+            // One that was given up and wanted again is here twice.
+            let first = asked.insert(name.clone());
+            first.then(|| (name, listened.topic.clone()))
         };
         names.into_iter().filter_map(topic).collect()
     }
@@ -147,9 +169,9 @@ impl Topics {
             listened.waiting.retain(|waiting| !waiting.is_closed());
             !listened.waiting.is_empty()
         });
-        by_name
-            .values_mut()
-            .for_each(|listened| listened.since = None);
+        for listened in by_name.values_mut() {
+            (listened.asked, listened.since) = (false, None);
+        }
         *pending = by_name.keys().cloned().collect();
         self.changed.notify_one();
     }

@@ -9,8 +9,8 @@
 mod conformance;
 mod engine;
 mod model;
-mod nodes;
 mod no_holes;
+mod nodes;
 mod rules;
 mod servers;
 mod sim;
