@@ -12,20 +12,21 @@ use tokio::sync::oneshot;
 use crate::backend::{Answer, Moment, NodeName, Step};
 use crate::queue::Queue;
 
-/// What is asked and told of connections. The lock is held while something is said, so that a number is never told in the
-/// middle of a question: it would say nothing of who is let in.
+/// What is asked and told of connections.
 #[derive(Debug, Default)]
-pub(crate) struct Admissions(Arc<Mutex<State>>);
+pub(crate) struct Admissions(Arc<Mutex<HashMap<AppId, Known>>>);
 
+/// What the others know of this node's connections of one app.
 #[derive(Debug, Default)]
-struct State {
-    /// Questions without an answer.
-    asked: HashMap<AppId, usize>,
-    told: HashMap<AppId, usize>,
+struct Known {
+    /// How many it has, after all that was said; those that are asked for and were not answered are not among them.
+    count: usize,
+    /// Questions without an answer. Meanwhile no number is told: it would say nothing of who is let in.
+    asked: usize,
 }
 
 impl Admissions {
-    /// Asks whether an app may have one more connection.
+    /// Asks whether an app may have one more connection. What has changed on this node goes with the question.
     pub(crate) fn ask(
         &self,
         queue: &Queue,
@@ -33,39 +34,43 @@ impl Admissions {
         max: usize,
         answered: oneshot::Sender<Option<ConnectionPlace>>,
     ) {
-        let mut state = self.0.lock();
-        *state.asked.entry(app.id().clone()).or_default() += 1;
-        let asking = Asking {
-            app: Arc::clone(app),
-            state: Arc::clone(&self.0),
+        let asking = Asking::begin(app, &self.0);
+        let (id, asked) = (app.id().clone(), Arc::clone(app));
+        let known = Arc::clone(&self.0);
+        let step = move |node: &NodeName, deadline: Moment| {
+            let mut known = known.lock();
+            let known = known.entry(id.clone()).or_default();
+            let count = asked.connection_count();
+            let change = difference(count, known.count);
+            known.count = count;
+            Step::Admit {
+                app: id,
+                node: node.clone(),
+                change,
+                max,
+                deadline,
+            }
         };
-        let id = app.id().clone();
-        let step = move |node: &NodeName, deadline: Moment| Step::Admit {
-            app: id,
-            node: node.clone(),
-            max,
-            deadline,
-        };
-        // A question that is dropped at once takes the lock.
-        drop(state);
         queue.say(app, step, move |answer| {
-            let admitted = (answer == Answer::Edge(true)).then(|| asking.app.count_connection());
-            drop(asking);
+            let place = asking.end(answer == Answer::Edge(true));
             // Whoever asked may have left, and gives the place back.
-            let _ = answered.send(admitted);
+            let _ = answered.send(place);
         });
     }
 
     /// Tells the numbers that have changed.
     pub(crate) fn tell(&self, queue: &Queue, apps: Vec<Arc<App>>) {
         for app in apps {
-            let mut state = self.0.lock();
-            let told = state.told.get(app.id()).copied().unwrap_or(0);
+            let mut all = self.0.lock();
             let count = app.connection_count();
-            if told == count || state.asked.contains_key(app.id()) {
+            if !all.contains_key(app.id()) && count == 0 {
                 continue;
             }
-            state.told.insert(app.id().clone(), count);
+            let known = all.entry(app.id().clone()).or_default();
+            if known.count == count || known.asked > 0 {
+                continue;
+            }
+            known.count = count;
             let id = app.id().clone();
             let step = move |node: &NodeName, deadline: Moment| Step::Connections {
                 app: id,
@@ -73,32 +78,56 @@ impl Admissions {
                 count,
                 deadline,
             };
+            // Under the lock: a question that is asked now comes after it.
             queue.say(&app, step, |_| {});
         }
     }
 
-    /// Nobody was told anything.
+    /// Nobody knows anything.
     pub(crate) fn start(&self) {
-        self.0.lock().told.clear();
+        for known in self.0.lock().values_mut() {
+            known.count = 0;
+        }
     }
 }
 
 /// A question, until it is answered or dropped.
 struct Asking {
     app: Arc<App>,
-    state: Arc<Mutex<State>>,
+    known: Arc<Mutex<HashMap<AppId, Known>>>,
+}
+
+impl Asking {
+    fn begin(app: &Arc<App>, known: &Arc<Mutex<HashMap<AppId, Known>>>) -> Self {
+        known.lock().entry(app.id().clone()).or_default().asked += 1;
+        Self {
+            app: Arc::clone(app),
+            known: Arc::clone(known),
+        }
+    }
+
+    /// The place, if there is one: it counts here from the moment on at which it is known to count there.
+    fn end(self, admitted: bool) -> Option<ConnectionPlace> {
+        let mut known = self.known.lock();
+        if !admitted {
+            return None;
+        }
+        if let Some(known) = known.get_mut(self.app.id()) {
+            known.count += 1;
+        }
+        Some(self.app.count_connection())
+    }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        let mut state = self.state.lock();
-        if let Some(asked) = state.asked.get_mut(self.app.id()) {
-            *asked -= 1;
-            if *asked == 0 {
-                state.asked.remove(self.app.id());
-            }
+        if let Some(known) = self.known.lock().get_mut(self.app.id()) {
+            known.asked -= 1;
         }
-        // Whoever was let in may have left by now, so that the number here says nothing of the one that is known.
-        state.told.insert(self.app.id().clone(), usize::MAX);
     }
+}
+
+fn difference(now: usize, before: usize) -> i64 {
+    let number = |count| i64::try_from(count).unwrap_or(i64::MAX);
+    number(now) - number(before)
 }

@@ -142,6 +142,8 @@ pub enum Step {
         member: Member,
         /// Users allowed.
         max: usize,
+        /// Whether the answer says who is there.
+        view: bool,
         /// When it is too late.
         deadline: Moment,
     },
@@ -234,12 +236,15 @@ pub enum Step {
         /// Who.
         users: Vec<UserId>,
     },
-    /// `node` has one more connection of an app, unless there are `max` over all nodes. Answered with `Edge`.
+    /// `node` has `change` connections of an app more than it said, or fewer; and one more, unless there are `max` over all
+    /// nodes then. Answered with `Edge`.
     Admit {
         /// The app.
         app: AppId,
         /// Which node.
         node: NodeName,
+        /// What has changed since it said something.
+        change: i64,
         /// Connections allowed.
         max: usize,
         /// When it is too late.
@@ -271,6 +276,10 @@ pub enum Step {
         channel: String,
         /// What of it.
         query: HistoryQuery,
+        /// Of which rules it is: what was recorded under others is not there any more.
+        rules: u64,
+        /// At most so many bytes of the last events, or of all after a position; of these all or none.
+        room: usize,
     },
     /// `node` lives, and tells all nodes so. Answered with `Beat`. One that counts as dead by now comes too late.
     Beat {
@@ -283,6 +292,8 @@ pub enum Step {
         /// What all nodes are told.
         message: Bytes,
     },
+    /// How many nodes listen to what all nodes are told, and how many count as alive. Answered with `Numbers`, two.
+    Census,
     /// Tell all nodes something. Answered with `Done`.
     TellNodes {
         /// What.
@@ -335,6 +346,32 @@ pub enum Step {
     },
 }
 
+impl Step {
+    /// The app that it is of; none if it is of the installation.
+    #[must_use]
+    pub fn app(&self) -> Option<&AppId> {
+        match self {
+            Self::Publish { app, .. }
+            | Self::Join { app, .. }
+            | Self::Leave { app, .. }
+            | Self::View { app, .. }
+            | Self::UserCounts { app, .. }
+            | Self::Count { app, .. }
+            | Self::Elsewhere { app, .. }
+            | Self::AllElsewhere { app, .. }
+            | Self::Enter { app, .. }
+            | Self::Exit { app, .. }
+            | Self::Online { app, .. }
+            | Self::Admit { app, .. }
+            | Self::Connections { app, .. }
+            | Self::Cached { app, .. }
+            | Self::History { app, .. }
+            | Self::Bury { app, .. } => Some(app),
+            _ => None,
+        }
+    }
+}
+
 /// What a step is answered with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -342,7 +379,7 @@ pub enum Answer {
     Done,
     /// What became of events.
     Published(Published),
-    /// Who is on a channel, the new member included; `edge` says that no node had them before.
+    /// Who is on a channel, the new member included, if that was asked; `edge` says that no node had them before.
     Joined {
         /// Whether no node had them before.
         edge: bool,

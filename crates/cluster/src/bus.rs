@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fanfare_engine::{
     App, BoxFuture, Bus, BusError, CachedEvent, Envelope, Generation, HistoryAnswer, HistoryQuery,
-    Once, Place, Recorded, Taken, Topic,
+    Once, Place, Recorded, Retention, Taken, Topic,
 };
 use fanfare_protocol::{Unrecovered, UserId};
 use std::time::Duration;
@@ -74,13 +74,18 @@ impl Bus for Cluster {
         &'a self,
         place: &'a Place,
         query: HistoryQuery,
+        room: usize,
     ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>> {
         Box::pin(async move {
             let link = self.link().ok_or(BusError::Away)?;
+            // Answers are large, and everything else waits behind them.
+            let _in_turn = self.asking.acquire().await.map_err(|_| BusError::Away)?;
             let step = Step::History {
                 app: place.app.id().clone(),
                 channel: place.channel.to_string(),
                 query,
+                rules: Retention::of(place).map_or(0, |retention| retention.rules),
+                room,
             };
             match link.take_one(step).await {
                 Ok(Answer::History(told)) => Ok(history_answer(told)),

@@ -18,7 +18,7 @@ use crate::message::{Beat, Message};
 use crate::names::Names;
 use crate::peers::Peers;
 use crate::queue::Queue;
-use crate::roster;
+use crate::roster::{self, Answered};
 use crate::topics::Topics;
 
 /// How often the others are told of counts that have changed.
@@ -31,6 +31,8 @@ const REMIND_EVERY: Duration = Duration::from_secs(30);
 const IN_FLIGHT: usize = 10_000;
 /// How long a proxy may take to notice that a node is ready.
 const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+/// Most questions to histories at once.
+const ASKING: usize = 16;
 /// How long a node that ends may take to say so.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 /// How often a node that ends looks whether all was said.
@@ -72,6 +74,8 @@ pub struct Cluster {
     pub(crate) topics: Topics,
     pub(crate) queue: Queue,
     pub(crate) in_flight: Semaphore,
+    /// Questions to histories.
+    pub(crate) asking: Semaphore,
     pub(crate) admissions: Admissions,
     /// It ends: it beats no more.
     leaving: AtomicBool,
@@ -107,6 +111,7 @@ impl Cluster {
             topics: Topics::default(),
             queue: Queue::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
+            asking: Semaphore::new(ASKING),
             admissions: Admissions::default(),
             leaving: AtomicBool::new(false),
         })
@@ -227,7 +232,7 @@ impl Cluster {
     /// This node's whole truth, for others who know nothing of it.
     fn tell_everything(self: &Arc<Self>) {
         self.node.recount(
-            |place, member| self.say_join(place, &member, usize::MAX, |_| {}),
+            |place, member| self.say_join(place, &member, Answered::Unread, |_| {}),
             |app, user| self.queue.say(app, roster::enter(app, user), |_| {}),
         );
         self.tell_counts();

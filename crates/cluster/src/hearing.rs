@@ -16,6 +16,7 @@ use crate::message::{Beat, Message, Unreadable};
 const RECORDED: Retention = Retention {
     size: 0,
     ttl: Duration::ZERO,
+    rules: 0,
 };
 
 impl Cluster {

@@ -15,6 +15,18 @@ use crate::cluster::Cluster;
 /// Channels have names that nodes with other limits let in.
 const ANY_LENGTH: usize = usize::MAX;
 
+/// What becomes of the answer to a join.
+#[derive(Clone, Copy)]
+pub(crate) enum Answered {
+    /// Somebody waits for the view, and may be one too many.
+    View {
+        /// Users allowed.
+        max: usize,
+    },
+    /// Nobody: it was so before, and is only said again.
+    Unread,
+}
+
 impl Roster for Cluster {
     fn join(
         &self,
@@ -23,7 +35,7 @@ impl Roster for Cluster {
         max: usize,
     ) -> BoxFuture<'static, Result<View, RosterError>> {
         let (answered, answer) = oneshot::channel();
-        self.say_join(place, member, max, |answer| {
+        self.say_join(place, member, Answered::View { max }, |answer| {
             // Whoever asked may have left.
             let _ = answered.send(answer);
         });
@@ -155,7 +167,19 @@ impl Roster for Cluster {
     ) -> BoxFuture<'static, Result<Option<ConnectionPlace>, RosterError>> {
         let (answered, answer) = oneshot::channel();
         self.admissions.ask(&self.queue, app, max, answered);
-        Box::pin(async move { answer.await.map_err(|_| RosterError::Away) })
+        let link = self.link();
+        Box::pin(async move {
+            match (answer.await, link) {
+                (Ok(None), Some(link)) => match link.take_one(Step::Census).await {
+                    Ok(Answer::Numbers(numbers)) if numbers.first() < numbers.get(1) => {
+                        Err(RosterError::Unsettled)
+                    }
+                    _ => Ok(None),
+                },
+                (Ok(place), _) => Ok(place),
+                (Err(_), _) => Err(RosterError::Away),
+            }
+        })
     }
 }
 
@@ -165,18 +189,23 @@ impl Cluster {
         &self,
         place: &Place,
         member: &Member,
-        max: usize,
+        answered: Answered,
         then: impl FnOnce(Answer) + Send + 'static,
     ) {
         let (app, channel) = (place.app.id().clone(), place.channel.to_string());
         let (node, place, member) = (Arc::clone(&self.node), place.clone(), member.clone());
         let user = member.user_id.clone();
+        let (max, view) = match answered {
+            Answered::View { max } => (max, true),
+            Answered::Unread => (usize::MAX, false),
+        };
         let step = move |node: &NodeName, deadline| Step::Join {
             app,
             node: node.clone(),
             channel,
             member,
             max,
+            view,
             deadline,
         };
         self.queue.say(&place.app.clone(), step, move |answer| {

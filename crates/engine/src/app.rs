@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use fanfare_protocol::signature::SigningKey;
-use fanfare_protocol::{AppId, AppKey, AppSettings, CloseCode};
+use fanfare_protocol::{AppId, AppKey, AppSettings, CloseCode, HistoryRule};
 
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
@@ -82,6 +83,7 @@ pub struct App {
     pub(crate) users: Users,
     pub(crate) rooms: Rooms,
     pub(crate) histories: Histories,
+    history_rules: AtomicU64,
     /// Events that were kept or recorded, on a node by itself.
     offsets: AtomicU64,
 }
@@ -100,6 +102,7 @@ impl App {
             users: Users::default(),
             rooms: Rooms::default(),
             histories: Histories::new(definition.id.clone()),
+            history_rules: AtomicU64::new(number_of(&definition.settings.history)),
             offsets: AtomicU64::new(0),
             id: definition.id,
             settings: ArcSwap::from_pointee(definition.settings),
@@ -132,6 +135,11 @@ impl App {
             .iter()
             .find(|candidate| candidate.key.as_str() == key)
             .map(|key| key.signing.clone())
+    }
+
+    /// Which rules histories are kept by: another number for others, the same on every node.
+    pub(crate) fn history_rules(&self) -> u64 {
+        self.history_rules.load(Ordering::Relaxed)
     }
 
     /// When an event is kept or recorded, on a node by itself.
@@ -175,6 +183,8 @@ impl App {
         }
         if before.history != self.settings.load().history {
             // What was published while no rule was for a channel is in no history of it.
+            let number = number_of(&self.settings.load().history);
+            self.history_rules.store(number, Ordering::Relaxed);
             self.histories.clear();
         }
     }
@@ -215,6 +225,20 @@ impl App {
         }
         None
     }
+}
+
+/// The same for the same rules, on every node.
+fn number_of(rules: &[HistoryRule]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for HistoryRule {
+        channels,
+        size,
+        ttl,
+    } in rules
+    {
+        (channels, size, ttl).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 /// How many events an app's backends may publish.

@@ -41,21 +41,24 @@ pub struct Retention {
     pub size: usize,
     /// For how long.
     pub ttl: Duration,
+    /// Of which rules that is: what was recorded under others is another history.
+    pub rules: u64,
 }
 
 impl Retention {
     /// What the app's rules say of a channel.
     #[must_use]
     pub fn of(place: &Place) -> Option<Self> {
-        Self::under(&place.app.settings(), &place.channel)
+        Self::under(&place.app, &place.app.settings(), &place.channel)
     }
 
-    /// What rules say of a channel.
-    pub(crate) fn under(settings: &AppSettings, channel: &ChannelName) -> Option<Self> {
+    /// What settings of an app say of a channel.
+    pub(crate) fn under(app: &App, settings: &AppSettings, channel: &ChannelName) -> Option<Self> {
         let rule = settings.history_of(channel.as_str())?;
         Some(Self {
             size: rule.size,
             ttl: Duration::from_secs(rule.ttl),
+            rules: app.history_rules(),
         })
     }
 }
@@ -139,11 +142,13 @@ pub trait Bus: Send + Sync + 'static {
         place: &'a Place,
     ) -> BoxFuture<'a, Result<Option<CachedEvent>, BusError>>;
 
-    /// What a channel's history holds, wherever it was published.
+    /// What a channel's history holds, wherever it was published; at most so many bytes of texts, about. Of the last events
+    /// those that fit, of all after a position all or none.
     fn history<'a>(
         &'a self,
         place: &'a Place,
         query: HistoryQuery,
+        room: usize,
     ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>>;
 
     /// Closes the connections of a user on every node.

@@ -13,6 +13,7 @@ use crate::connection::Connection;
 use crate::engine::Engine;
 use crate::error::Refusal;
 use crate::outbox::Sink;
+use crate::roster::RosterError;
 use crate::session::Session;
 use crate::shard::Shard;
 
@@ -159,12 +160,21 @@ impl Engine {
             0 => app.count_connection(),
             quota => match self.roster().admit(app, quota).await {
                 Ok(counted) => counted.ok_or_else(|| over_quota(quota))?,
+                // The code of a quota would keep the client away for good.
+                Err(RosterError::Unsettled) => return Err(unsettled()),
                 Err(_) => app.count_connection(),
             },
         };
         admitted.places[2] = Some(counted);
         Ok(admitted)
     }
+}
+
+fn unsettled() -> Refusal {
+    Refusal::new(
+        CloseCode::OverCapacity,
+        "The app has as many connections as it may have, some of them on a server that has just gone, reconnect",
+    )
 }
 
 fn over_quota(quota: usize) -> Refusal {

@@ -264,7 +264,7 @@ impl Engine {
             app: Arc::clone(app),
             channel: channel.clone(),
         };
-        self.bus.history(&place, query).await
+        self.bus.history(&place, query, usize::MAX).await
     }
 
     /// The users on a presence channel, by id.

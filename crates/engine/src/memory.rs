@@ -140,6 +140,7 @@ impl Bus for Memory {
         &'a self,
         place: &'a Place,
         query: HistoryQuery,
+        _: usize,
     ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>> {
         let max = place.app.settings().limits.history_bytes;
         let answer = place.app.histories.read(&place.channel, &query, max);

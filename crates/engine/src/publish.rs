@@ -59,7 +59,7 @@ impl Engine {
                     channel: channel.clone(),
                 };
                 Envelope {
-                    history: Retention::under(&settings, channel),
+                    history: Retention::under(app, &settings, channel),
                     place,
                     name: Arc::clone(&name),
                     data: Arc::clone(&data),

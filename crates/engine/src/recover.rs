@@ -106,7 +106,12 @@ impl Session {
     /// Asks the history. Whoever asks counts as joining, so that events which come by meanwhile are kept.
     pub(crate) async fn recover(&self, place: &Place, ask: &Ask) -> Result<Recovery, RosterError> {
         let engine = &self.shard.engine;
-        let answer = timeout(PATIENCE, engine.bus().history(place, ask.query.clone())).await;
+        let room = self.room_for_missed();
+        let answer = timeout(
+            PATIENCE,
+            engine.bus().history(place, ask.query.clone(), room),
+        )
+        .await;
         let answer = answer.ok().and_then(Result::ok).ok_or(RosterError::Away)?;
         Ok(self.recovery(place, ask, answer))
     }

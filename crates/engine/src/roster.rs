@@ -51,6 +51,9 @@ pub enum RosterError {
     /// This node does not reach the others.
     #[error("this node has no connection to the other nodes at the moment")]
     Away,
+    /// A node has just gone, and what it had counts still.
+    #[error("another node has just gone, and its connections still count")]
+    Unsettled,
 }
 
 /// Knows over all nodes who is on presence channels, who is signed in, and how many subscriptions and connections there

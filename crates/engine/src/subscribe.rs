@@ -357,7 +357,7 @@ impl Session {
                 self.detach(&place, id, recovers);
                 let message = || format!("Cannot subscribe to {}: {error}", place.channel);
                 Err(match error {
-                    RosterError::Away => Refused::away(),
+                    RosterError::Away | RosterError::Unsettled => Refused::away(),
                     RosterError::Full { .. } => Refused::limit(message()),
                 })
             }

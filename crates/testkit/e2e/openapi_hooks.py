@@ -25,8 +25,9 @@ def before_call(context, case, kwargs):
             path["app_id"] = RUN["app"]["app_id"]
         if "key" in path and operation.startswith("authorize_own"):
             path["key"] = RUN["app"]["key"]
-        # Only one that the server has given is a cursor.
-        (case.query or {}).pop("cursor", None)
+        # Only one that the server has given is a cursor, or a position.
+        for given in ("cursor", "before", "after"):
+            (case.query or {}).pop(given, None)
         if isinstance(body, dict):
             case.body = body = whole(body)
             if isinstance(body.get("expires_at"), int):

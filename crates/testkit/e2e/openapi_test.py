@@ -40,6 +40,8 @@ class OpenApi(unittest.TestCase):
         cls.token, cls.session = session["access_token"], session["session_id"]
         cls.operator = cls.call("GET", "/api/v1/me")["id"]
         cls.call("PUT", f"/api/v1/apps/{APP['app_id']}/identity", IDENTITY_CONFIG)
+        history = [{"channels": "*", "size": 100, "ttl": 300}]
+        cls.call("PATCH", f"/api/v1/apps/{APP['app_id']}", {"settings": {"history": history}})
 
     @classmethod
     def call(cls, method, path, body=None):

@@ -298,7 +298,11 @@ async function startNode() {
     if (request.url === '/readyz' && !node.ready) return response.writeHead(503).end();
     if (request.method === 'POST') {
       node.taken += 1;
-      for await (const _ of request);
+      try {
+        for await (const _ of request);
+      } catch {
+        return; // The proxy has gone.
+      }
       if (node.breaksOff) return request.socket.destroy();
     }
     response.writeHead(200, { 'x-node': node.port }).end();

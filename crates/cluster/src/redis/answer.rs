@@ -53,12 +53,14 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
         Step::Leave { .. } | Step::Enter { .. } | Step::Exit { .. } | Step::Admit { .. } => {
             Answer::Edge(integer(value)? == 1)
         }
-        Step::UserCounts { .. } | Step::Elsewhere { .. } | Step::Claim { .. } => Answer::Numbers(
-            array(value)?
-                .into_iter()
-                .map(count)
-                .collect::<Option<_>>()?,
-        ),
+        Step::UserCounts { .. } | Step::Elsewhere { .. } | Step::Census | Step::Claim { .. } => {
+            Answer::Numbers(
+                array(value)?
+                    .into_iter()
+                    .map(count)
+                    .collect::<Option<_>>()?,
+            )
+        }
         Step::Count { .. } => {
             let [before, after] = pair(value)?;
             Answer::Counted {
@@ -131,6 +133,7 @@ fn told(value: Value) -> Option<Told> {
         Value::Array(messages) => Ok(messages.into_iter().map(message).collect::<Option<_>>()?),
         reason => Err(match &*text(reason)? {
             "too_old" => Unrecovered::TooOld,
+            "too_large" => Unrecovered::TooLarge,
             _ => Unrecovered::Expired,
         }),
     };

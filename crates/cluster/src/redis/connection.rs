@@ -39,7 +39,7 @@ pub(crate) async fn connect(url: &RedisUrl, names: &Names) -> Result<Connected, 
     let scripts = Scripts::new();
     let unlistening = Arc::new(AtomicUsize::new(0));
     let mut masters = Vec::new();
-    for master in topology::find(url).await? {
+    for mut master in topology::find(url).await? {
         let hears = Hears {
             sender: sender.clone(),
             waiting: Arc::default(),
@@ -49,6 +49,7 @@ pub(crate) async fn connect(url: &RedisUrl, names: &Names) -> Result<Connected, 
             .set_push_sender(move |push: PushInfo| hears.push(push))
             .set_pipeline_buffer_size(PIPELINE);
         let mut connection = connect_to(url.redis_at(&master.address), config).await?;
+        master.run = topology::run_of(&mut connection).await?;
         load(&scripts, &mut connection).await?;
         masters.push((master, connection));
     }
@@ -139,8 +140,10 @@ impl Connection for RedisConnection {
             if matches!(step, Step::Unlisten { .. }) {
                 self.unlistening.fetch_add(1, Ordering::AcqRel);
             }
-            let (key, command) = self.scripts.command(&self.names, &step);
+            let key = self.scripts.key(&self.names, &step);
             let master = self.master(&key);
+            let run = &self.masters[master].0.run;
+            let command = self.scripts.command(&self.names, &step, run);
             places.push((master, calls[master].steps.len()));
             calls[master].pipeline.add_command(command);
             calls[master].steps.push(step);

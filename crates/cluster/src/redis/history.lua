@@ -1,12 +1,13 @@
--- ARGV: channel, what of it, epoch or '', offset, how many, an epoch if the history begins now
+-- ARGV: channel, what of it, epoch or '', offset, how many, an epoch if the history begins now, this life of Redis, of which rules, most bytes
+local PART = 100
 local log, events = log_key(ARGV[1]), events_key(ARGV[1])
-if redis.call('HSETNX', log, 'epoch', ARGV[6]) == 1 then redis.call('PEXPIRE', log, LOG_KEPT_FOR) end
+begin(ARGV[1], ARGV[6], ARGV[7], ARGV[8])
 local epoch = redis.call('HGET', log, 'epoch')
 local newest = redis.call('HGET', log, 'newest') or '0'
 local offset = tonumber(redis.call('HGET', log, 'offset') or '0')
 redis.call('XTRIM', events, 'MINID', string.format('%.0f', now() - tonumber(redis.call('HGET', log, 'ttl') or '0') * 1000))
 local length = redis.call('XLEN', events)
-local asked, count = ARGV[2], tonumber(ARGV[5])
+local asked, count, room = ARGV[2], tonumber(ARGV[5]), tonumber(ARGV[9])
 
 local function answer(messages)
   return { epoch, string.format('%.0f', offset), newest, messages }
@@ -29,10 +30,24 @@ elseif asked == 'backward' then
   if ARGV[3] ~= '' then skipped = math.min(left + 1, length) end
   taken = math.min(count, length - skipped)
 end
-local found = {}
-if taken > 0 then
-  local last = redis.call('XREVRANGE', events, '+', '-', 'COUNT', skipped + taken)
-  for i = skipped + 1, #last do found[#found + 1] = last[i][2][2] end
+
+-- The newest first, a part at a time, so that nobody makes Redis read more than they can get.
+local found, bytes, seen, before = {}, 0, 0, '+'
+while #found < taken do
+  local part = redis.call('XREVRANGE', events, before, '-', 'COUNT', math.min(PART, skipped + taken - seen))
+  if #part == 0 then break end
+  for _, entry in ipairs(part) do
+    seen = seen + 1
+    if seen > skipped then
+      bytes = bytes + #entry[2][2]
+      if bytes > room then
+        if asked == 'after' then return answer('too_large') end
+        if asked == 'last' then taken = #found break end
+      end
+      found[#found + 1] = entry[2][2]
+    end
+  end
+  before = '(' .. part[#part][1]
 end
 if asked ~= 'backward' then
   for i = 1, math.floor(#found / 2) do found[i], found[#found + 1 - i] = found[#found + 1 - i], found[i] end

@@ -1,4 +1,4 @@
--- ARGV: deadline, node, channel, user, their info or '', most users
+-- ARGV: deadline, node, channel, user, their info or '', most users, 1 if the answer says who is there
 local node, channel, user = ARGV[2], ARGV[3], ARGV[4]
 local seats, members = seats_key(channel), members_key(channel)
 if is_late(ARGV[1]) then return LATE end
@@ -12,4 +12,4 @@ if redis.call('SADD', here_key(node, channel), user) == 1 then
     tell(channel, '1A' .. next_position() .. #user .. ':' .. user .. ARGV[5])
   end
 end
-return { edge, position(), redis.call('HGETALL', members) }
+return { edge, position(), ARGV[7] == '1' and redis.call('HGETALL', members) or {} }

@@ -90,6 +90,20 @@ end
 -- A channel's history: its events in a stream, whose ids are their positions, and beside it since when it is counted (epoch), how many
 -- events there were (offset) and the position of the newest. The latter stays longer: it knows that nothing was missed.
 local LOG_KEPT_FOR = 86400000
+-- Of one without events: anybody can begin it by asking.
+local UNUSED_KEPT_FOR = 600000
+
+-- A history is of one life of a Redis (`run`) and of the rules of the app: one that came back without its last events, and one that
+-- recorded nothing for a while, begins anew.
+local function begin(channel, epoch, run, rules)
+  local log = tag .. ':log:' .. channel
+  local of = run .. ' ' .. rules
+  local was = redis.call('HGET', log, 'of')
+  if was == of then return end
+  if was then redis.call('DEL', log, tag .. ':events:' .. channel) end
+  redis.call('HSET', log, 'of', of, 'epoch', epoch)
+  redis.call('PEXPIRE', log, UNUSED_KEPT_FOR)
+end
 
 local function events_key(channel)
   return tag .. ':events:' .. channel

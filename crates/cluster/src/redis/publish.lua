@@ -1,5 +1,5 @@
--- ARGV: deadline, idempotency key or '', digest, an epoch for histories that begin; then for each event: channel, milliseconds to keep it
--- or 0, most bytes kept, how many events its history holds or 0, for how many milliseconds, message
+-- ARGV: deadline, idempotency key or '', digest, an epoch for histories that begin, this life of Redis; then for each event: channel, milliseconds to keep it
+-- or 0, most bytes kept, how many events its history holds or 0, for how many milliseconds, of which rules, message
 local KNOWN_FOR, ENTRY_WEIGHT = 120000, 256
 local cache, expiry, weight = tag .. ':cache', tag .. ':cache:expiry', tag .. ':cache:bytes'
 
@@ -36,9 +36,9 @@ local function keep(channel, ttl, most, message)
 end
 
 -- Answers with where in the history the event is.
-local function record(channel, position, ttl, epoch)
+local function record(channel, position, ttl, rules)
   local log = log_key(channel)
-  redis.call('HSETNX', log, 'epoch', epoch)
+  begin(channel, ARGV[4], ARGV[5], rules)
   local offset = redis.call('HINCRBY', log, 'offset', 1)
   redis.call('HSET', log, 'newest', position, 'ttl', ttl)
   return redis.call('HGET', log, 'epoch') .. ':' .. string.format('%.0f', offset)
@@ -59,12 +59,12 @@ if ARGV[2] ~= '' then
   if known then return known == ARGV[3] and 1 or 2 end
   redis.call('SET', once, ARGV[3], 'PX', KNOWN_FOR)
 end
-for i = 5, #ARGV, 6 do
-  local channel, ttl, size, message = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 3]), ARGV[i + 5]
+for i = 6, #ARGV, 7 do
+  local channel, ttl, size, message = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 3]), ARGV[i + 6]
   if ttl > 0 or size > 0 then
     local position = next_position()
     if size > 0 then
-      local place = record(channel, position, ARGV[i + 4], ARGV[4])
+      local place = record(channel, position, ARGV[i + 4], ARGV[i + 5])
       message = (ttl > 0 and '1J' or '1H') .. position .. #place .. ':' .. place .. string.sub(message, 3)
       hold(channel, position, size, tonumber(ARGV[i + 4]), message)
     else

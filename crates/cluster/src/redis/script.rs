@@ -16,6 +16,7 @@ const READS: &[&str] = &[
     "online",
     "cached",
     "apps",
+    "census",
 ];
 
 /// A script, and what Redis knows it by.
@@ -65,50 +66,62 @@ macro_rules! scripts {
 }
 
 scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections cached history beat
-    tell_nodes register apps claim bury forget);
+    tell_nodes census register apps claim bury forget);
 
 impl Scripts {
-    /// A step as a command, and the key or topic that says which master takes it.
-    pub(crate) fn command(&self, names: &Names, step: &Step) -> (String, Cmd) {
-        let call = |script: &Script, tag: String| {
-            let call = script.call(&tag);
-            (tag, call)
+    /// The key or topic that says which master takes a step.
+    pub(crate) fn key(&self, names: &Names, step: &Step) -> String {
+        match (step.app(), step) {
+            (Some(app), _) => names.of_app(app),
+            (None, Step::Listen { topic } | Step::Unlisten { topic }) => topic.clone(),
+            (None, _) => names.of_installation(),
+        }
+    }
+
+    /// A step as a command; `run` names the life of the master that takes it.
+    pub(crate) fn command(&self, names: &Names, step: &Step, run: &str) -> Cmd {
+        let mut command = match self.script(step) {
+            Some(script) => script.call(&self.key(names, step)),
+            None if matches!(step, Step::Listen { .. }) => cmd("SSUBSCRIBE"),
+            None => cmd("SUNSUBSCRIBE"),
         };
-        let of_app = |app| names.of_app(app);
-        let (tag, mut command) = match step {
-            Step::Publish { app, .. } => call(&self.publish, of_app(app)),
-            Step::Join { app, .. } => call(&self.join, of_app(app)),
-            Step::Leave { app, .. } => call(&self.leave, of_app(app)),
-            Step::View { app, .. } => call(&self.view, of_app(app)),
-            Step::UserCounts { app, .. } => call(&self.user_counts, of_app(app)),
-            Step::Count { app, .. } => call(&self.count, of_app(app)),
-            Step::Elsewhere { app, .. } => call(&self.elsewhere, of_app(app)),
-            Step::AllElsewhere { app, .. } => call(&self.all_elsewhere, of_app(app)),
-            Step::Enter { app, .. } => call(&self.enter, of_app(app)),
-            Step::Exit { app, .. } => call(&self.exit, of_app(app)),
-            Step::Online { app, .. } => call(&self.online, of_app(app)),
-            Step::Admit { app, .. } => call(&self.admit, of_app(app)),
-            Step::Connections { app, .. } => call(&self.connections, of_app(app)),
-            Step::Cached { app, .. } => call(&self.cached, of_app(app)),
-            Step::History { app, .. } => call(&self.history, of_app(app)),
-            Step::Bury { app, .. } => call(&self.bury, of_app(app)),
-            Step::Beat { .. } => call(&self.beat, names.of_installation()),
-            Step::TellNodes { .. } => call(&self.tell_nodes, names.of_installation()),
-            Step::Register { .. } => call(&self.register, names.of_installation()),
-            Step::Apps { .. } => call(&self.apps, names.of_installation()),
-            Step::Claim { .. } => call(&self.claim, names.of_installation()),
-            Step::Forget { .. } => call(&self.forget, names.of_installation()),
-            Step::Listen { topic } => (topic.clone(), cmd("SSUBSCRIBE")),
-            Step::Unlisten { topic } => (topic.clone(), cmd("SUNSUBSCRIBE")),
-        };
-        put_arguments(&mut command, step);
-        (tag, command)
+        put_arguments(&mut command, step, run);
+        command
+    }
+
+    fn script(&self, step: &Step) -> Option<&Script> {
+        Some(match step {
+            Step::Publish { .. } => &self.publish,
+            Step::Join { .. } => &self.join,
+            Step::Leave { .. } => &self.leave,
+            Step::View { .. } => &self.view,
+            Step::UserCounts { .. } => &self.user_counts,
+            Step::Count { .. } => &self.count,
+            Step::Elsewhere { .. } => &self.elsewhere,
+            Step::AllElsewhere { .. } => &self.all_elsewhere,
+            Step::Enter { .. } => &self.enter,
+            Step::Exit { .. } => &self.exit,
+            Step::Online { .. } => &self.online,
+            Step::Admit { .. } => &self.admit,
+            Step::Connections { .. } => &self.connections,
+            Step::Cached { .. } => &self.cached,
+            Step::History { .. } => &self.history,
+            Step::Bury { .. } => &self.bury,
+            Step::Beat { .. } => &self.beat,
+            Step::Census => &self.census,
+            Step::TellNodes { .. } => &self.tell_nodes,
+            Step::Register { .. } => &self.register,
+            Step::Apps { .. } => &self.apps,
+            Step::Claim { .. } => &self.claim,
+            Step::Forget { .. } => &self.forget,
+            Step::Listen { .. } | Step::Unlisten { .. } => return None,
+        })
     }
 }
 
-/// In the order in which the scripts take them.
+/// In the order in which the scripts take them. `run` names the life of the Redis that takes it.
 #[expect(clippy::too_many_lines, reason = "a table: one entry a step")]
-fn put_arguments(command: &mut Cmd, step: &Step) {
+fn put_arguments(command: &mut Cmd, step: &Step, run: &str) {
     match step {
         Step::Publish {
             tellings,
@@ -123,7 +136,8 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
                 .arg(deadline)
                 .arg(key)
                 .arg(digest)
-                .arg(fresh_epoch());
+                .arg(fresh_epoch())
+                .arg(run);
             for telling in tellings {
                 let (ttl, most) = telling.keep.map_or((0, 0), |keep| {
                     let millis = u64::try_from(keep.ttl.as_millis()).unwrap_or(u64::MAX);
@@ -133,7 +147,8 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
                 let (size, ttl) = telling
                     .history
                     .map_or((0, 0), |history| (history.size, millis(history.ttl)));
-                command.arg(size).arg(ttl);
+                let rules = telling.history.map_or(0, |history| history.rules);
+                command.arg(size).arg(ttl).arg(rules);
                 command.arg(&telling.message[..]);
             }
         }
@@ -142,13 +157,14 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
             channel,
             member,
             max,
+            view,
             deadline,
             ..
         } => {
             command.arg(deadline).arg(&**node).arg(channel);
             command.arg(member.user_id.as_str());
             command.arg(member.user_info.as_deref().unwrap_or_default());
-            command.arg(max);
+            command.arg(max).arg(u8::from(*view));
         }
         Step::Leave {
             node,
@@ -163,7 +179,13 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
         Step::View { channel, .. } | Step::Cached { channel, .. } => {
             command.arg(channel);
         }
-        Step::History { channel, query, .. } => {
+        Step::History {
+            channel,
+            query,
+            rules,
+            room,
+            ..
+        } => {
             let (kind, position, count) = match query {
                 HistoryQuery::Last(count) => ("last", None, *count),
                 HistoryQuery::After(position) => ("after", Some(position), 0),
@@ -173,7 +195,8 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
             let epoch = position.map_or("", |position| &*position.epoch);
             let offset = position.map_or(0, |position| position.offset);
             command.arg(channel).arg(kind).arg(epoch).arg(offset);
-            command.arg(count).arg(fresh_epoch());
+            command.arg(count).arg(fresh_epoch()).arg(run).arg(rules);
+            command.arg(room);
         }
         Step::UserCounts { channels, .. } => {
             command.arg(channels);
@@ -216,12 +239,14 @@ fn put_arguments(command: &mut Cmd, step: &Step) {
         }
         Step::Admit {
             node,
+            change,
             max,
             deadline,
             ..
         } => {
-            command.arg(deadline).arg(&**node).arg(max);
+            command.arg(deadline).arg(&**node).arg(max).arg(change);
         }
+        Step::Census => {}
         Step::Connections {
             node,
             count,

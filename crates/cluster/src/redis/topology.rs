@@ -21,6 +21,8 @@ const OLDEST: u64 = 7;
 pub(crate) struct Master {
     pub(crate) address: (String, u16),
     pub(crate) slots: Vec<(u16, u16)>,
+    /// Names its life: another one after it was started again, or took over from another master.
+    pub(crate) run: String,
 }
 
 /// The hash slot of a key, which is that of its hash tag.
@@ -102,6 +104,7 @@ async fn ask_redis(url: &RedisUrl, host: &(String, u16)) -> Result<Vec<Master>, 
         (_, "master") => Ok(vec![Master {
             address: host.clone(),
             slots: vec![(0, SLOTS - 1)],
+            run: String::new(),
         }]),
         _ => Err(ConnectError(
             "this is a replica, which takes no changes".into(),
@@ -146,6 +149,7 @@ fn masters(slots: Value, asked: &(String, u16)) -> Result<Vec<Master>, ConnectEr
             None => masters.push(Master {
                 address,
                 slots: vec![(first, last)],
+                run: String::new(),
             }),
         }
     }
@@ -185,6 +189,20 @@ async fn ask(
     let answer = tokio::time::timeout(PATIENCE, connection.send_packed_command(question)).await;
     let answer = answer.map_err(|_| late())?.and_then(Value::extract_error);
     answer.map_err(|error| ConnectError(error.to_string()))
+}
+
+/// What names the life of a master.
+pub(crate) async fn run_of(connection: &mut MultiplexedConnection) -> Result<String, ConnectError> {
+    let info = ask(connection, cmd("INFO").arg("replication")).await?;
+    let info = match info {
+        Value::VerbatimString { text, .. } => text,
+        other => text(other).unwrap_or_default(),
+    };
+    let line = info
+        .lines()
+        .find_map(|line| line.strip_prefix("master_replid:"));
+    let run = line.map(|run| run.trim().to_owned());
+    run.ok_or_else(|| ConnectError("INFO replication names no master_replid".into()))
 }
 
 fn late() -> ConnectError {

@@ -1,4 +1,5 @@
-//! Review: what breaks. Each test fails on the code as it is.
+//! No hole, no double, nobody sent away for good: the sequences that have each broken that once, and what a node must do
+//! in them. Each test says first what went wrong.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -19,6 +20,7 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::sleep;
 
 use crate::nodes::{ClusterNode, LEASE};
+use crate::servers::{Server, free_port};
 use crate::sim::{Sim, Weather};
 
 const NEWS: &str = "{fanfare:1}:channel:news";
@@ -144,7 +146,7 @@ fn received(seen: &[Seen]) -> Vec<String> {
     events.collect()
 }
 
-/// R2a: a node that is 64 MiB behind drops a message, says that the connection is lost, and goes on with what comes as soon as
+/// A node that is 64 MiB behind drops a message, says that the connection is lost, and goes on with what comes as soon as
 /// there is room again (`Hears::told`): that stands behind the word, and is handed on.
 #[test]
 fn nothing_is_delivered_after_the_word_that_the_connection_is_lost() {
@@ -164,7 +166,7 @@ fn nothing_is_delivered_after_the_word_that_the_connection_is_lost() {
     });
 }
 
-/// R2b: when a connection is lost, topics are forgotten while what it has brought is still handed on; somebody who
+/// When a connection is lost, topics are forgotten while what it has brought is still handed on; somebody who
 /// subscribes meanwhile makes the topic known again, and the rest goes to those who were there before.
 #[test]
 fn nothing_is_delivered_after_a_hole_when_somebody_subscribes_while_the_rest_is_handed_on() {
@@ -193,7 +195,7 @@ fn nothing_is_delivered_after_a_hole_when_somebody_subscribes_while_the_rest_is_
     });
 }
 
-/// R3: a publish that breaks does not end the connection, so a master that has lost its slots is asked for ever.
+/// A publish that breaks does not end the connection, so a master that has lost its slots is asked for ever.
 #[test]
 fn a_publish_that_was_sent_to_the_wrong_master_makes_the_node_look_for_the_right_one() {
     run_paused(async {
@@ -214,7 +216,7 @@ fn a_publish_that_was_sent_to_the_wrong_master_makes_the_node_look_for_the_right
     });
 }
 
-/// R6: what a killed node had counts until it is buried; its clients, who come back after a second, are sent away with a
+/// What a killed node had counts until it is buried; its clients, who come back after a second, are sent away with a
 /// code that says never to come again.
 #[test]
 fn clients_of_a_killed_node_are_not_over_the_quota() {
@@ -266,7 +268,7 @@ fn clients_of_a_killed_node_are_not_over_the_quota() {
     });
 }
 
-/// R9: who gave up waiting for a topic leaves it behind: it is listened to when the connection is back, for ever.
+/// Who gave up waiting for a topic leaves it behind: it is listened to when the connection is back, for ever.
 #[test]
 fn what_nobody_waits_for_any_more_is_not_listened_to() {
     run_paused(async {
@@ -298,7 +300,7 @@ fn what_nobody_waits_for_any_more_is_not_listened_to() {
     });
 }
 
-/// R7: what came by while the history was asked is sent, and then sent again as what the cache channel keeps.
+/// What came by while the history was asked is sent, and then sent again as what the cache channel keeps.
 #[test]
 fn on_a_cache_channel_with_a_history_nothing_comes_twice() {
     run_paused(async {
@@ -332,46 +334,13 @@ fn on_a_cache_channel_with_a_history_nothing_comes_twice() {
     });
 }
 
-/// A Redis that ends with the test.
-struct Process(std::process::Child);
-
-impl Process {
-    fn start(port: u16) -> Self {
-        let mut redis = std::process::Command::new("redis-server");
-        redis.args([
-            "--port",
-            &port.to_string(),
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-        ]);
-        redis.args([
-            "--repl-diskless-sync-delay",
-            "0",
-            "--dbfilename",
-            &format!("{port}.rdb"),
-            "--dir",
-            "/tmp",
-        ]);
-        redis.stdout(std::process::Stdio::null());
-        Self(redis.spawn().unwrap())
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-/// R2c: a replica that takes over without the last events counts on from there under the same epoch. Who had got the lost
+/// A replica that takes over without the last events counts on from there under the same epoch. Who had got the lost
 /// ones is told that it has missed nothing, as soon as as many others were published.
 #[test]
 fn after_a_failover_that_has_lost_events_nobody_is_told_that_nothing_was_missed() {
-    let (one, other) = (17_393, 17_394);
-    let _processes = [one, other].map(Process::start);
+    let servers =
+        [(); 2].map(|()| Server::start(free_port(), &["repl-diskless-sync-delay 0"], false));
+    let [one, other] = [servers[0].port, servers[1].port];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let answer = runtime.block_on(fail_over(one, other));
     assert!(
@@ -401,6 +370,8 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
             app: app.clone(),
             channel: "news".into(),
             query,
+            rules: 0,
+            room: usize::MAX,
         },
         None => Step::Publish {
             app: app.clone(),
@@ -420,6 +391,7 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
                 history: Some(Retention {
                     size: 100,
                     ttl: Duration::from_secs(60),
+                    rules: 0,
                 }),
             }],
             once: None,
@@ -450,19 +422,15 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
     let replica = connect(other).await;
     publish(&replica, 2).await;
     let told = ask(&replica, HistoryQuery::After(had.clone())).await;
-    assert_eq!(
-        told.position, had,
-        "the same position stands for another event"
-    );
     told.messages.map(|messages| messages.len())
 }
 
-/// R1: `HSCAN 0` looks at the first 4000 buckets only, and finds nothing once these are empty: a burial of some thousand
+/// `HSCAN 0` looks at the first 4000 buckets only, and finds nothing once these are empty: a burial of some thousand
 /// channels never ends, and a node that buries what it was before is never ready again.
 #[test]
 fn a_node_with_many_channels_can_be_buried() {
-    let port = 17_392;
-    let _redis = Process::start(port);
+    let redis = Server::start(free_port(), &[], false);
+    let port = redis.port;
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let answer = runtime.block_on(bury_many(port));
     assert!(answer.is_some(), "it was not done after 1000 steps");

@@ -1,4 +1,5 @@
-//! Review: what breaks. Each test fails on the code as it is.
+//! No hole, no double, nobody sent away for good: the sequences that have each broken that once, and what a node must do
+//! in them. Each test says first what went wrong.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -37,7 +38,7 @@ async fn ask(client: &Client, channel: &str, recover: Value) -> Value {
     data(&client.events()[0])
 }
 
-/// R5: each subscription takes up to half of the outbox, whatever waits there already, and nothing is flushed in between.
+/// Each subscription takes up to half of the outbox, whatever waits there already, and nothing is flushed in between.
 #[test]
 fn who_comes_back_to_several_channels_is_not_a_slow_consumer() {
     with_node(1, async |node| {
@@ -71,7 +72,7 @@ fn who_comes_back_to_several_channels_is_not_a_slow_consumer() {
     });
 }
 
-/// R8: what is published while no rule is for the channel is missing in a history that goes on afterwards.
+/// What is published while no rule is for the channel is missing in a history that goes on afterwards.
 #[test]
 fn a_history_that_was_switched_off_for_a_while_does_not_say_that_nothing_was_missed() {
     with_node(1, async |node| {
@@ -89,7 +90,7 @@ fn a_history_that_was_switched_off_for_a_while_does_not_say_that_nothing_was_mis
     });
 }
 
-/// R4: who publishes looks whether there are subscribers, and records later; who subscribes in between is told a position
+/// Who publishes looks whether there are subscribers, and records later; who subscribes in between is told a position
 /// before the event and does not get it.
 #[test]
 fn an_event_recorded_after_a_position_was_told_is_delivered() {

@@ -79,7 +79,7 @@ impl From<Recorded> for HistoryEvent {
         ("channel" = String, Path, description = "The channel's name"),
         ("before" = Option<String>, Query, description = "A position: events before it, newest first"),
         ("after" = Option<String>, Query, description = "A position: events after it, oldest first; `0` begins with the oldest"),
-        ("limit" = Option<usize>, Query, description = "At most so many, 1 to 1000", example = 100),
+        ("limit" = Option<usize>, Query, description = "At most so many, 1 to 1000", minimum = 1, maximum = 1000, example = 100),
     ),
     responses(
         (status = 200, body = History),

@@ -140,7 +140,7 @@ const PROBLEMS: [(&str, &str, &str, &str); 12] = [
 ];
 
 /// What plain text of a status looks like.
-const TEXTS: [(&str, &str); 9] = [
+const TEXTS: [(&str, &str); 10] = [
     ("400", "Missing parameter: name\n"),
     (
         "401",
@@ -149,6 +149,10 @@ const TEXTS: [(&str, &str); 9] = [
     ("403", "App 123456789 is disabled\n"),
     ("404", "There is no app with id \"123456789\"\n"),
     ("408", "The body did not arrive in time\n"),
+    (
+        "410",
+        "The position is of a history that is not there any more: begin without one\n",
+    ),
     (
         "413",
         "The data content of this event is too large: 10241 bytes, at most 10240 are allowed\n",

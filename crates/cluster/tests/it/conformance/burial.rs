@@ -74,6 +74,7 @@ pub(super) async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_
     let admit = Step::Admit {
         app: app(),
         node: node("alive"),
+        change: 0,
         max: 1,
         deadline: LATER,
     };

@@ -114,6 +114,7 @@ fn late_steps(once: &Once) -> Vec<Step> {
             channel: channel(),
             member: member("u"),
             max: 9,
+            view: true,
             deadline,
         },
         Step::Leave {
@@ -152,6 +153,7 @@ fn late_steps(once: &Once) -> Vec<Step> {
         Step::Admit {
             app: app.clone(),
             node: node.clone(),
+            change: 0,
             max: 9,
             deadline,
         },
@@ -220,6 +222,7 @@ pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
     let admit = Step::Admit {
         app: app(),
         node: node("n"),
+        change: 0,
         max: 1,
         deadline: LATER,
     };

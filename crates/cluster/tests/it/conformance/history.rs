@@ -14,6 +14,7 @@ use super::{Peer, Stage, app, publish_all, telling};
 const LONG: Retention = Retention {
     size: 100,
     ttl: Duration::from_secs(60),
+    rules: 0,
 };
 
 fn recorded(channel: &str, data: &str, retention: Retention) -> Telling {
@@ -35,6 +36,8 @@ async fn ask(who: &Peer, channel: &str, query: HistoryQuery) -> Told {
         app: app(),
         channel: channel.into(),
         query,
+        rules: 0,
+        room: usize::MAX,
     };
     match who.take(step).await {
         Answer::History(told) => told,
@@ -147,6 +150,7 @@ pub(super) async fn a_history_holds_so_many_events_and_for_so_long(stage: Stage)
     let short = Retention {
         size: 100,
         ttl: Duration::from_millis(1500),
+        rules: 0,
     };
     record(&who, 1..3, short).await;
     sleep(Duration::from_millis(1000)).await;

@@ -15,6 +15,7 @@ pub(super) fn join(name: &str, channel: &str, member: Member) -> Step {
         channel: channel.into(),
         member,
         max: usize::MAX,
+        view: true,
         deadline: LATER,
     }
 }
@@ -175,6 +176,7 @@ pub(super) async fn a_full_channel_takes_nobody_new(stage: Stage) {
         channel: "presence-a".into(),
         member: member(who),
         max: most,
+        view: true,
         deadline: LATER,
     };
     assert_eq!(who.take(join("one", "a", 0)).await, Answer::Full);
@@ -299,6 +301,7 @@ pub(super) async fn connections_are_let_in_up_to_the_quota_of_all_nodes(stage: S
     let admit = |name: &str| Step::Admit {
         app: app(),
         node: node(name),
+        change: 0,
         max: 5,
         deadline: LATER,
     };

@@ -244,6 +244,12 @@ impl World {
                 self.tell(self.names.nodes_topic(), message, tells);
                 answer
             }
+            Step::Census => {
+                let alive = memory.nodes.values().filter(|until| **until > millis);
+                let alive = alive.count();
+                let listening = self.listening.get(&self.names.nodes_topic());
+                Answer::Numbers(vec![listening.map_or(0, BTreeSet::len), alive])
+            }
             Step::TellNodes { message, .. } => {
                 self.tell(self.names.nodes_topic(), message, tells);
                 Answer::Done
@@ -358,14 +364,9 @@ impl World {
                 };
                 Answer::Done
             }
-            Step::Admit { node, max, .. } => {
-                let connections = &mut moment.app.connections;
-                let has_room = connections.values().sum::<usize>() < *max;
-                if has_room {
-                    *connections.entry(node.to_string()).or_default() += 1;
-                }
-                Answer::Edge(has_room)
-            }
+            Step::Admit {
+                node, max, change, ..
+            } => Answer::Edge(moment.admit(node, *max, *change)),
             Step::History { channel, query, .. } => Answer::History(moment.history(channel, query)),
             Step::Cached { channel, .. } => Answer::Kept(moment.cached(channel)),
             Step::Bury { node, .. } => Answer::Buried(moment.bury(node, rooms, pieces)),
@@ -387,6 +388,20 @@ struct Moment<'a> {
 }
 
 impl Moment<'_> {
+    fn admit(&mut self, node: &str, max: usize, change: i64) -> bool {
+        let connections = &mut self.app.connections;
+        let has = connections.get(node).copied().unwrap_or(0);
+        match has.saturating_add_signed(isize::try_from(change).unwrap()) {
+            0 => connections.remove(node),
+            has => connections.insert(node.to_owned(), has),
+        };
+        let has_room = connections.values().sum::<usize>() < max;
+        if has_room {
+            *connections.entry(node.to_owned()).or_default() += 1;
+        }
+        has_room
+    }
+
     fn tell_channel(&mut self, channel: &str, message: Bytes) {
         self.tells.push((format!("channel:{channel}"), message));
     }
