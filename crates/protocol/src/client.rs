@@ -229,7 +229,9 @@ impl<'a> Subscribe<'a> {
         let wrong = |_| not_object(json::kind(raw).into());
         if raw.get().starts_with('"') {
             let text = json::string(raw.get()).map_err(wrong)?;
-            let command: Command<'_> = json::object(&text).map_err(wrong)?;
+            let command: Command<'_> = json::object(&text).map_err(|error| {
+                not_object(format!("a string that holds none: {}", reason(&error)))
+            })?;
             return Ok(Subscribe::from_command(event, &command)?.into_owned());
         }
         let command: Command<'a> = match raw.get().as_bytes() {
@@ -340,6 +342,23 @@ mod tests {
             assert_eq!(subscribe.channel, "private-a");
             assert_eq!(subscribe.auth.as_deref(), Some("k:s"));
             assert_eq!(subscribe.channel_data.as_deref(), Some("{\"user_id\":1}"));
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_json_text_in_a_string_is_said() {
+        for (data, wrong) in [
+            (
+                r#"{\"channel\":\"a\",\"auth\":\"b\",\"auth\":\"c\"}"#,
+                "duplicate field `auth`",
+            ),
+            ("[]", "it is an array"),
+            ("news", "expected ident"),
+        ] {
+            let text = format!(r#"{{"event":"pusher:subscribe","data":"{data}"}}"#);
+            let error = refused(&text);
+            let start = "Invalid pusher:subscribe: expected 'data' to be an object, it is a string that holds none: ";
+            assert!(error.starts_with(&format!("{start}{wrong}")), "{error}");
         }
     }
 
