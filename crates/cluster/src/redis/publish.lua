@@ -1,4 +1,4 @@
--- ARGV: deadline, idempotency key or '', digest, an epoch for histories that begin, this life of Redis; then for each event: channel, milliseconds to keep it
+-- ARGV: deadline, idempotency key or '', digest, an epoch for histories that begin or '' without any, this life of Redis; then for each event: channel, milliseconds to keep it
 -- or 0, most bytes kept, how many events its history holds or 0, for how many milliseconds, of which rules, message
 local KNOWN_FOR, ENTRY_WEIGHT = 120000, 256
 local cache, expiry, weight = tag .. ':cache', tag .. ':cache:expiry', tag .. ':cache:bytes'

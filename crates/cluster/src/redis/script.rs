@@ -132,22 +132,23 @@ fn put_arguments(command: &mut Cmd, step: &Step, run: &str) {
             let (key, digest) = once
                 .as_ref()
                 .map_or(("", ""), |once| (&*once.key, &*once.digest));
-            command
-                .arg(deadline)
-                .arg(key)
-                .arg(digest)
-                .arg(fresh_epoch())
-                .arg(run);
+            // Most publishes are to channels without a history, where none can begin.
+            let records = tellings.iter().any(|telling| telling.history.is_some());
+            let epoch = if records {
+                fresh_epoch()
+            } else {
+                String::new()
+            };
+            command.arg(deadline).arg(key).arg(digest);
+            command.arg(epoch).arg(run);
             for telling in tellings {
-                let (ttl, most) = telling.keep.map_or((0, 0), |keep| {
-                    let millis = u64::try_from(keep.ttl.as_millis()).unwrap_or(u64::MAX);
-                    (millis, keep.max_bytes)
-                });
+                let (ttl, most) = telling
+                    .keep
+                    .map_or((0, 0), |keep| (millis(keep.ttl), keep.max_bytes));
                 command.arg(&telling.channel).arg(ttl).arg(most);
-                let (size, ttl) = telling
-                    .history
-                    .map_or((0, 0), |history| (history.size, millis(history.ttl)));
-                let rules = telling.history.map_or(0, |history| history.rules);
+                let (size, ttl, rules) = telling.history.map_or((0, 0, 0), |history| {
+                    (history.size, millis(history.ttl), history.rules)
+                });
                 command.arg(size).arg(ttl).arg(rules);
                 command.arg(&telling.message[..]);
             }

@@ -162,7 +162,8 @@ fn member(name: &str) -> Member {
     }
 }
 
-fn event(data: &str) -> Bytes {
+/// An event as it travels, neither kept nor recorded.
+pub(crate) fn event(data: &str) -> Bytes {
     let event = Message::Event {
         position: None,
         keep: false,
@@ -173,6 +174,17 @@ fn event(data: &str) -> Bytes {
         data,
     };
     event.write()
+}
+
+/// One more connection of the app, where it may have `max` of them over all nodes.
+fn admit(name: &str, max: usize) -> Step {
+    Step::Admit {
+        app: app(),
+        node: node(name),
+        change: 0,
+        max,
+        deadline: LATER,
+    }
 }
 
 fn telling(channel: &str, data: &str) -> Telling {

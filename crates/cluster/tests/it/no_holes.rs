@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fanfare_cluster::Message;
 use fanfare_cluster::Redis;
 use fanfare_cluster::backend::{
     Answer, Backend, ConnectError, Connected, Connection, Incoming, Room, Step, StepError, Telling,
@@ -19,6 +18,7 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::sleep;
 
+use crate::conformance::event;
 use crate::nodes::{ClusterNode, LEASE};
 use crate::servers::{Server, free_port};
 use crate::sim::{Sim, Weather};
@@ -111,18 +111,9 @@ impl State {
 }
 
 fn told(data: &str) -> Incoming {
-    let event = Message::Event {
-        position: None,
-        keep: false,
-        recorded: None,
-        name: "e",
-        user_id: None,
-        except: None,
-        data,
-    };
     Incoming::Told {
         topic: NEWS.into(),
-        message: event.write(),
+        message: event(data),
         room: Room::default(),
     }
 }
@@ -377,16 +368,7 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
             app: app.clone(),
             tellings: vec![Telling {
                 channel: "news".into(),
-                message: (Message::Event {
-                    position: None,
-                    keep: false,
-                    recorded: None,
-                    name: "e",
-                    user_id: None,
-                    except: None,
-                    data: "x",
-                })
-                .write(),
+                message: event("x"),
                 keep: None,
                 history: Some(Retention {
                     size: 100,

@@ -6,7 +6,7 @@ use fanfare_cluster::Message;
 use fanfare_cluster::backend::{Answer, Buried, Step};
 
 use super::roster::{count, enter, join, view};
-use super::{LATER, Peer, Stage, app, member, node, user};
+use super::{LATER, Peer, Stage, admit, app, member, node, user};
 
 /// Clears all away; gives what was, and how many steps that took.
 async fn bury(who: &Peer, name: &str) -> (Buried, usize) {
@@ -71,15 +71,8 @@ pub(super) async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_
     listener.hears_nothing(&stage).await;
 
     assert_eq!(view(&who, "presence-a").await.members, [member("both")]);
-    let admit = Step::Admit {
-        app: app(),
-        node: node("alive"),
-        change: 0,
-        max: 1,
-        deadline: LATER,
-    };
     assert_eq!(
-        who.take(admit).await,
+        who.take(admit("alive", 1)).await,
         Answer::Edge(true),
         "its connections count no more"
     );

@@ -9,7 +9,8 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::{
-    BEFORE, LATER, Peer, Stage, app, event, member, node, publish, publish_all, telling, user,
+    BEFORE, LATER, Peer, Stage, admit, app, event, member, node, publish, publish_all, telling,
+    user,
 };
 
 const NOW: Answer = Answer::Published(Published::Now);
@@ -219,15 +220,8 @@ pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
     assert_eq!(who.take(online).await, nobody);
     let apps = who.take(Step::Apps { node: node("n") }).await;
     assert_eq!(apps, Answer::Names(vec![]));
-    let admit = Step::Admit {
-        app: app(),
-        node: node("n"),
-        change: 0,
-        max: 1,
-        deadline: LATER,
-    };
     assert_eq!(
-        who.take(admit).await,
+        who.take(admit("n", 1)).await,
         Answer::Edge(true),
         "nobody was counted"
     );

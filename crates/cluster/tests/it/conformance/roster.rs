@@ -6,7 +6,7 @@ use fanfare_engine::{Position, View};
 use fanfare_protocol::UserId;
 use fanfare_protocol::presence::Member;
 
-use super::{LATER, Peer, Stage, app, member, node, user};
+use super::{LATER, Peer, Stage, admit, app, member, node, user};
 
 pub(super) fn join(name: &str, channel: &str, member: Member) -> Step {
     Step::Join {
@@ -298,13 +298,7 @@ pub(super) async fn connections_are_let_in_up_to_the_quota_of_all_nodes(stage: S
         count,
         deadline: LATER,
     };
-    let admit = |name: &str| Step::Admit {
-        app: app(),
-        node: node(name),
-        change: 0,
-        max: 5,
-        deadline: LATER,
-    };
+    let admit = |name| admit(name, 5);
     who.done(connections("one", 2)).await;
     who.done(connections("two", 1)).await;
     assert_eq!(who.take(admit("one")).await, Answer::Edge(true));
