@@ -16,9 +16,10 @@ export const websocket: TransportFactory = {
       listener.activity();
       if (typeof data === 'string') listener.message(data);
     };
-    // It says nothing that may be known, and a close event follows.
-    socket.onerror = () => {};
-    socket.onclose = ({ code, reason }) => listener.close(code ?? ABNORMAL, reason ?? '');
+    // Deno gives the code 0 where browsers give 1006.
+    socket.onclose = ({ code, reason }) => listener.close(code || ABNORMAL, reason ?? '');
+    // After a failed attempt, Node 22 sends this event only: no close event follows it.
+    socket.onerror = (event) => socket.onclose?.({ reason: event?.message });
     const send = (text: string) => {
       if (socket.readyState !== OPEN || (socket.bufferedAmount ?? 0) > MAX_BUFFERED) return false;
       socket.send(text);

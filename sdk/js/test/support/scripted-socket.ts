@@ -54,6 +54,12 @@ export class ScriptedSocket implements WebSocketLike {
     this.onclose?.({ code, reason });
   }
 
+  /** The connection fails, as a platform reports it that sends no close event. */
+  fail(message = ''): void {
+    this.readyState = 0;
+    this.onerror?.({ message });
+  }
+
   sentOf(event: string): any[] {
     return this.sent.filter((frame) => frame.event === event).map(({ data }) => data);
   }

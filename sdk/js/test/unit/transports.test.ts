@@ -56,6 +56,22 @@ describe('falling back', () => {
     expect(errors).toEqual([]);
   });
 
+  test('a WebSocket that reports an error and no close has failed', async () => {
+    client({ transports: ['websocket'] });
+    ScriptedSocket.last.fail('Received network error or non-101 status code.');
+    expect(errors.map(({ code, closeCode }) => [code, closeCode])).toEqual([['connection_lost', 1006]]);
+    expect(errors[0]!.message).toContain('non-101 status code');
+    // Most platforms send the close event as well: it says nothing new.
+    ScriptedSocket.last.end();
+    expect(errors).toHaveLength(1);
+  });
+
+  test('a WebSocket that ends with code 0 has ended as one with 1006', async () => {
+    client({ transports: ['websocket'] });
+    ScriptedSocket.last.greet().end(0);
+    expect(errors.map(({ closeCode }) => closeCode)).toEqual([1006]);
+  });
+
   test('a WebSocket that hangs gets company after three seconds; whoever is greeted first wins', async () => {
     client({});
     await vi.advanceTimersByTimeAsync(3000);
