@@ -16,6 +16,7 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 
+use crate::budget::Usage;
 use crate::cache::{Cache, Offset};
 use crate::client_event::EngineClock;
 use crate::connect::ConnectionPlace;
@@ -75,6 +76,8 @@ pub struct App {
     deleted: AtomicBool,
     /// Connections on this node.
     pub(crate) connections: Arc<AtomicUsize>,
+    /// What its clients hold of this node.
+    pub(crate) usage: Arc<Usage>,
     /// Those of which other nodes know, or are to know.
     counted: Arc<AtomicUsize>,
     pace: ArcSwapOption<Pace>,
@@ -109,6 +112,7 @@ impl App {
             keys: ArcSwap::from_pointee(definition.keys),
             deleted: AtomicBool::new(false),
             connections: Arc::default(),
+            usage: Arc::default(),
             counted: Arc::default(),
             pace: ArcSwapOption::from(pace),
             channels: Channels::default(),

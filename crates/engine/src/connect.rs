@@ -9,6 +9,7 @@ use fanfare_protocol::{AppKey, CloseCode, NEWEST_PROTOCOL, OLDEST_PROTOCOL, Serv
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::budget::{BudgetExceeded, Charge, Payer, Resource};
 use crate::connection::Connection;
 use crate::engine::Engine;
 use crate::error::Refusal;
@@ -25,6 +26,10 @@ pub struct Admitted {
     pub(crate) address: Option<IpAddr>,
     /// On this node, among the app's here, and among those of which the other nodes know.
     pub(crate) places: [Option<ConnectionPlace>; 3],
+    /// Whom to charge for what the client makes this node hold.
+    pub(crate) payer: Payer,
+    /// The connection itself.
+    pub(crate) charge: Charge,
 }
 
 impl Admitted {
@@ -75,6 +80,8 @@ pub struct Arrival<'a> {
     pub origin: Option<&'a str>,
     /// Whether it came over TLS.
     pub secure: bool,
+    /// The address whose network is charged for it; none where no bound of a network applies.
+    pub charged_address: Option<IpAddr>,
 }
 
 impl Engine {
@@ -89,6 +96,7 @@ impl Engine {
             protocol,
             origin,
             secure,
+            charged_address,
         } = arrival;
         if key.is_empty() {
             return Err(Refusal::new(
@@ -125,6 +133,13 @@ impl Engine {
             // Not the code its own connections get: "at once" would bring clients back here again and again.
             return Err(shutting_down(CloseCode::OverCapacity));
         }
+        let payer = self
+            .ledger()
+            .payer_of(charged_address, Some(Arc::clone(&app.usage)));
+        // Before the quota: who is refused because of many from one network comes back.
+        let charge = payer
+            .charge(Resource::Connections, 1)
+            .map_err(over_budget)?;
         let max = self.options().max_connections;
         let full = || {
             Refusal::new(
@@ -142,6 +157,8 @@ impl Engine {
             key,
             address: None,
             places: [Some(place), Some(among_app), None],
+            payer,
+            charge,
         })
     }
 }
@@ -168,6 +185,11 @@ impl Engine {
         admitted.places[2] = Some(counted);
         Ok(admitted)
     }
+}
+
+/// Stock clients come back after this code, to this node or another.
+fn over_budget(exceeded: BudgetExceeded) -> Refusal {
+    Refusal::new(CloseCode::OverCapacity, format!("{exceeded}, reconnect"))
 }
 
 fn unsettled() -> Refusal {

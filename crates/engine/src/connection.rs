@@ -12,6 +12,7 @@ use fanfare_protocol::{AppKey, ChannelName, Frame, Framing, ServerMessage, Socke
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::budget::{Charge, Payer};
 use crate::cache::Offset;
 use crate::client_event::Pace;
 use crate::connect::{Admitted, ConnectionPlace};
@@ -30,6 +31,9 @@ pub(crate) struct Connection {
     /// Where it comes from, if that is known.
     pub(crate) address: Option<IpAddr>,
     _places: [Option<ConnectionPlace>; 3],
+    _charge: Charge,
+    /// Whom to charge for what the client makes this node hold.
+    pub(crate) payer: Payer,
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
     /// Who is signed in.
     pub(crate) user: Option<Box<User>>,
@@ -82,6 +86,7 @@ impl fmt::Debug for Connection {
         f.debug_struct("Connection")
             .field("socket_id", &self.socket_id)
             .field("state", &self.state)
+            .field("payer", &self.payer)
             .finish()
     }
 }
@@ -94,6 +99,8 @@ impl Connection {
             key: admitted.key,
             address: admitted.address,
             _places: admitted.places,
+            _charge: admitted.charge,
+            payer: admitted.payer,
             connected: now,
             authorized: false,
             subscriptions: HashMap::new(),

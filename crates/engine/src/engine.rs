@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::app::{App, AppDefinition, Apps};
+use crate::budget::{Budgets, Ledger};
 use crate::bus::{Bus, BusError};
 use crate::cache::CachedEvent;
 use crate::deliver::Deliverer;
@@ -40,6 +41,8 @@ pub struct Options {
     pub max_connections: usize,
     /// Most channels one connection may be subscribed to.
     pub max_subscriptions: usize,
+    /// What the node, an app and a network of clients may hold.
+    pub budgets: Budgets,
 }
 
 /// How occupied a channel is.
@@ -58,6 +61,7 @@ pub struct Engine {
     roster: Arc<dyn Roster>,
     options: Options,
     connections: Arc<AtomicUsize>,
+    ledger: Ledger,
     next_shard: AtomicUsize,
     draining: AtomicBool,
     updating: Mutex<()>,
@@ -124,6 +128,7 @@ impl Engine {
             node,
             bus,
             roster,
+            ledger: Ledger::new(options.budgets),
             options,
             connections: Arc::default(),
             next_shard: AtomicUsize::new(0),
@@ -164,6 +169,12 @@ impl Engine {
     /// Connections on this node.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// What is charged to the node, its apps and its clients' networks.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Why this node takes no events now, if so.

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `engine` | [`Engine`]: start, queries, drain |
 //! | `app` | [`App`], [`Apps`]: tenants, their keys, and the channels occupied on this node |
+//! | `budget` | [`Budgets`], [`Ledger`]: what a node, an app and a network of clients may hold, and who is charged for it |
 //! | `connect` | admission and greeting |
 //! | `session` | [`Session`]: one connection as its reader sees it; sends a message to its verb's file |
 //! | `subscribe` | subscribe and unsubscribe, every kind of channel |
@@ -28,6 +29,7 @@
 //! | `testing` | a node and clients within the process, for tests |
 
 mod app;
+mod budget;
 mod bus;
 mod cache;
 mod client_event;
@@ -57,6 +59,9 @@ pub mod testing;
 mod watchlist;
 
 pub use app::{App, AppDefinition, Apps, Key, KeyUsed};
+pub use budget::{
+    Bounds, BudgetExceeded, Budgets, Charge, Holder, Ledger, Network, Payer, Resource,
+};
 pub use bus::{
     BoxFuture, Bus, BusError, Envelope, Generation, Once, Retention, Stamp, Taken, Topic,
 };

@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
 use crate::{
-    Admitted, App, AppDefinition, Arrival, Engine, Key, KeyUsed, NoNotices, Options, PublishError,
-    Session, Shard, ShardSeed, Sink,
+    Admitted, App, AppDefinition, Arrival, Budgets, Engine, Key, KeyUsed, NoNotices, Options,
+    PublishError, Session, Shard, ShardSeed, Sink,
 };
 
 /// The key of the app that a [`LocalNode`] has.
@@ -134,6 +134,7 @@ pub fn options(shards: usize) -> Options {
         inbox_bytes: 1024 * 1024,
         max_connections: 1000,
         max_subscriptions: 100,
+        budgets: Budgets::default(),
     }
 }
 

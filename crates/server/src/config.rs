@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use fanfare_cluster::Redis;
+use fanfare_engine::{Bounds, Budgets, Resource};
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
@@ -14,6 +15,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::access::check_password;
+use crate::capacity::Capacity;
 
 /// The file that is read when it is there and no other is named.
 const DEFAULT_FILE: &str = "fanfare.toml";
@@ -33,6 +35,7 @@ pub(crate) const SETTINGS: &[&str] = &[
     "cluster.url",
     "cluster.prefix",
     "cluster.lease",
+    "memory.limit",
     "connections.max",
     "connections.max_subscriptions",
     "outbox.max_bytes",
@@ -42,6 +45,8 @@ pub(crate) const SETTINGS: &[&str] = &[
     "http.max_body_bytes",
     "http.header_timeout",
     "http.trusted_proxies",
+    "network.max_connections",
+    "network.exempt",
     "identity.allow_inner_addresses",
     "owner.name",
     "owner.password",
@@ -67,6 +72,7 @@ const TEXT: &[&str] = &[
     "cluster.url",
     "cluster.prefix",
     "http.trusted_proxies",
+    "network.exempt",
     "owner.name",
     "owner.password",
     "log.filter",
@@ -96,11 +102,13 @@ pub(crate) struct Config {
     pub(crate) master_key: Option<SecretString>,
     pub(crate) store: StoreConfig,
     pub(crate) cluster: ClusterConfig,
+    pub(crate) memory: MemoryConfig,
     pub(crate) connections: Connections,
     pub(crate) outbox: Queue,
     pub(crate) inbox: Queue,
     pub(crate) websocket: WebSocket,
     pub(crate) http: Http,
+    pub(crate) network: NetworkConfig,
     pub(crate) identity: IdentityConfig,
     pub(crate) owner: OwnerConfig,
     pub(crate) drain: Drain,
@@ -129,8 +137,15 @@ pub(crate) struct ClusterConfig {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct MemoryConfig {
+    /// Bytes that this process may take; the defaults of other bounds follow from it.
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Connections {
-    /// Most connections this node takes; 0 for as many as there are file descriptors.
+    /// Most connections this node takes; 0 for as many as the limit of open files allows.
     pub(crate) max: usize,
     /// Most channels one connection may be subscribed to.
     pub(crate) max_subscriptions: usize,
@@ -161,6 +176,16 @@ pub(crate) struct Http {
     pub(crate) header_timeout: u64,
     /// Proxies whose `X-Forwarded-For` is believed: addresses and networks, with commas.
     pub(crate) trusted_proxies: String,
+}
+
+/// What the clients of one network (an IPv4 address, an IPv6 /64) may hold of this node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NetworkConfig {
+    /// Most connections from one network.
+    pub(crate) max_connections: usize,
+    /// Addresses and networks that no bound of a network applies to.
+    pub(crate) exempt: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -203,8 +228,19 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// Addresses of private networks, where an undeclared proxy or a container's gateway may stand for all clients.
+const PRIVATE_NETWORKS: &str = "127.0.0.0/8, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16, \
+                                ::1/128, fc00::/7, fe80::/10";
+
 impl Default for Config {
     fn default() -> Self {
+        Self::defaults(Capacity::detected())
+    }
+}
+
+impl Config {
+    /// The defaults, some of which follow from what this node may take. This is the one place where they are derived.
+    fn defaults(capacity: Capacity) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 6001)),
             data_dir: "data".into(),
@@ -220,8 +256,11 @@ impl Default for Config {
                 prefix: "fanfare".into(),
                 lease: 5,
             },
+            memory: MemoryConfig {
+                limit: capacity.memory,
+            },
             connections: Connections {
-                max: 0,
+                max: capacity.connections,
                 max_subscriptions: 2000,
             },
             outbox: Queue {
@@ -239,6 +278,11 @@ impl Default for Config {
                 header_timeout: 75,
                 trusted_proxies: String::new(),
             },
+            network: NetworkConfig {
+                // Many people share an address: an office, a school, a provider's gateway.
+                max_connections: (capacity.connections / 8).max(64),
+                exempt: PRIVATE_NETWORKS.into(),
+            },
             identity: IdentityConfig {
                 allow_inner_addresses: false,
             },
@@ -253,6 +297,16 @@ impl Default for Config {
             },
         }
     }
+}
+
+/// Reads addresses and networks with commas; `None` if one is neither.
+fn networks(list: &str) -> Option<Vec<IpNet>> {
+    let net = |text: &str| {
+        let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        text.parse().ok().or_else(address)
+    };
+    let texts = list.split(',').map(str::trim);
+    texts.filter(|text| !text.is_empty()).map(net).collect()
 }
 
 fn hide<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -333,7 +387,7 @@ impl Provider for Setting {
 impl Config {
     /// Reads all layers; `file` is the file the user named, if any.
     pub(crate) fn load(file: Option<&Path>, flags: Vec<Setting>) -> anyhow::Result<Self> {
-        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        let mut figment = Figment::new();
         match file {
             Some(file) if !file.is_file() => {
                 bail!("the configuration file {} is not there", file.display())
@@ -355,21 +409,34 @@ impl Config {
             }
             figment = figment.merge(setting);
         }
-        let config: Self = figment
+        let capacity = Capacity::detected().as_configured(&figment);
+        figment = figment.join(Serialized::defaults(Self::defaults(capacity)));
+        let mut config: Self = figment
             .extract()
             .map_err(|error| anyhow::anyhow!(in_words(&error)))?;
         config.validate(&figment)?;
+        if config.connections.max == 0 {
+            config.connections.max = capacity.connections;
+        }
         Ok(config)
     }
 
     /// `None` if one of them is neither an address nor a network.
     pub(crate) fn trusted_proxies(&self) -> Option<Vec<IpNet>> {
-        let net = |text: &str| {
-            let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
-            text.parse().ok().or_else(address)
-        };
-        let texts = self.http.trusted_proxies.split(',').map(str::trim);
-        texts.filter(|text| !text.is_empty()).map(net).collect()
+        networks(&self.http.trusted_proxies)
+    }
+
+    /// `None` if one of them is neither an address nor a network.
+    pub(crate) fn exempt_networks(&self) -> Option<Vec<IpNet>> {
+        networks(&self.network.exempt)
+    }
+
+    /// What the node, an app and a network of clients may hold.
+    pub(crate) fn budgets(&self) -> Budgets {
+        Budgets {
+            network: Bounds::unlimited().with(Resource::Connections, self.network.max_connections),
+            ..Budgets::default()
+        }
     }
 
     fn validate(&self, figment: &Figment) -> anyhow::Result<()> {
@@ -396,6 +463,7 @@ impl Config {
                 .is_none_or(|password| check_password(password).is_ok()),
             "must have 10 to 1000 characters",
         )?;
+        self.validate_bounds(check)?;
         self.validate_cluster(check)?;
         check("shards", (1..=64).contains(&self.shards), "must be 1 to 64")?;
         check(
@@ -462,6 +530,27 @@ impl Config {
             "log.filter",
             filter.is_ok(),
             "must be a log filter such as info or fanfare=debug",
+        )
+    }
+
+    fn validate_bounds(
+        &self,
+        check: impl Fn(&str, bool, &str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        check(
+            "network.exempt",
+            self.exempt_networks().is_some(),
+            "must be addresses and networks with commas, for example 10.0.0.0/8, 192.0.2.7; or empty",
+        )?;
+        check(
+            "network.max_connections",
+            self.network.max_connections > 0,
+            "must be at least 1",
+        )?;
+        check(
+            "memory.limit",
+            self.memory.limit >= 64 << 20,
+            "must be at least 67108864 bytes (64 MiB)",
         )
     }
 
@@ -710,6 +799,26 @@ mod tests {
             "{error}"
         );
         assert!(Config::load(Some(&folder.path().join("none.toml")), vec![]).is_err());
+    }
+
+    #[test]
+    fn defaults_follow_from_what_is_set() {
+        let config = load(&[("connections.max", "8000"), ("memory.limit", "1073741824")]).unwrap();
+        assert_eq!(config.network.max_connections, 1000);
+        let shown = config.to_toml().unwrap();
+        assert!(shown.contains("limit = 1073741824"), "{shown}");
+        // What is derived where nothing is set is shown as well.
+        let detected = load(&[("connections.max", "0")]).unwrap();
+        assert!(detected.connections.max > 0 && detected.memory.limit > 64 << 20);
+        let own = load(&[
+            ("connections.max", "8000"),
+            ("network.max_connections", "7"),
+        ])
+        .unwrap();
+        assert_eq!(own.network.max_connections, 7);
+        assert!(refused("memory.limit", "1000").contains("memory.limit must be at least"));
+        assert!(refused("memory.limit", "much").contains("memory.limit in flag --set"));
+        assert!(refused("network.exempt", "nowhere").contains("network.exempt must be"));
     }
 
     #[test]

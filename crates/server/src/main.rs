@@ -28,6 +28,7 @@ mod access;
 mod admin;
 mod app_sync;
 mod backend;
+mod capacity;
 mod cli;
 mod config;
 mod demo;

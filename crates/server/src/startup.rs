@@ -33,8 +33,6 @@ use crate::master_key::MasterKeySource;
 use crate::notices::LoggedNotices;
 use crate::xhr::Sessions;
 
-/// File descriptors that are not for connections: database, listener, logs, shards.
-const RESERVED_FILES: u64 = 128;
 /// The exit code after an error of our own (`EX_SOFTWARE`).
 const EXIT_BUG: i32 = 70;
 /// How long requests under way may take to finish after the last connection was closed.
@@ -173,7 +171,10 @@ fn state(
         identities,
         admin,
         in_force,
-        addresses: Addresses::new(config.trusted_proxies().unwrap_or_default()),
+        addresses: Addresses::new(
+            config.trusted_proxies().unwrap_or_default(),
+            config.exempt_networks().unwrap_or_default(),
+        ),
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,
@@ -262,19 +263,16 @@ fn lock(file: &Path) -> anyhow::Result<fs::File> {
 }
 
 fn engine_options(config: &Config) -> anyhow::Result<Options> {
-    let files = rlimit::increase_nofile_limit(u64::MAX).context("asking for more open files")?;
-    let max_connections = match config.connections.max {
-        0 => usize::try_from(files.saturating_sub(RESERVED_FILES)).unwrap_or(usize::MAX),
-        max => max,
-    };
+    rlimit::increase_nofile_limit(u64::MAX).context("asking for more open files")?;
     Ok(Options {
         shards: config.shards,
         activity_timeout: Duration::from_secs(config.activity_timeout),
         pong_timeout: Duration::from_secs(config.pong_timeout),
         outbox_bytes: config.outbox.max_bytes,
         inbox_bytes: config.inbox.max_bytes,
-        max_connections,
+        max_connections: config.connections.max,
         max_subscriptions: config.connections.max_subscriptions,
+        budgets: config.budgets(),
     })
 }
 

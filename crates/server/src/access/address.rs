@@ -14,16 +14,19 @@ const FORWARDED_PROTO: &str = "x-forwarded-proto";
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Knows which proxies are ours (`http.trusted_proxies`). Cheap to clone.
+/// Knows which proxies are ours (`http.trusted_proxies`), and which addresses no bound of a network applies to
+/// (`network.exempt`). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Addresses {
     trusted: Arc<[IpNet]>,
+    exempt: Arc<[IpNet]>,
 }
 
 impl Addresses {
-    pub(crate) fn new(trusted: Vec<IpNet>) -> Self {
+    pub(crate) fn new(trusted: Vec<IpNet>, exempt: Vec<IpNet>) -> Self {
         Self {
             trusted: trusted.into(),
+            exempt: exempt.into(),
         }
     }
 
@@ -40,6 +43,18 @@ impl Addresses {
             .flat_map(|value| value.split(','));
         let hops: Vec<&str> = forwarded.map(str::trim).collect();
         Some(self.client(peer, &hops))
+    }
+
+    /// The address whose network pays for what a request makes this node hold. `None` for one that is exempt.
+    pub(crate) fn charged(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
+        self.of(headers, extensions)
+            .filter(|address| self.is_charged(*address))
+    }
+
+    /// Whether an address pays for what it makes this node hold. A proxy of ours does not: its clients do.
+    pub(crate) fn is_charged(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        !self.is_trusted(address) && !self.exempt.iter().any(|net| net.contains(&address))
     }
 
     /// Whether the client came over TLS, which ends at a proxy of ours.
@@ -86,7 +101,7 @@ mod tests {
     fn client(trusted: &[&str], peer: &str, hops: &[&str]) -> String {
         let trusted = trusted.iter().map(|net| net.parse().expect("a net"));
         let peer = peer.parse().expect("a peer");
-        Addresses::new(trusted.collect())
+        Addresses::new(trusted.collect(), Vec::new())
             .client(peer, hops)
             .to_string()
     }
@@ -117,7 +132,7 @@ mod tests {
 
     #[test]
     fn only_a_proxy_of_ours_says_that_a_client_came_over_tls() {
-        let addresses = Addresses::new(vec!["10.0.0.0/8".parse().expect("a net")]);
+        let addresses = Addresses::new(vec!["10.0.0.0/8".parse().expect("a net")], Vec::new());
         for (peer, proto, secure) in [
             ("10.0.0.1:1", "https", true),
             ("10.0.0.1:1", "HTTPS, http", true),

@@ -81,6 +81,9 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
         secure: state
             .addresses
             .is_secure(request.headers(), request.extensions()),
+        charged_address: state
+            .addresses
+            .charged(request.headers(), request.extensions()),
     });
     if let Ok(arrived) = admitted {
         admitted = state.engine.confirm(arrived).await;

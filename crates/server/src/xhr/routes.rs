@@ -91,6 +91,7 @@ struct Client {
     origin: Option<String>,
     query: Option<String>,
     address: Option<IpAddr>,
+    charged_address: Option<IpAddr>,
     secure: bool,
 }
 
@@ -103,6 +104,7 @@ impl FromRequestParts<AppState> for Client {
             origin: origin.and_then(|origin| Some(origin.to_str().ok()?.to_owned())),
             query: parts.uri.query().map(str::to_owned),
             address: state.addresses.of(&parts.headers, &parts.extensions),
+            charged_address: state.addresses.charged(&parts.headers, &parts.extensions),
             secure: state.addresses.is_secure(&parts.headers, &parts.extensions),
         })
     }
@@ -179,6 +181,7 @@ async fn open(
         protocol,
         origin: client.origin.as_deref(),
         secure: client.secure,
+        charged_address: client.charged_address,
     })?;
     let mut admitted = state.engine.confirm(admitted).await?;
     admitted.came_from(client.address);

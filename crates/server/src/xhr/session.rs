@@ -136,7 +136,7 @@ mod tests {
     use std::time::Duration;
 
     use axum::body::Bytes;
-    use fanfare_engine::{AppDefinition, Arrival, Engine, Key, KeyUsed, Options};
+    use fanfare_engine::{AppDefinition, Arrival, Budgets, Engine, Key, KeyUsed, Options};
     use fanfare_protocol::signature::SigningKey;
     use fanfare_protocol::{AppId, AppKey, AppSettings};
     use tokio::sync::mpsc::{self, Sender};
@@ -158,6 +158,7 @@ mod tests {
                 inbox_bytes: 1 << 20,
                 max_connections: 10,
                 max_subscriptions: 10,
+                budgets: Budgets::default(),
             },
             std::sync::Arc::new(fanfare_engine::NoNotices),
         );

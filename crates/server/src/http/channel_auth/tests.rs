@@ -4,7 +4,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header::ORIGIN;
 use axum::http::{Method, Request};
-use fanfare_engine::{AppDefinition, Engine, Key as AppKeyPair, KeyUsed, Options};
+use fanfare_engine::{AppDefinition, Budgets, Engine, Key as AppKeyPair, KeyUsed, Options};
 use fanfare_protocol::signature::{Credential, sign_request};
 use fanfare_protocol::{AppId, AppKey, AppSettings, Identity};
 use fanfare_store::{Database, MasterKey};
@@ -63,6 +63,7 @@ impl Node {
                 inbox_bytes: 1 << 20,
                 max_connections: 1,
                 max_subscriptions: 1,
+                budgets: Budgets::default(),
             },
             std::sync::Arc::new(fanfare_engine::NoNotices),
         );
@@ -100,7 +101,7 @@ impl Node {
             idempotency: Idempotency::new(),
             identities,
             admin,
-            addresses: Addresses::new(Vec::new()),
+            addresses: Addresses::new(Vec::new(), Vec::new()),
             started_at: 0,
             sessions: crate::xhr::Sessions::default(),
             max_body_bytes: 1 << 20,

@@ -1,0 +1,532 @@
+//! Budgets: what a node, an app and a network of clients may hold of this node. Whatever a client can make the node hold is
+//! charged to its [`Payer`], and each [`Charge`] is given back when it is dropped.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+/// What is counted. A new resource is a variant here and its name in [`Resource::name`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Resource {
+    /// TCP connections, whatever they are used for.
+    Sockets,
+    /// Admitted connections: WebSockets, and sessions of the HTTP fallback that came back at least once.
+    Connections,
+    /// Sessions of the HTTP fallback whose client has sent one request only.
+    PendingSessions,
+    /// Bytes of request bodies that are being read.
+    RequestBytes,
+    /// Bytes that subscriptions take.
+    SubscriptionBytes,
+    /// Bytes that wait in outboxes.
+    WaitingBytes,
+    /// Subscriptions that wait for the other nodes.
+    Joins,
+}
+
+const RESOURCES: usize = Resource::Joins as usize + 1;
+
+impl Resource {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Sockets => "TCP connections",
+            Self::Connections => "connections",
+            Self::PendingSessions => "sessions that have not come back",
+            Self::RequestBytes => "bytes of request bodies",
+            Self::SubscriptionBytes => "bytes of subscriptions",
+            Self::WaitingBytes => "bytes that wait for clients",
+            Self::Joins => "subscriptions that wait for other nodes",
+        }
+    }
+}
+
+/// The most of each resource that one holder may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds([usize; RESOURCES]);
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self::unlimited()
+    }
+}
+
+impl Bounds {
+    /// No bounds.
+    #[must_use]
+    pub const fn unlimited() -> Self {
+        Self([usize::MAX; RESOURCES])
+    }
+
+    /// The same, with at most `max` of a resource.
+    #[must_use]
+    pub const fn with(mut self, resource: Resource, max: usize) -> Self {
+        self.0[resource as usize] = max;
+        self
+    }
+
+    /// The most of a resource.
+    #[must_use]
+    pub const fn of(&self, resource: Resource) -> usize {
+        self.0[resource as usize]
+    }
+}
+
+/// The bounds of each kind of holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Budgets {
+    /// Of this node in all.
+    pub node: Bounds,
+    /// Of each app on this node.
+    pub app: Bounds,
+    /// Of each network: an IPv4 address or an IPv6 /64.
+    pub network: Bounds,
+}
+
+/// How many times an IPv6 /48 may hold what one of its /64 may.
+const WIDE_FACTOR: usize = 4;
+
+/// Who has reached a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Holder {
+    /// The node.
+    Node,
+    /// The app.
+    App,
+    /// The client's network.
+    Network(Network),
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node => f.write_str("This server"),
+            Self::App => f.write_str("The app"),
+            Self::Network(network) => write!(f, "Your network {network}"),
+        }
+    }
+}
+
+/// A charge that was refused because a holder has reached its bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{holder} has reached {max} {}, the most it may hold", .resource.name())]
+pub struct BudgetExceeded {
+    /// Whose bound it is.
+    pub holder: Holder,
+    /// Of what.
+    pub resource: Resource,
+    /// The bound.
+    pub max: usize,
+}
+
+/// A network of clients: an IPv4 address, an IPv6 /64 or an IPv6 /48.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Network {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Network {
+    /// The network that one client has: its IPv4 address, or the /64 of its IPv6 address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(v4) => Self {
+                address: v4.into(),
+                prefix: 32,
+            },
+            IpAddr::V6(v6) => Self::truncated(v6, 64),
+        }
+    }
+
+    /// The /48 that holds an IPv6 /64: one customer of a provider may have as much.
+    fn wide(self) -> Option<Self> {
+        match self.address {
+            IpAddr::V6(v6) => Some(Self::truncated(v6, 48)),
+            IpAddr::V4(_) => None,
+        }
+    }
+
+    fn truncated(address: Ipv6Addr, prefix: u8) -> Self {
+        let kept = address.to_bits() & (u128::MAX << (128 - prefix));
+        Self {
+            address: Ipv6Addr::from_bits(kept).into(),
+            prefix,
+        }
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            IpAddr::V4(v4) => v4.fmt(f),
+            IpAddr::V6(v6) => write!(f, "{v6}/{}", self.prefix),
+        }
+    }
+}
+
+/// What a holder has of each resource.
+#[derive(Debug, Default)]
+pub(crate) struct Usage([AtomicUsize; RESOURCES]);
+
+impl Usage {
+    fn of(&self, resource: Resource) -> usize {
+        self.0[resource as usize].load(Ordering::Relaxed)
+    }
+
+    fn try_add(&self, resource: Resource, amount: usize, max: usize) -> bool {
+        let add = |used: usize| used.checked_add(amount).filter(|sum| *sum <= max);
+        self.0[resource as usize]
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
+            .is_ok()
+    }
+
+    fn add(&self, resource: Resource, amount: usize) {
+        self.0[resource as usize].fetch_add(amount, Ordering::Relaxed);
+    }
+
+    fn give_back(&self, resource: Resource, amount: usize) {
+        self.0[resource as usize].fetch_sub(amount, Ordering::Relaxed);
+    }
+}
+
+/// The usage of all holders of a node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ledger(Arc<Books>);
+
+#[derive(Debug)]
+struct Books {
+    budgets: Budgets,
+    node: Usage,
+    networks: Mutex<Networks>,
+}
+
+#[derive(Debug, Default)]
+struct Networks {
+    usage: HashMap<Network, Weak<Usage>>,
+    /// How many entries there may be before those that nobody holds any more are removed.
+    sweep_at: usize,
+}
+
+/// Fewest entries at which a sweep is worth it.
+const SWEEP_AT_LEAST: usize = 1024;
+
+impl Networks {
+    fn usage(&mut self, network: Network) -> Arc<Usage> {
+        if let Some(known) = self.usage.get(&network).and_then(Weak::upgrade) {
+            return known;
+        }
+        if self.usage.len() >= self.sweep_at.max(SWEEP_AT_LEAST) {
+            self.usage.retain(|_, usage| usage.strong_count() > 0);
+            self.sweep_at = self.usage.len() * 2;
+        }
+        let new = Arc::default();
+        self.usage.insert(network, Arc::downgrade(&new));
+        new
+    }
+}
+
+impl Ledger {
+    /// A ledger without charges.
+    #[must_use]
+    pub fn new(budgets: Budgets) -> Self {
+        Self(Arc::new(Books {
+            budgets,
+            node: Usage::default(),
+            networks: Mutex::default(),
+        }))
+    }
+
+    /// The bounds.
+    #[must_use]
+    pub fn budgets(&self) -> &Budgets {
+        &self.0.budgets
+    }
+
+    /// How much of a resource the whole node holds.
+    #[must_use]
+    pub fn used(&self, resource: Resource) -> usize {
+        self.0.node.of(resource)
+    }
+
+    /// Whom to charge for what a client makes the node hold. Without an address no network is charged.
+    #[must_use]
+    pub fn payer(&self, address: Option<IpAddr>) -> Payer {
+        self.payer_of(address, None)
+    }
+
+    pub(crate) fn payer_of(&self, address: Option<IpAddr>, app: Option<Arc<Usage>>) -> Payer {
+        let network = address.map(Network::of);
+        let mut networks = network.map(|network| (network, self.0.networks.lock()));
+        let mut holder = |network: Network| {
+            let (_, networks) = networks.as_mut()?;
+            Some(NetworkUsage {
+                network,
+                usage: networks.usage(network),
+            })
+        };
+        let narrow = network.and_then(&mut holder);
+        let wide = network.and_then(Network::wide).and_then(&mut holder);
+        Payer(Arc::new(Holders {
+            books: Arc::clone(&self.0),
+            app,
+            narrow,
+            wide,
+        }))
+    }
+}
+
+/// Whoever is charged for what one client makes the node hold: the node, the app, and the client's network. Cheap to clone.
+#[derive(Clone)]
+pub struct Payer(Arc<Holders>);
+
+struct Holders {
+    books: Arc<Books>,
+    app: Option<Arc<Usage>>,
+    narrow: Option<NetworkUsage>,
+    wide: Option<NetworkUsage>,
+}
+
+struct NetworkUsage {
+    network: Network,
+    usage: Arc<Usage>,
+}
+
+impl fmt::Debug for Payer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let network = self.0.narrow.as_ref().map(|narrow| narrow.network);
+        f.debug_tuple("Payer").field(&network).finish()
+    }
+}
+
+impl Payer {
+    /// Charges all holders, or none.
+    ///
+    /// # Errors
+    ///
+    /// Returns which holder has reached its bound.
+    pub fn charge(&self, resource: Resource, amount: usize) -> Result<Charge, BudgetExceeded> {
+        let mut charge = self.empty_charge(resource);
+        charge.grow(amount)?;
+        Ok(charge)
+    }
+
+    /// A charge of nothing, to be grown.
+    pub fn empty_charge(&self, resource: Resource) -> Charge {
+        Charge {
+            payer: self.clone(),
+            resource,
+            amount: 0,
+        }
+    }
+
+    /// The client's network, if one is charged.
+    #[must_use]
+    pub fn network(&self) -> Option<Network> {
+        self.0.narrow.as_ref().map(|narrow| narrow.network)
+    }
+
+    /// How much of a resource the client's network holds, by all its clients.
+    #[must_use]
+    pub fn used_by_network(&self, resource: Resource) -> usize {
+        let narrow = self.0.narrow.as_ref();
+        narrow.map_or(0, |narrow| narrow.usage.of(resource))
+    }
+
+    /// Each holder, its usage and its bound. The node comes last: what a network or an app may not have is no fault of the
+    /// node.
+    fn holders(&self, resource: Resource) -> impl Iterator<Item = (Holder, &Usage, usize)> {
+        let Holders {
+            books,
+            app,
+            narrow,
+            wide,
+        } = &*self.0;
+        let Budgets {
+            node: of_node,
+            app: of_app,
+            network,
+        } = &books.budgets;
+        let narrow = narrow.as_ref().map(move |narrow| (narrow, 1));
+        let wide = wide.as_ref().map(move |wide| (wide, WIDE_FACTOR));
+        let networks = narrow.into_iter().chain(wide).map(move |(held, factor)| {
+            let max = network.of(resource).saturating_mul(factor);
+            (Holder::Network(held.network), &*held.usage, max)
+        });
+        let app = app.as_deref();
+        let app = app.map(move |app| (Holder::App, app, of_app.of(resource)));
+        let node = (Holder::Node, &books.node, of_node.of(resource));
+        networks.chain(app).chain([node])
+    }
+}
+
+/// What a client makes the node hold of one resource. It is given back when it is dropped.
+#[derive(Debug)]
+#[must_use = "a charge that is dropped is given back"]
+pub struct Charge {
+    payer: Payer,
+    resource: Resource,
+    amount: usize,
+}
+
+impl Charge {
+    /// How much is charged.
+    pub fn amount(&self) -> usize {
+        self.amount
+    }
+
+    /// Charges more, to all holders or to none.
+    ///
+    /// # Errors
+    ///
+    /// Returns which holder has reached its bound; the charge is what it was.
+    pub fn grow(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
+        let resource = self.resource;
+        for (charged, (holder, usage, max)) in self.payer.holders(resource).enumerate() {
+            if usage.try_add(resource, amount, max) {
+                continue;
+            }
+            for (_, usage, _) in self.payer.holders(resource).take(charged) {
+                usage.give_back(resource, amount);
+            }
+            return Err(BudgetExceeded {
+                holder,
+                resource,
+                max,
+            });
+        }
+        self.amount += amount;
+        Ok(())
+    }
+
+    /// Charges exactly `amount` from now on, whatever the bounds: for what is held already. Returns whether all holders are
+    /// within their bounds.
+    pub fn set(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
+        let (resource, before) = (self.resource, self.amount);
+        self.amount = amount;
+        let mut exceeded = Ok(());
+        for (holder, usage, max) in self.payer.holders(resource) {
+            match amount.checked_sub(before) {
+                Some(more) => usage.add(resource, more),
+                None => usage.give_back(resource, before - amount),
+            }
+            if exceeded.is_ok() && usage.of(resource) > max {
+                exceeded = Err(BudgetExceeded {
+                    holder,
+                    resource,
+                    max,
+                });
+            }
+        }
+        exceeded
+    }
+
+    /// Gives some of it back.
+    pub fn shrink(&mut self, amount: usize) {
+        let amount = amount.min(self.amount);
+        self.amount -= amount;
+        for (_, usage, _) in self.payer.holders(self.resource) {
+            usage.give_back(self.resource, amount);
+        }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.shrink(self.amount);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(network: usize, node: usize) -> Ledger {
+        let bounds = |max| Bounds::unlimited().with(Resource::Connections, max);
+        Ledger::new(Budgets {
+            node: bounds(node),
+            app: Bounds::unlimited(),
+            network: bounds(network),
+        })
+    }
+
+    fn payer(ledger: &Ledger, address: &str) -> Payer {
+        ledger.payer(Some(address.parse().expect("an address")))
+    }
+
+    fn refused(payer: &Payer, amount: usize) -> String {
+        let error = payer.charge(Resource::Connections, amount);
+        error.expect_err("no room").to_string()
+    }
+
+    #[test]
+    fn a_network_that_is_full_leaves_room_for_others_and_gets_back_what_it_gives() {
+        let ledger = ledger(2, 3);
+        let (one, other) = (payer(&ledger, "192.0.2.1"), payer(&ledger, "192.0.2.2"));
+        let held = one.charge(Resource::Connections, 2).expect("room");
+        assert_eq!(
+            refused(&one, 1),
+            "Your network 192.0.2.1 has reached 2 connections, the most it may hold"
+        );
+        // The same network by another name and a payer of its own.
+        assert!(refused(&payer(&ledger, "::ffff:192.0.2.1"), 1).contains("192.0.2.1"));
+        let more = other.charge(Resource::Connections, 1).expect("room");
+        assert!(refused(&other, 1).starts_with("This server"));
+        // What was refused by the node is not charged to the network.
+        assert_eq!(other.used_by_network(Resource::Connections), 1);
+        drop((held, more));
+        assert_eq!(ledger.used(Resource::Connections), 0);
+        drop(one.charge(Resource::Connections, 2).expect("room again"));
+    }
+
+    #[test]
+    fn the_addresses_of_an_ipv6_network_share_a_bound_and_a_customers_networks_a_larger_one() {
+        let ledger = ledger(2, 100);
+        let mut held = Vec::new();
+        for network in 1..=4 {
+            for host in 0..2 {
+                let address = format!("2001:db8:7:{network}::{host}");
+                held.push(payer(&ledger, &address).charge(Resource::Connections, 1));
+            }
+            let full = payer(&ledger, &format!("2001:db8:7:{network}:ffff::"));
+            assert!(refused(&full, 1).contains(&format!("2001:db8:7:{network}::/64")));
+        }
+        assert!(held.iter().all(Result::is_ok));
+        let fifth = payer(&ledger, "2001:db8:7:5::1");
+        assert!(refused(&fifth, 1).contains("2001:db8:7::/48 has reached 8 connections"));
+        assert!(
+            payer(&ledger, "2001:db8:8::1")
+                .charge(Resource::Connections, 1)
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn what_is_held_already_is_charged_beyond_the_bounds_and_said_to_be() {
+        let ledger = ledger(10, 100);
+        let payer = payer(&ledger, "192.0.2.1");
+        let mut charge = payer.empty_charge(Resource::Connections);
+        charge.set(10).expect("within its bound");
+        charge.set(11).expect_err("over its bound");
+        assert_eq!(ledger.used(Resource::Connections), 11);
+        charge.grow(1).expect_err("no room");
+        charge.set(3).expect("within its bound");
+        charge.shrink(1);
+        assert_eq!(
+            (charge.amount(), ledger.used(Resource::Connections)),
+            (2, 2)
+        );
+    }
+
+    #[test]
+    fn networks_that_nobody_holds_are_forgotten() {
+        let ledger = ledger(1, 1);
+        for number in 0..10 * SWEEP_AT_LEAST as u32 {
+            drop(ledger.payer(Some(IpAddr::from(number.to_be_bytes()))));
+        }
+        assert!(ledger.0.networks.lock().usage.len() <= SWEEP_AT_LEAST);
+    }
+}

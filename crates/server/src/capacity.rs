@@ -1,0 +1,149 @@
+//! What this node may take of its machine: memory and open files. Defaults of other bounds follow from it.
+//!
+//! The memory limit is read here because the crates that know control groups bring whole system monitors.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use figment::Figment;
+use rlimit::Resource;
+
+/// Open files that are not for clients: database, Redis, requests to other servers, listener, logs, shards.
+const RESERVED_FILES: u64 = 128;
+/// Bytes that a connection may take where most are idle: with its share of requests, and twice what it takes by itself.
+const CONNECTION_BYTES: usize = 8 * 1024;
+/// Assumed where nothing says how much memory there is.
+const UNKNOWN_MEMORY: usize = 1 << 30;
+
+/// What this node may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Capacity {
+    /// Bytes of memory.
+    pub(crate) memory: usize,
+    /// Clients' connections.
+    pub(crate) connections: usize,
+}
+
+impl Capacity {
+    /// What the machine, the control group and the limit of open files allow.
+    pub(crate) fn detected() -> Self {
+        let memory = memory_limit(Path::new("/")).map_or(UNKNOWN_MEMORY, to_usize);
+        // The process raises its limit to the hard one when it starts.
+        let files = Resource::NOFILE.get_hard().unwrap_or(u64::MAX);
+        Self {
+            memory,
+            connections: to_usize(files.saturating_sub(RESERVED_FILES)),
+        }
+        .within_memory()
+    }
+
+    /// The same, or what the settings say instead.
+    pub(crate) fn as_configured(self, settings: &Figment) -> Self {
+        let number = |path| settings.extract_inner::<usize>(path).ok();
+        let memory = number("memory.limit").unwrap_or(self.memory);
+        let derived = Self { memory, ..self }.within_memory();
+        match number("connections.max") {
+            None | Some(0) => derived,
+            Some(connections) => Self {
+                connections,
+                ..derived
+            },
+        }
+    }
+
+    /// Containers may open a billion files, and no memory holds as many connections.
+    fn within_memory(self) -> Self {
+        Self {
+            connections: self.connections.min(self.memory / CONNECTION_BYTES),
+            ..self
+        }
+    }
+}
+
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+/// The memory of the machine, or less if the control group of this process or one above it has a limit.
+fn memory_limit(root: &Path) -> Option<u64> {
+    let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
+    let limits = groups.lines().flat_map(|line| group_limits(root, line));
+    limits.chain(machine_memory(root)).min()
+}
+
+/// The limits of one line of `/proc/self/cgroup`: `0::/path` of version 2, or `4:memory:/path` of version 1.
+fn group_limits(root: &Path, line: &str) -> Vec<u64> {
+    let mut parts = line.splitn(3, ':');
+    let (_, controllers, path) = (parts.next(), parts.next(), parts.next());
+    let (mount, file) = match controllers {
+        Some("") => ("sys/fs/cgroup", "memory.max"),
+        Some(some) if some.split(',').any(|controller| controller == "memory") => {
+            ("sys/fs/cgroup/memory", "memory.limit_in_bytes")
+        }
+        _ => return Vec::new(),
+    };
+    let path = PathBuf::from(path.unwrap_or("/").trim_start_matches('/'));
+    // Within a container the path may be that of the host, where only the last folder is mounted: so the mount counts too.
+    path.ancestors()
+        .filter_map(|group| {
+            let limit = fs::read_to_string(root.join(mount).join(group).join(file)).ok()?;
+            // Version 2 says "max" where there is no limit; version 1 a number near 2^63.
+            limit.trim().parse().ok()
+        })
+        .collect()
+}
+
+fn machine_memory(root: &Path) -> Option<u64> {
+    let info = fs::read_to_string(root.join("proc/meminfo")).ok()?;
+    let total = info
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kibibytes: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(files: &[(&str, &str)]) -> Option<u64> {
+        let root = tempfile::tempdir().expect("a folder");
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            fs::write(path, text).expect("a file");
+        }
+        memory_limit(root.path())
+    }
+
+    #[test]
+    fn the_smallest_limit_counts() {
+        let machine = ("proc/meminfo", "MemFree: 1 kB\nMemTotal:       2048 kB\n");
+        assert_eq!(limit(&[machine]), Some(2048 * 1024));
+        let second = ("proc/self/cgroup", "0::/a/b\n");
+        assert_eq!(
+            limit(&[
+                machine,
+                second,
+                ("sys/fs/cgroup/a/b/memory.max", "max\n"),
+                ("sys/fs/cgroup/a/memory.max", "1000000\n"),
+            ]),
+            Some(1_000_000)
+        );
+        let first = ("proc/self/cgroup", "5:cpu:/x\n4:memory:/docker/abc\n");
+        assert_eq!(
+            limit(&[
+                machine,
+                first,
+                ("sys/fs/cgroup/memory/memory.limit_in_bytes", "500000\n"),
+            ]),
+            Some(500_000)
+        );
+        let none = (
+            "sys/fs/cgroup/memory/memory.limit_in_bytes",
+            "9223372036854771712\n",
+        );
+        assert_eq!(limit(&[machine, first, none]), Some(2048 * 1024));
+        assert_eq!(limit(&[]), None);
+    }
+}
