@@ -4,10 +4,10 @@ import { readFileSync } from 'node:fs';
 const { version } = JSON.parse(readFileSync(new URL('package.json', import.meta.url), 'utf8'));
 const entries = ['index', 'encrypted', 'pusher', 'pusher-encrypted', 'recover', 'react'];
 
-// `vite build` makes the modules, `vite build --mode script` the file for a script tag.
+// `vite build` makes the modules, `vite build --mode script` and `--mode script-encrypted` the files for a script tag.
 export default defineConfig(({ mode }) => ({
   define: { __VERSION__: JSON.stringify(version) },
-  build: mode === 'script' ? script : modules,
+  build: mode === 'script' ? script : mode === 'script-encrypted' ? scriptEncrypted : modules,
 }));
 
 const common = { sourcemap: true, target: 'es2022', emptyOutDir: false, reportCompressedSize: false };
@@ -16,6 +16,13 @@ const script = {
   ...common,
   minify: true,
   lib: { entry: 'src/script.ts', name: 'Fanfare', formats: ['iife' as const], fileName: () => 'fanfare.js' },
+};
+
+// Without a source map: most of it is tweetnacl, and the program that serves it holds all of these files.
+const scriptEncrypted = {
+  ...script,
+  sourcemap: false,
+  lib: { ...script.lib, entry: 'src/script-encrypted.ts', fileName: () => 'fanfare-encrypted.js' },
 };
 
 const modules = {

@@ -1,5 +1,5 @@
 // Makes everything in dist/, or in another folder that is named. The same sources give the same bytes. With --modules, the
-// committed script stays as it is.
+// committed scripts stay as they are.
 import { cp, mkdir, readdir, rm, writeFile } from 'node:fs/promises';
 import { execFile } from 'node:child_process';
 import { parseArgs, promisify } from 'node:util';
@@ -13,7 +13,7 @@ const run = promisify(execFile);
 
 const parts = values.modules ? ['es', 'cjs'] : [''];
 for (const part of parts) await rm(new URL(part, folder), { recursive: true, force: true });
-for (const mode of values.modules ? ['modules'] : ['modules', 'script']) {
+for (const mode of values.modules ? ['modules'] : ['modules', 'script', 'script-encrypted']) {
   await build({ root: root.pathname, mode, logLevel: 'warn', build: { outDir: folder.pathname } });
 }
 await run('npx', ['tsc', '-p', 'tsconfig.build.json', '--outDir', `${folder.pathname}es`], { cwd: root });

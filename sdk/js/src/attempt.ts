@@ -19,7 +19,8 @@ export interface Failure {
 
 /**
  * Connects over the first transport that works. The next one is tried as well when one has failed, or has been silent
- * for `headStart` milliseconds: whoever is greeted by the server first wins. Calling the result gives up.
+ * for `headStart` milliseconds: whoever is greeted by the server first wins. The same transport several times is for
+ * silence only: where it has failed, its next attempt would fail as well. Calling the result gives up.
  */
 export function attempt(
   factories: TransportFactory[],
@@ -29,7 +30,6 @@ export function attempt(
 ): () => void {
   const remaining = [...factories];
   const open = new Set<Transport>();
-  let failures = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
 
   const giveUp = () => {
@@ -55,12 +55,15 @@ export function attempt(
     if (!factory) return;
     let transport: Transport | undefined;
     const failed = (code: number, reason: string) => {
+      if (transport) open.delete(transport);
       transport?.close();
-      failures += 1;
+      const [following] = remaining;
       // Where the server has spoken, it would say the same over another transport.
-      if (failures === factories.length || reactionTo(code) !== 'backoff')
-        finish({ code, reason: reason || factory.name });
-      else next();
+      if (reactionTo(code) === 'backoff') {
+        if (following && following !== factory) return next();
+        if (open.size) return;
+      }
+      finish({ code, reason: reason || factory.name });
     };
     const listener: TransportListener = {
       activity() {},

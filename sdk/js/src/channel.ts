@@ -1,5 +1,5 @@
 import type { ChannelAuth } from './auth.js';
-import { delayBefore } from './backoff.js';
+import { retryDelay } from './backoff.js';
 import type { Connection } from './connection.js';
 import { Emitter, type ListenOptions, type Off } from './emitter.js';
 import { FanfareError, type ErrorCode, type ErrorDetails } from './errors.js';
@@ -59,6 +59,8 @@ export interface ChannelHost {
   readonly settings: Settings;
   /** @internal */
   readonly connection: Connection;
+  /** @internal */
+  readonly complaints: FanfareError[];
   readonly user: { readonly id: string | undefined };
   /** @internal */
   authorize(channel: string, signal: AbortSignal): Promise<ChannelAuth>;
@@ -376,7 +378,7 @@ export class Channel<Events extends EventMap = EventMap, Lifecycle extends Chann
     this.error = error;
     let heard = false;
     if (error.retrying) {
-      const delay = delayBefore('backoff', this.#failures, this.host.settings.backoff);
+      const delay = retryDelay(this.#failures, this.host.settings.backoff);
       this.#failures += 1;
       this.#retryTimer = setTimeout(() => this.begin(), delay);
     } else {

@@ -15,6 +15,7 @@ export interface ClientEvents {
 }
 
 const PRESENCE = 'presence-';
+const ENCRYPTED = 'private-encrypted-';
 
 /** A connection to a Fanfare server. It is made when it is needed: by the first channel, a sign-in, or `connect()`. */
 export class Fanfare implements ChannelHost {
@@ -24,6 +25,9 @@ export class Fanfare implements ChannelHost {
   readonly settings: Settings;
   /** @internal */
   readonly connection: Connection;
+
+  /** @internal What the server has complained of, until it is known what that was about. */
+  readonly complaints: FanfareError[] = [];
 
   #channels = new Map<string, Channel<any, any>>();
 
@@ -35,7 +39,10 @@ export class Fanfare implements ChannelHost {
     const connection = (this.connection = new Connection(this.settings));
     this.user = new User(this);
     connection.on('state', ({ previous, current }) => {
-      if (previous === 'connected') this.#each((channel) => channel.lost());
+      if (previous === 'connected') {
+        this.#each((channel) => channel.lost());
+        this.#complain();
+      }
       if (current === 'connected') this.#each((channel) => channel.begin());
       if (current === 'disconnected' || current === 'failed')
         this.#each((channel) => channel.ended(connection.refusal));
@@ -100,6 +107,12 @@ export class Fanfare implements ChannelHost {
 
   /** @internal */
   async authorize(channelName: string, signal: AbortSignal): Promise<ChannelAuth> {
+    const { endpoints, encryption } = this.settings;
+    // No exception where the channel is asked for: it would end the rest of a page's script.
+    if (channelName.startsWith(ENCRYPTED) && !encryption) {
+      const message = `${channelName} needs decryption: load ${endpoints.http}/sdk/fanfare-encrypted.js in the script tag, or give the option encryption of @fanfare/client/encrypted`;
+      throw new FanfareError('unsupported', message, { channel: channelName });
+    }
     const auth = await authorize(this.settings, { socketId: this.socketId!, channelName, signal });
     // Who the member is, the server then knows from the sign-in.
     const waits = channelName.startsWith(PRESENCE) && auth.channel_data === undefined;
@@ -127,10 +140,8 @@ export class Fanfare implements ChannelHost {
     if (name.startsWith('#'))
       throw new FanfareError('invalid_argument', `For ${name}, call signin() and use client.user`);
     if (name.startsWith(PRESENCE)) return new PresenceChannel(name, this);
-    if (!name.startsWith('private-encrypted-')) return new Channel(name, this);
     const { encryption } = this.settings;
-    if (encryption) return encryption(name, this);
-    throw new FanfareError('unsupported', `For ${name}, give the option encryption of @fanfare/client/encrypted`);
+    return name.startsWith(ENCRYPTED) && encryption ? encryption(name, this) : new Channel(name, this);
   }
 
   #each(action: (channel: Channel<any, any>) => void): void {
@@ -141,11 +152,24 @@ export class Fanfare implements ChannelHost {
     const { event, channel, data } = frame;
     const isUsers = channel === undefined || channel === this.user.name;
     (isUsers ? this.user : this.#channels.get(channel))?.receive(frame);
-    // Of the other codes the close frame tells, which follows.
-    if (event === 'pusher:error' && (!data.code || data.code >= 4300)) {
-      this.connection.report(
-        new FanfareError('server_error', `The server said: ${data.message}`, { closeCode: data.code }),
-      );
+    if (event === 'pusher:error') {
+      const { code, message } = data;
+      const error = new FanfareError('server_error', `The server said: ${message}`, { closeCode: code, reason: message });
+      // Of other codes the close frame tells, which follows.
+      if (code >= 4300) this.connection.report(error);
+      if (code) return;
+      // If it is about a subscription, the channel is told next; the answer to a ping comes after that.
+      this.complaints.push(error);
+      this.connection.send('pusher:ping', {});
+    } else if (event === 'pusher:subscription_error') {
+      const index = this.complaints.findIndex(({ reason }) => reason === data.error);
+      if (index >= 0) this.complaints.splice(index, 1);
+    } else if (event === 'pusher:pong') {
+      this.#complain();
     }
+  }
+
+  #complain(): void {
+    this.complaints.splice(0).forEach((error) => this.connection.report(error));
   }
 }

@@ -1,5 +1,5 @@
 import { attempt, type Established, type Failure } from './attempt.js';
-import { delayBefore } from './backoff.js';
+import { reconnectDelay } from './backoff.js';
 import { Emitter } from './emitter.js';
 import { FanfareError } from './errors.js';
 import { decode, encode, reactionTo, type Frame } from './protocol.js';
@@ -23,7 +23,7 @@ export interface ConnectionEvents {
 }
 
 const FACTORIES: TransportFactory[] = [websocket, streaming, polling];
-// After so many failures, the transport that worked before is no longer tried alone.
+// After so many failures, the transport that worked before is no longer tried on its own.
 const FAITHFUL = 3;
 // A connection that ends sooner counts as one more failure.
 const STABLE = 2_000;
@@ -48,7 +48,10 @@ export class Connection extends Emitter<ConnectionEvents> {
   #activityTimeout = 0;
   #heardAt = 0;
   #establishedAt = 0;
+  #outageBegan = 0;
   #failures = 0;
+  /** A fallback got through and was left, because the WebSocket may have come too early for the same server. */
+  #doubted = false;
 
   constructor(settings: Settings) {
     super();
@@ -67,6 +70,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     }
     this.refusal = undefined;
     this.#failures = 0;
+    this.#outageBegan = Date.now();
     this.#ignoreSurroundings = watchSurroundings({
       // What was started on the network that is no more hangs.
       online: () => this.#hurry(1),
@@ -98,23 +102,32 @@ export class Connection extends Emitter<ConnectionEvents> {
     return transports.flatMap((name) => FACTORIES.filter((it) => it.name === name && it.isSupported(this.#settings)));
   }
 
-  #try(): void {
+  #try(alone = false): void {
     const factories = this.#supported();
     const [first] = factories;
     const { fallbackDelay } = this.#settings;
     const known = this.#lastTransport;
     const worked = known === first!.name;
     const headStart = !known || worked ? fallbackDelay : fallbackDelay / 3;
-    const candidates = worked && this.#failures <= FAITHFUL ? [first!] : factories;
+    alone ||= worked && this.#failures <= FAITHFUL;
+    // A host that has just come back does not answer what was sent before: a new attempt is quicker than an old one.
+    const candidates = alone ? [first!, first!, ...factories] : factories;
+    const startedAt = Date.now();
     this.#giveUp = attempt(candidates, this.#settings, headStart, (result) => {
       this.#giveUp = undefined;
-      if ('transport' in result) return this.#established(result);
-      this.#retry(result);
+      if (!('transport' in result)) return this.#retry(result);
+      const hung = Date.now() - startedAt >= headStart;
+      if (!worked || hung || this.#doubted || result.transport.name === known) return this.#established(result);
+      // The WebSocket was refused a moment ago, and the server may have come back since.
+      this.#doubted = true;
+      result.transport.close();
+      this.#try(true);
     });
   }
 
   #established({ transport, socketId, activityTimeout, handOver }: Established): void {
     clearTimeout(this.#unavailableTimer);
+    this.#doubted = false;
     this.#transport = transport;
     this.#lastTransport = transport.name;
     this.#establishedAt = Date.now();
@@ -142,7 +155,10 @@ export class Connection extends Emitter<ConnectionEvents> {
   }
 
   #lost(failure: Failure): void {
-    if (Date.now() - this.#establishedAt >= STABLE) this.#failures = 0;
+    if (Date.now() - this.#establishedAt >= STABLE) {
+      this.#failures = 0;
+      this.#outageBegan = Date.now();
+    }
     this.#dropTransport();
     this.#connecting();
     // A listener of the new state may have called disconnect().
@@ -151,19 +167,27 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   #retry({ code, reason }: Failure): void {
     const reaction = reactionTo(code);
-    const said = `${reason} (${code})`;
+    const { http } = this.#settings.endpoints;
+    const said = `${reason || 'lost'} (${code})`;
     if (reaction === 'never') {
       this.#end();
-      const message = `Refused for good: ${said}`;
+      const message = `Refused for good by ${http}: ${said}`;
       return this.#fail('disconnected', new FanfareError('connection_refused', message, { closeCode: code, reason }));
     }
-    const retryIn = delayBefore(reaction, this.#failures++, this.#settings.backoff);
-    const message = `No connection, trying again in ${Math.round(retryIn)} ms: ${said}`;
+    const retryIn = reconnectDelay(reaction, this.#failures++, Date.now() - this.#outageBegan, this.#settings.backoff);
+    let message = `No connection to ${http}, trying again in ${Math.round(retryIn)} ms: ${said}`;
+    const never = reaction === 'backoff' && !this.#establishedAt;
+    if (never) {
+      const [with_, other] = /^https/i.test(http) ? ['without', 'http'] : ['with', 'https'];
+      message += `. Check host and port; a server ${with_} TLS needs ${other}://`;
+    }
     this.#retryTimer = setTimeout(() => {
       this.#retryTimer = undefined;
       this.#try();
     }, retryIn);
-    this.report(new FanfareError('connection_lost', message, { closeCode: code, reason, retrying: true, retryIn }));
+    const error = new FanfareError('connection_lost', message, { closeCode: code, reason, retrying: true, retryIn });
+    // A wrong address does not mend itself, and nobody may have thought of a listener yet.
+    if (!this.emit('error', error) && never && this.#failures === 1) console.warn(message);
   }
 
   #fail(state: ConnectionState, error: FanfareError): void {
@@ -174,6 +198,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** There is news of network or device: the wait for the next attempt is over, and a connection must prove itself. */
   #hurry(asleep: number): void {
+    this.#outageBegan = Date.now();
     if (this.#retryTimer !== undefined) {
       clearTimeout(this.#retryTimer);
       this.#retryTimer = undefined;

@@ -43,5 +43,7 @@ export class FanfareError extends Error {
 }
 
 export function messageOf(thrown: any): string {
-  return thrown?.message ?? String(thrown);
+  // Node's fetch only says that it failed, and why in the cause.
+  const why = thrown?.cause?.message || thrown?.cause?.code;
+  return (thrown?.message ?? String(thrown)) + (why ? `: ${why}` : '');
 }

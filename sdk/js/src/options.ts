@@ -47,7 +47,7 @@ export interface Options {
   fallbackDelay?: number | undefined;
   /** Milliseconds for an answer of an auth endpoint. Default: 15,000. */
   authTimeout?: number | undefined;
-  /** Default: the first retry within 1,000 ms, later ones within 30,000. */
+  /** Default: the first retry within 1,000 ms, none later than 28,000 after the one before. */
   backoff?: Partial<BackoffOptions> | undefined;
 }
 
@@ -89,7 +89,7 @@ const DEFAULTS = {
   unavailableTimeout: 10_000,
   fallbackDelay: 3_000,
   authTimeout: 15_000,
-  backoff: { first: 1_000, max: 30_000 },
+  backoff: { first: 1_000, max: 28_000 },
 } satisfies Partial<Settings>;
 
 export function settingsFrom(key: string, options: Options, endpoints = endpointsFrom(options.url)): Settings {

@@ -25,7 +25,7 @@ export class User<Events extends EventMap = EventMap> extends Channel<Events, Us
   /** While signed in. */
   data: UserData | undefined;
 
-  #refusal: FanfareError | undefined;
+  #asked = false;
 
   /** @internal */
   constructor(host: ChannelHost) {
@@ -42,7 +42,7 @@ export class User<Events extends EventMap = EventMap> extends Channel<Events, Us
     const { connection, settings } = this.host;
     const { auth, user_data } = await authorize(settings, { socketId: connection.socketId!, signal });
     if (signal.aborted) return;
-    this.#refusal = undefined;
+    this.#asked = true;
     connection.send('pusher:signin', { auth, user_data });
     // A refusal is an error that does not say what it is about. The answer to this comes after it.
     connection.send('pusher:ping', {});
@@ -52,6 +52,7 @@ export class User<Events extends EventMap = EventMap> extends Channel<Events, Us
   override lost(): void {
     const signedIn = this.data;
     this.data = undefined;
+    this.#asked = false;
     super.lost();
     if (signedIn) this.tell('signedOut');
   }
@@ -61,15 +62,17 @@ export class User<Events extends EventMap = EventMap> extends Channel<Events, Us
     const { event, data } = frame;
     if (event === 'pusher:signin_success') {
       this.data = parse(data.user_data) as UserData;
+      this.#asked = false;
       this.rename(`#server-to-user-${this.data.id}`);
       this.tell('signedIn', this.data);
       super.start();
     } else if (event === 'pusher_internal:watchlist_events') {
       for (const { name, user_ids: ids } of data.events) this.tell(name, ids);
-    } else if (event === 'pusher:error') {
-      this.#refusal = new FanfareError('signin_refused', `Sign-in refused: ${data.message}`);
     } else if (event === 'pusher:pong') {
-      if (this.#refusal && !this.data) this.failed(this.#refusal);
+      const refusal = this.#asked && this.host.complaints.pop();
+      if (!refusal) return;
+      this.#asked = false;
+      this.failed(new FanfareError('signin_refused', `Sign-in refused: ${refusal.reason}`));
     } else if (frame.channel) {
       super.receive(frame);
     }

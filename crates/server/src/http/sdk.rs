@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::AppState;
 
-const SCRIPT: &str = include_str!("../../../../sdk/js/dist/fanfare.js");
+const PLAIN: &str = include_str!("../../../../sdk/js/dist/fanfare.js");
+const ENCRYPTED: &str = include_str!("../../../../sdk/js/dist/fanfare-encrypted.js");
 const SOURCE_MAP: &str = include_str!("../../../../sdk/js/dist/fanfare.js.map");
 /// A name with the hash of what it names never means anything else.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
@@ -22,29 +23,55 @@ const FOR_AN_HOUR: &str = "public, max-age=3600";
 /// Digits of the hash that are in the name.
 const HASH_DIGITS: usize = 16;
 
-static HASHED: LazyLock<String> = LazyLock::new(|| {
-    let hash = hex::encode(Sha256::digest(SCRIPT));
-    format!("/sdk/fanfare.{}.js", &hash[..HASH_DIGITS])
-});
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new("fanfare", PLAIN));
+static ENCRYPTED_SCRIPT: LazyLock<Script> =
+    LazyLock::new(|| Script::new("fanfare-encrypted", ENCRYPTED));
 
-/// The script under its own name and under one that stays, and what debuggers show instead.
+/// A script and the two paths at which a page finds it.
+struct Script {
+    text: &'static str,
+    /// Path that always means the newest version.
+    lasting: String,
+    /// Path with the hash of the text.
+    hashed: String,
+}
+
+impl Script {
+    fn new(name: &str, text: &'static str) -> Self {
+        let hash = hex::encode(Sha256::digest(text));
+        Self {
+            text,
+            lasting: format!("/sdk/{name}.js"),
+            hashed: format!("/sdk/{name}.{}.js", &hash[..HASH_DIGITS]),
+        }
+    }
+}
+
+/// Serves each script at both of its paths, and what debuggers show instead of the plain one.
 pub(super) fn router() -> Router<AppState> {
-    Router::new()
-        .route(&HASHED, get(|headers| script(headers, FOR_EVER)))
-        .route(
-            "/sdk/fanfare.js",
-            get(|headers| script(headers, FOR_AN_HOUR)),
-        )
+    [&*SCRIPT, &*ENCRYPTED_SCRIPT]
+        .into_iter()
+        .fold(Router::new(), |router, script| {
+            let answer = move |cache| {
+                get(move |headers: HeaderMap| async move { respond(script, &headers, cache) })
+            };
+            router
+                .route(&script.hashed, answer(FOR_EVER))
+                .route(&script.lasting, answer(FOR_AN_HOUR))
+        })
         .route("/sdk/fanfare.js.map", get(source_map))
-        .route("/sdk", get(|| async { Redirect::temporary(&HASHED) }))
+        .route(
+            "/sdk",
+            get(|| async { Redirect::temporary(&SCRIPT.hashed) }),
+        )
 }
 
 /// Any page may load it, also with `integrity`, which wants `crossorigin`.
-async fn script(asked: HeaderMap, cache: &'static str) -> Response {
-    let tag = format!("\"{}\"", &*HASHED);
+fn respond(script: &'static Script, asked: &HeaderMap, cache: &'static str) -> Response {
+    let tag = format!("\"{}\"", script.hashed);
     let headers = [
         (CACHE_CONTROL, cache),
-        (CONTENT_LOCATION, &**HASHED),
+        (CONTENT_LOCATION, &*script.hashed),
         (ETAG, &*tag),
         (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         (CONTENT_TYPE, "text/javascript; charset=utf-8"),
@@ -54,7 +81,7 @@ async fn script(asked: HeaderMap, cache: &'static str) -> Response {
     if known {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
-    (headers, SCRIPT).into_response()
+    (headers, script.text).into_response()
 }
 
 async fn source_map() -> Response {

@@ -113,4 +113,9 @@ async fn the_sdk_is_served_under_a_name_for_ever_and_one_that_stays() {
     assert_eq!((hashed.status, &hashed.text), (200, &stays.text));
     let map = api.send("GET", "/sdk/fanfare.js.map", Vec::new()).await;
     assert!(map.json()["sources"].is_array());
+    let encrypted = api
+        .send("GET", "/sdk/fanfare-encrypted.js", Vec::new())
+        .await;
+    assert_eq!(encrypted.status, 200);
+    assert_ne!(encrypted.text, stays.text);
 }

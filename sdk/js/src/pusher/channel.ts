@@ -85,7 +85,7 @@ export class Channel extends Dispatcher {
 
   #failed(error: FanfareError): void {
     // A refusal of the server is an event of the channel already.
-    if (error.code !== 'auth_failed') return;
+    if (error.code !== 'auth_failed' && error.code !== 'unsupported') return;
     this.emit('pusher:subscription_error', authError(error));
   }
 }

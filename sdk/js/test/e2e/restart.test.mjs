@@ -79,7 +79,7 @@ for (const [library, make] of Object.entries(libraries)) {
       await sdk.trigger(name, 'e', n);
       await sdk.trigger(name, 'e', n + 1);
     }
-    await until(() => seen.length >= 5, `5 events, got ${seen}`, 20_000);
+    await until(() => seen.length >= 5, `5 events, got ${seen}`);
     assert.deepEqual(seen, [1, 2, 3, 4, 5]);
   });
 }

@@ -135,11 +135,33 @@ describe('subscribing', () => {
     expect(last().sentOf('pusher:unsubscribe')).toEqual([{ channel: 'news' }]);
   });
 
+  test('a refused signature is told once, by the channel', async () => {
+    const made = connected({ auth: { channel: () => ({ auth: 'KEY:forged' }) } });
+    const told: string[] = [];
+    made.on('error', ({ code }) => told.push(code));
+    made.channel('private-x').on('error', ({ code, status }) => told.push(`${code} ${status}`));
+    await settled();
+    last().receive('pusher:error', { code: null, message: 'Invalid signature' });
+    last().receive('pusher:subscription_error', { type: 'AuthError', error: 'Invalid signature', status: 401 }, { channel: 'private-x' });
+    last().receive('pusher:pong', {});
+    expect(told).toEqual(['subscription_refused 401']);
+  });
+
+  test('an encrypted channel without decryption is an error of the channel, and no exception', async () => {
+    const made = connected();
+    const channel = made.channel('private-encrypted-x');
+    const errors: FanfareError[] = [];
+    channel.on('error', (error) => errors.push(error));
+    await expect(channel.ready()).rejects.toMatchObject({ code: 'unsupported', channel: 'private-encrypted-x' });
+    expect(errors).toHaveLength(1);
+    expect(errors[0]!.message).toMatch(/https:\/\/realtime\.example\.com\/sdk\/fanfare-encrypted\.js .* @fanfare\/client\/encrypted/);
+    expect(last().sentOf('pusher:subscribe')).toEqual([]);
+  });
+
   test('names that no channel can have, and that of a user, are refused where they are given', () => {
     const made = client();
     expect(() => made.channel('no spaces')).toThrow(/allowed are/);
     expect(() => made.channel('#server-to-user-1')).toThrow(/signin\(\)/);
-    expect(() => made.channel('private-encrypted-x')).toThrow(/@fanfare\/client\/encrypted/);
   });
 });
 

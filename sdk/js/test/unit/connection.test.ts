@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest';
-import type { FanfareError } from '../../src/index.js';
+import type { FanfareError, Options } from '../../src/index.js';
 import { ScriptedSocket } from '../support/scripted-socket.js';
 import { client, connected } from './setup.js';
 
@@ -53,16 +53,79 @@ test('a lost connection is followed by another, within a second at first', () =>
   expect(made.state).toBe('connected');
 });
 
-test('the time to the next attempt doubles with each failure, to half a minute', () => {
-  const made = client();
-  const delays: number[] = [];
-  made.on('error', ({ retryIn }) => delays.push(retryIn!));
-  made.connect();
-  for (let n = 0; n < 7; n += 1) {
-    ScriptedSocket.last.end();
-    vi.advanceTimersByTime(delays.at(-1)!);
-  }
-  expect(delays).toEqual([1000, 2000, 4000, 8000, 16000, 30000, 30000]);
+/** Milliseconds from the server's return, `outage` milliseconds after it was lost, to the next attempt. */
+function away(outage: number, code = 1006): number {
+  const made = connected();
+  vi.advanceTimersByTime(10_000);
+  const returnsAt = Date.now() + outage;
+  refuseUntil(returnsAt, code);
+  made.disconnect();
+  return Date.now() - returnsAt;
+}
+
+/** The connection ends, and so does each attempt that begins before `time`. */
+function refuseUntil(time: number, code = 1006): void {
+  do {
+    const before = sockets();
+    ScriptedSocket.last.end(code);
+    while (sockets() === before) vi.advanceTimersToNextTimer();
+    code = 1006;
+  } while (Date.now() < time);
+}
+
+test.each([
+  [40, 2_000],
+  [2_000, 2_000],
+  [20_000, 2_000],
+  [60_000, 2_000],
+  [180_000, 4_000],
+  [300_000, 4_000],
+  [3_600_000, 28_000],
+])('after an outage of %i ms the next attempt comes within %i ms, at the latest moment of each wait', (outage, limit) => {
+  for (const code of [1006, 4200, 4100]) expect(away(outage, code)).toBeLessThanOrEqual(limit);
+});
+
+test.each([2_000, 20_000, 60_000])('clients that were lost in one moment come back over a second, %i ms later', (outage) => {
+  // A generator of Lehmer's, so that each run is the same.
+  let state = 1;
+  vi.mocked(Math.random).mockImplementation(() => (state = (state * 48271) % 0x7fffffff) / 0x7fffffff);
+  const times = Array.from({ length: 200 }, () => away(outage)).sort((a, b) => a - b);
+  expect(times.at(-1)!).toBeLessThanOrEqual(2_000);
+  expect(times[190]! - times[10]!).toBeGreaterThan(1_000);
+  const tenths = Array.from({ length: 20 }, (_, n) => times.filter((it) => Math.floor(it / 100) === n).length);
+  expect(Math.max(...tenths)).toBeLessThan(30);
+});
+
+test('waits are as long as the outage, and no longer than max', () => {
+  const delays = (options: Options) => {
+    const made = client(options);
+    const all: number[] = [];
+    made.on('error', ({ retryIn }) => all.push(retryIn!));
+    made.connect();
+    for (const start = Date.now(); Date.now() - start < 600_000; ) {
+      ScriptedSocket.last.end();
+      vi.advanceTimersByTime(all.at(-1)!);
+    }
+    made.disconnect();
+    return [...new Set(all)];
+  };
+  expect(delays({})).toEqual([1000, 2000, 4000, 28000]);
+  expect(delays({ backoff: { first: 100 } })).toEqual([100, 200, 400, 800, 1600, 2000, 4000, 28000]);
+  expect(delays({ backoff: { max: 3000 } })).toEqual([1000, 2000, 3000]);
+});
+
+test('news of the network begins the outage anew: the network was away, and not the server', () => {
+  const page = new EventTarget();
+  vi.stubGlobal('addEventListener', page.addEventListener.bind(page));
+  vi.stubGlobal('removeEventListener', page.removeEventListener.bind(page));
+  connected();
+  refuseUntil(Date.now() + 600_000);
+  ScriptedSocket.last.end();
+  page.dispatchEvent(new Event('online'));
+  ScriptedSocket.last.end();
+  const before = sockets();
+  vi.advanceTimersByTime(2_000);
+  expect(sockets()).toBe(before + 1);
 });
 
 test('jitter is full: the next attempt may come at once', () => {
@@ -83,7 +146,7 @@ test('a connection that never lasts is no reason to hurry', () => {
     vi.advanceTimersByTime(delays.at(-1)!);
     ScriptedSocket.last.greet();
   }
-  expect(delays).toEqual([250, 2000, 4000, 8000]);
+  expect(delays).toEqual([250, 2000, 2000, 2000]);
 });
 
 test.each([
@@ -213,6 +276,7 @@ test.each([null, 4301])('an error of the server with code %s is told, and the co
   const errors: FanfareError[] = [];
   made.on('error', (error) => errors.push(error));
   ScriptedSocket.last.receive('pusher:error', { code, message: 'too fast' });
+  if (!code) ScriptedSocket.last.receive('pusher:pong');
   expect(errors).toMatchObject([{ code: 'server_error', closeCode: code, message: 'The server said: too fast' }]);
   expect(made.state).toBe('connected');
 });
@@ -239,9 +303,49 @@ test('a signal disconnects', () => {
   expect(made.state).toBe('disconnected');
 });
 
+test.each([
+  ['http://host:6002', /^No connection to http:\/\/host:6002, trying again in 1000 ms: .*\(1006\)\. Check host and port; a server with TLS needs https:\/\/$/],
+  ['https://host', /^No connection to https:\/\/host, .*; a server without TLS needs http:\/\/$/],
+])('an address that never answered is in the error, with what may be wrong: %s', (url, expected) => {
+  const made = client({ url });
+  const errors: FanfareError[] = [];
+  made.on('error', (error) => errors.push(error));
+  made.connect();
+  ScriptedSocket.last.end();
+  expect(errors[0]!.message).toMatch(expected);
+  vi.advanceTimersByTime(1000);
+  ScriptedSocket.last.greet();
+  ScriptedSocket.last.end();
+  expect(errors[1]!.message).toBe(`No connection to ${url}, trying again in 2000 ms: lost (1006)`);
+});
+
+test('what a WebSocket class says of its failure is the reason', () => {
+  const made = client();
+  const errors: FanfareError[] = [];
+  made.on('error', (error) => errors.push(error));
+  made.connect();
+  ScriptedSocket.last.onerror!({ message: 'connect ECONNREFUSED 127.0.0.1:6002' });
+  ScriptedSocket.last.end();
+  expect(errors).toMatchObject([{ reason: 'connect ECONNREFUSED 127.0.0.1:6002' }]);
+});
+
+test('an address that never answered is on the console once, if nobody listens', async () => {
+  const { Fanfare } = await import('../../src/index.js');
+  const warn = vi.spyOn(console, 'warn').mockImplementation(() => {});
+  const made = new Fanfare('KEY', { url: 'http://host:1', WebSocket: ScriptedSocket, transports: ['websocket'] });
+  made.connect();
+  for (let n = 0; n < 3; n += 1) {
+    ScriptedSocket.last.end();
+    vi.advanceTimersByTime(2000);
+  }
+  made.disconnect();
+  expect(warn.mock.calls).toEqual([[expect.stringContaining('http://host:1')]]);
+});
+
 test('an error that nobody listens to is on the console, unless it mends itself', async () => {
   const { Fanfare } = await import('../../src/index.js');
   const log = vi.spyOn(console, 'error').mockImplementation(() => {});
+  vi.spyOn(console, 'warn').mockImplementation(() => {});
   const made = new Fanfare('KEY', { url: 'https://host', WebSocket: ScriptedSocket, transports: ['websocket'] });
   made.connect();
   ScriptedSocket.last.end();

@@ -98,15 +98,62 @@ describe('falling back', () => {
   test('a WebSocket that worked is tried alone for some time, and then no longer', async () => {
     client({});
     ScriptedSocket.last.greet();
-    for (let n = 0; n < 3; n += 1) {
+    for (let n = 0; n < 4; n += 1) {
+      expect(http.requests.length).toBe(0);
       ScriptedSocket.last.end();
-      await vi.advanceTimersByTimeAsync(8000);
+      await vi.advanceTimersByTimeAsync(2000);
     }
-    expect(http.requests.length).toBe(0);
     ScriptedSocket.last.end();
-    await vi.advanceTimersByTimeAsync(8000);
+    await settled();
     expect(http.requests.length).toBeGreaterThan(0);
   });
+
+  test('a WebSocket that worked and now hangs gets company of its own kind first', async () => {
+    client({});
+    ScriptedSocket.last.greet();
+    ScriptedSocket.last.end();
+    await vi.advanceTimersByTimeAsync(500);
+    await vi.advanceTimersByTimeAsync(8999);
+    expect([ScriptedSocket.all.length, http.requests.length]).toEqual([4, 0]);
+    const hanging = ScriptedSocket.all.slice(1);
+    await vi.advanceTimersByTimeAsync(1);
+    expect(http.requests.length).toBe(1);
+    hanging[1]!.greet();
+    expect(made.transport).toBe('websocket');
+    expect(hanging.map(({ readyState }) => readyState)).toEqual([3, 1, 3]);
+  });
+
+  test('a server that comes back between two transports of an attempt gets its client back on the WebSocket', async () => {
+    await fallbackAfterOutage();
+    expect(http.sessions.size).toBe(1);
+    expect(made.state).toBe('connecting');
+    ScriptedSocket.last.greet();
+    expect(made.transport).toBe('websocket');
+  });
+
+  test('where only the fallback gets through after an outage, the next attempt stays with it', async () => {
+    await fallbackAfterOutage();
+    ScriptedSocket.last.end();
+    await vi.advanceTimersByTimeAsync(2000);
+    ScriptedSocket.last.end();
+    await settled();
+    http.receiver.write(`o\n${frames(GREETING)}`);
+    await settled();
+    expect(made.transport).toBe('streaming');
+  });
+
+  async function fallbackAfterOutage() {
+    client({});
+    ScriptedSocket.last.greet();
+    for (let n = 0; n < 4; n += 1) {
+      ScriptedSocket.last.end();
+      await vi.advanceTimersByTimeAsync(2000);
+    }
+    ScriptedSocket.last.end();
+    await settled();
+    http.receiver.write(`o\n${frames(GREETING)}`);
+    await settled();
+  }
 
   test('after a fallback the WebSocket is tried first again, with less of a head start', async () => {
     client({});

@@ -52,10 +52,14 @@ test('the next connection is signed in by itself, and recovers what was sent to 
 
 test('a refused sign-in rejects with the words of the server', async () => {
   const made = connected({ auth });
+  const told: string[] = [];
+  made.on('error', ({ code }) => told.push(code));
+  made.user.on('error', ({ code }) => told.push(code));
   const signin = made.signin();
   await settled();
   last().receive('pusher:error', { code: null, message: 'Invalid signature' }).receive('pusher:pong', {});
   await expect(signin).rejects.toMatchObject({ code: 'signin_refused', message: 'Sign-in refused: Invalid signature' });
+  expect(told).toEqual(['signin_refused']);
 });
 
 test('a sign-in that the application refuses rejects with that', async () => {
