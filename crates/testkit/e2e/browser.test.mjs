@@ -73,6 +73,38 @@ test('two tabs of the demo page see each other, chat both ways and show publishe
   await server.cli('publish', 'demo', 'greeting', '{"text":"Good morning"}');
   for (const tab of tabs) await tab.locator('#events li', { hasText: 'Good morning' }).waitFor();
 
+  // Who opens the page now sees what was sent before, and then what is sent.
+  const late = await browser.open(`${server.url}/demo`);
+  await late.locator('#events li', { hasText: 'Good morning' }).waitFor();
+  const long = 'A long text, '.repeat(20);
+  await server.cli('publish', 'demo', 'greeting', JSON.stringify({ text: long }));
+  await late.locator('#events li', { hasText: long.trim() }).waitFor();
+  const times = await late.locator('#events li time').allInnerTexts();
+  assert.equal(times.length, 2);
+  assert.equal(times[0], 'earlier');
+  assert.match(times[1], /\d:\d\d/);
+  // No line's time hangs into the next line.
+  const inside = await late.evaluate(() =>
+    Array.from(document.querySelectorAll('#events li'), (item) => {
+      const [line, time] = [item, item.querySelector('time')].map((it) => it.getBoundingClientRect());
+      return time.top >= line.top && time.bottom <= line.bottom;
+    }),
+  );
+  assert.deepEqual(inside, [true, true]);
+
+  // The snippet is what it says: a page of its own that hears events.
+  const snippet = await late.locator('#snippet').innerText();
+  assert.ok(snippet.includes(await late.locator('#app-key').innerText()));
+  const site = await startHttp((_, response) => response.writeHead(200, { 'content-type': 'text/html' }).end(`<!doctype html><link rel="icon" href="data:,">${snippet}`));
+  t.after(() => site.stop());
+  const own = await browser.open(site.url);
+  await own.waitForFunction('client.channels()[0].state === "subscribed"');
+  const logged = own.waitForEvent('console');
+  await server.cli('publish', 'demo', 'greeting', '{"text":"Hello page"}');
+  assert.match((await logged).text(), /Hello page|Object/);
+  await own.close();
+  await late.close();
+
   await tabs[1].close();
   await tabs[0].waitForFunction(() => document.querySelectorAll('#members li').length === 1);
   browser.assertQuiet();
