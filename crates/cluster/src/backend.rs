@@ -261,6 +261,13 @@ pub enum Step {
         /// When it is too late.
         deadline: Moment,
     },
+    /// Connections of an app on nodes other than `node`. Answered with `Numbers`, one.
+    ConnectionsElsewhere {
+        /// The app.
+        app: AppId,
+        /// Which node.
+        node: NodeName,
+    },
     /// What a cache channel keeps. Answered with `Kept`.
     Cached {
         /// The app.
@@ -364,6 +371,7 @@ impl Step {
             | Self::Online { app, .. }
             | Self::Admit { app, .. }
             | Self::Connections { app, .. }
+            | Self::ConnectionsElsewhere { app, .. }
             | Self::Cached { app, .. }
             | Self::History { app, .. }
             | Self::Bury { app, .. } => Some(app),

@@ -110,6 +110,20 @@ impl Roster for Cluster {
         })
     }
 
+    fn connections_elsewhere<'a>(
+        &'a self,
+        app: &'a Arc<App>,
+    ) -> BoxFuture<'a, Result<usize, RosterError>> {
+        Box::pin(async move {
+            let app = app.id().clone();
+            let step = |node| Step::ConnectionsElsewhere { app, node };
+            match self.ask_as(step).await? {
+                Answer::Numbers(numbers) => Ok(numbers.first().copied().unwrap_or(0)),
+                _ => Err(RosterError::Away),
+            }
+        })
+    }
+
     fn all_elsewhere<'a>(
         &'a self,
         app: &'a Arc<App>,

@@ -10,14 +10,27 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 
 use crate::bus::{Envelope, Retention};
+use crate::refusals::RefusalKind;
 use crate::roster::Place;
 use crate::session::{Session, excerpt};
 
 /// The code that says "too many client events"; the event is dropped and the connection stays.
 const OVER_RATE: u16 = 4301;
 
-/// How many client events one connection may send.
-pub(crate) type Pace = RateLimiter<NotKeyed, InMemoryState, EngineClock>;
+/// Counts the client events of one connection, at the rate that the app had when it was made.
+pub(crate) struct ClientEventRate {
+    per_second: NonZeroU32,
+    limiter: RateLimiter<NotKeyed, InMemoryState, EngineClock>,
+}
+
+impl ClientEventRate {
+    fn new(per_second: NonZeroU32) -> Self {
+        Self {
+            per_second,
+            limiter: RateLimiter::direct_with_clock(Quota::per_second(per_second), EngineClock),
+        }
+    }
+}
 
 /// tokio's clock, so that paused time holds for rates as well.
 #[derive(Debug, Clone, Copy, Default)]
@@ -61,6 +74,7 @@ impl Session {
             Err(refused) => Err(refused),
         };
         if let Err(Refused { code, message }) = published {
+            self.note_refusal(RefusalKind::ClientEvent, &message);
             self.send(&ServerMessage::Error {
                 code,
                 message: excerpt(&message),
@@ -128,13 +142,14 @@ impl Session {
             return Ok(());
         };
         let within = self.with(|connection| {
-            let new = || {
-                Box::new(RateLimiter::direct_with_clock(
-                    Quota::per_second(allowed),
-                    EngineClock,
-                ))
-            };
-            connection.pace.get_or_insert_with(new).check().is_ok()
+            // A limit that was changed holds for connections that are there already.
+            let known = connection.client_events.take();
+            let rate = known
+                .filter(|rate| rate.per_second == allowed)
+                .unwrap_or_else(|| Box::new(ClientEventRate::new(allowed)));
+            let within = rate.limiter.check().is_ok();
+            connection.client_events = Some(rate);
+            within
         });
         let message = || {
             format!(

@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::budget::{Charge, Payer};
 use crate::cache::Offset;
-use crate::client_event::Pace;
+use crate::client_event::ClientEventRate;
 use crate::connect::{Admitted, ConnectionPlace};
 use crate::deliver::ChannelId;
 use crate::error::Refusal;
@@ -46,7 +46,7 @@ pub(crate) struct Connection {
     /// Whether a PING went out since.
     pub(crate) pinged: bool,
     /// Made with the first client event.
-    pub(crate) pace: Option<Box<Pace>>,
+    pub(crate) client_events: Option<Box<ClientEventRate>>,
     /// Whether it is in the shard's list of outboxes to flush.
     pub(crate) dirty: bool,
     state: State,
@@ -107,7 +107,7 @@ impl Connection {
             user: None,
             heard: now,
             pinged: false,
-            pace: None,
+            client_events: None,
             dirty: false,
             state: State::Open,
             blocked: false,

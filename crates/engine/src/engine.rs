@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelKind, ChannelName, UserId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -21,6 +22,7 @@ use crate::inbox::Inbox;
 use crate::memory::Memory;
 use crate::node::Node;
 use crate::notice::Notices;
+use crate::refusals::Refusals;
 use crate::roster::{Place, Roster, RosterError};
 use crate::shard::{Command, Shard};
 
@@ -65,6 +67,7 @@ pub struct Engine {
     next_shard: AtomicUsize,
     draining: AtomicBool,
     updating: Mutex<()>,
+    refusals: Refusals,
 }
 
 impl fmt::Debug for Engine {
@@ -134,6 +137,7 @@ impl Engine {
             next_shard: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             updating: Mutex::new(()),
+            refusals: Refusals::default(),
         });
         let seed = |(index, inbox)| ShardSeed {
             index,
@@ -142,6 +146,11 @@ impl Engine {
         };
         let seeds = inboxes.into_iter().enumerate().map(seed).collect();
         (engine, seeds)
+    }
+
+    /// What clients and backends were refused.
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// All apps.
@@ -207,7 +216,9 @@ impl Engine {
             ChannelKind::Public | ChannelKind::Private | ChannelKind::ServerToUser => None,
         };
         Ok(Occupancy {
-            subscription_count: elsewhere + app.channels.subscribers(channel.as_str()),
+            // A user who is listed has a subscription, even if the node that has it has not told its number yet.
+            subscription_count: (elsewhere + app.channels.subscribers(channel.as_str()))
+                .max(user_count.unwrap_or(0)),
             user_count,
         })
     }
@@ -288,18 +299,37 @@ impl Engine {
         app: &Arc<App>,
         channel: &ChannelName,
     ) -> Result<Vec<UserId>, RosterError> {
+        let members = self.members(app, channel).await?;
+        Ok(members.into_iter().map(|member| member.user_id).collect())
+    }
+
+    /// The members of a presence channel over all nodes, each user once, by id.
+    ///
+    /// # Errors
+    ///
+    /// The other nodes do not answer.
+    pub async fn members(
+        &self,
+        app: &Arc<App>,
+        channel: &ChannelName,
+    ) -> Result<Vec<Member>, RosterError> {
         let place = Place {
             app: Arc::clone(app),
             channel: channel.clone(),
         };
-        let view = self.roster.view(&place).await?;
-        let mut users: Vec<_> = view
-            .members
-            .into_iter()
-            .map(|member| member.user_id)
-            .collect();
-        users.sort();
-        Ok(users)
+        let mut members = self.roster.view(&place).await?.members;
+        members.sort_by(|a, b| a.user_id.cmp(&b.user_id));
+        Ok(members)
+    }
+
+    /// Connections of an app over all nodes.
+    ///
+    /// # Errors
+    ///
+    /// The other nodes do not answer.
+    pub async fn count_connections(&self, app: &Arc<App>) -> Result<usize, RosterError> {
+        let elsewhere = self.roster.connections_elsewhere(app).await?;
+        Ok(elsewhere + app.connection_count())
     }
 
     /// Lets nobody in any more.

@@ -16,6 +16,7 @@
 //! | `client_event` | events from clients |
 //! | `cache` | the last event of each cache channel |
 //! | `recover` | what a client that comes back gets of it |
+//! | `refusals` | [`Refusals`]: what was refused, logged once a minute for each kind and app |
 //! | `history` | what channels keep for clients that come back |
 //! | `publish` | the one way in for an event |
 //! | `deliver` | the one way out |
@@ -48,6 +49,7 @@ mod notice;
 mod outbox;
 mod publish;
 mod recover;
+mod refusals;
 mod room;
 mod roster;
 mod session;
@@ -77,6 +79,7 @@ pub use node::Node;
 pub use notice::{NoNotices, Notice, Notices};
 pub use outbox::Sink;
 pub use publish::PublishError;
+pub use refusals::{REFUSALS_LOG_PERIOD, RefusalKind, Refusals, Refused};
 pub use roster::{Online, Place, Position, Roster, RosterError, View};
 pub use session::{Session, Wants};
 pub use shard::Shard;

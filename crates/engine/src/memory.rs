@@ -211,6 +211,13 @@ impl Roster for Memory {
         Box::pin(ready(Ok(0)))
     }
 
+    fn connections_elsewhere<'a>(
+        &'a self,
+        _: &'a Arc<App>,
+    ) -> BoxFuture<'a, Result<usize, RosterError>> {
+        Box::pin(ready(Ok(0)))
+    }
+
     fn all_elsewhere<'a>(
         &'a self,
         _: &'a Arc<App>,

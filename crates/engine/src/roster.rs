@@ -91,6 +91,12 @@ pub trait Roster: Send + Sync + 'static {
         prefix: &'a str,
     ) -> BoxFuture<'a, Result<Vec<(ChannelName, usize)>, RosterError>>;
 
+    /// Connections of an app on other nodes.
+    fn connections_elsewhere<'a>(
+        &'a self,
+        app: &'a Arc<App>,
+    ) -> BoxFuture<'a, Result<usize, RosterError>>;
+
     /// This node has a signed-in user.
     fn enter(&self, app: &Arc<App>, user: &UserId);
     /// This node has a signed-in user no more.

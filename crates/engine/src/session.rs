@@ -1,6 +1,7 @@
 //! One connection as its reader sees it.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Context;
 
 use fanfare_protocol::{ClientMessage, ServerMessage, SocketId};
@@ -8,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::error::Refusal;
+use crate::refusals::{RefusalKind, Refused};
 use crate::shard::Shard;
 
 /// Channels a connection that ended leaves before others get their turn.
@@ -57,7 +59,11 @@ impl Session {
             Ok(ClientMessage::Unsubscribe { channel }) => self.unsubscribe(&channel),
             Ok(ClientMessage::SignIn(request)) => Box::pin(self.sign_in(&request)).await,
             Ok(ClientMessage::ClientEvent(event)) => Box::pin(self.client_event(event)).await,
-            Err(error) => self.complain(&error.to_string()),
+            Err(error) => {
+                let message = error.to_string();
+                self.note_refusal(RefusalKind::Message, &message);
+                self.complain(&message);
+            }
         }
     }
 
@@ -140,6 +146,18 @@ impl Session {
         self.send(&ServerMessage::Error {
             code: None,
             message: excerpt(message),
+        });
+    }
+
+    /// Lets the operator know what this client was refused.
+    pub(crate) fn note_refusal(&self, kind: RefusalKind, reason: &str) {
+        let (app, address) =
+            self.with(|connection| (Arc::clone(&connection.app), connection.address));
+        self.shard.engine.refusals().note(Refused {
+            kind,
+            app: Some(app.id().as_str()),
+            address,
+            reason,
         });
     }
 

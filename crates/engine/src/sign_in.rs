@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::bus::{BusError, Topic};
 use crate::engine::Engine;
 use crate::error::Refusal;
+use crate::refusals::RefusalKind;
 use crate::session::Session;
 use crate::shard::Shard;
 use crate::subscribe::PATIENCE;
@@ -26,7 +27,10 @@ impl Session {
     pub(crate) async fn sign_in(&self, request: &SignIn<'_>) {
         let user = match self.try_sign_in(request) {
             Ok(user) => user,
-            Err(message) => return self.complain(&message),
+            Err(message) => {
+                self.note_refusal(RefusalKind::UserSignIn, &message);
+                return self.complain(&message);
+            }
         };
         self.send(&ServerMessage::SignInSuccess {
             user_data: &request.user_data,

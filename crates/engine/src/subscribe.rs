@@ -17,11 +17,12 @@ use crate::connection::Subscription;
 use crate::deliver::{Attached, ChannelId};
 use crate::error::Refusal;
 use crate::recover::{Ask, Recovery};
+use crate::refusals::RefusalKind;
 use crate::roster::{Place, Position, RosterError, View};
 use crate::session::{Session, excerpt};
 
-/// No channel can have this name, so nobody is bound to it.
-const INVALID_CHANNEL: &str = "InvalidChannel";
+/// Longest name of a refused channel that is repeated to the client, in bytes.
+const MAX_REPEATED_NAME: usize = 1000;
 /// The connection is closed for this.
 const AWAY: &str = "Away";
 /// How long somebody waits for the other nodes before being sent to one of them.
@@ -45,7 +46,7 @@ impl Refused {
 
     fn channel(message: String) -> Self {
         Self {
-            kind: INVALID_CHANNEL,
+            kind: "InvalidChannel",
             status: 400,
             message,
         }
@@ -68,6 +69,14 @@ impl Refused {
         }
     }
 
+    fn duplicate(channel: &str) -> Self {
+        Self {
+            kind: "AlreadySubscribed",
+            status: 409,
+            message: format!("Existing subscription to channel {channel}"),
+        }
+    }
+
     fn limit(message: String) -> Self {
         Self {
             kind: "LimitReached",
@@ -86,21 +95,20 @@ struct Meanwhile {
 
 impl Session {
     pub(crate) async fn subscribe(&self, request: &Subscribe<'_>) {
-        if self.with(|connection| connection.subscriptions.contains_key(&*request.channel)) {
-            return self.complain(&format!(
-                "Existing subscription to channel {}",
-                request.channel
-            ));
-        }
         let Err(refused) = self.try_subscribe(request).await else {
             return;
         };
         if refused.kind == AWAY {
             return self.close_as_away();
         }
+        let kind = match refused.status {
+            401 => RefusalKind::SubscriptionAuth,
+            _ => RefusalKind::Subscription,
+        };
+        self.note_refusal(kind, &refused.message);
         self.complain(&refused.message);
-        // Hosted Pusher says no more than that; this reaches those who bound to the channel.
-        if refused.kind != INVALID_CHANNEL {
+        // Hosted Pusher says no more than that; this reaches code that is bound to the channel.
+        if request.channel.len() <= MAX_REPEATED_NAME {
             self.send(&ServerMessage::SubscriptionError {
                 channel: &request.channel,
                 kind: refused.kind,
@@ -119,6 +127,9 @@ impl Session {
     }
 
     async fn try_subscribe(&self, request: &Subscribe<'_>) -> Result<(), Refused> {
+        if self.with(|connection| connection.subscriptions.contains_key(&*request.channel)) {
+            return Err(Refused::duplicate(&request.channel));
+        }
         let app = self.with(|connection| connection.app.clone());
         let limits = &app.settings().limits;
         let channel = ChannelName::parse(&request.channel, limits.channel_name)

@@ -29,6 +29,19 @@ pub struct Event {
     pub idempotency_key: Option<String>,
 }
 
+/// The parts of an event that did not come as one JSON object.
+#[derive(Debug)]
+pub struct NewEvent<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What subscribers get as `data`, exactly.
+    pub data: Cow<'a, str>,
+    /// Where it goes.
+    pub channels: Vec<String>,
+    /// The connection that does not get it, as text; empty is nobody.
+    pub socket_id: Option<&'a str>,
+}
+
 /// Attributes of a channel that a caller may ask for with `info`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Info {
@@ -146,10 +159,9 @@ impl Event {
     /// Names the event, the field and what is wrong with it.
     pub fn parse_batch(body: &[u8], limits: &Limits) -> Result<Vec<Self>, BadRequest> {
         let body: BatchBody<'_> = json::object(utf8(body)?).map_err(|error| {
-            let reason = error.to_string();
+            let reason = json::reason(&error);
             invalid(format!(
-                "Invalid body: {}; expected a JSON object with an array 'batch'",
-                excerpt(&reason)
+                "Invalid body: {reason}; expected a JSON object with an array 'batch'"
             ))
         })?;
         let batch = body
@@ -175,27 +187,35 @@ impl Event {
         batch.iter().enumerate().map(item).collect()
     }
 
+    /// Checks an event that was read elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// Names the part and what is wrong with it.
+    pub fn new(new: NewEvent<'_>, limits: &Limits) -> Result<Self, BadRequest> {
+        check(new.name, &new.data, limits)?;
+        Ok(Self {
+            name: new.name.to_owned(),
+            channels: channel_names(new.channels, limits)?,
+            except: parse_socket_id(new.socket_id.unwrap_or_default())?,
+            data: new.data.into_owned(),
+            info: None,
+            idempotency_key: None,
+        })
+    }
+
     fn from_json(text: &str, limits: &Limits) -> Result<Self, BadRequest> {
         let body: EventBody<'_> = json::object(text).map_err(|error| {
-            let reason = error.to_string();
-            invalid(format!(
-                "Invalid body: {}; expected a JSON object",
-                excerpt(&reason)
-            ))
+            let reason = json::reason(&error);
+            invalid(format!("Invalid body: {reason}; expected a JSON object"))
         })?;
         let name = string("name", body.name)?.ok_or_else(|| invalid("Missing parameter: name"))?;
-        event::check_name(&name, limits.event_name).map_err(|error| invalid(error.to_string()))?;
         let data = body
             .data
             .ok_or_else(|| invalid("Missing parameter: data"))?;
         let data =
             json::as_text(data).map_err(|error| invalid(format!("Invalid data: {error}")))?;
-        if data.len() > limits.event_data {
-            let (sent, max) = (data.len(), limits.event_data);
-            return Err(BadRequest::TooLarge(format!(
-                "The data content of this event is too large: {sent} bytes, at most {max} are allowed"
-            )));
-        }
+        check(&name, &data, limits)?;
         Ok(Self {
             channels: channels(&body, limits)?,
             except: socket_id(body.socket_id)?,
@@ -216,8 +236,10 @@ impl AuthRequest {
     ///
     /// Says which field is wrong, and how.
     pub fn parse(body: &[u8]) -> Result<Self, BadRequest> {
-        let body: AuthBody<'_> = json::object(utf8(body)?)
-            .map_err(|error| invalid(format!("Invalid body: {error}; expected a JSON object")))?;
+        let body: AuthBody<'_> = json::object(utf8(body)?).map_err(|error| {
+            let reason = json::reason(&error);
+            invalid(format!("Invalid body: {reason}; expected a JSON object"))
+        })?;
         let user = body.user.filter(|user| user.get() != "null");
         Ok(Self {
             socket_id: socket_id(body.socket_id)?
@@ -238,13 +260,25 @@ impl AuthRequest {
     ) -> Result<Self, BadRequest> {
         let text = socket_id.ok_or_else(|| invalid("Missing parameter: socket_id"))?;
         let socket_id = SocketId::parse(text)
-            .map_err(|error| invalid(format!("Invalid socket_id {text:?}: {error}")))?;
+            .map_err(|error| invalid(format!("Invalid socket_id {:?}: {error}", excerpt(text))))?;
         Ok(Self {
             socket_id,
             channel_name,
             user: None,
         })
     }
+}
+
+/// Checks name and size of an event.
+fn check(name: &str, data: &str, limits: &Limits) -> Result<(), BadRequest> {
+    event::check_name(name, limits.event_name).map_err(|error| invalid(error.to_string()))?;
+    if data.len() > limits.event_data {
+        let (sent, max) = (data.len(), limits.event_data);
+        return Err(BadRequest::TooLarge(format!(
+            "The data content of this event is too large: {sent} bytes, at most {max} are allowed"
+        )));
+    }
+    Ok(())
 }
 
 fn utf8(body: &[u8]) -> Result<&str, BadRequest> {
@@ -271,6 +305,10 @@ fn channels(body: &EventBody<'_>, limits: &Limits) -> Result<Vec<ChannelName>, B
             .map_err(|_| invalid("Invalid channels: it must be an array of strings"))?;
     }
     names.extend(string("channel", body.channel)?.map(Cow::into_owned));
+    channel_names(names, limits)
+}
+
+fn channel_names(names: Vec<String>, limits: &Limits) -> Result<Vec<ChannelName>, BadRequest> {
     if names.is_empty() {
         return Err(invalid(
             "Missing parameter: channels, an array of at least one channel name",
@@ -294,12 +332,16 @@ fn channels(body: &EventBody<'_>, limits: &Limits) -> Result<Vec<ChannelName>, B
 }
 
 fn socket_id(raw: Option<&RawValue>) -> Result<Option<SocketId>, BadRequest> {
-    match string("socket_id", raw)? {
-        Some(text) if !text.is_empty() => SocketId::parse(&text)
-            .map(Some)
-            .map_err(|error| invalid(format!("Invalid socket_id {:?}: {error}", excerpt(&text)))),
-        _ => Ok(None),
+    parse_socket_id(&string("socket_id", raw)?.unwrap_or_default())
+}
+
+fn parse_socket_id(text: &str) -> Result<Option<SocketId>, BadRequest> {
+    if text.is_empty() {
+        return Ok(None);
     }
+    SocketId::parse(text)
+        .map(Some)
+        .map_err(|error| invalid(format!("Invalid socket_id {:?}: {error}", excerpt(text))))
 }
 
 #[cfg(test)]

@@ -162,7 +162,7 @@ impl<'a> ClientMessage<'a> {
     /// Says what is wrong with it, in words for the client.
     pub fn parse(text: &'a str) -> Result<Self, InvalidMessage> {
         let envelope: Envelope<'a> =
-            json::object(text).map_err(|error| InvalidMessage::Malformed(reason(&error)))?;
+            json::object(text).map_err(|error| InvalidMessage::Malformed(json::reason(&error)))?;
         match &*envelope.event {
             "pusher:ping" => Ok(Self::Ping),
             "pusher:pong" => Ok(Self::Pong),
@@ -208,7 +208,7 @@ impl<'a> SignIn<'a> {
         let not_object = |found: String| InvalidMessage::DataNotObject { event, found };
         let raw = data.ok_or_else(|| not_object("missing".into()))?;
         let command: SignInCommand<'a> =
-            json::object(raw.get()).map_err(|error| not_object(reason(&error)))?;
+            json::object(raw.get()).map_err(|error| not_object(json::reason(&error)))?;
         let missing = |field| InvalidMessage::FieldNotString {
             event,
             field,
@@ -230,13 +230,16 @@ impl<'a> Subscribe<'a> {
         if raw.get().starts_with('"') {
             let text = json::string(raw.get()).map_err(wrong)?;
             let command: Command<'_> = json::object(&text).map_err(|error| {
-                not_object(format!("a string that holds none: {}", reason(&error)))
+                not_object(format!(
+                    "a string that holds none: {}",
+                    json::reason(&error)
+                ))
             })?;
             return Ok(Subscribe::from_command(event, &command)?.into_owned());
         }
         let command: Command<'a> = match raw.get().as_bytes() {
             [b'{', ..] => {
-                serde_json::from_str(raw.get()).map_err(|error| not_object(reason(&error)))?
+                serde_json::from_str(raw.get()).map_err(|error| not_object(json::reason(&error)))?
             }
             _ => return Err(not_object(json::kind(raw).into())),
         };
@@ -303,11 +306,6 @@ fn recover(value: &RawValue) -> Option<Recover> {
     }
 }
 
-/// serde quotes what it did not expect, however long it is.
-fn reason(error: &serde_json::Error) -> String {
-    excerpt(&error.to_string()).into_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -353,7 +351,7 @@ mod tests {
                 "duplicate field `auth`",
             ),
             ("[]", "it is an array"),
-            ("news", "expected ident"),
+            ("news", "it is not JSON (expected ident"),
         ] {
             let text = format!(r#"{{"event":"pusher:subscribe","data":"{data}"}}"#);
             let error = refused(&text);

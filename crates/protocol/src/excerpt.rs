@@ -8,7 +8,8 @@ const HEAD: usize = 60;
 const TAIL: usize = 60;
 
 /// The text, or its beginning and its end, so that an answer is not as long as what it answers.
-pub(crate) fn excerpt(text: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn excerpt(text: &str) -> Cow<'_, str> {
     let after_head = text.char_indices().nth(HEAD).map(|(at, _)| at);
     let before_tail = text.char_indices().nth_back(TAIL - 1).map(|(at, _)| at);
     match (after_head, before_tail) {

@@ -2,7 +2,10 @@
 
 use std::borrow::Cow;
 
+use serde_json::error::Category;
 use serde_json::value::RawValue;
+
+use crate::excerpt::excerpt;
 
 /// Appends `text` to `out` as a JSON string literal, quotes included.
 pub fn write_string(out: &mut Vec<u8>, text: &str) {
@@ -58,12 +61,27 @@ pub fn compact(text: &str) -> String {
 ///
 /// # Errors
 ///
-/// The text is not JSON, or no object, or not of this shape.
+/// The text is not JSON, or no object, or not of this shape; [`reason`] gives the words for it.
 pub fn object<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
-    if text.trim_ascii_start().starts_with('[') {
-        return Err(serde::de::Error::custom("it is an array"));
+    if text.trim_ascii_start().starts_with('{') {
+        return serde_json::from_str(text);
     }
-    serde_json::from_str(text)
+    // serde would name the type that it wanted, which tells a client nothing.
+    let raw: &RawValue = serde_json::from_str(text)?;
+    Err(serde::de::Error::custom(format!("it is {}", kind(raw))))
+}
+
+/// What is wrong with a text that was read as JSON, in words for whoever sent it.
+#[must_use]
+pub fn reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let text = excerpt(&text);
+    match error.classify() {
+        Category::Syntax => format!("it is not JSON ({text})"),
+        Category::Eof if (error.line(), error.column()) == (1, 0) => "it is empty".into(),
+        Category::Eof => format!("it is JSON that ends too early ({text})"),
+        Category::Data | Category::Io => text.into_owned(),
+    }
 }
 
 /// What a JSON value is called in an error message.
@@ -110,6 +128,35 @@ mod tests {
         for text in ["[1]", " [1]", "7", "\"x\"", "null", "{", ""] {
             assert!(object::<Pair>(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_in_words_of_json_and_not_of_serde() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Named {
+            #[expect(dead_code, reason = "it is never read")]
+            name: String,
+        }
+        for (text, words) in [
+            ("nope", "it is not JSON (expected ident at line 1 column 2)"),
+            ("", "it is empty"),
+            ("{\"name\":", "it is JSON that ends too early (EOF while"),
+            ("\"x\"", "it is a string"),
+            ("[1]", "it is an array"),
+            ("7", "it is a number"),
+            ("null", "it is null"),
+            ("{}", "missing field `name`"),
+            (
+                "{\"name\":7}",
+                "invalid type: integer `7`, expected a string",
+            ),
+        ] {
+            let said = reason(&object::<Named>(text).unwrap_err());
+            assert!(said.starts_with(words), "{text}: {said}");
+            assert!(!said.contains("struct"), "{text}: {said}");
+        }
+        let long = format!("{{\"name\":{}}}", "7".repeat(10_000));
+        assert!(reason(&object::<Named>(&long).unwrap_err()).len() < 500);
     }
 
     #[test]

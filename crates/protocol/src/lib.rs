@@ -47,6 +47,7 @@ pub mod user;
 pub use channel::{ChannelKind, ChannelName};
 pub use client::{ClientMessage, Recover};
 pub use close::CloseCode;
+pub use excerpt::excerpt;
 pub use frame::{Frame, Framing};
 pub use history::{HistoryPosition, HistoryRule, Unrecovered};
 pub use identity::Identity;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::excerpt::excerpt;
 use crate::ids::UserId;
 use crate::json;
 use crate::limits::Limits;
@@ -65,7 +64,7 @@ impl Member {
     /// Says what is wrong with it.
     pub fn parse(channel_data: &str, limits: &Limits) -> Result<Self, InvalidMember> {
         let data: ChannelData<'_> = json::object(channel_data)
-            .map_err(|error| InvalidMember::Malformed(excerpt(&error.to_string()).into_owned()))?;
+            .map_err(|error| InvalidMember::Malformed(json::reason(&error)))?;
         let user_id = user_id(data.user_id)?;
         let length = user_id.as_str().chars().count();
         if length > limits.user_id {
@@ -114,6 +113,7 @@ fn user_id(raw: Option<&RawValue>) -> Result<UserId, InvalidMember> {
     let raw = raw.ok_or(InvalidMember::UserId("missing"))?;
     let wrong = || InvalidMember::UserId(json::kind(raw));
     match raw.get().as_bytes() {
+        [b'"', b'"'] => Err(InvalidMember::UserId("an empty string")),
         [b'"', ..] => json::string(raw.get())
             .ok()
             .and_then(|id| UserId::new(&id))
@@ -178,6 +178,19 @@ mod tests {
                 "{id}"
             );
         }
+    }
+
+    #[test]
+    fn a_refusal_says_what_was_there() {
+        let refused = |text: &str| member(text).unwrap_err().to_string();
+        assert!(refused(r#"{"user_id":""}"#).ends_with("it is an empty string"));
+        assert!(refused(r#"{"user_id":true}"#).ends_with("it is a boolean"));
+        assert!(refused("{}").ends_with("it is missing"));
+        let nope = refused("nope");
+        assert!(
+            nope.starts_with("Invalid channel_data: it is not JSON ("),
+            "{nope}"
+        );
     }
 
     #[test]

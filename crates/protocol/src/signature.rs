@@ -8,6 +8,7 @@ use md5::{Digest, Md5};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use sha2::Sha256;
 
+use crate::excerpt::excerpt;
 use crate::ids::SocketId;
 
 /// How far a request's clock may be off, in seconds; at exactly this it is refused.
@@ -15,6 +16,10 @@ pub const TIMESTAMP_WINDOW: u64 = 600;
 
 /// Most parameters a signed query may have: it is looked at before its signature can be.
 pub const MAX_PARAMETERS: usize = 100;
+/// Most bytes a signed query may have, as it comes. The longest that an SDK sends has a channel name or a user id in it.
+pub const MAX_QUERY: usize = 8 * 1024;
+/// Most characters of the signed text that are told to a caller whose signature is wrong.
+const MAX_TOLD_TEXT: usize = 1000;
 
 /// What a query needs encoded that is signed as it is: what would end a value or be read as something else.
 const QUERY: &AsciiSet = &CONTROLS
@@ -131,6 +136,9 @@ pub enum AuthError {
     /// An auth parameter is missing.
     #[error("Missing parameter: {0}")]
     Missing(&'static str),
+    /// Longer than any request is.
+    #[error("The query is too long: {0} bytes, at most {MAX_QUERY} are allowed")]
+    QueryTooLong(usize),
     /// More parameters than any request has.
     #[error("Too many parameters in the query: {0}, at most {MAX_PARAMETERS} are allowed")]
     TooManyParameters(usize),
@@ -184,8 +192,11 @@ impl SignedQuery {
     ///
     /// # Errors
     ///
-    /// There is no `auth_signature`.
+    /// There is no `auth_signature`, or more than any request has.
     pub fn parse(raw: &str) -> Result<Self, AuthError> {
+        if raw.len() > MAX_QUERY {
+            return Err(AuthError::QueryTooLong(raw.len()));
+        }
         let count = raw.split('&').count();
         if count > MAX_PARAMETERS {
             return Err(AuthError::TooManyParameters(count));
@@ -243,15 +254,13 @@ impl SignedQuery {
         now: u64,
     ) -> Result<(), AuthError> {
         self.check_version_and_clock(now)?;
-        let mut pairs = self.pairs.clone();
-        sort(&mut pairs);
-        let text = format!("{method}\n{path}\n{}", join(&pairs));
+        let text = text(method, path, &join(&sorted(&self.pairs)));
         if key.verify(&text, &self.signature) || self.verify_variants(method, path, key) {
             return Ok(());
         }
         Err(AuthError::Signature {
-            text,
-            sent: self.signature.clone(),
+            text: cut(&text),
+            sent: excerpt(&self.signature).into_owned(),
         })
     }
 
@@ -274,7 +283,7 @@ impl SignedQuery {
         } else {
             Err(AuthError::BodyMd5 {
                 expected,
-                sent: sent.into(),
+                sent: excerpt(sent).into_owned(),
             })
         }
     }
@@ -284,14 +293,14 @@ impl SignedQuery {
             .get("auth_version")
             .ok_or(AuthError::Missing("auth_version"))?;
         if version != "1.0" {
-            return Err(AuthError::Version(version.into()));
+            return Err(AuthError::Version(excerpt(version).into_owned()));
         }
         let timestamp = self
             .get("auth_timestamp")
             .ok_or(AuthError::Missing("auth_timestamp"))?;
         let sent: u64 = timestamp
             .parse()
-            .map_err(|_| AuthError::NotATimestamp(timestamp.into()))?;
+            .map_err(|_| AuthError::NotATimestamp(excerpt(timestamp).into_owned()))?;
         if sent.abs_diff(now) >= TIMESTAMP_WINDOW {
             return Err(AuthError::Expired { sent, now });
         }
@@ -299,39 +308,61 @@ impl SignedQuery {
     }
 
     /// What real SDKs sign besides the documented text (spec 4.3): a decoded path, `+` for a space, PHP's collapsed
-    /// arrays, and Rust's parameters in wire order.
+    /// arrays, and Rust's parameters in wire order. Each is made only where it differs, and only until one fits: whoever asks
+    /// has proved nothing yet.
     fn verify_variants(&self, method: &str, path: &str, key: &SigningKey) -> bool {
-        let mut paths = vec![Cow::Borrowed(path)];
-        let decoded = percent_decode_str(path).decode_utf8_lossy();
-        if decoded != path {
-            paths.push(decoded);
+        if !is_signature(&self.signature) {
+            return false;
         }
-        let mut queries = vec![self.pairs.clone()];
-        if self.raw.contains('+') {
-            queries.push(
-                decode(&self.raw, true)
-                    .into_iter()
-                    .filter(|(k, _)| k != "auth_signature")
-                    .collect(),
-            );
-        }
-        queries
-            .iter()
-            .flat_map(|pairs| variants(pairs))
-            .any(|params| {
-                paths
-                    .iter()
-                    .any(|path| key.verify(&format!("{method}\n{path}\n{params}"), &self.signature))
-            })
+        let decoded = path
+            .contains('%')
+            .then(|| percent_decode_str(path).decode_utf8_lossy());
+        let fits = |params: &str| {
+            let fits = |path: &str| key.verify(&text(method, path, params), &self.signature);
+            fits(path) || decoded.as_deref().is_some_and(fits)
+        };
+        let any_fits = |pairs: &Pairs, is_new: bool| {
+            let has_arrays = || pairs.iter().any(|(key, _)| key.contains('['));
+            let is_sorted = || pairs.is_sorted_by(|(a, _), (b, _)| a <= b);
+            (is_new || decoded.is_some()) && fits(&join(&sorted(pairs)))
+                || has_arrays() && fits(&join(&sorted(&collapse(pairs))))
+                || !is_sorted() && fits(&join(pairs))
+        };
+        any_fits(&self.pairs, false)
+            || self.raw.contains('+') && {
+                let mut pairs = decode(&self.raw, true);
+                pairs.retain(|(key, _)| key != "auth_signature");
+                any_fits(&pairs, true)
+            }
     }
 }
 
-fn variants(pairs: &[(String, String)]) -> [String; 3] {
-    let mut sorted = pairs.to_vec();
-    sort(&mut sorted);
-    let mut collapsed = collapse(pairs);
-    sort(&mut collapsed);
-    [join(&sorted), join(&collapsed), join(pairs)]
+/// The text that is signed.
+fn text(method: &str, path: &str, params: &str) -> String {
+    format!("{method}\n{path}\n{params}")
+}
+
+/// Whether this can be a signature at all.
+fn is_signature(text: &str) -> bool {
+    let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    text.len() == 64 && text.bytes().all(is_hex)
+}
+
+/// The beginning of the signed text: enough to compare it with what an SDK signs.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(MAX_TOLD_TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// Keys and values as they come.
+type Pairs = [(String, String)];
+
+fn sorted(pairs: &Pairs) -> Vec<(String, String)> {
+    let mut pairs = pairs.to_vec();
+    sort(&mut pairs);
+    pairs
 }
 
 fn decode(raw: &str, plus_is_space: bool) -> Vec<(String, String)> {
@@ -351,11 +382,11 @@ fn decode(raw: &str, plus_is_space: bool) -> Vec<(String, String)> {
 }
 
 /// Stable, so that the values of a repeated key keep their order.
-fn sort(pairs: &mut [(String, String)]) {
+fn sort(pairs: &mut Pairs) {
     pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
 }
 
-fn join(pairs: &[(String, String)]) -> String {
+fn join(pairs: &Pairs) -> String {
     let mut out = String::with_capacity(pairs.iter().map(|(k, v)| k.len() + v.len() + 2).sum());
     for (key, value) in pairs {
         if !out.is_empty() {
@@ -369,7 +400,7 @@ fn join(pairs: &[(String, String)]) -> String {
 }
 
 /// `info[0]=a&info[1]=b` and `info[]=a&info[]=b` become `info=a,b`.
-fn collapse(pairs: &[(String, String)]) -> Vec<(String, String)> {
+fn collapse(pairs: &Pairs) -> Vec<(String, String)> {
     let mut out: Vec<(String, String)> = Vec::with_capacity(pairs.len());
     for (key, value) in pairs {
         let name = key.split_once('[').map_or(key.as_str(), |(name, _)| name);
@@ -596,6 +627,35 @@ mod tests {
             SignedQuery::parse(&raw),
             Err(AuthError::TooManyParameters(101))
         ));
+    }
+
+    #[test]
+    fn a_query_is_no_longer_than_any_request_is_and_never_told_back_whole() {
+        let auth = format!("auth_key={KEY}&auth_timestamp={NOW}&auth_version=1.0&auth_signature=");
+        let most = format!("a=&{auth}{}", "0".repeat(64));
+        let most = most.replacen(
+            "a=",
+            &format!("a={}", "x".repeat(MAX_QUERY - most.len())),
+            1,
+        );
+        assert_eq!(most.len(), MAX_QUERY);
+        let error = verify("GET", "/c", &most).unwrap_err();
+        let AuthError::Signature { .. } = error else {
+            panic!("{error}");
+        };
+        assert!(error.to_string().len() < 1_500, "{error}");
+        let more = most.replacen("a=", "a=x", 1);
+        let error = verify("GET", "/c", &more).unwrap_err();
+        assert_eq!(error, AuthError::QueryTooLong(MAX_QUERY + 1));
+        for field in [
+            "auth_version=1.0",
+            "auth_signature=",
+            &format!("auth_timestamp={NOW}"),
+        ] {
+            let long = format!("{auth}0").replace(field, &format!("{field}{}", "y".repeat(5000)));
+            let error = verify("GET", "/c", &long).unwrap_err();
+            assert!(error.to_string().len() < 1_500, "{error}");
+        }
     }
 
     #[test]

@@ -1,12 +1,21 @@
 //! SockJS framing (spec 6.3), as pusher-js speaks it where no WebSocket gets through: lines out, arrays of frames in.
 
-use crate::excerpt::excerpt;
+use std::borrow::Cow;
+use std::cell::Cell;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
+
 use crate::frame::Content;
+use crate::json;
 
 /// The first line of a session.
 pub const OPEN: &[u8] = b"o\n";
 /// A line that says only that we are here.
 pub const HEARTBEAT: &[u8] = b"h\n";
+/// Most frames in one body of `xhr_send`. pusher-js sends one in each.
+pub const MAX_SENT_FRAMES: usize = 1000;
 
 /// A body of `xhr_send` that cannot be read; the text says why.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -14,6 +23,9 @@ pub enum BadSend {
     /// It is no JSON array of strings.
     #[error("The body must be a JSON array of frames, each a string: {0}")]
     NotFrames(String),
+    /// It holds too many frames.
+    #[error("The body has more than {MAX_SENT_FRAMES} frames: send them in several requests")]
+    TooMany,
     /// One of the frames is too large.
     #[error("A message of {size} bytes is too large, at most {max} are allowed")]
     TooLarge {
@@ -24,24 +36,102 @@ pub enum BadSend {
     },
 }
 
-/// Reads the body of `xhr_send`: the frames in it, none for a sign of life.
+/// The frames of one body, in one piece of memory however many they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SentFrames {
+    text: String,
+    ends: Vec<usize>,
+}
+
+impl SentFrames {
+    /// How many frames there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none: the client only says that it is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The frames, in their order.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        let starts = std::iter::once(&0).chain(&self.ends);
+        starts
+            .zip(&self.ends)
+            .map(|(start, end)| &self.text[*start..*end])
+    }
+}
+
+/// Reads the body of `xhr_send`: the frames in it, none for a sign of life. Stops at the first frame that is too many or too
+/// large.
 ///
 /// # Errors
 ///
-/// It is no JSON array of strings, or a string has more than `max_frame` bytes.
-pub fn parse_send(body: &[u8], max_frame: usize) -> Result<Vec<String>, BadSend> {
-    let frames: Vec<String> = serde_json::from_slice(body)
-        .map_err(|error| BadSend::NotFrames(excerpt(&error.to_string()).into_owned()))?;
-    match frames
-        .iter()
-        .map(String::len)
-        .find(|size| *size > max_frame)
-    {
-        Some(size) => Err(BadSend::TooLarge {
-            size,
-            max: max_frame,
-        }),
-        None => Ok(frames),
+/// It is no JSON array of strings, has more than [`MAX_SENT_FRAMES`], or a string has more than `max_frame` bytes.
+pub fn parse_send(body: &[u8], max_frame: usize) -> Result<SentFrames, BadSend> {
+    let wrong = Cell::new(None);
+    let seed = Frames {
+        wrong: &wrong,
+        max_frame,
+    };
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let frames = seed.deserialize(&mut reader);
+    let frames = frames.and_then(|frames| reader.end().map(|()| frames));
+    frames.map_err(|error| {
+        wrong
+            .take()
+            .unwrap_or_else(|| BadSend::NotFrames(json::reason(&error)))
+    })
+}
+
+/// Reads frames and counts them while it does.
+struct Frames<'a> {
+    /// Why it stopped, where that is a rule of ours and not of JSON.
+    wrong: &'a Cell<Option<BadSend>>,
+    max_frame: usize,
+}
+
+impl<'de> DeserializeSeed<'de> for Frames<'_> {
+    type Value = SentFrames;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, from: D) -> Result<SentFrames, D::Error> {
+        from.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Frames<'_> {
+    type Value = SentFrames;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of strings")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<SentFrames, A::Error> {
+        #[derive(Deserialize)]
+        struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+        let mut frames = SentFrames::default();
+        while let Some(Text(frame)) = array.next_element()? {
+            let refusal = if frames.len() == MAX_SENT_FRAMES {
+                Some(BadSend::TooMany)
+            } else if frame.len() > self.max_frame {
+                Some(BadSend::TooLarge {
+                    size: frame.len(),
+                    max: self.max_frame,
+                })
+            } else {
+                None
+            };
+            if refusal.is_some() {
+                self.wrong.set(refusal);
+                return Err(A::Error::custom("refused"));
+            }
+            frames.text.push_str(&frame);
+            frames.ends.push(frames.text.len());
+        }
+        Ok(frames)
     }
 }
 
@@ -62,14 +152,39 @@ mod tests {
 
     #[test]
     fn a_body_is_an_array_of_frames() {
-        assert_eq!(parse_send(b"[]", 10), Ok(vec![]));
-        let two = parse_send(br#"["{}","\u00e9"]"#, 10).expect("two frames");
-        assert_eq!(two, ["{}", "é"]);
-        for bad in ["", "{}", "[1]", "[\"a\"", "[[\"a\"]]", "null", "\"a\""] {
+        assert_eq!(parse_send(b"[]", 10), Ok(SentFrames::default()));
+        let three = parse_send(br#"["{}","","\u00e9"]"#, 10).expect("three frames");
+        assert_eq!(three.iter().collect::<Vec<_>>(), ["{}", "", "é"]);
+        assert_eq!(three.len(), 3);
+        for bad in [
+            "",
+            "{}",
+            "[1]",
+            "[\"a\"",
+            "[[\"a\"]]",
+            "null",
+            "\"a\"",
+            "[] []",
+        ] {
             let refused = parse_send(bad.as_bytes(), 10);
             assert!(matches!(refused, Err(BadSend::NotFrames(_))), "{bad}");
         }
         assert!(parse_send(b"[\"\xff\"]", 10).is_err());
+    }
+
+    #[test]
+    fn a_body_has_so_many_frames_and_is_read_no_further() {
+        let body = |count: usize, end: &str| {
+            format!("[{}{end}", vec!["\"\""; count].join(",")).into_bytes()
+        };
+        let most = parse_send(&body(MAX_SENT_FRAMES, "]"), 10).expect("as many as may be");
+        assert_eq!(most.len(), MAX_SENT_FRAMES);
+        assert_eq!(
+            parse_send(&body(MAX_SENT_FRAMES + 1, "]"), 10),
+            Err(BadSend::TooMany)
+        );
+        let nonsense_after = body(MAX_SENT_FRAMES + 1, "nonsense");
+        assert_eq!(parse_send(&nonsense_after, 10), Err(BadSend::TooMany));
     }
 
     #[test]

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::channel::is_allowed;
-use crate::excerpt::excerpt;
 use crate::ids::UserId;
 use crate::json;
 use crate::limits::Limits;
@@ -60,8 +59,8 @@ pub struct User {
 ///
 /// Says what is wrong with it.
 pub fn parse_user_data(user_data: &str, limits: &Limits) -> Result<User, InvalidUser> {
-    let data: UserData<'_> = json::object(user_data)
-        .map_err(|error| InvalidUser::Malformed(excerpt(&error.to_string()).into_owned()))?;
+    let data: UserData<'_> =
+        json::object(user_data).map_err(|error| InvalidUser::Malformed(json::reason(&error)))?;
     let fits = data.id.len() <= limits.user_id && data.id.chars().all(is_allowed);
     let user_id = UserId::new(&data.id)
         .filter(|_| fits)

@@ -16,13 +16,17 @@
 use std::panic::resume_unwind;
 
 use axum::extract::{Request, State};
+use axum::http::Method;
 use axum::middleware::Next;
 use axum::response::Response;
+use fanfare_engine::{RefusalKind, Refused};
+use percent_encoding::percent_decode_str;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::problem::Told;
 use crate::access::{Jwts, Passwords, SignInPace};
-use crate::http::AppState;
+use crate::http::{AppState, paths};
 
 pub(crate) mod apps;
 pub(crate) mod audit;
@@ -70,6 +74,43 @@ pub(crate) async fn finish(
     request: Request,
     next: Next,
 ) -> Response {
+    let from = state.addresses.of(request.headers(), request.extensions());
+    let path = paths::sent(request.uri(), request.extensions());
+    let (app, signs_in) = (named_app(path), signs_in(&request, path));
+    let answer = do_whole(state.clone(), request, next).await;
+    let kind = match answer.status().as_u16() {
+        401 | 429 if signs_in => RefusalKind::OperatorSignIn,
+        401 => RefusalKind::OperatorToken,
+        403 => RefusalKind::OperatorRights,
+        _ => return answer,
+    };
+    let told = answer.extensions().get::<Told>();
+    // Only an app that exists has an entry of its own.
+    let app = app.and_then(|id| state.engine.apps().by_id(&id));
+    state.engine.refusals().note(Refused {
+        kind,
+        app: app.as_ref().map(|app| app.id().as_str()),
+        address: from,
+        reason: told.map_or("", |Told(detail)| detail),
+    });
+    answer
+}
+
+fn signs_in(request: &Request, path: &str) -> bool {
+    request.method() == Method::POST
+        && path
+            .strip_prefix(PATH)
+            .is_some_and(|path| path.starts_with("/sessions"))
+}
+
+/// The id of the app that a path is about, if it is about one.
+fn named_app(path: &str) -> Option<String> {
+    let rest = path.strip_prefix(PATH)?.strip_prefix("/apps/")?;
+    let id = rest.split('/').next()?;
+    Some(percent_decode_str(id).decode_utf8_lossy().into_owned())
+}
+
+async fn do_whole(state: AppState, request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         return next.run(request).await;
     }

@@ -43,6 +43,7 @@ pub(crate) const SETTINGS: &[&str] = &[
     "websocket.max_message_bytes",
     "http.threads",
     "http.max_body_bytes",
+    "http.max_pending_body_bytes",
     "http.header_timeout",
     "http.trusted_proxies",
     "network.max_connections",
@@ -171,6 +172,8 @@ pub(crate) struct Http {
     pub(crate) threads: usize,
     /// Largest request body.
     pub(crate) max_body_bytes: usize,
+    /// Most bytes of bodies of clients, who need no secret to send them, in memory at once; a quarter of it for one network.
+    pub(crate) max_pending_body_bytes: usize,
     /// Seconds a client may take for a request's head, also between two requests of a connection, and for which it may
     /// read nothing of an answer.
     pub(crate) header_timeout: u64,
@@ -275,6 +278,7 @@ impl Config {
             http: Http {
                 threads: 0,
                 max_body_bytes: 1024 * 1024,
+                max_pending_body_bytes: (capacity.memory / 16).max(4 << 20),
                 header_timeout: 75,
                 trusted_proxies: String::new(),
             },
@@ -433,8 +437,14 @@ impl Config {
 
     /// What the node, an app and a network of clients may hold.
     pub(crate) fn budgets(&self) -> Budgets {
+        let bodies = self.http.max_pending_body_bytes;
+        // One body of a client fits in any case.
+        let of_network = (bodies / 4).max(2 * self.websocket.max_message_bytes);
         Budgets {
-            network: Bounds::unlimited().with(Resource::Connections, self.network.max_connections),
+            node: Bounds::unlimited().with(Resource::RequestBytes, bodies),
+            network: Bounds::unlimited()
+                .with(Resource::Connections, self.network.max_connections)
+                .with(Resource::RequestBytes, of_network),
             ..Budgets::default()
         }
     }
@@ -502,6 +512,11 @@ impl Config {
             "http.max_body_bytes",
             (16 * 1024..=64 << 20).contains(&body),
             "must be 16384 to 67108864 bytes",
+        )?;
+        check(
+            "http.max_pending_body_bytes",
+            self.http.max_pending_body_bytes >= 2 * message,
+            "must be at least twice websocket.max_message_bytes, or the largest message never fits",
         )?;
         check(
             "http.header_timeout",

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, options, post};
-use fanfare_engine::Engine;
+use fanfare_engine::{Engine, RefusalKind, Refused};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -32,9 +32,12 @@ mod cors;
 mod demo;
 pub(crate) mod error;
 mod events;
+pub(crate) mod headers;
 mod health;
 mod history;
 mod idempotency;
+pub(crate) mod paths;
+mod pending_bodies;
 mod sdk;
 mod users;
 
@@ -42,6 +45,7 @@ pub(crate) use auth::{BodyError, discard, read_body, unix_millis, unix_seconds};
 pub(crate) use client_address::ClientAddress;
 use error::ApiError;
 pub(crate) use idempotency::Idempotency;
+pub(crate) use pending_bodies::read_pending;
 
 /// What handlers share. It is cloned several times for each request, so that is one count.
 #[derive(Clone)]
@@ -116,6 +120,9 @@ pub(crate) fn router(state: AppState) -> Router {
         // Orchestrators and load balancers.
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        // The same for people who come from Reverb and from Soketi, with their probes.
+        .route("/up", get(health::up))
+        .route("/ready", get(health::soketi_ready))
         // People who see what is listening here.
         .route("/", get(health::root));
     if state.demo.is_some() {
@@ -142,6 +149,7 @@ pub(crate) fn backend() -> OpenApiRouter<AppState> {
         .routes(routes!(channels::list))
         .routes(routes!(channels::show))
         .routes(routes!(channels::users))
+        .routes(routes!(channels::connections))
         .routes(routes!(users::terminate))
         // Backends that would rather ask for a signature than make one.
         .routes(routes!(channel_auth::for_backend))
@@ -158,22 +166,33 @@ pub(crate) fn clients() -> OpenApiRouter<AppState> {
         .routes(routes!(channel_auth::user_for_bearer))
 }
 
-async fn not_found(request: Request) -> Response {
-    let message = format!("There is nothing at {}", request.uri().path());
-    refuse(request, 404, message).await
+async fn not_found(State(state): State<AppState>, request: Request) -> Response {
+    let path = paths::sent(request.uri(), request.extensions());
+    let message = if path.starts_with("/api/") {
+        format!("There is nothing at {}", paths::shown(path))
+    } else {
+        paths::nothing(&state.path_prefix, path)
+    };
+    refuse(&state, request, 404, message).await
 }
 
-async fn method_not_allowed(request: Request) -> Response {
-    let (method, path) = (request.method(), request.uri().path());
-    let message = format!("{method} is not possible at {path}");
-    refuse(request, 405, message).await
+async fn method_not_allowed(State(state): State<AppState>, request: Request) -> Response {
+    let path = paths::shown(paths::sent(request.uri(), request.extensions()));
+    let message = format!("{} is not possible at {path}", request.method());
+    refuse(&state, request, 405, message).await
 }
 
 /// In the words of the API that was asked.
-async fn refuse(request: Request, status: u16, message: String) -> Response {
+async fn refuse(state: &AppState, request: Request, status: u16, message: String) -> Response {
     if upgrade::is_upgrade(request.headers()) {
-        return upgrade::refuse_path(request).await;
+        return upgrade::refuse_path(state, request);
     }
+    state.engine.refusals().note(Refused {
+        kind: RefusalKind::Path,
+        app: None,
+        address: state.addresses.of(request.headers(), request.extensions()),
+        reason: &message,
+    });
     let is_admin = request.uri().path().starts_with("/api/");
     auth::discard(request.into_body()).await;
     match (is_admin, status) {

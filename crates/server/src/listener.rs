@@ -1,8 +1,10 @@
 //! Accepts connections and serves HTTP on them, until told to stop.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use fanfare_engine::{Engine, RefusalKind, Refused};
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -15,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::access::Peer;
+use crate::first_bytes::FirstBytes;
 use crate::patient::Patient;
 
 /// How long to wait when the system has no more file descriptors.
@@ -27,6 +30,7 @@ const MAX_HEAD: usize = 64 * 1024;
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
+    engine: Arc<Engine>,
     patience: Duration,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -47,6 +51,7 @@ pub(crate) async fn serve(
                     (stream, Peer(peer)),
                     patience,
                     router.clone(),
+                    Arc::clone(&engine),
                     stop.clone(),
                 ));
             }
@@ -63,18 +68,34 @@ pub(crate) async fn serve(
     }
 }
 
+/// Lets the operator know that something else than HTTP came, and what to do where that is known.
+fn not_http(engine: &Engine, Peer(peer): Peer, first_bytes: &FirstBytes, error: &hyper::Error) {
+    let reason = first_bytes.meaning().map_or_else(
+        || format!("a request cannot be read: {error}"),
+        str::to_owned,
+    );
+    engine.refusals().note(Refused {
+        kind: RefusalKind::NotHttp,
+        app: None,
+        address: Some(peer.ip().to_canonical()),
+        reason: &reason,
+    });
+}
+
 async fn connection(
     http: http1::Builder,
     (stream, peer): (TcpStream, Peer),
     patience: Duration,
     router: Router,
+    engine: Arc<Engine>,
     stop: CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
-    let stream = Patient::new(stream, patience);
+    let first_bytes = FirstBytes::default();
+    let stream = Patient::new(stream, patience, first_bytes.clone());
     let router = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         request
@@ -92,6 +113,9 @@ async fn connection(
         }
     };
     if let Err(error) = result {
+        if error.is_parse() {
+            not_http(&engine, peer, &first_bytes, &error);
+        }
         tracing::debug!(%error, "an HTTP connection ended early");
     }
 }

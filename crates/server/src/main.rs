@@ -8,6 +8,7 @@
 //! | `config` | defaults, file, environment, flags |
 //! | `startup` | configuration to running parts, in reading order |
 //! | `listener` | accepts connections and serves HTTP on them |
+//! | `first_bytes` | what came where HTTP was expected |
 //! | `http` | the route table and one file a resource |
 //! | `ws` | WebSocket: upgrade and connection |
 //! | `xhr` | the HTTP fallbacks: streamed and polled sessions |
@@ -32,6 +33,7 @@ mod capacity;
 mod cli;
 mod config;
 mod demo;
+mod first_bytes;
 mod first_owner;
 mod http;
 mod identity;

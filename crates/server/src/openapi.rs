@@ -8,7 +8,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::Request;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -22,6 +22,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::admin;
 use crate::admin::problem::ProblemBody;
+use crate::http::headers::has_newest;
 use crate::http::{AppState, backend, clients};
 
 mod common;
@@ -85,9 +86,7 @@ pub(crate) fn pages(document: &Value) -> Router<AppState> {
 }
 
 fn answer(headers: &HeaderMap, tag: &str, body: &Bytes) -> Response {
-    let known = headers.get(IF_NONE_MATCH);
-    let known = known.and_then(|tags| tags.to_str().ok());
-    let same = known.is_some_and(|tags| tags.split(',').any(|it| it.trim().ends_with(tag)));
+    let same = has_newest(headers, tag);
     let headers = [
         (ETAG, tag),
         (CACHE_CONTROL, "no-cache"),

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use crate::first_bytes::FirstBytes;
+
 /// A stream on which a write waits only so long.
 #[derive(Debug)]
 pub(crate) struct Patient<S> {
@@ -16,14 +18,16 @@ pub(crate) struct Patient<S> {
     patience: Duration,
     /// Until when the write that waits may wait.
     until: Option<Pin<Box<Sleep>>>,
+    first_bytes: FirstBytes,
 }
 
 impl<S> Patient<S> {
-    pub(crate) fn new(stream: S, patience: Duration) -> Self {
+    pub(crate) fn new(stream: S, patience: Duration, first_bytes: FirstBytes) -> Self {
         Self {
             stream,
             patience,
             until: None,
+            first_bytes,
         }
     }
 
@@ -55,7 +59,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if let Some(new) = buffer.filled().get(before..).filter(|new| !new.is_empty()) {
+            self.first_bytes.note(new);
+        }
+        read
     }
 }
 
@@ -102,7 +111,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not() {
         let (server, mut client) = duplex(10);
-        let mut patient = Patient::new(server, PATIENCE);
+        let mut patient = Patient::new(server, PATIENCE, FirstBytes::default());
         let slow = async {
             for _ in 0..10 {
                 sleep(PATIENCE - Duration::from_secs(1)).await;

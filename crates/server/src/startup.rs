@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fanfare_cluster::{Cluster, Redis, Settings};
-use fanfare_engine::{Bus, Engine, NoNotices, Options, ShardSeed};
+use fanfare_engine::{Bus, Engine, NoNotices, Options, REFUSALS_LOG_PERIOD, ShardSeed};
 use fanfare_store::{Database, Store, StoreError};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
@@ -75,6 +75,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     // Ends with the process: it only reads.
     tokio::spawn(apps.run());
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(&engine)));
+    tokio::spawn(log_refusals(Arc::clone(&engine)));
     if let Some(cluster) = &cluster {
         tokio::spawn(Arc::clone(cluster).run());
     }
@@ -90,6 +91,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     tasks.spawn(listener::serve(
         listener,
         router,
+        Arc::clone(&engine),
         config.header_timeout(),
         tasks.clone(),
         stop.clone(),
@@ -298,6 +300,14 @@ fn start_shard(number: usize, shard: ShardSeed) -> anyhow::Result<()> {
         .spawn(run)
         .context("starting a shard")?;
     Ok(())
+}
+
+/// Logs once a minute what was refused again.
+async fn log_refusals(engine: Arc<Engine>) {
+    loop {
+        sleep(REFUSALS_LOG_PERIOD).await;
+        engine.refusals().log_repeated();
+    }
 }
 
 async fn wait_for_others(engine: &Engine) {

@@ -53,14 +53,16 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
         Step::Leave { .. } | Step::Enter { .. } | Step::Exit { .. } | Step::Admit { .. } => {
             Answer::Edge(integer(value)? == 1)
         }
-        Step::UserCounts { .. } | Step::Elsewhere { .. } | Step::Census | Step::Claim { .. } => {
-            Answer::Numbers(
-                array(value)?
-                    .into_iter()
-                    .map(count)
-                    .collect::<Option<_>>()?,
-            )
-        }
+        Step::UserCounts { .. }
+        | Step::Elsewhere { .. }
+        | Step::ConnectionsElsewhere { .. }
+        | Step::Census
+        | Step::Claim { .. } => Answer::Numbers(
+            array(value)?
+                .into_iter()
+                .map(count)
+                .collect::<Option<_>>()?,
+        ),
         Step::Count { .. } => {
             let [before, after] = pair(value)?;
             Answer::Counted {

@@ -65,7 +65,7 @@ macro_rules! scripts {
     };
 }
 
-scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections cached history beat
+scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections connections_elsewhere cached history beat
     tell_nodes census register apps claim bury forget);
 
 impl Scripts {
@@ -104,6 +104,7 @@ impl Scripts {
             Step::Online { .. } => &self.online,
             Step::Admit { .. } => &self.admit,
             Step::Connections { .. } => &self.connections,
+            Step::ConnectionsElsewhere { .. } => &self.connections_elsewhere,
             Step::Cached { .. } => &self.cached,
             Step::History { .. } => &self.history,
             Step::Bury { .. } => &self.bury,
@@ -246,6 +247,9 @@ fn put_arguments(command: &mut Cmd, step: &Step, run: &str) {
             ..
         } => {
             command.arg(deadline).arg(&**node).arg(max).arg(change);
+        }
+        Step::ConnectionsElsewhere { node, .. } => {
+            command.arg(&**node);
         }
         Step::Census => {}
         Step::Connections {

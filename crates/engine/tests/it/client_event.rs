@@ -128,3 +128,29 @@ fn more_than_ten_a_second_are_dropped_with_4301() {
         assert_eq!(data(&b.events()[0]), json!({"n": 30}));
     });
 }
+
+#[test]
+fn a_limit_that_is_changed_holds_for_connections_that_are_there_already() {
+    with_node(1, async |node| {
+        let (a, b) = (node.connect(), node.connect());
+        for client in [&a, &b] {
+            client.subscribe("private-a").await;
+            client.events();
+        }
+        let allow = |per_second| {
+            let mut changed = settings();
+            changed.limits.client_events_per_second = per_second;
+            node.engine
+                .update_apps(vec![definition("1", KEY, changed)], &[]);
+        };
+        for (per_second, arrive) in [(10, 10), (1000, 50), (3, 3), (0, 50)] {
+            allow(per_second);
+            for number in 0..50 {
+                say(&a, "private-a", &json!({"n": number})).await;
+            }
+            assert_eq!(b.events().len(), arrive, "{per_second} a second");
+            a.events();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+}

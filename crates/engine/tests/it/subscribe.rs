@@ -1,8 +1,8 @@
 //! Public and private channels: C-016, C-017, C-020, C-023 to C-032, C-034, C-035.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::node::{KEY, SECRET, Seen, complaint, definition, settings, with_node};
+use crate::node::{KEY, SECRET, Seen, complaint, data, definition, settings, with_node};
 use fanfare_protocol::signature::SigningKey;
 
 const SUCCEEDED: &str = "pusher_internal:subscription_succeeded";
@@ -46,7 +46,8 @@ fn a_second_subscription_is_refused_and_events_still_arrive_once() {
         client.subscribe("a").await;
         let answer = client.events();
         assert!(complaint(&answer).contains("Existing subscription to channel a"));
-        assert_eq!(answer.len(), 1);
+        assert_eq!(answer.len(), 2, "and no second success");
+        assert_eq!(told(&answer, "a")["type"], "AlreadySubscribed");
         node.publish("a", "e", "d").await;
         assert_eq!(client.names(), ["e"]);
     });
@@ -65,6 +66,36 @@ fn unsubscribing_stops_delivery_and_subscribing_again_works() {
         client.subscribe("a").await;
         node.publish("a", "e", "d").await;
         assert_eq!(client.names(), [SUCCEEDED, "e"]);
+    });
+}
+
+/// What the channel is told of its refusal, besides the client.
+fn told(answer: &[Value], channel: &str) -> Value {
+    let error = &answer[1];
+    assert_eq!(error["event"], "pusher:subscription_error");
+    assert_eq!(error["channel"], channel);
+    data(error)
+}
+
+#[test]
+fn a_refused_name_is_told_to_its_channel_as_well() {
+    with_node(1, async |node| {
+        let client = node.connect();
+        for channel in ["bad channel!", "", "#foo", &"x".repeat(201), "é"] {
+            client.subscribe(channel).await;
+            let answer = client.events();
+            let told = told(&answer, channel);
+            assert_eq!(
+                (&told["type"], &told["status"]),
+                (&json!("InvalidChannel"), &json!(400))
+            );
+            assert_eq!(told["error"], complaint(&answer), "{channel}");
+        }
+        // A name that no client is bound to is not sent back.
+        client.subscribe(&"x".repeat(50_000)).await;
+        let answer = client.events();
+        assert_eq!(answer.len(), 1, "{answer:?}");
+        assert!(complaint(&answer).len() <= 1000);
     });
 }
 

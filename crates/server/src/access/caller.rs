@@ -1,12 +1,12 @@
 //! Who a request is from, and what that may do.
 
 use axum::extract::FromRequestParts;
-use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use fanfare_store::{Actor, OperatorRecord, Role, StoreError, TokenRecord};
 
 use super::jwt::{InvalidToken, Kind};
 use crate::admin::problem::Problem;
+use crate::http::headers::bearer_token;
 use crate::http::{AppState, unix_millis};
 
 /// A token's last use is kept as coarse as this, in milliseconds.
@@ -197,14 +197,9 @@ impl FromRequestParts<AppState> for Caller {
         if let Some(caller) = parts.extensions.get::<Self>() {
             return Ok(caller.clone());
         }
-        let header = parts.headers.get(AUTHORIZATION);
-        let header = header.and_then(|value| value.to_str().ok());
-        let token = header
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim())
+        let token = bearer_token(&parts.headers)
             .ok_or_else(|| {
-                Problem::unauthorized("this needs the header `Authorization: Bearer TOKEN`, with the token of a session (POST /api/v1/sessions) or an API token")
+                Problem::unauthorized("this needs the header `Authorization: Bearer TOKEN`, once, with the token of a session (POST /api/v1/sessions) or an API token")
             })?;
         let claims = state.admin.jwts.verify(token).await?;
         match claims.kind {

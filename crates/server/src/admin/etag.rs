@@ -11,34 +11,42 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::problem::Problem;
+use crate::http::headers::members;
 
-/// The header `If-Match`, if there is one.
+/// The entity tags of `If-Match`, from all its lines; none if there is no such header.
 #[derive(Debug)]
-pub(super) struct IfMatch(Option<String>);
+pub(super) struct IfMatch(Vec<String>);
 
 impl<S: Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let header = parts.headers.get(IF_MATCH);
-        Ok(Self(header.map(|value| {
-            String::from_utf8_lossy(value.as_bytes()).into_owned()
-        })))
+        let tags = members(&parts.headers, IF_MATCH).map(str::to_owned);
+        Ok(Self(tags.collect()))
     }
 }
 
 impl IfMatch {
     /// The revision that must still be the newest; `None` if the caller does not care.
     pub(super) fn revision(&self) -> Result<Option<i64>, Problem> {
-        match self.0.as_deref().map(str::trim) {
-            None | Some("*") => Ok(None),
-            Some(tag) => {
-                let revision = tag.trim_start_matches("W/").trim_matches('"').parse();
-                revision.map(Some).map_err(|_| {
-                    Problem::stale("this If-Match is no ETag of ours; send the one that came with what you read")
-                })
-            }
+        let Some((first, others)) = self.0.split_first() else {
+            return Ok(None);
+        };
+        if others.iter().any(|tag| tag != first) {
+            return Err(Problem::invalid(format!(
+                "If-Match has {} different ETags; send the one that came with what you read",
+                self.0.len()
+            )));
         }
+        if first == "*" {
+            return Ok(None);
+        }
+        let revision = first.trim_start_matches("W/").trim_matches('"').parse();
+        revision.map(Some).map_err(|_| {
+            Problem::stale(
+                "this If-Match is no ETag of ours; send the one that came with what you read",
+            )
+        })
     }
 }
 

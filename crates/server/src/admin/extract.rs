@@ -3,15 +3,18 @@
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
-use crate::http::{AppState, BodyError, read_body};
+use crate::http::headers::media_type;
+use crate::http::{AppState, BodyError, read_body, read_pending};
 
 /// Largest body, in bytes.
 const MAX_BODY: usize = 256 * 1024;
+/// Largest body of a request without a token, in bytes: a name and a password of 1000 characters, each escaped, fit twice.
+const MAX_STRANGERS_BODY: usize = 16 * 1024;
 
 /// A JSON body. It may hold secrets.
 pub(super) struct Body<T> {
@@ -24,12 +27,30 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
-        let is_json = request.headers().get(CONTENT_TYPE).is_none_or(|kind| {
-            let kind = kind.to_str().unwrap_or_default().to_ascii_lowercase();
-            let kind = kind.split(';').next().unwrap_or_default().trim();
-            kind == "application/json" || kind.ends_with("+json")
-        });
+        let is_json = is_json(request.headers());
         let bytes = read_body(request.into_body(), MAX_BODY).await?;
+        Self::of(bytes, is_json)
+    }
+}
+
+/// Whether a body is JSON by its header, or says nothing of it.
+fn is_json(headers: &HeaderMap) -> bool {
+    media_type(headers).is_none_or(|kind| kind == "application/json" || kind.ends_with("+json"))
+}
+
+impl<T: DeserializeOwned> Body<T> {
+    /// Reads a small body of somebody who has proved nothing yet.
+    pub(super) async fn of_stranger(request: Request, state: &AppState) -> Result<Self, Problem> {
+        let is_json = is_json(request.headers());
+        let from = state
+            .addresses
+            .charged(request.headers(), request.extensions());
+        let ledger = state.engine.ledger();
+        let body = read_pending(ledger, request.into_body(), MAX_STRANGERS_BODY, from);
+        Self::of(body.await?.bytes, is_json)
+    }
+
+    fn of(bytes: Bytes, is_json: bool) -> Result<Self, Problem> {
         if !is_json {
             return Err(Problem::wrong_media_type());
         }
@@ -62,6 +83,7 @@ impl From<BodyError> for Problem {
     fn from(error: BodyError) -> Self {
         match error {
             BodyError::TooLarge(limit) => Self::too_large(limit),
+            BodyError::Busy(_) => Self::unavailable(error.to_string()),
             BodyError::Late | BodyError::Broken(_) => Self::invalid(error.to_string()),
         }
     }

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::problem::Problem;
 use crate::access::Caller;
+use crate::http::headers::combined;
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Longest key, in bytes.
@@ -34,9 +35,8 @@ impl<S: Sync> FromRequestParts<S> for Once {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        let key = parts.headers.get(HEADER);
         Ok(Self {
-            key: key.map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned()),
+            key: combined(&parts.headers, HEADER),
             endpoint: format!("{} {}", parts.method, parts.uri.path()),
         })
     }

@@ -1,6 +1,6 @@
 //! What a caller of the admin API is told instead of an answer: RFC 9457, with a `code` that stays.
 
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fanfare_engine::RosterError;
@@ -19,6 +19,10 @@ pub(crate) struct Problem {
     detail: String,
     retry_after: Option<u64>,
 }
+
+/// What the caller was told, beside the response that says it.
+#[derive(Debug, Clone)]
+pub(crate) struct Told(pub(crate) String);
 
 /// Problem details (RFC 9457).
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -168,12 +172,15 @@ impl IntoResponse for Problem {
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
+        // For the operator's log, which `admin::finish` writes.
+        response.extensions_mut().insert(Told(self.detail));
         response
     }
 }

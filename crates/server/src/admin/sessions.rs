@@ -1,7 +1,7 @@
 //! Signing in, and what somebody who is signed in may do about themselves.
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use fanfare_store::{Actor, NewSession, Role, Rotation, SessionRecord};
 use secrecy::{ExposeSecret, SecretString};
@@ -15,7 +15,7 @@ use super::extract::{Body, Names, Params};
 use super::operators::RoleName;
 use super::problem::Problem;
 use crate::access::{Caller, Kind, check_password};
-use crate::http::{AppState, ClientAddress, unix_millis};
+use crate::http::{AppState, ClientAddress, discard, unix_millis};
 
 /// How long an access token is taken, in milliseconds.
 const ACCESS_FOR: i64 = 15 * 60 * 1000;
@@ -173,11 +173,15 @@ async fn signed_in(
 pub(super) async fn sign_in(
     State(state): State<AppState>,
     client: ClientAddress,
-    body: Body<SignIn>,
+    request: Request,
 ) -> Result<(StatusCode, Json<SignedIn>), Problem> {
+    // Asked before the body is read: an attempt too many costs no more than its head.
+    if let Err(error) = state.admin.sign_in_pace.attempt(client.address) {
+        discard(request.into_body()).await;
+        return Err(Problem::too_many(error.to_string(), error.seconds));
+    }
+    let body = Body::<SignIn>::of_stranger(request, &state).await?;
     let SignIn { name, password } = body.value;
-    let attempt = state.admin.sign_in_pace.attempt(client.address);
-    attempt.map_err(|error| Problem::too_many(error.to_string(), error.seconds))?;
     let known = state.admin.store.operator_for_sign_in(&name).await?;
     let (operator, hashed) = known.unzip();
     let right = verify(&state, password, hashed).await?;
@@ -208,7 +212,6 @@ pub(super) async fn sign_in(
 /// Leaves a trace of an attempt. The name as given may be a password typed into the wrong field, so it is not kept.
 async fn refused(state: &AppState, known_id: Option<String>, address: Option<&str>) {
     let target = known_id.unwrap_or_else(|| "unknown".into());
-    tracing::info!(operator = target, address, "a sign-in was refused");
     let details = json!({"address": address});
     let by = Actor {
         address: address.map(str::to_owned),
@@ -248,8 +251,9 @@ async fn verify(
 )]
 pub(super) async fn refresh(
     State(state): State<AppState>,
-    body: Body<Refresh>,
+    request: Request,
 ) -> Result<Json<SignedIn>, Problem> {
+    let body = Body::<Refresh>::of_stranger(request, &state).await?;
     let refresh_token = draw_refresh_token();
     let now = unix_millis();
     let rotation = state.admin.store.rotate_session(

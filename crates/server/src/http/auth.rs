@@ -1,13 +1,15 @@
 //! Signed requests: app, clock, signature, then body (spec 4.2). A stranger's body is not even read.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Request};
 use axum::http::request::Parts;
-use fanfare_engine::App;
-use fanfare_protocol::signature::{SignedQuery, SigningKey};
+use fanfare_engine::{App, BudgetExceeded, RefusalKind, Refused};
+use fanfare_protocol::signature::{AuthError, SignedQuery, SigningKey};
+use fanfare_protocol::{CloseCode, excerpt};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use tokio::time::timeout;
@@ -15,9 +17,10 @@ use tokio::time::timeout;
 use super::AppState;
 use super::channel_auth::Signer;
 use super::error::ApiError;
+use super::headers::combined;
 
-/// How long a backend may take to send a body.
-const BODY_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a client or backend may take to send a body.
+pub(super) const BODY_PATIENCE: Duration = Duration::from_secs(30);
 /// How much of a refused body is read, and for how long.
 const MAX_DISCARDED: usize = 16 << 20;
 const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
@@ -30,6 +33,14 @@ pub(crate) struct SignedRequest {
     pub(crate) idempotency_key: Option<String>,
     query: SignedQuery,
     signing: SigningKey,
+    address: Option<IpAddr>,
+}
+
+/// Why a request is not let in, and of which app it is, for the operator's log.
+struct Denied {
+    kind: RefusalKind,
+    app: Option<Arc<App>>,
+    error: ApiError,
 }
 
 #[derive(Deserialize)]
@@ -53,24 +64,73 @@ impl SignedRequest {
     }
 }
 
+impl SignedRequest {
+    /// Lets the operator know that the request was let in and then refused.
+    pub(crate) fn note_refusal(&self, state: &AppState, error: &ApiError) {
+        let kind = match error.status() {
+            413 | 429 | 503 => RefusalKind::ApiLimit,
+            _ => RefusalKind::ApiRequest,
+        };
+        note(state, kind, Some(&self.app), self.address, error);
+    }
+}
+
+fn note(
+    state: &AppState,
+    kind: RefusalKind,
+    app: Option<&Arc<App>>,
+    address: Option<IpAddr>,
+    error: &ApiError,
+) {
+    state.engine.refusals().note(Refused {
+        kind,
+        app: app.map(|app| app.id().as_str()),
+        address,
+        reason: error.message(),
+    });
+}
+
+impl From<(Option<Arc<App>>, AuthError)> for Denied {
+    fn from((app, error): (Option<Arc<App>>, AuthError)) -> Self {
+        let kind = match error {
+            AuthError::Expired { .. } => RefusalKind::ApiTimestamp,
+            _ => RefusalKind::ApiSignature,
+        };
+        Self {
+            kind,
+            app,
+            error: error.into(),
+        }
+    }
+}
+
 impl FromRequest<AppState> for SignedRequest {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
-        let (app, query, signing) = match authenticate(&mut parts, state).await {
+        let address = state.addresses.of(&parts.headers, &parts.extensions);
+        let (app, query, signing) = match authenticate(&mut parts, state, address).await {
             Ok(authenticated) => authenticated,
-            Err(error) => {
+            Err(Denied { kind, app, error }) => {
+                note(state, kind, app.as_ref(), address, &error);
                 discard(body).await;
                 return Err(error);
             }
         };
-        let body = read_body(body, state.max_body_bytes).await?;
-        query.verify_body(&body)?;
-        let idempotency_key = parts.headers.get("idempotency-key");
-        let idempotency_key =
-            idempotency_key.map(|key| String::from_utf8_lossy(key.as_bytes()).into_owned());
+        let refuse = |kind: RefusalKind, error: ApiError| {
+            note(state, kind, Some(&app), address, &error);
+            error
+        };
+        let body = read_body(body, state.max_body_bytes)
+            .await
+            .map_err(|error| refuse(RefusalKind::ApiLimit, error.into()))?;
+        query
+            .verify_body(&body)
+            .map_err(|error| refuse(RefusalKind::ApiSignature, error.into()))?;
+        let idempotency_key = combined(&parts.headers, "idempotency-key");
         Ok(Self {
+            address,
             app,
             body,
             idempotency_key,
@@ -84,42 +144,63 @@ impl FromRequest<AppState> for SignedRequest {
 async fn authenticate(
     parts: &mut Parts,
     state: &AppState,
-) -> Result<(Arc<App>, SignedQuery, SigningKey), ApiError> {
+    address: Option<IpAddr>,
+) -> Result<(Arc<App>, SignedQuery, SigningKey), Denied> {
     let path = Path::<AppPath>::from_request_parts(parts, state).await;
     let Path(AppPath { app_id }) = path.map_err(|_| unknown_app(""))?;
     let apps = state.engine.apps();
     let named = app_id
         .map(|id| apps.by_id(&id).ok_or_else(|| unknown_app(&id)))
         .transpose()?;
-    let query = SignedQuery::parse(parts.uri.query().unwrap_or_default())?;
-    let key = query.auth_key()?;
+    let denied = |error| Denied::from((named.clone(), error));
+    let query = SignedQuery::parse(parts.uri.query().unwrap_or_default()).map_err(denied)?;
+    let key = query.auth_key().map_err(denied)?;
     let app = named
+        .clone()
         .or_else(|| apps.by_key(key))
-        .ok_or_else(|| unknown_key(key))?;
-    let signing = app.signing_key(key).ok_or_else(|| unknown_key(key))?;
+        .ok_or_else(|| unknown_key(None, key))?;
+    let signing = app
+        .signing_key(key)
+        .ok_or_else(|| unknown_key(Some(&app), key))?;
     // Behind the prefix, because backends sign what they would ask of hosted Pusher.
     let path = parts
         .extensions
         .get::<OriginalUri>()
         .map_or(parts.uri.path(), |uri| uri.path());
     let path = path.strip_prefix(&*state.path_prefix).unwrap_or(path);
-    query.verify(parts.method.as_str(), path, &signing, unix_seconds())?;
-    app.note_key_use(key, state.addresses.of(&parts.headers, &parts.extensions));
+    query
+        .verify(parts.method.as_str(), path, &signing, unix_seconds())
+        .map_err(|error| Denied::from((Some(Arc::clone(&app)), error)))?;
+    app.note_key_use(key, address);
     if !app.settings().enabled {
-        return Err(ApiError::new(403, format!("App {} is disabled", app.id())));
+        return Err(Denied {
+            kind: RefusalKind::Connection(CloseCode::AppDisabled),
+            error: ApiError::new(403, format!("App {} is disabled", app.id())),
+            app: Some(app),
+        });
     }
     Ok((app, query, signing))
 }
 
-fn unknown_key(key: &str) -> ApiError {
-    ApiError::new(
-        401,
-        format!("Invalid auth_key: {key:?} is no key in force of this app"),
-    )
+fn unknown_key(app: Option<&Arc<App>>, key: &str) -> Denied {
+    let key = excerpt(key);
+    Denied {
+        kind: RefusalKind::ApiKey,
+        app: app.cloned(),
+        error: ApiError::new(
+            401,
+            format!("Invalid auth_key: {key:?} is no key in force of this app"),
+        ),
+    }
 }
 
-fn unknown_app(id: &str) -> ApiError {
-    ApiError::new(404, format!("There is no app with id {id:?}"))
+fn unknown_app(id: &str) -> Denied {
+    let id = excerpt(id);
+    Denied {
+        kind: RefusalKind::ApiKey,
+        app: None,
+        error: ApiError::new(404, format!("There is no app with id {id:?}")),
+    }
 }
 
 /// Reads what a refused caller sends and forgets it: one that is still sending would not read our answer, and could not
@@ -138,6 +219,8 @@ pub(crate) enum BodyError {
     TooLarge(usize),
     #[error("The body did not arrive in time")]
     Late,
+    #[error("{0} (http.max_pending_body_bytes); try again later")]
+    Busy(BudgetExceeded),
     #[error("The body did not arrive: {0}")]
     Broken(String),
 }
@@ -147,6 +230,7 @@ impl From<BodyError> for ApiError {
         let status = match error {
             BodyError::TooLarge(_) => 413,
             BodyError::Late => 408,
+            BodyError::Busy(_) => 503,
             BodyError::Broken(_) => 400,
         };
         Self::new(status, error.to_string())

@@ -7,16 +7,16 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fanfare_engine::App;
+use fanfare_engine::{App, RefusalKind, Refused};
 use fanfare_protocol::api::AuthRequest;
 use fanfare_protocol::identity::Claims;
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::signature::{SigningKey, channel_auth_text, user_auth_text};
 use fanfare_protocol::user::parse_user_data;
-use fanfare_protocol::{ChannelKind, ChannelName, SocketId};
+use fanfare_protocol::{ChannelKind, ChannelName, SocketId, excerpt};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
@@ -25,6 +25,8 @@ use super::AppState;
 use super::auth::{self, SignedRequest};
 use super::cors::Cors;
 use super::error::ApiError;
+use super::headers::{self, media_type};
+use super::read_pending;
 use crate::access::Caller;
 use crate::admin::problem::Problem;
 use crate::identity::CompiledIdentity;
@@ -203,12 +205,20 @@ impl TrustedBackend {
 
     async fn of_token(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
+        // Whoever has no token is not read.
+        let caller = match Caller::from_request_parts(&mut parts, state).await {
+            Ok(caller) => caller,
+            Err(problem) => {
+                auth::discard(body).await;
+                return Err(problem.into());
+            }
+        };
         let body = auth::read_body(body, MAX_BODY).await?;
-        let caller = Caller::from_request_parts(&mut parts, state).await?;
         let path = Path::<String>::from_request_parts(&mut parts, state).await;
         let id = path.map_or_else(|_| String::new(), |Path(id)| id);
         caller.change(&id)?;
-        let unknown = || ApiError::new(404, format!("There is no app with id {id:?}"));
+        let shown = excerpt(&id);
+        let unknown = || ApiError::new(404, format!("There is no app with id {shown:?}"));
         let app = state.engine.apps().by_id(&id).ok_or_else(unknown)?;
         if !app.settings().enabled {
             return Err(ApiError::new(403, format!("App {} is disabled", app.id())));
@@ -420,20 +430,42 @@ async fn answer<T: Serialize>(
     let key = key.map_or_else(|_| String::new(), |Path(key)| key);
     let app = state.engine.apps().by_key(&key);
     let (parts, body) = request.into_parts();
+    let from = state.addresses.of(&parts.headers, &parts.extensions);
+    let note = |kind: RefusalKind, error: &ApiError| {
+        state.engine.refusals().note(Refused {
+            kind,
+            app: app.as_ref().map(|app| app.id().as_str()),
+            address: from,
+            reason: error.message(),
+        });
+    };
     let cors = match Cors::of(app.as_deref(), &parts.headers) {
         Ok(cors) => cors,
         Err(error) => {
+            note(RefusalKind::Origin, &error);
             auth::discard(body).await;
             return error.into_response();
         }
     };
     let answered = async {
-        let body = auth::read_body(body, MAX_BODY).await?;
-        let bearer = Bearer::of(state, app, key, &parts.headers).await?;
-        let request = browser_request(&parts.headers, &body)?;
+        // Whoever has no valid token is not read.
+        let bearer = match Bearer::of(state, app.clone(), key, &parts.headers).await {
+            Ok(bearer) => bearer,
+            Err(error) => {
+                auth::discard(body).await;
+                return Err(error);
+            }
+        };
+        let pays = state.addresses.charged(&parts.headers, &parts.extensions);
+        let body = read_pending(state.engine.ledger(), body, MAX_BODY, pays).await?;
+        let request = browser_request(&parts.headers, &body.bytes)?;
         authorize(&bearer, &request)
     };
-    cors.allow(answered.await.map(Json).into_response())
+    let answered = answered.await;
+    if let Err(error) = &answered {
+        note(RefusalKind::UserToken, error);
+    }
+    cors.allow(answered.map(Json).into_response())
 }
 
 /// What pusher-js sends: a form, or JSON where the page says so.
@@ -443,10 +475,7 @@ fn browser_request(headers: &HeaderMap, body: &Bytes) -> Result<AuthRequest, Api
         socket_id: Option<String>,
         channel_name: Option<String>,
     }
-    let content_type = headers
-        .get(CONTENT_TYPE)
-        .map_or(&b""[..], |it| it.as_bytes());
-    if content_type.starts_with(b"application/json") {
+    if media_type(headers).as_deref() == Some("application/json") {
         return Ok(AuthRequest::parse(body)?);
     }
     let form: Form = serde_urlencoded::from_bytes(body).map_err(|error| {
@@ -468,7 +497,8 @@ impl Bearer {
         key: String,
         headers: &HeaderMap,
     ) -> Result<Self, ApiError> {
-        let unknown = || ApiError::new(404, format!("Could not find an app with key {key:?}"));
+        let shown = excerpt(&key);
+        let unknown = || ApiError::new(404, format!("Could not find an app with key {shown:?}"));
         let app = app.ok_or_else(unknown)?;
         let signing = app.signing_key(&key).ok_or_else(unknown)?;
         if !app.settings().enabled {
@@ -527,20 +557,12 @@ impl Bearer {
 
 /// The token of the header; one header, or who knows which of them somebody before us has looked at.
 fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let token = match (values.next(), values.next()) {
-        (Some(value), None) => value.to_str().ok().and_then(|value| value.split_once(' ')),
-        _ => None,
-    };
-    token
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim())
-        .ok_or_else(|| {
-            ApiError::new(
-                401,
-                "Missing token: send the header Authorization: Bearer TOKEN, once",
-            )
-        })
+    headers::bearer_token(headers).ok_or_else(|| {
+        ApiError::new(
+            401,
+            "Missing token: send the header Authorization: Bearer TOKEN, once",
+        )
+    })
 }
 
 impl From<Problem> for ApiError {

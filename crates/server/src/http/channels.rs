@@ -6,8 +6,10 @@ use axum::Json;
 use axum::extract::{Path, State};
 use fanfare_engine::Occupancy;
 use fanfare_protocol::api::Info;
-use fanfare_protocol::{ChannelKind, ChannelName};
+use fanfare_protocol::presence::Member;
+use fanfare_protocol::{ChannelKind, ChannelName, excerpt};
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::AppState;
@@ -90,6 +92,19 @@ pub(crate) struct User {
     /// The user's id.
     #[schema(example = "ada")]
     id: String,
+    /// What the app's backend said of the user, where `with_user_info` asks for it.
+    #[schema(value_type = Option<Object>, nullable = true, required = false, example = json!({"name": "Ada"}))]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_info: Option<Option<Box<RawValue>>>,
+}
+
+/// Connections of an app, as Reverb tells them.
+#[derive(Serialize, ToSchema)]
+#[schema(as = BackendConnections)]
+pub(crate) struct Connections {
+    /// How many there are.
+    #[schema(example = 3)]
+    connections: usize,
 }
 
 #[derive(Deserialize)]
@@ -209,10 +224,41 @@ pub(crate) async fn stats(
     }))
 }
 
+/// Count an app's connections, as Reverb does
+///
+/// Those over all nodes.
+#[utoipa::path(
+    get, path = "/apps/{app_id}/connections", tag = "Backend", operation_id = "count_connections",
+    params(("app_id" = String, Path, description = "The app's id")),
+    responses((status = 200, body = Connections)),
+)]
+pub(crate) async fn connections(
+    State(state): State<AppState>,
+    request: SignedRequest,
+) -> Result<Json<Connections>, ApiError> {
+    let connections = state.engine.count_connections(&request.app).await?;
+    Ok(Json(Connections { connections }))
+}
+
+/// Whether a parameter that is a switch is on; Soketi's scripts send 1.
+fn is_on(request: &SignedRequest, name: &str) -> Result<bool, ApiError> {
+    match request.parameter(name).as_deref() {
+        None | Some("" | "0" | "false") => Ok(false),
+        Some("1" | "true") => Ok(true),
+        Some(other) => {
+            let other = excerpt(other);
+            Err(ApiError::new(
+                400,
+                format!("Invalid {name}: it must be 1 or 0, it is {other:?}"),
+            ))
+        }
+    }
+}
+
 /// List the users of a presence channel
 #[utoipa::path(
     get, path = "/apps/{app_id}/channels/{channel}/users", tag = "Backend", operation_id = "list_channel_users",
-    params(("app_id" = String, Path, description = "The app's id"), ("channel" = String, Path, description = "The channel's name")),
+    params(("app_id" = String, Path, description = "The app's id"), ("channel" = String, Path, description = "The channel's name"), ("with_user_info" = Option<String>, Query, description = "`1` to tell each user's `user_info` as well; not of Pusher's API, but of Soketi's", pattern = "^(0|1|true|false)?$", example = "1")),
     responses((status = 200, body = Users)),
 )]
 pub(crate) async fn users(
@@ -227,15 +273,20 @@ pub(crate) async fn users(
             format!("Users are known on presence channels only, {channel} is none"),
         ));
     }
-    let users = state.engine.users(&request.app, &channel).await?;
+    let with_info = is_on(&request, "with_user_info")?;
+    let members = state.engine.members(&request.app, &channel).await?;
+    let user = |member: Member| User {
+        id: member.user_id.to_string(),
+        user_info: with_info.then(|| member.user_info.as_deref().and_then(raw)),
+    };
     Ok(Json(Users {
-        users: users
-            .into_iter()
-            .map(|user| User {
-                id: user.to_string(),
-            })
-            .collect(),
+        users: members.into_iter().map(user).collect(),
     }))
+}
+
+/// JSON text as it is.
+fn raw(text: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(text.to_owned()).ok()
 }
 
 fn parse(channel: &str, request: &SignedRequest) -> Result<ChannelName, ApiError> {

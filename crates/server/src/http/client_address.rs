@@ -8,6 +8,7 @@ use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
 
 use super::AppState;
+use super::headers::combined;
 
 /// Longest `User-Agent` that is kept, in bytes.
 const MAX_AGENT: usize = 200;
@@ -25,8 +26,7 @@ impl FromRequestParts<AppState> for ClientAddress {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
-        let agent = parts.headers.get(USER_AGENT);
-        let agent = agent.and_then(|agent| agent.to_str().ok());
+        let agent = combined(&parts.headers, USER_AGENT);
         Ok(Self {
             address: state.addresses.of(&parts.headers, &parts.extensions),
             agent: agent.map(|agent| agent[..agent.floor_char_boundary(MAX_AGENT)].to_owned()),

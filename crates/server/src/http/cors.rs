@@ -7,8 +7,10 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use fanfare_engine::App;
+use fanfare_protocol::excerpt;
 
 use super::error::ApiError;
+use super::headers::combined;
 
 /// Seconds for which a browser need not ask again.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
@@ -25,17 +27,17 @@ impl Cors {
     ///
     /// The app does not allow that origin.
     pub(crate) fn of(app: Option<&App>, headers: &HeaderMap) -> Result<Self, ApiError> {
-        let origin = headers.get(ORIGIN);
-        if let (Some(origin), Some(app)) = (origin, app) {
-            let text = origin.to_str().unwrap_or_default();
-            if !app.settings().allows_origin(text) {
-                return Err(ApiError::new(
-                    403,
-                    format!("Origin {text:?} is not allowed to ask for auth (allowed_origins)"),
-                ));
-            }
+        let origin = combined(headers, ORIGIN);
+        if let (Some(origin), Some(app)) = (&origin, app)
+            && !app.settings().allows_origin(origin)
+        {
+            let origin = excerpt(origin);
+            return Err(ApiError::new(
+                403,
+                format!("Origin {origin:?} is not allowed to ask for auth (allowed_origins)"),
+            ));
         }
-        Ok(Self(origin.cloned()))
+        Ok(Self(origin.and_then(|origin| origin.try_into().ok())))
     }
 
     /// Lets the page read an answer.

@@ -1,7 +1,7 @@
 //! The only place where an error becomes a status. Bodies are plain text, as SDKs show them (spec 4.7).
 
-use axum::http::StatusCode;
-use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fanfare_engine::{BusError, PublishError, RosterError};
 use fanfare_protocol::api::BadRequest;
@@ -25,6 +25,16 @@ impl ApiError {
             status,
             message: message.into(),
         }
+    }
+
+    /// The HTTP status.
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// What the caller is told.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
     }
 }
 
@@ -96,10 +106,13 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, format!("{}\n", self.message)).into_response();
-        response.headers_mut().insert(
+        let headers = response.headers_mut();
+        headers.insert(
             CONTENT_TYPE,
-            "text/plain; charset=utf-8".parse().expect("a header value"),
+            HeaderValue::from_static("text/plain; charset=utf-8"),
         );
+        // What was asked for is quoted in some: no browser may take it for a page.
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if matches!(self.status, 429 | 503) {
             response
                 .headers_mut()

@@ -10,10 +10,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use fanfare_engine::{App, Once};
 use fanfare_protocol::ChannelName;
-use fanfare_protocol::api::{Event, Info};
+use fanfare_protocol::api::{Event, Info, NewEvent};
 use fanfare_protocol::signature::body_md5;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use utoipa::ToSchema;
 
 use super::AppState;
@@ -122,13 +121,18 @@ pub(crate) async fn publish(
     State(state): State<AppState>,
     request: SignedRequest,
 ) -> Result<Response, ApiError> {
+    let published = publish_one(&state, &request).await;
+    published.inspect_err(|error| request.note_refusal(&state, error))
+}
+
+async fn publish_one(state: &AppState, request: &SignedRequest) -> Result<Response, ApiError> {
     let event = Event::parse(&request.body, &request.app.settings().limits)?;
     let key = request
         .idempotency_key
         .as_ref()
         .or(event.idempotency_key.as_ref());
-    let published = publish_event(&state, &request.app, &event, once(&request, key));
-    answer_once(&state, &request, key, published).await
+    let published = publish_event(state, &request.app, &event, once(request, key));
+    answer_once(state, request, key, published).await
 }
 
 /// What the request is known by on other nodes, to which it may be sent again.
@@ -214,16 +218,32 @@ pub(crate) async fn publish_to_channel(
     Path(ChannelPath { channel }): Path<ChannelPath>,
     request: SignedRequest,
 ) -> Result<StatusCode, ApiError> {
+    let published = publish_body(&state, &request, channel).await;
+    published.inspect_err(|error| request.note_refusal(&state, error))
+}
+
+async fn publish_body(
+    state: &AppState,
+    request: &SignedRequest,
+    channel: String,
+) -> Result<StatusCode, ApiError> {
     let data = std::str::from_utf8(&request.body)
         .map_err(|_| ApiError::new(400, "Invalid body: not UTF-8"))?;
-    let fields = json!({
-        "name": request.parameter("name"),
-        "socket_id": request.parameter("socket_id"),
-        "channel": channel,
-        "data": data,
-    });
-    let event = Event::parse(
-        fields.to_string().as_bytes(),
+    let name = request.parameter("name");
+    let name = name.ok_or_else(|| {
+        ApiError::new(
+            400,
+            "Missing parameter: name, which belongs in the query here, as the body is the data",
+        )
+    })?;
+    let socket_id = request.parameter("socket_id");
+    let event = Event::new(
+        NewEvent {
+            name: &name,
+            data: data.into(),
+            channels: vec![channel],
+            socket_id: socket_id.as_deref(),
+        },
         &request.app.settings().limits,
     )?;
     state
@@ -251,10 +271,15 @@ pub(crate) async fn publish_batch(
     State(state): State<AppState>,
     request: SignedRequest,
 ) -> Result<Response, ApiError> {
+    let published = publish_several(&state, &request).await;
+    published.inspect_err(|error| request.note_refusal(&state, error))
+}
+
+async fn publish_several(state: &AppState, request: &SignedRequest) -> Result<Response, ApiError> {
     let events = Event::parse_batch(&request.body, &request.app.settings().limits)?;
     let key = request.idempotency_key.as_ref();
-    let published = publish_events(&state, &request.app, &events, once(&request, key));
-    answer_once(&state, &request, key, published).await
+    let published = publish_events(state, &request.app, &events, once(request, key));
+    answer_once(state, request, key, published).await
 }
 
 async fn publish_events(

@@ -2,8 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
+use axum::Json;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
+use serde_json::json;
 
 use super::AppState;
 use super::error::ApiError;
@@ -25,12 +28,32 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     }
 }
 
+/// `GET /up` of Laravel Reverb: the process runs.
+pub(crate) async fn up() -> Response {
+    Json(json!({"health": "OK"})).into_response()
+}
+
+/// `GET /ready` of Soketi: it takes connections and events. Probes look at the status, scripts at the text.
+pub(crate) async fn soketi_ready(state: State<AppState>) -> Response {
+    let response = ready(state).await;
+    match response.status() {
+        StatusCode::OK => "OK".into_response(),
+        _ => response,
+    }
+}
+
 pub(crate) async fn root(State(state): State<AppState>, request: Request) -> Response {
     if upgrade::is_upgrade(request.headers()) {
-        return upgrade::refuse_path(request).await;
+        return upgrade::refuse_path(&state, request);
     }
-    match state.demo {
+    match &state.demo {
         Some(_) => Redirect::temporary("/demo").into_response(),
-        None => "Fanfare is running. Clients connect to /app/APP_KEY, backends publish to /apps/APP_ID/events.\n".into_response(),
+        None => {
+            let prefix = &state.path_prefix;
+            format!(
+                "Fanfare is running. Clients connect to {prefix}/app/APP_KEY, backends publish to {prefix}/apps/APP_ID/events.\n"
+            )
+            .into_response()
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use axum::Router;
 use axum::http::header::{
-    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_LOCATION, CONTENT_TYPE, ETAG, IF_NONE_MATCH,
+    ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_LOCATION, CONTENT_TYPE, ETAG,
 };
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -12,6 +12,7 @@ use axum::routing::get;
 use sha2::{Digest, Sha256};
 
 use super::AppState;
+use super::headers::has_newest;
 
 const PLAIN: &str = include_str!("../../../../sdk/js/dist/fanfare.js");
 const ENCRYPTED: &str = include_str!("../../../../sdk/js/dist/fanfare-encrypted.js");
@@ -77,8 +78,7 @@ fn respond(script: &'static Script, asked: &HeaderMap, cache: &'static str) -> R
         (CONTENT_TYPE, "text/javascript; charset=utf-8"),
         (HeaderName::from_static("x-content-type-options"), "nosniff"),
     ];
-    let known = asked.get(IF_NONE_MATCH).is_some_and(|known| known == &*tag);
-    if known {
+    if has_newest(asked, &tag) {
         return (StatusCode::NOT_MODIFIED, headers).into_response();
     }
     (headers, script.text).into_response()

@@ -1,23 +1,33 @@
 //! `GET /app/{key}`: the handshake, and the decision whether the connection may come in. It is always upgraded first:
 //! browsers do not see the status of a failed upgrade, so a refusal is a close code (spec 1.1).
 
+use std::net::IpAddr;
+
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
+use axum::http::{Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
-use fanfare_engine::{Arrival, Refusal};
+use fanfare_engine::{Arrival, Refusal, RefusalKind, Refused};
 use fanfare_protocol::{CloseCode, SUBPROTOCOL_PREFIX};
-use hyper::header::{CONNECTION, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE};
+use hyper::header::{
+    CONNECTION, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::connection::{self, Accepted};
 use super::refuse::refuse;
-use crate::http::AppState;
 use crate::http::error::ApiError;
+use crate::http::headers::{combined, has_token, members};
+use crate::http::{AppState, paths};
 use crate::patient::Patient;
+
+/// The one version of the WebSocket protocol that there is (RFC 6455 4.4).
+const VERSION: HeaderValue = HeaderValue::from_static("13");
 
 /// A client that names an app key. Whatever is odd about its URL, it is upgraded before it is refused.
 pub(crate) async fn connect(
@@ -26,6 +36,9 @@ pub(crate) async fn connect(
     request: Request,
 ) -> Response {
     let key = key.map_or_else(|_| String::new(), |Path(key)| key);
+    if key.is_empty() {
+        return refuse_path(&state, request);
+    }
     upgrade(state, &key, request).await
 }
 
@@ -34,32 +47,37 @@ pub(crate) async fn connect_without_key(
     State(state): State<AppState>,
     request: Request,
 ) -> Response {
-    upgrade(state, "", request).await
+    refuse_path(&state, request)
 }
 
 /// A client at a path that is none of ours.
-pub(crate) async fn refuse_path(request: Request) -> Response {
+pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
+    let path = paths::sent(request.uri(), request.extensions());
     let refusal = Refusal::new(
         CloseCode::PathNotFound,
-        "Path not found: connect to /app/APP_KEY",
+        paths::no_websocket(&state.path_prefix, path),
     );
-    handshake(request, |stream| {
+    let from = state.addresses.of(request.headers(), request.extensions());
+    note(state, None, from, &refusal);
+    handshake(state, request, |stream| {
         tokio::spawn(refuse(stream.into_inner().stream, refusal));
     })
 }
 
+/// Lets the operator know of a connection that was refused. `key` is the one of its URL.
+pub(crate) fn note(state: &AppState, key: Option<&str>, from: Option<IpAddr>, refusal: &Refusal) {
+    let app = key.and_then(|key| state.engine.apps().by_key(key));
+    state.engine.refusals().note(Refused {
+        kind: RefusalKind::Connection(refusal.code),
+        app: app.as_ref().map(|app| app.id().as_str()),
+        address: from,
+        reason: &refusal.message,
+    });
+}
+
 /// Whether a request wants to become a WebSocket.
 pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
-    let has = |name, token: &str| {
-        let values = headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        values
-            .flat_map(|value| value.split(','))
-            .any(|value| value.trim().eq_ignore_ascii_case(token))
-    };
-    has(CONNECTION, "upgrade") && has(UPGRADE, "websocket")
+    has_token(headers, CONNECTION, "upgrade") && has_token(headers, UPGRADE, "websocket")
 }
 
 /// The first `protocol` of the query; the rest of what a client says of itself there is ignored.
@@ -70,14 +88,11 @@ pub(crate) fn protocol(query: &str) -> Option<&str> {
 }
 
 async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
-    let origin = request
-        .headers()
-        .get(ORIGIN)
-        .and_then(|origin| origin.to_str().ok());
+    let origin = combined(request.headers(), ORIGIN);
     let mut admitted = state.engine.admit(Arrival {
         key,
         protocol: request.uri().query().and_then(protocol),
-        origin,
+        origin: origin.as_deref(),
         secure: state
             .addresses
             .is_secure(request.headers(), request.extensions()),
@@ -88,11 +103,13 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
     if let Ok(arrived) = admitted {
         admitted = state.engine.confirm(arrived).await;
     }
-    if let Ok(admitted) = &mut admitted {
-        let from = state.addresses.of(request.headers(), request.extensions());
-        admitted.came_from(from);
+    let from = state.addresses.of(request.headers(), request.extensions());
+    match &mut admitted {
+        Ok(admitted) => admitted.came_from(from),
+        Err(refusal) => note(&state, Some(key), from, refusal),
     }
-    handshake(request, move |socket| match admitted {
+    let shared = state.clone();
+    handshake(&shared, request, move |socket| match admitted {
         Ok(admitted) => {
             let Socket { stream, read_ahead } = socket.into_inner();
             // The stream belongs to this runtime's reactor; the shard registers it with its own.
@@ -110,7 +127,6 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
                 .adopt(move |shard| connection::start(&shard, accepted));
         }
         Err(refusal) => {
-            tracing::debug!(code = refusal.code.number(), %refusal, "a connection was refused");
             tokio::spawn(refuse(socket.into_inner().stream, refusal));
         }
     })
@@ -139,15 +155,26 @@ impl UpgradedSocket {
 }
 
 /// Answers the handshake and hands over the socket once the answer is out.
-fn handshake(mut request: Request, then: impl FnOnce(UpgradedSocket) + Send + 'static) -> Response {
-    let mut response = match create_response_with_body(&request, Body::empty) {
-        Ok(response) => response,
-        Err(error) => return not_a_handshake(&error),
+fn handshake(
+    state: &AppState,
+    mut request: Request,
+    then: impl FnOnce(UpgradedSocket) + Send + 'static,
+) -> Response {
+    let accept = match check_handshake(&request) {
+        Ok(accept) => accept,
+        Err(not) => {
+            let from = state.addresses.of(request.headers(), request.extensions());
+            return not_a_handshake(state, from, not);
+        }
     };
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
     if let Some(subprotocol) = offered_subprotocol(request.headers()) {
-        response
-            .headers_mut()
-            .insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
     let upgraded: OnUpgrade = hyper::upgrade::on(&mut request);
     tokio::spawn(async move {
@@ -162,27 +189,90 @@ fn handshake(mut request: Request, then: impl FnOnce(UpgradedSocket) + Send + 's
     response
 }
 
-fn not_a_handshake(error: &tokio_tungstenite::tungstenite::Error) -> Response {
-    let mut response = ApiError::new(
-        426,
-        format!("This is a WebSocket endpoint, and the request is no handshake: {error}"),
-    )
-    .into_response();
-    response
-        .headers_mut()
-        .insert(UPGRADE, HeaderValue::from_static("websocket"));
+/// Why a request is no handshake.
+struct NotAHandshake {
+    status: u16,
+    message: String,
+}
+
+/// Checks a handshake (RFC 6455 4.2.1) with header lines read as lists, and returns what proves that it was understood.
+fn check_handshake(request: &Request) -> Result<HeaderValue, NotAHandshake> {
+    let no = |status: u16, reason: String| NotAHandshake {
+        status,
+        message: format!("This is a WebSocket endpoint, and the request is no handshake: {reason}"),
+    };
+    let headers = request.headers();
+    let given = |name| match combined(headers, name) {
+        Some(value) => format!("is {:?}", paths::shown(&value)),
+        None => "is missing".into(),
+    };
+    if request.method() != Method::GET {
+        return Err(no(426, format!("it is a {}, not a GET", request.method())));
+    }
+    if request.version() < Version::HTTP_11 {
+        return Err(no(
+            426,
+            "it came as HTTP/1.0; a proxy in between must speak HTTP/1.1 (nginx: proxy_http_version 1.1)"
+                .into(),
+        ));
+    }
+    if !has_token(headers, CONNECTION, "upgrade") {
+        let given = given(CONNECTION);
+        return Err(no(
+            426,
+            format!("Connection {given}, it must hold Upgrade; does a proxy in between drop it?"),
+        ));
+    }
+    if !has_token(headers, UPGRADE, "websocket") {
+        let given = given(UPGRADE);
+        return Err(no(
+            426,
+            format!("Upgrade {given}, it must hold websocket; does a proxy in between drop it?"),
+        ));
+    }
+    if !members(headers, SEC_WEBSOCKET_VERSION).any(|version| version == "13") {
+        let given = given(SEC_WEBSOCKET_VERSION);
+        return Err(no(
+            426,
+            format!("Sec-WebSocket-Version {given}, it must be 13"),
+        ));
+    }
+    let mut keys = members(headers, SEC_WEBSOCKET_KEY);
+    match (keys.next(), keys.next()) {
+        (Some(key), None) => {
+            let accept = derive_accept_key(key.as_bytes());
+            Ok(HeaderValue::try_from(accept).expect("base64 is a header value"))
+        }
+        _ => {
+            let given = given(SEC_WEBSOCKET_KEY);
+            Err(no(
+                400,
+                format!("Sec-WebSocket-Key {given}, it must be there once"),
+            ))
+        }
+    }
+}
+
+/// Says why, and what would be taken.
+fn not_a_handshake(state: &AppState, from: Option<IpAddr>, not: NotAHandshake) -> Response {
+    state.engine.refusals().note(Refused {
+        kind: RefusalKind::Handshake,
+        app: None,
+        address: from,
+        reason: &not.message,
+    });
+    let mut response = ApiError::new(not.status, not.message).into_response();
+    let headers = response.headers_mut();
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    // Required of every answer with 426 (RFC 9110 15.5.22), and `Upgrade` is good for one connection only.
+    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(SEC_WEBSOCKET_VERSION, VERSION);
     response
 }
 
 /// The first subprotocol offered that we speak. One is never selected that was not offered.
 fn offered_subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
-    let offered = headers
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    let ours = offered
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
+    let ours = members(headers, SEC_WEBSOCKET_PROTOCOL)
         .find(|name| name.starts_with(SUBPROTOCOL_PREFIX))?;
     HeaderValue::from_str(ours).ok()
 }

@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use fanfare_engine::{Arrival, Refusal};
+use fanfare_engine::{Arrival, Refusal, RefusalKind, Refused};
 use fanfare_protocol::sockjs::{self, BadSend, HEARTBEAT};
 use fanfare_protocol::{Frame, Framing, ServerMessage};
 use futures_util::stream;
@@ -24,8 +24,9 @@ use super::pipe::Receive;
 use super::session::{self, Accepted, Request as SessionRequest};
 use super::sessions::SessionId;
 use crate::http::error::ApiError;
-use crate::http::{AppState, discard, read_body};
-use crate::ws::upgrade::protocol;
+use crate::http::headers::combined;
+use crate::http::{AppState, discard, read_pending};
+use crate::ws::upgrade::{self, protocol};
 
 /// Requests that may wait for their session.
 const REQUESTS: usize = 16;
@@ -88,6 +89,7 @@ impl SessionPath {
 
 /// What a client says of itself with every request for lines.
 struct Client {
+    /// All `Origin` lines.
     origin: Option<String>,
     query: Option<String>,
     address: Option<IpAddr>,
@@ -99,9 +101,8 @@ impl FromRequestParts<AppState> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
-        let origin = parts.headers.get(ORIGIN);
         Ok(Self {
-            origin: origin.and_then(|origin| Some(origin.to_str().ok()?.to_owned())),
+            origin: combined(&parts.headers, ORIGIN),
             query: parts.uri.query().map(str::to_owned),
             address: state.addresses.of(&parts.headers, &parts.extensions),
             charged_address: state.addresses.charged(&parts.headers, &parts.extensions),
@@ -117,7 +118,9 @@ async fn stream_lines(
     client: Client,
 ) -> Result<Response, ApiError> {
     let (receive, mut lines) = Receive::streaming();
-    match attach(&state, path.id()?, receive, &client).await {
+    let id = path.id()?;
+    let key = id.key.clone();
+    match attach(&state, id, receive, &client).await {
         Ok(()) => {
             let lines = stream::poll_fn(move |cx| {
                 lines
@@ -126,7 +129,7 @@ async fn stream_lines(
             });
             Ok((HEADERS, Body::from_stream(lines)).into_response())
         }
-        Err(refusal) => Ok(refused(&refusal)),
+        Err(refusal) => Ok(refused(&state, &key, &client, &refusal)),
     }
 }
 
@@ -137,14 +140,16 @@ async fn poll_lines(
     client: Client,
 ) -> Result<Response, ApiError> {
     let (receive, mut lines) = Receive::polling();
-    match attach(&state, path.id()?, receive, &client).await {
+    let id = path.id()?;
+    let key = id.key.clone();
+    match attach(&state, id, receive, &client).await {
         // Without lines, it was replaced by a newer request or has lost its session; the next poll will tell.
         Ok(()) => Ok((
             HEADERS,
             lines.recv().await.unwrap_or(Bytes::from_static(HEARTBEAT)),
         )
             .into_response()),
-        Err(refusal) => Ok(refused(&refusal)),
+        Err(refusal) => Ok(refused(&state, &key, &client, &refusal)),
     }
 }
 
@@ -201,8 +206,8 @@ async fn open(
 }
 
 /// Before its first line a session cannot be closed, so it is opened for that (spec 6.3).
-fn refused(refusal: &Refusal) -> Response {
-    tracing::debug!(code = refusal.code.number(), %refusal, "an HTTP session was refused");
+fn refused(state: &AppState, key: &str, client: &Client, refusal: &Refusal) -> Response {
+    upgrade::note(state, Some(key), client.address, refusal);
     let error = ServerMessage::Error {
         code: Some(refusal.code.number()),
         message: &refusal.message,
@@ -223,6 +228,28 @@ async fn send(
     Path(path): Path<SessionPath>,
     request: Request,
 ) -> Result<StatusCode, ApiError> {
+    let app = state.engine.apps().by_key(&path.key);
+    let from = state.addresses.of(request.headers(), request.extensions());
+    let sent = take_frames(&state, path, request).await;
+    sent.inspect_err(|error| {
+        let kind = match error.status() {
+            404 => RefusalKind::FallbackSession,
+            _ => RefusalKind::FallbackBody,
+        };
+        state.engine.refusals().note(Refused {
+            kind,
+            app: app.as_ref().map(|app| app.id().as_str()),
+            address: from,
+            reason: error.message(),
+        });
+    })
+}
+
+async fn take_frames(
+    state: &AppState,
+    path: SessionPath,
+    request: Request,
+) -> Result<StatusCode, ApiError> {
     let unknown = || ApiError::new(404, "Unknown session: it is over, or was never opened here");
     let session = path
         .id()
@@ -235,10 +262,15 @@ async fn send(
             return Err(error);
         }
     };
-    let body = read_body(request.into_body(), state.max_body_bytes).await?;
-    let frames = sockjs::parse_send(&body, state.max_message_bytes)?;
+    // A message whose every byte is escaped fits, and nothing larger is of use.
+    let limit = 2 * state.max_message_bytes;
+    let pays = state
+        .addresses
+        .charged(request.headers(), request.extensions());
+    let body = read_pending(state.engine.ledger(), request.into_body(), limit, pays).await?;
+    let frames = sockjs::parse_send(&body.bytes, state.max_message_bytes)?;
     session
-        .send(SessionRequest::Send(frames))
+        .send(SessionRequest::Send(frames, Some(body.charge)))
         .await
         .map_err(|_| unknown())?;
     Ok(StatusCode::NO_CONTENT)
@@ -248,6 +280,7 @@ impl From<BadSend> for ApiError {
     fn from(error: BadSend) -> Self {
         let status = match error {
             BadSend::NotFrames(_) => 400,
+            BadSend::TooMany => 413,
             BadSend::TooLarge { .. } => 413,
         };
         Self::new(status, error.to_string())

@@ -1,7 +1,7 @@
 //! One session on its shard: takes requests from HTTP, and is over when none waits for its lines.
 
-use fanfare_engine::{Admitted, Session, Shard};
-use fanfare_protocol::sockjs::HEARTBEAT;
+use fanfare_engine::{Admitted, Charge, Session, Shard};
+use fanfare_protocol::sockjs::{HEARTBEAT, SentFrames};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -16,8 +16,8 @@ use super::sessions::{SessionId, Sessions};
 pub(super) enum Request {
     /// A request that waits for lines.
     Receive(Receive),
-    /// Frames of the client; none is a sign of life.
-    Send(Vec<String>),
+    /// Frames of the client; none is a sign of life. They are charged as a request body until they were handled.
+    Send(SentFrames, Option<Charge>),
 }
 
 /// A session that was let in.
@@ -66,7 +66,7 @@ impl Reader {
                     self.session.heard();
                     self.pipe.attach(receive);
                 }
-                Step::Take(Request::Send(frames)) => self.take(&frames).await,
+                Step::Take(Request::Send(frames, _charge)) => self.take(&frames).await,
                 Step::Flush => {}
                 Step::Detach => self.pipe.detach(),
                 Step::Beat => self.session.push_raw(HEARTBEAT),
@@ -118,9 +118,9 @@ impl Reader {
     }
 
     /// Hands the client's frames to the session, others getting their turn in between.
-    async fn take(&self, frames: &[String]) {
+    async fn take(&self, frames: &SentFrames) {
         self.session.heard();
-        for text in frames {
+        for text in frames.iter() {
             if self.session.is_closing() {
                 return;
             }
@@ -225,7 +225,9 @@ mod tests {
                     if line == HEARTBEAT {
                         heartbeats += 1;
                         // As pusher-js answers each.
-                        let answered = requests.send(Request::Send(Vec::new())).await;
+                        let answered = requests
+                            .send(Request::Send(SentFrames::default(), None))
+                            .await;
                         answered.expect("the session lives");
                     }
                 }

@@ -308,4 +308,15 @@ pub(super) async fn connections_are_let_in_up_to_the_quota_of_all_nodes(stage: S
     for expected in [true, true, true, false] {
         assert_eq!(who.take(admit("two")).await, Answer::Edge(expected));
     }
+    for (name, count) in [("one", 5), ("two", 1), ("three", 4), ("nobody", 5)] {
+        let elsewhere = Step::ConnectionsElsewhere {
+            app: app(),
+            node: node(name),
+        };
+        assert_eq!(
+            who.take(elsewhere).await,
+            Answer::Numbers(vec![count]),
+            "{name}"
+        );
+    }
 }

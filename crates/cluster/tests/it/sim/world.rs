@@ -364,6 +364,11 @@ impl World {
                 };
                 Answer::Done
             }
+            Step::ConnectionsElsewhere { node, .. } => {
+                let counts = moment.app.connections.iter();
+                let elsewhere = counts.filter(|(name, _)| name.as_str() != &**node);
+                Answer::Numbers(vec![elsewhere.map(|(_, count)| count).sum()])
+            }
             Step::Admit {
                 node, max, change, ..
             } => Answer::Edge(moment.admit(node, *max, *change)),
@@ -768,6 +773,7 @@ fn app(step: &Step) -> Option<&AppId> {
         | Step::Exit { app, .. }
         | Step::Online { app, .. }
         | Step::Connections { app, .. }
+        | Step::ConnectionsElsewhere { app, .. }
         | Step::Admit { app, .. }
         | Step::Cached { app, .. }
         | Step::History { app, .. }

@@ -2,7 +2,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::ORIGIN;
+use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{Method, Request};
 use fanfare_engine::{AppDefinition, Budgets, Engine, Key as AppKeyPair, KeyUsed, Options};
 use fanfare_protocol::signature::{Credential, sign_request};

@@ -1,0 +1,277 @@
+//! What clients and backends were refused, for the operator: the first of a kind is logged at once, repetitions of the same
+//! kind and app are counted and logged once a minute. A flood therefore costs a line a minute, and an operator still sees a
+//! wrong secret or a forbidden origin at the default log level.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use fanfare_protocol::CloseCode;
+use parking_lot::Mutex;
+
+/// How often repetitions are logged.
+pub const REFUSALS_LOG_PERIOD: Duration = Duration::from_secs(60);
+/// Most pairs of kind and app that are remembered; further apps share one entry of each kind.
+const MAX_ENTRIES: usize = 4096;
+/// Most bytes of a reason that are logged: a client's text is quoted in it.
+const MAX_REASON: usize = 500;
+
+/// What was refused. The texts are the `kind` of a log line, listed in `docs/errors.md`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefusalKind {
+    /// A connection; the close code says why.
+    Connection(CloseCode),
+    /// A WebSocket handshake that is none.
+    Handshake,
+    /// A subscription without a valid signature.
+    SubscriptionAuth,
+    /// A subscription for another reason.
+    Subscription,
+    /// A user who signs in over a connection.
+    UserSignIn,
+    /// An event of a client.
+    ClientEvent,
+    /// A frame that is no message of the protocol.
+    Message,
+    /// A request of a fallback session that does not exist.
+    FallbackSession,
+    /// A frame or body of a fallback session.
+    FallbackBody,
+    /// A request of a backend with a wrong signature, or none.
+    ApiSignature,
+    /// A request of a backend whose clock is off.
+    ApiTimestamp,
+    /// A request of a backend with a key that is not of the app, or for an app that does not exist.
+    ApiKey,
+    /// A request of a backend that cannot be done as it is.
+    ApiRequest,
+    /// A request of a backend beyond a limit of rate or size.
+    ApiLimit,
+    /// A request with an end user's token.
+    UserToken,
+    /// A request of a web page of another origin.
+    Origin,
+    /// A request for a path or with a method that does not exist.
+    Path,
+    /// A sign-in of an operator.
+    OperatorSignIn,
+    /// A request of the admin API without a valid token.
+    OperatorToken,
+    /// A request of the admin API beyond the caller's rights.
+    OperatorRights,
+    /// Bytes that are not HTTP.
+    NotHttp,
+}
+
+impl RefusalKind {
+    /// The word in the log.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection(code) => match code {
+                CloseCode::UnknownApp => "unknown_key",
+                CloseCode::AppDisabled => "disabled_app",
+                CloseCode::OverQuota => "connection_quota",
+                CloseCode::PathNotFound => "websocket_path",
+                CloseCode::UnsupportedProtocol | CloseCode::NoProtocol => "protocol_version",
+                CloseCode::TlsOnly => "tls_only",
+                CloseCode::Unauthorized => "connection_origin_or_key",
+                _ => "connection",
+            },
+            Self::Handshake => "handshake",
+            Self::SubscriptionAuth => "subscription_auth",
+            Self::Subscription => "subscription",
+            Self::UserSignIn => "user_sign_in",
+            Self::ClientEvent => "client_event",
+            Self::Message => "message",
+            Self::FallbackSession => "fallback_session",
+            Self::FallbackBody => "fallback_body",
+            Self::ApiSignature => "api_signature",
+            Self::ApiTimestamp => "api_timestamp",
+            Self::ApiKey => "api_key",
+            Self::ApiRequest => "api_request",
+            Self::ApiLimit => "api_limit",
+            Self::UserToken => "user_token",
+            Self::Origin => "origin",
+            Self::Path => "path",
+            Self::OperatorSignIn => "operator_sign_in",
+            Self::OperatorToken => "operator_token",
+            Self::OperatorRights => "operator_rights",
+            Self::NotHttp => "not_http",
+        }
+    }
+}
+
+/// Who was refused what.
+#[derive(Debug, Clone, Copy)]
+pub struct Refused<'a> {
+    /// What was refused.
+    pub kind: RefusalKind,
+    /// The id of the app, if it exists: an entry is kept for each.
+    pub app: Option<&'a str>,
+    /// The client's network address, where it is known.
+    pub address: Option<IpAddr>,
+    /// What the client was told.
+    pub reason: &'a str,
+}
+
+/// Counts refusals. Costs nothing as long as nobody is refused.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<HashMap<&'static str, HashMap<String, Entry>>>);
+
+/// Refusals of one kind and app since the last line about them.
+#[derive(Debug, Default)]
+struct Entry {
+    more: u64,
+    /// The first of those that were counted only.
+    address: Option<IpAddr>,
+    reason: String,
+}
+
+/// Repetitions of one kind and app.
+#[derive(Debug, PartialEq, Eq)]
+struct Repeated {
+    kind: &'static str,
+    app: Option<String>,
+    more: u64,
+    address: Option<IpAddr>,
+    reason: String,
+}
+
+impl Refusals {
+    /// Logs a refusal, or counts it if one of this kind and app was logged within the last minute.
+    pub fn note(&self, refused: Refused<'_>) {
+        if !self.is_first(refused) {
+            return;
+        }
+        let Refused {
+            kind, app, address, ..
+        } = refused;
+        let (kind, reason) = (kind.as_str(), cut(refused.reason));
+        tracing::info!(
+            kind,
+            app,
+            address = address.map(tracing::field::display),
+            reason,
+            "refused a client or request"
+        );
+    }
+
+    /// Logs what was counted and forgets who was quiet. Called every [`REFUSALS_LOG_PERIOD`].
+    pub fn log_repeated(&self) {
+        for repeated in self.take_repeated() {
+            let Repeated {
+                kind,
+                app,
+                more,
+                address,
+                reason,
+            } = repeated;
+            tracing::info!(
+                kind,
+                app,
+                address = address.map(tracing::field::display),
+                reason,
+                more,
+                "refused more clients or requests of this kind within a minute"
+            );
+        }
+    }
+
+    fn is_first(&self, refused: Refused<'_>) -> bool {
+        let mut kinds = self.0.lock();
+        let entries: usize = kinds.values().map(HashMap::len).sum();
+        let apps = kinds.entry(refused.kind.as_str()).or_default();
+        let mut app = refused.app.unwrap_or_default();
+        if entries >= MAX_ENTRIES && !apps.contains_key(app) {
+            app = "";
+        }
+        let Some(entry) = apps.get_mut(app) else {
+            apps.insert(app.to_owned(), Entry::default());
+            return true;
+        };
+        if entry.more == 0 {
+            entry.address = refused.address;
+            cut(refused.reason).clone_into(&mut entry.reason);
+        }
+        entry.more += 1;
+        false
+    }
+
+    fn take_repeated(&self) -> Vec<Repeated> {
+        let mut repeated = Vec::new();
+        for (kind, apps) in &mut *self.0.lock() {
+            apps.retain(|app, entry| {
+                if entry.more == 0 {
+                    return false;
+                }
+                repeated.push(Repeated {
+                    kind,
+                    app: (!app.is_empty()).then(|| app.clone()),
+                    more: std::mem::take(&mut entry.more),
+                    address: entry.address,
+                    reason: std::mem::take(&mut entry.reason),
+                });
+                true
+            });
+        }
+        repeated.sort_by(|a, b| (a.kind, &a.app).cmp(&(b.kind, &b.app)));
+        repeated
+    }
+}
+
+fn cut(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(MAX_REASON)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused<'a>(kind: RefusalKind, app: &'a str, reason: &'a str) -> Refused<'a> {
+        Refused {
+            kind,
+            app: Some(app),
+            address: "192.0.2.1".parse().ok(),
+            reason,
+        }
+    }
+
+    #[test]
+    fn the_first_of_a_kind_and_app_is_logged_at_once_and_the_others_are_counted() {
+        let refusals = Refusals::default();
+        let origin = |app| refused(RefusalKind::Origin, app, "Origin x");
+        assert!(refusals.is_first(origin("a")));
+        assert!(refusals.is_first(origin("b")), "another app");
+        assert!(
+            refusals.is_first(refused(RefusalKind::Path, "a", "")),
+            "another kind"
+        );
+        for _ in 0..1203 {
+            assert!(!refusals.is_first(origin("a")));
+        }
+        let repeated = refusals.take_repeated();
+        assert_eq!(repeated.len(), 1, "{repeated:?}");
+        assert_eq!((repeated[0].kind, repeated[0].more), ("origin", 1203));
+        assert_eq!(repeated[0].app.as_deref(), Some("a"));
+        assert_eq!(repeated[0].reason, "Origin x");
+        assert_eq!(refusals.take_repeated(), [], "a quiet minute");
+        assert!(refusals.is_first(origin("a")), "after a quiet minute");
+    }
+
+    #[test]
+    fn memory_is_bounded_whatever_is_refused() {
+        let refusals = Refusals::default();
+        let long = "é".repeat(100_000);
+        for app in 0..MAX_ENTRIES + 1000 {
+            let app = app.to_string();
+            refusals.is_first(refused(RefusalKind::ApiSignature, &app, &long));
+            refusals.is_first(refused(RefusalKind::ApiSignature, &app, &long));
+        }
+        let repeated = refusals.take_repeated();
+        assert_eq!(repeated.len(), MAX_ENTRIES + 1);
+        assert!(repeated.iter().all(|one| one.reason.len() <= MAX_REASON));
+        let shared = &repeated[0];
+        assert_eq!((shared.app.as_deref(), shared.more), (None, 1999));
+    }
+}

@@ -1,0 +1,143 @@
+//! Header fields as RFC 9110 5.3 combines them: all lines of one name are one list, in their order.
+
+use axum::http::HeaderMap;
+use axum::http::header::{AUTHORIZATION, AsHeaderName, CONTENT_TYPE, IF_NONE_MATCH};
+
+/// Members of a list-valued header over all its lines, without the white space around them.
+pub(crate) fn members(
+    headers: &HeaderMap,
+    name: impl AsHeaderName,
+) -> impl DoubleEndedIterator<Item = &str> {
+    let lines = headers.get_all(name).into_iter();
+    lines
+        .filter_map(|line| std::str::from_utf8(line.as_bytes()).ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .filter(|member| !member.is_empty())
+}
+
+/// Whether a list-valued header holds a token, in any case.
+pub(crate) fn has_token(headers: &HeaderMap, name: impl AsHeaderName, token: &str) -> bool {
+    members(headers, name).any(|member| member.eq_ignore_ascii_case(token))
+}
+
+/// All lines of a header as one value, for a header that is compared as a whole and for messages; `None` if it is absent.
+/// Two different `Origin` lines therefore match no allowed origin, whichever of them a proxy looked at.
+pub(crate) fn combined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<String> {
+    let mut lines: Vec<_> = headers
+        .get_all(name)
+        .into_iter()
+        .map(|line| String::from_utf8_lossy(line.as_bytes()))
+        .collect();
+    lines.dedup();
+    (!lines.is_empty()).then(|| lines.join(", "))
+}
+
+/// The token of `Authorization: Bearer TOKEN`. `None` as well if the header is sent twice: a proxy in front may have checked
+/// the other one.
+pub(crate) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let mut lines = headers.get_all(AUTHORIZATION).into_iter();
+    let (Some(line), None) = (lines.next(), lines.next()) else {
+        return None;
+    };
+    let (scheme, token) = line.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The media type of a body in lower case, without parameters. `None` if the header is absent; two different ones are a
+/// media type that nobody takes.
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = combined(headers, CONTENT_TYPE)?;
+    let kind = match value.split_once(';') {
+        Some((kind, _)) if !value.contains(',') => kind,
+        _ => &value,
+    };
+    Some(kind.trim().to_ascii_lowercase())
+}
+
+/// Whether `If-None-Match` names this entity tag, so that the client has the newest version. Proxies that compress make a
+/// strong tag weak, and the comparison is weak.
+pub(crate) fn has_newest(headers: &HeaderMap, tag: &str) -> bool {
+    members(headers, IF_NONE_MATCH)
+        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::header::{CONNECTION, ORIGIN};
+
+    use super::*;
+
+    fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(*name, value.parse().expect("a header value"));
+        }
+        headers
+    }
+
+    #[test]
+    fn lines_of_one_name_are_one_list_in_either_order() {
+        for lines in [
+            &[("connection", "close"), ("connection", "Upgrade")][..],
+            &[("connection", "Upgrade"), ("connection", "close")],
+            &[("connection", "close ,, uPgRaDe")],
+        ] {
+            assert!(
+                has_token(&headers(lines), CONNECTION, "upgrade"),
+                "{lines:?}"
+            );
+        }
+        let other = headers(&[("connection", "close"), ("connection", "upgrade-insecure")]);
+        assert!(!has_token(&other, CONNECTION, "upgrade"));
+    }
+
+    #[test]
+    fn a_header_sent_twice_is_not_the_first_of_them() {
+        let two = headers(&[("origin", "https://good"), ("origin", "https://evil")]);
+        assert_eq!(
+            combined(&two, ORIGIN).as_deref(),
+            Some("https://good, https://evil")
+        );
+        let same = headers(&[("origin", "https://good"), ("origin", "https://good")]);
+        assert_eq!(combined(&same, ORIGIN).as_deref(), Some("https://good"));
+        assert_eq!(combined(&headers(&[]), ORIGIN), None);
+        let tokens = headers(&[("authorization", "Bearer a"), ("authorization", "Bearer b")]);
+        assert_eq!(bearer_token(&tokens), None);
+        let one = headers(&[("authorization", "bEaReR  a")]);
+        assert_eq!(bearer_token(&one), Some("a"));
+    }
+
+    #[test]
+    fn a_media_type_has_no_case_and_no_parameters() {
+        let kind = |lines| media_type(&headers(lines));
+        let json = Some("application/json".to_owned());
+        assert_eq!(
+            kind(&[("content-type", "Application/JSON ; charset=utf-8")]),
+            json
+        );
+        assert_eq!(kind(&[]), None);
+        let two = kind(&[
+            ("content-type", "application/json"),
+            ("content-type", "text/plain"),
+        ]);
+        assert_eq!(two.as_deref(), Some("application/json, text/plain"));
+    }
+
+    #[test]
+    fn a_known_tag_may_be_weak_in_a_list_or_on_another_line() {
+        for lines in [
+            &[("if-none-match", "\"a\"")][..],
+            &[("if-none-match", "\"b\", W/\"a\"")],
+            &[("if-none-match", "\"b\""), ("if-none-match", "\"a\"")],
+            &[("if-none-match", "*")],
+        ] {
+            assert!(has_newest(&headers(lines), "\"a\""), "{lines:?}");
+        }
+        assert!(!has_newest(
+            &headers(&[("if-none-match", "\"ba\"")]),
+            "\"a\""
+        ));
+        assert!(!has_newest(&headers(&[]), "\"a\""));
+    }
+}

@@ -1,0 +1,134 @@
+//! Words about a path: the one that came, and the whole path that was probably meant, `path_prefix` included.
+
+use axum::extract::OriginalUri;
+use axum::http::{Extensions, Uri};
+
+/// What paths of backends and clients begin with, behind the prefix. The first that a path has anywhere is the one meant.
+const ROOTS: [&str; 3] = ["/apps/", "/app/", "/users/"];
+/// Most characters of a path that are repeated in a message.
+const MAX_SHOWN: usize = 100;
+
+/// The path as the client sent it, before a nested router took the prefix off.
+pub(crate) fn sent<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str {
+    extensions
+        .get::<OriginalUri>()
+        .map_or(uri.path(), |original| original.path())
+}
+
+/// A path in a message; a long one is cut.
+pub(crate) fn shown(path: &str) -> String {
+    match path.char_indices().nth(MAX_SHOWN) {
+        Some((end, _)) => format!("{}…", &path[..end]),
+        None => path.to_owned(),
+    }
+}
+
+/// What is said to a client that wants a WebSocket at a path where there is none.
+pub(crate) fn no_websocket(prefix: &str, path: &str) -> String {
+    let shown = shown(path);
+    let wanted = meant(prefix, path).filter(|meant| {
+        let key = meant[prefix.len()..].strip_prefix("/app/");
+        key.is_some_and(|key| !key.is_empty() && !key.contains('/'))
+    });
+    match wanted {
+        Some(wanted) => format!(
+            "Path not found: {shown}, connect to {wanted} ({})",
+            ws_path(prefix)
+        ),
+        None => format!("Path not found: {shown}, connect to {prefix}/app/APP_KEY"),
+    }
+}
+
+fn ws_path(prefix: &str) -> String {
+    match prefix {
+        "" => "in pusher-js leave wsPath out".into(),
+        prefix => format!("in pusher-js set wsPath to {prefix}"),
+    }
+}
+
+/// What is said to a backend, or to a browser, at a path where there is nothing.
+pub(crate) fn nothing(prefix: &str, path: &str) -> String {
+    let shown = shown(path);
+    match meant(prefix, path) {
+        Some(meant) if meant != path => format!(
+            "There is nothing at {shown}: it should be {} (path_prefix is {prefix:?})",
+            self::shown(&meant)
+        ),
+        _ => format!(
+            "There is nothing at {shown}: clients connect to {prefix}/app/APP_KEY, backends publish to \
+             {prefix}/apps/APP_ID/events"
+        ),
+    }
+}
+
+/// The last known root in a path and what follows it, behind the prefix.
+fn meant(prefix: &str, path: &str) -> Option<String> {
+    let root = ROOTS.iter().find_map(|root| path.rfind(root))?;
+    // The fallbacks of pusher-js are at `/pusher/app/`.
+    let start = path[..root].strip_suffix("/pusher").map_or(root, str::len);
+    Some(format!("{prefix}{}", &path[start..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_websocket_path_is_told_with_the_whole_right_one() {
+        for (prefix, path, words) in [
+            (
+                "",
+                "/app/app/k",
+                "Path not found: /app/app/k, connect to /app/k (in pusher-js leave wsPath out)",
+            ),
+            (
+                "/rt",
+                "/app/k",
+                "Path not found: /app/k, connect to /rt/app/k (in pusher-js set wsPath to /rt)",
+            ),
+            ("/rt", "/rt/app/app/k", "connect to /rt/app/k ("),
+            ("", "/", "Path not found: /, connect to /app/APP_KEY"),
+            (
+                "/rt",
+                "/rt/app/",
+                "Path not found: /rt/app/, connect to /rt/app/APP_KEY",
+            ),
+            ("", "/apps/1/events", "connect to /app/APP_KEY"),
+        ] {
+            let message = no_websocket(prefix, path);
+            assert!(message.contains(words), "{prefix} {path}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_path_of_a_backend_is_told_with_the_whole_right_one() {
+        for (prefix, path, words) in [
+            (
+                "/rt",
+                "/apps/1/events",
+                "it should be /rt/apps/1/events (path_prefix is \"/rt\")",
+            ),
+            ("", "/rt/apps/1/events", "it should be /apps/1/events"),
+            (
+                "/rt",
+                "/pusher/app/k/1/a/xhr",
+                "it should be /rt/pusher/app/k/1/a/xhr",
+            ),
+            (
+                "/rt",
+                "/rt/apps/1/nope",
+                "backends publish to /rt/apps/APP_ID/events",
+            ),
+            (
+                "",
+                "/nowhere",
+                "There is nothing at /nowhere: clients connect to /app/APP_KEY",
+            ),
+        ] {
+            let message = nothing(prefix, path);
+            assert!(message.contains(words), "{prefix} {path}: {message}");
+        }
+        let long = nothing("", &format!("/{}", "é".repeat(10_000)));
+        assert!(long.len() < 500, "{} bytes", long.len());
+    }
+}
