@@ -43,7 +43,9 @@ export class Connection extends Dispatcher {
   }
 
   /** @internal */
-  failed({ closeCode: code, reason: message, retryIn }: FanfareError): void {
+  failed({ closeCode: code, reason, message: whole, retryIn }: FanfareError): void {
+    // Where the server has not spoken, the address says more than the platform.
+    const message = code && code >= 4000 ? reason : whole;
     if (code && code !== 1000 && code !== 1001) {
       this.emit('error', { type: 'WebSocketError', error: { type: 'PusherError', data: { code, message } } });
     }

@@ -5,7 +5,7 @@ import { readFile } from 'node:fs/promises';
 import { after, test } from 'node:test';
 import { build } from 'vite';
 import { startBrowser } from '../../../../crates/testkit/e2e/browser.mjs';
-import { startAuthEndpoint, startHttp, startServer } from '../../../../crates/testkit/e2e/harness.mjs';
+import { freePort, startAuthEndpoint, startHttp, startServer } from '../../../../crates/testkit/e2e/harness.mjs';
 import { startNetwork } from '../support/network.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -42,6 +42,64 @@ test('a page with the script tag connects over WebSocket and gets each kind of c
   for (const { data } of await page.evaluate(() => globalThis.received)) assert.deepEqual(data, { text: 'Zürich 🎉' });
   browser.assertQuiet();
 });
+
+test('an encrypted channel on a page with the plain script is an error of that channel, and the script goes on', async (t) => {
+  const { browser, page } = await open(t);
+  const [code, message] = await page.evaluate(async () => {
+    const channel = globalThis.client.channel('private-encrypted-letters');
+    const error = new Promise((resolve) => channel.on('error', resolve));
+    globalThis.wentOn = true;
+    return [(await error).code, (await error).message];
+  });
+  assert.equal(code, 'unsupported');
+  assert.match(message, /\/sdk\/fanfare-encrypted\.js instead of \/sdk\/fanfare\.js/);
+  assert.equal(await page.evaluate(() => globalThis.wentOn), true);
+  await subscribe(page, ['private-news']);
+  browser.assertQuiet();
+});
+
+test('the script that this error names, as the server has it, decrypts', async (t) => {
+  const browser = await startBrowser();
+  t.after(() => browser.stop());
+  const page = await browser.open(site.url);
+  await page.addScriptTag({ url: `${server.url}/sdk/fanfare-encrypted.js` });
+  await page.evaluate(
+    async ([key, options]) => {
+      const client = new globalThis.Fanfare(key, options);
+      const channel = client.channel('private-encrypted-letters');
+      globalThis.letter = new Promise((resolve) => channel.bind('letter', resolve));
+      await channel.ready();
+    },
+    [server.app.key, optionsOf({})],
+  );
+  await sdk.trigger('private-encrypted-letters', 'letter', { text: 'Nobody else reads this' });
+  assert.deepEqual(await page.evaluate(() => globalThis.letter), { text: 'Nobody else reads this' });
+  browser.assertQuiet();
+});
+
+test('a wrong address is in the error, with what may be wrong about it', async (t) => {
+  const browser = await startBrowser();
+  t.after(() => browser.stop());
+  const page = await browser.open(site.url);
+  const told = (url) =>
+    page.evaluate(
+      ([key, address]) =>
+        new Promise((resolve) => {
+          const client = new globalThis.Fanfare(key, { url: address });
+          client.on('error', ({ message }) => resolve(message), { once: true });
+          client.connect();
+        }),
+      [server.app.key, url],
+    );
+  const port = await freePort();
+  assert.match(await told(`http://127.0.0.1:${port}`), wrong(`http://127.0.0.1:${port}`, 'with TLS needs https'));
+  const tls = `https://127.0.0.1:${server.port}`;
+  assert.match(await told(tls), wrong(tls, 'without TLS needs http'));
+});
+
+function wrong(url, hint) {
+  return new RegExp(`^No connection to ${url}, trying again in \\d+ ms: .+ \\(1006\\)\\. Check host and port; a server ${hint}://$`);
+}
 
 test('a page comes back after the server was restarted', async (t) => {
   const { page } = await open(t);

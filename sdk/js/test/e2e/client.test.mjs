@@ -4,7 +4,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { createRequire } from 'node:module';
 import { after, afterEach, test } from 'node:test';
 import WebSocket from 'ws';
-import { seconds, startAuthEndpoint, startServer } from '../../../../crates/testkit/e2e/harness.mjs';
+import { freePort, seconds, startAuthEndpoint, startHttp, startServer } from '../../../../crates/testkit/e2e/harness.mjs';
 import { encryption } from '../../dist/es/encrypted.js';
 import { Fanfare } from '../../dist/es/index.js';
 import { until } from '../support/wait.mjs';
@@ -163,6 +163,26 @@ test('without a WebSocket class, Node takes the HTTP transports by itself', asyn
     assert.equal(made.transport, 'streaming');
   } finally {
     if (native) globalThis.WebSocket = native;
+  }
+});
+
+test('an address where no server of this kind answers is in the error, with what Node says and what to check', async (t) => {
+  const site = await startHttp((_, response) => response.writeHead(404).end());
+  t.after(() => site.stop());
+  const problem = async (options) => {
+    const made = new Fanfare(server.app.key, { WebSocket, ...options });
+    clients.add(made);
+    made.connect();
+    const { message } = await told(made, 'error');
+    made.disconnect();
+    return message;
+  };
+  const free = `http://127.0.0.1:${await freePort()}`;
+  const tls = server.url.replace('http:', 'https:');
+  for (const transports of [['websocket'], ['streaming'], ['polling'], undefined]) {
+    assert.match(await problem({ url: free, transports }), new RegExp(`^No connection to ${free}, .*ECONNREFUSED.*Check host and port`));
+    assert.match(await problem({ url: tls, transports }), new RegExp(`^No connection to ${tls}, [^]*without TLS needs http://$`));
+    assert.match(await problem({ url: site.url, transports }), new RegExp(`^No connection to ${site.url}, .*404.*Check host and port`));
   }
 });
 

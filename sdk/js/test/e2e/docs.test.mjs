@@ -37,6 +37,17 @@ test('every example has the right types', async () => {
   await run('npx', ['tsc', '-p', folder.pathname], { cwd: root }).catch(({ stdout }) => assert.fail(stdout));
 });
 
+test('the file to install is named as npm names it', async () => {
+  const { version } = JSON.parse(await readFile(new URL('package.json', root), 'utf8'));
+  for (const path of ['README.md', '../../docs/sdk.md']) {
+    const text = await readFile(new URL(path, root), 'utf8');
+    const named = new Set(text.match(/fanfare-client-[^\s/`]+\.tgz/g));
+    assert.deepEqual(named, new Set([`fanfare-client-${version}.tgz`]), path);
+    // It is not in the registry yet.
+    assert.doesNotMatch(text, /npm install @fanfare/);
+  }
+});
+
 test('the first example does what it says', async (t) => {
   const server = await startServer();
   t.after(() => server.stop());
