@@ -25,6 +25,9 @@ export interface ConnectionEvents {
 const FACTORIES: TransportFactory[] = [websocket, streaming, polling];
 // After so many failures, the transport that worked before is no longer tried on its own.
 const FAITHFUL = 3;
+// Browsers delay a WebSocket that follows failed ones, for up to 20 seconds, and requests never. After some failures requests
+// therefore find out whether the server is back. Each eighth attempt has the WebSocket too, as a page may forbid requests.
+const KNOCKS = 8;
 // A connection that ends sooner counts as one more failure.
 const STABLE = 2_000;
 // How long an answer may take when there is reason to think that the connection is dead.
@@ -111,13 +114,16 @@ export class Connection extends Emitter<ConnectionEvents> {
     const headStart = !known || worked ? fallbackDelay : fallbackDelay / 3;
     alone ||= worked && this.#failures <= FAITHFUL;
     // A host that has just come back does not answer what was sent before: a new attempt is quicker than an old one.
-    const candidates = alone ? [first!, first!, ...factories] : factories;
+    const requests = factories.slice(1);
+    const knock = !alone && (!known || worked) && this.#failures > FAITHFUL && this.#failures % KNOCKS && requests.length;
+    const candidates = alone ? [first!, first!, ...factories] : knock ? requests : factories;
     const startedAt = Date.now();
     this.#giveUp = attempt(candidates, this.#settings, headStart, (result) => {
       this.#giveUp = undefined;
       if (!('transport' in result)) return this.#retry(result);
       const hung = Date.now() - startedAt >= headStart;
-      if (!worked || hung || this.#doubted || result.transport.name === known) return this.#established(result);
+      const expected = !worked || hung || result.transport.name === known;
+      if (this.#doubted || (expected && !knock)) return this.#established(result);
       // The WebSocket was refused a moment ago, and the server may have come back since.
       this.#doubted = true;
       result.transport.close();

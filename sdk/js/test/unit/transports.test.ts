@@ -72,6 +72,28 @@ describe('falling back', () => {
     expect(errors.map(({ closeCode }) => closeCode)).toEqual([1006]);
   });
 
+  test('after some failures requests look for the server, and the WebSocket is tried when one is answered', async () => {
+    let away = true;
+    const fetch = ((...all: Parameters<typeof http.fetch>) =>
+      away ? Promise.reject(new TypeError('Failed to fetch')) : http.fetch(...all)) as typeof http.fetch;
+    client({ fetch });
+    ScriptedSocket.last.greet();
+    for (let seconds = 0; seconds < 10; seconds += 1) {
+      if (ScriptedSocket.last.readyState !== 3) ScriptedSocket.last.end();
+      await vi.advanceTimersByTimeAsync(1_000);
+    }
+    // A browser delays a WebSocket that follows five failed ones.
+    const failed = ScriptedSocket.all.length - 1;
+    expect(failed).toBeLessThan(5);
+    away = false;
+    await vi.advanceTimersByTimeAsync(2_000);
+    http.receiver.write(`o\n${frames(GREETING)}`);
+    await settled();
+    expect(ScriptedSocket.all.length).toBe(failed + 2);
+    ScriptedSocket.last.greet();
+    expect(made.transport).toBe('websocket');
+  });
+
   test('a WebSocket that hangs gets company after three seconds; whoever is greeted first wins', async () => {
     client({});
     await vi.advanceTimersByTimeAsync(3000);
