@@ -21,6 +21,7 @@ use crate::cache::{Cache, Offset};
 use crate::client_event::EngineClock;
 use crate::connect::ConnectionPlace;
 use crate::deliver::Channels;
+use crate::engine::Options;
 use crate::error::Refusal;
 use crate::history::Histories;
 use crate::room::Rooms;
@@ -129,6 +130,19 @@ impl App {
     #[must_use]
     pub fn settings(&self) -> Arc<AppSettings> {
         self.settings.load_full()
+    }
+
+    /// How many messages of one of its connections are handled a second, client events included; `None` for any number.
+    pub(crate) fn messages_per_second(&self, options: &Options) -> Option<u32> {
+        let settings = self.settings.load();
+        let client_events = match settings.limits.client_events_per_second {
+            _ if !settings.client_events => 0,
+            // The app's client events have no rate, so nothing that counts them with the rest can have one.
+            0 => return None,
+            allowed => allowed,
+        };
+        let others = options.messages_per_second;
+        (others > 0).then(|| others.saturating_add(client_events))
     }
 
     /// The secret of one of its keys, if that key is in force.

@@ -22,8 +22,6 @@ pub enum Resource {
     RequestBytes,
     /// Bytes that subscriptions take.
     SubscriptionBytes,
-    /// Bytes that wait in outboxes.
-    WaitingBytes,
     /// Subscriptions that wait for the other nodes.
     Joins,
 }
@@ -38,7 +36,6 @@ impl Resource {
             Self::PendingSessions => "sessions that have not come back",
             Self::RequestBytes => "bytes of request bodies",
             Self::SubscriptionBytes => "bytes of subscriptions",
-            Self::WaitingBytes => "bytes that wait for clients",
             Self::Joins => "subscriptions that wait for other nodes",
         }
     }

@@ -18,10 +18,17 @@ use crate::client_event::ClientEventRate;
 use crate::connect::{Admitted, ConnectionPlace};
 use crate::deliver::ChannelId;
 use crate::error::Refusal;
-use crate::outbox::{Flushed, Outbox, Sink, Spare};
+use crate::message_rate::MessageRate;
+use crate::outbox::{Buffers, Flushed, Origin, Outbox, SharedFrame, Sink};
+use crate::recover::Replay;
+use crate::session::Reading;
 
 /// How long a closed connection may take to read what is left and to answer the close frame.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
+/// A client is not read on while more bytes than this wait that it asked for.
+const ASKED_AHEAD: usize = 64 * 1024;
+/// An evicted connection of which more than this is partly written is reset: it could not be told why anyway.
+const LAST_WORDS_AFTER: usize = 64 * 1024;
 
 /// One admitted connection.
 pub(crate) struct Connection {
@@ -49,8 +56,16 @@ pub(crate) struct Connection {
     pub(crate) client_events: Option<Box<ClientEventRate>>,
     /// Whether it is in the shard's list of outboxes to flush.
     pub(crate) dirty: bool,
+    /// When the socket took bytes last, as coarse as the sweep; while nothing waits, the time of the sweep.
+    progressed: Instant,
+    /// How far its messages are ahead of their rate.
+    messages: MessageRate,
     state: State,
     blocked: bool,
+    /// Whether bytes were dropped that the socket did not take in time.
+    left_unread: bool,
+    /// How many bytes of its outbox the shard's account has.
+    noted: usize,
     outbox: Outbox,
     framing: Framing,
     sink: Box<dyn Sink>,
@@ -109,8 +124,12 @@ impl Connection {
             pinged: false,
             client_events: None,
             dirty: false,
+            progressed: now,
+            messages: MessageRate::default(),
             state: State::Open,
             blocked: false,
+            left_unread: false,
+            noted: 0,
             outbox: Outbox::default(),
             framing: sink.framing(),
             sink,
@@ -154,6 +173,56 @@ impl Connection {
         self.outbox.bytes()
     }
 
+    /// Whether more than `max` bytes of what others sent wait behind the frame whose turn it is.
+    pub(crate) fn lags(&self, max: usize) -> bool {
+        self.outbox.bytes() > max && self.outbox.lag() > max
+    }
+
+    /// Whether bytes were dropped that the socket did not take in time.
+    pub(crate) fn left_unread(&self) -> bool {
+        self.left_unread
+    }
+
+    /// Bytes of memory that its outbox answers for. Walks over all frames.
+    pub(crate) fn share(&self) -> usize {
+        self.outbox.share()
+    }
+
+    /// Whether so much waits that it asked for that it should be written before the next message is handled.
+    pub(crate) fn has_asked_enough(&self) -> bool {
+        self.is_open() && self.outbox.asked() > ASKED_AHEAD
+    }
+
+    /// When the reader may hand over the next message.
+    pub(crate) fn reading(&self) -> Reading {
+        if !self.is_open() {
+            return Reading::Now;
+        }
+        if self.blocked && self.outbox.asked() > ASKED_AHEAD {
+            return Reading::OnceWritten;
+        }
+        let later = self.messages.allowed_after(self.heard);
+        later.map_or(Reading::Now, Reading::At)
+    }
+
+    /// Counts a message against the rate of the connection.
+    pub(crate) fn count_message(&mut self, per_second: u32, burst: u32) {
+        self.messages.count(self.heard, per_second, burst);
+    }
+
+    /// For how long the socket has taken nothing of what waits for it. A client that is not read on for now is heard by
+    /// what its socket takes.
+    pub(crate) fn stalled_for(&mut self, now: Instant) -> Duration {
+        if self.outbox.take_progress() || !self.blocked || self.sink.has_write_timeout() {
+            self.progressed = now;
+            if self.reading() == Reading::OnceWritten {
+                self.heard = now;
+                self.pinged = false;
+            }
+        }
+        now.saturating_duration_since(self.progressed)
+    }
+
     /// Remembers whom to wake when there is news for the connection's reader.
     pub(crate) fn watch(&mut self, waker: &Waker) {
         match &mut self.waker {
@@ -164,18 +233,29 @@ impl Connection {
 
     /// Whether nothing waits to be written.
     pub(crate) fn is_flushed(&self) -> bool {
-        self.outbox.bytes() == 0
+        self.outbox.is_empty()
     }
 
     /// Its socket is gone: nothing is written any more.
-    pub(crate) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self, buffers: &mut Buffers) {
         self.state = State::Gone;
+        self.left_unread |= self.blocked;
+        self.outbox = Outbox::default();
+        self.blocked = false;
+        self.note_held(buffers);
     }
 
     /// Adds a frame; nothing is added once the connection is closed.
-    pub(crate) fn push(&mut self, frame: &Frame, spare: &mut Spare) {
+    pub(crate) fn push(&mut self, frame: &SharedFrame<'_>, origin: Origin, buffers: &mut Buffers) {
         if self.is_open() {
-            self.outbox.push(frame.bytes(self.framing), spare);
+            self.outbox.push(frame, self.framing, origin, buffers);
+        }
+    }
+
+    /// Adds events of a history.
+    pub(crate) fn replay(&mut self, replay: Replay) {
+        if self.is_open() {
+            self.outbox.replay(replay);
         }
     }
 
@@ -185,22 +265,37 @@ impl Connection {
     }
 
     /// Adds bytes of the transport's own.
-    pub(crate) fn push_raw(&mut self, bytes: &[u8], spare: &mut Spare) {
+    pub(crate) fn push_raw(&mut self, bytes: &[u8], buffers: &mut Buffers) {
         if self.is_open() {
-            self.outbox.copy(bytes, spare);
+            self.outbox.copy(bytes, Origin::Answer, buffers);
+        }
+    }
+
+    /// Tells the shard's account how much a blocked outbox holds.
+    pub(crate) fn note_held(&mut self, buffers: &mut Buffers) {
+        let held = if self.blocked { self.outbox.own() } else { 0 };
+        if held != self.noted {
+            buffers.note(self.noted, held);
+            self.noted = held;
         }
     }
 
     /// Writes what the socket takes.
-    pub(crate) fn flush(&mut self, spare: &mut Spare) {
+    pub(crate) fn flush(&mut self, buffers: &mut Buffers) {
         if self.is_gone() {
             return;
         }
         let was_blocked = self.blocked;
-        match self.outbox.flush(&*self.sink, spare) {
+        match self.outbox.flush(&*self.sink, buffers) {
             Flushed::All => self.blocked = false,
             Flushed::Blocked => self.blocked = true,
-            Flushed::Gone => self.state = State::Gone,
+            Flushed::Gone => self.abandon(buffers),
+        }
+        if self.blocked || was_blocked {
+            self.note_held(buffers);
+        }
+        if self.blocked && !was_blocked {
+            self.outbox.note_progress();
         }
         if self.is_gone() || (self.blocked && !was_blocked) {
             self.wake();
@@ -213,7 +308,7 @@ impl Connection {
         refusal: &Refusal,
         keep_queue: bool,
         now: Instant,
-        spare: &mut Spare,
+        buffers: &mut Buffers,
     ) {
         if self.is_closing() {
             return;
@@ -227,18 +322,30 @@ impl Connection {
                 code: Some(refusal.code.number()),
                 message: &refusal.message,
             };
-            self.push(&error.to_frame(), spare);
+            let error = error.to_frame();
+            self.push(&SharedFrame::new(&error), Origin::Answer, buffers);
         }
-        self.push(&Frame::close(refusal.code, &refusal.message), spare);
+        let close = Frame::close(refusal.code, &refusal.message);
+        self.push(&SharedFrame::new(&close), Origin::Answer, buffers);
         self.state = State::Closing(now + CLOSE_GRACE);
-        self.flush(spare);
+        self.flush(buffers);
         self.wake();
     }
 
+    /// Closes it because too much memory waits for it; that memory is free at once.
+    pub(crate) fn evict(&mut self, refusal: &Refusal, now: Instant, buffers: &mut Buffers) {
+        let was_closing = self.is_closing();
+        self.close(refusal, false, now, buffers);
+        if was_closing || self.outbox.bytes() > LAST_WORDS_AFTER {
+            self.abandon(buffers);
+            self.wake();
+        }
+    }
+
     /// Gives up on a closed connection whose time is over.
-    pub(crate) fn expire(&mut self, now: Instant) {
+    pub(crate) fn expire(&mut self, now: Instant, buffers: &mut Buffers) {
         if matches!(self.state, State::Closing(until) if until <= now) {
-            self.state = State::Gone;
+            self.abandon(buffers);
             self.wake();
         }
     }

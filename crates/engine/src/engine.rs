@@ -25,6 +25,7 @@ use crate::notice::Notices;
 use crate::refusals::Refusals;
 use crate::roster::{Place, Roster, RosterError};
 use crate::shard::{Command, Shard};
+use crate::waiting::WaitingLimits;
 
 /// What a node is told about itself.
 #[derive(Debug, Clone)]
@@ -35,8 +36,14 @@ pub struct Options {
     pub activity_timeout: Duration,
     /// Silence after our question that ends the connection.
     pub pong_timeout: Duration,
-    /// Most bytes that may wait for one connection.
+    /// Most bytes of others' events that may wait for one connection.
     pub outbox_bytes: usize,
+    /// Most bytes that may wait for slow clients.
+    pub max_waiting: WaitingLimits,
+    /// Most bytes of a history that one subscription is sent.
+    pub max_replay_bytes: usize,
+    /// Most messages of one connection that are handled a second, client events besides; 0 for any number.
+    pub messages_per_second: u32,
     /// Most bytes of events that may wait for one shard.
     pub inbox_bytes: usize,
     /// Most connections this node takes.
@@ -89,9 +96,9 @@ pub struct ShardSeed {
 impl ShardSeed {
     /// Runs the shard on this thread, for ever; wants a `LocalSet`.
     pub async fn run(self) {
-        let shard = Shard::new(self.index, self.engine);
+        let shard = Shard::new(self.index, self.engine, self.inbox);
         tokio::task::spawn_local(Rc::clone(&shard).heartbeat());
-        shard.run(self.inbox).await;
+        shard.run().await;
     }
 }
 

@@ -7,6 +7,7 @@ use fanfare_protocol::{CloseCode, Frame};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::error::Refusal;
+use crate::outbox::{Origin, SharedFrame};
 use crate::shard::Shard;
 
 const SWEEP: Duration = Duration::from_secs(1);
@@ -29,17 +30,14 @@ impl Shard {
     }
 
     fn sweep(&self, now: Instant) {
-        let (ping_after, close_after) = {
-            let options = self.engine.options();
-            (
-                options.activity_timeout,
-                options.activity_timeout + options.pong_timeout,
-            )
-        };
+        let options = self.engine.options();
+        let ping_after = options.activity_timeout;
+        let close_after = ping_after + options.pong_timeout;
         let mut state = self.state();
         let state = &mut *state;
+        let buffers = &mut state.outgoing.buffers;
         for (_, connection) in &mut state.connections {
-            connection.expire(now);
+            connection.expire(now, buffers);
             let age = now.saturating_duration_since(connection.connected);
             if !connection.authorized
                 && age >= AUTHORIZE_WITHIN
@@ -49,18 +47,29 @@ impl Shard {
                     CloseCode::Unauthorized,
                     "Connection not authorized within timeout",
                 );
-                connection.close(&refusal, true, now, &mut state.outgoing.spare);
+                connection.close(&refusal, true, now, buffers);
+            }
+            if connection.stalled_for(now) >= options.pong_timeout {
+                let refusal = Refusal::new(
+                    CloseCode::PongTimeout,
+                    "Nothing of what was sent to you was read in time",
+                );
+                connection.evict(&refusal, now, buffers);
             }
             let silent = now.saturating_duration_since(connection.heard);
             if silent >= close_after {
                 let refusal =
                     Refusal::new(CloseCode::PongTimeout, "Pong reply not received in time");
-                connection.close(&refusal, true, now, &mut state.outgoing.spare);
+                connection.close(&refusal, true, now, buffers);
             } else if silent >= ping_after && !connection.pinged {
                 connection.pinged = true;
-                connection.push(&Frame::ping(), &mut state.outgoing.spare);
-                connection.flush(&mut state.outgoing.spare);
+                let ping = Frame::ping();
+                connection.push(&SharedFrame::new(&ping), Origin::Answer, buffers);
+                connection.flush(buffers);
             }
         }
+        state.relieve(now);
+        state.trim();
+        self.trim_inbox();
     }
 }

@@ -97,17 +97,27 @@ impl Inbox {
         }
     }
 
-    /// Waits for commands and takes all of them; `batch` comes empty and keeps its memory.
-    pub(crate) async fn take(&self, batch: &mut Vec<Command>) {
+    /// Waits until there are commands.
+    pub(crate) async fn wait(&self) {
         poll_fn(|cx| {
             let mut queue = self.queue.lock();
             if queue.commands.is_empty() {
                 queue.waker = Some(cx.waker().clone());
                 return Poll::Pending;
             }
-            mem::swap(&mut queue.commands, batch);
             Poll::Ready(())
         })
         .await;
+    }
+
+    /// Takes all commands and returns whether there were any; `batch` comes empty and keeps its memory.
+    pub(crate) fn take(&self, batch: &mut Vec<Command>) -> bool {
+        mem::swap(&mut self.queue.lock().commands, batch);
+        !batch.is_empty()
+    }
+
+    /// Gives memory back that a burst of commands needed.
+    pub(crate) fn trim(&self, kept: usize) {
+        self.queue.lock().commands.shrink_to(kept);
     }
 }

@@ -44,6 +44,7 @@ mod history;
 mod inbox;
 mod inspect;
 mod memory;
+mod message_rate;
 mod node;
 mod notice;
 mod outbox;
@@ -58,6 +59,7 @@ mod sign_in;
 mod subscribe;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod waiting;
 mod watchlist;
 
 pub use app::{App, AppDefinition, Apps, Key, KeyUsed};
@@ -81,5 +83,6 @@ pub use outbox::Sink;
 pub use publish::PublishError;
 pub use refusals::{REFUSALS_LOG_PERIOD, RefusalKind, Refusals, Refused};
 pub use roster::{Online, Place, Position, Roster, RosterError, View};
-pub use session::{Session, Wants};
+pub use session::{Reading, Session, Wants};
 pub use shard::Shard;
+pub use waiting::WaitingLimits;

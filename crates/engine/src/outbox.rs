@@ -1,10 +1,18 @@
-//! What is to be written to one socket: bounded in bytes, written with one vectored write.
+//! The bytes that wait for one socket, oldest first. They are written with vectored writes, as fast as the socket takes them.
+//!
+//! An outbox tells apart what its client asked for (answers to its own messages) and what others sent (live events). Only the
+//! latter says that a client reads too slowly: how much it asks for at once is up to the client, so answers wait for as
+//! long as the socket needs, and [`Outbox::asked`] tells the reader when to ask for no more.
 
+use std::cell::{Cell, OnceCell};
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
+use std::rc::Rc;
 
 use bytes::Bytes;
-use fanfare_protocol::Framing;
+use fanfare_protocol::{Frame, Framing};
+
+use crate::recover::Replay;
 
 /// Frames up to this many bytes are copied together; longer ones are shared by reference count.
 const COPY_UP_TO: usize = 1024;
@@ -14,6 +22,8 @@ const CHUNK: usize = 16 * 1024;
 const SLICES: usize = 64;
 /// Chunks an empty outbox keeps room for.
 const CHUNKS_KEPT: usize = 8;
+/// A replay is made into frames while fewer bytes than this are ready to be written before it.
+const REPLAY_AHEAD: usize = 64 * 1024;
 /// Buffers a shard keeps for reuse, and the largest it keeps.
 const SPARE_BUFFERS: usize = 1024;
 const SPARE_SIZE: usize = 4 * 1024;
@@ -31,6 +41,11 @@ pub trait Sink {
     fn framing(&self) -> Framing {
         Framing::WebSocket
     }
+
+    /// Whether the transport itself ends a connection whose client reads nothing. If it doesn't, the engine does.
+    fn has_write_timeout(&self) -> bool {
+        false
+    }
 }
 
 /// What came of a flush.
@@ -44,85 +59,308 @@ pub(crate) enum Flushed {
     Gone,
 }
 
+/// Why a frame is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The client asked for it.
+    Answer,
+    /// Others sent it: it waits at most up to `outbox.max_bytes`.
+    Live,
+}
+
+/// A frame on its way to outboxes of one shard, which share it if it is long.
+#[derive(Debug)]
+pub(crate) struct SharedFrame<'a> {
+    frame: &'a Frame,
+    websocket: OnceCell<Rc<LongFrame>>,
+    line: OnceCell<Rc<LongFrame>>,
+}
+
+impl<'a> SharedFrame<'a> {
+    pub(crate) fn new(frame: &'a Frame) -> Self {
+        Self {
+            frame,
+            websocket: OnceCell::new(),
+            line: OnceCell::new(),
+        }
+    }
+
+    pub(crate) fn frame(&self) -> &Frame {
+        self.frame
+    }
+
+    fn long(&self, framing: Framing, buffers: &Buffers) -> Rc<LongFrame> {
+        let cell = match framing {
+            Framing::WebSocket => &self.websocket,
+            Framing::SockJs => &self.line,
+        };
+        let new = || buffers.count(self.frame.bytes(framing).clone());
+        Rc::clone(cell.get_or_init(new))
+    }
+}
+
+/// A frame too long to be copied. All outboxes of a shard that hold it share it, so it counts once.
+#[derive(Debug)]
+struct LongFrame {
+    bytes: Bytes,
+    total: Rc<Cell<usize>>,
+}
+
+impl Drop for LongFrame {
+    fn drop(&mut self) {
+        self.total.set(self.total.get() - self.bytes.len());
+    }
+}
+
+/// Memory of a shard's outboxes: empty buffers for reuse, so that an idle outbox owns none, and how much is in use.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    spare: Vec<Vec<u8>>,
+    /// Bytes of all long frames, each once.
+    long: Rc<Cell<usize>>,
+    /// Bytes that blocked outboxes hold for themselves alone.
+    own: usize,
+}
+
+impl Buffers {
+    /// Bytes that wait in blocked outboxes, as memory is used: shared frames count once, buffers with all of their capacity.
+    pub(crate) fn held(&self) -> usize {
+        self.long.get() + self.own
+    }
+
+    /// Notes that a blocked outbox holds `now` bytes for itself, which were `before` when it was noted last.
+    pub(crate) fn note(&mut self, before: usize, now: usize) {
+        self.own = self.own - before + now;
+    }
+
+    fn count(&self, bytes: Bytes) -> Rc<LongFrame> {
+        self.long.set(self.long.get() + bytes.len());
+        Rc::new(LongFrame {
+            bytes,
+            total: Rc::clone(&self.long),
+        })
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    fn keep(&mut self, content: Content) {
+        if let Content::Copied(mut buffer) = content
+            && buffer.capacity() <= SPARE_SIZE
+            && self.spare.len() < SPARE_BUFFERS
+        {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Frees buffers that were not needed lately.
+    pub(crate) fn trim(&mut self) {
+        let kept = self.spare.len() / 2;
+        self.spare.truncate(kept);
+        self.spare.shrink_to_fit();
+    }
+}
+
 /// Frames that wait for their socket, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     chunks: VecDeque<Chunk>,
-    /// Bytes that wait.
+    /// Bytes of frames that wait. What a replay still holds is not among them.
     bytes: usize,
     /// Bytes of the first chunk that are written already.
     written: usize,
+    /// Bytes of all chunks that the client asked for.
+    asked: usize,
+    /// Bytes of memory that are this outbox's alone: buffers with all of their capacity, and replays.
+    own: usize,
+    /// Replays among the chunks.
+    replays: u32,
+    /// Whether the socket took anything since [`Self::take_progress`].
+    progressed: bool,
 }
 
 #[derive(Debug)]
-enum Chunk {
+struct Chunk {
+    content: Content,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+enum Content {
     Copied(Vec<u8>),
-    Shared(Bytes),
+    Shared(Rc<LongFrame>),
+    /// Events of a history, made into frames once the socket has taken what is before them.
+    Replay(Box<Replay>),
 }
 
 impl Chunk {
+    /// Bytes that are ready to be written; none of a replay.
     fn bytes(&self) -> &[u8] {
-        match self {
-            Self::Copied(bytes) => bytes,
-            Self::Shared(bytes) => bytes,
+        match &self.content {
+            Content::Copied(bytes) => bytes,
+            Content::Shared(frame) => &frame.bytes,
+            Content::Replay(_) => &[],
         }
     }
-}
 
-/// Empty buffers of a shard, so that an idle outbox owns none.
-#[derive(Debug, Default)]
-pub(crate) struct Spare(Vec<Vec<u8>>);
-
-impl Spare {
-    fn take(&mut self) -> Vec<u8> {
-        self.0.pop().unwrap_or_default()
+    fn is_replay(&self) -> bool {
+        matches!(self.content, Content::Replay(_))
     }
 
-    fn keep(&mut self, chunk: Chunk) {
-        if let Chunk::Copied(mut buffer) = chunk
-            && buffer.capacity() <= SPARE_SIZE
-            && self.0.len() < SPARE_BUFFERS
-        {
-            buffer.clear();
-            self.0.push(buffer);
+    /// How much of what was asked for this is.
+    fn asked(&self) -> usize {
+        match (self.origin, &self.content) {
+            (Origin::Live, _) => 0,
+            (Origin::Answer, Content::Replay(replay)) => replay.weight(),
+            (Origin::Answer, _) => self.bytes().len(),
+        }
+    }
+
+    /// Bytes of memory that belong to this outbox alone.
+    fn own(&self) -> usize {
+        match &self.content {
+            Content::Copied(buffer) => buffer.capacity(),
+            Content::Shared(_) => 0,
+            Content::Replay(replay) => replay.weight(),
         }
     }
 }
 
 impl Outbox {
-    /// Bytes that wait.
+    /// Bytes of frames that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes == 0 && self.replays == 0
+    }
+
+    /// Bytes that wait because the client asked for them, replays included.
+    pub(crate) fn asked(&self) -> usize {
+        let first = self.chunks.front();
+        let first_is_asked = first.is_some_and(|chunk| chunk.origin == Origin::Answer);
+        self.asked - if first_is_asked { self.written } else { 0 }
+    }
+
+    /// Bytes that others sent and that wait behind the first frame of that kind: one frame may have any length.
+    pub(crate) fn lag(&self) -> usize {
+        let live = |(_, chunk): &(usize, &Chunk)| chunk.origin == Origin::Live;
+        let mut waiting = self.chunks.iter().enumerate().filter(live);
+        let first = waiting.next().map_or(0, |(at, chunk)| {
+            chunk.bytes().len() - if at == 0 { self.written } else { 0 }
+        });
+        self.live() - first
+    }
+
+    /// Bytes that wait because others sent them.
+    fn live(&self) -> usize {
+        let held_back = match self.replays {
+            0 => 0,
+            _ => {
+                let replays = self.chunks.iter().filter(|chunk| chunk.is_replay());
+                replays.map(Chunk::asked).sum()
+            }
+        };
+        self.bytes + held_back - self.asked()
+    }
+
+    /// Bytes of memory that are this outbox's alone.
+    pub(crate) fn own(&self) -> usize {
+        self.own
+    }
+
+    /// Bytes of memory that this outbox answers for: its own, and its share of each frame that others hold as well.
+    /// Walks over all frames.
+    pub(crate) fn share(&self) -> usize {
+        let shared = self.chunks.iter().map(|chunk| match &chunk.content {
+            Content::Shared(frame) => frame.bytes.len() / Rc::strong_count(frame),
+            Content::Copied(_) | Content::Replay(_) => 0,
+        });
+        self.own + shared.sum::<usize>()
+    }
+
+    /// Counts as progress: what waits has just begun to.
+    pub(crate) fn note_progress(&mut self) {
+        self.progressed = true;
+    }
+
+    /// Whether the socket took anything since this was asked last.
+    pub(crate) fn take_progress(&mut self) -> bool {
+        std::mem::take(&mut self.progressed)
+    }
+
     /// Adds a frame at the end.
-    pub(crate) fn push(&mut self, frame: &Bytes, spare: &mut Spare) {
-        if frame.len() > COPY_UP_TO {
-            self.bytes += frame.len();
-            self.chunks.push_back(Chunk::Shared(frame.clone()));
+    pub(crate) fn push(
+        &mut self,
+        frame: &SharedFrame<'_>,
+        framing: Framing,
+        origin: Origin,
+        buffers: &mut Buffers,
+    ) {
+        let bytes = frame.frame.bytes(framing);
+        if bytes.len() > COPY_UP_TO {
+            let content = Content::Shared(frame.long(framing, buffers));
+            self.bytes += bytes.len();
+            self.append(Chunk { content, origin });
         } else {
-            self.copy(frame, spare);
+            self.copy(bytes, origin, buffers);
         }
     }
 
-    /// Adds bytes of this connection alone at the end.
-    pub(crate) fn copy(&mut self, bytes: &[u8], spare: &mut Spare) {
+    /// Adds a copy of some bytes at the end.
+    pub(crate) fn copy(&mut self, bytes: &[u8], origin: Origin, buffers: &mut Buffers) {
         self.bytes += bytes.len();
-        match self.chunks.back_mut() {
-            Some(Chunk::Copied(buffer)) if buffer.len() + bytes.len() <= CHUNK => {
-                buffer.extend_from_slice(bytes)
+        if let Some(Chunk {
+            content: Content::Copied(buffer),
+            origin: last,
+        }) = self.chunks.back_mut()
+            && *last == origin
+            && buffer.len() + bytes.len() <= CHUNK
+        {
+            self.own += extend(buffer, bytes);
+            if origin == Origin::Answer {
+                self.asked += bytes.len();
             }
-            _ => {
-                let mut buffer = spare.take();
-                buffer.extend_from_slice(bytes);
-                self.chunks.push_back(Chunk::Copied(buffer));
-            }
+            return;
         }
+        let mut buffer = buffers.take();
+        extend(&mut buffer, bytes);
+        let content = Content::Copied(buffer);
+        self.append(Chunk { content, origin });
+    }
+
+    /// Adds events of a history at the end.
+    pub(crate) fn replay(&mut self, replay: Replay) {
+        self.replays += 1;
+        let content = Content::Replay(Box::new(replay));
+        let origin = Origin::Answer;
+        self.append(Chunk { content, origin });
+    }
+
+    fn append(&mut self, chunk: Chunk) {
+        self.asked += chunk.asked();
+        self.own += chunk.own();
+        self.chunks.push_back(chunk);
+    }
+
+    fn forget(&mut self, chunk: &Chunk) {
+        self.asked -= chunk.asked();
+        self.own -= chunk.own();
+        self.replays -= u32::from(chunk.is_replay());
     }
 
     /// Drops everything that is not partly written already: what is left can be followed by a close frame.
     pub(crate) fn truncate(&mut self) {
-        self.chunks.truncate(usize::from(self.written > 0));
+        let kept = usize::from(self.written > 0);
+        while self.chunks.len() > kept {
+            if let Some(dropped) = self.chunks.pop_back() {
+                self.forget(&dropped);
+            }
+        }
         self.bytes = self
             .chunks
             .front()
@@ -130,11 +368,17 @@ impl Outbox {
     }
 
     /// Writes as much as the socket takes.
-    pub(crate) fn flush(&mut self, sink: &dyn Sink, spare: &mut Spare) -> Flushed {
-        while self.bytes > 0 {
+    pub(crate) fn flush(&mut self, sink: &dyn Sink, buffers: &mut Buffers) -> Flushed {
+        loop {
+            if self.replays > 0 {
+                self.make_frames(sink.framing(), buffers);
+            }
+            if self.bytes == 0 {
+                break;
+            }
             match self.write_once(sink) {
                 Ok(0) => return Flushed::Gone,
-                Ok(count) => self.advance(count, spare),
+                Ok(count) => self.advance(count, buffers),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Flushed::Gone,
@@ -146,10 +390,77 @@ impl Outbox {
         Flushed::All
     }
 
+    /// Makes frames of the first replay, as many as it takes to keep the socket busy.
+    fn make_frames(&mut self, framing: Framing, buffers: &mut Buffers) {
+        while let Some(mut at) = self.chunks.iter().position(Chunk::is_replay) {
+            let before = self.chunks.iter().take(at);
+            let mut ready = before.map(|chunk| chunk.bytes().len()).sum::<usize>();
+            while ready < REPLAY_AHEAD {
+                let Some(frame) = self.next_replayed(at) else {
+                    if let Some(done) = self.chunks.remove(at) {
+                        self.forget(&done);
+                    }
+                    break;
+                };
+                let bytes = frame.bytes(framing);
+                self.bytes += bytes.len();
+                ready += bytes.len();
+                at += self.insert_before(at, bytes, buffers);
+            }
+            if ready >= REPLAY_AHEAD {
+                return;
+            }
+        }
+    }
+
+    /// Takes the next event out of the replay at `at`, as a frame.
+    fn next_replayed(&mut self, at: usize) -> Option<Frame> {
+        let Content::Replay(replay) = &mut self.chunks[at].content else {
+            return None;
+        };
+        let before = replay.weight();
+        let frame = replay.next_frame();
+        let less = before - replay.weight();
+        self.asked -= less;
+        self.own -= less;
+        frame
+    }
+
+    /// Puts an asked-for frame before the chunk at `at`; returns how many chunks that added.
+    fn insert_before(&mut self, at: usize, bytes: &Bytes, buffers: &mut Buffers) -> usize {
+        self.asked += bytes.len();
+        let last = at.checked_sub(1).map(|last| &mut self.chunks[last]);
+        if bytes.len() <= COPY_UP_TO
+            && let Some(Chunk {
+                content: Content::Copied(buffer),
+                origin: Origin::Answer,
+            }) = last
+            && buffer.len() + bytes.len() <= CHUNK
+        {
+            self.own += extend(buffer, bytes);
+            return 0;
+        }
+        let content = if bytes.len() > COPY_UP_TO {
+            Content::Shared(buffers.count(bytes.clone()))
+        } else {
+            let mut buffer = buffers.take();
+            extend(&mut buffer, bytes);
+            Content::Copied(buffer)
+        };
+        let origin = Origin::Answer;
+        let chunk = Chunk { content, origin };
+        self.own += chunk.own();
+        self.chunks.insert(at, chunk);
+        1
+    }
+
     fn write_once(&self, sink: &dyn Sink) -> io::Result<usize> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut used = 0;
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            if chunk.is_replay() {
+                break;
+            }
             let skip = if used == 0 { self.written } else { 0 };
             *slice = IoSlice::new(&chunk.bytes()[skip..]);
             used += 1;
@@ -157,25 +468,38 @@ impl Outbox {
         sink.write(&slices[..used])
     }
 
-    fn advance(&mut self, count: usize, spare: &mut Spare) {
+    fn advance(&mut self, count: usize, buffers: &mut Buffers) {
+        self.progressed = true;
         self.bytes -= count;
         self.written += count;
         while let Some(first) = self.chunks.front() {
             let length = first.bytes().len();
-            if self.written < length {
+            if self.written < length || first.is_replay() {
                 break;
             }
             self.written -= length;
             if let Some(done) = self.chunks.pop_front() {
-                spare.keep(done);
+                self.forget(&done);
+                buffers.keep(done.content);
             }
         }
     }
 }
 
+/// Appends bytes to a buffer, which never grows beyond [`CHUNK`] as long as they fit; returns by how many bytes it grew.
+fn extend(buffer: &mut Vec<u8>, bytes: &[u8]) -> usize {
+    let (capacity, needed) = (buffer.capacity(), buffer.len() + bytes.len());
+    if needed > capacity {
+        let wanted = (2 * capacity).min(CHUNK).max(needed);
+        buffer.reserve_exact(wanted - buffer.len());
+    }
+    buffer.extend_from_slice(bytes);
+    buffer.capacity() - capacity
+}
+
 #[cfg(test)]
 mod tests {
-    use std::cell::{Cell, RefCell};
+    use std::cell::RefCell;
 
     use proptest::prelude::*;
 
@@ -203,42 +527,185 @@ mod tests {
         }
     }
 
+    /// What a test puts into an outbox.
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push { length: usize, origin: Origin },
+        Replay { lengths: Vec<usize> },
+        Allow { room: usize },
+        Truncate,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let length = || prop_oneof![1_usize..200, 900_usize..1200, 1_usize..100_000];
+        let origin = prop_oneof![Just(Origin::Answer), Just(Origin::Live)];
+        prop_oneof![
+            8 => (length(), origin).prop_map(|(length, origin)| Step::Push { length, origin }),
+            2 => prop::collection::vec(length(), 1..20).prop_map(|lengths| Step::Replay { lengths }),
+            8 => (0_usize..100_000).prop_map(|room| Step::Allow { room }),
+            1 => Just(Step::Truncate),
+        ]
+    }
+
+    fn frame(length: usize) -> Frame {
+        Frame::text("x".repeat(length).as_bytes())
+    }
+
+    /// What a model has of an outbox: each frame's bytes that wait, and why.
+    #[derive(Default)]
+    struct Model {
+        frames: VecDeque<(Vec<u8>, Origin)>,
+        taken: Vec<u8>,
+    }
+
+    impl Model {
+        fn waiting(&self, wanted: Origin) -> usize {
+            let of = self.frames.iter().filter(|(_, origin)| *origin == wanted);
+            of.map(|(bytes, _)| bytes.len()).sum()
+        }
+
+        fn take(&mut self, mut count: usize) {
+            while let Some((bytes, _)) = self.frames.front_mut() {
+                let part = count.min(bytes.len());
+                self.taken.extend(bytes.drain(..part));
+                count -= part;
+                if !bytes.is_empty() {
+                    return;
+                }
+                self.frames.pop_front();
+            }
+        }
+    }
+
     proptest! {
         #[test]
-        fn everything_arrives_once_and_in_order_whatever_the_socket_takes(
-            steps in prop::collection::vec((0_usize..3000, 0_usize..2000), 1..60),
+        fn everything_arrives_once_and_in_order_and_is_counted_whatever_the_socket_takes(
+            steps in prop::collection::vec(step(), 1..60),
         ) {
-            let (sink, mut spare, mut outbox) = (Narrow::default(), Spare::default(), Outbox::default());
-            let mut sent = Vec::new();
-            for (number, (length, room)) in steps.into_iter().enumerate() {
-                let frame = Bytes::from(vec![number as u8; length]);
-                sent.extend_from_slice(&frame);
-                outbox.push(&frame, &mut spare);
-                sink.room.set(room);
-                outbox.flush(&sink, &mut spare);
-                prop_assert_eq!(outbox.bytes(), sent.len() - sink.taken.borrow().len());
+            let (sink, mut buffers, mut outbox) = (Narrow::default(), Buffers::default(), Outbox::default());
+            let mut model = Model::default();
+            let (mut truncated, mut replays) = (false, false);
+            for step in steps {
+                match step {
+                    _ if truncated => {}
+                    Step::Push { length, origin } => {
+                        let frame = frame(length);
+                        let bytes = frame.bytes(Framing::WebSocket).to_vec();
+                        model.frames.push_back((bytes, origin));
+                        outbox.push(&SharedFrame::new(&frame), Framing::WebSocket, origin, &mut buffers);
+                    }
+                    Step::Replay { lengths } => {
+                        replays = true;
+                        let events = || Replay::of_lengths(&lengths);
+                        let mut expected = events();
+                        while let Some(frame) = expected.next_frame() {
+                            let bytes = frame.bytes(Framing::WebSocket).to_vec();
+                            model.frames.push_back((bytes, Origin::Answer));
+                        }
+                        outbox.replay(events());
+                    }
+                    Step::Allow { room } => {
+                        sink.room.set(room);
+                        outbox.flush(&sink, &mut buffers);
+                        let taken = sink.taken.borrow().len() - model.taken.len();
+                        model.take(taken);
+                    }
+                    Step::Truncate => {
+                        outbox.truncate();
+                        truncated = true;
+                    }
+                }
+                if !truncated {
+                    let live = model.waiting(Origin::Live);
+                    prop_assert_eq!(outbox.live(), live);
+                    prop_assert!(outbox.lag() <= live);
+                    if !replays {
+                        prop_assert_eq!(outbox.asked(), model.waiting(Origin::Answer));
+                    }
+                }
             }
             sink.room.set(usize::MAX);
-            prop_assert_eq!(outbox.flush(&sink, &mut spare), Flushed::All);
-            prop_assert!(*sink.taken.borrow() == sent);
+            prop_assert_eq!(outbox.flush(&sink, &mut buffers), Flushed::All);
+            model.take(usize::MAX);
+            let taken = sink.taken.borrow();
+            if truncated {
+                prop_assert!(model.taken.starts_with(&taken));
+            } else {
+                prop_assert!(*taken == model.taken);
+            }
+            prop_assert!(outbox.is_empty());
+            prop_assert_eq!((outbox.asked, outbox.own, outbox.live()), (0, 0, 0));
+            prop_assert_eq!(buffers.held(), 0);
         }
+    }
+
+    fn push(outbox: &mut Outbox, length: usize, origin: Origin, buffers: &mut Buffers) {
+        let frame = frame(length);
+        outbox.push(
+            &SharedFrame::new(&frame),
+            Framing::WebSocket,
+            origin,
+            buffers,
+        );
     }
 
     #[test]
     fn truncating_keeps_what_is_partly_written() {
-        let (sink, mut spare, mut outbox) =
-            (Narrow::default(), Spare::default(), Outbox::default());
-        let frame = |byte: u8| Bytes::from(vec![byte; 2000]);
-        outbox.push(&frame(1), &mut spare);
-        outbox.push(&frame(2), &mut spare);
+        let (sink, mut buffers, mut outbox) =
+            (Narrow::default(), Buffers::default(), Outbox::default());
+        push(&mut outbox, 1996, Origin::Live, &mut buffers);
+        push(&mut outbox, 1996, Origin::Answer, &mut buffers);
         sink.room.set(500);
-        assert_eq!(outbox.flush(&sink, &mut spare), Flushed::Blocked);
+        assert_eq!(outbox.flush(&sink, &mut buffers), Flushed::Blocked);
         outbox.truncate();
         assert_eq!(outbox.bytes(), 1500);
-        outbox.copy(b"end", &mut spare);
+        outbox.copy(b"end", Origin::Answer, &mut buffers);
         sink.room.set(usize::MAX);
-        assert_eq!(outbox.flush(&sink, &mut spare), Flushed::All);
+        assert_eq!(outbox.flush(&sink, &mut buffers), Flushed::All);
         assert_eq!(sink.taken.borrow().len(), 2003);
-        assert!(sink.taken.borrow().ends_with(b"\x01end"));
+        assert!(sink.taken.borrow().ends_with(b"xend"));
+    }
+
+    #[test]
+    fn buffers_of_small_frames_grow_to_a_chunk_and_no_further() {
+        let (mut buffers, mut outbox) = (Buffers::default(), Outbox::default());
+        for _ in 0..CHUNK / 127 {
+            push(&mut outbox, 125, Origin::Live, &mut buffers);
+        }
+        assert_eq!(outbox.chunks.len(), 1);
+        assert_eq!(outbox.own(), CHUNK);
+        assert_eq!(outbox.share(), CHUNK);
+    }
+
+    #[test]
+    fn a_long_frame_counts_once_however_many_outboxes_hold_it() {
+        let mut buffers = Buffers::default();
+        let mut outboxes = [(); 10].map(|()| Outbox::default());
+        let frame = frame(9996);
+        let shared = SharedFrame::new(&frame);
+        for outbox in &mut outboxes {
+            outbox.push(&shared, Framing::WebSocket, Origin::Live, &mut buffers);
+        }
+        drop(shared);
+        assert_eq!(buffers.held(), 10_000);
+        assert_eq!(outboxes[0].share(), 1000);
+        outboxes[1..].iter_mut().for_each(Outbox::truncate);
+        assert_eq!(outboxes[0].share(), 10_000);
+        outboxes[0].truncate();
+        assert_eq!(buffers.held(), 0);
+    }
+
+    #[test]
+    fn a_frame_of_any_length_may_be_on_its_way_and_the_bound_is_for_what_waits_behind_it() {
+        let (sink, mut buffers, mut outbox) =
+            (Narrow::default(), Buffers::default(), Outbox::default());
+        push(&mut outbox, 5_000_000, Origin::Answer, &mut buffers);
+        push(&mut outbox, 5_000_000, Origin::Live, &mut buffers);
+        assert_eq!(outbox.lag(), 0);
+        push(&mut outbox, 100, Origin::Live, &mut buffers);
+        assert_eq!(outbox.lag(), 102);
+        sink.room.set(6_000_000);
+        assert_eq!(outbox.flush(&sink, &mut buffers), Flushed::Blocked);
+        assert_eq!((outbox.lag(), outbox.asked()), (102, 0));
     }
 }

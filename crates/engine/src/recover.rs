@@ -1,10 +1,13 @@
 //! What a client that comes back gets of a channel's history: all that it missed, in order, before anything live, or the
 //! word that it does not.
 
+use std::collections::VecDeque;
+
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::history::MAX_SIZE;
 use fanfare_protocol::{
-    Frame, HistoryPosition, HistoryState, Recover, ServerMessage, SocketId, Unrecovered, UserId,
+    ChannelName, Frame, HistoryPosition, HistoryState, Recover, ServerMessage, SocketId,
+    Unrecovered, UserId,
 };
 use tokio::time::timeout;
 
@@ -15,8 +18,6 @@ use crate::roster::{Place, RosterError};
 use crate::session::Session;
 use crate::subscribe::PATIENCE;
 
-/// Most of a connection's outbox that what it missed may take.
-const SHARE_OF_OUTBOX: usize = 2;
 /// What a frame takes besides its texts, about.
 const FRAME_ROOM: usize = 200;
 
@@ -37,8 +38,10 @@ pub(crate) struct Ask {
 pub(crate) struct Recovery {
     /// What it is told of its position.
     pub(crate) state: HistoryState,
-    /// The events.
-    pub(crate) frames: Vec<Frame>,
+    /// The events, until they are sent.
+    replay: Option<Replay>,
+    /// Whether there are any.
+    has_events: bool,
     /// Later events are live.
     pub(crate) newest: Offset,
     /// The connection the client had.
@@ -61,8 +64,94 @@ impl Recovery {
 
     /// Whether what a cache channel keeps is among what the client has.
     pub(crate) fn is_complete(&self) -> bool {
-        !self.frames.is_empty() || self.state.recovered == Some(Ok(()))
+        self.has_events || self.state.recovered == Some(Ok(()))
     }
+
+    /// Takes the events out, to be sent.
+    pub(crate) fn take_replay(&mut self) -> Option<Replay> {
+        self.replay.take()
+    }
+}
+
+/// Events of a history on their way to a client. They are made into frames one by one, so that a client which missed much
+/// costs little while its socket takes what is before them.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    channel: ChannelName,
+    events: VecDeque<Recorded>,
+    /// Where the history is after the last event.
+    newest: HistoryPosition,
+    weight: usize,
+}
+
+impl Replay {
+    fn new(channel: &ChannelName, events: Vec<Recorded>, newest: HistoryPosition) -> Option<Self> {
+        let weight = events.iter().map(weight).sum();
+        (!events.is_empty()).then(|| Self {
+            channel: channel.clone(),
+            events: events.into(),
+            newest,
+            weight,
+        })
+    }
+
+    /// Events with data of these lengths.
+    #[cfg(test)]
+    pub(crate) fn of_lengths(lengths: &[usize]) -> Self {
+        let position = |offset| HistoryPosition {
+            epoch: "epoch".into(),
+            offset,
+        };
+        let event = |(length, offset): (&usize, u64)| Recorded {
+            position: position(offset),
+            name: "e".into(),
+            data: "x".repeat(*length).into(),
+            user_id: None,
+            except: None,
+            time: 0,
+        };
+        let events: Vec<_> = lengths.iter().zip(1..).map(event).collect();
+        let channel = ChannelName::parse("c", 200).expect("a channel");
+        Self::new(&channel, events, position(lengths.len() as u64)).expect("events")
+    }
+
+    /// About how many bytes its frames have.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight
+    }
+
+    /// Makes the next frame. It tells the position up to which the client is then: an event that the client was left out of
+    /// comes with the one before, and the last frame tells where the history is. So a client that breaks off in the
+    /// middle goes on from there.
+    pub(crate) fn next_frame(&mut self) -> Option<Frame> {
+        let event = self.events.pop_front()?;
+        self.weight -= weight(&event);
+        let reached = self
+            .events
+            .front()
+            .map_or_else(|| self.newest.clone(), before);
+        let message = ServerMessage::Event {
+            name: &event.name,
+            channel: self.channel.as_str(),
+            data: &event.data,
+            user_id: event.user_id.as_ref().map(UserId::as_str),
+            position: Some(&reached),
+        };
+        Some(message.to_frame())
+    }
+}
+
+/// The position before an event.
+fn before(event: &Recorded) -> HistoryPosition {
+    HistoryPosition {
+        epoch: event.position.epoch.clone(),
+        offset: event.position.offset - 1,
+    }
+}
+
+/// About how many bytes an event's frame has.
+fn weight(event: &Recorded) -> usize {
+    event.data.len() + event.name.len() + FRAME_ROOM
 }
 
 impl Ask {
@@ -106,7 +195,7 @@ impl Session {
     /// Asks the history. Whoever asks counts as joining, so that events which come by meanwhile are kept.
     pub(crate) async fn recover(&self, place: &Place, ask: &Ask) -> Result<Recovery, RosterError> {
         let engine = &self.shard.engine;
-        let room = self.room_for_missed();
+        let room = engine.options().max_replay_bytes;
         let answer = timeout(
             PATIENCE,
             engine.bus().history(place, ask.query.clone(), room),
@@ -114,19 +203,6 @@ impl Session {
         .await;
         let answer = answer.ok().and_then(Result::ok).ok_or(RosterError::Away)?;
         Ok(self.recovery(place, ask, answer))
-    }
-
-    /// What waits for the client already leaves less.
-    fn room_for_missed(&self) -> usize {
-        self.flush();
-        let waiting = self.with(|connection| connection.waiting());
-        let left = self
-            .shard
-            .engine
-            .options()
-            .outbox_bytes
-            .saturating_sub(waiting);
-        left / SHARE_OF_OUTBOX
     }
 
     fn recovery(&self, place: &Place, ask: &Ask, answer: HistoryAnswer) -> Recovery {
@@ -140,7 +216,7 @@ impl Session {
         } else {
             events
         };
-        let room = self.room_for_missed();
+        let room = self.shard.engine.options().max_replay_bytes;
         let own = Some(self.socket_id());
         let events = events.and_then(|events| choose(ask, own, events, room));
         let recovered = ask.came_back.then_some(match &events {
@@ -148,65 +224,40 @@ impl Session {
             Err(reason) => Err(*reason),
         });
         let events = events.unwrap_or_default();
-        let told = events.first().map_or(&position, |(before, _)| before);
+        let told = events.first().map_or_else(|| position.clone(), before);
         Recovery {
             state: HistoryState {
-                position: Some(told.clone()),
+                position: Some(told),
                 recovered,
             },
-            frames: frames(place, &events, &position),
+            has_events: !events.is_empty(),
+            replay: Replay::new(&place.channel, events, position),
             newest,
             former: ask.former,
         }
     }
 }
 
-/// What the client is sent of the events, each with the position before it. Of what it rewinds to, the newest that there is
-/// room for.
+/// Chooses which of the events the client is sent: all that it missed; of what it rewinds to, the newest that there is room
+/// for.
 fn choose(
     ask: &Ask,
     own: Option<SocketId>,
     events: Vec<Recorded>,
     mut room: usize,
-) -> Result<Vec<(HistoryPosition, Recorded)>, Unrecovered> {
+) -> Result<Vec<Recorded>, Unrecovered> {
     let mut chosen = Vec::new();
     for event in events.into_iter().rev() {
         if event.except.is_some() && (event.except == ask.former || event.except == own) {
             continue;
         }
-        match room.checked_sub(event.data.len() + event.name.len() + FRAME_ROOM) {
+        match room.checked_sub(weight(&event)) {
             Some(rest) => room = rest,
             None if ask.came_back => return Err(Unrecovered::TooLarge),
             None => break,
         }
-        let before = HistoryPosition {
-            epoch: event.position.epoch.clone(),
-            offset: event.position.offset - 1,
-        };
-        chosen.push((before, event));
+        chosen.push(event);
     }
     chosen.reverse();
     Ok(chosen)
-}
-
-/// Each frame tells the position up to which the client is then: what it was left out of comes with the one before, and the
-/// last one is where the history is. So whoever breaks off in the middle goes on from there.
-fn frames(
-    place: &Place,
-    events: &[(HistoryPosition, Recorded)],
-    newest: &HistoryPosition,
-) -> Vec<Frame> {
-    let reached = events.iter().skip(1).map(|(before, _)| before);
-    let reached = reached.chain(std::iter::once(newest));
-    let frame = |((_, event), position): (&(HistoryPosition, Recorded), &HistoryPosition)| {
-        let message = ServerMessage::Event {
-            name: &event.name,
-            channel: place.channel.as_str(),
-            data: &event.data,
-            user_id: event.user_id.as_ref().map(UserId::as_str),
-            position: Some(position),
-        };
-        message.to_frame()
-    };
-    events.iter().zip(reached).map(frame).collect()
 }

@@ -3,12 +3,14 @@
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
+use std::time::Duration;
 
 use fanfare_protocol::{ClientMessage, ServerMessage, SocketId};
 use tokio::time::Instant;
 
 use crate::connection::Connection;
 use crate::error::Refusal;
+use crate::outbox::Origin;
 use crate::refusals::{RefusalKind, Refused};
 use crate::shard::Shard;
 
@@ -36,6 +38,19 @@ pub struct Wants {
     pub write: bool,
     /// Stop: nothing more will come of it.
     pub end: bool,
+    /// When to hand over the next message.
+    pub read: Reading,
+}
+
+/// When a reader may hand over the next message of its client. Until then it doesn't read: TCP tells the client to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reading {
+    /// At once.
+    Now,
+    /// At this time: the client has sent more messages than are handled a second.
+    At(Instant),
+    /// Once the socket has taken more of what the client asked for.
+    OnceWritten,
 }
 
 impl Session {
@@ -75,6 +90,33 @@ impl Session {
         });
     }
 
+    /// Counts a message or any other frame of the client, after it was handled, and returns when the reader may hand over
+    /// the next one.
+    pub fn count_message(&self) -> Reading {
+        let options = self.shard.engine.options();
+        let mut state = self.shard.state();
+        let connection = &mut state.connections[self.slot];
+        if let Some(per_second) = connection.app.messages_per_second(options) {
+            let burst = per_second.saturating_add(options.max_subscriptions as u32);
+            connection.count_message(per_second, burst);
+        }
+        if connection.has_asked_enough() {
+            state.flush(self.slot);
+        }
+        state.connections[self.slot].reading()
+    }
+
+    /// When the reader may hand over the next message.
+    #[must_use]
+    pub fn reading(&self) -> Reading {
+        self.with(|connection| connection.reading())
+    }
+
+    /// Lets the shard apply what has come in meanwhile. A reader calls this at the end of each of its turns.
+    pub fn serve_inbox(&self) {
+        self.shard.serve_inbox();
+    }
+
     /// Says what it wants of its reader, who is woken when that changes.
     pub fn poll_wants(&self, cx: &Context<'_>) -> Wants {
         self.with(|connection| {
@@ -82,6 +124,7 @@ impl Session {
             Wants {
                 write: connection.is_blocked(),
                 end: connection.is_gone(),
+                read: connection.reading(),
             }
         })
     }
@@ -121,9 +164,18 @@ impl Session {
         self.with(|connection| connection.is_flushed())
     }
 
-    /// Leaves every channel. Nothing of the connection is left afterwards.
-    pub async fn end(self) {
-        self.with(Connection::abandon);
+    /// How long a connection may be silent before it is closed.
+    #[must_use]
+    pub fn silence_limit(&self) -> Duration {
+        let options = self.shard.engine.options();
+        options.activity_timeout + options.pong_timeout
+    }
+
+    /// Leaves every channel, and returns whether bytes were left that the socket did not take. Nothing of the connection is
+    /// left afterwards.
+    pub async fn end(self) -> bool {
+        self.abandon();
+        let unread = self.with(|connection| connection.left_unread());
         self.sign_out();
         let channels: Vec<_> =
             self.with(|connection| connection.subscriptions.keys().cloned().collect());
@@ -133,12 +185,20 @@ impl Session {
                 tokio::task::yield_now().await;
             }
         }
-        self.shard.state().connections.remove(self.slot);
+        self.shard.state().take_out(self.slot);
+        unread
+    }
+
+    fn abandon(&self) {
+        let mut state = self.shard.state();
+        let state = &mut *state;
+        state.connections[self.slot].abandon(&mut state.outgoing.buffers);
     }
 
     /// Sends a message to this connection alone.
     pub(crate) fn send(&self, message: &ServerMessage<'_>) {
-        self.shard.state().push(self.slot, &message.to_frame());
+        let frame = message.to_frame();
+        self.shard.state().push(self.slot, &frame, Origin::Answer);
     }
 
     /// Answers what cannot be done; the connection stays open (spec 1.7).

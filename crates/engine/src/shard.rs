@@ -19,18 +19,26 @@ use crate::deliver::ChannelId;
 use crate::engine::Engine;
 use crate::error::Refusal;
 use crate::inbox::Inbox;
-use crate::outbox::Spare;
+use crate::outbox::{Buffers, Origin, SharedFrame};
+use crate::recover::Replay;
 use crate::roster::Position;
+use crate::waiting::WaitingLimits;
 
 /// A thread's share of the connections.
 pub struct Shard {
     pub(crate) index: usize,
     pub(crate) engine: Arc<Engine>,
     pub(crate) state: RefCell<State>,
+    inbox: Arc<Inbox>,
+    /// Commands that are being applied; empty in between, and kept for its memory.
+    batch: RefCell<Vec<Command>>,
 }
 
 /// How often some connections are closed, where all are over a period.
 const TICK: Duration = Duration::from_millis(10);
+
+/// Commands for which a list of them keeps room after a burst.
+const COMMANDS_KEPT: usize = 1024;
 
 /// What runs on a shard's thread.
 pub(crate) type Task = Box<dyn FnOnce(&Rc<Shard>) + Send>;
@@ -108,15 +116,19 @@ pub(crate) struct State {
     pub(crate) connections: Slab<Connection>,
     pub(crate) channels: HashMap<ChannelId, Subscribers, foldhash::fast::RandomState>,
     pub(crate) outgoing: Outgoing,
+    /// Most bytes that may wait for all connections of this shard.
+    pub(crate) waiting: WaitingLimits,
+    /// Whether closing connections can bring that down again, as far as is known.
+    pub(crate) relieved: bool,
 }
 
 /// What all outboxes of a shard share.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
-    pub(crate) spare: Spare,
+    pub(crate) buffers: Buffers,
     /// Connections with something to write, each once.
     dirty: Vec<usize>,
-    /// Most bytes that may wait for one connection.
+    /// Most bytes of others' events that may wait for one connection.
     max_waiting: usize,
 }
 
@@ -148,12 +160,14 @@ impl Subscribers {
 }
 
 impl Shard {
-    pub(crate) fn new(index: usize, engine: Arc<Engine>) -> Rc<Self> {
+    pub(crate) fn new(index: usize, engine: Arc<Engine>, inbox: Arc<Inbox>) -> Rc<Self> {
         let state = State {
             connections: Slab::new(),
             channels: HashMap::default(),
+            waiting: WaitingLimits::of_shard(engine.options()),
+            relieved: true,
             outgoing: Outgoing {
-                spare: Spare::default(),
+                buffers: Buffers::default(),
                 dirty: Vec::new(),
                 max_waiting: engine.options().outbox_bytes,
             },
@@ -162,6 +176,8 @@ impl Shard {
             index,
             engine,
             state: RefCell::new(state),
+            inbox,
+            batch: RefCell::default(),
         })
     }
 
@@ -171,10 +187,19 @@ impl Shard {
 
     /// Applies what comes in, for ever. Each batch is applied whole before anything is written, so that events of the
     /// same moment leave in one write per socket.
-    pub(crate) async fn run(self: Rc<Self>, inbox: Arc<Inbox>) {
-        let mut batch = Vec::new();
+    pub(crate) async fn run(self: Rc<Self>) {
         loop {
-            inbox.take(&mut batch).await;
+            self.inbox.wait().await;
+            self.serve_inbox();
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Applies what has come in, if anything has. Readers call this after each of their turns, so that events don't wait
+    /// until all readers had theirs.
+    pub(crate) fn serve_inbox(self: &Rc<Self>) {
+        let mut batch = self.batch.take();
+        if self.inbox.take(&mut batch) {
             let mut weight = 0;
             for command in batch.drain(..) {
                 if let Command::Deliver {
@@ -187,9 +212,15 @@ impl Shard {
                 self.apply(command);
             }
             self.state().flush_dirty();
-            inbox.release(weight);
-            tokio::task::yield_now().await;
+            self.inbox.release(weight);
         }
+        self.batch.replace(batch);
+    }
+
+    /// Gives back memory that a burst of commands needed.
+    pub(crate) fn trim_inbox(&self) {
+        self.inbox.trim(COMMANDS_KEPT);
+        self.batch.borrow_mut().shrink_to(COMMANDS_KEPT);
     }
 
     fn apply(self: &Rc<Self>, command: Command) {
@@ -202,6 +233,8 @@ impl Shard {
                 except,
                 offset,
             } => {
+                let frame = SharedFrame::new(&frame);
+                let positioned = positioned.as_ref().map(SharedFrame::new);
                 self.state().deliver(
                     channel,
                     [&frame, positioned.as_ref().unwrap_or(&frame)],
@@ -218,6 +251,7 @@ impl Shard {
                 self.state().announce(channel, &name, &frame, position);
             }
             Command::Tell { channel, frame } => {
+                let frame = SharedFrame::new(&frame);
                 self.state()
                     .deliver(channel, [&frame, &frame], None, Offset::LIVE);
             }
@@ -312,7 +346,7 @@ impl State {
     fn deliver(
         &mut self,
         channel: ChannelId,
-        [frame, positioned]: [&Frame; 2],
+        [frame, positioned]: [&SharedFrame<'_>; 2],
         except: Option<SocketId>,
         offset: Offset,
     ) {
@@ -320,7 +354,7 @@ impl State {
             return;
         };
         if subscribers.joining > 0 && offset != Offset::LIVE {
-            let event = (offset, positioned.clone(), except);
+            let event = (offset, positioned.frame().clone(), except);
             subscribers.events.push(event);
         }
         // Somebody has got this event from the cache already: those are left out.
@@ -335,7 +369,7 @@ impl State {
                     .any(|s| s.channel == channel && s.replayed >= offset)
             };
             if except != Some(connection.socket_id) && !(replayed && has_it(connection)) {
-                self.outgoing.push(connection, *slot, frame);
+                self.outgoing.push(connection, *slot, frame, Origin::Live);
             }
         }
     }
@@ -353,12 +387,13 @@ impl State {
         if subscribers.joining > 0 {
             subscribers.edges.push((position, frame.clone()));
         }
+        let frame = SharedFrame::new(frame);
         for slot in subscribers.slots.iter().chain(&subscribers.recovering) {
             let connection = &mut self.connections[*slot];
             let subscription = connection.subscriptions.get(name);
             let member = subscription.and_then(|subscription| subscription.member.as_ref());
             if member.is_some_and(|(_, since)| *since < position) {
-                self.outgoing.push(connection, *slot, frame);
+                self.outgoing.push(connection, *slot, &frame, Origin::Live);
             }
         }
     }
@@ -367,20 +402,30 @@ impl State {
         if let Some(connection) = self.connections.get_mut(slot)
             && connection.socket_id == socket_id
         {
-            self.outgoing.push(connection, slot, frame);
+            let frame = SharedFrame::new(frame);
+            self.outgoing.push(connection, slot, &frame, Origin::Live);
         }
     }
 
     /// Adds a frame for one connection, to be flushed soon.
-    pub(crate) fn push(&mut self, slot: usize, frame: &Frame) {
-        self.outgoing.push(&mut self.connections[slot], slot, frame);
+    pub(crate) fn push(&mut self, slot: usize, frame: &Frame, origin: Origin) {
+        let frame = SharedFrame::new(frame);
+        self.outgoing
+            .push(&mut self.connections[slot], slot, &frame, origin);
+    }
+
+    /// Adds events of a history for one connection, to be flushed soon.
+    pub(crate) fn replay(&mut self, slot: usize, replay: Replay) {
+        let connection = &mut self.connections[slot];
+        connection.replay(replay);
+        self.outgoing.settle(connection, slot, Origin::Answer);
     }
 
     /// Adds bytes of the transport's own for one connection, to be flushed soon.
     pub(crate) fn push_raw(&mut self, slot: usize, bytes: &[u8]) {
         let connection = &mut self.connections[slot];
-        connection.push_raw(bytes, &mut self.outgoing.spare);
-        self.outgoing.settle(connection, slot);
+        connection.push_raw(bytes, &mut self.outgoing.buffers);
+        self.outgoing.settle(connection, slot, Origin::Answer);
     }
 
     fn has(&self, slot: usize, socket_id: SocketId) -> bool {
@@ -391,13 +436,14 @@ impl State {
     /// Says why and closes one connection.
     pub(crate) fn close(&mut self, slot: usize, refusal: &Refusal, now: Instant) {
         if let Some(connection) = self.connections.get_mut(slot) {
-            connection.close(refusal, true, now, &mut self.outgoing.spare);
+            connection.close(refusal, true, now, &mut self.outgoing.buffers);
         }
     }
 
     /// Writes what one connection has. It stays in the list of the dirty, where the next batch finds nothing to write.
     pub(crate) fn flush(&mut self, slot: usize) {
-        self.connections[slot].flush(&mut self.outgoing.spare);
+        self.connections[slot].flush(&mut self.outgoing.buffers);
+        self.relieve_at_once();
     }
 
     fn flush_dirty(&mut self) {
@@ -406,36 +452,63 @@ impl State {
                 && connection.dirty
             {
                 connection.dirty = false;
-                connection.flush(&mut self.outgoing.spare);
+                connection.flush(&mut self.outgoing.buffers);
             }
         }
+        self.relieve_at_once();
+    }
+
+    /// Takes a connection out, which has left its channels.
+    pub(crate) fn take_out(&mut self, slot: usize) {
+        let mut connection = self.connections.remove(slot);
+        connection.abandon(&mut self.outgoing.buffers);
     }
 }
 
 impl Outgoing {
-    fn push(&mut self, connection: &mut Connection, slot: usize, frame: &Frame) {
-        connection.push(frame, &mut self.spare);
-        self.settle(connection, slot);
+    fn push(
+        &mut self,
+        connection: &mut Connection,
+        slot: usize,
+        frame: &SharedFrame<'_>,
+        origin: Origin,
+    ) {
+        connection.push(frame, origin, &mut self.buffers);
+        self.settle(connection, slot, origin);
     }
 
-    /// After something was added: a connection whose outbox has grown over the bound is too slow; it is told so and
-    /// closed, never skipped. One that is blocked is flushed when its socket takes more, any other with the batch.
-    fn settle(&mut self, connection: &mut Connection, slot: usize) {
-        if connection.waiting() > self.max_waiting && connection.is_open() {
-            tracing::warn!(
-                app = %connection.app.id(),
-                socket_id = %connection.socket_id,
-                waiting_bytes = connection.waiting(),
-                "disconnecting a slow consumer: it does not read as fast as it is written to (outbox.max_bytes)"
-            );
-            let refusal = Refusal::new(
-                CloseCode::OverCapacity,
-                "You read too slowly and have missed events, reconnect",
-            );
-            connection.close(&refusal, false, Instant::now(), &mut self.spare);
-        } else if !connection.dirty && !connection.is_blocked() {
+    /// After something was added: one that is blocked is flushed when its socket takes more, any other with the batch. A
+    /// connection for which more waits than may, of what others sent, is too slow; it is told so and closed, never skipped.
+    fn settle(&mut self, connection: &mut Connection, slot: usize, origin: Origin) {
+        if origin == Origin::Live && connection.lags(self.max_waiting) {
+            self.check_lag(connection);
+        }
+        if connection.is_blocked() {
+            connection.note_held(&mut self.buffers);
+        } else if !connection.dirty {
             connection.dirty = true;
             self.dirty.push(slot);
         }
+    }
+
+    /// Closes a connection that lags, unless its socket takes what waits.
+    fn check_lag(&mut self, connection: &mut Connection) {
+        if !connection.is_blocked() {
+            connection.flush(&mut self.buffers);
+        }
+        if !connection.is_open() || !connection.lags(self.max_waiting) {
+            return;
+        }
+        tracing::warn!(
+            app = %connection.app.id(),
+            socket_id = %connection.socket_id,
+            waiting_bytes = connection.waiting(),
+            "disconnecting a slow consumer: it does not read as fast as it is written to (outbox.max_bytes)"
+        );
+        let refusal = Refusal::new(
+            CloseCode::OverCapacity,
+            "You read too slowly and have missed events, reconnect",
+        );
+        connection.close(&refusal, false, Instant::now(), &mut self.buffers);
     }
 }

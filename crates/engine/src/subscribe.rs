@@ -16,6 +16,7 @@ use crate::cache::Offset;
 use crate::connection::Subscription;
 use crate::deliver::{Attached, ChannelId};
 use crate::error::Refusal;
+use crate::outbox::Origin;
 use crate::recover::{Ask, Recovery};
 use crate::refusals::RefusalKind;
 use crate::roster::{Place, Position, RosterError, View};
@@ -203,7 +204,7 @@ impl Session {
         let ask = Ask::of(request, place);
         let recovers = ask.is_ok();
         let Attached { id, listening } = deliverer.attach(place, self.shard.index, recovers);
-        let (recovery, meanwhile) = match (listening, ask) {
+        let (mut recovery, meanwhile) = match (listening, ask) {
             (Some(_), Err(state)) => (Recovery::told(state), Meanwhile::default()),
             (_, ask) => {
                 self.joining(id);
@@ -220,7 +221,7 @@ impl Session {
             channel: place.channel.as_str(),
             history: &recovery.state,
         });
-        let newest = self.send_missed(&recovery, meanwhile.events);
+        let newest = self.send_missed(&mut recovery, meanwhile.events);
         self.insert(place, id, None, recovers.then_some((&recovery, newest)));
         if listening.is_none() {
             // How many subscribers there are may have been told before this one could hear it.
@@ -258,19 +259,19 @@ impl Session {
     /// Sends what was missed, and what came by while that was asked for; says up to when events are accounted for.
     fn send_missed(
         &self,
-        recovery: &Recovery,
+        recovery: &mut Recovery,
         events: Vec<(Offset, Frame, Option<SocketId>)>,
     ) -> Offset {
         let mut state = self.shard.state();
-        for frame in &recovery.frames {
-            state.push(self.slot, frame);
+        if let Some(replay) = recovery.take_replay() {
+            state.replay(self.slot, replay);
         }
         let mut newest = recovery.newest;
         let own = Some(state.connections[self.slot].socket_id);
         for (offset, frame, except) in events {
             newest = newest.max(offset);
             if except != own && recovery.is_for(except) {
-                state.push(self.slot, &frame);
+                state.push(self.slot, &frame, Origin::Live);
             }
         }
         newest
@@ -347,7 +348,7 @@ impl Session {
         let recovery = joined.as_ref().ok().map(|(_, recovery)| recovery);
         let Meanwhile { edges, events } = self.joined(id, since, recovery);
         match joined {
-            Ok((view, recovery)) => {
+            Ok((view, mut recovery)) => {
                 self.send(&ServerMessage::PresenceSucceeded {
                     channel: place.channel.as_str(),
                     members: &view.members,
@@ -357,9 +358,9 @@ impl Session {
                     .last()
                     .map_or(view.position, |(position, _)| *position);
                 for (_, frame) in edges {
-                    self.shard.state().push(self.slot, &frame);
+                    self.shard.state().push(self.slot, &frame, Origin::Live);
                 }
-                let newest = self.send_missed(&recovery, events);
+                let newest = self.send_missed(&mut recovery, events);
                 let recovered = recovers.then_some((&recovery, newest));
                 self.insert(&place, id, Some((user, newest_edge)), recovered);
                 Ok(())

@@ -22,7 +22,7 @@ use tokio::task::LocalSet;
 
 use crate::{
     Admitted, App, AppDefinition, Arrival, Budgets, Engine, Key, KeyUsed, NoNotices, Options,
-    PublishError, Session, Shard, ShardSeed, Sink,
+    PublishError, Session, Shard, ShardSeed, Sink, WaitingLimits,
 };
 
 /// The key of the app that a [`LocalNode`] has.
@@ -131,6 +131,13 @@ pub fn options(shards: usize) -> Options {
         activity_timeout: Duration::from_secs(120),
         pong_timeout: Duration::from_secs(30),
         outbox_bytes: 64 * 1024,
+        max_waiting: WaitingLimits {
+            total: 64 << 20,
+            app: 64 << 20,
+            network: 64 << 20,
+        },
+        max_replay_bytes: 1 << 20,
+        messages_per_second: 0,
         inbox_bytes: 1024 * 1024,
         max_connections: 1000,
         max_subscriptions: 100,

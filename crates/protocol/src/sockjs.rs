@@ -56,6 +56,16 @@ impl SentFrames {
         self.ends.is_empty()
     }
 
+    /// The frame at `index`, if there are that many.
+    #[must_use]
+    pub fn get(&self, index: usize) -> Option<&str> {
+        let start = match index.checked_sub(1) {
+            Some(before) => *self.ends.get(before)?,
+            None => 0,
+        };
+        self.text.get(start..*self.ends.get(index)?)
+    }
+
     /// The frames, in their order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(&0).chain(&self.ends);

@@ -38,7 +38,11 @@ pub(crate) const SETTINGS: &[&str] = &[
     "memory.limit",
     "connections.max",
     "connections.max_subscriptions",
+    "connections.messages_per_second",
     "outbox.max_bytes",
+    "outbox.max_total_bytes",
+    "outbox.max_app_bytes",
+    "outbox.max_replay_bytes",
     "inbox.max_bytes",
     "websocket.max_message_bytes",
     "http.threads",
@@ -47,6 +51,7 @@ pub(crate) const SETTINGS: &[&str] = &[
     "http.header_timeout",
     "http.trusted_proxies",
     "network.max_connections",
+    "network.max_waiting_bytes",
     "network.exempt",
     "identity.allow_inner_addresses",
     "owner.name",
@@ -105,7 +110,7 @@ pub(crate) struct Config {
     pub(crate) cluster: ClusterConfig,
     pub(crate) memory: MemoryConfig,
     pub(crate) connections: Connections,
-    pub(crate) outbox: Queue,
+    pub(crate) outbox: Outbox,
     pub(crate) inbox: Queue,
     pub(crate) websocket: WebSocket,
     pub(crate) http: Http,
@@ -150,6 +155,22 @@ pub(crate) struct Connections {
     pub(crate) max: usize,
     /// Most channels one connection may be subscribed to.
     pub(crate) max_subscriptions: usize,
+    /// Messages of one connection that are handled a second, client events besides; 0 for any number.
+    pub(crate) messages_per_second: u32,
+}
+
+/// What waits for clients to read it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Outbox {
+    /// Most bytes of others' events that wait for one connection.
+    pub(crate) max_bytes: usize,
+    /// Most bytes that wait for all connections of this node.
+    pub(crate) max_total_bytes: usize,
+    /// Most bytes that wait for the connections of one app.
+    pub(crate) max_app_bytes: usize,
+    /// Most bytes of a history that one subscription is sent.
+    pub(crate) max_replay_bytes: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -187,6 +208,8 @@ pub(crate) struct Http {
 pub(crate) struct NetworkConfig {
     /// Most connections from one network.
     pub(crate) max_connections: usize,
+    /// Most bytes that wait for the connections from one network.
+    pub(crate) max_waiting_bytes: usize,
     /// Addresses and networks that no bound of a network applies to.
     pub(crate) exempt: String,
 }
@@ -265,9 +288,13 @@ impl Config {
             connections: Connections {
                 max: capacity.connections,
                 max_subscriptions: 2000,
+                messages_per_second: 100,
             },
-            outbox: Queue {
+            outbox: Outbox {
                 max_bytes: 1024 * 1024,
+                max_total_bytes: capacity.memory / 8,
+                max_app_bytes: capacity.memory / 16,
+                max_replay_bytes: 4 * 1024 * 1024,
             },
             inbox: Queue {
                 max_bytes: 64 * 1024 * 1024,
@@ -285,6 +312,7 @@ impl Config {
             network: NetworkConfig {
                 // Many people share an address: an office, a school, a provider's gateway.
                 max_connections: (capacity.connections / 8).max(64),
+                max_waiting_bytes: (capacity.memory / 32).min(32 << 20),
                 exempt: PRIVATE_NETWORKS.into(),
             },
             identity: IdentityConfig {
@@ -414,10 +442,12 @@ impl Config {
             figment = figment.merge(setting);
         }
         let capacity = Capacity::detected().as_configured(&figment);
+        let given = figment.clone();
         figment = figment.join(Serialized::defaults(Self::defaults(capacity)));
         let mut config: Self = figment
             .extract()
             .map_err(|error| anyhow::anyhow!(in_words(&error)))?;
+        config.raise_waiting_defaults(&given);
         config.validate(&figment)?;
         if config.connections.max == 0 {
             config.connections.max = capacity.connections;
@@ -566,6 +596,57 @@ impl Config {
             "memory.limit",
             self.memory.limit >= 64 << 20,
             "must be at least 67108864 bytes (64 MiB)",
+        )?;
+        self.validate_waiting(check)
+    }
+
+    /// Fewest bytes that may wait in all: a shard gets an even part of a bound, and one slow client should not pass that.
+    fn least_waiting(&self) -> usize {
+        self.outbox.max_bytes.saturating_mul(self.shards)
+    }
+
+    /// Raises the bounds that were not given to what `outbox.max_bytes` needs.
+    fn raise_waiting_defaults(&mut self, given: &Figment) {
+        let least = self.least_waiting();
+        for (path, bytes) in [
+            ("outbox.max_total_bytes", &mut self.outbox.max_total_bytes),
+            ("outbox.max_app_bytes", &mut self.outbox.max_app_bytes),
+            (
+                "network.max_waiting_bytes",
+                &mut self.network.max_waiting_bytes,
+            ),
+        ] {
+            if !given.contains(path) {
+                *bytes = least.max(*bytes);
+            }
+        }
+    }
+
+    fn validate_waiting(
+        &self,
+        check: impl Fn(&str, bool, &str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let Outbox {
+            max_total_bytes,
+            max_app_bytes,
+            max_replay_bytes,
+            ..
+        } = self.outbox;
+        let fits = |bytes: usize| bytes >= self.least_waiting();
+        let rule = "must be at least outbox.max_bytes times shards: one slow client may hold outbox.max_bytes";
+        check("outbox.max_total_bytes", fits(max_total_bytes), rule)?;
+        check("outbox.max_app_bytes", fits(max_app_bytes), rule)?;
+        let of_network = self.network.max_waiting_bytes;
+        check("network.max_waiting_bytes", fits(of_network), rule)?;
+        check(
+            "outbox.max_replay_bytes",
+            (64 * 1024..=1 << 30).contains(&max_replay_bytes),
+            "must be 65536 to 1073741824 bytes",
+        )?;
+        check(
+            "connections.messages_per_second",
+            self.connections.messages_per_second <= 1_000_000,
+            "must be 0 to 1000000",
         )
     }
 
@@ -831,6 +912,10 @@ mod tests {
         ])
         .unwrap();
         assert_eq!(own.network.max_connections, 7);
+        assert_eq!(own.outbox.max_total_bytes, own.memory.limit / 8);
+        let large = load(&[("outbox.max_bytes", "4000000000")]).unwrap();
+        assert_eq!(large.network.max_waiting_bytes, 4_000_000_000);
+        assert!(refused("outbox.max_app_bytes", "1000").contains("at least outbox.max_bytes"));
         assert!(refused("memory.limit", "1000").contains("memory.limit must be at least"));
         assert!(refused("memory.limit", "much").contains("memory.limit in flag --set"));
         assert!(refused("network.exempt", "nowhere").contains("network.exempt must be"));

@@ -18,6 +18,7 @@ use tower::ServiceExt;
 
 use crate::access::Peer;
 use crate::first_bytes::FirstBytes;
+use crate::kernel;
 use crate::patient::Patient;
 
 /// How long to wait when the system has no more file descriptors.
@@ -94,6 +95,7 @@ async fn connection(
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
+    kernel::bound_send_queue(&stream, patience);
     let first_bytes = FirstBytes::default();
     let stream = Patient::new(stream, patience, first_bytes.clone());
     let router = router.map_request(move |mut request: Request<Incoming>| {

@@ -9,6 +9,7 @@
 //! | `startup` | configuration to running parts, in reading order |
 //! | `listener` | accepts connections and serves HTTP on them |
 //! | `first_bytes` | what came where HTTP was expected |
+//! | `kernel` | what the kernel may hold of a connection |
 //! | `http` | the route table and one file a resource |
 //! | `ws` | WebSocket: upgrade and connection |
 //! | `xhr` | the HTTP fallbacks: streamed and polled sessions |
@@ -37,6 +38,7 @@ mod first_bytes;
 mod first_owner;
 mod http;
 mod identity;
+mod kernel;
 mod key_uses;
 mod listener;
 mod master_key;

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fanfare_cluster::{Cluster, Redis, Settings};
-use fanfare_engine::{Bus, Engine, NoNotices, Options, REFUSALS_LOG_PERIOD, ShardSeed};
+use fanfare_engine::{
+    Bus, Engine, NoNotices, Options, REFUSALS_LOG_PERIOD, ShardSeed, WaitingLimits,
+};
 use fanfare_store::{Database, Store, StoreError};
 use secrecy::ExposeSecret;
 use tokio::net::TcpListener;
@@ -271,6 +273,13 @@ fn engine_options(config: &Config) -> anyhow::Result<Options> {
         activity_timeout: Duration::from_secs(config.activity_timeout),
         pong_timeout: Duration::from_secs(config.pong_timeout),
         outbox_bytes: config.outbox.max_bytes,
+        max_waiting: WaitingLimits {
+            total: config.outbox.max_total_bytes,
+            app: config.outbox.max_app_bytes,
+            network: config.network.max_waiting_bytes,
+        },
+        max_replay_bytes: config.outbox.max_replay_bytes,
+        messages_per_second: config.connections.messages_per_second,
         inbox_bytes: config.inbox.max_bytes,
         max_connections: config.connections.max,
         max_subscriptions: config.connections.max_subscriptions,

@@ -8,18 +8,23 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use fanfare_engine::{Admitted, Refusal, Session, Shard, Sink};
+use fanfare_engine::{Admitted, Reading, Refusal, Session, Shard, Sink};
 use fanfare_protocol::CloseCode;
 use socket2::SockRef;
 use tokio::net::TcpStream;
+use tokio::time::sleep_until;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+
+use crate::kernel;
 
 /// What is read at once. It is allocated for every connection, and clients say little.
 const READ_BUFFER: usize = 512;
 /// Bytes of one connection that are handled before others get their turn.
 const READ_PER_TURN: usize = 16 * 1024;
+/// Frames of one connection that are handled before others get their turn: small ones cost as much as large ones.
+const FRAMES_PER_TURN: usize = 32;
 
 /// A connection that was let in.
 pub(crate) struct Accepted {
@@ -40,6 +45,7 @@ pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
         }
     };
     let session = shard.connect(accepted.admitted, Box::new(SocketSink(Rc::clone(&stream))));
+    kernel::set_patience(&stream, session.silence_limit());
     // Copied, because what was read ahead shares the HTTP connection's whole buffer.
     let context = context(accepted.read_ahead.to_vec(), accepted.max_message);
     // Boxed, because the task would hold it twice: as it comes in and where it lives.
@@ -50,6 +56,7 @@ pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
         budget: Cell::new(0),
         broken: false,
         half_closed: false,
+        unread: false,
     });
     tokio::task::spawn_local(connection.run());
 }
@@ -120,6 +127,8 @@ struct Connection {
     broken: bool,
     /// Whether the client was told by the end of our stream that nothing more comes.
     half_closed: bool,
+    /// Whether reading stopped before all was read, so that there may be more than the socket tells of.
+    unread: bool,
 }
 
 /// What there is to do next.
@@ -133,6 +142,18 @@ enum Step {
 #[derive(PartialEq, Eq)]
 enum Flow {
     Continue,
+    End,
+}
+
+/// How a turn of reading ended.
+enum Turn {
+    /// Nothing is left to read now.
+    AllRead,
+    /// Others get their turn first.
+    Over,
+    /// The session wants to wait first.
+    Held,
+    /// Nothing more comes.
     End,
 }
 
@@ -153,7 +174,8 @@ impl Connection {
             step = self.next_step().await;
         }
         self.session.flush();
-        self.session.end().await;
+        let unread = self.session.end().await;
+        kernel::end(&self.stream, unread);
     }
 
     async fn next_step(&self) -> Step {
@@ -165,7 +187,13 @@ impl Connection {
             if wants.write && self.stream.poll_write_ready(cx).is_ready() {
                 return Poll::Ready(Step::Write);
             }
-            self.stream.poll_read_ready(cx).map(|_| Step::Read)
+            match wants.read {
+                Reading::OnceWritten => Poll::Pending,
+                Reading::Now | Reading::At(_) if self.unread => Poll::Ready(Step::Read),
+                Reading::Now | Reading::At(_) => {
+                    self.stream.poll_read_ready(cx).map(|_| Step::Read)
+                }
+            }
         })
         .await
     }
@@ -175,26 +203,37 @@ impl Connection {
         loop {
             self.budget.set(READ_PER_TURN);
             self.session.heard();
-            let flow = self.read_turn().await;
+            let turn = self.read_turn().await;
             self.flush();
-            if flow == Flow::End || self.session.is_gone() {
+            self.session.serve_inbox();
+            if matches!(turn, Turn::End) || self.session.is_gone() {
                 return Flow::End;
             }
-            if self.budget.get() > 0 {
-                return Flow::Continue;
+            self.unread = !matches!(turn, Turn::AllRead);
+            match self.session.reading() {
+                _ if !self.unread => return Flow::Continue,
+                Reading::Now => tokio::task::yield_now().await,
+                // Boxed, so that a connection which sends little doesn't pay for the timer's room.
+                Reading::At(at) => Box::pin(sleep_until(at)).await,
+                Reading::OnceWritten => return Flow::Continue,
             }
-            tokio::task::yield_now().await;
         }
     }
 
-    async fn read_turn(&mut self) -> Flow {
-        loop {
+    async fn read_turn(&mut self) -> Turn {
+        for _ in 0..FRAMES_PER_TURN {
             match self.read_one() {
                 Ok(Some(text)) => self.session.handle(&text).await,
                 Ok(None) => {}
-                Err(flow) => return flow,
+                Err(Flow::End) => return Turn::End,
+                Err(Flow::Continue) if self.budget.get() > 0 => return Turn::AllRead,
+                Err(Flow::Continue) => return Turn::Over,
+            }
+            if self.session.count_message() != Reading::Now {
+                return Turn::Held;
             }
         }
+        Turn::Over
     }
 
     /// Writes what the socket takes; after the last words of a broken connection comes the end of our stream.

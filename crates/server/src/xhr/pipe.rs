@@ -214,6 +214,11 @@ impl Sink for PipeSink {
     fn framing(&self) -> Framing {
         Framing::SockJs
     }
+
+    // The HTTP connection has one, and a session ends without requests.
+    fn has_write_timeout(&self) -> bool {
+        true
+    }
 }
 
 #[cfg(test)]

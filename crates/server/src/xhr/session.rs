@@ -1,7 +1,9 @@
 //! One session on its shard: takes requests from HTTP, and is over when none waits for its lines.
 
-use fanfare_engine::{Admitted, Charge, Session, Shard};
+use fanfare_engine::{Admitted, Charge, Reading, Refusal, Session, Shard};
+use fanfare_protocol::CloseCode;
 use fanfare_protocol::sockjs::{HEARTBEAT, SentFrames};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
@@ -10,6 +12,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::pipe::{Event, Pipe, PipeSink, Receive};
 use super::sessions::{SessionId, Sessions};
+
+/// Bytes of a client's frames that may wait until it has read what it asked for before. One more request may come on top.
+const MAX_PENDING: usize = 256 * 1024;
 
 /// What comes from HTTP.
 #[derive(Debug)]
@@ -36,6 +41,7 @@ pub(super) fn start(shard: &Rc<Shard>, accepted: Accepted, sessions: Sessions) {
         session: shard.connect(accepted.admitted, Box::new(sink)),
         pipe,
         requests: accepted.requests,
+        pending: VecDeque::new(),
     };
     tokio::task::spawn_local(async move {
         reader.run().await;
@@ -47,11 +53,28 @@ struct Reader {
     session: Session,
     pipe: Rc<Pipe>,
     requests: Receiver<Request>,
+    /// Frames of the client that are not handled yet.
+    pending: VecDeque<Pending>,
+}
+
+/// The frames of one request, some of which are handled already.
+struct Pending {
+    frames: SentFrames,
+    handled: usize,
+    /// What they take is given back once all are handled.
+    _charge: Option<Charge>,
+}
+
+impl Pending {
+    fn len(&self) -> usize {
+        self.frames.iter().skip(self.handled).map(str::len).sum()
+    }
 }
 
 /// What there is to do next.
 enum Step {
     Take(Request),
+    Handle,
     Flush,
     Detach,
     Beat,
@@ -66,7 +89,8 @@ impl Reader {
                     self.session.heard();
                     self.pipe.attach(receive);
                 }
-                Step::Take(Request::Send(frames, _charge)) => self.take(&frames).await,
+                Step::Take(Request::Send(frames, charge)) => self.take(frames, charge),
+                Step::Handle => self.handle_next().await,
                 Step::Flush => {}
                 Step::Detach => self.pipe.detach(),
                 Step::Beat => self.session.push_raw(HEARTBEAT),
@@ -86,6 +110,17 @@ impl Reader {
         if wants.end || is_over() {
             return Step::End;
         }
+        let handle_at = match wants.read {
+            Reading::Now if !self.pending.is_empty() => {
+                // Requests are taken as well, and others get their turn.
+                return match self.requests.try_recv() {
+                    Ok(request) => Step::Take(request),
+                    Err(_) => Step::Handle,
+                };
+            }
+            Reading::At(at) if !self.pending.is_empty() => Some(at),
+            Reading::Now | Reading::At(_) | Reading::OnceWritten => None,
+        };
         let changed = poll_fn(|cx| {
             let same = session.poll_wants(cx) == wants && !is_over();
             if same { Poll::Pending } else { Poll::Ready(()) }
@@ -99,6 +134,7 @@ impl Reader {
                 // Nobody knows how much of it arrived, and nothing may be lost in silence.
                 Event::Gone => Step::End,
             },
+            () = sleep_until(handle_at.unwrap_or_else(Instant::now)), if handle_at.is_some() => Step::Handle,
             () = sleep_until(self.pipe.due()) => self.on_time(wants.write),
         }
     }
@@ -117,16 +153,43 @@ impl Reader {
         }
     }
 
-    /// Hands the client's frames to the session, others getting their turn in between.
-    async fn take(&self, frames: &SentFrames) {
+    /// Takes the client's frames, to be handled as fast as it reads the answers.
+    fn take(&mut self, frames: SentFrames, charge: Option<Charge>) {
         self.session.heard();
-        for text in frames.iter() {
-            if self.session.is_closing() {
-                return;
-            }
-            self.session.handle(text).await;
-            tokio::task::yield_now().await;
+        if self.pending.iter().map(Pending::len).sum::<usize>() > MAX_PENDING {
+            return self.session.close(&Refusal::new(
+                CloseCode::OverCapacity,
+                format!(
+                    "More than {MAX_PENDING} bytes of your messages wait until you have read their answers, reconnect"
+                ),
+            ));
         }
+        if !frames.is_empty() {
+            self.pending.push_back(Pending {
+                frames,
+                handled: 0,
+                _charge: charge,
+            });
+        }
+    }
+
+    /// Hands the client's next frame to the session, others getting their turn afterwards.
+    async fn handle_next(&mut self) {
+        let Some(pending) = self.pending.front_mut() else {
+            return;
+        };
+        if let Some(text) = pending.frames.get(pending.handled)
+            && !self.session.is_closing()
+        {
+            pending.handled += 1;
+            self.session.heard();
+            self.session.handle(text).await;
+            self.session.count_message();
+        } else {
+            self.pending.pop_front();
+        }
+        self.session.serve_inbox();
+        tokio::task::yield_now().await;
     }
 }
 
@@ -155,6 +218,13 @@ mod tests {
                 activity_timeout: 2 * MINUTE,
                 pong_timeout: MINUTE / 2,
                 outbox_bytes: 1 << 20,
+                max_waiting: fanfare_engine::WaitingLimits {
+                    total: 64 << 20,
+                    app: 64 << 20,
+                    network: 64 << 20,
+                },
+                max_replay_bytes: 1 << 20,
+                messages_per_second: 0,
                 inbox_bytes: 1 << 20,
                 max_connections: 10,
                 max_subscriptions: 10,

@@ -60,6 +60,13 @@ impl Node {
                 activity_timeout: Duration::from_secs(120),
                 pong_timeout: Duration::from_secs(30),
                 outbox_bytes: 1 << 20,
+                max_waiting: fanfare_engine::WaitingLimits {
+                    total: 1,
+                    app: 1,
+                    network: 1,
+                },
+                max_replay_bytes: 1,
+                messages_per_second: 0,
                 inbox_bytes: 1 << 20,
                 max_connections: 1,
                 max_subscriptions: 1,

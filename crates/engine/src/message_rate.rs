@@ -1,0 +1,55 @@
+//! How many messages of one connection are handled a second.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How far the messages of a connection are ahead of their rate. Every connection has one, so it is one number; a limiter
+/// from a library would be several times as large.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MessageRate {
+    /// From when on the next message may be handled; `None` before the first.
+    allowed_at: Option<Instant>,
+}
+
+impl MessageRate {
+    /// Counts a message. At most `burst` messages are handled at once, and `per_second` of them after that.
+    pub(crate) fn count(&mut self, now: Instant, per_second: u32, burst: u32) {
+        let interval = Duration::from_secs(1) / per_second.max(1);
+        // Time that a quiet connection has saved up, and no more.
+        let earliest = now.checked_sub(interval * burst).unwrap_or(now);
+        self.allowed_at = Some(self.allowed_at.unwrap_or(earliest).max(earliest) + interval);
+    }
+
+    /// When after `now` the next message may be handled, if not at once.
+    pub(crate) fn allowed_after(&self, now: Instant) -> Option<Instant> {
+        self.allowed_at.filter(|at| *at > now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many messages are handled at once at `now`.
+    fn handled(rate: &mut MessageRate, now: Instant) -> usize {
+        let mut count = 0;
+        while rate.allowed_after(now).is_none() {
+            rate.count(now, 10, 50);
+            count += 1;
+        }
+        count
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_is_handled_at_once_and_then_so_many_a_second() {
+        let start = Instant::now();
+        let mut rate = MessageRate::default();
+        assert_eq!(handled(&mut rate, start), 51);
+        assert_eq!(handled(&mut rate, start), 0);
+        assert_eq!(handled(&mut rate, start + Duration::from_secs(1)), 10);
+        assert_eq!(handled(&mut rate, start + Duration::from_secs(3)), 20);
+        let later = start + Duration::from_secs(3600);
+        assert_eq!(handled(&mut rate, later), 51);
+    }
+}

@@ -1,0 +1,179 @@
+//! How much memory may wait for clients that read slowly: on a shard, for an app and for a network. Over a bound the largest
+//! holder goes, and everybody else stays.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use fanfare_protocol::CloseCode;
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::budget::Network;
+use crate::connection::Connection;
+use crate::engine::Options;
+use crate::error::Refusal;
+use crate::shard::State;
+
+/// Empty entries a list keeps room for after a burst.
+const ENTRIES_KEPT: usize = 1024;
+
+/// Most bytes that may wait for connections that read slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingLimits {
+    /// For all of them.
+    pub total: usize,
+    /// For the connections of one app.
+    pub app: usize,
+    /// For the connections from one network: an IPv4 address, or an IPv6 /64.
+    pub network: usize,
+}
+
+impl WaitingLimits {
+    /// A shard's part: connections are spread evenly over the shards.
+    pub(crate) fn of_shard(options: &Options) -> Self {
+        let Self {
+            total,
+            app,
+            network,
+        } = options.max_waiting;
+        let part = |bytes: usize| bytes / options.shards.max(1);
+        Self {
+            total: part(total),
+            app: part(app),
+            network: part(network),
+        }
+    }
+
+    fn least(&self) -> usize {
+        self.total.min(self.app).min(self.network)
+    }
+}
+
+/// What one connection's outbox answers for.
+#[derive(Debug)]
+struct Holder {
+    slot: usize,
+    bytes: usize,
+    app: *const App,
+    network: Option<Network>,
+}
+
+impl Holder {
+    fn of((slot, connection): (usize, &Connection)) -> Option<Self> {
+        let bytes = connection.share();
+        (bytes > 0).then(|| Self {
+            slot,
+            bytes,
+            app: Arc::as_ptr(&connection.app),
+            network: connection.payer.network(),
+        })
+    }
+}
+
+impl State {
+    /// Closes the largest holders if more waits on this shard than may. Costs one comparison otherwise.
+    pub(crate) fn relieve_at_once(&mut self) {
+        if self.outgoing.buffers.held() > self.waiting.total && self.relieved {
+            self.relieve(Instant::now());
+            // If that didn't help, the next sweep tries again, not the next event.
+            self.relieved = self.outgoing.buffers.held() <= self.waiting.total;
+        }
+    }
+
+    /// Closes the largest holders of the shard, and of each app and network that holds more than it may.
+    pub(crate) fn relieve(&mut self, now: Instant) {
+        self.relieved = true;
+        let limits = self.waiting;
+        let mut total = self.outgoing.buffers.held();
+        // No app and no network holds more than all do.
+        if total <= limits.least() {
+            return;
+        }
+        let mut holders: Vec<_> = self.connections.iter().filter_map(Holder::of).collect();
+        let mut apps: HashMap<*const App, usize> = HashMap::new();
+        let mut networks: HashMap<Network, usize> = HashMap::new();
+        for holder in &holders {
+            *apps.entry(holder.app).or_default() += holder.bytes;
+            if let Some(network) = holder.network {
+                *networks.entry(network).or_default() += holder.bytes;
+            }
+        }
+        holders.sort_unstable_by_key(|holder| std::cmp::Reverse(holder.bytes));
+        let mut evicted = Evicted::default();
+        for holder in holders {
+            let of_app = apps.entry(holder.app).or_default();
+            let mut of_network = holder
+                .network
+                .and_then(|network| networks.get_mut(&network));
+            let setting = if total > limits.total {
+                "outbox.max_total_bytes"
+            } else if *of_app > limits.app {
+                "outbox.max_app_bytes"
+            } else if of_network.as_ref().is_some_and(|of| **of > limits.network) {
+                "network.max_waiting_bytes"
+            } else {
+                continue;
+            };
+            total = total.saturating_sub(holder.bytes);
+            *of_app -= holder.bytes;
+            if let Some(of_network) = &mut of_network {
+                **of_network -= holder.bytes;
+            }
+            evicted.count(setting, holder.bytes);
+            self.evict(holder.slot, now);
+        }
+        evicted.log();
+    }
+
+    fn evict(&mut self, slot: usize, now: Instant) {
+        let refusal = Refusal::new(
+            CloseCode::OverCapacity,
+            "Too much waits here for clients that read slowly, you among them: reconnect",
+        );
+        if let Some(connection) = self.connections.get_mut(slot) {
+            connection.evict(&refusal, now, &mut self.outgoing.buffers);
+        }
+    }
+
+    /// Gives back memory that a burst needed.
+    pub(crate) fn trim(&mut self) {
+        self.outgoing.buffers.trim();
+        if self.channels.capacity() > 4 * self.channels.len().max(ENTRIES_KEPT) {
+            self.channels.shrink_to_fit();
+        }
+        let last = self.connections.iter().next_back();
+        let used = last.map_or(0, |(slot, _)| slot + 1);
+        if self.connections.capacity() > 4 * used.max(ENTRIES_KEPT) {
+            self.connections.shrink_to_fit();
+        }
+    }
+}
+
+/// What was closed, for the log: one line however many.
+#[derive(Debug, Default)]
+struct Evicted {
+    connections: usize,
+    bytes: usize,
+    settings: Vec<&'static str>,
+}
+
+impl Evicted {
+    fn count(&mut self, setting: &'static str, bytes: usize) {
+        self.connections += 1;
+        self.bytes += bytes;
+        if !self.settings.contains(&setting) {
+            self.settings.push(setting);
+        }
+    }
+
+    fn log(&self) {
+        if self.connections > 0 {
+            tracing::warn!(
+                connections = self.connections,
+                bytes = self.bytes,
+                settings = self.settings.join(", "),
+                "disconnecting the clients for which most waits: more waits for slow clients than may"
+            );
+        }
+    }
+}
