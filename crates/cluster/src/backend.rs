@@ -82,6 +82,15 @@ pub enum StepError {
     /// It was refused; nothing was changed.
     #[error("it was refused: {0}")]
     Refused(String),
+    /// What the node had said of the app is not there any more, so that nothing can be added to it; nothing was changed. The
+    /// node has to say everything again, under another name.
+    #[error(
+        "what this node had said before is not there any more: the memory of what nodes share was lost, in whole or in part"
+    )]
+    Forgotten,
+    /// It was not taken, and this connection is of no use any more: something else serves it by now.
+    #[error("it was not taken: {0}")]
+    Unserved(String),
     /// The connection broke; it was taken or not.
     #[error("the connection broke: {0}")]
     Broken(String),
@@ -299,7 +308,7 @@ pub enum Step {
         /// What all nodes are told.
         message: Bytes,
     },
-    /// How many nodes listen to what all nodes are told, and how many count as alive. Answered with `Numbers`, two.
+    /// How many nodes listen to what all nodes are told, and which count as alive. Answered with `Census`.
     Census,
     /// Tell all nodes something. Answered with `Done`.
     TellNodes {
@@ -307,6 +316,26 @@ pub enum Step {
         message: Bytes,
         /// When it is too late.
         deadline: Moment,
+    },
+    /// Adds `node` to the app's own list of those who say something of it. A step by which a node says something is answered with
+    /// [`StepError::Forgotten`] while the node is not in that list. Answered with `Done`.
+    Enlist {
+        /// The app.
+        app: AppId,
+        /// Which node.
+        node: NodeName,
+        /// When it is too late.
+        deadline: Moment,
+    },
+    /// Which nodes are in the app's own list. Answered with `Names`.
+    Enlisted {
+        /// The app.
+        app: AppId,
+    },
+    /// How many connections each node has of an app. Answered with `Counts`, by the nodes' names.
+    ConnectionsByNode {
+        /// The app.
+        app: AppId,
     },
     /// `node` will say something of an app: what a dead node has left is looked for there. Answered with `Done`.
     Register {
@@ -329,14 +358,16 @@ pub enum Step {
         /// For how long nobody else does.
         lease: Duration,
     },
-    /// Clear away some of what a node has left in an app. Answered with `Buried`; told as if the node had said it.
+    /// Clear away some of what a node has left in an app. Answered with `Buried`; told as if the node had said it. When nothing
+    /// is left the node is taken from the app's own list.
     Bury {
         /// The app.
         app: AppId,
         /// The dead node.
         node: NodeName,
     },
-    /// All that a dead node has left is cleared away; or one that ends has left nothing. Answered with `Done`.
+    /// All that a dead node has left is cleared away; or one that ends has left nothing. Answered with `Edge`: whether the
+    /// node was known until now.
     Forget {
         /// Which node.
         node: NodeName,
@@ -374,6 +405,9 @@ impl Step {
             | Self::ConnectionsElsewhere { app, .. }
             | Self::Cached { app, .. }
             | Self::History { app, .. }
+            | Self::Enlist { app, .. }
+            | Self::Enlisted { app }
+            | Self::ConnectionsByNode { app }
             | Self::Bury { app, .. } => Some(app),
             _ => None,
         }
@@ -409,8 +443,15 @@ pub enum Answer {
         /// After.
         after: usize,
     },
-    /// Channels and their subscribed connections.
+    /// Channels and their subscribed connections; or nodes and an app's connections there.
     Counts(Vec<(String, usize)>),
+    /// Who is there.
+    Census {
+        /// How many nodes listen to what all nodes are told.
+        listening: usize,
+        /// Nodes whose lease runs.
+        live: Vec<String>,
+    },
     /// Which users are signed in, in the order in which they were asked for.
     Online {
         /// When that was so.

@@ -1,14 +1,68 @@
-//! Clearing away what dead nodes have left: once, whoever does it.
+//! Clearing away what dead nodes have left: once, whoever does it. A dead node is found in the list of all nodes when its lease is
+//! over. That list may be lost while what the node said of an app is not, so each app has a list of its own as well; a name that
+//! only the app's list has is cleared away by the process that had it, or by another node after most of a lease.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use fanfare_engine::{Notice, Place};
 use fanfare_protocol::{AppId, ChannelName};
+use tokio::time::{Duration, Instant};
 
 use crate::backend::{Answer, Buried, NodeName, Step, StepError};
 use crate::cluster::Cluster;
 use crate::link::Link;
+use crate::peers::process;
 use crate::roster;
+
+/// Most apps whose lists are asked for at once.
+const APPS_AT_ONCE: usize = 128;
+
+/// Which lists of apps were looked through over one connection, and who was found there.
+#[derive(Debug, Default)]
+pub(crate) struct Rounds {
+    /// Apps of which this node has said something.
+    mine: Round,
+    /// All apps.
+    all: Round,
+    /// Since when names are known that only an app's list has.
+    unlisted: HashMap<AppId, HashMap<String, Instant>>,
+}
+
+/// Goes through apps in the order of their ids, a part at a time, and begins again.
+#[derive(Debug, Default)]
+struct Round {
+    last: Option<AppId>,
+}
+
+impl Round {
+    fn next(&mut self, apps: HashSet<AppId>) -> Vec<AppId> {
+        let mut apps: Vec<_> = apps.into_iter().collect();
+        apps.sort();
+        let begin = self
+            .last
+            .as_ref()
+            .map_or(0, |last| apps.partition_point(|app| app <= last));
+        let begin = if begin == apps.len() { 0 } else { begin };
+        let part: Vec<_> = apps.into_iter().skip(begin).take(APPS_AT_ONCE).collect();
+        self.last = part.last().cloned();
+        part
+    }
+}
+
+/// The lists of some apps.
+async fn enlisted(
+    link: &Arc<Link>,
+    apps: &[AppId],
+) -> Result<Vec<(AppId, Vec<String>)>, StepError> {
+    let steps = apps.iter().map(|app| Step::Enlisted { app: app.clone() });
+    let answers = link.take_in_time(steps.collect()).await;
+    let names = |(app, answer): (&AppId, Result<Answer, StepError>)| match answer? {
+        Answer::Names(names) => Ok((app.clone(), names)),
+        _ => Ok((app.clone(), Vec::new())),
+    };
+    apps.iter().zip(answers).map(names).collect()
+}
 
 impl Cluster {
     /// Clears away what a dead node has left, unless another node does. Each piece goes in one atomic step, which tells
@@ -25,8 +79,12 @@ impl Cluster {
             }
             self.bury(&link, &dead).await?;
             let node = dead.clone();
-            link.take_one(Step::Forget { node }).await?;
-            tracing::info!(node = %dead, "a node is gone: what it had was cleared away");
+            let known = link.take_one(Step::Forget { node }).await?;
+            if known == Answer::Edge(true) && !link.peers.is_process_alive(&dead) {
+                tracing::info!(node = %dead, "a node is gone: what it had was cleared away");
+            } else {
+                tracing::debug!(node = %dead, "cleared away what a node had said over an earlier connection");
+            }
             Ok::<(), StepError>(())
         };
         if let Err(error) = cleared.await {
@@ -44,24 +102,109 @@ impl Cluster {
             return Ok(());
         };
         for app in apps {
-            let Ok(app) = AppId::parse(&app) else {
-                continue;
-            };
-            loop {
-                let step = Step::Bury {
-                    app: app.clone(),
-                    node: dead.clone(),
-                };
-                let Answer::Buried(buried) = link.take_one(step).await? else {
-                    break;
-                };
-                self.tell_of(&app, &buried);
-                if !buried.more {
-                    break;
-                }
+            if let Ok(app) = AppId::parse(&app) {
+                self.bury_in_app(link, &app, dead).await?;
             }
         }
         Ok(())
+    }
+
+    async fn bury_in_app(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        app: &AppId,
+        dead: &NodeName,
+    ) -> Result<(), StepError> {
+        loop {
+            let step = Step::Bury {
+                app: app.clone(),
+                node: dead.clone(),
+            };
+            let Answer::Buried(buried) = link.take_one(step).await? else {
+                return Ok(());
+            };
+            self.tell_of(app, &buried);
+            if !buried.more {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Clears away what this process has said of `apps` over earlier connections. The lists of the apps say under which names,
+    /// whatever became of the list of all nodes.
+    pub(crate) async fn clear_former(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        apps: &HashSet<AppId>,
+        names: &[NodeName],
+    ) -> Result<(), StepError> {
+        let apps: Vec<_> = apps.iter().cloned().collect();
+        for apps in apps.chunks(APPS_AT_ONCE) {
+            for (app, enlisted) in enlisted(link, apps).await? {
+                let own = |name: &&String| {
+                    process(name) == process(link.name()) && **name != **link.name()
+                };
+                for name in enlisted.iter().filter(own) {
+                    self.bury_in_app(link, &app, &name.as_str().into()).await?;
+                }
+            }
+        }
+        for names in names.chunks(APPS_AT_ONCE) {
+            let forget = |node: &NodeName| Step::Forget { node: node.clone() };
+            let forgotten = link.take_in_time(names.iter().map(forget).collect()).await;
+            forgotten.into_iter().collect::<Result<Vec<_>, _>>()?;
+        }
+        Ok(())
+    }
+
+    /// Looks through the lists of some apps, others each time. Whoever is listed there and is neither among the living nor among
+    /// the dead who are known is cleared away after a while: its own process may still do it.
+    ///
+    /// # Errors
+    ///
+    /// This node is not in the list of an app of which it has said something, so that what it said is lost.
+    pub(crate) async fn inspect_lists(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        rounds: &mut Rounds,
+        known: &HashSet<String>,
+    ) -> Result<(), StepError> {
+        let mine = link.enlisted();
+        let all = self
+            .node
+            .apps()
+            .iter()
+            .map(|app| app.id().clone())
+            .collect();
+        let mut apps = rounds.mine.next(mine.clone());
+        apps.extend(rounds.all.next(all));
+        apps.sort();
+        apps.dedup();
+        for (app, enlisted) in enlisted(link, &apps).await? {
+            if mine.contains(&app) && !enlisted.iter().any(|name| **name == **link.name()) {
+                return Err(StepError::Forgotten);
+            }
+            let unlisted = |name: &String| !known.contains(name) && **name != **link.name();
+            let unlisted: HashSet<_> = enlisted.into_iter().filter(unlisted).collect();
+            let since = rounds.unlisted.entry(app.clone()).or_default();
+            since.retain(|name, _| unlisted.contains(name));
+            for name in unlisted {
+                let since = since.entry(name.clone()).or_insert_with(Instant::now);
+                if since.elapsed() >= self.unlisted_for() {
+                    self.bury_in_app(link, &app, &name.as_str().into()).await?;
+                    tracing::info!(node = %name, %app, "cleared away what a node had left that no list of nodes names");
+                }
+            }
+            if since.is_empty() {
+                rounds.unlisted.remove(&app);
+            }
+        }
+        Ok(())
+    }
+
+    /// A living node notices within three fifths of a lease that it is not listed, and clears its former names away itself.
+    fn unlisted_for(&self) -> Duration {
+        self.settings.lease * 4 / 5
     }
 
     fn tell_of(self: &Arc<Self>, id: &AppId, buried: &Buried) {

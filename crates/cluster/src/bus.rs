@@ -12,7 +12,7 @@ use fanfare_protocol::{Unrecovered, UserId};
 use std::time::Duration;
 
 use crate::backend::{Answer, Keep, Kept, Published, Step, StepError, Telling, Told};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, TAKES_NOTHING};
 use crate::message::Message;
 
 /// Positions are moments.
@@ -105,7 +105,7 @@ impl Bus for Cluster {
             let link = link.ok_or(BusError::Away)?;
             let deadline = link.publish_until();
             let told = link.take_one(Step::TellNodes { message, deadline }).await;
-            told.map(|_| ()).map_err(bus_error)
+            told.map(|_| ()).map_err(|error| self.bus_error(error))
         })
     }
 
@@ -141,7 +141,11 @@ impl Cluster {
             once,
             deadline: link.publish_until(),
         };
-        match link.take_one(step).await.map_err(bus_error)? {
+        match link
+            .take_one(step)
+            .await
+            .map_err(|error| self.bus_error(error))?
+        {
             Answer::Published(Published::Now) => Ok(Taken::Now),
             Answer::Published(Published::Before) => Ok(Taken::Before),
             Answer::Published(Published::OtherRequest) => Err(BusError::OtherRequest),
@@ -151,6 +155,32 @@ impl Cluster {
                     "a publish was answered with something else, which is a bug"
                 );
                 Err(BusError::Unanswered)
+            }
+        }
+    }
+}
+
+impl Cluster {
+    fn bus_error(&self, error: StepError) -> BusError {
+        match error {
+            StepError::Late => {
+                if self.late_said.is_due() {
+                    tracing::warn!(
+                        "events are refused by Redis' clock: they reached it more than two seconds late, or it was set"
+                    );
+                }
+                BusError::Late
+            }
+            StepError::Refused(reason) => {
+                if self.refused_said.is_due() {
+                    tracing::error!(reason, "{TAKES_NOTHING}");
+                }
+                BusError::Away
+            }
+            StepError::Unserved(_) | StepError::Forgotten => BusError::Away,
+            StepError::Broken(reason) => {
+                tracing::debug!(reason, "an event is taken or not");
+                BusError::Unanswered
             }
         }
     }
@@ -246,21 +276,4 @@ fn history_answer(told: Told) -> HistoryAnswer {
         events.ok_or(Unrecovered::Expired)
     });
     HistoryAnswer::new(told.position, told.newest, events)
-}
-
-fn bus_error(error: StepError) -> BusError {
-    match error {
-        StepError::Late => BusError::Away,
-        StepError::Refused(reason) => {
-            tracing::error!(
-                reason,
-                "what nodes share takes no events: publishes are refused"
-            );
-            BusError::Away
-        }
-        StepError::Broken(reason) => {
-            tracing::debug!(reason, "an event is taken or not");
-            BusError::Unanswered
-        }
-    }
 }

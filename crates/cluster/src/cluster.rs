@@ -2,17 +2,21 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use fanfare_engine::{Changed, Generation, Node, Place, Topic};
+use fanfare_protocol::AppId;
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::admission::Admissions;
-use crate::backend::{Answer, Backend, Connected, NodeName, Step};
+use crate::backend::{Answer, Backend, Connected, NodeName, Step, StepError};
+use crate::burial::Rounds;
+use crate::fence::Fence;
 use crate::link::Link;
 use crate::message::{Beat, Message};
 use crate::names::Names;
@@ -23,20 +27,43 @@ use crate::topics::Topics;
 
 /// How often the others are told of counts that have changed.
 const COUNT_EVERY: Duration = Duration::from_millis(100);
-/// Longest pause between two attempts to connect.
+/// Shortest and longest pause between two attempts to get among the others.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// How often the log says that there is still no connection.
 const REMIND_EVERY: Duration = Duration::from_secs(30);
 /// Most events whose answers are waited for.
 const IN_FLIGHT: usize = 10_000;
-/// How long a proxy may take to notice that a node is ready.
-const NOTICED_WITHIN: Duration = Duration::from_secs(2);
+/// How long fenced clients stay after a node is ready. A proxy that asks every second or two notices meanwhile, or in the second
+/// that stock clients wait after 4101; and what is published in this time does not reach who is fenced.
+const CLOSE_AFTER: Duration = Duration::from_millis(500);
+/// A connection that lasted at least so long was good: the next one is tried at once.
+const LASTED: Duration = Duration::from_secs(1);
 /// Most questions to histories at once.
 const ASKING: usize = 16;
 /// How long a node that ends may take to say so.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 /// How often a node that ends looks whether all was said.
 const FAREWELL_TICK: Duration = Duration::from_millis(10);
+
+/// When the log said something last that may happen with every event.
+#[derive(Debug, Default)]
+pub(crate) struct Reminder(Mutex<Option<Instant>>);
+
+impl Reminder {
+    /// Whether it is time to say it, which is noted.
+    pub(crate) fn is_due(&self) -> bool {
+        let mut said = self.0.lock();
+        let is_due = said.is_none_or(|at| at.elapsed() >= REMIND_EVERY);
+        if is_due {
+            *said = Some(Instant::now());
+        }
+        is_due
+    }
+}
+
+/// What the log says while publishes are refused by what nodes share.
+pub(crate) const TAKES_NOTHING: &str = "what nodes share takes no events: publishes are refused";
 
 /// How nodes work together.
 #[derive(Debug, Clone)]
@@ -45,14 +72,16 @@ pub struct Settings {
     pub prefix: String,
     /// After how long without a beat a node counts as dead.
     pub lease: Duration,
-    /// Over how long the connections that may have missed something are closed.
-    pub cut_off_period: Duration,
+    /// Longest time after which clients that may have missed something are told so.
+    pub fence_max: Duration,
+    /// How many of them a second.
+    pub fence_per_second: usize,
 }
 
 impl Settings {
     /// How long a node may hear nothing, itself included, until its connection counts as lost. Well below the lease, so that
     /// it knows before it is taken for dead.
-    fn silence(&self) -> Duration {
+    pub(crate) fn silence(&self) -> Duration {
         self.lease * 3 / 5
     }
 
@@ -63,6 +92,7 @@ impl Settings {
 
 /// This node among others.
 pub struct Cluster {
+    itself: Weak<Self>,
     pub(crate) node: Arc<Node>,
     backend: Arc<dyn Backend>,
     pub(crate) settings: Settings,
@@ -77,6 +107,10 @@ pub struct Cluster {
     /// Questions to histories.
     pub(crate) asking: Semaphore,
     pub(crate) admissions: Admissions,
+    fence: Fence,
+    /// When the log said last that events are refused, by what nodes share and by its clock.
+    pub(crate) refused_said: Reminder,
+    pub(crate) late_said: Reminder,
     /// It ends: it beats no more.
     leaving: AtomicBool,
 }
@@ -93,15 +127,85 @@ impl fmt::Debug for Cluster {
 /// What a connection leaves to the next one.
 #[derive(Default)]
 struct Past {
-    name: Option<NodeName>,
+    /// Names that this process had, and that may still be in the list of all nodes.
+    names: Vec<NodeName>,
+    /// Apps of which it may have left something under these names.
+    apps: HashSet<AppId>,
     others: HashSet<String>,
+}
+
+/// Why a beat failed.
+enum BeatError {
+    /// What nodes share answers, and does not take it.
+    Refused(String),
+    /// Anything else.
+    Lost(String),
+}
+
+impl BeatError {
+    fn reason(self) -> String {
+        match self {
+            Self::Refused(reason) | Self::Lost(reason) => reason,
+        }
+    }
+}
+
+/// Which nodes are known.
+struct Census {
+    live: Vec<String>,
+    dead: Vec<String>,
+}
+
+/// Attempts to get among the others, since the last connection that was good.
+#[derive(Debug)]
+struct Attempts {
+    pause: Duration,
+    /// When the log said last that they fail, and whether they were refused.
+    said: Option<(Instant, bool)>,
+}
+
+impl Default for Attempts {
+    fn default() -> Self {
+        Self {
+            pause: SHORTEST_PAUSE,
+            said: None,
+        }
+    }
+}
+
+impl Attempts {
+    /// One failed: says so now and then, and waits, longer each time.
+    async fn failed(&mut self, reason: &str, refused: bool) {
+        let is_said = |(at, same): (Instant, bool)| same == refused && at.elapsed() < REMIND_EVERY;
+        if self.said.is_some_and(is_said) {
+            tracing::debug!(reason, "still not among the other nodes");
+        } else {
+            self.said = Some((Instant::now(), refused));
+            if refused {
+                tracing::error!(reason, "{TAKES_NOTHING}");
+            } else {
+                tracing::error!(
+                    error = reason,
+                    "no connection to the other nodes (cluster.url): publishes are refused until there is one"
+                );
+            }
+        }
+        self.wait().await;
+    }
+
+    /// All nodes lose their connection at the same moment, so each waits for a random while.
+    async fn wait(&mut self) {
+        sleep(self.pause.mul_f64(rand::random_range(0.5..1.0))).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+    }
 }
 
 impl Cluster {
     /// `node` among the others that share `backend`. Does nothing until it is [run](Self::run).
     #[must_use]
     pub fn new(node: &Arc<Node>, backend: Arc<dyn Backend>, settings: Settings) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|itself| Self {
+            itself: Weak::clone(itself),
             node: Arc::clone(node),
             backend,
             names: Names::new(&settings.prefix),
@@ -113,8 +217,16 @@ impl Cluster {
             in_flight: Semaphore::new(IN_FLIGHT),
             asking: Semaphore::new(ASKING),
             admissions: Admissions::default(),
+            fence: Fence::default(),
+            refused_said: Reminder::default(),
+            late_said: Reminder::default(),
             leaving: AtomicBool::new(false),
         })
+    }
+
+    /// For what goes on when the caller is gone.
+    pub(crate) fn asker(&self) -> Weak<Self> {
+        Weak::clone(&self.itself)
     }
 
     /// The connection, if the others know this node.
@@ -132,33 +244,47 @@ impl Cluster {
 
     /// Connects, again and again, until it has said farewell.
     pub async fn run(self: Arc<Self>) {
-        let mut past = Past::default();
+        tokio::select! {
+            () = self.stay_connected() => {}
+            () = self.close_overdue() => {}
+        }
+    }
+
+    async fn stay_connected(self: &Arc<Self>) {
+        let (mut past, mut attempts) = (Past::default(), Attempts::default());
         for generation in 1.. {
-            let connected = self.connect().await;
-            past = self.serve(connected, generation, past).await;
-            if self.leaving.load(Ordering::Relaxed) {
+            let connected = loop {
+                match self.backend.connect().await {
+                    Ok(connected) => break connected,
+                    Err(error) => attempts.failed(&error.to_string(), false).await,
+                }
+            };
+            past = self.serve(connected, generation, past, &mut attempts).await;
+            if self.is_leaving() {
                 // The others would have to find out a second time that it is gone.
                 return;
             }
         }
     }
 
-    async fn connect(&self) -> Connected {
-        let (start, mut pause) = (Instant::now(), Duration::from_millis(50));
-        let mut remind = Duration::ZERO;
+    /// Closes clients that have been fenced for as long as that may last, whether or not there is a connection: a budget that
+    /// begins with their fence, and not with each connection.
+    async fn close_overdue(&self) {
         loop {
-            match self.backend.connect().await {
-                Ok(connected) => return connected,
-                Err(error) if start.elapsed() >= remind => {
-                    remind = start.elapsed() + REMIND_EVERY;
-                    tracing::error!(%error, "no connection to the other nodes (cluster.url): publishes are refused until there is one");
-                }
-                Err(error) => tracing::debug!(%error, "still no connection to the other nodes"),
-            }
-            // All nodes lose their connection at the same moment.
-            sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            self.fence.overdue().await;
+            self.close_fenced();
         }
+    }
+
+    /// Writes nothing more to clients that may have missed something.
+    fn fence(&self) {
+        self.node.cut_off();
+        self.fence.begin(self.settings.fence_max);
+    }
+
+    fn close_fenced(&self) {
+        self.fence.end();
+        self.node.bring_back(self.settings.fence_per_second);
     }
 
     /// Lives with one connection until it is lost.
@@ -166,27 +292,32 @@ impl Cluster {
         self: &Arc<Self>,
         connected: Connected,
         generation: Generation,
-        past: Past,
+        mut past: Past,
+        attempts: &mut Attempts,
     ) -> Past {
         let name: NodeName = format!("{}.{generation}", self.process).into();
         let Settings { lease, .. } = self.settings;
         let peers = Peers::new(
             &name,
             self.settings.silence(),
-            past.others,
+            std::mem::take(&mut past.others),
             Instant::now() + lease,
         );
         let link = Link::new(connected.connection, Arc::clone(&name), generation, peers);
         let hearing = tokio::spawn(Arc::clone(self).hear(Arc::clone(&link), connected.incoming));
-        let reason = tokio::select! {
-            reason = link.lost() => reason,
-            reason = self.live(&link, past.name) => reason,
+        let ended = tokio::select! {
+            reason = link.lost() => BeatError::Lost(reason),
+            ended = self.live(&link, &past) => ended,
         };
+        let refused = matches!(ended, BeatError::Refused(_));
+        let reason = ended.reason();
         link.lose(reason.clone());
-        tracing::warn!(
-            %reason,
-            "lost the connection to the other nodes: clients stay connected, publishes are refused until it is back"
-        );
+        if link.has_joined() {
+            tracing::warn!(
+                %reason,
+                "lost the connection to the other nodes: clients stay connected, publishes are refused until it is back"
+            );
+        }
         self.link.store(None);
         self.node.lose(generation + 1);
         self.topics.lose();
@@ -195,38 +326,53 @@ impl Cluster {
         if hearing.await.is_err() {
             tracing::error!("hearing the other nodes ended with a panic, which is a bug");
         }
-        Past {
-            name: Some(name),
-            others: link.peers.others(),
+        if !link.has_joined() {
+            attempts.failed(&reason, refused).await;
+        } else if link.age() < LASTED {
+            attempts.wait().await;
+        } else {
+            *attempts = Attempts::default();
         }
+        if link.has_cleared() {
+            past = Past::default();
+        }
+        if !link.is_unknown() {
+            past.names.push(name);
+        }
+        past.apps.extend(link.touched());
+        past.others = link.peers.others();
+        past
     }
 
     /// Joins the others and stays with them; returns why that ended.
-    async fn live(self: &Arc<Self>, link: &Arc<Link>, before: Option<NodeName>) -> String {
+    async fn live(self: &Arc<Self>, link: &Arc<Link>, past: &Past) -> BeatError {
         let joined = async {
             self.beat(link).await?;
             let topic = self.names.nodes_topic();
             let listening = link.take_one(Step::Listen { topic }).await;
-            listening.map_err(|error| format!("listening to the other nodes: {error}"))
+            listening
+                .map_err(|error| BeatError::Lost(format!("listening to the other nodes: {error}")))
         };
-        if let Err(reason) = joined.await {
-            return reason;
+        if let Err(error) = joined.await {
+            return error;
         }
-        if before.is_some() {
-            self.node.cut_off();
+        link.set_joined();
+        if link.generation > 1 {
+            self.fence();
         }
         self.link.store(Some(Arc::clone(link)));
         self.queue.open();
         self.tell_everything();
         // The first one was before this node could hear what it is answered with.
         link.beat.notify_one();
-        tokio::select! {
+        let reason = tokio::select! {
             reason = self.queue.send(link) => reason,
             reason = self.listen_on(link) => reason,
             reason = self.beat_on(link) => reason,
             reason = self.count_on() => reason,
-            reason = self.settle(link, before) => reason,
-        }
+            reason = self.settle(link, past) => reason,
+        };
+        BeatError::Lost(reason)
     }
 
     /// This node's whole truth, for others who know nothing of it.
@@ -238,18 +384,19 @@ impl Cluster {
         self.tell_counts();
     }
 
-    /// When everything was told, this node takes events as soon as all hear each other. What it had said with the
-    /// connection before is cleared away, for it was said again.
-    async fn settle(self: &Arc<Self>, link: &Arc<Link>, before: Option<NodeName>) -> String {
+    /// When everything was told, this node takes events as soon as all hear each other. What it had said over earlier
+    /// connections is cleared away, because it was said again.
+    async fn settle(self: &Arc<Self>, link: &Arc<Link>, past: &Past) -> String {
         self.flush(link).await;
-        if let Some(before) = before
-            && let Err(error) = self.bury(link, &before).await
-        {
+        if let Err(error) = self.clear_former(link, &past.apps, &past.names).await {
             return error.to_string();
         }
+        link.set_cleared();
+        let mut changes = link.peers.changes();
         while let Some(missing) = link.peers.missing() {
             tracing::debug!(missing, "not ready");
-            link.peers.changed().await;
+            // It ends with the connection.
+            let _ = changes.changed().await;
         }
         if link.set_ready() {
             let others = link.peers.others().len();
@@ -258,9 +405,8 @@ impl Cluster {
                 "connected: this node and the others hear each other"
             );
         }
-        // Clients that came back earlier would find a proxy that does not send them to this node yet.
-        sleep(NOTICED_WITHIN).await;
-        self.node.bring_back(self.settings.cut_off_period);
+        sleep(CLOSE_AFTER).await;
+        self.close_fenced();
         std::future::pending().await
     }
 
@@ -324,7 +470,7 @@ impl Cluster {
     }
 
     /// Says that this node lives, once, and learns who else does.
-    async fn beat(&self, link: &Arc<Link>) -> Result<Vec<String>, String> {
+    async fn beat(&self, link: &Arc<Link>) -> Result<Census, BeatError> {
         let beat = Message::Beat(Beat {
             node: link.name().to_string(),
             hears: link.peers.hears(),
@@ -338,37 +484,46 @@ impl Cluster {
         match timeout(self.settings.silence(), link.take_one(step)).await {
             Ok(Ok(Answer::Beat { now, live, dead })) => {
                 link.set_clock(now, self.settings.lease);
-                link.peers.set_live(live);
-                Ok(dead)
+                link.peers.set_live(live.clone());
+                Ok(Census { live, dead })
             }
-            Ok(Ok(other)) => Err(format!(
+            Ok(Ok(other)) => Err(BeatError::Lost(format!(
                 "a beat was answered with {other:?}, which is a bug"
-            )),
-            Ok(Err(error)) => Err(format!("beating: {error}")),
-            Err(_) => Err(format!(
+            ))),
+            Ok(Err(StepError::Refused(reason))) => Err(BeatError::Refused(reason)),
+            Ok(Err(error)) => Err(BeatError::Lost(format!("beating: {error}"))),
+            Err(_) => Err(BeatError::Lost(format!(
                 "a beat was not answered within {:?}",
                 self.settings.silence()
-            )),
+            ))),
         }
     }
 
     /// Says that this node lives, for ever, and clears away what the dead have left.
     async fn beat_on(self: &Arc<Self>, link: &Arc<Link>) -> String {
-        let start = Instant::now();
+        let (start, mut rounds) = (Instant::now(), Rounds::default());
         loop {
             let _ = timeout(self.settings.beat_every(), link.beat.notified()).await;
-            if self.leaving.load(Ordering::Relaxed) {
+            if self.is_leaving() {
                 std::future::pending::<()>().await;
             }
             let sent = Instant::now();
-            let dead = match self.beat(link).await {
-                Ok(dead) => dead,
-                Err(reason) => return reason,
+            let Census { live, dead } = match self.beat(link).await {
+                Ok(census) => census,
+                Err(error) => return error.reason(),
             };
-            for name in dead {
-                if *name != **link.name() {
-                    tokio::spawn(Arc::clone(self).bury_in_turn(Arc::clone(link), name));
+            // Before that, the lease of a node that lives may be over only because nobody reached what nodes share.
+            if link.age() >= self.settings.lease {
+                for name in dead.iter().filter(|name| ***name != **link.name()) {
+                    let (cluster, link) = (Arc::clone(self), Arc::clone(link));
+                    tokio::spawn(cluster.bury_in_turn(link, name.clone()));
                 }
+            }
+            let known = live.into_iter().chain(dead).collect();
+            if let Err(error) = self.inspect_lists(link, &mut rounds, &known).await
+                && !self.is_leaving()
+            {
+                return error.to_string();
             }
             let silent = link
                 .peers
@@ -377,6 +532,10 @@ impl Cluster {
                 return format!("nothing was heard for {silent:?}, not even this node's own beats");
             }
         }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.leaving.load(Ordering::Relaxed)
     }
 
     /// Tells the others of counts that have changed, for ever.

@@ -12,7 +12,8 @@
 //! | `topics`, `queue` | what this node listens to; what it says of itself, in order |
 //! | `admission` | how many connections an app has |
 //! | `peers` | whether this node and the others hear each other |
-//! | `burial` | clearing away what dead nodes have left |
+//! | `burial` | clearing away what dead nodes have left, wherever it is found |
+//! | `fence` | until when clients that may have missed something are told so |
 //! | `message`, `names` | what is told on topics; what these are called |
 //! | [`backend`] | what nodes share, as steps and answers |
 //! | `redis` | that, over Redis: one script a step |
@@ -22,6 +23,7 @@ pub mod backend;
 mod burial;
 mod bus;
 mod cluster;
+mod fence;
 mod hearing;
 mod link;
 mod message;

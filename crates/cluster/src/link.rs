@@ -1,10 +1,12 @@
 //! One connection to what nodes share, from its first beat until it is lost.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanfare_engine::{BoxFuture, Generation};
+use fanfare_protocol::AppId;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
@@ -31,6 +33,13 @@ pub(crate) struct Link {
     ready: AtomicBool,
     /// Steps of the queue that are answered.
     answered: AtomicU64,
+    /// Apps of which something may have been said over it, and whether this node is known to be in their lists.
+    apps: Mutex<HashMap<AppId, bool>>,
+    began: Instant,
+    /// Whether the others knew this node and it listened.
+    joined: AtomicBool,
+    /// Whether what this process had said over earlier connections is cleared away.
+    cleared: AtomicBool,
     lost: watch::Sender<Option<String>>,
 }
 
@@ -51,6 +60,10 @@ impl Link {
             lease_until: AtomicU64::new(0),
             ready: AtomicBool::new(false),
             answered: AtomicU64::new(0),
+            apps: Mutex::default(),
+            began: Instant::now(),
+            joined: AtomicBool::new(false),
+            cleared: AtomicBool::new(false),
             lost: watch::channel(None).0,
         })
     }
@@ -132,7 +145,9 @@ impl Link {
             let late = StepError::Broken(format!("no answer within {ANSWER_WITHIN:?}"));
             let answers = answers.unwrap_or_else(|_| vec![Err(late); count]);
             let broken = |answer: &Result<Answer, StepError>| match answer {
-                Err(error @ StepError::Broken(_)) => Some(error.to_string()),
+                Err(
+                    error @ (StepError::Broken(_) | StepError::Unserved(_) | StepError::Forgotten),
+                ) => Some(error.to_string()),
                 _ => None,
             };
             if let Some(reason) = answers.iter().find_map(broken) {
@@ -149,6 +164,51 @@ impl Link {
             .await
             .pop()
             .unwrap_or_else(none)
+    }
+
+    /// How long ago it was made.
+    pub(crate) fn age(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    pub(crate) fn set_joined(&self) {
+        self.joined.store(true, Ordering::Release);
+    }
+
+    /// Whether the others knew this node and it listened.
+    pub(crate) fn has_joined(&self) -> bool {
+        self.joined.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_cleared(&self) {
+        self.cleared.store(true, Ordering::Release);
+    }
+
+    /// Whether what this process had said over earlier connections is cleared away.
+    pub(crate) fn has_cleared(&self) -> bool {
+        self.cleared.load(Ordering::Acquire)
+    }
+
+    /// Something may be said of an app from now on.
+    pub(crate) fn touch(&self, app: AppId) {
+        self.apps.lock().entry(app).or_default();
+    }
+
+    /// This node is in the list of an app.
+    pub(crate) fn set_enlisted(&self, app: AppId) {
+        self.apps.lock().insert(app, true);
+    }
+
+    /// Apps of which something may have been said.
+    pub(crate) fn touched(&self) -> HashSet<AppId> {
+        self.apps.lock().keys().cloned().collect()
+    }
+
+    /// Apps in whose lists this node must be.
+    pub(crate) fn enlisted(&self) -> HashSet<AppId> {
+        let apps = self.apps.lock();
+        let enlisted = apps.iter().filter(|(_, enlisted)| **enlisted);
+        enlisted.map(|(app, _)| app.clone()).collect()
     }
 
     /// So many steps of the queue are answered.

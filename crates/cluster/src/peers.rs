@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::message::Beat;
@@ -16,7 +16,7 @@ pub(crate) struct Peers {
     /// How long a node may be silent and still count as heard.
     silence: Duration,
     state: Mutex<State>,
-    changed: Notify,
+    changed: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl Peers {
                 expected,
                 expected_until,
             }),
-            changed: Notify::new(),
+            changed: watch::channel(()).0,
         }
     }
 
@@ -78,7 +78,7 @@ impl Peers {
         };
         let mut state = self.state.lock();
         state.heard.insert(beat.node.clone(), heard);
-        self.changed.notify_one();
+        self.changed.send_replace(());
         hears_me
     }
 
@@ -96,12 +96,35 @@ impl Peers {
         let silence = self.silence;
         state.heard.retain(|_, heard| heard.at.elapsed() <= silence);
         state.live = live;
-        self.changed.notify_one();
+        self.changed.send_replace(());
     }
 
-    /// Waits until something is heard.
-    pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
+    /// Says when something is heard from now on.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Waits until each of these nodes was heard after now.
+    pub(crate) async fn hear_all(&self, names: &[String]) {
+        let (now, mut changes) = (Instant::now(), self.changes());
+        let heard = || {
+            let state = self.state.lock();
+            let later = |name: &String| state.heard.get(name).is_some_and(|heard| heard.at > now);
+            names.iter().all(later)
+        };
+        while !heard() {
+            // It ends with the connection, which this is called over.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Whether the process of a node lives, under whichever name.
+    pub(crate) fn is_process_alive(&self, node: &str) -> bool {
+        let state = self.state.lock();
+        let lately = |heard: &Heard| heard.at.elapsed() <= self.silence;
+        let heard = state.heard.iter().filter(|(_, heard)| lately(heard));
+        let mut alive = state.live.iter().chain(heard.map(|(name, _)| name));
+        process(node) == process(&self.me) || alive.any(|name| process(name) == process(node))
     }
 
     /// How long ago this node heard itself.

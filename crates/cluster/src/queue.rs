@@ -86,7 +86,7 @@ impl Queue {
     /// Sends what waits, for ever; returns why that ended. A step that this node has said and that was not taken makes
     /// what others know of it wrong, so it ends the connection.
     pub(crate) async fn send(&self, link: &Arc<Link>) -> String {
-        let mut registered = HashSet::new();
+        let mut enlisted = HashSet::new();
         let mut sent = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -109,13 +109,13 @@ impl Queue {
                     }
                     let apps: HashSet<_> = batch.iter().map(|queued| queued.app.clone()).collect();
                     for app in apps {
-                        if registered.contains(&app) {
+                        if enlisted.contains(&app) {
                             continue;
                         }
-                        if let Err(error) = register(link, app.clone()).await {
+                        if let Err(error) = enlist(link, app.clone()).await {
                             return error.to_string();
                         }
-                        registered.insert(app);
+                        enlisted.insert(app);
                     }
                     let deadline = link.lease_until();
                     let (steps, thens): (Vec<_>, Vec<_>) = batch
@@ -138,15 +138,23 @@ impl Queue {
     }
 }
 
-/// Before anything is said of an app, it is noted where to look for what this node may leave behind.
-async fn register(link: &Arc<Link>, app: AppId) -> Result<(), StepError> {
-    let node = link.name().clone();
-    let deadline = link.lease_until();
-    let step = Step::Register {
-        app,
+/// Before anything is said of an app, it is noted where to look for what this node may leave behind: in the node's list of apps,
+/// and in the app's list of nodes. A Redis Cluster may lose one of them and keep the other.
+async fn enlist(link: &Arc<Link>, app: AppId) -> Result<(), StepError> {
+    let (node, deadline) = (link.name().clone(), link.lease_until());
+    link.touch(app.clone());
+    let register = Step::Register {
+        app: app.clone(),
+        node: node.clone(),
+        deadline,
+    };
+    link.take_one(register).await?;
+    let enlist = Step::Enlist {
+        app: app.clone(),
         node,
         deadline,
     };
-    link.take_one(step).await?;
+    link.take_one(enlist).await?;
+    link.set_enlisted(app);
     Ok(())
 }

@@ -8,9 +8,11 @@ use fanfare_engine::{
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelName, UserId};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::backend::{Answer, Moment, NodeName, Step};
 use crate::cluster::Cluster;
+use crate::link::Link;
 
 /// Channels have names that nodes with other limits let in.
 const ANY_LENGTH: usize = usize::MAX;
@@ -179,21 +181,68 @@ impl Roster for Cluster {
         app: &Arc<App>,
         max: usize,
     ) -> BoxFuture<'static, Result<Option<ConnectionPlace>, RosterError>> {
-        let (answered, answer) = oneshot::channel();
-        self.admissions.ask(&self.queue, app, max, answered);
-        let link = self.link();
+        let answer = self.ask_for_place(app, max);
+        let (asker, link) = (self.asker(), self.link());
+        let app = Arc::clone(app);
         Box::pin(async move {
             match (answer.await, link) {
-                (Ok(None), Some(link)) => match link.take_one(Step::Census).await {
-                    Ok(Answer::Numbers(numbers)) if numbers.first() < numbers.get(1) => {
-                        Err(RosterError::Unsettled)
-                    }
-                    _ => Ok(None),
-                },
+                (Ok(None), Some(link)) => {
+                    let Some(cluster) = asker.upgrade() else {
+                        return Err(RosterError::Away);
+                    };
+                    cluster.admit_if_living_leave_room(&link, &app, max).await
+                }
                 (Ok(place), _) => Ok(place),
                 (Err(_), _) => Err(RosterError::Away),
             }
         })
+    }
+}
+
+impl Cluster {
+    fn ask_for_place(
+        &self,
+        app: &Arc<App>,
+        max: usize,
+    ) -> oneshot::Receiver<Option<ConnectionPlace>> {
+        let (answered, answer) = oneshot::channel();
+        self.admissions.ask(&self.queue, app, max, answered);
+        answer
+    }
+
+    /// Where all connections that are counted use a quota up. Stock clients never come back from a quota, so that answer is given
+    /// only when living connections use it up: all nodes that have some are heard after the question, and the question is asked
+    /// again then. Connections that have just ended count no more by that time.
+    async fn admit_if_living_leave_room(
+        &self,
+        link: &Arc<Link>,
+        app: &Arc<App>,
+        max: usize,
+    ) -> Result<Option<ConnectionPlace>, RosterError> {
+        let (id, mut counted) = (app.id().clone(), Vec::new());
+        let steps = vec![Step::Census, Step::ConnectionsByNode { app: id }];
+        let mut census = None;
+        for answer in link.take_in_time(steps).await {
+            match answer {
+                Ok(Answer::Census { listening, live }) => census = Some((listening, live)),
+                Ok(Answer::Counts(counts)) => counted = counts,
+                _ => return Err(RosterError::Away),
+            }
+        }
+        let (listening, live) = census.ok_or(RosterError::Away)?;
+        counted.retain(|(node, _)| live.contains(node));
+        let living: usize = counted.iter().map(|(_, count)| count).sum();
+        if living < max || listening < live.len() {
+            return Err(RosterError::Unsettled);
+        }
+        let names: Vec<_> = counted.into_iter().map(|(node, _)| node).collect();
+        let heard = timeout(self.settings.silence(), link.peers.hear_all(&names)).await;
+        if heard.is_err() {
+            return Err(RosterError::Unsettled);
+        }
+        self.ask_for_place(app, max)
+            .await
+            .map_err(|_| RosterError::Away)
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -15,6 +14,7 @@ use fanfare_protocol::{AppId, AppKey, AppSettings, CloseCode, HistoryRule};
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 
 use crate::budget::Usage;
 use crate::cache::{Cache, Offset};
@@ -106,7 +106,7 @@ impl App {
             users: Users::default(),
             rooms: Rooms::default(),
             histories: Histories::new(definition.id.clone()),
-            history_rules: AtomicU64::new(number_of(&definition.settings.history)),
+            history_rules: AtomicU64::new(rules_fingerprint(&definition.settings.history)),
             offsets: AtomicU64::new(0),
             id: definition.id,
             settings: ArcSwap::from_pointee(definition.settings),
@@ -201,7 +201,7 @@ impl App {
         }
         if before.history != self.settings.load().history {
             // What was published while no rule was for a channel is in no history of it.
-            let number = number_of(&self.settings.load().history);
+            let number = rules_fingerprint(&self.settings.load().history);
             self.history_rules.store(number, Ordering::Relaxed);
             self.histories.clear();
         }
@@ -245,18 +245,21 @@ impl App {
     }
 }
 
-/// The same for the same rules, on every node.
-fn number_of(rules: &[HistoryRule]) -> u64 {
-    let mut hasher = DefaultHasher::new();
+/// Returns a number for a list of rules: the first eight bytes of their SHA-256, each rule as `channels NUL size NUL ttl LF`. Nodes of
+/// different builds compare it, so neither the algorithm nor the text may change; a change begins all histories anew.
+fn rules_fingerprint(rules: &[HistoryRule]) -> u64 {
+    let mut hash = Sha256::new();
     for HistoryRule {
         channels,
         size,
         ttl,
     } in rules
     {
-        (channels, size, ttl).hash(&mut hasher);
+        hash.update(format!("{channels}\0{size}\0{ttl}\n"));
     }
-    hasher.finish()
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.finalize()[..8]);
+    u64::from_be_bytes(first)
 }
 
 /// How many events an app's backends may publish.
@@ -369,5 +372,25 @@ impl Directory {
         self.by_key
             .extend(keys.into_iter().map(|key| (key, Arc::clone(&app))));
         self.by_id.insert(app.id.clone(), app);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_build_knows_rules_by_the_same_number() {
+        let rule = |channels: &str, size, ttl| HistoryRule {
+            channels: channels.into(),
+            size,
+            ttl,
+        };
+        let rules = [rule("private-*", 100, 300), rule("news", 10, 60)];
+        // Computed with another implementation of SHA-256.
+        assert_eq!(rules_fingerprint(&rules), 0xb6c9_9595_f66f_0783);
+        assert_eq!(rules_fingerprint(&[]), 0xe3b0_c442_98fc_1c14);
+        let [one, other] = rules;
+        assert_ne!(rules_fingerprint(&[other, one]), 0xb6c9_9595_f66f_0783);
     }
 }

@@ -102,6 +102,11 @@ pub enum BusError {
     /// The connection to the others broke between asking and the answer.
     #[error("the connection to the other nodes broke before they had answered")]
     Unanswered,
+    /// The events were refused by the clock of what nodes share.
+    #[error(
+        "the events reached Redis too late by its own clock: it or this node stood still for two seconds, or its clock was set"
+    )]
+    Late,
     /// The [`Once`] stood for another request.
     #[error("the idempotency key stood for another request within the last two minutes")]
     OtherRequest,

@@ -150,8 +150,15 @@ impl Engine {
         let place = ConnectionPlace::take(self.connection_count(), max).ok_or_else(full)?;
         let quota = app.settings().limits.connections;
         let max = if quota == 0 { usize::MAX } else { quota };
-        let among_app =
-            ConnectionPlace::take(&app.connections, max).ok_or_else(|| over_quota(quota))?;
+        let no_room = || {
+            // Those that are still being asked about may be refused themselves.
+            if app.connection_count() >= max {
+                over_quota(quota)
+            } else {
+                unsettled()
+            }
+        };
+        let among_app = ConnectionPlace::take(&app.connections, max).ok_or_else(no_room)?;
         Ok(Admitted {
             app,
             key,
@@ -195,7 +202,7 @@ fn over_budget(exceeded: BudgetExceeded) -> Refusal {
 fn unsettled() -> Refusal {
     Refusal::new(
         CloseCode::OverCapacity,
-        "The app has as many connections as it may have, some of them on a server that has just gone, reconnect",
+        "The app has as many connections as it may have, some of them just gone or not let in yet, reconnect",
     )
 }
 

@@ -2,7 +2,6 @@
 //! what is true here.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, ChannelName, UserId};
@@ -90,10 +89,12 @@ impl Node {
         }
     }
 
-    /// Closes all that are cut off, within `period`, with a code that brings their clients back.
-    pub fn bring_back(&self, period: Duration) {
-        for inbox in self.deliverer.inboxes() {
-            inbox.push(Command::BringBack { period });
+    /// Closes all that are cut off, so many a second, with a code that brings their clients back.
+    pub fn bring_back(&self, per_second: usize) {
+        let inboxes = self.deliverer.inboxes();
+        let per_second = per_second.div_ceil(inboxes.len().max(1)).max(1);
+        for inbox in inboxes {
+            inbox.push(Command::BringBack { per_second });
         }
     }
 

@@ -77,8 +77,8 @@ pub(crate) enum Command {
     Terminate { app: Arc<App>, user: UserId },
     /// Write nothing more to connections that may have missed something.
     CutOff,
-    /// Close those, spread over a period.
-    BringBack { period: Duration },
+    /// Close those, so many a second.
+    BringBack { per_second: usize },
     /// Close everything, spread over a period, and say when all are gone.
     Drain {
         period: Duration,
@@ -267,7 +267,7 @@ impl Shard {
                     connection.cut_off();
                 }
             }
-            Command::BringBack { period } => self.bring_back(period),
+            Command::BringBack { per_second } => self.bring_back(per_second),
             Command::Drain { period, done } => {
                 tokio::task::spawn_local(Rc::clone(self).drain(period, done));
             }
@@ -291,7 +291,7 @@ impl Shard {
     }
 
     /// Closes what is cut off with a code that makes clients come back.
-    fn bring_back(self: &Rc<Self>, period: Duration) {
+    fn bring_back(self: &Rc<Self>, per_second: usize) {
         let cut = |(slot, connection): (usize, &Connection)| {
             let named = (slot, connection.socket_id);
             connection.is_cut_off().then_some(named)
@@ -305,7 +305,33 @@ impl Shard {
             "This server was cut off from the others and may have missed events, reconnect",
         );
         let shard = Rc::clone(self);
-        tokio::task::spawn_local(async move { shard.close_paced(cut, &refusal, period).await });
+        tokio::task::spawn_local(
+            async move { shard.close_at_rate(cut, &refusal, per_second).await },
+        );
+    }
+
+    /// Closes connections, so many a second.
+    async fn close_at_rate(
+        &self,
+        some: Vec<(usize, SocketId)>,
+        refusal: &Refusal,
+        per_second: usize,
+    ) {
+        let (start, mut due) = (Instant::now(), Duration::ZERO);
+        let every = Duration::from_secs(1) / u32::try_from(per_second).unwrap_or(u32::MAX).max(1);
+        for (slot, socket_id) in some {
+            // A timer rings at most once a millisecond, and late where the machine is busy: then several are due.
+            if start.elapsed() < due {
+                tokio::time::sleep_until(start + due).await;
+            }
+            let mut state = self.state();
+            // Another connection may have its slot by now.
+            if state.has(slot, socket_id) {
+                state.close(slot, refusal, Instant::now());
+            }
+            drop(state);
+            due += every;
+        }
     }
 
     /// Closes all connections with a code that makes clients come back at once.

@@ -57,6 +57,8 @@ pub(crate) const SETTINGS: &[&str] = &[
     "owner.name",
     "owner.password",
     "drain.period",
+    "fence.max",
+    "fence.per_second",
     "log.filter",
     "log.format",
 ];
@@ -118,6 +120,7 @@ pub(crate) struct Config {
     pub(crate) identity: IdentityConfig,
     pub(crate) owner: OwnerConfig,
     pub(crate) drain: Drain,
+    pub(crate) fence: FenceConfig,
     pub(crate) log: Log,
 }
 
@@ -239,6 +242,16 @@ pub(crate) struct Drain {
     pub(crate) period: u64,
 }
 
+/// Connections that may have missed events, because this node was cut off from the others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FenceConfig {
+    /// Seconds after which their clients are told at the latest.
+    pub(crate) max: u64,
+    /// How many of them are closed a second.
+    pub(crate) per_second: usize,
+}
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Log {
@@ -323,6 +336,10 @@ impl Config {
                 password: None,
             },
             drain: Drain { period: 20 },
+            fence: FenceConfig {
+                max: 5,
+                per_second: 2000,
+            },
             log: Log {
                 filter: "info".into(),
                 format: LogFormat::Text,
@@ -664,6 +681,16 @@ impl Config {
             "cluster.prefix",
             (1..=100).contains(&prefix.len()) && prefix.chars().all(in_names),
             "must be 1 to 100 letters, digits and -_.",
+        )?;
+        check(
+            "fence.max",
+            (1..=60).contains(&self.fence.max),
+            "must be 1 to 60 seconds",
+        )?;
+        check(
+            "fence.per_second",
+            (1..=1_000_000).contains(&self.fence.per_second),
+            "must be 1 to 1000000 connections a second",
         )?;
         check(
             "cluster.lease",

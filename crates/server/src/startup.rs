@@ -145,7 +145,8 @@ fn engine(config: &Config) -> anyhow::Result<Parts> {
     let settings = Settings {
         prefix: config.cluster.prefix.clone(),
         lease: Duration::from_secs(config.cluster.lease),
-        cut_off_period: Duration::from_secs(config.drain.period),
+        fence_max: Duration::from_secs(config.fence.max),
+        fence_per_second: config.fence.per_second,
     };
     let redis = Redis::new(url.expose_secret(), &settings.prefix).context("reading cluster.url")?;
     let mut cluster = None;

@@ -1,5 +1,6 @@
 -- ARGV: deadline, node, most connections, how many more or fewer it has than it said
-if is_late(ARGV[1]) then return LATE end
+local refused = refusal(ARGV[1], ARGV[2])
+if refused then return refused end
 local key, all = tag .. ':connections', 0
 if ARGV[4] ~= '0' and redis.call('HINCRBY', key, ARGV[2], ARGV[4]) <= 0 then redis.call('HDEL', key, ARGV[2]) end
 for _, count in ipairs(redis.call('HVALS', key)) do all = all + tonumber(count) end

@@ -21,14 +21,16 @@ pub(crate) fn read(step: &Step, value: Value) -> Result<Answer, StepError> {
 fn refusal(code: &str, details: &str) -> StepError {
     match code {
         "LATE" => StepError::Late,
-        // Somebody else holds the slot now, or the script is not there any more: a new connection finds out.
-        "MOVED" | "ASK" | "NOSCRIPT" | "CLUSTERDOWN" | "READONLY" | "LOADING" => {
-            StepError::Broken(format!("{code} {details}"))
+        "FORGOTTEN" => StepError::Forgotten,
+        // Another Redis holds the slot now, or none does: a new connection finds out. Nothing was done.
+        "MOVED" | "ASK" | "CLUSTERDOWN" | "READONLY" | "LOADING" | "MASTERDOWN" | "TRYAGAIN" => {
+            StepError::Unserved(format!("{code} {details}"))
         }
         _ => StepError::Refused(format!("{code} {details}")),
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "a table: one entry a step")]
 fn read_of(step: &Step, value: Value) -> Option<Answer> {
     Some(match step {
         Step::Publish { .. } => Answer::Published(match integer(value)? {
@@ -50,13 +52,24 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
             let [position, members] = pair(value)?;
             Answer::View(view(position, members)?)
         }
-        Step::Leave { .. } | Step::Enter { .. } | Step::Exit { .. } | Step::Admit { .. } => {
-            Answer::Edge(integer(value)? == 1)
+        Step::Leave { .. }
+        | Step::Enter { .. }
+        | Step::Exit { .. }
+        | Step::Admit { .. }
+        | Step::Forget { .. } => Answer::Edge(integer(value)? == 1),
+        Step::Census => {
+            let [listening, live] = pair(value)?;
+            Answer::Census {
+                listening: count(listening)?,
+                live: texts(live)?,
+            }
         }
+        Step::ConnectionsByNode { .. } => Answer::Counts(pairs(value, |node, connections| {
+            Some((text(node)?, text(connections)?.parse().unwrap_or(0)))
+        })?),
         Step::UserCounts { .. }
         | Step::Elsewhere { .. }
         | Step::ConnectionsElsewhere { .. }
-        | Step::Census
         | Step::Claim { .. } => Answer::Numbers(
             array(value)?
                 .into_iter()
@@ -103,7 +116,7 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
                 dead: texts(dead)?,
             }
         }
-        Step::Apps { .. } => Answer::Names(texts(value)?),
+        Step::Apps { .. } | Step::Enlisted { .. } => Answer::Names(texts(value)?),
         Step::Bury { .. } => {
             let [removed, vacated, counted, left] = <[Value; 4]>::try_from(array(value)?).ok()?;
             Answer::Buried(Buried {
@@ -117,7 +130,7 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
         }
         Step::Connections { .. }
         | Step::Register { .. }
-        | Step::Forget { .. }
+        | Step::Enlist { .. }
         | Step::TellNodes { .. }
         | Step::Listen { .. }
         | Step::Unlisten { .. } => Answer::Done,

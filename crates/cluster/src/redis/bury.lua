@@ -17,4 +17,6 @@ for _, channel in ipairs(redis.call('HRANDFIELD', counts_key(node), PART)) do
 end
 for _, user in ipairs(redis.call('SRANDMEMBER', online_key(node), PART)) do sign_out(node, user) end
 redis.call('HDEL', tag .. ':connections', node)
-return { removed, vacated, counted, redis.call('EXISTS', rooms_key(node), counts_key(node), online_key(node)) }
+local left = redis.call('EXISTS', rooms_key(node), counts_key(node), online_key(node))
+if left == 0 then redis.call('SREM', enlisted, node) end
+return { removed, vacated, counted, left }

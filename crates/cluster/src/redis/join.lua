@@ -1,7 +1,8 @@
 -- ARGV: deadline, node, channel, user, their info or '', most users, 1 if the answer says who is there
 local node, channel, user = ARGV[2], ARGV[3], ARGV[4]
 local seats, members = seats_key(channel), members_key(channel)
-if is_late(ARGV[1]) then return LATE end
+local refused = refusal(ARGV[1], ARGV[2])
+if refused then return refused end
 if redis.call('HEXISTS', seats, user) == 0 and redis.call('HLEN', seats) >= tonumber(ARGV[6]) then return 'full' end
 local edge = 0
 redis.call('HSET', members, user, ARGV[5])

@@ -1,3 +1,4 @@
 -- ARGV: deadline, node, channel, user
-if is_late(ARGV[1]) then return LATE end
+local refused = refusal(ARGV[1], ARGV[2])
+if refused then return refused end
 return unseat(ARGV[2], ARGV[3], ARGV[4]) and 1 or 0

@@ -8,9 +8,19 @@ local function now()
 end
 
 local LATE = { err = 'LATE it came after its deadline' }
+local FORGOTTEN = { err = 'FORGOTTEN this node is not in the list of the app' }
+-- The nodes that say something of an app. It is lost with what they said, so a node that is not in it has to say everything again;
+-- and whoever is in it and not among the living has left something.
+local enlisted = tag .. ':enlisted'
 
 local function is_late(deadline)
   return now() > tonumber(deadline)
+end
+
+-- Why a node may not say something; nothing if it may.
+local function refusal(deadline, node)
+  if is_late(deadline) then return LATE end
+  if redis.call('SISMEMBER', enlisted, node) == 0 then return FORGOTTEN end
 end
 
 -- Grows for ever, also when all memory was lost in between.

@@ -17,6 +17,8 @@ const READS: &[&str] = &[
     "cached",
     "apps",
     "census",
+    "enlisted",
+    "connections_by_node",
 ];
 
 /// A script, and what Redis knows it by.
@@ -66,7 +68,7 @@ macro_rules! scripts {
 }
 
 scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections connections_elsewhere cached history beat
-    tell_nodes census register apps claim bury forget);
+    tell_nodes census register apps claim bury forget enlist enlisted connections_by_node);
 
 impl Scripts {
     /// The key or topic that says which master takes a step.
@@ -115,6 +117,9 @@ impl Scripts {
             Step::Apps { .. } => &self.apps,
             Step::Claim { .. } => &self.claim,
             Step::Forget { .. } => &self.forget,
+            Step::Enlist { .. } => &self.enlist,
+            Step::Enlisted { .. } => &self.enlisted,
+            Step::ConnectionsByNode { .. } => &self.connections_by_node,
             Step::Listen { .. } | Step::Unlisten { .. } => return None,
         })
     }
@@ -251,7 +256,10 @@ fn put_arguments(command: &mut Cmd, step: &Step, run: &str) {
         Step::ConnectionsElsewhere { node, .. } => {
             command.arg(&**node);
         }
-        Step::Census => {}
+        Step::Census | Step::Enlisted { .. } | Step::ConnectionsByNode { .. } => {}
+        Step::Enlist { node, deadline, .. } => {
+            command.arg(deadline).arg(&**node);
+        }
         Step::Connections {
             node,
             count,

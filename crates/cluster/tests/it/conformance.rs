@@ -7,6 +7,7 @@ mod nodes;
 mod roster;
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -57,6 +58,7 @@ impl Stage {
         Peer {
             connection,
             incoming: RefCell::new(incoming),
+            enlisted: RefCell::default(),
         }
     }
 
@@ -78,11 +80,32 @@ impl Stage {
 /// Somebody who is connected.
 struct Peer {
     connection: Arc<dyn Connection>,
+    /// Nodes that were put into the list of an app.
+    enlisted: RefCell<HashSet<(String, String)>>,
     incoming: RefCell<UnboundedReceiver<Incoming>>,
 }
 
 impl Peer {
+    /// Takes steps as nodes do, which put themselves into an app's list before they say something of it.
     async fn take_all(&self, steps: Vec<Step>) -> Vec<Result<Answer, StepError>> {
+        let new: Vec<_> = steps
+            .iter()
+            .filter_map(says)
+            .filter(|(app, node)| {
+                let name = (app.to_string(), node.to_string());
+                self.enlisted.borrow_mut().insert(name)
+            })
+            .map(|(app, node)| enlist_in(app, node))
+            .collect();
+        if !new.is_empty() {
+            for answer in self.take_as_they_are(new).await {
+                assert_eq!(answer, Ok(Answer::Done));
+            }
+        }
+        self.take_as_they_are(steps).await
+    }
+
+    async fn take_as_they_are(&self, steps: Vec<Step>) -> Vec<Result<Answer, StepError>> {
         let count = steps.len();
         let answers = timeout(PATIENCE, self.connection.take(steps)).await;
         let answers = answers.expect("answers in time");
@@ -140,6 +163,28 @@ impl Peer {
         let (heard, _) = self.hear().await;
         assert_eq!(heard, topic);
         self.done(Step::Unlisten { topic }).await;
+    }
+}
+
+/// By which steps a node says something of an app.
+fn says(step: &Step) -> Option<(AppId, NodeName)> {
+    match step {
+        Step::Join { app, node, .. }
+        | Step::Leave { app, node, .. }
+        | Step::Count { app, node, .. }
+        | Step::Enter { app, node, .. }
+        | Step::Exit { app, node, .. }
+        | Step::Connections { app, node, .. }
+        | Step::Admit { app, node, .. } => Some((app.clone(), node.clone())),
+        _ => None,
+    }
+}
+
+fn enlist_in(app: AppId, node: NodeName) -> Step {
+    Step::Enlist {
+        app,
+        node,
+        deadline: LATER,
     }
 }
 
@@ -271,16 +316,21 @@ cases! {
         a_history_is_read_forward_and_backward_from_any_position
         a_history_holds_so_many_events_and_for_so_long
         a_history_that_begins_anew_knows_nothing_of_the_one_before
+        a_history_is_of_its_rules
+        a_history_gives_what_there_is_room_for
         an_event_that_is_kept_and_recorded_is_both;
     roster: a_user_comes_with_the_first_node_and_leaves_with_the_last
         what_is_said_twice_counts_once
         a_full_channel_takes_nobody_new
         counts_are_added_up_over_all_nodes
         users_are_online_from_the_first_node_to_the_last
-        connections_are_let_in_up_to_the_quota_of_all_nodes;
+        connections_are_let_in_up_to_the_quota_of_all_nodes
+        connections_are_known_by_node;
     nodes: nodes_live_for_as_long_as_their_lease_and_are_dead_until_they_are_forgotten
         all_nodes_are_told_of_beats_and_of_what_is_said_to_all
         it_is_known_of_which_apps_a_node_has_said_something
+        no_lease_ends_further_ahead_than_it_is_long
+        an_app_takes_nothing_of_a_node_that_is_not_in_its_list
         one_node_takes_a_burial_on_until_its_time_is_over;
     burial: what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_had_said_so
         two_who_clear_away_the_same_do_it_once

@@ -11,6 +11,7 @@ mod engine;
 mod model;
 mod no_holes;
 mod nodes;
+mod odd_days;
 mod rules;
 mod servers;
 mod sim;

@@ -18,7 +18,8 @@ pub(crate) fn settings(prefix: &str) -> Settings {
     Settings {
         prefix: prefix.into(),
         lease: LEASE,
-        cut_off_period: Duration::from_secs(2),
+        fence_max: Duration::from_secs(5),
+        fence_per_second: 2000,
     }
 }
 

@@ -50,6 +50,8 @@ struct State {
     stopped: bool,
     /// Nobody gets in.
     refusing: bool,
+    /// Everybody gets in, and nothing is taken: the world has no room.
+    full: bool,
     /// What each step takes besides.
     slow: Duration,
     edges: Vec<WorldEdge>,
@@ -106,6 +108,7 @@ impl Sim {
             dead: BTreeSet::new(),
             stopped: false,
             refusing: false,
+            full: false,
             slow: Duration::ZERO,
             edges: Vec::new(),
         })))
@@ -170,6 +173,16 @@ impl Sim {
 
     pub(crate) fn refuse(&self, refusing: bool) {
         self.0.lock().refusing = refusing;
+    }
+
+    /// Nothing is taken any more of those who are connected, or it is again.
+    pub(crate) fn fill(&self, full: bool) {
+        self.0.lock().full = full;
+    }
+
+    /// How many connections there ever were.
+    pub(crate) fn connections(&self) -> u64 {
+        self.0.lock().next_line
     }
 
     pub(crate) fn slow(&self, slow: Duration) {
@@ -366,7 +379,11 @@ impl State {
         };
         if let Some(step) = front.steps.pop_front() {
             let mut tells: Vec<Tell> = Vec::new();
-            let answer = self.world.take(id, &step, &mut tells);
+            let answer = if self.full && !matches!(step, Step::Listen { .. }) {
+                Err(StepError::Refused("OOM there is no room".into()))
+            } else {
+                self.world.take(id, &step, &mut tells)
+            };
             if let Ok(answer) = &answer {
                 for (channel, what) in edges_of(&step, answer) {
                     front.edges.push(self.edges.len());

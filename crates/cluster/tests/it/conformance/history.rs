@@ -32,12 +32,22 @@ async fn record(who: &Peer, numbers: std::ops::Range<usize>, retention: Retentio
 }
 
 async fn ask(who: &Peer, channel: &str, query: HistoryQuery) -> Told {
+    ask_under(who, channel, query, 0, usize::MAX).await
+}
+
+async fn ask_under(
+    who: &Peer,
+    channel: &str,
+    query: HistoryQuery,
+    rules: u64,
+    room: usize,
+) -> Told {
     let step = Step::History {
         app: app(),
         channel: channel.into(),
         query,
-        rules: 0,
-        room: usize::MAX,
+        rules,
+        room,
     };
     match who.take(step).await {
         Answer::History(told) => told,
@@ -183,6 +193,53 @@ pub(super) async fn a_history_that_begins_anew_knows_nothing_of_the_one_before(s
     let other = ask(&who, "b", HistoryQuery::Last(9)).await;
     assert_ne!(one.position.epoch, other.position.epoch);
     assert_eq!(other.messages, Ok(vec![]));
+}
+
+pub(super) async fn a_history_is_of_its_rules(stage: Stage) {
+    let who = stage.connect().await;
+    record(&who, 1..3, LONG).await;
+    let before = ask(&who, "a", HistoryQuery::Last(9)).await;
+    let others = u64::MAX - 1;
+    let asked = HistoryQuery::After(before.position.clone());
+    let told = ask_under(&who, "a", asked, others, usize::MAX).await;
+    assert_eq!(told.messages, Err(Unrecovered::Expired));
+    assert_ne!(told.position.epoch, before.position.epoch);
+    let rules = Retention {
+        rules: others,
+        ..LONG
+    };
+    record(&who, 3..4, rules).await;
+    let told = ask_under(&who, "a", HistoryQuery::Last(9), others, usize::MAX).await;
+    assert_eq!(texts(&told.messages.clone().unwrap()), ["3"]);
+    assert_eq!(told.position.offset, 1);
+    record(&who, 4..5, LONG).await;
+    let told = ask(&who, "a", HistoryQuery::Last(9)).await;
+    assert_eq!(texts(&told.messages.unwrap()), ["4"], "it was begun anew");
+}
+
+pub(super) async fn a_history_gives_what_there_is_room_for(stage: Stage) {
+    let who = stage.connect().await;
+    let begin = ask(&who, "a", HistoryQuery::Last(0)).await;
+    record(&who, 1..6, LONG).await;
+    let all = ask(&who, "a", HistoryQuery::Last(9))
+        .await
+        .messages
+        .unwrap();
+    let room = all.iter().rev().take(2).map(Bytes::len).sum();
+    let last = ask_under(&who, "a", HistoryQuery::Last(9), 0, room).await;
+    assert_eq!(texts(&last.messages.unwrap()), ["4", "5"], "the newest");
+    let after = |offset| HistoryQuery::After(at(&begin, offset));
+    let told = ask_under(&who, "a", after(3), 0, room).await;
+    assert_eq!(texts(&told.messages.unwrap()), ["4", "5"]);
+    let told = ask_under(&who, "a", after(2), 0, room).await;
+    assert_eq!(told.messages, Err(Unrecovered::TooLarge), "all or none");
+    for (query, expected) in [
+        (HistoryQuery::Forward(None, 4), vec!["1", "2", "3", "4"]),
+        (HistoryQuery::Backward(None, 3), vec!["5", "4", "3"]),
+    ] {
+        let told = ask_under(&who, "a", query, 0, room).await;
+        assert_eq!(texts(&told.messages.unwrap()), expected);
+    }
 }
 
 pub(super) async fn an_event_that_is_kept_and_recorded_is_both(stage: Stage) {

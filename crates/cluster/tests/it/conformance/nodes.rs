@@ -6,7 +6,8 @@ use fanfare_cluster::backend::{Answer, Moment, Step, StepError};
 use fanfare_protocol::AppId;
 use tokio::time::sleep;
 
-use super::{LATER, Peer, Stage, app, event, node};
+use super::roster::{count, enter, exit, join, leave};
+use super::{LATER, Peer, Stage, admit, app, enlist_in, event, member, node};
 
 const SHORT: Duration = Duration::from_millis(1200);
 const LONG: Duration = Duration::from_secs(60);
@@ -58,7 +59,10 @@ pub(super) async fn nodes_live_for_as_long_as_their_lease_and_are_dead_until_the
         let late = who.try_take(beat(name, false, LONG)).await;
         assert_eq!(late, Err(StepError::Late), "{name}");
     }
-    who.done(Step::Forget { node: node("goes") }).await;
+    for known in [true, false] {
+        let forgotten = who.take(Step::Forget { node: node("goes") }).await;
+        assert_eq!(forgotten, Answer::Edge(known));
+    }
     let (_, live, dead) = nodes(&who, beat("stays", false, LONG)).await;
     assert_eq!((live.len(), dead.len()), (1, 0));
 }
@@ -102,7 +106,7 @@ pub(super) async fn it_is_known_of_which_apps_a_node_has_said_something(stage: S
     };
     apps.sort();
     assert_eq!(apps, ["1", "2"]);
-    who.done(Step::Forget { node: node("n") }).await;
+    who.take(Step::Forget { node: node("n") }).await;
     let apps = who.take(Step::Apps { node: node("n") }).await;
     assert_eq!(apps, Answer::Names(vec![]));
 }
@@ -122,6 +126,62 @@ pub(super) async fn one_node_takes_a_burial_on_until_its_time_is_over(stage: Sta
     );
     sleep(SHORT + Duration::from_millis(50)).await;
     assert_eq!(other.take(claim()).await, Answer::Numbers(vec![1]));
-    one.done(Step::Forget { node: node("dead") }).await;
+    one.take(Step::Forget { node: node("dead") }).await;
     assert_eq!(one.take(claim()).await, Answer::Numbers(vec![1]));
+}
+
+pub(super) async fn no_lease_ends_further_ahead_than_it_is_long(stage: Stage) {
+    let who = stage.connect().await;
+    nodes(&who, beat("long", true, LONG)).await;
+    nodes(&who, beat("ahead", true, SHORT)).await;
+    // As if the clock was set back by a minute after that.
+    nodes(&who, beat("ahead", false, LONG)).await;
+    nodes(&who, beat("other", true, SHORT)).await;
+    sleep(SHORT + Duration::from_millis(50)).await;
+    let (_, live, dead) = nodes(&who, beat("long", false, LONG)).await;
+    assert_eq!(live, ["long"], "a node with a longer lease keeps it");
+    assert_eq!(dead, ["ahead", "other"]);
+}
+
+pub(super) async fn an_app_takes_nothing_of_a_node_that_is_not_in_its_list(stage: Stage) {
+    let who = stage.connect().await;
+    let all = || {
+        let mut all = vec![
+            join("n", "presence-a", member("u")),
+            leave("n", "presence-a", "u"),
+            count("n", "a", 1, false),
+            enter("n", "u"),
+            exit("n", "u"),
+            admit("n", 5),
+        ];
+        all.push(Step::Connections {
+            app: app(),
+            node: node("n"),
+            count: 1,
+            deadline: LATER,
+        });
+        all
+    };
+    let refused = vec![Err(StepError::Forgotten); all().len()];
+    assert_eq!(who.take_as_they_are(all()).await, refused);
+    who.done(enlist_in(app(), node("n"))).await;
+    who.done(enlist_in(app(), node("m"))).await;
+    let Answer::Names(mut names) = who.take(Step::Enlisted { app: app() }).await else {
+        panic!("names");
+    };
+    names.sort();
+    assert_eq!(names, ["m", "n"]);
+    for answer in who.take_as_they_are(all()).await {
+        answer.unwrap();
+    }
+    let bury = Step::Bury {
+        app: app(),
+        node: node("n"),
+    };
+    who.take(bury).await;
+    assert_eq!(
+        who.take(Step::Enlisted { app: app() }).await,
+        Answer::Names(vec!["m".into()])
+    );
+    assert_eq!(who.take_as_they_are(all()).await, refused);
 }

@@ -50,7 +50,7 @@ pub(super) fn enter(name: &str, who: &str) -> Step {
     }
 }
 
-fn exit(name: &str, who: &str) -> Step {
+pub(super) fn exit(name: &str, who: &str) -> Step {
     Step::Exit {
         app: app(),
         node: node(name),
@@ -319,4 +319,25 @@ pub(super) async fn connections_are_let_in_up_to_the_quota_of_all_nodes(stage: S
             "{name}"
         );
     }
+}
+
+pub(super) async fn connections_are_known_by_node(stage: Stage) {
+    let who = stage.connect().await;
+    let by_node = || Step::ConnectionsByNode { app: app() };
+    assert_eq!(who.take(by_node()).await, Answer::Counts(vec![]));
+    for (name, count) in [("one", 2), ("two", 1), ("three", 4), ("three", 0)] {
+        who.done(Step::Connections {
+            app: app(),
+            node: node(name),
+            count,
+            deadline: LATER,
+        })
+        .await;
+    }
+    assert_eq!(who.take(admit("two", 5)).await, Answer::Edge(true));
+    let Answer::Counts(mut counts) = who.take(by_node()).await else {
+        panic!("counts");
+    };
+    counts.sort();
+    assert_eq!(counts, [("one".to_owned(), 2), ("two".to_owned(), 2)]);
 }

@@ -79,6 +79,20 @@ pub(crate) enum Act {
     Restart {
         away: Duration,
     },
+    /// The world loses what it knows, or a part of it, and nobody loses a connection.
+    Forget(Lost),
+    SetClock {
+        forward: bool,
+        by: Duration,
+    },
+}
+
+/// What is lost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Lost {
+    All,
+    Installation,
+    Apps,
 }
 
 /// A seed as what is to be done.
@@ -166,10 +180,10 @@ fn fault(random: &mut StdRng) -> Act {
     };
     let lasts = within(random, longest);
     match random.random_range(0..100) {
-        0..15 => Act::Kill { node, back_after },
-        15..24 => Act::Leave { node, back_after },
-        24..44 => Act::Cut { node },
-        44..66 => {
+        0..14 => Act::Kill { node, back_after },
+        14..23 => Act::Leave { node, back_after },
+        23..43 => Act::Cut { node },
+        43..64 => {
             let (up, down) =
                 [(true, true), (true, false), (false, true)][random.random_range(0..3)];
             Act::Stall {
@@ -180,11 +194,18 @@ fn fault(random: &mut StdRng) -> Act {
                 heals: random.random(),
             }
         }
-        66..78 => Act::Stop { lasts },
-        78..86 => Act::Slow {
+        64..75 => Act::Stop { lasts },
+        75..83 => Act::Slow {
             by: within(random, 2500),
             lasts,
         },
-        _ => Act::Restart { away: back_after },
+        83..90 => Act::Restart { away: back_after },
+        90..97 => {
+            Act::Forget([Lost::All, Lost::Installation, Lost::Apps][random.random_range(0..3)])
+        }
+        _ => Act::SetClock {
+            forward: random.random(),
+            by: within(random, 70_000),
+        },
     }
 }

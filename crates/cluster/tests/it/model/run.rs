@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::client::{Command, Connection};
 use super::oracle::{self, Belief, Log};
-use super::plan::{Act, CHANNELS, CLIENTS, NODES, Plan, USERS};
+use super::plan::{Act, CHANNELS, CLIENTS, Lost, NODES, Plan, USERS};
 use crate::nodes::{ClusterNode, LEASE};
 use crate::sim::{Sim, Weather, trace};
 
@@ -232,6 +232,12 @@ impl Run {
                 self.sim.restart();
                 self.later(away, async |run| run.sim.refuse(false));
             }
+            Act::Forget(lost) => self.sim.with(|world| match lost {
+                Lost::All => world.flush(),
+                Lost::Installation => world.flush_installation(),
+                Lost::Apps => world.flush_apps(),
+            }),
+            Act::SetClock { forward, by } => self.sim.with(|world| world.set_clock(forward, by)),
         }
     }
 
@@ -386,16 +392,22 @@ impl Run {
                 let told = log.get(*channel).into_iter().flatten();
                 let told: Vec<_> = told.filter(|told| told.id.starts_with(&id)).collect();
                 let times = told.len();
+                // A deadline on a clock that was set back is over later.
+                let in_time = |told: &&oracle::Told| {
+                    self.sim.with(|world| world.was_set_back)
+                        || request.answered.is_none_or(|at| told.at <= at)
+                };
                 assert!(
-                    told.iter()
-                        .all(|told| request.answered.is_none_or(|at| told.at <= at)),
+                    told.iter().all(in_time),
                     "{id} was told on {channel} when nobody expected it any more"
                 );
                 let answers = &request.answers;
                 let away = |answer: &Result<_, _>| {
                     matches!(
                         answer,
-                        Err(PublishError::Bus(BusError::Away | BusError::Overloaded))
+                        Err(PublishError::Bus(
+                            BusError::Away | BusError::Late | BusError::Overloaded
+                        ))
                     )
                 };
                 let taken = answers.iter().any(Result::is_ok);
@@ -425,7 +437,8 @@ impl Run {
                 );
                 trace::line(&format!("{whose}: {entries:#?}"));
             }
-            let belief = Belief::of(connection, log);
+            let flushed = self.sim.with(|world| world.flushes > 0);
+            let belief = Belief::of(connection, log, flushed);
             if connection.open.get() {
                 open.push((Rc::clone(connection), belief));
             }

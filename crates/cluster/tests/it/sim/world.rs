@@ -10,13 +10,16 @@ use fanfare_cluster::backend::{
 use fanfare_cluster::{Message, Names, stamp};
 use fanfare_engine::{HistoryQuery, Position, Retention, View};
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::{AppId, HistoryPosition, UserId};
+use fanfare_protocol::{AppId, HistoryPosition, Unrecovered, UserId};
 use tokio::time::Instant;
 
 /// The moment at which a world begins, in microseconds since 1970.
 const BEGIN: u64 = 1_700_000_000_000_000;
 /// How long a request is known by its key.
 const KNOWN_FOR: Duration = Duration::from_secs(120);
+/// How long a history is known after its last event, and one that never had any, in microseconds.
+const LOG_KEPT_FOR: u64 = 86_400_000_000;
+const UNUSED_KEPT_FOR: u64 = 600_000_000;
 /// What a kept event takes besides its bytes.
 const ENTRY_WEIGHT: usize = 256;
 
@@ -28,12 +31,17 @@ pub(crate) type Tell = (ConnectionId, String, Bytes);
 pub(crate) struct World {
     names: Names,
     begin: Instant,
+    /// How far its clock was set, in microseconds.
+    clock_set: i64,
+    pub(crate) was_set_back: bool,
     memory: Memory,
     listening: BTreeMap<String, BTreeSet<ConnectionId>>,
     /// Most pieces that go with one `Bury`: rooms, and users or counts.
     pub(crate) part: (usize, usize),
     /// How often it has lost its memory.
     pub(crate) losses: usize,
+    /// How often it has lost some of it while everybody stayed connected.
+    pub(crate) flushes: usize,
     /// All that was ever told, in order.
     pub(crate) told: Vec<Told>,
 }
@@ -51,6 +59,8 @@ pub(crate) struct Told {
 struct Memory {
     /// Until when a node counts as alive, in milliseconds.
     nodes: BTreeMap<String, u64>,
+    /// How long the leases of nodes are, in milliseconds.
+    leases: BTreeMap<String, u64>,
     registered: BTreeMap<String, BTreeSet<String>>,
     /// Until when somebody clears a dead node away.
     claims: BTreeMap<String, u64>,
@@ -60,6 +70,8 @@ struct Memory {
 #[derive(Default)]
 struct App {
     position: Position,
+    /// Nodes that say something of it.
+    enlisted: BTreeSet<String>,
     members: BTreeMap<String, BTreeMap<String, String>>,
     seats: BTreeMap<String, BTreeMap<String, usize>>,
     here: BTreeMap<(String, String), BTreeSet<String>>,
@@ -78,6 +90,10 @@ struct App {
 /// A channel's history.
 struct Log {
     epoch: std::sync::Arc<str>,
+    /// Of which rules it is.
+    rules: u64,
+    /// When it is forgotten, its events before.
+    until: u64,
     offset: u64,
     newest: Position,
     /// In microseconds.
@@ -90,22 +106,62 @@ impl World {
         Self {
             names: Names::new(prefix),
             begin: Instant::now(),
+            clock_set: 0,
+            was_set_back: false,
             memory: Memory::default(),
             listening: BTreeMap::new(),
             part: (16, 200),
             losses: 0,
+            flushes: 0,
             told: Vec::new(),
         }
     }
 
     pub(crate) fn now(&self) -> u64 {
-        BEGIN + u64::try_from(self.begin.elapsed().as_micros()).unwrap()
+        let elapsed = u64::try_from(self.begin.elapsed().as_micros()).unwrap();
+        (BEGIN + elapsed).saturating_add_signed(self.clock_set)
+    }
+
+    /// Sets the clock forward, or back.
+    pub(crate) fn set_clock(&mut self, forward: bool, by: Duration) {
+        let by = i64::try_from(by.as_micros()).unwrap();
+        self.clock_set += if forward { by } else { -by };
+        self.was_set_back |= !forward;
     }
 
     /// All memory is gone.
     pub(crate) fn forget(&mut self) {
         self.memory = Memory::default();
         self.losses += 1;
+    }
+
+    /// All memory is gone, and nobody was disconnected.
+    pub(crate) fn flush(&mut self) {
+        self.forget();
+        self.flushes += 1;
+    }
+
+    /// What is of the installation is gone, as when one master of a Redis Cluster is emptied, and nobody was disconnected.
+    pub(crate) fn flush_installation(&mut self) {
+        let apps = std::mem::take(&mut self.memory.apps);
+        self.memory = Memory {
+            apps,
+            ..Memory::default()
+        };
+        self.flushes += 1;
+    }
+
+    /// What is of apps is gone, and nothing else, and nobody was disconnected.
+    pub(crate) fn flush_apps(&mut self) {
+        self.memory.apps.clear();
+        self.losses += 1;
+        self.flushes += 1;
+    }
+
+    /// An app's connections, by node.
+    pub(crate) fn connections_of(&self, app: &str) -> BTreeMap<String, usize> {
+        let app = self.memory.apps.get(app);
+        app.map(|app| app.connections.clone()).unwrap_or_default()
     }
 
     /// All memory is gone, and everybody who was connected.
@@ -133,6 +189,7 @@ impl World {
     pub(crate) fn traces(&self) -> BTreeMap<String, BTreeSet<&'static str>> {
         let Memory {
             nodes,
+            leases: _,
             registered,
             claims,
             apps,
@@ -147,6 +204,7 @@ impl World {
         let claimed = claims.iter().filter(|(_, until)| **until > now);
         claimed.for_each(|(node, _)| put(node, "claim"));
         for app in apps.values() {
+            app.enlisted.iter().for_each(|node| put(node, "enlisted"));
             app.here.keys().for_each(|(node, _)| put(node, "members"));
             app.counts_of.keys().for_each(|node| put(node, "counts"));
             app.online_of.keys().for_each(|node| put(node, "online"));
@@ -173,6 +231,9 @@ impl World {
         }
         if deadline(step).is_some_and(|deadline| self.now() > deadline) {
             return Err(StepError::Late);
+        }
+        if says(step).is_some_and(|(app, node)| !self.is_enlisted(app, node)) {
+            return Err(StepError::Forgotten);
         }
         match step {
             Step::Listen { topic } => {
@@ -205,6 +266,11 @@ impl World {
         until.is_some_and(|until| *until > self.now() / 1000)
     }
 
+    fn is_enlisted(&self, app: &AppId, node: &str) -> bool {
+        let app = self.memory.apps.get(app.as_str());
+        app.is_some_and(|app| app.enlisted.contains(node))
+    }
+
     fn tell(&mut self, topic: String, message: &Bytes, tells: &mut Vec<Tell>) {
         let listening = self.listening.get(&topic).into_iter().flatten();
         tells.extend(listening.map(|to| (*to, topic.clone(), message.clone())));
@@ -223,12 +289,19 @@ impl World {
         match step {
             Step::Beat {
                 node,
+                first,
                 lease,
                 message,
-                ..
             } => {
-                let until = millis + u64::try_from(lease.as_millis()).unwrap();
-                memory.nodes.insert(node.to_string(), until);
+                let lease = u64::try_from(lease.as_millis()).unwrap();
+                if *first {
+                    memory.leases.insert(node.to_string(), lease);
+                }
+                memory.nodes.insert(node.to_string(), millis + lease);
+                for (other, until) in &mut memory.nodes {
+                    let longest = memory.leases.get(other).copied().unwrap_or(lease);
+                    *until = (*until).min(millis + longest);
+                }
                 let (live, dead) = memory
                     .nodes
                     .iter()
@@ -245,10 +318,13 @@ impl World {
                 answer
             }
             Step::Census => {
-                let alive = memory.nodes.values().filter(|until| **until > millis);
-                let alive = alive.count();
+                let live = memory.nodes.iter().filter(|(_, until)| **until > millis);
+                let live = live.map(|(node, _)| node.clone()).collect();
                 let listening = self.listening.get(&self.names.nodes_topic());
-                Answer::Numbers(vec![listening.map_or(0, BTreeSet::len), alive])
+                Answer::Census {
+                    listening: listening.map_or(0, BTreeSet::len),
+                    live,
+                }
             }
             Step::TellNodes { message, .. } => {
                 self.tell(self.names.nodes_topic(), message, tells);
@@ -272,15 +348,16 @@ impl World {
                 Answer::Numbers(vec![1])
             }
             Step::Forget { node } => {
-                memory.nodes.remove(&**node);
+                memory.leases.remove(&**node);
                 memory.registered.remove(&**node);
                 memory.claims.remove(&**node);
-                Answer::Done
+                Answer::Edge(memory.nodes.remove(&**node).is_some())
             }
             other => panic!("{other:?} is of no installation"),
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: one entry a step")]
     fn take_of_app(&mut self, id: &AppId, step: &Step, tells: &mut Vec<Tell>) -> Answer {
         let now = self.now();
         let (rooms, pieces) = self.part;
@@ -308,8 +385,9 @@ impl World {
                 channel,
                 member,
                 max,
+                view,
                 ..
-            } => moment.join(node, channel, member, *max),
+            } => moment.join(node, channel, member, *max, *view),
             Step::Leave {
                 node,
                 channel,
@@ -372,7 +450,26 @@ impl World {
             Step::Admit {
                 node, max, change, ..
             } => Answer::Edge(moment.admit(node, *max, *change)),
-            Step::History { channel, query, .. } => Answer::History(moment.history(channel, query)),
+            Step::History {
+                channel,
+                query,
+                rules,
+                room,
+                ..
+            } => Answer::History(moment.history(channel, query, *rules, *room)),
+            Step::Enlist { node, .. } => {
+                moment.app.enlisted.insert(node.to_string());
+                Answer::Done
+            }
+            Step::Enlisted { .. } => Answer::Names(moment.app.enlisted.iter().cloned().collect()),
+            Step::ConnectionsByNode { .. } => {
+                let connections = moment.app.connections.iter();
+                Answer::Counts(
+                    connections
+                        .map(|(node, count)| (node.clone(), *count))
+                        .collect(),
+                )
+            }
             Step::Cached { channel, .. } => Answer::Kept(moment.cached(channel)),
             Step::Bury { node, .. } => Answer::Buried(moment.bury(node, rooms, pieces)),
             other => panic!("{other:?} is of no app"),
@@ -441,7 +538,10 @@ impl Moment<'_> {
             return self.tell_channel(channel, message.clone());
         }
         let position = self.next_position();
-        let recorded = telling.history.map(|_| self.log(channel).next(position));
+        let recorded = telling.history.map(|retention| {
+            let log = self.log(channel, retention.rules);
+            log.next(position)
+        });
         let message = stamp(message, position, kept.is_some(), recorded.as_ref());
         if let Some(retention) = telling.history {
             self.hold(channel, position, retention, message.clone());
@@ -457,12 +557,20 @@ impl Moment<'_> {
         self.tell_channel(channel, message);
     }
 
-    fn log(&mut self, channel: &str) -> &mut Log {
+    /// The history of a channel under some rules, which begins anew where it was of others.
+    fn log(&mut self, channel: &str, rules: u64) -> &mut Log {
         let App { logs, epochs, .. } = self.app;
+        let now = self.now;
+        let is_over = |log: &Log| log.rules != rules || log.until <= now;
+        if logs.get(channel).is_some_and(is_over) {
+            logs.remove(channel);
+        }
         logs.entry(channel.to_owned()).or_insert_with(|| {
             *epochs += 1;
             Log {
                 epoch: format!("e{epochs}").into(),
+                rules,
+                until: now + UNUSED_KEPT_FOR,
                 offset: 0,
                 newest: 0,
                 ttl: 0,
@@ -473,26 +581,35 @@ impl Moment<'_> {
 
     fn hold(&mut self, channel: &str, position: Position, retention: Retention, message: Bytes) {
         let now = self.now;
-        let log = self.log(channel);
+        let log = self.log(channel, retention.rules);
         log.ttl = u64::try_from(retention.ttl.as_micros()).unwrap();
+        log.until = now + log.ttl.max(LOG_KEPT_FOR);
         log.events.push((position, message));
         log.trim(now);
         let more = log.events.len().saturating_sub(retention.size);
         log.events.drain(..more);
     }
 
-    fn history(&mut self, channel: &str, query: &HistoryQuery) -> History {
+    fn history(&mut self, channel: &str, query: &HistoryQuery, rules: u64, room: usize) -> History {
         let now = self.now;
-        let log = self.log(channel);
+        let log = self.log(channel, rules);
         log.trim(now);
         let range = query.range(&log.epoch, log.offset, log.events.len());
-        let messages = range.map(|(skipped, taken)| {
+        let messages = range.and_then(|(skipped, taken)| {
             let newest_first = log.events.iter().rev().skip(skipped).take(taken);
-            let mut found: Vec<_> = newest_first.map(|(_, message)| message.clone()).collect();
+            let (mut found, mut bytes) = (Vec::new(), 0);
+            for (_, message) in newest_first {
+                bytes += message.len();
+                match query {
+                    HistoryQuery::After(_) if bytes > room => return Err(Unrecovered::TooLarge),
+                    HistoryQuery::Last(_) if bytes > room => break,
+                    _ => found.push(message.clone()),
+                }
+            }
             if !query.is_backward() {
                 found.reverse();
             }
-            found
+            Ok(found)
         });
         History {
             position: log.position(),
@@ -528,7 +645,14 @@ impl Moment<'_> {
         })
     }
 
-    fn join(&mut self, node: &str, channel: &str, member: &Member, max: usize) -> Answer {
+    fn join(
+        &mut self,
+        node: &str,
+        channel: &str,
+        member: &Member,
+        max: usize,
+        wants_view: bool,
+    ) -> Answer {
         let user = member.user_id.as_str();
         let seats = self.app.seats.entry(channel.to_owned()).or_default();
         if !seats.contains_key(user) && seats.len() >= max {
@@ -557,10 +681,11 @@ impl Moment<'_> {
             };
             self.tell_channel(channel, added.write());
         }
-        Answer::Joined {
-            edge,
-            view: self.view(channel),
+        let mut view = self.view(channel);
+        if !wants_view {
+            view.members.clear();
         }
+        Answer::Joined { edge, view }
     }
 
     fn view(&self, channel: &str) -> View {
@@ -711,6 +836,9 @@ impl Moment<'_> {
         buried.more = self.app.here.keys().any(|(owner, _)| owner == node)
             || self.app.counts_of.contains_key(node)
             || self.app.online_of.contains_key(node);
+        if !buried.more {
+            self.app.enlisted.remove(node);
+        }
         buried
     }
 }
@@ -754,6 +882,7 @@ fn deadline(step: &Step) -> Option<u64> {
         | Step::Connections { deadline, .. }
         | Step::Admit { deadline, .. }
         | Step::Register { deadline, .. }
+        | Step::Enlist { deadline, .. }
         | Step::TellNodes { deadline, .. } => Some(*deadline),
         _ => None,
     }
@@ -777,7 +906,24 @@ fn app(step: &Step) -> Option<&AppId> {
         | Step::Admit { app, .. }
         | Step::Cached { app, .. }
         | Step::History { app, .. }
+        | Step::Enlist { app, .. }
+        | Step::Enlisted { app }
+        | Step::ConnectionsByNode { app }
         | Step::Bury { app, .. } => Some(app),
+        _ => None,
+    }
+}
+
+/// By which steps a node says something of an app: it must be in the app's list.
+fn says(step: &Step) -> Option<(&AppId, &str)> {
+    match step {
+        Step::Join { app, node, .. }
+        | Step::Leave { app, node, .. }
+        | Step::Count { app, node, .. }
+        | Step::Enter { app, node, .. }
+        | Step::Exit { app, node, .. }
+        | Step::Connections { app, node, .. }
+        | Step::Admit { app, node, .. } => Some((app, node)),
         _ => None,
     }
 }
