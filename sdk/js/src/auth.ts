@@ -63,12 +63,26 @@ export async function authorize(
   const custom = (channel ? auth.channel : auth.user) as ((request: any) => unknown) | undefined;
   const endpoint = channel ? auth.endpoint : auth.userEndpoint;
 
-  const fail = (problem: string, details?: ErrorDetails) =>
-    new FanfareError('auth_failed', `Auth for ${channel ?? 'sign-in'}: ${problem}`, { channel, ...details });
+  // An endpoint that is away for the moment, or has too much to do. 0 is what XMLHttpRequest has for no answer.
+  const fail = (problem: string, { status, retrying = status === 0 || status === 429 || status! >= 500, ...more }: ErrorDetails = {}) =>
+    new FanfareError('auth_failed', `Auth for ${channel ?? 'sign-in'}: ${problem}`, { channel, status, retrying, ...more });
+
+  const abort = new AbortController();
+  let asked = '';
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(fail(`${asked}no answer within ${authTimeout} ms`, { retrying: true }));
+      abort.abort();
+    }, authTimeout);
+    signal.addEventListener('abort', () => {
+      clearTimeout(timer);
+      abort.abort();
+    });
+  });
 
   const post = async (url: string, more?: Record<string, string>, fields?: Record<string, string>) => {
-    const abort = new AbortController();
-    const timer = setTimeout((signal.onabort = () => abort.abort()), authTimeout);
+    asked = `${url}: `;
     const form = { ...fields, socket_id: socketId, ...(channel && { channel_name: channel }) };
     let status: number;
     let text: string;
@@ -85,15 +99,11 @@ export async function authorize(
       status = response.status;
       text = await response.text();
     } catch (cause) {
-      const problem = abort.signal.aborted ? `no answer within ${authTimeout} ms` : messageOf(cause);
-      throw fail(`${url}: ${problem}`, { cause, retrying: true });
-    } finally {
-      clearTimeout(timer);
+      throw fail(asked + messageOf(cause), { cause, retrying: true });
     }
     const answer = status === 200 ? parse(text) : undefined;
     if (answer !== undefined) return answer;
-    const retrying = status === 429 || status >= 500;
-    throw fail(`${url} answered ${status} ${text.slice(0, 200)}`, { status, retrying });
+    throw fail(`${url} answered ${status} ${text.slice(0, 200)}`, { status });
   };
 
   const withToken = async (expired: boolean) => {
@@ -101,20 +111,24 @@ export async function authorize(
     return post(`${endpoints.http}/app/${key}/${channel ? '' : 'user-'}auth`, { Authorization: `Bearer ${bearer}` });
   };
 
+  const ask = async (): Promise<any> => {
+    if (custom) return custom(request);
+    if (endpoint) return post(endpoint, await given(headers), await given(params));
+    if (!token) throw fail('give auth.token, or an endpoint or a function in auth');
+    return withToken(false).catch((error) => {
+      if (error.status === 401 && typeof token === 'function') return withToken(true);
+      throw error;
+    });
+  };
+
   let answer: any;
   try {
-    if (custom) answer = await custom(request);
-    else if (endpoint) answer = await post(endpoint, await given(headers), await given(params));
-    else if (!token) throw fail('give auth.token, or an endpoint or a function in auth');
-    else {
-      answer = await withToken(false).catch((error) => {
-        if (error.status === 401 && typeof token === 'function') return withToken(true);
-        throw error;
-      });
-    }
+    answer = await Promise.race([ask(), late]);
   } catch (cause) {
     if (cause instanceof FanfareError) throw cause;
     throw fail(messageOf(cause), { cause, status: (cause as any)?.status });
+  } finally {
+    clearTimeout(timer);
   }
   if (!answer?.auth) throw fail(`expected {"auth":"KEY:SIGNATURE"}, got ${JSON.stringify(answer)}`);
   return answer;

@@ -45,7 +45,7 @@ export interface Options {
   unavailableTimeout?: number | undefined;
   /** Milliseconds a transport may take before the next one is tried as well. Default: 3,000. */
   fallbackDelay?: number | undefined;
-  /** Milliseconds for an answer of an auth endpoint. Default: 15,000. */
+  /** Milliseconds for an answer of an auth endpoint or function. Default: 15,000. */
   authTimeout?: number | undefined;
   /** Default: the first retry within 1,000 ms, none later than 28,000 after the one before. */
   backoff?: Partial<BackoffOptions> | undefined;

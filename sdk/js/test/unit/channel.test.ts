@@ -467,6 +467,51 @@ describe('auth', () => {
     expect(last().sentOf('pusher:subscribe')).toHaveLength(1);
   });
 
+  test.each([0, 429, 503])('is asked for again when a function of the application fails with status %i', async (status) => {
+    const busy = () => Promise.reject(Object.assign(new Error('busy'), { status }));
+    const ask = vi.fn().mockImplementationOnce(busy).mockReturnValueOnce({ auth: 'KEY:signature' });
+    connected({ auth: { channel: ask } }).channel('private-a');
+    await settled();
+    vi.advanceTimersByTime(1000);
+    await settled();
+    expect(ask).toHaveBeenCalledTimes(2);
+    expect(last().sentOf('pusher:subscribe')).toHaveLength(1);
+  });
+
+  test.each([undefined, 401, 403])('is final when a function of the application fails with status %s', async (status) => {
+    const ask = vi.fn(() => Promise.reject(Object.assign(new Error('no'), { status })));
+    const channel = connected({ auth: { channel: ask } }).channel('private-a');
+    await settled();
+    vi.advanceTimersByTime(60_000);
+    await settled();
+    expect(ask).toHaveBeenCalledTimes(1);
+    expect(channel.state).toBe('failed');
+  });
+
+  test.each([
+    ['an endpoint', { endpoint: '/auth' }, 'Auth for private-a: /auth: no answer within 15000 ms'],
+    ['a function', { channel: () => new Promise<never>(() => {}) }, 'Auth for private-a: no answer within 15000 ms'],
+    ['a token', { token: () => new Promise<never>(() => {}) }, 'Auth for private-a: no answer within 15000 ms'],
+  ])('is given up after 15 s, and asked for again, when %s does not answer', async (_, auth, message) => {
+    const hanging = vi.fn(() => new Promise<never>(() => {}));
+    const made = connected({ auth, fetch: hanging as unknown as typeof fetch });
+    const errors: FanfareError[] = [];
+    const channel = made.channel('private-a');
+    channel.on('error', (error) => errors.push(error));
+    await settled();
+    vi.advanceTimersByTime(15_000);
+    await settled();
+    expect(errors).toMatchObject([{ code: 'auth_failed', retrying: true, message }]);
+    vi.advanceTimersByTime(1000);
+    await settled();
+    vi.advanceTimersByTime(15_000);
+    await settled();
+    expect(errors).toHaveLength(2);
+    channel.unsubscribe();
+    made.disconnect();
+    expect(vi.getTimerCount()).toBe(0);
+  });
+
   test('that answers nonsense is told so', async () => {
     const { made } = withFetch({ endpoint: '/auth' }, answer(200, { ok: true }));
     await expect(made.channel('private-a').ready()).rejects.toThrow(
