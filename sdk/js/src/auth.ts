@@ -67,18 +67,12 @@ export async function authorize(
   const fail = (problem: string, { status, retrying = status === 0 || status === 429 || status! >= 500, ...more }: ErrorDetails = {}) =>
     new FanfareError('auth_failed', `Auth for ${channel ?? 'sign-in'}: ${problem}`, { channel, status, retrying, ...more });
 
-  const abort = new AbortController();
   let asked = '';
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      reject(fail(`${asked}no answer within ${authTimeout} ms`, { retrying: true }));
-      abort.abort();
-    }, authTimeout);
-    signal.addEventListener('abort', () => {
-      clearTimeout(timer);
-      abort.abort();
-    });
+    const problem = `no answer within ${authTimeout} ms`;
+    timer = setTimeout(() => reject(fail(asked + problem, { retrying: true })), authTimeout);
+    signal.addEventListener('abort', () => clearTimeout(timer));
   });
 
   const post = async (url: string, more?: Record<string, string>, fields?: Record<string, string>) => {
@@ -93,7 +87,7 @@ export async function authorize(
           .map((pair) => pair.map(encodeURIComponent).join('='))
           .join('&'),
         headers: { 'Content-Type': 'application/x-www-form-urlencoded', ...more },
-        signal: abort.signal,
+        signal,
         credentials,
       });
       status = response.status;

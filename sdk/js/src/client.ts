@@ -110,7 +110,7 @@ export class Fanfare implements ChannelHost {
     const { encryption } = this.settings;
     // No exception where the channel is asked for: it would end the rest of a page's script.
     if (channelName.startsWith(ENCRYPTED) && !encryption) {
-      const message = `${channelName} needs decryption: load /sdk/fanfare-encrypted.js instead of /sdk/fanfare.js, or give the option encryption of @fanfare/client/encrypted`;
+      const message = `For ${channelName}, load fanfare-encrypted.js instead of fanfare.js, or give the option encryption of @fanfare/client/encrypted`;
       throw new FanfareError('unsupported', message, { channel: channelName });
     }
     const auth = await authorize(this.settings, { socketId: this.socketId!, channelName, signal });

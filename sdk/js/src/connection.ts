@@ -184,8 +184,7 @@ export class Connection extends Emitter<ConnectionEvents> {
     let message = `No connection to ${http}, trying again in ${Math.round(retryIn)} ms: ${said}`;
     const never = reaction === 'backoff' && !this.#establishedAt;
     if (never) {
-      const [with_, other] = /^https/i.test(http) ? ['without', 'http'] : ['with', 'https'];
-      message += `. Check host and port; a server ${with_} TLS needs ${other}://`;
+      message += `. Check host and port; a server with${/^https/i.test(http) ? 'out TLS needs http' : ' TLS needs https'}://`;
     }
     this.#retryTimer = setTimeout(() => {
       this.#retryTimer = undefined;

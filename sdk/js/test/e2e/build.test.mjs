@@ -22,7 +22,7 @@ for (const name of ['fanfare.js', 'fanfare.js.map', 'fanfare-encrypted.js']) {
   });
 }
 
-test('the script has at most 7.5 KiB compressed', async (t) => {
+test('the script has at most 8 KiB compressed', async (t) => {
   const [script, ours] = [await read(`${rebuilt}/fanfare.js`), await bundled(`${rebuilt}/es/index.js`)];
   const theirs = await read('node_modules/pusher-js/dist/web/pusher.min.js');
   const encrypted = await read(`${rebuilt}/fanfare-encrypted.js`);
@@ -36,8 +36,8 @@ test('the script has at most 7.5 KiB compressed', async (t) => {
   })) {
     t.diagnostic(`${name}: ${gzip(text)} bytes gzip, ${text.length} minified`);
   }
-  assert.ok(gzip(script) <= 7.5 * 1024, `${gzip(script)} bytes`);
-  assert.ok(gzip(ours) <= 7.5 * 1024, `${gzip(ours)} bytes`);
+  assert.ok(gzip(script) <= 8 * 1024, `${gzip(script)} bytes`);
+  assert.ok(gzip(ours) <= 8 * 1024, `${gzip(ours)} bytes`);
   assert.ok(gzip(encrypted) <= 20 * 1024, `${gzip(encrypted)} bytes`);
 });
 
