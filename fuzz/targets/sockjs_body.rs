@@ -3,7 +3,7 @@
 #![no_main]
 
 use fanfare_protocol::frame::Framing;
-use fanfare_protocol::sockjs::{BadSend, parse_send};
+use fanfare_protocol::sockjs::{BadSend, MAX_SENT_FRAMES, parse_send};
 use fanfare_protocol::{CloseCode, Frame};
 use libfuzzer_sys::fuzz_target;
 use serde_json::{Value, json};
@@ -20,16 +20,26 @@ fuzz_target!(|body: &[u8]| {
     match parse_send(body, MAX_FRAME) {
         Ok(frames) => {
             assert!(frames.iter().all(|frame| frame.len() <= MAX_FRAME));
+            assert!(frames.len() <= MAX_SENT_FRAMES);
+            let frames: Vec<String> = frames.iter().map(str::to_owned).collect();
             assert_eq!(Some(&frames), expected.as_ref());
             frames.iter().for_each(|frame| one_line(frame));
         }
         Err(error) => {
             let text = error.to_string();
             assert!(text.len() <= MAX_ERROR, "{} bytes: {text}", text.len());
-            let too_large =
-                expected.map(|frames| frames.iter().any(|frame| frame.len() > MAX_FRAME));
-            let told = matches!(error, BadSend::TooLarge { .. });
-            assert_eq!(too_large, told.then_some(true), "{error}");
+            let is_large = |frames: &Vec<String>| frames.iter().any(|it| it.len() > MAX_FRAME);
+            match error {
+                // It is read no further, so what follows may be anything.
+                BadSend::TooLarge { size, max } => {
+                    assert!(size > MAX_FRAME && max == MAX_FRAME);
+                    assert!(expected.is_none_or(|frames| is_large(&frames)));
+                }
+                BadSend::TooMany => {
+                    assert!(expected.is_none_or(|frames| frames.len() > MAX_SENT_FRAMES));
+                }
+                BadSend::NotFrames(_) => assert_eq!(expected, None),
+            }
         }
     }
     if let Ok(text) = std::str::from_utf8(body) {

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use crate::budget::Usage;
 use crate::cache::{Cache, Offset};
 use crate::client_event::EngineClock;
+use crate::clients::{ClientConnections, Clients};
 use crate::connect::ConnectionPlace;
 use crate::deliver::Channels;
 use crate::engine::Options;
@@ -82,6 +83,8 @@ pub struct App {
     /// Those of which other nodes know, or are to know.
     counted: Arc<AtomicUsize>,
     pace: ArcSwapOption<Pace>,
+    /// Connections on this node by client library.
+    pub(crate) clients: Clients,
     pub(crate) channels: Channels,
     pub(crate) cache: Cache,
     pub(crate) users: Users,
@@ -116,6 +119,7 @@ impl App {
             usage: Arc::default(),
             counted: Arc::default(),
             pace: ArcSwapOption::from(pace),
+            clients: Clients::default(),
             channels: Channels::default(),
         }
     }
@@ -175,6 +179,12 @@ impl App {
     #[must_use]
     pub fn count_connection(&self) -> ConnectionPlace {
         ConnectionPlace::count(&self.counted)
+    }
+
+    /// Connections on this node by client library and version, the most first.
+    #[must_use]
+    pub fn clients(&self) -> Vec<ClientConnections> {
+        self.clients.list()
     }
 
     /// Remembers that a key was used; `from` is the network address, where it is known.

@@ -26,6 +26,8 @@ pub struct Admitted {
     pub(crate) address: Option<IpAddr>,
     /// On this node, among the app's here, and among those of which the other nodes know.
     pub(crate) places: [Option<ConnectionPlace>; 3],
+    /// Among those of its client library.
+    pub(crate) client: Option<ConnectionPlace>,
     /// Whom to charge for what the client makes this node hold.
     pub(crate) payer: Payer,
     /// The connection itself.
@@ -37,6 +39,11 @@ impl Admitted {
     pub fn came_from(&mut self, address: Option<IpAddr>) {
         self.address = address;
         self.app.note_key_use(self.key.as_str(), address);
+    }
+
+    /// Counts it among the connections of its client library.
+    pub fn count_client(&mut self, client: &str, version: &str) {
+        self.client = Some(self.app.clients.count(client, version));
     }
 }
 
@@ -163,6 +170,7 @@ impl Engine {
             app,
             key,
             address: None,
+            client: None,
             places: [Some(place), Some(among_app), None],
             payer,
             charge,

@@ -39,6 +39,7 @@ pub(crate) struct Connection {
     pub(crate) address: Option<IpAddr>,
     _places: [Option<ConnectionPlace>; 3],
     _charge: Charge,
+    _client: Option<ConnectionPlace>,
     /// Whom to charge for what the client makes this node hold.
     pub(crate) payer: Payer,
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
@@ -115,6 +116,7 @@ impl Connection {
             address: admitted.address,
             _places: admitted.places,
             _charge: admitted.charge,
+            _client: admitted.client,
             payer: admitted.payer,
             connected: now,
             authorized: false,

@@ -14,6 +14,7 @@
 //! | `sign_in` | users: sign-in, closing all connections of one |
 //! | `watchlist` | who is signed in, and who wants to know |
 //! | `client_event` | events from clients |
+//! | `clients` | which client libraries have connections |
 //! | `cache` | the last event of each cache channel |
 //! | `recover` | what a client that comes back gets of it |
 //! | `refusals` | [`Refusals`]: what was refused, logged once a minute for each kind and app |
@@ -34,6 +35,7 @@ mod budget;
 mod bus;
 mod cache;
 mod client_event;
+mod clients;
 mod connect;
 mod connection;
 mod deliver;
@@ -70,6 +72,7 @@ pub use bus::{
     BoxFuture, Bus, BusError, Envelope, Generation, Once, Retention, Stamp, Taken, Topic,
 };
 pub use cache::CachedEvent;
+pub use clients::ClientConnections;
 pub use connect::{Admitted, Arrival, ConnectionPlace};
 pub use deliver::{Changed, Edge};
 pub use engine::{Engine, Occupancy, Options, ShardSeed};

@@ -194,12 +194,12 @@ impl SignedQuery {
     ///
     /// There is no `auth_signature`, or more than any request has.
     pub fn parse(raw: &str) -> Result<Self, AuthError> {
-        if raw.len() > MAX_QUERY {
-            return Err(AuthError::QueryTooLong(raw.len()));
-        }
         let count = raw.split('&').count();
         if count > MAX_PARAMETERS {
             return Err(AuthError::TooManyParameters(count));
+        }
+        if raw.len() > MAX_QUERY {
+            return Err(AuthError::QueryTooLong(raw.len()));
         }
         let mut pairs = decode(raw, false);
         let at = pairs

@@ -171,6 +171,7 @@ fn running() -> OpenApiRouter<AppState> {
         .routes(routes!(state::channel))
         .routes(routes!(state::members))
         .routes(routes!(state::connections))
+        .routes(routes!(state::clients))
         .routes(routes!(state::connection, state::disconnect))
         .routes(routes!(state::publish))
         .routes(routes!(server::show))

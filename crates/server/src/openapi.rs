@@ -7,10 +7,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::Request;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::middleware::{self, Next};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
@@ -20,11 +19,13 @@ use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use self::assets::Assets;
 use crate::admin;
 use crate::admin::problem::ProblemBody;
 use crate::http::headers::has_newest;
 use crate::http::{AppState, backend, clients};
 
+mod assets;
 mod common;
 
 /// What the page may load: its own scripts and styles, and nothing from elsewhere.
@@ -78,7 +79,10 @@ pub(crate) fn pages(document: &Value) -> Router<AppState> {
         // It would ask a server of its makers what it thinks of the document.
         .validator_url("none");
     Router::from(SwaggerUi::new("/docs").config(config))
-        .layer(middleware::from_fn(protect))
+        .layer(middleware::from_fn_with_state(
+            Assets::default(),
+            assets::answer,
+        ))
         .route(
             "/openapi.json",
             get(async move |headers: HeaderMap| answer(&headers, &tag, &body)),
@@ -98,13 +102,13 @@ fn answer(headers: &HeaderMap, tag: &str, body: &Bytes) -> Response {
     (headers, body.clone()).into_response()
 }
 
-async fn protect(request: Request, next: Next) -> Response {
+/// Adds what browsers are to keep to.
+fn protect(mut response: Response) -> Response {
     const HEADERS: [(&str, &str); 3] = [
         ("content-security-policy", DOCS_POLICY),
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
     ];
-    let mut response = next.run(request).await;
     for (name, value) in HEADERS {
         let (name, value) = (
             HeaderName::from_static(name),

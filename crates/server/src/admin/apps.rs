@@ -64,6 +64,22 @@ pub(crate) struct CreatedApp {
     pub(crate) app: App,
     /// Its first key, with its secret, which is shown this once.
     pub(crate) key: CreatedKey,
+    /// What may surprise, for people; absent if nothing does.
+    #[schema(nullable = false)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) warnings: Vec<String>,
+}
+
+/// What some SDKs make of an id.
+fn warnings(id: &str) -> Vec<String> {
+    let is_digits = id.bytes().all(|byte| byte.is_ascii_digit());
+    let warning = || {
+        format!(
+            "the id {id:?} is not digits only: PyPI pusher refuses such ids before it sends anything, so Python backends cannot \
+             use it; leave the id out to have one drawn"
+        )
+    };
+    (!is_digits).then(warning).into_iter().collect()
 }
 
 /// What is to be changed; the rest stays.
@@ -171,6 +187,7 @@ pub(super) async fn create(
         };
         let (app, key) = store.create_app(new, &caller.actor).await?;
         Ok(CreatedApp {
+            warnings: warnings(&app.id),
             app: app.into(),
             key: key.into(),
         })

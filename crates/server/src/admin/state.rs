@@ -75,6 +75,31 @@ pub(crate) struct Connection {
     pub(crate) channels: Vec<String>,
 }
 
+/// Connections by client library, the most first.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[schema(as = AppClients)]
+pub(crate) struct Clients {
+    /// Each library and version that has connections. Beyond a hundred, further ones count as `other`.
+    pub(crate) clients: Vec<ClientCount>,
+}
+
+/// A client library of one version.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(crate) struct ClientCount {
+    /// What it calls itself: `js` for pusher-js; empty if it says nothing.
+    #[schema(example = "js")]
+    pub(crate) client: String,
+    /// Its version; empty if it says none.
+    #[schema(example = "8.4.0")]
+    pub(crate) version: String,
+    /// Its connections on this node.
+    #[schema(example = 3)]
+    pub(crate) connections: usize,
+    /// What is known to go wrong with it, and what to do.
+    #[schema(required)]
+    pub(crate) risk: Option<String>,
+}
+
 /// A test event.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -298,6 +323,46 @@ fn no_connection(id: &str) -> Problem {
     Problem::not_found(format!(
         "there is no connection {id} of this app on this node"
     ))
+}
+
+/// Count an app's connections by client library and version
+///
+/// What clients say of themselves when they connect, of the node that answers. Clients that may lose their WebSocket for good
+/// have a `risk`.
+#[utoipa::path(
+    get, path = "/apps/{app_id}/clients", tag = "State", operation_id = "count_clients",
+    params(AppName),
+    responses(
+        (status = 200, body = Clients),
+        (status = 404),
+    ),
+)]
+pub(super) async fn clients(
+    State(state): State<AppState>,
+    caller: Caller,
+    Names(AppName { app_id }): Names<AppName>,
+) -> Result<Json<Clients>, Problem> {
+    let app = app(&state, &caller, &app_id)?;
+    let clients = app.clients().into_iter().map(|found| ClientCount {
+        risk: risk(&found.client, &found.version).map(str::to_owned),
+        client: found.client,
+        version: found.version,
+        connections: found.connections,
+    });
+    Ok(Json(Clients {
+        clients: clients.collect(),
+    }))
+}
+
+/// What is known to go wrong with a client library of this version.
+fn risk(client: &str, version: &str) -> Option<&'static str> {
+    let mut parts = version.split('.');
+    let mut number = || parts.next()?.parse::<u32>().ok();
+    let (major, minor) = (number()?, number().unwrap_or(0));
+    (client == "js" && (major, minor) < (8, 3)).then_some(
+        "pusher-js before 8.3 with enabledTransports ['ws', 'wss'] stays away for good after two broken connections within four \
+         minutes: leave enabledTransports out, or update it",
+    )
 }
 
 /// Show a connection

@@ -12,7 +12,7 @@ use super::{Creation, Listing};
 use crate::admin::apps::{App, CreatedApp};
 use crate::admin::keys::{Key, KeyState};
 use crate::admin::page::Page;
-use crate::admin::state::{Channel, Connection, Member};
+use crate::admin::state::{Channel, Clients, Connection, Member};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -98,6 +98,14 @@ pub(crate) enum Command {
         #[command(flatten)]
         listing: Listing,
     },
+    /// Count an app's connections by client library and version, those of the node that answers; needs --server
+    Clients {
+        /// The app's id
+        id: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Disconnect a client, which stays away until it is started anew; needs --server
     Disconnect {
         /// The app's id
@@ -112,7 +120,7 @@ pub(crate) struct Create {
     /// What people call it
     #[arg(long)]
     name: String,
-    /// Id to import [default: drawn, digits]
+    /// Id to import; PyPI pusher takes digits only [default: drawn, digits]
     #[arg(long)]
     id: Option<String>,
     /// Key to import [default: drawn]
@@ -170,6 +178,7 @@ pub(crate) async fn run(command: Command, api: &Api) -> anyhow::Result<()> {
         Command::Connections { id, user, listing } => {
             connections(&id, user.as_deref(), &listing, api).await
         }
+        Command::Clients { id, json } => clients(&id, json, api).await,
         Command::Disconnect { id, socket_id } => {
             let call = Call::delete(&["apps", &id, "connections", &socket_id]);
             api.of_a_running_server()?.send(call).await?;
@@ -193,6 +202,9 @@ async fn run_create(create: Create, api: &Api) -> anyhow::Result<()> {
     let call = Call::post(&["apps"], body).once(create.creation.idempotency_key);
     let answer = api.send(call).await?;
     output::answer(answer, create.creation.json, |created: CreatedApp| {
+        for warning in &created.warnings {
+            tracing::warn!("{warning}");
+        }
         let key = [("key", created.key.key.key), ("secret", created.key.secret)];
         output::fields(&[fields(&created.app).as_slice(), &key].concat())
     })
@@ -262,6 +274,24 @@ async fn members(id: &str, channel: &str, listing: &Listing, api: &Api) -> anyho
     let answer = api.list(call, listing.limit()).await?;
     output::list(answer, listing.json, &["USER"], |member: Member| {
         vec![member.user_id]
+    })
+}
+
+async fn clients(id: &str, json: bool, api: &Api) -> anyhow::Result<()> {
+    let api = api.of_a_running_server()?;
+    let answer = api.send(Call::get(&["apps", id, "clients"])).await?;
+    output::answer(answer, json, |clients: Clients| {
+        let rows = clients.clients.into_iter().map(|client| {
+            let risk = client.risk.unwrap_or_default();
+            vec![
+                client.client,
+                client.version,
+                client.connections.to_string(),
+                risk,
+            ]
+        });
+        let rows: Vec<_> = rows.collect();
+        output::table(&["CLIENT", "VERSION", "CONNECTIONS", "RISK"], &rows)
     })
 }
 

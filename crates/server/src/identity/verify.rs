@@ -51,6 +51,11 @@ pub(crate) enum TokenError {
     /// A claim is missing, or of another kind than it should be.
     #[error("Invalid token: its claim {0} is missing or malformed")]
     Claim(&'static str),
+    /// Its claims are not of the kinds that RFC 7519 gives them.
+    #[error(
+        "Invalid token: one of its claims is of another kind than RFC 7519 says: iss, sub and jti are text, exp, nbf and iat numbers"
+    )]
+    Claims,
     /// Meant for somebody else.
     #[error("Invalid token: its audience (aud) is none that the app expects")]
     Audience,
@@ -181,10 +186,12 @@ impl From<Error> for TokenError {
             ErrorKind::InvalidIssuer => Self::Issuer,
             ErrorKind::InvalidAudience => Self::Audience,
             ErrorKind::MissingRequiredClaim(claim) | ErrorKind::InvalidClaimFormat(claim) => {
-                let known = ["exp", "nbf", "iss", "aud"];
+                let known = ["exp", "nbf", "iss", "aud", "sub", "jti", "iat"];
                 let name = known.into_iter().find(|name| name == claim);
                 name.map_or(Self::Malformed, Self::Claim)
             }
+            // The token was read before, with claims of any kind.
+            ErrorKind::Json(_) => Self::Claims,
             _ => Self::Malformed,
         }
     }

@@ -8,7 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
-use fanfare_engine::{Arrival, Refusal, RefusalKind, Refused};
+use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind, Refused};
 use fanfare_protocol::{CloseCode, SUBPROTOCOL_PREFIX};
 use hyper::header::{
     CONNECTION, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
@@ -80,11 +80,21 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     has_token(headers, CONNECTION, "upgrade") && has_token(headers, UPGRADE, "websocket")
 }
 
-/// The first `protocol` of the query; the rest of what a client says of itself there is ignored.
+/// What a client says of itself in the query, by the first parameter of this name.
+pub(crate) fn said<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+    let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
+    values.find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// The protocol version that a client says.
 pub(crate) fn protocol(query: &str) -> Option<&str> {
-    query
-        .split('&')
-        .find_map(|pair| pair.strip_prefix("protocol="))
+    said(query, "protocol")
+}
+
+/// Counts an admitted connection among those of its client library.
+pub(crate) fn count_client(admitted: &mut Admitted, query: Option<&str>) {
+    let said = |name| query.and_then(|query| said(query, name)).unwrap_or("");
+    admitted.count_client(said("client"), said("version"));
 }
 
 async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
@@ -105,7 +115,10 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
     }
     let from = state.addresses.of(request.headers(), request.extensions());
     match &mut admitted {
-        Ok(admitted) => admitted.came_from(from),
+        Ok(admitted) => {
+            admitted.came_from(from);
+            count_client(admitted, request.uri().query());
+        }
         Err(refusal) => note(&state, Some(key), from, refusal),
     }
     let shared = state.clone();

@@ -190,6 +190,7 @@ async fn open(
     })?;
     let mut admitted = state.engine.confirm(admitted).await?;
     admitted.came_from(client.address);
+    upgrade::count_client(&mut admitted, client.query.as_deref());
     let (sender, requests) = mpsc::channel(REQUESTS);
     state.sessions.insert(id.clone(), sender);
     let accepted = Accepted {

@@ -7,12 +7,16 @@
 
 mod admin;
 mod api;
+mod bounds;
 mod cli;
 mod first_run;
+mod headers;
 mod history;
 mod hostile;
+mod moving;
 mod openapi;
 mod reads;
+mod refusals;
 mod socket;
 mod stop;
 mod users;

@@ -236,6 +236,30 @@ async fn an_extension_that_must_be_understood_is_not() {
 }
 
 #[tokio::test]
+async fn a_claim_of_the_wrong_kind_is_not_taken_for_a_wrong_algorithm() {
+    let identity = json!({"providers": [providers()["RS256"], providers()["HS256"]]});
+    let identity: Identity = serde_json::from_value(identity).unwrap();
+    let identity = Identities::new(false).compile(&identity).unwrap();
+    for odd in [
+        json!({"sub": {"id": 7}}),
+        json!({"sub": ["a"]}),
+        json!({"jti": {}}),
+    ] {
+        let verified = identity
+            .verify(&sign(Algorithm::HS256, &claims(&odd)))
+            .await;
+        match verified {
+            // What nothing here reads may be anything.
+            Ok(_) => {}
+            Err(error) => assert!(
+                matches!(error, TokenError::Claim(_) | TokenError::Claims),
+                "{odd}: {error}"
+            ),
+        }
+    }
+}
+
+#[tokio::test]
 async fn claims_must_be_the_providers_for_this_app_and_of_now() {
     let mut provider = providers().remove("HS256").unwrap();
     provider["issuer"] = json!("https://id.example.com");

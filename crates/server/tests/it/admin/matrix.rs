@@ -100,6 +100,7 @@ fn routes() -> Vec<Route> {
             200,
         ),
         route("GET", "/apps/{app_id}/connections", Sight, 200),
+        route("GET", "/apps/{app_id}/clients", Sight, 200),
         route("GET", "/apps/{app_id}/connections/{socket_id}", Sight, 200),
         route(
             "DELETE",

@@ -234,7 +234,7 @@ async fn no_secret_is_in_a_log_an_error_the_audit_log_the_description_or_the_con
     run.assert_none_in("the configuration", &run.server.run_ok(&["config"]));
     run.assert_none_in("standard output", &run.server.printed());
     let log = run.server.log();
-    assert!(log.contains("TRACE") && log.contains("a sign-in was refused"));
+    assert!(log.contains("TRACE") && log.contains("operator_sign_in"));
     run.assert_none_in("the log", &log);
 }
 

@@ -1,7 +1,7 @@
 //! What is happening on an app: channels, members, connections, a test event.
 
 use fanfare_testkit::admin::text;
-use fanfare_testkit::{APP_ID, Admin, KEY};
+use fanfare_testkit::{APP_ID, Admin, KEY, OWNER, PASSWORD};
 use serde_json::{Value, json};
 
 use super::{SECOND, server, within};
@@ -116,6 +116,40 @@ async fn a_test_event_arrives_as_a_backends_would_and_is_written_down() {
         .await
         .expect(200);
     assert_eq!(publish(event).await.problem(409), "conflict");
+}
+
+#[tokio::test]
+async fn a_test_events_data_is_passed_on_byte_for_byte() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = server(&[]).await;
+    let (_, signed_in) = Admin::nobody(server.address).sign_in(OWNER, PASSWORD).await;
+    let mut client = server.connect().await;
+    client.subscribe("news").await;
+    for (sent, arrives) in [
+        (
+            r#"{"b":1,"a":1.50,"n":123456789012345678901234567890}"#,
+            None,
+        ),
+        (r#"[1e400,-0,"\u00e9",{"a":1,"a":2}]"#, None),
+        (r#""{\"b\":1, \"a\":1.50}""#, Some(r#"{"b":1, "a":1.50}"#)),
+    ] {
+        let body = format!(r#"{{"name":"e","channels":["news"],"data":{sent}}}"#);
+        let request = format!(
+            "POST /api/v1/apps/{APP_ID}/events HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+             Authorization: Bearer {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            text(&signed_in, "access_token"),
+            body.len(),
+        );
+        let mut stream = tokio::net::TcpStream::connect(server.address)
+            .await
+            .unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        let event = client.expect("e").await;
+        assert_eq!(event["data"], arrives.unwrap_or(sent));
+    }
 }
 
 #[tokio::test]
