@@ -53,6 +53,21 @@ impl<S> Patient<S> {
     }
 }
 
+/// The head of an upgrade without the `close` that hyper adds where the client sent `Connection: close` on a line of its own, as
+/// Tcl's WebSocket client does: that client would take the answer for the end of the connection. White space in its place keeps
+/// the length, which is what the caller counts by.
+fn without_close(bytes: &[u8]) -> Option<Vec<u8>> {
+    const LINE: &[u8] = b"\r\nconnection: Upgrade, close\r\n";
+    const KEPT: usize = b"\r\nconnection: Upgrade".len();
+    if !bytes.starts_with(b"HTTP/1.1 101 ") {
+        return None;
+    }
+    let at = bytes.windows(LINE.len()).position(|line| line == LINE)?;
+    let mut head = bytes.to_vec();
+    head[at + KEPT..at + LINE.len() - 2].fill(b' ');
+    Some(head)
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -74,6 +89,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        let upgrade = without_close(bytes);
+        let bytes = upgrade.as_deref().unwrap_or(bytes);
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.in_time(cx, written)
     }
@@ -83,6 +100,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let Some(upgrade) = slices.first().and_then(|first| without_close(first)) {
+            let written = Pin::new(&mut self.stream).poll_write(cx, &upgrade);
+            return self.in_time(cx, written);
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.in_time(cx, written)
     }
