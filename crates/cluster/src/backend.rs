@@ -385,6 +385,21 @@ pub enum Step {
 }
 
 impl Step {
+    /// The app of which a node says something of itself by this step, and the node. What one node says is taken in order.
+    #[must_use]
+    pub fn says(&self) -> Option<(&AppId, &NodeName)> {
+        match self {
+            Self::Join { app, node, .. }
+            | Self::Leave { app, node, .. }
+            | Self::Count { app, node, .. }
+            | Self::Enter { app, node, .. }
+            | Self::Exit { app, node, .. }
+            | Self::Connections { app, node, .. }
+            | Self::Admit { app, node, .. } => Some((app, node)),
+            _ => None,
+        }
+    }
+
     /// The app that it is of; none if it is of the installation.
     #[must_use]
     pub fn app(&self) -> Option<&AppId> {

@@ -14,8 +14,9 @@ use crate::link::Link;
 
 /// Most steps that are sent at once.
 const BATCH: usize = 256;
-/// Most batches whose answers are waited for.
-const BATCHES: usize = 4;
+/// Most batches whose answers are waited for: one, because a step whose script is not there any more is sent again, and no later step
+/// of this node may be taken before it.
+const BATCHES: usize = 1;
 
 /// Makes a step when it is sent: by whom it is said, and when it is too late.
 pub(crate) type Make = Box<dyn FnOnce(&NodeName, Moment) -> Step + Send>;

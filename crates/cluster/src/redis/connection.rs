@@ -2,13 +2,14 @@
 //! that it publishes and does not hear.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use fanfare_engine::BoxFuture;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Pipeline, PushInfo, PushKind, RedisError, Value};
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::answer::{self, text};
@@ -22,21 +23,57 @@ use crate::names::Names;
 
 /// Most bytes that may wait to be delivered. A node that is so far behind starts anew.
 const MAX_WAITING: usize = 64 << 20;
+/// How often scripts are loaded for one call. If they are gone again each time, something else is wrong.
+const MOST_RELOADS: usize = 5;
 /// Commands that may wait to be written.
 const PIPELINE: usize = 4096;
 
 /// A connection to every master.
 struct RedisConnection {
     names: Names,
-    scripts: Scripts,
-    masters: Vec<(Master, MultiplexedConnection)>,
+    scripts: Arc<Scripts>,
+    masters: Vec<(Master, Line)>,
     /// Topics that are listened to no more, and of which this is not confirmed yet.
     unlistening: Arc<AtomicUsize>,
 }
 
+/// A connection to one master.
+#[derive(Clone)]
+struct Line {
+    connection: MultiplexedConnection,
+    loaded: Arc<Loaded>,
+}
+
+/// The scripts that were loaded over a connection.
+struct Loaded {
+    scripts: Arc<Scripts>,
+    /// How often.
+    times: AtomicU64,
+    /// Held by the call that loads them, for all.
+    loading: Mutex<()>,
+}
+
+impl Line {
+    fn times_loaded(&self) -> u64 {
+        self.loaded.times.load(Ordering::Acquire)
+    }
+
+    /// Loads the scripts again, unless another call has done so since they were loaded `seen` times.
+    async fn reload(&mut self, seen: u64) -> Result<(), ConnectError> {
+        let loaded = Arc::clone(&self.loaded);
+        let _one_for_all = loaded.loading.lock().await;
+        if self.times_loaded() == seen {
+            load(&loaded.scripts, &mut self.connection).await?;
+            loaded.times.fetch_add(1, Ordering::AcqRel);
+            tracing::info!("loaded the scripts again: Redis had them no more");
+        }
+        Ok(())
+    }
+}
+
 pub(crate) async fn connect(url: &RedisUrl, names: &Names) -> Result<Connected, ConnectError> {
     let (sender, incoming) = mpsc::unbounded_channel();
-    let scripts = Scripts::new();
+    let scripts = Arc::new(Scripts::new());
     let unlistening = Arc::new(AtomicUsize::new(0));
     let mut masters = Vec::new();
     for mut master in topology::find(url).await? {
@@ -51,7 +88,12 @@ pub(crate) async fn connect(url: &RedisUrl, names: &Names) -> Result<Connected, 
         let mut connection = connect_to(url.redis_at(&master.address), config).await?;
         master.run = topology::run_of(&mut connection).await?;
         load(&scripts, &mut connection).await?;
-        masters.push((master, connection));
+        let loaded = Arc::new(Loaded {
+            scripts: Arc::clone(&scripts),
+            times: AtomicU64::new(1),
+            loading: Mutex::default(),
+        });
+        masters.push((master, Line { connection, loaded }));
     }
     let connection = RedisConnection {
         names: names.clone(),
@@ -169,7 +211,7 @@ impl RedisConnection {
             return 0;
         }
         let slot = topology::slot(key);
-        let holds = |(master, _): &(Master, MultiplexedConnection)| {
+        let holds = |(master, _): &(Master, Line)| {
             let mut slots = master.slots.iter();
             slots.any(|(first, last)| (*first..=*last).contains(&slot))
         };
@@ -179,13 +221,13 @@ impl RedisConnection {
 
 /// Steps for one master.
 struct Call {
-    to: MultiplexedConnection,
+    to: Line,
     pipeline: Pipeline,
     steps: Vec<Step>,
 }
 
 impl Call {
-    fn new(to: &MultiplexedConnection) -> Self {
+    fn new(to: &Line) -> Self {
         Self {
             to: to.clone(),
             pipeline: Pipeline::new(),
@@ -198,17 +240,68 @@ impl Call {
         if count == 0 {
             return Vec::new();
         }
-        match self.to.send_packed_commands(&self.pipeline, 0, count).await {
-            Ok(values) if values.len() == count => {
-                let steps = self.steps.iter().zip(values);
-                steps
-                    .map(|(step, value)| answer::read(step, value))
-                    .collect()
+        let mut seen = self.to.times_loaded();
+        let mut values = match send(&mut self.to, &self.pipeline).await {
+            Ok(values) => values,
+            Err(error) => return broken(count, &error),
+        };
+        for _ in 0..MOST_RELOADS {
+            if !values.iter().any(is_script_gone) {
+                break;
             }
-            Ok(_) => broken(count, "there are fewer answers than questions"),
-            Err(error) => broken(count, &error.to_string()),
+            if let Err(error) = self.repeat(seen, &mut values).await {
+                return broken(count, &error);
+            }
+            seen = self.to.times_loaded();
         }
+        let steps = self.steps.iter().zip(values);
+        steps
+            .map(|(step, value)| answer::read(step, value))
+            .collect()
     }
+
+    /// Loads the scripts again and takes the steps again that found none: nothing was done by these.
+    async fn repeat(&mut self, seen: u64, values: &mut [Value]) -> Result<(), String> {
+        let gone = |at: &usize| is_script_gone(&values[*at]);
+        let gone: Vec<_> = (0..values.len()).filter(gone).collect();
+        let is_said = |at: &usize| self.steps[*at].says().is_some();
+        let first = gone.iter().copied().find(is_said);
+        let later = first.unwrap_or(values.len())..values.len();
+        if later
+            .into_iter()
+            .any(|at| is_said(&at) && !is_script_gone(&values[at]))
+        {
+            // An earlier word would be taken after a later one.
+            return Err("another node loaded scripts in the middle of what this node says".into());
+        }
+        let reloaded = self.to.reload(seen).await;
+        reloaded.map_err(|error| error.to_string())?;
+        let mut again = Pipeline::new();
+        for at in &gone {
+            if let Some(command) = self.pipeline.cmd_iter().nth(*at) {
+                again.add_command(command.clone());
+            }
+        }
+        let answers = send(&mut self.to, &again).await?;
+        for (at, answer) in gone.into_iter().zip(answers) {
+            values[at] = answer;
+        }
+        Ok(())
+    }
+}
+
+async fn send(to: &mut Line, pipeline: &Pipeline) -> Result<Vec<Value>, String> {
+    let count = pipeline.len();
+    match to.connection.send_packed_commands(pipeline, 0, count).await {
+        Ok(values) if values.len() == count => Ok(values),
+        Ok(_) => Err("there are fewer answers than questions".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Whether a step was not taken because Redis has its script no more.
+fn is_script_gone(value: &Value) -> bool {
+    matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
 
 fn broken(count: usize, reason: &str) -> Vec<Result<Answer, StepError>> {

@@ -70,7 +70,13 @@ async fn ask_sentinel(
         .parse()
         .map_err(|_| ConnectError("a port is no number".into()))?;
     let address = (host.clone(), port);
-    ask_redis(url, &address).await
+    let found = ask_redis(url, &address).await;
+    found.map_err(|error| {
+        let (host, port) = &address;
+        ConnectError(format!(
+            "the master {name:?} that this Sentinel names, {host}:{port}: {error}"
+        ))
+    })
 }
 
 async fn ask_redis(url: &RedisUrl, host: &(String, u16)) -> Result<Vec<Master>, ConnectError> {

@@ -90,12 +90,12 @@ impl Peer {
     async fn take_all(&self, steps: Vec<Step>) -> Vec<Result<Answer, StepError>> {
         let new: Vec<_> = steps
             .iter()
-            .filter_map(says)
+            .filter_map(Step::says)
             .filter(|(app, node)| {
                 let name = (app.to_string(), node.to_string());
                 self.enlisted.borrow_mut().insert(name)
             })
-            .map(|(app, node)| enlist_in(app, node))
+            .map(|(app, node)| enlist_in(app.clone(), node.clone()))
             .collect();
         if !new.is_empty() {
             for answer in self.take_as_they_are(new).await {
@@ -163,20 +163,6 @@ impl Peer {
         let (heard, _) = self.hear().await;
         assert_eq!(heard, topic);
         self.done(Step::Unlisten { topic }).await;
-    }
-}
-
-/// By which steps a node says something of an app.
-fn says(step: &Step) -> Option<(AppId, NodeName)> {
-    match step {
-        Step::Join { app, node, .. }
-        | Step::Leave { app, node, .. }
-        | Step::Count { app, node, .. }
-        | Step::Enter { app, node, .. }
-        | Step::Exit { app, node, .. }
-        | Step::Connections { app, node, .. }
-        | Step::Admit { app, node, .. } => Some((app.clone(), node.clone())),
-        _ => None,
     }
 }
 

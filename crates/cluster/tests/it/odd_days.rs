@@ -1,16 +1,20 @@
 //! What nodes share loses a part of what it knows, its clock is set, its connections break again and again, or it takes nothing. Each
 //! test says what would fail it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use fanfare_cluster::Redis;
+use fanfare_cluster::backend::{Answer, Backend, NodeName, Step};
 use fanfare_engine::testing::{
     Client, KEY, Seen, arrival, data, definition, run_paused, settings, settle,
 };
 use fanfare_engine::{Admitted, Refusal};
-use fanfare_protocol::{ChannelName, CloseCode};
+use fanfare_protocol::{AppId, ChannelName, CloseCode};
 use tokio::time::{Instant, sleep};
 
 use crate::nodes::{ClusterNode, LEASE};
+use crate::servers::{Server, free_port};
 use crate::sim::{Sim, Weather, World};
 
 /// Within this nothing is left of who is gone.
@@ -272,6 +276,46 @@ fn nobody_is_over_a_quota_that_only_the_dead_use_up() {
             let refused = confirm(&nodes[1]).await.map(|_| ()).unwrap_err();
             assert_eq!(refused.code, CloseCode::OverQuota, "the living use it up");
         });
+    }
+}
+
+/// Fails if a step whose script is gone breaks the connection, or is answered as if it may have been taken.
+#[tokio::test]
+async fn scripts_that_are_gone_are_loaded_again_and_every_step_is_taken_once() {
+    let server = Server::start(free_port(), &[], false);
+    let backend = Redis::new(&format!("redis://127.0.0.1:{}", server.port), "test").unwrap();
+    let connected = backend.connect().await.unwrap();
+    let (app, node): (_, NodeName) = (AppId::parse("1").unwrap(), "n".into());
+    let deadline = 9_000_000_000_000_000;
+    let count = |count| Step::Count {
+        app: app.clone(),
+        node: Arc::clone(&node),
+        channel: "a".into(),
+        count,
+        tell: false,
+        deadline,
+    };
+    let enlist = Step::Enlist {
+        app: app.clone(),
+        node: Arc::clone(&node),
+        deadline,
+    };
+    let take = |steps| connected.connection.take(steps);
+    assert_eq!(take(vec![enlist]).await, [Ok(Answer::Done)]);
+    let counted = |before, after| Ok(Answer::Counted { before, after });
+    for _ in 0..3 {
+        server.ask(&["SCRIPT", "FLUSH"]);
+        // Many at once: one of them loads for all.
+        let others = (0..20).map(|_| take(vec![Step::Census]));
+        let others = futures_util::future::join_all(others);
+        let (said, others) = tokio::join!(take(vec![count(2), count(1), count(0)]), others);
+        assert_eq!(said, [counted(0, 2), counted(2, 1), counted(1, 0)]);
+        for answers in others {
+            assert!(
+                matches!(&answers[..], [Ok(Answer::Census { .. })]),
+                "{answers:?}"
+            );
+        }
     }
 }
 

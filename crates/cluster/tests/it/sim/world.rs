@@ -232,7 +232,10 @@ impl World {
         if deadline(step).is_some_and(|deadline| self.now() > deadline) {
             return Err(StepError::Late);
         }
-        if says(step).is_some_and(|(app, node)| !self.is_enlisted(app, node)) {
+        if step
+            .says()
+            .is_some_and(|(app, node)| !self.is_enlisted(app, node))
+        {
             return Err(StepError::Forgotten);
         }
         match step {
@@ -910,20 +913,6 @@ fn app(step: &Step) -> Option<&AppId> {
         | Step::Enlisted { app }
         | Step::ConnectionsByNode { app }
         | Step::Bury { app, .. } => Some(app),
-        _ => None,
-    }
-}
-
-/// By which steps a node says something of an app: it must be in the app's list.
-fn says(step: &Step) -> Option<(&AppId, &str)> {
-    match step {
-        Step::Join { app, node, .. }
-        | Step::Leave { app, node, .. }
-        | Step::Count { app, node, .. }
-        | Step::Enter { app, node, .. }
-        | Step::Exit { app, node, .. }
-        | Step::Connections { app, node, .. }
-        | Step::Admit { app, node, .. } => Some((app, node)),
         _ => None,
     }
 }
