@@ -10,7 +10,7 @@ use fanfare_protocol::{AppId, AppKey, Identity};
 use fanfare_store::{AppRecord, ChangedApp, KeyRecord, Store, StoreError, Watch};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::access::Jwts;
 use crate::identity::Identities;
@@ -24,6 +24,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long the store may take to answer.
 const REFRESH_PATIENCE: Duration = Duration::from_secs(10);
+/// How often the log says that the disk is full.
+const DISK_FULL_SAID_EVERY: Duration = Duration::from_secs(60);
+/// How often a disk that is full is tried.
+const DISK_TRIED_EVERY: Duration = Duration::from_secs(2);
 
 /// The engine's view of the store.
 #[derive(Debug)]
@@ -39,6 +43,15 @@ pub(crate) struct AppSync {
     revision: i64,
     /// The apps that have keys which expire. The engine knows nothing of that: it gets the keys in force.
     expiring: HashMap<String, (AppRecord, Vec<KeyRecord>)>,
+    /// While the store's disk is full.
+    disk_full: Option<DiskFull>,
+}
+
+/// When to say again that the disk is full, and when to try again whether it is.
+#[derive(Debug)]
+struct DiskFull {
+    say_at: Instant,
+    try_at: Instant,
 }
 
 /// Lets whoever changed something in the store wait until it is in force on this node. Cheap to clone.
@@ -93,6 +106,7 @@ impl AppSync {
             answered: answer,
             revision: 0,
             expiring: HashMap::new(),
+            disk_full: None,
         };
         (sync, in_force)
     }
@@ -161,6 +175,34 @@ impl AppSync {
                 Err(error) => tracing::debug!(%error, "the store still does not answer"),
             }
             self.expire();
+            self.watch_disk().await;
+        }
+    }
+
+    /// Says that the disk is full, once a minute while it is, and finds out when it has room again.
+    async fn watch_disk(&mut self) {
+        if !self.store.is_disk_full() {
+            if self.disk_full.take().is_some() {
+                tracing::info!("the disk that holds the store has room again: changes are taken");
+            }
+            return;
+        }
+        let now = Instant::now();
+        let full = self.disk_full.get_or_insert_with(|| DiskFull {
+            say_at: now,
+            try_at: now,
+        });
+        if full.say_at <= now {
+            full.say_at = now + DISK_FULL_SAID_EVERY;
+            tracing::error!(
+                "the disk that holds the store is full: no change of apps, keys and operators is taken until it has room; \
+                 clients and backends are served"
+            );
+        }
+        if full.try_at <= now {
+            full.try_at = now + DISK_TRIED_EVERY;
+            // What it answers is noted in the store.
+            let _ = timeout(REFRESH_PATIENCE, self.store.try_to_write()).await;
         }
     }
 

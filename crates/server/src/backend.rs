@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use fanfare_protocol::signature::{Credential, sign_request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
+use crate::failure::{Code, Failure};
 use crate::http::unix_seconds;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -69,22 +70,44 @@ impl Backend {
             .header("content-type", "application/json")
             .body(body);
         // Without the URL, which holds a signature.
-        let response = request.send().await.map_err(reqwest::Error::without_url);
-        let response = response.with_context(|| format!("publishing to {}", self.server))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(error.without_url()))?;
         let status = response.status();
         if !status.is_success() {
             let text = response.text().await.unwrap_or_default();
-            bail!(
-                "{} refused the event with status {status}: {}",
+            let message = format!(
+                "{} refused the event for app {} with status {status}: {}",
                 self.server,
+                self.app_id,
                 text.trim_end()
             );
+            return Err(Failure::new(status.into(), message).into());
         }
         Ok(())
     }
 }
 
 impl Backend {
+    fn unreachable(&self, error: reqwest::Error) -> Failure {
+        if error.is_builder() {
+            return Failure::misuse(format!(
+                "the server {:?} is no address; write it like http://127.0.0.1:6001",
+                self.server
+            ));
+        }
+        let error = anyhow::Error::new(error);
+        let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+        causes.dedup();
+        let message = format!(
+            "cannot publish to {}: {}; is a server running there? Name another with --server URL",
+            self.server,
+            causes.join(": ")
+        );
+        Failure::new(Code::Unavailable, message)
+    }
+
     fn client(&self) -> anyhow::Result<reqwest::Client> {
         let mut client = reqwest::Client::builder().timeout(PATIENCE);
         if ["http://127.", "http://localhost", "http://[::1]"]

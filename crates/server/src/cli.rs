@@ -6,16 +6,17 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, Setting, unknown_variables};
+use crate::failure::{self, Code, code_of};
+use crate::startup::Begin;
 use crate::{openapi, startup, telemetry};
 
 mod api;
 mod app;
 mod audit;
 mod duration;
-mod failure;
 mod identity;
 mod key;
 mod master_key;
@@ -27,7 +28,6 @@ mod signing_key;
 mod token;
 
 use api::ServerFlags;
-use failure::{Code, code_of};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -54,6 +54,7 @@ struct Cli {
 }
 
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Configuration")]
 struct SettingFlags {
     /// Configuration file [default: fanfare.toml, if there is one]
     #[arg(long, global = true, value_name = "FILE", env = "FANFARE_CONFIG")]
@@ -98,6 +99,11 @@ enum Command {
     Config,
     /// Print the description of the HTTP APIs (OpenAPI 3.1)
     Openapi,
+    /// Print a manual page, in the form that `man` reads
+    Man {
+        /// The command that it is about, for example `app create` [default: fanfare itself]
+        command: Vec<String>,
+    },
     /// Print what completes commands in a shell
     Completions {
         /// Which shell
@@ -166,9 +172,21 @@ impl SettingFlags {
 
 /// Runs what was asked for.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
-    if let Some(Command::Completions { shell }) = cli.command {
-        return match output::text(&completions(shell)) {
+    let matches = command_line().get_matches();
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
+    let text = match &cli.command {
+        Some(Command::Completions { shell }) => Some(completions(*shell)),
+        Some(Command::Man { command }) => match manual(command) {
+            Ok(text) => Some(text),
+            Err(error) => return failed(&error, code_of(&error)),
+        },
+        _ => None,
+    };
+    if let Some(text) = text {
+        return match output::text(&text) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => failed(&error, Code::Failed),
         };
@@ -178,11 +196,8 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => return failed(&error, Code::Misuse),
     };
     telemetry::start(&config.log);
-    for variable in unknown_variables() {
-        tracing::warn!(
-            variable,
-            "this environment variable is no setting of ours and has no effect"
-        );
+    for message in unknown_variables() {
+        tracing::warn!("{message}");
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.http_threads())
@@ -201,34 +216,126 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
+/// The commands with their flags. What is of no use to a command is taken and not shown, so that a flag may stand anywhere.
+fn command_line() -> clap::Command {
+    let command = Cli::command();
+    let settings: Vec<clap::Arg> = command
+        .get_arguments()
+        .filter(|argument| argument.is_global_set())
+        .cloned()
+        .collect();
+    command.mut_subcommands(|command| {
+        let shown: &[&str] = match command.get_name() {
+            "serve" | "publish" | "config" => &["config", "listen", "data_dir", "store_url", "set"],
+            "completions" | "openapi" | "man" => &[],
+            _ => &["config", "data_dir", "store_url", "set"],
+        };
+        hide_except(command, &settings, shown)
+    })
+}
+
+/// clap gives a command the flags of the one above it where it has none of the same name.
+fn hide_except(
+    mut command: clap::Command,
+    settings: &[clap::Arg],
+    shown: &[&str],
+) -> clap::Command {
+    for argument in settings {
+        if !shown.contains(&argument.get_id().as_str()) {
+            command = command.arg(argument.clone().hide(true));
+        }
+    }
+    command.mut_subcommands(|command| hide_except(command, settings, shown))
+}
+
+/// The manual page of a command, for example of `["app", "create"]`.
+fn manual(path: &[String]) -> anyhow::Result<String> {
+    let mut command = command_line();
+    command.build();
+    let mut found = &command;
+    for name in path {
+        found = found.find_subcommand(name).ok_or_else(|| {
+            failure::Failure::misuse(format!("there is no command {:?}", path.join(" ")))
+        })?;
+    }
+    let mut page = Vec::new();
+    let name = std::iter::once("fanfare").chain(path.iter().map(String::as_str));
+    let name: Vec<&str> = name.collect();
+    // The full call, for the name of the page and for its synopsis.
+    let found = found.clone().display_name(name.join("-"));
+    clap_mangen::Man::new(found).render(&mut page)?;
+    Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
 fn completions(shell: clap_complete::Shell) -> String {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "fanfare", &mut script);
+    clap_complete::generate(shell, &mut command_line(), "fanfare", &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
 async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
         Command::Serve => startup::serve(config).await,
-        Command::App(noun) => app::run(noun.command, &noun.server.open(&config).await?).await,
-        Command::Key(noun) => key::run(noun.command, &noun.server.open(&config).await?).await,
-        Command::Operator(noun) => {
-            operator::run(noun.command, &noun.server.open(&config).await?).await
+        Command::App(noun) => {
+            // Apps are often imported before the first start.
+            let begin = match &noun.command {
+                app::Command::Create { .. } => Begin::InNamedPlace,
+                _ => Begin::Never,
+            };
+            app::run(noun.command, &noun.server.open(&config, begin).await?).await
         }
-        Command::Token(noun) => token::run(noun.command, &noun.server.open(&config).await?).await,
+        Command::Key(noun) => {
+            key::run(
+                noun.command,
+                &noun.server.open(&config, Begin::Never).await?,
+            )
+            .await
+        }
+        Command::Operator(noun) => {
+            operator::run(
+                noun.command,
+                &noun.server.open(&config, Begin::Never).await?,
+            )
+            .await
+        }
+        Command::Token(noun) => {
+            token::run(
+                noun.command,
+                &noun.server.open(&config, Begin::Never).await?,
+            )
+            .await
+        }
         Command::Session(noun) => {
-            session::run(noun.command, &noun.server.open(&config).await?).await
+            session::run(
+                noun.command,
+                &noun.server.open(&config, Begin::Never).await?,
+            )
+            .await
         }
         Command::SigningKey(noun) => {
-            signing_key::run(noun.command, &noun.server.open(&config).await?).await
+            signing_key::run(
+                noun.command,
+                &noun.server.open(&config, Begin::Never).await?,
+            )
+            .await
         }
-        Command::Audit(noun) => audit::run(noun.command, &noun.server.open(&config).await?).await,
+        Command::Audit(noun) => {
+            audit::run(
+                noun.command,
+                &noun.server.open(&config, Begin::Never).await?,
+            )
+            .await
+        }
         Command::MasterKey(noun) => master_key::run(noun.command, &noun.server, &config).await,
         Command::Publish(publish) => publish::run(publish, &config).await,
-        Command::Config => output::text(&config.to_toml()?),
+        Command::Config => {
+            let comments = unknown_variables().into_iter();
+            let comments: String = comments.map(|message| format!("# {message}\n")).collect();
+            output::text(&format!("{comments}{}", config.to_toml()?))
+        }
         Command::Openapi => output::text(&openapi::pretty(&openapi::document())),
-        // Needs no configuration, and was done before it was read.
-        Command::Completions { .. } => Ok(()),
+        // Need no configuration, and were done before it was read.
+        Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }
 
@@ -258,11 +365,87 @@ mod tests {
         if inner.is_empty() { vec![path] } else { inner }
     }
 
+    fn help(path: &[&str]) -> String {
+        let mut command = command_line();
+        command.build();
+        let mut found = &mut command;
+        for name in path {
+            found = found.find_subcommand_mut(name).unwrap();
+        }
+        found.render_long_help().to_string()
+    }
+
+    #[test]
+    fn help_shows_the_flags_that_a_command_has_a_use_for() {
+        for (path, shown, hidden) in [
+            (&[][..], &["--listen", "--data-dir"][..], &["--server"][..]),
+            (
+                &["serve"],
+                &["--listen", "--data-dir", "--set"],
+                &["--server"],
+            ),
+            (
+                &["publish"],
+                &["--server", "--listen", "--data-dir"],
+                &["--token"],
+            ),
+            (
+                &["app", "create"],
+                &["--data-dir", "--server"],
+                &["--listen"],
+            ),
+            (
+                &["audit", "list"],
+                &["--data-dir", "--server"],
+                &["--listen"],
+            ),
+            (&["completions"], &[], &["--listen", "--data-dir", "--set"]),
+        ] {
+            let help = help(path);
+            for flag in shown {
+                assert!(
+                    help.contains(&format!("{flag} ")),
+                    "{path:?} {flag}: {help}"
+                );
+            }
+            for flag in hidden {
+                assert!(
+                    !help.contains(&format!("{flag} ")),
+                    "{path:?} {flag}: {help}"
+                );
+            }
+        }
+        // Taken all the same, before and after the command.
+        for line in [
+            &["fanfare", "--listen", "x", "app", "list"][..],
+            &["fanfare", "app", "list", "--listen", "x"],
+        ] {
+            let matches = command_line().try_get_matches_from(line).unwrap();
+            let cli = Cli::from_arg_matches(&matches).unwrap();
+            assert_eq!(cli.settings.listen.as_deref(), Some("x"), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_manual_page() {
+        for call in calls(&command_line(), "") {
+            let path: Vec<String> = call.split(' ').skip(1).map(str::to_owned).collect();
+            let page = manual(&path).unwrap();
+            let last = path.last().unwrap();
+            assert!(
+                page.contains(".SH NAME") && page.contains(last.as_str()),
+                "{page}"
+            );
+        }
+        assert!(manual(&[]).unwrap().contains("Exit codes"));
+        assert!(manual(&["nope".into()]).is_err());
+    }
+
     #[test]
     fn every_command_is_in_the_documentation() {
-        Cli::command().debug_assert();
+        command_line().debug_assert();
         let docs = include_str!("../../../docs/cli.md");
-        let calls = calls(&Cli::command(), "");
+        let calls = calls(&command_line(), "");
         assert!(calls.len() > 40, "{calls:?}");
         for call in calls {
             assert!(docs.contains(&call), "`{call}` is not in docs/cli.md");

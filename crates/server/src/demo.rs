@@ -16,6 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::backend::Backend;
+use crate::config::{Config, reachable};
 
 /// Where the page's people meet.
 pub(crate) const PRESENCE_CHANNEL: &str = "presence-demo";
@@ -97,13 +98,13 @@ impl Demo {
     pub(crate) fn welcome(
         &self,
         listen: SocketAddr,
-        path_prefix: &str,
+        config: &Config,
         checked: &anyhow::Result<Duration>,
     ) -> String {
-        let server = format!("http://{listen}");
+        let server = format!("http://{}", reachable(listen));
         let data = json!({"text": "Hello from the terminal"}).to_string();
         let curl = self
-            .backend(format!("{server}{path_prefix}"))
+            .backend(format!("{server}{}", config.path_prefix))
             .sign(EVENT_CHANNEL, "greeting", &data)
             .to_curl();
         let checked = match checked {
@@ -113,7 +114,7 @@ impl Demo {
             ),
             Err(error) => format!("FAILED, no event came through: {error:#}"),
         };
-        let program = program_name();
+        let again = self.command(listen, config, &data);
         let mut text = String::new();
         let _ = write!(
             text,
@@ -126,13 +127,40 @@ impl Demo {
              Open the demo page, then send it an event from another terminal:\n\n\
              \x20 {curl}\n\n\
              That line is signed and good for ten minutes. This one does the same at any time:\n\n\
-             \x20 {program} publish {EVENT_CHANNEL} greeting '{data}'\n",
+             \x20 {again}\n",
             version = env!("CARGO_PKG_VERSION"),
             id = self.app_id,
             key = self.key,
             secret = self.secret(),
         );
         text
+    }
+}
+
+impl Demo {
+    /// The command that publishes to the demo app of this server, from any terminal: what a bare one would not find, the
+    /// line says.
+    fn command(&self, listen: SocketAddr, config: &Config, data: &str) -> String {
+        let program = program_name();
+        let mut line = format!("{program} publish {EVENT_CHANNEL} greeting '{data}'");
+        let is_default = listen == Config::default().listen && config.path_prefix.is_empty();
+        if !is_default {
+            let _ = write!(
+                line,
+                " --server http://{}{}",
+                reachable(listen),
+                config.path_prefix
+            );
+        }
+        if config.names_store {
+            let Self { app_id, key, .. } = self;
+            let _ = write!(
+                line,
+                " --app {app_id} --key {key} --secret {}",
+                self.secret()
+            );
+        }
+        line
     }
 }
 

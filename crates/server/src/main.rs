@@ -7,6 +7,8 @@
 //! | `cli` | the command line, one file a noun |
 //! | `config` | defaults, file, environment, flags |
 //! | `startup` | configuration to running parts, in reading order |
+//! | `server_lock` | one server on one SQLite store |
+//! | `failure` | why something was not done, and the exit code that says so |
 //! | `listener` | accepts connections and serves HTTP on them |
 //! | `first_bytes` | what came where HTTP was expected |
 //! | `kernel` | what the kernel may hold of a connection |
@@ -35,6 +37,7 @@ mod cli;
 mod config;
 mod demo;
 mod first_bytes;
+mod failure;
 mod first_owner;
 mod http;
 mod identity;
@@ -46,6 +49,7 @@ mod notices;
 mod openapi;
 mod outbound;
 mod patient;
+mod server_lock;
 mod startup;
 mod telemetry;
 mod ws;
@@ -56,6 +60,8 @@ mod xhr;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
+    // What this process writes is for its own user: the store, its log, the lock, the master key.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     // reqwest and sqlx use the process's default; it is chosen once, here.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     cli::run()

@@ -13,6 +13,7 @@ use fanfare_store::{MasterKey, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::config::Config;
+use crate::failure::Failure;
 use crate::http::unix_seconds;
 
 /// A master key's place.
@@ -39,11 +40,12 @@ impl MasterKeySource {
         }
         let made = made_beside(&file);
         if sealed && !made.exists() {
-            bail!(
+            return Err(Failure::misuse(format!(
                 "this store's secrets are sealed, and there is no master key: set FANFARE_MASTER_KEY, or put the file \
                  master.key of the installation into {}",
                 config.data_dir.display()
-            );
+            ))
+            .into());
         }
         if !made.exists() {
             write(&made, &MasterKey::random())?;

@@ -1,11 +1,11 @@
 //! Configuration to running parts, in reading order; and back down again.
 
-use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use std::{fs, io};
 
 use anyhow::Context;
 use fanfare_cluster::{Cluster, Redis, Settings};
@@ -24,8 +24,9 @@ use tokio_util::task::TaskTracker;
 use crate::access::Addresses;
 use crate::admin::Admin;
 use crate::app_sync::{AppSync, InForce};
-use crate::config::Config;
+use crate::config::{Config, reachable, without_password};
 use crate::demo::Demo;
+use crate::failure::{Code, Failure};
 use crate::first_owner;
 use crate::http::{self, AppState, Idempotency, Shared, unix_millis};
 use crate::identity::Identities;
@@ -33,6 +34,7 @@ use crate::key_uses;
 use crate::listener;
 use crate::master_key::MasterKeySource;
 use crate::notices::LoggedNotices;
+use crate::server_lock::ServerLock;
 use crate::xhr::Sessions;
 
 /// The exit code after an error of our own (`EX_SOFTWARE`).
@@ -48,7 +50,10 @@ const CLOSE_GRACE: Duration = Duration::from_secs(6);
 
 /// Runs a node until it is told to stop.
 pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
-    let store = open_store(&config).await?;
+    make_data_dir(&config.data_dir)?;
+    // Before the store is opened: where another server runs, nothing is touched. Held until the process ends.
+    let mut server_lock = ServerLock::take(&config)?;
+    let store = open_store(&config, Begin::Always).await?;
     let demo = if config.demo() {
         Demo::find_or_create(&store).await?.map(Arc::new)
     } else {
@@ -69,8 +74,9 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     apps.refresh().await.context("reading the apps")?;
     let listener = TcpListener::bind(config.listen)
         .await
-        .with_context(|| in_use(&config))?;
+        .map_err(|error| cannot_listen(&config, &error))?;
     let listen = listener.local_addr().context("reading our own address")?;
+    server_lock.describe(listen)?;
     // After all that may fail: what is drawn here is printed once, and a start that fails prints nothing.
     let owner = first_owner::create_if_none(&store, &admin.passwords, &config.owner).await?;
     let tasks = TaskTracker::new();
@@ -101,14 +107,14 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!(%listen, store = config.store_shown(), "ready: clients and backends are served");
     if let Some(demo) = demo {
         wait_for_others(&engine).await;
-        let checked = demo.check(listen, &config.path_prefix).await;
+        let checked = demo.check(reachable(listen), &config.path_prefix).await;
         if let Err(error) = &checked {
             tracing::error!(
                 error = format!("{error:#}"),
                 "the self-check failed: no event came through"
             );
         }
-        print_to_stdout(&demo.welcome(listen, &config.path_prefix, &checked));
+        print_to_stdout(&demo.welcome(listen, &config, &checked));
     }
     if let Some(owner) = owner {
         print_to_stdout(&owner.welcome());
@@ -201,29 +207,82 @@ pub(crate) fn state_at_rest(config: &Config, store: Store) -> anyhow::Result<App
 pub(crate) struct OpenedAlone {
     pub(crate) store: Store,
     pub(crate) master_key: MasterKeySource,
-    _lock: fs::File,
+    _lock: Option<fs::File>,
+}
+
+/// Whether an installation is begun where there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Begin {
+    /// As a server does.
+    Always,
+    /// In a folder that is there, or in a database, if the configuration names it.
+    InNamedPlace,
+    /// Rather say that there is none: in a wrong folder a command would be done in a store that no server uses.
+    Never,
+}
+
+impl Begin {
+    fn is_allowed(self, config: &Config) -> bool {
+        match self {
+            Self::Always => true,
+            Self::InNamedPlace => {
+                config.names_store && (config.store.url.is_some() || config.data_dir.is_dir())
+            }
+            Self::Never => false,
+        }
+    }
 }
 
 /// Opens the store that the configuration names, with its master key.
-pub(crate) async fn open_store(config: &Config) -> anyhow::Result<Store> {
-    Ok(open_store_alone(config).await?.store)
+pub(crate) async fn open_store(config: &Config, begin: Begin) -> anyhow::Result<Store> {
+    Ok(open_store_alone(config, begin).await?.store)
 }
 
 /// Opens the store, and keeps others from opening it until the answer is dropped. Whoever has it open already goes on.
-pub(crate) async fn open_store_alone(config: &Config) -> anyhow::Result<OpenedAlone> {
-    make_data_dir(&config.data_dir)?;
+pub(crate) async fn open_store_alone(config: &Config, begin: Begin) -> anyhow::Result<OpenedAlone> {
+    let create = begin.is_allowed(config);
+    if create {
+        make_data_dir(&config.data_dir)?;
+    } else if config.store.url.is_none() && !config.store_file().exists() {
+        return Err(no_installation(config).into());
+    }
     // Two first starts at the same moment would make two master keys, and SQLite's migrations want to be alone.
-    let lock = lock(&config.data_dir.join("lock"))?;
-    let shown = config.store_shown();
-    let database = match &config.store.url {
-        Some(url) => Database::connect(url.expose_secret()).await,
-        None => Database::open(&config.store_file()).await,
+    let lock = match config.data_dir.is_dir() {
+        true => Some(lock(&config.data_dir.join("lock"))?),
+        false => None,
     };
-    let database = database.with_context(|| format!("opening the store {shown}"))?;
+    let shown = config.store_shown();
+    let database = match (&config.store.url, create) {
+        (Some(url), true) => Database::connect(url.expose_secret()).await,
+        (Some(url), false) => Database::connect_existing(url.expose_secret()).await,
+        (None, true) => Database::open(&config.store_file()).await,
+        (None, false) => Database::open_existing(&config.store_file()).await,
+    };
+    if matches!(database, Err(StoreError::Missing)) {
+        return Err(no_installation(config).into());
+    }
+    let mut database = database.with_context(|| format!("opening the store {shown}"))?;
+    if config.store.url.is_none() {
+        keep_private(config);
+    }
+    if let Some(url) = &config.store.listen_url {
+        let listening = database.listen_on(url.expose_secret()).await;
+        let shown = without_password(url.expose_secret());
+        listening.with_context(|| format!("connecting to store.listen_url {shown}"))?;
+    }
     let sealed = database
         .is_sealed()
         .await
         .with_context(|| format!("reading the store {shown}"))?;
+    if !sealed && !create {
+        return Err(no_installation(config).into());
+    }
+    if !sealed && begin == Begin::InNamedPlace {
+        tracing::info!(
+            store = shown,
+            "this is the beginning of an installation: no server has run on this store yet"
+        );
+    }
     let mut master_key = MasterKeySource::find(config, sealed)?;
     let mut store = database.unlock(master_key.read()?).await;
     if matches!(store, Err(StoreError::WrongMasterKey))
@@ -247,6 +306,23 @@ pub(crate) async fn open_store_alone(config: &Config) -> anyhow::Result<OpenedAl
     })
 }
 
+/// Where was looked, and what to do.
+fn no_installation(config: &Config) -> Failure {
+    let place = match &config.store.url {
+        Some(_) => format!("in the store {}", config.store_shown()),
+        None => {
+            let folder = std::path::absolute(&config.data_dir);
+            let folder = folder.unwrap_or_else(|_| config.data_dir.clone());
+            format!("in the data folder {}", folder.display())
+        }
+    };
+    Failure::misuse(format!(
+        "there is no Fanfare installation {place}; `fanfare serve` begins one. If a server runs on this machine, run this in \
+         its folder, or name its store as the server was told: --data-dir FOLDER, --store-url URL or --config FILE; for a \
+         server elsewhere: --server URL"
+    ))
+}
+
 /// Only its owner can read what is in it.
 fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
@@ -254,12 +330,40 @@ fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(data_dir);
-    made.with_context(|| {
-        format!(
-            "creating the data folder {} (setting data_dir)",
+    made.map_err(|error| {
+        Failure::misuse(format!(
+            "creating the data folder {} (setting data_dir): {error}; give it a folder that this user may write to",
             data_dir.display()
-        )
+        ))
+        .into()
     })
+}
+
+/// Files of versions that left their rights to the umask become their owner's alone.
+fn keep_private(config: &Config) {
+    use std::os::unix::fs::PermissionsExt;
+    let store = config.store_file();
+    let beside = |suffix: &str| {
+        let mut name = store.file_name().unwrap_or_default().to_owned();
+        name.push(suffix);
+        store.with_file_name(name)
+    };
+    let files = [
+        store.clone(),
+        beside("-wal"),
+        beside("-shm"),
+        config.data_dir.join("lock"),
+    ];
+    for file in files {
+        let Ok(metadata) = fs::metadata(&file) else {
+            continue;
+        };
+        if metadata.permissions().mode() & 0o077 != 0
+            && let Err(error) = fs::set_permissions(&file, fs::Permissions::from_mode(0o600))
+        {
+            tracing::warn!(file = %file.display(), %error, "others on this machine can read this file");
+        }
+    }
 }
 
 fn lock(file: &Path) -> anyhow::Result<fs::File> {
@@ -330,10 +434,31 @@ async fn wait_for_others(engine: &Engine) {
     let _ = timeout(JOIN_PATIENCE, joined).await;
 }
 
-fn in_use(config: &Config) -> String {
-    format!(
-        "listening on {} (setting listen, FANFARE_LISTEN); is something else listening there?",
-        config.listen
+/// Why nothing can be served at the address, and what to do.
+fn cannot_listen(config: &Config, error: &io::Error) -> Failure {
+    let listen = config.listen;
+    let (code, why) = match error.kind() {
+        io::ErrorKind::AddrInUse => (
+            Code::Conflict,
+            "another program listens there already; stop it, or choose another port".to_owned(),
+        ),
+        io::ErrorKind::AddrNotAvailable => (
+            Code::Misuse,
+            format!(
+                "{} is not an address of this machine; 0.0.0.0:{} is all that it has",
+                listen.ip(),
+                listen.port()
+            ),
+        ),
+        io::ErrorKind::PermissionDenied => (
+            Code::Misuse,
+            "this user may not use that port; ports below 1024 need CAP_NET_BIND_SERVICE, others do not".to_owned(),
+        ),
+        _ => (Code::Failed, error.to_string()),
+    };
+    Failure::new(
+        code,
+        format!("cannot listen on {listen} (setting listen, FANFARE_LISTEN, --listen): {why}"),
     )
 }
 

@@ -4,11 +4,30 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, nearest};
+
+const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+/// What others call our levels, with the level that is meant.
+const OTHER_LEVELS: [(&str, &str); 6] = [
+    ("warning", "warn"),
+    ("information", "info"),
+    ("verbose", "debug"),
+    ("fatal", "error"),
+    ("critical", "error"),
+    ("none", "off"),
+];
+/// Notices of Postgres about tables that are there already, and a pool's trouble with connections it then replaces: what
+/// matters of it is said in our own words.
+const QUIET: &str = "sqlx=error,sqlx_core=error";
 
 /// Starts logging. Called once, before anything else runs.
 pub(crate) fn start(log: &Log) {
-    let filter = EnvFilter::new(&log.filter);
+    // Whoever asks for the library's own lines gets them.
+    let quiet = !log.filter.contains("sqlx");
+    let filter = match quiet {
+        true => EnvFilter::new(format!("{},{QUIET}", log.filter)),
+        false => EnvFilter::new(&log.filter),
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -17,4 +36,66 @@ pub(crate) fn start(log: &Log) {
         LogFormat::Text => builder.with_target(false).init(),
         LogFormat::Json => builder.json().init(),
     }
+}
+
+/// Refuses a filter with a word that is no level: as a target of its own it would be valid, and nothing would be logged.
+///
+/// # Errors
+///
+/// Says which part is wrong and what to write.
+pub(crate) fn check_filter(filter: &str) -> Result<(), String> {
+    const FORM: &str =
+        "a level is off, error, warn, info, debug or trace; write info, or info,fanfare=debug";
+    let parts = || {
+        filter
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+    };
+    if parts().next().is_none() {
+        return Err(format!("must name a level: {FORM}"));
+    }
+    // Spans and fields have commas of their own.
+    if !filter.contains(['[', '{']) {
+        for part in parts() {
+            check_directive(part).map_err(|why| format!("cannot be {filter:?}: {why}; {FORM}"))?;
+        }
+    }
+    match EnvFilter::try_new(filter) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("cannot be {filter:?}: {error}; {FORM}")),
+    }
+}
+
+fn check_directive(directive: &str) -> Result<(), String> {
+    let (target, level) = match directive.split_once('=') {
+        Some((target, level)) => (Some(target), Some(level)),
+        None if is_level(directive) => (None, None),
+        None if directive.contains("::") || directive == "fanfare" => (Some(directive), None),
+        None => (None, Some(directive)),
+    };
+    if let Some(level) = level.filter(|level| !is_level(level)) {
+        return Err(format!("{directive:?} has no level{}", did_you_mean(level)));
+    }
+    let name = target.and_then(|target| target.split("::").next());
+    match name.and_then(|name| nearest(name, ["fanfare"].into_iter()).map(|meant| (name, meant))) {
+        // The crates of ours begin so.
+        Some((name, _)) if name.starts_with("fanfare") => Ok(()),
+        Some((name, meant)) => Err(format!("{name:?} logs nothing; did you mean {meant}?")),
+        None => Ok(()),
+    }
+}
+
+fn is_level(text: &str) -> bool {
+    let number = text.parse::<u8>().is_ok_and(|number| number <= 5);
+    number || LEVELS.iter().any(|level| level.eq_ignore_ascii_case(text))
+}
+
+fn did_you_mean(level: &str) -> String {
+    let lower = level.to_ascii_lowercase();
+    let other = OTHER_LEVELS.iter().find(|(name, _)| *name == lower);
+    let meant = other
+        .map(|(_, level)| *level)
+        .or_else(|| nearest(&lower, LEVELS.into_iter()));
+    meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::dialect::{Db, on_db};
+use crate::dialect::{Db, Pool, on_db};
 use crate::error::StoreError;
 use crate::seal::MasterKey;
 
@@ -38,7 +38,18 @@ impl Database {
     /// The file cannot be opened or migrated.
     pub async fn open(file: &Path) -> Result<Self, StoreError> {
         Ok(Self {
-            db: Db::open(file).await?,
+            db: Db::open(file, true).await?,
+        })
+    }
+
+    /// Opens an SQLite file that is there already, and migrates.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] if the file is not there or holds no installation; or it cannot be opened or migrated.
+    pub async fn open_existing(file: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            db: Db::open(file, false).await?,
         })
     }
 
@@ -49,8 +60,32 @@ impl Database {
     /// The URL is of no database we know, or the database cannot be reached or migrated.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         Ok(Self {
-            db: Db::connect(url).await?,
+            db: Db::connect(url, true).await?,
         })
+    }
+
+    /// Connects to a database that holds an installation already, and migrates.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Missing`] if there is no installation; else as [`Self::connect`].
+    pub async fn connect_existing(url: &str) -> Result<Self, StoreError> {
+        Ok(Self {
+            db: Db::connect(url, false).await?,
+        })
+    }
+
+    /// Has Postgres announce changes over another URL, where the one of the store leads through a connection pooler in
+    /// transaction mode. Without effect on SQLite.
+    ///
+    /// # Errors
+    ///
+    /// The URL is of no Postgres, cannot be reached, or leads through such a pooler as well.
+    pub async fn listen_on(&mut self, url: &str) -> Result<(), StoreError> {
+        match &mut self.db.pool {
+            Pool::Sqlite(_) => Ok(()),
+            Pool::Postgres(postgres) => postgres.listen_on(url).await,
+        }
     }
 
     /// Whether secrets were sealed here already, so that only one master key will do.

@@ -1,35 +1,49 @@
 //! The two databases. One SQL text serves both: `$1` placeholders, 64-bit milliseconds, no types of either alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
-use sqlx::postgres::PgPoolOptions;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{PgPool, SqlitePool};
+use sqlx::{Connection, SqlitePool};
 
-use crate::error::StoreError;
+use crate::error::{StoreError, is_disk_full};
+use crate::postgres::{self, Postgres, PostgresTx};
 
 static SQLITE: Migrator = sqlx::migrate!("../../migrations/sqlite");
-static POSTGRES: Migrator = sqlx::migrate!("../../migrations/postgres");
+/// The table that every installation has.
+const IS_BEGUN: &str =
+    "SELECT COUNT(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'installation'";
+
+const UNKNOWN_URL: &str = "a store URL starts with sqlite: or postgres:, for example sqlite:data/fanfare.db or \
+     postgres://user:password@host/database";
 
 /// How long a caller waits for a connection, or for SQLite's one writer.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A pool of one of the two databases.
 #[derive(Debug, Clone)]
-pub(crate) enum Db {
+pub(crate) enum Pool {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    Postgres(Postgres),
+}
+
+/// A pool, and whether its disk had room when something was last written.
+#[derive(Debug, Clone)]
+pub(crate) struct Db {
+    pub(crate) pool: Pool,
+    disk_full: Arc<AtomicBool>,
 }
 
 /// Runs one body on whichever pool there is.
 macro_rules! on_db {
     ($db:expr, $pool:ident => $body:expr) => {
-        match $db {
-            $crate::dialect::Db::Sqlite($pool) => $body,
-            $crate::dialect::Db::Postgres($pool) => $body,
+        match &($db).pool {
+            $crate::dialect::Pool::Sqlite($pool) => $body,
+            $crate::dialect::Pool::Postgres($pool) => $body,
         }
     };
 }
@@ -37,25 +51,33 @@ pub(crate) use on_db;
 
 /// A transaction on one of the two databases.
 #[derive(Debug)]
-pub(crate) enum Tx {
-    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+pub(crate) struct Tx {
+    pub(crate) kind: TxKind,
+    disk_full: Arc<AtomicBool>,
 }
 
-/// Runs one body on whichever connection a transaction has.
+#[derive(Debug)]
+pub(crate) enum TxKind {
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Postgres(PostgresTx),
+}
+
+/// Runs one body on whichever connection a transaction has, and notes whether the disk was full.
 macro_rules! on_tx {
-    ($tx:expr, $connection:ident => $body:expr) => {
-        match $tx {
-            $crate::dialect::Tx::Sqlite(tx) => {
+    ($tx:expr, $connection:ident => $body:expr) => {{
+        let tx: &mut $crate::dialect::Tx = $tx;
+        let done = match &mut tx.kind {
+            $crate::dialect::TxKind::Sqlite(tx) => {
                 let $connection = &mut **tx;
                 $body
             }
-            $crate::dialect::Tx::Postgres(tx) => {
-                let $connection = &mut **tx;
+            $crate::dialect::TxKind::Postgres(tx) => {
+                let $connection = tx.statements();
                 $body
             }
-        }
-    };
+        };
+        done.inspect_err(|error| tx.note(error))
+    }};
 }
 pub(crate) use on_tx;
 
@@ -87,44 +109,82 @@ macro_rules! fetch_all {
 pub(crate) use fetch_all;
 
 impl Tx {
-    pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
-        match self {
-            Self::Sqlite(tx) => tx.commit().await,
-            Self::Postgres(tx) => tx.commit().await,
+    /// Commits. An error means that nothing was changed, except [`StoreError::Uncertain`].
+    pub(crate) async fn commit(self) -> Result<(), StoreError> {
+        let committed = match self.kind {
+            TxKind::Sqlite(tx) => tx.commit().await.map_err(StoreError::from),
+            TxKind::Postgres(tx) => tx.commit().await,
+        };
+        match &committed {
+            Ok(()) => self.disk_full.store(false, Ordering::Relaxed),
+            Err(StoreError::DiskFull) => self.disk_full.store(true, Ordering::Relaxed),
+            Err(_) => {}
+        }
+        committed
+    }
+
+    /// Notes whether a statement failed because the disk is full.
+    pub(crate) fn note(&self, error: &sqlx::Error) {
+        if is_disk_full(error) {
+            self.disk_full.store(true, Ordering::Relaxed);
         }
     }
 }
 
 impl Db {
+    fn new(pool: Pool) -> Self {
+        Self {
+            pool,
+            disk_full: Arc::default(),
+        }
+    }
+
+    /// Whether the last transaction that wrote found the disk full.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+    }
+
     /// Begins a transaction that writes. SQLite's takes the place of the one writer at once: one that only reads at
     /// first could not become the writer after somebody else was.
-    pub(crate) async fn begin(&self) -> Result<Tx, sqlx::Error> {
-        Ok(match self {
-            Self::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
-            Self::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+    pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
+        let begun = match &self.pool {
+            Pool::Sqlite(pool) => pool.begin_with("BEGIN IMMEDIATE").await.map(TxKind::Sqlite),
+            Pool::Postgres(postgres) => postgres.begin().await.map(TxKind::Postgres),
+        };
+        let kind = begun.inspect_err(|error| {
+            if is_disk_full(error) {
+                self.disk_full.store(true, Ordering::Relaxed);
+            }
+        })?;
+        Ok(Tx {
+            kind,
+            disk_full: Arc::clone(&self.disk_full),
         })
     }
 
-    pub(crate) async fn connect(url: &str) -> Result<Self, StoreError> {
+    /// Connects. With `create`, an installation is begun where there is none.
+    pub(crate) async fn connect(url: &str, create: bool) -> Result<Self, StoreError> {
         match url.split_once(':').map(|(scheme, _)| scheme) {
-            Some("sqlite") => Self::sqlite(SqliteConnectOptions::from_str(url)?).await,
-            Some("postgres" | "postgresql") => Self::postgres(url).await,
-            _ => Err(StoreError::Invalid(
-                "a store URL starts with sqlite: or postgres:, for example sqlite:data/fanfare.db or \
-                 postgres://user:password@host/database"
-                    .into(),
-            )),
+            Some("sqlite") => Self::sqlite(SqliteConnectOptions::from_str(url)?, create).await,
+            Some("postgres" | "postgresql") => {
+                let postgres = Postgres::connect(url, create).await?;
+                Ok(Self::new(Pool::Postgres(postgres)))
+            }
+            _ => Err(StoreError::Invalid(UNKNOWN_URL.into())),
         }
     }
 
     /// An SQLite file; unlike a URL, a path may hold any character.
-    pub(crate) async fn open(file: &Path) -> Result<Self, StoreError> {
-        Self::sqlite(SqliteConnectOptions::new().filename(file)).await
+    pub(crate) async fn open(file: &Path, create: bool) -> Result<Self, StoreError> {
+        Self::sqlite(SqliteConnectOptions::new().filename(file), create).await
     }
 
-    async fn sqlite(options: SqliteConnectOptions) -> Result<Self, StoreError> {
+    async fn sqlite(options: SqliteConnectOptions, create: bool) -> Result<Self, StoreError> {
+        if !create && !options.get_filename().exists() {
+            return Err(StoreError::Missing);
+        }
         let options = options
-            .create_if_missing(true)
+            .create_if_missing(create)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
@@ -132,20 +192,161 @@ impl Db {
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
             .acquire_timeout(PATIENCE)
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    // A full disk makes SQLite roll back by itself. The ROLLBACK that sqlx then sends fails, and the
+                    // connection would refuse every later transaction. The ping comes after that ROLLBACK.
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
             .connect_with(options)
             .await?;
+        if !create && !sqlx::query_scalar(IS_BEGUN).fetch_one(&pool).await? {
+            return Err(StoreError::Missing);
+        }
         SQLITE.run(&pool).await?;
-        Ok(Self::Sqlite(pool))
+        Ok(Self::new(Pool::Sqlite(pool)))
+    }
+}
+
+/// Refuses a URL that can lead to no store, before anything is opened.
+///
+/// # Errors
+///
+/// [`StoreError::Invalid`] says what is wrong with it.
+pub fn check_url(url: &str) -> Result<(), StoreError> {
+    let invalid = |error: sqlx::Error| StoreError::Invalid(error.to_string());
+    match url.split_once(':').map(|(scheme, _)| scheme) {
+        Some("sqlite") => {
+            let query = url.split_once('?').map_or("", |(_, query)| query);
+            let has = |pair: &str| query.split('&').any(|given| given == pair);
+            if url.contains(":memory:") || has("mode=memory") {
+                return Err(StoreError::Invalid(
+                    "SQLite in memory is another store for every connection and every command; give it a file, for example \
+                     sqlite:data/fanfare.db"
+                        .into(),
+                ));
+            }
+            if has("mode=ro") || has("immutable=true") || has("immutable=1") {
+                return Err(StoreError::Invalid(
+                    "a store that is read only takes no change; leave out mode and immutable"
+                        .into(),
+                ));
+            }
+            SqliteConnectOptions::from_str(url)
+                .map(drop)
+                .map_err(invalid)
+        }
+        Some("postgres" | "postgresql") => postgres::check_url(url).map_err(invalid),
+        _ => Err(StoreError::Invalid(UNKNOWN_URL.into())),
+    }
+}
+
+/// The file that a URL of SQLite names; `None` for another database.
+#[must_use]
+pub fn sqlite_file(url: &str) -> Option<PathBuf> {
+    let options = url
+        .starts_with("sqlite:")
+        .then(|| SqliteConnectOptions::from_str(url));
+    Some(options?.ok()?.get_filename().to_path_buf())
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test stops where something is missing"
+)]
+mod tests {
+    use sqlx::pool::PoolConnection;
+    use sqlx::{Executor, Sqlite};
+
+    use super::*;
+    use crate::{Actor, AuditFilter, Database, MasterKey, Store};
+
+    /// All connections that the pool may have.
+    async fn all_connections(pool: &SqlitePool) -> Vec<PoolConnection<Sqlite>> {
+        let mut all = Vec::new();
+        for _ in 0..pool.options().get_max_connections() {
+            all.push(pool.acquire().await.unwrap());
+        }
+        all
     }
 
-    async fn postgres(url: &str) -> Result<Self, StoreError> {
-        let pool = PgPoolOptions::new()
-            // One of them listens for changes.
-            .max_connections(9)
-            .acquire_timeout(PATIENCE)
-            .connect(url)
-            .await?;
-        POSTGRES.run(&pool).await?;
-        Ok(Self::Postgres(pool))
+    /// A store whose connections find no room for another page, as on a full disk.
+    async fn full_store(file: &Path) -> (Store, SqlitePool) {
+        let store = Database::open(file).await.unwrap();
+        let store = store.unlock(MasterKey::random()).await.unwrap();
+        let Pool::Sqlite(pool) = store.db.pool.clone() else {
+            unreachable!("an SQLite file was opened")
+        };
+        for connection in &mut all_connections(&pool).await {
+            let limit = connection.execute("PRAGMA max_page_count = 1").await;
+            limit.unwrap();
+        }
+        (store, pool)
+    }
+
+    /// Writes an entry of the audit log that needs pages which are not there.
+    async fn write(store: &Store) -> Result<(), StoreError> {
+        let by = Actor::system();
+        let mut transaction = store.begin(&by).await?;
+        let details = serde_json::json!({"text": "x".repeat(20_000)});
+        let target = crate::audit::Target::of("app", "x");
+        transaction.record("app.update", target, &details).await?;
+        transaction.commit().await
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_met_a_full_disk_in_a_transaction_serves_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, pool) = full_store(&folder.path().join("x.db")).await;
+        let full = pool.options().get_max_connections();
+        let mut refused = 0;
+        // A connection that replaces one that was closed has no such limit: so each of them fails once, at most.
+        for _ in 0..full {
+            match write(&store).await {
+                Err(StoreError::DiskFull) => {
+                    refused += 1;
+                    assert!(store.is_disk_full());
+                }
+                Ok(()) => assert!(!store.is_disk_full()),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(refused > 0, "the disk was never full");
+        for mut connection in all_connections(&pool).await {
+            connection
+                .execute("PRAGMA max_page_count = 1073741823")
+                .await
+                .unwrap();
+            assert!(!connection.is_in_transaction());
+        }
+        for _ in 0..3 * full {
+            write(&store).await.expect("there is room again");
+        }
+        assert!(!store.is_disk_full());
+        let written = store
+            .audit(&AuditFilter::default(), 100)
+            .await
+            .unwrap()
+            .len();
+        assert_eq!(written, usize::try_from(4 * full - refused).unwrap());
+    }
+
+    #[tokio::test]
+    async fn it_is_found_out_that_there_is_room_again_without_a_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, pool) = full_store(&folder.path().join("x.db")).await;
+        assert!(matches!(write(&store).await, Err(StoreError::DiskFull)));
+        assert!(store.is_disk_full());
+        for connection in &mut all_connections(&pool).await {
+            let limit = connection
+                .execute("PRAGMA max_page_count = 1073741823")
+                .await;
+            limit.unwrap();
+        }
+        store.try_to_write().await.unwrap();
+        assert!(!store.is_disk_full());
     }
 }

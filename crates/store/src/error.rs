@@ -1,6 +1,8 @@
 //! What a caller may have to do about a failure.
 
-/// Why the store did not do what it was asked. Nothing was changed.
+use sqlx::migrate::MigrateError;
+
+/// Why the store did not do what it was asked. Nothing was changed, except perhaps with [`Self::Uncertain`].
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// What was given cannot be stored; the text says why.
@@ -18,28 +20,111 @@ pub enum StoreError {
     /// The store's secrets were sealed with another master key.
     #[error("this store's secrets were sealed with another master key")]
     WrongMasterKey,
+    /// There is no installation in this database, and none was to be begun.
+    #[error("there is no Fanfare installation")]
+    Missing,
+    /// A newer version of Fanfare has changed the database's tables.
+    #[error(
+        "a newer version of Fanfare wrote this store (migration {found} is unknown to this one): run that version or a \
+         later one, or restore a backup from before the update"
+    )]
+    Newer {
+        /// The migration that is unknown here.
+        found: i64,
+    },
     /// The database's migrations are not ours.
     #[error("cannot bring the database's tables up to date: {0}")]
-    Migrate(#[from] sqlx::migrate::MigrateError),
+    Migrate(String),
+    /// The disk of the database is full. It has to get room; then changes are taken again.
+    #[error("the disk that holds the store is full")]
+    DiskFull,
+    /// The file is not an SQLite database.
+    #[error("the file is not an SQLite database, or it is damaged: {0}")]
+    NotADatabase(String),
+    /// The URL, a file's rights or the credentials are wrong.
+    #[error("the database refuses: {0}")]
+    Configured(String),
+    /// The connection was lost while the change was committed.
+    #[error(
+        "the connection to the database was lost while it took the change, and it does not say whether the change was made"
+    )]
+    Uncertain,
     /// The database was asked and says nothing.
     #[error("the database does not answer in time")]
     Late,
-    /// The database cannot be reached, or failed.
+    /// The database cannot be reached.
+    #[error("cannot connect to the database: {0}")]
+    Unreachable(String),
+    /// The database failed.
     #[error("the database failed: {0}")]
     Database(sqlx::Error),
 }
 
 /// What Postgres calls a text that it cannot keep (`character_not_in_repertoire`).
 const NO_TEXT: &str = "22021";
+/// What a full disk is called: by SQLite (`SQLITE_FULL`), and by Postgres (`disk_full`).
+const DISK_FULL: [&str; 2] = ["13", "53100"];
+/// What SQLite calls a file that it cannot read (`SQLITE_CORRUPT`, `SQLITE_NOTADB`).
+const NOT_A_DATABASE: [&str; 2] = ["11", "26"];
+/// What a URL is answered that is wrong: by SQLite (`SQLITE_READONLY`, `SQLITE_CANTOPEN`), and by Postgres (no such
+/// database, user or password).
+const CONFIGURED_WRONGLY: [&str; 5] = ["8", "14", "3D000", "28000", "28P01"];
+/// What pgbouncer says to `BEGIN` where a server connection serves for one statement.
+const STATEMENT_POOLING: &str = "transaction blocks not allowed in statement pooling mode";
+/// What Postgres says where a named statement is not there, or there already: its connections are shared after all.
+const SHARED_STATEMENTS: [&str; 2] = ["26000", "42P05"];
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(|cause| cause.code());
-        if code.as_deref() == Some(NO_TEXT) {
+        let code = code.as_deref().unwrap_or_default();
+        if code == NO_TEXT {
             return Self::Invalid("a text must not hold the character U+0000".into());
         }
-        Self::Database(error)
+        if DISK_FULL.contains(&code) {
+            return Self::DiskFull;
+        }
+        if NOT_A_DATABASE.contains(&code) {
+            return Self::NotADatabase(error.to_string());
+        }
+        if error.to_string().contains(STATEMENT_POOLING) {
+            return Self::Invalid(
+                "the connection pooler before the database gives a server connection for one statement only: set its \
+                 pool_mode to session or transaction for this database, or let store.url lead to Postgres itself"
+                    .into(),
+            );
+        }
+        if SHARED_STATEMENTS.contains(&code) {
+            return Self::Unreachable(format!(
+                "{error}: a connection pooler has changed to transaction mode since this process started; restart it"
+            ));
+        }
+        if CONFIGURED_WRONGLY.contains(&code) {
+            return Self::Configured(error.to_string());
+        }
+        match error {
+            sqlx::Error::PoolTimedOut => Self::Late,
+            sqlx::Error::Configuration(_) => Self::Configured(error.to_string()),
+            sqlx::Error::Io(_) | sqlx::Error::Tls(_) => Self::Unreachable(error.to_string()),
+            error => Self::Database(error),
+        }
     }
+}
+
+impl From<MigrateError> for StoreError {
+    fn from(error: MigrateError) -> Self {
+        match error {
+            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
+            MigrateError::VersionMissing(found) => Self::Newer { found },
+            error => Self::Migrate(error.to_string()),
+        }
+    }
+}
+
+/// Whether something was not written for want of room.
+pub(crate) fn is_disk_full(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|cause| cause.code());
+    DISK_FULL.contains(&code.as_deref().unwrap_or_default())
 }
 
 impl StoreError {

@@ -6,6 +6,7 @@
 //! |---|---|
 //! | `database` | [`Database`]: connect, migrate, unlock |
 //! | `dialect` | the two pools and the macros over them: all that knows of two databases |
+//! | `postgres` | Postgres, directly or through a connection pooler |
 //! | `transaction` | in which everything is changed, with a revision and an audit entry |
 //! | `apps`, `keys`, `identity` | one function a statement, the SQL above it |
 //! | `operators`, `sessions`, `tokens`, `scope` | who administers the installation, and what they may do |
@@ -33,6 +34,7 @@ mod identity;
 mod keys;
 mod master_key;
 mod operators;
+mod postgres;
 mod scope;
 mod seal;
 mod sessions;
@@ -47,6 +49,7 @@ pub use apps::{AppRecord, NewApp};
 pub use audit::{AuditFilter, AuditRecord};
 pub use changes::{ChangedApp, Changes};
 pub use database::{Database, Store};
+pub use dialect::{check_url, sqlite_file};
 pub use error::StoreError;
 pub use keys::{KeyRecord, KeyUse, NewKey};
 pub use operators::{NewOperator, OperatorRecord};

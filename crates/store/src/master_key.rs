@@ -113,3 +113,60 @@ impl Store {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::COLUMNS;
+    use crate::dialect::{Db, Pool};
+
+    /// Columns with bytes that no master key seals: a hash, and the check that a rotation sets by itself.
+    const NOT_RESEALED: [&str; 2] = ["refresh_tokens.hash", "installation.master_key_check"];
+
+    /// `keys.secret` of `UPDATE keys SET secret = $3 WHERE ..`.
+    fn updated(sql: &str) -> String {
+        let words: Vec<&str> = sql.split_whitespace().collect();
+        assert_eq!(
+            (words[0], words[2], words[4]),
+            ("UPDATE", "SET", "="),
+            "{sql}"
+        );
+        format!("{}.{}", words[1], words[3])
+    }
+
+    #[tokio::test]
+    async fn a_rotation_reseals_every_column_of_the_schema_that_holds_bytes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let db = Db::open(&folder.path().join("x.db"), true)
+            .await
+            .expect("a store");
+        let Pool::Sqlite(pool) = &db.pool else {
+            unreachable!("an SQLite file was opened")
+        };
+        let columns: Vec<String> = sqlx::query_scalar(
+            "SELECT t.name || '.' || c.name FROM sqlite_schema t, pragma_table_info(t.name) c \
+             WHERE t.type = 'table' AND c.type = 'BLOB' AND t.name NOT LIKE '\\_sqlx%' ESCAPE '\\'",
+        )
+        .fetch_all(pool)
+        .await
+        .expect("the schema");
+        let in_schema: BTreeSet<String> = columns.into_iter().collect();
+        let resealed = COLUMNS.iter().map(|column| updated(column.update));
+        let known: BTreeSet<String> = resealed.chain(NOT_RESEALED.map(str::to_owned)).collect();
+        assert_eq!(
+            known, in_schema,
+            "name a column that is sealed in COLUMNS, any other in NOT_RESEALED"
+        );
+        for column in &COLUMNS {
+            let table = updated(column.update);
+            let (table, name) = table.split_once('.').expect("a table and a column");
+            assert!(
+                column.select.contains(&format!("{name} FROM {table}")),
+                "{} reads another column than {} writes",
+                column.select,
+                column.update
+            );
+        }
+    }
+}

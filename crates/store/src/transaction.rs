@@ -25,7 +25,7 @@ pub(crate) struct Transaction<'a> {
 
 impl Transaction<'_> {
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        Ok(self.tx.commit().await?)
+        self.tx.commit().await
     }
 
     /// Takes a revision after all.
@@ -51,6 +51,24 @@ impl Store {
         by: &'a Actor,
     ) -> Result<Transaction<'a>, StoreError> {
         self.begin_with(LOCK, by).await
+    }
+
+    /// Whether the last change that was tried found the disk full. It is `false` again after the next change that is
+    /// written.
+    #[must_use]
+    pub fn is_disk_full(&self) -> bool {
+        self.db.is_disk_full()
+    }
+
+    /// Writes something that changes nothing, to find out whether the disk has room again.
+    ///
+    /// # Errors
+    ///
+    /// The database failed; [`StoreError::DiskFull`] while it has no room.
+    pub async fn try_to_write(&self) -> Result<(), StoreError> {
+        let mut tx = self.db.begin().await?;
+        fetch_optional!((i64, Option<String>), &mut tx, LOCK)?;
+        tx.commit().await
     }
 
     /// Refuses if the master key was changed in the meantime: what we would seal, nobody could open.

@@ -7,15 +7,15 @@ use sqlx::postgres::PgListener;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::database::Store;
-use crate::dialect::Db;
+use crate::dialect::Pool;
 
 /// What the trigger on `installation` notifies; see the migrations.
 const CHANNEL: &str = "fanfare_changes";
 /// How often one should look where nobody says that something has changed.
 const INTERVAL: Duration = Duration::from_millis(400);
 
-/// Tells when it is worth asking [`Store::changes_since`]. Postgres says when something has changed; SQLite cannot, and is
-/// asked in short intervals.
+/// Tells when it is worth asking [`Store::changes_since`]. Postgres says when something has changed. SQLite cannot, nor can
+/// Postgres through a connection pooler in transaction mode; these are asked in short intervals.
 #[derive(Debug)]
 pub struct Watch {
     pool: Option<PgPool>,
@@ -27,9 +27,9 @@ impl Store {
     /// Watches for changes, from the first call of [`Watch::changed`].
     #[must_use]
     pub fn watch(&self) -> Watch {
-        let pool = match &self.db {
-            Db::Sqlite(_) => None,
-            Db::Postgres(pool) => Some(pool.clone()),
+        let pool = match &self.db.pool {
+            Pool::Sqlite(_) => None,
+            Pool::Postgres(postgres) => postgres.listening_pool(),
         };
         Watch {
             pool,

@@ -46,6 +46,8 @@ impl Server {
                 value.to_owned(),
             ));
         }
+        // Only a server begins an installation where there is nothing.
+        std::fs::create_dir(folder.path().join("data")).unwrap();
         let create = [
             "app",
             "create",
@@ -245,6 +247,11 @@ impl Server {
     pub async fn restart(&mut self) {
         self.terminate();
         self.stopped().await;
+        self.start_again().await;
+    }
+
+    /// Starts it again, after it has stopped, on the same store and address.
+    pub async fn start_again(&mut self) {
         self.child = serve(&self.binary, self.folder.path(), &self.settings);
         self.wait_until_ready().await;
     }

@@ -149,7 +149,24 @@ impl From<StoreError> for Problem {
             StoreError::WrongMasterKey => Self::unavailable(
                 "the master key was replaced, and this process has the one before: restart it with the new one",
             ),
-            StoreError::Migrate(_) | StoreError::Late | StoreError::Database(_) => {
+            StoreError::DiskFull => Self::unavailable(
+                "the disk that holds the store is full, so nothing was changed: make room on it, then send this again",
+            ),
+            StoreError::Uncertain => {
+                tracing::error!(%error, "the admin API cannot say whether a change was made");
+                Self::unavailable(
+                    "the connection to the database was lost while it took the change: look whether it was made before you \
+                     send this again",
+                )
+            }
+            StoreError::Missing
+            | StoreError::Newer { .. }
+            | StoreError::Migrate(_)
+            | StoreError::NotADatabase(_)
+            | StoreError::Configured(_)
+            | StoreError::Late
+            | StoreError::Unreachable(_)
+            | StoreError::Database(_) => {
                 tracing::error!(%error, "the admin API cannot use the store");
                 Self::unavailable("the store does not answer; the server's log says more")
             }

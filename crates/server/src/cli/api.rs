@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use super::failure::{Code, Failure};
 use crate::admin::problem::ProblemBody;
 use crate::config::{Config, token_variable};
+use crate::startup::Begin;
 
 mod local;
 mod remote;
@@ -64,11 +65,11 @@ impl ServerFlags {
     }
 
     /// Opens what the command is to work on.
-    pub(crate) async fn open(&self, config: &Config) -> anyhow::Result<Api> {
+    pub(crate) async fn open(&self, config: &Config, begin: Begin) -> anyhow::Result<Api> {
         let token = self.token()?;
         let transport = match (self.server(), token) {
             (Some(server), Some(token)) => Transport::Remote(Remote::new(server, &token)?),
-            (None, None) => Transport::Local(Local::open(config).await?),
+            (None, None) => Transport::Local(Local::open(config, begin).await?),
             (Some(_), None) => {
                 return Err(Failure::misuse(
                     "a server wants an API token: --token-file FILE or FANFARE_TOKEN (fanfare token create makes one)",
@@ -371,9 +372,10 @@ mod tests {
         let data_dir = folder.path().to_path_buf();
         let config = Config {
             data_dir,
+            names_store: true,
             ..Config::default()
         };
-        let transport = Transport::Local(Local::open(&config).await.unwrap());
+        let transport = Transport::Local(Local::open(&config, Begin::InNamedPlace).await.unwrap());
         let api = Api { transport };
         for number in 0..=PAGE {
             let name = format!("app {number}");

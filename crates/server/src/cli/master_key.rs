@@ -11,7 +11,7 @@ use super::failure::Failure;
 use super::output;
 use crate::config::{Config, new_master_key_variable};
 use crate::master_key::MasterKeySource;
-use crate::startup;
+use crate::startup::{self, Begin};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -58,7 +58,7 @@ fn given(file: Option<&Path>) -> anyhow::Result<Option<MasterKey>> {
 }
 
 async fn rotate(given: Option<MasterKey>, config: &Config) -> anyhow::Result<()> {
-    let opened = startup::open_store_alone(config).await?;
+    let opened = startup::open_store_alone(config, Begin::Never).await?;
     let present = opened.master_key.read()?;
     if given.as_ref().is_some_and(|new| *new == present) {
         return Err(Failure::misuse("the new master key is the present one").into());

@@ -1,14 +1,14 @@
 //! `fanfare publish`: signed HTTP, as an app's backend does.
 
-use anyhow::{Context, bail};
 use clap::Args;
-use fanfare_store::{KeyRecord, Store};
+use fanfare_store::{AppRecord, KeyRecord, Store};
 use secrecy::ExposeSecret;
 
 use super::output;
 use crate::backend::Backend;
-use crate::config::Config;
-use crate::startup;
+use crate::config::{Config, reachable};
+use crate::failure::{Code, Failure};
+use crate::startup::{self, Begin};
 
 #[derive(Debug, Args)]
 pub(crate) struct Publish {
@@ -35,20 +35,37 @@ pub(crate) struct Publish {
     curl: bool,
 }
 
+/// The app to publish to, as far as it is known.
+struct Target {
+    id: String,
+    /// Known where the app comes from the store.
+    name: Option<String>,
+    key: String,
+    secret: String,
+}
+
 pub(crate) async fn run(publish: Publish, config: &Config) -> anyhow::Result<()> {
     let server = publish
         .server
         .clone()
-        .unwrap_or_else(|| format!("http://{}{}", config.listen, config.path_prefix));
-    let (app_id, key, secret) = match (&publish.app, &publish.key, &publish.secret) {
-        (Some(app), Some(key), Some(secret)) => (app.clone(), key.clone(), secret.clone()),
-        _ => find_credential(publish.app.as_deref(), &startup::open_store(config).await?).await?,
+        .unwrap_or_else(|| format!("http://{}{}", reachable(config.listen), config.path_prefix));
+    let target = match (&publish.app, &publish.key, &publish.secret) {
+        (Some(app), Some(key), Some(secret)) => Target {
+            id: app.clone(),
+            name: None,
+            key: key.clone(),
+            secret: secret.clone(),
+        },
+        _ => {
+            let store = startup::open_store(config, Begin::Never).await?;
+            find_target(publish.app.as_deref(), &store).await?
+        }
     };
     let backend = Backend {
         server,
-        app_id,
-        key,
-        secret,
+        app_id: target.id,
+        key: target.key,
+        secret: target.secret,
     };
     if publish.curl {
         return output::text(
@@ -60,39 +77,57 @@ pub(crate) async fn run(publish: Publish, config: &Config) -> anyhow::Result<()>
     backend
         .publish(&publish.channel, &publish.event, &publish.data)
         .await?;
+    let name = target.name.map(|name| format!(" ({name})"));
     output::text(&format!(
-        "published {} to {}",
-        publish.event, publish.channel
+        "published {} to {} of app {}{} on {}",
+        publish.event,
+        publish.channel,
+        backend.app_id,
+        name.unwrap_or_default(),
+        backend.server
     ))
 }
 
 /// The app's oldest key in force.
-async fn find_credential(
-    app: Option<&str>,
-    store: &Store,
-) -> anyhow::Result<(String, String, String)> {
+async fn find_target(app: Option<&str>, store: &Store) -> anyhow::Result<Target> {
     let app = match app {
-        Some(app) => app.to_owned(),
+        Some(app) => store.app(app).await?,
         None => default_app(store).await?,
     };
-    let keys = store.keys(&app).await?;
+    let keys = store.keys(&app.id).await?;
     let key = keys.into_iter().find(KeyRecord::is_in_force);
-    let key = key.with_context(|| {
-        format!("app {app} has no key in force; make one with: fanfare key create --app {app}")
+    let key = key.ok_or_else(|| {
+        Failure::new(
+            Code::NotFound,
+            format!(
+                "app {id} has no key in force; make one with: fanfare key create --app {id}",
+                id = app.id
+            ),
+        )
     })?;
-    Ok((app, key.key, key.secret.expose_secret().to_owned()))
+    Ok(Target {
+        id: app.id,
+        name: Some(app.name),
+        key: key.key,
+        secret: key.secret.expose_secret().to_owned(),
+    })
 }
 
-async fn default_app(store: &Store) -> anyhow::Result<String> {
+async fn default_app(store: &Store) -> anyhow::Result<AppRecord> {
     if let Some((app, _)) = store.demo_app().await? {
-        return Ok(app.id);
+        return Ok(app);
     }
-    match store.apps().await?.as_slice() {
-        [app] => Ok(app.id.clone()),
-        [] => bail!("there is no app yet; make one with: fanfare app create --name NAME"),
-        apps => bail!(
-            "there are {} apps; say which one with --app ID (fanfare app list)",
-            apps.len()
-        ),
+    let mut apps = store.apps().await?;
+    match apps.len() {
+        1 => Ok(apps.remove(0)),
+        0 => Err(Failure::new(
+            Code::NotFound,
+            "there is no app yet; make one with: fanfare app create --name NAME",
+        )
+        .into()),
+        count => Err(Failure::misuse(format!(
+            "there are {count} apps; say which one with --app ID (fanfare app list)"
+        ))
+        .into()),
     }
 }

@@ -24,6 +24,11 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     }
     match state.engine.unready() {
         Some(reason) => ApiError::new(503, format!("Not ready: {reason}")).into_response(),
+        // Events are served all the same, and another node would write to the same disk or has none of our clients.
+        None if state.admin.store.is_disk_full() => {
+            "ready\nthe disk that holds the store is full: no change of apps, keys and operators is taken until it has room\n"
+                .into_response()
+        }
         None => "ready\n".into_response(),
     }
 }

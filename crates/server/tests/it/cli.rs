@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `everywhere` | each command on this machine's store and, with a token, on the server elsewhere |
 //! | `elsewhere` | servers that cannot be reached, tokens that are not taken, what only a running server knows |
+//! | `installation` | where an installation begins, who serves from it, and the exit codes of what stands in the way |
 //! | `master_key` | another master key |
 
 mod elsewhere;
 mod everywhere;
+mod installation;
 mod master_key;
 
 use std::time::SystemTime;
@@ -241,7 +243,7 @@ async fn what_cannot_be_done_is_said_in_one_line_with_an_exit_code() {
             2,
         ),
         (
-            &["--listen", "nowhere", "config"],
+            &["--listen", "127.0.0.1:x", "config"],
             "listen in flag --listen",
             2,
         ),
@@ -250,7 +252,23 @@ async fn what_cannot_be_done_is_said_in_one_line_with_an_exit_code() {
             "sqlite: or postgres:",
             2,
         ),
-        (&["publish", "a b", "e", "d"], "Invalid channel name", 1),
+        (&["publish", "a b", "e", "d"], "Invalid channel name", 2),
+        (
+            &["publish", "a", "e", "d", "--app", "nope"],
+            "there is no app",
+            3,
+        ),
+        (
+            &["publish", "a", "e", "d", "--server", "http://127.0.0.1:9"],
+            "cannot publish to http://127.0.0.1:9",
+            6,
+        ),
+        (
+            &["publish", "a", "e", "d", "--server", "nowhere"],
+            "is no address",
+            2,
+        ),
+        (&["man", "nope"], "there is no command", 2),
     ] {
         let output = server.run(arguments);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -296,12 +314,16 @@ async fn a_wrong_master_key_is_refused_in_words() {
 #[tokio::test]
 async fn a_variable_that_is_no_setting_is_said_and_ignored() {
     let server = server_with(&["listne=127.0.0.1:1"]).await;
-    assert!(server.log().contains("FANFARE_LISTNE"), "{}", server.log());
+    let said = "the environment variable FANFARE_LISTNE is no setting and has no effect; did you mean FANFARE_LISTEN?";
+    assert!(server.log().contains(said), "{}", server.log());
+    let shown = server.run_ok(&["config"]);
+    assert!(shown.contains(&format!("# {said}")), "{shown}");
 }
 
 #[tokio::test]
 async fn first_starts_at_the_same_moment_do_not_get_in_each_others_way() {
     let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("new")).unwrap();
     let start = || {
         std::process::Command::new(env!("CARGO_BIN_EXE_fanfare"))
             .args(["app", "create", "--name", "x", "--data-dir", "new"])
@@ -326,6 +348,7 @@ async fn first_starts_at_the_same_moment_do_not_get_in_each_others_way() {
 async fn a_data_folder_may_have_any_name() {
     let server = server().await;
     for name in ["a?b", "a%20c", "with space", "1234", "true"] {
+        std::fs::create_dir(server.folder().join(name)).unwrap();
         assert!(
             server
                 .run_ok(&["--data-dir", name, "app", "create", "--name", "x"])

@@ -71,9 +71,25 @@ async fn everything_that_is_printed_works_as_printed() {
     assert!(
         server
             .run_ok(&["publish", "demo", "again", "{}"])
-            .contains("published again to demo")
+            .contains(&format!(
+                "published again to demo of app {} (Demo) on http://{}",
+                field(&welcome, "app id"),
+                server.address
+            ))
     );
     client.expect("again").await;
+    // The printed line needs nothing of where it is run.
+    let command = welcome.lines().find(|line| line.contains(" publish demo "));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let program = server.folder().join(command.unwrap().trim());
+    let ran = Command::new("sh")
+        .args(["-c", program.to_str().unwrap()])
+        .current_dir(elsewhere.path())
+        .env_clear()
+        .output()
+        .unwrap();
+    assert!(ran.status.success(), "{ran:?}");
+    client.expect("greeting").await;
     let curl = server.run_ok(&["publish", "demo", "third", "it's", "--curl"]);
     assert!(
         Command::new("sh")

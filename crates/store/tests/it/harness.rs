@@ -9,6 +9,8 @@ pub(crate) const KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718
 pub(crate) enum Kind {
     Sqlite(tempfile::TempDir),
     Postgres(String),
+    /// Behind a connection pooler: the URL of the store, and the one that leads to Postgres itself.
+    Pooled(String, String),
 }
 
 impl Kind {
@@ -22,6 +24,14 @@ impl Kind {
             Ok(server) => kinds.push(Self::Postgres(create_database(&server).await)),
             Err(_) => eprintln!("SKIPPED on Postgres: FANFARE_TEST_POSTGRES is not set"),
         }
+        let poolers = std::env::var("FANFARE_TEST_POOLERS").unwrap_or_default();
+        for pooler in poolers.split_whitespace() {
+            let server =
+                std::env::var("FANFARE_TEST_POSTGRES").expect("the server behind the poolers");
+            let direct = create_database(&server).await;
+            let (_, name) = direct.rsplit_once('/').expect("a database's name");
+            kinds.push(Self::Pooled(format!("{pooler}/{name}"), direct));
+        }
         kinds
     }
 
@@ -30,7 +40,7 @@ impl Kind {
             Self::Sqlite(folder) => {
                 format!("sqlite:{}", folder.path().join("fanfare.db").display())
             }
-            Self::Postgres(url) => url.clone(),
+            Self::Postgres(url) | Self::Pooled(url, _) => url.clone(),
         }
     }
 
@@ -52,7 +62,7 @@ impl Kind {
                 let pool = sqlx::SqlitePool::connect(&self.url()).await.unwrap();
                 pool.execute(sqlx::query(sql)).await.unwrap();
             }
-            Self::Postgres(url) => {
+            Self::Postgres(url) | Self::Pooled(_, url) => {
                 let pool = sqlx::PgPool::connect(url).await.unwrap();
                 pool.execute(sqlx::query(sql)).await.unwrap();
             }

@@ -1,5 +1,6 @@
 //! Every function of the store, on SQLite and on Postgres. Postgres runs where `FANFARE_TEST_POSTGRES` holds the URL of
-//! a server on which databases may be created.
+//! a server on which databases may be created; and behind the connection poolers of that server whose URLs are in
+//! `FANFARE_TEST_POOLERS`, with spaces between.
 
 #![allow(
     clippy::unwrap_used,
@@ -17,6 +18,7 @@ mod identity;
 mod keys;
 mod master_key;
 mod operators;
+mod postgres;
 mod sessions;
 mod signing_keys;
 mod tokens;

@@ -46,9 +46,9 @@ async fn a_watch_returns_after_the_time_given_though_nothing_changes() {
 #[tokio::test]
 async fn a_watch_on_postgres_sleeps_while_nothing_changes_and_recovers_when_it_is_cut_off() {
     for kind in Kind::all().await {
-        if let Kind::Sqlite(_) = kind {
+        let Kind::Postgres(_) = kind else {
             continue;
-        }
+        };
         let store = kind.store().await;
         let mut watch = store.watch();
         watch.changed(LONG).await;

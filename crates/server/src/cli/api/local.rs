@@ -14,6 +14,7 @@ use tower::ServiceExt;
 use super::{Answer, AnswerBody};
 use crate::access::Caller;
 use crate::config::Config;
+use crate::startup::Begin;
 use crate::{admin, startup};
 
 /// The part of the admin API that needs no running node.
@@ -23,8 +24,8 @@ pub(super) struct Local {
 }
 
 impl Local {
-    pub(super) async fn open(config: &Config) -> anyhow::Result<Self> {
-        let store = startup::open_store(config).await?;
+    pub(super) async fn open(config: &Config, begin: Begin) -> anyhow::Result<Self> {
+        let store = startup::open_store(config, begin).await?;
         let state = startup::state_at_rest(config, store)?;
         let routes = Router::from(admin::kept());
         Ok(Self {

@@ -10,7 +10,7 @@ use reqwest::{Client, Url};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Answer, AnswerBody};
-use crate::cli::failure::{Code, Failure};
+use crate::failure::{Code, Failure};
 
 /// How long a server may take to take the connection, and to send the next piece of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -133,7 +133,17 @@ fn in_words(error: reqwest::Error) -> String {
     let error = anyhow::Error::new(error.without_url());
     let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     causes.dedup();
-    causes.join(": ")
+    explain(causes.join(": "))
+}
+
+/// What a TLS library says when the other side speaks none is no help to a person.
+fn explain(causes: String) -> String {
+    if causes.contains("InvalidContentType") {
+        return "the server speaks plain HTTP there, and TLS was wanted: write http:// instead of https://, or give the \
+                address of the proxy that ends TLS"
+            .into();
+    }
+    causes
 }
 
 #[cfg(test)]

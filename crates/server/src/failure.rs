@@ -1,4 +1,4 @@
-//! Why a command was not done, and the exit code that says so to scripts.
+//! Why a command was not done or a start failed, and the exit code that says so to scripts.
 
 use axum::http::StatusCode;
 use fanfare_store::{InvalidMasterKey, StoreError};
@@ -59,11 +59,20 @@ impl From<StatusCode> for Code {
 impl From<&StoreError> for Code {
     fn from(error: &StoreError) -> Self {
         match error {
-            StoreError::Invalid(_) | StoreError::WrongMasterKey => Self::Misuse,
+            StoreError::Invalid(_)
+            | StoreError::WrongMasterKey
+            | StoreError::Missing
+            | StoreError::Newer { .. }
+            | StoreError::NotADatabase(_)
+            | StoreError::Configured(_)
+            | StoreError::Migrate(_) => Self::Misuse,
             StoreError::NotFound(_) => Self::NotFound,
             StoreError::Conflict(_) | StoreError::Stale(_) => Self::Conflict,
-            StoreError::Late | StoreError::Database(_) => Self::Unavailable,
-            StoreError::Migrate(_) => Self::Failed,
+            StoreError::Late
+            | StoreError::DiskFull
+            | StoreError::Unreachable(_)
+            | StoreError::Database(_) => Self::Unavailable,
+            StoreError::Uncertain => Self::Failed,
         }
     }
 }

@@ -1,0 +1,111 @@
+//! One server on one SQLite store: a second one would take events that the clients of the first never get.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use fanfare_store::sqlite_file;
+use secrecy::ExposeSecret;
+
+use crate::config::Config;
+use crate::failure::{Code, Failure};
+
+/// Held by a server for as long as it runs. The kernel lets go of it however the process ends.
+#[derive(Debug)]
+pub(crate) struct ServerLock {
+    /// `None` on Postgres, where several servers may be one.
+    file: Option<File>,
+}
+
+impl ServerLock {
+    /// Takes the lock beside the SQLite file.
+    ///
+    /// # Errors
+    ///
+    /// Another server holds it; the text says which.
+    pub(crate) fn take(config: &Config) -> anyhow::Result<Self> {
+        let Some(store) = store_file(config) else {
+            return Ok(Self { file: None });
+        };
+        let path = lock_file(&store);
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .with_context(|| format!("opening {}", path.display()))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let mut holder = String::new();
+                // Empty for the moment between taking the lock and writing it.
+                let _ = file.read_to_string(&mut holder);
+                return Err(refused(&store, holder.trim()).into());
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| format!("locking {}", path.display()));
+            }
+        }
+        let mut lock = Self { file: Some(file) };
+        lock.describe(config.listen)?;
+        Ok(lock)
+    }
+
+    /// Writes down for others who holds the lock.
+    pub(crate) fn describe(&mut self, listen: SocketAddr) -> anyhow::Result<()> {
+        let Some(file) = &mut self.file else {
+            return Ok(());
+        };
+        let text = format!(
+            "process {}, which listens on {listen}\n",
+            std::process::id()
+        );
+        let written = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| file.write_all(text.as_bytes()));
+        match written {
+            // The lock holds all the same; the disk may be full.
+            Err(error) => tracing::warn!(%error, "cannot write down who serves from this store"),
+            Ok(()) => {}
+        }
+        Ok(())
+    }
+}
+
+/// The SQLite file that the configuration names, under one name however it is named.
+fn store_file(config: &Config) -> Option<PathBuf> {
+    let file = match &config.store.url {
+        Some(url) => sqlite_file(url.expose_secret())?,
+        None => config.store_file(),
+    };
+    Some(file.canonicalize().unwrap_or(file))
+}
+
+fn lock_file(store: &Path) -> PathBuf {
+    let mut name = store.file_name().unwrap_or_default().to_owned();
+    name.push(".server");
+    store.with_file_name(name)
+}
+
+fn refused(store: &Path, holder: &str) -> Failure {
+    let holder = if holder.is_empty() {
+        "another process"
+    } else {
+        holder
+    };
+    Failure::new(
+        Code::Conflict,
+        format!(
+            "another server runs on the store {}: {holder}. Two servers on one SQLite store would not hear each other's \
+             events. Stop that one first, or give this one a data folder of its own (--data-dir); for several nodes see \
+             docs/clustering.md",
+            store.display()
+        ),
+    )
+}
