@@ -188,7 +188,7 @@ impl AppSync {
             return;
         }
         let now = Instant::now();
-        let full = self.disk_full.get_or_insert_with(|| DiskFull {
+        let full = self.disk_full.get_or_insert(DiskFull {
             say_at: now,
             try_at: now,
         });

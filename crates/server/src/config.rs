@@ -595,6 +595,45 @@ impl Config {
                 Err(anyhow::anyhow!("{path} {rule} (it was set by {source})"))
             }
         };
+        self.validate_place_and_owner(check)?;
+        self.validate_store(check)?;
+        self.validate_cluster(check)?;
+        check("shards", (1..=64).contains(&self.shards), "must be 1 to 64")?;
+        check(
+            "activity_timeout",
+            (1..=3600).contains(&self.activity_timeout),
+            "must be 1 to 3600 seconds",
+        )?;
+        check(
+            "pong_timeout",
+            (1..=3600).contains(&self.pong_timeout),
+            "must be 1 to 3600 seconds",
+        )?;
+        self.validate_sizes(check)?;
+        let segment_fits = |segment: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~');
+            !segment.is_empty() && segment.chars().all(allowed)
+        };
+        let prefix = self.path_prefix.strip_prefix('/');
+        let prefix_fits =
+            self.path_prefix.is_empty() || prefix.is_some_and(|p| p.split('/').all(segment_fits));
+        check(
+            "path_prefix",
+            prefix_fits,
+            "must be empty, or like /realtime: letters, digits and -_.~ between slashes",
+        )?;
+        let filter = telemetry::check_filter(&self.log.filter);
+        check(
+            "log.filter",
+            filter.is_ok(),
+            &filter.err().unwrap_or_default(),
+        )
+    }
+
+    fn validate_place_and_owner(
+        &self,
+        check: impl Fn(&str, bool, &str) -> anyhow::Result<()> + Copy,
+    ) -> anyhow::Result<()> {
         check(
             "data_dir",
             !self.data_dir.as_os_str().is_empty(),
@@ -639,19 +678,13 @@ impl Config {
                 .is_none_or(|key| MasterKey::parse(key.expose_secret()).is_ok()),
             "must be 64 hex digits (32 bytes), as `openssl rand -hex 32` prints them",
         )?;
-        self.validate_store(check)?;
-        self.validate_cluster(check)?;
-        check("shards", (1..=64).contains(&self.shards), "must be 1 to 64")?;
-        check(
-            "activity_timeout",
-            (1..=3600).contains(&self.activity_timeout),
-            "must be 1 to 3600 seconds",
-        )?;
-        check(
-            "pong_timeout",
-            (1..=3600).contains(&self.pong_timeout),
-            "must be 1 to 3600 seconds",
-        )?;
+        Ok(())
+    }
+
+    fn validate_sizes(
+        &self,
+        check: impl Fn(&str, bool, &str) -> anyhow::Result<()> + Copy,
+    ) -> anyhow::Result<()> {
         check(
             "connections.max_subscriptions",
             self.connections.max_subscriptions >= 1,
@@ -707,24 +740,7 @@ impl Config {
             self.drain.period <= 3600,
             "must be 0 to 3600 seconds",
         )?;
-        let segment_fits = |segment: &str| {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~');
-            !segment.is_empty() && segment.chars().all(allowed)
-        };
-        let prefix = self.path_prefix.strip_prefix('/');
-        let prefix_fits =
-            self.path_prefix.is_empty() || prefix.is_some_and(|p| p.split('/').all(segment_fits));
-        check(
-            "path_prefix",
-            prefix_fits,
-            "must be empty, or like /realtime: letters, digits and -_.~ between slashes",
-        )?;
-        let filter = telemetry::check_filter(&self.log.filter);
-        check(
-            "log.filter",
-            filter.is_ok(),
-            &filter.err().unwrap_or_default(),
-        )
+        Ok(())
     }
 
     fn validate_bounds(
@@ -1048,9 +1064,9 @@ fn in_words(error: &figment::Error) -> String {
         .map_or_else(|| "the configuration".into(), source_of);
     let reason = match &error.kind {
         Kind::UnknownField(name, _) => {
-            let section = error.path.iter().map(String::as_str);
-            let name: Vec<&str> = section.chain([name.as_str()]).collect();
-            no_such_setting(&name.join("."))
+            // The path of one within a section ends with its name, that of others is empty.
+            let name = if path.is_empty() { name } else { &path };
+            no_such_setting(name)
         }
         // With the line and a mark under it, over several lines.
         Kind::Message(text) => one_line(text),

@@ -144,22 +144,17 @@ impl Demo {
         let program = program_name();
         let mut line = format!("{program} publish {EVENT_CHANNEL} greeting '{data}'");
         let is_default = listen == Config::default().listen && config.path_prefix.is_empty();
-        if !is_default {
-            let _ = write!(
-                line,
-                " --server http://{}{}",
-                reachable(listen),
-                config.path_prefix
-            );
+        if is_default && !config.names_store {
+            return line;
         }
-        if config.names_store {
-            let Self { app_id, key, .. } = self;
-            let _ = write!(
-                line,
-                " --app {app_id} --key {key} --secret {}",
-                self.secret()
-            );
-        }
+        let Self { app_id, key, .. } = self;
+        let _ = write!(
+            line,
+            " --server http://{}{} --app {app_id} --key {key} --secret {}",
+            reachable(listen),
+            config.path_prefix,
+            self.secret()
+        );
         line
     }
 }

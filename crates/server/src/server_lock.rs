@@ -38,7 +38,13 @@ impl ServerLock {
             .truncate(false)
             .mode(0o600)
             .open(&path)
-            .with_context(|| format!("opening {}", path.display()))?;
+            .map_err(|error| {
+                Failure::misuse(format!(
+                    "opening the store {}: cannot write {} beside it: {error}",
+                    store.display(),
+                    path.display()
+                ))
+            })?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -52,14 +58,14 @@ impl ServerLock {
             }
         }
         let mut lock = Self { file: Some(file) };
-        lock.describe(config.listen)?;
+        lock.describe(config.listen);
         Ok(lock)
     }
 
     /// Writes down for others who holds the lock.
-    pub(crate) fn describe(&mut self, listen: SocketAddr) -> anyhow::Result<()> {
+    pub(crate) fn describe(&mut self, listen: SocketAddr) {
         let Some(file) = &mut self.file else {
-            return Ok(());
+            return;
         };
         let text = format!(
             "process {}, which listens on {listen}\n",
@@ -69,12 +75,10 @@ impl ServerLock {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(text.as_bytes()));
-        match written {
+        if let Err(error) = written {
             // The lock holds all the same; the disk may be full.
-            Err(error) => tracing::warn!(%error, "cannot write down who serves from this store"),
-            Ok(()) => {}
+            tracing::warn!(%error, "cannot write down who serves from this store");
         }
-        Ok(())
     }
 }
 

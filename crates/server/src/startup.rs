@@ -76,7 +76,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         .await
         .map_err(|error| cannot_listen(&config, &error))?;
     let listen = listener.local_addr().context("reading our own address")?;
-    server_lock.describe(listen)?;
+    server_lock.describe(listen);
     // After all that may fail: what is drawn here is printed once, and a start that fails prints nothing.
     let owner = first_owner::create_if_none(&store, &admin.passwords, &config.owner).await?;
     let tasks = TaskTracker::new();
@@ -440,7 +440,8 @@ fn cannot_listen(config: &Config, error: &io::Error) -> Failure {
     let (code, why) = match error.kind() {
         io::ErrorKind::AddrInUse => (
             Code::Conflict,
-            "another program listens there already; stop it, or choose another port".to_owned(),
+            "address already in use: another program listens there; stop it, or choose another port"
+                .to_owned(),
         ),
         io::ErrorKind::AddrNotAvailable => (
             Code::Misuse,

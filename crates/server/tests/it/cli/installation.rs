@@ -148,11 +148,7 @@ async fn what_stands_in_the_way_of_a_start_has_the_exit_code_of_its_kind() {
         (&[&*keyless][..], 2, "there is no master key"),
         (&[&keyless, &wrong_key], 2, "sealed with another master key"),
         (&[&of_garbage], 2, "not an SQLite database"),
-        (
-            &[&other, &in_use],
-            5,
-            "another program listens there already",
-        ),
+        (&[&other, &in_use], 5, "another program listens there"),
         (
             &[&other, "FANFARE_LISTEN=192.0.2.1:6001"],
             2,
