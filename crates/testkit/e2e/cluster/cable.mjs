@@ -37,6 +37,11 @@ class Cable {
     await closed;
   }
 
+  /** All connections break, and new ones are let through. */
+  reset() {
+    this.#links.forEach((link) => link.destroy());
+  }
+
   async heal() {
     this.#silent = false;
     this.#links.forEach((link) => link.flush());

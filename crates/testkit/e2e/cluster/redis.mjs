@@ -50,14 +50,19 @@ class Redis {
     await removeFolder(this.folder);
   }
 
-  /** The first line of the answer to a command without arguments. */
+  /** The first line of the answer to a command. */
   async ask(command) {
+    return (await this.askAll(command)).split('\r\n')[0];
+  }
+
+  /** The first piece of the answer that arrives. */
+  async askAll(command) {
     const socket = connect(this.port, '127.0.0.1');
     try {
       socket.setTimeout(1000, () => socket.destroy(new Error('Redis does not answer')));
       socket.write(`${command}\r\n`);
       const [answer] = await once(socket, 'data');
-      return answer.toString().split('\r\n')[0];
+      return answer.toString();
     } finally {
       socket.destroy();
     }
