@@ -1,0 +1,152 @@
+// Fanfare's store behind Debian's pgbouncer, configured with nothing but addresses and the pool mode.
+import assert from 'node:assert/strict';
+import { execFile, execFileSync } from 'node:child_process';
+import { chownSync, existsSync } from 'node:fs';
+import { chmod, writeFile } from 'node:fs/promises';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { startDatabase } from './cluster/postgres.mjs';
+import { end, hasEnded, launch, removeFolder, temporaryFolder } from './cluster/processes.mjs';
+import { until } from './cluster/until.mjs';
+import { freePort, startServer } from './harness.mjs';
+
+const run = promisify(execFile);
+const KEY = '00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff';
+
+let database;
+before(async () => (database = await startDatabase()));
+after(() => database?.stop());
+
+/** Starts pgbouncer in front of the database. */
+async function startPooler(mode) {
+  const folder = await temporaryFolder('pgbouncer');
+  await chmod(folder, 0o755);
+  const port = await freePort();
+  const { hostname, port: behind, pathname } = new URL(database.url);
+  const name = pathname.slice(1);
+  const file = join(folder, 'pgbouncer.ini');
+  await writeFile(
+    file,
+    `[databases]
+${name} = host=${hostname} port=${behind} user=postgres
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = ${port}
+unix_socket_dir =
+auth_type = any
+pool_mode = ${mode}
+`,
+  );
+  const user = account();
+  if (user.uid !== undefined) chownSync(folder, user.uid, user.gid);
+  const program = ['/usr/sbin/pgbouncer', '/usr/bin/pgbouncer'].find(existsSync) ?? 'pgbouncer';
+  const child = launch(program, [file], { ...user, cwd: folder, env: { PATH: process.env.PATH } });
+  await until('pgbouncer listens', async () => {
+    if (hasEnded(child)) throw new Error(`pgbouncer ended:\n${child.log}`);
+    return answers(port);
+  });
+  return {
+    url: `postgres://postgres@127.0.0.1:${port}/${name}`,
+    async stop() {
+      await end(child, 'SIGINT');
+      await removeFolder(folder);
+    },
+  };
+}
+
+/** pgbouncer refuses to run as root. */
+function account() {
+  if (process.getuid() !== 0) return {};
+  const id = (flag) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }));
+  return { uid: id('-u'), gid: id('-g') };
+}
+
+function answers(port) {
+  return new Promise((resolve) => {
+    const socket = connect(port, '127.0.0.1', () => resolve(true) || socket.destroy());
+    socket.once('error', () => resolve(false));
+  });
+}
+
+/** Others of the same pool listen for notifications, which their server connection then sends to whoever has it next. */
+async function listenAsOthersDo(url) {
+  await run('psql', ['--no-psqlrc', '--quiet', '--command', 'LISTEN fanfare_changes', url], { timeout: 10_000 });
+}
+
+async function serverBehind(url, env = {}) {
+  const store = { FANFARE_STORE_URL: url, FANFARE_MASTER_KEY: KEY };
+  const id = Math.random().toString(36).slice(2);
+  const server = await startServer({ app: false, env: { ...store, ...env } });
+  server.app = await server.createApp({ id, key: `key-${id}`, secret: 'e2e-secret' });
+  return server;
+}
+
+/** Creates apps one after the other and returns how long the running server took to know each of them. */
+async function createApps(server, count) {
+  const took = [];
+  for (let number = 0; number < count; number += 1) {
+    const id = `${server.app.id}-${number}`;
+    const app = await server.createApp({ id, key: `key-${id}`, secret: 'e2e-secret' });
+    const start = Date.now();
+    await until('the server knows the app', async () => {
+      const { status } = await server.signed('GET', '/channels', { app });
+      return status === 200;
+    });
+    took.push(Date.now() - start);
+  }
+  return took;
+}
+
+for (const mode of ['session', 'transaction']) {
+  describe(`pgbouncer in ${mode} mode, with its defaults`, () => {
+    let pooler;
+    let server;
+
+    before(async () => {
+      pooler = await startPooler(mode);
+      server = await serverBehind(pooler.url);
+    });
+    after(async () => {
+      await server?.stop().finally(() => pooler?.stop());
+    });
+
+    test('every change that is made is answered as made, and is active within seconds', async () => {
+      for (let number = 0; number < 4; number += 1) await listenAsOthersDo(pooler.url);
+      const took = await createApps(server, 8);
+      // Two servers ask every 400 ms at the most; the rest is the machine.
+      assert.ok(Math.max(...took) < 5_000, `${took}`);
+    });
+
+    test('the log holds no words of the database library', async () => {
+      const { log } = await server.end();
+      assert.doesNotMatch(log, /sqlx|already exists|ping on idle/);
+    });
+  });
+}
+
+test('changes are announced on store.listen_url past a pooler in transaction mode', async () => {
+  const pooler = await startPooler('transaction');
+  const server = await serverBehind(pooler.url, { FANFARE_STORE_LISTEN_URL: database.url });
+  try {
+    await createApps(server, 2);
+  } finally {
+    await server.stop();
+    await pooler.stop();
+  }
+});
+
+test('what cannot work is refused at the start with what to set', async () => {
+  for (const [mode, env, words] of [
+    ['statement', () => ({}), /pool_mode to session or transaction/],
+    ['transaction', ({ url }) => ({ FANFARE_STORE_LISTEN_URL: url }), /store\.listen_url leads through a connection pooler/],
+  ]) {
+    const pooler = await startPooler(mode);
+    try {
+      await assert.rejects(serverBehind(pooler.url, env(pooler)), words);
+    } finally {
+      await pooler.stop();
+    }
+  }
+});
