@@ -36,6 +36,8 @@ pub struct Options {
     pub activity_timeout: Duration,
     /// Silence after our question that ends the connection.
     pub pong_timeout: Duration,
+    /// How often each WebSocket gets a PING, so that no proxy takes it for idle; `None` for never.
+    pub ping_interval: Option<Duration>,
     /// Most bytes of others' events that may wait for one connection.
     pub outbox_bytes: usize,
     /// Most bytes that may wait for slow clients.
@@ -98,6 +100,9 @@ impl ShardSeed {
     pub async fn run(self) {
         let shard = Shard::new(self.index, self.engine, self.inbox);
         tokio::task::spawn_local(Rc::clone(&shard).heartbeat());
+        if let Some(interval) = shard.engine.options().ping_interval {
+            tokio::task::spawn_local(Rc::clone(&shard).keep_alive(interval));
+        }
         shard.run().await;
     }
 }

@@ -24,6 +24,7 @@
 //! | `shard`, `inbox`, `outbox` | a thread's connections; what comes in; what goes to one socket |
 //! | `inspect` | what an operator sees of connections, and does about one |
 //! | `heartbeat` | liveness: the sweep over a shard's connections |
+//! | `keep_alive` | PINGs that keep idle connections open at proxies |
 //! | `bus`, `roster` | what a cluster supplies; `memory` implements both for one node |
 //! | `node` | what a bus hands in, and asks of this node |
 //! | `room` | which users this node has on presence channels |
@@ -45,6 +46,7 @@ mod heartbeat;
 mod history;
 mod inbox;
 mod inspect;
+mod keep_alive;
 mod memory;
 mod message_rate;
 mod node;

@@ -130,6 +130,7 @@ pub fn options(shards: usize) -> Options {
         shards,
         activity_timeout: Duration::from_secs(120),
         pong_timeout: Duration::from_secs(30),
+        ping_interval: None,
         outbox_bytes: 64 * 1024,
         max_waiting: WaitingLimits {
             total: 64 << 20,

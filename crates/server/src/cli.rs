@@ -10,6 +10,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, Setting, unknown_variables};
 use crate::failure::{self, Code, code_of};
+use crate::listening_socket::ListeningSockets;
 use crate::startup::Begin;
 use crate::{openapi, startup, telemetry};
 
@@ -199,6 +200,15 @@ pub(crate) fn run() -> ExitCode {
     for message in unknown_variables() {
         tracing::warn!("{message}");
     }
+    let command = cli.command.unwrap_or(Command::Serve);
+    let inherited = match &command {
+        Command::Serve => ListeningSockets::inherit(),
+        _ => Ok(None),
+    };
+    let inherited = match inherited {
+        Ok(inherited) => inherited,
+        Err(error) => return failed(&error, Code::Misuse),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.http_threads())
         .enable_all()
@@ -207,7 +217,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into(), Code::Failed),
     };
-    let done = runtime.block_on(dispatch(cli.command.unwrap_or(Command::Serve), config));
+    let done = runtime.block_on(dispatch(command, config, inherited));
     // Requests that outlived their grace end here, with the process.
     runtime.shutdown_background();
     match done {
@@ -273,9 +283,13 @@ fn completions(shell: clap_complete::Shell) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
+async fn dispatch(
+    command: Command,
+    config: Config,
+    inherited: Option<ListeningSockets>,
+) -> anyhow::Result<()> {
     match command {
-        Command::Serve => startup::serve(config).await,
+        Command::Serve => startup::serve(config, inherited).await,
         Command::App(noun) => {
             // Apps are often imported before the first start.
             let begin = match &noun.command {

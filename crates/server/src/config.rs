@@ -49,6 +49,9 @@ pub(crate) const SETTINGS: &[&str] = &[
     "outbox.max_replay_bytes",
     "inbox.max_bytes",
     "websocket.max_message_bytes",
+    "websocket.ping_interval",
+    "fallback.websocket_retry",
+    "fallback.max_hanging_requests",
     "http.threads",
     "http.max_body_bytes",
     "http.max_pending_body_bytes",
@@ -127,6 +130,7 @@ pub(crate) struct Config {
     pub(crate) outbox: Outbox,
     pub(crate) inbox: Queue,
     pub(crate) websocket: WebSocket,
+    pub(crate) fallback: Fallback,
     pub(crate) http: Http,
     pub(crate) network: NetworkConfig,
     pub(crate) identity: IdentityConfig,
@@ -205,6 +209,18 @@ pub(crate) struct Queue {
 pub(crate) struct WebSocket {
     /// Largest message a client may send.
     pub(crate) max_message_bytes: usize,
+    /// Seconds between two PINGs to each connection, which keep it open at proxies; 0 for none.
+    pub(crate) ping_interval: u64,
+}
+
+/// The HTTP fallbacks of pusher-js.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Fallback {
+    /// Seconds over which sessions are asked to reconnect once, so that they try a WebSocket again; 0 for never.
+    pub(crate) websocket_retry: u64,
+    /// Most requests of one browser that wait for events at a time, where it speaks HTTP/1.1; 0 for any number.
+    pub(crate) max_hanging_requests: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -335,6 +351,11 @@ impl Config {
             },
             websocket: WebSocket {
                 max_message_bytes: 128 * 1024,
+                ping_interval: 25,
+            },
+            fallback: Fallback {
+                websocket_retry: 300,
+                max_hanging_requests: 4,
             },
             http: Http {
                 threads: 0,
@@ -598,6 +619,7 @@ impl Config {
         self.validate_place_and_owner(check)?;
         self.validate_store(check)?;
         self.validate_cluster(check)?;
+        self.validate_idle(check)?;
         check("shards", (1..=64).contains(&self.shards), "must be 1 to 64")?;
         check(
             "activity_timeout",
@@ -843,6 +865,23 @@ impl Config {
         Ok(())
     }
 
+    /// What happens on connections while nobody says anything.
+    fn validate_idle(
+        &self,
+        check: impl Fn(&str, bool, &str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        check(
+            "websocket.ping_interval",
+            self.websocket.ping_interval <= 3600,
+            "must be 1 to 3600 seconds, or 0 for no PINGs",
+        )?;
+        check(
+            "fallback.websocket_retry",
+            self.fallback.websocket_retry <= 86_400,
+            "must be 1 to 86400 seconds, or 0 for never",
+        )
+    }
+
     fn validate_cluster(
         &self,
         check: impl Fn(&str, bool, &str) -> anyhow::Result<()>,
@@ -901,6 +940,12 @@ impl Config {
             0 => cores.saturating_sub(self.shards).max(1),
             threads => threads,
         }
+    }
+
+    /// How often each WebSocket gets a PING.
+    pub(crate) fn ping_interval(&self) -> Option<Duration> {
+        let seconds = self.websocket.ping_interval;
+        (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
     /// How long a client's request head may take.

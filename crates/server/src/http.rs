@@ -22,7 +22,7 @@ use crate::demo::Demo;
 use crate::identity::Identities;
 use crate::openapi::{self, Described};
 use crate::ws::upgrade;
-use crate::xhr::{self, Sessions};
+use crate::xhr::{self, HangingRequests, Sessions, WebSocketRetry};
 
 mod auth;
 mod channel_auth;
@@ -73,6 +73,8 @@ pub(crate) struct Shared {
     pub(crate) path_prefix: Arc<str>,
     pub(crate) idempotency: Idempotency,
     pub(crate) sessions: Sessions,
+    pub(crate) hanging: HangingRequests,
+    pub(crate) websocket_retry: Arc<WebSocketRetry>,
     pub(crate) identities: Arc<Identities>,
     pub(crate) admin: Admin,
     pub(crate) in_force: InForce,

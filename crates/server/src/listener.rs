@@ -26,15 +26,38 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// Largest request head, in bytes.
 const MAX_HEAD: usize = 64 * 1024;
 
-/// Serves `router` on every connection that comes, until `stop`. Requests under way then are finished; `tasks` tells
-/// when they are. A client has `patience` for the head of a request, and may read nothing of an answer for as long.
+/// The two steps in which HTTP ends, and what is still going on meanwhile.
+///
+/// Connection attempts are answered between the two, because a client that meets a closed port stays away for much
+/// longer than one that is told to come back.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Shutdown {
+    /// The sockets stay open after this process, so what waits in their queues is left to the next one.
+    pub(crate) keeps_queue: bool,
+    /// Connections finish the request that is under way and are closed. Those that come later get one answer.
+    pub(crate) finish: CancellationToken,
+    /// No more connections are accepted.
+    pub(crate) stop_accepting: CancellationToken,
+    /// Connections that came before `finish`.
+    pub(crate) connections: TaskTracker,
+    /// Connections that came after `finish`.
+    pub(crate) late: TaskTracker,
+    /// Upgraded connections that are on their way to a shard, or are told why they are refused.
+    pub(crate) upgrades: TaskTracker,
+}
+
+/// Where a request's connection is counted once it is upgraded; the listener adds it to every request.
+#[derive(Debug, Clone)]
+pub(crate) struct Upgrades(pub(crate) TaskTracker);
+
+/// Serves `router` on every connection that comes, until it is shut down. A client has `patience` for the head of a
+/// request, and may read nothing of an answer for as long.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     engine: Arc<Engine>,
     patience: Duration,
-    tasks: TaskTracker,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 ) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -42,18 +65,29 @@ pub(crate) async fn serve(
         .max_buf_size(MAX_HEAD);
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            // What waits in the queue is accepted first: it would be reset when the socket is closed. A queue that
+            // stays open for the next process is left alone before that.
+            biased;
+            () = shutdown.stop_accepting.cancelled(), if shutdown.keeps_queue => return,
             accepted = listener.accept() => accepted,
+            () = shutdown.stop_accepting.cancelled() => return,
         };
         match accepted {
             Ok((stream, peer)) => {
+                let (tasks, finish) = if shutdown.finish.is_cancelled() {
+                    http.keep_alive(false);
+                    (&shutdown.late, CancellationToken::new())
+                } else {
+                    (&shutdown.connections, shutdown.finish.clone())
+                };
+                let upgrades = Upgrades(shutdown.upgrades.clone());
                 tasks.spawn(connection(
                     http.clone(),
-                    (stream, Peer(peer)),
+                    (stream, Peer(peer), upgrades),
                     patience,
                     router.clone(),
                     Arc::clone(&engine),
-                    stop.clone(),
+                    finish,
                 ));
             }
             Err(error)
@@ -85,11 +119,11 @@ fn not_http(engine: &Engine, Peer(peer): Peer, first_bytes: &FirstBytes, error: 
 
 async fn connection(
     http: http1::Builder,
-    (stream, peer): (TcpStream, Peer),
+    (stream, peer, upgrades): (TcpStream, Peer, Upgrades),
     patience: Duration,
     router: Router,
     engine: Arc<Engine>,
-    stop: CancellationToken,
+    finish: CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection was gone before it was served");
@@ -100,6 +134,7 @@ async fn connection(
     let stream = Patient::new(stream, patience, first_bytes.clone());
     let router = router.map_request(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(upgrades.clone());
         request
     });
     let service = TowerToHyperService::new(router);
@@ -109,7 +144,7 @@ async fn connection(
     );
     let result = tokio::select! {
         result = served.as_mut() => result,
-        () = stop.cancelled() => {
+        () = finish.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
         }

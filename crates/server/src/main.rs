@@ -9,6 +9,7 @@
 //! | `startup` | configuration to running parts, in reading order |
 //! | `server_lock` | one server on one SQLite store |
 //! | `failure` | why something was not done, and the exit code that says so |
+//! | `listening_socket` | the sockets that it listens on: bound here, or inherited |
 //! | `listener` | accepts connections and serves HTTP on them |
 //! | `first_bytes` | what came where HTTP was expected |
 //! | `kernel` | what the kernel may hold of a connection |
@@ -44,6 +45,7 @@ mod identity;
 mod kernel;
 mod key_uses;
 mod listener;
+mod listening_socket;
 mod master_key;
 mod notices;
 mod openapi;

@@ -1,5 +1,6 @@
 //! Configuration to running parts, in reading order; and back down again.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,11 +15,9 @@ use fanfare_engine::{
 };
 use fanfare_store::{Database, Store, StoreError};
 use secrecy::ExposeSecret;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::Addresses;
@@ -27,19 +26,20 @@ use crate::app_sync::{AppSync, InForce};
 use crate::config::{Config, reachable, without_password};
 use crate::demo::Demo;
 use crate::failure::{Code, Failure};
-use crate::first_owner;
+use crate::first_owner::{self, FirstOwner};
 use crate::http::{self, AppState, Idempotency, Shared, unix_millis};
 use crate::identity::Identities;
 use crate::key_uses;
-use crate::listener;
+use crate::listener::{self, Shutdown};
+use crate::listening_socket::ListeningSockets;
 use crate::master_key::MasterKeySource;
 use crate::notices::LoggedNotices;
 use crate::server_lock::ServerLock;
-use crate::xhr::Sessions;
+use crate::xhr::{HangingRequests, Sessions, WebSocketRetry};
 
 /// The exit code after an error of our own (`EX_SOFTWARE`).
 const EXIT_BUG: i32 = 70;
-/// How long requests under way may take to finish after the last connection was closed.
+/// How long requests under way may take to finish after the last connection was closed, those that came last included.
 const REQUEST_GRACE: Duration = Duration::from_secs(5);
 /// How long a node that starts waits for the others before it checks itself.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
@@ -47,39 +47,61 @@ const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 const JOIN_TICK: Duration = Duration::from_millis(50);
 /// How long clients may take to answer the close frame, beyond the drain period.
 const CLOSE_GRACE: Duration = Duration::from_secs(6);
+/// The same on a node without others: clients that are gone would keep all others waiting for the next process.
+const CLOSE_GRACE_ALONE: Duration = Duration::from_secs(1);
+/// Connections a second that a node without others closes when it stops. Its clients have nowhere else to go, so each is
+/// away until the end of the drain; the next process takes three times as many a second.
+const CLOSED_PER_SECOND_ALONE: u64 = 5_000;
+/// Longest drain where attempts wait in the queue of an inherited socket: stock clients give up after 15 s.
+const MAX_DRAIN_WITH_QUEUE: Duration = Duration::from_secs(2);
+/// How long attempts are answered after the last connection was closed. Clients closed with 4200 are back by then, are
+/// told to come back after a second, and find the next process.
+const LAST_ATTEMPTS: Duration = Duration::from_millis(500);
+/// How long clients that were accepted last may take to be answered, after the port is closed.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
-/// Runs a node until it is told to stop.
-pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
+/// Runs a node until it is told to stop, on the sockets that it inherited if there are some.
+pub(crate) async fn serve(
+    mut config: Config,
+    inherited: Option<ListeningSockets>,
+) -> anyhow::Result<()> {
     make_data_dir(&config.data_dir)?;
-    // Before the store is opened: where another server runs, nothing is touched. Held until the process ends.
+    // First of all: where another server runs, nothing is touched. Held until the process ends.
     let mut server_lock = ServerLock::take(&config)?;
-    let store = open_store(&config, Begin::Always).await?;
-    let demo = if config.demo() {
-        Demo::find_or_create(&store).await?.map(Arc::new)
-    } else {
-        None
+    // Before clients are served: a signal before that would end the process without a word to them.
+    let mut signals = StopSignals::watch()?;
+    // Before the store is opened: meanwhile attempts wait in the queue, instead of meeting a closed port.
+    let sockets = match inherited {
+        Some(sockets) => sockets,
+        None => ListeningSockets::bind(config.listen)
+            .map_err(|error| cannot_listen(&config, &error))?,
     };
-    let (engine, shards, cluster) = engine(&config)?;
-    for (number, shard) in shards.into_iter().enumerate() {
-        start_shard(number, shard)?;
-    }
-    let admin = Admin::new(store.clone());
-    let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
-    let (mut apps, in_force) = AppSync::new(
-        store.clone(),
-        Arc::clone(&engine),
-        Arc::clone(&identities),
-        admin.jwts.clone(),
-    );
-    apps.refresh().await.context("reading the apps")?;
-    let listener = TcpListener::bind(config.listen)
-        .await
-        .map_err(|error| cannot_listen(&config, &error))?;
-    let listen = listener.local_addr().context("reading our own address")?;
+    let addresses = sockets.addresses().context("reading our own address")?;
+    let listen = addresses[0];
     server_lock.describe(listen);
-    // After all that may fail: what is drawn here is printed once, and a start that fails prints nothing.
-    let owner = first_owner::create_if_none(&store, &admin.passwords, &config.owner).await?;
-    let tasks = TaskTracker::new();
+    // All that depends on who can reach this node goes by where it really listens.
+    config.listen = addresses
+        .into_iter()
+        .find(|address| !address.ip().is_loopback())
+        .unwrap_or(listen);
+    let prepared = tokio::select! {
+        prepared = prepare(&config) => prepared?,
+        signal = signals.next() => {
+            tracing::info!(signal, "stopped before anything was served");
+            return Ok(());
+        }
+    };
+    let Prepared {
+        store,
+        demo,
+        engine,
+        cluster,
+        admin,
+        identities,
+        apps,
+        in_force,
+        owner,
+    } = prepared;
     // Ends with the process: it only reads.
     tokio::spawn(apps.run());
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(&engine)));
@@ -94,48 +116,127 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         demo: demo.clone(),
         ..state(&config, Arc::clone(&engine), identities, admin, in_force)
     });
-    let stop = CancellationToken::new();
+    let inherited = sockets.inherited();
+    let shutdown = Shutdown {
+        keeps_queue: inherited,
+        ..Shutdown::default()
+    };
     let router = http::router(state);
-    tasks.spawn(listener::serve(
-        listener,
-        router,
-        Arc::clone(&engine),
-        config.header_timeout(),
-        tasks.clone(),
-        stop.clone(),
-    ));
-    tracing::info!(%listen, store = config.store_shown(), "ready: clients and backends are served");
-    if let Some(demo) = demo {
-        wait_for_others(&engine).await;
-        let checked = demo.check(reachable(listen), &config.path_prefix).await;
-        if let Err(error) = &checked {
-            tracing::error!(
-                error = format!("{error:#}"),
-                "the self-check failed: no event came through"
-            );
-        }
-        print_to_stdout(&demo.welcome(listen, &config, &checked));
+    let listeners = TaskTracker::new();
+    for socket in sockets.into_tokio().context("watching our sockets")? {
+        listeners.spawn(listener::serve(
+            socket,
+            router.clone(),
+            Arc::clone(&engine),
+            config.header_timeout(),
+            shutdown.clone(),
+        ));
     }
+    listeners.close();
+    tracing::info!(
+        %listen,
+        inherited,
+        store = config.store_shown(),
+        "ready: clients and backends are served"
+    );
     if let Some(owner) = owner {
         print_to_stdout(&owner.welcome());
     }
+    if let Some(demo) = demo {
+        // Beside the wait for a signal, because the check waits for the other nodes.
+        tokio::spawn(welcome(Arc::clone(&engine), demo, listen, config.clone()));
+    }
 
-    let signal = told_to_stop().await?;
+    let signal = signals.next().await;
     ready.store(false, Ordering::Relaxed);
-    drain(&engine, &config, signal).await;
-    stop.cancel();
-    tasks.close();
-    let (requests, ()) = tokio::join!(timeout(REQUEST_GRACE, tasks.wait()), async {
-        if let Some(cluster) = cluster {
-            cluster.leave().await;
+    let alone = cluster.is_none();
+    if inherited && alone {
+        shutdown.stop_accepting.cancel();
+    }
+    let plan = DrainPlan::new(&config, engine.connections(), alone, inherited);
+    drain(&engine, &plan, signal, &mut signals).await;
+    shutdown.finish.cancel();
+    shutdown.connections.close();
+    let (requests, ()) = tokio::join!(
+        timeout(
+            REQUEST_GRACE.saturating_sub(LAST_ANSWERS),
+            shutdown.connections.wait()
+        ),
+        async {
+            if let Some(cluster) = cluster {
+                cluster.leave().await;
+            }
         }
-    });
+    );
     if requests.is_err() {
         tracing::warn!("some requests were still under way and are cut off");
     }
+    answer_last(&shutdown, &listeners).await;
     key_uses::write_down(&store, &engine).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What is needed before the first client is served.
+struct Prepared {
+    store: Store,
+    demo: Option<Arc<Demo>>,
+    engine: Arc<Engine>,
+    cluster: Option<Arc<Cluster>>,
+    admin: Admin,
+    identities: Arc<Identities>,
+    apps: AppSync,
+    in_force: InForce,
+    owner: Option<FirstOwner>,
+}
+
+/// Opens the store, reads the apps and starts the shards.
+async fn prepare(config: &Config) -> anyhow::Result<Prepared> {
+    let store = open_store(config, Begin::Always).await?;
+    let demo = if config.demo() {
+        Demo::find_or_create(&store).await?.map(Arc::new)
+    } else {
+        None
+    };
+    let (engine, shards, cluster) = engine(config)?;
+    for (number, shard) in shards.into_iter().enumerate() {
+        start_shard(number, shard)?;
+    }
+    let admin = Admin::new(store.clone());
+    let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
+    let (mut apps, in_force) = AppSync::new(
+        store.clone(),
+        Arc::clone(&engine),
+        Arc::clone(&identities),
+        admin.jwts.clone(),
+    );
+    apps.refresh().await.context("reading the apps")?;
+    // After all that may fail: what is drawn here is printed once, and a start that fails prints nothing.
+    let owner = first_owner::create_if_none(&store, &admin.passwords, &config.owner).await?;
+    Ok(Prepared {
+        store,
+        demo,
+        engine,
+        cluster,
+        admin,
+        identities,
+        apps,
+        in_force,
+        owner,
+    })
+}
+
+/// Checks the demo app and prints how to use it.
+async fn welcome(engine: Arc<Engine>, demo: Arc<Demo>, listen: SocketAddr, config: Config) {
+    wait_for_others(&engine).await;
+    let checked = demo.check(reachable(listen), &config.path_prefix).await;
+    if let Err(error) = &checked {
+        tracing::error!(
+            error = format!("{error:#}"),
+            "the self-check failed: no event came through"
+        );
+    }
+    print_to_stdout(&demo.welcome(listen, &config, &checked));
 }
 
 /// A node, its shards, and where it is among others, if it is.
@@ -179,6 +280,10 @@ fn state(
         path_prefix: config.path_prefix.as_str().into(),
         idempotency: Idempotency::new(),
         sessions: Sessions::default(),
+        hanging: HangingRequests::new(config.fallback.max_hanging_requests),
+        websocket_retry: Arc::new(WebSocketRetry::new(Duration::from_secs(
+            config.fallback.websocket_retry,
+        ))),
         identities,
         admin,
         in_force,
@@ -377,6 +482,7 @@ fn engine_options(config: &Config) -> anyhow::Result<Options> {
         shards: config.shards,
         activity_timeout: Duration::from_secs(config.activity_timeout),
         pong_timeout: Duration::from_secs(config.pong_timeout),
+        ping_interval: config.ping_interval(),
         outbox_bytes: config.outbox.max_bytes,
         max_waiting: WaitingLimits {
             total: config.outbox.max_total_bytes,
@@ -463,33 +569,112 @@ fn cannot_listen(config: &Config, error: &io::Error) -> Failure {
     )
 }
 
-async fn told_to_stop() -> anyhow::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate()).context("watching for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("watching for SIGINT")?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+/// The signals that tell a node to stop.
+struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-/// Closes all connections, spread over the drain period; a second signal ends the wait.
-async fn drain(engine: &Engine, config: &Config, signal: &str) {
-    let period = Duration::from_secs(config.drain.period);
+impl StopSignals {
+    fn watch() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("watching for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("watching for SIGINT")?,
+        })
+    }
+
+    /// Waits for the next one and returns its name.
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+/// How a stopping node closes its connections.
+#[derive(Debug, PartialEq, Eq)]
+struct DrainPlan {
+    /// Over which they are closed.
+    period: Duration,
+    /// How long clients may take to answer the close frame, beyond the period.
+    close_grace: Duration,
+    /// How long attempts are answered after that.
+    last_attempts: Duration,
+}
+
+impl DrainPlan {
+    /// Clients of a node among others move over `drain.period`. Those of a node without others are away until the next
+    /// process serves, so they are closed as fast as that process can take them back.
+    fn new(config: &Config, connections: usize, alone: bool, inherited: bool) -> Self {
+        let most = Duration::from_secs(config.drain.period);
+        let needed = connections as u64 * 1_000 / CLOSED_PER_SECOND_ALONE;
+        let needed = Duration::from_millis(needed);
+        let period = match (alone, inherited) {
+            (false, _) => most,
+            (true, false) => needed.min(most),
+            (true, true) => needed.min(most).min(MAX_DRAIN_WITH_QUEUE),
+        };
+        // Attempts that wait in a queue, and clients that were never here, need no answer.
+        let answers = connections > 0 && !(alone && inherited);
+        Self {
+            period,
+            close_grace: if alone {
+                CLOSE_GRACE_ALONE
+            } else {
+                CLOSE_GRACE
+            },
+            last_attempts: if answers {
+                LAST_ATTEMPTS
+            } else {
+                Duration::ZERO
+            },
+        }
+    }
+}
+
+/// Closes all connections as planned; a second signal closes them at once.
+async fn drain(engine: &Engine, plan: &DrainPlan, signal: &str, signals: &mut StopSignals) {
     let connections = engine.connections();
     tracing::info!(
         signal,
         connections,
-        period_seconds = period.as_secs(),
+        period_seconds = plan.period.as_secs_f32(),
         "stopping: closing connections"
     );
+    let as_planned = async {
+        engine.drain(plan.period).await;
+        sleep(plan.last_attempts).await;
+    };
     tokio::select! {
-        drained = timeout(period + CLOSE_GRACE, engine.drain(period)) => {
-            if drained.is_err() {
-                tracing::warn!(connections = engine.connections(), "some clients did not answer and are cut off");
+        planned = timeout(plan.period + plan.close_grace, as_planned) => {
+            if planned.is_err() && engine.connections() > 0 {
+                tracing::warn!(
+                    connections = engine.connections(),
+                    "some clients did not answer and are cut off"
+                );
             }
         }
-        _ = told_to_stop() => tracing::warn!(connections = engine.connections(), "told again to stop: cutting off"),
+        _ = signals.next() => {
+            tracing::warn!(connections = engine.connections(), "told again to stop: cutting off");
+            // Each client is still told why, but nobody waits for its answer.
+            let _ = timeout(LAST_ANSWERS, engine.drain(Duration::ZERO)).await;
+        }
     }
+}
+
+/// Closes the listening sockets, and answers the connections that were accepted until then.
+async fn answer_last(shutdown: &Shutdown, listeners: &TaskTracker) {
+    shutdown.stop_accepting.cancel();
+    listeners.wait().await;
+    shutdown.late.close();
+    shutdown.upgrades.close();
+    let answered = async {
+        shutdown.late.wait().await;
+        shutdown.upgrades.wait().await;
+    };
+    // Whoever has sent no request by then gets no answer.
+    let _ = timeout(LAST_ANSWERS, answered).await;
 }
 
 #[expect(

@@ -20,10 +20,13 @@ const LAUNCH = {
   ],
 };
 
-/** A browser with a profile of its own, which notes where its pages reach and what goes wrong on them. */
-export async function startBrowser() {
+/**
+ * A browser with a profile of its own, which notes where its pages reach and what goes wrong on them. `options` are
+ * Playwright's, for a certificate that nobody has signed.
+ */
+export async function startBrowser(options = {}) {
   const profile = await mkdtemp(join(tmpdir(), 'fanfare-chromium-'));
-  const context = await chromium.launchPersistentContext(profile, LAUNCH);
+  const context = await chromium.launchPersistentContext(profile, { ...LAUNCH, ...options });
   const [strangers, errors] = [[], []];
   const note = (url) => {
     if (/^(https?|wss?):/.test(url) && new URL(url).hostname !== '127.0.0.1') strangers.push(url);

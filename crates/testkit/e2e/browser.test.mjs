@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 import { startBrowser } from './browser.mjs';
-import { startAuthEndpoint, startHttp, startServer } from './harness.mjs';
+import { startAuthEndpoint, startServer } from './harness.mjs';
+import { startSite } from './site.mjs';
 
 test('pusher-js in a web page connects, subscribes and receives what npm pusher publishes', async (t) => {
   const browser = await startBrowser();
@@ -158,21 +158,4 @@ async function connectAndJoin([key, options]) {
   const joined = await Promise.all(['news', 'private-news', 'presence-news'].map(join));
   const { socket_id: socketId, connection } = client.connection;
   return { socketId, transport: connection.transport.name, members: joined[2].members };
-}
-
-/** A web application: one page, the stock script, and its auth endpoint on the same origin. `first` runs before it. */
-async function startSite(authUrl, first = '') {
-  const script = await readFile(new URL('./node_modules/pusher-js/dist/web/pusher.js', import.meta.url));
-  const head = '<!doctype html><title>Test</title><link rel="icon" href="data:,">';
-  const page = `${head}<script>${first}</script><script src="/pusher.js"></script>`;
-  return startHttp(async (request, response) => {
-    if (request.url === '/pusher/auth') {
-      const upstream = await fetch(authUrl, { method: 'POST', body: request, duplex: 'half' });
-      response.writeHead(upstream.status, { 'content-type': 'application/json' }).end(await upstream.text());
-    } else if (request.url === '/pusher.js') {
-      response.writeHead(200, { 'content-type': 'text/javascript' }).end(script);
-    } else {
-      response.writeHead(200, { 'content-type': 'text/html' }).end(page);
-    }
-  });
 }

@@ -93,7 +93,20 @@ test('proxies wait longer than connections are silent, and close idle ones befor
   for (const [, seconds] of rests) assert.ok(Number(seconds) < IDLE);
 });
 
+test('browsers get HTTP/2 everywhere, and HAProxy and Caddy wait for a node that restarts', () => {
+  const listens = [...read('deploy/nginx.conf').matchAll(/^ *(?:#: )?listen .*443 .*;$/gm)];
+  const binds = [...read('deploy/haproxy.cfg').matchAll(/^ *(?:#: )?bind .*443 .*$/gm)];
+  assert.deepEqual([listens.length, binds.length], [2, 2]);
+  for (const [line] of listens) assert.match(line, / http2 /);
+  for (const [line] of binds) assert.match(line, / alpn h2,http\/1\.1 /);
+  assert.match(read('deploy/haproxy.cfg'), /^ +retries 5$/m);
+  assert.match(read('deploy/Caddyfile'), /^\t+lb_try_duration 10s$/m);
+});
+
 test('every place speaks to the port that is served, and probes what is there', async () => {
+  const unit = read('deploy/systemd/fanfare.socket');
+  assert.match(unit, new RegExp(`^ListenStream=127\\.0\\.0\\.1:${PORT}$`, 'm'));
+  assert.match(read('deploy/systemd/fanfare.env'), new RegExp(`^FANFARE_LISTEN=127\\.0\\.0\\.1:${PORT}$`, 'm'));
   const dockerfile = read('deploy/Dockerfile');
   assert.match(dockerfile, new RegExp(`FANFARE_LISTEN=0\\.0\\.0\\.0:${PORT}\\b`));
   assert.match(dockerfile, new RegExp(`^EXPOSE ${PORT}$`, 'm'));

@@ -5,7 +5,7 @@ import Echo from 'laravel-echo';
 import PusherJs from 'pusher-js';
 import { heard, next, record, signedIn, startAuthEndpoint, startServer, subscribe } from './harness.mjs';
 
-const server = await startServer();
+const server = await startServer({ held: true });
 let session;
 const endpoint = await startAuthEndpoint(server, () => session);
 after(async () => {

@@ -1,13 +1,15 @@
 // Starts the built server, speaks to it only through unmodified clients, and takes everything down again.
 import { execFile, spawn } from 'node:child_process';
 import { createHash, createHmac } from 'node:crypto';
-import { once } from 'node:events';
+import { EventEmitter, once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { createServer as createHttpServer } from 'node:http';
 import { createServer as createTcpServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import PusherHttp from 'pusher';
 import PusherJs from 'pusher-js';
@@ -23,9 +25,13 @@ const running = new Set();
 // A test file that dies half-way must not leave a server behind.
 process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 
-/** Starts a server of its own for a test file. With `app: false` the data folder is left empty. */
-export async function startServer({ app = true, settings = {}, env = {} } = {}) {
-  const server = new Server(await mkdtemp(join(tmpdir(), 'fanfare-e2e-')), env);
+/**
+ * Starts a server of its own for a test file. With `app: false` the data folder is left empty. With `held` another process holds its
+ * listening socket, as systemd does with a socket unit: then no attempt of a client fails while the server restarts. One that fails
+ * costs pusher-js 15 seconds.
+ */
+export async function startServer({ app = true, settings = {}, env = {}, held = false } = {}) {
+  const server = new Server(await mkdtemp(join(tmpdir(), 'fanfare-e2e-')), env, held);
   try {
     if (app) server.app = await server.createApp({ id: '1234567', key: 'e2e-key', secret: 'e2e-secret' });
     for (const [name, value] of Object.entries(settings)) {
@@ -44,11 +50,13 @@ class Server {
   #clients = new Set();
   #sockets = new Set();
   #child;
+  #holder;
   #log = '';
 
-  constructor(dataDir, env) {
+  constructor(dataDir, env, held) {
     this.dataDir = dataDir;
     this.env = env;
+    this.#holder = held ? new SocketHolder() : undefined;
   }
 
   get url() {
@@ -70,7 +78,10 @@ class Server {
 
   async #launch() {
     this.#log = '';
-    const child = spawn(binary(), ['serve'], { ...this.#surroundings(), stdio: ['ignore', 'pipe', 'pipe'] });
+    const options = this.#surroundings();
+    const child = this.#holder
+      ? this.#holder.start(this.port, [binary(), 'serve'], options)
+      : spawn(binary(), ['serve'], { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
     this.#child = child;
     running.add(child);
     child.once('exit', () => running.delete(child));
@@ -103,6 +114,7 @@ class Server {
   async stop() {
     this.disconnectClients();
     const { code, log } = await this.end();
+    await this.#holder?.stop();
     await rm(this.dataDir, { recursive: true, force: true });
     if (/panicked at/.test(log)) throw new Error(`the server panicked:\n${log}`);
     if (this.#child && code !== 0) throw new Error(`the server ended with ${code} on SIGTERM:\n${log}`);
@@ -186,6 +198,37 @@ class Server {
       ...this.env,
     };
     return { env, cwd: this.dataDir };
+  }
+}
+
+/** A process that holds a listening socket and starts a server on it as often as it is told to. */
+class SocketHolder {
+  #process;
+  #lines;
+
+  /** Starts the server, which then looks like a child of ours. */
+  start(port, command, options) {
+    if (!this.#process) {
+      const script = fileURLToPath(new URL('./socket-holder.py', import.meta.url));
+      this.#process = spawn('python3', [script, String(port), ...command], { ...options, stdio: 'pipe' });
+      running.add(this.#process);
+      this.#lines = createInterface({ input: this.#process.stdout });
+    }
+    const { stdin, stdout, stderr } = this.#process;
+    const child = Object.assign(new EventEmitter(), { exitCode: null, signalCode: null, stdout, stderr });
+    child.kill = (signal) => stdin.write(`${signal}\n`);
+    this.#lines.once('line', (line) => {
+      child.exitCode = Number(line.split(' ')[1]);
+      for (const event of ['exit', 'close']) child.emit(event, child.exitCode);
+    });
+    stdin.write('start\n');
+    return child;
+  }
+
+  async stop() {
+    this.#process.stdin.end();
+    await once(this.#process, 'close');
+    running.delete(this.#process);
   }
 }
 

@@ -1,78 +1,25 @@
 // Unmodified clients over TLS, through each proxy with its configuration from deploy/; only ports, paths and the operators' network
 // are others. A proxy that is not installed is skipped; scripts/check-deploy installs them.
 import assert from 'node:assert/strict';
-import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { request } from 'node:https';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { connected, freePort, next, nextErrorCode, startServer, subscribe } from './harness.mjs';
+import { PROXIES, missing, startProxy } from './proxy.mjs';
+import { useTwelveTabs } from './tabs.mjs';
 
-// The certificate is made below; nobody has signed it, and it is not what is tested.
-process.env.NODE_TLS_REJECT_UNAUTHORIZED = '0';
-// Distributions keep daemons where not everybody's PATH leads.
-process.env.PATH += ':/usr/sbin:/usr/local/sbin';
-
-const DEPLOY = new URL('../../../deploy/', import.meta.url);
 const PASSWORD = 'correct horse battery';
 // All of these are this machine. Proxies speak to the server from 127.0.0.1.
 const OPERATOR = '127.0.0.5';
-const OPERATORS = '127.0.0.4/30';
 const STRANGER = '127.0.0.9';
 // The example of RFC 6455: HAProxy looks whether there are such.
 const KEY = 'dGhlIHNhbXBsZSBub25jZQ==';
 const ACCEPT = 's3pPLMBiTxaQ9kYGzzhZRbK+xOo=';
 
-// What a configuration says, and what it says here. Each must be there, so that the tests are about the file as it is.
-const PROXIES = {
-  nginx: {
-    config: 'nginx.conf',
-    command: ({ file, folder }) => ['nginx', '-p', folder, '-c', file, '-g', 'daemon off;'],
-    changes: ({ http, https, folder }) => [
-      // Root's workers would be somebody who cannot enter the folder.
-      ['user www-data;', process.getuid() === 0 ? 'user root;' : ''],
-      ['/run/nginx.pid', `${folder}/nginx.pid`],
-      ['http {', `http { ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${folder}/${name};`).join(' ')}`],
-      ['/var/log/nginx/', `${folder}/`],
-      ['/etc/ssl/fanfare/', `${folder}/`],
-      ['listen 80;', `listen 127.0.0.1:${http};`],
-      ['listen 443 ', `listen 127.0.0.1:${https} `],
-      // Not everybody may have as many.
-      ['worker_rlimit_nofile 131072;', ''],
-    ],
-    several: ['#: server ', 'server '],
-  },
-  caddy: {
-    config: 'Caddyfile',
-    command: ({ file }) => ['caddy', 'run', '--adapter', 'caddyfile', '--config', file],
-    changes: ({ http, https, folder }) => [
-      ['(fanfare) {', `{\n admin off\n http_port ${http}\n https_port ${https}\n skip_install_trust\n}\n(fanfare) {`],
-      ['{$DOMAIN:realtime.example.com} {', `https://localhost:${https}, https://127.0.0.1:${https} {`],
-      ['#: tls /etc/ssl/fanfare/fullchain.pem /etc/ssl/fanfare/privkey.pem', `tls ${folder}/fullchain.pem ${folder}/privkey.pem`],
-    ],
-    asksReadyz: true,
-    several: ['{$UPSTREAM:127.0.0.1:6001}', '127.0.0.1:6001 127.0.0.1:6002 127.0.0.1:6003'],
-  },
-  haproxy: {
-    config: 'haproxy.cfg',
-    command: ({ file }) => ['haproxy', '-db', '-f', file],
-    changes: ({ http, https, folder }) => [
-      ['maxconn 50000', 'maxconn 200'],
-      ['bind :443 ssl crt /etc/haproxy/fanfare.pem', `bind 127.0.0.1:${https} ssl crt ${folder}/both.pem`],
-      ['bind :80\n', `bind 127.0.0.1:${http}\n`],
-    ],
-    asksReadyz: true,
-    several: ['#: server ', 'server '],
-  },
-};
-
 for (const [name, proxy] of Object.entries(PROXIES)) {
-  const missing = spawnSync(name, ['-v']).error && `${name} is not installed`;
-  describe(name, { skip: missing }, () => {
+  describe(name, { skip: missing(name) }, () => {
     let server, front;
     const through = (overrides) => server.client({ forceTLS: true, wssPort: front.https, ...overrides });
     const streaming = (overrides) =>
@@ -162,6 +109,12 @@ for (const [name, proxy] of Object.entries(PROXIES)) {
       assert.match(headers.get('location'), /^https:\/\/.*\/app\/x$/);
     });
 
+    test('twelve tabs of one browser on the streaming fallback all receive and send', async (t) => {
+      const options = { ...server.clientOptions(), forceTLS: true, wssPort: front.https, httpHost: '127.0.0.1', httpsPort: front.https };
+      delete options.enabledTransports;
+      await useTwelveTabs(t, server, { options, watcher: through(), sdk: backend() });
+    });
+
     const backend = () => server.sdk({ port: front.https, useTLS: true });
 
     async function signIn(options) {
@@ -193,10 +146,38 @@ for (const [name, proxy] of Object.entries(PROXIES)) {
   });
 }
 
+// Proxies that end a connection on which nothing crosses, sooner than those in deploy/ do.
+const IDLE = {
+  nginx: [
+    ['proxy_read_timeout 300s;', 'proxy_read_timeout 3s;'],
+    ['proxy_send_timeout 300s;', 'proxy_send_timeout 3s;'],
+  ],
+  haproxy: [['timeout tunnel 300s', 'timeout tunnel 3s']],
+};
+for (const [name, shorter] of Object.entries(IDLE)) {
+  const proxy = PROXIES[name];
+  const impatient = { ...proxy, changes: (places) => [...proxy.changes(places), ...shorter] };
+  describe(`${name} that ends idle connections`, { skip: missing(name) }, () => {
+    for (const [interval, stays] of [['1', true], ['0', false]]) {
+      test(`${stays ? 'none is with' : 'one is without'} PINGs of the server`, async (t) => {
+        const env = { FANFARE_HTTP_TRUSTED_PROXIES: '127.0.0.1', FANFARE_WEBSOCKET_PING_INTERVAL: interval };
+        const server = await startServer({ env });
+        t.after(() => server.stop());
+        const front = await startProxy(impatient, [server]);
+        t.after(() => front.stop());
+        const client = server.client({ forceTLS: true, wssPort: front.https });
+        await connected(client);
+        const closed = once(client.connection.connection.transport.socket, 'close').then(() => 'closed');
+        // Three times as long as the proxy waits.
+        assert.equal(await Promise.race([closed, delay(9_000, 'open')]), stays ? 'open' : 'closed');
+      });
+    }
+  });
+}
+
 // What a proxy does with several nodes, which these are as far as it can see.
 for (const [name, proxy] of Object.entries(PROXIES)) {
-  const missing = spawnSync(name, ['-v']).error && `${name} is not installed`;
-  describe(`${name}, several nodes`, { skip: missing }, () => {
+  describe(`${name}, several nodes`, { skip: missing(name) }, () => {
     let nodes, front;
     before(async () => {
       nodes = await Promise.all([0, 1, 2].map(startNode));
@@ -322,56 +303,4 @@ async function startNode() {
     http.close();
   };
   return node;
-}
-
-/** Starts a proxy in front of servers, with its own folder, ports and certificate. */
-async function startProxy({ config, command, changes, several }, servers) {
-  const folder = await mkdtemp(join(tmpdir(), 'fanfare-proxy-'));
-  const [http, https] = [await freePort(), await freePort()];
-  await makeCertificate(folder);
-  let text = await readFile(new URL(config, DEPLOY), 'utf8');
-  const addresses = servers.map(({ port }, index) => [`127.0.0.1:${6001 + index}`, `127.0.0.1:${port}`]);
-  const common = [...(servers.length > 1 ? [several] : []), ...addresses, ['127.0.0.0/8', OPERATORS]];
-  for (const [from, to] of [...common, ...changes({ http, https, folder })]) {
-    assert.ok(text.includes(from), `${config} has no ${from}`);
-    text = text.replaceAll(from, () => to);
-  }
-  const file = join(folder, config);
-  await writeFile(file, text);
-
-  const [program, ...args] = command({ file, folder });
-  const env = { PATH: process.env.PATH, HOME: folder };
-  const child = spawn(program, args, { env, cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
-  const kill = () => child.kill('SIGKILL');
-  process.on('exit', kill);
-  let log = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (log += chunk));
-  const ended = once(child, 'close');
-  const stop = async () => {
-    // Ended at once: orderly, each would wait for the connections it has.
-    child.kill('SIGTERM');
-    const tooLong = setTimeout(kill, 5_000);
-    await ended;
-    clearTimeout(tooLong);
-    process.off('exit', kill);
-    await rm(folder, { recursive: true, force: true });
-  };
-  for (let attempt = 0; ; attempt += 1) {
-    try {
-      if ((await fetch(`https://127.0.0.1:${https}/readyz`)).ok) return { http, https, stop };
-    } catch {}
-    if (attempt === 100 || child.exitCode !== null) {
-      await stop();
-      throw new Error(`${program} does not serve:\n${log}`);
-    }
-    await delay(50);
-  }
-}
-
-async function makeCertificate(folder) {
-  const [key, chain] = [join(folder, 'privkey.pem'), join(folder, 'fullchain.pem')];
-  const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
-  const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];
-  execFileSync('openssl', ['req', '-x509', ...kind, ...subject, '-keyout', key, '-out', chain], { stdio: 'ignore' });
-  await writeFile(join(folder, 'both.pem'), (await readFile(chain, 'utf8')) + (await readFile(key, 'utf8')));
 }

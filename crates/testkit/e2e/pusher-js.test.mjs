@@ -274,7 +274,7 @@ test('an unknown key is told so with 4001 and the client does not try again', as
 });
 
 test('a client of a server that crashed is back on its channels when the server is', async (t) => {
-  const server = await startServer();
+  const server = await startServer({ held: true });
   t.after(() => server.stop());
   const [ada, bob] = [server.client({ user: ADA }), server.client({ user: BOB })];
   const publicChannel = await subscribe(ada, 'lost');
@@ -293,7 +293,7 @@ test('a client of a server that crashed is back on its channels when the server 
 });
 
 test('a server that shuts down sends each client away with 4200, once, and they return to the next one', async (t) => {
-  const server = await startServer({ env: { FANFARE_DRAIN_PERIOD: '1' } });
+  const server = await startServer({ env: { FANFARE_DRAIN_PERIOD: '1' }, held: true });
   t.after(() => server.stop());
   // Enough of them that the shutdown lasts longer than the first one needs to knock again.
   const clients = Array.from({ length: 20 }, () => server.client());

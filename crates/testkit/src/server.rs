@@ -1,7 +1,8 @@
 //! The built binary in a folder of its own.
 
 use std::io::Write;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
@@ -29,48 +30,31 @@ pub struct Server {
 impl Server {
     /// Starts `binary` with the test app and these settings, each `NAME=VALUE` as `--set` takes them.
     pub async fn start(binary: &str, settings: &[&str]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let address = free_address();
-        let mut all = vec![
-            ("FANFARE_LISTEN".to_owned(), address.to_string()),
-            (
-                "FANFARE_DATA_DIR".to_owned(),
-                folder.path().join("data").display().to_string(),
-            ),
-            ("FANFARE_DRAIN_PERIOD".to_owned(), "1".to_owned()),
-        ];
-        for setting in settings {
-            let (name, value) = setting.split_once('=').unwrap();
-            all.push((
-                format!("FANFARE_{}", name.to_uppercase().replace('.', "_")),
-                value.to_owned(),
-            ));
-        }
-        // Only a server begins an installation where there is nothing.
-        std::fs::create_dir(folder.path().join("data")).unwrap();
-        let create = [
-            "app",
-            "create",
-            "--name",
-            "Test",
-            "--client-events",
-            "--id",
-            APP_ID,
-            "--key",
-            KEY,
-            "--secret",
-            SECRET,
-        ];
-        let created = command(Path::new(binary), folder.path(), &all)
-            .args(create)
-            .output()
-            .unwrap();
-        assert!(
-            created.status.success(),
-            "{}",
-            String::from_utf8_lossy(&created.stderr)
-        );
+        let (folder, all) = prepare(binary, settings, free_address());
+        let address = all[0].1.parse().unwrap();
         Self::spawn(binary.into(), folder, all, address).await
+    }
+
+    /// The same on a socket that the caller holds: the process inherits it, as from systemd.
+    pub async fn start_on(binary: &str, settings: &[&str], socket: &TcpListener) -> Self {
+        let mut address = socket.local_addr().unwrap();
+        let (folder, settings) = prepare(binary, settings, address);
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+        let mut server = Self {
+            binary: binary.into(),
+            child: serve_on(Path::new(binary), folder.path(), &settings, socket),
+            folder,
+            settings,
+            address,
+        };
+        server.wait_until_ready().await;
+        server
+    }
+
+    /// Starts it again, after it has stopped, on a socket that the caller holds.
+    pub async fn start_again_on(&mut self, socket: &TcpListener) {
+        self.child = serve_on(&self.binary, self.folder.path(), &self.settings, socket);
+        self.wait_until_ready().await;
     }
 
     /// Starts `binary` with nothing configured but where to listen, in this environment.
@@ -286,6 +270,75 @@ impl Drop for Server {
     }
 }
 
+/// A folder whose store has the test app, and the environment of a server on it that listens on `address`.
+fn prepare(
+    binary: &str,
+    settings: &[&str],
+    address: SocketAddr,
+) -> (TempDir, Vec<(String, String)>) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = vec![
+        ("FANFARE_LISTEN".to_owned(), address.to_string()),
+        (
+            "FANFARE_DATA_DIR".to_owned(),
+            folder.path().join("data").display().to_string(),
+        ),
+        ("FANFARE_DRAIN_PERIOD".to_owned(), "1".to_owned()),
+    ];
+    for setting in settings {
+        let (name, value) = setting.split_once('=').unwrap();
+        all.push((
+            format!("FANFARE_{}", name.to_uppercase().replace('.', "_")),
+            value.to_owned(),
+        ));
+    }
+    // Only a server begins an installation where there is nothing.
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    let create = [
+        "app",
+        "create",
+        "--name",
+        "Test",
+        "--client-events",
+        "--id",
+        APP_ID,
+        "--key",
+        KEY,
+        "--secret",
+        SECRET,
+    ];
+    let created = command(Path::new(binary), folder.path(), &all)
+        .args(create)
+        .output()
+        .unwrap();
+    assert!(
+        created.status.success(),
+        "{}",
+        String::from_utf8_lossy(&created.stderr)
+    );
+    (folder, all)
+}
+
+/// Starts the server with `socket` as the first inherited descriptor.
+fn serve_on(
+    binary: &Path,
+    folder: &Path,
+    settings: &[(String, String)],
+    socket: &TcpListener,
+) -> Child {
+    let log = |name: &str| std::fs::File::create(folder.join(name)).unwrap();
+    // The shell moves the socket to where the protocol wants it, and becomes the server.
+    let inherit = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" serve 3<&0 0</dev/null";
+    command(Path::new("/bin/sh"), folder, settings)
+        .args(["-c", inherit])
+        .arg(binary)
+        .stdin(OwnedFd::from(socket.try_clone().unwrap()))
+        .stdout(log("stdout"))
+        .stderr(log("stderr"))
+        .spawn()
+        .unwrap()
+}
+
 fn serve(binary: &Path, folder: &Path, settings: &[(String, String)]) -> Child {
     let log = |name: &str| std::fs::File::create(folder.join(name)).unwrap();
     command(binary, folder, settings)
@@ -318,7 +371,7 @@ fn output(command: &mut Command, stdin: &str) -> Output {
 }
 
 fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0")
+    TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap()

@@ -61,3 +61,18 @@ fn a_connection_that_was_on_its_way_when_the_drain_began_is_closed_too() {
         client.leave().await;
     });
 }
+
+#[test]
+fn a_second_drain_closes_at_once_what_the_first_would_close_later() {
+    with_node(1, async |node| {
+        let mut clients: Vec<_> = (0..20).map(|_| node.connect()).collect();
+        let slow = node.engine.clone();
+        tokio::task::spawn_local(async move { slow.drain(Duration::from_secs(60)).await });
+        let fast = node.engine.clone();
+        tokio::task::spawn_local(async move { fast.drain(Duration::ZERO).await });
+        sleep(Duration::from_millis(50)).await;
+        for client in &mut clients {
+            assert_eq!(client.seen().last(), Some(&Seen::Close(4200)));
+        }
+    });
+}

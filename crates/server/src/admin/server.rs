@@ -23,6 +23,12 @@ pub(crate) struct ServerInfo {
     /// Connections of all apps; `null` for those who see only some apps.
     #[schema(required)]
     pub(crate) connections: Option<usize>,
+    /// Those of them that are sessions of the HTTP fallbacks; `null` likewise.
+    #[schema(required)]
+    pub(crate) fallback_sessions: Option<usize>,
+    /// Sessions of the HTTP fallbacks that were asked to try a WebSocket again, since the start; `null` likewise.
+    #[schema(required)]
+    pub(crate) websocket_retries: Option<u64>,
 }
 
 /// Show the node that answers
@@ -31,10 +37,13 @@ pub(crate) struct ServerInfo {
     responses((status = 200, body = ServerInfo)),
 )]
 pub(super) async fn show(State(state): State<AppState>, caller: Caller) -> Json<ServerInfo> {
+    let sees_all = caller.apps().is_none();
     Json(ServerInfo {
         version: env!("CARGO_PKG_VERSION").into(),
         ready: state.ready.load(Ordering::Relaxed),
         started_at: state.started_at,
-        connections: caller.apps().is_none().then(|| state.engine.connections()),
+        connections: sees_all.then(|| state.engine.connections()),
+        fallback_sessions: sees_all.then(|| state.sessions.len()),
+        websocket_retries: sees_all.then(|| state.websocket_retry.asked()),
     })
 }

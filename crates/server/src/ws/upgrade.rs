@@ -24,7 +24,9 @@ use super::refuse::refuse;
 use crate::http::error::ApiError;
 use crate::http::headers::{combined, has_token, members};
 use crate::http::{AppState, paths};
+use crate::listener::Upgrades;
 use crate::patient::Patient;
+use crate::xhr::Client;
 
 /// The one version of the WebSocket protocol that there is (RFC 6455 4.4).
 const VERSION: HeaderValue = HeaderValue::from_static("13");
@@ -59,8 +61,8 @@ pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
     );
     let from = state.addresses.of(request.headers(), request.extensions());
     note(state, None, from, &refusal);
-    handshake(state, request, |stream| {
-        tokio::spawn(refuse(stream.into_inner().stream, refusal));
+    handshake(state, request, |socket| {
+        refuse(socket.into_inner().stream, refusal)
     })
 }
 
@@ -118,11 +120,16 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
         Ok(admitted) => {
             admitted.came_from(from);
             count_client(admitted, request.uri().query());
+            state.websocket_retry.websocket_opened(Client {
+                key,
+                address: from,
+                agent: None,
+            });
         }
         Err(refusal) => note(&state, Some(key), from, refusal),
     }
     let shared = state.clone();
-    handshake(&shared, request, move |socket| match admitted {
+    handshake(&shared, request, async move |socket| match admitted {
         Ok(admitted) => {
             let Socket { stream, read_ahead } = socket.into_inner();
             // The stream belongs to this runtime's reactor; the shard registers it with its own.
@@ -140,7 +147,7 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
                 .adopt(move |shard| connection::start(&shard, accepted));
         }
         Err(refusal) => {
-            tokio::spawn(refuse(socket.into_inner().stream, refusal));
+            refuse(socket.into_inner().stream, refusal).await;
         }
     })
 }
@@ -168,11 +175,14 @@ impl UpgradedSocket {
 }
 
 /// Answers the handshake and hands over the socket once the answer is out.
-fn handshake(
+fn handshake<F>(
     state: &AppState,
     mut request: Request,
-    then: impl FnOnce(UpgradedSocket) + Send + 'static,
-) -> Response {
+    then: impl FnOnce(UpgradedSocket) -> F + Send + 'static,
+) -> Response
+where
+    F: Future<Output = ()> + Send,
+{
     let accept = match check_handshake(&request) {
         Ok(accept) => accept,
         Err(not) => {
@@ -189,16 +199,21 @@ fn handshake(
     if let Some(subprotocol) = offered_subprotocol(request.headers()) {
         headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
+    let upgrades = request.extensions().get::<Upgrades>().cloned();
     let upgraded: OnUpgrade = hyper::upgrade::on(&mut request);
-    tokio::spawn(async move {
+    let hand_over = async move {
         match upgraded.await.map(UpgradedSocket::of) {
-            Ok(Some(socket)) => then(socket),
+            Ok(Some(socket)) => then(socket).await,
             Ok(None) => tracing::error!(
                 "an upgraded connection is not the TCP stream that was accepted; this is a bug"
             ),
             Err(error) => tracing::debug!(%error, "a client left during the handshake"),
         }
-    });
+    };
+    match upgrades {
+        Some(Upgrades(tasks)) => tasks.spawn(hand_over),
+        None => tokio::spawn(hand_over),
+    };
     response
 }
 

@@ -21,7 +21,7 @@ const BATCH: usize = 64 * 1024;
 const BATCHES: usize = 2;
 /// pusher-js ends a streamed answer that has become longer than this, in UTF-16 code units, once it has read all of it,
 /// and asks for the next one. What we sent beyond that would be lost, so nothing more is sent.
-const ROTATED_AFTER: usize = 256 * 1024;
+pub(super) const ROTATED_AFTER: usize = 256 * 1024;
 /// Sent first, because some proxies and browsers hold back the beginning of an answer. Before `o`, `h` says nothing.
 const PRELUDE: [u8; 2049] = {
     let mut line = [b'h'; 2049];

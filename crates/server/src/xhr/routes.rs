@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,16 +16,21 @@ use fanfare_engine::{Arrival, Refusal, RefusalKind, Refused};
 use fanfare_protocol::sockjs::{self, BadSend, HEARTBEAT};
 use fanfare_protocol::{Frame, Framing, ServerMessage};
 use futures_util::stream;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
+use hyper::header::{
+    ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ORIGIN, USER_AGENT,
+};
 use serde::Deserialize;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tower_http::cors::{Any, CorsLayer};
 
+use super::hanging::{HangingRequest, SHORT_WAIT, ended_stream};
 use super::pipe::Receive;
-use super::session::{self, Accepted, Request as SessionRequest};
+use super::session::{self, Accepted, Request as SessionRequest, Retry};
 use super::sessions::SessionId;
+use super::websocket_retry::Client as RetryClient;
 use crate::http::error::ApiError;
-use crate::http::headers::combined;
+use crate::http::headers::{combined, has_token};
 use crate::http::{AppState, discard, read_pending};
 use crate::ws::upgrade::{self, protocol};
 
@@ -91,6 +97,8 @@ impl SessionPath {
 struct Client {
     /// All `Origin` lines.
     origin: Option<String>,
+    agent: Option<String>,
+    accepts_gzip: bool,
     query: Option<String>,
     address: Option<IpAddr>,
     charged_address: Option<IpAddr>,
@@ -103,6 +111,8 @@ impl FromRequestParts<AppState> for Client {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
         Ok(Self {
             origin: combined(&parts.headers, ORIGIN),
+            agent: combined(&parts.headers, USER_AGENT),
+            accepts_gzip: has_token(&parts.headers, ACCEPT_ENCODING, "gzip"),
             query: parts.uri.query().map(str::to_owned),
             address: state.addresses.of(&parts.headers, &parts.extensions),
             charged_address: state.addresses.charged(&parts.headers, &parts.extensions),
@@ -111,18 +121,52 @@ impl FromRequestParts<AppState> for Client {
     }
 }
 
-/// One long answer.
+impl Client {
+    /// Lets a request hang; `None` if the client's browser has no connection to spare for it. Clients that are no browsers
+    /// open as many as they like, and over TLS browsers speak HTTP/2 to the proxies in `deploy/`.
+    fn hang(&self, state: &AppState) -> Option<HangingRequest> {
+        let is_browser = self.origin.is_some() && self.accepts_gzip;
+        if is_browser && !self.secure {
+            state.hanging.hang(self.address, self.agent.as_deref())
+        } else {
+            Some(HangingRequest::uncounted())
+        }
+    }
+}
+
+/// Waits for lines, but not for long. What was on its way when the time was over is returned as well.
+async fn wait_shortly(mut lines: mpsc::Receiver<Bytes>) -> Option<Bytes> {
+    if let Ok(batch) = timeout(SHORT_WAIT, lines.recv()).await {
+        return batch;
+    }
+    lines.close();
+    lines.recv().await
+}
+
+/// One long answer, or a short one after which the client asks again.
 async fn stream_lines(
     State(state): State<AppState>,
     Path(path): Path<SessionPath>,
     client: Client,
 ) -> Result<Response, ApiError> {
-    let (receive, mut lines) = Receive::streaming();
     let id = path.id()?;
     let key = id.key.clone();
+    let Some(hanging) = client.hang(&state) else {
+        let (receive, lines) = Receive::polling();
+        return match attach(&state, id, receive, &client).await {
+            Ok(()) => {
+                let lines = wait_shortly(lines).await.unwrap_or_default();
+                let encoding = [(CONTENT_ENCODING, "gzip")];
+                Ok((HEADERS, encoding, ended_stream(&lines)).into_response())
+            }
+            Err(refusal) => Ok(refused(&state, &key, &client, &refusal)),
+        };
+    };
+    let (receive, mut lines) = Receive::streaming();
     match attach(&state, id, receive, &client).await {
         Ok(()) => {
             let lines = stream::poll_fn(move |cx| {
+                let _counted_until_the_end = &hanging;
                 lines
                     .poll_recv(cx)
                     .map(|line| line.map(Ok::<_, Infallible>))
@@ -139,16 +183,21 @@ async fn poll_lines(
     Path(path): Path<SessionPath>,
     client: Client,
 ) -> Result<Response, ApiError> {
+    let hanging = client.hang(&state);
     let (receive, mut lines) = Receive::polling();
     let id = path.id()?;
     let key = id.key.clone();
     match attach(&state, id, receive, &client).await {
-        // Without lines, it was replaced by a newer request or has lost its session; the next poll will tell.
-        Ok(()) => Ok((
-            HEADERS,
-            lines.recv().await.unwrap_or(Bytes::from_static(HEARTBEAT)),
-        )
-            .into_response()),
+        Ok(()) => {
+            let batch = match hanging {
+                Some(_counted_until_the_end) => lines.recv().await,
+                None => wait_shortly(lines).await,
+            };
+            // Without lines, its time was over, it was replaced by a newer request or has lost its session; the next poll
+            // will tell.
+            let batch = batch.unwrap_or(Bytes::from_static(HEARTBEAT));
+            Ok((HEADERS, batch).into_response())
+        }
         Err(refusal) => Ok(refused(&state, &key, &client, &refusal)),
     }
 }
@@ -192,12 +241,22 @@ async fn open(
     admitted.came_from(client.address);
     upgrade::count_client(&mut admitted, client.query.as_deref());
     let (sender, requests) = mpsc::channel(REQUESTS);
+    let retry = state.websocket_retry.candidate(RetryClient {
+        key: &id.key,
+        address: client.address,
+        agent: client.agent.as_deref(),
+    });
+    let retry = retry.map(|candidate| Retry {
+        rules: Arc::clone(&state.websocket_retry),
+        candidate,
+    });
     state.sessions.insert(id.clone(), sender);
     let accepted = Accepted {
         id,
         admitted,
         receive,
         requests,
+        retry,
     };
     let sessions = state.sessions.clone();
     state

@@ -6,12 +6,14 @@ use fanfare_protocol::sockjs::{HEARTBEAT, SentFrames};
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until};
 
 use super::pipe::{Event, Pipe, PipeSink, Receive};
 use super::sessions::{SessionId, Sessions};
+use super::websocket_retry::{Candidate, WebSocketRetry};
 
 /// Bytes of a client's frames that may wait until it has read what it asked for before. One more request may come on top.
 const MAX_PENDING: usize = 256 * 1024;
@@ -31,6 +33,15 @@ pub(super) struct Accepted {
     pub(super) admitted: Admitted,
     pub(super) receive: Receive,
     pub(super) requests: Receiver<Request>,
+    /// Whether and when it may be asked to try a WebSocket again.
+    pub(super) retry: Option<Retry>,
+}
+
+/// A session that may be asked to try a WebSocket again.
+#[derive(Debug)]
+pub(super) struct Retry {
+    pub(super) rules: Arc<WebSocketRetry>,
+    pub(super) candidate: Candidate,
 }
 
 /// Starts serving a session on its shard's thread.
@@ -42,6 +53,7 @@ pub(super) fn start(shard: &Rc<Shard>, accepted: Accepted, sessions: Sessions) {
         pipe,
         requests: accepted.requests,
         pending: VecDeque::new(),
+        retry: accepted.retry,
     };
     tokio::task::spawn_local(async move {
         reader.run().await;
@@ -53,6 +65,7 @@ struct Reader {
     session: Session,
     pipe: Rc<Pipe>,
     requests: Receiver<Request>,
+    retry: Option<Retry>,
     /// Frames of the client that are not handled yet.
     pending: VecDeque<Pending>,
 }
@@ -78,6 +91,7 @@ enum Step {
     Flush,
     Detach,
     Beat,
+    AskToRetry,
     End,
 }
 
@@ -94,6 +108,7 @@ impl Reader {
                 Step::Flush => {}
                 Step::Detach => self.pipe.detach(),
                 Step::Beat => self.session.push_raw(HEARTBEAT),
+                Step::AskToRetry => self.ask_to_retry(),
                 Step::End => break,
             }
             self.session.flush();
@@ -104,6 +119,10 @@ impl Reader {
 
     async fn next_step(&mut self) -> Step {
         let session = &self.session;
+        let retry_due = self
+            .retry
+            .as_ref()
+            .map_or_else(Instant::now, |retry| retry.candidate.due);
         let wants = poll_fn(|cx| Poll::Ready(session.poll_wants(cx))).await;
         // Once it was told why it is closed, it needs nothing more of us.
         let is_over = || session.is_closing() && session.is_flushed();
@@ -136,6 +155,7 @@ impl Reader {
             },
             () = sleep_until(handle_at.unwrap_or_else(Instant::now)), if handle_at.is_some() => Step::Handle,
             () = sleep_until(self.pipe.due()) => self.on_time(wants.write),
+            () = sleep_until(retry_due), if self.retry.is_some() => Step::AskToRetry,
         }
     }
 
@@ -150,6 +170,18 @@ impl Reader {
                 Step::Flush
             }
             (true, true) => Step::Beat,
+        }
+    }
+
+    /// Closes the session with a code that makes its client reconnect at once, a WebSocket first, if its turn has come.
+    fn ask_to_retry(&mut self) {
+        let asked = |retry: &mut Retry| retry.rules.is_to_be_asked(&mut retry.candidate);
+        if self.retry.as_mut().is_some_and(asked) {
+            self.retry = None;
+            self.session.close(&Refusal::new(
+                CloseCode::Reconnect,
+                "A WebSocket may get through now, reconnect",
+            ));
         }
     }
 
@@ -217,6 +249,7 @@ mod tests {
                 shards: 1,
                 activity_timeout: 2 * MINUTE,
                 pong_timeout: MINUTE / 2,
+                ping_interval: None,
                 outbox_bytes: 1 << 20,
                 max_waiting: fanfare_engine::WaitingLimits {
                     total: 64 << 20,
@@ -267,6 +300,7 @@ mod tests {
             admitted: engine.admit(arrival).expect("admitted"),
             receive,
             requests,
+            retry: None,
         };
         engine.adopt(|shard| start(&shard, accepted, Sessions::default()));
         sender

@@ -23,11 +23,16 @@ pub(crate) struct Sessions(Arc<Mutex<HashMap<SessionId, Sender<Request>>>>);
 
 impl fmt::Debug for Sessions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Sessions({})", self.0.lock().len())
+        write!(f, "Sessions({})", self.len())
     }
 }
 
 impl Sessions {
+    /// Sessions on this node.
+    pub(crate) fn len(&self) -> usize {
+        self.0.lock().len()
+    }
+
     /// The way to a session that is not over.
     pub(super) fn find(&self, id: &SessionId) -> Option<Sender<Request>> {
         let requests = self.0.lock().get(id).cloned();

@@ -12,7 +12,7 @@ import { until } from '../support/wait.mjs';
 
 const { next, nextErrorCode, record, connected, subscribe, signedIn } = harness;
 const encryptionMasterKeyBase64 = randomBytes(32).toString('base64');
-const server = await harness.startServer({ settings: { watchlists: true, subscription_count: true } });
+const server = await harness.startServer({ settings: { watchlists: true, subscription_count: true }, held: true });
 const sdk = server.sdk({ encryptionMasterKeyBase64 });
 const ADA = { id: 'ada', user_id: 'ada', user_info: { name: 'Ada' }, watchlist: ['bob'] };
 const BOB = { id: 'bob', user_id: 'bob', user_info: { name: 'Bob' } };

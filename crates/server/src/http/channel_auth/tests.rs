@@ -59,6 +59,7 @@ impl Node {
                 shards: 1,
                 activity_timeout: Duration::from_secs(120),
                 pong_timeout: Duration::from_secs(30),
+                ping_interval: None,
                 outbox_bytes: 1 << 20,
                 max_waiting: fanfare_engine::WaitingLimits {
                     total: 1,
@@ -111,6 +112,8 @@ impl Node {
             addresses: Addresses::new(Vec::new(), Vec::new()),
             started_at: 0,
             sessions: crate::xhr::Sessions::default(),
+            hanging: crate::xhr::HangingRequests::new(0),
+            websocket_retry: Arc::new(crate::xhr::WebSocketRetry::new(Duration::ZERO)),
             max_body_bytes: 1 << 20,
             max_message_bytes: 1 << 17,
         });

@@ -1,0 +1,62 @@
+//! Keeps idle WebSockets open: proxies cut a connection on which nothing crosses for a while, many after 60 s, some after
+//! 30 s.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use fanfare_protocol::{Frame, Framing};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::outbox::{Origin, SharedFrame};
+use crate::shard::{Shard, State};
+
+/// How often some of the connections get their PING.
+const TURN: Duration = Duration::from_millis(100);
+
+impl Shard {
+    /// Sends every WebSocket a PING once in each `period`, for ever.
+    ///
+    /// The PING crosses a proxy in one direction and the PONG in the other, and proxies count either or both. What else
+    /// crosses is not looked at: a connection that only sends, or only receives, is idle in the other direction, and one
+    /// PING in 25 s is nothing beside the traffic of a busy one. Connections take turns by their slots, so those that came
+    /// in the same moment get their PINGs spread over the period.
+    pub(crate) async fn keep_alive(self: Rc<Self>, period: Duration) {
+        let turns = (period.as_millis() / TURN.as_millis()).max(1) as u64;
+        let ping = Frame::ping();
+        let start = Instant::now();
+        let mut done = 0;
+        let mut ticks = interval(TURN);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let due = (start.elapsed().as_millis() / TURN.as_millis()) as u64;
+            // Turns that were missed are made up for, but nobody gets two PINGs for that.
+            for turn in done.max(due.saturating_sub(turns))..due {
+                self.state().send_every(&ping, turns, turn % turns);
+            }
+            done = due;
+        }
+    }
+}
+
+impl State {
+    /// Sends a frame to the WebSockets in every `step`th slot from `first` on.
+    fn send_every(&mut self, frame: &Frame, step: u64, first: u64) {
+        let frame = SharedFrame::new(frame);
+        let buffers = &mut self.outgoing.buffers;
+        let slots = first as usize..self.connections.capacity();
+        for slot in slots.step_by(step as usize) {
+            let Some(connection) = self.connections.get_mut(slot) else {
+                continue;
+            };
+            // Bytes wait for a blocked one already. The HTTP fallbacks have a heartbeat of their own.
+            if connection.is_open()
+                && !connection.is_blocked()
+                && connection.framing() == Framing::WebSocket
+            {
+                connection.push(&frame, Origin::Answer, buffers);
+                connection.flush(buffers);
+            }
+        }
+    }
+}

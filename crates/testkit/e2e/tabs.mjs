@@ -1,0 +1,68 @@
+// Twelve tabs of one browser on an HTTP fallback: a browser opens six HTTP/1.1 connections to a host for all of them.
+import assert from 'node:assert/strict';
+import { startBrowser } from './browser.mjs';
+import { startAuthEndpoint, subscribe } from './harness.mjs';
+import { startSite } from './site.mjs';
+
+const TABS = 12;
+const NO_WEBSOCKET = 'delete globalThis.WebSocket';
+
+/**
+ * Opens the tabs with pusher-js and these `options`, and has each receive and send, twice. `watcher` is a client of the test's own
+ * on another transport.
+ */
+export async function useTwelveTabs(t, server, { options, watcher, sdk = server.sdk() }) {
+  const browser = await startBrowser({ ignoreHTTPSErrors: true });
+  t.after(() => browser.stop());
+  const auth = await startAuthEndpoint(server, () => ({ user_id: 'ada' }));
+  t.after(() => auth.stop());
+  const site = await startSite(auth.url, NO_WEBSOCKET);
+  t.after(() => site.stop());
+  const there = await subscribe(watcher, 'private-tabs');
+
+  const tabs = [];
+  for (let number = 0; number < TABS; number += 1) tabs.push(await browser.open(site.url));
+  const transports = await Promise.all(
+    tabs.map((tab, number) => tab.evaluate(join, [server.app.key, options, number])),
+  );
+  assert.deepEqual(new Set(transports), new Set(['xhr_streaming']));
+
+  for (const round of [1, 2]) {
+    const heard = new Set();
+    const all = new Promise((resolve) => {
+      there.bind(`client-hello-${round}`, ({ number }) => heard.add(number).size === TABS && resolve());
+    });
+    await sdk.trigger('private-tabs', 'headline', { round });
+    await Promise.all(tabs.map((tab) => tab.waitForFunction((n) => globalThis.received.includes(n), round)));
+    await Promise.all(tabs.map((tab) => tab.evaluate((n) => globalThis.say(n), round)));
+    await Promise.race([all, rejectAfter(20_000, () => `heard ${[...heard]} only`)]);
+  }
+  const ids = await Promise.all(tabs.map((tab) => tab.evaluate(() => globalThis.connections)));
+  assert.ok(ids.every((count) => count === 1), `connections of each tab: ${ids}`);
+  browser.assertQuiet();
+}
+
+function rejectAfter(milliseconds, text) {
+  return new Promise((_, reject) => {
+    setTimeout(() => reject(new Error(text())), milliseconds).unref();
+  });
+}
+
+/** Runs in the page. */
+async function join([key, options, number]) {
+  const client = new globalThis.Pusher(key, {
+    ...options,
+    channelAuthorization: { endpoint: '/pusher/auth', transport: 'ajax' },
+  });
+  globalThis.received = [];
+  globalThis.connections = 0;
+  client.connection.bind('connected', () => (globalThis.connections += 1));
+  const channel = client.subscribe('private-tabs');
+  channel.bind('headline', ({ round }) => globalThis.received.push(round));
+  globalThis.say = (round) => channel.trigger(`client-hello-${round}`, { number });
+  await new Promise((resolve, reject) => {
+    channel.bind('pusher:subscription_succeeded', resolve);
+    channel.bind('pusher:subscription_error', (error) => reject(new Error(JSON.stringify(error))));
+  });
+  return client.connection.connection.transport.name;
+}
