@@ -73,8 +73,9 @@ pub(crate) async fn serve(
     // Before the store is opened: meanwhile attempts wait in the queue, instead of meeting a closed port.
     let sockets = match inherited {
         Some(sockets) => sockets,
-        None => ListeningSockets::bind(config.listen)
-            .map_err(|error| cannot_listen(&config, &error))?,
+        None => {
+            ListeningSockets::bind(config.listen).map_err(|error| cannot_listen(&config, &error))?
+        }
     };
     let addresses = sockets.addresses().context("reading our own address")?;
     let listen = addresses[0];
