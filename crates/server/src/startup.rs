@@ -156,22 +156,11 @@ pub(crate) async fn serve(
     }
     let plan = DrainPlan::new(&config, engine.connections(), alone, inherited);
     drain(&engine, &plan, signal, &mut signals).await;
-    shutdown.finish.cancel();
-    shutdown.connections.close();
-    let (requests, ()) = tokio::join!(
-        timeout(
-            REQUEST_GRACE.saturating_sub(LAST_ANSWERS),
-            shutdown.connections.wait()
-        ),
-        async {
-            if let Some(cluster) = cluster {
-                cluster.leave().await;
-            }
+    tokio::join!(finish_requests(&shutdown), async {
+        if let Some(cluster) = cluster {
+            cluster.leave().await;
         }
-    );
-    if requests.is_err() {
-        tracing::warn!("some requests were still under way and are cut off");
-    }
+    });
     answer_last(&shutdown, &listeners).await;
     key_uses::write_down(&store, &engine).await;
     tracing::info!("stopped");
@@ -661,6 +650,16 @@ async fn drain(engine: &Engine, plan: &DrainPlan, signal: &str, signals: &mut St
             // Each client is still told why, but nobody waits for its answer.
             let _ = timeout(LAST_ANSWERS, engine.drain(Duration::ZERO)).await;
         }
+    }
+}
+
+/// Lets requests under way finish; connections that come meanwhile are still answered.
+async fn finish_requests(shutdown: &Shutdown) {
+    shutdown.finish.cancel();
+    shutdown.connections.close();
+    let grace = REQUEST_GRACE.saturating_sub(LAST_ANSWERS);
+    if timeout(grace, shutdown.connections.wait()).await.is_err() {
+        tracing::warn!("some requests were still under way and are cut off");
     }
 }
 
