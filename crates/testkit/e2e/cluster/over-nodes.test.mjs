@@ -116,7 +116,9 @@ test('an app never has more connections than it may have over all nodes, and get
   await until('each is let in or sent away', () => burst.every((client) => client.connected || client.codes.length > 0));
   const inside = () => [...cluster.clients].filter((client) => client.connected);
   assert.ok(inside().length <= QUOTA, `${inside().length} were let in`);
-  burst.filter(({ connected }) => !connected).forEach(({ codes }) => assert.deepEqual(codes, [4004]));
+  // 4100 while others were still being asked about, who may have been refused themselves.
+  const isRefused = ({ codes }) => codes.length === 1 && [4004, 4100].includes(codes[0]);
+  assert.ok(burst.filter(({ connected }) => !connected).every(isRefused), JSON.stringify(burst.map(({ codes }) => codes)));
   const fill = () =>
     until('the app has as many as it may have', async () => {
       for (const node of cluster.nodes) {
