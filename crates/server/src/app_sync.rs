@@ -1,6 +1,7 @@
 //! Keeps the engine's apps as the store has them: whatever process changed them, it is in force here within a second.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const REFRESH_PATIENCE: Duration = Duration::from_secs(10);
 /// How often the log says that the disk is full.
 const DISK_FULL_SAID_EVERY: Duration = Duration::from_secs(60);
+/// The bytes that must be free on a disk that was full, before it is tried.
+const ROOM: u64 = 256 * 1024;
 /// How often a disk that is full is tried.
 const DISK_TRIED_EVERY: Duration = Duration::from_secs(2);
 
@@ -201,6 +204,10 @@ impl AppSync {
         }
         if full.try_at <= now {
             full.try_at = now + DISK_TRIED_EVERY;
+            // So little is written that SQLite may find a place for it in a file that it could not make longer.
+            if !has_room(self.store.file().as_deref()) {
+                return;
+            }
             // What it answers is noted in the store.
             let _ = timeout(REFRESH_PATIENCE, self.store.try_to_write()).await;
         }
@@ -263,6 +270,15 @@ impl AppSync {
         let next = UNIX_EPOCH + Duration::from_millis(u64::try_from(next).unwrap_or_default());
         next.duration_since(SystemTime::now()).unwrap_or_default()
     }
+}
+
+/// Whether the file system of the store's file has room. Where the file is another process's, or the file system does not
+/// say, only trying tells.
+fn has_room(file: Option<&Path>) -> bool {
+    let Some(Ok(space)) = file.map(rustix::fs::statvfs) else {
+        return true;
+    };
+    space.f_bavail.saturating_mul(space.f_frsize) >= ROOM
 }
 
 /// What the store holds passed our checks when it was written; what somebody wrote past us is left out.

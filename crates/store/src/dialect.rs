@@ -139,6 +139,14 @@ impl Db {
         }
     }
 
+    /// The file of an SQLite store.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        match &self.pool {
+            Pool::Sqlite(pool) => Some(pool.connect_options().get_filename().to_path_buf()),
+            Pool::Postgres(_) => None,
+        }
+    }
+
     /// Whether the last transaction that wrote found the disk full.
     pub(crate) fn is_disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Relaxed)

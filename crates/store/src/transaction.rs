@@ -1,5 +1,7 @@
 //! The transactions in which everything is changed.
 
+use std::path::PathBuf;
+
 use crate::actor::Actor;
 use crate::database::{Store, now};
 use crate::dialect::{Tx, fetch_optional};
@@ -58,6 +60,12 @@ impl Store {
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         self.db.is_disk_full()
+    }
+
+    /// The file of the store, if this process writes it itself.
+    #[must_use]
+    pub fn file(&self) -> Option<PathBuf> {
+        self.db.file()
     }
 
     /// Writes something that changes nothing, to find out whether the disk has room again.
