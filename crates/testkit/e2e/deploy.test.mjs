@@ -23,7 +23,7 @@ const number = (pattern) => Number(config.match(pattern)[1]);
 const DRAIN = number(/drain: Drain \{ period: (\d+) \}/);
 const SILENCE = number(/activity_timeout: (\d+)/) + number(/pong_timeout: (\d+)/);
 const IDLE = number(/header_timeout: (\d+)/);
-const PORT = number(/SocketAddr::from\(\(\[127, 0, 0, 1\], (\d+)\)\)/);
+const PORT = number(/DEFAULT_PORT: u16 = (\d+)/);
 const graces = [...read('crates/server/src/startup.rs').matchAll(/_GRACE: Duration = Duration::from_secs\((\d+)\)/g)];
 /** The longest that an orderly end takes. */
 const STOP = graces.reduce((sum, [, seconds]) => sum + Number(seconds), DRAIN);

@@ -111,7 +111,7 @@ pub(super) fn ended_stream(lines: &[u8]) -> Bytes {
         line.push(b'\n');
         line
     });
-    let mut compressed = GzEncoder::new(Vec::new(), Compression::fast());
+    let mut compressed = GzEncoder::new(Vec::new(), Compression::default());
     for part in [lines, &PADDING] {
         compressed
             .write_all(part)
