@@ -207,7 +207,8 @@ pub enum Step {
         /// The channel.
         channel: String,
     },
-    /// The same for all channels whose names start with `prefix`. Answered with `Counts`.
+    /// The same for all channels whose names start with `prefix`, and for all presence channels that have members, also where it is 0.
+    /// Answered with `Counts`.
     AllElsewhere {
         /// The app.
         app: AppId,

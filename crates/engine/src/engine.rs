@@ -65,6 +65,25 @@ pub struct Occupancy {
     pub user_count: Option<usize>,
 }
 
+impl Occupancy {
+    /// Returns the occupancy of a channel without members.
+    fn counted(subscription_count: usize) -> Self {
+        Self {
+            subscription_count,
+            user_count: None,
+        }
+    }
+
+    /// Returns the occupancy of a presence channel. The roster knows each member at once, while other nodes report their numbers of
+    /// subscriptions a moment later. So the roster decides whether the channel is occupied, and each member counts as a subscription.
+    fn of_users(subscribed: usize, users: usize) -> Self {
+        Self {
+            subscription_count: if users == 0 { 0 } else { subscribed.max(users) },
+            user_count: Some(users),
+        }
+    }
+}
+
 /// One node.
 pub struct Engine {
     node: Arc<Node>,
@@ -219,23 +238,21 @@ impl Engine {
             channel: channel.clone(),
         };
         let elsewhere = self.roster.elsewhere(&place).await?;
-        let user_count = match channel.kind() {
-            ChannelKind::Presence => self
-                .roster
-                .user_counts(app, std::slice::from_ref(channel))
-                .await?
-                .pop(),
-            ChannelKind::Public | ChannelKind::Private | ChannelKind::ServerToUser => None,
-        };
-        Ok(Occupancy {
-            // A user who is listed has a subscription, even if the node that has it has not told its number yet.
-            subscription_count: (elsewhere + app.channels.subscribers(channel.as_str()))
-                .max(user_count.unwrap_or(0)),
-            user_count,
-        })
+        let subscribed = elsewhere + app.channels.subscribers(channel.as_str());
+        if channel.kind() != ChannelKind::Presence {
+            return Ok(Occupancy::counted(subscribed));
+        }
+        let users = self
+            .roster
+            .user_counts(app, std::slice::from_ref(channel))
+            .await?;
+        Ok(Occupancy::of_users(
+            subscribed,
+            users.first().copied().unwrap_or(0),
+        ))
     }
 
-    /// The channels, occupied on any node, whose names start with `prefix`, by name; users are counted if asked for.
+    /// The channels, occupied on any node, whose names start with `prefix`, by name.
     ///
     /// # Errors
     ///
@@ -244,26 +261,28 @@ impl Engine {
         &self,
         app: &Arc<App>,
         prefix: &str,
-        with_users: bool,
     ) -> Result<Vec<(ChannelName, Occupancy)>, RosterError> {
         let elsewhere = self.roster.all_elsewhere(app, prefix).await?;
         let mut found: BTreeMap<_, _> = app.channels.list(prefix).into_iter().collect();
         for (channel, count) in elsewhere {
             *found.entry(channel).or_default() += count;
         }
-        let (names, subscribers): (Vec<_>, Vec<_>) = found.into_iter().unzip();
-        let users = if with_users {
-            self.roster.user_counts(app, &names).await?
-        } else {
-            Vec::new()
+        let presence = found
+            .keys()
+            .filter(|channel| channel.kind() == ChannelKind::Presence);
+        let presence: Vec<_> = presence.cloned().collect();
+        // One for each of them, in their order.
+        let mut users = self.roster.user_counts(app, &presence).await?.into_iter();
+        let occupancy = |(channel, subscribed): (ChannelName, usize)| {
+            let occupancy = match channel.kind() {
+                ChannelKind::Presence => Occupancy::of_users(subscribed, users.next().unwrap_or(0)),
+                ChannelKind::Public | ChannelKind::Private | ChannelKind::ServerToUser => {
+                    Occupancy::counted(subscribed)
+                }
+            };
+            (occupancy.subscription_count > 0).then_some((channel, occupancy))
         };
-        let mut users = users.into_iter().map(Some).chain(std::iter::repeat(None));
-        let occupancy = |subscription_count| Occupancy {
-            subscription_count,
-            user_count: users.next().flatten(),
-        };
-        let occupancies: Vec<_> = subscribers.into_iter().map(occupancy).collect();
-        Ok(names.into_iter().zip(occupancies).collect())
+        Ok(found.into_iter().filter_map(occupancy).collect())
     }
 
     /// The event that a cache channel keeps.

@@ -84,7 +84,8 @@ pub trait Roster: Send + Sync + 'static {
 
     /// Subscribed connections of a channel on other nodes.
     fn elsewhere<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<usize, RosterError>>;
-    /// The channels whose names start with `prefix` and that other nodes have subscribed connections of, and how many.
+    /// Returns the channels whose names start with `prefix` and that other nodes have subscribed connections of, and how many. Presence
+    /// channels with members on any node are among them even if no number is known yet; theirs is 0 then.
     fn all_elsewhere<'a>(
         &'a self,
         app: &'a Arc<App>,

@@ -9,7 +9,7 @@ use fanfare_cluster::Redis;
 use fanfare_engine::testing::{
     Client, KEY, LocalNode, SECRET, Seen, arrival, data, definition, options, run_paused, settings,
 };
-use fanfare_engine::{Engine, Notices, Once, Taken};
+use fanfare_engine::{Engine, Notices, Occupancy, Once, Taken};
 use fanfare_protocol::api::Event;
 use fanfare_protocol::signature::{SigningKey, user_auth_text};
 use fanfare_protocol::{AppSettings, ChannelName, CloseCode, Limits, UserId};
@@ -220,6 +220,7 @@ cases! {
     who_joins_sees_who_is_there_and_then_who_comes_and_goes
     a_user_with_connections_on_several_nodes_leaves_with_the_last
     channels_and_users_are_counted_over_all_nodes
+    a_presence_channel_is_counted_as_its_members_are_listed
     subscribers_are_told_how_many_they_are_over_all_nodes
     who_comes_back_to_a_channel_that_was_left_gets_its_events
     a_cache_channel_keeps_its_last_event_for_every_node
@@ -349,8 +350,8 @@ async fn channels_and_users_are_counted_over_all_nodes(nodes: Nodes) {
         let (engine, app) = (&node.engine, node.app());
         let mut found = Vec::new();
         until("the counts of all nodes", async || {
-            let channels = engine.channels(&app, "", true).await.unwrap();
-            let count = |(name, found): (ChannelName, fanfare_engine::Occupancy)| {
+            let channels = engine.channels(&app, "").await.unwrap();
+            let count = |(name, found): (ChannelName, Occupancy)| {
                 (name.to_string(), found.subscription_count, found.user_count)
             };
             found = channels.into_iter().map(count).collect();
@@ -358,11 +359,51 @@ async fn channels_and_users_are_counted_over_all_nodes(nodes: Nodes) {
             counts == [2, 6]
         })
         .await;
-        let users: Vec<_> = found.iter().map(|found| found.2.unwrap()).collect();
+        let users: Vec<_> = found.iter().map(|found| found.2).collect();
         assert_eq!((&*found[0].0, &*found[1].0), ("news", "presence-a"));
-        assert_eq!(users, [0, 2]);
-        let some = engine.channels(&app, "presence-", false).await.unwrap();
+        assert_eq!(users, [None, Some(2)]);
+        let some = engine.channels(&app, "presence-").await.unwrap();
         assert_eq!(some.len(), 1);
+    }
+}
+
+/// Fails if a node answers with counts that it was told of before the last member came or went.
+async fn a_presence_channel_is_counted_as_its_members_are_listed(nodes: Nodes) {
+    let channel = name("presence-a");
+    let mut there = Vec::new();
+    for (number, user) in ["a", "b", "c"].into_iter().enumerate() {
+        let client = nodes.node(number).connect();
+        join(&client, user).await;
+        there.push(client);
+        for node in &nodes.nodes {
+            let (engine, app) = (&node.engine, node.app());
+            let members = engine.users(&app, &channel).await.unwrap().len();
+            assert_eq!(members, there.len());
+            let expected = Occupancy {
+                subscription_count: members,
+                user_count: Some(members),
+            };
+            assert_eq!(engine.channel(&app, &channel).await.unwrap(), expected);
+            for prefix in ["", "presence-"] {
+                let listed = engine.channels(&app, prefix).await.unwrap();
+                assert_eq!(listed, [(channel.clone(), expected)], "{prefix:?}");
+            }
+        }
+    }
+    for mut client in there {
+        client.leave().await;
+    }
+    // Whether the counts of the nodes are told before or after that.
+    let (engine, app) = (&nodes.node(0).engine, nodes.node(0).app());
+    until("nobody is there", async || {
+        engine.users(&app, &channel).await.unwrap().is_empty()
+    })
+    .await;
+    for node in &nodes.nodes {
+        let (engine, app) = (&node.engine, node.app());
+        let found = engine.channel(&app, &channel).await.unwrap();
+        assert_eq!((found.subscription_count, found.user_count), (0, Some(0)));
+        assert_eq!(engine.channels(&app, "").await.unwrap(), []);
     }
 }
 

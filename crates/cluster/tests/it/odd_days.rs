@@ -126,7 +126,7 @@ fn after_any_loss_nobody_who_is_gone_is_there_or_counts() {
                 for node in &nodes[..2] {
                     assert!(node.is_ready(), "{words}");
                     assert_eq!(users(node).await, there, "{words}");
-                    let listed = node.engine().channels(&node.node.app(), "", false).await;
+                    let listed = node.engine().channels(&node.node.app(), "").await;
                     assert_eq!(listed.unwrap().len(), there.len(), "{words}");
                 }
                 let counted = sim.with(|world| world.connections_of("1"));

@@ -58,7 +58,7 @@ fn equal_channel_names_of_two_apps_are_two_channels() {
         assert!(theirs.seen().is_empty());
         assert_eq!(
             node.engine
-                .channels(&node.engine.apps().by_key(KEY).unwrap(), "", false)
+                .channels(&node.engine.apps().by_key(KEY).unwrap(), "")
                 .await
                 .unwrap()
                 .len(),

@@ -120,7 +120,7 @@ fn impossible_names_are_refused_and_nothing_is_subscribed() {
         }
         assert!(
             node.engine
-                .channels(&node.app(), "", false)
+                .channels(&node.app(), "")
                 .await
                 .unwrap()
                 .is_empty()
@@ -234,7 +234,7 @@ fn nothing_is_left_of_a_connection_that_ended() {
             client.subscribe("private-b").await;
             client.join("presence-c", r#"{"user_id":1}"#).await;
         }
-        let counts = node.engine.channels(&node.app(), "", true).await.unwrap();
+        let counts = node.engine.channels(&node.app(), "").await.unwrap();
         assert!(
             counts
                 .iter()
@@ -245,7 +245,7 @@ fn nothing_is_left_of_a_connection_that_ended() {
         two.leave().await;
         assert!(
             node.engine
-                .channels(&node.app(), "", true)
+                .channels(&node.app(), "")
                 .await
                 .unwrap()
                 .is_empty()

@@ -103,7 +103,7 @@ fn events_to_a_user_reach_each_of_their_connections_once_and_nobody_else() {
         assert!(clients[2].seen().is_empty());
         assert!(
             node.engine
-                .channels(&node.app(), "", false)
+                .channels(&node.app(), "")
                 .await
                 .unwrap()
                 .is_empty(),

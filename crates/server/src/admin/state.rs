@@ -214,7 +214,7 @@ pub(super) async fn channels(
     let app = app(&state, &caller, &app_id)?;
     let (limit, after) = (page.limit()?, page.after::<String>()?);
     let prefix = prefix.unwrap_or_default();
-    let found = state.engine.channels(&app, &prefix, true).await?;
+    let found = state.engine.channels(&app, &prefix).await?;
     let rest = found.into_iter().filter(|(name, _)| {
         after
             .as_ref()

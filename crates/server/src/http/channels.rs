@@ -151,10 +151,7 @@ pub(crate) async fn list(
             "Invalid info: cache is told of one channel, at channels/NAME",
         ));
     }
-    let occupied = state
-        .engine
-        .channels(&request.app, &prefix, info.user_count)
-        .await?;
+    let occupied = state.engine.channels(&request.app, &prefix).await?;
     let channels = occupied
         .into_iter()
         .map(|(name, occupancy)| (name.to_string(), attributes(&occupancy, info)));

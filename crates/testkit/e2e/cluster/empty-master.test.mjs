@@ -66,6 +66,8 @@ test('after each master came back empty, twice, nobody is there who is gone, and
     }
   }
   await Promise.all(publishers.map((publisher) => publisher.stop()));
+  // What was accepted last is still on its way.
+  await Promise.all([NEWS, ROOM].map((channel) => cluster.flush(channel)));
   clients.forEach((client) => client.codes.forEach((code) => codes.add(code)));
   assert.ok(!codes.has(4004), 'somebody was told never to come back');
   cluster.judge(t);

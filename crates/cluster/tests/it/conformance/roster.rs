@@ -232,6 +232,30 @@ pub(super) async fn counts_are_added_up_over_all_nodes(stage: Stage) {
     assert_eq!(counts, [("a".to_owned(), 3), ("ab".to_owned(), 1)]);
     let counts = who.take(all("two")).await;
     assert_eq!(counts, Answer::Counts(vec![("a".into(), 2)]));
+    let presence = |prefix: &str| Step::AllElsewhere {
+        app: app(),
+        node: node("one"),
+        prefix: prefix.into(),
+    };
+    who.take(join("one", "presence-a", member("u"))).await;
+    who.take(join("two", "presence-a", member("u"))).await;
+    for (prefix, count) in [("", 0), ("pre", 0), ("presence-a", 0), ("presence-", 2)] {
+        if count > 0 {
+            who.take(self::count("two", "presence-a", count, false))
+                .await;
+        }
+        let Answer::Counts(counts) = who.take(presence(prefix)).await else {
+            panic!("counts");
+        };
+        let found: Vec<_> = counts
+            .iter()
+            .filter(|(name, _)| name == "presence-a")
+            .collect();
+        assert_eq!(found, [&("presence-a".to_owned(), count)], "{prefix:?}");
+    }
+    for prefix in ["presence-b", "presence-ab", "private-"] {
+        assert_eq!(who.take(presence(prefix)).await, Answer::Counts(vec![]));
+    }
     assert_eq!(who.take(count("two", "a", 0, true)).await, counted(5, 2));
     assert_eq!(who.take(count("one", "a", 0, true)).await, counted(2, 0));
     for told in [2, 5, 2] {

@@ -144,6 +144,10 @@ impl Belief {
                 assert!(subscribed.expects_kept, "a second answer of the cache");
                 subscribed.expects_kept = false;
             }
+            // Only a second subscription to the same channel is refused in these runs.
+            "pusher:subscription_error" => {
+                assert_eq!(data(event)["type"], "AlreadySubscribed", "{event}");
+            }
             // What was asked for cannot be done, and the connection stays; or it is closed.
             "pusher:error" | "pusher:connection_established" => {}
             "e" | "client-e" => {

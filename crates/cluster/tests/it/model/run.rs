@@ -497,7 +497,7 @@ impl Run {
         for slot in 0..NODES {
             let running = self.node(slot).unwrap();
             let (engine, app) = (running.node.engine(), running.node.node.app());
-            let listed = engine.channels(&app, "", false).await.unwrap();
+            let listed = engine.channels(&app, "").await.unwrap();
             let listed: BTreeMap<String, usize> = listed
                 .into_iter()
                 .map(|(name, found)| (name.to_string(), found.subscription_count))

@@ -423,10 +423,15 @@ impl World {
             }
             Step::AllElsewhere { node, prefix, .. } => {
                 let counts = moment.app.counts.iter();
-                let elsewhere = counts
+                let mut elsewhere: BTreeMap<_, _> = counts
                     .map(|(name, all)| (name.clone(), all - moment.count_of(node, name)))
-                    .filter(|(name, count)| *count > 0 && name.starts_with(prefix));
-                Answer::Counts(elsewhere.collect())
+                    .filter(|(_, count)| *count > 0)
+                    .collect();
+                for name in moment.app.seats.keys() {
+                    elsewhere.entry(name.clone()).or_default();
+                }
+                elsewhere.retain(|name, _| name.starts_with(prefix));
+                Answer::Counts(elsewhere.into_iter().collect())
             }
             Step::Enter { node, user, .. } => Answer::Edge(moment.sign_in(node, user)),
             Step::Exit { node, user, .. } => Answer::Edge(moment.sign_out(node, user.as_str())),
