@@ -143,12 +143,33 @@ fn an_app_has_as_many_connections_as_it_may_have() {
         settings.limits.connections = 2;
         node.engine
             .update_apps(vec![definition("1", KEY, settings)], &[]);
-        let (mut one, _two) = (node.connect(), node.connect());
+        let mut clients = Vec::new();
+        for _ in 0..2 {
+            let asked = node.engine.admit(arrival(KEY)).unwrap();
+            clients.push(node.engine.confirm(asked).await.unwrap());
+        }
         let refusal = node.engine.admit(arrival(KEY)).unwrap_err();
         assert_eq!(refusal.code, CloseCode::OverQuota);
         assert!(refusal.message.contains("2 connections"), "{refusal}");
-        one.leave().await;
+        clients.pop();
         assert!(node.engine.admit(arrival(KEY)).is_ok());
+    });
+}
+
+/// Fails if a connection that may still be refused by other nodes keeps clients away for good.
+#[test]
+fn a_connection_that_is_asked_about_sends_nobody_away_for_good() {
+    with_node(1, async |node| {
+        let mut settings = settings();
+        settings.limits.connections = 1;
+        node.engine
+            .update_apps(vec![definition("1", KEY, settings)], &[]);
+        let asked = node.engine.admit(arrival(KEY)).unwrap();
+        let refusal = node.engine.admit(arrival(KEY)).unwrap_err();
+        assert_eq!(refusal.code, CloseCode::OverCapacity);
+        let _confirmed = node.engine.confirm(asked).await.unwrap();
+        let refusal = node.engine.admit(arrival(KEY)).unwrap_err();
+        assert_eq!(refusal.code, CloseCode::OverQuota);
     });
 }
 
