@@ -325,28 +325,33 @@ impl Apps {
             .collect()
     }
 
-    /// Takes definitions that are new or have changed, and forgets apps that were deleted. One caller at a time.
-    pub(crate) fn update(&self, definitions: Vec<AppDefinition>, deleted: &[String]) {
+    /// Takes definitions that are new or have changed, and forgets apps that were deleted. One caller at a time. Says whether
+    /// connections may have to go because of it: most changes concern none, and looking at all connections of a node is work
+    /// that other apps pay for.
+    pub(crate) fn update(&self, definitions: Vec<AppDefinition>, deleted: &[String]) -> bool {
         let mut directory = Directory::clone(&self.0.load());
+        let mut concerns_connections = false;
         for id in deleted {
-            directory.remove(id);
+            concerns_connections |= directory.remove(id);
         }
         for definition in definitions {
-            directory.update(definition);
+            concerns_connections |= directory.update(definition);
         }
         self.0.store(Arc::new(directory));
+        concerns_connections
     }
 }
 
 impl Directory {
-    /// The app itself lives on as long as its last connection.
-    fn remove(&mut self, id: &str) {
+    /// The app itself lives on as long as its last connection. Says whether it was there.
+    fn remove(&mut self, id: &str) -> bool {
         let Some(app) = self.by_id.remove(id) else {
-            return;
+            return false;
         };
         app.deleted.store(true, Ordering::Relaxed);
         self.remove_keys(&app);
         app.keys.store(Arc::default());
+        true
     }
 
     fn remove_keys(&mut self, app: &Arc<App>) {
@@ -362,7 +367,9 @@ impl Directory {
         }
     }
 
-    fn update(&mut self, definition: AppDefinition) {
+    /// Says whether connections may have to go: the app is disabled now, or one of its keys is no longer active.
+    fn update(&mut self, definition: AppDefinition) -> bool {
+        let mut concerns_connections = !definition.settings.enabled;
         let keys: Vec<AppKey> = definition.keys.iter().map(|key| key.key.clone()).collect();
         let app = match self.by_id.get(&definition.id).cloned() {
             Some(app) => {
@@ -374,7 +381,10 @@ impl Directory {
                     let known = known.iter().find(|known| known.key == key.key);
                     key.used = known.map(|known| known.used.clone()).unwrap_or_default();
                 }
-                app.keys.store(Arc::new(keys));
+                let before = app.keys.swap(Arc::new(keys));
+                let active = app.keys.load();
+                let is_active = |key: &Key| active.iter().any(|active| active.key == key.key);
+                concerns_connections |= !before.iter().all(is_active);
                 app
             }
             None => Arc::new(App::new(definition)),
@@ -382,6 +392,7 @@ impl Directory {
         self.by_key
             .extend(keys.into_iter().map(|key| (key, Arc::clone(&app))));
         self.by_id.insert(app.id.clone(), app);
+        concerns_connections
     }
 }
 

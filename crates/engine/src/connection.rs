@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use fanfare_protocol::user::User;
+use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppKey, ChannelName, Frame, Framing, ServerMessage, SocketId, UserId};
 use tokio::time::Instant;
 
@@ -43,8 +43,8 @@ pub(crate) struct Connection {
     /// Whom to charge for what the client makes this node hold.
     pub(crate) payer: Payer,
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
-    /// Who is signed in.
-    pub(crate) user: Option<Box<User>>,
+    /// The user who is signed in.
+    pub(crate) user: Option<Box<SignedIn>>,
     /// When the client was last heard, as coarse as the sweep.
     pub(crate) heard: Instant,
     /// When it came in.
@@ -71,6 +71,17 @@ pub(crate) struct Connection {
     framing: Framing,
     sink: Box<dyn Sink>,
     waker: Option<Waker>,
+}
+
+/// The user of a connection.
+#[derive(Debug)]
+pub(crate) struct SignedIn {
+    pub(crate) member: Member,
+    /// The users it watches.
+    pub(crate) watchlist: Vec<UserId>,
+    /// The user's own channel, while the connection gets its events from signing in alone: the client has not subscribed
+    /// yet.
+    pub(crate) unasked: Option<ChannelName>,
 }
 
 /// A connection's place on a channel.
@@ -137,6 +148,18 @@ impl Connection {
             sink,
             waker: None,
         }
+    }
+
+    /// Whether it gets the events of this channel only because its user has signed in.
+    pub(crate) fn is_unasked(&self, channel: &str) -> bool {
+        let unasked = self.user.as_ref().and_then(|user| user.unasked.as_ref());
+        unasked.is_some_and(|unasked| unasked.as_str() == channel)
+    }
+
+    /// The channels that the client has subscribed to.
+    pub(crate) fn subscribed(&self) -> usize {
+        let unasked = self.user.as_ref().and_then(|user| user.unasked.as_ref());
+        self.subscriptions.len() - usize::from(unasked.is_some())
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -193,7 +193,9 @@ impl Engine {
     /// are closed.
     pub fn update_apps(&self, definitions: Vec<AppDefinition>, deleted: &[String]) {
         let _one_at_a_time = self.updating.lock();
-        self.node.apps.update(definitions, deleted);
+        if !self.node.apps.update(definitions, deleted) {
+            return;
+        }
         for inbox in self.deliverer().inboxes() {
             inbox.push(Command::Review);
         }

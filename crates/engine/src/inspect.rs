@@ -39,6 +39,7 @@ impl ConnectionInfo {
         let mut channels: Vec<_> = connection
             .subscriptions
             .keys()
+            .filter(|channel| !connection.is_unasked(channel.as_str()))
             .map(ToString::to_string)
             .collect();
         channels.sort();

@@ -13,6 +13,7 @@ use crate::deliver::{Changed, Deliverer, Edge};
 use crate::notice::{Notice, Notices};
 use crate::roster::{Place, Position};
 use crate::shard::Command;
+use crate::watchlist::ConnectionRef;
 
 /// One node, as its bus and its roster know it.
 #[derive(Debug)]
@@ -60,11 +61,13 @@ impl Node {
 
     /// Closes the connections of a user that are on this node.
     pub fn terminate(&self, app: &Arc<App>, user: &UserId) {
-        for inbox in self.deliverer.inboxes() {
-            inbox.push(Command::Terminate {
-                app: Arc::clone(app),
-                user: user.clone(),
-            });
+        for connection in app.users.connections(user) {
+            let ConnectionRef {
+                shard,
+                slot,
+                socket_id,
+            } = connection;
+            self.deliverer.inboxes()[shard].push(Command::Terminate { slot, socket_id });
         }
     }
 

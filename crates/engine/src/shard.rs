@@ -7,12 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_protocol::{ChannelName, CloseCode, Frame, SocketId, UserId};
+use fanfare_protocol::{ChannelName, CloseCode, Frame, SocketId};
 use slab::Slab;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::app::App;
 use crate::cache::Offset;
 use crate::connection::Connection;
 use crate::deliver::ChannelId;
@@ -73,8 +72,8 @@ pub(crate) enum Command {
     },
     /// Apps have changed: close what may not stay.
     Review,
-    /// Close the connections of a user.
-    Terminate { app: Arc<App>, user: UserId },
+    /// Close a connection, if it is still there, because the app has closed its user's connections.
+    Terminate { slot: usize, socket_id: SocketId },
     /// Write nothing more to connections that may have missed something.
     CutOff,
     /// Close those, so many a second.
@@ -261,7 +260,7 @@ impl Shard {
                 frame,
             } => self.state().tell_one(slot, socket_id, &frame),
             Command::Review => self.review(),
-            Command::Terminate { app, user } => self.terminate(&app, &user),
+            Command::Terminate { slot, socket_id } => self.terminate(slot, socket_id),
             Command::CutOff => {
                 for (_, connection) in &mut self.state().connections {
                     connection.cut_off();
@@ -454,7 +453,7 @@ impl State {
         self.outgoing.settle(connection, slot, Origin::Answer);
     }
 
-    fn has(&self, slot: usize, socket_id: SocketId) -> bool {
+    pub(crate) fn has(&self, slot: usize, socket_id: SocketId) -> bool {
         let connection = self.connections.get(slot);
         connection.is_some_and(|connection| connection.socket_id == socket_id)
     }

@@ -1,29 +1,33 @@
 //! Users: a connection says whose it is, signed by the app's backend (spec 2.7), and can be closed by that name.
 
+use std::mem;
 use std::sync::Arc;
 
 use fanfare_protocol::client::SignIn;
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::signature::user_auth_text;
 use fanfare_protocol::user::{User, parse_user_data};
-use fanfare_protocol::{CloseCode, ServerMessage, UserId};
+use fanfare_protocol::{CloseCode, ServerMessage, SocketId, UserId};
 use tokio::time::{Instant, timeout};
 
 use crate::app::App;
 use crate::bus::{BusError, Topic};
+use crate::connection::SignedIn;
 use crate::engine::Engine;
 use crate::error::Refusal;
 use crate::refusals::RefusalKind;
+use crate::roster::RosterError;
 use crate::session::Session;
 use crate::shard::Shard;
 use crate::subscribe::PATIENCE;
-use crate::watchlist::Watcher;
+use crate::watchlist::ConnectionRef;
 
 /// The code that says that only part of a watchlist counts; the connection stays.
 const WATCHLIST_TOO_LONG: u16 = 4302;
 
 impl Session {
-    /// Whatever is wrong with it, the connection stays usable, and who it was before it stays.
+    /// Whatever is wrong with it, the connection stays usable, and the user it was before stays. Signing in again as the same
+    /// user takes the new watchlist and the new `user_info`.
     pub(crate) async fn sign_in(&self, request: &SignIn<'_>) {
         let user = match self.try_sign_in(request) {
             Ok(user) => user,
@@ -32,12 +36,14 @@ impl Session {
                 return self.complain(&message);
             }
         };
+        let app = self.with(|connection| Arc::clone(&connection.app));
+        if self.user().is_none() && self.enter(&app, &user.member).await.is_err() {
+            return self.close_as_away();
+        }
         self.send(&ServerMessage::SignInSuccess {
             user_data: &request.user_data,
         });
-        if self.user().is_none() {
-            self.enter(user).await;
-        }
+        self.take_watchlist(&app, user).await;
     }
 
     fn try_sign_in(&self, request: &SignIn<'_>) -> Result<User, String> {
@@ -56,21 +62,40 @@ impl Session {
         }
     }
 
-    /// The user is online; whoever watches them is told, and they are told of those they watch.
-    async fn enter(&self, user: User) {
+    /// The user is online: its watchers are told, and this connection gets what is sent to the user.
+    async fn enter(&self, app: &Arc<App>, member: &Member) -> Result<(), RosterError> {
+        let unasked = self.open_own_channel(app, &member.user_id).await?;
+        let roster = self.shard.engine.roster();
+        let here = self.reference();
+        app.users.enter(app, &member.user_id, here, roster);
+        let signed_in = SignedIn {
+            member: member.clone(),
+            watchlist: Vec::new(),
+            unasked,
+        };
+        self.with(|connection| connection.user = Some(Box::new(signed_in)));
+        Ok(())
+    }
+
+    /// The connection watches these users from now on, and no others; it is told which of them are online.
+    async fn take_watchlist(&self, app: &Arc<App>, user: User) {
         let User {
             member,
             mut watchlist,
         } = user;
-        let app = self.with(|connection| Arc::clone(&connection.app));
         let settings = app.settings();
-        let roster = self.shard.engine.roster();
-        app.users.enter(&app, &member.user_id, roster);
         let (sent, max) = (watchlist.len(), settings.limits.watchlist);
         watchlist.truncate(if settings.watchlists { max } else { 0 });
-        let watched = watchlist.clone();
-        self.with(|connection| connection.user = Some(Box::new(User { member, watchlist })));
-        if !watched.is_empty() && self.watch(&app, &watched).await.is_none() {
+        let before = self.with(|connection| {
+            let signed_in = connection.user.as_mut()?;
+            signed_in.member = member;
+            Some(mem::replace(&mut signed_in.watchlist, watchlist.clone()))
+        });
+        let before = before.unwrap_or_default();
+        let changed = before != watchlist;
+        if changed && watchlist.is_empty() {
+            self.unwatch(app, &before);
+        } else if changed && self.watch(app, &watchlist, &before).await.is_none() {
             return self.close_as_away();
         }
         if settings.watchlists && sent > max {
@@ -84,11 +109,11 @@ impl Session {
         }
     }
 
-    /// Tells who of the watched is online, and from then on what changes; nothing if the others stay away.
-    async fn watch(&self, app: &Arc<App>, watched: &[UserId]) -> Option<()> {
+    /// Tells which of the watched users are online, and from then on what changes; `None` while the other nodes do not answer.
+    async fn watch(&self, app: &Arc<App>, watched: &[UserId], before: &[UserId]) -> Option<()> {
         let engine = &self.shard.engine;
-        let watcher = self.watcher();
-        app.users.watch(watcher, watched);
+        let watcher = self.reference();
+        app.users.watch(watcher, watched, before);
         if app.users.listening() != engine.deliverer().generation() {
             let since = self.listen(Topic::Users(Arc::clone(app))).await?;
             app.users.note_listening(since);
@@ -107,21 +132,29 @@ impl Session {
         Some(())
     }
 
+    fn unwatch(&self, app: &Arc<App>, watched: &[UserId]) {
+        if app.users.unwatch(self.reference(), watched) {
+            let bus = self.shard.engine.bus();
+            bus.unlisten(&Topic::Users(Arc::clone(app)));
+        }
+    }
+
     /// The connection has ended.
     pub(crate) fn sign_out(&self) {
         let Some(user) = self.with(|connection| connection.user.take()) else {
             return;
         };
         let app = self.with(|connection| Arc::clone(&connection.app));
-        let engine = &self.shard.engine;
-        if !user.watchlist.is_empty() && app.users.unwatch(self.watcher(), &user.watchlist) {
-            engine.bus().unlisten(&Topic::Users(Arc::clone(&app)));
+        if !user.watchlist.is_empty() {
+            self.unwatch(&app, &user.watchlist);
         }
-        app.users.leave(&app, &user.member.user_id, engine.roster());
+        let roster = self.shard.engine.roster();
+        let here = self.reference();
+        app.users.leave(&app, &user.member.user_id, here, roster);
     }
 
-    fn watcher(&self) -> Watcher {
-        Watcher {
+    fn reference(&self) -> ConnectionRef {
+        ConnectionRef {
             shard: self.shard.index,
             slot: self.slot,
             socket_id: self.socket_id(),
@@ -173,27 +206,15 @@ impl Engine {
 }
 
 impl Shard {
-    pub(crate) fn terminate(&self, app: &Arc<App>, user: &UserId) {
+    /// Closes a connection because its app has closed its user's connections.
+    pub(crate) fn terminate(&self, slot: usize, socket_id: SocketId) {
         let refusal = Refusal::new(
             CloseCode::Unauthorized,
             "The app has closed the connections of this user",
         );
-        let now = Instant::now();
         let mut state = self.state();
-        let theirs = |c: &crate::connection::Connection| {
-            Arc::ptr_eq(&c.app, app)
-                && c.user
-                    .as_ref()
-                    .is_some_and(|signed_in| signed_in.member.user_id == *user)
-        };
-        let slots: Vec<usize> = state
-            .connections
-            .iter()
-            .filter(|(_, c)| theirs(c))
-            .map(|(slot, _)| slot)
-            .collect();
-        slots
-            .into_iter()
-            .for_each(|slot| state.close(slot, &refusal, now));
+        if state.has(slot, socket_id) {
+            state.close(slot, &refusal, Instant::now());
+        }
     }
 }

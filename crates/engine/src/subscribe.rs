@@ -1,5 +1,6 @@
 //! Subscribe and unsubscribe, every kind of channel (spec 2.2 to 2.5).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_protocol::client::Subscribe;
@@ -11,9 +12,10 @@ use fanfare_protocol::{
 };
 use tokio::time::timeout;
 
+use crate::app::App;
 use crate::bus::{Generation, Topic};
 use crate::cache::Offset;
-use crate::connection::Subscription;
+use crate::connection::{Connection, Subscription};
 use crate::deliver::{Attached, ChannelId};
 use crate::error::Refusal;
 use crate::outbox::Origin;
@@ -128,8 +130,12 @@ impl Session {
     }
 
     async fn try_subscribe(&self, request: &Subscribe<'_>) -> Result<(), Refused> {
-        if self.with(|connection| connection.subscriptions.contains_key(&*request.channel)) {
-            return Err(Refused::duplicate(&request.channel));
+        let name = &*request.channel;
+        let is_subscribed = |connection: &mut Connection| {
+            connection.subscriptions.contains_key(name) && !connection.is_unasked(name)
+        };
+        if self.with(is_subscribed) {
+            return Err(Refused::duplicate(name));
         }
         let app = self.with(|connection| connection.app.clone());
         let limits = &app.settings().limits;
@@ -156,7 +162,7 @@ impl Session {
                         "{channel} is only for the user it names, signed in"
                     )));
                 }
-                self.join(request, &Place { app, channel }).await?;
+                self.join_own(request, &Place { app, channel }).await?;
             }
         }
         Ok(())
@@ -164,7 +170,7 @@ impl Session {
 
     fn check_room(&self) -> Result<(), Refused> {
         let max = self.shard.engine.options().max_subscriptions;
-        if self.with(|connection| connection.subscriptions.len()) < max {
+        if self.with(|connection| connection.subscribed()) < max {
             return Ok(());
         }
         Err(Refused::limit(format!(
@@ -208,6 +214,7 @@ impl Session {
             (Some(_), Err(state)) => (Recovery::told(state), Meanwhile::default()),
             (_, ask) => {
                 self.joining(id);
+                self.leave_unasked(&place.channel);
                 let recovery = self.hear_and_recover(place, listening, ask).await;
                 let meanwhile = self.joined(id, Position::MAX, recovery.as_ref().ok());
                 let away = |_| {
@@ -228,6 +235,66 @@ impl Session {
             deliverer.count_again(place);
         }
         Ok(())
+    }
+
+    /// Subscribes to the channel of the user who is signed in, whose events come already since then.
+    async fn join_own(&self, request: &Subscribe<'_>, place: &Place) -> Result<(), Refused> {
+        if self.with(|connection| connection.is_unasked(place.channel.as_str()))
+            && let Err(history) = Ask::of(request, place)
+        {
+            self.with(|connection| {
+                if let Some(user) = &mut connection.user {
+                    user.unasked = None;
+                }
+            });
+            self.send(&ServerMessage::SubscriptionSucceeded {
+                channel: place.channel.as_str(),
+                history: &history,
+            });
+            return Ok(());
+        }
+        self.join(request, place).await
+    }
+
+    /// From now on the connection gets what is sent to its user, without having asked: clients subscribe only when they have
+    /// seen that they are signed in, and what is sent before that would be lost. Returns the channel, if it can have one.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RosterError::Away`] while the other nodes do not answer.
+    pub(crate) async fn open_own_channel(
+        &self,
+        app: &Arc<App>,
+        user: &UserId,
+    ) -> Result<Option<ChannelName>, RosterError> {
+        let max = app.settings().limits.channel_name;
+        let Ok(channel) = ChannelName::of_user(user, max) else {
+            return Ok(None);
+        };
+        let place = Place {
+            app: Arc::clone(app),
+            channel,
+        };
+        let deliverer = self.shard.engine.deliverer();
+        let Attached { id, listening } = deliverer.attach(&place, self.shard.index, false);
+        if listening.is_none() {
+            self.joining(id);
+            let since = self.wait_to_hear(&place).await;
+            self.joined(id, Position::MAX, None);
+            if since.is_none() {
+                self.detach(&place, id, false);
+                return Err(RosterError::Away);
+            }
+        }
+        self.insert(&place, id, None, None);
+        Ok(Some(place.channel))
+    }
+
+    /// What comes by from now on is kept for the subscription that the client has asked for.
+    fn leave_unasked(&self, channel: &ChannelName) {
+        if self.with(|connection| connection.is_unasked(channel.as_str())) {
+            self.leave(channel.as_str());
+        }
     }
 
     /// Waits until the channel's events come here, then asks for what came before.
@@ -488,7 +555,7 @@ impl Session {
     }
 
     pub(crate) fn unsubscribe(&self, channel: &str) {
-        if !self.leave(channel) {
+        if self.with(|connection| connection.is_unasked(channel)) || !self.leave(channel) {
             self.complain(&format!("No current subscription to channel {channel}"));
         }
     }
@@ -496,6 +563,11 @@ impl Session {
     /// Leaves a channel; says whether there was anything to leave.
     pub(crate) fn leave(&self, channel: &str) -> bool {
         let left = self.with(|connection| {
+            if connection.is_unasked(channel)
+                && let Some(user) = &mut connection.user
+            {
+                user.unasked = None;
+            }
             let entry = connection.subscriptions.remove_entry(channel);
             entry.map(|(channel, subscription)| {
                 (

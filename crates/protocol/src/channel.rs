@@ -4,6 +4,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::ids::UserId;
+
 /// A channel name that keeps the rules: `[-a-zA-Z0-9_=@,.;]`, or `#server-to-user-` and an id of those characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelName(Arc<str>);
@@ -89,6 +91,15 @@ impl ChannelName {
                 })
             }
         }
+    }
+
+    /// The channel of a user's own.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidChannelName`] if the id makes it too long or holds a character that no channel may have.
+    pub fn of_user(user: &UserId, max_length: usize) -> Result<Self, InvalidChannelName> {
+        Self::parse(&format!("{SERVER_TO_USER}{}", user.as_str()), max_length)
     }
 
     /// The user whose own channel it is, if it is one (spec 2.8).

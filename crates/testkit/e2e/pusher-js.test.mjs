@@ -366,6 +366,30 @@ test('a cache channel replays its last event to whoever comes later, and says wh
   assert.deepEqual(overheard, [['last', { n: 2 }]]);
 });
 
+test('what is sent to a user in the moment they are signed in arrives, every time, once', async () => {
+  const received = [];
+  for (let number = 0; number < 20; number += 1) {
+    const client = server.client({
+      userAuthentication: {
+        customHandler: ({ socketId }, callback) => callback(null, sdk.authenticateUser(socketId, { id: `u${number}` })),
+      },
+    });
+    const sent = new Promise((resolve, reject) => {
+      client.connection.bind('message', ({ event }) => {
+        if (event === 'pusher:signin_success') sdk.sendToUser(`u${number}`, 'hello', number).then(resolve, reject);
+      });
+    });
+    client.user.bind('hello', (data) => received.push(data));
+    const last = next(client.user, 'last');
+    client.signin();
+    await sent;
+    await eventually(() => assert.ok(client.user.user_data));
+    await sdk.sendToUser(`u${number}`, 'last', {});
+    await last;
+  }
+  assert.deepEqual(received, [...Array(20).keys()]);
+});
+
 test('a signed-in user gets what is sent to them, on every connection, until they are terminated', async () => {
   const authenticate = (id) => ({
     userAuthentication: {

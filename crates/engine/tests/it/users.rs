@@ -1,10 +1,12 @@
 //! Signed-in users: C-047, C-057 to C-062.
 
-use fanfare_protocol::UserId;
 use fanfare_protocol::signature::{SigningKey, user_auth_text};
+use fanfare_protocol::{AppSettings, HistoryRule, UserId};
 use serde_json::json;
 
-use crate::node::{Client, KEY, SECRET, Seen, complaint, data, settle, with_node};
+use crate::node::{
+    Client, KEY, SECRET, Seen, complaint, data, definition, settings, settle, with_node,
+};
 
 const SUCCEEDED: &str = "pusher_internal:subscription_succeeded";
 
@@ -166,5 +168,79 @@ fn a_signed_in_user_joins_presence_channels_without_channel_data() {
             json!(["given"]),
             "channel_data wins"
         );
+    });
+}
+
+#[test]
+fn a_signed_in_user_gets_what_is_sent_before_the_client_subscribes_and_everything_once() {
+    with_node(2, async |node| {
+        let clients = [node.connect(), node.connect()];
+        let event =
+            |data: &str| json!({"event": "e", "channel": "#server-to-user-a", "data": data});
+        for client in &clients {
+            sign_in(client, r#"{"id":"a"}"#).await;
+        }
+        node.publish("#server-to-user-a", "e", "1").await;
+        for client in &clients {
+            let events = client.events();
+            assert_eq!(events[0]["event"], "pusher:signin_success");
+            assert_eq!(events[1..], [event("1")]);
+        }
+        let user = UserId::new("a");
+        let list = || {
+            let app = node.app();
+            let (engine, user) = (&node.engine, user.as_ref());
+            async move { engine.list_connections(&app, user, None, 10).await }
+        };
+        assert!(
+            list().await.iter().all(|found| found.channels.is_empty()),
+            "nobody has subscribed yet"
+        );
+        clients[0].unsubscribe("#server-to-user-a").await;
+        assert!(complaint(&clients[0].events()).contains("No current subscription"));
+        for client in &clients {
+            subscribe(client, "#server-to-user-a").await;
+            assert_eq!(client.names(), [SUCCEEDED]);
+        }
+        node.publish("#server-to-user-a", "e", "2").await;
+        for client in &clients {
+            assert_eq!(client.events(), [event("2")]);
+        }
+        assert_eq!(list().await[0].channels, ["#server-to-user-a"]);
+        subscribe(&clients[0], "#server-to-user-a").await;
+        assert!(complaint(&clients[0].events()).contains("Existing subscription"));
+        clients[0].unsubscribe("#server-to-user-a").await;
+        node.publish("#server-to-user-a", "e", "3").await;
+        assert!(clients[0].seen().is_empty(), "it has left the channel");
+        assert_eq!(clients[1].events(), [event("3")]);
+    });
+}
+
+#[test]
+fn a_signed_in_user_who_asks_for_positions_gets_everything_once() {
+    with_node(1, async |node| {
+        let history = vec![HistoryRule {
+            channels: "*".into(),
+            size: 10,
+            ttl: 60,
+        }];
+        let settings = AppSettings {
+            history,
+            ..settings()
+        };
+        node.engine
+            .update_apps(vec![definition("1", KEY, settings)], &[]);
+        let client = node.connect();
+        sign_in(&client, r#"{"id":"a"}"#).await;
+        node.publish("#server-to-user-a", "e", "1").await;
+        assert_eq!(client.events()[1]["position"], json!(null));
+        let subscribe = json!({"event": "pusher:subscribe", "data": {"channel": "#server-to-user-a", "auth": "", "recover": true}});
+        client.send(&subscribe).await;
+        node.publish("#server-to-user-a", "e", "2").await;
+        let events = client.events();
+        assert_eq!(events.len(), 2, "{events:?}");
+        assert_eq!(events[0]["event"], SUCCEEDED);
+        assert_eq!(events[1]["data"], "2");
+        assert!(events[1]["position"].is_string());
     });
 }

@@ -122,3 +122,33 @@ fn an_app_that_does_not_want_watchlists_has_none() {
         assert_eq!(client.names(), ["pusher:signin_success"]);
     });
 }
+
+#[test]
+fn signing_in_again_takes_the_new_watchlist() {
+    with_node(2, async |node| {
+        enable(&node);
+        let (mut a, mut b, watcher) = (node.connect(), node.connect(), node.connect());
+        sign_in(&a, "a", &json!([])).await;
+        sign_in(&b, "b", &json!([])).await;
+        sign_in(&watcher, "w", &json!(["a", "x"])).await;
+        watcher.events();
+        sign_in(&watcher, "w", &json!(["b", "x"])).await;
+        let events = watcher.events();
+        assert_eq!(events[0]["event"], "pusher:signin_success");
+        assert_eq!(
+            told(&events[1]),
+            [one("online", &["b"]), one("offline", &["x"])]
+        );
+        a.leave().await;
+        assert!(watcher.seen().is_empty(), "a is not watched any more");
+        let x = node.connect();
+        sign_in(&x, "x", &json!([])).await;
+        assert_eq!(told(&watcher.events()[0]), [one("online", &["x"])]);
+        sign_in(&watcher, "w", &json!(["b", "x"])).await;
+        assert_eq!(watcher.names(), ["pusher:signin_success"], "the same list");
+        sign_in(&watcher, "w", &json!([])).await;
+        watcher.events();
+        b.leave().await;
+        assert!(watcher.seen().is_empty(), "nobody is watched any more");
+    });
+}
