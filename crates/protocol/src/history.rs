@@ -35,6 +35,13 @@ impl HistoryRule {
         matches(&self.channels, channel)
     }
 
+    /// Whether it keeps all that `other` would keep: events of the same channels or more, as many or more, as long or longer.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        // The stars of `other` are characters here, which only stars of this one match, whatever they stand for.
+        self.size >= other.size && self.ttl >= other.ttl && self.matches(&other.channels)
+    }
+
     /// Whether it can be kept.
     ///
     /// # Errors

@@ -19,6 +19,7 @@
 //! | [`signature`] | channel auth and HTTP request signatures |
 //! | [`api`] | request bodies of the HTTP API |
 //! | [`limits`] | [`Limits`]: the numbers |
+//! | [`ceilings`] | [`Ceilings`]: what no app goes beyond |
 //! | [`settings`] | [`AppSettings`]: what may be changed of an app |
 //! | [`history`] | which channels keep their events, and where in them a client is |
 //! | [`sockjs`] | lines for clients that are left with HTTP |
@@ -26,6 +27,7 @@
 //! | [`json`] | small helpers for JSON text that is passed through |
 
 pub mod api;
+pub mod ceilings;
 pub mod channel;
 pub mod client;
 pub mod close;
@@ -44,6 +46,7 @@ pub mod signature;
 pub mod sockjs;
 pub mod user;
 
+pub use ceilings::Ceilings;
 pub use channel::{ChannelKind, ChannelName};
 pub use client::{ClientMessage, Recover};
 pub use close::CloseCode;

@@ -3,50 +3,60 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::ceilings::Ceilings;
+
 /// Bounds on what clients and backends may send. Lengths are bytes of UTF-8 unless said otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Limits {
     /// Most connections of the app, over all nodes; 0 for no limit. Over it clients are refused with 4004.
+    #[schema(value_type = u64, maximum = 100_000_000)]
     pub connections: usize,
     /// Events a backend may publish per second, and the burst it may publish at once; 0 for no limit. Over it is a 429.
     #[schema(value_type = u64, maximum = 4_294_967_295_u32)]
     pub backend_events_per_second: u32,
     /// Longest channel name. Hosted documents 164; no SDK refuses below 200, so neither do we (spec 2.1).
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1024)]
     pub channel_name: usize,
     /// Longest event name (spec 4.4).
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1024)]
     pub event_name: usize,
     /// Most bytes in the `data` of one event from the HTTP API; over it is a 413 (spec 4.4).
+    #[schema(maximum = 67_108_864)]
     pub event_data: usize,
     /// Most bytes in the `data` of one client event (spec 2.9).
+    #[schema(maximum = 16_777_216)]
     pub client_event_data: usize,
     /// Client events one connection may send per second, and the burst it may send at once (spec 2.9).
-    #[schema(value_type = u64, maximum = 4_294_967_295_u32)]
+    #[schema(value_type = u64, maximum = 1_000_000)]
     pub client_events_per_second: u32,
     /// Most channels in one `POST events` (spec 4.4).
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 10_000)]
     pub channels_per_publish: usize,
     /// Most events in one `POST batch_events` (spec 4.5).
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 10_000)]
     pub batch_events: usize,
     /// Most distinct users on a presence channel (spec 2.5).
+    #[schema(maximum = 1_000_000)]
     pub presence_members: usize,
     /// Most bytes in a presence member: its `user_id` and `user_info` together (spec 2.5).
+    #[schema(maximum = 1_048_576)]
     pub presence_member_size: usize,
     /// Longest presence `user_id`, in characters (spec 2.5).
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 1024)]
     pub user_id: usize,
     /// Most users on a watchlist; of a longer one the first count (spec 2.11).
+    #[schema(maximum = 10_000)]
     pub watchlist: usize,
     /// Seconds that a cache channel keeps its last event (spec 2.6); at most a year.
     #[schema(maximum = 31_536_000)]
     pub cache_ttl: u64,
     /// Most bytes that the kept events of an app take together; the oldest go first.
+    #[schema(maximum = 1_099_511_627_776_u64)]
     pub cache_bytes: usize,
     /// Most bytes that the histories of an app take together on a node by itself; the longest unused goes first. Several nodes
     /// keep histories in Redis, where their sizes and times bound them.
+    #[schema(maximum = 1_099_511_627_776_u64)]
     pub history_bytes: usize,
 }
 
@@ -95,8 +105,11 @@ impl Limits {
                 Self::MAX_CACHE_TTL
             ));
         }
-        match needed.iter().find(|(_, limit)| *limit == 0) {
-            Some((name, _)) => Err(format!("limits.{name} must be at least 1")),
+        if let Some((name, _)) = needed.iter().find(|(_, limit)| *limit == 0) {
+            return Err(format!("limits.{name} must be at least 1"));
+        }
+        match Ceilings::MOST.exceeded(self) {
+            Some((name, most)) => Err(format!("limits.{name} must be at most {most}")),
             None => Ok(()),
         }
     }

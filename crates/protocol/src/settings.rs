@@ -7,6 +7,11 @@ use utoipa::ToSchema;
 use crate::history::{HistoryRule, MAX_RULES};
 use crate::limits::Limits;
 
+/// Most origins of an app.
+const MAX_ORIGINS: usize = 500;
+/// Longest origin, in bytes: a host name has 253 at most.
+const MAX_ORIGIN: usize = 300;
+
 /// An app's settings. What a stored text does not say has its default; what it says beyond is ignored, for a newer version
 /// may have written it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -125,6 +130,17 @@ impl AppSettings {
             return Err(format!("history: at most {MAX_RULES} rules"));
         }
         self.history.iter().try_for_each(HistoryRule::check)?;
+        // Each connection is compared with all of them.
+        if self.allowed_origins.len() > MAX_ORIGINS {
+            return Err(format!("allowed_origins: at most {MAX_ORIGINS} origins"));
+        }
+        if self
+            .allowed_origins
+            .iter()
+            .any(|origin| origin.len() > MAX_ORIGIN)
+        {
+            return Err(format!("allowed_origins: at most {MAX_ORIGIN} bytes each"));
+        }
         self.limits.check()
     }
 
@@ -267,6 +283,10 @@ mod tests {
             ("client_events", "yes", "not possible"),
             ("limits.user_id", "-1", "not possible"),
             ("limits.channel_name", "0", "not possible"),
+            ("limits.channel_name", "1000000000", "at most 1024"),
+            ("limits.cache_bytes", "9223372036854775808", "at most"),
+            ("limits.presence_members", "1000000000", "at most"),
+            ("limits.connections", "18446744073709551615", "at most"),
             ("limits.cache_ttl", "18446744073709551615", "a year"),
             ("history", "*", "not possible"),
             ("history", r#"[{"channels":"*","size":0,"ttl":1}]"#, "size"),

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanfare_engine::{AppDefinition, Engine, Key, KeyUsed};
 use fanfare_protocol::signature::SigningKey;
-use fanfare_protocol::{AppId, AppKey, Identity};
+use fanfare_protocol::{AppId, AppKey, Ceilings, Identity};
 use fanfare_store::{AppRecord, ChangedApp, KeyRecord, Store, StoreError, Watch};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
@@ -40,6 +40,7 @@ pub(crate) struct AppSync {
     engine: Arc<Engine>,
     identities: Arc<Identities>,
     jwts: Jwts,
+    ceilings: Ceilings,
     /// Who wants to be told, and who was.
     asked: watch::Receiver<u64>,
     answered: watch::Sender<u64>,
@@ -92,6 +93,7 @@ impl AppSync {
         engine: Arc<Engine>,
         identities: Arc<Identities>,
         jwts: Jwts,
+        ceilings: Ceilings,
     ) -> (Self, InForce) {
         let (ask, asked) = watch::channel(0);
         let (answer, answered) = watch::channel(0);
@@ -105,6 +107,7 @@ impl AppSync {
             engine,
             identities,
             jwts,
+            ceilings,
             asked,
             answered: answer,
             revision: 0,
@@ -220,7 +223,7 @@ impl AppSync {
             identity,
         } = changed;
         self.take_identity(&app.id, identity.as_ref());
-        let definition = definition(&app, &keys);
+        let definition = self.definition(&app, &keys);
         if keys.iter().any(|key| key.expires_at.is_some()) {
             self.expiring.insert(app.id.clone(), (app, keys));
         } else {
@@ -248,16 +251,18 @@ impl AppSync {
 
     /// Takes keys out of force whose time has come. The store need not answer for that.
     fn expire(&mut self) {
-        let mut definitions = Vec::new();
+        let mut expired = Vec::new();
         self.expiring.retain(|_, (app, keys)| {
             let before = keys.len();
             keys.retain(KeyRecord::is_in_force);
             if keys.len() != before {
-                definitions.extend(definition(app, keys));
+                expired.push((app.clone(), keys.clone()));
             }
             keys.iter().any(|key| key.expires_at.is_some())
         });
-        if !definitions.is_empty() {
+        if !expired.is_empty() {
+            let definition = |(app, keys): &(AppRecord, Vec<KeyRecord>)| self.definition(app, keys);
+            let definitions = expired.iter().filter_map(definition).collect();
             self.engine.update_apps(definitions, &[]);
         }
     }
@@ -270,6 +275,38 @@ impl AppSync {
         let next = UNIX_EPOCH + Duration::from_millis(u64::try_from(next).unwrap_or_default());
         next.duration_since(SystemTime::now()).unwrap_or_default()
     }
+
+    /// What the store holds passed our checks when it was written; what somebody wrote past us is left out. Settings above a
+    /// ceiling were written before the ceiling was set, or on a node with another one.
+    fn definition(&self, app: &AppRecord, keys: &[KeyRecord]) -> Option<AppDefinition> {
+        let Ok(id) = AppId::parse(&app.id) else {
+            tracing::error!(app = app.id, "this app is left out: its id is not possible");
+            return None;
+        };
+        let key = |record: &KeyRecord| {
+            let key = AppKey::parse(&record.key).ok()?;
+            Some(Key {
+                key,
+                signing: SigningKey::new(record.secret.expose_secret()),
+                used: KeyUsed::default(),
+            })
+        };
+        let mut settings = app.settings.clone();
+        let lowered = self.ceilings.clamp(&mut settings);
+        if !lowered.is_empty() {
+            let settings = lowered.join(", ");
+            tracing::debug!(
+                app = app.id,
+                settings,
+                "these settings are above this node's ceilings, which count"
+            );
+        }
+        Some(AppDefinition {
+            id,
+            settings,
+            keys: keys.iter().filter_map(key).collect(),
+        })
+    }
 }
 
 /// Whether the file system of the store's file has room. Where the file is another process's, or the file system does not
@@ -279,25 +316,4 @@ fn has_room(file: Option<&Path>) -> bool {
         return true;
     };
     space.f_bavail.saturating_mul(space.f_frsize) >= ROOM
-}
-
-/// What the store holds passed our checks when it was written; what somebody wrote past us is left out.
-fn definition(app: &AppRecord, keys: &[KeyRecord]) -> Option<AppDefinition> {
-    let Ok(id) = AppId::parse(&app.id) else {
-        tracing::error!(app = app.id, "this app is left out: its id is not possible");
-        return None;
-    };
-    let key = |record: &KeyRecord| {
-        let key = AppKey::parse(&record.key).ok()?;
-        Some(Key {
-            key,
-            signing: SigningKey::new(record.secret.expose_secret()),
-            used: KeyUsed::default(),
-        })
-    };
-    Some(AppDefinition {
-        id,
-        settings: app.settings.clone(),
-        keys: keys.iter().filter_map(key).collect(),
-    })
 }

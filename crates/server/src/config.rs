@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use fanfare_cluster::Redis;
 use fanfare_engine::{Bounds, Budgets, Resource};
+use fanfare_protocol::Ceilings;
 use fanfare_store::{MasterKey, check_url};
 use figment::error::Kind;
 use figment::providers::{Format, Serialized, Toml};
@@ -61,6 +62,24 @@ pub(crate) const SETTINGS: &[&str] = &[
     "network.max_waiting_bytes",
     "network.exempt",
     "identity.allow_inner_addresses",
+    "ceilings.connections",
+    "ceilings.backend_events_per_second",
+    "ceilings.client_events_per_second",
+    "ceilings.channel_name",
+    "ceilings.event_name",
+    "ceilings.event_data",
+    "ceilings.client_event_data",
+    "ceilings.channels_per_publish",
+    "ceilings.batch_events",
+    "ceilings.presence_members",
+    "ceilings.presence_member_size",
+    "ceilings.user_id",
+    "ceilings.watchlist",
+    "ceilings.cache_ttl",
+    "ceilings.cache_bytes",
+    "ceilings.history_bytes",
+    "ceilings.history_size",
+    "ceilings.history_ttl",
     "owner.name",
     "owner.password",
     "drain.period",
@@ -134,6 +153,8 @@ pub(crate) struct Config {
     pub(crate) http: Http,
     pub(crate) network: NetworkConfig,
     pub(crate) identity: IdentityConfig,
+    /// What no app goes beyond, whatever its settings say.
+    pub(crate) ceilings: Ceilings,
     pub(crate) owner: OwnerConfig,
     pub(crate) drain: Drain,
     pub(crate) fence: FenceConfig,
@@ -373,6 +394,7 @@ impl Config {
             identity: IdentityConfig {
                 allow_inner_addresses: false,
             },
+            ceilings: Ceilings::MOST,
             owner: OwnerConfig {
                 name: "owner".into(),
                 password: None,
@@ -618,6 +640,9 @@ impl Config {
         };
         self.validate_place_and_owner(check)?;
         self.validate_store(check)?;
+        if let Err((name, rule)) = self.ceilings.check() {
+            check(&format!("ceilings.{name}"), false, &rule)?;
+        }
         self.validate_cluster(check)?;
         self.validate_idle(check)?;
         check("shards", (1..=64).contains(&self.shards), "must be 1 to 64")?;
@@ -1211,6 +1236,9 @@ mod tests {
             refused("shards", "0").contains("shards must be 1 to 64 (it was set by flag --set)")
         );
         assert!(refused("shards", "many").contains("shards in flag --set"));
+        assert!(refused("ceilings.event_data", "0").contains("ceilings.event_data must be 1 to"));
+        assert!(refused("ceilings.cache_bytes", "9999999999999").contains("ceilings.cache_bytes"));
+        assert!(load(&[("ceilings.connections", "0")]).is_ok());
         for prefix in ["app", "/", "/a/", "/:x", "/*x", "/{x}", "/a b", "//a"] {
             assert!(
                 refused("path_prefix", prefix).contains("path_prefix"),

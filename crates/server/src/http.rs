@@ -10,6 +10,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, options, post};
 use fanfare_engine::{Engine, RefusalKind, Refused};
+use fanfare_protocol::Ceilings;
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -79,6 +80,7 @@ pub(crate) struct Shared {
     pub(crate) admin: Admin,
     pub(crate) in_force: InForce,
     pub(crate) addresses: Addresses,
+    pub(crate) ceilings: Ceilings,
     /// Unix time in milliseconds.
     pub(crate) started_at: i64,
     pub(crate) max_body_bytes: usize,

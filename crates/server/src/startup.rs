@@ -199,6 +199,7 @@ async fn prepare(config: &Config) -> anyhow::Result<Prepared> {
         Arc::clone(&engine),
         Arc::clone(&identities),
         admin.jwts.clone(),
+        config.ceilings.clone(),
     );
     apps.refresh().await.context("reading the apps")?;
     // After all that may fail: what is drawn here is printed once, and a start that fails prints nothing.
@@ -281,6 +282,7 @@ fn state(
             config.trusted_proxies().unwrap_or_default(),
             config.exempt_networks().unwrap_or_default(),
         ),
+        ceilings: config.ceilings.clone(),
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,

@@ -169,10 +169,15 @@ pub(super) async fn create(
     let store = &state.admin.store;
     let created = async {
         let mut settings = AppSettings::default();
+        // A default above a ceiling would be shown and not count.
+        state.ceilings.clamp(&mut settings);
         if let Some(patch) = &value.settings {
+            let before = settings.clone();
             settings
                 .merge(patch)
                 .map_err(|error| Problem::invalid(error.to_string()))?;
+            let allowed = state.ceilings.allow(&before, &settings);
+            allowed.map_err(Problem::invalid)?;
         }
         let new = NewApp {
             id: value.id,
@@ -217,13 +222,15 @@ pub(super) async fn show(
 
 /// Change an app's name, settings or limits
 ///
-/// What is left out stays. In force on every node within a second. Needs the role admin.
+/// What is left out stays. In force on every node within a second. Needs the role admin. Limits protect other apps, so
+/// raising one, and keeping more history, needs the role admin on all apps; lowering does not.
 #[utoipa::path(
     patch, path = "/apps/{app_id}", tag = "Apps", operation_id = "update_app",
     params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
     request_body = UpdateApp,
     responses(
         (status = 200, body = App, headers(("etag" = String, description = "For If-Match"))),
+        (status = 403, description = "Not an admin, or a limit would be raised by an admin of some apps"),
         (status = 404),
         (status = 412, description = "It was changed in the meantime"),
     ),
@@ -242,14 +249,35 @@ pub(super) async fn update(
     let expected = if_match.revision()?.unwrap_or(app.revision);
     app.name = body.value.name.unwrap_or(app.name);
     if let Some(patch) = &body.value.settings {
+        let before = app.settings.clone();
         let merged = app.settings.merge(patch);
         merged.map_err(|error| Problem::invalid(error.to_string()))?;
+        require_right_to_raise(&caller, &before, &app.settings)?;
+        let allowed = state.ceilings.allow(&before, &app.settings);
+        allowed.map_err(Problem::invalid)?;
     }
     let app = store
         .update_app(&app, Some(expected), &caller.actor)
         .await?;
     let revision = app.revision;
     Ok(Tagged(app.into(), revision))
+}
+
+/// Limits and histories are what protects the other apps of a node from this one.
+fn require_right_to_raise(
+    caller: &Caller,
+    before: &AppSettings,
+    after: &AppSettings,
+) -> Result<(), Problem> {
+    let raised = after.raised(before);
+    if raised.is_empty() || caller.require_everywhere(Role::Admin).is_ok() {
+        return Ok(());
+    }
+    let raised = raised.join(", ");
+    Err(Problem::forbidden(format!(
+        "raising {raised} needs the role admin on all apps, and your rights are on some: these settings protect the other \
+         apps of the server; lowering them is free"
+    )))
 }
 
 /// Delete an app with its keys
