@@ -25,6 +25,7 @@ use crate::deliver::Channels;
 use crate::engine::Options;
 use crate::error::Refusal;
 use crate::history::Histories;
+use crate::recent_events::RecentEvents;
 use crate::room::Rooms;
 use crate::watchlist::Users;
 
@@ -102,13 +103,13 @@ impl fmt::Debug for App {
 }
 
 impl App {
-    fn new(definition: AppDefinition) -> Self {
+    fn new(definition: AppDefinition, recent_events: &Arc<RecentEvents>) -> Self {
         let pace = Pace::new(definition.settings.limits.backend_events_per_second);
         Self {
-            cache: Cache::new(definition.id.clone()),
+            cache: Cache::new(definition.id.clone(), recent_events),
             users: Users::default(),
             rooms: Rooms::default(),
-            histories: Histories::new(definition.id.clone()),
+            histories: Histories::new(definition.id.clone(), recent_events),
             history_rules: AtomicU64::new(rules_fingerprint(&definition.settings.history)),
             offsets: AtomicU64::new(0),
             id: definition.id,
@@ -128,6 +129,20 @@ impl App {
     #[must_use]
     pub fn id(&self) -> &AppId {
         &self.id
+    }
+
+    /// Bytes that its cache channels and histories take on this node.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.cache.bytes() + self.histories.bytes()
+    }
+
+    /// Lets go of what is kept longest until so many bytes are free, of what takes more; says how many are.
+    pub(crate) fn give_way(&self, bytes: usize) -> usize {
+        if self.cache.bytes() > self.histories.bytes() {
+            self.cache.give_way(bytes)
+        } else {
+            self.histories.give_way(bytes)
+        }
     }
 
     /// Its settings of this moment.
@@ -287,8 +302,11 @@ impl Pace {
 }
 
 /// All apps, in memory: looking one up never waits, and a stranger's guesses cost no database anything.
-#[derive(Debug, Default)]
-pub struct Apps(ArcSwap<Directory>);
+#[derive(Debug)]
+pub struct Apps {
+    directory: ArcSwap<Directory>,
+    recent_events: Arc<RecentEvents>,
+}
 
 #[derive(Debug, Default, Clone)]
 struct Directory {
@@ -297,26 +315,33 @@ struct Directory {
 }
 
 impl Apps {
+    pub(crate) fn new(recent_events: Arc<RecentEvents>) -> Self {
+        Self {
+            directory: ArcSwap::default(),
+            recent_events,
+        }
+    }
+
     /// The app with this id.
     #[must_use]
     pub fn by_id(&self, id: &str) -> Option<Arc<App>> {
-        self.0.load().by_id.get(id).cloned()
+        self.directory.load().by_id.get(id).cloned()
     }
 
     /// The app one of whose keys this is.
     #[must_use]
     pub fn by_key(&self, key: &str) -> Option<Arc<App>> {
-        self.0.load().by_key.get(key).cloned()
+        self.directory.load().by_key.get(key).cloned()
     }
 
     /// All of them, in no particular order.
     pub(crate) fn all(&self) -> Vec<Arc<App>> {
-        self.0.load().by_id.values().cloned().collect()
+        self.directory.load().by_id.values().cloned().collect()
     }
 
     /// The keys that were used since this was asked last, and the network addresses of their first uses since then.
     pub fn take_key_uses(&self) -> Vec<(AppKey, Option<IpAddr>)> {
-        let directory = self.0.load();
+        let directory = self.directory.load();
         let keys = directory
             .by_id
             .values()
@@ -329,15 +354,15 @@ impl Apps {
     /// connections may have to go because of it: most changes concern none, and looking at all connections of a node is work
     /// that other apps pay for.
     pub(crate) fn update(&self, definitions: Vec<AppDefinition>, deleted: &[String]) -> bool {
-        let mut directory = Directory::clone(&self.0.load());
+        let mut directory = Directory::clone(&self.directory.load());
         let mut concerns_connections = false;
         for id in deleted {
             concerns_connections |= directory.remove(id);
         }
         for definition in definitions {
-            concerns_connections |= directory.update(definition);
+            concerns_connections |= directory.update(definition, &self.recent_events);
         }
-        self.0.store(Arc::new(directory));
+        self.directory.store(Arc::new(directory));
         concerns_connections
     }
 }
@@ -368,7 +393,7 @@ impl Directory {
     }
 
     /// Says whether connections may have to go: the app is disabled now, or one of its keys is no longer active.
-    fn update(&mut self, definition: AppDefinition) -> bool {
+    fn update(&mut self, definition: AppDefinition, recent_events: &Arc<RecentEvents>) -> bool {
         let mut concerns_connections = !definition.settings.enabled;
         let keys: Vec<AppKey> = definition.keys.iter().map(|key| key.key.clone()).collect();
         let app = match self.by_id.get(&definition.id).cloned() {
@@ -387,7 +412,11 @@ impl Directory {
                 concerns_connections |= !before.iter().all(is_active);
                 app
             }
-            None => Arc::new(App::new(definition)),
+            None => {
+                let app = Arc::new(App::new(definition, recent_events));
+                recent_events.share(&app);
+                app
+            }
         };
         self.by_key
             .extend(keys.into_iter().map(|key| (key, Arc::clone(&app))));

@@ -8,6 +8,7 @@ use fanfare_protocol::{AppId, ChannelName, Limits};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::recent_events::{KeptBytes, RecentEvents};
 use crate::roster::Position;
 
 /// What an entry takes besides its texts, in bytes.
@@ -56,8 +57,8 @@ impl CachedEvent {
         self.expires.saturating_duration_since(Instant::now())
     }
 
-    fn weight(&self) -> usize {
-        ENTRY_WEIGHT + self.name.len() + self.data.len()
+    fn weight(&self, channel: &str) -> usize {
+        ENTRY_WEIGHT + channel.len() + self.name.len() + self.data.len()
     }
 }
 
@@ -66,6 +67,7 @@ impl CachedEvent {
 pub(crate) struct Cache {
     app: AppId,
     entries: Mutex<Entries>,
+    kept: KeptBytes,
 }
 
 #[derive(Debug, Default)]
@@ -78,11 +80,26 @@ struct Entries {
 }
 
 impl Cache {
-    pub(crate) fn new(app: AppId) -> Self {
+    pub(crate) fn new(app: AppId, all: &Arc<RecentEvents>) -> Self {
         Self {
             app,
             entries: Mutex::default(),
+            kept: KeptBytes::new(all),
         }
+    }
+
+    /// Bytes that its events take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.kept.get()
+    }
+
+    /// Lets go of the oldest events until so many bytes are free; says how many are.
+    pub(crate) fn give_way(&self, bytes: usize) -> usize {
+        let mut entries = self.entries.lock();
+        let before = entries.weight;
+        let max = before.saturating_sub(bytes);
+        self.shrink(&mut entries, max, self.kept.max_of_all(), Instant::now());
+        before - entries.weight
     }
 
     /// Keeps an event in place of the channel's last one. Called in the order in which the channel's events leave.
@@ -110,7 +127,9 @@ impl Cache {
                 offset,
             },
         );
-        self.shrink(&mut entries, limits, now);
+        self.shrink(&mut entries, limits.cache_bytes, limits.cache_bytes, now);
+        drop(entries);
+        self.kept.make_room();
     }
 
     /// Takes what other nodes had kept before this one listened. What has come since is newer.
@@ -121,13 +140,18 @@ impl Cache {
         {
             entries.remove(channel.as_str());
             entries.insert(channel, event);
-            self.shrink(&mut entries, limits, Instant::now());
+            let max = limits.cache_bytes;
+            self.shrink(&mut entries, max, max, Instant::now());
         }
+        drop(entries);
+        self.kept.make_room();
     }
 
     /// Forgets a channel's event: newer ones do not come here any more.
     pub(crate) fn forget(&self, channel: &str) {
-        self.entries.lock().remove(channel);
+        let mut entries = self.entries.lock();
+        entries.remove(channel);
+        self.kept.set(entries.weight);
     }
 
     /// Forgets all events.
@@ -137,18 +161,22 @@ impl Cache {
             evicted: entries.evicted,
             ..Entries::default()
         };
+        self.kept.set(0);
     }
 
-    fn shrink(&self, entries: &mut Entries, limits: &Limits, now: Instant) {
+    /// `bound` is what the log says that `max` follows from.
+    fn shrink(&self, entries: &mut Entries, max: usize, bound: usize, now: Instant) {
         let before = entries.evicted;
-        entries.shrink(limits.cache_bytes, now);
+        entries.shrink(max, now);
+        self.kept.set(entries.weight);
         // A line for every doubling: the first says that it began, and no flood follows.
         if entries.evicted.checked_ilog2() != before.checked_ilog2() {
             tracing::warn!(
                 app = %self.app,
                 evicted = entries.evicted,
-                bytes = limits.cache_bytes,
-                "cache channels keep more than they may: the oldest events go before their time"
+                bytes = bound,
+                "cache channels keep more than they may: the oldest events go before their time (limits.cache_bytes, or \
+                 recent_events.max_bytes of all apps)"
             );
         }
     }
@@ -162,6 +190,7 @@ impl Cache {
             .is_some_and(|event| event.expires <= Instant::now())
         {
             entries.remove(channel);
+            self.kept.set(entries.weight);
         }
         let event = entries.by_channel.get(channel).cloned();
         let offset = event
@@ -180,14 +209,14 @@ impl Entries {
     }
 
     fn insert(&mut self, channel: &ChannelName, event: CachedEvent) {
-        self.weight += event.weight();
+        self.weight += event.weight(channel.as_str());
         self.by_age.insert(event.offset, channel.clone());
         self.by_channel.insert(channel.clone(), event);
     }
 
     fn remove(&mut self, channel: &str) {
         if let Some(event) = self.by_channel.remove(channel) {
-            self.weight -= event.weight();
+            self.weight -= event.weight(channel);
             self.by_age.remove(&event.offset);
         }
     }
@@ -215,7 +244,7 @@ mod tests {
     use super::*;
 
     fn cache() -> Cache {
-        Cache::new(AppId::parse("1").unwrap())
+        Cache::new(AppId::parse("1").unwrap(), &RecentEvents::new(usize::MAX))
     }
 
     fn offset(number: usize) -> Offset {
@@ -230,7 +259,7 @@ mod tests {
     async fn the_oldest_go_first_when_the_app_keeps_too_much_and_they_are_counted() {
         let (cache, text) = (cache(), Arc::<str>::from("x".repeat(1000)));
         let limits = Limits {
-            cache_bytes: 5 * (ENTRY_WEIGHT + 1001),
+            cache_bytes: 5 * (ENTRY_WEIGHT + "cache-0".len() + 1001),
             ..Limits::HOSTED
         };
         for number in 0..8 {

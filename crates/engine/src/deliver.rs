@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::{ChannelName, Frame, HistoryPosition, ServerMessage, UserId};
+use fanfare_protocol::{AppId, ChannelName, Frame, HistoryPosition, ServerMessage, UserId};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -377,7 +377,10 @@ impl Deliverer {
         if total == 0 && !envelopes.iter().any(stays) {
             return Ok(());
         }
-        self.reserve_everywhere(total)?;
+        // All events of a request are of one app.
+        if let Some(envelope) = envelopes.first() {
+            self.reserve_everywhere(envelope.place.app.id(), total)?;
+        }
         self.queue(envelopes, frames, total, None);
         Ok(())
     }
@@ -443,9 +446,9 @@ impl Deliverer {
         }
     }
 
-    fn reserve_everywhere(&self, weight: usize) -> Result<(), BusError> {
+    fn reserve_everywhere(&self, app: &AppId, weight: usize) -> Result<(), BusError> {
         for (index, inbox) in self.inboxes.iter().enumerate() {
-            if !inbox.reserve(weight) {
+            if !inbox.reserve_for(app, weight) {
                 self.inboxes[..index]
                     .iter()
                     .for_each(|inbox| inbox.release(weight));

@@ -22,6 +22,7 @@ use crate::inbox::Inbox;
 use crate::memory::Memory;
 use crate::node::Node;
 use crate::notice::Notices;
+use crate::recent_events::RecentEvents;
 use crate::refusals::Refusals;
 use crate::roster::{Place, Roster, RosterError};
 use crate::shard::{Command, Shard};
@@ -48,6 +49,8 @@ pub struct Options {
     pub messages_per_second: u32,
     /// Most bytes of events that may wait for one shard.
     pub inbox_bytes: usize,
+    /// Most bytes that cache channels and histories of all apps keep.
+    pub recent_events_bytes: usize,
     /// Most connections this node takes.
     pub max_connections: usize,
     /// Most channels one connection may be subscribed to.
@@ -156,7 +159,8 @@ impl Engine {
             .map(|_| Arc::new(Inbox::new(options.inbox_bytes)))
             .collect();
         let deliverer = Deliverer::new(inboxes.clone(), shared, Arc::clone(&notices));
-        let node = Node::new(deliverer, notices);
+        let recent_events = RecentEvents::new(options.recent_events_bytes);
+        let node = Node::new(deliverer, notices, recent_events);
         let (bus, roster) = connect(&node);
         let engine = Arc::new(Self {
             node,

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::bus::{Envelope, Retention};
 use crate::cache::Offset;
+use crate::recent_events::{KeptBytes, RecentEvents};
 
 /// What an event takes besides its texts, and what a history takes besides its events, in bytes.
 const EVENT_WEIGHT: usize = 160;
@@ -134,6 +135,7 @@ impl HistoryQuery {
 pub(crate) struct Histories {
     app: AppId,
     state: Mutex<State>,
+    kept: KeptBytes,
 }
 
 #[derive(Debug, Default)]
@@ -159,10 +161,40 @@ struct Log {
 }
 
 impl Histories {
-    pub(crate) fn new(app: AppId) -> Self {
+    pub(crate) fn new(app: AppId, all: &Arc<RecentEvents>) -> Self {
         Self {
             app,
             state: Mutex::default(),
+            kept: KeptBytes::new(all),
+        }
+    }
+
+    /// Bytes that its histories take.
+    pub(crate) fn bytes(&self) -> usize {
+        self.kept.get()
+    }
+
+    /// Lets go of the longest unused histories, and of the oldest events of the last one, until so many bytes are free; says
+    /// how many are.
+    pub(crate) fn give_way(&self, bytes: usize) -> usize {
+        let mut state = self.state.lock();
+        let (before, evicted) = (state.weight, state.evicted);
+        state.give_way(before.saturating_sub(bytes));
+        self.note(&state, evicted, self.kept.max_of_all());
+        before - state.weight
+    }
+
+    /// Notes how much is kept, and says in the log where it is too much: a line for every doubling.
+    fn note(&self, state: &State, evicted_before: u64, bound: usize) {
+        self.kept.set(state.weight);
+        if state.evicted.checked_ilog2() != evicted_before.checked_ilog2() {
+            tracing::warn!(
+                app = %self.app,
+                evicted = state.evicted,
+                bytes = bound,
+                "histories keep more than they may: the longest unused goes (limits.history_bytes, or \
+                 recent_events.max_bytes of all apps)"
+            );
         }
     }
 
@@ -194,20 +226,17 @@ impl Histories {
         state.put(channel, log);
         let before = state.evicted;
         state.shrink(max_bytes, channel);
-        if state.evicted.checked_ilog2() != before.checked_ilog2() {
-            tracing::warn!(
-                app = %self.app,
-                evicted = state.evicted,
-                bytes = max_bytes,
-                "histories keep more than they may: the longest unused goes (limits.history_bytes)"
-            );
-        }
+        self.note(&state, before, max_bytes);
+        drop(state);
+        self.kept.make_room();
         position
     }
 
     /// Forgets all histories: other rules make others.
     pub(crate) fn clear(&self) {
-        *self.state.lock() = State::default();
+        let mut state = self.state.lock();
+        *state = State::default();
+        self.kept.set(0);
     }
 
     /// Answers a question about a channel's history, which begins now if there is none.
@@ -226,7 +255,11 @@ impl Histories {
             events: log.select(query),
         };
         state.put(channel, log);
+        let before = state.evicted;
         state.shrink(max_bytes, channel);
+        self.note(&state, before, max_bytes);
+        drop(state);
+        self.kept.make_room();
         answer
     }
 }
@@ -250,6 +283,28 @@ impl State {
         self.weight += log.weight;
         self.by_use.insert(log.used, channel.clone());
         self.logs.insert(channel.clone(), log);
+    }
+
+    /// Lets go of the longest unused, and of the oldest events of the last one, which may be in use.
+    fn give_way(&mut self, max: usize) {
+        while self.weight > max
+            && let Some((_, channel)) = self.by_use.first_key_value()
+        {
+            let channel = channel.clone();
+            let mut log = self.take(&channel);
+            self.evicted += 1;
+            if self.logs.is_empty() {
+                while log.weight > max
+                    && let Some((event, _)) = log.events.pop_front()
+                {
+                    log.weight -= weight(&event);
+                }
+                if !log.events.is_empty() {
+                    self.put(&channel, log);
+                    return;
+                }
+            }
+        }
     }
 
     /// Lets go of the longest unused, but for one that is used now.

@@ -1,10 +1,12 @@
 //! What comes to a shard from other threads: one queue, bounded in bytes, taken all at once.
 
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::mem;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Poll, Waker};
 
+use fanfare_protocol::AppId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -12,6 +14,8 @@ use crate::shard::Command;
 
 /// What a command weighs besides its frame, in bytes.
 const COMMAND_WEIGHT: usize = 64;
+/// Once half of a queue is taken, each app may add as much as one of so many parts: what is left is for the others.
+const SHARES: usize = 8;
 
 /// A shard's queue. Events must find room before they are queued; orders to close and presence edges are always taken:
 /// each follows from one thing that one connection did, and connections are bounded.
@@ -21,6 +25,9 @@ pub(crate) struct Inbox {
     /// Bytes of events that are queued or have found room.
     reserved: AtomicUsize,
     capacity: usize,
+    /// What each app has added since half of the capacity was taken.
+    shares: Mutex<HashMap<AppId, usize>>,
+    is_shared: AtomicBool,
     /// Tells who waits for room that some was given back; and how many wait.
     released: Notify,
     waiting: AtomicUsize,
@@ -38,6 +45,8 @@ impl Inbox {
             queue: Mutex::default(),
             reserved: AtomicUsize::new(0),
             capacity,
+            shares: Mutex::default(),
+            is_shared: AtomicBool::new(false),
             released: Notify::new(),
             waiting: AtomicUsize::new(0),
         }
@@ -54,6 +63,23 @@ impl Inbox {
         self.reserved
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, room)
             .is_ok()
+    }
+
+    /// Finds room for events of an app, or says that there is none for it: an app that publishes faster than the shard
+    /// delivers leaves room for the others.
+    pub(crate) fn reserve_for(&self, app: &AppId, weight: usize) -> bool {
+        if self.reserved.load(Ordering::Relaxed) + weight <= self.capacity / 2 {
+            return self.reserve(weight);
+        }
+        let mut shares = self.shares.lock();
+        let share = shares.get(app).copied().unwrap_or(0);
+        let fits = share == 0 || share + weight <= self.capacity / SHARES;
+        if !fits || !self.reserve(weight) {
+            return false;
+        }
+        shares.insert(app.clone(), share + weight);
+        self.is_shared.store(true, Ordering::Release);
+        true
     }
 
     /// Waits for room.
@@ -79,7 +105,12 @@ impl Inbox {
 
     /// Gives back room that was reserved.
     pub(crate) fn release(&self, weight: usize) {
-        self.reserved.fetch_sub(weight, Ordering::SeqCst);
+        let before = self.reserved.fetch_sub(weight, Ordering::SeqCst);
+        if before - weight <= self.capacity / 2 && self.is_shared.load(Ordering::Acquire) {
+            let mut shares = self.shares.lock();
+            shares.clear();
+            self.is_shared.store(false, Ordering::Release);
+        }
         if self.waiting.load(Ordering::SeqCst) > 0 {
             self.released.notify_waiters();
         }
@@ -119,5 +150,29 @@ impl Inbox {
     /// Gives memory back that a burst of commands needed.
     pub(crate) fn trim(&self, kept: usize) {
         self.queue.lock().commands.shrink_to(kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_app_that_fills_the_queue_leaves_room_for_others() {
+        let inbox = Inbox::new(8000);
+        let [loud, quiet] = ["1", "2"].map(|id| AppId::parse(id).expect("an id"));
+        let taken = (0..100).filter(|_| inbox.reserve_for(&loud, 100)).count();
+        assert_eq!(taken * 100, 5000, "half, and its share of the rest");
+        let others = (0..100).filter(|_| inbox.reserve_for(&quiet, 100)).count();
+        assert_eq!(others * 100, 1000);
+        assert!(!inbox.reserve_for(&loud, 100));
+        inbox.release(3000);
+        assert!(inbox.reserve_for(&loud, 100), "it is not full any more");
+        inbox.release(3100);
+        assert_eq!(inbox.reserved.load(Ordering::Relaxed), 0);
+        assert!(
+            inbox.reserve_for(&loud, 100_000),
+            "an empty queue takes anything"
+        );
     }
 }

@@ -19,6 +19,7 @@
 //! | `recover` | what a client that comes back gets of it |
 //! | `refusals` | [`Refusals`]: what was refused, logged once a minute for each kind and app |
 //! | `history` | what channels keep for clients that come back |
+//! | `recent_events` | what caches and histories of all apps may keep together |
 //! | `publish` | the one way in for an event |
 //! | `deliver` | the one way out |
 //! | `shard`, `inbox`, `outbox` | a thread's connections; what comes in; what goes to one socket |
@@ -53,6 +54,7 @@ mod node;
 mod notice;
 mod outbox;
 mod publish;
+mod recent_events;
 mod recover;
 mod refusals;
 mod room;

@@ -11,6 +11,7 @@ use crate::bus::{Envelope, Generation, Stamp};
 use crate::cache::CachedEvent;
 use crate::deliver::{Changed, Deliverer, Edge};
 use crate::notice::{Notice, Notices};
+use crate::recent_events::RecentEvents;
 use crate::roster::{Place, Position};
 use crate::shard::Command;
 use crate::watchlist::ConnectionRef;
@@ -24,9 +25,13 @@ pub struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(deliverer: Deliverer, notices: Arc<dyn Notices>) -> Arc<Self> {
+    pub(crate) fn new(
+        deliverer: Deliverer,
+        notices: Arc<dyn Notices>,
+        recent_events: Arc<RecentEvents>,
+    ) -> Arc<Self> {
         Arc::new(Self {
-            apps: Apps::default(),
+            apps: Apps::new(recent_events),
             deliverer,
             notices,
         })

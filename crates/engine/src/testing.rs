@@ -140,6 +140,7 @@ pub fn options(shards: usize) -> Options {
         max_replay_bytes: 1 << 20,
         messages_per_second: 0,
         inbox_bytes: 1024 * 1024,
+        recent_events_bytes: usize::MAX,
         max_connections: 1000,
         max_subscriptions: 100,
         budgets: Budgets::default(),

@@ -181,8 +181,13 @@ impl Ceilings {
 }
 
 impl Default for Ceilings {
+    /// As high as they may be; none where "no limit" is a value.
     fn default() -> Self {
-        Self::MOST
+        Self {
+            connections: 0,
+            backend_events_per_second: 0,
+            ..Self::MOST
+        }
     }
 }
 
@@ -235,6 +240,8 @@ mod tests {
         }
         assert_eq!(Ceilings::MOST.exceeded(&Limits::HOSTED), None);
         assert_eq!(Ceilings::MOST.check(), Ok(()));
+        let mut settings = AppSettings::default();
+        assert!(Ceilings::default().clamp(&mut settings).is_empty());
     }
 
     #[test]
@@ -290,7 +297,7 @@ mod tests {
             history_bytes: 1000,
             connections: 10,
             history_size: 5,
-            ..Ceilings::MOST
+            ..Ceilings::default()
         };
         let (before, mut after) = (AppSettings::default(), AppSettings::default());
         assert_eq!(
@@ -335,11 +342,11 @@ mod tests {
         for ceilings in [
             Ceilings {
                 cache_bytes: u64::MAX,
-                ..Ceilings::MOST
+                ..Ceilings::default()
             },
             Ceilings {
                 user_id: 0,
-                ..Ceilings::MOST
+                ..Ceilings::default()
             },
         ] {
             assert!(ceilings.check().is_err());
@@ -347,7 +354,7 @@ mod tests {
         let unlimited = Ceilings {
             connections: 0,
             backend_events_per_second: 0,
-            ..Ceilings::MOST
+            ..Ceilings::default()
         };
         assert_eq!(unlimited.check(), Ok(()));
     }

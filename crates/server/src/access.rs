@@ -5,7 +5,9 @@
 //! | `caller` | [`Caller`]: who a request is from, and what that may do |
 //! | `jwt` | [`Jwts`]: signs and verifies our own tokens |
 //! | `password` | [`Passwords`]: argon2, a bounded number at a time |
-//! | `pace` | [`SignInPace`]: how often an address may try to sign in |
+//! | `turns` | whose turn it is |
+//! | `pace` | [`SignInPace`]: how often a network may fail to sign in |
+//! | `refusals` | [`Refusals`]: refused sign-ins, counted for the audit log |
 //! | `address` | [`Addresses`]: where a request comes from, also behind proxies |
 
 mod address;
@@ -13,9 +15,12 @@ mod caller;
 mod jwt;
 mod pace;
 mod password;
+mod refusals;
+mod turns;
 
 pub(crate) use address::{Addresses, Peer};
 pub(crate) use caller::Caller;
 pub(crate) use jwt::{Jwts, Kind};
-pub(crate) use pace::SignInPace;
+pub(crate) use pace::{Attempt, Candidate, SignInPace};
 pub(crate) use password::{Passwords, check_password};
+pub(crate) use refusals::Refusals;

@@ -25,7 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::problem::Told;
-use crate::access::{Jwts, Passwords, SignInPace};
+use crate::access::{Jwts, Passwords, Refusals, SignInPace};
 use crate::http::{AppState, paths};
 
 pub(crate) mod apps;
@@ -54,6 +54,7 @@ pub(crate) struct Admin {
     pub(crate) jwts: Jwts,
     pub(crate) passwords: Passwords,
     pub(crate) sign_in_pace: SignInPace,
+    pub(crate) refusals: Refusals,
 }
 
 impl Admin {
@@ -61,7 +62,8 @@ impl Admin {
         Self {
             jwts: Jwts::new(store.clone()),
             passwords: Passwords::new(),
-            sign_in_pace: SignInPace::new(),
+            sign_in_pace: SignInPace::default(),
+            refusals: Refusals::default(),
             store,
         }
     }

@@ -61,6 +61,8 @@ pub(crate) const SETTINGS: &[&str] = &[
     "network.max_connections",
     "network.max_waiting_bytes",
     "network.exempt",
+    "idempotency.max_bytes",
+    "recent_events.max_bytes",
     "identity.allow_inner_addresses",
     "ceilings.connections",
     "ceilings.backend_events_per_second",
@@ -152,6 +154,10 @@ pub(crate) struct Config {
     pub(crate) fallback: Fallback,
     pub(crate) http: Http,
     pub(crate) network: NetworkConfig,
+    /// Keys of publishes that may be sent again, of all apps together.
+    pub(crate) idempotency: Queue,
+    /// What cache channels and histories of all apps keep on this node.
+    pub(crate) recent_events: Queue,
     pub(crate) identity: IdentityConfig,
     /// What no app goes beyond, whatever its settings say.
     pub(crate) ceilings: Ceilings,
@@ -391,10 +397,16 @@ impl Config {
                 max_waiting_bytes: (capacity.memory / 32).min(32 << 20),
                 exempt: PRIVATE_NETWORKS.into(),
             },
+            idempotency: Queue {
+                max_bytes: (capacity.memory / 16).clamp(4 << 20, 256 << 20),
+            },
+            recent_events: Queue {
+                max_bytes: (capacity.memory / 4).max(16 << 20),
+            },
             identity: IdentityConfig {
                 allow_inner_addresses: false,
             },
-            ceilings: Ceilings::MOST,
+            ceilings: Ceilings::default(),
             owner: OwnerConfig {
                 name: "owner".into(),
                 password: None,
@@ -755,6 +767,12 @@ impl Config {
                 self.http.max_body_bytes
             ),
         )?;
+        for (name, bytes) in [
+            ("idempotency.max_bytes", self.idempotency.max_bytes),
+            ("recent_events.max_bytes", self.recent_events.max_bytes),
+        ] {
+            check(name, bytes >= 1024 * 1024, "must be at least 1048576 bytes")?;
+        }
         let message = self.websocket.max_message_bytes;
         check(
             "websocket.max_message_bytes",

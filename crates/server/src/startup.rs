@@ -1,5 +1,6 @@
 //! Configuration to running parts, in reading order; and back down again.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -20,7 +21,7 @@ use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
-use crate::access::Addresses;
+use crate::access::{Addresses, Candidate, SignInPace};
 use crate::admin::Admin;
 use crate::app_sync::{AppSync, InForce};
 use crate::config::{Config, reachable, without_password};
@@ -107,6 +108,9 @@ pub(crate) async fn serve(
     tokio::spawn(apps.run());
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(&engine)));
     tokio::spawn(log_refusals(Arc::clone(&engine)));
+    let (sign_in_pace, refusals) = (admin.sign_in_pace.clone(), admin.refusals.clone());
+    tokio::spawn(refusals.clone().run(store.clone()));
+    remember_sign_ins(&store, &sign_in_pace).await;
     if let Some(cluster) = &cluster {
         tokio::spawn(Arc::clone(cluster).run());
     }
@@ -163,6 +167,7 @@ pub(crate) async fn serve(
     });
     answer_last(&shutdown, &listeners).await;
     key_uses::write_down(&store, &engine).await;
+    refusals.finish(&store).await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -186,6 +191,7 @@ async fn prepare(config: &Config) -> anyhow::Result<Prepared> {
     let demo = if config.demo() {
         Demo::find_or_create(&store).await?.map(Arc::new)
     } else {
+        warn_of_demo_app(&store).await?;
         None
     };
     let (engine, shards, cluster) = engine(config)?;
@@ -230,6 +236,49 @@ async fn welcome(engine: Arc<Engine>, demo: Arc<Demo>, listen: SocketAddr, confi
     print_to_stdout(&demo.welcome(listen, &config, &checked));
 }
 
+/// The secret of the demo app was printed when it was made, and the app works whether or not its page is served.
+async fn warn_of_demo_app(store: &Store) -> Result<(), StoreError> {
+    if let Some((app, _)) = store.demo_app().await?
+        && app.settings.enabled
+    {
+        tracing::warn!(
+            app = app.id,
+            "the demo app is still there, and whoever saw its secret at the first start may publish and connect; if nobody \
+             uses it, run `fanfare app disable {}`, or delete it",
+            app.id
+        );
+    }
+    Ok(())
+}
+
+/// From where operators sign in is known from the start: a stranger at the same address must not keep them out.
+async fn remember_sign_ins(store: &Store, pace: &SignInPace) {
+    let known = async {
+        let sessions = store.sessions(None).await?;
+        let operators = store.operators(None, 10_000).await?;
+        Ok::<_, StoreError>((sessions, operators))
+    };
+    let Ok((sessions, operators)) = known.await else {
+        return;
+    };
+    let names: HashMap<_, _> = operators
+        .into_iter()
+        .map(|operator| (operator.id, operator.name))
+        .collect();
+    for session in sessions {
+        if let Some(name) = names.get(&session.operator_id) {
+            pace.remember(Candidate {
+                address: session
+                    .address
+                    .as_deref()
+                    .and_then(|address| address.parse().ok()),
+                name,
+                agent: session.agent.as_deref(),
+            });
+        }
+    }
+}
+
 /// A node, its shards, and where it is among others, if it is.
 type Parts = (Arc<Engine>, Vec<ShardSeed>, Option<Arc<Cluster>>);
 
@@ -269,7 +318,7 @@ fn state(
         ready: Arc::default(),
         demo: None,
         path_prefix: config.path_prefix.as_str().into(),
-        idempotency: Idempotency::new(),
+        idempotency: Idempotency::new(config.idempotency.max_bytes),
         sessions: Sessions::default(),
         hanging: HangingRequests::new(config.fallback.max_hanging_requests),
         websocket_retry: Arc::new(WebSocketRetry::new(Duration::from_secs(
@@ -484,6 +533,7 @@ fn engine_options(config: &Config) -> anyhow::Result<Options> {
         max_replay_bytes: config.outbox.max_replay_bytes,
         messages_per_second: config.connections.messages_per_second,
         inbox_bytes: config.inbox.max_bytes,
+        recent_events_bytes: config.recent_events.max_bytes,
         max_connections: config.connections.max,
         max_subscriptions: config.connections.max_subscriptions,
         budgets: config.budgets(),

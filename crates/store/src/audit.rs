@@ -1,4 +1,5 @@
-//! Who did what, and when. Every change writes its entry in its own transaction; nothing changes or deletes one.
+//! Who did what, and when. Every change writes its entry in its own transaction; nothing changes one, and only those of refused
+//! sign-ins are deleted, after 90 days.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -13,6 +14,7 @@ use crate::transaction::Transaction;
 const INSERT: &str = "INSERT INTO audit (at, actor_kind, actor_id, actor_name, actor_address, action, \
                                          target_kind, target_id, app_id, details) \
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+const DELETE_REFUSED: &str = "DELETE FROM audit WHERE action = 'session.refuse' AND at < $1";
 /// `$2` is a list of apps in which each id stands between colons; see [`to_list`].
 const SELECT: &str = "SELECT id, at, actor_kind, actor_id, actor_name, actor_address, action, \
                              target_kind, target_id, app_id, details FROM audit \
@@ -168,6 +170,17 @@ impl Store {
         let mut transaction = self.begin_quietly(by).await?;
         transaction.record(action, target, details).await?;
         transaction.commit().await
+    }
+
+    /// Deletes what is written down of refused sign-ins before a time, Unix milliseconds: strangers cause them, so they must
+    /// not stay for ever.
+    ///
+    /// # Errors
+    ///
+    /// The database failed.
+    pub async fn delete_refused_sign_ins(&self, before: i64) -> Result<(), StoreError> {
+        on_db!(&self.db, pool => sqlx::query(DELETE_REFUSED).bind(before).execute(pool).await.map(drop))?;
+        Ok(())
     }
 
     /// The newest entries that pass `filter`, newest first, at most `limit`.

@@ -227,6 +227,13 @@ impl Server {
         }
     }
 
+    /// Stops it and starts it again with one more setting, as `--set` takes its name.
+    pub async fn restart_with(&mut self, setting: &str, value: &str) {
+        let variable = format!("FANFARE_{}", setting.to_uppercase().replace('.', "_"));
+        self.settings.push((variable, value.into()));
+        self.restart().await;
+    }
+
     /// Stops it and starts it again on the same store and address.
     pub async fn restart(&mut self) {
         self.terminate();

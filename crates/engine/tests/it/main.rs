@@ -18,6 +18,7 @@ mod node;
 mod pacing;
 mod presence;
 mod publish;
+mod recent_events;
 mod slow_consumer;
 mod subscribe;
 mod subscription_count;

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
+use parking_lot::Mutex;
 
 /// What proxies say of whom they speak for.
 const FORWARDED_FOR: &str = "x-forwarded-for";
+/// Most addresses that are warned of.
+const MAX_UNDECLARED: usize = 8;
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// The other end of a request's connection; the listener adds it to every request.
@@ -20,6 +23,8 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 pub(crate) struct Addresses {
     trusted: Arc<[IpNet]>,
     exempt: Arc<[IpNet]>,
+    /// Other ends that sent `X-Forwarded-For` and are not among the trusted: each is warned of once.
+    undeclared: Arc<Mutex<Vec<IpAddr>>>,
 }
 
 impl Addresses {
@@ -27,6 +32,7 @@ impl Addresses {
         Self {
             trusted: trusted.into(),
             exempt: exempt.into(),
+            undeclared: Arc::default(),
         }
     }
 
@@ -34,6 +40,9 @@ impl Addresses {
     pub(crate) fn of(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
         let peer = extensions.get::<Peer>()?.0.ip().to_canonical();
         if !self.is_trusted(peer) {
+            if headers.contains_key(FORWARDED_FOR) {
+                self.warn_of_undeclared(peer);
+            }
             return Some(peer);
         }
         let forwarded = headers
@@ -43,6 +52,21 @@ impl Addresses {
             .flat_map(|value| value.split(','));
         let hops: Vec<&str> = forwarded.map(str::trim).collect();
         Some(self.client(peer, &hops))
+    }
+
+    /// A proxy that is not declared stands for all its clients, which then share one network's bounds and attempts to sign in.
+    fn warn_of_undeclared(&self, peer: IpAddr) {
+        let mut undeclared = self.undeclared.lock();
+        // Anybody can send the header.
+        if undeclared.len() >= MAX_UNDECLARED || undeclared.contains(&peer) {
+            return;
+        }
+        undeclared.push(peer);
+        tracing::warn!(
+            %peer,
+            "X-Forwarded-For is not believed from here; if this is a proxy of yours, add it to http.trusted_proxies: until then \
+             all its clients count as one"
+        );
     }
 
     /// The address whose network pays for what a request makes this node hold. `None` for one that is exempt.
@@ -111,6 +135,27 @@ mod tests {
         assert_eq!(client(&[], "192.0.2.1", &["198.51.100.1"]), "192.0.2.1");
         let ours = ["10.0.0.0/8"];
         assert_eq!(client(&ours, "192.0.2.1", &["10.0.0.1"]), "192.0.2.1");
+    }
+
+    #[test]
+    fn a_proxy_that_is_not_declared_is_warned_of_once_and_a_crowd_of_strangers_is_not() {
+        let addresses = Addresses::new(vec!["10.0.0.0/8".parse().expect("a net")], Vec::new());
+        let mut headers = HeaderMap::new();
+        let warned = |peer: &str, headers: &HeaderMap| {
+            let mut extensions = Extensions::new();
+            extensions.insert(Peer(peer.parse().expect("a peer")));
+            addresses.of(headers, &extensions);
+            addresses.undeclared.lock().len()
+        };
+        assert_eq!(warned("192.0.2.1:1", &headers), 0);
+        headers.insert(FORWARDED_FOR, "198.51.100.1".parse().expect("a value"));
+        assert_eq!(warned("10.0.0.1:1", &headers), 0, "it is declared");
+        assert_eq!(warned("192.0.2.1:1", &headers), 1);
+        assert_eq!(warned("192.0.2.1:2", &headers), 1);
+        for last in 0..100 {
+            warned(&format!("203.0.113.{last}:1"), &headers);
+        }
+        assert_eq!(addresses.undeclared.lock().len(), MAX_UNDECLARED);
     }
 
     #[test]

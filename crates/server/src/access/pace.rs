@@ -1,22 +1,95 @@
-//! How often somebody may try to sign in: by address, never by account, for else a stranger could lock an operator out.
+//! How often somebody may try to sign in. Only attempts that fail count, and never those on an account from elsewhere, for
+//! else a stranger could lock an operator out.
 
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
-use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use parking_lot::Mutex;
+use tokio::time::Instant;
 
-/// Attempts at once; after that one every six seconds.
-const BURST: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
-const PER_MINUTE: NonZeroU32 = NonZeroU32::new(10).expect("not zero");
-/// Addresses that are remembered before those are forgotten which have been quiet.
+/// Failures on one name from one network at once, and then in a minute.
+const PER_NAME: u32 = 10;
+/// Failures from one network, whatever the names. Many people may share one, behind a proxy that is not declared.
+const PER_NETWORK: u32 = 30;
+/// Failures from an IPv6 /48, which may be one customer's, with 65,536 networks of their own.
+const PER_WIDE_NETWORK: u32 = 120;
+/// Counts that are remembered before those are forgotten that are full again.
 const MANY: usize = 10_000;
+/// Places of successful sign-ins that are remembered.
+const MAX_KNOWN: usize = 10_000;
 
-/// Counts attempts. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct SignInPace(Arc<DefaultKeyedRateLimiter<IpAddr>>);
+/// Counts failed attempts. Cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SignInPace(Arc<Inner>);
 
-/// An address has tried too often.
+#[derive(Debug, Default)]
+struct Inner {
+    hasher: RandomState,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When each count is full again, were nothing to come.
+    full_at: HashMap<Count, Instant>,
+    /// Names that have signed in from a network with a program: what they try there is counted apart, so that strangers in
+    /// the same network do not use up their attempts.
+    known: HashSet<(IpAddr, u64)>,
+    known_networks: HashSet<IpAddr>,
+}
+
+/// What is counted. Names and programs are only there as hashes: a name may be a password in the wrong field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Count {
+    Name(IpAddr, u64),
+    Network(IpAddr),
+    WideNetwork(IpAddr),
+    /// A name with a program that has signed in from the network before.
+    Known(IpAddr, u64),
+}
+
+impl Count {
+    /// How many at once, and in a minute.
+    fn max(self) -> u32 {
+        match self {
+            Self::Name(..) | Self::Known(..) => PER_NAME,
+            Self::Network(_) => PER_NETWORK,
+            Self::WideNetwork(_) => PER_WIDE_NETWORK,
+        }
+    }
+
+    fn interval(self) -> Duration {
+        Duration::from_secs(60) / self.max()
+    }
+}
+
+/// Who tries to sign in, and as whom.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Candidate<'a> {
+    /// `None` if it came over no network.
+    pub(crate) address: Option<IpAddr>,
+    /// The name of the account.
+    pub(crate) name: &'a str,
+    /// What the program calls itself.
+    pub(crate) agent: Option<&'a str>,
+}
+
+/// An attempt that counts as failed until it is said to have succeeded.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Attempt {
+    pace: SignInPace,
+    counts: Vec<Count>,
+    /// Where a success is remembered.
+    known: Option<(IpAddr, u64)>,
+    /// Whether somebody has signed in from this network before.
+    pub(crate) is_from_known_network: bool,
+}
+
+/// A network has failed too often.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many attempts to sign in from this address; try again in {seconds} s")]
 pub(crate) struct TooOften {
@@ -25,58 +98,222 @@ pub(crate) struct TooOften {
 }
 
 impl SignInPace {
-    pub(crate) fn new() -> Self {
-        let quota = Quota::per_minute(PER_MINUTE).allow_burst(BURST);
-        Self(Arc::new(RateLimiter::keyed(quota)))
+    /// Whether a network has attempts left, whatever the name: so that no work is done for one that has none.
+    pub(crate) fn has_attempts(&self, from: Option<IpAddr>) -> Result<(), TooOften> {
+        let Some(from) = from else { return Ok(()) };
+        let state = self.0.state.lock();
+        if state.known_networks.contains(&network(from)) {
+            return Ok(());
+        }
+        state.check(&network_counts(from), Instant::now())
     }
 
     /// Counts an attempt, if there is one left.
-    pub(crate) fn attempt(&self, from: Option<IpAddr>) -> Result<(), TooOften> {
-        let Some(from) = from else { return Ok(()) };
-        if self.0.len() > MANY {
-            self.0.retain_recent();
-        }
-        self.0.check_key(&network(from)).map_err(|not_until| {
-            let clock = governor::clock::DefaultClock::default();
-            let wait = not_until.wait_time_from(governor::clock::Clock::now(&clock));
-            TooOften {
-                seconds: wait.as_secs() + 1,
-            }
-        })
+    pub(crate) fn attempt(&self, candidate: Candidate<'_>) -> Result<Attempt, TooOften> {
+        let Some(from) = candidate.address else {
+            return Ok(self.attempt_of(Vec::new(), None, true));
+        };
+        let network = network(from);
+        let name = candidate.name.trim().to_lowercase();
+        let known = (network, self.0.hasher.hash_one((&name, candidate.agent)));
+        let mut state = self.0.state.lock();
+        let counts = if state.known.contains(&known) {
+            vec![Count::Known(known.0, known.1)]
+        } else {
+            let mut counts = network_counts(from);
+            counts.push(Count::Name(network, self.0.hasher.hash_one(&name)));
+            counts
+        };
+        let now = Instant::now();
+        state.check(&counts, now)?;
+        state.take(&counts, now);
+        let is_known = state.known_networks.contains(&network);
+        drop(state);
+        Ok(self.attempt_of(counts, Some(known), is_known))
     }
+
+    /// Remembers that a name has signed in, with what program and from where.
+    pub(crate) fn remember(&self, candidate: Candidate<'_>) {
+        if let Some(from) = candidate.address {
+            let name = candidate.name.trim().to_lowercase();
+            let place = self.0.hasher.hash_one((&name, candidate.agent));
+            self.0.state.lock().remember((network(from), place));
+        }
+    }
+
+    fn attempt_of(
+        &self,
+        counts: Vec<Count>,
+        known: Option<(IpAddr, u64)>,
+        is_from_known_network: bool,
+    ) -> Attempt {
+        Attempt {
+            pace: self.clone(),
+            counts,
+            known,
+            is_from_known_network,
+        }
+    }
+}
+
+impl Attempt {
+    /// It counts no longer, and later ones like it are counted apart from strangers'.
+    pub(crate) fn succeeded(self) {
+        let mut state = self.pace.0.state.lock();
+        for count in &self.counts {
+            if let Some(full_at) = state.full_at.get_mut(count) {
+                *full_at -= count.interval();
+            }
+        }
+        if let Some(known) = self.known {
+            state.remember(known);
+        }
+    }
+}
+
+impl State {
+    fn check(&self, counts: &[Count], now: Instant) -> Result<(), TooOften> {
+        for count in counts {
+            let full_at = self.full_at.get(count).copied().unwrap_or(now).max(now);
+            let room = count.interval() * (count.max() - 1);
+            let wait = full_at.saturating_duration_since(now + room);
+            if !wait.is_zero() {
+                return Err(TooOften {
+                    seconds: wait.as_secs() + 1,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, counts: &[Count], now: Instant) {
+        if self.full_at.len() > MANY {
+            self.full_at.retain(|_, full_at| *full_at > now);
+        }
+        for count in counts {
+            let full_at = self.full_at.entry(*count).or_insert(now);
+            *full_at = (*full_at).max(now) + count.interval();
+        }
+    }
+
+    fn remember(&mut self, known: (IpAddr, u64)) {
+        // It is for convenience: nobody is locked out who is forgotten, and too many are nobody's habit.
+        if self.known.len() >= MAX_KNOWN {
+            self.known.clear();
+            self.known_networks.clear();
+        }
+        self.known.insert(known);
+        self.known_networks.insert(known.0);
+    }
+}
+
+fn network_counts(from: IpAddr) -> Vec<Count> {
+    let mut counts = vec![Count::Network(network(from))];
+    if let IpAddr::V6(v6) = from {
+        counts.push(Count::WideNetwork(truncated(v6, 48)));
+    }
+    counts
 }
 
 /// Who has an IPv6 address has 2^64 of them.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        IpAddr::V6(v6) => truncated(v6, 64),
     }
+}
+
+fn truncated(address: Ipv6Addr, prefix: u32) -> IpAddr {
+    let rest = 128 - prefix;
+    IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> rest << rest))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_address_that_tries_too_often_waits_and_others_do_not() {
-        let pace = SignInPace::new();
-        let one = "192.0.2.1".parse().ok();
-        for _ in 0..10 {
-            assert_eq!(pace.attempt(one), Ok(()));
+    fn candidate<'a>(address: &str, name: &'a str, agent: &'a str) -> Candidate<'a> {
+        Candidate {
+            address: address.parse().ok(),
+            name,
+            agent: Some(agent),
         }
-        let refused = pace.attempt(one).expect_err("too often");
-        assert!((1..=7).contains(&refused.seconds), "{refused}");
-        assert_eq!(pace.attempt("192.0.2.2".parse().ok()), Ok(()));
     }
 
-    #[test]
-    fn addresses_of_one_ipv6_network_count_together() {
-        let pace = SignInPace::new();
-        for n in 0..10 {
-            assert_eq!(pace.attempt(format!("2001:db8::{n}").parse().ok()), Ok(()));
+    fn fails(pace: &SignInPace, address: &str, name: &str) -> bool {
+        pace.attempt(candidate(address, name, "curl")).is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_is_tried_too_often_from_one_network_waits_and_others_do_not() {
+        let pace = SignInPace::default();
+        for _ in 0..PER_NAME {
+            assert!(fails(&pace, "192.0.2.1", "owner"));
         }
-        assert!(pace.attempt("2001:db8::ffff".parse().ok()).is_err());
-        assert_eq!(pace.attempt("2001:db8:0:1::1".parse().ok()), Ok(()));
+        let refused = pace.attempt(candidate("192.0.2.1", "Owner", "curl"));
+        let refused = refused.expect_err("too often");
+        assert!((1..=7).contains(&refused.seconds), "{refused}");
+        assert!(fails(&pace, "192.0.2.2", "owner"));
+        assert!(fails(&pace, "192.0.2.1", "ada"), "another name");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_network_that_tries_many_names_waits() {
+        let pace = SignInPace::default();
+        for number in 0..PER_NETWORK {
+            assert!(fails(&pace, "192.0.2.1", &format!("name {number}")));
+        }
+        assert!(!fails(&pace, "192.0.2.1", "one more"));
+        assert!(pace.has_attempts("192.0.2.1".parse().ok()).is_err());
+        assert_eq!(pace.has_attempts("192.0.2.2".parse().ok()), Ok(()));
+        assert_eq!(pace.has_attempts(None), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_of_one_ipv6_network_count_together_and_so_do_networks_of_one_site() {
+        let pace = SignInPace::default();
+        for n in 0..PER_NAME {
+            assert!(fails(&pace, &format!("2001:db8::{n}"), "owner"));
+        }
+        assert!(!fails(&pace, "2001:db8::ffff", "owner"));
+        assert!(fails(&pace, "2001:db8:0:1::1", "owner"));
+        for n in 2.. {
+            let address = format!("2001:db8:0:{n:x}::1");
+            if !fails(&pace, &address, "owner") {
+                assert_eq!(n, PER_WIDE_NETWORK - PER_NAME + 1);
+                break;
+            }
+        }
+        assert!(fails(&pace, "2001:db8:1::1", "owner"), "another site");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_succeeds_is_not_counted() {
+        let pace = SignInPace::default();
+        for _ in 0..100 {
+            let attempt = pace.attempt(candidate("192.0.2.1", "owner", "curl"));
+            attempt.expect("an attempt").succeeded();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn strangers_behind_the_same_address_do_not_lock_out_who_signed_in_before() {
+        let pace = SignInPace::default();
+        pace.remember(candidate("192.0.2.1", "owner", "Firefox"));
+        for number in 0..1000 {
+            let _ = fails(&pace, "192.0.2.1", "owner");
+            let _ = fails(&pace, "192.0.2.1", &format!("name {number}"));
+        }
+        assert!(!fails(&pace, "192.0.2.1", "owner"));
+        assert_eq!(pace.has_attempts("192.0.2.1".parse().ok()), Ok(()));
+        let owner = pace.attempt(candidate("192.0.2.1", "owner", "Firefox"));
+        assert!(owner.expect("an attempt").is_from_known_network);
+        let guesses = (0..20).map(|_| pace.attempt(candidate("192.0.2.1", "owner", "Firefox")));
+        let taken = guesses.filter(Result::is_ok).count();
+        assert_eq!(
+            taken,
+            PER_NAME as usize - 1,
+            "guesses with its name are still counted"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Operators' passwords: argon2id, on threads of their own, a few at a time, so that sign-ins never starve events.
+//! Operators' passwords: argon2id, on threads of their own and of low priority, on half the cores at most, so that sign-ins
+//! never starve events.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -7,11 +8,13 @@ use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// Hashes at a time; each takes 19 MiB and some 20 ms.
-const AT_ONCE: usize = 2;
+use super::turns::Turns;
+
+/// How much lower the priority of a hash is than that of everything else. Each takes 19 MiB and some 20 ms.
+const NICE: i32 = 10;
 /// How long one waits for its turn.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Characters of a password.
@@ -20,7 +23,7 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 10..=1000;
 /// Hashes and verifies passwords. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Passwords {
-    turns: Arc<Semaphore>,
+    turns: Turns,
     /// What a password is compared with where there is no operator of that name, so that it takes as long. Made when it is
     /// needed first, for hashing takes much memory.
     nobody: Arc<OnceLock<SecretString>>,
@@ -45,25 +48,30 @@ pub(crate) fn check_password(password: &SecretString) -> Result<(), String> {
 
 impl Passwords {
     pub(crate) fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            turns: Arc::new(Semaphore::new(AT_ONCE)),
+            turns: Turns::new((cores / 2).max(1)),
             nobody: Arc::default(),
         }
     }
 
     /// The hash of a new password, a PHC string.
     pub(crate) async fn hash(&self, password: SecretString) -> Result<SecretString, Busy> {
-        self.in_turn(move || hash(password.expose_secret())).await
+        // Only somebody who has signed in sets passwords.
+        self.in_turn(true, move || hash(password.expose_secret()))
+            .await
     }
 
-    /// Whether it is the password that was hashed. Without a hash it is not, and takes as long.
+    /// Whether it is the password that was hashed. Without a hash it is not, and takes as long. Those who are known go before
+    /// strangers.
     pub(crate) async fn verify(
         &self,
         password: SecretString,
         hashed: Option<SecretString>,
+        is_known: bool,
     ) -> Result<bool, Busy> {
         let nobody = Arc::clone(&self.nobody);
-        self.in_turn(move || {
+        self.in_turn(is_known, move || {
             // Also where it is not needed, so that the first attempt takes as long for a name that there is.
             let nobody = nobody.get_or_init(|| hash(&hex::encode(rand::random::<[u8; 16]>())));
             is_right(&password, hashed.as_ref(), nobody, argon2_verifies)
@@ -73,15 +81,30 @@ impl Passwords {
 
     async fn in_turn<T: Send + 'static>(
         &self,
+        is_known: bool,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let turn = timeout(PATIENCE, Arc::clone(&self.turns).acquire_owned()).await;
-        let turn = turn.map_err(|_| Busy)?.expect("turns are never closed");
-        let done = tokio::task::spawn_blocking(move || {
+        let turn = timeout(PATIENCE, self.turns.turn(is_known)).await;
+        let turn = turn.map_err(|_| Busy)?.ok_or(Busy)?;
+        let (done, result) = oneshot::channel();
+        // A thread of its own: one of a pool would keep the priority.
+        let thread = std::thread::Builder::new().name("password".into());
+        let started = thread.spawn(move || {
             let _turn = turn;
-            work()
+            lower_priority();
+            // Whoever asked may have left.
+            let _ = done.send(work());
         });
-        Ok(done.await.expect("hashing does not panic"))
+        started.map_err(|_| Busy)?;
+        Ok(result.await.expect("hashing does not panic"))
+    }
+}
+
+/// Of this thread alone: Linux has priorities of threads.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+        tracing::debug!(%error, "passwords are hashed with the priority of everything else");
     }
 }
 
@@ -128,11 +151,13 @@ mod tests {
             ("correct horsf", false),
             ("", false),
         ] {
-            let verified = passwords.verify(password.into(), Some(hash.clone())).await;
+            let verified = passwords
+                .verify(password.into(), Some(hash.clone()), false)
+                .await;
             assert_eq!(verified, Ok(right));
         }
         assert_eq!(
-            passwords.verify("correct horse".into(), None).await,
+            passwords.verify("correct horse".into(), None, false).await,
             Ok(false)
         );
     }

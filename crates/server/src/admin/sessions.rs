@@ -1,12 +1,13 @@
 //! Signing in, and what somebody who is signed in may do about themselves.
 
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use fanfare_store::{Actor, NewSession, Role, Rotation, SessionRecord};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 use sha2::{Digest, Sha256};
 use utoipa::{IntoParams, ToSchema};
 
@@ -14,7 +15,7 @@ use super::audit::ActorName;
 use super::extract::{Body, Names, Params};
 use super::operators::RoleName;
 use super::problem::Problem;
-use crate::access::{Caller, Kind, check_password};
+use crate::access::{Attempt, Caller, Candidate, Kind, check_password};
 use crate::http::{AppState, ClientAddress, discard, unix_millis};
 
 /// How long an access token is taken, in milliseconds.
@@ -157,10 +158,19 @@ async fn signed_in(
     })
 }
 
+fn attempt(state: &AppState, client: &ClientAddress, name: &str) -> Result<Attempt, Problem> {
+    let attempt = state.admin.sign_in_pace.attempt(Candidate {
+        address: client.address,
+        name,
+        agent: client.agent.as_deref(),
+    });
+    attempt.map_err(|error| Problem::too_many(error.to_string(), error.seconds))
+}
+
 /// Sign in with name and password
 ///
-/// The one answer to a wrong name, a wrong password and a disabled operator is 401. Who tries too often from one network
-/// address waits; no account is ever locked.
+/// The one answer to a wrong name, a wrong password and a disabled operator is 401. Who fails too often from one network
+/// waits, ten times a minute with one name; no account is ever locked.
 #[utoipa::path(
     post, path = "/sessions", tag = "Sessions", operation_id = "sign_in", security(()),
     request_body = SignIn,
@@ -176,23 +186,25 @@ pub(super) async fn sign_in(
     request: Request,
 ) -> Result<(StatusCode, Json<SignedIn>), Problem> {
     // Asked before the body is read: an attempt too many costs no more than its head.
-    if let Err(error) = state.admin.sign_in_pace.attempt(client.address) {
+    if let Err(error) = state.admin.sign_in_pace.has_attempts(client.address) {
         discard(request.into_body()).await;
         return Err(Problem::too_many(error.to_string(), error.seconds));
     }
     let body = Body::<SignIn>::of_stranger(request, &state).await?;
     let SignIn { name, password } = body.value;
+    let attempt = attempt(&state, &client, &name)?;
     let known = state.admin.store.operator_for_sign_in(&name).await?;
     let (operator, hashed) = known.unzip();
-    let right = verify(&state, password, hashed).await?;
+    let right = verify(&state, password, hashed, attempt.is_from_known_network).await?;
     let address = client.address.map(|address| address.to_string());
     let known_id = operator.as_ref().map(|operator| operator.id.clone());
     let Some(operator) = operator.filter(|operator| right && operator.enabled) else {
-        refused(&state, known_id, address.as_deref()).await;
+        refused(&state, known_id, client.address).await;
         return Err(Problem::unauthorized(
             "name or password is wrong, or the operator is disabled",
         ));
     };
+    attempt.succeeded();
     let refresh_token = draw_refresh_token();
     let new = NewSession {
         operator_id: operator.id.clone(),
@@ -210,29 +222,20 @@ pub(super) async fn sign_in(
 }
 
 /// Leaves a trace of an attempt. The name as given may be a password typed into the wrong field, so it is not kept.
-async fn refused(state: &AppState, known_id: Option<String>, address: Option<&str>) {
+async fn refused(state: &AppState, known_id: Option<String>, address: Option<IpAddr>) {
     let target = known_id.unwrap_or_else(|| "unknown".into());
-    let details = json!({"address": address});
-    let by = Actor {
-        address: address.map(str::to_owned),
-        ..Actor::system()
-    };
-    let recorded =
-        state
-            .admin
-            .store
-            .record(&by, "session.refuse", "operator", &target, None, &details);
-    if let Err(error) = recorded.await {
-        tracing::warn!(%error, "a refused sign-in is not in the audit log");
-    }
+    let (admin, store) = (&state.admin, &state.admin.store);
+    admin.refusals.note(store, address, &target).await;
 }
 
 async fn verify(
     state: &AppState,
     password: SecretString,
     hashed: Option<SecretString>,
+    is_known: bool,
 ) -> Result<bool, Problem> {
-    let verified = state.admin.passwords.verify(password, hashed).await;
+    let verified = state.admin.passwords.verify(password, hashed, is_known);
+    let verified = verified.await;
     verified.map_err(|busy| Problem::too_many(busy.to_string(), 5))
 }
 
@@ -325,17 +328,18 @@ pub(super) async fn set_own_password(
         new_password,
     } = body.value;
     check_password(&new_password).map_err(Problem::invalid)?;
-    let attempt = state.admin.sign_in_pace.attempt(client.address);
-    attempt.map_err(|error| Problem::too_many(error.to_string(), error.seconds))?;
     let operator = state.admin.store.operator(id).await?;
+    let attempt = attempt(&state, &client, &operator.name)?;
     let known = state
         .admin
         .store
         .operator_for_sign_in(&operator.name)
         .await?;
-    if !verify(&state, current_password, known.map(|(_, hashed)| hashed)).await? {
+    let hashed = known.map(|(_, hashed)| hashed);
+    if !verify(&state, current_password, hashed, true).await? {
         return Err(Problem::forbidden("current_password is wrong"));
     }
+    attempt.succeeded();
     let hashed = state.admin.passwords.hash(new_password).await;
     let hashed = hashed.map_err(|busy| Problem::too_many(busy.to_string(), 5))?;
     state

@@ -1,8 +1,12 @@
 //! The demo page and the little backend it needs: what an app's own server would do.
 
+use std::net::IpAddr;
+
 use axum::Json;
-use axum::extract::{Form, State};
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::extract::{Form, FromRequestParts, State};
+use axum::http::HeaderMap;
+use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
+use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use fanfare_protocol::SocketId;
 use fanfare_protocol::signature::{SigningKey, channel_auth_text};
@@ -33,7 +37,58 @@ pub(crate) struct AuthRequest {
     name: String,
 }
 
-pub(crate) async fn page() -> Response {
+/// Headers by which proxies say that a request came from elsewhere.
+const FORWARDING: [&str; 6] = [
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
+/// The demo gives its key away and signs for anybody, so it answers this machine only, also where a proxy or a tunnel brings
+/// requests here from elsewhere.
+pub(crate) struct FromThisMachine;
+
+impl FromRequestParts<AppState> for FromThisMachine {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, ApiError> {
+        let host = parts.uri.authority().map(|authority| authority.as_str());
+        let host = host.or_else(|| parts.headers.get(HOST)?.to_str().ok());
+        if is_forwarded(&parts.headers) || !host.is_some_and(is_loopback) {
+            return Err(ApiError::new(
+                403,
+                "The demo answers this machine only, because it signs for anybody: open it at http://localhost and this \
+                 server's port, without a proxy. For others, create an app with an auth endpoint of its own",
+            ));
+        }
+        Ok(Self)
+    }
+}
+
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    FORWARDING.iter().any(|name| headers.contains_key(*name))
+}
+
+/// Whether a `Host` is this machine as it calls itself.
+fn is_loopback(host: &str) -> bool {
+    // The port, if there is one, comes after the last colon that is not within an IPv6 address.
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => {
+            name
+        }
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    let address = name.parse::<IpAddr>();
+    address.is_ok_and(|address| address.to_canonical().is_loopback())
+        || name.eq_ignore_ascii_case("localhost")
+        || name.to_ascii_lowercase().ends_with(".localhost")
+}
+
+pub(crate) async fn page(_: FromThisMachine) -> Response {
     let headers = [
         (CONTENT_TYPE, "text/html; charset=utf-8"),
         (CONTENT_SECURITY_POLICY, PAGE_POLICY),
@@ -41,7 +96,10 @@ pub(crate) async fn page() -> Response {
     (headers, PAGE).into_response()
 }
 
-pub(crate) async fn app(State(state): State<AppState>) -> Result<Json<DemoApp>, ApiError> {
+pub(crate) async fn app(
+    State(state): State<AppState>,
+    _: FromThisMachine,
+) -> Result<Json<DemoApp>, ApiError> {
     let demo = demo(&state)?;
     let (id, key) = (demo.app_id.clone(), demo.key.clone());
     Ok(Json(DemoApp {
@@ -54,6 +112,7 @@ pub(crate) async fn app(State(state): State<AppState>) -> Result<Json<DemoApp>, 
 /// Lets anybody into the one presence channel of the page, under the name they give.
 pub(crate) async fn auth(
     State(state): State<AppState>,
+    _: FromThisMachine,
     Form(request): Form<AuthRequest>,
 ) -> Result<Response, ApiError> {
     let demo = demo(&state)?;
@@ -80,4 +139,46 @@ fn demo(state: &AppState) -> Result<&Demo, ApiError> {
         .demo
         .as_deref()
         .ok_or_else(|| ApiError::new(404, "The demo is off"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_its_own() {
+        for host in [
+            "localhost",
+            "LOCALHOST:6001",
+            "demo.localhost:6001",
+            "127.0.0.1",
+            "127.0.0.1:6001",
+            "127.1.2.3:80",
+            "[::1]:6001",
+            "[::1]",
+        ] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in [
+            "",
+            "example.com",
+            "example.com:6001",
+            "localhost.example.com",
+            "notlocalhost",
+            "192.168.1.5:6001",
+            "127.0.0.1.example.com",
+            "0.0.0.0:6001",
+            "[::2]:6001",
+        ] {
+            assert!(!is_loopback(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn a_request_through_a_proxy_is_forwarded() {
+        let mut headers = HeaderMap::new();
+        assert!(!is_forwarded(&headers));
+        headers.insert("x-forwarded-for", "203.0.113.9".parse().expect("a value"));
+        assert!(is_forwarded(&headers));
+    }
 }

@@ -1,5 +1,6 @@
 //! A publish that is sent again because its answer was lost is answered the same and delivered once.
 
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,24 +9,62 @@ use axum::body::Bytes;
 use fanfare_engine::App;
 use fanfare_protocol::AppId;
 use fanfare_protocol::signature::body_md5;
-use moka::future::Cache;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use super::error::ApiError;
 
 /// How long a key is remembered.
 const REMEMBERED: Duration = Duration::from_secs(120);
-/// Most bytes that are remembered for all apps together; the least used go first.
-const CAPACITY: u64 = 64 << 20;
-/// What an entry takes besides its texts, in bytes.
-const ENTRY_WEIGHT: usize = 256;
+/// What a key takes besides its answer, in bytes: its digest in a map and in a queue, and the cell that requests wait for.
+const ENTRY_WEIGHT: usize = 400;
+/// Over the budget, as much is forgotten as makes room for so many of its parts at once.
+const ROOM_MADE: usize = 16;
+/// How often what apps that publish nothing more have left is forgotten.
+const SWEEP: Duration = Duration::from_secs(10);
 /// Longest key, in bytes.
 const MAX_KEY: usize = 255;
 
-/// Requests that were answered lately.
+/// Requests that were answered lately. Cheap to clone.
+///
+/// All apps share one budget. Over it, the app that holds most gives way, its oldest keys first: an app that sends keys faster
+/// than the budget allows repeats its own publishes, never those of others.
 #[derive(Debug, Clone)]
-pub(crate) struct Idempotency(Cache<(AppId, String), Answered>);
+pub(crate) struct Idempotency(Arc<Mutex<Remembered>>);
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
+struct Remembered {
+    max_bytes: usize,
+    bytes: usize,
+    apps: HashMap<AppId, Keys>,
+    swept: Instant,
+}
+
+/// The keys of one app.
+#[derive(Debug, Default)]
+struct Keys {
+    entries: HashMap<KeyDigest, Entry>,
+    /// Oldest first; a number tells an entry from a later one with the same key.
+    by_age: VecDeque<(Instant, KeyDigest, u64)>,
+    bytes: usize,
+    /// Keys that were forgotten before their time.
+    evicted: u64,
+    next: u64,
+}
+
+#[derive(Debug)]
+struct Entry {
+    number: u64,
+    bytes: usize,
+    answered: Arc<OnceCell<Answered>>,
+}
+
+/// The beginning of the key's SHA-256: the same for all lengths of keys.
+type KeyDigest = [u8; 16];
+
+#[derive(Debug)]
 struct Answered {
     /// Of the request, as what the key stands for.
     body_md5: String,
@@ -33,17 +72,14 @@ struct Answered {
 }
 
 impl Idempotency {
-    pub(crate) fn new() -> Self {
-        let weigh = |key: &(AppId, String), value: &Answered| {
-            u32::try_from(ENTRY_WEIGHT + key.1.len() + value.answer.len()).unwrap_or(u32::MAX)
-        };
-        Self(
-            Cache::builder()
-                .time_to_live(REMEMBERED)
-                .max_capacity(CAPACITY)
-                .weigher(weigh)
-                .build(),
-        )
+    /// Remembers at most so many bytes of all apps together.
+    pub(crate) fn new(max_bytes: usize) -> Self {
+        Self(Arc::new(Mutex::new(Remembered {
+            max_bytes,
+            bytes: 0,
+            apps: HashMap::new(),
+            swept: Instant::now(),
+        })))
     }
 
     /// Does `publish` once for a key of an app: a request with the same key that comes meanwhile waits for its answer.
@@ -61,18 +97,27 @@ impl Idempotency {
                 format!("Invalid idempotency key: 1 to {MAX_KEY} printable bytes"),
             ));
         }
+        let digest = key_digest(key);
+        let (number, cell) = self.0.lock().enter(app.id(), digest, Instant::now());
         let body_md5 = body_md5(body);
-        let answered = async {
-            publish.await.map(|answer| Answered {
-                body_md5: body_md5.clone(),
-                answer,
+        let mut is_first = false;
+        let answered = cell
+            .get_or_try_init(|| async {
+                is_first = true;
+                publish.await.map(|answer| Answered {
+                    body_md5: body_md5.clone(),
+                    answer,
+                })
             })
-        };
-        let answered = self
-            .0
-            .try_get_with((app.id().clone(), key.to_owned()), answered)
             .await;
-        let answered = answered.map_err(|error: Arc<ApiError>| ApiError::clone(&error))?;
+        let answered = match answered {
+            Ok(answered) => answered,
+            Err(error) => {
+                // Whoever waits for the same key tries in turn, and forgets it if that fails as well.
+                self.0.lock().forget(app.id(), digest, number);
+                return Err(error);
+            }
+        };
         if answered.body_md5 != body_md5 {
             return Err(ApiError::new(
                 400,
@@ -81,6 +126,234 @@ impl Idempotency {
                 ),
             ));
         }
-        Ok(answered.answer)
+        if is_first {
+            let bytes = answered.answer.len();
+            self.0.lock().answered(app.id(), digest, number, bytes);
+        }
+        Ok(answered.answer.clone())
+    }
+}
+
+fn key_digest(key: &str) -> KeyDigest {
+    let digest = Sha256::digest(key.as_bytes());
+    let mut start = KeyDigest::default();
+    start.copy_from_slice(&digest[..16]);
+    start
+}
+
+impl Remembered {
+    /// The cell of a key, and the number of its entry.
+    fn enter(
+        &mut self,
+        app: &AppId,
+        key: KeyDigest,
+        now: Instant,
+    ) -> (u64, Arc<OnceCell<Answered>>) {
+        if now >= self.swept + SWEEP {
+            self.sweep(now);
+        }
+        let keys = self.apps.entry(app.clone()).or_default();
+        self.bytes -= keys.expire(now);
+        if let Some(entry) = keys.entries.get(&key) {
+            return (entry.number, Arc::clone(&entry.answered));
+        }
+        let (number, answered) = keys.insert(key, now);
+        self.bytes += ENTRY_WEIGHT;
+        self.make_room(now);
+        (number, answered)
+    }
+
+    /// The answer is kept as well.
+    fn answered(&mut self, app: &AppId, key: KeyDigest, number: u64, bytes: usize) {
+        let Some(keys) = self.apps.get_mut(app) else {
+            return;
+        };
+        let entry = keys.entries.get_mut(&key);
+        if let Some(entry) = entry.filter(|entry| entry.number == number) {
+            entry.bytes += bytes;
+            keys.bytes += bytes;
+            self.bytes += bytes;
+            self.make_room(Instant::now());
+        }
+    }
+
+    fn forget(&mut self, app: &AppId, key: KeyDigest, number: u64) {
+        if let Some(keys) = self.apps.get_mut(app) {
+            self.bytes -= keys.remove(key, number);
+        }
+    }
+
+    fn sweep(&mut self, now: Instant) {
+        self.swept = now;
+        for keys in self.apps.values_mut() {
+            self.bytes -= keys.expire(now);
+        }
+        self.apps.retain(|_, keys| !keys.by_age.is_empty());
+    }
+
+    /// Over the budget, the app that holds most gives way, and so on until there is room again.
+    fn make_room(&mut self, now: Instant) {
+        if self.bytes <= self.max_bytes {
+            return;
+        }
+        self.sweep(now);
+        let target = self.max_bytes - self.max_bytes / ROOM_MADE;
+        while self.bytes > target {
+            let most = self.apps.iter_mut().max_by_key(|(_, keys)| keys.bytes);
+            let Some((app, keys)) = most else { return };
+            // As much as makes room, but not all that an app has while others have nearly as much.
+            let share = (self.bytes - target).min(keys.bytes / 2).max(1);
+            let before = keys.evicted;
+            let (freed, oldest) = keys.evict(share);
+            self.bytes -= freed;
+            if keys.evicted.checked_ilog2() != before.checked_ilog2() {
+                tracing::warn!(
+                    %app,
+                    evicted = keys.evicted,
+                    remembered_seconds = oldest.map_or(0, |at| (now - at).as_secs()),
+                    bytes = self.max_bytes,
+                    "idempotency keys are forgotten before their two minutes, because this app sends more than there is room \
+                     for (idempotency.max_bytes): a publish that is sent again later is delivered again"
+                );
+            }
+            if freed == 0 {
+                return;
+            }
+        }
+    }
+}
+
+impl Keys {
+    fn insert(&mut self, key: KeyDigest, now: Instant) -> (u64, Arc<OnceCell<Answered>>) {
+        self.next += 1;
+        let entry = Entry {
+            number: self.next,
+            bytes: ENTRY_WEIGHT,
+            answered: Arc::default(),
+        };
+        let answered = Arc::clone(&entry.answered);
+        self.entries.insert(key, entry);
+        self.by_age.push_back((now, key, self.next));
+        self.bytes += ENTRY_WEIGHT;
+        (self.next, answered)
+    }
+
+    /// Takes one out, and says how many bytes it took.
+    fn remove(&mut self, key: KeyDigest, number: u64) -> usize {
+        let entry = self.entries.get(&key);
+        if entry.is_none_or(|entry| entry.number != number) {
+            return 0;
+        }
+        let bytes = self.entries.remove(&key).map_or(0, |entry| entry.bytes);
+        self.bytes -= bytes;
+        bytes
+    }
+
+    /// Forgets what is too old, and says how many bytes that took.
+    fn expire(&mut self, now: Instant) -> usize {
+        let mut freed = 0;
+        while let Some((at, key, number)) = self.by_age.front().copied()
+            && now >= at + REMEMBERED
+        {
+            self.by_age.pop_front();
+            freed += self.remove(key, number);
+        }
+        self.give_back();
+        freed
+    }
+
+    /// Forgets the oldest until so many bytes are free. Says how many there are, and when the last of them was remembered.
+    fn evict(&mut self, bytes: usize) -> (usize, Option<Instant>) {
+        let (mut freed, mut last) = (0, None);
+        while freed < bytes
+            && let Some((at, key, number)) = self.by_age.pop_front()
+        {
+            let removed = self.remove(key, number);
+            self.evicted += u64::from(removed > 0);
+            freed += removed;
+            last = Some(at);
+        }
+        self.give_back();
+        (freed, last)
+    }
+
+    /// After a flood, the room that its keys took is given back.
+    fn give_back(&mut self) {
+        if self.entries.capacity() > 1024 && self.entries.len() < self.entries.capacity() / 8 {
+            self.entries.shrink_to(self.entries.len() * 2);
+            self.by_age.shrink_to(self.by_age.len() * 2);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app(id: &str) -> AppId {
+        AppId::parse(id).expect("an id")
+    }
+
+    fn remembered(max_bytes: usize) -> Remembered {
+        Remembered {
+            max_bytes,
+            bytes: 0,
+            apps: HashMap::new(),
+            swept: Instant::now(),
+        }
+    }
+
+    fn knows(remembered: &Remembered, app: &AppId, key: &str) -> bool {
+        let keys = remembered.apps.get(app);
+        keys.is_some_and(|keys| keys.entries.contains_key(&key_digest(key)))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_app_that_sends_too_many_keys_forgets_its_own_and_never_those_of_others() {
+        let mut remembered = remembered(1000 * ENTRY_WEIGHT);
+        let (quiet, loud) = (app("quiet"), app("loud"));
+        for number in 0..20 {
+            let key = key_digest(&format!("q{number}"));
+            remembered.enter(&quiet, key, Instant::now());
+        }
+        for number in 0..10_000 {
+            let key = key_digest(&format!("l{number}"));
+            remembered.enter(&loud, key, Instant::now());
+            assert!(remembered.bytes <= remembered.max_bytes);
+        }
+        assert!((0..20).all(|number| knows(&remembered, &quiet, &format!("q{number}"))));
+        assert!(knows(&remembered, &loud, "l9999"));
+        assert!(!knows(&remembered, &loud, "l0"));
+        let held: usize = remembered.apps.values().map(|keys| keys.bytes).sum();
+        assert_eq!(held, remembered.bytes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_are_remembered_for_two_minutes_and_nothing_is_left_of_them() {
+        let mut remembered = remembered(1 << 20);
+        let (one, key) = (app("one"), key_digest("a"));
+        let (number, _) = remembered.enter(&one, key, Instant::now());
+        remembered.answered(&one, key, number, 1000);
+        assert_eq!(remembered.bytes, ENTRY_WEIGHT + 1000);
+        tokio::time::advance(REMEMBERED - Duration::from_secs(1)).await;
+        assert_eq!(remembered.enter(&one, key, Instant::now()).0, number);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_ne!(remembered.enter(&one, key, Instant::now()).0, number);
+        let (number, _) = remembered.enter(&one, key, Instant::now());
+        remembered.forget(&one, key, number);
+        assert!(!knows(&remembered, &one, "a"), "what failed is tried again");
+        assert_eq!(remembered.bytes, 0);
+        tokio::time::advance(REMEMBERED).await;
+        remembered.sweep(Instant::now());
+        assert!(remembered.apps.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_is_larger_than_all_room_is_not_remembered_and_nothing_hangs() {
+        let mut remembered = remembered(1000);
+        let (one, key) = (app("one"), key_digest("a"));
+        let (number, _) = remembered.enter(&one, key, Instant::now());
+        remembered.answered(&one, key, number, 5000);
+        assert_eq!(remembered.bytes, 0);
     }
 }

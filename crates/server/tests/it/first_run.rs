@@ -142,6 +142,28 @@ async fn the_demo_page_needs_nothing_from_elsewhere_and_lets_people_into_its_cha
     assert_eq!(auth("private-other").await, "403");
 }
 
+#[tokio::test]
+async fn the_demo_answers_this_machine_only_and_is_warned_of_when_it_is_off() {
+    let mut server = bare().await;
+    let status = |path: &str, header: &str| {
+        let mut client = Command::new("curl");
+        let url = format!("http://{}{path}", server.address);
+        let options = ["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", header];
+        let output = client.args(options).arg(&url).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for path in ["/demo", "/demo/app"] {
+        assert_eq!(status(path, "Accept: */*"), "200");
+        assert_eq!(status(path, "Host: localhost:6001"), "200");
+        assert_eq!(status(path, "Host: example.com"), "403");
+        assert_eq!(status(path, "X-Forwarded-For: 203.0.113.9"), "403");
+        assert_eq!(status(path, "Forwarded: for=203.0.113.9"), "403");
+    }
+    server.restart_with("demo", "false").await;
+    let log = server.log();
+    assert!(log.contains("the demo app is still there"), "{log}");
+}
+
 async fn reqwest_get(server: &Server, path: &str) -> String {
     server.api().send("GET", path, Vec::new()).await.text
 }

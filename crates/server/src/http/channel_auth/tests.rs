@@ -69,6 +69,7 @@ impl Node {
                 max_replay_bytes: 1,
                 messages_per_second: 0,
                 inbox_bytes: 1 << 20,
+                recent_events_bytes: 1 << 20,
                 max_connections: 1,
                 max_subscriptions: 1,
                 budgets: Budgets::default(),
@@ -99,6 +100,7 @@ impl Node {
             Arc::clone(&engine),
             Arc::clone(&identities),
             admin.jwts.clone(),
+            fanfare_protocol::Ceilings::default(),
         );
         let state = AppState::from(Shared {
             engine,
@@ -106,7 +108,8 @@ impl Node {
             ready: Arc::new(AtomicBool::new(true)),
             demo: None,
             path_prefix: "".into(),
-            idempotency: Idempotency::new(),
+            ceilings: fanfare_protocol::Ceilings::default(),
+            idempotency: Idempotency::new(1 << 20),
             identities,
             admin,
             addresses: Addresses::new(Vec::new(), Vec::new()),

@@ -328,3 +328,55 @@ async fn an_app_is_changed_while_it_runs_and_what_cannot_be_is_refused() {
         .await;
     Client::connect(server.address, "/app/moved-key?protocol=7").await;
 }
+
+#[tokio::test]
+async fn an_apps_own_admin_lowers_its_limits_and_only_operators_of_all_apps_raise_them() {
+    let server = server(&["ceilings.cache_bytes=2000000"]).await;
+    let owner = server.owner().await;
+    let path = format!("/apps/{APP_ID}");
+    let own = owner.make_token("admin", Some(&[APP_ID])).await;
+    let patch = async |admin: &Admin, settings: &Value| {
+        admin.patch(&path, &json!({"settings": settings})).await
+    };
+    let bounds = json!({
+        "limits": {"history_bytes": 8_388_608, "cache_bytes": 1_048_576, "backend_events_per_second": 50},
+        "history": [{"channels": "*", "size": 100, "ttl": 60}],
+    });
+    patch(&owner, &bounds).await.expect(200);
+    let before = owner.get(&path).await.expect(200)["settings"].clone();
+    for raised in [
+        json!({"history": [{"channels": "*", "size": 10_000, "ttl": 60}]}),
+        json!({"history": [{"channels": "*", "size": 100, "ttl": 86_400}]}),
+        json!({"limits": {"history_bytes": 1_099_511_627_776_u64}}),
+        json!({"limits": {"backend_events_per_second": 0}}),
+        json!({"limits": {"backend_events_per_second": 51, "event_data": 5}}),
+        json!({"limits": {"event_data": 1_000_000}}),
+    ] {
+        let refused = patch(&own, &raised).await;
+        assert_eq!(refused.problem(403), "forbidden", "{raised}");
+    }
+    assert_eq!(owner.get(&path).await.expect(200)["settings"], before);
+    let lowered = json!({
+        "client_events": true,
+        "limits": {"backend_events_per_second": 49, "history_bytes": 5},
+        "history": [{"channels": "room-*", "size": 100, "ttl": 6}],
+    });
+    patch(&own, &lowered).await.expect(200);
+    patch(&owner, &bounds).await.expect(200);
+
+    for (limit, value) in [
+        ("cache_bytes", json!(9_223_372_036_854_775_808_u64)),
+        ("channel_name", json!(1_000_000_000)),
+        ("presence_members", json!(1_000_000_000)),
+        ("connections", json!(u64::MAX)),
+    ] {
+        let reply = patch(&owner, &json!({"limits": {limit: value}})).await;
+        assert_eq!(reply.problem(400), "invalid", "{limit}");
+    }
+    let above = patch(&owner, &json!({"limits": {"cache_bytes": 2_000_001}})).await;
+    assert_eq!(above.problem(400), "invalid");
+    let detail = text(&above.json(), "detail");
+    assert!(detail.contains("ceilings.cache_bytes"), "{detail}");
+    let made = owner.create_app("Below the ceiling").await;
+    assert_eq!(made["settings"]["limits"]["cache_bytes"], 2_000_000);
+}

@@ -22,6 +22,8 @@ enum Needs {
     Sight,
     /// To be an admin, or more, of the app.
     AppAdmin,
+    /// To be an admin, or more, of all apps; to whoever does not see the app there is no such app.
+    AppAdminOfAll,
     /// To be an admin, or more, of some app.
     SomeAdmin,
     /// To be an admin, or more, of all apps.
@@ -79,7 +81,10 @@ fn routes() -> Vec<Route> {
         route("POST", "/apps", Admin, 201).with(|on| json!({"name": on.unique})),
         route("GET", "/apps/{app_id}", Sight, 200),
         route("PATCH", "/apps/{app_id}", AppAdmin, 200)
-            .with(|on| json!({"settings": {"limits": {"cache_ttl": on.number}}})),
+            .with(|on| json!({"settings": {"limits": {"cache_ttl": 1700 - on.number}}})),
+        // What protects the other apps is not the app's own to raise.
+        route("PATCH", "/apps/{app_id}", AppAdminOfAll, 200)
+            .with(|on| json!({"settings": {"limits": {"cache_bytes": (16 << 20) + on.number}}})),
         // 400: it is not confirmed.
         route("DELETE", "/apps/{app_id}", AppAdmin, 400),
         route("GET", "/apps/{app_id}/keys", Sight, 200),
@@ -172,9 +177,9 @@ impl Caller {
             Nothing | SignedIn => route.status,
             Person => or(!self.is_token, 403),
             Sight => or(sees, 404),
-            AppAdmin if !sees => 404,
+            AppAdmin | AppAdminOfAll if !sees => 404,
             AppAdmin | SomeAdmin => or(is_admin, 403),
-            Admin => or(is_admin && !self.scoped, 403),
+            Admin | AppAdminOfAll => or(is_admin && !self.scoped, 403),
             Owner => or(is_full_owner, 403),
             OwnerOrNone => or(is_full_owner, 404),
             ItsMakerAdmin if !is_admin => 403,

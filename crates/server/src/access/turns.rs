@@ -1,0 +1,152 @@
+//! Turns at work that takes a core: a few at a time, and those who are known go first.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+/// Most that wait in each of the two queues: more than are served within anybody's patience.
+const MAX_WAITING: usize = 128;
+
+/// Hands out turns. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Turns(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    free: usize,
+    known: VecDeque<oneshot::Sender<Turn>>,
+    strangers: VecDeque<oneshot::Sender<Turn>>,
+}
+
+/// One's turn, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn(Option<Turns>);
+
+impl Turns {
+    pub(crate) fn new(at_once: usize) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            free: at_once,
+            known: VecDeque::new(),
+            strangers: VecDeque::new(),
+        })))
+    }
+
+    /// Waits for a turn; `None` if too many wait already. Who is known does not wait for strangers.
+    pub(crate) async fn turn(&self, is_known: bool) -> Option<Turn> {
+        let turn = {
+            let mut state = self.0.lock();
+            if state.free > 0 {
+                state.free -= 1;
+                return Some(Turn(Some(self.clone())));
+            }
+            let queue = if is_known {
+                &mut state.known
+            } else {
+                &mut state.strangers
+            };
+            if queue.len() >= MAX_WAITING {
+                queue.retain(|waiting| !waiting.is_closed());
+            }
+            if queue.len() >= MAX_WAITING {
+                return None;
+            }
+            let (give, turn) = oneshot::channel();
+            queue.push_back(give);
+            turn
+        };
+        turn.await.ok()
+    }
+
+    fn next(&self) -> Option<oneshot::Sender<Turn>> {
+        let mut state = self.0.lock();
+        let known = state.known.pop_front();
+        let next = known.or_else(|| state.strangers.pop_front());
+        if next.is_none() {
+            state.free += 1;
+        }
+        next
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(turns) = self.0.take() else { return };
+        while let Some(waiting) = turns.next() {
+            match waiting.send(Self(Some(turns.clone()))) {
+                Ok(()) => return,
+                // Nobody waits there any more; the turn is given to the next.
+                Err(mut unused) => unused.0 = None,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn one_at_a_time_and_who_is_known_first() {
+        let turns = Turns::new(1);
+        let first = turns.turn(false).await.expect("the first turn");
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut tasks = Vec::new();
+        for (name, is_known) in [("a", false), ("b", false), ("c", true)] {
+            let (turns, order) = (turns.clone(), Arc::clone(&order));
+            tasks.push(tokio::spawn(async move {
+                let _turn = turns.turn(is_known).await.expect("a turn");
+                order.lock().push(name);
+                tokio::task::yield_now().await;
+            }));
+            tokio::task::yield_now().await;
+        }
+        assert!(order.lock().is_empty());
+        drop(first);
+        for task in tasks {
+            task.await.expect("no panic");
+        }
+        assert_eq!(*order.lock(), ["c", "a", "b"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_that_nobody_waits_for_any_more_goes_to_the_next() {
+        let turns = Turns::new(1);
+        let first = turns.turn(false).await.expect("the first turn");
+        let gone = timeout(Duration::from_secs(1), turns.turn(false)).await;
+        assert!(gone.is_err());
+        drop(first);
+        assert!(turns.turn(false).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_crowd_is_turned_away_at_once_and_who_is_known_is_not_part_of_it() {
+        let turns = Turns::new(1);
+        let first = turns.turn(false).await.expect("the first turn");
+        let crowd: Vec<_> = (0..MAX_WAITING)
+            .map(|_| {
+                let turns = turns.clone();
+                tokio::spawn(async move { turns.turn(false).await.is_some() })
+            })
+            .collect();
+        while turns.0.lock().strangers.len() < MAX_WAITING {
+            tokio::task::yield_now().await;
+        }
+        assert!(turns.turn(false).await.is_none());
+        let known = turns.clone();
+        let known = tokio::spawn(async move { known.turn(true).await.is_some() });
+        while turns.0.lock().known.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        assert!(known.await.expect("no panic"));
+        for waiting in crowd {
+            assert!(waiting.await.expect("no panic"));
+        }
+    }
+}
