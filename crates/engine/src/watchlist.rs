@@ -228,6 +228,10 @@ mod tests {
     use super::*;
 
     /// How long it takes that so many connections come to watch the same users, and go again.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "what the work costs is real time, whatever the clock of the runtime says"
+    )]
     fn come_and_go(connections: usize) -> Duration {
         let watched: Vec<UserId> = (0..20)
             .filter_map(|number| UserId::new(&format!("w{number}")))
