@@ -108,6 +108,14 @@ impl SignInPace {
         state.check(&network_counts(from), Instant::now())
     }
 
+    /// Counts a request that names nobody: what is no sign-in at all has a bound as well.
+    pub(crate) fn count_nonsense(&self, from: Option<IpAddr>) {
+        if let Some(from) = from {
+            let counts = network_counts(from);
+            self.0.state.lock().take(&counts, Instant::now());
+        }
+    }
+
     /// Counts an attempt, if there is one left.
     pub(crate) fn attempt(&self, candidate: Candidate<'_>) -> Result<Attempt, TooOften> {
         let Some(from) = candidate.address else {
@@ -265,6 +273,10 @@ mod tests {
         }
         assert!(!fails(&pace, "192.0.2.1", "one more"));
         assert!(pace.has_attempts("192.0.2.1".parse().ok()).is_err());
+        for _ in 0..PER_NETWORK {
+            pace.count_nonsense("192.0.2.3".parse().ok());
+        }
+        assert!(pace.has_attempts("192.0.2.3".parse().ok()).is_err());
         assert_eq!(pace.has_attempts("192.0.2.2".parse().ok()), Ok(()));
         assert_eq!(pace.has_attempts(None), Ok(()));
     }

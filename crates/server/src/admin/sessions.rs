@@ -190,7 +190,8 @@ pub(super) async fn sign_in(
         discard(request.into_body()).await;
         return Err(Problem::too_many(error.to_string(), error.seconds));
     }
-    let body = Body::<SignIn>::of_stranger(request, &state).await?;
+    let body = Body::<SignIn>::of_stranger(request, &state).await;
+    let body = body.inspect_err(|_| state.admin.sign_in_pace.count_nonsense(client.address))?;
     let SignIn { name, password } = body.value;
     let attempt = attempt(&state, &client, &name)?;
     let known = state.admin.store.operator_for_sign_in(&name).await?;
