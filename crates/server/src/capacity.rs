@@ -9,7 +9,9 @@ use figment::Figment;
 use rlimit::Resource;
 
 /// Open files that are not for clients: database, Redis, requests to other servers, listener, logs, shards.
-const RESERVED_FILES: u64 = 128;
+const RESERVED_FILES: u64 = 64;
+/// Sockets beyond the connections, so that requests are answered where all connections are taken.
+const SOCKETS_FOR_REQUESTS: usize = 64;
 /// Bytes that a connection may take where most are idle: with its share of requests, and twice what it takes by itself.
 const CONNECTION_BYTES: usize = 8 * 1024;
 /// Assumed where nothing says how much memory there is.
@@ -20,8 +22,10 @@ const UNKNOWN_MEMORY: usize = 1 << 30;
 pub(crate) struct Capacity {
     /// Bytes of memory.
     pub(crate) memory: usize,
-    /// Clients' connections.
+    /// Clients' connections: WebSockets and sessions of the HTTP fallback.
     pub(crate) connections: usize,
+    /// Clients' sockets, whatever they are used for.
+    pub(crate) sockets: usize,
 }
 
 impl Capacity {
@@ -30,9 +34,11 @@ impl Capacity {
         let memory = memory_limit(Path::new("/")).map_or(UNKNOWN_MEMORY, to_usize);
         // The process raises its limit to the hard one when it starts.
         let files = Resource::NOFILE.get_hard().unwrap_or(u64::MAX);
+        let sockets = to_usize(files.saturating_sub(RESERVED_FILES)).max(1);
         Self {
             memory,
-            connections: to_usize(files.saturating_sub(RESERVED_FILES)),
+            connections: sockets.saturating_sub(SOCKETS_FOR_REQUESTS).max(1),
+            sockets,
         }
         .within_memory()
     }
@@ -53,8 +59,10 @@ impl Capacity {
 
     /// Containers may open a billion files, and no memory holds as many connections.
     fn within_memory(self) -> Self {
+        let most = self.memory / CONNECTION_BYTES;
         Self {
-            connections: self.connections.min(self.memory / CONNECTION_BYTES),
+            connections: self.connections.min(most),
+            sockets: self.sockets.min(most + SOCKETS_FOR_REQUESTS),
             ..self
         }
     }

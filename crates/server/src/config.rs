@@ -19,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::access::check_password;
 use crate::capacity::Capacity;
+use crate::listener::Timeouts;
 use crate::telemetry;
 
 /// The file that is read when it is there and no other is named.
@@ -56,10 +57,13 @@ pub(crate) const SETTINGS: &[&str] = &[
     "http.threads",
     "http.max_body_bytes",
     "http.max_pending_body_bytes",
+    "http.first_head_timeout",
     "http.header_timeout",
+    "http.max_sockets",
     "http.trusted_proxies",
     "network.max_connections",
     "network.max_waiting_bytes",
+    "network.max_sockets",
     "network.exempt",
     "idempotency.max_bytes",
     "recent_events.max_bytes",
@@ -259,7 +263,11 @@ pub(crate) struct Http {
     pub(crate) max_body_bytes: usize,
     /// Most bytes of bodies of clients, who need no secret to send them, in memory at once; a quarter of it for one network.
     pub(crate) max_pending_body_bytes: usize,
-    /// Seconds a client may take for a request's head, also between two requests of a connection, and for which it may
+    /// Seconds a client may take for the first head of a connection.
+    pub(crate) first_head_timeout: u64,
+    /// Most sockets of clients, whatever they are used for.
+    pub(crate) max_sockets: usize,
+    /// Seconds a client may take for a later request's head, also between two requests of a connection, and for which it may
     /// read nothing of an answer.
     pub(crate) header_timeout: u64,
     /// Proxies whose `X-Forwarded-For` is believed: addresses and networks, with commas.
@@ -274,7 +282,9 @@ pub(crate) struct NetworkConfig {
     pub(crate) max_connections: usize,
     /// Most bytes that wait for the connections from one network.
     pub(crate) max_waiting_bytes: usize,
-    /// Addresses and networks that no bound of a network applies to.
+    /// Most sockets from one network, whatever they are used for.
+    pub(crate) max_sockets: usize,
+    /// Addresses and networks that no bound of a network applies to, or `none`.
     pub(crate) exempt: String,
 }
 
@@ -388,13 +398,16 @@ impl Config {
                 threads: 0,
                 max_body_bytes: 1024 * 1024,
                 max_pending_body_bytes: (capacity.memory / 16).max(4 << 20),
+                first_head_timeout: 10,
                 header_timeout: 75,
+                max_sockets: capacity.sockets,
                 trusted_proxies: String::new(),
             },
             network: NetworkConfig {
                 // Many people share an address: an office, a school, a provider's gateway.
                 max_connections: (capacity.connections / 8).max(64),
                 max_waiting_bytes: (capacity.memory / 32).min(32 << 20),
+                max_sockets: (capacity.connections / 4).max(128),
                 exempt: PRIVATE_NETWORKS.into(),
             },
             idempotency: Queue {
@@ -622,7 +635,11 @@ impl Config {
 
     /// `None` if one of them is neither an address nor a network.
     pub(crate) fn exempt_networks(&self) -> Option<Vec<IpNet>> {
-        networks(&self.network.exempt)
+        match self.network.exempt.trim() {
+            // An empty environment variable is one that is not set.
+            "none" => Some(Vec::new()),
+            list => networks(list),
+        }
     }
 
     /// What the node, an app and a network of clients may hold.
@@ -634,7 +651,8 @@ impl Config {
             node: Bounds::unlimited().with(Resource::RequestBytes, bodies),
             network: Bounds::unlimited()
                 .with(Resource::Connections, self.network.max_connections)
-                .with(Resource::RequestBytes, of_network),
+                .with(Resource::RequestBytes, of_network)
+                .with(Resource::Sockets, self.network.max_sockets),
             ..Budgets::default()
         }
     }
@@ -815,13 +833,20 @@ impl Config {
         check(
             "network.exempt",
             self.exempt_networks().is_some(),
-            "must be addresses and networks with commas, for example 10.0.0.0/8, 192.0.2.7; or empty",
+            "must be addresses and networks with commas, for example 10.0.0.0/8, 192.0.2.7; or none",
         )?;
         check(
-            "network.max_connections",
-            self.network.max_connections > 0,
-            "must be at least 1",
+            "http.first_head_timeout",
+            (1..=3600).contains(&self.http.first_head_timeout),
+            "must be 1 to 3600 seconds",
         )?;
+        for (path, max) in [
+            ("http.max_sockets", self.http.max_sockets),
+            ("network.max_connections", self.network.max_connections),
+            ("network.max_sockets", self.network.max_sockets),
+        ] {
+            check(path, max > 0, "must be at least 1")?;
+        }
         check(
             "memory.limit",
             self.memory.limit >= 64 << 20,
@@ -991,9 +1016,12 @@ impl Config {
         (seconds > 0).then(|| Duration::from_secs(seconds))
     }
 
-    /// How long a client's request head may take.
-    pub(crate) fn header_timeout(&self) -> Duration {
-        Duration::from_secs(self.http.header_timeout)
+    /// How long clients may take.
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            first_head: Duration::from_secs(self.http.first_head_timeout),
+            head: Duration::from_secs(self.http.header_timeout),
+        }
     }
 
     /// All values in force as TOML, secrets hidden.

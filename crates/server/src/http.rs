@@ -22,6 +22,7 @@ use crate::app_sync::InForce;
 use crate::demo::Demo;
 use crate::identity::Identities;
 use crate::openapi::{self, Described};
+use crate::sockets::Sockets;
 use crate::ws::upgrade;
 use crate::xhr::{self, HangingRequests, Sessions, WebSocketRetry};
 
@@ -81,6 +82,7 @@ pub(crate) struct Shared {
     pub(crate) in_force: InForce,
     pub(crate) addresses: Addresses,
     pub(crate) ceilings: Ceilings,
+    pub(crate) sockets: Sockets,
     /// Unix time in milliseconds.
     pub(crate) started_at: i64,
     pub(crate) max_body_bytes: usize,

@@ -1,30 +1,62 @@
 //! Accepts connections and serves HTTP on them, until told to stop.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use fanfare_engine::{Engine, RefusalKind, Refused};
 use hyper::Request;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use crate::access::Peer;
+use crate::access::{Addresses, Peer};
+use crate::client_stream::ClientStream;
 use crate::first_bytes::FirstBytes;
+use crate::head::{FirstHead, MAX_HEAD, read_first_head, refuse_too_large, too_large};
 use crate::kernel;
 use crate::patient::Patient;
+use crate::sockets::{HttpSocket, OpenRequest, SocketPlace, Sockets};
+use crate::throttle::Throttle;
 
 /// How long to wait when the system has no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Largest request head, in bytes.
-const MAX_HEAD: usize = 64 * 1024;
+/// How often the log says that no connection can be accepted.
+const SAID_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a client that has connected before the server stops may take for the head of its request.
+const LAST_HEAD: Duration = Duration::from_secs(1);
+
+/// How long clients may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timeouts {
+    /// For the first head of a connection.
+    pub(crate) first_head: Duration,
+    /// For the head of a later request, the time between two requests included; and for reading some of an answer.
+    pub(crate) head: Duration,
+}
+
+/// What a listener needs besides its socket. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Listening {
+    pub(crate) router: Router,
+    pub(crate) engine: Arc<Engine>,
+    pub(crate) sockets: Sockets,
+    pub(crate) addresses: Addresses,
+    pub(crate) timeouts: Timeouts,
+}
 
 /// The two steps in which HTTP ends, and what is still going on meanwhile.
 ///
@@ -50,57 +82,88 @@ pub(crate) struct Shutdown {
 #[derive(Debug, Clone)]
 pub(crate) struct Upgrades(pub(crate) TaskTracker);
 
-/// Serves `router` on every connection that comes, until it is shut down. A client has `patience` for the head of a
-/// request, and may read nothing of an answer for as long.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    engine: Arc<Engine>,
-    patience: Duration,
-    shutdown: Shutdown,
-) {
+/// Serves HTTP on every connection that comes, until it is shut down.
+pub(crate) async fn serve(listener: TcpListener, listening: Listening, shutdown: Shutdown) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
-        .header_read_timeout(patience)
+        .header_read_timeout(listening.timeouts.head)
         .max_buf_size(MAX_HEAD);
+    let said = Throttle::new(SAID_EVERY);
     loop {
         let accepted = tokio::select! {
             // What waits in the queue is accepted first: it would be reset when the socket is closed. A queue that
             // stays open for the next process is left alone before that.
             biased;
             () = shutdown.stop_accepting.cancelled(), if shutdown.keeps_queue => return,
-            accepted = listener.accept() => accepted,
+            accepted = accept(&listener, &listening.sockets, &said) => accepted,
             () = shutdown.stop_accepting.cancelled() => return,
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                let (tasks, finish) = if shutdown.finish.is_cancelled() {
-                    http.keep_alive(false);
-                    (&shutdown.late, CancellationToken::new())
-                } else {
-                    (&shutdown.connections, shutdown.finish.clone())
-                };
-                let upgrades = Upgrades(shutdown.upgrades.clone());
-                tasks.spawn(connection(
-                    http.clone(),
-                    (stream, Peer(peer), upgrades),
-                    patience,
-                    router.clone(),
-                    Arc::clone(&engine),
-                    finish,
-                ));
-            }
-            Err(error)
-                if error
-                    .raw_os_error()
-                    .is_some_and(|code| matches!(code, 23 | 24)) =>
-            {
+        let Some((stream, peer)) = accepted else {
+            continue;
+        };
+        let (tasks, finish) = if shutdown.finish.is_cancelled() {
+            http.keep_alive(false);
+            (&shutdown.late, CancellationToken::new())
+        } else {
+            (&shutdown.connections, shutdown.finish.clone())
+        };
+        let address = peer.0.ip();
+        let charged = listening.addresses.is_charged(address).then_some(address);
+        let Some((place, socket)) = listening.sockets.accept(charged) else {
+            tracing::debug!(%address, "a connection was closed: its network has as many sockets as it may (network.max_sockets)");
+            continue;
+        };
+        let client = Client {
+            peer,
+            socket,
+            place,
+            upgrades: Upgrades(shutdown.upgrades.clone()),
+            finish,
+        };
+        tasks.spawn(connection(http.clone(), stream, client, listening.clone()));
+    }
+}
+
+/// Waits for a client, and for room for it. `None` if something was wrong, after which the next one may come.
+async fn accept(
+    listener: &TcpListener,
+    sockets: &Sockets,
+    said: &Throttle,
+) -> Option<(TcpStream, Peer)> {
+    let on_full = || {
+        if said.may_pass() {
+            tracing::error!(
+                max = sockets.max(),
+                "cannot accept connections: all sockets are in use (http.max_sockets, or the limit of open files)"
+            );
+        }
+    };
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            sockets.wait_for_room(on_full).await;
+            Some((stream, Peer(peer)))
+        }
+        Err(error) if is_out_of_files(&error) => {
+            if said.may_pass() {
                 tracing::error!(%error, "cannot accept connections: raise the limit of open files (ulimit -n, LimitNOFILE)");
-                sleep(PAUSE).await;
             }
-            Err(error) => tracing::debug!(%error, "a connection was gone before it was accepted"),
+            sockets.note_full();
+            // The system may have fewer than this process was promised.
+            sockets.close_idle();
+            sleep(PAUSE).await;
+            None
+        }
+        Err(error) => {
+            tracing::debug!(%error, "a connection was gone before it was accepted");
+            None
         }
     }
+}
+
+/// Whether the process (`EMFILE`) or the system (`ENFILE`) has no more file descriptors.
+fn is_out_of_files(error: &io::Error) -> bool {
+    let code = error.raw_os_error();
+    code.is_some_and(|code| matches!(code, 23 | 24))
 }
 
 /// Lets the operator know that something else than HTTP came, and what to do where that is known.
@@ -117,33 +180,95 @@ fn not_http(engine: &Engine, Peer(peer): Peer, first_bytes: &FirstBytes, error: 
     });
 }
 
+/// A client that was accepted.
+struct Client {
+    peer: Peer,
+    socket: HttpSocket,
+    place: SocketPlace,
+    upgrades: Upgrades,
+    finish: CancellationToken,
+}
+
+/// Serves one connection. Until its first head is complete there is nothing but the socket.
 async fn connection(
     http: http1::Builder,
-    (stream, peer, upgrades): (TcpStream, Peer, Upgrades),
-    patience: Duration,
-    router: Router,
-    engine: Arc<Engine>,
-    finish: CancellationToken,
+    mut stream: TcpStream,
+    client: Client,
+    listening: Listening,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
-    kernel::bound_send_queue(&stream, patience);
+    kernel::bound_send_queue(&stream, listening.timeouts.head);
+    let within = listening.timeouts.first_head;
+    let first = {
+        let mut reading = std::pin::pin!(read_first_head(&mut stream));
+        tokio::select! {
+            first = timeout(within, reading.as_mut()) => first,
+            () = client.socket.activity.is_to_close() => return,
+            // The head may be on its way, and a client without an answer stays away for long.
+            () = client.finish.cancelled() => timeout(LAST_HEAD, reading).await,
+        }
+    };
+    match first {
+        // Boxed, because a connection without a request would pay for the room.
+        Ok(Ok(FirstHead::Complete(head))) => {
+            Box::pin(serve_http(http, stream, head, client, listening)).await;
+        }
+        Ok(Ok(FirstHead::TooLarge)) => refuse_too_large(stream).await,
+        Ok(Ok(FirstHead::Closed)) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection ended before its first request"),
+        Err(_) => {
+            tracing::debug!(peer = %client.peer.0, "a client has sent no head of a request in time (http.first_head_timeout)");
+        }
+    }
+}
+
+async fn serve_http(
+    http: http1::Builder,
+    stream: TcpStream,
+    head: Bytes,
+    client: Client,
+    listening: Listening,
+) {
+    let Client {
+        peer,
+        socket,
+        place,
+        upgrades,
+        finish,
+    } = client;
+    let activity = &socket.activity;
     let first_bytes = FirstBytes::default();
-    let stream = Patient::new(stream, patience, first_bytes.clone());
-    let router = router.map_request(move |mut request: Request<Incoming>| {
+    first_bytes.note(&head);
+    let stream = ClientStream::new(
+        Patient::new(stream, listening.timeouts.head, first_bytes.clone()),
+        head,
+        Arc::clone(activity),
+        place,
+    );
+    let (router, engine) = (listening.router, listening.engine);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let open = activity.request();
+        let router = router.clone();
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(upgrades.clone());
-        request
+        async move {
+            if head_size(&request) > MAX_HEAD {
+                return Ok(too_large().into_response());
+            }
+            let response = router.oneshot(request).await?;
+            Ok::<_, std::convert::Infallible>(keep_open(response, open))
+        }
     });
-    let service = TowerToHyperService::new(router);
     let mut served = std::pin::pin!(
         http.serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
     );
     let result = tokio::select! {
         result = served.as_mut() => result,
+        () = activity.is_to_close() => return,
         () = finish.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
@@ -154,5 +279,49 @@ async fn connection(
             not_http(&engine, peer, &first_bytes, &error);
         }
         tracing::debug!(%error, "an HTTP connection ended early");
+    }
+}
+
+/// About the bytes of a request's head. hyper reads more than its buffer's size when all of it comes at once.
+fn head_size(request: &Request<Incoming>) -> usize {
+    let headers = request.headers().iter();
+    let headers: usize = headers
+        .map(|(name, value)| name.as_str().len() + value.len() + 4)
+        .sum();
+    let uri = request.uri();
+    headers + uri.path().len() + uri.query().map_or(0, str::len)
+}
+
+/// A request whose answer is streamed goes on until the answer's end.
+fn keep_open(response: Response, open: OpenRequest) -> Response {
+    if response.body().size_hint().exact().is_some() {
+        return response;
+    }
+    response.map(|body| Body::new(StreamedBody { body, _open: open }))
+}
+
+/// The body of an answer that is streamed.
+struct StreamedBody {
+    body: Body,
+    _open: OpenRequest,
+}
+
+impl HttpBody for StreamedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -13,6 +13,8 @@
 //! | `listener` | accepts connections and serves HTTP on them |
 //! | `first_bytes` | what came where HTTP was expected |
 //! | `kernel` | what the kernel may hold of a connection |
+//! | `sockets`, `head` | how many sockets there may be, and which one goes; the first head of each |
+//! | `capacity` | memory and open files, from which bounds follow |
 //! | `http` | the route table and one file a resource |
 //! | `ws` | WebSocket: upgrade and connection |
 //! | `xhr` | the HTTP fallbacks: streamed and polled sessions |
@@ -35,11 +37,13 @@ mod app_sync;
 mod backend;
 mod capacity;
 mod cli;
+mod client_stream;
 mod config;
 mod demo;
 mod failure;
 mod first_bytes;
 mod first_owner;
+mod head;
 mod http;
 mod identity;
 mod kernel;
@@ -52,8 +56,10 @@ mod openapi;
 mod outbound;
 mod patient;
 mod server_lock;
+mod sockets;
 mod startup;
 mod telemetry;
+mod throttle;
 mod ws;
 mod xhr;
 

@@ -31,11 +31,12 @@ use crate::first_owner::{self, FirstOwner};
 use crate::http::{self, AppState, Idempotency, Shared, unix_millis};
 use crate::identity::Identities;
 use crate::key_uses;
-use crate::listener::{self, Shutdown};
+use crate::listener::{self, Listening, Shutdown};
 use crate::listening_socket::ListeningSockets;
 use crate::master_key::MasterKeySource;
 use crate::notices::LoggedNotices;
 use crate::server_lock::ServerLock;
+use crate::sockets::Sockets;
 use crate::xhr::{HangingRequests, Sessions, WebSocketRetry};
 
 /// The exit code after an error of our own (`EX_SOFTWARE`).
@@ -126,16 +127,16 @@ pub(crate) async fn serve(
         keeps_queue: inherited,
         ..Shutdown::default()
     };
-    let router = http::router(state);
+    let listening = Listening {
+        sockets: state.sockets.clone(),
+        addresses: state.addresses.clone(),
+        timeouts: config.timeouts(),
+        engine: Arc::clone(&engine),
+        router: http::router(state),
+    };
     let listeners = TaskTracker::new();
     for socket in sockets.into_tokio().context("watching our sockets")? {
-        listeners.spawn(listener::serve(
-            socket,
-            router.clone(),
-            Arc::clone(&engine),
-            config.header_timeout(),
-            shutdown.clone(),
-        ));
+        listeners.spawn(listener::serve(socket, listening.clone(), shutdown.clone()));
     }
     listeners.close();
     tracing::info!(
@@ -314,6 +315,7 @@ fn state(
     in_force: InForce,
 ) -> Shared {
     Shared {
+        sockets: Sockets::new(config.http.max_sockets, engine.ledger().clone()),
         engine,
         ready: Arc::default(),
         demo: None,

@@ -22,6 +22,17 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     if !state.ready.load(Ordering::Relaxed) {
         return ApiError::new(503, "Not ready: starting or shutting down").into_response();
     }
+    if state.sockets.is_full() {
+        return ApiError::new(
+            503,
+            format!(
+                "Not ready: no more connections can be accepted, {} sockets are in use (http.max_sockets, or the limit of open \
+                 files)",
+                state.sockets.open()
+            ),
+        )
+        .into_response();
+    }
     match state.engine.unready() {
         Some(reason) => ApiError::new(503, format!("Not ready: {reason}")).into_response(),
         // Events are served all the same, and another node would write to the same disk or has none of our clients.

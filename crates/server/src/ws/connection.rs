@@ -18,6 +18,7 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError}
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use crate::kernel;
+use crate::sockets::SocketPlace;
 
 /// What is read at once. It is allocated for every connection, and clients say little.
 const READ_BUFFER: usize = 512;
@@ -32,6 +33,8 @@ pub(crate) struct Accepted {
     pub(crate) stream: std::net::TcpStream,
     /// What came with the handshake.
     pub(crate) read_ahead: Bytes,
+    /// The room that its socket takes.
+    pub(crate) place: SocketPlace,
     pub(crate) max_message: usize,
 }
 
@@ -57,6 +60,7 @@ pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
         broken: false,
         half_closed: false,
         unread: false,
+        _place: accepted.place,
     });
     tokio::task::spawn_local(connection.run());
 }
@@ -129,6 +133,7 @@ struct Connection {
     half_closed: bool,
     /// Whether reading stopped before all was read, so that there may be more than the socket tells of.
     unread: bool,
+    _place: SocketPlace,
 }
 
 /// What there is to do next.

@@ -8,6 +8,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind, Refused};
 use fanfare_protocol::{CloseCode, SUBPROTOCOL_PREFIX};
 use hyper::header::{
@@ -21,11 +22,12 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::connection::{self, Accepted};
 use super::refuse::refuse;
+use crate::client_stream::ClientStream;
 use crate::http::error::ApiError;
 use crate::http::headers::{combined, has_token, members};
 use crate::http::{AppState, paths};
 use crate::listener::Upgrades;
-use crate::patient::Patient;
+use crate::sockets::SocketPlace;
 use crate::xhr::Client;
 
 /// The one version of the WebSocket protocol that there is (RFC 6455 4.4).
@@ -61,9 +63,7 @@ pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
     );
     let from = state.addresses.of(request.headers(), request.extensions());
     note(state, None, from, &refusal);
-    handshake(state, request, |socket| {
-        refuse(socket.into_inner().stream, refusal)
-    })
+    handshake(state, request, |socket| turn_away(socket, refusal))
 }
 
 /// Lets the operator know of a connection that was refused. `key` is the one of its URL.
@@ -131,7 +131,11 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
     let shared = state.clone();
     handshake(&shared, request, async move |socket| match admitted {
         Ok(admitted) => {
-            let Socket { stream, read_ahead } = socket.into_inner();
+            let Socket {
+                stream,
+                read_ahead,
+                place,
+            } = socket.into_inner();
             // The stream belongs to this runtime's reactor; the shard registers it with its own.
             let Ok(stream) = stream.into_std() else {
                 return;
@@ -140,6 +144,7 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
                 admitted,
                 stream,
                 read_ahead,
+                place,
                 max_message: state.max_message_bytes,
             };
             state
@@ -147,15 +152,23 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
                 .adopt(move |shard| connection::start(&shard, accepted));
         }
         Err(refusal) => {
-            refuse(socket.into_inner().stream, refusal).await;
+            turn_away(socket, refusal).await;
         }
     })
+}
+
+/// Tells a client why it is refused. Its socket counts until it is closed.
+async fn turn_away(socket: UpgradedSocket, refusal: Refusal) {
+    let Socket { stream, place, .. } = socket.into_inner();
+    refuse(stream, refusal).await;
+    drop(place);
 }
 
 /// The socket under an upgraded connection, and what was read of it beyond the request.
 struct Socket {
     stream: TcpStream,
-    read_ahead: bytes::Bytes,
+    read_ahead: Bytes,
+    place: SocketPlace,
 }
 
 struct UpgradedSocket(Socket);
@@ -166,10 +179,17 @@ impl UpgradedSocket {
     }
 
     fn of(upgraded: Upgraded) -> Option<Self> {
-        let parts = upgraded.downcast::<TokioIo<Patient<TcpStream>>>().ok()?;
+        let parts = upgraded.downcast::<TokioIo<ClientStream>>().ok()?;
+        let (stream, unread, place) = parts.io.into_inner().into_parts();
+        let read_ahead = match (parts.read_buf.is_empty(), unread.is_empty()) {
+            (_, true) => parts.read_buf,
+            (true, _) => unread,
+            (false, false) => [parts.read_buf, unread].concat().into(),
+        };
         Some(Self(Socket {
-            stream: parts.io.into_inner().into_inner(),
-            read_ahead: parts.read_buf,
+            stream,
+            read_ahead,
+            place,
         }))
     }
 }

@@ -19,6 +19,7 @@ mod reads;
 mod refusals;
 mod socket;
 mod stop;
+mod strangers;
 mod users;
 mod xhr;
 

@@ -1,10 +1,11 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::sockets::Sockets;
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{Method, Request};
-use fanfare_engine::{AppDefinition, Budgets, Engine, Key as AppKeyPair, KeyUsed, Options};
+use fanfare_engine::{AppDefinition, Budgets, Engine, Key as AppKeyPair, KeyUsed, Ledger, Options};
 use fanfare_protocol::signature::{Credential, sign_request};
 use fanfare_protocol::{AppId, AppKey, AppSettings, Identity};
 use fanfare_store::{Database, MasterKey};
@@ -112,6 +113,7 @@ impl Node {
             idempotency: Idempotency::new(1 << 20),
             identities,
             admin,
+            sockets: Sockets::new(1, Ledger::new(Budgets::default())),
             addresses: Addresses::new(Vec::new(), Vec::new()),
             started_at: 0,
             sessions: crate::xhr::Sessions::default(),

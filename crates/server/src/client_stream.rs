@@ -1,0 +1,106 @@
+//! The stream of an accepted socket as HTTP reads and writes it: what was read of it already comes first, a client has to
+//! read what is written to it, and it is known when bytes came or went last.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::patient::Patient;
+use crate::sockets::{Activity, SocketPlace};
+
+/// A client's socket and the room that it takes.
+#[derive(Debug)]
+pub(crate) struct ClientStream {
+    stream: Patient<TcpStream>,
+    /// What was read of the socket and not of this stream.
+    unread: Bytes,
+    activity: Arc<Activity>,
+    place: SocketPlace,
+}
+
+impl ClientStream {
+    /// A stream that begins with `unread`.
+    pub(crate) fn new(
+        stream: Patient<TcpStream>,
+        unread: Bytes,
+        activity: Arc<Activity>,
+        place: SocketPlace,
+    ) -> Self {
+        Self {
+            stream,
+            unread,
+            activity,
+            place,
+        }
+    }
+
+    /// The socket, what was read of it and not of this stream, and the room that it takes.
+    pub(crate) fn into_parts(self) -> (TcpStream, Bytes, SocketPlace) {
+        (self.stream.into_inner(), self.unread, self.place)
+    }
+
+    fn noted<T>(&self, done: Poll<T>) -> Poll<T> {
+        if done.is_ready() {
+            self.activity.note();
+        }
+        done
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.unread.is_empty() {
+            let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+            return self.noted(read);
+        }
+        let count = buffer.remaining().min(self.unread.len());
+        buffer.put_slice(&self.unread[..count]);
+        self.unread.advance(count);
+        if self.unread.is_empty() {
+            // Its buffer is not kept for as long as the connection lives.
+            self.unread = Bytes::new();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.noted(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.noted(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

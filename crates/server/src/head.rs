@@ -1,0 +1,156 @@
+//! The first head of a connection, read before anything else is made for it: a client that has not sent one costs a few
+//! bytes instead of an HTTP connection's buffers, and is given little time.
+
+use std::io;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use httparse::Status;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::http::error::ApiError;
+
+/// Largest head of a request, in bytes.
+pub(crate) const MAX_HEAD: usize = 16 * 1024;
+/// Headers that a head may have.
+const MAX_HEADERS: usize = 100;
+/// What is read at first. Most heads fit.
+const FIRST_READ: usize = 1024;
+/// How long a client may take to read that its head is too large.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a client sent first.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum FirstHead {
+    /// A whole head, and perhaps more; or what cannot become one, to be answered as such.
+    Complete(Bytes),
+    /// More than a head may have.
+    TooLarge,
+    /// The client left before its head was complete.
+    Closed,
+}
+
+/// Reads until the first head is complete.
+///
+/// # Errors
+///
+/// The socket's.
+pub(crate) async fn read_first_head(stream: &mut TcpStream) -> io::Result<FirstHead> {
+    // Nothing is allocated for a client that sends nothing.
+    stream.readable().await?;
+    let mut head = BytesMut::with_capacity(FIRST_READ);
+    loop {
+        let before = head.len();
+        if stream.read_buf(&mut head).await? == 0 {
+            return Ok(FirstHead::Closed);
+        }
+        // A head ends with a line, and is looked at once for each.
+        let may_be_complete = before == 0 || head[before..].contains(&b'\n');
+        if may_be_complete {
+            match parse(&head) {
+                Ok(Status::Complete(length)) if length > MAX_HEAD => {
+                    return Ok(FirstHead::TooLarge);
+                }
+                Ok(Status::Partial) => {}
+                Ok(Status::Complete(_)) | Err(_) => return Ok(FirstHead::Complete(head.freeze())),
+            }
+        }
+        if head.len() > MAX_HEAD {
+            return Ok(FirstHead::TooLarge);
+        }
+    }
+}
+
+/// The length of a complete head; an error if it can never be one.
+fn parse(head: &[u8]) -> httparse::Result<usize> {
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    httparse::Request::new(&mut headers).parse(head)
+}
+
+/// Answers a head that is too large, and closes.
+pub(crate) async fn refuse_too_large(mut stream: TcpStream) {
+    let body = format!("{}\n", too_large().message());
+    let answer = format!(
+        "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n{body}",
+        body.len()
+    );
+    let answered = async {
+        stream.write_all(answer.as_bytes()).await?;
+        stream.shutdown().await?;
+        // Closing a socket with unread bytes resets it, and the answer would be lost.
+        let mut ignored = [0; 4096];
+        while stream.read(&mut ignored).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whether the client reads it is its own affair.
+    let _ = timeout(REFUSAL_TIMEOUT, answered).await;
+}
+
+/// The refusal of a head that is too large.
+pub(crate) fn too_large() -> ApiError {
+    let message = format!(
+        "The request's head is larger than {MAX_HEAD} bytes, the most it may be: shorten its query or its headers (cookies \
+         are among them)"
+    );
+    ApiError::new(431, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let client = TcpStream::connect(address).await.expect("a client");
+        (client, listener.accept().await.expect("a connection").0)
+    }
+
+    async fn first_head(sent: &[&[u8]]) -> FirstHead {
+        let (mut client, mut server) = pair().await;
+        let send = async {
+            for part in sent {
+                // The server may have decided, and closed.
+                let _ = client.write_all(part).await;
+                sleep(Duration::from_millis(5)).await;
+            }
+            let _ = client.shutdown().await;
+        };
+        tokio::join!(read_first_head(&mut server), send)
+            .0
+            .expect("a head")
+    }
+
+    #[tokio::test]
+    async fn a_head_is_complete_with_its_empty_line_however_it_comes() {
+        let complete = |text: &str| FirstHead::Complete(text.to_owned().into());
+        let whole = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        assert_eq!(first_head(&[whole.as_bytes()]).await, complete(whole));
+        let parts: Vec<_> = whole.as_bytes().chunks(7).collect();
+        assert_eq!(first_head(&parts).await, complete(whole));
+        assert_eq!(first_head(&[b"GET / HTT"]).await, FirstHead::Closed);
+        assert_eq!(first_head(&[]).await, FirstHead::Closed);
+    }
+
+    #[tokio::test]
+    async fn what_can_be_no_head_is_not_waited_for() {
+        let hello = b"\x16\x03\x01\x02\x00\x01\x00";
+        assert_eq!(
+            first_head(&[hello]).await,
+            FirstHead::Complete(hello.as_slice().into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_head_over_the_bound_is_too_large() {
+        let padding = "x".repeat(MAX_HEAD);
+        let text = format!("GET / HTTP/1.1\r\nHost: x\r\nx: {padding}");
+        assert_eq!(first_head(&[text.as_bytes()]).await, FirstHead::TooLarge);
+    }
+}

@@ -1,0 +1,330 @@
+//! The sockets of clients, counted from the moment they are accepted: how many there may be, for each network and in all,
+//! and which one goes when there is no room for another. That is the one that has been idle for longest and is no WebSocket.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use fanfare_engine::{Charge, Ledger, Network, Resource};
+use parking_lot::Mutex;
+use slab::Slab;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+use std::net::IpAddr;
+
+/// How long `/readyz` remembers that a client was kept waiting.
+const FULL_FOR: Duration = Duration::from_secs(5);
+/// How long to wait for a socket to be closed before looking again.
+const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Idle sockets that are chosen in one look at all of them.
+const CHOSEN_AT_ONCE: usize = 256;
+/// Not full, as a time.
+const NEVER: u64 = 0;
+
+/// The sockets of this node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Sockets(Arc<Table>);
+
+#[derive(Debug)]
+struct Table {
+    max: usize,
+    ledger: Ledger,
+    open: AtomicUsize,
+    /// Those that serve HTTP.
+    http: Mutex<Http>,
+    closed: Notify,
+    started: Instant,
+    /// When a client was kept waiting last, in milliseconds since the start.
+    full_at: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Http {
+    sockets: Slab<Arc<Activity>>,
+    /// Sockets that were idle for longest when all were looked at, the longest last.
+    idle: Vec<(Arc<Activity>, u64)>,
+}
+
+/// What is known of a socket that serves HTTP.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    started: Instant,
+    network: Option<Network>,
+    /// When bytes came or went last, in milliseconds since the start.
+    at: AtomicU64,
+    /// Requests that are being answered.
+    requests: AtomicUsize,
+    is_closed: AtomicBool,
+    close: Notify,
+}
+
+impl Activity {
+    /// Notes that bytes came or went.
+    pub(crate) fn note(&self) {
+        self.at.store(millis_since(self.started), Ordering::Relaxed);
+    }
+
+    /// A request that is being answered: its socket is not idle until this is dropped.
+    pub(crate) fn request(self: &Arc<Self>) -> OpenRequest {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        OpenRequest(Arc::clone(self))
+    }
+
+    /// Waits until the socket is to be closed because another needs its room.
+    pub(crate) async fn is_to_close(&self) {
+        self.close.notified().await;
+    }
+
+    fn is_idle(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == 0 && !self.is_closed.load(Ordering::Relaxed)
+    }
+
+    fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+        self.close.notify_one();
+    }
+}
+
+/// A request that is being answered.
+#[derive(Debug)]
+pub(crate) struct OpenRequest(Arc<Activity>);
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        self.0.note();
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The room that an open socket takes, a WebSocket's too.
+#[derive(Debug)]
+pub(crate) struct SocketPlace {
+    table: Arc<Table>,
+    _charge: Option<Charge>,
+}
+
+impl Drop for SocketPlace {
+    fn drop(&mut self) {
+        self.table.open.fetch_sub(1, Ordering::Relaxed);
+        self.table.closed.notify_one();
+    }
+}
+
+/// A socket's entry among those that serve HTTP.
+#[derive(Debug)]
+pub(crate) struct HttpSocket {
+    table: Arc<Table>,
+    key: usize,
+    pub(crate) activity: Arc<Activity>,
+}
+
+impl Drop for HttpSocket {
+    fn drop(&mut self) {
+        self.table.http.lock().sockets.remove(self.key);
+    }
+}
+
+fn millis_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+impl Sockets {
+    /// At most `max` sockets; those of one network are charged to `ledger`.
+    pub(crate) fn new(max: usize, ledger: Ledger) -> Self {
+        Self(Arc::new(Table {
+            max,
+            ledger,
+            open: AtomicUsize::new(0),
+            http: Mutex::default(),
+            closed: Notify::new(),
+            started: Instant::now(),
+            full_at: AtomicU64::new(NEVER),
+        }))
+    }
+
+    /// Whether no client can be accepted now, or could be a moment ago.
+    pub(crate) fn is_full(&self) -> bool {
+        let full_at = self.0.full_at.load(Ordering::Relaxed);
+        let window = u64::try_from(FULL_FOR.as_millis()).unwrap_or(u64::MAX);
+        full_at != NEVER && millis_since(self.0.started).saturating_sub(full_at) < window
+    }
+
+    /// Notes that a client could not be accepted.
+    pub(crate) fn note_full(&self) {
+        let now = millis_since(self.0.started).max(1);
+        self.0.full_at.store(now, Ordering::Relaxed);
+    }
+
+    /// Sockets of clients.
+    pub(crate) fn open(&self) -> usize {
+        self.0.open.load(Ordering::Relaxed)
+    }
+
+    /// The most sockets there may be.
+    pub(crate) fn max(&self) -> usize {
+        self.0.max
+    }
+
+    /// Waits for room for one more socket. The longest idle one is closed for it; `on_full` is called where there is none.
+    pub(crate) async fn wait_for_room(&self, on_full: impl Fn()) {
+        while self.0.open.load(Ordering::Relaxed) >= self.0.max {
+            if !self.close_idle() {
+                self.note_full();
+                on_full();
+            }
+            // Another look is due anyway when the time is over.
+            let _ = timeout(RETRY_AFTER, self.0.closed.notified()).await;
+        }
+    }
+
+    /// Closes the longest idle socket that serves HTTP; returns whether there was one.
+    pub(crate) fn close_idle(&self) -> bool {
+        let mut http = self.0.http.lock();
+        for _ in 0..2 {
+            while let Some((socket, at)) = http.idle.pop() {
+                if socket.is_idle() && socket.at.load(Ordering::Relaxed) == at {
+                    socket.close();
+                    return true;
+                }
+            }
+            http.choose_idle();
+        }
+        false
+    }
+
+    /// Takes room for an accepted socket. `charged` is the address whose network pays for it, if one does. Returns `None`
+    /// if that network has as many sockets as it may have, none of which is idle.
+    pub(crate) fn accept(&self, charged: Option<IpAddr>) -> Option<(SocketPlace, HttpSocket)> {
+        let payer = charged.map(|address| self.0.ledger.payer(Some(address)));
+        let network = payer.as_ref().and_then(fanfare_engine::Payer::network);
+        let charge = match &payer {
+            None => None,
+            Some(payer) => match payer.charge(Resource::Sockets, 1) {
+                Ok(charge) => Some(charge),
+                Err(_) => {
+                    // The place of the one that goes is not free yet, so this one is over the bound until it is.
+                    self.close_idle_of(network)?;
+                    let mut charge = payer.empty_charge(Resource::Sockets);
+                    let _ = charge.set(1);
+                    Some(charge)
+                }
+            },
+        };
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        let activity = Arc::new(Activity {
+            started: self.0.started,
+            network,
+            at: AtomicU64::new(millis_since(self.0.started)),
+            requests: AtomicUsize::new(0),
+            is_closed: AtomicBool::new(false),
+            close: Notify::new(),
+        });
+        let key = self.0.http.lock().sockets.insert(Arc::clone(&activity));
+        let place = SocketPlace {
+            table: Arc::clone(&self.0),
+            _charge: charge,
+        };
+        let socket = HttpSocket {
+            table: Arc::clone(&self.0),
+            key,
+            activity,
+        };
+        Some((place, socket))
+    }
+
+    fn close_idle_of(&self, network: Option<Network>) -> Option<()> {
+        let http = self.0.http.lock();
+        let sockets = http.sockets.iter().map(|(_, socket)| socket);
+        let own = sockets.filter(|socket| socket.network == network && socket.is_idle());
+        own.min_by_key(|socket| socket.at.load(Ordering::Relaxed))?
+            .close();
+        Some(())
+    }
+}
+
+impl Http {
+    /// Looks at all sockets, and remembers those that are idle for longest.
+    fn choose_idle(&mut self) {
+        let sockets = self.sockets.iter().map(|(_, socket)| socket);
+        let idle = sockets.filter(|socket| socket.is_idle());
+        let mut idle: Vec<_> = idle
+            .map(|socket| (socket, socket.at.load(Ordering::Relaxed)))
+            .collect();
+        if idle.len() > CHOSEN_AT_ONCE {
+            idle.select_nth_unstable_by_key(CHOSEN_AT_ONCE, |(_, at)| *at);
+            idle.truncate(CHOSEN_AT_ONCE);
+        }
+        idle.sort_unstable_by_key(|(_, at)| std::cmp::Reverse(*at));
+        self.idle = idle
+            .into_iter()
+            .map(|(socket, at)| (Arc::clone(socket), at))
+            .collect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fanfare_engine::{Bounds, Budgets};
+    use tokio::time::advance;
+
+    use super::*;
+
+    fn sockets(max: usize, of_network: usize) -> Sockets {
+        let network = Bounds::unlimited().with(Resource::Sockets, of_network);
+        let ledger = Ledger::new(Budgets {
+            network,
+            ..Budgets::default()
+        });
+        Sockets::new(max, ledger)
+    }
+
+    async fn is_closed(socket: &HttpSocket) -> bool {
+        let now = Duration::ZERO;
+        timeout(now, socket.activity.is_to_close()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_idle_socket_goes_and_one_with_a_request_or_a_websocket_does_not() {
+        let sockets = sockets(3, 100);
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(sockets.accept(None).expect("room"));
+            advance(Duration::from_secs(1)).await;
+        }
+        let request = held[0].1.activity.request();
+        let (websocket, http) = held.remove(1);
+        drop(http);
+        assert!(sockets.close_idle());
+        assert!(is_closed(&held[1].1).await && !is_closed(&held[0].1).await);
+        assert!(!sockets.close_idle(), "the others are not idle");
+        assert!(!sockets.is_full());
+        let full = sockets.wait_for_room(|| {});
+        timeout(Duration::from_secs(1), full)
+            .await
+            .expect_err("no room");
+        assert!(sockets.is_full());
+        drop(request);
+        held.pop();
+        sockets.wait_for_room(|| {}).await;
+        drop(websocket);
+        advance(FULL_FOR).await;
+        assert!(!sockets.is_full());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_network_that_has_its_share_closes_a_socket_of_its_own() {
+        let sockets = sockets(100, 2);
+        let address = |last| Some(IpAddr::from([192, 0, 2, last]));
+        let other = sockets.accept(address(2)).expect("room");
+        advance(Duration::from_secs(1)).await;
+        let first = sockets.accept(address(1)).expect("room");
+        advance(Duration::from_secs(1)).await;
+        let second = sockets.accept(address(1)).expect("room");
+        let third = sockets.accept(address(1)).expect("the first one's room");
+        assert!(is_closed(&first.1).await && !is_closed(&other.1).await);
+        let _requests = [second.1.activity.request(), third.1.activity.request()];
+        assert!(sockets.accept(address(1)).is_none(), "none is idle");
+        assert!(sockets.accept(address(3)).is_some());
+    }
+}

@@ -1,0 +1,171 @@
+//! What a client makes the server hold costs the client something, and is bounded for its network. Every address of
+//! 127.0.0.0/8 is this machine, so that a test has several networks.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use fanfare_testkit::{KEY, Server};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use crate::server_with;
+
+/// A socket that comes from 127.0.0.`host`.
+async fn socket(server: &Server, host: u8) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    let address = Ipv4Addr::new(127, 0, 0, host);
+    socket.bind((address, 0).into()).unwrap();
+    socket.connect(server.address).await.unwrap()
+}
+
+/// The answer to one request; an empty one if the socket is closed.
+async fn answer(mut stream: TcpStream, request: &str) -> String {
+    let mut seen = Vec::new();
+    let answered = async {
+        stream.write_all(request.as_bytes()).await?;
+        stream.read_to_end(&mut seen).await
+    };
+    // The server may close what it does not want before it has read all of it.
+    let _ = timeout(Duration::from_secs(20), answered)
+        .await
+        .expect("an answer or an end");
+    String::from_utf8_lossy(&seen).into_owned()
+}
+
+fn get(path: &str, headers: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n")
+}
+
+#[tokio::test]
+async fn sockets_that_never_become_anything_make_room_and_websockets_stay() {
+    let server = server_with(&["http.max_sockets=40"]).await;
+    let mut early = server.connect().await;
+    early.subscribe("a").await;
+    let mut held = Vec::new();
+    for number in 0..200 {
+        let mut stream = socket(&server, 1).await;
+        if number % 2 == 0 {
+            stream.write_all(b"GET / HTTP/1.1\r\nHost:").await.unwrap();
+        }
+        held.push(stream);
+        if number % 20 == 0 {
+            let mut late = server.connect().await;
+            late.subscribe("a").await;
+            server.api().publish("a", "e", "d").await;
+            late.expect("e").await;
+            early.expect("e").await;
+        }
+    }
+    let ready = answer(socket(&server, 1).await, &get("/readyz", "")).await;
+    assert!(ready.starts_with("HTTP/1.1 200"), "{ready}");
+    assert!(!server.log().contains("cannot accept"), "{}", server.log());
+}
+
+#[tokio::test]
+async fn a_network_that_has_its_share_of_sockets_leaves_the_others_of_other_networks() {
+    let server = server_with(&["network.exempt=none", "network.max_sockets=5"]).await;
+    let request = get("/healthz", "");
+    let mut other = socket(&server, 3).await;
+    other.write_all(&request.as_bytes()[..10]).await.unwrap();
+    let mut held = Vec::new();
+    for _ in 0..30 {
+        held.push(socket(&server, 2).await);
+    }
+    let own = answer(socket(&server, 2).await, &request).await;
+    assert!(own.starts_with("HTTP/1.1 200"), "{own}");
+    let other = answer(other, &request[10..]).await;
+    assert!(other.starts_with("HTTP/1.1 200"), "{other}");
+    // The network's own went, long before their time was over.
+    let mut open = 0;
+    for mut stream in held {
+        let closed = timeout(Duration::from_millis(200), stream.read(&mut [0])).await;
+        open += usize::from(closed.is_err());
+    }
+    assert!(open <= 5, "{open} are open");
+}
+
+#[tokio::test]
+async fn a_head_of_more_than_16_kib_is_refused_in_words_however_it_comes() {
+    let server = server_with(&[]).await;
+    for size in [17_000, 40_000, 100_000] {
+        let long = format!("x: {}\r\n", "y".repeat(size));
+        let first = answer(socket(&server, 1).await, &get("/healthz", &long)).await;
+        assert!(first.starts_with("HTTP/1.1 431"), "{size}: {first}");
+        assert!(first.contains("larger than 16384 bytes"), "{first}");
+    }
+    let long = format!("x: {}\r\n", "y".repeat(17_000));
+    let later = format!(
+        "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n{}",
+        get("/healthz", &long)
+    );
+    let answers = answer(socket(&server, 1).await, &later).await;
+    assert!(answers.starts_with("HTTP/1.1 200"), "{answers}");
+    assert!(
+        answers.contains("HTTP/1.1 431") && answers.contains("larger than 16384 bytes"),
+        "{answers}"
+    );
+    let most = format!("x: {}\r\n", "y".repeat(16_000));
+    let fits = answer(socket(&server, 1).await, &get("/healthz", &most)).await;
+    assert!(fits.starts_with("HTTP/1.1 200"), "{fits}");
+}
+
+#[tokio::test]
+async fn a_first_head_has_its_own_time_and_the_pause_between_requests_another() {
+    let server = server_with(&["http.first_head_timeout=1"]).await;
+    let mut kept = socket(&server, 1).await;
+    let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n";
+    let mut seen = Vec::new();
+    kept.write_all(request).await.unwrap();
+    while !seen.ends_with(b"ok\n") {
+        assert!(kept.read_buf(&mut seen).await.unwrap() > 0);
+    }
+    // Longer than the first head may take, as it is closed for.
+    assert_eq!(answer(socket(&server, 1).await, "").await, "");
+    assert_eq!(answer(socket(&server, 1).await, "GET / HT").await, "");
+    kept.write_all(request).await.unwrap();
+    seen.clear();
+    assert!(
+        kept.read_buf(&mut seen).await.unwrap() > 0,
+        "it is still open"
+    );
+}
+
+#[tokio::test]
+async fn a_network_over_its_share_of_connections_is_told_to_come_back_and_others_come_in() {
+    let server = server_with(&[
+        "http.trusted_proxies=127.0.0.1",
+        "network.exempt=none",
+        "network.max_connections=3",
+    ])
+    .await;
+    let path = format!("/app/{KEY}?protocol=7");
+    let handshake = |from: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: {from}\r\n\r\n"
+        )
+    };
+    let open = async |from: &str| {
+        let mut stream = socket(&server, 1).await;
+        stream.write_all(handshake(from).as_bytes()).await.unwrap();
+        let mut seen = Vec::new();
+        let said = |seen: &[u8]| {
+            let seen = String::from_utf8_lossy(seen).into_owned();
+            seen.contains("connection_established") || seen.contains("\"code\":")
+        };
+        while !said(&seen) {
+            assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+        }
+        (stream, String::from_utf8_lossy(&seen).into_owned())
+    };
+    let mut held = Vec::new();
+    for number in 0..6 {
+        let (stream, seen) = open("192.0.2.1").await;
+        let refused = seen.contains("\"code\":4100") && seen.contains("network 192.0.2.1");
+        assert_eq!(refused, number >= 3, "{number}: {seen}");
+        held.push(stream);
+    }
+    let (_other, seen) = open("192.0.2.2").await;
+    assert!(seen.contains("connection_established"), "{seen}");
+}
