@@ -6,8 +6,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 /// What is counted. A new resource is a variant here and its name in [`Resource::name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -16,8 +18,6 @@ pub enum Resource {
     Sockets,
     /// Admitted connections: WebSockets, and sessions of the HTTP fallback that came back at least once.
     Connections,
-    /// Sessions of the HTTP fallback whose client has sent one request only.
-    PendingSessions,
     /// Bytes of request bodies that are being read.
     RequestBytes,
     /// Bytes that subscriptions take.
@@ -33,7 +33,6 @@ impl Resource {
         match self {
             Self::Sockets => "TCP connections",
             Self::Connections => "connections",
-            Self::PendingSessions => "sessions that have not come back",
             Self::RequestBytes => "bytes of request bodies",
             Self::SubscriptionBytes => "bytes of subscriptions",
             Self::Joins => "subscriptions that wait for other nodes",
@@ -204,10 +203,14 @@ struct Books {
 #[derive(Debug, Default)]
 struct Networks {
     usage: HashMap<Network, Weak<Usage>>,
+    /// The most that one network held of a resource when all were looked at last.
+    largest: HashMap<Resource, (Instant, usize)>,
     /// How many entries there may be before those that nobody holds any more are removed.
     sweep_at: usize,
 }
 
+/// How long the largest network is taken for the largest.
+const LARGEST_FOR: Duration = Duration::from_secs(1);
 /// Fewest entries at which a sweep is worth it.
 const SWEEP_AT_LEAST: usize = 1024;
 
@@ -247,6 +250,22 @@ impl Ledger {
     #[must_use]
     pub fn used(&self, resource: Resource) -> usize {
         self.0.node.of(resource)
+    }
+
+    /// The most that one network holds of a resource, as it was within the last second.
+    #[must_use]
+    pub fn largest_network(&self, resource: Resource) -> usize {
+        let mut networks = self.0.networks.lock();
+        let now = Instant::now();
+        if let Some((at, largest)) = networks.largest.get(&resource)
+            && now.duration_since(*at) < LARGEST_FOR
+        {
+            return *largest;
+        }
+        let usage = networks.usage.values().filter_map(Weak::upgrade);
+        let largest = usage.map(|usage| usage.of(resource)).max().unwrap_or(0);
+        networks.largest.insert(resource, (now, largest));
+        largest
     }
 
     /// Whom to charge for what a client makes the node hold. Without an address no network is charged.

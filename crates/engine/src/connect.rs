@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fanfare_protocol::{AppKey, CloseCode, NEWEST_PROTOCOL, OLDEST_PROTOCOL, ServerMessage};
+use fanfare_protocol::{AppId, AppKey, CloseCode, NEWEST_PROTOCOL, OLDEST_PROTOCOL, ServerMessage};
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::budget::{BudgetExceeded, Charge, Payer, Resource};
+use crate::budget::{BudgetExceeded, Charge, Network, Payer, Resource};
 use crate::connection::Connection;
 use crate::engine::Engine;
 use crate::error::Refusal;
@@ -18,20 +18,30 @@ use crate::roster::RosterError;
 use crate::session::Session;
 use crate::shard::Shard;
 
-/// A connection that may come in, and its place among those this node takes.
+/// A network with more connections than a quota divided by this may be what has used the quota up.
+const LARGE_SHARE: usize = 4;
+
+/// A connection that may come in, and its place if it has one yet.
 #[derive(Debug)]
 pub struct Admitted {
     pub(crate) app: Arc<App>,
     pub(crate) key: AppKey,
     pub(crate) address: Option<IpAddr>,
-    /// On this node, among the app's here, and among those of which the other nodes know.
-    pub(crate) places: [Option<ConnectionPlace>; 3],
+    pub(crate) place: Option<Place>,
     /// Among those of its client library.
     pub(crate) client: Option<ConnectionPlace>,
     /// Whom to charge for what the client makes this node hold.
     pub(crate) payer: Payer,
-    /// The connection itself.
-    pub(crate) charge: Charge,
+}
+
+/// What a connection takes of what is bounded: on this node, of its app here, and of its app over all nodes; and what is
+/// charged for it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    _on_node: ConnectionPlace,
+    _of_app: ConnectionPlace,
+    over_all_nodes: Option<ConnectionPlace>,
+    _charge: Charge,
 }
 
 impl Admitted {
@@ -44,6 +54,18 @@ impl Admitted {
     /// Counts it among the connections of its client library.
     pub fn count_client(&mut self, client: &str, version: &str) {
         self.client = Some(self.app.clients.count(client, version));
+    }
+
+    /// The app that it is of.
+    #[must_use]
+    pub fn app_id(&self) -> &AppId {
+        self.app.id()
+    }
+
+    /// The client's network, if one is charged.
+    #[must_use]
+    pub fn network(&self) -> Option<Network> {
+        self.payer.network()
     }
 }
 
@@ -92,12 +114,25 @@ pub struct Arrival<'a> {
 }
 
 impl Engine {
-    /// Decides whether a connection may come in.
+    /// Decides whether a connection may come in, and takes a place for it.
     ///
     /// # Errors
     ///
     /// Why not, with the code that tells the client what to do.
     pub fn admit(&self, arrival: Arrival<'_>) -> Result<Admitted, Refusal> {
+        let mut admitted = self.admit_pending(arrival)?;
+        let place = self.take_place(&admitted.app, &admitted.payer)?;
+        admitted.place = Some(place);
+        Ok(admitted)
+    }
+
+    /// Decides whether a client may come in that has yet to show that it is there: it takes a place with
+    /// [`Session::take_place`](crate::Session::take_place).
+    ///
+    /// # Errors
+    ///
+    /// Why not, with the code that tells the client what to do.
+    pub fn admit_pending(&self, arrival: Arrival<'_>) -> Result<Admitted, Refusal> {
         let Arrival {
             key,
             protocol,
@@ -143,7 +178,18 @@ impl Engine {
         let payer = self
             .ledger()
             .payer_of(charged_address, Some(Arc::clone(&app.usage)));
-        // Before the quota: who is refused because of many from one network comes back.
+        Ok(Admitted {
+            app,
+            key,
+            address: None,
+            client: None,
+            place: None,
+            payer,
+        })
+    }
+
+    fn take_place(&self, app: &Arc<App>, payer: &Payer) -> Result<Place, Refusal> {
+        // Before the quota: a client that is refused because of many from its network comes back.
         let charge = payer
             .charge(Resource::Connections, 1)
             .map_err(over_budget)?;
@@ -154,27 +200,37 @@ impl Engine {
                 format!("This server has {max} connections, the most it takes"),
             )
         };
-        let place = ConnectionPlace::take(self.connection_count(), max).ok_or_else(full)?;
+        let on_node = ConnectionPlace::take(self.connection_count(), max).ok_or_else(full)?;
         let quota = app.settings().limits.connections;
         let max = if quota == 0 { usize::MAX } else { quota };
         let no_room = || {
             // Those that are still being asked about may be refused themselves.
             if app.connection_count() >= max {
-                over_quota(quota)
+                self.over_quota(quota)
             } else {
                 unsettled()
             }
         };
-        let among_app = ConnectionPlace::take(&app.connections, max).ok_or_else(no_room)?;
-        Ok(Admitted {
-            app,
-            key,
-            address: None,
-            client: None,
-            places: [Some(place), Some(among_app), None],
-            payer,
-            charge,
+        let of_app = ConnectionPlace::take(&app.connections, max).ok_or_else(no_room)?;
+        Ok(Place {
+            _on_node: on_node,
+            _of_app: of_app,
+            over_all_nodes: None,
+            _charge: charge,
         })
+    }
+
+    /// Stock clients never come back after the code of a quota. Where one network may have used it up, they are to.
+    fn over_quota(&self, quota: usize) -> Refusal {
+        let message =
+            format!("The app has {quota} connections, the most it may have (limits.connections)");
+        let largest = self.ledger().largest_network(Resource::Connections);
+        let code = if largest > quota / LARGE_SHARE {
+            CloseCode::OverCapacity
+        } else {
+            CloseCode::OverQuota
+        };
+        Refusal::new(code, message)
     }
 }
 
@@ -186,19 +242,40 @@ impl Engine {
     ///
     /// The app has as many connections, over all nodes, as it may have.
     pub async fn confirm(&self, mut admitted: Admitted) -> Result<Admitted, Refusal> {
-        let app = &admitted.app;
-        let quota = app.settings().limits.connections;
-        let counted = match quota {
-            0 => app.count_connection(),
-            quota => match self.roster().admit(app, quota).await {
-                Ok(counted) => counted.ok_or_else(|| over_quota(quota))?,
-                // The code of a quota would keep the client away for good.
-                Err(RosterError::Unsettled) => return Err(unsettled()),
-                Err(_) => app.count_connection(),
-            },
-        };
-        admitted.places[2] = Some(counted);
+        if let Some(place) = &mut admitted.place {
+            place.over_all_nodes = Some(self.count_over_all_nodes(&admitted.app).await?);
+        }
         Ok(admitted)
+    }
+
+    async fn count_over_all_nodes(&self, app: &Arc<App>) -> Result<ConnectionPlace, Refusal> {
+        let quota = app.settings().limits.connections;
+        if quota == 0 {
+            return Ok(app.count_connection());
+        }
+        match self.roster().admit(app, quota).await {
+            Ok(counted) => counted.ok_or_else(|| self.over_quota(quota)),
+            // The code of a quota would keep the client away for good.
+            Err(RosterError::Unsettled) => Err(unsettled()),
+            Err(_) => Ok(app.count_connection()),
+        }
+    }
+}
+
+impl Session {
+    /// Takes a place for a connection that was admitted without one.
+    ///
+    /// # Errors
+    ///
+    /// There is none, with the code that tells the client what to do.
+    pub async fn take_place(&self) -> Result<(), Refusal> {
+        let engine = &self.shard.engine;
+        let (app, payer) =
+            self.with(|connection| (connection.app.clone(), connection.payer.clone()));
+        let mut place = engine.take_place(&app, &payer)?;
+        place.over_all_nodes = Some(engine.count_over_all_nodes(&app).await?);
+        self.with(|connection| connection.place = Some(place));
+        Ok(())
     }
 }
 
@@ -211,13 +288,6 @@ fn unsettled() -> Refusal {
     Refusal::new(
         CloseCode::OverCapacity,
         "The app has as many connections as it may have, some of them just gone or not let in yet, reconnect",
-    )
-}
-
-fn over_quota(quota: usize) -> Refusal {
-    Refusal::new(
-        CloseCode::OverQuota,
-        format!("The app has {quota} connections, the most it may have (limits.connections)"),
     )
 }
 

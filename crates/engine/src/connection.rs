@@ -12,10 +12,10 @@ use fanfare_protocol::{AppKey, ChannelName, Frame, Framing, ServerMessage, Socke
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::budget::{Charge, Payer};
+use crate::budget::Payer;
 use crate::cache::Offset;
 use crate::client_event::ClientEventRate;
-use crate::connect::{Admitted, ConnectionPlace};
+use crate::connect::{Admitted, ConnectionPlace, Place};
 use crate::deliver::ChannelId;
 use crate::error::Refusal;
 use crate::message_rate::MessageRate;
@@ -37,8 +37,8 @@ pub(crate) struct Connection {
     pub(crate) key: AppKey,
     /// Where it comes from, if that is known.
     pub(crate) address: Option<IpAddr>,
-    _places: [Option<ConnectionPlace>; 3],
-    _charge: Charge,
+    /// None while the client has yet to show that it is there.
+    pub(crate) place: Option<Place>,
     _client: Option<ConnectionPlace>,
     /// Whom to charge for what the client makes this node hold.
     pub(crate) payer: Payer,
@@ -125,8 +125,7 @@ impl Connection {
             app: admitted.app,
             key: admitted.key,
             address: admitted.address,
-            _places: admitted.places,
-            _charge: admitted.charge,
+            place: admitted.place,
             _client: admitted.client,
             payer: admitted.payer,
             connected: now,

@@ -21,6 +21,7 @@ use crate::access::check_password;
 use crate::capacity::Capacity;
 use crate::listener::Timeouts;
 use crate::telemetry;
+use crate::xhr::PendingBounds;
 
 /// The file that is read when it is there and no other is named.
 const DEFAULT_FILE: &str = "fanfare.toml";
@@ -43,6 +44,7 @@ pub(crate) const SETTINGS: &[&str] = &[
     "cluster.lease",
     "memory.limit",
     "connections.max",
+    "connections.max_pending",
     "connections.max_subscriptions",
     "connections.messages_per_second",
     "outbox.max_bytes",
@@ -64,6 +66,7 @@ pub(crate) const SETTINGS: &[&str] = &[
     "network.max_connections",
     "network.max_waiting_bytes",
     "network.max_sockets",
+    "network.max_pending",
     "network.exempt",
     "idempotency.max_bytes",
     "recent_events.max_bytes",
@@ -209,6 +212,8 @@ pub(crate) struct MemoryConfig {
 pub(crate) struct Connections {
     /// Most connections this node takes; 0 for as many as the limit of open files allows.
     pub(crate) max: usize,
+    /// Most sessions of one app whose client has sent one request only.
+    pub(crate) max_pending: usize,
     /// Most channels one connection may be subscribed to.
     pub(crate) max_subscriptions: usize,
     /// Messages of one connection that are handled a second, client events besides; 0 for any number.
@@ -284,6 +289,8 @@ pub(crate) struct NetworkConfig {
     pub(crate) max_waiting_bytes: usize,
     /// Most sockets from one network, whatever they are used for.
     pub(crate) max_sockets: usize,
+    /// Most sessions from one network whose client has sent one request only.
+    pub(crate) max_pending: usize,
     /// Addresses and networks that no bound of a network applies to, or `none`.
     pub(crate) exempt: String,
 }
@@ -374,6 +381,7 @@ impl Config {
             },
             connections: Connections {
                 max: capacity.connections,
+                max_pending: (capacity.connections / 4).clamp(64, 4096),
                 max_subscriptions: 2000,
                 messages_per_second: 100,
             },
@@ -408,6 +416,7 @@ impl Config {
                 max_connections: (capacity.connections / 8).max(64),
                 max_waiting_bytes: (capacity.memory / 32).min(32 << 20),
                 max_sockets: (capacity.connections / 4).max(128),
+                max_pending: (capacity.connections / 16).clamp(16, 1024),
                 exempt: PRIVATE_NETWORKS.into(),
             },
             idempotency: Queue {
@@ -642,6 +651,14 @@ impl Config {
         }
     }
 
+    /// How many sessions may be there whose client has sent one request only.
+    pub(crate) fn pending_sessions(&self) -> PendingBounds {
+        PendingBounds {
+            app: self.connections.max_pending,
+            network: self.network.max_pending,
+        }
+    }
+
     /// What the node, an app and a network of clients may hold.
     pub(crate) fn budgets(&self) -> Budgets {
         let bodies = self.http.max_pending_body_bytes;
@@ -844,6 +861,8 @@ impl Config {
             ("http.max_sockets", self.http.max_sockets),
             ("network.max_connections", self.network.max_connections),
             ("network.max_sockets", self.network.max_sockets),
+            ("network.max_pending", self.network.max_pending),
+            ("connections.max_pending", self.connections.max_pending),
         ] {
             check(path, max > 0, "must be at least 1")?;
         }

@@ -321,7 +321,7 @@ fn state(
         demo: None,
         path_prefix: config.path_prefix.as_str().into(),
         idempotency: Idempotency::new(config.idempotency.max_bytes),
-        sessions: Sessions::default(),
+        sessions: Sessions::new(config.pending_sessions()),
         hanging: HangingRequests::new(config.fallback.max_hanging_requests),
         websocket_retry: Arc::new(WebSocketRetry::new(Duration::from_secs(
             config.fallback.websocket_retry,

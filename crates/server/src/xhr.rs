@@ -8,6 +8,7 @@
 //! Behind it are the same sessions and outboxes as behind WebSocket: [`pipe`] is another sink, [`session`] another reader.
 
 mod hanging;
+mod pending;
 mod pipe;
 mod routes;
 mod session;
@@ -15,6 +16,7 @@ mod sessions;
 mod websocket_retry;
 
 pub(crate) use hanging::HangingRequests;
+pub(crate) use pending::PendingBounds;
 pub(crate) use routes::router;
 pub(crate) use sessions::Sessions;
 pub(crate) use websocket_retry::{Client, WebSocketRetry};

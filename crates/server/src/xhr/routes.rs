@@ -218,28 +218,26 @@ async fn attach(
         }
     }
     if let SessionRequest::Receive(receive) = receive {
-        open(state, id, receive, client).await?;
+        open(state, id, receive, client)?;
     }
     Ok(())
 }
 
-async fn open(
-    state: &AppState,
-    id: SessionId,
-    receive: Receive,
-    client: &Client,
-) -> Result<(), Refusal> {
+fn open(state: &AppState, id: SessionId, receive: Receive, client: &Client) -> Result<(), Refusal> {
     let protocol = client.query.as_deref().and_then(protocol);
-    let admitted = state.engine.admit(Arrival {
+    let mut admitted = state.engine.admit_pending(Arrival {
         key: &id.key,
         protocol,
         origin: client.origin.as_deref(),
         secure: client.secure,
         charged_address: client.charged_address,
     })?;
-    let mut admitted = state.engine.confirm(admitted).await?;
     admitted.came_from(client.address);
     upgrade::count_client(&mut admitted, client.query.as_deref());
+    let pending = state
+        .sessions
+        .pending
+        .add(admitted.app_id(), admitted.network());
     let (sender, requests) = mpsc::channel(REQUESTS);
     let retry = state.websocket_retry.candidate(RetryClient {
         key: &id.key,
@@ -254,6 +252,7 @@ async fn open(
     let accepted = Accepted {
         id,
         admitted,
+        pending: Some(pending),
         receive,
         requests,
         retry,

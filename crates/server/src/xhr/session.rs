@@ -11,6 +11,7 @@ use std::task::Poll;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until};
 
+use super::pending::PendingSession;
 use super::pipe::{Event, Pipe, PipeSink, Receive};
 use super::sessions::{SessionId, Sessions};
 use super::websocket_retry::{Candidate, WebSocketRetry};
@@ -31,6 +32,8 @@ pub(super) enum Request {
 pub(super) struct Accepted {
     pub(super) id: SessionId,
     pub(super) admitted: Admitted,
+    /// If it was admitted without a place, until its client's second request.
+    pub(super) pending: Option<PendingSession>,
     pub(super) receive: Receive,
     pub(super) requests: Receiver<Request>,
     /// Whether and when it may be asked to try a WebSocket again.
@@ -51,6 +54,7 @@ pub(super) fn start(shard: &Rc<Shard>, accepted: Accepted, sessions: Sessions) {
     let reader = Reader {
         session: shard.connect(accepted.admitted, Box::new(sink)),
         pipe,
+        unplaced: accepted.pending,
         requests: accepted.requests,
         pending: VecDeque::new(),
         retry: accepted.retry,
@@ -64,6 +68,8 @@ pub(super) fn start(shard: &Rc<Shard>, accepted: Accepted, sessions: Sessions) {
 struct Reader {
     session: Session,
     pipe: Rc<Pipe>,
+    /// While its client has sent one request only.
+    unplaced: Option<PendingSession>,
     requests: Receiver<Request>,
     retry: Option<Retry>,
     /// Frames of the client that are not handled yet.
@@ -91,6 +97,8 @@ enum Step {
     Flush,
     Detach,
     Beat,
+    /// Newer sessions that have not come back need its room.
+    MakeRoom,
     AskToRetry,
     End,
 }
@@ -99,20 +107,25 @@ impl Reader {
     async fn run(mut self) {
         loop {
             match self.next_step().await {
-                Step::Take(Request::Receive(receive)) => {
-                    self.session.heard();
-                    self.pipe.attach(receive);
-                }
-                Step::Take(Request::Send(frames, charge)) => self.take(frames, charge),
+                Step::Take(request) => self.take(request).await,
                 Step::Handle => self.handle_next().await,
                 Step::Flush => {}
                 Step::Detach => self.pipe.detach(),
                 Step::Beat => self.session.push_raw(HEARTBEAT),
                 Step::AskToRetry => self.ask_to_retry(),
+                Step::MakeRoom => {
+                    self.session.close(&Refusal::new(
+                        CloseCode::OverCapacity,
+                        "Too many sessions were opened that did not come back, reconnect",
+                    ));
+                    break;
+                }
                 Step::End => break,
             }
             self.session.flush();
         }
+        // Whoever waits for lines is answered with the last ones.
+        self.session.flush();
         self.requests.close();
         self.session.end().await;
     }
@@ -146,6 +159,7 @@ impl Reader {
         });
         tokio::select! {
             () = changed => Step::Flush,
+            () = make_room(&mut self.unplaced) => Step::MakeRoom,
             request = self.requests.recv() => request.map_or(Step::End, Step::Take),
             event = self.pipe.event(wants.write) => match event {
                 Event::Writable => Step::Flush,
@@ -185,8 +199,29 @@ impl Reader {
         }
     }
 
+    /// Takes a request. The first one after that which opened the session shows that there is a client, so the session
+    /// takes a place.
+    async fn take(&mut self, request: Request) {
+        let mut placed = Ok(());
+        if self.unplaced.is_some() {
+            placed = self.session.take_place().await;
+        }
+        match request {
+            Request::Receive(receive) => {
+                self.session.heard();
+                self.pipe.attach(receive);
+            }
+            Request::Send(frames, charge) if placed.is_ok() => self.take_frames(frames, charge),
+            Request::Send(..) => {}
+        }
+        match placed {
+            Ok(()) => self.unplaced = None,
+            Err(refusal) => self.session.close(&refusal),
+        }
+    }
+
     /// Takes the client's frames, to be handled as fast as it reads the answers.
-    fn take(&mut self, frames: SentFrames, charge: Option<Charge>) {
+    fn take_frames(&mut self, frames: SentFrames, charge: Option<Charge>) {
         self.session.heard();
         if self.pending.iter().map(Pending::len).sum::<usize>() > MAX_PENDING {
             return self.session.close(&Refusal::new(
@@ -225,6 +260,14 @@ impl Reader {
     }
 }
 
+/// Waits until a session that is pending has to end; for ever if it is not.
+async fn make_room(pending: &mut Option<PendingSession>) {
+    match pending {
+        Some(pending) => pending.is_to_end().await,
+        None => std::future::pending().await,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -238,6 +281,7 @@ mod tests {
     use tokio::task::LocalSet;
     use tokio::time::sleep;
 
+    use super::super::pending::PendingBounds;
     use super::*;
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -299,11 +343,15 @@ mod tests {
         let accepted = Accepted {
             id,
             admitted: engine.admit(arrival).expect("admitted"),
+            pending: None,
             receive,
             requests,
             retry: None,
         };
-        engine.adopt(|shard| start(&shard, accepted, Sessions::default()));
+        engine.adopt(|shard| {
+            let bounds = PendingBounds { app: 1, network: 1 };
+            start(&shard, accepted, Sessions::new(bounds));
+        });
         sender
     }
 

@@ -4,10 +4,10 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use fanfare_testkit::{KEY, Server};
+use fanfare_testkit::{APP_ID, KEY, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::server_with;
 
@@ -139,33 +139,125 @@ async fn a_network_over_its_share_of_connections_is_told_to_come_back_and_others
         "network.max_connections=3",
     ])
     .await;
-    let path = format!("/app/{KEY}?protocol=7");
-    let handshake = |from: &str| {
-        format!(
-            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: {from}\r\n\r\n"
-        )
-    };
-    let open = async |from: &str| {
-        let mut stream = socket(&server, 1).await;
-        stream.write_all(handshake(from).as_bytes()).await.unwrap();
-        let mut seen = Vec::new();
-        let said = |seen: &[u8]| {
-            let seen = String::from_utf8_lossy(seen).into_owned();
-            seen.contains("connection_established") || seen.contains("\"code\":")
-        };
-        while !said(&seen) {
-            assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
-        }
-        (stream, String::from_utf8_lossy(&seen).into_owned())
-    };
     let mut held = Vec::new();
     for number in 0..6 {
-        let (stream, seen) = open("192.0.2.1").await;
+        let (stream, seen) = websocket(&server, "192.0.2.1").await;
         let refused = seen.contains("\"code\":4100") && seen.contains("network 192.0.2.1");
         assert_eq!(refused, number >= 3, "{number}: {seen}");
         held.push(stream);
     }
-    let (_other, seen) = open("192.0.2.2").await;
+    let (_other, seen) = websocket(&server, "192.0.2.2").await;
     assert!(seen.contains("connection_established"), "{seen}");
+}
+
+/// Opens `count` sessions of the HTTP fallback over one socket, and reads what is answered.
+async fn open_sessions(server: &Server, host: u8, name: &str, count: usize) {
+    let mut stream = socket(server, host).await;
+    let mut requests = String::new();
+    for number in 0..count {
+        let path = format!("/pusher/app/{KEY}/1/{name}{number}/xhr?protocol=7");
+        requests += &format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    }
+    let (mut reader, mut writer) = stream.split();
+    let read = async {
+        let (mut seen, mut opened) = (Vec::new(), 0);
+        while opened < count {
+            assert!(reader.read_buf(&mut seen).await.unwrap() > 0);
+            opened += count_of(&seen, b"HTTP/1.1 200");
+            // An answer's beginning may come in two parts.
+            seen.drain(..seen.len().saturating_sub(11));
+        }
+    };
+    let (written, ()) = tokio::join!(writer.write_all(requests.as_bytes()), read);
+    written.unwrap();
+}
+
+fn count_of(text: &[u8], part: &[u8]) -> usize {
+    text.windows(part.len())
+        .filter(|found| *found == part)
+        .count()
+}
+
+#[tokio::test]
+async fn sessions_that_do_not_come_back_take_no_place_of_a_client() {
+    let server = server_with(&["connections.max=20", "connections.max_pending=50"]).await;
+    server.run_ok(&[
+        "app",
+        "update",
+        APP_ID,
+        "--setting",
+        "limits.connections=10",
+    ]);
+    for round in 0..5 {
+        open_sessions(&server, 2, &format!("r{round}n"), 300).await;
+        let mut client = server.connect().await;
+        client.subscribe("a").await;
+        server.api().publish("a", "e", "d").await;
+        client.expect("e").await;
+    }
+}
+
+#[tokio::test]
+async fn a_client_is_told_to_stay_away_only_where_living_connections_of_many_networks_use_a_quota_up()
+ {
+    let settings = ["http.trusted_proxies=127.0.0.0/8", "network.exempt=none"];
+    let server = server_with(&settings).await;
+    server.run_ok(&["app", "update", APP_ID, "--setting", "limits.connections=8"]);
+    let mut held = Vec::new();
+    for from in ["192.0.2.1"; 6].into_iter().chain(["192.0.2.2"; 2]) {
+        let (stream, seen) = websocket(&server, from).await;
+        assert!(seen.contains("connection_established"), "{seen}");
+        held.push(stream);
+    }
+    is_told(&server, "192.0.2.3", 4100).await;
+    held.clear();
+    for number in 0..8 {
+        held.push(comes_in(&server, &format!("198.51.100.{number}")).await);
+    }
+    is_told(&server, "192.0.2.3", 4004).await;
+}
+
+/// Waits until a client from this address is refused with this code: settings of apps and who has most connections are known
+/// within a second.
+async fn is_told(server: &Server, from: &str, code: u16) {
+    let start = Instant::now();
+    loop {
+        let (_, seen) = websocket(server, from).await;
+        if seen.contains(&format!("\"code\":{code}")) {
+            return;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{seen}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// A WebSocket from this address, once there is room for it.
+async fn comes_in(server: &Server, from: &str) -> TcpStream {
+    let start = Instant::now();
+    loop {
+        let (stream, seen) = websocket(server, from).await;
+        if seen.contains("connection_established") {
+            return stream;
+        }
+        assert!(start.elapsed() < Duration::from_secs(20), "{seen}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A WebSocket of a client behind a proxy, and what it is told.
+async fn websocket(server: &Server, from: &str) -> (TcpStream, String) {
+    let mut stream = socket(server, 1).await;
+    let handshake = format!(
+        "GET /app/{KEY}?protocol=7 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: {from}\r\n\r\n"
+    );
+    stream.write_all(handshake.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    loop {
+        assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+        let text = String::from_utf8_lossy(&seen).into_owned();
+        if text.contains("connection_established") || text.contains("\"code\":") {
+            return (stream, text);
+        }
+    }
 }

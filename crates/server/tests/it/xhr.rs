@@ -248,8 +248,19 @@ async fn a_session_is_a_connection_of_its_app() {
     let session = Session::new(&server, "1/abcdefgh");
     let mut stream = session.stream().await;
     stream.greeting().await;
-    let second = Session::new(&server, "2/abcdefgh").poll().await;
-    assert!(second.last().unwrap().starts_with("c[4100,"), "{second:?}");
+    // From its second request on.
+    session.send(&[subscribe("news")]).await;
+    assert_eq!(
+        stream.event().await["event"],
+        "pusher_internal:subscription_succeeded"
+    );
+    let second = Session::new(&server, "2/abcdefgh");
+    assert_eq!(second.poll().await[0], "o");
+    let refused = second.poll().await;
+    assert!(
+        refused.last().unwrap().starts_with("c[4100,"),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

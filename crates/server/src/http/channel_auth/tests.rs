@@ -116,7 +116,7 @@ impl Node {
             sockets: Sockets::new(1, Ledger::new(Budgets::default())),
             addresses: Addresses::new(Vec::new(), Vec::new()),
             started_at: 0,
-            sessions: crate::xhr::Sessions::default(),
+            sessions: crate::xhr::Sessions::new(crate::xhr::PendingBounds { app: 1, network: 1 }),
             hanging: crate::xhr::HangingRequests::new(0),
             websocket_retry: Arc::new(crate::xhr::WebSocketRetry::new(Duration::ZERO)),
             max_body_bytes: 1 << 20,

@@ -1,0 +1,178 @@
+//! Sessions whose client has sent one request only. They cost the client nothing, so they count towards no quota; they are
+//! bounded apart, for each app and each network, and the oldest goes first.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use fanfare_engine::Network;
+use fanfare_protocol::AppId;
+use parking_lot::Mutex;
+use tokio::sync::oneshot::{self, Receiver, Sender};
+
+/// The pending sessions of this node. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct PendingSessions(Arc<Table>);
+
+/// The most pending sessions.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PendingBounds {
+    /// Of one app.
+    pub(crate) app: usize,
+    /// From one network.
+    pub(crate) network: usize,
+}
+
+#[derive(Debug)]
+struct Table {
+    bounds: PendingBounds,
+    sessions: Mutex<Sessions>,
+}
+
+/// Who has pending sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Holder {
+    App(AppId),
+    Network(Network),
+}
+
+#[derive(Debug, Default)]
+struct Sessions {
+    next: u64,
+    /// By number, which is their order.
+    all: HashMap<u64, Session>,
+    of: HashMap<Holder, BTreeSet<u64>>,
+}
+
+#[derive(Debug)]
+struct Session {
+    holders: Vec<Holder>,
+    /// The session ends when this is dropped.
+    _end: Sender<()>,
+}
+
+/// A session that is pending until this is dropped.
+#[derive(Debug)]
+pub(super) struct PendingSession {
+    table: Arc<Table>,
+    number: u64,
+    ended: Receiver<()>,
+}
+
+impl PendingSession {
+    /// Waits until the session has to end because newer ones need its room.
+    pub(super) async fn is_to_end(&mut self) {
+        // It is never sent anything: the other half is dropped.
+        let _ = (&mut self.ended).await;
+    }
+}
+
+impl Drop for PendingSession {
+    fn drop(&mut self) {
+        self.table.sessions.lock().remove(self.number);
+    }
+}
+
+impl PendingSessions {
+    pub(super) fn new(bounds: PendingBounds) -> Self {
+        Self(Arc::new(Table {
+            bounds,
+            sessions: Mutex::default(),
+        }))
+    }
+
+    /// A new pending session. The oldest of its app or of its network ends where there are too many.
+    pub(super) fn add(&self, app: &AppId, network: Option<Network>) -> PendingSession {
+        let PendingBounds {
+            app: of_app,
+            network: of_network,
+        } = self.0.bounds;
+        let network = network.map(|network| (Holder::Network(network), of_network));
+        let bounded = [(Holder::App(app.clone()), of_app)]
+            .into_iter()
+            .chain(network);
+        let (end, ended) = oneshot::channel();
+        let mut sessions = self.0.sessions.lock();
+        let mut holders = Vec::new();
+        for (holder, max) in bounded {
+            sessions.make_room(&holder, max);
+            holders.push(holder);
+        }
+        let number = sessions.next;
+        sessions.next += 1;
+        for holder in &holders {
+            sessions
+                .of
+                .entry(holder.clone())
+                .or_default()
+                .insert(number);
+        }
+        let session = Session { holders, _end: end };
+        sessions.all.insert(number, session);
+        PendingSession {
+            table: Arc::clone(&self.0),
+            number,
+            ended,
+        }
+    }
+}
+
+impl Sessions {
+    fn make_room(&mut self, holder: &Holder, max: usize) {
+        while let Some(of) = self.of.get(holder)
+            && of.len() >= max
+            && let Some(oldest) = of.first().copied()
+        {
+            self.remove(oldest);
+        }
+    }
+
+    fn remove(&mut self, number: u64) {
+        let Some(session) = self.all.remove(&number) else {
+            return;
+        };
+        for holder in session.holders {
+            if let Some(of) = self.of.get_mut(&holder) {
+                of.remove(&number);
+                if of.is_empty() {
+                    self.of.remove(&holder);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    async fn ended(pending: &mut PendingSession) -> bool {
+        timeout(Duration::ZERO, pending.is_to_end()).await.is_ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_of_a_network_or_of_an_app_ends() {
+        let bounds = PendingBounds { app: 3, network: 2 };
+        let pending = PendingSessions::new(bounds);
+        let app = AppId::parse("1").expect("an id");
+        let other_app = AppId::parse("2").expect("an id");
+        let network = |last| Some(Network::of([192, 0, 2, last].into()));
+        let mut first = pending.add(&app, network(1));
+        let mut second = pending.add(&app, network(1));
+        let mut elsewhere = pending.add(&other_app, network(2));
+        let mut third = pending.add(&app, network(1));
+        assert!(ended(&mut first).await && !ended(&mut second).await);
+        let mut unknown = [pending.add(&app, None), pending.add(&app, None)];
+        assert!(ended(&mut second).await && !ended(&mut third).await);
+        assert!(!ended(&mut unknown[0]).await && !ended(&mut elsewhere).await);
+        // One that came back makes room by itself.
+        drop(third);
+        let mut newest = pending.add(&app, network(1));
+        assert!(!ended(&mut unknown[0]).await && !ended(&mut newest).await);
+        drop((first, second, elsewhere, unknown, newest));
+        assert!(pending.0.sessions.lock().of.is_empty());
+    }
+}
