@@ -127,13 +127,7 @@ pub(crate) async fn serve(
         keeps_queue: inherited,
         ..Shutdown::default()
     };
-    let listening = Listening {
-        sockets: state.sockets.clone(),
-        addresses: state.addresses.clone(),
-        timeouts: config.timeouts(),
-        engine: Arc::clone(&engine),
-        router: http::router(state),
-    };
+    let listening = listening(&config, state);
     let listeners = TaskTracker::new();
     for socket in sockets.into_tokio().context("watching our sockets")? {
         listeners.spawn(listener::serve(socket, listening.clone(), shutdown.clone()));
@@ -304,6 +298,17 @@ fn engine(config: &Config) -> anyhow::Result<Parts> {
         (Arc::clone(&new) as Arc<dyn Bus>, new)
     });
     Ok((engine, shards, cluster))
+}
+
+/// What the listeners share.
+fn listening(config: &Config, state: AppState) -> Listening {
+    Listening {
+        sockets: state.sockets.clone(),
+        addresses: state.addresses.clone(),
+        timeouts: config.timeouts(),
+        engine: Arc::clone(&state.engine),
+        router: http::router(state),
+    }
 }
 
 /// What handlers share, of a node that is not ready yet.
