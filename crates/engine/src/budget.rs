@@ -29,7 +29,7 @@ pub enum Resource {
 const RESOURCES: usize = Resource::Joins as usize + 1;
 
 impl Resource {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sockets => "TCP connections",
             Self::Connections => "connections",
@@ -252,6 +252,17 @@ impl Ledger {
         self.0.node.of(resource)
     }
 
+    /// A resource of which the node holds nine tenths of what it may, if there is one among those that clients who are
+    /// connected go on filling.
+    #[must_use]
+    pub fn nearly_full(&self) -> Option<Resource> {
+        let filled = [Resource::SubscriptionBytes];
+        filled.into_iter().find(|resource| {
+            let max = self.budgets().node.of(*resource);
+            self.used(*resource) > max - max / 10
+        })
+    }
+
     /// The most that one network holds of a resource, as it was within the last second.
     #[must_use]
     pub fn largest_network(&self, resource: Resource) -> usize {
@@ -328,6 +339,24 @@ impl Payer {
         let mut charge = self.empty_charge(resource);
         charge.grow(amount)?;
         Ok(charge)
+    }
+
+    /// Whether all holders may hold so much more.
+    ///
+    /// # Errors
+    ///
+    /// Returns which holder has reached its bound.
+    pub fn check(&self, resource: Resource, amount: usize) -> Result<(), BudgetExceeded> {
+        for (holder, usage, max) in self.holders(resource) {
+            if usage.of(resource).saturating_add(amount) > max {
+                return Err(BudgetExceeded {
+                    holder,
+                    resource,
+                    max,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// A charge of nothing, to be grown.

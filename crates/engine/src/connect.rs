@@ -189,6 +189,16 @@ impl Engine {
     }
 
     fn take_place(&self, app: &Arc<App>, payer: &Payer) -> Result<Place, Refusal> {
+        if let Some(resource) = self.ledger().nearly_full() {
+            // What is left is for the connections that are here.
+            return Err(Refusal::new(
+                CloseCode::OverCapacity,
+                format!(
+                    "This server holds nearly as many {} as it may, reconnect",
+                    resource.name()
+                ),
+            ));
+        }
         // Before the quota: a client that is refused because of many from its network comes back.
         let charge = payer
             .charge(Resource::Connections, 1)

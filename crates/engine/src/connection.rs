@@ -12,7 +12,7 @@ use fanfare_protocol::{AppKey, ChannelName, Frame, Framing, ServerMessage, Socke
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::budget::Payer;
+use crate::budget::{BudgetExceeded, Charge, Payer, Resource};
 use crate::cache::Offset;
 use crate::client_event::ClientEventRate;
 use crate::connect::{Admitted, ConnectionPlace, Place};
@@ -30,6 +30,9 @@ const ASKED_AHEAD: usize = 64 * 1024;
 /// An evicted connection of which more than this is partly written is reset: it could not be told why anyway.
 const LAST_WORDS_AFTER: usize = 64 * 1024;
 
+/// What a subscription takes besides the channel's name.
+const SUBSCRIPTION_BYTES: usize = 600;
+
 /// One admitted connection.
 pub(crate) struct Connection {
     pub(crate) socket_id: SocketId,
@@ -43,6 +46,8 @@ pub(crate) struct Connection {
     /// Whom to charge for what the client makes this node hold.
     pub(crate) payer: Payer,
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
+    /// What the subscriptions take.
+    subscription_bytes: Charge,
     /// The user who is signed in.
     pub(crate) user: Option<Box<SignedIn>>,
     /// When the client was last heard, as coarse as the sweep.
@@ -118,6 +123,12 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// What a subscription takes, in bytes, where its channel has no other subscriber: the entries of the connection, of the
+/// shard and of the node, and the channel's name. docs/deployment.md says how it was measured.
+fn subscription_bytes(channel: &ChannelName) -> usize {
+    SUBSCRIPTION_BYTES + channel.as_str().len()
+}
+
 impl Connection {
     pub(crate) fn new(admitted: Admitted, sink: Box<dyn Sink>, now: Instant) -> Self {
         Self {
@@ -127,6 +138,7 @@ impl Connection {
             address: admitted.address,
             place: admitted.place,
             _client: admitted.client,
+            subscription_bytes: admitted.payer.empty_charge(Resource::SubscriptionBytes),
             payer: admitted.payer,
             connected: now,
             authorized: false,
@@ -159,6 +171,35 @@ impl Connection {
     pub(crate) fn subscribed(&self) -> usize {
         let unasked = self.user.as_ref().and_then(|user| user.unasked.as_ref());
         self.subscriptions.len() - usize::from(unasked.is_some())
+    }
+
+    /// Whether there is room for another subscription, for the client's network, its app and the node.
+    pub(crate) fn check_subscription(&self, channel: &ChannelName) -> Result<(), BudgetExceeded> {
+        let more = subscription_bytes(channel);
+        self.payer.check(Resource::SubscriptionBytes, more)
+    }
+
+    /// Adds a subscription, and charges what it takes.
+    pub(crate) fn add_subscription(&mut self, channel: ChannelName, subscription: Subscription) {
+        let charged = self.subscription_bytes.amount() + subscription_bytes(&channel);
+        // It was checked before the connection joined: others may have come in between.
+        let _ = self.subscription_bytes.set(charged);
+        self.subscriptions.insert(channel, subscription);
+    }
+
+    /// Removes a subscription, and gives back what it takes.
+    pub(crate) fn remove_subscription(
+        &mut self,
+        channel: &str,
+    ) -> Option<(ChannelName, Subscription)> {
+        let removed = self.subscriptions.remove_entry(channel)?;
+        self.subscription_bytes
+            .shrink(subscription_bytes(&removed.0));
+        if self.subscriptions.is_empty() {
+            // The room for many is not kept for a connection that has none.
+            self.subscriptions = HashMap::new();
+        }
+        Some(removed)
     }
 
     pub(crate) fn is_open(&self) -> bool {

@@ -13,6 +13,7 @@ use fanfare_protocol::{
 use tokio::time::timeout;
 
 use crate::app::App;
+use crate::budget::Holder;
 use crate::bus::{Generation, Topic};
 use crate::cache::Offset;
 use crate::connection::{Connection, Subscription};
@@ -142,6 +143,7 @@ impl Session {
         let channel = ChannelName::parse(&request.channel, limits.channel_name)
             .map_err(|error| Refused::channel(error.to_string()))?;
         self.check_room()?;
+        self.check_budget(&channel)?;
         match channel.kind() {
             ChannelKind::Public => self.join(request, &Place { app, channel }).await?,
             ChannelKind::Private => {
@@ -176,6 +178,21 @@ impl Session {
         Err(Refused::limit(format!(
             "This connection is subscribed to {max} channels, the most it may be (connections.max_subscriptions)"
         )))
+    }
+
+    /// A client whose node has no room is closed so that it finds another; one whose network or app has reached its bound
+    /// would not fare better elsewhere.
+    fn check_budget(&self, channel: &ChannelName) -> Result<(), Refused> {
+        let Err(exceeded) = self.with(|connection| connection.check_subscription(channel)) else {
+            return Ok(());
+        };
+        if exceeded.holder == Holder::Node {
+            self.close(&Refusal::new(
+                CloseCode::OverCapacity,
+                format!("{exceeded}, reconnect"),
+            ));
+        }
+        Err(Refused::limit(exceeded.to_string()))
     }
 
     /// Who joins a presence channel: whom `channel_data` names, else who is signed in.
@@ -528,11 +545,7 @@ impl Session {
             member,
             replayed,
         };
-        self.with(|connection| {
-            connection
-                .subscriptions
-                .insert(place.channel.clone(), subscription)
-        });
+        self.with(|connection| connection.add_subscription(place.channel.clone(), subscription));
     }
 
     fn replay(&self, place: &Place, sent: Option<(Offset, Offset)>) -> Offset {
@@ -568,7 +581,7 @@ impl Session {
             {
                 user.unasked = None;
             }
-            let entry = connection.subscriptions.remove_entry(channel);
+            let entry = connection.remove_subscription(channel);
             entry.map(|(channel, subscription)| {
                 (
                     Place {

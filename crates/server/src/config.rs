@@ -43,6 +43,8 @@ pub(crate) const SETTINGS: &[&str] = &[
     "cluster.prefix",
     "cluster.lease",
     "memory.limit",
+    "memory.subscriptions",
+    "memory.subscriptions_of_app",
     "connections.max",
     "connections.max_pending",
     "connections.max_subscriptions",
@@ -67,6 +69,7 @@ pub(crate) const SETTINGS: &[&str] = &[
     "network.max_waiting_bytes",
     "network.max_sockets",
     "network.max_pending",
+    "network.max_subscription_bytes",
     "network.exempt",
     "idempotency.max_bytes",
     "recent_events.max_bytes",
@@ -205,6 +208,10 @@ pub(crate) struct ClusterConfig {
 pub(crate) struct MemoryConfig {
     /// Bytes that this process may take; the defaults of other bounds follow from it.
     pub(crate) limit: usize,
+    /// Most bytes that subscriptions take.
+    pub(crate) subscriptions: usize,
+    /// Most bytes that the subscriptions of one app take.
+    pub(crate) subscriptions_of_app: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -291,6 +298,8 @@ pub(crate) struct NetworkConfig {
     pub(crate) max_sockets: usize,
     /// Most sessions from one network whose client has sent one request only.
     pub(crate) max_pending: usize,
+    /// Most bytes that the subscriptions from one network take.
+    pub(crate) max_subscription_bytes: usize,
     /// Addresses and networks that no bound of a network applies to, or `none`.
     pub(crate) exempt: String,
 }
@@ -378,6 +387,8 @@ impl Config {
             },
             memory: MemoryConfig {
                 limit: capacity.memory,
+                subscriptions: capacity.memory / 4,
+                subscriptions_of_app: capacity.memory / 16 * 3,
             },
             connections: Connections {
                 max: capacity.connections,
@@ -417,6 +428,7 @@ impl Config {
                 max_waiting_bytes: (capacity.memory / 32).min(32 << 20),
                 max_sockets: (capacity.connections / 4).max(128),
                 max_pending: (capacity.connections / 16).clamp(16, 1024),
+                max_subscription_bytes: (capacity.memory / 32).clamp(2 << 20, 32 << 20),
                 exempt: PRIVATE_NETWORKS.into(),
             },
             idempotency: Queue {
@@ -665,12 +677,21 @@ impl Config {
         // One body of a client fits in any case.
         let of_network = (bodies / 4).max(2 * self.websocket.max_message_bytes);
         Budgets {
-            node: Bounds::unlimited().with(Resource::RequestBytes, bodies),
+            node: Bounds::unlimited()
+                .with(Resource::RequestBytes, bodies)
+                .with(Resource::SubscriptionBytes, self.memory.subscriptions),
+            app: Bounds::unlimited().with(
+                Resource::SubscriptionBytes,
+                self.memory.subscriptions_of_app,
+            ),
             network: Bounds::unlimited()
                 .with(Resource::Connections, self.network.max_connections)
                 .with(Resource::RequestBytes, of_network)
-                .with(Resource::Sockets, self.network.max_sockets),
-            ..Budgets::default()
+                .with(Resource::Sockets, self.network.max_sockets)
+                .with(
+                    Resource::SubscriptionBytes,
+                    self.network.max_subscription_bytes,
+                ),
         }
     }
 
@@ -860,6 +881,15 @@ impl Config {
         for (path, max) in [
             ("http.max_sockets", self.http.max_sockets),
             ("network.max_connections", self.network.max_connections),
+            ("memory.subscriptions", self.memory.subscriptions),
+            (
+                "memory.subscriptions_of_app",
+                self.memory.subscriptions_of_app,
+            ),
+            (
+                "network.max_subscription_bytes",
+                self.network.max_subscription_bytes,
+            ),
             ("network.max_sockets", self.network.max_sockets),
             ("network.max_pending", self.network.max_pending),
             ("connections.max_pending", self.connections.max_pending),

@@ -5,6 +5,7 @@
     reason = "a test stops where something is missing"
 )]
 
+mod budget;
 mod cache;
 mod client_event;
 mod connect;
