@@ -95,10 +95,17 @@ impl Limits {
         let needed = [
             ("channel_name", self.channel_name),
             ("event_name", self.event_name),
+            ("event_data", self.event_data),
+            ("client_event_data", self.client_event_data),
             ("channels_per_publish", self.channels_per_publish),
             ("batch_events", self.batch_events),
+            ("presence_members", self.presence_members),
+            ("presence_member_size", self.presence_member_size),
             ("user_id", self.user_id),
         ];
+        if self.cache_ttl == 0 {
+            return Err("limits.cache_ttl must be at least 1 second".into());
+        }
         if self.cache_ttl > Self::MAX_CACHE_TTL {
             return Err(format!(
                 "limits.cache_ttl must be at most {} seconds, a year",

@@ -119,7 +119,7 @@ impl AppSettings {
             reason,
         };
         let changed: Self =
-            serde_json::from_value(all).map_err(|error| invalid(error.to_string()))?;
+            serde_json::from_value(all).map_err(|error| invalid(expected(&error)))?;
         changed.check().map_err(invalid)?;
         *self = changed;
         Ok(())
@@ -134,13 +134,9 @@ impl AppSettings {
         if self.allowed_origins.len() > MAX_ORIGINS {
             return Err(format!("allowed_origins: at most {MAX_ORIGINS} origins"));
         }
-        if self
-            .allowed_origins
+        self.allowed_origins
             .iter()
-            .any(|origin| origin.len() > MAX_ORIGIN)
-        {
-            return Err(format!("allowed_origins: at most {MAX_ORIGIN} bytes each"));
-        }
+            .try_for_each(|origin| check_origin(origin))?;
         self.limits.check()
     }
 
@@ -164,7 +160,7 @@ impl AppSettings {
             reason,
         };
         let changed: Self =
-            serde_json::from_value(all).map_err(|error| invalid(error.to_string()))?;
+            serde_json::from_value(all).map_err(|error| invalid(expected(&error)))?;
         changed.check().map_err(invalid)?;
         *self = changed;
         Ok(())
@@ -195,6 +191,22 @@ impl AppSettings {
     }
 }
 
+/// What was wanted instead of a value of the wrong kind. serde names the types of this program, which tells nobody anything.
+fn expected(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let (came, wanted) = text.split_once(", expected ").unwrap_or((&text, ""));
+    let wanted = match wanted {
+        "usize" | "u64" | "u32" => "a whole number, 0 or more",
+        "a boolean" => "true or false",
+        "a string" => "texts, for example [\"https://example.com\"]",
+        "struct HistoryRule" | "a sequence" => {
+            r#"a list of rules, for example [{"channels":"*","size":100,"ttl":300}]"#
+        }
+        _ => return text,
+    };
+    format!("{came}, expected {wanted}")
+}
+
 /// An object is merged, member by member; anything else replaces what was there.
 fn merge(path: &str, all: &mut Value, patch: &Value) -> Result<(), InvalidSetting> {
     let (all, patch) = match (&mut *all, patch) {
@@ -223,6 +235,42 @@ fn merge(path: &str, all: &mut Value, patch: &Value) -> Result<(), InvalidSettin
         merge(&path, place, value)?;
     }
     Ok(())
+}
+
+/// Whether a browser can send this as its origin (RFC 6454, 6.2): a scheme and a host, the port if it is not the scheme's own.
+fn check_origin(origin: &str) -> Result<(), String> {
+    let wrong = |rule: &str, right: &str| {
+        Err(format!(
+            "allowed_origins: {origin:?} {rule}, so no browser sends it: write {right}"
+        ))
+    };
+    if origin.len() > MAX_ORIGIN {
+        return Err(format!("allowed_origins: at most {MAX_ORIGIN} bytes each"));
+    }
+    if origin == "*" {
+        return Ok(());
+    }
+    if origin.matches('*').count() > 1 {
+        return wrong("has more than one *", "https://*.example.com");
+    }
+    let Some((scheme, host)) = origin.split_once("://") else {
+        return wrong("has no scheme", &format!("https://{origin}"));
+    };
+    if let Some((host, _)) = host.split_once(['/', '?', '#']) {
+        return wrong("has a path", &format!("{scheme}://{host}"));
+    }
+    let default_port = match scheme {
+        "https" => ":443",
+        "http" => ":80",
+        _ => "",
+    };
+    match host.strip_suffix(default_port) {
+        Some(host) if !default_port.is_empty() => {
+            wrong("has the scheme's own port", &format!("{scheme}://{host}"))
+        }
+        _ if host.is_empty() => wrong("has no host", "https://example.com"),
+        _ => Ok(()),
+    }
 }
 
 /// One `*` stands for one or more labels of a host name, so that `https://*.example.com` is not `https://example.com`,
@@ -280,15 +328,18 @@ mod tests {
             ("client_event", "true", "there are"),
             ("limits", "1", "there is no setting"),
             ("", "1", "there is no setting"),
-            ("client_events", "yes", "not possible"),
-            ("limits.user_id", "-1", "not possible"),
+            ("client_events", "yes", "expected true or false"),
+            ("limits.user_id", "-1", "expected a whole number"),
             ("limits.channel_name", "0", "not possible"),
             ("limits.channel_name", "1000000000", "at most 1024"),
             ("limits.cache_bytes", "9223372036854775808", "at most"),
             ("limits.presence_members", "1000000000", "at most"),
             ("limits.connections", "18446744073709551615", "at most"),
             ("limits.cache_ttl", "18446744073709551615", "a year"),
-            ("history", "*", "not possible"),
+            ("limits.event_data", "0", "at least 1"),
+            ("limits.presence_members", "0", "at least 1"),
+            ("limits.cache_ttl", "0", "at least 1"),
+            ("history", "*", "expected a list of rules"),
             ("history", r#"[{"channels":"*","size":0,"ttl":1}]"#, "size"),
             ("history", r#"[{"channels":"*","size":1}]"#, "ttl"),
         ] {
@@ -296,6 +347,43 @@ mod tests {
             assert!(error.contains(words), "{name}={value}: {error}");
         }
         assert_eq!(settings, before);
+    }
+
+    #[test]
+    fn origins_that_no_browser_sends_are_refused_with_the_right_one() {
+        let mut settings = AppSettings::default();
+        for (origin, right) in [
+            ("shop.example.com", "write https://shop.example.com"),
+            (
+                "https://shop.example.com/",
+                "write https://shop.example.com",
+            ),
+            (
+                "https://shop.example.com/app",
+                "write https://shop.example.com",
+            ),
+            (
+                "https://shop.example.com:443",
+                "write https://shop.example.com",
+            ),
+            ("http://localhost:80", "write http://localhost"),
+            ("https://*.*.example.com", "write https://*.example.com"),
+            ("https://", "write https://example.com"),
+        ] {
+            let error = settings.set("allowed_origins", origin).unwrap_err();
+            let error = error.to_string();
+            assert!(error.ends_with(right), "{origin}: {error}");
+        }
+        for origin in [
+            "*",
+            "https://*.example.com",
+            "http://localhost:3000",
+            "https://[::1]:8443",
+            "capacitor://localhost",
+            "https://example.com:8443",
+        ] {
+            settings.set("allowed_origins", origin).unwrap();
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use fanfare_protocol::signature::{Credential, sign_request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, request_failed};
 use crate::http::unix_seconds;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -97,13 +97,10 @@ impl Backend {
                 self.server
             ));
         }
-        let error = anyhow::Error::new(error);
-        let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-        causes.dedup();
         let message = format!(
             "cannot publish to {}: {}; is a server running there? Name another with --server URL",
             self.server,
-            causes.join(": ")
+            request_failed(error)
         );
         Failure::new(Code::Unavailable, message)
     }

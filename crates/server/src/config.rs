@@ -23,6 +23,19 @@ use crate::listener::Timeouts;
 use crate::telemetry;
 use crate::xhr::PendingBounds;
 
+/// First segments of paths that are served whatever `path_prefix` is.
+const OWN_PATHS: &[&str] = &[
+    "api",
+    "demo",
+    "docs",
+    "healthz",
+    "openapi.json",
+    "readyz",
+    "ready",
+    "sdk",
+    "up",
+];
+
 /// The file that is read when it is there and no other is named.
 const DEFAULT_FILE: &str = "fanfare.toml";
 
@@ -727,7 +740,7 @@ impl Config {
         self.validate_sizes(check)?;
         let segment_fits = |segment: &str| {
             let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~');
-            !segment.is_empty() && segment.chars().all(allowed)
+            !matches!(segment, "" | "." | "..") && segment.chars().all(allowed)
         };
         let prefix = self.path_prefix.strip_prefix('/');
         let prefix_fits =
@@ -736,6 +749,15 @@ impl Config {
             "path_prefix",
             prefix_fits,
             "must be empty, or like /realtime: letters, digits and -_.~ between slashes",
+        )?;
+        let first = prefix.and_then(|p| p.split('/').next());
+        check(
+            "path_prefix",
+            first.is_none_or(|first| !OWN_PATHS.contains(&first)),
+            &format!(
+                "must not begin with a path of Fanfare's own ({}): choose another, such as /realtime",
+                OWN_PATHS.join(", ")
+            ),
         )?;
         let filter = telemetry::check_filter(&self.log.filter);
         check(
@@ -1334,7 +1356,10 @@ mod tests {
         assert!(refused("ceilings.event_data", "0").contains("ceilings.event_data must be 1 to"));
         assert!(refused("ceilings.cache_bytes", "9999999999999").contains("ceilings.cache_bytes"));
         assert!(load(&[("ceilings.connections", "0")]).is_ok());
-        for prefix in ["app", "/", "/a/", "/:x", "/*x", "/{x}", "/a b", "//a"] {
+        for prefix in [
+            "app", "/", "/a/", "/:x", "/*x", "/{x}", "/a b", "//a", "/..", "/a/./b", "/api/v1",
+            "/sdk", "/docs/x",
+        ] {
             assert!(
                 refused("path_prefix", prefix).contains("path_prefix"),
                 "{prefix}"

@@ -91,3 +91,21 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Code {
     };
     error.chain().find_map(known).unwrap_or(Code::Failed)
 }
+
+/// What went wrong with a request, with all causes: the outermost says next to nothing.
+pub(crate) fn request_failed(error: reqwest::Error) -> String {
+    let error = anyhow::Error::new(error.without_url());
+    let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
+    causes.dedup();
+    explain(causes.join(": "))
+}
+
+/// What a TLS library says when the other side speaks none is no help to a person.
+fn explain(causes: String) -> String {
+    if causes.contains("InvalidContentType") {
+        return "the server speaks plain HTTP there, and TLS was wanted: write http:// instead of https://, or give the \
+                address of the proxy that ends TLS"
+            .into();
+    }
+    causes
+}

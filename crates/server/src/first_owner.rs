@@ -56,13 +56,13 @@ impl FirstOwner {
     /// What is printed, this once.
     pub(crate) fn welcome(&self) -> String {
         let Self { name, password } = self;
-        let password = password
-            .as_ref()
-            .map_or("as configured (owner.password)", |password| {
+        let password = match password {
+            None => "as configured (owner.password)".into(),
+            Some(password) => format!(
+                "{}   (shown this once; `fanfare operator reset-password {name}` makes another)",
                 password.expose_secret()
-            });
-        format!(
-            "  operator    {name}\n  password    {password}   (shown this once; `fanfare operator reset-password {name}` makes another)\n"
-        )
+            ),
+        };
+        format!("  operator    {name}\n  password    {password}\n")
     }
 }

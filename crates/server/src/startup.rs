@@ -43,6 +43,8 @@ use crate::xhr::{HangingRequests, Sessions, WebSocketRetry};
 const EXIT_BUG: i32 = 70;
 /// How long requests under way may take to finish after the last connection was closed, those that came last included.
 const REQUEST_GRACE: Duration = Duration::from_secs(5);
+/// How long opening the store may take, migrations included.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a node that starts waits for the others before it checks itself.
 const JOIN_PATIENCE: Duration = Duration::from_secs(10);
 /// How often it looks.
@@ -396,8 +398,12 @@ pub(crate) async fn open_store_alone(config: &Config, begin: Begin) -> anyhow::R
     let create = begin.is_allowed(config);
     if create {
         make_data_dir(&config.data_dir)?;
-    } else if config.store.url.is_none() && !config.store_file().exists() {
-        return Err(no_installation(config).into());
+    } else if config.store.url.is_none() {
+        match config.store_file().try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Err(no_installation(config).into()),
+            Err(error) => return Err(cannot_look(config, &error).into()),
+        }
     }
     // Two first starts at the same moment would make two master keys, and SQLite's migrations want to be alone.
     let lock = match config.data_dir.is_dir() {
@@ -405,12 +411,24 @@ pub(crate) async fn open_store_alone(config: &Config, begin: Begin) -> anyhow::R
         false => None,
     };
     let shown = config.store_shown();
-    let database = match (&config.store.url, create) {
-        (Some(url), true) => Database::connect(url.expose_secret()).await,
-        (Some(url), false) => Database::connect_existing(url.expose_secret()).await,
-        (None, true) => Database::open(&config.store_file()).await,
-        (None, false) => Database::open_existing(&config.store_file()).await,
+    let database = async {
+        match (&config.store.url, create) {
+            (Some(url), true) => Database::connect(url.expose_secret()).await,
+            (Some(url), false) => Database::connect_existing(url.expose_secret()).await,
+            (None, true) => Database::open(&config.store_file()).await,
+            (None, false) => Database::open_existing(&config.store_file()).await,
+        }
     };
+    // A pooler without a connection to its database lets clients wait for two minutes, without a word.
+    let database = timeout(OPEN_TIMEOUT, database).await.map_err(|_| {
+        Failure::new(
+            Code::Unavailable,
+            format!(
+                "the store {shown} does not answer within {} s; is the database up, and connected to the pooler in front of it?",
+                OPEN_TIMEOUT.as_secs()
+            ),
+        )
+    })?;
     if matches!(database, Err(StoreError::Missing)) {
         return Err(no_installation(config).into());
     }
@@ -457,6 +475,15 @@ pub(crate) async fn open_store_alone(config: &Config, begin: Begin) -> anyhow::R
         master_key: master_key.keep()?,
         _lock: lock,
     })
+}
+
+/// The data folder is there, maybe, and is not this user's.
+fn cannot_look(config: &Config, error: &io::Error) -> Failure {
+    Failure::misuse(format!(
+        "cannot look into the data folder {}: {error}; run this as the user whom the installation belongs to, or name another \
+         folder with --data-dir",
+        config.data_dir.display()
+    ))
 }
 
 /// Where was looked, and what to do.

@@ -273,5 +273,5 @@ test('what is public is the same behind every proxy', () => {
   const words = 'app|apps|pusher/app|users';
   for (const file of ['nginx.conf', 'Caddyfile', 'haproxy.cfg']) assert.ok(read(`deploy/${file}`).includes(`(${words})`), file);
   const paths = ingresses.flatMap(({ spec }) => spec.rules[0].http.paths.map(({ path, pathType }) => [path, pathType]));
-  assert.deepEqual(paths.sort(), words.split('|').map((path) => [`/${path}`, 'Prefix']).sort());
+  assert.deepEqual(paths.sort(), [...words.split('|'), 'sdk'].map((path) => [`/${path}`, 'Prefix']).sort());
 });

@@ -84,10 +84,11 @@ for (const [name, proxy] of Object.entries(PROXIES)) {
 
     test('strangers reach what clients and backends need, and nothing else', async () => {
       const as = (path, options) => ask(path, { from: STRANGER, ...options }).then(({ status }) => status);
-      for (const path of ['/healthz', '/readyz']) assert.equal(await as(path), 200, path);
+      const open = ['/healthz', '/readyz', '/up', '/ready', '/sdk/fanfare.js', '/sdk/fanfare-encrypted.js', '/sdk/fanfare.js?v=1'];
+      for (const path of open) assert.equal(await as(path), 200, path);
       assert.equal(await as('/app/x'), 426);
       assert.equal(await as('/apps/1234567/channels'), 401);
-      const closed = ['/', '/docs/', '/openapi.json', '/api/v1/me', '/metrics', '/application', '/docs/..%2fapp/', '/app/../api/v1/me'];
+      const closed = ['/', '/docs/', '/openapi.json', '/api/v1/me', '/metrics', '/application', '/docs/..%2fapp/', '/sdk/..%2fdocs/', '/app/../api/v1/me'];
       for (const path of closed) {
         const status = await as(path);
         // The last one is nothing to Fanfare either, if the proxy lets it through.

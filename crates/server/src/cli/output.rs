@@ -1,6 +1,6 @@
 //! What commands print on standard output: tables for people, JSON for scripts.
 
-use std::io::{Write, stdout};
+use std::io::{ErrorKind, Write, stdout};
 
 use anyhow::Context;
 use serde::de::DeserializeOwned;
@@ -8,7 +8,11 @@ use serde_json::Value;
 
 /// Prints text as it is.
 pub(crate) fn text(text: &str) -> anyhow::Result<()> {
-    writeln!(stdout(), "{}", text.trim_end()).context("writing to standard output")
+    match writeln!(stdout(), "{}", text.trim_end()) {
+        // Who reads has enough, as `head` does.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("writing to standard output"),
+    }
 }
 
 /// Prints one JSON value.

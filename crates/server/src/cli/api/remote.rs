@@ -10,7 +10,7 @@ use reqwest::{Client, Url};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{Answer, AnswerBody};
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, request_failed};
 
 /// How long a server may take to take the connection, and to send the next piece of an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -45,7 +45,7 @@ impl Remote {
         }
         let client = client
             .build()
-            .map_err(|error| Failure::new(Code::Failed, in_words(error)))?;
+            .map_err(|error| Failure::new(Code::Failed, request_failed(error)))?;
         Ok(Self {
             client,
             server: url.as_str().trim_end_matches('/').into(),
@@ -124,26 +124,8 @@ fn headers(token: &SecretString) -> Result<HeaderMap, Failure> {
 }
 
 fn lost(server: &str, error: reqwest::Error) -> Failure {
-    let message = format!("cannot reach {server}: {}", in_words(error));
+    let message = format!("cannot reach {server}: {}", request_failed(error));
     Failure::new(Code::Unavailable, message)
-}
-
-/// All causes, for the outermost says next to nothing.
-fn in_words(error: reqwest::Error) -> String {
-    let error = anyhow::Error::new(error.without_url());
-    let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    causes.dedup();
-    explain(causes.join(": "))
-}
-
-/// What a TLS library says when the other side speaks none is no help to a person.
-fn explain(causes: String) -> String {
-    if causes.contains("InvalidContentType") {
-        return "the server speaks plain HTTP there, and TLS was wanted: write http:// instead of https://, or give the \
-                address of the proxy that ends TLS"
-            .into();
-    }
-    causes
 }
 
 #[cfg(test)]
