@@ -104,9 +104,16 @@ fn messages(source: &str, marker: &str) -> Vec<String> {
         } else {
             literals.first()
         };
-        chosen.map(|text| (*text).to_owned())
+        chosen.map(|text| join_continued_lines(text))
     };
     after.map(statement).filter_map(literal).collect()
+}
+
+/// Joins the lines of a string literal as Rust does: a backslash at the end of a line takes the white space after it away.
+fn join_continued_lines(literal: &str) -> String {
+    let mut lines = literal.split("\\\n");
+    let first = lines.next().unwrap_or_default().to_owned();
+    lines.fold(first, |joined, line| joined + line.trim_start())
 }
 
 /// The longest part of a format string between its placeholders.
@@ -116,12 +123,7 @@ fn longest_piece(format: &str) -> String {
             .map_or(vec![part], |(_, rest)| vec![rest])
     });
     pieces
-        .map(|piece| {
-            piece
-                .trim()
-                .trim_matches(['\\', '\n', ':', ',', ';', '.'])
-                .trim()
-        })
+        .map(|piece| piece.trim().trim_matches([':', ',', ';', '.']).trim())
         .max_by_key(|piece| piece.len())
         .unwrap_or_default()
         .to_owned()
