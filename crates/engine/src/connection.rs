@@ -21,6 +21,7 @@ use crate::error::Refusal;
 use crate::message_rate::MessageRate;
 use crate::outbox::{Buffers, Flushed, Origin, Outbox, SharedFrame, Sink};
 use crate::recover::Replay;
+use crate::roster::Position;
 use crate::session::Reading;
 
 /// How long a closed connection may take to read what is left and to answer the close frame.
@@ -84,6 +85,8 @@ pub(crate) struct SignedIn {
     pub(crate) member: Member,
     /// The users it watches.
     pub(crate) watchlist: Vec<UserId>,
+    /// The position of what it was told about them last: changes up to it are in there.
+    pub(crate) watches_from: Position,
     /// The user's own channel, while the connection gets its events from signing in alone: the client has not subscribed
     /// yet.
     pub(crate) unasked: Option<ChannelName>,

@@ -68,6 +68,7 @@ pub(crate) enum Command {
     TellOne {
         slot: usize,
         socket_id: SocketId,
+        position: Position,
         frame: Frame,
     },
     /// Apps have changed: close what may not stay.
@@ -257,8 +258,9 @@ impl Shard {
             Command::TellOne {
                 slot,
                 socket_id,
+                position,
                 frame,
-            } => self.state().tell_one(slot, socket_id, &frame),
+            } => self.state().tell_one(slot, socket_id, position, &frame),
             Command::Review => self.review(),
             Command::Terminate { slot, socket_id } => self.terminate(slot, socket_id),
             Command::CutOff => {
@@ -423,9 +425,12 @@ impl State {
         }
     }
 
-    fn tell_one(&mut self, slot: usize, socket_id: SocketId, frame: &Frame) {
+    /// Tells a watcher of a change, unless it was told of it with a newer watchlist.
+    fn tell_one(&mut self, slot: usize, socket_id: SocketId, position: Position, frame: &Frame) {
         if let Some(connection) = self.connections.get_mut(slot)
             && connection.socket_id == socket_id
+            && let Some(signed_in) = &connection.user
+            && signed_in.watches_from < position
         {
             let frame = SharedFrame::new(frame);
             self.outgoing.push(connection, slot, &frame, Origin::Live);

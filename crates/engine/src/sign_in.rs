@@ -71,6 +71,7 @@ impl Session {
         let signed_in = SignedIn {
             member: member.clone(),
             watchlist: Vec::new(),
+            watches_from: 0,
             unasked,
         };
         self.with(|connection| connection.user = Some(Box::new(signed_in)));
@@ -124,7 +125,13 @@ impl Session {
         if since != engine.deliverer().generation() {
             return None;
         }
-        let (online, offline) = app.users.settle(watcher, watched, answer);
+        let (online, offline, position) = app.users.settle(watcher, watched, answer);
+        // A change that was queued before this answer, for an earlier watchlist, is older than the answer.
+        self.with(|connection| {
+            if let Some(signed_in) = &mut connection.user {
+                signed_in.watches_from = position;
+            }
+        });
         self.send(&ServerMessage::WatchlistEvents {
             online: &online,
             offline: &offline,

@@ -102,14 +102,14 @@ impl Users {
         watchers.meanwhile.insert(watcher, Vec::new());
     }
 
-    /// Who of the watched is online and who is not, after what was answered and what came by meanwhile; later changes are
-    /// told as they come.
+    /// Who of the watched is online and who is not, after what was answered and what came by meanwhile, and the position of
+    /// that; later changes are told as they come.
     pub(crate) fn settle(
         &self,
         watcher: ConnectionRef,
         watched: &[UserId],
         answer: Online,
-    ) -> (Vec<UserId>, Vec<UserId>) {
+    ) -> (Vec<UserId>, Vec<UserId>, Position) {
         let mut watchers = self.watchers.lock();
         let Online {
             mut position,
@@ -137,7 +137,7 @@ impl Users {
         for (user, online) in watched.iter().zip(online) {
             if online { &mut there } else { &mut gone }.push(user.clone());
         }
-        (there, gone)
+        (there, gone, position)
     }
 
     /// Watches no more; says whether nobody is left who watches.
@@ -198,6 +198,7 @@ impl Users {
                 Some(since) if *since < position => inboxes[watcher.shard].push(Command::TellOne {
                     slot: watcher.slot,
                     socket_id: watcher.socket_id,
+                    position,
                     frame: frame.clone(),
                 }),
                 Some(_) => {}

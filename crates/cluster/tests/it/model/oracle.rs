@@ -53,6 +53,9 @@ pub(crate) struct Belief {
     pub(crate) is_signed_in: bool,
     pub(crate) online: BTreeSet<String>,
     pub(crate) offline: BTreeSet<String>,
+    watched: BTreeSet<String>,
+    /// With each new watchlist a client is told about all users on it, also about those it knows of.
+    has_signed_in_again: bool,
     closed: bool,
     /// The world has lost something while connections stayed: those who live say again who is with them, which is told to
     /// clients who know, until their own node has noticed and closes them.
@@ -138,7 +141,7 @@ impl Belief {
                 subscribed.count = data(event)["subscription_count"].as_u64();
             }
             "pusher_internal:watchlist_events" => self.learn_online(event),
-            "pusher:signin_success" => self.is_signed_in = true,
+            "pusher:signin_success" => self.sign_in(event),
             "pusher:cache_miss" => {
                 let subscribed = self.channels.get_mut(channel).unwrap();
                 assert!(subscribed.expects_kept, "a second answer of the cache");
@@ -158,12 +161,23 @@ impl Belief {
         }
     }
 
+    fn sign_in(&mut self, event: &Value) {
+        self.has_signed_in_again |= self.is_signed_in;
+        self.is_signed_in = true;
+        let user_data = data(event)["user_data"].as_str().unwrap().to_owned();
+        let user: Value = serde_json::from_str(&user_data).unwrap();
+        self.watched = serde_json::from_value(user["watchlist"].clone()).unwrap();
+        self.online.retain(|user| self.watched.contains(user));
+        self.offline.retain(|user| self.watched.contains(user));
+    }
+
     fn learn_online(&mut self, event: &Value) {
         let events: Vec<Value> = serde_json::from_value(data(event)["events"].clone()).unwrap();
         for event in events {
             let users: Vec<String> = serde_json::from_value(event["user_ids"].clone()).unwrap();
             let online = event["name"] == "online";
-            for user in users {
+            // A change may still be on its way when its user is no longer watched.
+            for user in users.into_iter().filter(|user| self.watched.contains(user)) {
                 let (to, from) = if online {
                     (&mut self.online, &mut self.offline)
                 } else {
@@ -171,7 +185,7 @@ impl Belief {
                 };
                 from.remove(&user);
                 assert!(
-                    to.insert(user.clone()) || self.flushed,
+                    to.insert(user.clone()) || self.flushed || self.has_signed_in_again,
                     "{user} came online, or went offline, twice"
                 );
             }

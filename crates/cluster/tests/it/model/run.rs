@@ -531,8 +531,13 @@ impl Run {
             let here = open
                 .iter()
                 .filter(|(connection, _)| connection.process == process);
+            // Signing in is a subscription to the user's own channel.
+            let own = |connection: &Connection| format!("#server-to-user-{}", connection.user);
             let wanted: BTreeSet<_> = here
-                .flat_map(|(_, belief)| belief.channels.keys())
+                .flat_map(|(connection, belief)| {
+                    let own = belief.is_signed_in.then(|| own(connection));
+                    belief.channels.keys().cloned().chain(own)
+                })
                 .collect();
             for topic in self.sim.topics_of(process) {
                 let channel = topic.split_once(":channel:").map(|(_, channel)| channel);
