@@ -18,8 +18,11 @@ use crate::roster::RosterError;
 use crate::session::Session;
 use crate::shard::Shard;
 
-/// A network with more connections than a quota divided by this may be what has used the quota up.
-const LARGE_SHARE: usize = 4;
+/// How many connections of one network are many beside a quota: a quarter of a small one, a thirty-second of a large one.
+/// Somebody who wants to keep clients away for good needs more than thirty networks then.
+fn large_share(quota: usize) -> usize {
+    (quota / 4).min((quota / 32).max(4))
+}
 
 /// A connection that may come in, and its place if it has one yet.
 #[derive(Debug)]
@@ -235,7 +238,7 @@ impl Engine {
         let message =
             format!("The app has {quota} connections, the most it may have (limits.connections)");
         let largest = self.ledger().largest_network(Resource::Connections);
-        let code = if largest > quota / LARGE_SHARE {
+        let code = if largest > large_share(quota) {
             CloseCode::OverCapacity
         } else {
             CloseCode::OverQuota
@@ -340,5 +343,18 @@ impl Shard {
             session.close(&shutting_down(CloseCode::Reconnect));
         }
         session
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_networks_never_keep_clients_of_a_large_app_away_for_good() {
+        assert_eq!([1, 8, 40].map(large_share), [0, 2, 4]);
+        // Five networks that share a quota of a thousand are each far above it.
+        assert_eq!([100, 1000, 10_000].map(large_share), [4, 31, 312]);
+        assert!(1000 / 5 > large_share(1000));
     }
 }

@@ -23,6 +23,8 @@ use crate::listener::Timeouts;
 use crate::telemetry;
 use crate::xhr::PendingBounds;
 
+/// Most bytes of request bodies that one network may hold, however much memory there is.
+const MAX_NETWORK_BODIES: usize = 16 << 20;
 /// First segments of paths that are served whatever `path_prefix` is.
 const OWN_PATHS: &[&str] = &[
     "api",
@@ -687,8 +689,10 @@ impl Config {
     /// What the node, an app and a network of clients may hold.
     pub(crate) fn budgets(&self) -> Budgets {
         let bodies = self.http.max_pending_body_bytes;
-        // One body of a client fits in any case.
-        let of_network = (bodies / 4).max(2 * self.websocket.max_message_bytes);
+        // One body of a client fits in any case. A body takes up to twice its bytes while it is read.
+        let of_network = (bodies / 4)
+            .min(MAX_NETWORK_BODIES)
+            .max(2 * self.websocket.max_message_bytes);
         Budgets {
             node: Bounds::unlimited()
                 .with(Resource::RequestBytes, bodies)
