@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { startBrowser } from './browser.mjs';
-import { startAuthEndpoint, startServer } from './harness.mjs';
+import { startAuthEndpoint, startHttp, startServer } from './harness.mjs';
 import { startSite } from './site.mjs';
 
 test('pusher-js in a web page connects, subscribes and receives what npm pusher publishes', async (t) => {

@@ -1,6 +1,9 @@
 // Tcl's WebSocket client (tcllib), which sends `Connection: close` and `Connection: Upgrade` on two lines.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { startServer } from './harness.mjs';
@@ -21,13 +24,20 @@ vwait forever
 `;
 
 let server;
-before(async () => (server = await startServer()));
-after(() => server.stop());
+let folder;
+before(async () => {
+  server = await startServer();
+  folder = await mkdtemp(join(tmpdir(), 'fanfare-tcl-'));
+});
+after(async () => {
+  await server.stop();
+  await rm(folder, { recursive: true, force: true });
+});
 
 test('a client that asks to close and to upgrade on two lines connects and subscribes', async () => {
   const url = `${server.url.replace('http', 'ws')}/app/${server.app.key}?protocol=7&client=tcl`;
-  const running = promisify(execFile)('tclsh', ['/dev/stdin', url]);
-  running.child.stdin.end(CLIENT);
-  const { stdout } = await running;
+  const script = join(folder, 'client.tcl');
+  await writeFile(script, CLIENT);
+  const { stdout } = await promisify(execFile)('tclsh', [script, url]);
   assert.match(stdout, /"event":"pusher_internal:subscription_succeeded","channel":"news"/);
 });
