@@ -22,10 +22,10 @@ pub struct Limits {
     #[schema(minimum = 1, maximum = 1024)]
     pub event_name: usize,
     /// Most bytes in the `data` of one event from the HTTP API; over it is a 413 (spec 4.4).
-    #[schema(maximum = 67_108_864)]
+    #[schema(minimum = 1, maximum = 67_108_864)]
     pub event_data: usize,
     /// Most bytes in the `data` of one client event (spec 2.9).
-    #[schema(maximum = 16_777_216)]
+    #[schema(minimum = 1, maximum = 16_777_216)]
     pub client_event_data: usize,
     /// Client events one connection may send per second, and the burst it may send at once (spec 2.9).
     #[schema(value_type = u64, maximum = 1_000_000)]
@@ -37,10 +37,10 @@ pub struct Limits {
     #[schema(minimum = 1, maximum = 10_000)]
     pub batch_events: usize,
     /// Most distinct users on a presence channel (spec 2.5).
-    #[schema(maximum = 1_000_000)]
+    #[schema(minimum = 1, maximum = 1_000_000)]
     pub presence_members: usize,
     /// Most bytes in a presence member: its `user_id` and `user_info` together (spec 2.5).
-    #[schema(maximum = 1_048_576)]
+    #[schema(minimum = 1, maximum = 1_048_576)]
     pub presence_member_size: usize,
     /// Longest presence `user_id`, in characters (spec 2.5).
     #[schema(minimum = 1, maximum = 1024)]
@@ -49,7 +49,7 @@ pub struct Limits {
     #[schema(maximum = 10_000)]
     pub watchlist: usize,
     /// Seconds that a cache channel keeps its last event (spec 2.6); at most a year.
-    #[schema(maximum = 31_536_000)]
+    #[schema(minimum = 1, maximum = 31_536_000)]
     pub cache_ttl: u64,
     /// Most bytes that the kept events of an app take together; the oldest go first.
     #[schema(maximum = 1_099_511_627_776_u64)]

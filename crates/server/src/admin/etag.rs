@@ -13,40 +13,44 @@ use serde::Serialize;
 use super::problem::Problem;
 use crate::http::headers::members;
 
-/// The entity tags of `If-Match`, from all its lines; none if there is no such header.
+/// The entity tags of `If-Match`, from all its lines; `None` if there is no such header.
 #[derive(Debug)]
-pub(super) struct IfMatch(Vec<String>);
+pub(super) struct IfMatch(Option<Vec<String>>);
 
 impl<S: Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let tags = members(&parts.headers, IF_MATCH).map(str::to_owned);
-        Ok(Self(tags.collect()))
+        let is_there = parts.headers.contains_key(IF_MATCH);
+        Ok(Self(is_there.then(|| tags.collect())))
     }
 }
 
 impl IfMatch {
     /// The revision that must still be the newest; `None` if the caller does not care.
     pub(super) fn revision(&self) -> Result<Option<i64>, Problem> {
-        let Some((first, others)) = self.0.split_first() else {
+        let Some(tags) = &self.0 else {
             return Ok(None);
         };
+        let not_ours = || {
+            Problem::stale(
+                "this If-Match is no ETag of ours; send the one that came with what you read",
+            )
+        };
+        // An empty one is no leave to overwrite: a script may have failed to read the tag.
+        let (first, others) = tags.split_first().ok_or_else(not_ours)?;
         if others.iter().any(|tag| tag != first) {
             return Err(Problem::invalid(format!(
                 "If-Match has {} different ETags; send the one that came with what you read",
-                self.0.len()
+                tags.len()
             )));
         }
         if first == "*" {
             return Ok(None);
         }
         let revision = first.trim_start_matches("W/").trim_matches('"').parse();
-        revision.map(Some).map_err(|_| {
-            Problem::stale(
-                "this If-Match is no ETag of ours; send the one that came with what you read",
-            )
-        })
+        revision.map(Some).map_err(|_| not_ours())
     }
 }
 
