@@ -431,6 +431,7 @@ pub(super) async fn disconnect(
     responses(
         (status = 204),
         (status = 404),
+        (status = 409, description = "The app is disabled"),
         (status = 429, description = "The app's limit of events per second"),
     ),
 )]
@@ -442,9 +443,6 @@ pub(super) async fn publish(
 ) -> Result<StatusCode, Problem> {
     caller.change(&app_id)?;
     let app = app(&state, &caller, &app_id)?;
-    if !app.settings().enabled {
-        return Err(Problem::conflict(format!("the app {app_id:?} is disabled")));
-    }
     let PublishEvent {
         name,
         channels,
@@ -464,6 +462,9 @@ pub(super) async fn publish(
     };
     let event = Event::new(new, &app.settings().limits);
     let event = event.map_err(|error| Problem::invalid(error.to_string()))?;
+    if !app.settings().enabled {
+        return Err(Problem::conflict(format!("the app {app_id:?} is disabled")));
+    }
     // Written down first: what cannot be is not done.
     let details = json!({"name": name, "channels": channels});
     let (by, id) = (&caller.actor, app_id.as_str());

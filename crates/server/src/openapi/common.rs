@@ -247,8 +247,7 @@ fn of_field(schema: &str, field: &str) -> Value {
         }
         ("UserData", "watchlist") => json!({"items": {"type": "string", "minLength": 1}}),
         ("AppSettings" | "AppSettingsPatch", "allowed_origins") => {
-            let pattern =
-                r"^(\*|[a-z][-a-z0-9+.]*://([-A-Za-z0-9._]*\*)?[-A-Za-z0-9._]+(:[1-9][0-9]{3,4})?)$";
+            let pattern = r"^(\*|[a-z][-a-z0-9+.]*://([-A-Za-z0-9._]*\*)?[-A-Za-z0-9._]+(:[1-9][0-9]{3,4})?)$";
             json!({"items": {"type": "string", "maxLength": 300, "pattern": pattern}, "maxItems": 500})
         }
         (_, "apps") => json!({"example": ["123456789"]}),
