@@ -22,11 +22,9 @@ pub enum Resource {
     RequestBytes,
     /// Bytes that subscriptions take.
     SubscriptionBytes,
-    /// Subscriptions that wait for the other nodes.
-    Joins,
 }
 
-const RESOURCES: usize = Resource::Joins as usize + 1;
+const RESOURCES: usize = Resource::SubscriptionBytes as usize + 1;
 
 impl Resource {
     pub(crate) fn name(self) -> &'static str {
@@ -35,7 +33,6 @@ impl Resource {
             Self::Connections => "connections",
             Self::RequestBytes => "bytes of request bodies",
             Self::SubscriptionBytes => "bytes of subscriptions",
-            Self::Joins => "subscriptions that wait for other nodes",
         }
     }
 }
