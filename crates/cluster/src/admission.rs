@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use fanfare_engine::{App, ConnectionPlace};
+use fanfare_engine::{App, ConnectionPermit};
 use fanfare_protocol::AppId;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -32,7 +32,7 @@ impl Admissions {
         queue: &Queue,
         app: &Arc<App>,
         max: usize,
-        answered: oneshot::Sender<Option<ConnectionPlace>>,
+        answered: oneshot::Sender<Option<ConnectionPermit>>,
     ) {
         let asking = Asking::begin(app, &self.0);
         let (id, asked) = (app.id().clone(), Arc::clone(app));
@@ -51,15 +51,15 @@ impl Admissions {
                 deadline,
             }
         };
-        queue.say(app, step, move |answer| {
-            let place = asking.end(answer == Answer::Edge(true));
+        queue.enqueue(app, step, move |answer| {
+            let channel_ref = asking.end(answer == Answer::Changed(true));
             // Whoever asked may have left, and gives the place back.
-            let _ = answered.send(place);
+            let _ = answered.send(channel_ref);
         });
     }
 
     /// Tells the numbers that have changed.
-    pub(crate) fn tell(&self, queue: &Queue, apps: Vec<Arc<App>>) {
+    pub(crate) fn announce(&self, queue: &Queue, apps: Vec<Arc<App>>) {
         for app in apps {
             let mut all = self.0.lock();
             let count = app.connection_count();
@@ -79,7 +79,7 @@ impl Admissions {
                 deadline,
             };
             // Under the lock: a question that is asked now comes after it.
-            queue.say(&app, step, |_| {});
+            queue.enqueue(&app, step, |_| {});
         }
     }
 
@@ -107,7 +107,7 @@ impl Asking {
     }
 
     /// The place, if there is one: it counts here from the moment on at which it is known to count there.
-    fn end(self, admitted: bool) -> Option<ConnectionPlace> {
+    fn end(self, admitted: bool) -> Option<ConnectionPermit> {
         let mut known = self.known.lock();
         if !admitted {
             return None;

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare_engine::{BoxFuture, HistoryQuery, Once, Position, Retention, View};
+use fanfare_engine::{
+    BoxFuture, HistoryQuery, IdempotencyKey, Position, PresenceSnapshot, Retention,
+};
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, HistoryPosition, Unrecovered, UserId};
 use tokio::sync::mpsc;
@@ -39,7 +41,7 @@ pub enum Incoming {
         /// What it was.
         message: Bytes,
         /// Gives back the room that it takes.
-        room: Room,
+        room: IncomingBytes,
     },
     /// The connection is lost: why.
     Lost(String),
@@ -47,9 +49,9 @@ pub enum Incoming {
 
 /// Room that a message takes until it was delivered. What no node takes from the connection must not grow without bound.
 #[derive(Debug, Default)]
-pub struct Room(Option<(Arc<std::sync::atomic::AtomicUsize>, usize)>);
+pub struct IncomingBytes(Option<(Arc<std::sync::atomic::AtomicUsize>, usize)>);
 
-impl Room {
+impl IncomingBytes {
     /// Counts `bytes` until it is dropped.
     #[must_use]
     pub fn take(count: &Arc<std::sync::atomic::AtomicUsize>, bytes: usize) -> Self {
@@ -58,7 +60,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for IncomingBytes {
     fn drop(&mut self) {
         if let Some((count, bytes)) = &self.0 {
             count.fetch_sub(*bytes, std::sync::atomic::Ordering::Relaxed);
@@ -102,7 +104,7 @@ pub type Moment = u64;
 
 /// An event for the subscribers of one channel.
 #[derive(Debug, Clone)]
-pub struct Telling {
+pub struct Publication {
     /// The channel.
     pub channel: String,
     /// What nodes that listen to the channel are told.
@@ -133,9 +135,9 @@ pub enum Step {
         /// The app.
         app: AppId,
         /// The events.
-        tellings: Vec<Telling>,
+        tellings: Vec<Publication>,
         /// What the request is known by.
-        once: Option<Once>,
+        once: Option<IdempotencyKey>,
         /// When it is too late.
         deadline: Moment,
     },
@@ -156,7 +158,7 @@ pub enum Step {
         /// When it is too late.
         deadline: Moment,
     },
-    /// `node` has a user on a presence channel no more. Answered with `Edge`; told as `Removed` if no node has.
+    /// `node` has a user on a presence channel no more. Answered with `PresenceChange`; told as `Removed` if no node has.
     Leave {
         /// The app.
         app: AppId,
@@ -169,7 +171,7 @@ pub enum Step {
         /// When it is too late.
         deadline: Moment,
     },
-    /// Who is on a presence channel. Answered with `View`.
+    /// Who is on a presence channel. Answered with `PresenceSnapshot`.
     View {
         /// The app.
         app: AppId,
@@ -217,7 +219,7 @@ pub enum Step {
         /// How their names start.
         prefix: String,
     },
-    /// `node` has a signed-in user. Answered with `Edge`; told as `Online` if no node had.
+    /// `node` has a signed-in user. Answered with `PresenceChange`; told as `Online` if no node had.
     Enter {
         /// The app.
         app: AppId,
@@ -228,7 +230,7 @@ pub enum Step {
         /// When it is too late.
         deadline: Moment,
     },
-    /// `node` has a signed-in user no more. Answered with `Edge`; told as `Offline` if no node has.
+    /// `node` has a signed-in user no more. Answered with `PresenceChange`; told as `Offline` if no node has.
     Exit {
         /// The app.
         app: AppId,
@@ -247,7 +249,7 @@ pub enum Step {
         users: Vec<UserId>,
     },
     /// `node` has `change` connections of an app more than it said, or fewer; and one more, unless there are `max` over all
-    /// nodes then. Answered with `Edge`.
+    /// nodes then. Answered with `PresenceChange`.
     Admit {
         /// The app.
         app: AppId,
@@ -359,15 +361,15 @@ pub enum Step {
         /// For how long nobody else does.
         lease: Duration,
     },
-    /// Clear away some of what a node has left in an app. Answered with `Buried`; told as if the node had said it. When nothing
+    /// Clear away some of what a node has left in an app. Answered with `Reaped`; told as if the node had said it. When nothing
     /// is left the node is taken from the app's own list.
-    Bury {
+    Reap {
         /// The app.
         app: AppId,
         /// The dead node.
         node: NodeName,
     },
-    /// All that a dead node has left is cleared away; or one that ends has left nothing. Answered with `Edge`: whether the
+    /// All that a dead node has left is cleared away; or one that ends has left nothing. Answered with `PresenceChange`: whether the
     /// node was known until now.
     Forget {
         /// Which node.
@@ -424,7 +426,7 @@ impl Step {
             | Self::Enlist { app, .. }
             | Self::Enlisted { app }
             | Self::ConnectionsByNode { app }
-            | Self::Bury { app, .. } => Some(app),
+            | Self::Reap { app, .. } => Some(app),
             _ => None,
         }
     }
@@ -442,14 +444,14 @@ pub enum Answer {
         /// Whether no node had them before.
         edge: bool,
         /// Who is there.
-        view: View,
+        view: PresenceSnapshot,
     },
     /// The channel has as many users as it may have.
     Full,
     /// Whether something has begun or ended over all nodes.
-    Edge(bool),
+    Changed(bool),
     /// Who is on a channel.
-    View(View),
+    PresenceSnapshot(PresenceSnapshot),
     /// Numbers, as many as were asked for.
     Numbers(Vec<usize>),
     /// Subscribed connections of a channel over all nodes, before and after.
@@ -478,7 +480,7 @@ pub enum Answer {
     /// What is kept.
     Kept(Option<Kept>),
     /// What a history holds.
-    History(Told),
+    History(HistoryPage),
     /// Who lives.
     Beat {
         /// When that was so.
@@ -491,7 +493,7 @@ pub enum Answer {
     /// Names.
     Names(Vec<String>),
     /// What was cleared away.
-    Buried(Buried),
+    Reaped(Reaped),
 }
 
 /// What became of events.
@@ -516,7 +518,7 @@ pub struct Kept {
 
 /// What a history holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Told {
+pub struct HistoryPage {
     /// Where it is at this moment.
     pub position: HistoryPosition,
     /// The position of the newest event; later ones are not in here.
@@ -527,7 +529,7 @@ pub struct Told {
 
 /// What was cleared away of a dead node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Buried {
+pub struct Reaped {
     /// Users who were on presence channels of no other node.
     pub removed: Vec<(String, UserId)>,
     /// Channels that have subscribed connections no more.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fanfare_engine::{
-    App, BoxFuture, Bus, BusError, CachedEvent, Envelope, Generation, HistoryAnswer, HistoryQuery,
-    Once, Place, Recorded, Retention, Taken, Topic,
+    App, BoxFuture, Bus, BusError, CachedEvent, ChannelRef, Envelope, Generation, HistoryAnswer,
+    HistoryQuery, IdempotencyKey, PublishOutcome, Recorded, Retention, Topic,
 };
 use fanfare_protocol::{Unrecovered, UserId};
 use std::time::Duration;
 
-use crate::backend::{Answer, Keep, Kept, Published, Step, StepError, Telling, Told};
+use crate::backend::{Answer, HistoryPage, Keep, Kept, Publication, Published, Step, StepError};
 use crate::cluster::{Cluster, TAKES_NOTHING};
 use crate::message::Message;
 
@@ -22,8 +22,8 @@ impl Bus for Cluster {
     fn publish(
         &self,
         envelopes: Vec<Envelope>,
-        once: Option<Once>,
-    ) -> BoxFuture<'_, Result<Taken, BusError>> {
+        once: Option<IdempotencyKey>,
+    ) -> BoxFuture<'_, Result<PublishOutcome, BusError>> {
         Box::pin(self.publish_all(envelopes, once))
     }
 
@@ -55,41 +55,45 @@ impl Bus for Cluster {
 
     fn cached<'a>(
         &'a self,
-        place: &'a Place,
+        channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<Option<CachedEvent>, BusError>> {
         let step = Step::Cached {
-            app: place.app.id().clone(),
-            channel: place.channel.to_string(),
+            app: channel_ref.app.id().clone(),
+            channel: channel_ref.channel.to_string(),
         };
         Box::pin(async move {
-            let link = self.link().ok_or(BusError::Away)?;
+            let link = self.link().ok_or(BusError::Disconnected)?;
             match link.take_one(step).await {
                 Ok(Answer::Kept(kept)) => Ok(kept.as_ref().and_then(cached_event)),
-                _ => Err(BusError::Away),
+                _ => Err(BusError::Disconnected),
             }
         })
     }
 
     fn history<'a>(
         &'a self,
-        place: &'a Place,
+        channel_ref: &'a ChannelRef,
         query: HistoryQuery,
         room: usize,
     ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>> {
         Box::pin(async move {
-            let link = self.link().ok_or(BusError::Away)?;
+            let link = self.link().ok_or(BusError::Disconnected)?;
             // Answers are large, and everything else waits behind them.
-            let _in_turn = self.asking.acquire().await.map_err(|_| BusError::Away)?;
+            let _in_turn = self
+                .asking
+                .acquire()
+                .await
+                .map_err(|_| BusError::Disconnected)?;
             let step = Step::History {
-                app: place.app.id().clone(),
-                channel: place.channel.to_string(),
+                app: channel_ref.app.id().clone(),
+                channel: channel_ref.channel.to_string(),
                 query,
-                rules: Retention::of(place).map_or(0, |retention| retention.rules),
+                rules: Retention::of(channel_ref).map_or(0, |retention| retention.rules),
                 room,
             };
             match link.take_one(step).await {
                 Ok(Answer::History(told)) => Ok(history_answer(told)),
-                _ => Err(BusError::Away),
+                _ => Err(BusError::Disconnected),
             }
         })
     }
@@ -102,7 +106,7 @@ impl Bus for Cluster {
         let message = message.write();
         Box::pin(async move {
             let link = self.link().filter(|link| link.is_ready());
-            let link = link.ok_or(BusError::Away)?;
+            let link = link.ok_or(BusError::Disconnected)?;
             let deadline = link.publish_until();
             let told = link.take_one(Step::TellNodes { message, deadline }).await;
             told.map(|_| ()).map_err(|error| self.bus_error(error))
@@ -124,19 +128,19 @@ impl Cluster {
     async fn publish_all(
         &self,
         envelopes: Vec<Envelope>,
-        once: Option<Once>,
-    ) -> Result<Taken, BusError> {
+        once: Option<IdempotencyKey>,
+    ) -> Result<PublishOutcome, BusError> {
         let Some(first) = envelopes.first() else {
-            return Ok(Taken::Now);
+            return Ok(PublishOutcome::Accepted);
         };
         let link = self.link().filter(|link| link.is_ready());
-        let link = link.ok_or(BusError::Away)?;
+        let link = link.ok_or(BusError::Disconnected)?;
         let _one_of_many = self
             .in_flight
             .try_acquire()
             .map_err(|_| BusError::Overloaded)?;
         let step = Step::Publish {
-            app: first.place.app.id().clone(),
+            app: first.channel_ref.app.id().clone(),
             tellings: tellings(&envelopes),
             once,
             deadline: link.publish_until(),
@@ -146,8 +150,8 @@ impl Cluster {
             .await
             .map_err(|error| self.bus_error(error))?
         {
-            Answer::Published(Published::Now) => Ok(Taken::Now),
-            Answer::Published(Published::Before) => Ok(Taken::Before),
+            Answer::Published(Published::Now) => Ok(PublishOutcome::Accepted),
+            Answer::Published(Published::Before) => Ok(PublishOutcome::Duplicate),
             Answer::Published(Published::OtherRequest) => Err(BusError::OtherRequest),
             other => {
                 tracing::error!(
@@ -175,9 +179,9 @@ impl Cluster {
                 if self.refused_said.is_due() {
                     tracing::error!(reason, "{TAKES_NOTHING}");
                 }
-                BusError::Away
+                BusError::Disconnected
             }
-            StepError::Unserved(_) | StepError::Forgotten => BusError::Away,
+            StepError::Unserved(_) | StepError::Forgotten => BusError::Disconnected,
             StepError::Broken(reason) => {
                 tracing::debug!(reason, "an event is taken or not");
                 BusError::Unanswered
@@ -187,7 +191,7 @@ impl Cluster {
 }
 
 /// An event for many channels is written once.
-fn tellings(envelopes: &[Envelope]) -> Vec<Telling> {
+fn tellings(envelopes: &[Envelope]) -> Vec<Publication> {
     let mut written: Option<(&Envelope, Bytes)> = None;
     let telling = |envelope| {
         let message = match &written {
@@ -198,10 +202,10 @@ fn tellings(envelopes: &[Envelope]) -> Vec<Telling> {
                 message
             }
         };
-        Telling {
-            channel: envelope.place.channel.to_string(),
+        Publication {
+            channel: envelope.channel_ref.channel.to_string(),
             message,
-            keep: envelope.keep.then(|| keep_of(&envelope.place)),
+            keep: envelope.keep.then(|| keep_of(&envelope.channel_ref)),
             history: envelope.history,
         }
     };
@@ -228,8 +232,8 @@ fn write(envelope: &Envelope) -> Bytes {
     message.write()
 }
 
-fn keep_of(place: &Place) -> Keep {
-    let limits = &place.app.settings().limits;
+fn keep_of(channel_ref: &ChannelRef) -> Keep {
+    let limits = &channel_ref.app.settings().limits;
     let longest = fanfare_protocol::Limits::MAX_CACHE_TTL;
     Keep {
         ttl: Duration::from_secs(limits.cache_ttl.min(longest)),
@@ -251,7 +255,7 @@ pub(crate) fn cached_event(kept: &Kept) -> Option<CachedEvent> {
 }
 
 /// What was told, for subscribers. All of it can be read, or none of it counts: there would be a hole.
-fn history_answer(told: Told) -> HistoryAnswer {
+fn history_answer(told: HistoryPage) -> HistoryAnswer {
     let read = |message: &Bytes| match Message::read(message).ok()? {
         Message::Event {
             position: Some(position),

@@ -7,7 +7,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use fanfare_engine::{Changed, Generation, Node, Place, Topic};
+use fanfare_engine::{Changed, ChannelRef, Generation, Node, Topic};
 use fanfare_protocol::AppId;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -15,13 +15,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::admission::Admissions;
 use crate::backend::{Answer, Backend, Connected, NodeName, Step, StepError};
-use crate::burial::Rounds;
 use crate::fence::Fence;
 use crate::link::Link;
 use crate::message::{Beat, Message};
 use crate::names::Names;
 use crate::peers::Peers;
 use crate::queue::Queue;
+use crate::reaper::Rounds;
 use crate::roster::{self, Answered};
 use crate::topics::Topics;
 
@@ -278,13 +278,13 @@ impl Cluster {
 
     /// Writes nothing more to clients that may have missed something.
     fn fence(&self) {
-        self.node.cut_off();
+        self.node.fence();
         self.fence.begin(self.settings.fence_max);
     }
 
     fn close_fenced(&self) {
         self.fence.end();
-        self.node.bring_back(self.settings.fence_per_second);
+        self.node.close_fenced(self.settings.fence_per_second);
     }
 
     /// Lives with one connection until it is lost.
@@ -304,7 +304,8 @@ impl Cluster {
             Instant::now() + lease,
         );
         let link = Link::new(connected.connection, Arc::clone(&name), generation, peers);
-        let hearing = tokio::spawn(Arc::clone(self).hear(Arc::clone(&link), connected.incoming));
+        let receiving =
+            tokio::spawn(Arc::clone(self).receive(Arc::clone(&link), connected.incoming));
         let ended = tokio::select! {
             reason = link.lost() => BeatError::Lost(reason),
             ended = self.live(&link, &past) => ended,
@@ -323,8 +324,8 @@ impl Cluster {
         self.topics.lose();
         self.queue.close();
         // Nothing of this connection is delivered once the next one is there.
-        if hearing.await.is_err() {
-            tracing::error!("hearing the other nodes ended with a panic, which is a bug");
+        if receiving.await.is_err() {
+            tracing::error!("receiving the other nodes ended with a panic, which is a bug");
         }
         if !link.has_joined() {
             attempts.failed(&reason, refused).await;
@@ -367,9 +368,9 @@ impl Cluster {
         link.beat.notify_one();
         let reason = tokio::select! {
             reason = self.queue.send(link) => reason,
-            reason = self.listen_on(link) => reason,
-            reason = self.beat_on(link) => reason,
-            reason = self.count_on() => reason,
+            reason = self.subscribe_loop(link) => reason,
+            reason = self.heartbeat_loop(link) => reason,
+            reason = self.count_loop() => reason,
             reason = self.settle(link, past) => reason,
         };
         BeatError::Lost(reason)
@@ -378,8 +379,8 @@ impl Cluster {
     /// This node's whole truth, for others who know nothing of it.
     fn tell_everything(self: &Arc<Self>) {
         self.node.recount(
-            |place, member| self.say_join(place, &member, Answered::Unread, |_| {}),
-            |app, user| self.queue.say(app, roster::enter(app, user), |_| {}),
+            |channel_ref, member| self.enqueue_join(channel_ref, &member, Answered::Unread, |_| {}),
+            |app, user| self.queue.enqueue(app, roster::enter(app, user), |_| {}),
         );
         self.tell_counts();
     }
@@ -419,7 +420,7 @@ impl Cluster {
     }
 
     /// Asks to listen to what is wanted, and to listen no more to what is not, for ever.
-    async fn listen_on(&self, link: &Arc<Link>) -> String {
+    async fn subscribe_loop(&self, link: &Arc<Link>) -> String {
         loop {
             let idle = self.topics.take_idle(|topic| self.is_wanted(topic));
             let pending = self.topics.take_pending();
@@ -431,12 +432,12 @@ impl Cluster {
                 steps.push(Step::Listen {
                     topic: topic.clone(),
                 });
-                if let Some(place) = cached(wanted) {
+                if let Some(channel_ref) = cached(wanted) {
                     // What is kept here may be old; what comes from now on is not.
-                    self.node.forget_cached(place);
+                    self.node.forget_cached(channel_ref);
                     steps.push(Step::Cached {
-                        app: place.app.id().clone(),
-                        channel: place.channel.to_string(),
+                        app: channel_ref.app.id().clone(),
+                        channel: channel_ref.channel.to_string(),
                     });
                 }
             }
@@ -448,9 +449,9 @@ impl Cluster {
             for answer in link.take_in_time(steps).await {
                 match answer {
                     Ok(Answer::Kept(event)) => {
-                        if let Some(place) = kept.next() {
+                        if let Some(channel_ref) = kept.next() {
                             let event = event.as_ref().and_then(crate::bus::cached_event);
-                            self.node.seed_cache(place, event);
+                            self.node.seed_cache(channel_ref, event);
                         }
                     }
                     Ok(_) => {}
@@ -464,7 +465,7 @@ impl Cluster {
 
     fn is_wanted(&self, topic: &Topic) -> bool {
         match topic {
-            Topic::Channel(place) => self.node.subscribers(place) > 0,
+            Topic::Channel(channel_ref) => self.node.subscribers(channel_ref) > 0,
             Topic::Users(app) => self.node.has_watchers(app),
         }
     }
@@ -500,7 +501,7 @@ impl Cluster {
     }
 
     /// Says that this node lives, for ever, and clears away what the dead have left.
-    async fn beat_on(self: &Arc<Self>, link: &Arc<Link>) -> String {
+    async fn heartbeat_loop(self: &Arc<Self>, link: &Arc<Link>) -> String {
         let (start, mut rounds) = (Instant::now(), Rounds::default());
         loop {
             let _ = timeout(self.settings.beat_every(), link.beat.notified()).await;
@@ -516,7 +517,7 @@ impl Cluster {
             if link.age() >= self.settings.lease {
                 for name in dead.iter().filter(|name| ***name != **link.name()) {
                     let (cluster, link) = (Arc::clone(self), Arc::clone(link));
-                    tokio::spawn(cluster.bury_in_turn(link, name.clone()));
+                    tokio::spawn(cluster.reap_in_turn(link, name.clone()));
                 }
             }
             let known = live.into_iter().chain(dead).collect();
@@ -539,11 +540,11 @@ impl Cluster {
     }
 
     /// Tells the others of counts that have changed, for ever.
-    async fn count_on(self: &Arc<Self>) -> String {
+    async fn count_loop(self: &Arc<Self>) -> String {
         self.admissions.start();
         loop {
             self.tell_counts();
-            self.admissions.tell(&self.queue, self.node.apps());
+            self.admissions.announce(&self.queue, self.node.apps());
             sleep(COUNT_EVERY).await;
         }
     }
@@ -551,11 +552,15 @@ impl Cluster {
     fn tell_counts(self: &Arc<Self>) {
         for changed in self.node.take_changed_counts() {
             let node = Arc::clone(&self.node);
-            let Changed { place, count, tell } = changed;
-            let step = roster::count(&place, count, tell);
-            let app = Arc::clone(&place.app);
-            self.queue.say(&app, step, move |answer| {
-                roster::notice_count(&node, &place, &answer);
+            let Changed {
+                channel_ref,
+                count,
+                tell,
+            } = changed;
+            let step = roster::count(&channel_ref, count, tell);
+            let app = Arc::clone(&channel_ref.app);
+            self.queue.enqueue(&app, step, move |answer| {
+                roster::notice_count(&node, &channel_ref, &answer);
             });
         }
     }
@@ -573,7 +578,7 @@ impl Cluster {
             // Whoever is still here would be left behind by what is said from now on.
             self.queue.close();
             self.flush(&link).await;
-            self.bury(&link, link.name()).await?;
+            self.reap(&link, link.name()).await?;
             let node = link.name().clone();
             link.take_one(Step::Forget { node }).await?;
             let message = Message::Farewell { node: link.name() }.write();
@@ -593,9 +598,9 @@ impl Cluster {
 }
 
 /// The channel of a topic, if it is one that keeps its last event.
-fn cached(topic: &Topic) -> Option<&Place> {
+fn cached(topic: &Topic) -> Option<&ChannelRef> {
     match topic {
-        Topic::Channel(place) if place.channel.is_cached() => Some(place),
+        Topic::Channel(channel_ref) if channel_ref.channel.is_cached() => Some(channel_ref),
         Topic::Channel(_) | Topic::Users(_) => None,
     }
 }

@@ -12,7 +12,7 @@
 //! | `topics`, `queue` | what this node listens to; what it says of itself, in order |
 //! | `admission` | how many connections an app has |
 //! | `peers` | whether this node and the others hear each other |
-//! | `burial` | clearing away what dead nodes have left, wherever it is found |
+//! | `reaper` | clearing away what dead nodes have left, wherever it is found |
 //! | `fence` | until when clients that may have missed something are told so |
 //! | `message`, `names` | what is told on topics; what these are called |
 //! | [`backend`] | what nodes share, as steps and answers |
@@ -20,16 +20,16 @@
 
 mod admission;
 pub mod backend;
-mod burial;
 mod bus;
 mod cluster;
 mod fence;
-mod hearing;
+mod incoming;
 mod link;
 mod message;
 mod names;
 mod peers;
 mod queue;
+mod reaper;
 mod redis;
 mod roster;
 mod topics;

@@ -329,10 +329,10 @@ mod tests {
             let written = event.write();
             prop_assert_eq!(&Message::read(&written).expect("readable"), &event);
             if position.is_none() {
-                let place = HistoryPosition::parse("e:9");
-                let recorded = stamp(&written, 7, false, place.as_ref());
+                let channel_ref = HistoryPosition::parse("e:9");
+                let recorded = stamp(&written, 7, false, channel_ref.as_ref());
                 let read = Message::read(&recorded).expect("readable");
-                let same = matches!(read, Message::Event { position: Some(7), keep: false, recorded, .. } if recorded == place);
+                let same = matches!(read, Message::Event { position: Some(7), keep: false, recorded, .. } if recorded == channel_ref);
                 prop_assert!(same);
                 let kept = stamp(&written, 7, true, None);
                 let read = Message::read(&kept).expect("readable");

@@ -41,8 +41,12 @@ impl Names {
     #[must_use]
     pub fn topic(&self, topic: &Topic) -> String {
         match topic {
-            Topic::Channel(place) => {
-                format!("{}:channel:{}", self.of_app(place.app.id()), place.channel)
+            Topic::Channel(channel_ref) => {
+                format!(
+                    "{}:channel:{}",
+                    self.of_app(channel_ref.app.id()),
+                    channel_ref.channel
+                )
             }
             Topic::Users(app) => format!("{}:users", self.of_app(app.id())),
         }

@@ -46,7 +46,7 @@ struct Queued {
 
 impl Queue {
     /// Says something of an app. `then` is dropped where there will be no answer.
-    pub(crate) fn say(
+    pub(crate) fn enqueue(
         &self,
         app: &Arc<App>,
         make: impl FnOnce(&NodeName, Moment) -> Step + Send + 'static,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use fanfare_engine::{
-    App, BoxFuture, ConnectionPlace, Node, Notice, Online, Place, Roster, RosterError, View,
+    App, BoxFuture, ChannelRef, ConnectionPermit, Node, Notice, Online, PresenceSnapshot, Roster,
+    RosterError,
 };
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelName, UserId};
@@ -32,12 +33,12 @@ pub(crate) enum Answered {
 impl Roster for Cluster {
     fn join(
         &self,
-        place: &Place,
+        channel_ref: &ChannelRef,
         member: &Member,
         max: usize,
-    ) -> BoxFuture<'static, Result<View, RosterError>> {
+    ) -> BoxFuture<'static, Result<PresenceSnapshot, RosterError>> {
         let (answered, answer) = oneshot::channel();
-        self.say_join(place, member, Answered::View { max }, |answer| {
+        self.enqueue_join(channel_ref, member, Answered::View { max }, |answer| {
             // Whoever asked may have left.
             let _ = answered.send(answer);
         });
@@ -45,14 +46,17 @@ impl Roster for Cluster {
             match answer.await {
                 Ok(Answer::Joined { view, .. }) => Ok(view),
                 Ok(Answer::Full) => Err(RosterError::Full { max }),
-                Ok(_) | Err(_) => Err(RosterError::Away),
+                Ok(_) | Err(_) => Err(RosterError::Disconnected),
             }
         })
     }
 
-    fn leave(&self, place: &Place, user: &UserId) {
-        let (app, channel) = (place.app.id().clone(), place.channel.to_string());
-        let (node, place, who) = (Arc::clone(&self.node), place.clone(), user.clone());
+    fn leave(&self, channel_ref: &ChannelRef, user: &UserId) {
+        let (app, channel) = (
+            channel_ref.app.id().clone(),
+            channel_ref.channel.to_string(),
+        );
+        let (node, channel_ref, who) = (Arc::clone(&self.node), channel_ref.clone(), user.clone());
         let user = user.clone();
         let step = move |node: &NodeName, deadline| Step::Leave {
             app,
@@ -61,22 +65,26 @@ impl Roster for Cluster {
             user,
             deadline,
         };
-        self.queue.say(&place.app.clone(), step, move |answer| {
-            if answer == Answer::Edge(true) {
-                notice(&node, &place, Notice::MemberRemoved(&who));
-            }
-        });
+        self.queue
+            .enqueue(&channel_ref.app.clone(), step, move |answer| {
+                if answer == Answer::Changed(true) {
+                    notice(&node, &channel_ref, Notice::MemberRemoved(&who));
+                }
+            });
     }
 
-    fn view<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<View, RosterError>> {
+    fn view<'a>(
+        &'a self,
+        channel_ref: &'a ChannelRef,
+    ) -> BoxFuture<'a, Result<PresenceSnapshot, RosterError>> {
         Box::pin(async move {
             let step = Step::View {
-                app: place.app.id().clone(),
-                channel: place.channel.to_string(),
+                app: channel_ref.app.id().clone(),
+                channel: channel_ref.channel.to_string(),
             };
             match self.ask(step).await? {
-                Answer::View(view) => Ok(view),
-                _ => Err(RosterError::Away),
+                Answer::PresenceSnapshot(view) => Ok(view),
+                _ => Err(RosterError::Disconnected),
             }
         })
     }
@@ -96,18 +104,24 @@ impl Roster for Cluster {
             };
             match self.ask(step).await? {
                 Answer::Numbers(counts) => Ok(counts),
-                _ => Err(RosterError::Away),
+                _ => Err(RosterError::Disconnected),
             }
         })
     }
 
-    fn elsewhere<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<usize, RosterError>> {
+    fn elsewhere<'a>(
+        &'a self,
+        channel_ref: &'a ChannelRef,
+    ) -> BoxFuture<'a, Result<usize, RosterError>> {
         Box::pin(async move {
-            let (app, channel) = (place.app.id().clone(), place.channel.to_string());
+            let (app, channel) = (
+                channel_ref.app.id().clone(),
+                channel_ref.channel.to_string(),
+            );
             let step = |node| Step::Elsewhere { app, node, channel };
             match self.ask_as(step).await? {
                 Answer::Numbers(numbers) => Ok(numbers.first().copied().unwrap_or(0)),
-                _ => Err(RosterError::Away),
+                _ => Err(RosterError::Disconnected),
             }
         })
     }
@@ -121,7 +135,7 @@ impl Roster for Cluster {
             let step = |node| Step::ConnectionsElsewhere { app, node };
             match self.ask_as(step).await? {
                 Answer::Numbers(numbers) => Ok(numbers.first().copied().unwrap_or(0)),
-                _ => Err(RosterError::Away),
+                _ => Err(RosterError::Disconnected),
             }
         })
     }
@@ -135,7 +149,7 @@ impl Roster for Cluster {
             let (app, prefix) = (app.id().clone(), prefix.to_owned());
             let step = |node| Step::AllElsewhere { app, node, prefix };
             let Answer::Counts(counts) = self.ask_as(step).await? else {
-                return Err(RosterError::Away);
+                return Err(RosterError::Disconnected);
             };
             let parsed = |(name, count): (String, usize)| {
                 Some((ChannelName::parse(&name, ANY_LENGTH).ok()?, count))
@@ -145,7 +159,7 @@ impl Roster for Cluster {
     }
 
     fn enter(&self, app: &Arc<App>, user: &UserId) {
-        self.queue.say(app, enter(app, user), |_| {});
+        self.queue.enqueue(app, enter(app, user), |_| {});
     }
 
     fn exit(&self, app: &Arc<App>, user: &UserId) {
@@ -156,7 +170,7 @@ impl Roster for Cluster {
             user,
             deadline,
         };
-        self.queue.say(app, step, |_| {});
+        self.queue.enqueue(app, step, |_| {});
     }
 
     fn online<'a>(
@@ -171,7 +185,7 @@ impl Roster for Cluster {
             };
             match self.ask(step).await? {
                 Answer::Online { position, online } => Ok(Online { position, online }),
-                _ => Err(RosterError::Away),
+                _ => Err(RosterError::Disconnected),
             }
         })
     }
@@ -180,7 +194,7 @@ impl Roster for Cluster {
         &self,
         app: &Arc<App>,
         max: usize,
-    ) -> BoxFuture<'static, Result<Option<ConnectionPlace>, RosterError>> {
+    ) -> BoxFuture<'static, Result<Option<ConnectionPermit>, RosterError>> {
         let answer = self.ask_for_place(app, max);
         let (asker, link) = (self.asker(), self.link());
         let app = Arc::clone(app);
@@ -188,12 +202,12 @@ impl Roster for Cluster {
             match (answer.await, link) {
                 (Ok(None), Some(link)) => {
                     let Some(cluster) = asker.upgrade() else {
-                        return Err(RosterError::Away);
+                        return Err(RosterError::Disconnected);
                     };
                     cluster.admit_if_living_leave_room(&link, &app, max).await
                 }
-                (Ok(place), _) => Ok(place),
-                (Err(_), _) => Err(RosterError::Away),
+                (Ok(channel_ref), _) => Ok(channel_ref),
+                (Err(_), _) => Err(RosterError::Disconnected),
             }
         })
     }
@@ -204,7 +218,7 @@ impl Cluster {
         &self,
         app: &Arc<App>,
         max: usize,
-    ) -> oneshot::Receiver<Option<ConnectionPlace>> {
+    ) -> oneshot::Receiver<Option<ConnectionPermit>> {
         let (answered, answer) = oneshot::channel();
         self.admissions.ask(&self.queue, app, max, answered);
         answer
@@ -218,7 +232,7 @@ impl Cluster {
         link: &Arc<Link>,
         app: &Arc<App>,
         max: usize,
-    ) -> Result<Option<ConnectionPlace>, RosterError> {
+    ) -> Result<Option<ConnectionPermit>, RosterError> {
         let (id, mut counted) = (app.id().clone(), Vec::new());
         let steps = vec![Step::Census, Step::ConnectionsByNode { app: id }];
         let mut census = None;
@@ -226,10 +240,10 @@ impl Cluster {
             match answer {
                 Ok(Answer::Census { listening, live }) => census = Some((listening, live)),
                 Ok(Answer::Counts(counts)) => counted = counts,
-                _ => return Err(RosterError::Away),
+                _ => return Err(RosterError::Disconnected),
             }
         }
-        let (listening, live) = census.ok_or(RosterError::Away)?;
+        let (listening, live) = census.ok_or(RosterError::Disconnected)?;
         counted.retain(|(node, _)| live.contains(node));
         let living: usize = counted.iter().map(|(_, count)| count).sum();
         if living < max || listening < live.len() {
@@ -242,21 +256,25 @@ impl Cluster {
         }
         self.ask_for_place(app, max)
             .await
-            .map_err(|_| RosterError::Away)
+            .map_err(|_| RosterError::Disconnected)
     }
 }
 
 impl Cluster {
     /// Says that this node has a member.
-    pub(crate) fn say_join(
+    pub(crate) fn enqueue_join(
         &self,
-        place: &Place,
+        channel_ref: &ChannelRef,
         member: &Member,
         answered: Answered,
         then: impl FnOnce(Answer) + Send + 'static,
     ) {
-        let (app, channel) = (place.app.id().clone(), place.channel.to_string());
-        let (node, place, member) = (Arc::clone(&self.node), place.clone(), member.clone());
+        let (app, channel) = (
+            channel_ref.app.id().clone(),
+            channel_ref.channel.to_string(),
+        );
+        let (node, channel_ref, member) =
+            (Arc::clone(&self.node), channel_ref.clone(), member.clone());
         let user = member.user_id.clone();
         let (max, view) = match answered {
             Answered::View { max } => (max, true),
@@ -271,12 +289,13 @@ impl Cluster {
             view,
             deadline,
         };
-        self.queue.say(&place.app.clone(), step, move |answer| {
-            if matches!(answer, Answer::Joined { edge: true, .. }) {
-                notice(&node, &place, Notice::MemberAdded(&user));
-            }
-            then(answer);
-        });
+        self.queue
+            .enqueue(&channel_ref.app.clone(), step, move |answer| {
+                if matches!(answer, Answer::Joined { edge: true, .. }) {
+                    notice(&node, &channel_ref, Notice::MemberAdded(&user));
+                }
+                then(answer);
+            });
     }
 
     async fn ask(&self, step: Step) -> Result<Answer, RosterError> {
@@ -284,11 +303,11 @@ impl Cluster {
     }
 
     async fn ask_as(&self, step: impl FnOnce(NodeName) -> Step) -> Result<Answer, RosterError> {
-        let link = self.link().ok_or(RosterError::Away)?;
+        let link = self.link().ok_or(RosterError::Disconnected)?;
         let answer = link.take_one(step(link.name().clone())).await;
         answer.map_err(|error| {
             tracing::debug!(%error, "the other nodes were asked in vain");
-            RosterError::Away
+            RosterError::Disconnected
         })
     }
 }
@@ -309,11 +328,14 @@ pub(crate) fn enter(
 
 /// So many subscribed connections.
 pub(crate) fn count(
-    place: &Place,
+    channel_ref: &ChannelRef,
     count: usize,
     tell: bool,
 ) -> impl FnOnce(&NodeName, Moment) -> Step + Send + 'static {
-    let (app, channel) = (place.app.id().clone(), place.channel.to_string());
+    let (app, channel) = (
+        channel_ref.app.id().clone(),
+        channel_ref.channel.to_string(),
+    );
     move |node, deadline| Step::Count {
         app,
         node: node.clone(),
@@ -325,18 +347,18 @@ pub(crate) fn count(
 }
 
 /// A channel is occupied or vacated over all nodes.
-pub(crate) fn notice_count(node: &Node, place: &Place, answer: &Answer) {
+pub(crate) fn notice_count(node: &Node, channel_ref: &ChannelRef, answer: &Answer) {
     match answer {
         Answer::Counted { before: 0, after } if *after > 0 => {
-            notice(node, place, Notice::Occupied);
+            notice(node, channel_ref, Notice::Occupied);
         }
         Answer::Counted { before, after: 0 } if *before > 0 => {
-            notice(node, place, Notice::Vacated);
+            notice(node, channel_ref, Notice::Vacated);
         }
         _ => {}
     }
 }
 
-fn notice(node: &Node, place: &Place, notice: Notice<'_>) {
-    node.notice(place.app.id(), &place.channel, notice);
+fn notice(node: &Node, channel_ref: &ChannelRef, notice: Notice<'_>) {
+    node.notice(channel_ref.app.id(), &channel_ref.channel, notice);
 }

@@ -20,13 +20,13 @@ use crate::budget::Usage;
 use crate::cache::{Cache, Offset};
 use crate::client_event::EngineClock;
 use crate::clients::{ClientConnections, Clients};
-use crate::connect::ConnectionPlace;
+use crate::connect::ConnectionPermit;
 use crate::deliver::Channels;
 use crate::engine::Options;
 use crate::error::Refusal;
 use crate::history::Histories;
 use crate::recent_events::RecentEvents;
-use crate::room::Rooms;
+use crate::room::LocalPresence;
 use crate::watchlist::Users;
 
 /// An app as the store describes it.
@@ -83,13 +83,13 @@ pub struct App {
     pub(crate) usage: Arc<Usage>,
     /// Those of which other nodes know, or are to know.
     counted: Arc<AtomicUsize>,
-    pace: ArcSwapOption<Pace>,
+    pace: ArcSwapOption<PublishRateLimiter>,
     /// Connections on this node by client library.
     pub(crate) clients: Clients,
     pub(crate) channels: Channels,
     pub(crate) cache: Cache,
     pub(crate) users: Users,
-    pub(crate) rooms: Rooms,
+    pub(crate) rooms: LocalPresence,
     pub(crate) histories: Histories,
     history_rules: AtomicU64,
     /// Events that were kept or recorded, on a node by itself.
@@ -104,11 +104,11 @@ impl fmt::Debug for App {
 
 impl App {
     fn new(definition: AppDefinition, recent_events: &Arc<RecentEvents>) -> Self {
-        let pace = Pace::new(definition.settings.limits.backend_events_per_second);
+        let pace = PublishRateLimiter::new(definition.settings.limits.backend_events_per_second);
         Self {
             cache: Cache::new(definition.id.clone(), recent_events),
             users: Users::default(),
-            rooms: Rooms::default(),
+            rooms: LocalPresence::default(),
             histories: Histories::new(definition.id.clone(), recent_events),
             history_rules: AtomicU64::new(rules_fingerprint(&definition.settings.history)),
             offsets: AtomicU64::new(0),
@@ -192,8 +192,8 @@ impl App {
 
     /// One more of those, until it is dropped.
     #[must_use]
-    pub fn count_connection(&self) -> ConnectionPlace {
-        ConnectionPlace::count(&self.counted)
+    pub fn count_connection(&self) -> ConnectionPermit {
+        ConnectionPermit::count(&self.counted)
     }
 
     /// Connections on this node by client library and version, the most first.
@@ -222,7 +222,7 @@ impl App {
         let before = self.settings.swap(Arc::new(settings));
         let per_second = self.settings.load().limits.backend_events_per_second;
         if before.limits.backend_events_per_second != per_second {
-            self.pace.store(Pace::new(per_second));
+            self.pace.store(PublishRateLimiter::new(per_second));
         }
         if before.history != self.settings.load().history {
             // What was published while no rule was for a channel is in no history of it.
@@ -289,9 +289,9 @@ fn rules_fingerprint(rules: &[HistoryRule]) -> u64 {
 
 /// How many events an app's backends may publish.
 #[derive(Debug)]
-struct Pace(RateLimiter<NotKeyed, InMemoryState, EngineClock>);
+struct PublishRateLimiter(RateLimiter<NotKeyed, InMemoryState, EngineClock>);
 
-impl Pace {
+impl PublishRateLimiter {
     fn new(per_second: u32) -> Option<Arc<Self>> {
         let quota = Quota::per_second(NonZeroU32::new(per_second)?);
         Some(Arc::new(Self(RateLimiter::direct_with_clock(

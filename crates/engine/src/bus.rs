@@ -10,7 +10,7 @@ use fanfare_protocol::{AppSettings, ChannelName, HistoryPosition, SocketId, User
 use crate::app::App;
 use crate::cache::CachedEvent;
 use crate::history::{HistoryAnswer, HistoryQuery};
-use crate::roster::{Place, Position};
+use crate::roster::{ChannelRef, Position};
 
 /// A future behind a pointer, so that no type parameter leaks.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -19,7 +19,7 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 #[derive(Debug, Clone)]
 pub struct Envelope {
     /// Where it goes.
-    pub place: Place,
+    pub channel_ref: ChannelRef,
     /// The event's name.
     pub name: Arc<str>,
     /// What was published, exactly.
@@ -48,8 +48,12 @@ pub struct Retention {
 impl Retention {
     /// What the app's rules say of a channel.
     #[must_use]
-    pub fn of(place: &Place) -> Option<Self> {
-        Self::under(&place.app, &place.app.settings(), &place.channel)
+    pub fn of(channel_ref: &ChannelRef) -> Option<Self> {
+        Self::under(
+            &channel_ref.app,
+            &channel_ref.app.settings(),
+            &channel_ref.channel,
+        )
     }
 
     /// What settings of an app say of a channel.
@@ -65,7 +69,7 @@ impl Retention {
 
 /// What the bus has made of an event that it hands in.
 #[derive(Debug, Clone, Default)]
-pub struct Stamp {
+pub struct StreamPosition {
     /// When it was kept or recorded, if it was.
     pub position: Option<Position>,
     /// Where in the channel's history it is, if it is.
@@ -74,7 +78,7 @@ pub struct Stamp {
 
 /// What a publish is known by on all nodes, so that the same one, sent again, is not delivered again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Once {
+pub struct IdempotencyKey {
     /// Chosen by the app's backend.
     pub key: String,
     /// Of the request's body: the key stands for this one alone.
@@ -83,11 +87,11 @@ pub struct Once {
 
 /// What became of events that the bus has taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Taken {
-    /// They are on their way.
-    Now,
-    /// They were taken with the same [`Once`] before, and are not delivered again.
-    Before,
+pub enum PublishOutcome {
+    /// The events are on their way.
+    Accepted,
+    /// Events with the same [`IdempotencyKey`] were accepted before; these are not delivered.
+    Duplicate,
 }
 
 /// Why the bus did not take events. Nobody gets them, except where it says otherwise.
@@ -98,7 +102,7 @@ pub enum BusError {
     Overloaded,
     /// This node does not reach the others.
     #[error("this node has no connection to the other nodes at the moment")]
-    Away,
+    Disconnected,
     /// The connection to the others broke between asking and the answer.
     #[error("the connection to the other nodes broke before they had answered")]
     Unanswered,
@@ -107,7 +111,7 @@ pub enum BusError {
         "the events reached Redis too late by its own clock: it or this node stood still for two seconds, or its clock was set"
     )]
     Late,
-    /// The [`Once`] stood for another request.
+    /// The [`IdempotencyKey`] stood for another request.
     #[error("the idempotency key stood for another request within the last two minutes")]
     OtherRequest,
 }
@@ -116,7 +120,7 @@ pub enum BusError {
 #[derive(Debug, Clone)]
 pub enum Topic {
     /// A channel: its events, and who comes and leaves.
-    Channel(Place),
+    Channel(ChannelRef),
     /// Which of an app's users come online and go offline.
     Users(Arc<App>),
 }
@@ -132,8 +136,8 @@ pub trait Bus: Send + Sync + 'static {
     fn publish(
         &self,
         envelopes: Vec<Envelope>,
-        once: Option<Once>,
-    ) -> BoxFuture<'_, Result<Taken, BusError>>;
+        once: Option<IdempotencyKey>,
+    ) -> BoxFuture<'_, Result<PublishOutcome, BusError>>;
 
     /// Returns when everything that is published from now on will come to this node. Waits while the others are away.
     fn listen(&self, topic: &Topic) -> BoxFuture<'_, Generation>;
@@ -144,14 +148,14 @@ pub trait Bus: Send + Sync + 'static {
     /// The event that a cache channel keeps, wherever it was published.
     fn cached<'a>(
         &'a self,
-        place: &'a Place,
+        channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<Option<CachedEvent>, BusError>>;
 
     /// What a channel's history holds, wherever it was published; at most so many bytes of texts, about. Of the last events
     /// those that fit, of all after a position all or none.
     fn history<'a>(
         &'a self,
-        place: &'a Place,
+        channel_ref: &'a ChannelRef,
         query: HistoryQuery,
         room: usize,
     ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>>;

@@ -11,7 +11,7 @@ use governor::{Quota, RateLimiter};
 
 use crate::bus::{Envelope, Retention};
 use crate::refusals::RefusalKind;
-use crate::roster::Place;
+use crate::roster::ChannelRef;
 use crate::session::{Session, excerpt};
 
 /// The code that says "too many client events"; the event is dropped and the connection stays.
@@ -125,10 +125,10 @@ impl Session {
         }
         self.check_pace(settings.limits.client_events_per_second)?;
         let except = Some(self.socket_id());
-        let place = Place { app, channel };
+        let channel_ref = ChannelRef { app, channel };
         Ok(Envelope {
-            history: Retention::of(&place),
-            place,
+            history: Retention::of(&channel_ref),
+            channel_ref,
             name: (&**name).into(),
             data: (&*data).into(),
             user_id,

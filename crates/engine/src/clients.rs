@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::connect::ConnectionPlace;
+use crate::connect::ConnectionPermit;
 
 /// Most libraries and versions that are told apart; strangers choose the names.
 const MAX_CLIENTS: usize = 100;
@@ -34,7 +34,7 @@ type Name = (String, String);
 
 impl Clients {
     /// Counts one more connection, until the answer is dropped.
-    pub(crate) fn count(&self, client: &str, version: &str) -> ConnectionPlace {
+    pub(crate) fn count(&self, client: &str, version: &str) -> ConnectionPermit {
         let mut known = self.0.lock();
         let mut name = (taken(client), taken(version));
         if known.len() >= MAX_CLIENTS && !known.contains_key(&name) {
@@ -43,7 +43,7 @@ impl Clients {
                 name = (OTHER.into(), String::new());
             }
         }
-        ConnectionPlace::count(known.entry(name).or_default())
+        ConnectionPermit::count(known.entry(name).or_default())
     }
 
     /// Those that have connections, the most first.

@@ -30,9 +30,9 @@ pub struct Admitted {
     pub(crate) app: Arc<App>,
     pub(crate) key: AppKey,
     pub(crate) address: Option<IpAddr>,
-    pub(crate) place: Option<Place>,
+    pub(crate) permits: Option<Permits>,
     /// Among those of its client library.
-    pub(crate) client: Option<ConnectionPlace>,
+    pub(crate) client: Option<ConnectionPermit>,
     /// Whom to charge for what the client makes this node hold.
     pub(crate) payer: Payer,
 }
@@ -40,10 +40,10 @@ pub struct Admitted {
 /// What a connection takes of what is bounded: on this node, of its app here, and of its app over all nodes; and what is
 /// charged for it.
 #[derive(Debug)]
-pub(crate) struct Place {
-    _on_node: ConnectionPlace,
-    _of_app: ConnectionPlace,
-    over_all_nodes: Option<ConnectionPlace>,
+pub(crate) struct Permits {
+    _on_node: ConnectionPermit,
+    _of_app: ConnectionPermit,
+    over_all_nodes: Option<ConnectionPermit>,
     _charge: Charge,
 }
 
@@ -74,9 +74,9 @@ impl Admitted {
 
 /// One of the connections that are counted; given back when dropped.
 #[derive(Debug)]
-pub struct ConnectionPlace(Arc<AtomicUsize>);
+pub struct ConnectionPermit(Arc<AtomicUsize>);
 
-impl ConnectionPlace {
+impl ConnectionPermit {
     fn take(connections: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
         let room = |now: usize| (now < max).then_some(now + 1);
         connections
@@ -91,7 +91,7 @@ impl ConnectionPlace {
     }
 }
 
-impl Drop for ConnectionPlace {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -124,13 +124,13 @@ impl Engine {
     /// Why not, with the code that tells the client what to do.
     pub fn admit(&self, arrival: Arrival<'_>) -> Result<Admitted, Refusal> {
         let mut admitted = self.admit_pending(arrival)?;
-        let place = self.take_place(&admitted.app, &admitted.payer)?;
-        admitted.place = Some(place);
+        let permits = self.take_permits(&admitted.app, &admitted.payer)?;
+        admitted.permits = Some(permits);
         Ok(admitted)
     }
 
     /// Decides whether a client may come in that has yet to show that it is there: it takes a place with
-    /// [`Session::take_place`](crate::Session::take_place).
+    /// [`Session::take_permits`](crate::Session::take_permits).
     ///
     /// # Errors
     ///
@@ -186,12 +186,12 @@ impl Engine {
             key,
             address: None,
             client: None,
-            place: None,
+            permits: None,
             payer,
         })
     }
 
-    fn take_place(&self, app: &Arc<App>, payer: &Payer) -> Result<Place, Refusal> {
+    fn take_permits(&self, app: &Arc<App>, payer: &Payer) -> Result<Permits, Refusal> {
         if let Some(resource) = self.ledger().nearly_full() {
             // What is left is for the connections that are here.
             return Err(Refusal::new(
@@ -213,7 +213,7 @@ impl Engine {
                 format!("This server has {max} connections, the most it takes"),
             )
         };
-        let on_node = ConnectionPlace::take(self.connection_count(), max).ok_or_else(full)?;
+        let on_node = ConnectionPermit::take(self.connection_count(), max).ok_or_else(full)?;
         let quota = app.settings().limits.connections;
         let max = if quota == 0 { usize::MAX } else { quota };
         let no_room = || {
@@ -224,8 +224,8 @@ impl Engine {
                 unsettled()
             }
         };
-        let of_app = ConnectionPlace::take(&app.connections, max).ok_or_else(no_room)?;
-        Ok(Place {
+        let of_app = ConnectionPermit::take(&app.connections, max).ok_or_else(no_room)?;
+        Ok(Permits {
             _on_node: on_node,
             _of_app: of_app,
             over_all_nodes: None,
@@ -255,13 +255,13 @@ impl Engine {
     ///
     /// The app has as many connections, over all nodes, as it may have.
     pub async fn confirm(&self, mut admitted: Admitted) -> Result<Admitted, Refusal> {
-        if let Some(place) = &mut admitted.place {
-            place.over_all_nodes = Some(self.count_over_all_nodes(&admitted.app).await?);
+        if let Some(permits) = &mut admitted.permits {
+            permits.over_all_nodes = Some(self.count_over_all_nodes(&admitted.app).await?);
         }
         Ok(admitted)
     }
 
-    async fn count_over_all_nodes(&self, app: &Arc<App>) -> Result<ConnectionPlace, Refusal> {
+    async fn count_over_all_nodes(&self, app: &Arc<App>) -> Result<ConnectionPermit, Refusal> {
         let quota = app.settings().limits.connections;
         if quota == 0 {
             return Ok(app.count_connection());
@@ -281,13 +281,13 @@ impl Session {
     /// # Errors
     ///
     /// There is none, with the code that tells the client what to do.
-    pub async fn take_place(&self) -> Result<(), Refusal> {
+    pub async fn take_permits(&self) -> Result<(), Refusal> {
         let engine = &self.shard.engine;
         let (app, payer) =
             self.with(|connection| (connection.app.clone(), connection.payer.clone()));
-        let mut place = engine.take_place(&app, &payer)?;
-        place.over_all_nodes = Some(engine.count_over_all_nodes(&app).await?);
-        self.with(|connection| connection.place = Some(place));
+        let mut permits = engine.take_permits(&app, &payer)?;
+        permits.over_all_nodes = Some(engine.count_over_all_nodes(&app).await?);
+        self.with(|connection| connection.permits = Some(permits));
         Ok(())
     }
 }

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::budget::{BudgetExceeded, Charge, Payer, Resource};
 use crate::cache::Offset;
 use crate::client_event::ClientEventRate;
-use crate::connect::{Admitted, ConnectionPlace, Place};
+use crate::connect::{Admitted, ConnectionPermit, Permits};
 use crate::deliver::ChannelId;
 use crate::error::Refusal;
 use crate::message_rate::MessageRate;
@@ -42,8 +42,8 @@ pub(crate) struct Connection {
     /// Where it comes from, if that is known.
     pub(crate) address: Option<IpAddr>,
     /// None while the client has yet to show that it is there.
-    pub(crate) place: Option<Place>,
-    _client: Option<ConnectionPlace>,
+    pub(crate) permits: Option<Permits>,
+    _client: Option<ConnectionPermit>,
     /// Whom to charge for what the client makes this node hold.
     pub(crate) payer: Payer,
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
@@ -99,7 +99,7 @@ pub(crate) struct Subscription {
     /// Where it stands in the channel's list.
     pub(crate) index: usize,
     /// Whether it is told where in the channel's history events are: it stands in a list of its own then.
-    pub(crate) recovers: bool,
+    pub(crate) wants_positions: bool,
     /// On presence channels: who it is there, and from which position on edges apply.
     pub(crate) member: Option<(UserId, u64)>,
     /// Where events are kept or recorded: those up to this one came before the subscription or with it.
@@ -110,7 +110,7 @@ pub(crate) struct Subscription {
 enum State {
     Open,
     /// It may have missed something, so it gets nothing more, and is closed when its turn comes.
-    CutOff,
+    Fenced,
     /// The close frame is in the outbox; over at this time, whatever the client does.
     Closing(Instant),
     Gone,
@@ -139,7 +139,7 @@ impl Connection {
             app: admitted.app,
             key: admitted.key,
             address: admitted.address,
-            place: admitted.place,
+            permits: admitted.permits,
             _client: admitted.client,
             subscription_bytes: admitted.payer.empty_charge(Resource::SubscriptionBytes),
             payer: admitted.payer,
@@ -215,15 +215,15 @@ impl Connection {
     }
 
     /// After events may have been missed: nothing more is written if this is one that could have had them.
-    pub(crate) fn cut_off(&mut self) {
+    pub(crate) fn fence(&mut self) {
         let watches = self.user.as_ref().is_some_and(|u| !u.watchlist.is_empty());
         if self.is_open() && (watches || !self.subscriptions.is_empty()) {
-            self.state = State::CutOff;
+            self.state = State::Fenced;
         }
     }
 
     pub(crate) fn is_cut_off(&self) -> bool {
-        self.state == State::CutOff
+        self.state == State::Fenced
     }
 
     /// Whether nothing more will come of it.

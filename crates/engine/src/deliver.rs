@@ -14,11 +14,11 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::app::App;
-use crate::bus::{BusError, Envelope, Generation, Stamp};
+use crate::bus::{BusError, Envelope, Generation, StreamPosition};
 use crate::cache::Offset;
 use crate::inbox::Inbox;
 use crate::notice::{Notice, Notices};
-use crate::roster::Place;
+use crate::roster::ChannelRef;
 use crate::shard::Command;
 
 /// Most shards a node may have: one bit each.
@@ -49,8 +49,8 @@ struct Route {
     shards: u64,
     subscribers: usize,
     /// Those of them that are told where in the channel's history an event is.
-    recovering: usize,
-    told: Told,
+    positioned: usize,
+    told: CountAnnounced,
     /// Since when this node gets the channel's events, if it does.
     listening: Option<Generation>,
     /// Whether the other nodes are to be told how many subscribers there are.
@@ -69,7 +69,7 @@ pub(crate) struct Attached {
 #[derive(Debug, Clone)]
 pub struct Changed {
     /// The channel.
-    pub place: Place,
+    pub channel_ref: ChannelRef,
     /// Subscribed connections on this node.
     pub count: usize,
     /// Whether its subscribers are to be told how many there are over all nodes.
@@ -78,7 +78,7 @@ pub struct Changed {
 
 /// When a channel's subscribers were told how many they are.
 #[derive(Debug, Clone, Copy)]
-enum Told {
+enum CountAnnounced {
     Never,
     At(Instant),
     /// Not since the number changed; they will be when this time has come.
@@ -121,7 +121,7 @@ impl Channels {
 
 /// A change of who is on a presence channel.
 #[derive(Debug)]
-pub enum Edge<'a> {
+pub enum PresenceChange<'a> {
     /// A user's first connection came.
     Added(&'a Member),
     /// A user's last connection went.
@@ -134,11 +134,11 @@ pub(crate) struct Deliverer {
     inboxes: Vec<Arc<Inbox>>,
     next_channel: AtomicU64,
     /// Channels whose subscribers are to be told how many they are, later.
-    uncounted: Mutex<Vec<Place>>,
+    uncounted: Mutex<Vec<ChannelRef>>,
     /// Since which connection to other nodes events come from there; 0 where there are none.
     generation: AtomicU32,
     /// Channels whose counts the other nodes are to be told.
-    changed: Mutex<Vec<Place>>,
+    changed: Mutex<Vec<ChannelRef>>,
     notices: Arc<dyn Notices>,
 }
 
@@ -177,29 +177,38 @@ impl Deliverer {
     }
 
     /// A connection of `shard` subscribes: from now on the shard gets the channel's events.
-    /// With `recovers` it is told where in the channel's history they are.
-    pub(crate) fn attach(&self, place: &Place, shard: usize, recovers: bool) -> Attached {
-        let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
+    /// With `wants_positions` it is told where in the channel's history they are.
+    pub(crate) fn attach(
+        &self,
+        channel_ref: &ChannelRef,
+        shard: usize,
+        wants_positions: bool,
+    ) -> Attached {
+        let mut routes = channel_ref
+            .app
+            .channels
+            .stripe(channel_ref.channel.as_str())
+            .lock();
         let generation = self.generation();
         let route = routes
-            .entry(place.channel.clone())
+            .entry(channel_ref.channel.clone())
             .or_insert_with(|| Route {
                 id: ChannelId(self.next_channel.fetch_add(1, Ordering::Relaxed)),
                 shards: 0,
                 subscribers: 0,
-                recovering: 0,
-                told: Told::Never,
+                positioned: 0,
+                told: CountAnnounced::Never,
                 // By itself, a node hears of everything.
                 listening: (generation == 0).then_some(generation),
                 changed: false,
             });
         route.shards |= 1 << shard;
         route.subscribers += 1;
-        route.recovering += usize::from(recovers);
+        route.positioned += usize::from(wants_positions);
         if route.subscribers == 1 {
-            self.notice(place, Notice::Occupied);
+            self.notice(channel_ref, Notice::Occupied);
         }
-        self.count(place, route);
+        self.count(channel_ref, route);
         Attached {
             id: route.id,
             listening: route.listening.filter(|since| *since == generation),
@@ -208,82 +217,100 @@ impl Deliverer {
 
     /// A connection of `shard` has left; `last` says that it was the shard's last one on the channel. Says whether it was
     /// the node's last one.
-    pub(crate) fn detach(&self, place: &Place, shard: usize, recovers: bool, last: bool) -> bool {
-        let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
-        let Some(route) = routes.get_mut(&place.channel) else {
+    pub(crate) fn detach(
+        &self,
+        channel_ref: &ChannelRef,
+        shard: usize,
+        wants_positions: bool,
+        last: bool,
+    ) -> bool {
+        let mut routes = channel_ref
+            .app
+            .channels
+            .stripe(channel_ref.channel.as_str())
+            .lock();
+        let Some(route) = routes.get_mut(&channel_ref.channel) else {
             return false;
         };
         route.subscribers -= 1;
-        route.recovering -= usize::from(recovers);
+        route.positioned -= usize::from(wants_positions);
         if last {
             route.shards &= !(1 << shard);
         }
-        self.count(place, route);
+        self.count(channel_ref, route);
         let vacated = route.subscribers == 0;
         if vacated {
-            routes.remove(&place.channel);
-            self.notice(place, Notice::Vacated);
+            routes.remove(&channel_ref.channel);
+            self.notice(channel_ref, Notice::Vacated);
         }
         vacated
     }
 
     /// This node gets the channel's events.
-    pub(crate) fn note_listening(&self, place: &Place, since: Generation) {
-        let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
-        if let Some(route) = routes.get_mut(&place.channel) {
+    pub(crate) fn note_listening(&self, channel_ref: &ChannelRef, since: Generation) {
+        let mut routes = channel_ref
+            .app
+            .channels
+            .stripe(channel_ref.channel.as_str())
+            .lock();
+        if let Some(route) = routes.get_mut(&channel_ref.channel) {
             route.listening = Some(since);
         }
     }
 
     /// With other nodes, they know together when a channel is occupied.
-    fn notice(&self, place: &Place, notice: Notice<'_>) {
+    fn notice(&self, channel_ref: &ChannelRef, notice: Notice<'_>) {
         if !self.is_shared() {
-            let channel = &place.channel;
-            self.notices.notice(place.app.id(), channel, notice);
+            let channel = &channel_ref.channel;
+            self.notices.notice(channel_ref.app.id(), channel, notice);
         }
     }
 
     /// After the number of subscribers changed: tells them, at once or, where they are many, when it is due. With other
     /// nodes, these are told, and subscribers hear from there.
-    fn count(&self, place: &Place, route: &mut Route) {
+    fn count(&self, channel_ref: &ChannelRef, route: &mut Route) {
         if self.is_shared() {
-            self.change(place, route);
-        } else if is_counted(place) && route.subscribers > 0 {
+            self.change(channel_ref, route);
+        } else if is_counted(channel_ref) && route.subscribers > 0 {
             let now = Instant::now();
-            if self.may_tell(place, route, now) {
-                route.told = Told::At(now);
-                self.push_count(place, route, route.subscribers);
+            if self.may_tell(channel_ref, route, now) {
+                route.told = CountAnnounced::At(now);
+                self.push_count(channel_ref, route, route.subscribers);
             }
         }
     }
 
-    fn change(&self, place: &Place, route: &mut Route) {
+    fn change(&self, channel_ref: &ChannelRef, route: &mut Route) {
         // A user's own channel is counted by nobody.
-        if !mem::replace(&mut route.changed, true) && place.channel.user().is_none() {
-            self.changed.lock().push(place.clone());
+        if !mem::replace(&mut route.changed, true) && channel_ref.channel.user().is_none() {
+            self.changed.lock().push(channel_ref.clone());
         }
     }
 
     /// The other nodes are told once more how many subscribers there are, so that these hear it.
-    pub(crate) fn count_again(&self, place: &Place) {
-        let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
-        if let Some(route) = routes.get_mut(&place.channel) {
-            self.change(place, route);
+    pub(crate) fn count_again(&self, channel_ref: &ChannelRef) {
+        let mut routes = channel_ref
+            .app
+            .channels
+            .stripe(channel_ref.channel.as_str())
+            .lock();
+        if let Some(route) = routes.get_mut(&channel_ref.channel) {
+            self.change(channel_ref, route);
         }
     }
 
     /// Says whether subscribers may be told now how many they are; if not, they will be later.
-    fn may_tell(&self, place: &Place, route: &mut Route, now: Instant) -> bool {
+    fn may_tell(&self, channel_ref: &ChannelRef, route: &mut Route, now: Instant) -> bool {
         match route.told {
-            Told::Due(_) => false,
-            Told::At(before)
+            CountAnnounced::Due(_) => false,
+            CountAnnounced::At(before)
                 if route.subscribers > COUNTED_AT_ONCE && now < before + COUNT_PACE =>
             {
-                route.told = Told::Due(before + COUNT_PACE);
-                self.uncounted.lock().push(place.clone());
+                route.told = CountAnnounced::Due(before + COUNT_PACE);
+                self.uncounted.lock().push(channel_ref.clone());
                 false
             }
-            Told::Never | Told::At(_) => true,
+            CountAnnounced::Never | CountAnnounced::At(_) => true,
         }
     }
 
@@ -291,19 +318,27 @@ impl Deliverer {
     pub(crate) fn take_changed(&self) -> Vec<Changed> {
         let now = Instant::now();
         let places = mem::take(&mut *self.changed.lock());
-        let changed = |place: Place| {
-            let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
-            let (mut count, mut tell) = (0, is_counted(&place));
-            if let Some(route) = routes.get_mut(&place.channel) {
+        let changed = |channel_ref: ChannelRef| {
+            let mut routes = channel_ref
+                .app
+                .channels
+                .stripe(channel_ref.channel.as_str())
+                .lock();
+            let (mut count, mut tell) = (0, is_counted(&channel_ref));
+            if let Some(route) = routes.get_mut(&channel_ref.channel) {
                 route.changed = false;
                 count = route.subscribers;
-                tell = tell && self.may_tell(&place, route, now);
+                tell = tell && self.may_tell(&channel_ref, route, now);
                 if tell {
-                    route.told = Told::At(now);
+                    route.told = CountAnnounced::At(now);
                 }
             }
             drop(routes);
-            Changed { place, count, tell }
+            Changed {
+                channel_ref,
+                count,
+                tell,
+            }
         };
         places.into_iter().map(changed).collect()
     }
@@ -312,25 +347,29 @@ impl Deliverer {
     pub(crate) fn change_all(&self, app: &Arc<App>) {
         for stripe in &app.channels.stripes {
             for (channel, route) in stripe.lock().iter_mut() {
-                let place = Place {
+                let channel_ref = ChannelRef {
                     app: Arc::clone(app),
                     channel: channel.clone(),
                 };
-                self.change(&place, route);
+                self.change(&channel_ref, route);
             }
         }
     }
 
     /// Tells a channel's subscribers how many they are over all nodes.
-    pub(crate) fn tell_count(&self, place: &Place, count: usize) {
-        let routes = place.app.channels.stripe(place.channel.as_str()).lock();
-        if let Some(route) = routes.get(&place.channel) {
-            self.push_count(place, route, count);
+    pub(crate) fn tell_count(&self, channel_ref: &ChannelRef, count: usize) {
+        let routes = channel_ref
+            .app
+            .channels
+            .stripe(channel_ref.channel.as_str())
+            .lock();
+        if let Some(route) = routes.get(&channel_ref.channel) {
+            self.push_count(channel_ref, route, count);
         }
     }
 
-    fn push_count(&self, place: &Place, route: &Route, count: usize) {
-        let channel = place.channel.as_str();
+    fn push_count(&self, channel_ref: &ChannelRef, route: &Route, count: usize) {
+        let channel = channel_ref.channel.as_str();
         let frame = ServerMessage::SubscriptionCount { channel, count }.to_frame();
         for shard in shards(route.shards) {
             self.inboxes[shard].push(Command::Tell {
@@ -343,16 +382,21 @@ impl Deliverer {
     /// Tells the numbers whose time has come.
     pub(crate) fn tell_due_counts(&self, now: Instant) {
         let waiting = mem::take(&mut *self.uncounted.lock());
-        for place in waiting {
-            let mut routes = place.app.channels.stripe(place.channel.as_str()).lock();
-            match routes.get_mut(&place.channel) {
-                Some(route) if matches!(route.told, Told::Due(at) if at <= now) => {
-                    route.told = Told::Never;
-                    self.count(&place, route);
+        for channel_ref in waiting {
+            let mut routes = channel_ref
+                .app
+                .channels
+                .stripe(channel_ref.channel.as_str())
+                .lock();
+            match routes.get_mut(&channel_ref.channel) {
+                Some(route) if matches!(route.told, CountAnnounced::Due(at) if at <= now) => {
+                    route.told = CountAnnounced::Never;
+                    self.count(&channel_ref, route);
                 }
                 Some(Route {
-                    told: Told::Due(_), ..
-                }) => self.uncounted.lock().push(place.clone()),
+                    told: CountAnnounced::Due(_),
+                    ..
+                }) => self.uncounted.lock().push(channel_ref.clone()),
                 // It was vacated, and perhaps occupied anew, in the meantime.
                 _ => {}
             }
@@ -379,14 +423,14 @@ impl Deliverer {
         }
         // All events of a request are of one app.
         if let Some(envelope) = envelopes.first() {
-            self.reserve_everywhere(envelope.place.app.id(), total)?;
+            self.reserve_everywhere(envelope.channel_ref.app.id(), total)?;
         }
         self.queue(envelopes, frames, total, None);
         Ok(())
     }
 
     /// Brings an event from other nodes to the shards, and waits for room there.
-    pub(crate) async fn deliver_when_room(&self, envelope: &Envelope, stamp: &Stamp) {
+    pub(crate) async fn deliver_when_room(&self, envelope: &Envelope, stamp: &StreamPosition) {
         let frame = encode_if_occupied(envelope);
         let weight = weight(envelope, frame.as_ref());
         if frame.is_some() {
@@ -405,11 +449,11 @@ impl Deliverer {
         envelopes: &[Envelope],
         frames: Vec<Option<Frame>>,
         reserved: usize,
-        stamp: Option<&Stamp>,
+        stamp: Option<&StreamPosition>,
     ) {
         let mut unused = vec![reserved; self.inboxes.len()];
         for (envelope, frame) in envelopes.iter().zip(frames) {
-            let Place { app, channel } = &envelope.place;
+            let ChannelRef { app, channel } = &envelope.channel_ref;
             let routes = app.channels.stripe(channel.as_str()).lock();
             let (offset, recorded) = remember(envelope, stamp);
             let Some(route) = routes.get(channel) else {
@@ -422,7 +466,7 @@ impl Deliverer {
             else {
                 continue;
             };
-            let positioned = recorded.filter(|_| route.recovering > 0);
+            let positioned = recorded.filter(|_| route.positioned > 0);
             let positioned = positioned.map(|position| encode(envelope, Some(&position)));
             let extra = positioned.as_ref().map_or(0, Frame::len);
             for shard in shards(route.shards) {
@@ -459,15 +503,26 @@ impl Deliverer {
     }
 
     /// Tells a presence channel's subscribers who came or left. Called in the order of positions.
-    pub(crate) fn announce(&self, place: &Place, edge: &Edge<'_>, position: u64) {
-        let routes = place.app.channels.stripe(place.channel.as_str()).lock();
-        let Some(route) = routes.get(&place.channel) else {
+    pub(crate) fn announce(
+        &self,
+        channel_ref: &ChannelRef,
+        edge: &PresenceChange<'_>,
+        position: u64,
+    ) {
+        let routes = channel_ref
+            .app
+            .channels
+            .stripe(channel_ref.channel.as_str())
+            .lock();
+        let Some(route) = routes.get(&channel_ref.channel) else {
             return;
         };
-        let channel = place.channel.as_str();
+        let channel = channel_ref.channel.as_str();
         let frame = match edge {
-            Edge::Added(member) => ServerMessage::MemberAdded { channel, member }.to_frame(),
-            Edge::Removed(user) => ServerMessage::MemberRemoved {
+            PresenceChange::Added(member) => {
+                ServerMessage::MemberAdded { channel, member }.to_frame()
+            }
+            PresenceChange::Removed(user) => ServerMessage::MemberRemoved {
                 channel,
                 user_id: user.as_str(),
             }
@@ -476,7 +531,7 @@ impl Deliverer {
         for shard in shards(route.shards) {
             self.inboxes[shard].push(Command::Announce {
                 channel: route.id,
-                name: place.channel.clone(),
+                name: channel_ref.channel.clone(),
                 frame: frame.clone(),
                 position,
             });
@@ -486,14 +541,14 @@ impl Deliverer {
 
 /// The frame, if anybody gets it.
 fn encode_if_occupied(envelope: &Envelope) -> Option<Frame> {
-    let Place { app, channel } = &envelope.place;
+    let ChannelRef { app, channel } = &envelope.channel_ref;
     (app.channels.subscribers(channel.as_str()) > 0).then(|| encode(envelope, None))
 }
 
 fn encode(envelope: &Envelope, position: Option<&HistoryPosition>) -> Frame {
     let event = ServerMessage::Event {
         name: &envelope.name,
-        channel: envelope.place.channel.as_str(),
+        channel: envelope.channel_ref.channel.as_str(),
         data: &envelope.data,
         user_id: envelope.user_id.as_ref().map(UserId::as_str),
         position,
@@ -511,8 +566,11 @@ fn weight(envelope: &Envelope, frame: Option<&Frame>) -> usize {
 }
 
 /// Keeps an event and records it where the channel does so; says when that was, and where.
-fn remember(envelope: &Envelope, stamp: Option<&Stamp>) -> (Offset, Option<HistoryPosition>) {
-    let Place { app, channel } = &envelope.place;
+fn remember(
+    envelope: &Envelope,
+    stamp: Option<&StreamPosition>,
+) -> (Offset, Option<HistoryPosition>) {
+    let ChannelRef { app, channel } = &envelope.channel_ref;
     if !envelope.keep && envelope.history.is_none() {
         return (Offset::LIVE, None);
     }
@@ -535,8 +593,8 @@ fn remember(envelope: &Envelope, stamp: Option<&Stamp>) -> (Offset, Option<Histo
 }
 
 /// Whether its subscribers are told how many they are.
-fn is_counted(place: &Place) -> bool {
-    place.channel.is_counted() && place.app.settings().subscription_count
+fn is_counted(channel_ref: &ChannelRef) -> bool {
+    channel_ref.channel.is_counted() && channel_ref.app.settings().subscription_count
 }
 
 fn shards(mask: u64) -> impl Iterator<Item = usize> {

@@ -24,7 +24,7 @@ use crate::node::Node;
 use crate::notice::Notices;
 use crate::recent_events::RecentEvents;
 use crate::refusals::Refusals;
-use crate::roster::{Place, Roster, RosterError};
+use crate::roster::{ChannelRef, Roster, RosterError};
 use crate::shard::{Command, Shard};
 use crate::waiting::WaitingLimits;
 
@@ -239,11 +239,11 @@ impl Engine {
         app: &Arc<App>,
         channel: &ChannelName,
     ) -> Result<Occupancy, RosterError> {
-        let place = Place {
+        let channel_ref = ChannelRef {
             app: Arc::clone(app),
             channel: channel.clone(),
         };
-        let elsewhere = self.roster.elsewhere(&place).await?;
+        let elsewhere = self.roster.elsewhere(&channel_ref).await?;
         let subscribed = elsewhere + app.channels.subscribers(channel.as_str());
         if channel.kind() != ChannelKind::Presence {
             return Ok(Occupancy::counted(subscribed));
@@ -301,11 +301,11 @@ impl Engine {
         app: &Arc<App>,
         channel: &ChannelName,
     ) -> Result<Option<CachedEvent>, BusError> {
-        let place = Place {
+        let channel_ref = ChannelRef {
             app: Arc::clone(app),
             channel: channel.clone(),
         };
-        self.bus.cached(&place).await
+        self.bus.cached(&channel_ref).await
     }
 
     /// What a channel's history holds.
@@ -319,11 +319,11 @@ impl Engine {
         channel: &ChannelName,
         query: HistoryQuery,
     ) -> Result<HistoryAnswer, BusError> {
-        let place = Place {
+        let channel_ref = ChannelRef {
             app: Arc::clone(app),
             channel: channel.clone(),
         };
-        self.bus.history(&place, query, usize::MAX).await
+        self.bus.history(&channel_ref, query, usize::MAX).await
     }
 
     /// The users on a presence channel, by id.
@@ -350,11 +350,11 @@ impl Engine {
         app: &Arc<App>,
         channel: &ChannelName,
     ) -> Result<Vec<Member>, RosterError> {
-        let place = Place {
+        let channel_ref = ChannelRef {
             app: Arc::clone(app),
             channel: channel.clone(),
         };
-        let mut members = self.roster.view(&place).await?.members;
+        let mut members = self.roster.view(&channel_ref).await?.members;
         members.sort_by(|a, b| a.user_id.cmp(&b.user_id));
         Ok(members)
     }

@@ -208,7 +208,7 @@ impl Histories {
     ) -> HistoryPosition {
         let mut state = self.state.lock();
         let now = Instant::now();
-        let channel = &envelope.place.channel;
+        let channel = &envelope.channel_ref.channel;
         let mut log = state.take(channel);
         log.offset += 1;
         log.newest = offset;

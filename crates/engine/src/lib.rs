@@ -73,12 +73,13 @@ pub use budget::{
     Bounds, BudgetExceeded, Budgets, Charge, Holder, Ledger, Network, Payer, Resource,
 };
 pub use bus::{
-    BoxFuture, Bus, BusError, Envelope, Generation, Once, Retention, Stamp, Taken, Topic,
+    BoxFuture, Bus, BusError, Envelope, Generation, IdempotencyKey, PublishOutcome, Retention,
+    StreamPosition, Topic,
 };
 pub use cache::CachedEvent;
 pub use clients::ClientConnections;
-pub use connect::{Admitted, Arrival, ConnectionPlace};
-pub use deliver::{Changed, Edge};
+pub use connect::{Admitted, Arrival, ConnectionPermit};
+pub use deliver::{Changed, PresenceChange};
 pub use engine::{Engine, Occupancy, Options, ShardSeed};
 pub use error::Refusal;
 pub use history::{HistoryAnswer, HistoryQuery, Recorded};
@@ -89,7 +90,7 @@ pub use notice::{NoNotices, Notice, Notices};
 pub use outbox::Sink;
 pub use publish::PublishError;
 pub use refusals::{REFUSALS_LOG_PERIOD, RefusalKind, Refusals, Refused};
-pub use roster::{Online, Place, Position, Roster, RosterError, View};
-pub use session::{Reading, Session, Wants};
+pub use roster::{ChannelRef, Online, Position, PresenceSnapshot, Roster, RosterError};
+pub use session::{Interest, Reading, Session};
 pub use shard::Shard;
 pub use waiting::WaitingLimits;

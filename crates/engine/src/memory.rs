@@ -10,27 +10,29 @@ use fanfare_protocol::{AppId, ChannelName, UserId};
 use parking_lot::Mutex;
 
 use crate::app::App;
-use crate::bus::{BoxFuture, Bus, BusError, Envelope, Generation, Once, Taken, Topic};
+use crate::bus::{
+    BoxFuture, Bus, BusError, Envelope, Generation, IdempotencyKey, PublishOutcome, Topic,
+};
 use crate::cache::CachedEvent;
-use crate::connect::ConnectionPlace;
-use crate::deliver::Edge;
+use crate::connect::ConnectionPermit;
+use crate::deliver::PresenceChange;
 use crate::history::{HistoryAnswer, HistoryQuery};
 use crate::node::Node;
 use crate::notice::Notice;
-use crate::roster::{Online, Place, Position, Roster, RosterError, View};
+use crate::roster::{ChannelRef, Online, Position, PresenceSnapshot, Roster, RosterError};
 
 /// Hands events straight on and keeps the rosters in this process.
 #[derive(Debug)]
 pub struct Memory {
     node: Arc<Node>,
-    rooms: Mutex<HashMap<(AppId, ChannelName), Room>>,
+    rooms: Mutex<HashMap<(AppId, ChannelName), PresenceChannel>>,
     online: Mutex<HashSet<(AppId, UserId)>>,
     /// One count for all channels: it never starts again, not even for a channel that was vacated in between.
     position: AtomicU64,
 }
 
 #[derive(Debug, Default)]
-struct Room {
+struct PresenceChannel {
     position: Position,
     members: HashMap<UserId, Option<Arc<str>>>,
 }
@@ -52,30 +54,36 @@ impl Memory {
     }
 
     /// Records and announces under one lock, so that edges leave in the order of their positions.
-    fn seat(&self, place: &Place, member: &Member, max: usize) -> Result<View, RosterError> {
+    fn seat(
+        &self,
+        channel_ref: &ChannelRef,
+        member: &Member,
+        max: usize,
+    ) -> Result<PresenceSnapshot, RosterError> {
         let mut rooms = self.rooms.lock();
-        let room = rooms.entry(key(place)).or_default();
+        let room = rooms.entry(key(channel_ref)).or_default();
         if let Some(user_info) = room.members.get_mut(&member.user_id) {
             user_info.clone_from(&member.user_info);
             return Ok(room.view());
         }
         if room.members.len() >= max {
             if room.members.is_empty() {
-                rooms.remove(&key(place));
+                rooms.remove(&key(channel_ref));
             }
             return Err(RosterError::Full { max });
         }
         room.position = self.next_position();
-        let edge = Edge::Added(member);
-        self.node.announce(place, &edge, room.position);
-        self.notice(place, Notice::MemberAdded(&member.user_id));
+        let edge = PresenceChange::Added(member);
+        self.node.announce(channel_ref, &edge, room.position);
+        self.notice(channel_ref, Notice::MemberAdded(&member.user_id));
         room.members
             .insert(member.user_id.clone(), member.user_info.clone());
         Ok(room.view())
     }
 
-    fn notice(&self, place: &Place, notice: Notice<'_>) {
-        self.node.notice(place.app.id(), &place.channel, notice);
+    fn notice(&self, channel_ref: &ChannelRef, notice: Notice<'_>) {
+        self.node
+            .notice(channel_ref.app.id(), &channel_ref.channel, notice);
     }
 
     /// Under the lock, as for members.
@@ -94,21 +102,21 @@ impl Memory {
     }
 }
 
-impl Room {
-    fn view(&self) -> View {
+impl PresenceChannel {
+    fn view(&self) -> PresenceSnapshot {
         let member = |(user_id, user_info): (&UserId, &Option<Arc<str>>)| Member {
             user_id: user_id.clone(),
             user_info: user_info.clone(),
         };
-        View {
+        PresenceSnapshot {
             position: self.position,
             members: self.members.iter().map(member).collect(),
         }
     }
 }
 
-fn key(place: &Place) -> (AppId, ChannelName) {
-    (place.app.id().clone(), place.channel.clone())
+fn key(channel_ref: &ChannelRef) -> (AppId, ChannelName) {
+    (channel_ref.app.id().clone(), channel_ref.channel.clone())
 }
 
 impl Bus for Memory {
@@ -116,10 +124,10 @@ impl Bus for Memory {
     fn publish(
         &self,
         envelopes: Vec<Envelope>,
-        _: Option<Once>,
-    ) -> BoxFuture<'_, Result<Taken, BusError>> {
+        _: Option<IdempotencyKey>,
+    ) -> BoxFuture<'_, Result<PublishOutcome, BusError>> {
         let delivered = self.node.deliverer.deliver(&envelopes);
-        Box::pin(ready(delivered.map(|()| Taken::Now)))
+        Box::pin(ready(delivered.map(|()| PublishOutcome::Accepted)))
     }
 
     fn listen(&self, _: &Topic) -> BoxFuture<'_, Generation> {
@@ -130,20 +138,23 @@ impl Bus for Memory {
 
     fn cached<'a>(
         &'a self,
-        place: &'a Place,
+        channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<Option<CachedEvent>, BusError>> {
-        let (event, _) = place.app.cache.recall(place.channel.as_str());
+        let (event, _) = channel_ref.app.cache.recall(channel_ref.channel.as_str());
         Box::pin(ready(Ok(event)))
     }
 
     fn history<'a>(
         &'a self,
-        place: &'a Place,
+        channel_ref: &'a ChannelRef,
         query: HistoryQuery,
         _: usize,
     ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>> {
-        let max = place.app.settings().limits.history_bytes;
-        let answer = place.app.histories.read(&place.channel, &query, max);
+        let max = channel_ref.app.settings().limits.history_bytes;
+        let answer = channel_ref
+            .app
+            .histories
+            .read(&channel_ref.channel, &query, max);
         Box::pin(ready(Ok(answer)))
     }
 
@@ -160,16 +171,16 @@ impl Bus for Memory {
 impl Roster for Memory {
     fn join(
         &self,
-        place: &Place,
+        channel_ref: &ChannelRef,
         member: &Member,
         max: usize,
-    ) -> BoxFuture<'static, Result<View, RosterError>> {
-        Box::pin(ready(self.seat(place, member, max)))
+    ) -> BoxFuture<'static, Result<PresenceSnapshot, RosterError>> {
+        Box::pin(ready(self.seat(channel_ref, member, max)))
     }
 
-    fn leave(&self, place: &Place, user: &UserId) {
+    fn leave(&self, channel_ref: &ChannelRef, user: &UserId) {
         let mut rooms = self.rooms.lock();
-        let Some(room) = rooms.get_mut(&key(place)) else {
+        let Some(room) = rooms.get_mut(&key(channel_ref)) else {
             return;
         };
         if room.members.remove(user).is_none() {
@@ -177,16 +188,23 @@ impl Roster for Memory {
         }
         room.position = self.next_position();
         self.node
-            .announce(place, &Edge::Removed(user), room.position);
-        self.notice(place, Notice::MemberRemoved(user));
+            .announce(channel_ref, &PresenceChange::Removed(user), room.position);
+        self.notice(channel_ref, Notice::MemberRemoved(user));
         if room.members.is_empty() {
-            rooms.remove(&key(place));
+            rooms.remove(&key(channel_ref));
         }
     }
 
-    fn view<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<View, RosterError>> {
-        let view = self.rooms.lock().get(&key(place)).map(Room::view);
-        let nobody = || View {
+    fn view<'a>(
+        &'a self,
+        channel_ref: &'a ChannelRef,
+    ) -> BoxFuture<'a, Result<PresenceSnapshot, RosterError>> {
+        let view = self
+            .rooms
+            .lock()
+            .get(&key(channel_ref))
+            .map(PresenceChannel::view);
+        let nobody = || PresenceSnapshot {
             position: self.position.load(Ordering::Relaxed),
             members: Vec::new(),
         };
@@ -207,7 +225,7 @@ impl Roster for Memory {
         Box::pin(ready(Ok(channels.iter().map(count).collect())))
     }
 
-    fn elsewhere<'a>(&'a self, _: &'a Place) -> BoxFuture<'a, Result<usize, RosterError>> {
+    fn elsewhere<'a>(&'a self, _: &'a ChannelRef) -> BoxFuture<'a, Result<usize, RosterError>> {
         Box::pin(ready(Ok(0)))
     }
 
@@ -252,7 +270,7 @@ impl Roster for Memory {
         &self,
         app: &Arc<App>,
         _: usize,
-    ) -> BoxFuture<'static, Result<Option<ConnectionPlace>, RosterError>> {
+    ) -> BoxFuture<'static, Result<Option<ConnectionPermit>, RosterError>> {
         Box::pin(ready(Ok(Some(app.count_connection()))))
     }
 }

@@ -7,12 +7,12 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, ChannelName, UserId};
 
 use crate::app::{App, Apps};
-use crate::bus::{Envelope, Generation, Stamp};
+use crate::bus::{Envelope, Generation, StreamPosition};
 use crate::cache::CachedEvent;
-use crate::deliver::{Changed, Deliverer, Edge};
+use crate::deliver::{Changed, Deliverer, PresenceChange};
 use crate::notice::{Notice, Notices};
 use crate::recent_events::RecentEvents;
-use crate::roster::{Place, Position};
+use crate::roster::{ChannelRef, Position};
 use crate::shard::Command;
 use crate::watchlist::ConnectionRef;
 
@@ -44,24 +44,29 @@ impl Node {
     }
 
     /// Takes an event from other nodes, and waits for room in the shards' inboxes. Called in the order of the channel.
-    pub async fn deliver(&self, envelope: &Envelope, stamp: &Stamp) {
+    pub async fn deliver(&self, envelope: &Envelope, stamp: &StreamPosition) {
         self.deliverer.deliver_when_room(envelope, stamp).await;
     }
 
     /// Tells a presence channel's subscribers who came or left. Called in the order of positions.
-    pub fn announce(&self, place: &Place, edge: &Edge<'_>, position: Position) {
-        self.deliverer.announce(place, edge, position);
+    pub fn announce(
+        &self,
+        channel_ref: &ChannelRef,
+        edge: &PresenceChange<'_>,
+        position: Position,
+    ) {
+        self.deliverer.announce(channel_ref, edge, position);
     }
 
     /// Tells a channel's subscribers how many they are over all nodes.
-    pub fn tell_count(&self, place: &Place, count: usize) {
-        self.deliverer.tell_count(place, count);
+    pub fn tell_count(&self, channel_ref: &ChannelRef, count: usize) {
+        self.deliverer.tell_count(channel_ref, count);
     }
 
     /// Tells who watches a user that they have come online or gone offline. Called in the order of positions.
     pub fn tell_online(&self, app: &App, user: &UserId, online: bool, position: Position) {
         let inboxes = self.deliverer.inboxes();
-        app.users.tell(user, inboxes, online, position);
+        app.users.announce(user, inboxes, online, position);
     }
 
     /// Closes the connections of a user that are on this node.
@@ -88,33 +93,36 @@ impl Node {
 
     /// After events may have been missed, and before anything newer comes in: every connection that could have had one is
     /// written nothing more.
-    pub fn cut_off(&self) {
+    pub fn fence(&self) {
         for app in self.apps.all() {
             app.cache.clear();
         }
         for inbox in self.deliverer.inboxes() {
-            inbox.push(Command::CutOff);
+            inbox.push(Command::Fence);
         }
     }
 
     /// Closes all that are cut off, so many a second, with a code that brings their clients back.
-    pub fn bring_back(&self, per_second: usize) {
+    pub fn close_fenced(&self, per_second: usize) {
         let inboxes = self.deliverer.inboxes();
         let per_second = per_second.div_ceil(inboxes.len().max(1)).max(1);
         for inbox in inboxes {
-            inbox.push(Command::BringBack { per_second });
+            inbox.push(Command::CloseFenced { per_second });
         }
     }
 
     /// What a cache channel kept before this node listened to it. Called before anybody subscribes.
-    pub fn seed_cache(&self, place: &Place, event: Option<CachedEvent>) {
-        let limits = &place.app.settings().limits;
-        place.app.cache.seed(&place.channel, event, limits);
+    pub fn seed_cache(&self, channel_ref: &ChannelRef, event: Option<CachedEvent>) {
+        let limits = &channel_ref.app.settings().limits;
+        channel_ref
+            .app
+            .cache
+            .seed(&channel_ref.channel, event, limits);
     }
 
     /// This node does not hear of a cache channel any more: what it keeps grows old.
-    pub fn forget_cached(&self, place: &Place) {
-        place.app.cache.forget(place.channel.as_str());
+    pub fn forget_cached(&self, channel_ref: &ChannelRef) {
+        channel_ref.app.cache.forget(channel_ref.channel.as_str());
     }
 
     /// The channels whose number of subscribed connections here has changed since this was asked.
@@ -125,8 +133,11 @@ impl Node {
 
     /// A channel's subscribed connections here.
     #[must_use]
-    pub fn subscribers(&self, place: &Place) -> usize {
-        place.app.channels.subscribers(place.channel.as_str())
+    pub fn subscribers(&self, channel_ref: &ChannelRef) -> usize {
+        channel_ref
+            .app
+            .channels
+            .subscribers(channel_ref.channel.as_str())
     }
 
     /// Whether anybody here watches users of an app.
@@ -145,16 +156,16 @@ impl Node {
     /// locks under which changes are told, so that nothing comes in between; the counts of all channels are changed.
     pub fn recount(
         &self,
-        mut member: impl FnMut(&Place, Member),
+        mut member: impl FnMut(&ChannelRef, Member),
         mut user: impl FnMut(&Arc<App>, &UserId),
     ) {
         for app in self.apps.all() {
             app.rooms.for_each(|channel, found| {
-                let place = Place {
+                let channel_ref = ChannelRef {
                     app: Arc::clone(&app),
                     channel: channel.clone(),
                 };
-                member(&place, found);
+                member(&channel_ref, found);
             });
             app.users.for_each(|found| user(&app, found));
             self.deliverer.change_all(&app);

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use fanfare_protocol::api::Event;
 
 use crate::app::App;
-use crate::bus::{BusError, Envelope, Once, Retention, Taken};
+use crate::bus::{BusError, Envelope, IdempotencyKey, PublishOutcome, Retention};
 use crate::engine::Engine;
-use crate::roster::Place;
+use crate::roster::ChannelRef;
 
 /// Why events were not taken. Nobody got any of them, except where [`BusError`] says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -38,8 +38,8 @@ impl Engine {
         &self,
         app: &Arc<App>,
         events: &[Event],
-        once: Option<Once>,
-    ) -> Result<Taken, PublishError> {
+        once: Option<IdempotencyKey>,
+    ) -> Result<PublishOutcome, PublishError> {
         if !app.is_within_pace(events.len()) {
             let limit = app.settings().limits.backend_events_per_second;
             return Err(PublishError::OverRate {
@@ -54,13 +54,13 @@ impl Engine {
             let (name, data): (Arc<str>, Arc<str>) =
                 (event.name.as_str().into(), event.data.as_str().into());
             envelopes.extend(event.channels.iter().map(|channel| {
-                let place = Place {
+                let channel_ref = ChannelRef {
                     app: Arc::clone(app),
                     channel: channel.clone(),
                 };
                 Envelope {
                     history: Retention::under(app, &settings, channel),
-                    place,
+                    channel_ref,
                     name: Arc::clone(&name),
                     data: Arc::clone(&data),
                     user_id: None,

@@ -14,9 +14,9 @@ use tokio::time::timeout;
 use crate::bus::Retention;
 use crate::cache::Offset;
 use crate::history::{HistoryAnswer, HistoryQuery, Recorded};
-use crate::roster::{Place, RosterError};
+use crate::roster::{ChannelRef, RosterError};
 use crate::session::Session;
-use crate::subscribe::PATIENCE;
+use crate::subscribe::SUBSCRIBE_TIMEOUT;
 
 /// What a frame takes besides its texts, about.
 const FRAME_ROOM: usize = 200;
@@ -156,12 +156,15 @@ fn weight(event: &Recorded) -> usize {
 
 impl Ask {
     /// What a subscription asks of the channel's history, if the channel has one; else what it is told.
-    pub(crate) fn of(request: &Subscribe<'_>, place: &Place) -> Result<Self, HistoryState> {
+    pub(crate) fn of(
+        request: &Subscribe<'_>,
+        channel_ref: &ChannelRef,
+    ) -> Result<Self, HistoryState> {
         let Some(recover) = &request.recover else {
             return Err(HistoryState::default());
         };
         let came_back = matches!(recover, Recover::From { .. });
-        let has_history = Retention::of(place).is_some();
+        let has_history = Retention::of(channel_ref).is_some();
         if !has_history {
             return Err(HistoryState {
                 position: None,
@@ -193,19 +196,26 @@ impl Ask {
 
 impl Session {
     /// Asks the history. Whoever asks counts as joining, so that events which come by meanwhile are kept.
-    pub(crate) async fn recover(&self, place: &Place, ask: &Ask) -> Result<Recovery, RosterError> {
+    pub(crate) async fn recover(
+        &self,
+        channel_ref: &ChannelRef,
+        ask: &Ask,
+    ) -> Result<Recovery, RosterError> {
         let engine = &self.shard.engine;
         let room = engine.options().max_replay_bytes;
         let answer = timeout(
-            PATIENCE,
-            engine.bus().history(place, ask.query.clone(), room),
+            SUBSCRIBE_TIMEOUT,
+            engine.bus().history(channel_ref, ask.query.clone(), room),
         )
         .await;
-        let answer = answer.ok().and_then(Result::ok).ok_or(RosterError::Away)?;
-        Ok(self.recovery(place, ask, answer))
+        let answer = answer
+            .ok()
+            .and_then(Result::ok)
+            .ok_or(RosterError::Disconnected)?;
+        Ok(self.recovery(channel_ref, ask, answer))
     }
 
-    fn recovery(&self, place: &Place, ask: &Ask, answer: HistoryAnswer) -> Recovery {
+    fn recovery(&self, channel_ref: &ChannelRef, ask: &Ask, answer: HistoryAnswer) -> Recovery {
         let HistoryAnswer {
             position,
             newest,
@@ -231,7 +241,7 @@ impl Session {
                 recovered,
             },
             has_events: !events.is_empty(),
-            replay: Replay::new(&place.channel, events, position),
+            replay: Replay::new(&channel_ref.channel, events, position),
             newest,
             former: ask.former,
         }

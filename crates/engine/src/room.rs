@@ -8,13 +8,13 @@ use fanfare_protocol::{ChannelName, UserId};
 use parking_lot::Mutex;
 
 use crate::bus::BoxFuture;
-use crate::roster::{Place, Roster, RosterError, View};
+use crate::roster::{ChannelRef, PresenceSnapshot, Roster, RosterError};
 
 /// The presence channels of one app on this node.
 #[derive(Debug, Default)]
-pub(crate) struct Rooms(Mutex<HashMap<ChannelName, Room>>);
+pub(crate) struct LocalPresence(Mutex<HashMap<ChannelName, Members>>);
 
-type Room = HashMap<UserId, Seat>;
+type Members = HashMap<UserId, Seat>;
 
 #[derive(Debug)]
 struct Seat {
@@ -22,18 +22,18 @@ struct Seat {
     connections: usize,
 }
 
-impl Rooms {
+impl LocalPresence {
     /// One more connection of a user. The roster is asked under the lock, so that it hears in the order of what happens.
     pub(crate) fn join(
         &self,
-        place: &Place,
+        channel_ref: &ChannelRef,
         member: Member,
         max: usize,
         roster: &dyn Roster,
-    ) -> BoxFuture<'static, Result<View, RosterError>> {
+    ) -> BoxFuture<'static, Result<PresenceSnapshot, RosterError>> {
         let mut rooms = self.0.lock();
-        let joined = roster.join(place, &member, max);
-        let room = rooms.entry(place.channel.clone()).or_default();
+        let joined = roster.join(channel_ref, &member, max);
+        let room = rooms.entry(channel_ref.channel.clone()).or_default();
         let seat = room.entry(member.user_id).or_insert_with(|| Seat {
             user_info: None,
             connections: 0,
@@ -44,9 +44,9 @@ impl Rooms {
     }
 
     /// One connection of a user less.
-    pub(crate) fn leave(&self, place: &Place, user: &UserId, roster: &dyn Roster) {
+    pub(crate) fn leave(&self, channel_ref: &ChannelRef, user: &UserId, roster: &dyn Roster) {
         let mut rooms = self.0.lock();
-        let Some(room) = rooms.get_mut(&place.channel) else {
+        let Some(room) = rooms.get_mut(&channel_ref.channel) else {
             return;
         };
         let Some(seat) = room.get_mut(user) else {
@@ -58,9 +58,9 @@ impl Rooms {
         }
         room.remove(user);
         if room.is_empty() {
-            rooms.remove(&place.channel);
+            rooms.remove(&channel_ref.channel);
         }
-        roster.leave(place, user);
+        roster.leave(channel_ref, user);
     }
 
     /// Every member this node has, each handed on under the lock: nothing that happens meanwhile comes before or between.

@@ -7,11 +7,11 @@ use fanfare_protocol::{ChannelName, UserId};
 
 use crate::app::App;
 use crate::bus::BoxFuture;
-use crate::connect::ConnectionPlace;
+use crate::connect::ConnectionPermit;
 
 /// A channel of an app.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct ChannelRef {
     /// The app.
     pub app: Arc<App>,
     /// The channel.
@@ -23,7 +23,7 @@ pub type Position = u64;
 
 /// Who is on a channel, each user once, and when that was so.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct View {
+pub struct PresenceSnapshot {
     /// Edges up to this position are in `members`; only later ones still apply.
     pub position: Position,
     /// In no particular order.
@@ -50,7 +50,7 @@ pub enum RosterError {
     },
     /// This node does not reach the others.
     #[error("this node has no connection to the other nodes at the moment")]
-    Away,
+    Disconnected,
     /// A node has just gone, and what it had counts still.
     #[error("another node has just gone, and its connections still count")]
     Unsettled,
@@ -67,14 +67,17 @@ pub trait Roster: Send + Sync + 'static {
     /// This node has a user on a presence channel. Said again, it changes their info at most.
     fn join(
         &self,
-        place: &Place,
+        channel_ref: &ChannelRef,
         member: &Member,
         max: usize,
-    ) -> BoxFuture<'static, Result<View, RosterError>>;
+    ) -> BoxFuture<'static, Result<PresenceSnapshot, RosterError>>;
     /// This node has a user on a presence channel no more.
-    fn leave(&self, place: &Place, user: &UserId);
+    fn leave(&self, channel_ref: &ChannelRef, user: &UserId);
     /// Who is there now.
-    fn view<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<View, RosterError>>;
+    fn view<'a>(
+        &'a self,
+        channel_ref: &'a ChannelRef,
+    ) -> BoxFuture<'a, Result<PresenceSnapshot, RosterError>>;
     /// How many distinct users are on each of these channels.
     fn user_counts<'a>(
         &'a self,
@@ -83,7 +86,10 @@ pub trait Roster: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Vec<usize>, RosterError>>;
 
     /// Subscribed connections of a channel on other nodes.
-    fn elsewhere<'a>(&'a self, place: &'a Place) -> BoxFuture<'a, Result<usize, RosterError>>;
+    fn elsewhere<'a>(
+        &'a self,
+        channel_ref: &'a ChannelRef,
+    ) -> BoxFuture<'a, Result<usize, RosterError>>;
     /// Returns the channels whose names start with `prefix` and that other nodes have subscribed connections of, and how many. Presence
     /// channels with members on any node are among them even if no number is known yet; theirs is 0 then.
     fn all_elsewhere<'a>(
@@ -114,5 +120,5 @@ pub trait Roster: Send + Sync + 'static {
         &self,
         app: &Arc<App>,
         max: usize,
-    ) -> BoxFuture<'static, Result<Option<ConnectionPlace>, RosterError>>;
+    ) -> BoxFuture<'static, Result<Option<ConnectionPermit>, RosterError>>;
 }

@@ -33,7 +33,7 @@ pub struct Session {
 
 /// What a connection wants of its reader besides reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wants {
+pub struct Interest {
     /// Call [`Session::flush`] when the socket takes more.
     pub write: bool,
     /// Stop: nothing more will come of it.
@@ -77,7 +77,7 @@ impl Session {
             Err(error) => {
                 let message = error.to_string();
                 self.note_refusal(RefusalKind::Message, &message);
-                self.complain(&message);
+                self.send_error(&message);
             }
         }
     }
@@ -118,10 +118,10 @@ impl Session {
     }
 
     /// Says what it wants of its reader, who is woken when that changes.
-    pub fn poll_wants(&self, cx: &Context<'_>) -> Wants {
+    pub fn poll_wants(&self, cx: &Context<'_>) -> Interest {
         self.with(|connection| {
             connection.watch(cx.waker());
-            Wants {
+            Interest {
                 write: connection.is_blocked(),
                 end: connection.is_gone(),
                 read: connection.reading(),
@@ -202,7 +202,7 @@ impl Session {
     }
 
     /// Answers what cannot be done; the connection stays open (spec 1.7).
-    pub fn complain(&self, message: &str) {
+    pub fn send_error(&self, message: &str) {
         self.send(&ServerMessage::Error {
             code: None,
             message: excerpt(message),

@@ -76,9 +76,9 @@ pub(crate) enum Command {
     /// Close a connection, if it is still there, because the app has closed its user's connections.
     Terminate { slot: usize, socket_id: SocketId },
     /// Write nothing more to connections that may have missed something.
-    CutOff,
+    Fence,
     /// Close those, so many a second.
-    BringBack { per_second: usize },
+    CloseFenced { per_second: usize },
     /// Close everything, spread over a period, and say when all are gone.
     Drain {
         period: Duration,
@@ -96,8 +96,8 @@ impl fmt::Debug for Command {
             Self::TellOne { .. } => "TellOne",
             Self::Review => "Review",
             Self::Terminate { .. } => "Terminate",
-            Self::CutOff => "CutOff",
-            Self::BringBack { .. } => "BringBack",
+            Self::Fence => "Fence",
+            Self::CloseFenced { .. } => "CloseFenced",
             Self::Drain { .. } => "Drain",
         })
     }
@@ -137,7 +137,7 @@ pub(crate) struct Outgoing {
 pub(crate) struct Subscribers {
     pub(crate) slots: Vec<usize>,
     /// Those that are told where in the channel's history an event is.
-    pub(crate) recovering: Vec<usize>,
+    pub(crate) positioned: Vec<usize>,
     /// Connections on their way in; they keep the entry alive.
     pub(crate) joining: usize,
     /// Edges that came by while somebody was on the way in: their view may be older.
@@ -150,9 +150,9 @@ pub(crate) struct Subscribers {
 
 impl Subscribers {
     /// Those that are told where in the channel's history events are, or the others.
-    pub(crate) fn list(&mut self, recovering: bool) -> &mut Vec<usize> {
-        if recovering {
-            &mut self.recovering
+    pub(crate) fn list(&mut self, positioned: bool) -> &mut Vec<usize> {
+        if positioned {
+            &mut self.positioned
         } else {
             &mut self.slots
         }
@@ -263,12 +263,12 @@ impl Shard {
             } => self.state().tell_one(slot, socket_id, position, &frame),
             Command::Review => self.review(),
             Command::Terminate { slot, socket_id } => self.terminate(slot, socket_id),
-            Command::CutOff => {
+            Command::Fence => {
                 for (_, connection) in &mut self.state().connections {
-                    connection.cut_off();
+                    connection.fence();
                 }
             }
-            Command::BringBack { per_second } => self.bring_back(per_second),
+            Command::CloseFenced { per_second } => self.close_fenced(per_second),
             Command::Drain { period, done } => {
                 tokio::task::spawn_local(Rc::clone(self).drain(period, done));
             }
@@ -292,7 +292,7 @@ impl Shard {
     }
 
     /// Closes what is cut off with a code that makes clients come back.
-    fn bring_back(self: &Rc<Self>, per_second: usize) {
+    fn close_fenced(self: &Rc<Self>, per_second: usize) {
         let cut = |(slot, connection): (usize, &Connection)| {
             let named = (slot, connection.socket_id);
             connection.is_cut_off().then_some(named)
@@ -387,8 +387,8 @@ impl State {
         // Somebody has got this event from the cache already: those are left out.
         let replayed = offset <= subscribers.replayed;
         let plain = subscribers.slots.iter().map(|slot| (slot, frame));
-        let recovering = subscribers.recovering.iter();
-        for (slot, frame) in plain.chain(recovering.map(|slot| (slot, positioned))) {
+        let with_positions = subscribers.positioned.iter();
+        for (slot, frame) in plain.chain(with_positions.map(|slot| (slot, positioned))) {
             let connection = &mut self.connections[*slot];
             let has_it = |c: &Connection| {
                 c.subscriptions
@@ -415,7 +415,7 @@ impl State {
             subscribers.edges.push((position, frame.clone()));
         }
         let frame = SharedFrame::new(frame);
-        for slot in subscribers.slots.iter().chain(&subscribers.recovering) {
+        for slot in subscribers.slots.iter().chain(&subscribers.positioned) {
             let connection = &mut self.connections[*slot];
             let subscription = connection.subscriptions.get(name);
             let member = subscription.and_then(|subscription| subscription.member.as_ref());

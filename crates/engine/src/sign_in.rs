@@ -19,7 +19,7 @@ use crate::refusals::RefusalKind;
 use crate::roster::RosterError;
 use crate::session::Session;
 use crate::shard::Shard;
-use crate::subscribe::PATIENCE;
+use crate::subscribe::SUBSCRIBE_TIMEOUT;
 use crate::watchlist::ConnectionRef;
 
 /// The code that says that only part of a watchlist counts; the connection stays.
@@ -33,7 +33,7 @@ impl Session {
             Ok(user) => user,
             Err(message) => {
                 self.note_refusal(RefusalKind::UserSignIn, &message);
-                return self.complain(&message);
+                return self.send_error(&message);
             }
         };
         let app = self.with(|connection| Arc::clone(&connection.app));
@@ -120,7 +120,7 @@ impl Session {
             app.users.note_listening(since);
         }
         let since = app.users.listening();
-        let answer = timeout(PATIENCE, engine.roster().online(app, watched)).await;
+        let answer = timeout(SUBSCRIBE_TIMEOUT, engine.roster().online(app, watched)).await;
         let answer = answer.ok()?.ok()?;
         if since != engine.deliverer().generation() {
             return None;

@@ -22,7 +22,7 @@ use crate::error::Refusal;
 use crate::outbox::Origin;
 use crate::recover::{Ask, Recovery};
 use crate::refusals::RefusalKind;
-use crate::roster::{Place, Position, RosterError, View};
+use crate::roster::{ChannelRef, Position, PresenceSnapshot, RosterError};
 use crate::session::{Session, excerpt};
 
 /// Longest name of a refused channel that is repeated to the client, in bytes.
@@ -30,7 +30,7 @@ const MAX_REPEATED_NAME: usize = 1000;
 /// The connection is closed for this.
 const AWAY: &str = "Away";
 /// How long somebody waits for the other nodes before being sent to one of them.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a subscription is refused, and the words for `pusher:subscription_error`.
 struct Refused {
@@ -110,7 +110,7 @@ impl Session {
             _ => RefusalKind::Subscription,
         };
         self.note_refusal(kind, &refused.message);
-        self.complain(&refused.message);
+        self.send_error(&refused.message);
         // Hosted Pusher says no more than that; this reaches code that is bound to the channel.
         if request.channel.len() <= MAX_REPEATED_NAME {
             self.send(&ServerMessage::SubscriptionError {
@@ -145,16 +145,16 @@ impl Session {
         self.check_room()?;
         self.check_budget(&channel)?;
         match channel.kind() {
-            ChannelKind::Public => self.join(request, &Place { app, channel }).await?,
+            ChannelKind::Public => self.join(request, &ChannelRef { app, channel }).await?,
             ChannelKind::Private => {
                 self.authorize(request)?;
-                self.join(request, &Place { app, channel }).await?;
+                self.join(request, &ChannelRef { app, channel }).await?;
             }
             ChannelKind::Presence => {
                 self.authorize(request)?;
                 let member = self.member(request, limits)?;
                 let max = limits.presence_members;
-                self.join_presence(request, Place { app, channel }, member, max)
+                self.join_presence(request, ChannelRef { app, channel }, member, max)
                     .await?;
             }
             ChannelKind::ServerToUser => {
@@ -164,7 +164,7 @@ impl Session {
                         "{channel} is only for the user it names, signed in"
                     )));
                 }
-                self.join_own(request, &Place { app, channel }).await?;
+                self.join_own(request, &ChannelRef { app, channel }).await?;
             }
         }
         Ok(())
@@ -222,42 +222,52 @@ impl Session {
             .map_err(Refused::auth)
     }
 
-    async fn join(&self, request: &Subscribe<'_>, place: &Place) -> Result<(), Refused> {
+    async fn join(&self, request: &Subscribe<'_>, channel_ref: &ChannelRef) -> Result<(), Refused> {
         let deliverer = self.shard.engine.deliverer();
-        let ask = Ask::of(request, place);
-        let recovers = ask.is_ok();
-        let Attached { id, listening } = deliverer.attach(place, self.shard.index, recovers);
+        let ask = Ask::of(request, channel_ref);
+        let wants_positions = ask.is_ok();
+        let Attached { id, listening } =
+            deliverer.attach(channel_ref, self.shard.index, wants_positions);
         let (mut recovery, meanwhile) = match (listening, ask) {
             (Some(_), Err(state)) => (Recovery::told(state), Meanwhile::default()),
             (_, ask) => {
                 self.joining(id);
-                self.leave_unasked(&place.channel);
-                let recovery = self.hear_and_recover(place, listening, ask).await;
+                self.leave_unasked(&channel_ref.channel);
+                let recovery = self.hear_and_recover(channel_ref, listening, ask).await;
                 let meanwhile = self.joined(id, Position::MAX, recovery.as_ref().ok());
                 let away = |_| {
-                    self.detach(place, id, recovers);
+                    self.detach(channel_ref, id, wants_positions);
                     Refused::away()
                 };
                 (recovery.map_err(away)?, meanwhile)
             }
         };
         self.send(&ServerMessage::SubscriptionSucceeded {
-            channel: place.channel.as_str(),
+            channel: channel_ref.channel.as_str(),
             history: &recovery.state,
         });
         let newest = self.send_missed(&mut recovery, meanwhile.events);
-        self.insert(place, id, None, recovers.then_some((&recovery, newest)));
+        self.insert(
+            channel_ref,
+            id,
+            None,
+            wants_positions.then_some((&recovery, newest)),
+        );
         if listening.is_none() {
             // How many subscribers there are may have been told before this one could hear it.
-            deliverer.count_again(place);
+            deliverer.count_again(channel_ref);
         }
         Ok(())
     }
 
     /// Subscribes to the channel of the user who is signed in, whose events come already since then.
-    async fn join_own(&self, request: &Subscribe<'_>, place: &Place) -> Result<(), Refused> {
-        if self.with(|connection| connection.is_unasked(place.channel.as_str()))
-            && let Err(history) = Ask::of(request, place)
+    async fn join_own(
+        &self,
+        request: &Subscribe<'_>,
+        channel_ref: &ChannelRef,
+    ) -> Result<(), Refused> {
+        if self.with(|connection| connection.is_unasked(channel_ref.channel.as_str()))
+            && let Err(history) = Ask::of(request, channel_ref)
         {
             self.with(|connection| {
                 if let Some(user) = &mut connection.user {
@@ -265,12 +275,12 @@ impl Session {
                 }
             });
             self.send(&ServerMessage::SubscriptionSucceeded {
-                channel: place.channel.as_str(),
+                channel: channel_ref.channel.as_str(),
                 history: &history,
             });
             return Ok(());
         }
-        self.join(request, place).await
+        self.join(request, channel_ref).await
     }
 
     /// From now on the connection gets what is sent to its user, without having asked: clients subscribe only when they have
@@ -278,7 +288,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// Returns [`RosterError::Away`] while the other nodes do not answer.
+    /// Returns [`RosterError::Disconnected`] while the other nodes do not answer.
     pub(crate) async fn open_own_channel(
         &self,
         app: &Arc<App>,
@@ -288,23 +298,23 @@ impl Session {
         let Ok(channel) = ChannelName::of_user(user, max) else {
             return Ok(None);
         };
-        let place = Place {
+        let channel_ref = ChannelRef {
             app: Arc::clone(app),
             channel,
         };
         let deliverer = self.shard.engine.deliverer();
-        let Attached { id, listening } = deliverer.attach(&place, self.shard.index, false);
+        let Attached { id, listening } = deliverer.attach(&channel_ref, self.shard.index, false);
         if listening.is_none() {
             self.joining(id);
-            let since = self.wait_to_hear(&place).await;
+            let since = self.wait_to_hear(&channel_ref).await;
             self.joined(id, Position::MAX, None);
             if since.is_none() {
-                self.detach(&place, id, false);
-                return Err(RosterError::Away);
+                self.detach(&channel_ref, id, false);
+                return Err(RosterError::Disconnected);
             }
         }
-        self.insert(&place, id, None, None);
-        Ok(Some(place.channel))
+        self.insert(&channel_ref, id, None, None);
+        Ok(Some(channel_ref.channel))
     }
 
     /// What comes by from now on is kept for the subscription that the client has asked for.
@@ -317,17 +327,17 @@ impl Session {
     /// Waits until the channel's events come here, then asks for what came before.
     async fn hear_and_recover(
         &self,
-        place: &Place,
+        channel_ref: &ChannelRef,
         listening: Option<Generation>,
         ask: Result<Ask, HistoryState>,
     ) -> Result<Recovery, RosterError> {
         let listening = match listening {
-            None => self.wait_to_hear(place).await,
+            None => self.wait_to_hear(channel_ref).await,
             since => since,
         };
-        let since = listening.ok_or(RosterError::Away)?;
+        let since = listening.ok_or(RosterError::Disconnected)?;
         let recovery = match ask {
-            Ok(ask) => self.recover(place, &ask).await?,
+            Ok(ask) => self.recover(channel_ref, &ask).await?,
             Err(state) => Recovery::told(state),
         };
         self.unbroken(since)?;
@@ -337,7 +347,7 @@ impl Session {
     /// What was missed since the connection to the others broke is in no answer.
     fn unbroken(&self, since: Generation) -> Result<(), RosterError> {
         let same = since == self.shard.engine.deliverer().generation();
-        same.then_some(()).ok_or(RosterError::Away)
+        same.then_some(()).ok_or(RosterError::Disconnected)
     }
 
     /// Sends what was missed, and what came by while that was asked for; says up to when events are accounted for.
@@ -362,9 +372,12 @@ impl Session {
     }
 
     /// Since when this node hears of a channel's events; nothing if the others stay away.
-    async fn wait_to_hear(&self, place: &Place) -> Option<Generation> {
-        let since = self.listen(Topic::Channel(place.clone())).await?;
-        self.shard.engine.deliverer().note_listening(place, since);
+    async fn wait_to_hear(&self, channel_ref: &ChannelRef) -> Option<Generation> {
+        let since = self.listen(Topic::Channel(channel_ref.clone())).await?;
+        self.shard
+            .engine
+            .deliverer()
+            .note_listening(channel_ref, since);
         Some(since)
     }
 
@@ -381,7 +394,7 @@ impl Session {
                 tokio::task::yield_now().await;
             }
         };
-        timeout(PATIENCE, unbroken).await.ok()
+        timeout(SUBSCRIBE_TIMEOUT, unbroken).await.ok()
     }
 
     /// Somebody is on the way in, for whom the channel's entry is kept, and edges.
@@ -412,20 +425,20 @@ impl Session {
     async fn join_presence(
         &self,
         request: &Subscribe<'_>,
-        place: Place,
+        channel_ref: ChannelRef,
         member: Member,
         max: usize,
     ) -> Result<(), Refused> {
         let engine = &self.shard.engine;
-        let ask = Ask::of(request, &place);
-        let recovers = ask.is_ok();
+        let ask = Ask::of(request, &channel_ref);
+        let wants_positions = ask.is_ok();
         let attached = engine
             .deliverer()
-            .attach(&place, self.shard.index, recovers);
+            .attach(&channel_ref, self.shard.index, wants_positions);
         let Attached { id, listening } = attached;
         self.joining(id);
         let user = member.user_id.clone();
-        let joined = self.ask_in(&place, listening, member, max, ask).await;
+        let joined = self.ask_in(&channel_ref, listening, member, max, ask).await;
         let since = joined
             .as_ref()
             .map_or(Position::MAX, |(view, _)| view.position);
@@ -434,7 +447,7 @@ impl Session {
         match joined {
             Ok((view, mut recovery)) => {
                 self.send(&ServerMessage::PresenceSucceeded {
-                    channel: place.channel.as_str(),
+                    channel: channel_ref.channel.as_str(),
                     members: &view.members,
                     history: &recovery.state,
                 });
@@ -445,15 +458,15 @@ impl Session {
                     self.shard.state().push(self.slot, &frame, Origin::Live);
                 }
                 let newest = self.send_missed(&mut recovery, events);
-                let recovered = recovers.then_some((&recovery, newest));
-                self.insert(&place, id, Some((user, newest_edge)), recovered);
+                let recovered = wants_positions.then_some((&recovery, newest));
+                self.insert(&channel_ref, id, Some((user, newest_edge)), recovered);
                 Ok(())
             }
             Err(error) => {
-                self.detach(&place, id, recovers);
-                let message = || format!("Cannot subscribe to {}: {error}", place.channel);
+                self.detach(&channel_ref, id, wants_positions);
+                let message = || format!("Cannot subscribe to {}: {error}", channel_ref.channel);
                 Err(match error {
-                    RosterError::Away | RosterError::Unsettled => Refused::away(),
+                    RosterError::Disconnected | RosterError::Unsettled => Refused::away(),
                     RosterError::Full { .. } => Refused::limit(message()),
                 })
             }
@@ -463,47 +476,56 @@ impl Session {
     /// Who is there, the new member included; and what it missed.
     async fn ask_in(
         &self,
-        place: &Place,
+        channel_ref: &ChannelRef,
         listening: Option<Generation>,
         member: Member,
         max: usize,
         ask: Result<Ask, HistoryState>,
-    ) -> Result<(View, Recovery), RosterError> {
+    ) -> Result<(PresenceSnapshot, Recovery), RosterError> {
         let engine = &self.shard.engine;
         let listening = match listening {
-            None => self.wait_to_hear(place).await,
+            None => self.wait_to_hear(channel_ref).await,
             since => since,
         };
-        let since = listening.ok_or(RosterError::Away)?;
+        let since = listening.ok_or(RosterError::Disconnected)?;
         let user = member.user_id.clone();
-        let view = place.app.rooms.join(place, member, max, engine.roster());
-        let view = timeout(PATIENCE, view)
+        let view = channel_ref
+            .app
+            .rooms
+            .join(channel_ref, member, max, engine.roster());
+        let view = timeout(SUBSCRIBE_TIMEOUT, view)
             .await
-            .unwrap_or(Err(RosterError::Away));
+            .unwrap_or(Err(RosterError::Disconnected));
         let joined = match view {
             Ok(view) => {
-                let recovery = self.hear_and_recover(place, Some(since), ask).await;
+                let recovery = self.hear_and_recover(channel_ref, Some(since), ask).await;
                 recovery.map(|recovery| (view, recovery))
             }
             Err(error) => Err(error),
         };
         if joined.is_err() {
-            place.app.rooms.leave(place, &user, engine.roster());
+            channel_ref
+                .app
+                .rooms
+                .leave(channel_ref, &user, engine.roster());
         }
         joined
     }
 
     /// Takes back that somebody was on the way in.
-    fn detach(&self, place: &Place, id: ChannelId, recovers: bool) {
+    fn detach(&self, channel_ref: &ChannelRef, id: ChannelId, wants_positions: bool) {
         let last = self.shard.state().vacate(id);
-        self.leave_channel(place, recovers, last);
+        self.leave_channel(channel_ref, wants_positions, last);
     }
 
-    fn leave_channel(&self, place: &Place, recovers: bool, last: bool) {
+    fn leave_channel(&self, channel_ref: &ChannelRef, wants_positions: bool, last: bool) {
         let engine = &self.shard.engine;
         let index = self.shard.index;
-        if engine.deliverer().detach(place, index, recovers, last) {
-            engine.bus().unlisten(&Topic::Channel(place.clone()));
+        if engine
+            .deliverer()
+            .detach(channel_ref, index, wants_positions, last)
+        {
+            engine.bus().unlisten(&Topic::Channel(channel_ref.clone()));
         }
     }
 
@@ -519,38 +541,40 @@ impl Session {
     /// has it.
     fn insert(
         &self,
-        place: &Place,
+        channel_ref: &ChannelRef,
         id: ChannelId,
         member: Option<(UserId, u64)>,
         recovered: Option<(&Recovery, Offset)>,
     ) {
         let mut replayed = recovered.map_or(Offset::default(), |(_, newest)| newest);
         let has_it = recovered.is_some_and(|(recovery, _)| recovery.is_complete());
-        if place.channel.is_cached() && !has_it {
+        if channel_ref.channel.is_cached() && !has_it {
             // What came by while the history was asked was sent already.
             let sent = recovered.map(|(recovery, newest)| (recovery.newest, newest));
-            replayed = replayed.max(self.replay(place, sent));
+            replayed = replayed.max(self.replay(channel_ref, sent));
         }
-        let recovers = recovered.is_some();
+        let wants_positions = recovered.is_some();
         let index = self.with_channel(id, |subscribers| {
             subscribers.replayed = subscribers.replayed.max(replayed);
-            let slots = subscribers.list(recovers);
+            let slots = subscribers.list(wants_positions);
             slots.push(self.slot);
             slots.len() - 1
         });
         let subscription = Subscription {
             channel: id,
             index,
-            recovers,
+            wants_positions,
             member,
             replayed,
         };
-        self.with(|connection| connection.add_subscription(place.channel.clone(), subscription));
+        self.with(|connection| {
+            connection.add_subscription(channel_ref.channel.clone(), subscription)
+        });
     }
 
-    fn replay(&self, place: &Place, sent: Option<(Offset, Offset)>) -> Offset {
-        let channel = place.channel.as_str();
-        let (event, offset) = place.app.cache.recall(channel);
+    fn replay(&self, channel_ref: &ChannelRef, sent: Option<(Offset, Offset)>) -> Offset {
+        let channel = channel_ref.channel.as_str();
+        let (event, offset) = channel_ref.app.cache.recall(channel);
         if sent.is_some_and(|(before, newest)| before < offset && offset <= newest) {
             return offset;
         }
@@ -569,7 +593,7 @@ impl Session {
 
     pub(crate) fn unsubscribe(&self, channel: &str) {
         if self.with(|connection| connection.is_unasked(channel)) || !self.leave(channel) {
-            self.complain(&format!("No current subscription to channel {channel}"));
+            self.send_error(&format!("No current subscription to channel {channel}"));
         }
     }
 
@@ -584,7 +608,7 @@ impl Session {
             let entry = connection.remove_subscription(channel);
             entry.map(|(channel, subscription)| {
                 (
-                    Place {
+                    ChannelRef {
                         app: connection.app.clone(),
                         channel,
                     },
@@ -592,14 +616,17 @@ impl Session {
                 )
             })
         });
-        let Some((place, subscription)) = left else {
+        let Some((channel_ref, subscription)) = left else {
             return false;
         };
-        let last = self.shard.state().remove(&place.channel, &subscription);
-        self.leave_channel(&place, subscription.recovers, last);
+        let last = self
+            .shard
+            .state()
+            .remove(&channel_ref.channel, &subscription);
+        self.leave_channel(&channel_ref, subscription.wants_positions, last);
         if let Some((user, _)) = &subscription.member {
             let roster = self.shard.engine.roster();
-            place.app.rooms.leave(&place, user, roster);
+            channel_ref.app.rooms.leave(&channel_ref, user, roster);
         }
         true
     }
@@ -611,7 +638,7 @@ impl crate::shard::State {
         let Some(subscribers) = self.channels.get_mut(&subscription.channel) else {
             return true;
         };
-        let slots = subscribers.list(subscription.recovers);
+        let slots = subscribers.list(subscription.wants_positions);
         slots.swap_remove(subscription.index);
         if let Some(moved) = slots.get(subscription.index)
             && let Some(moved) = self.connections[*moved].subscriptions.get_mut(channel)
@@ -626,7 +653,7 @@ impl crate::shard::State {
         let vacated = self
             .channels
             .get(&id)
-            .is_none_or(|s| s.slots.is_empty() && s.recovering.is_empty() && s.joining == 0);
+            .is_none_or(|s| s.slots.is_empty() && s.positioned.is_empty() && s.joining == 0);
         if vacated {
             self.channels.remove(&id);
         }

@@ -120,8 +120,8 @@ impl Users {
         if !meanwhile.is_empty() {
             let places: HashMap<&UserId, usize> = watched.iter().zip(0..).collect();
             for (user, is_online, at) in meanwhile.into_iter().filter(|(_, _, at)| *at > position) {
-                if let Some(place) = places.get(&user) {
-                    online[*place] = is_online;
+                if let Some(channel_ref) = places.get(&user) {
+                    online[*channel_ref] = is_online;
                 }
                 newest = newest.max(at);
             }
@@ -170,7 +170,7 @@ impl Users {
 
     /// Tells who watches a user that they have come or gone. Under the lock, so that a watcher hears of changes in their
     /// order, and after what it was told at first.
-    pub(crate) fn tell(
+    pub(crate) fn announce(
         &self,
         user: &UserId,
         inboxes: &[Arc<Inbox>],

@@ -24,7 +24,7 @@ use percent_encoding::percent_decode_str;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use self::problem::Told;
+use self::problem::ProblemDetail;
 use crate::access::{Jwts, Passwords, Refusals, SignInPace};
 use crate::http::{AppState, paths};
 
@@ -32,9 +32,9 @@ pub(crate) mod apps;
 pub(crate) mod audit;
 mod etag;
 mod extract;
+mod idempotent_request;
 pub(crate) mod identity;
 pub(crate) mod keys;
-mod once;
 pub(crate) mod operators;
 pub(crate) mod page;
 pub(crate) mod problem;
@@ -86,14 +86,14 @@ pub(crate) async fn finish(
         403 => RefusalKind::OperatorRights,
         _ => return answer,
     };
-    let told = answer.extensions().get::<Told>();
+    let told = answer.extensions().get::<ProblemDetail>();
     // Only an app that exists has an entry of its own.
     let app = app.and_then(|id| state.engine.apps().by_id(&id));
     state.engine.refusals().note(Refused {
         kind,
         app: app.as_ref().map(|app| app.id().as_str()),
         address: from,
-        reason: told.map_or("", |Told(detail)| detail),
+        reason: told.map_or("", |ProblemDetail(detail)| detail),
     });
     answer
 }
@@ -132,11 +132,11 @@ async fn do_whole(state: AppState, request: Request, next: Next) -> Response {
 
 /// All routes of the admin API; the crate's `openapi` adds those of apps' backends.
 pub(crate) fn router() -> OpenApiRouter<AppState> {
-    kept().merge(running())
+    offline_routes().merge(live_routes())
 }
 
 /// What is about the store, so that no node need run for it: the command line calls it as well.
-pub(crate) fn kept() -> OpenApiRouter<AppState> {
+pub(crate) fn offline_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         // Anybody: sign in, and stay so.
         .routes(routes!(sessions::list, sessions::sign_in))
@@ -167,7 +167,7 @@ pub(crate) fn kept() -> OpenApiRouter<AppState> {
 }
 
 /// What only a running node knows or does. Viewers look, admins change.
-fn running() -> OpenApiRouter<AppState> {
+fn live_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(state::channels))
         .routes(routes!(state::channel))

@@ -21,10 +21,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// How often it is asked while it does not answer.
 const INTERVAL_WHILE_DOWN: Duration = Duration::from_secs(2);
 /// How long somebody who has changed something waits until it is in force here.
-const PATIENCE: Duration = Duration::from_secs(1);
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the store may take to answer.
-const REFRESH_PATIENCE: Duration = Duration::from_secs(10);
+const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often the log says that the disk is full.
 const DISK_FULL_SAID_EVERY: Duration = Duration::from_secs(60);
 /// The bytes that must be free on a disk that was full, before it is tried.
@@ -60,12 +60,12 @@ struct DiskFull {
 
 /// Lets whoever changed something in the store wait until it is in force on this node. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(crate) struct InForce {
+pub(crate) struct ConfigBarrier {
     asked: Arc<watch::Sender<u64>>,
     answered: watch::Receiver<u64>,
 }
 
-impl InForce {
+impl ConfigBarrier {
     /// Where no node runs, nothing is waited for.
     pub(crate) fn nowhere() -> Self {
         Self {
@@ -83,7 +83,11 @@ impl InForce {
         });
         let mut answered = self.answered.clone();
         // After that it is soon, as on every other node.
-        let _ = timeout(PATIENCE, answered.wait_for(|answered| *answered >= ticket)).await;
+        let _ = timeout(
+            CONFIRM_TIMEOUT,
+            answered.wait_for(|answered| *answered >= ticket),
+        )
+        .await;
     }
 }
 
@@ -94,10 +98,10 @@ impl AppSync {
         identities: Arc<Identities>,
         jwts: Jwts,
         ceilings: Ceilings,
-    ) -> (Self, InForce) {
+    ) -> (Self, ConfigBarrier) {
         let (ask, asked) = watch::channel(0);
         let (answer, answered) = watch::channel(0);
-        let in_force = InForce {
+        let in_force = ConfigBarrier {
             asked: Arc::new(ask),
             answered,
         };
@@ -143,7 +147,7 @@ impl AppSync {
 
     /// A database that is cut off does not say so.
     async fn refresh_in_time(&mut self) -> Result<(), StoreError> {
-        let answered = timeout(REFRESH_PATIENCE, self.refresh()).await;
+        let answered = timeout(REFRESH_TIMEOUT, self.refresh()).await;
         answered.unwrap_or(Err(StoreError::Late))
     }
 
@@ -212,7 +216,7 @@ impl AppSync {
                 return;
             }
             // What it answers is noted in the store.
-            let _ = timeout(REFRESH_PATIENCE, self.store.try_to_write()).await;
+            let _ = timeout(REFRESH_TIMEOUT, self.store.try_to_write()).await;
         }
     }
 

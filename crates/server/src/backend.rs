@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::failure::{Code, Failure, request_failed};
 use crate::http::unix_seconds;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where to publish, and as whom.
 #[derive(Debug, Clone)]
@@ -106,7 +106,7 @@ impl Backend {
     }
 
     fn client(&self) -> anyhow::Result<reqwest::Client> {
-        let mut client = reqwest::Client::builder().timeout(PATIENCE);
+        let mut client = reqwest::Client::builder().timeout(REQUEST_TIMEOUT);
         if ["http://127.", "http://localhost", "http://[::1]"]
             .iter()
             .any(|local| self.server.starts_with(local))

@@ -10,13 +10,13 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::patient::Patient;
 use crate::sockets::{Activity, SocketPlace};
+use crate::write_timeout::WriteTimeout;
 
 /// A client's socket and the room that it takes.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
-    stream: Patient<TcpStream>,
+    stream: WriteTimeout<TcpStream>,
     /// What was read of the socket and not of this stream.
     unread: Bytes,
     activity: Arc<Activity>,
@@ -26,7 +26,7 @@ pub(crate) struct ClientStream {
 impl ClientStream {
     /// A stream that begins with `unread`.
     pub(crate) fn new(
-        stream: Patient<TcpStream>,
+        stream: WriteTimeout<TcpStream>,
         unread: Bytes,
         activity: Arc<Activity>,
         place: SocketPlace,

@@ -23,7 +23,7 @@ pub(crate) const PRESENCE_CHANNEL: &str = "presence-demo";
 /// Where the page listens for events.
 const EVENT_CHANNEL: &str = "demo";
 
-const CHECK_PATIENCE: Duration = Duration::from_secs(10);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The demo app's credentials.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Demo {
             published.and(received)?;
             Ok(start.elapsed())
         };
-        timeout(CHECK_PATIENCE, check)
+        timeout(CHECK_TIMEOUT, check)
             .await
             .context("no event came through in time")?
     }

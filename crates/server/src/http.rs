@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use crate::access::Addresses;
 use crate::admin::problem::Problem;
 use crate::admin::{self, Admin};
-use crate::app_sync::InForce;
+use crate::app_sync::ConfigBarrier;
 use crate::demo::Demo;
 use crate::identity::Identities;
 use crate::openapi::{self, Described};
@@ -79,7 +79,7 @@ pub(crate) struct Shared {
     pub(crate) websocket_retry: Arc<WebSocketRetry>,
     pub(crate) identities: Arc<Identities>,
     pub(crate) admin: Admin,
-    pub(crate) in_force: InForce,
+    pub(crate) in_force: ConfigBarrier,
     pub(crate) addresses: Addresses,
     pub(crate) ceilings: Ceilings,
     pub(crate) sockets: Sockets,

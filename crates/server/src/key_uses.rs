@@ -13,7 +13,7 @@ use crate::http::unix_millis;
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long the store may take, also at the end of the process.
-const PATIENCE: Duration = Duration::from_secs(3);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Writes down what was used, for ever.
 pub(crate) async fn run(store: Store, engine: Arc<Engine>) {
@@ -34,7 +34,7 @@ pub(crate) async fn write_down(store: &Store, engine: &Engine) {
             from: from.map(|address| address.to_string()),
         })
         .collect();
-    let noted = timeout(PATIENCE, store.note_key_uses(&uses)).await;
+    let noted = timeout(WRITE_TIMEOUT, store.note_key_uses(&uses)).await;
     if let Err(error) = noted.unwrap_or(Err(StoreError::Late)) {
         tracing::debug!(%error, keys = uses.len(), "the last uses of some keys are not written down");
     }

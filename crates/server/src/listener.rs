@@ -27,9 +27,9 @@ use crate::client_stream::ClientStream;
 use crate::first_bytes::FirstBytes;
 use crate::head::{FirstHead, MAX_HEAD, read_first_head, refuse_too_large, too_large};
 use crate::kernel;
-use crate::patient::Patient;
 use crate::sockets::{HttpSocket, OpenRequest, SocketPlace, Sockets};
 use crate::throttle::Throttle;
+use crate::write_timeout::WriteTimeout;
 
 /// How long to wait when the system has no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -243,7 +243,7 @@ async fn serve_http(
     let first_bytes = FirstBytes::default();
     first_bytes.note(&head);
     let stream = ClientStream::new(
-        Patient::new(stream, listening.timeouts.head, first_bytes.clone()),
+        WriteTimeout::new(stream, listening.timeouts.head, first_bytes.clone()),
         head,
         Arc::clone(activity),
         place,

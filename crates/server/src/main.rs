@@ -54,12 +54,12 @@ mod master_key;
 mod notices;
 mod openapi;
 mod outbound;
-mod patient;
 mod server_lock;
 mod sockets;
 mod startup;
 mod telemetry;
 mod throttle;
+mod write_timeout;
 mod ws;
 mod xhr;
 

@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Addresses, Candidate, SignInPace};
 use crate::admin::Admin;
-use crate::app_sync::{AppSync, InForce};
+use crate::app_sync::{AppSync, ConfigBarrier};
 use crate::config::{Config, reachable, without_password};
 use crate::demo::Demo;
 use crate::failure::{Code, Failure};
@@ -46,7 +46,7 @@ const REQUEST_GRACE: Duration = Duration::from_secs(5);
 /// How long opening the store may take, migrations included.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long a node that starts waits for the others before it checks itself.
-const JOIN_PATIENCE: Duration = Duration::from_secs(10);
+const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often it looks.
 const JOIN_TICK: Duration = Duration::from_millis(50);
 /// How long clients may take to answer the close frame, beyond the drain period.
@@ -178,7 +178,7 @@ struct Prepared {
     admin: Admin,
     identities: Arc<Identities>,
     apps: AppSync,
-    in_force: InForce,
+    in_force: ConfigBarrier,
     owner: Option<FirstOwner>,
 }
 
@@ -319,7 +319,7 @@ fn state(
     engine: Arc<Engine>,
     identities: Arc<Identities>,
     admin: Admin,
-    in_force: InForce,
+    in_force: ConfigBarrier,
 ) -> Shared {
     Shared {
         sockets: Sockets::new(config.http.max_sockets, engine.ledger().clone()),
@@ -353,7 +353,7 @@ pub(crate) fn state_at_rest(config: &Config, store: Store) -> anyhow::Result<App
     let (engine, _) = Engine::new(engine_options(config)?, Arc::new(NoNotices));
     let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
     let admin = Admin::new(store);
-    let state = state(config, engine, identities, admin, InForce::nowhere());
+    let state = state(config, engine, identities, admin, ConfigBarrier::nowhere());
     Ok(state.into())
 }
 
@@ -613,7 +613,7 @@ async fn wait_for_others(engine: &Engine) {
         }
     };
     // The check says what is wrong.
-    let _ = timeout(JOIN_PATIENCE, joined).await;
+    let _ = timeout(JOIN_TIMEOUT, joined).await;
 }
 
 /// Why nothing can be served at the address, and what to do.

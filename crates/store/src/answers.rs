@@ -19,7 +19,7 @@ const RELEASE: &str = "DELETE FROM answers WHERE scope = $1 AND key = $2 AND sta
 /// How long an answer is kept, in milliseconds.
 const KEEP: i64 = 24 * 60 * 60 * 1000;
 /// How long a request may take, in milliseconds, before whoever answers it is taken for dead.
-const PATIENCE: i64 = 60 * 1000;
+const PENDING_TIMEOUT_MILLIS: i64 = 60 * 1000;
 
 /// What to do with a request.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ impl Store {
             .master_key
             .seal(&body_hash, &request_context(scope, key));
         execute!(tx, FORGET, at - KEEP)?;
-        execute!(tx, FORGET_PENDING, scope, key, at - PATIENCE)?;
+        execute!(tx, FORGET_PENDING, scope, key, at - PENDING_TIMEOUT_MILLIS)?;
         let reserved = execute!(tx, RESERVE, scope, key, sealed_hash, at)? == 1;
         let found = fetch_optional!(AnswerRow, tx, SELECT, scope, key)?;
         transaction.commit().await?;

@@ -22,7 +22,7 @@ const UNKNOWN_URL: &str = "a store URL starts with sqlite: or postgres:, for exa
      postgres://user:password@host/database";
 
 /// How long a caller waits for a connection, or for SQLite's one writer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A pool of one of the two databases.
 #[derive(Debug, Clone)]
@@ -196,10 +196,10 @@ impl Db {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
-            .busy_timeout(PATIENCE);
+            .busy_timeout(ACQUIRE_TIMEOUT);
         let pool = SqlitePoolOptions::new()
             .max_connections(4)
-            .acquire_timeout(PATIENCE)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_release(|connection, _| {
                 Box::pin(async move {
                     // A full disk makes SQLite roll back by itself. The ROLLBACK that sqlx then sends fails, and the

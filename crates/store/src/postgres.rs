@@ -18,7 +18,7 @@ use sqlx::postgres::{
 use sqlx::{ConnectOptions, Connection, Either, Execute, Executor, PgPool, Row, SqlStr};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::dialect::PATIENCE;
+use crate::dialect::ACQUIRE_TIMEOUT;
 use crate::error::StoreError;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
@@ -73,7 +73,7 @@ impl Postgres {
         let pool = PgPoolOptions::new()
             // One of them listens for changes.
             .max_connections(9)
-            .acquire_timeout(PATIENCE)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_with(options)
             .await?;
         let postgres = Self {
@@ -100,7 +100,7 @@ impl Postgres {
         }
         let pool = PgPoolOptions::new()
             .max_connections(1)
-            .acquire_timeout(PATIENCE)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
             .connect_lazy_with(options);
         self.listen = Some(pool);
         Ok(())
@@ -149,7 +149,7 @@ impl Postgres {
 
     /// Returns what became of a transaction whose `COMMIT` was not answered.
     async fn outcome(&self, id: &str) -> Result<(), StoreError> {
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + ACQUIRE_TIMEOUT;
         while Instant::now() < until {
             let status: Result<Option<String>, _> = sqlx::query_scalar(TRANSACTION_STATUS)
                 .bind(id)
@@ -207,7 +207,7 @@ fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
 /// gives server connections away after each transaction does that.
 async fn detect_pooling(options: &PgConnectOptions) -> Result<Pooling, StoreError> {
     let connect = async || {
-        let connected = timeout(PATIENCE, options.connect()).await;
+        let connected = timeout(ACQUIRE_TIMEOUT, options.connect()).await;
         connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))
     };
     let mut one = connect().await?;

@@ -16,7 +16,7 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::{KEY, SECRET};
 
-const PATIENCE: Duration = Duration::from_secs(5);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long nothing must come, where nothing may come.
 const QUIET: Duration = Duration::from_millis(150);
 
@@ -77,7 +77,7 @@ impl Client {
 
     /// The next frame.
     pub async fn frame(&mut self) -> Frame {
-        timeout(PATIENCE, self.read())
+        timeout(RECEIVE_TIMEOUT, self.read())
             .await
             .expect("a frame within five seconds")
     }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{APP_ID, Admin, Api, Client, KEY, OWNER, PASSWORD, SECRET};
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const START_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A running server; it is killed when dropped.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Server {
                 self.log()
             );
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < START_TIMEOUT,
                 "the server does not listen: {}",
                 self.log()
             );
@@ -219,7 +219,7 @@ impl Server {
                 return status.code();
             }
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < START_TIMEOUT,
                 "the server does not stop: {}",
                 self.log()
             );

@@ -9,7 +9,7 @@ use fanfare_protocol::CloseCode;
 const SPOKEN: &[&str] = &[
     "ApiError::new(",
     "#[error(",
-    "complain(",
+    "send_error(",
     "Refusal::new(",
     "Refused::auth(",
     "Refused::limit(",

@@ -13,7 +13,7 @@ use crate::report::Figure;
 use crate::tally::Tally;
 
 /// After the last event was sent, how long one more delivery is waited for.
-const PATIENCE: Duration = Duration::from_secs(2);
+const QUIET_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Paced events over several channels.
 #[derive(Debug, clap::Args)]
@@ -128,7 +128,7 @@ impl Fanout {
             }
             send_queued(generator, &mut queues)?;
             let all_sent = unsent.peek().is_none() && queues.iter().all(VecDeque::is_empty);
-            if all_sent && (tally.is_complete() || tally.quiet_for(now) > PATIENCE) {
+            if all_sent && (tally.is_complete() || tally.quiet_for(now) > QUIET_TIMEOUT) {
                 return Ok(tally);
             }
             let wait = due.saturating_duration_since(now);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use fanfare_engine::{Position, View};
+use fanfare_engine::{Position, PresenceSnapshot};
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{HistoryPosition, Unrecovered, UserId};
 use redis::Value;
 
-use crate::backend::{Answer, Buried, Kept, Published, Step, StepError, Told};
+use crate::backend::{Answer, HistoryPage, Kept, Published, Reaped, Step, StepError};
 
 /// Reads the answer to a step.
 pub(crate) fn read(step: &Step, value: Value) -> Result<Answer, StepError> {
@@ -50,13 +50,13 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
         },
         Step::View { .. } => {
             let [position, members] = pair(value)?;
-            Answer::View(view(position, members)?)
+            Answer::PresenceSnapshot(view(position, members)?)
         }
         Step::Leave { .. }
         | Step::Enter { .. }
         | Step::Exit { .. }
         | Step::Admit { .. }
-        | Step::Forget { .. } => Answer::Edge(integer(value)? == 1),
+        | Step::Forget { .. } => Answer::Changed(integer(value)? == 1),
         Step::Census => {
             let [listening, live] = pair(value)?;
             Answer::Census {
@@ -117,9 +117,9 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
             }
         }
         Step::Apps { .. } | Step::Enlisted { .. } => Answer::Names(texts(value)?),
-        Step::Bury { .. } => {
+        Step::Reap { .. } => {
             let [removed, vacated, counted, left] = <[Value; 4]>::try_from(array(value)?).ok()?;
-            Answer::Buried(Buried {
+            Answer::Reaped(Reaped {
                 removed: pairs(removed, |channel, user| {
                     Some((text(channel)?, UserId::new(&text(user)?)?))
                 })?,
@@ -138,7 +138,7 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
 }
 
 /// Epoch, offset, position of the newest, then the messages or why there are none.
-fn told(value: Value) -> Option<Told> {
+fn told(value: Value) -> Option<HistoryPage> {
     let [epoch, offset, newest, messages] = <[Value; 4]>::try_from(array(value)?).ok()?;
     let message = |value| match value {
         Value::BulkString(message) => Some(message.into()),
@@ -152,7 +152,7 @@ fn told(value: Value) -> Option<Told> {
             _ => Unrecovered::Expired,
         }),
     };
-    Some(Told {
+    Some(HistoryPage {
         position: HistoryPosition {
             epoch: text(epoch)?.into(),
             offset: text(offset)?.parse().ok()?,
@@ -162,7 +162,7 @@ fn told(value: Value) -> Option<Told> {
     })
 }
 
-fn view(at: Value, members: Value) -> Option<View> {
+fn view(at: Value, members: Value) -> Option<PresenceSnapshot> {
     let member = |user, info| {
         Some(Member {
             user_id: UserId::new(&text(user)?)?,
@@ -171,7 +171,7 @@ fn view(at: Value, members: Value) -> Option<View> {
                 .map(Into::into),
         })
     };
-    Some(View {
+    Some(PresenceSnapshot {
         position: position(at)?,
         members: pairs(members, member)?,
     })

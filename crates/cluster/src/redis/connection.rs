@@ -17,7 +17,7 @@ use super::script::Scripts;
 use super::topology::{self, Master, connect_to};
 use super::url::RedisUrl;
 use crate::backend::{
-    Answer, ConnectError, Connected, Connection, Incoming, Room, Step, StepError,
+    Answer, ConnectError, Connected, Connection, Incoming, IncomingBytes, Step, StepError,
 };
 use crate::names::Names;
 
@@ -159,7 +159,7 @@ impl Hears {
         let Value::BulkString(message) = data.next()? else {
             return None;
         };
-        let room = Room::take(&self.waiting, topic.len() + message.len());
+        let room = IncomingBytes::take(&self.waiting, topic.len() + message.len());
         if self.waiting.load(Ordering::Relaxed) > MAX_WAITING {
             return Some(Incoming::Lost(format!(
                 "this node is {MAX_WAITING} bytes of events behind"

@@ -68,7 +68,7 @@ macro_rules! scripts {
 }
 
 scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections connections_elsewhere cached history beat
-    tell_nodes census register apps claim bury forget enlist enlisted connections_by_node);
+    tell_nodes census register apps claim reap forget enlist enlisted connections_by_node);
 
 impl Scripts {
     /// The key or topic that says which master takes a step.
@@ -109,7 +109,7 @@ impl Scripts {
             Step::ConnectionsElsewhere { .. } => &self.connections_elsewhere,
             Step::Cached { .. } => &self.cached,
             Step::History { .. } => &self.history,
-            Step::Bury { .. } => &self.bury,
+            Step::Reap { .. } => &self.reap,
             Step::Beat { .. } => &self.beat,
             Step::Census => &self.census,
             Step::TellNodes { .. } => &self.tell_nodes,
@@ -290,7 +290,7 @@ fn put_arguments(command: &mut Cmd, step: &Step, run: &str) {
         Step::Claim { node, lease } => {
             command.arg(&**node).arg(millis(*lease));
         }
-        Step::Apps { node } | Step::Forget { node } | Step::Bury { node, .. } => {
+        Step::Apps { node } | Step::Forget { node } | Step::Reap { node, .. } => {
             command.arg(&**node);
         }
         Step::Listen { topic } | Step::Unlisten { topic } => {

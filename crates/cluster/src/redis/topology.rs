@@ -10,7 +10,7 @@ use super::url::RedisUrl;
 use crate::backend::ConnectError;
 
 /// How long each step of connecting may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Hash slots of a Redis Cluster.
 const SLOTS: u16 = 16384;
 /// The oldest Redis that has what we need: sharded publish and subscribe.
@@ -181,10 +181,10 @@ pub(crate) async fn connect_to(
     let words = |error: RedisError| ConnectError(error.to_string());
     let client = Client::open(info.map_err(words)?).map_err(words)?;
     let config = config
-        .set_connection_timeout(Some(PATIENCE))
+        .set_connection_timeout(Some(CONNECT_TIMEOUT))
         .set_response_timeout(None);
     let connection = client.get_multiplexed_async_connection_with_config(&config);
-    let connected = tokio::time::timeout(PATIENCE, connection).await;
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connection).await;
     connected.map_err(|_| late())?.map_err(words)
 }
 
@@ -192,7 +192,8 @@ async fn ask(
     connection: &mut MultiplexedConnection,
     question: &redis::Cmd,
 ) -> Result<Value, ConnectError> {
-    let answer = tokio::time::timeout(PATIENCE, connection.send_packed_command(question)).await;
+    let answer =
+        tokio::time::timeout(CONNECT_TIMEOUT, connection.send_packed_command(question)).await;
     let answer = answer.map_err(|_| late())?.and_then(Value::extract_error);
     answer.map_err(|error| ConnectError(error.to_string()))
 }
@@ -212,7 +213,7 @@ pub(crate) async fn run_of(connection: &mut MultiplexedConnection) -> Result<Str
 }
 
 fn late() -> ConnectError {
-    ConnectError(format!("no answer within {PATIENCE:?}"))
+    ConnectError(format!("no answer within {CONNECT_TIMEOUT:?}"))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What a backend promises, the same for the simulated one and for Redis in all its forms.
 
-mod burial;
 mod events;
 mod history;
 mod nodes;
+mod reaper;
 mod roster;
 
 use std::cell::RefCell;
@@ -15,7 +15,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_cluster::backend::{
-    Answer, Backend, Connected, Connection, Incoming, Moment, NodeName, Step, StepError, Telling,
+    Answer, Backend, Connected, Connection, Incoming, Moment, NodeName, Publication, Step,
+    StepError,
 };
 use fanfare_cluster::{Message, Names, Redis};
 use fanfare_engine::testing::run_paused;
@@ -32,7 +33,7 @@ const LATER: Moment = 9_000_000_000_000_000;
 /// A moment that is over.
 const BEFORE: Moment = 1;
 /// How long something that must come may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A backend that nobody else uses, as if there were one for each test.
 struct Stage {
@@ -107,7 +108,7 @@ impl Peer {
 
     async fn take_as_they_are(&self, steps: Vec<Step>) -> Vec<Result<Answer, StepError>> {
         let count = steps.len();
-        let answers = timeout(PATIENCE, self.connection.take(steps)).await;
+        let answers = timeout(TIMEOUT, self.connection.take(steps)).await;
         let answers = answers.expect("answers in time");
         assert_eq!(answers.len(), count);
         answers
@@ -132,8 +133,8 @@ impl Peer {
         clippy::await_holding_refcell_ref,
         reason = "one thing is heard at a time"
     )]
-    async fn hear(&self) -> (String, Bytes) {
-        let next = timeout(PATIENCE, self.incoming.borrow_mut().recv()).await;
+    async fn next_message(&self) -> (String, Bytes) {
+        let next = timeout(TIMEOUT, self.incoming.borrow_mut().recv()).await;
         match next.expect("a message in time") {
             Some(Incoming::Told { topic, message, .. }) => (topic, message),
             other => panic!("instead of a message: {other:?}"),
@@ -144,7 +145,7 @@ impl Peer {
     async fn events(&self, count: usize) -> Vec<String> {
         let mut events = Vec::new();
         while events.len() < count {
-            let (_, message) = self.hear().await;
+            let (_, message) = self.next_message().await;
             if let Message::Event { data, .. } = Message::read(&message).unwrap() {
                 events.push(data.to_owned());
             }
@@ -160,7 +161,7 @@ impl Peer {
         })
         .await;
         self.take(publish("hears-nothing", "end")).await;
-        let (heard, _) = self.hear().await;
+        let (heard, _) = self.next_message().await;
         assert_eq!(heard, topic);
         self.done(Step::Unlisten { topic }).await;
     }
@@ -218,8 +219,8 @@ fn admit(name: &str, max: usize) -> Step {
     }
 }
 
-fn telling(channel: &str, data: &str) -> Telling {
-    Telling {
+fn telling(channel: &str, data: &str) -> Publication {
+    Publication {
         channel: channel.into(),
         message: event(data),
         keep: None,
@@ -227,7 +228,7 @@ fn telling(channel: &str, data: &str) -> Telling {
     }
 }
 
-fn publish_all(tellings: Vec<Telling>) -> Step {
+fn publish_all(tellings: Vec<Publication>) -> Step {
     Step::Publish {
         app: app(),
         tellings,
@@ -318,7 +319,7 @@ cases! {
         no_lease_ends_further_ahead_than_it_is_long
         an_app_takes_nothing_of_a_node_that_is_not_in_its_list
         one_node_takes_a_burial_on_until_its_time_is_over;
-    burial: what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_had_said_so
+    reaper: what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_had_said_so
         two_who_clear_away_the_same_do_it_once
         a_node_that_leaves_thousands_of_everything_is_cleared_away_bit_by_bit;
 }

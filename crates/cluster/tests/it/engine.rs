@@ -9,7 +9,7 @@ use fanfare_cluster::Redis;
 use fanfare_engine::testing::{
     Client, KEY, LocalNode, SECRET, Seen, arrival, data, definition, options, run_paused, settings,
 };
-use fanfare_engine::{Engine, Notices, Occupancy, Once, Taken};
+use fanfare_engine::{Engine, IdempotencyKey, Notices, Occupancy, PublishOutcome};
 use fanfare_protocol::api::Event;
 use fanfare_protocol::signature::{SigningKey, user_auth_text};
 use fanfare_protocol::{AppSettings, ChannelName, CloseCode, Limits, UserId};
@@ -22,7 +22,7 @@ use crate::servers;
 use crate::sim::{Sim, Weather};
 
 /// How long something that must come may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Nodes that work together; one, if it is by itself.
 struct Nodes {
@@ -48,7 +48,7 @@ impl Nodes {
 
     async fn together(started: Vec<ClusterNode>) -> Self {
         for node in &started {
-            timeout(PATIENCE, node.ready())
+            timeout(TIMEOUT, node.ready())
                 .await
                 .expect("nodes that hear each other");
         }
@@ -94,7 +94,7 @@ impl Nodes {
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !is_so().await {
-        assert!(start.elapsed() < PATIENCE, "{what}");
+        assert!(start.elapsed() < TIMEOUT, "{what}");
         sleep(Duration::from_millis(5)).await;
     }
 }
@@ -488,7 +488,7 @@ async fn a_request_that_is_sent_again_is_delivered_once(nodes: Nodes) {
     subscribe(&client, "news").await;
     let body = json!({"name": "e", "channel": "news", "data": "once"}).to_string();
     let event = Event::parse(body.as_bytes(), &Limits::HOSTED).unwrap();
-    let once = Once {
+    let once = IdempotencyKey {
         key: "k".into(),
         digest: "d".into(),
     };
@@ -499,7 +499,14 @@ async fn a_request_that_is_sent_again_is_delivered_once(nodes: Nodes) {
         let (app, once) = (node.app(), Some(once.clone()));
         answers.push(node.engine.publish(&app, events, once).await.unwrap());
     }
-    assert_eq!(answers, [Taken::Now, Taken::Before, Taken::Before]);
+    assert_eq!(
+        answers,
+        [
+            PublishOutcome::Accepted,
+            PublishOutcome::Duplicate,
+            PublishOutcome::Duplicate
+        ]
+    );
     nodes.publish(0, "news", "end", None).await;
     assert_eq!(texts(&messages(&client, 2).await), ["once", "end"]);
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use fanfare_cluster::Redis;
 use fanfare_cluster::backend::{
-    Answer, Backend, ConnectError, Connected, Connection, Incoming, Room, Step, StepError, Telling,
+    Answer, Backend, ConnectError, Connected, Connection, Incoming, IncomingBytes, Publication,
+    Step, StepError,
 };
 use fanfare_engine::testing::{KEY, Seen, arrival, definition, run_paused, settings, settle};
 use fanfare_engine::{BoxFuture, HistoryQuery, Retention};
@@ -114,7 +115,7 @@ fn told(data: &str) -> Incoming {
     Incoming::Told {
         topic: NEWS.into(),
         message: event(data),
-        room: Room::default(),
+        room: IncomingBytes::default(),
     }
 }
 
@@ -366,7 +367,7 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
         },
         None => Step::Publish {
             app: app.clone(),
-            tellings: vec![Telling {
+            tellings: vec![Publication {
                 channel: "news".into(),
                 message: event("x"),
                 keep: None,
@@ -414,11 +415,11 @@ fn a_node_with_many_channels_can_be_buried() {
     let redis = Server::start(free_port(), &[], false);
     let port = redis.port;
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let answer = runtime.block_on(bury_many(port));
+    let answer = runtime.block_on(reap_many(port));
     assert!(answer.is_some(), "it was not done after 1000 steps");
 }
 
-async fn bury_many(port: u16) -> Option<usize> {
+async fn reap_many(port: u16) -> Option<usize> {
     let redis = Redis::new(&format!("redis://127.0.0.1:{port}"), "fanfare").unwrap();
     let connected = loop {
         match redis.connect().await {
@@ -438,12 +439,12 @@ async fn bury_many(port: u16) -> Option<usize> {
     };
     take((0..8000).map(count).collect()).await;
     for step in 0..1000 {
-        let bury = Step::Bury {
+        let reap = Step::Reap {
             app: app.clone(),
             node: Arc::clone(&node),
         };
-        let answer = take(vec![bury]).await.pop().unwrap();
-        if matches!(answer, Ok(Answer::Buried(ref buried)) if !buried.more) {
+        let answer = take(vec![reap]).await.pop().unwrap();
+        if matches!(answer, Ok(Answer::Reaped(ref reaped)) if !reaped.more) {
             return Some(step);
         }
     }

@@ -35,7 +35,7 @@ async fn publish(node: &ClusterNode, event: &str) -> Result<(), PublishError> {
 }
 
 fn is_away(answer: Result<(), PublishError>) -> bool {
-    answer == Err(PublishError::Bus(BusError::Away))
+    answer == Err(PublishError::Bus(BusError::Disconnected))
 }
 
 /// The events that a client got, by their data.

@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 /// How long a server may take to start.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Starts a server that ends with its standard input: also when the tests are killed.
 const UNTIL_INPUT_ENDS: &str = r#""$@" >log 2>&1 & cat >/dev/null; kill -KILL $!"#;
 
@@ -75,7 +75,7 @@ impl Server {
         };
         let start = Instant::now();
         while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(start.elapsed() < PATIENCE, "redis-server does not start");
+            assert!(start.elapsed() < TIMEOUT, "redis-server does not start");
             std::thread::sleep(Duration::from_millis(10));
         }
         server
@@ -149,7 +149,7 @@ pub(crate) fn cluster() -> Arc<Vec<Server>> {
         };
         while !servers.iter().all(is_up) {
             assert!(
-                start.elapsed() < PATIENCE,
+                start.elapsed() < TIMEOUT,
                 "the Redis Cluster does not come up"
             );
             std::thread::sleep(Duration::from_millis(50));

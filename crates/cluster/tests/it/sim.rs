@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_cluster::backend::{
-    Answer, Backend, ConnectError, Connected, Connection, Incoming, Room, Step, StepError,
+    Answer, Backend, ConnectError, Connected, Connection, Incoming, IncomingBytes, Step, StepError,
 };
 use fanfare_engine::BoxFuture;
 use parking_lot::Mutex;
@@ -28,7 +28,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// The same after an attempt that failed: longer than any such while.
 const LONG_TICK: Duration = Duration::from_secs(1);
 /// How long it is tried to connect.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 type Answers = Vec<Result<Answer, StepError>>;
 
@@ -442,7 +442,7 @@ impl State {
         };
         match message {
             Down::Told(topic, message) => {
-                let room = Room::default();
+                let room = IncomingBytes::default();
                 // Who does not listen any more does not hear it.
                 let _ = incoming.send(Incoming::Told {
                     topic,
@@ -509,7 +509,7 @@ fn edges_of(step: &Step, answer: &Answer) -> Vec<(String, String)> {
             },
             Answer::Joined { edge: true, .. },
         ) => one(channel, format!("added {}", member.user_id)),
-        (Step::Leave { channel, user, .. }, Answer::Edge(true)) => {
+        (Step::Leave { channel, user, .. }, Answer::Changed(true)) => {
             one(channel, format!("removed {user}"))
         }
         (Step::Count { channel, .. }, Answer::Counted { before: 0, after }) if *after > 0 => {
@@ -518,11 +518,11 @@ fn edges_of(step: &Step, answer: &Answer) -> Vec<(String, String)> {
         (Step::Count { channel, .. }, Answer::Counted { before, after: 0 }) if *before > 0 => {
             one(channel, "vacated".into())
         }
-        (Step::Bury { .. }, Answer::Buried(buried)) => {
-            let removed = buried.removed.iter();
+        (Step::Reap { .. }, Answer::Reaped(reaped)) => {
+            let removed = reaped.removed.iter();
             let removed =
                 removed.map(|(channel, user)| (channel.clone(), format!("removed {user}")));
-            let vacated = buried.vacated.iter();
+            let vacated = reaped.vacated.iter();
             let vacated = vacated.map(|channel| (channel.clone(), "vacated".into()));
             removed.chain(vacated).collect()
         }
@@ -539,7 +539,7 @@ impl Backend for Process {
     fn connect(&self) -> BoxFuture<'_, Result<Connected, ConnectError>> {
         Box::pin(async move {
             self.sim.tick(TICK).await;
-            let until = Instant::now() + PATIENCE;
+            let until = Instant::now() + TIMEOUT;
             loop {
                 if self.sim.is_dead(self.process) {
                     return std::future::pending().await;

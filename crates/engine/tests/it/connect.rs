@@ -117,7 +117,7 @@ fn a_full_node_sends_clients_away_for_a_moment() {
         assert_eq!(
             refused(&node, KEY, Some("7")),
             CloseCode::OverCapacity,
-            "a place is taken with the admission"
+            "a channel_ref is taken with the admission"
         );
         drop(on_its_way);
         assert!(node.engine.admit(arrival(KEY)).is_ok());

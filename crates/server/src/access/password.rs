@@ -16,7 +16,7 @@ use super::turns::Turns;
 /// How much lower the priority of a hash is than that of everything else. Each takes 19 MiB and some 20 ms.
 const NICE: i32 = 10;
 /// How long one waits for its turn.
-const PATIENCE: Duration = Duration::from_secs(5);
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Characters of a password.
 const LENGTHS: std::ops::RangeInclusive<usize> = 10..=1000;
 
@@ -84,7 +84,7 @@ impl Passwords {
         is_known: bool,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let turn = timeout(PATIENCE, self.turns.turn(is_known)).await;
+        let turn = timeout(QUEUE_TIMEOUT, self.turns.turn(is_known)).await;
         let turn = turn.map_err(|_| Busy)?.ok_or(Busy)?;
         let (done, result) = oneshot::channel();
         // A thread of its own: one of a pool would keep the priority.

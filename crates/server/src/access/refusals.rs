@@ -31,13 +31,13 @@ pub(crate) struct Refusals(Arc<Mutex<Hour>>);
 struct Hour {
     /// Hours since 1970.
     number: i64,
-    counts: HashMap<Place, u64>,
+    counts: HashMap<Source, u64>,
     /// From addresses beyond those that have entries of their own.
     elsewhere: u64,
 }
 
 /// An address and the operator who was meant, if there is one of that name.
-type Place = (Option<IpAddr>, String);
+type Source = (Option<IpAddr>, String);
 
 /// An entry for the audit log.
 #[derive(Debug, Clone, PartialEq, Eq)]

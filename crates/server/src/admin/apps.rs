@@ -10,9 +10,9 @@ use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use super::etag::{IfMatch, Tagged};
-use super::extract::{Body, Names, Params};
+use super::extract::{Body, PathParams, QueryParams};
+use super::idempotent_request::IdempotentRequest;
 use super::keys::CreatedKey;
-use super::once::Once;
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::Caller;
@@ -135,7 +135,7 @@ impl From<AppRecord> for App {
 pub(super) async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    Params(page): Params<PageQuery>,
+    QueryParams(page): QueryParams<PageQuery>,
 ) -> Result<axum::Json<Page<App>>, Problem> {
     let limit = page.limit()?;
     let store = &state.admin.store;
@@ -161,7 +161,7 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<AppState>,
     caller: Caller,
-    once: Once,
+    once: IdempotentRequest,
     body: Body<CreateApp>,
 ) -> Result<Response, Problem> {
     caller.require_everywhere(Role::Admin)?;
@@ -212,7 +212,7 @@ pub(super) async fn create(
 pub(super) async fn show(
     State(state): State<AppState>,
     caller: Caller,
-    Names(AppName { app_id }): Names<AppName>,
+    PathParams(AppName { app_id }): PathParams<AppName>,
 ) -> Result<Tagged<App>, Problem> {
     caller.see(&app_id)?;
     let app = state.admin.store.app(&app_id).await?;
@@ -238,7 +238,7 @@ pub(super) async fn show(
 pub(super) async fn update(
     State(state): State<AppState>,
     caller: Caller,
-    Names(AppName { app_id }): Names<AppName>,
+    PathParams(AppName { app_id }): PathParams<AppName>,
     if_match: IfMatch,
     body: Body<UpdateApp>,
 ) -> Result<Tagged<App>, Problem> {
@@ -295,8 +295,8 @@ fn require_right_to_raise(
 pub(super) async fn delete(
     State(state): State<AppState>,
     caller: Caller,
-    Names(AppName { app_id }): Names<AppName>,
-    Params(Confirmation { confirm }): Params<Confirmation>,
+    PathParams(AppName { app_id }): PathParams<AppName>,
+    QueryParams(Confirmation { confirm }): QueryParams<Confirmation>,
 ) -> Result<StatusCode, Problem> {
     caller.change(&app_id)?;
     let app = state.admin.store.app(&app_id).await?;

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::Params;
+use super::extract::QueryParams;
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::Caller;
@@ -145,8 +145,8 @@ impl From<AuditRecord> for AuditEntry {
 pub(super) async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    Params(query): Params<AuditQuery>,
-    Params(page): Params<PageQuery>,
+    QueryParams(query): QueryParams<AuditQuery>,
+    QueryParams(page): QueryParams<PageQuery>,
 ) -> Result<Json<Page<AuditEntry>>, Problem> {
     caller.require(Role::Admin)?;
     let limit = page.limit()?;
@@ -176,7 +176,7 @@ pub(super) async fn list(
 pub(super) async fn export(
     State(state): State<AppState>,
     caller: Caller,
-    Params(query): Params<AuditQuery>,
+    QueryParams(query): QueryParams<AuditQuery>,
 ) -> Result<Response, Problem> {
     caller.require(Role::Admin)?;
     let next = Some(query.filter(&caller));

@@ -112,9 +112,9 @@ pub(super) fn holds_nul(json: &[u8]) -> bool {
 
 /// The parameters of a query.
 #[derive(Debug)]
-pub(super) struct Params<T>(pub(super) T);
+pub(super) struct QueryParams<T>(pub(super) T);
 
-impl<T: DeserializeOwned> FromRequestParts<AppState> for Params<T> {
+impl<T: DeserializeOwned> FromRequestParts<AppState> for QueryParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
@@ -129,9 +129,9 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Params<T> {
 
 /// What a path names.
 #[derive(Debug)]
-pub(super) struct Names<T>(pub(super) T);
+pub(super) struct PathParams<T>(pub(super) T);
 
-impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for Names<T> {
+impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for PathParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::apps::AppName;
 use super::etag::{IfMatch, Tagged};
-use super::extract::{Body, Names};
+use super::extract::{Body, PathParams};
 use super::problem::Problem;
 use crate::access::Caller;
 use crate::http::AppState;
@@ -27,7 +27,7 @@ use crate::http::AppState;
 pub(super) async fn show(
     State(state): State<AppState>,
     caller: Caller,
-    Names(AppName { app_id }): Names<AppName>,
+    PathParams(AppName { app_id }): PathParams<AppName>,
 ) -> Result<Tagged<Value>, Problem> {
     caller.see(&app_id)?;
     let revision = state.admin.store.app(&app_id).await?.revision;
@@ -59,7 +59,7 @@ pub(super) async fn show(
 pub(super) async fn set(
     State(state): State<AppState>,
     caller: Caller,
-    Names(AppName { app_id }): Names<AppName>,
+    PathParams(AppName { app_id }): PathParams<AppName>,
     if_match: IfMatch,
     body: Body<Identity>,
 ) -> Result<StatusCode, Problem> {
@@ -91,7 +91,7 @@ pub(super) async fn set(
 pub(super) async fn delete(
     State(state): State<AppState>,
     caller: Caller,
-    Names(AppName { app_id }): Names<AppName>,
+    PathParams(AppName { app_id }): PathParams<AppName>,
     if_match: IfMatch,
 ) -> Result<StatusCode, Problem> {
     caller.change(&app_id)?;

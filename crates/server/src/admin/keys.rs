@@ -11,8 +11,8 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::apps::AppName;
 use super::etag::{IfMatch, Tagged};
-use super::extract::{Body, Names, Params};
-use super::once::Once;
+use super::extract::{Body, PathParams, QueryParams};
+use super::idempotent_request::IdempotentRequest;
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::Caller;
@@ -182,8 +182,8 @@ impl From<KeyRecord> for CreatedKey {
 pub(super) async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    Names(AppName { app_id }): Names<AppName>,
-    Params(page): Params<PageQuery>,
+    PathParams(AppName { app_id }): PathParams<AppName>,
+    QueryParams(page): QueryParams<PageQuery>,
 ) -> Result<Json<Page<Key>>, Problem> {
     caller.see(&app_id)?;
     let limit = page.limit()?;
@@ -217,8 +217,8 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<AppState>,
     caller: Caller,
-    Names(AppName { app_id }): Names<AppName>,
-    once: Once,
+    PathParams(AppName { app_id }): PathParams<AppName>,
+    once: IdempotentRequest,
     body: Body<CreateKey>,
 ) -> Result<Response, Problem> {
     caller.change(&app_id)?;
@@ -259,7 +259,7 @@ async fn find(state: &AppState, KeyName { app_id, key }: &KeyName) -> Result<Tag
 pub(super) async fn show(
     State(state): State<AppState>,
     caller: Caller,
-    Names(name): Names<KeyName>,
+    PathParams(name): PathParams<KeyName>,
 ) -> Result<Tagged<Key>, Problem> {
     caller.see(&name.app_id)?;
     find(&state, &name).await
@@ -282,7 +282,7 @@ pub(super) async fn show(
 pub(super) async fn update(
     State(state): State<AppState>,
     caller: Caller,
-    Names(name): Names<KeyName>,
+    PathParams(name): PathParams<KeyName>,
     if_match: IfMatch,
     body: Body<UpdateKey>,
 ) -> Result<Tagged<Key>, Problem> {
@@ -312,7 +312,7 @@ pub(super) async fn update(
 pub(super) async fn revoke(
     State(state): State<AppState>,
     caller: Caller,
-    Names(KeyName { app_id, key }): Names<KeyName>,
+    PathParams(KeyName { app_id, key }): PathParams<KeyName>,
 ) -> Result<StatusCode, Problem> {
     caller.change(&app_id)?;
     state

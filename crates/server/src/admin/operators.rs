@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::etag::{IfMatch, Tagged};
-use super::extract::{Body, Names, Params};
-use super::once::Once;
+use super::extract::{Body, PathParams, QueryParams};
+use super::idempotent_request::IdempotentRequest;
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::{Caller, check_password};
@@ -135,7 +135,7 @@ async fn hash(state: &AppState, password: SecretString) -> Result<SecretString, 
 pub(super) async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    Params(page): Params<PageQuery>,
+    QueryParams(page): QueryParams<PageQuery>,
 ) -> Result<Json<Page<Operator>>, Problem> {
     caller.require_everywhere(Role::Owner)?;
     let limit = page.limit()?;
@@ -163,7 +163,7 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<AppState>,
     caller: Caller,
-    once: Once,
+    once: IdempotentRequest,
     body: Body<CreateOperator>,
 ) -> Result<Response, Problem> {
     caller.require_everywhere(Role::Owner)?;
@@ -200,7 +200,7 @@ pub(super) async fn create(
 pub(super) async fn show(
     State(state): State<AppState>,
     caller: Caller,
-    Names(OperatorName { operator_id }): Names<OperatorName>,
+    PathParams(OperatorName { operator_id }): PathParams<OperatorName>,
 ) -> Result<Tagged<Operator>, Problem> {
     caller.require_everywhere(Role::Owner)?;
     let operator = state.admin.store.operator(&operator_id).await?;
@@ -225,7 +225,7 @@ pub(super) async fn show(
 pub(super) async fn update(
     State(state): State<AppState>,
     caller: Caller,
-    Names(OperatorName { operator_id }): Names<OperatorName>,
+    PathParams(OperatorName { operator_id }): PathParams<OperatorName>,
     if_match: IfMatch,
     body: Body<UpdateOperator>,
 ) -> Result<Tagged<Operator>, Problem> {
@@ -265,7 +265,7 @@ pub(super) async fn update(
 pub(super) async fn set_password(
     State(state): State<AppState>,
     caller: Caller,
-    Names(OperatorName { operator_id }): Names<OperatorName>,
+    PathParams(OperatorName { operator_id }): PathParams<OperatorName>,
     body: Body<SetPassword>,
 ) -> Result<StatusCode, Problem> {
     caller.require_everywhere(Role::Owner)?;
@@ -293,7 +293,7 @@ pub(super) async fn set_password(
 pub(super) async fn delete(
     State(state): State<AppState>,
     caller: Caller,
-    Names(OperatorName { operator_id }): Names<OperatorName>,
+    PathParams(OperatorName { operator_id }): PathParams<OperatorName>,
 ) -> Result<StatusCode, Problem> {
     caller.require_everywhere(Role::Owner)?;
     state

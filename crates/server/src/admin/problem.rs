@@ -22,7 +22,7 @@ pub(crate) struct Problem {
 
 /// What the caller was told, beside the response that says it.
 #[derive(Debug, Clone)]
-pub(crate) struct Told(pub(crate) String);
+pub(crate) struct ProblemDetail(pub(crate) String);
 
 /// Problem details (RFC 9457).
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -197,7 +197,7 @@ impl IntoResponse for Problem {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         // For the operator's log, which `admin::finish` writes.
-        response.extensions_mut().insert(Told(self.detail));
+        response.extensions_mut().insert(ProblemDetail(self.detail));
         response
     }
 }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use utoipa::{IntoParams, ToSchema};
 
 use super::audit::ActorName;
-use super::extract::{Body, Names, Params};
+use super::extract::{Body, PathParams, QueryParams};
 use super::operators::RoleName;
 use super::problem::Problem;
 use crate::access::{Attempt, Caller, Candidate, Kind, check_password};
@@ -364,7 +364,7 @@ pub(super) async fn set_own_password(
 pub(super) async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    Params(WhoseSessions { operator_id }): Params<WhoseSessions>,
+    QueryParams(WhoseSessions { operator_id }): QueryParams<WhoseSessions>,
 ) -> Result<Json<Vec<Session>>, Problem> {
     let own = caller.person();
     let whose = match operator_id {
@@ -402,7 +402,7 @@ pub(super) async fn list(
 pub(super) async fn end(
     State(state): State<AppState>,
     caller: Caller,
-    Names(SessionName { session_id }): Names<SessionName>,
+    PathParams(SessionName { session_id }): PathParams<SessionName>,
 ) -> Result<StatusCode, Problem> {
     let none = || Problem::not_found(format!("there is no session with id {session_id:?}"));
     let id = match (session_id.as_str(), &caller.session_id) {

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use super::apps::AppName;
-use super::extract::{Body, Names, Params};
+use super::extract::{Body, PathParams, QueryParams};
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::Caller;
@@ -207,9 +207,9 @@ impl From<ConnectionInfo> for Connection {
 pub(super) async fn channels(
     State(state): State<AppState>,
     caller: Caller,
-    Names(AppName { app_id }): Names<AppName>,
-    Params(ChannelQuery { prefix }): Params<ChannelQuery>,
-    Params(page): Params<PageQuery>,
+    PathParams(AppName { app_id }): PathParams<AppName>,
+    QueryParams(ChannelQuery { prefix }): QueryParams<ChannelQuery>,
+    QueryParams(page): QueryParams<PageQuery>,
 ) -> Result<Json<Page<Channel>>, Problem> {
     let app = app(&state, &caller, &app_id)?;
     let (limit, after) = (page.limit()?, page.after::<String>()?);
@@ -244,7 +244,7 @@ pub(super) async fn channels(
 pub(super) async fn channel(
     State(state): State<AppState>,
     caller: Caller,
-    Names(ChannelPath { app_id, channel }): Names<ChannelPath>,
+    PathParams(ChannelPath { app_id, channel }): PathParams<ChannelPath>,
 ) -> Result<Json<Channel>, Problem> {
     let app = app(&state, &caller, &app_id)?;
     let name = channel_name(&app, &channel)?;
@@ -265,8 +265,8 @@ pub(super) async fn channel(
 pub(super) async fn members(
     State(state): State<AppState>,
     caller: Caller,
-    Names(ChannelPath { app_id, channel }): Names<ChannelPath>,
-    Params(page): Params<PageQuery>,
+    PathParams(ChannelPath { app_id, channel }): PathParams<ChannelPath>,
+    QueryParams(page): QueryParams<PageQuery>,
 ) -> Result<Json<Page<Member>>, Problem> {
     let app = app(&state, &caller, &app_id)?;
     let name = channel_name(&app, &channel)?;
@@ -302,9 +302,9 @@ pub(super) async fn members(
 pub(super) async fn connections(
     State(state): State<AppState>,
     caller: Caller,
-    Names(AppName { app_id }): Names<AppName>,
-    Params(ConnectionQuery { user_id }): Params<ConnectionQuery>,
-    Params(page): Params<PageQuery>,
+    PathParams(AppName { app_id }): PathParams<AppName>,
+    QueryParams(ConnectionQuery { user_id }): QueryParams<ConnectionQuery>,
+    QueryParams(page): QueryParams<PageQuery>,
 ) -> Result<Json<Page<Connection>>, Problem> {
     let app = app(&state, &caller, &app_id)?;
     let limit = page.limit()?;
@@ -340,7 +340,7 @@ fn no_connection(id: &str) -> Problem {
 pub(super) async fn clients(
     State(state): State<AppState>,
     caller: Caller,
-    Names(AppName { app_id }): Names<AppName>,
+    PathParams(AppName { app_id }): PathParams<AppName>,
 ) -> Result<Json<Clients>, Problem> {
     let app = app(&state, &caller, &app_id)?;
     let clients = app.clients().into_iter().map(|found| ClientCount {
@@ -377,7 +377,7 @@ fn risk(client: &str, version: &str) -> Option<&'static str> {
 pub(super) async fn connection(
     State(state): State<AppState>,
     caller: Caller,
-    Names(path): Names<ConnectionPath>,
+    PathParams(path): PathParams<ConnectionPath>,
 ) -> Result<Json<Connection>, Problem> {
     let app = app(&state, &caller, &path.app_id)?;
     let found = state
@@ -402,7 +402,7 @@ pub(super) async fn connection(
 pub(super) async fn disconnect(
     State(state): State<AppState>,
     caller: Caller,
-    Names(path): Names<ConnectionPath>,
+    PathParams(path): PathParams<ConnectionPath>,
 ) -> Result<StatusCode, Problem> {
     caller.change(&path.app_id)?;
     let app = app(&state, &caller, &path.app_id)?;
@@ -438,7 +438,7 @@ pub(super) async fn disconnect(
 pub(super) async fn publish(
     State(state): State<AppState>,
     caller: Caller,
-    Names(AppName { app_id }): Names<AppName>,
+    PathParams(AppName { app_id }): PathParams<AppName>,
     body: Body<PublishEvent>,
 ) -> Result<StatusCode, Problem> {
     caller.change(&app_id)?;

@@ -9,8 +9,8 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::extract::{Body, Names, Params};
-use super::once::Once;
+use super::extract::{Body, PathParams, QueryParams};
+use super::idempotent_request::IdempotentRequest;
 use super::operators::RoleName;
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
@@ -148,7 +148,7 @@ async fn find(state: &AppState, caller: &Caller, id: &str) -> Result<TokenRecord
 pub(super) async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    Params(page): Params<PageQuery>,
+    QueryParams(page): QueryParams<PageQuery>,
 ) -> Result<Json<Page<Token>>, Problem> {
     let (limit, mut after) = (page.limit()?, page.after()?);
     let position = |token: &TokenRecord| (token.created_at, token.id.clone());
@@ -188,7 +188,7 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<AppState>,
     caller: Caller,
-    once: Once,
+    once: IdempotentRequest,
     body: Body<CreateToken>,
 ) -> Result<Response, Problem> {
     caller.require(Role::Admin)?;
@@ -240,7 +240,7 @@ pub(super) async fn create(
 pub(super) async fn show(
     State(state): State<AppState>,
     caller: Caller,
-    Names(TokenName { token_id }): Names<TokenName>,
+    PathParams(TokenName { token_id }): PathParams<TokenName>,
 ) -> Result<Json<Token>, Problem> {
     let token = find(&state, &caller, &token_id).await?;
     Ok(Json(view(&caller, token)))
@@ -261,7 +261,7 @@ pub(super) async fn show(
 pub(super) async fn revoke(
     State(state): State<AppState>,
     caller: Caller,
-    Names(TokenName { token_id }): Names<TokenName>,
+    PathParams(TokenName { token_id }): PathParams<TokenName>,
 ) -> Result<StatusCode, Problem> {
     caller.require(Role::Admin)?;
     find(&state, &caller, &token_id).await?;

@@ -20,10 +20,10 @@ use super::error::ApiError;
 use super::headers::combined;
 
 /// How long a client or backend may take to send a body.
-pub(super) const BODY_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How much of a refused body is read, and for how long.
 const MAX_DISCARDED: usize = 16 << 20;
-const DISCARD_PATIENCE: Duration = Duration::from_secs(5);
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A request of an app's own backend.
 pub(crate) struct SignedRequest {
@@ -209,7 +209,7 @@ pub(crate) async fn discard(body: Body) {
     let mut body = Limited::new(body, MAX_DISCARDED);
     let discarded = async { while let Some(Ok(_)) = body.frame().await {} };
     // What is still to come after that is cut off with the connection.
-    let _ = timeout(DISCARD_PATIENCE, discarded).await;
+    let _ = timeout(DISCARD_TIMEOUT, discarded).await;
 }
 
 /// Why a body could not be read.
@@ -239,7 +239,7 @@ impl From<BodyError> for ApiError {
 
 /// Reads a body, the whole of it even if it is too large: see [`discard`].
 pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
-    let collected = timeout(BODY_PATIENCE, Limited::new(&mut body, limit).collect()).await;
+    let collected = timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect()).await;
     let error = match collected {
         Ok(Ok(collected)) => return Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => BodyError::TooLarge(limit),

@@ -80,7 +80,7 @@ impl From<PublishError> for ApiError {
 impl From<BusError> for ApiError {
     fn from(error: BusError) -> Self {
         match error {
-            BusError::Overloaded | BusError::Away | BusError::Late => Self::new(
+            BusError::Overloaded | BusError::Disconnected | BusError::Late => Self::new(
                 503,
                 format!("Nothing was published: {error}; try again later"),
             ),

@@ -8,7 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use fanfare_engine::{App, Once};
+use fanfare_engine::{App, IdempotencyKey};
 use fanfare_protocol::ChannelName;
 use fanfare_protocol::api::{Event, Info, NewEvent};
 use fanfare_protocol::signature::body_md5;
@@ -136,8 +136,8 @@ async fn publish_one(state: &AppState, request: &SignedRequest) -> Result<Respon
 }
 
 /// What the request is known by on other nodes, to which it may be sent again.
-fn once(request: &SignedRequest, key: Option<&String>) -> Option<Once> {
-    key.map(|key| Once {
+fn once(request: &SignedRequest, key: Option<&String>) -> Option<IdempotencyKey> {
+    key.map(|key| IdempotencyKey {
         key: key.clone(),
         digest: body_md5(&request.body),
     })
@@ -166,7 +166,7 @@ async fn publish_event(
     state: &AppState,
     app: &Arc<App>,
     event: &Event,
-    once: Option<Once>,
+    once: Option<IdempotencyKey>,
 ) -> Result<Bytes, ApiError> {
     state
         .engine
@@ -286,7 +286,7 @@ async fn publish_events(
     state: &AppState,
     app: &Arc<App>,
     events: &[Event],
-    once: Option<Once>,
+    once: Option<IdempotencyKey>,
 ) -> Result<Bytes, ApiError> {
     state.engine.publish(app, events, once).await?;
     let mut batch = None;

@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use hyper::body::Body as _;
 use tokio::time::timeout;
 
-use super::auth::{BODY_PATIENCE, BodyError, discard};
+use super::auth::{BODY_TIMEOUT, BodyError, discard};
 
 /// A body, and what is charged for it until it is dropped.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ pub(crate) async fn read_pending(
     from: Option<IpAddr>,
 ) -> Result<PendingBody, BodyError> {
     let mut charge = ledger.payer(from).empty_charge(Resource::RequestBytes);
-    let read = timeout(BODY_PATIENCE, collect(&mut body, limit, &mut charge)).await;
+    let read = timeout(BODY_TIMEOUT, collect(&mut body, limit, &mut charge)).await;
     match read.unwrap_or(Err(BodyError::Late)) {
         Ok(bytes) => Ok(PendingBody { bytes, charge }),
         Err(error) => {

@@ -21,7 +21,7 @@ const MAX_AGE_WHILE_DOWN: Duration = Duration::from_secs(24 * 3600);
 /// A set is asked for no more often than this, whatever tokens come in and whatever the provider answers.
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a provider may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
 /// Most keys that are looked at in a set.
@@ -48,7 +48,7 @@ pub(crate) struct Jwks {
 
 impl Jwks {
     pub(crate) fn new(allow_inner: bool) -> Self {
-        let client = outbound::client(allow_inner, PATIENCE);
+        let client = outbound::client(allow_inner, FETCH_TIMEOUT);
         if let Err(error) = &client {
             tracing::error!(%error, "no key set of an identity provider can be fetched");
         }

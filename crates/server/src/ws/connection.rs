@@ -297,7 +297,7 @@ impl Connection {
     /// Says what was wrong with a frame, and closes.
     fn reject(&self, code: CloseCode, message: &str) {
         tracing::debug!(socket_id = %self.session.socket_id(), code = code.number(), message, "a bad frame ends a connection");
-        self.session.complain(message);
+        self.session.send_error(message);
         self.session.close(&Refusal::new(code, message));
     }
 

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// How long the client may take to hear it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends the reason twice: as a message, for clients that look there, and as the close code.
 pub(crate) async fn refuse(mut stream: TcpStream, refusal: Refusal) {
@@ -31,5 +31,5 @@ pub(crate) async fn refuse(mut stream: TcpStream, refusal: Refusal) {
         std::io::Result::Ok(())
     };
     // Whether it heard us is its own affair.
-    let _ = timeout(PATIENCE, told).await;
+    let _ = timeout(CLOSE_TIMEOUT, told).await;
 }

@@ -204,7 +204,7 @@ impl Reader {
     async fn take(&mut self, request: Request) {
         let mut placed = Ok(());
         if self.unplaced.is_some() {
-            placed = self.session.take_place().await;
+            placed = self.session.take_permits().await;
         }
         match request {
             Request::Receive(receive) => {

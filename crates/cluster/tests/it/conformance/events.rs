@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use fanfare_cluster::Message;
-use fanfare_cluster::backend::{Answer, Keep, Kept, Published, Step, StepError, Telling};
-use fanfare_engine::{Once, Position};
+use fanfare_cluster::backend::{Answer, Keep, Kept, Publication, Published, Step, StepError};
+use fanfare_engine::{IdempotencyKey, Position};
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
@@ -81,7 +81,7 @@ pub(super) async fn a_request_that_comes_twice_is_told_once(stage: Stage) {
     let with = |key: &str, digest: &str| Step::Publish {
         app: app(),
         tellings: vec![telling("a", digest)],
-        once: Some(Once {
+        once: Some(IdempotencyKey {
             key: key.into(),
             digest: digest.into(),
         }),
@@ -98,7 +98,7 @@ pub(super) async fn a_request_that_comes_twice_is_told_once(stage: Stage) {
 }
 
 /// Every step that has a deadline, after it.
-fn late_steps(once: &Once) -> Vec<Step> {
+fn late_steps(once: &IdempotencyKey) -> Vec<Step> {
     let (app, node, deadline) = (app(), node("n"), BEFORE);
     let channel = || "presence-a".to_owned();
     let publish_late = Step::Publish {
@@ -174,7 +174,7 @@ pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
     let listener = stage.listener(&["presence-a"]).await;
     let nodes_topic = stage.names.nodes_topic();
     listener.done(Step::Listen { topic: nodes_topic }).await;
-    let once = Once {
+    let once = IdempotencyKey {
         key: "key".into(),
         digest: "d".into(),
     };
@@ -199,7 +199,7 @@ pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
         app: app(),
         channel: "presence-a".into(),
     };
-    let Answer::View(view) = who.take(view).await else {
+    let Answer::PresenceSnapshot(view) = who.take(view).await else {
         panic!("a view");
     };
     assert_eq!((view.position, view.members), (0, vec![]));
@@ -222,13 +222,13 @@ pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
     assert_eq!(apps, Answer::Names(vec![]));
     assert_eq!(
         who.take(admit("n", 1)).await,
-        Answer::Edge(true),
+        Answer::Changed(true),
         "nobody was counted"
     );
 }
 
-fn kept(channel: &str, data: &str, ttl: Duration, max_bytes: usize) -> Telling {
-    Telling {
+fn kept(channel: &str, data: &str, ttl: Duration, max_bytes: usize) -> Publication {
+    Publication {
         keep: Some(Keep { ttl, max_bytes }),
         ..telling(channel, data)
     }
@@ -262,7 +262,7 @@ pub(super) async fn a_kept_event_is_told_and_kept_with_a_position_that_grows(sta
     for number in 0..5 {
         let telling = kept("cache-a", &number.to_string(), LONG, 10_000);
         who.take(publish_all(vec![telling])).await;
-        let (_, told) = listener.hear().await;
+        let (_, told) = listener.next_message().await;
         let kept = cached(&who, "cache-a").await.unwrap();
         assert_eq!(kept.message, told);
         assert!(kept.ttl <= LONG && kept.ttl > LONG / 2, "{:?}", kept.ttl);

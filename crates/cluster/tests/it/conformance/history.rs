@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_cluster::Message;
-use fanfare_cluster::backend::{Answer, Keep, Step, Telling, Told};
+use fanfare_cluster::backend::{Answer, HistoryPage, Keep, Publication, Step};
 use fanfare_engine::{HistoryQuery, Retention};
 use fanfare_protocol::{HistoryPosition, Unrecovered};
 use tokio::time::sleep;
@@ -17,8 +17,8 @@ const LONG: Retention = Retention {
     rules: 0,
 };
 
-fn recorded(channel: &str, data: &str, retention: Retention) -> Telling {
-    Telling {
+fn recorded(channel: &str, data: &str, retention: Retention) -> Publication {
+    Publication {
         history: Some(retention),
         ..telling(channel, data)
     }
@@ -31,7 +31,7 @@ async fn record(who: &Peer, numbers: std::ops::Range<usize>, retention: Retentio
     }
 }
 
-async fn ask(who: &Peer, channel: &str, query: HistoryQuery) -> Told {
+async fn ask(who: &Peer, channel: &str, query: HistoryQuery) -> HistoryPage {
     ask_under(who, channel, query, 0, usize::MAX).await
 }
 
@@ -41,7 +41,7 @@ async fn ask_under(
     query: HistoryQuery,
     rules: u64,
     room: usize,
-) -> Told {
+) -> HistoryPage {
     let step = Step::History {
         app: app(),
         channel: channel.into(),
@@ -69,7 +69,7 @@ async fn held(who: &Peer, query: HistoryQuery) -> Result<Vec<String>, Unrecovere
     Ok(texts(&messages).into_iter().map(str::to_owned).collect())
 }
 
-fn at(told: &Told, offset: u64) -> HistoryPosition {
+fn at(told: &HistoryPage, offset: u64) -> HistoryPosition {
     HistoryPosition {
         offset,
         ..told.position.clone()
@@ -93,7 +93,11 @@ pub(super) async fn a_history_answers_with_what_came_after_a_position(stage: Sta
     assert_eq!(texts(&messages), ["1", "2", "3", "4", "5"]);
     let mut newest = 0;
     for (message, offset) in messages.iter().zip(1..) {
-        assert_eq!(listener.hear().await.1, message, "held as it was told");
+        assert_eq!(
+            listener.next_message().await.1,
+            message,
+            "held as it was told"
+        );
         match Message::read(message).unwrap() {
             Message::Event {
                 position: Some(position),
@@ -245,7 +249,7 @@ pub(super) async fn a_history_gives_what_there_is_room_for(stage: Stage) {
 pub(super) async fn an_event_that_is_kept_and_recorded_is_both(stage: Stage) {
     let listener = stage.listener(&["cache-a"]).await;
     let who = stage.connect().await;
-    let both = Telling {
+    let both = Publication {
         keep: Some(Keep {
             ttl: LONG.ttl,
             max_bytes: 10_000,
@@ -253,7 +257,7 @@ pub(super) async fn an_event_that_is_kept_and_recorded_is_both(stage: Stage) {
         ..recorded("cache-a", "both", LONG)
     };
     who.take(publish_all(vec![both])).await;
-    let (_, told) = listener.hear().await;
+    let (_, told) = listener.next_message().await;
     let event = Message::read(&told).unwrap();
     let is_both = matches!(
         event,

@@ -61,7 +61,7 @@ pub(super) async fn nodes_live_for_as_long_as_their_lease_and_are_dead_until_the
     }
     for known in [true, false] {
         let forgotten = who.take(Step::Forget { node: node("goes") }).await;
-        assert_eq!(forgotten, Answer::Edge(known));
+        assert_eq!(forgotten, Answer::Changed(known));
     }
     let (_, live, dead) = nodes(&who, beat("stays", false, LONG)).await;
     assert_eq!((live.len(), dead.len()), (1, 0));
@@ -85,8 +85,8 @@ pub(super) async fn all_nodes_are_told_of_beats_and_of_what_is_said_to_all(stage
         })
         .await;
     for who in [&one, &other] {
-        assert_eq!(who.hear().await, (topic.clone(), event("one")));
-        assert_eq!(who.hear().await, (topic.clone(), message.clone()));
+        assert_eq!(who.next_message().await, (topic.clone(), event("one")));
+        assert_eq!(who.next_message().await, (topic.clone(), message.clone()));
     }
 }
 
@@ -174,11 +174,11 @@ pub(super) async fn an_app_takes_nothing_of_a_node_that_is_not_in_its_list(stage
     for answer in who.take_as_they_are(all()).await {
         answer.unwrap();
     }
-    let bury = Step::Bury {
+    let reap = Step::Reap {
         app: app(),
         node: node("n"),
     };
-    who.take(bury).await;
+    who.take(reap).await;
     assert_eq!(
         who.take(Step::Enlisted { app: app() }).await,
         Answer::Names(vec!["m".into()])

@@ -2,7 +2,7 @@
 
 use fanfare_cluster::Message;
 use fanfare_cluster::backend::{Answer, Step};
-use fanfare_engine::{Position, View};
+use fanfare_engine::{Position, PresenceSnapshot};
 use fanfare_protocol::UserId;
 use fanfare_protocol::presence::Member;
 
@@ -59,10 +59,10 @@ pub(super) fn exit(name: &str, who: &str) -> Step {
     }
 }
 
-pub(super) async fn view(who: &Peer, channel: &str) -> View {
+pub(super) async fn view(who: &Peer, channel: &str) -> PresenceSnapshot {
     let (app, channel) = (app(), channel.to_owned());
     match who.take(Step::View { app, channel }).await {
-        Answer::View(mut view) => {
+        Answer::PresenceSnapshot(mut view) => {
             view.members
                 .sort_by(|one, other| one.user_id.cmp(&other.user_id));
             view
@@ -108,31 +108,31 @@ pub(super) async fn a_user_comes_with_the_first_node_and_leaves_with_the_last(st
 
     assert_eq!(
         who.take(leave("one", "presence-a", "é:u")).await,
-        Answer::Edge(false)
+        Answer::Changed(false)
     );
     assert_eq!(
         who.take(leave("two", "presence-a", "é:u")).await,
-        Answer::Edge(true)
+        Answer::Changed(true)
     );
     let seen = view(&who, "presence-a").await;
     assert!(seen.position > third);
     assert_eq!(seen.members, [member("b")]);
 
-    let (_, message) = listener.hear().await;
+    let (_, message) = listener.next_message().await;
     let added = Message::Added {
         position: first,
         user_id: user("é:u"),
         user_info: Some("{\"n\":1}"),
     };
     assert_eq!(Message::read(&message), Ok(added));
-    let (_, message) = listener.hear().await;
+    let (_, message) = listener.next_message().await;
     let added = Message::Added {
         position: third,
         user_id: user("b"),
         user_info: None,
     };
     assert_eq!(Message::read(&message), Ok(added));
-    let (_, message) = listener.hear().await;
+    let (_, message) = listener.next_message().await;
     let removed = Message::Removed {
         position: seen.position,
         user_id: user("é:u"),
@@ -149,22 +149,22 @@ pub(super) async fn what_is_said_twice_counts_once(stage: Stage) {
     assert_eq!((edge, again, first), (true, false, second));
     for expected in [true, false] {
         let left = who.take(leave("one", "presence-a", "u")).await;
-        assert_eq!(left, Answer::Edge(expected));
+        assert_eq!(left, Answer::Changed(expected));
     }
     let nobody = who.take(leave("two", "presence-b", "u")).await;
-    assert_eq!(nobody, Answer::Edge(false));
+    assert_eq!(nobody, Answer::Changed(false));
     for expected in [true, false] {
-        assert_eq!(who.take(enter("one", "u")).await, Answer::Edge(expected));
+        assert_eq!(who.take(enter("one", "u")).await, Answer::Changed(expected));
     }
     for expected in [true, false] {
-        assert_eq!(who.take(exit("one", "u")).await, Answer::Edge(expected));
+        assert_eq!(who.take(exit("one", "u")).await, Answer::Changed(expected));
     }
     for (before, after) in [(0, 2), (2, 2)] {
         let counted = who.take(count("one", "presence-a", 2, false)).await;
         assert_eq!(counted, Answer::Counted { before, after });
     }
-    listener.hear().await;
-    listener.hear().await;
+    listener.next_message().await;
+    listener.next_message().await;
     listener.hears_nothing(&stage).await;
 }
 
@@ -259,7 +259,7 @@ pub(super) async fn counts_are_added_up_over_all_nodes(stage: Stage) {
     assert_eq!(who.take(count("two", "a", 0, true)).await, counted(5, 2));
     assert_eq!(who.take(count("one", "a", 0, true)).await, counted(2, 0));
     for told in [2, 5, 2] {
-        let (_, message) = listener.hear().await;
+        let (_, message) = listener.next_message().await;
         assert_eq!(Message::read(&message), Ok(Message::Count(told)));
     }
     listener.hears_nothing(&stage).await;
@@ -284,7 +284,7 @@ pub(super) async fn users_are_online_from_the_first_node_to_the_last(stage: Stag
         (enter("two", "a"), false),
         (exit("one", "a"), false),
     ] {
-        assert_eq!(who.take(step).await, Answer::Edge(edge));
+        assert_eq!(who.take(step).await, Answer::Changed(edge));
     }
     let Answer::Online {
         position,
@@ -294,15 +294,15 @@ pub(super) async fn users_are_online_from_the_first_node_to_the_last(stage: Stag
         panic!("who is online");
     };
     assert_eq!(is, [true, false, true]);
-    assert_eq!(who.take(exit("two", "a")).await, Answer::Edge(true));
+    assert_eq!(who.take(exit("two", "a")).await, Answer::Changed(true));
     let told = |position, online| Message::Online {
         position,
         user_id: UserId::new("a").unwrap(),
         online,
     };
-    let (_, message) = listener.hear().await;
+    let (_, message) = listener.next_message().await;
     assert_eq!(Message::read(&message), Ok(told(position, true)));
-    let (_, message) = listener.hear().await;
+    let (_, message) = listener.next_message().await;
     match Message::read(&message).unwrap() {
         Message::Online {
             position: later,
@@ -325,12 +325,12 @@ pub(super) async fn connections_are_let_in_up_to_the_quota_of_all_nodes(stage: S
     let admit = |name| admit(name, 5);
     who.done(connections("one", 2)).await;
     who.done(connections("two", 1)).await;
-    assert_eq!(who.take(admit("one")).await, Answer::Edge(true));
-    assert_eq!(who.take(admit("three")).await, Answer::Edge(true));
-    assert_eq!(who.take(admit("two")).await, Answer::Edge(false));
+    assert_eq!(who.take(admit("one")).await, Answer::Changed(true));
+    assert_eq!(who.take(admit("three")).await, Answer::Changed(true));
+    assert_eq!(who.take(admit("two")).await, Answer::Changed(false));
     who.done(connections("one", 0)).await;
     for expected in [true, true, true, false] {
-        assert_eq!(who.take(admit("two")).await, Answer::Edge(expected));
+        assert_eq!(who.take(admit("two")).await, Answer::Changed(expected));
     }
     for (name, count) in [("one", 5), ("two", 1), ("three", 4), ("nobody", 5)] {
         let elsewhere = Step::ConnectionsElsewhere {
@@ -358,7 +358,7 @@ pub(super) async fn connections_are_known_by_node(stage: Stage) {
         })
         .await;
     }
-    assert_eq!(who.take(admit("two", 5)).await, Answer::Edge(true));
+    assert_eq!(who.take(admit("two", 5)).await, Answer::Changed(true));
     let Answer::Counts(mut counts) = who.take(by_node()).await else {
         panic!("counts");
     };

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use fanfare_engine::testing::{KEY, definition, settings};
-use fanfare_engine::{BusError, Once, PublishError, Taken};
+use fanfare_engine::{BusError, IdempotencyKey, PublishError, PublishOutcome};
 use fanfare_protocol::api::Event;
 use fanfare_protocol::{AppSettings, ChannelName, Limits};
 use serde_json::json;
@@ -47,7 +47,7 @@ struct Running {
 #[derive(Debug)]
 struct Request {
     channels: Vec<&'static str>,
-    answers: Vec<Result<Taken, PublishError>>,
+    answers: Vec<Result<PublishOutcome, PublishError>>,
     /// When the last of them came.
     answered: Option<Instant>,
 }
@@ -303,7 +303,7 @@ impl Run {
             Event::parse(body.to_string().as_bytes(), &Limits::HOSTED).unwrap()
         };
         let (first, second) = (body(1), body(2));
-        let once = again.map(|_| Once {
+        let once = again.map(|_| IdempotencyKey {
             key: event.to_string(),
             digest: "same".into(),
         });
@@ -325,8 +325,8 @@ impl Run {
         slot: usize,
         number: usize,
         event: &Event,
-        once: Option<Once>,
-    ) -> Option<Result<Taken, PublishError>> {
+        once: Option<IdempotencyKey>,
+    ) -> Option<Result<PublishOutcome, PublishError>> {
         let running = self.node(slot)?;
         let (engine, app) = (running.node.engine(), running.node.node.app());
         let start = Instant::now();
@@ -406,7 +406,7 @@ impl Run {
                     matches!(
                         answer,
                         Err(PublishError::Bus(
-                            BusError::Away | BusError::Late | BusError::Overloaded
+                            BusError::Disconnected | BusError::Late | BusError::Overloaded
                         ))
                     )
                 };

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_cluster::backend::{
-    Answer, Buried, Keep, Kept, Published, Step, StepError, Telling, Told as History,
+    Answer, HistoryPage, Keep, Kept, Publication, Published, Reaped, Step, StepError,
 };
 use fanfare_cluster::{Message, Names, stamp};
-use fanfare_engine::{HistoryQuery, Position, Retention, View};
+use fanfare_engine::{HistoryQuery, Position, PresenceSnapshot, Retention};
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, HistoryPosition, Unrecovered, UserId};
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ pub(crate) struct World {
     pub(crate) was_set_back: bool,
     memory: Memory,
     listening: BTreeMap<String, BTreeSet<ConnectionId>>,
-    /// Most pieces that go with one `Bury`: rooms, and users or counts.
+    /// Most pieces that go with one `Reap`: rooms, and users or counts.
     pub(crate) part: (usize, usize),
     /// How often it has lost its memory.
     pub(crate) losses: usize,
@@ -354,7 +354,7 @@ impl World {
                 memory.leases.remove(&**node);
                 memory.registered.remove(&**node);
                 memory.claims.remove(&**node);
-                Answer::Edge(memory.nodes.remove(&**node).is_some())
+                Answer::Changed(memory.nodes.remove(&**node).is_some())
             }
             other => panic!("{other:?} is of no installation"),
         }
@@ -396,8 +396,8 @@ impl World {
                 channel,
                 user,
                 ..
-            } => Answer::Edge(moment.unseat(node, channel, user.as_str())),
-            Step::View { channel, .. } => Answer::View(moment.view(channel)),
+            } => Answer::Changed(moment.unseat(node, channel, user.as_str())),
+            Step::View { channel, .. } => Answer::PresenceSnapshot(moment.view(channel)),
             Step::UserCounts { channels, .. } => Answer::Numbers(
                 channels
                     .iter()
@@ -433,8 +433,8 @@ impl World {
                 elsewhere.retain(|name, _| name.starts_with(prefix));
                 Answer::Counts(elsewhere.into_iter().collect())
             }
-            Step::Enter { node, user, .. } => Answer::Edge(moment.sign_in(node, user)),
-            Step::Exit { node, user, .. } => Answer::Edge(moment.sign_out(node, user.as_str())),
+            Step::Enter { node, user, .. } => Answer::Changed(moment.sign_in(node, user)),
+            Step::Exit { node, user, .. } => Answer::Changed(moment.sign_out(node, user.as_str())),
             Step::Online { users, .. } => Answer::Online {
                 position: moment.app.position,
                 online: users
@@ -457,7 +457,7 @@ impl World {
             }
             Step::Admit {
                 node, max, change, ..
-            } => Answer::Edge(moment.admit(node, *max, *change)),
+            } => Answer::Changed(moment.admit(node, *max, *change)),
             Step::History {
                 channel,
                 query,
@@ -479,7 +479,7 @@ impl World {
                 )
             }
             Step::Cached { channel, .. } => Answer::Kept(moment.cached(channel)),
-            Step::Bury { node, .. } => Answer::Buried(moment.bury(node, rooms, pieces)),
+            Step::Reap { node, .. } => Answer::Reaped(moment.reap(node, rooms, pieces)),
             other => panic!("{other:?} is of no app"),
         };
         let tag = self.names.of_app(id);
@@ -521,7 +521,7 @@ impl Moment<'_> {
         self.app.position
     }
 
-    fn known(&mut self, once: &fanfare_engine::Once) -> Option<Published> {
+    fn known(&mut self, once: &fanfare_engine::IdempotencyKey) -> Option<Published> {
         match self.app.once.get(&once.key) {
             Some((digest, until)) if *until > self.now => Some(if *digest == once.digest {
                 Published::Before
@@ -537,8 +537,8 @@ impl Moment<'_> {
         }
     }
 
-    fn publish(&mut self, telling: &Telling) {
-        let Telling {
+    fn publish(&mut self, telling: &Publication) {
+        let Publication {
             channel, message, ..
         } = telling;
         let kept = telling.keep.filter(|kept| !kept.ttl.is_zero());
@@ -598,7 +598,13 @@ impl Moment<'_> {
         log.events.drain(..more);
     }
 
-    fn history(&mut self, channel: &str, query: &HistoryQuery, rules: u64, room: usize) -> History {
+    fn history(
+        &mut self,
+        channel: &str,
+        query: &HistoryQuery,
+        rules: u64,
+        room: usize,
+    ) -> HistoryPage {
         let now = self.now;
         let log = self.log(channel, rules);
         log.trim(now);
@@ -619,7 +625,7 @@ impl Moment<'_> {
             }
             Ok(found)
         });
-        History {
+        HistoryPage {
             position: log.position(),
             newest: log.newest,
             messages,
@@ -696,13 +702,13 @@ impl Moment<'_> {
         Answer::Joined { edge, view }
     }
 
-    fn view(&self, channel: &str) -> View {
+    fn view(&self, channel: &str) -> PresenceSnapshot {
         let members = self.app.members.get(channel).into_iter().flatten();
         let member = |(user, info): (&String, &String)| Member {
             user_id: UserId::new(user).unwrap(),
             user_info: (!info.is_empty()).then(|| info.as_str().into()),
         };
-        View {
+        PresenceSnapshot {
             position: self.app.position,
             members: members.map(member).collect(),
         }
@@ -803,8 +809,8 @@ impl Moment<'_> {
         self.tells.push(("users".into(), message.write()));
     }
 
-    fn bury(&mut self, node: &str, rooms: usize, pieces: usize) -> Buried {
-        let mut buried = Buried::default();
+    fn reap(&mut self, node: &str, rooms: usize, pieces: usize) -> Reaped {
+        let mut reaped = Reaped::default();
         let of_node =
             |(owner, channel): &(String, String)| (owner == node).then(|| channel.clone());
         let channels: Vec<_> = self
@@ -820,7 +826,7 @@ impl Moment<'_> {
             for user in users {
                 if self.unseat(node, &channel, &user) {
                     let user = UserId::new(&user).unwrap();
-                    buried.removed.push((channel.clone(), user));
+                    reaped.removed.push((channel.clone(), user));
                 }
             }
         }
@@ -829,9 +835,9 @@ impl Moment<'_> {
         for channel in counted {
             let (_, after) = self.recount(node, &channel, 0);
             let list = if after == 0 {
-                &mut buried.vacated
+                &mut reaped.vacated
             } else {
-                &mut buried.counted
+                &mut reaped.counted
             };
             list.push(channel);
         }
@@ -841,13 +847,13 @@ impl Moment<'_> {
             self.sign_out(node, &user);
         }
         self.app.connections.remove(node);
-        buried.more = self.app.here.keys().any(|(owner, _)| owner == node)
+        reaped.more = self.app.here.keys().any(|(owner, _)| owner == node)
             || self.app.counts_of.contains_key(node)
             || self.app.online_of.contains_key(node);
-        if !buried.more {
+        if !reaped.more {
             self.app.enlisted.remove(node);
         }
-        buried
+        reaped
     }
 }
 
@@ -917,7 +923,7 @@ fn app(step: &Step) -> Option<&AppId> {
         | Step::Enlist { app, .. }
         | Step::Enlisted { app }
         | Step::ConnectionsByNode { app }
-        | Step::Bury { app, .. } => Some(app),
+        | Step::Reap { app, .. } => Some(app),
         _ => None,
     }
 }

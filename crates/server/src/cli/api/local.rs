@@ -27,7 +27,7 @@ impl Local {
     pub(super) async fn open(config: &Config, begin: Begin) -> anyhow::Result<Self> {
         let store = startup::open_store(config, begin).await?;
         let state = startup::state_at_rest(config, store)?;
-        let routes = Router::from(admin::kept());
+        let routes = Router::from(admin::offline_routes());
         Ok(Self {
             router: Router::new().nest("/api/v1", routes).with_state(state),
         })

@@ -13,7 +13,7 @@ use super::{Answer, AnswerBody};
 use crate::failure::{Code, Failure, request_failed};
 
 /// How long a server may take to take the connection, and to send the next piece of an answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server, and the token to use there.
 #[derive(Debug)]
@@ -35,8 +35,8 @@ impl Remote {
         let mut client = Client::builder()
             .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))
             .default_headers(headers(token)?)
-            .connect_timeout(PATIENCE)
-            .read_timeout(PATIENCE)
+            .connect_timeout(REQUEST_TIMEOUT)
+            .read_timeout(REQUEST_TIMEOUT)
             // The token is for this server, and a POST that is redirected becomes a GET.
             .redirect(Policy::none());
         if is_local {

@@ -26,12 +26,12 @@ const MAX_KEY: usize = 255;
 
 /// The header `Idempotency-Key`, and what it counts for.
 #[derive(Debug)]
-pub(super) struct Once {
+pub(super) struct IdempotentRequest {
     key: Option<String>,
     endpoint: String,
 }
 
-impl<S: Sync> FromRequestParts<S> for Once {
+impl<S: Sync> FromRequestParts<S> for IdempotentRequest {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
@@ -42,7 +42,7 @@ impl<S: Sync> FromRequestParts<S> for Once {
     }
 }
 
-impl Once {
+impl IdempotentRequest {
     /// Answers 201 with what was created; with a key, the same to whoever asks again.
     pub(super) async fn create<T: Serialize>(
         self,

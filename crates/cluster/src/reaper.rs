@@ -5,11 +5,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use fanfare_engine::{Notice, Place};
+use fanfare_engine::{ChannelRef, Notice};
 use fanfare_protocol::{AppId, ChannelName};
 use tokio::time::{Duration, Instant};
 
-use crate::backend::{Answer, Buried, NodeName, Step, StepError};
+use crate::backend::{Answer, NodeName, Reaped, Step, StepError};
 use crate::cluster::Cluster;
 use crate::link::Link;
 use crate::peers::process;
@@ -67,7 +67,7 @@ async fn enlisted(
 impl Cluster {
     /// Clears away what a dead node has left, unless another node does. Each piece goes in one atomic step, which tells
     /// it: two who did the same would not tell it twice.
-    pub(crate) async fn bury_in_turn(self: Arc<Self>, link: Arc<Link>, dead: String) {
+    pub(crate) async fn reap_in_turn(self: Arc<Self>, link: Arc<Link>, dead: String) {
         let dead: NodeName = dead.into();
         let claim = Step::Claim {
             node: dead.clone(),
@@ -77,10 +77,10 @@ impl Cluster {
             if link.take_one(claim).await? == Answer::Numbers(vec![0]) {
                 return Ok(());
             }
-            self.bury(&link, &dead).await?;
+            self.reap(&link, &dead).await?;
             let node = dead.clone();
             let known = link.take_one(Step::Forget { node }).await?;
-            if known == Answer::Edge(true) && !link.peers.is_process_alive(&dead) {
+            if known == Answer::Changed(true) && !link.peers.is_process_alive(&dead) {
                 tracing::info!(node = %dead, "a node is gone: what it had was cleared away");
             } else {
                 tracing::debug!(node = %dead, "cleared away what a node had said over an earlier connection");
@@ -92,7 +92,7 @@ impl Cluster {
         }
     }
 
-    pub(crate) async fn bury(
+    pub(crate) async fn reap(
         self: &Arc<Self>,
         link: &Arc<Link>,
         dead: &NodeName,
@@ -103,28 +103,28 @@ impl Cluster {
         };
         for app in apps {
             if let Ok(app) = AppId::parse(&app) {
-                self.bury_in_app(link, &app, dead).await?;
+                self.reap_in_app(link, &app, dead).await?;
             }
         }
         Ok(())
     }
 
-    async fn bury_in_app(
+    async fn reap_in_app(
         self: &Arc<Self>,
         link: &Arc<Link>,
         app: &AppId,
         dead: &NodeName,
     ) -> Result<(), StepError> {
         loop {
-            let step = Step::Bury {
+            let step = Step::Reap {
                 app: app.clone(),
                 node: dead.clone(),
             };
-            let Answer::Buried(buried) = link.take_one(step).await? else {
+            let Answer::Reaped(reaped) = link.take_one(step).await? else {
                 return Ok(());
             };
-            self.tell_of(app, &buried);
-            if !buried.more {
+            self.tell_of(app, &reaped);
+            if !reaped.more {
                 return Ok(());
             }
         }
@@ -145,7 +145,7 @@ impl Cluster {
                     process(name) == process(link.name()) && **name != **link.name()
                 };
                 for name in enlisted.iter().filter(own) {
-                    self.bury_in_app(link, &app, &name.as_str().into()).await?;
+                    self.reap_in_app(link, &app, &name.as_str().into()).await?;
                 }
             }
         }
@@ -191,7 +191,7 @@ impl Cluster {
             for name in unlisted {
                 let since = since.entry(name.clone()).or_insert_with(Instant::now);
                 if since.elapsed() >= self.unlisted_for() {
-                    self.bury_in_app(link, &app, &name.as_str().into()).await?;
+                    self.reap_in_app(link, &app, &name.as_str().into()).await?;
                     tracing::info!(node = %name, %app, "cleared away what a node had left that no list of nodes names");
                 }
             }
@@ -207,14 +207,14 @@ impl Cluster {
         self.settings.lease * 4 / 5
     }
 
-    fn tell_of(self: &Arc<Self>, id: &AppId, buried: &Buried) {
+    fn tell_of(self: &Arc<Self>, id: &AppId, reaped: &Reaped) {
         let name = |channel: &str| ChannelName::parse(channel, usize::MAX).ok();
-        for (channel, user) in &buried.removed {
+        for (channel, user) in &reaped.removed {
             if let Some(channel) = name(channel) {
                 self.node.notice(id, &channel, Notice::MemberRemoved(user));
             }
         }
-        for channel in &buried.vacated {
+        for channel in &reaped.vacated {
             if let Some(channel) = name(channel) {
                 self.node.notice(id, &channel, Notice::Vacated);
             }
@@ -225,15 +225,15 @@ impl Cluster {
         if !app.settings().subscription_count {
             return;
         }
-        for channel in buried.counted.iter().filter_map(|channel| name(channel)) {
+        for channel in reaped.counted.iter().filter_map(|channel| name(channel)) {
             if channel.is_counted() {
-                let place = Place {
+                let channel_ref = ChannelRef {
                     app: Arc::clone(&app),
                     channel,
                 };
-                let here = self.node.subscribers(&place);
+                let here = self.node.subscribers(&channel_ref);
                 self.queue
-                    .say(&app, roster::count(&place, here, true), |_| {});
+                    .enqueue(&app, roster::count(&channel_ref, here, true), |_| {});
             }
         }
     }

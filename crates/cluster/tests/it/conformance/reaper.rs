@@ -3,20 +3,20 @@
 use std::collections::BTreeSet;
 
 use fanfare_cluster::Message;
-use fanfare_cluster::backend::{Answer, Buried, Step};
+use fanfare_cluster::backend::{Answer, Reaped, Step};
 
 use super::roster::{count, enter, join, view};
 use super::{LATER, Peer, Stage, admit, app, member, node, user};
 
 /// Clears all away; gives what was, and how many steps that took.
-async fn bury(who: &Peer, name: &str) -> (Buried, usize) {
-    let (mut all, mut steps) = (Buried::default(), 0);
+async fn reap(who: &Peer, name: &str) -> (Reaped, usize) {
+    let (mut all, mut steps) = (Reaped::default(), 0);
     loop {
-        let step = Step::Bury {
+        let step = Step::Reap {
             app: app(),
             node: node(name),
         };
-        let Answer::Buried(part) = who.take(step).await else {
+        let Answer::Reaped(part) = who.take(step).await else {
             panic!("what was cleared away");
         };
         steps += 1;
@@ -57,14 +57,14 @@ pub(super) async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_
     let listener = stage.listener(&["presence-a", "b"]).await;
     let users = format!("{}:users", stage.names.of_app(&app()));
     listener.done(Step::Listen { topic: users }).await;
-    let (buried, _) = bury(&who, "dead").await;
-    assert_eq!(buried.removed, [("presence-a".to_owned(), user("alone"))]);
-    assert_eq!(buried.vacated, ["b"]);
-    assert_eq!(buried.counted, ["presence-a"]);
-    let (_, message) = listener.hear().await;
+    let (reaped, _) = reap(&who, "dead").await;
+    assert_eq!(reaped.removed, [("presence-a".to_owned(), user("alone"))]);
+    assert_eq!(reaped.vacated, ["b"]);
+    assert_eq!(reaped.counted, ["presence-a"]);
+    let (_, message) = listener.next_message().await;
     let removed = Message::read(&message).unwrap();
     assert!(matches!(removed, Message::Removed { user_id, .. } if user_id == user("alone")));
-    let (_, message) = listener.hear().await;
+    let (_, message) = listener.next_message().await;
     let offline = Message::read(&message).unwrap();
     let is_alone = matches!(offline, Message::Online { user_id, online: false, .. } if user_id == user("alone"));
     assert!(is_alone);
@@ -73,15 +73,15 @@ pub(super) async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_
     assert_eq!(view(&who, "presence-a").await.members, [member("both")]);
     assert_eq!(
         who.take(admit("alive", 1)).await,
-        Answer::Edge(true),
+        Answer::Changed(true),
         "its connections count no more"
     );
     assert_eq!(
-        bury(&who, "dead").await,
-        (Buried::default(), 1),
+        reap(&who, "dead").await,
+        (Reaped::default(), 1),
         "nothing is left"
     );
-    assert_eq!(bury(&who, "never was").await, (Buried::default(), 1));
+    assert_eq!(reap(&who, "never was").await, (Reaped::default(), 1));
 }
 
 pub(super) async fn two_who_clear_away_the_same_do_it_once(stage: Stage) {
@@ -96,7 +96,7 @@ pub(super) async fn two_who_clear_away_the_same_do_it_once(stage: Stage) {
         answer.unwrap();
     }
     let listener = stage.listener(&["presence-a"]).await;
-    let ((first, _), (second, _)) = tokio::join!(bury(&one, "dead"), bury(&other, "dead"));
+    let ((first, _), (second, _)) = tokio::join!(reap(&one, "dead"), reap(&other, "dead"));
     let removed = first.removed.iter().chain(&second.removed);
     let removed: Vec<_> = removed.map(|(_, user)| user.to_string()).collect();
     assert_eq!(removed.len(), 500, "each once");
@@ -104,7 +104,7 @@ pub(super) async fn two_who_clear_away_the_same_do_it_once(stage: Stage) {
     assert_eq!(first.vacated.len() + second.vacated.len(), 500, "each once");
     let mut told = BTreeSet::new();
     for _ in 0..500 {
-        let (_, message) = listener.hear().await;
+        let (_, message) = listener.next_message().await;
         match Message::read(&message).unwrap() {
             Message::Removed { user_id, .. } => assert!(told.insert(user_id.to_string())),
             other => panic!("{other:?}"),
@@ -135,10 +135,10 @@ pub(super) async fn a_node_that_leaves_thousands_of_everything_is_cleared_away_b
             answer.unwrap();
         }
     }
-    let (buried, steps) = bury(&who, "dead").await;
-    assert_eq!(buried.vacated.len(), MANY);
-    assert_eq!(buried.removed.len(), MANY);
+    let (reaped, steps) = reap(&who, "dead").await;
+    assert_eq!(reaped.vacated.len(), MANY);
+    assert_eq!(reaped.removed.len(), MANY);
     assert!(steps > 10, "each step is short: {steps}");
-    let (rest, _) = bury(&who, "dead").await;
-    assert_eq!(rest, Buried::default());
+    let (rest, _) = reap(&who, "dead").await;
+    assert_eq!(rest, Reaped::default());
 }

@@ -13,7 +13,7 @@ use crate::first_bytes::FirstBytes;
 
 /// A stream on which a write waits only so long.
 #[derive(Debug)]
-pub(crate) struct Patient<S> {
+pub(crate) struct WriteTimeout<S> {
     stream: S,
     patience: Duration,
     /// Until when the write that waits may wait.
@@ -21,7 +21,7 @@ pub(crate) struct Patient<S> {
     first_bytes: FirstBytes,
 }
 
-impl<S> Patient<S> {
+impl<S> WriteTimeout<S> {
     pub(crate) fn new(stream: S, patience: Duration, first_bytes: FirstBytes) -> Self {
         Self {
             stream,
@@ -68,7 +68,7 @@ fn without_close(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(head)
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for WriteTimeout<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -83,7 +83,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -127,15 +127,15 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_reads_nothing_is_cut_off_and_a_slow_one_is_not() {
         let (server, mut client) = duplex(10);
-        let mut patient = Patient::new(server, PATIENCE, FirstBytes::default());
+        let mut patient = WriteTimeout::new(server, TIMEOUT, FirstBytes::default());
         let slow = async {
             for _ in 0..10 {
-                sleep(PATIENCE - Duration::from_secs(1)).await;
+                sleep(TIMEOUT - Duration::from_secs(1)).await;
                 client.read_exact(&mut [0; 10]).await.expect("ten bytes");
             }
         };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_engine::{Edge, Envelope, Place, Retention, Stamp, Topic};
+use fanfare_engine::{ChannelRef, Envelope, PresenceChange, Retention, StreamPosition, Topic};
 use fanfare_protocol::presence::Member;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -22,7 +22,7 @@ const RECORDED: Retention = Retention {
 impl Cluster {
     /// Hands on what comes, in order, until the connection is lost. Nothing is handed on after that, also what had come before:
     /// somebody who listens anew by then would get it behind a hole.
-    pub(crate) async fn hear(
+    pub(crate) async fn receive(
         self: Arc<Self>,
         link: Arc<Link>,
         mut incoming: UnboundedReceiver<Incoming>,
@@ -41,7 +41,7 @@ impl Cluster {
                     message,
                     room,
                 }) => {
-                    if let Err(error) = self.take_in(&link, &nodes_topic, &topic, &message).await {
+                    if let Err(error) = self.handle(&link, &nodes_topic, &topic, &message).await {
                         tracing::error!(%error, topic, "a message from another node is lost");
                         // What is on that topic has a hole, so nothing after it is handed on.
                         return link.lose(format!("a message could not be read: {error}"));
@@ -54,7 +54,7 @@ impl Cluster {
         }
     }
 
-    async fn take_in(
+    async fn handle(
         self: &Arc<Self>,
         link: &Arc<Link>,
         nodes_topic: &str,
@@ -67,7 +67,9 @@ impl Cluster {
             return Ok(());
         }
         match self.topics.find(topic) {
-            Some(Topic::Channel(place)) => self.take_in_of_channel(place, message).await,
+            Some(Topic::Channel(channel_ref)) => {
+                self.take_in_of_channel(channel_ref, message).await
+            }
             Some(Topic::Users(app)) => {
                 if let Message::Online {
                     position,
@@ -104,7 +106,7 @@ impl Cluster {
         }
     }
 
-    async fn take_in_of_channel(&self, place: Place, message: Message<'_>) {
+    async fn take_in_of_channel(&self, channel_ref: ChannelRef, message: Message<'_>) {
         match message {
             Message::Event {
                 position,
@@ -117,14 +119,14 @@ impl Cluster {
             } => {
                 let envelope = Envelope {
                     history: recorded.as_ref().map(|_| RECORDED),
-                    place,
+                    channel_ref,
                     name: name.into(),
                     data: data.into(),
                     user_id,
                     except,
                     keep,
                 };
-                let stamp = Stamp { position, recorded };
+                let stamp = StreamPosition { position, recorded };
                 self.node.deliver(&envelope, &stamp).await;
             }
             Message::Added {
@@ -136,13 +138,14 @@ impl Cluster {
                     user_id,
                     user_info: user_info.map(Into::into),
                 };
-                self.node.announce(&place, &Edge::Added(&member), position);
+                self.node
+                    .announce(&channel_ref, &PresenceChange::Added(&member), position);
             }
             Message::Removed { position, user_id } => {
                 self.node
-                    .announce(&place, &Edge::Removed(&user_id), position);
+                    .announce(&channel_ref, &PresenceChange::Removed(&user_id), position);
             }
-            Message::Count(count) => self.node.tell_count(&place, count),
+            Message::Count(count) => self.node.tell_count(&channel_ref, count),
             Message::Online { .. }
             | Message::Beat(_)
             | Message::Terminate { .. }
