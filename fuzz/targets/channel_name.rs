@@ -1,4 +1,5 @@
-//! Names of channels, against a second reading of the rules (spec 2.1, 2.6, 2.10): lists instead of prefixes cut off.
+//! Names of channels, against a second reading of the rules (docs/protocol.md#channel-names,
+//! docs/protocol.md#cache-channels, docs/protocol.md#subscription-counts): lists instead of prefixes cut off.
 #![no_main]
 
 use fanfare_protocol::channel::InvalidChannelName;

@@ -1,4 +1,4 @@
-//! The last event of each cache channel (spec 2.6), bounded for each app: the oldest go first.
+//! The last event of each cache channel (docs/protocol.md#cache-channels), bounded for each app: the oldest go first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Events from clients (spec 2.9).
+//! Events from clients (docs/protocol.md#client-events).
 
 use std::num::NonZeroU32;
 use std::time::Instant;

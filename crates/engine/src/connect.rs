@@ -1,4 +1,4 @@
-//! Admission and greeting (spec 1.4, 1.6).
+//! Admission and greeting (docs/protocol.md#handshake, docs/protocol.md#close-codes).
 
 use std::net::IpAddr;
 use std::rc::Rc;

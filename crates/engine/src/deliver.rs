@@ -23,7 +23,8 @@ use crate::shard::Command;
 
 /// Most shards a node may have: one bit each.
 pub(crate) const MAX_SHARDS: usize = 64;
-/// Up to so many subscribers are told at once how many they are; more of them no more often than this (spec 2.10).
+/// Up to so many subscribers are told at once how many they are; more of them no more often than this
+/// (docs/protocol.md#subscription-counts).
 const COUNTED_AT_ONCE: usize = 100;
 const COUNT_PACE: Duration = Duration::from_secs(5);
 /// Most bytes that a position adds to a frame.

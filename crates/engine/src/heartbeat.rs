@@ -1,4 +1,4 @@
-//! Liveness (spec 1.5): one sweep over a shard's connections instead of a timer for each.
+//! Liveness (docs/protocol.md#liveness): one sweep over a shard's connections instead of a timer for each.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::outbox::{Origin, SharedFrame};
 use crate::shard::Shard;
 
 const SWEEP: Duration = Duration::from_secs(1);
-/// Time for a connection to authorize itself, where the app wants that (spec 1.8).
+/// Time for a connection to authorize itself, where the app wants that (docs/protocol.md#admission).
 const AUTHORIZE_WITHIN: Duration = Duration::from_secs(30);
 
 impl Shard {

@@ -201,7 +201,7 @@ impl Session {
         self.shard.state().push(self.slot, &frame, Origin::Answer);
     }
 
-    /// Answers what cannot be done; the connection stays open (spec 1.7).
+    /// Answers what cannot be done; the connection stays open (docs/protocol.md#errors-that-keep-the-connection).
     pub fn send_error(&self, message: &str) {
         self.send(&ServerMessage::Error {
             code: None,

@@ -1,4 +1,5 @@
-//! Users: a connection says whose it is, signed by the app's backend (spec 2.7), and can be closed by that name.
+//! Users: a connection says whose it is, signed by the app's backend (docs/protocol.md#sign-in), and can be closed by that
+//! name.
 
 use std::mem;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Subscribe and unsubscribe, every kind of channel (spec 2.2 to 2.5).
+//! Subscribe and unsubscribe, every kind of channel (docs/protocol.md#subscribe to docs/protocol.md#presence).
 
 use std::sync::Arc;
 use std::time::Duration;

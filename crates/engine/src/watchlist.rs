@@ -1,4 +1,5 @@
-//! Who is signed in, and who wants to know (spec 2.11). A user is online while signed in on a connection of the app.
+//! Who is signed in, and who wants to know (docs/protocol.md#watchlists). A user is online while signed in on a connection
+//! of the app.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

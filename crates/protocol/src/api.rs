@@ -1,4 +1,5 @@
-//! Request bodies of the HTTP API (spec 4.4, 4.5), read with errors that name the field.
+//! Request bodies of the HTTP API (docs/protocol.md#publish, docs/protocol.md#publish-a-batch), read with errors that name
+//! the field.
 
 use std::borrow::Cow;
 

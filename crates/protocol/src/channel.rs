@@ -1,4 +1,4 @@
-//! Channel names and what their prefixes mean (spec 2.1).
+//! Channel names and what their prefixes mean (docs/protocol.md#channel-names).
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -102,7 +102,7 @@ impl ChannelName {
         Self::parse(&format!("{SERVER_TO_USER}{}", user.as_str()), max_length)
     }
 
-    /// The user whose own channel it is, if it is one (spec 2.8).
+    /// The user whose own channel it is, if it is one (docs/protocol.md#events-to-a-user).
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.0.strip_prefix(SERVER_TO_USER)
@@ -115,7 +115,7 @@ impl ChannelName {
     }
 
     /// Whether the last event is kept for those who subscribe later: `cache-`, `private-cache-`,
-    /// `private-encrypted-cache-`, `presence-cache-` (spec 2.6).
+    /// `private-encrypted-cache-`, `presence-cache-` (docs/protocol.md#cache-channels).
     #[must_use]
     pub fn is_cached(&self) -> bool {
         let name = self.as_str();
@@ -132,8 +132,9 @@ impl ChannelName {
         name.starts_with("cache-")
     }
 
-    /// Whether its subscribers can be told how many they are (spec 2.10): not on presence channels, which tell more, not on
-    /// encrypted ones, where the Java client would decrypt the count, and not on a user's own.
+    /// Whether its subscribers can be told how many they are (docs/protocol.md#subscription-counts): not on presence
+    /// channels, which tell more, not on encrypted ones, where the Java client would decrypt the count, and not on a user's
+    /// own.
     #[must_use]
     pub fn is_counted(&self) -> bool {
         match self.kind() {
@@ -170,7 +171,7 @@ impl ChannelKind {
         }
     }
 
-    /// Whether clients may send events of their own on it (spec 2.9).
+    /// Whether clients may send events of their own on it (docs/protocol.md#client-events).
     #[must_use]
     pub fn allows_client_events(self) -> bool {
         matches!(self, Self::Private | Self::Presence)

@@ -1,4 +1,5 @@
-//! What a client may send (spec 1.3, 2), parsed without copying where it holds no escapes.
+//! What a client may send (docs/protocol.md#frames, docs/protocol.md#channels), parsed without copying where it holds no
+//! escapes.
 
 use std::borrow::Cow;
 

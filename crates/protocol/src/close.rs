@@ -1,4 +1,4 @@
-//! Error and close codes (spec 1.6), one table.
+//! Error and close codes (docs/protocol.md#close-codes), one table.
 
 /// Why a connection is closed. The number tells the client whether and when to come back.
 ///

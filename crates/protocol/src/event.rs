@@ -1,4 +1,5 @@
-//! Rules for event names (spec 2.9, 4.4). No character set: Laravel sends class names with backslashes.
+//! Rules for event names (docs/protocol.md#client-events, docs/protocol.md#publish). No character set: Laravel sends class
+//! names with backslashes.
 
 /// What a client event's name starts with.
 pub const CLIENT_PREFIX: &str = "client-";

@@ -19,7 +19,7 @@ const MAX_HEADER: usize = 10;
 pub enum Framing {
     /// RFC 6455.
     WebSocket,
-    /// Lines of text, for clients that are left with HTTP (spec 6.3).
+    /// Lines of text, for clients that are left with HTTP (docs/protocol.md#fallback-framing).
     SockJs,
 }
 

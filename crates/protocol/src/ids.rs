@@ -123,7 +123,7 @@ impl UserId {
     }
 }
 
-/// The public name of a connection: two numbers, `123.456` (spec 1.4).
+/// The public name of a connection: two numbers, `123.456` (docs/protocol.md#handshake).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId {
     high: u32,

@@ -1,4 +1,4 @@
-//! The numbers: hosted Pusher's where they are known (spec 2, 4), with room where SDKs need it.
+//! The limits: hosted Pusher's where they are known, with room where SDKs need it (docs/protocol.md#limits).
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -15,40 +15,40 @@ pub struct Limits {
     /// Events a backend may publish per second, and the burst it may publish at once; 0 for no limit. Over it is a 429.
     #[schema(value_type = u64, maximum = 4_294_967_295_u32)]
     pub backend_events_per_second: u32,
-    /// Longest channel name. Hosted documents 164; no SDK refuses below 200, so neither do we (spec 2.1).
+    /// Longest channel name. Hosted documents 164; no SDK refuses below 200, so neither do we.
     #[schema(minimum = 1, maximum = 1024)]
     pub channel_name: usize,
-    /// Longest event name (spec 4.4).
+    /// Longest event name.
     #[schema(minimum = 1, maximum = 1024)]
     pub event_name: usize,
-    /// Most bytes in the `data` of one event from the HTTP API; over it is a 413 (spec 4.4).
+    /// Most bytes in the `data` of one event from the HTTP API; over it is a 413.
     #[schema(minimum = 1, maximum = 67_108_864)]
     pub event_data: usize,
-    /// Most bytes in the `data` of one client event (spec 2.9).
+    /// Most bytes in the `data` of one client event.
     #[schema(minimum = 1, maximum = 16_777_216)]
     pub client_event_data: usize,
-    /// Client events one connection may send per second, and the burst it may send at once (spec 2.9).
+    /// Client events one connection may send per second, and the burst it may send at once.
     #[schema(value_type = u64, maximum = 1_000_000)]
     pub client_events_per_second: u32,
-    /// Most channels in one `POST events` (spec 4.4).
+    /// Most channels in one `POST events`.
     #[schema(minimum = 1, maximum = 10_000)]
     pub channels_per_publish: usize,
-    /// Most events in one `POST batch_events` (spec 4.5).
+    /// Most events in one `POST batch_events`.
     #[schema(minimum = 1, maximum = 10_000)]
     pub batch_events: usize,
-    /// Most distinct users on a presence channel (spec 2.5).
+    /// Most distinct users on a presence channel.
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub presence_members: usize,
-    /// Most bytes in a presence member: its `user_id` and `user_info` together (spec 2.5).
+    /// Most bytes in a presence member: its `user_id` and `user_info` together.
     #[schema(minimum = 1, maximum = 1_048_576)]
     pub presence_member_size: usize,
-    /// Longest presence `user_id`, in characters (spec 2.5).
+    /// Longest presence `user_id`, in characters.
     #[schema(minimum = 1, maximum = 1024)]
     pub user_id: usize,
-    /// Most users on a watchlist; of a longer one the first count (spec 2.11).
+    /// Most users on a watchlist; of a longer one the first count.
     #[schema(maximum = 10_000)]
     pub watchlist: usize,
-    /// Seconds that a cache channel keeps its last event (spec 2.6); at most a year.
+    /// Seconds that a cache channel keeps its last event; at most a year.
     #[schema(minimum = 1, maximum = 31_536_000)]
     pub cache_ttl: u64,
     /// Most bytes that the kept events of an app take together; the oldest go first.

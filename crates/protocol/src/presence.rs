@@ -1,4 +1,4 @@
-//! Members of presence channels, as signed by the app's backend (spec 2.5).
+//! Members of presence channels, as signed by the app's backend (docs/protocol.md#presence).
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! What we send (spec 1.3). `data` is a string everywhere but in `pusher:error`, where it must be an object: native
-//! clients lose the payload otherwise.
+//! What we send (docs/protocol.md#frames). `data` is a string everywhere but in `pusher:error`, where it must be an object:
+//! native clients lose the payload otherwise.
 
 use crate::frame::Frame;
 use crate::history::{HistoryPosition, Unrecovered};

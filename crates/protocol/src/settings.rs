@@ -21,14 +21,18 @@ pub struct AppSettings {
     pub enabled: bool,
     /// Whether clients may send events of their own.
     pub client_events: bool,
-    /// Whether subscribers are told how many they are (spec 2.10).
+    /// Whether subscribers are told how many they are.
+    // docs/protocol.md#subscription-counts
     pub subscription_count: bool,
-    /// Whether signed-in users are told which of those they watch are online (spec 2.11).
+    /// Whether signed-in users are told which of those they watch are online.
+    // docs/protocol.md#watchlists
     pub watchlists: bool,
-    /// Whether a connection must sign in or subscribe to a private or presence channel in time (spec 1.8).
+    /// Whether a connection must sign in or subscribe to a private or presence channel in time.
+    // docs/protocol.md#admission
     pub authorized_connections: bool,
-    /// Whether clients must come over TLS: others are told with 4000 to do so (spec 1.8). TLS ends at a proxy, whose
+    /// Whether clients must come over TLS: others are told with 4000 to do so. TLS ends at a proxy, whose
     /// `X-Forwarded-Proto` says so.
+    // docs/protocol.md#admission
     pub tls_only: bool,
     /// The web origins clients may connect from, for example `https://example.com` or `https://*.example.com`; none means
     /// any. Clients that are no browsers say no origin and are let in.

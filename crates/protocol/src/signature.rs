@@ -1,4 +1,5 @@
-//! Channel auth (spec 3) and HTTP request signatures (spec 4.2, 4.3): HMAC-SHA256 in lowercase hex.
+//! Channel auth (docs/protocol.md#channel-signatures) and HTTP request signatures (docs/protocol.md#signed-requests):
+//! HMAC-SHA256 in lowercase hex.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -130,7 +131,7 @@ pub struct Credential<'a> {
     pub secret: &'a str,
 }
 
-/// Why a request is not let in; the texts are for the caller (spec 4.7: status 401).
+/// Why a request is not let in; the texts are for the caller (docs/protocol.md#http-errors: status 401).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// An auth parameter is missing.
@@ -307,9 +308,9 @@ impl SignedQuery {
         Ok(())
     }
 
-    /// What real SDKs sign besides the documented text (spec 4.3): a decoded path, `+` for a space, PHP's collapsed
-    /// arrays, and Rust's parameters in wire order. Each is made only where it differs, and only until one fits: whoever asks
-    /// has proved nothing yet.
+    /// What real SDKs sign besides the documented text (docs/protocol.md#signed-requests): a decoded path, `+` for a space,
+    /// PHP's collapsed arrays, and Rust's parameters in wire order. Each is made only where it differs, and only until one
+    /// fits: whoever asks has proved nothing yet.
     fn verify_variants(&self, method: &str, path: &str, key: &SigningKey) -> bool {
         if !is_signature(&self.signature) {
             return false;

@@ -1,4 +1,5 @@
-//! SockJS framing (spec 6.3), as pusher-js speaks it where no WebSocket gets through: lines out, arrays of frames in.
+//! SockJS framing (docs/protocol.md#fallback-framing), as pusher-js speaks it where no WebSocket gets through: lines out,
+//! arrays of frames in.
 
 use std::borrow::Cow;
 use std::cell::Cell;

@@ -1,4 +1,4 @@
-//! Users, as signed by the app's backend (spec 2.7).
+//! Users, as signed by the app's backend (docs/protocol.md#sign-in).
 
 use std::borrow::Cow;
 use std::collections::HashSet;

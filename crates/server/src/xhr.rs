@@ -1,6 +1,6 @@
-//! The HTTP fallbacks of pusher-js (spec section 6), for networks that let no WebSocket through: frames come down as the
-//! lines of a streamed answer (`xhr_streaming`) or of one answer after another (`xhr`), and go up in requests of their
-//! own (`xhr_send`).
+//! The HTTP fallbacks of pusher-js (docs/protocol.md#http-fallbacks), for networks that let no WebSocket through: frames
+//! come down as the lines of a streamed answer (`xhr_streaming`) or of one answer after another (`xhr`), and go up in
+//! requests of their own (`xhr_send`).
 //!
 //! Sessions are asked to try a WebSocket again ([`websocket_retry`]), and requests of one browser hang only as long as it has
 //! connections for them ([`hanging`]).

@@ -77,7 +77,8 @@ fn edge(name: &str, user: &str) -> (String, String) {
     (name.to_owned(), user.to_owned())
 }
 
-/// Rule 1. Fails if the world takes what comes after its deadline, or a node keeps what was not taken and sends it again.
+/// docs/clustering.md#rule-1: fails if the world takes what comes after its deadline, or a node keeps what was not taken and
+/// sends it again.
 #[test]
 fn an_event_that_was_not_taken_in_time_is_refused_fast_and_never_delivered() {
     run_paused(async {
@@ -118,7 +119,7 @@ fn an_event_that_was_not_taken_in_time_is_refused_fast_and_never_delivered() {
     });
 }
 
-/// Rule 1. Fails if an event waits in the node until there is a connection.
+/// docs/clustering.md#rule-1: fails if an event waits in the node until there is a connection.
 #[test]
 fn an_event_is_refused_at_once_while_there_is_no_connection() {
     run_paused(async {
@@ -139,7 +140,7 @@ fn an_event_is_refused_at_once_while_there_is_no_connection() {
     });
 }
 
-/// Rule 2. Fails if a node hands its own events straight to its own connections.
+/// docs/clustering.md#rule-2: fails if a node hands its own events straight to its own connections.
 #[test]
 fn connections_get_the_events_of_their_own_node_in_the_order_of_all_nodes() {
     run_paused(async {
@@ -164,7 +165,8 @@ fn connections_get_the_events_of_their_own_node_in_the_order_of_all_nodes() {
     });
 }
 
-/// Rule 3. Fails if a node is ready as soon as it has a connection, or when it hears others who do not hear it.
+/// docs/clustering.md#rule-3: fails if a node is ready as soon as it has a connection, or when it hears others who do not
+/// hear it.
 #[test]
 fn a_fresh_node_publishes_nothing_before_everybody_hears_it() {
     for (up, down) in [(true, false), (false, true)] {
@@ -186,7 +188,8 @@ fn a_fresh_node_publishes_nothing_before_everybody_hears_it() {
     }
 }
 
-/// Rule 3. Fails if a node that has lost its connection believes the world, which has forgotten the others.
+/// docs/clustering.md#rule-3: fails if a node that has lost its connection believes the world, which has forgotten the
+/// others.
 #[test]
 fn after_a_loss_of_memory_nobody_publishes_before_all_are_back_or_their_lease_is_over() {
     run_paused(async {
@@ -218,7 +221,7 @@ fn after_a_loss_of_memory_nobody_publishes_before_all_are_back_or_their_lease_is
     });
 }
 
-/// Rule 3. Fails if a connection that broke before it heard of anybody forgets whom the node had known.
+/// docs/clustering.md#rule-3: fails if a connection that broke before it heard of anybody forgets whom the node had known.
 #[test]
 fn a_connection_that_breaks_at_once_does_not_make_a_node_forget_the_others() {
     run_paused(async {
@@ -242,7 +245,7 @@ fn a_connection_that_breaks_at_once_does_not_make_a_node_forget_the_others() {
     });
 }
 
-/// Rule 4. Fails if events can still be published over a connection on which nothing is heard.
+/// docs/clustering.md#rule-4: fails if events can still be published over a connection on which nothing is heard.
 #[test]
 fn a_node_that_does_not_hear_does_not_publish_either() {
     run_paused(async {
@@ -270,7 +273,7 @@ fn a_node_that_does_not_hear_does_not_publish_either() {
     });
 }
 
-/// Rule 5. Fails if a view and the edges after it are put together without positions.
+/// docs/clustering.md#rule-5: fails if a view and the edges after it are put together without positions.
 #[test]
 fn a_hundred_users_who_join_at_the_same_moment_over_three_nodes_all_see_each_other() {
     for seed in 0..20 {
@@ -304,7 +307,7 @@ async fn join_as(client: &Client, user: usize) {
     join(client, &format!("u{user}")).await;
 }
 
-/// Rule 6. Fails if a lease is long, if two nodes speak for the dead, or if nobody does.
+/// docs/clustering.md#rule-6: fails if a lease is long, if two nodes speak for the dead, or if nobody does.
 #[test]
 fn within_ten_seconds_exactly_one_node_speaks_for_a_dead_one() {
     for seed in 0..20 {
@@ -337,7 +340,7 @@ fn within_ten_seconds_exactly_one_node_speaks_for_a_dead_one() {
     }
 }
 
-/// Rule 6. Fails if who clears up and dies over it is not followed by somebody else.
+/// docs/clustering.md#rule-6: fails if who clears up and dies over it is not followed by somebody else.
 #[test]
 fn somebody_else_goes_on_when_who_clears_up_after_the_dead_dies_as_well() {
     run_paused(async {
@@ -371,7 +374,8 @@ fn somebody_else_goes_on_when_who_clears_up_after_the_dead_dies_as_well() {
     });
 }
 
-/// Rule 6. Fails if a beat that comes after the lease has run out makes a node alive again without its knowledge.
+/// docs/clustering.md#rule-6: fails if a beat that comes after the lease has run out makes a node alive again without its
+/// knowledge.
 #[test]
 fn a_node_that_was_taken_for_dead_learns_of_it_and_says_everything_again() {
     run_paused(async {
@@ -439,7 +443,7 @@ fn a_node_that_has_lost_its_connection_for_a_moment_is_not_seen_to_leave() {
     }
 }
 
-/// Rule 7. Fails if all are closed at once, or if a node that ends still takes connections.
+/// docs/clustering.md#rule-7: fails if all are closed at once, or if a node that ends still takes connections.
 #[test]
 fn the_connections_of_a_node_that_ends_are_closed_bit_by_bit_and_go_to_nodes_that_stay() {
     run_paused(async {
@@ -480,7 +484,7 @@ fn the_connections_of_a_node_that_ends_are_closed_bit_by_bit_and_go_to_nodes_tha
     });
 }
 
-/// Rule 8. Fails if the end waits for somebody who does not answer.
+/// docs/clustering.md#rule-8: fails if the end waits for somebody who does not answer.
 #[test]
 fn a_node_ends_in_time_while_the_world_does_not_answer() {
     run_paused(async {

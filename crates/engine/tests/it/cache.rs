@@ -1,4 +1,4 @@
-//! Cache channels: C-051 to C-056.
+//! Cache channels: docs/compatibility.md#cache-channels.
 
 use std::time::Duration;
 

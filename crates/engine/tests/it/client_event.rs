@@ -1,4 +1,4 @@
-//! Client events: C-066 to C-070.
+//! Client events: docs/compatibility.md#client-events-and-subscription-counts.
 
 use std::time::Duration;
 

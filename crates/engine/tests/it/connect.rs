@@ -1,4 +1,4 @@
-//! Admission: C-003, C-007, C-008, C-009.
+//! Admission: docs/compatibility.md#connections, C-003 and C-007 to C-009.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! A stopping node closes its connections one after the other: C-022.
+//! A stopping node closes its connections one after the other: docs/compatibility.md#connections, C-022.
 
 use std::time::Duration;
 

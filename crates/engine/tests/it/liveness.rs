@@ -1,4 +1,4 @@
-//! Who is silent is asked, and who does not answer is closed: C-012, C-013, C-014.
+//! A silent client gets a PING and is closed if it does not answer: docs/compatibility.md#connections, C-012 to C-014.
 
 use std::time::Duration;
 

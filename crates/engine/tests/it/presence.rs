@@ -1,4 +1,4 @@
-//! Presence channels: C-036 to C-046, C-048, C-050.
+//! Presence channels: docs/compatibility.md#presence-channels.
 
 use std::collections::BTreeSet;
 

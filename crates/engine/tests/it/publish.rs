@@ -1,4 +1,4 @@
-//! Events from backends: C-074, C-075, C-079, C-092, and what is promised by a success.
+//! Events from backends, and what a success promises: docs/compatibility.md#http-api, C-074, C-075, C-079 and C-092.
 
 use fanfare_engine::PublishError;
 use fanfare_protocol::Limits;

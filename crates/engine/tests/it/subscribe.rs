@@ -1,4 +1,5 @@
-//! Public and private channels: C-016, C-017, C-020, C-023 to C-032, C-034, C-035.
+//! Public and private channels: docs/compatibility.md#public-and-private-channels, and C-016, C-017 and C-020 of
+//! docs/compatibility.md#connections.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! Subscribers are told how many they are: C-071.
+//! Subscribers get the number of subscribers: docs/compatibility.md#client-events-and-subscription-counts, C-071.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Signed-in users: C-047, C-057 to C-062.
+//! Signed-in users: docs/compatibility.md#users, C-057 to C-062, and docs/compatibility.md#presence-channels, C-047.
 
 use fanfare_protocol::signature::{SigningKey, user_auth_text};
 use fanfare_protocol::{AppSettings, HistoryRule, UserId};

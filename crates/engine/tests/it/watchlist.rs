@@ -1,4 +1,4 @@
-//! Watchlists: C-063, C-064.
+//! Watchlists: docs/compatibility.md#users, C-063 and C-064.
 
 use fanfare_protocol::AppSettings;
 use fanfare_protocol::signature::{SigningKey, user_auth_text};

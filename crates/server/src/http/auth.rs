@@ -1,4 +1,4 @@
-//! Signed requests: app, clock, signature, then body (spec 4.2). A stranger's body is not even read.
+//! Signed requests: app, clock, signature, then body (docs/protocol.md#signed-requests). A stranger's body is not even read.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Signs for a client what an app's own auth endpoint would sign (spec 3): for the app's backend, and for the bearer of a
-//! token of the app's identity provider.
+//! Signs for a client what an app's own auth endpoint would sign (docs/protocol.md#channel-signatures): for the app's
+//! backend, and for the bearer of a token of the app's identity provider.
 
 use std::sync::Arc;
 

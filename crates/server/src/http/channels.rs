@@ -1,4 +1,4 @@
-//! `GET channels`, `GET channels/{name}`, `GET channels/{name}/users` (spec 4.6).
+//! `GET channels`, `GET channels/{name}`, `GET channels/{name}/users` (docs/protocol.md#read-channels).
 
 use std::collections::BTreeMap;
 

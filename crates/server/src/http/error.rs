@@ -1,4 +1,4 @@
-//! The only place where an error becomes a status. Bodies are plain text, as SDKs show them (spec 4.7).
+//! The only place where an error becomes a status. Bodies are plain text, as SDKs show them (docs/protocol.md#http-errors).
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};

@@ -1,4 +1,4 @@
-//! `POST events` and `POST batch_events` (spec 4.4, 4.5).
+//! `POST events` and `POST batch_events` (docs/protocol.md#publish, docs/protocol.md#publish-a-batch).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -197,7 +197,7 @@ pub(crate) struct ChannelPath {
 
 /// Publish an event, as older SDKs do
 ///
-/// The body is the data, the rest is in the query (spec 4.1).
+/// The body is the data, the rest is in the query.
 #[utoipa::path(
     post, path = "/apps/{app_id}/channels/{channel}/events", tag = "Backend", operation_id = "publish_to_channel",
     params(
@@ -303,8 +303,8 @@ async fn publish_events(
     Ok(to_json(&BatchPublished { batch }))
 }
 
-/// The attributes that the channel has; asking for others is no error here (spec 4.4). Nor is it that the other nodes have
-/// gone away meanwhile, for the event is published.
+/// The attributes that the channel has; asking for others is no error here (docs/protocol.md#publish). Nor is it that the
+/// other nodes have gone away meanwhile, for the event is published.
 async fn applicable(
     state: &AppState,
     app: &Arc<App>,

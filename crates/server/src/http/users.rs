@@ -1,4 +1,4 @@
-//! `POST users/{id}/terminate_connections` (spec 4.9).
+//! `POST users/{id}/terminate_connections` (docs/protocol.md#terminate-a-user).
 
 use axum::Json;
 use axum::extract::{Path, State};

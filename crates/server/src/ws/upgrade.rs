@@ -1,5 +1,5 @@
 //! `GET /app/{key}`: the handshake, and the decision whether the connection may come in. It is always upgraded first:
-//! browsers do not see the status of a failed upgrade, so a refusal is a close code (spec 1.1).
+//! browsers do not see the status of a failed upgrade, so a refusal is a close code (docs/protocol.md#connect-url).
 
 use std::net::IpAddr;
 

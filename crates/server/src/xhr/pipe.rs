@@ -11,7 +11,7 @@ use fanfare_protocol::Framing;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::Instant;
 
-/// Silence after which a waiting request gets a line (spec 6.4).
+/// Silence after which a waiting request gets a line (docs/protocol.md#fallback-sessions).
 const HEARTBEAT_AFTER: Duration = Duration::from_secs(25);
 /// How long a session lives while no request waits for its lines: nothing else tells us that a client has left.
 const GONE_AFTER: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The three requests of a session, and what browsers ask before they send one (spec 6.2).
+//! The three requests of a session, and what browsers ask before they send one (docs/protocol.md#fallback-requests).
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -264,7 +264,7 @@ fn open(state: &AppState, id: SessionId, receive: Receive, client: &Client) -> R
     Ok(())
 }
 
-/// Before its first line a session cannot be closed, so it is opened for that (spec 6.3).
+/// Before its first line a session cannot be closed, so it is opened for that (docs/protocol.md#fallback-framing).
 fn refused(state: &AppState, key: &str, client: &Client, refusal: &Refusal) -> Response {
     upgrade::note(state, Some(key), client.address, refusal);
     let error = ServerMessage::Error {

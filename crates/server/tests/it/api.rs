@@ -1,4 +1,4 @@
-//! Publishing: C-073 to C-081, C-086, C-087, C-091, C-092.
+//! Publishing: docs/compatibility.md#http-api, C-073 to C-081, C-086, C-087, C-091 and C-092.
 
 use fanfare_testkit::api::now;
 use fanfare_testkit::{APP_ID, Api, KEY, SECRET};

@@ -1,4 +1,5 @@
-//! What strangers send: it is answered, and everybody else is still served. C-016, C-018, C-091.
+//! What strangers send is answered, and all other clients are still served: docs/compatibility.md#connections, C-016 and
+//! C-018, and docs/compatibility.md#http-api, C-091.
 
 use std::time::Duration;
 

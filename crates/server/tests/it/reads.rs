@@ -1,4 +1,5 @@
-//! Reading channels: C-027, C-082 to C-085, C-088 to C-090.
+//! Reading channels: docs/compatibility.md#http-api, C-082 to C-085 and C-088 to C-090, and C-027 of
+//! docs/compatibility.md#public-and-private-channels.
 
 use serde_json::json;
 

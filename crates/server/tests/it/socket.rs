@@ -1,4 +1,4 @@
-//! Connections: C-001, C-002, C-004 to C-008, C-010, C-011, C-018 to C-021.
+//! Connections: docs/compatibility.md#connections.
 
 use fanfare_testkit::client::data;
 use fanfare_testkit::{Client, Frame, KEY, Server};

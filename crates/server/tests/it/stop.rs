@@ -1,4 +1,4 @@
-//! Stopping and starting again: C-022, C-015.
+//! Stopping and starting again: docs/compatibility.md#connections, C-015 and C-022.
 
 use std::net::TcpListener;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Users over HTTP: C-062, C-090.
+//! Users over HTTP: docs/compatibility.md#users, C-062, and docs/compatibility.md#http-api, C-090.
 
 use fanfare_protocol::SocketId;
 use fanfare_protocol::signature::{Credential, SigningKey, sign_request, user_auth_text};

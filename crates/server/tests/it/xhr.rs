@@ -1,4 +1,4 @@
-//! The HTTP fallbacks as they are on the wire: C-098 to C-105 beside what pusher-js proves.
+//! The HTTP fallbacks as they are on the wire, beside what pusher-js proves: docs/compatibility.md#http-fallbacks.
 
 use std::time::Duration;
 

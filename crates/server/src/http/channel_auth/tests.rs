@@ -21,7 +21,7 @@ use crate::app_sync::AppSync;
 use crate::http::{Idempotency, Shared, router, unix_seconds};
 use crate::identity::Identities;
 
-/// The credentials of the published vectors (spec 3).
+/// The credentials of the published vectors (docs/protocol.md#channel-signatures).
 const KEY: &str = "278d425bdf160c739803";
 const SECRET: &str = "7ad3773142a6692b25b8";
 const TOKEN_SECRET: &str = "what the app shares with its identity provider";
