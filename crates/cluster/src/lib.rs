@@ -5,18 +5,18 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `cluster` | [`Cluster`]: connects, tells the others this node's truth, beats, and starts again when the connection is lost |
-//! | `bus`, `roster` | what the engine asks for |
-//! | `hearing` | what comes in from other nodes |
-//! | `link` | one connection, from its first beat until it is lost |
-//! | `topics`, `queue` | what this node listens to; what it says of itself, in order |
+//! | `cluster` | [`Cluster`]: connects, announces this node's state, sends heartbeats, and starts again when the connection is lost |
+//! | `bus`, `roster` | the traits of the engine |
+//! | `incoming` | what arrives from other nodes |
+//! | `link` | one connection, from its first heartbeat until it is lost |
+//! | `topics`, `queue` | what this node receives; what it announces, in order |
 //! | `admission` | how many connections an app has |
-//! | `peers` | whether this node and the others hear each other |
-//! | `reaper` | clearing away what dead nodes have left, wherever it is found |
-//! | `fence` | until when clients that may have missed something are told so |
-//! | `message`, `names` | what is told on topics; what these are called |
+//! | `peers` | whether this node and the others receive each other's heartbeats |
+//! | `reaper` | removes what dead nodes have left |
+//! | `fence` | until when clients that may have missed events are closed |
+//! | `message`, `names` | messages on topics; names of topics |
 //! | [`backend`] | what nodes share, as steps and answers |
-//! | `redis` | that, over Redis: one script a step |
+//! | `redis` | the back end over Redis: one script for each step |
 
 mod admission;
 pub mod backend;

@@ -6,30 +6,35 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `engine` | [`Engine`]: start, queries, drain |
-//! | `app` | [`App`], [`Apps`]: tenants, their keys, and the channels occupied on this node |
-//! | `budget` | [`Budgets`], [`Ledger`]: what a node, an app and a network of clients may hold, and who is charged for it |
+//! | `app` | [`App`], [`Apps`]: tenants, their keys, and the channels that are occupied on this node |
+//! | `budget` | [`Budgets`], [`Ledger`]: what a node, an app and a network of clients may hold, and who is charged |
 //! | `connect` | admission and greeting |
-//! | `session` | [`Session`]: one connection as its reader sees it; sends a message to its verb's file |
-//! | `subscribe` | subscribe and unsubscribe, every kind of channel |
-//! | `sign_in` | users: sign-in, closing all connections of one |
-//! | `watchlist` | who is signed in, and who wants to know |
+//! | `connection` | what a shard holds of one connection |
+//! | `session` | [`Session`]: one connection as its reader sees it; passes each message to the file of its verb |
+//! | `subscribe` | subscribe and unsubscribe, for every kind of channel |
+//! | `sign_in` | users: sign-in, closing all connections of a user |
+//! | `watchlist` | who is signed in, and who watches whom |
 //! | `client_event` | events from clients |
 //! | `clients` | which client libraries have connections |
 //! | `cache` | the last event of each cache channel |
-//! | `recover` | what a client that comes back gets of it |
-//! | `refusals` | [`Refusals`]: what was refused, logged once a minute for each kind and app |
 //! | `history` | what channels keep for clients that come back |
+//! | `recover` | what such a client gets of it |
 //! | `recent_events` | what caches and histories of all apps may keep together |
-//! | `publish` | the one way in for an event |
-//! | `deliver` | the one way out |
-//! | `shard`, `inbox`, `outbox` | a thread's connections; what comes in; what goes to one socket |
-//! | `inspect` | what an operator sees of connections, and does about one |
+//! | `refusals` | [`Refusals`]: what was refused, logged once a minute for each kind and app |
+//! | `error` | [`Refusal`]: why a connection is refused or closed |
+//! | `publish` | the only way in for an event |
+//! | `deliver` | the only way out |
+//! | `shard` | one thread's connections and channels |
+//! | `inbox`, `outbox` | commands to a shard; the bytes that wait for one socket |
+//! | `waiting` | how much memory may wait for slow clients, and who is closed over it |
+//! | `message_rate` | how many messages of one connection are handled a second |
+//! | `inspect` | what an operator sees of connections, and can do about one |
 //! | `heartbeat` | liveness: the sweep over a shard's connections |
 //! | `keep_alive` | PINGs that keep idle connections open at proxies |
 //! | `bus`, `roster` | what a cluster supplies; `memory` implements both for one node |
-//! | `node` | what a bus hands in, and asks of this node |
+//! | `node` | what a bus gives to this node, and asks of it |
 //! | `room` | which users this node has on presence channels |
-//! | `notice` | what is worth telling the outside |
+//! | `notice` | what happens on channels, for the log |
 //! | `testing` | a node and clients within the process, for tests |
 
 mod app;

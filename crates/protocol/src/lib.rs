@@ -1,7 +1,7 @@
-//! The words on the wire between Fanfare, its clients and the backends that publish.
+//! The wire format between Fanfare, its clients and the backends that publish.
 //!
-//! Everything here is pure: no I/O, no clock, no async runtime. The contract is the
-//! Pusher Channels protocol, versions 4 to 7.
+//! Everything here is pure: no I/O, no clock, no async runtime. The contract is the Pusher Channels protocol, versions 4 to 7
+//! (docs/protocol.md).
 //!
 //! # Layout
 //!
@@ -18,13 +18,14 @@
 //! | [`user`] | `user_data` of signed-in users |
 //! | [`signature`] | channel auth and HTTP request signatures |
 //! | [`api`] | request bodies of the HTTP API |
-//! | [`limits`] | [`Limits`]: the numbers |
-//! | [`ceilings`] | [`Ceilings`]: what no app goes beyond |
+//! | [`limits`] | [`Limits`]: bounds on what an app's clients and backends may send |
+//! | [`ceilings`] | [`Ceilings`]: the highest values of any app's limits |
 //! | [`settings`] | [`AppSettings`]: what may be changed of an app |
 //! | [`history`] | which channels keep their events, and where in them a client is |
 //! | [`sockjs`] | lines for clients that are left with HTTP |
 //! | [`identity`] | [`Identity`]: whose tokens an app takes, and what they grant |
-//! | [`json`] | small helpers for JSON text that is passed through |
+//! | [`json`] | JSON text that is passed through |
+//! | `excerpt` | what a stranger sent, cut for an error message |
 
 pub mod api;
 pub mod ceilings;

@@ -4,32 +4,33 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `cli` | the command line, one file a noun |
-//! | `config` | defaults, file, environment, flags |
-//! | `startup` | configuration to running parts, in reading order |
+//! | `cli` | the command line, one file for each noun |
+//! | `config` | the configuration: defaults, file, environment, flags |
+//! | `startup` | from configuration to running parts, in reading order |
 //! | `server_lock` | one server on one SQLite store |
-//! | `failure` | why something was not done, and the exit code that says so |
-//! | `listening_socket` | the sockets that it listens on: bound here, or inherited |
+//! | `failure` | why something failed, and the exit code for it |
+//! | `listening_socket` | the sockets that the process listens on: bound here, or inherited |
 //! | `listener` | accepts connections and serves HTTP on them |
-//! | `first_bytes` | what came where HTTP was expected |
+//! | `head`, `first_bytes` | the first request head of a connection; what came where HTTP was expected |
+//! | `client_stream`, `write_timeout` | the stream of an accepted socket; the time in which its client must read |
+//! | `sockets` | how many sockets there may be, and which one is closed for another |
 //! | `kernel` | what the kernel may hold of a connection |
-//! | `sockets`, `head` | how many sockets there may be, and which one goes; the first head of each |
 //! | `capacity` | memory and open files, from which bounds follow |
-//! | `http` | the route table and one file a resource |
+//! | `http` | the route table, and one file for each resource |
 //! | `ws` | WebSocket: upgrade and connection |
 //! | `xhr` | the HTTP fallbacks: streamed and polled sessions |
-//! | `admin` | the admin API, one file a resource |
-//! | `access` | who calls it, and what they may do |
-//! | `openapi` | the description of both APIs |
+//! | `admin` | the admin API, one file for each resource |
+//! | `access` | who calls the admin API, and what they may do |
+//! | `openapi` | the description of the HTTP APIs |
 //! | `app_sync` | keeps the engine's apps as the store has them |
-//! | `identity` | whose tokens each app takes from its clients, and what they grant |
+//! | `identity` | whose tokens each app accepts from its clients, and what they grant |
 //! | `outbound` | requests to addresses that an app's people have chosen |
 //! | `backend` | a client of our own HTTP API, as an app's backend is one |
 //! | `first_owner`, `key_uses` | the first operator; when keys were last used |
-//! | `demo` | the demo app, the check of ourselves, what is printed at the start |
+//! | `demo` | the demo app, the self-check, and what is printed at the start |
 //! | `master_key` | where the master key comes from |
 //! | `notices` | what happens on channels, in the log |
-//! | `telemetry` | logs |
+//! | `telemetry`, `throttle` | logs; log lines that are written once in a while |
 
 mod access;
 mod admin;
