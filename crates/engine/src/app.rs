@@ -22,6 +22,7 @@ use crate::client_event::EngineClock;
 use crate::clients::{ClientConnections, Clients};
 use crate::connect::ConnectionPermit;
 use crate::deliver::Channels;
+use crate::displace::Displacements;
 use crate::engine::Options;
 use crate::error::Refusal;
 use crate::history::Histories;
@@ -81,6 +82,7 @@ pub struct App {
     pub(crate) connections: Arc<AtomicUsize>,
     /// What its clients hold of this node.
     pub(crate) usage: Arc<Usage>,
+    pub(crate) displacements: Displacements,
     /// Those of which other nodes know, or are to know.
     counted: Arc<AtomicUsize>,
     pace: ArcSwapOption<PublishRateLimiter>,
@@ -118,6 +120,7 @@ impl App {
             deleted: AtomicBool::new(false),
             connections: Arc::default(),
             usage: Arc::default(),
+            displacements: Displacements::default(),
             counted: Arc::default(),
             pace: ArcSwapOption::from(pace),
             clients: Clients::default(),

@@ -279,7 +279,7 @@ mod tests {
         cache.keep(&name("cache-3"), (&"e".into(), &text), &limits, offset(9));
         assert!(
             kept(4),
-            "a newer event of the same channel takes the channel_ref of the older"
+            "a newer event of the same channel takes the place of the older"
         );
     }
 

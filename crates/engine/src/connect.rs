@@ -43,8 +43,31 @@ pub struct Admitted {
 pub(crate) struct Permits {
     _on_node: ConnectionPermit,
     _of_app: ConnectionPermit,
-    over_all_nodes: Option<ConnectionPermit>,
+    _on_all_nodes: Option<ConnectionPermit>,
     _charge: Charge,
+}
+
+impl Permits {
+    /// The same, charged to somebody else from now on.
+    pub(crate) fn charged_to(self, charge: Charge) -> Self {
+        Self {
+            _charge: charge,
+            ..self
+        }
+    }
+}
+
+/// Why there are no permits for a connection.
+enum NoPermits {
+    /// The app has as many connections as it may have.
+    OverQuota(usize),
+    Refused(Refusal),
+}
+
+impl From<Refusal> for NoPermits {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
 }
 
 impl Admitted {
@@ -117,15 +140,27 @@ pub struct Arrival<'a> {
 }
 
 impl Engine {
-    /// Decides whether a connection may come in, and takes a place for it.
+    /// Decides whether a connection may come in, and takes permits for it on this node alone.
     ///
     /// # Errors
     ///
     /// Why not, with the code that tells the client what to do.
     pub fn admit(&self, arrival: Arrival<'_>) -> Result<Admitted, Refusal> {
         let mut admitted = self.admit_pending(arrival)?;
-        let permits = self.take_permits(&admitted.app, &admitted.payer)?;
-        admitted.permits = Some(permits);
+        let permits = self.local_permits(&admitted.app, &admitted.payer);
+        admitted.permits = Some(permits.map_err(|refused| self.refusal_of(refused))?);
+        Ok(admitted)
+    }
+
+    /// Decides whether a connection may come in, and takes permits for it on all nodes. Where the app's quota is used up, a
+    /// connection of a network that holds a large part of it is closed for the newcomer.
+    ///
+    /// # Errors
+    ///
+    /// Why not, with the code that tells the client what to do.
+    pub async fn admit_on_all_nodes(&self, arrival: Arrival<'_>) -> Result<Admitted, Refusal> {
+        let mut admitted = self.admit_pending(arrival)?;
+        admitted.permits = Some(self.take_permits(&admitted.app, &admitted.payer).await?);
         Ok(admitted)
     }
 
@@ -191,16 +226,45 @@ impl Engine {
         })
     }
 
-    fn take_permits(&self, app: &Arc<App>, payer: &Payer) -> Result<Permits, Refusal> {
+    async fn take_permits(&self, app: &Arc<App>, payer: &Payer) -> Result<Permits, Refusal> {
+        let refused = match self.local_permits(app, payer) {
+            Ok(permits) => match self.count_over_all_nodes(app).await {
+                Ok(counted) => {
+                    return Ok(Permits {
+                        _on_all_nodes: Some(counted),
+                        ..permits
+                    });
+                }
+                Err(refused) => refused,
+            },
+            Err(refused) => refused,
+        };
+        if let NoPermits::OverQuota(quota) = refused
+            && let Some(permits) = self.displace(app, payer, quota).await
+        {
+            return Ok(permits);
+        }
+        Err(self.refusal_of(refused))
+    }
+
+    fn refusal_of(&self, refused: NoPermits) -> Refusal {
+        match refused {
+            NoPermits::OverQuota(quota) => self.over_quota(quota),
+            NoPermits::Refused(refusal) => refusal,
+        }
+    }
+
+    fn local_permits(&self, app: &Arc<App>, payer: &Payer) -> Result<Permits, NoPermits> {
         if let Some(resource) = self.ledger().nearly_full() {
             // What is left is for the connections that are here.
-            return Err(Refusal::new(
+            let refusal = Refusal::new(
                 CloseCode::OverCapacity,
                 format!(
                     "This server holds nearly as many {} as it may, reconnect",
                     resource.name()
                 ),
-            ));
+            );
+            return Err(refusal.into());
         }
         // Before the quota: a client that is refused because of many from its network comes back.
         let charge = payer
@@ -219,16 +283,16 @@ impl Engine {
         let no_room = || {
             // Those that are still being asked about may be refused themselves.
             if app.connection_count() >= max {
-                self.over_quota(quota)
+                NoPermits::OverQuota(quota)
             } else {
-                unsettled()
+                unsettled().into()
             }
         };
         let of_app = ConnectionPermit::take(&app.connections, max).ok_or_else(no_room)?;
         Ok(Permits {
             _on_node: on_node,
             _of_app: of_app,
-            over_all_nodes: None,
+            _on_all_nodes: None,
             _charge: charge,
         })
     }
@@ -250,26 +314,15 @@ impl Engine {
 impl Engine {
     /// Asks the other nodes whether the app has room for a connection that this node would let in. While they are away,
     /// what is known here decides.
-    ///
-    /// # Errors
-    ///
-    /// The app has as many connections, over all nodes, as it may have.
-    pub async fn confirm(&self, mut admitted: Admitted) -> Result<Admitted, Refusal> {
-        if let Some(permits) = &mut admitted.permits {
-            permits.over_all_nodes = Some(self.count_over_all_nodes(&admitted.app).await?);
-        }
-        Ok(admitted)
-    }
-
-    async fn count_over_all_nodes(&self, app: &Arc<App>) -> Result<ConnectionPermit, Refusal> {
+    async fn count_over_all_nodes(&self, app: &Arc<App>) -> Result<ConnectionPermit, NoPermits> {
         let quota = app.settings().limits.connections;
         if quota == 0 {
             return Ok(app.count_connection());
         }
         match self.roster().admit(app, quota).await {
-            Ok(counted) => counted.ok_or_else(|| self.over_quota(quota)),
+            Ok(counted) => counted.ok_or(NoPermits::OverQuota(quota)),
             // The code of a quota would keep the client away for good.
-            Err(RosterError::Unsettled) => Err(unsettled()),
+            Err(RosterError::Unsettled) => Err(unsettled().into()),
             Err(_) => Ok(app.count_connection()),
         }
     }
@@ -285,8 +338,7 @@ impl Session {
         let engine = &self.shard.engine;
         let (app, payer) =
             self.with(|connection| (connection.app.clone(), connection.payer.clone()));
-        let mut permits = engine.take_permits(&app, &payer)?;
-        permits.over_all_nodes = Some(engine.count_over_all_nodes(&app).await?);
+        let permits = engine.take_permits(&app, &payer).await?;
         self.with(|connection| connection.permits = Some(permits));
         Ok(())
     }

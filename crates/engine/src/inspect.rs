@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::app::App;
+use crate::bus::BoxFuture;
 use crate::connection::Connection;
 use crate::engine::Engine;
 use crate::error::Refusal;
@@ -95,26 +96,33 @@ impl Engine {
     }
 
     /// Asks every shard, on its own thread.
-    async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         question: impl Fn(&Shard) -> T + Clone + Send + 'static,
     ) -> Vec<T> {
-        let mut answers = Vec::new();
-        for inbox in self.deliverer().inboxes() {
-            let (answer, answered) = oneshot::channel();
-            let question = question.clone();
-            inbox.push(Command::Run(Box::new(move |shard| {
-                // Who asked may have left.
-                let _ = answer.send(question(shard));
-            })));
-            answers.push(answered);
-        }
+        let inboxes = self.deliverer().inboxes();
+        let answers: Vec<_> = (0..inboxes.len())
+            .map(|index| self.ask_one(index, question.clone()))
+            .collect();
         let mut all = Vec::with_capacity(answers.len());
         for answer in answers {
-            // An error means that the shard itself is gone, and its connections with it.
-            all.extend(answer.await.ok());
+            all.extend(answer.await);
         }
         all
+    }
+
+    /// Asks one shard, on its own thread, from now on. Returns `None` if the shard is gone, and its connections with it.
+    pub(crate) fn ask_one<T: Send + 'static>(
+        &self,
+        index: usize,
+        question: impl FnOnce(&Shard) -> T + Send + 'static,
+    ) -> BoxFuture<'static, Option<T>> {
+        let (answer, answered) = oneshot::channel();
+        self.deliverer().inboxes()[index].push(Command::Run(Box::new(move |shard| {
+            // Who asked may have left.
+            let _ = answer.send(question(shard));
+        })));
+        Box::pin(async move { answered.await.ok() })
     }
 }
 

@@ -46,6 +46,7 @@ mod clients;
 mod connect;
 mod connection;
 mod deliver;
+mod displace;
 mod engine;
 mod error;
 mod heartbeat;

@@ -588,8 +588,7 @@ async fn an_app_has_so_many_connections_and_no_more(nodes: Nodes) {
     nodes.set(&limited);
     let connect = async |number: usize| {
         let node = nodes.node(number);
-        let admitted = node.engine.admit(arrival(KEY))?;
-        let admitted = node.engine.confirm(admitted).await?;
+        let admitted = node.engine.admit_on_all_nodes(arrival(KEY)).await?;
         Ok::<_, fanfare_engine::Refusal>(node.connect_admitted(admitted))
     };
     let mut clients = Vec::new();

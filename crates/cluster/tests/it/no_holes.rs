@@ -235,9 +235,8 @@ fn clients_of_a_killed_node_are_not_over_the_quota() {
         let mut clients = Vec::new();
         for node in &nodes {
             for _ in 0..4 {
-                let admitted = node.engine().admit(arrival(KEY)).unwrap();
-                let admitted = node.engine().confirm(admitted).await.unwrap();
-                clients.push(node.node.connect_admitted(admitted));
+                let admitted = node.engine().admit_on_all_nodes(arrival(KEY)).await;
+                clients.push(node.node.connect_admitted(admitted.unwrap()));
             }
         }
         sleep(Duration::from_secs(1)).await;
@@ -247,8 +246,7 @@ fn clients_of_a_killed_node_are_not_over_the_quota() {
         let mut refused = Vec::new();
         let mut back = Vec::new();
         for _ in 0..4 {
-            let admitted = nodes[1].engine().admit(arrival(KEY)).unwrap();
-            match nodes[1].engine().confirm(admitted).await {
+            match nodes[1].engine().admit_on_all_nodes(arrival(KEY)).await {
                 Ok(admitted) => back.push(nodes[1].node.connect_admitted(admitted)),
                 Err(refusal) => refused.push(refusal.code.number()),
             }

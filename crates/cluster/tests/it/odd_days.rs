@@ -38,13 +38,12 @@ async fn nodes(sim: &Sim, count: u64, quota: usize) -> Vec<ClusterNode> {
     nodes
 }
 
-async fn confirm(node: &ClusterNode) -> Result<Admitted, Refusal> {
-    let admitted = node.engine().admit(arrival(KEY))?;
-    node.engine().confirm(admitted).await
+async fn admit(node: &ClusterNode) -> Result<Admitted, Refusal> {
+    node.engine().admit_on_all_nodes(arrival(KEY)).await
 }
 
 async fn connect(node: &ClusterNode) -> Client {
-    node.node.connect_admitted(confirm(node).await.unwrap())
+    node.node.connect_admitted(admit(node).await.unwrap())
 }
 
 async fn join(client: &Client, user: &str) {
@@ -101,7 +100,7 @@ fn after_any_loss_nobody_who_is_gone_is_there_or_counts() {
                 sleep(Duration::from_secs(1)).await;
                 sim.with(lose);
                 // Before anybody knows, one comes and one goes.
-                let late = confirm(&nodes[1]).await;
+                let late = admit(&nodes[1]).await;
                 if let Ok(late) = late {
                     let mut late = nodes[1].node.connect_admitted(late);
                     settle().await;
@@ -137,10 +136,10 @@ fn after_any_loss_nobody_who_is_gone_is_there_or_counts() {
                 assert_eq!(names, alive, "{words}: {:?}", sim.with(|w| w.traces()));
                 let mut more = Vec::new();
                 while counted + more.len() < 4 {
-                    let one = confirm(&nodes[0]).await;
+                    let one = admit(&nodes[0]).await;
                     more.push(one.unwrap_or_else(|refusal| panic!("{words}: {refusal:?}")));
                 }
-                let refused = confirm(&nodes[1]).await.map(|_| ()).unwrap_err();
+                let refused = admit(&nodes[1]).await.map(|_| ()).unwrap_err();
                 assert_eq!(refused.code, CloseCode::OverQuota, "{words}");
             });
         }
@@ -264,7 +263,7 @@ fn nobody_is_over_a_quota_that_only_the_dead_use_up() {
             }
             let start = Instant::now();
             let admitted = loop {
-                match confirm(&nodes[1]).await {
+                match admit(&nodes[1]).await {
                     Ok(admitted) => break admitted,
                     Err(refusal) => assert_eq!(refusal.code, CloseCode::OverCapacity),
                 }
@@ -273,7 +272,7 @@ fn nobody_is_over_a_quota_that_only_the_dead_use_up() {
             };
             let _lives = nodes[1].node.connect_admitted(admitted);
             let _too = connect(&nodes[1]).await;
-            let refused = confirm(&nodes[1]).await.map(|_| ()).unwrap_err();
+            let refused = admit(&nodes[1]).await.map(|_| ()).unwrap_err();
             assert_eq!(refused.code, CloseCode::OverQuota, "the living use it up");
         });
     }

@@ -117,7 +117,7 @@ fn a_full_node_sends_clients_away_for_a_moment() {
         assert_eq!(
             refused(&node, KEY, Some("7")),
             CloseCode::OverCapacity,
-            "a channel_ref is taken with the admission"
+            "a permit is taken with the admission"
         );
         drop(on_its_way);
         assert!(node.engine.admit(arrival(KEY)).is_ok());
@@ -145,8 +145,8 @@ fn an_app_has_as_many_connections_as_it_may_have() {
             .update_apps(vec![definition("1", KEY, settings)], &[]);
         let mut clients = Vec::new();
         for _ in 0..2 {
-            let asked = node.engine.admit(arrival(KEY)).unwrap();
-            clients.push(node.engine.confirm(asked).await.unwrap());
+            let admitted = node.engine.admit_on_all_nodes(arrival(KEY)).await;
+            clients.push(admitted.unwrap());
         }
         let refusal = node.engine.admit(arrival(KEY)).unwrap_err();
         assert_eq!(refusal.code, CloseCode::OverQuota);
@@ -167,7 +167,8 @@ fn a_connection_that_is_asked_about_sends_nobody_away_for_good() {
         let asked = node.engine.admit(arrival(KEY)).unwrap();
         let refusal = node.engine.admit(arrival(KEY)).unwrap_err();
         assert_eq!(refusal.code, CloseCode::OverCapacity);
-        let _confirmed = node.engine.confirm(asked).await.unwrap();
+        drop(asked);
+        let _admitted = node.engine.admit_on_all_nodes(arrival(KEY)).await.unwrap();
         let refusal = node.engine.admit(arrival(KEY)).unwrap_err();
         assert_eq!(refusal.code, CloseCode::OverQuota);
     });

@@ -9,6 +9,7 @@ mod budget;
 mod cache;
 mod client_event;
 mod connect;
+mod displace;
 mod drain;
 mod history;
 mod inspect;

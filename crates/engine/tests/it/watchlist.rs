@@ -110,10 +110,7 @@ fn a_watcher_that_has_left_is_told_nothing_and_nothing_is_left_of_it() {
         watcher.leave().await;
         let (a, next) = (node.connect(), node.connect());
         sign_in(&a, "a", &json!([])).await;
-        assert!(
-            next.seen().is_empty(),
-            "it may have the watcher's channel_ref"
-        );
+        assert!(next.seen().is_empty(), "it may have the watcher's place");
     });
 }
 

@@ -101,7 +101,7 @@ pub(crate) fn count_client(admitted: &mut Admitted, query: Option<&str>) {
 
 async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
     let origin = combined(request.headers(), ORIGIN);
-    let mut admitted = state.engine.admit(Arrival {
+    let arrival = Arrival {
         key,
         protocol: request.uri().query().and_then(protocol),
         origin: origin.as_deref(),
@@ -111,10 +111,8 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
         charged_address: state
             .addresses
             .charged(request.headers(), request.extensions()),
-    });
-    if let Ok(arrived) = admitted {
-        admitted = state.engine.confirm(arrived).await;
-    }
+    };
+    let mut admitted = state.engine.admit_on_all_nodes(arrival).await;
     let from = state.addresses.of(request.headers(), request.extensions());
     match &mut admitted {
         Ok(admitted) => {

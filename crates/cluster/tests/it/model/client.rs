@@ -47,8 +47,8 @@ pub(crate) struct Connection {
 impl Connection {
     pub(crate) async fn open(node: &ClusterNode, process: u64, user: &str) -> Rc<Self> {
         let engine = node.engine();
-        let admitted = engine.admit(fanfare_engine::testing::arrival(KEY)).unwrap();
-        let admitted = engine.confirm(admitted).await.unwrap();
+        let arrival = fanfare_engine::testing::arrival(KEY);
+        let admitted = engine.admit_on_all_nodes(arrival).await.unwrap();
         let client = node.node.connect_admitted(admitted);
         let (commands, orders) = mpsc::unbounded_channel();
         let connection = Rc::new(Self {
