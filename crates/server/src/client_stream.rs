@@ -1,5 +1,5 @@
 //! The stream of an accepted socket as HTTP reads and writes it: what was read of it already comes first, a client has to
-//! read what is written to it, and it is known when bytes came or went last.
+//! read what is written to it, and it is known when bytes came last.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -43,13 +43,6 @@ impl ClientStream {
     pub(crate) fn into_parts(self) -> (TcpStream, Bytes, SocketPlace) {
         (self.stream.into_inner(), self.unread, self.place)
     }
-
-    fn noted<T>(&self, done: Poll<T>) -> Poll<T> {
-        if done.is_ready() {
-            self.activity.note();
-        }
-        done
-    }
 }
 
 impl AsyncRead for ClientStream {
@@ -60,7 +53,10 @@ impl AsyncRead for ClientStream {
     ) -> Poll<io::Result<()>> {
         if self.unread.is_empty() {
             let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-            return self.noted(read);
+            if read.is_ready() {
+                self.activity.note();
+            }
+            return read;
         }
         let count = buffer.remaining().min(self.unread.len());
         buffer.put_slice(&self.unread[..count]);
@@ -79,8 +75,7 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.noted(written)
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -88,8 +83,7 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.noted(written)
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use fanfare_engine::{Engine, RefusalKind, Refused};
 use hyper::Request;
 use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::header::UPGRADE;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,7 +28,7 @@ use crate::client_stream::ClientStream;
 use crate::first_bytes::FirstBytes;
 use crate::head::{FirstHead, MAX_HEAD, read_first_head, refuse_too_large, too_large};
 use crate::kernel;
-use crate::sockets::{HttpSocket, OpenRequest, SocketPlace, Sockets};
+use crate::sockets::{Activity, HttpSocket, OpenRequest, SocketPlace, Sockets, UnfinishedBody};
 use crate::throttle::Throttle;
 use crate::write_timeout::WriteTimeout;
 
@@ -120,7 +121,9 @@ pub(crate) async fn serve(listener: TcpListener, listening: Listening, shutdown:
             upgrades: Upgrades(shutdown.upgrades.clone()),
             finish,
         };
-        tasks.spawn(connection(http.clone(), stream, client, listening.clone()));
+        let activity = Arc::clone(&client.socket.activity);
+        let task = tasks.spawn(connection(http.clone(), stream, client, listening.clone()));
+        activity.belongs_to(task.abort_handle());
     }
 }
 
@@ -206,7 +209,6 @@ async fn connection(
         let mut reading = std::pin::pin!(read_first_head(&mut stream));
         tokio::select! {
             first = timeout(within, reading.as_mut()) => first,
-            () = client.socket.activity.is_to_close() => return,
             // The head may be on its way, and a client without an answer stays away for long.
             () = client.finish.cancelled() => timeout(LAST_HEAD, reading).await,
         }
@@ -249,11 +251,14 @@ async fn serve_http(
         place,
     );
     let (router, engine) = (listening.router, listening.engine);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let open = activity.request();
         let router = router.clone();
+        let mut request = request.map(|body| ReceivedBody::new(body, activity));
         request.extensions_mut().insert(peer);
-        request.extensions_mut().insert(upgrades.clone());
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(upgrades.clone());
+        }
         async move {
             if head_size(&request) > MAX_HEAD {
                 return Ok(too_large().into_response());
@@ -268,7 +273,6 @@ async fn serve_http(
     );
     let result = tokio::select! {
         result = served.as_mut() => result,
-        () = activity.is_to_close() => return,
         () = finish.cancelled() => {
             served.as_mut().graceful_shutdown();
             served.await
@@ -283,13 +287,51 @@ async fn serve_http(
 }
 
 /// About the bytes of a request's head. hyper reads more than its buffer's size when all of it comes at once.
-fn head_size(request: &Request<Incoming>) -> usize {
+fn head_size(request: &Request<ReceivedBody>) -> usize {
     let headers = request.headers().iter();
     let headers: usize = headers
         .map(|(name, value)| name.as_str().len() + value.len() + 4)
         .sum();
     let uri = request.uri();
     headers + uri.path().len() + uri.query().map_or(0, str::len)
+}
+
+/// The body of a request. While it has not come whole, its socket counts as idle.
+struct ReceivedBody {
+    body: Incoming,
+    unfinished: Option<UnfinishedBody>,
+}
+
+impl ReceivedBody {
+    fn new(body: Incoming, activity: &Arc<Activity>) -> Self {
+        let unfinished = (!body.is_end_stream()).then(|| activity.unfinished_body());
+        Self { body, unfinished }
+    }
+}
+
+impl HttpBody for ReceivedBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let is_over = matches!(frame, Poll::Ready(None)) || self.body.is_end_stream();
+        if is_over {
+            self.unfinished = None;
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
 }
 
 /// A request whose answer is streamed goes on until the answer's end.

@@ -1,14 +1,18 @@
 //! The sockets of clients, counted from the moment they are accepted: how many there may be, for each network and in all,
-//! and which one goes when there is no room for another. That is the one that has been idle for longest and is no WebSocket.
+//! and which one goes when there is no room for another. That is an idle one, never a WebSocket: of the network that has most,
+//! the one that has been idle for longest.
 
-use std::sync::Arc;
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fanfare_engine::{Charge, Ledger, Network, Resource};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use std::net::IpAddr;
@@ -42,7 +46,7 @@ struct Table {
 #[derive(Debug, Default)]
 struct Http {
     sockets: Slab<Arc<Activity>>,
-    /// Sockets that were idle for longest when all were looked at, the longest last.
+    /// Sockets that were to go first when all were looked at, the first of them last.
     idle: Vec<(Arc<Activity>, u64)>,
 }
 
@@ -51,16 +55,27 @@ struct Http {
 pub(crate) struct Activity {
     started: Instant,
     network: Option<Network>,
-    /// When bytes came or went last, in milliseconds since the start.
+    /// When bytes came last or a request ended, in milliseconds since the start.
     at: AtomicU64,
     /// Requests that are being answered.
     requests: AtomicUsize,
+    /// Those of them whose body has not come whole: nothing is done for them but to wait.
+    unfinished_bodies: AtomicUsize,
     is_closed: AtomicBool,
-    close: Notify,
+    /// The task that owns the socket.
+    task: OnceLock<AbortHandle>,
 }
 
 impl Activity {
-    /// Notes that bytes came or went.
+    /// Remembers which task owns the socket: without it the socket is closed.
+    pub(crate) fn belongs_to(&self, task: AbortHandle) {
+        let _ = self.task.set(task);
+        if self.is_closed.load(Ordering::Acquire) {
+            self.close();
+        }
+    }
+
+    /// Notes that bytes came, or that a request has ended.
     pub(crate) fn note(&self) {
         self.at.store(millis_since(self.started), Ordering::Relaxed);
     }
@@ -71,18 +86,34 @@ impl Activity {
         OpenRequest(Arc::clone(self))
     }
 
-    /// Waits until the socket is to be closed because another needs its room.
-    pub(crate) async fn is_to_close(&self) {
-        self.close.notified().await;
+    /// A body that has not come whole, until this is dropped.
+    pub(crate) fn unfinished_body(self: &Arc<Self>) -> UnfinishedBody {
+        self.unfinished_bodies.fetch_add(1, Ordering::Relaxed);
+        UnfinishedBody(Arc::clone(self))
     }
 
+    /// Whether it only waits for its client.
     fn is_idle(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) == 0 && !self.is_closed.load(Ordering::Relaxed)
+        let waits_for = self.unfinished_bodies.load(Ordering::Relaxed);
+        self.requests.load(Ordering::Relaxed) <= waits_for
+            && !self.is_closed.load(Ordering::Relaxed)
     }
 
     fn close(&self) {
-        self.is_closed.store(true, Ordering::Relaxed);
-        self.close.notify_one();
+        self.is_closed.store(true, Ordering::Release);
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
+    }
+}
+
+/// The body of a request while it has not come whole.
+#[derive(Debug)]
+pub(crate) struct UnfinishedBody(Arc<Activity>);
+
+impl Drop for UnfinishedBody {
+    fn drop(&mut self) {
+        self.0.unfinished_bodies.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -166,7 +197,7 @@ impl Sockets {
         self.0.max
     }
 
-    /// Waits for room for one more socket. The longest idle one is closed for it; `on_full` is called where there is none.
+    /// Waits for room for one more socket. An idle one is closed for it; `on_full` is called where there is none.
     pub(crate) async fn wait_for_room(&self, on_full: impl Fn()) {
         while self.0.open.load(Ordering::Relaxed) >= self.0.max {
             if !self.close_idle() {
@@ -178,7 +209,7 @@ impl Sockets {
         }
     }
 
-    /// Closes the longest idle socket that serves HTTP; returns whether there was one.
+    /// Closes an idle socket that serves HTTP; returns whether there was one.
     pub(crate) fn close_idle(&self) -> bool {
         let mut http = self.0.http.lock();
         for _ in 0..2 {
@@ -217,8 +248,9 @@ impl Sockets {
             network,
             at: AtomicU64::new(millis_since(self.0.started)),
             requests: AtomicUsize::new(0),
+            unfinished_bodies: AtomicUsize::new(0),
             is_closed: AtomicBool::new(false),
-            close: Notify::new(),
+            task: OnceLock::new(),
         });
         let key = self.0.http.lock().sockets.insert(Arc::clone(&activity));
         let place = SocketPlace {
@@ -244,27 +276,39 @@ impl Sockets {
 }
 
 impl Http {
-    /// Looks at all sockets, and remembers those that are idle for longest.
+    /// Looks at all sockets, and remembers which of those that are idle go first: a network that takes most of the room makes
+    /// room before one that has a few sockets, such as a backend with its kept connections.
     fn choose_idle(&mut self) {
         let sockets = self.sockets.iter().map(|(_, socket)| socket);
-        let idle = sockets.filter(|socket| socket.is_idle());
-        let mut idle: Vec<_> = idle
-            .map(|socket| (socket, socket.at.load(Ordering::Relaxed)))
+        let mut held: HashMap<Network, usize> = HashMap::new();
+        for network in sockets.clone().filter_map(|socket| socket.network) {
+            *held.entry(network).or_default() += 1;
+        }
+        let of_network = |socket: &Activity| socket.network.and_then(|network| held.get(&network));
+        let mut idle: Vec<_> = sockets
+            .filter(|socket| socket.is_idle())
+            .map(|socket| {
+                let at = socket.at.load(Ordering::Relaxed);
+                let held = of_network(socket).copied().unwrap_or(0);
+                (socket, (Reverse(held), at))
+            })
             .collect();
         if idle.len() > CHOSEN_AT_ONCE {
-            idle.select_nth_unstable_by_key(CHOSEN_AT_ONCE, |(_, at)| *at);
+            idle.select_nth_unstable_by_key(CHOSEN_AT_ONCE, |(_, order)| *order);
             idle.truncate(CHOSEN_AT_ONCE);
         }
-        idle.sort_unstable_by_key(|(_, at)| std::cmp::Reverse(*at));
+        idle.sort_unstable_by_key(|(_, order)| Reverse(*order));
         self.idle = idle
             .into_iter()
-            .map(|(socket, at)| (Arc::clone(socket), at))
+            .map(|(socket, (_, at))| (Arc::clone(socket), at))
             .collect();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use fanfare_engine::{Bounds, Budgets};
     use tokio::time::advance;
 
@@ -279,9 +323,12 @@ mod tests {
         Sockets::new(max, ledger)
     }
 
-    async fn is_closed(socket: &HttpSocket) -> bool {
-        let now = Duration::ZERO;
-        timeout(now, socket.activity.is_to_close()).await.is_ok()
+    fn is_closed(socket: &HttpSocket) -> bool {
+        socket.activity.is_closed.load(Ordering::Relaxed)
+    }
+
+    const fn address(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last)))
     }
 
     #[tokio::test(start_paused = true)]
@@ -296,7 +343,7 @@ mod tests {
         let (websocket, http) = held.remove(1);
         drop(http);
         assert!(sockets.close_idle());
-        assert!(is_closed(&held[1].1).await && !is_closed(&held[0].1).await);
+        assert!(is_closed(&held[1].1) && !is_closed(&held[0].1));
         assert!(!sockets.close_idle(), "the others are not idle");
         assert!(!sockets.is_full());
         let full = sockets.wait_for_room(|| {});
@@ -315,16 +362,62 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_network_that_has_its_share_closes_a_socket_of_its_own() {
         let sockets = sockets(100, 2);
-        let address = |last| Some(IpAddr::from([192, 0, 2, last]));
         let other = sockets.accept(address(2)).expect("room");
         advance(Duration::from_secs(1)).await;
         let first = sockets.accept(address(1)).expect("room");
         advance(Duration::from_secs(1)).await;
         let second = sockets.accept(address(1)).expect("room");
         let third = sockets.accept(address(1)).expect("the first one's room");
-        assert!(is_closed(&first.1).await && !is_closed(&other.1).await);
+        assert!(is_closed(&first.1) && !is_closed(&other.1));
         let _requests = [second.1.activity.request(), third.1.activity.request()];
         assert!(sockets.accept(address(1)).is_none(), "none is idle");
         assert!(sockets.accept(address(3)).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_network_with_most_sockets_makes_room_before_one_with_a_kept_connection() {
+        let sockets = sockets(10, 100);
+        let backend = sockets.accept(address(1)).expect("room");
+        advance(Duration::from_secs(60)).await;
+        let mut strangers = Vec::new();
+        for _ in 0..3 {
+            strangers.push(sockets.accept(address(2)).expect("room"));
+        }
+        assert!(sockets.close_idle());
+        assert!(!is_closed(&backend.1));
+        assert!(strangers.iter().any(|(_, socket)| is_closed(socket)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_whose_body_does_not_come_keeps_nobody_out() {
+        let sockets = sockets(10, 100);
+        let (_place, socket) = sockets.accept(address(1)).expect("room");
+        let _request = socket.activity.request();
+        let body = socket.activity.unfinished_body();
+        drop(body);
+        assert!(!sockets.close_idle(), "its answer is on the way");
+        let _body = socket.activity.unfinished_body();
+        assert!(sockets.close_idle() && is_closed(&socket));
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_is_to_go_goes_with_the_task_that_owns_it() {
+        let sockets = sockets(10, 100);
+        for is_early in [true, false] {
+            let (_place, socket) = sockets.accept(None).expect("room");
+            let activity = Arc::clone(&socket.activity);
+            let task = tokio::spawn(async move {
+                let _socket = socket;
+                std::future::pending::<()>().await;
+            });
+            if is_early {
+                assert!(sockets.close_idle());
+                activity.belongs_to(task.abort_handle());
+            } else {
+                activity.belongs_to(task.abort_handle());
+                assert!(sockets.close_idle());
+            }
+            assert!(task.await.expect_err("aborted").is_cancelled());
+        }
     }
 }
