@@ -20,6 +20,8 @@ pub enum Resource {
     Connections,
     /// Bytes of request bodies that are being read.
     RequestBytes,
+    /// Bytes of WebSocket messages that have not come whole.
+    MessageBytes,
     /// Bytes that subscriptions take.
     SubscriptionBytes,
 }
@@ -32,6 +34,7 @@ impl Resource {
             Self::Sockets => "TCP connections",
             Self::Connections => "connections",
             Self::RequestBytes => "bytes of request bodies",
+            Self::MessageBytes => "bytes of unfinished messages",
             Self::SubscriptionBytes => "bytes of subscriptions",
         }
     }

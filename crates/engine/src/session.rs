@@ -8,6 +8,7 @@ use std::time::Duration;
 use fanfare_protocol::{ClientMessage, ServerMessage, SocketId};
 use tokio::time::Instant;
 
+use crate::budget::{Charge, Resource};
 use crate::connection::Connection;
 use crate::error::Refusal;
 use crate::outbox::Origin;
@@ -82,12 +83,19 @@ impl Session {
         }
     }
 
-    /// Notes that the client was heard: any frame counts, also PING and PONG.
-    pub fn heard(&self) {
+    /// Notes that the client was heard, and returns when: any frame counts, also PING and PONG.
+    pub fn heard(&self) -> Instant {
+        let now = Instant::now();
         self.with(|connection| {
-            connection.heard = Instant::now();
+            connection.heard = now;
             connection.pinged = false;
         });
+        now
+    }
+
+    /// A charge of nothing to the client's payer, for what its reader holds.
+    pub fn empty_charge(&self, resource: Resource) -> Charge {
+        self.with(|connection| connection.payer.empty_charge(resource))
     }
 
     /// Counts a message or any other frame of the client, after it was handled, and returns when the reader may hand over

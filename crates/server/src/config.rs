@@ -23,7 +23,7 @@ use crate::listener::Timeouts;
 use crate::telemetry;
 use crate::xhr::PendingBounds;
 
-/// Most bytes of request bodies that one network may hold, however much memory there is.
+/// Most bytes of request bodies, and of unfinished messages, that one network may hold, however much memory there is.
 const MAX_NETWORK_BODIES: usize = 16 << 20;
 /// First segments of paths that are served whatever `path_prefix` is.
 const OWN_PATHS: &[&str] = &[
@@ -70,6 +70,8 @@ pub(crate) const SETTINGS: &[&str] = &[
     "outbox.max_replay_bytes",
     "inbox.max_bytes",
     "websocket.max_message_bytes",
+    "websocket.max_unfinished_bytes",
+    "websocket.message_timeout",
     "websocket.ping_interval",
     "fallback.websocket_retry",
     "fallback.max_hanging_requests",
@@ -267,6 +269,10 @@ pub(crate) struct Queue {
 pub(crate) struct WebSocket {
     /// Largest message a client may send.
     pub(crate) max_message_bytes: usize,
+    /// Most bytes of messages that have not come whole; half of it for one app, and a quarter for one network.
+    pub(crate) max_unfinished_bytes: usize,
+    /// Seconds in which a message of more than 4 KiB must have come whole.
+    pub(crate) message_timeout: u64,
     /// Seconds between two PINGs to each connection, which keep it open at proxies; 0 for none.
     pub(crate) ping_interval: u64,
 }
@@ -422,6 +428,8 @@ impl Config {
             },
             websocket: WebSocket {
                 max_message_bytes: 128 * 1024,
+                max_unfinished_bytes: (capacity.memory / 16).max(4 << 20),
+                message_timeout: 30,
                 ping_interval: 25,
             },
             fallback: Fallback {
@@ -689,21 +697,25 @@ impl Config {
     /// What the node, an app and a network of clients may hold.
     pub(crate) fn budgets(&self) -> Budgets {
         let bodies = self.http.max_pending_body_bytes;
-        // One body of a client fits in any case. A body takes up to twice its bytes while it is read.
-        let of_network = (bodies / 4)
-            .min(MAX_NETWORK_BODIES)
-            .max(2 * self.websocket.max_message_bytes);
+        let unfinished = self.websocket.max_unfinished_bytes;
+        // One body or message of a client fits in any case. It takes up to twice its bytes while it is read.
+        let fits_one = |bytes: usize| bytes.max(2 * self.websocket.max_message_bytes);
+        let of_network = |bytes: usize| fits_one((bytes / 4).min(MAX_NETWORK_BODIES));
         Budgets {
             node: Bounds::unlimited()
                 .with(Resource::RequestBytes, bodies)
+                .with(Resource::MessageBytes, unfinished)
                 .with(Resource::SubscriptionBytes, self.memory.subscriptions),
-            app: Bounds::unlimited().with(
-                Resource::SubscriptionBytes,
-                self.memory.subscriptions_of_app,
-            ),
+            app: Bounds::unlimited()
+                .with(Resource::MessageBytes, fits_one(unfinished / 2))
+                .with(
+                    Resource::SubscriptionBytes,
+                    self.memory.subscriptions_of_app,
+                ),
             network: Bounds::unlimited()
                 .with(Resource::Connections, self.network.max_connections)
-                .with(Resource::RequestBytes, of_network)
+                .with(Resource::RequestBytes, of_network(bodies))
+                .with(Resource::MessageBytes, of_network(unfinished))
                 .with(Resource::Sockets, self.network.max_sockets)
                 .with(
                     Resource::SubscriptionBytes,
@@ -860,6 +872,16 @@ impl Config {
             "websocket.max_message_bytes",
             (16 * 1024..=16 << 20).contains(&message),
             "must be 16384 to 16777216 bytes",
+        )?;
+        check(
+            "websocket.max_unfinished_bytes",
+            self.websocket.max_unfinished_bytes >= 2 * message,
+            "must be at least twice websocket.max_message_bytes, or the largest message never fits",
+        )?;
+        check(
+            "websocket.message_timeout",
+            (1..=3600).contains(&self.websocket.message_timeout),
+            "must be 1 to 3600 seconds",
         )?;
         check(
             "http.threads",

@@ -3,6 +3,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -87,6 +88,8 @@ pub(crate) struct Shared {
     pub(crate) started_at: i64,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_message_bytes: usize,
+    /// The time in which a long WebSocket message must have come whole.
+    pub(crate) message_timeout: Duration,
 }
 
 /// The route table.

@@ -344,6 +344,7 @@ fn state(
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,
+        message_timeout: Duration::from_secs(config.websocket.message_timeout),
     }
 }
 

@@ -6,17 +6,19 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare_engine::{Admitted, Reading, Refusal, Session, Shard, Sink};
+use fanfare_engine::{Admitted, Charge, Reading, Refusal, Resource, Session, Shard, Sink};
 use fanfare_protocol::CloseCode;
 use socket2::SockRef;
 use tokio::net::TcpStream;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
+use super::frame_tracker::FrameTracker;
 use crate::kernel;
 use crate::sockets::SocketPlace;
 
@@ -26,6 +28,8 @@ const READ_BUFFER: usize = 512;
 const READ_PER_TURN: usize = 16 * 1024;
 /// Frames of one connection that are handled before others get their turn: small ones cost as much as large ones.
 const FRAMES_PER_TURN: usize = 32;
+/// Bytes of an unfinished message that cost nothing and may take any time: most messages are shorter.
+const FREE_BYTES: usize = 4 * 1024;
 
 /// A connection that was let in.
 pub(crate) struct Accepted {
@@ -35,7 +39,16 @@ pub(crate) struct Accepted {
     pub(crate) read_ahead: Bytes,
     /// The room that its socket takes.
     pub(crate) place: SocketPlace,
-    pub(crate) max_message: usize,
+    pub(crate) limits: MessageLimits,
+}
+
+/// What a client's message may take.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MessageLimits {
+    /// Most bytes.
+    pub(crate) max_bytes: usize,
+    /// The time in which a long one must have come whole.
+    pub(crate) timeout: Duration,
 }
 
 /// Starts serving a connection on its shard's thread.
@@ -50,12 +63,17 @@ pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
     let session = shard.connect(accepted.admitted, Box::new(SocketSink(Rc::clone(&stream))));
     kernel::set_patience(&stream, session.silence_limit());
     // Copied, because what was read ahead shares the HTTP connection's whole buffer.
-    let context = context(accepted.read_ahead.to_vec(), accepted.max_message);
+    let read_ahead = accepted.read_ahead.to_vec();
+    let mut frames = FrameTracker::default();
+    frames.follow(&read_ahead);
     // Boxed, because the task would hold it twice: as it comes in and where it lives.
     let connection = Box::new(Connection {
         stream,
         session,
-        context,
+        context: context(read_ahead, accepted.limits.max_bytes),
+        frames,
+        unfinished: None,
+        limits: accepted.limits,
         budget: Cell::new(0),
         broken: false,
         half_closed: false,
@@ -92,11 +110,14 @@ struct Wire<'a> {
     session: &'a Session,
     /// Bytes that may still be read in this turn. tungstenite itself reads on for as long as frames are not final.
     budget: &'a Cell<usize>,
+    frames: &'a mut FrameTracker,
 }
 
 impl Read for Wire<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        read(self.stream, self.budget, buffer)
+        let count = read(self.stream, self.budget, buffer)?;
+        self.frames.follow(&buffer[..count]);
+        Ok(count)
     }
 }
 
@@ -125,6 +146,10 @@ struct Connection {
     stream: Rc<TcpStream>,
     session: Session,
     context: WebSocketContext,
+    frames: FrameTracker,
+    /// There while more than [`FREE_BYTES`] of a message have come or are announced. Boxed, because it seldom is.
+    unfinished: Option<Box<Unfinished>>,
+    limits: MessageLimits,
     /// Bytes that may still be read in this turn.
     budget: Cell<usize>,
     /// Whether frames can no longer be told apart.
@@ -136,10 +161,21 @@ struct Connection {
     _place: SocketPlace,
 }
 
+/// A long message that has not come whole.
+struct Unfinished {
+    charge: Charge,
+    /// The number of the message among those of the connection.
+    message: u16,
+    /// When it must have come whole.
+    deadline: Instant,
+}
+
 /// What there is to do next.
 enum Step {
     Read,
     Write,
+    /// The time of an unfinished message is over.
+    Late,
     End,
 }
 
@@ -174,9 +210,17 @@ impl Connection {
                     }
                 }
                 Step::Write => self.flush(),
+                Step::Late => self.end_late_message(),
                 Step::End => break,
             }
-            step = self.next_step().await;
+            step = match self.unfinished.as_ref().map(|long| long.deadline) {
+                None => self.next_step().await,
+                // Boxed, so that a connection without a long message doesn't pay for the timer's room.
+                Some(deadline) => match Box::pin(timeout_at(deadline, self.next_step())).await {
+                    Ok(step) => step,
+                    Err(_) => Step::Late,
+                },
+            };
         }
         self.session.flush();
         let unread = self.session.end().await;
@@ -207,8 +251,9 @@ impl Connection {
     async fn read_all(&mut self) -> Flow {
         loop {
             self.budget.set(READ_PER_TURN);
-            self.session.heard();
+            let now = self.session.heard();
             let turn = self.read_turn().await;
+            self.account(now, &turn);
             self.flush();
             self.session.serve_inbox();
             if matches!(turn, Turn::End) || self.session.is_gone() {
@@ -241,6 +286,67 @@ impl Connection {
         Turn::Over
     }
 
+    /// Charges what is held of an unfinished message after a turn of reading, and bounds its time.
+    fn account(&mut self, now: Instant, turn: &Turn) {
+        if self.frames.held() <= FREE_BYTES || self.broken {
+            self.unfinished = None;
+            return;
+        }
+        if self.frames.is_between_messages() {
+            // The library keeps the room of the longest frame for as long as it is asked to read on.
+            if self.context.can_read() {
+                self.renew();
+            }
+            self.unfinished = None;
+            return;
+        }
+        let (messages, timeout) = (self.frames.messages(), self.limits.timeout);
+        let unfinished = self.unfinished.get_or_insert_with(|| {
+            Box::new(Unfinished {
+                charge: self.session.empty_charge(Resource::MessageBytes),
+                message: messages,
+                deadline: now + timeout,
+            })
+        });
+        // A client that is not read for now cannot finish its message.
+        if unfinished.message != messages || matches!(turn, Turn::Held) {
+            (unfinished.message, unfinished.deadline) = (messages, now + timeout);
+        }
+        // A frame that is too long closes the connection, and is not held.
+        let held = self.frames.held().min(2 * self.limits.max_bytes);
+        if let Err(exceeded) = unfinished.charge.set(held) {
+            self.give_up(CloseCode::OverCapacity, &format!("{exceeded}, reconnect"));
+        } else if unfinished.deadline <= now {
+            self.give_up_late();
+        }
+    }
+
+    fn end_late_message(&mut self) {
+        if self.session.reading() == Reading::OnceWritten
+            && let Some(unfinished) = &mut self.unfinished
+        {
+            // The rest of the message may have come: it isn't read before the client has read what it asked for.
+            unfinished.deadline = Instant::now() + self.limits.timeout;
+            return;
+        }
+        self.give_up_late();
+        self.flush();
+    }
+
+    fn give_up_late(&mut self) {
+        let message = format!(
+            "A message was sent in part, and not its end within {} seconds, reconnect (websocket.message_timeout)",
+            self.limits.timeout.as_secs()
+        );
+        self.give_up(CloseCode::PongTimeout, &message);
+    }
+
+    /// Frees the room that the library holds, of which nothing is needed any more.
+    fn renew(&mut self) {
+        self.context = context(Vec::new(), self.limits.max_bytes);
+        self.frames.forget_longest();
+    }
+
     /// Writes what the socket takes; after the last words of a broken connection comes the end of our stream.
     fn flush(&mut self) {
         self.session.flush();
@@ -261,6 +367,7 @@ impl Connection {
             stream: &self.stream,
             session: &self.session,
             budget: &self.budget,
+            frames: &mut self.frames,
         };
         match self.context.read(&mut wire) {
             // What the client says after our close frame does not count, but for its own close frame.
@@ -297,7 +404,10 @@ impl Connection {
     /// Says what was wrong with a frame, and closes.
     fn reject(&self, code: CloseCode, message: &str) {
         tracing::debug!(socket_id = %self.session.socket_id(), code = code.number(), message, "a bad frame ends a connection");
-        self.session.send_error(message);
+        if !code.is_in_pusher_table() {
+            // Others are told by the close itself.
+            self.session.send_error(message);
+        }
         self.session.close(&Refusal::new(code, message));
     }
 
@@ -305,6 +415,8 @@ impl Connection {
     fn give_up(&mut self, code: CloseCode, message: &str) {
         self.reject(code, message);
         self.broken = true;
+        self.unfinished = None;
+        self.renew();
     }
 
     /// Closing a socket with unread bytes resets it, and our last words would be lost: so they are read.

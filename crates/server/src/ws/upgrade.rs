@@ -20,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use super::connection::{self, Accepted};
+use super::connection::{self, Accepted, MessageLimits};
 use super::refuse::refuse;
 use crate::client_stream::ClientStream;
 use crate::http::error::ApiError;
@@ -143,7 +143,10 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
                 stream,
                 read_ahead,
                 place,
-                max_message: state.max_message_bytes,
+                limits: MessageLimits {
+                    max_bytes: state.max_message_bytes,
+                    timeout: state.message_timeout,
+                },
             };
             state
                 .engine

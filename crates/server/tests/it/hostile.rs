@@ -471,3 +471,164 @@ async fn messages_that_are_nonsense_do_not_keep_others_waiting() {
     // connections per core.
     assert!(median < Duration::from_millis(50), "{median:?}, {worst:?}");
 }
+
+/// The beginning of a message of 100,000 bytes, in one frame or in several.
+fn unfinished(in_one_frame: bool) -> Vec<u8> {
+    let frame = |first: u8, announced: u32, sent: usize| {
+        let mut frame = vec![first, 0xff];
+        frame.extend(u64::from(announced).to_be_bytes());
+        frame.extend([0; 4]);
+        frame.resize(frame.len() + sent, b'x');
+        frame
+    };
+    if in_one_frame {
+        return frame(0x81, 100_000, 90_000);
+    }
+    let mut frames = frame(0x01, 10_000, 10_000);
+    frames.extend(frame(0x00, 10_000, 10_000).repeat(8));
+    frames
+}
+
+#[tokio::test]
+async fn a_message_that_never_ends_is_ended_in_time() {
+    let server = server_with(&["websocket.message_timeout=1"]).await;
+    for in_one_frame in [true, false] {
+        let mut stream = raw(&server).await;
+        stream.write_all(&unfinished(in_one_frame)).await.unwrap();
+        let seen = rest(stream).await;
+        assert!(ends_with_close(&seen, 4201));
+        let seen = String::from_utf8_lossy(&seen);
+        assert!(seen.contains("not its end within 1 seconds"), "{seen}");
+    }
+    // Neither does one that goes on in small pieces.
+    let mut stream = raw(&server).await;
+    let drips = async {
+        stream.write_all(&unfinished(false)).await?;
+        loop {
+            stream.write_all(&frame(0x00, b"x")).await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let ended: Result<std::io::Result<()>, _> =
+        tokio::time::timeout(Duration::from_secs(30), drips).await;
+    ended
+        .expect("the server ends it")
+        .expect_err("it is closed");
+    still_serves(&server).await;
+}
+
+#[tokio::test]
+async fn long_messages_in_pieces_are_taken_however_many_come() {
+    let server = server_with(&["websocket.message_timeout=1"]).await;
+    let mut stream = raw(&server).await;
+    let long = format!(
+        r#"{{"event":"pusher:ping","data":"{}"}}"#,
+        "x".repeat(60_000)
+    );
+    let (first, second) = long.split_at(30_000);
+    let frame = |first: u8, payload: &str| {
+        let length = u16::try_from(payload.len()).unwrap();
+        let mut frame = vec![first, 0xfe];
+        frame.extend(length.to_be_bytes());
+        frame.extend([0; 4]);
+        frame.extend(payload.as_bytes());
+        frame
+    };
+    let whole = [frame(0x01, first), frame(0x80, second)].concat();
+    // Each message ends in the piece in which the next one begins, for longer than one may take.
+    let mut seen = Vec::new();
+    stream.write_all(&whole[..40_000]).await.unwrap();
+    for number in 1..=8 {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        stream.write_all(&whole[40_000..]).await.unwrap();
+        stream.write_all(&whole[..40_000]).await.unwrap();
+        while String::from_utf8_lossy(&seen)
+            .matches("pusher:pong")
+            .count()
+            < number
+        {
+            assert!(stream.read_buf(&mut seen).await.unwrap() > 0, "{number}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn unfinished_messages_of_one_network_leave_room_for_those_of_others() {
+    let server = server_with(&[
+        "network.exempt=none",
+        "http.trusted_proxies=127.0.0.1",
+        "websocket.max_unfinished_bytes=2097152",
+    ])
+    .await;
+    let mut held = Vec::new();
+    for _ in 0..5 {
+        let mut stream = raw_from(&server, "192.0.2.1").await;
+        stream.write_all(&unfinished(true)).await.unwrap();
+        held.push(stream);
+    }
+    let mut one_more = raw_from(&server, "192.0.2.1").await;
+    one_more.write_all(&unfinished(false)).await.unwrap();
+    let seen = rest(one_more).await;
+    assert!(ends_with_close(&seen, 4100));
+    let seen = String::from_utf8_lossy(&seen);
+    let expected = "Your network 192.0.2.1 has reached 524288 bytes of unfinished messages, the most it may hold";
+    assert!(seen.contains(expected), "{seen}");
+    let ping = r#"{"event":"pusher:ping","data":{}}"#;
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        let mut stream = raw_from(&server, address).await;
+        stream.write_all(&masked(ping)).await.unwrap();
+        assert!(seen_until(&mut stream, "pusher:pong").await);
+    }
+    let mut other = raw_from(&server, "192.0.2.2").await;
+    other.write_all(&unfinished(true)).await.unwrap();
+    other.write_all(&[b'x'; 10_000]).await.unwrap();
+    assert!(seen_until(&mut other, "Invalid message").await);
+    // What has gone is free.
+    held.truncate(2);
+    let mut again = raw_from(&server, "192.0.2.1").await;
+    again.write_all(&unfinished(true)).await.unwrap();
+    again.write_all(&[b'x'; 10_000]).await.unwrap();
+    assert!(seen_until(&mut again, "Invalid message").await);
+}
+
+/// A raw connection that a trusted proxy forwards for `address`.
+async fn raw_from(server: &Server, address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let handshake = format!(
+        "GET /app/{KEY}?protocol=7 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: {address}\r\n\r\n"
+    );
+    stream.write_all(handshake.as_bytes()).await.unwrap();
+    assert!(seen_until(&mut stream, "connection_established").await);
+    stream
+}
+
+/// Reads until some words have come; false if the server ends the connection before.
+async fn seen_until(stream: &mut TcpStream, words: &str) -> bool {
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains(words) {
+        let read = tokio::time::timeout(Duration::from_secs(10), stream.read_buf(&mut seen)).await;
+        if read.expect("an answer").unwrap_or(0) == 0 {
+            return false;
+        }
+    }
+    true
+}
+
+#[tokio::test]
+async fn the_room_of_a_long_message_is_free_once_it_was_handled() {
+    let server = server().await;
+    let mut streams = Vec::new();
+    for _ in 0..150 {
+        streams.push(raw(&server).await);
+    }
+    let before = resident(&server);
+    for stream in &mut streams {
+        stream.write_all(&unfinished(true)).await.unwrap();
+        stream.write_all(&[b'x'; 10_000]).await.unwrap();
+        assert!(seen_until(stream, "Invalid message").await);
+    }
+    let grown = resident(&server).saturating_sub(before);
+    // 150 messages have 15,000 KiB.
+    assert!(grown < 4 * 1024, "the server has grown by {grown} KiB");
+}

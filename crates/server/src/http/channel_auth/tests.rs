@@ -121,6 +121,7 @@ impl Node {
             websocket_retry: Arc::new(crate::xhr::WebSocketRetry::new(Duration::ZERO)),
             max_body_bytes: 1 << 20,
             max_message_bytes: 1 << 17,
+            message_timeout: Duration::from_secs(30),
         });
         Self {
             state,
