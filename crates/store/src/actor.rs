@@ -3,8 +3,10 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use sqlx::Row;
 
 use crate::operators::OperatorRecord;
+use crate::row::{from_row, parsed};
 use crate::tokens::TokenRecord;
 
 /// What kind of actor.
@@ -55,21 +57,24 @@ impl TryFrom<String> for ActorKind {
 }
 
 /// Who changes something, as the audit log keeps it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Actor {
     /// What kind of actor.
-    #[sqlx(rename = "actor_kind", try_from = "String")]
     pub kind: ActorKind,
     /// The operator's or the token's id.
-    #[sqlx(rename = "actor_id")]
     pub id: Option<String>,
     /// For people; as it was then.
-    #[sqlx(rename = "actor_name")]
     pub name: String,
     /// The network address the request came from.
-    #[sqlx(rename = "actor_address")]
     pub address: Option<String>,
 }
+
+from_row!(row => Actor {
+    kind: parsed(row, "actor_kind", ActorKind::try_from)?,
+    id: row.try_get("actor_id")?,
+    name: row.try_get("actor_name")?,
+    address: row.try_get("actor_address")?,
+});
 
 impl Actor {
     /// Fanfare itself.

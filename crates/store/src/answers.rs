@@ -6,6 +6,7 @@ use crate::actor::Actor;
 use crate::database::Store;
 use crate::dialect::{execute, fetch_optional, on_db};
 use crate::error::StoreError;
+use crate::row::from_row;
 
 const FORGET: &str = "DELETE FROM answers WHERE created_at < $1";
 const FORGET_PENDING: &str =
@@ -39,12 +40,13 @@ pub enum Reservation {
     DifferentBody,
 }
 
-#[derive(sqlx::FromRow)]
 struct AnswerRow {
     body_hash: Vec<u8>,
     status: Option<i64>,
     body: Option<Vec<u8>>,
 }
+
+from_row!(row => AnswerRow { body_hash, status, body });
 
 impl Store {
     /// Takes a request up, unless it was before. `scope` says whose `key` it is; `body_hash` tells requests apart.

@@ -9,6 +9,7 @@ use crate::database::Store;
 use crate::dialect::{execute, fetch_optional, on_db};
 use crate::error::StoreError;
 use crate::keys::{KeyRecord, NewKey};
+use crate::row::{from_row, parsed};
 use crate::scope::{check_name, to_list};
 use crate::transaction::Transaction;
 
@@ -33,14 +34,13 @@ const SELECT_PAGE: &str = "SELECT id, name, settings, created_at, updated_at, re
                            ORDER BY created_at, id LIMIT $4";
 
 /// An app.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppRecord {
     /// Its id.
     pub id: String,
     /// For people.
     pub name: String,
     /// What may be changed while it runs.
-    #[sqlx(try_from = "String")]
     pub settings: AppSettings,
     /// Unix time in milliseconds.
     pub created_at: i64,
@@ -49,6 +49,15 @@ pub struct AppRecord {
     /// The installation's revision of its last change, or of its keys' last change.
     pub revision: i64,
 }
+
+from_row!(row => AppRecord {
+    id,
+    name,
+    settings: parsed(row, "settings", AppSettings::try_from)?,
+    created_at,
+    updated_at,
+    revision,
+});
 
 /// An app to be: what is left out is drawn.
 #[derive(Debug, Clone, Default)]

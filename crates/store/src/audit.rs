@@ -8,6 +8,7 @@ use crate::actor::Actor;
 use crate::database::Store;
 use crate::dialect::{execute, on_db};
 use crate::error::StoreError;
+use crate::row::{from_row, parsed};
 use crate::scope::to_list;
 use crate::transaction::Transaction;
 
@@ -29,14 +30,13 @@ const SELECT: &str = "SELECT id, at, actor_kind, actor_id, actor_name, actor_add
                       ORDER BY id DESC LIMIT $9";
 
 /// Something that was done.
-#[derive(Debug, Clone, PartialEq, Serialize, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AuditRecord {
     /// Later entries have higher ones.
     pub id: i64,
     /// Unix time in milliseconds.
     pub at: i64,
     /// Who did it.
-    #[sqlx(flatten)]
     pub actor: Actor,
     /// What was done, for example `app.create`.
     pub action: String,
@@ -47,9 +47,19 @@ pub struct AuditRecord {
     /// The app it belongs to.
     pub app_id: Option<String>,
     /// More about it, never a secret. For a change: each field that changed, with `before` and `after`.
-    #[sqlx(try_from = "Details")]
     pub details: Value,
 }
+
+from_row!(row => AuditRecord {
+    id,
+    at,
+    actor: Actor::from_row(row)?,
+    action,
+    target_kind,
+    target_id,
+    app_id,
+    details: parsed(row, "details", |text| serde_json::from_str(&text))?,
+});
 
 /// Which entries are asked for; an empty filter means all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -78,19 +88,6 @@ pub(crate) struct Target<'a> {
     pub(crate) kind: &'a str,
     pub(crate) id: &'a str,
     pub(crate) app: Option<&'a str>,
-}
-
-/// A text of the table.
-#[derive(sqlx::Type)]
-#[sqlx(transparent)]
-struct Details(String);
-
-impl TryFrom<Details> for Value {
-    type Error = serde_json::Error;
-
-    fn try_from(details: Details) -> Result<Self, Self::Error> {
-        serde_json::from_str(&details.0)
-    }
 }
 
 impl<'a> Target<'a> {

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqlitePool};
 
 use crate::error::{StoreError, is_disk_full};
+use crate::migrations;
 use crate::postgres::{self, Postgres, PostgresTx};
 
-static SQLITE: Migrator = sqlx::migrate!("../../migrations/sqlite");
 /// The table that every installation has.
 const IS_BEGUN: &str =
     "SELECT COUNT(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'installation'";
@@ -213,7 +212,7 @@ impl Db {
         if !create && !sqlx::query_scalar(IS_BEGUN).fetch_one(&pool).await? {
             return Err(StoreError::Missing);
         }
-        SQLITE.run(&pool).await?;
+        migrations::sqlite().run(&pool).await?;
         Ok(Self::new(Pool::Sqlite(pool)))
     }
 }

@@ -8,6 +8,7 @@ use crate::audit::Target;
 use crate::database::Store;
 use crate::dialect::{execute, fetch_optional, on_db};
 use crate::error::StoreError;
+use crate::row::from_row;
 
 const SELECT: &str = "SELECT app_id, config FROM identities WHERE app_id = $1";
 const SET: &str = "INSERT INTO identities (app_id, config) VALUES ($1, $2) \
@@ -15,11 +16,12 @@ const SET: &str = "INSERT INTO identities (app_id, config) VALUES ($1, $2) \
 const DELETE: &str = "DELETE FROM identities WHERE app_id = $1";
 const UPDATED: &str = "UPDATE apps SET updated_at = $2 WHERE id = $1";
 
-#[derive(sqlx::FromRow)]
 pub(crate) struct SealedIdentity {
     pub(crate) app_id: String,
     config: Vec<u8>,
 }
+
+from_row!(row => SealedIdentity { app_id, config });
 
 impl Store {
     /// Sets or removes an app's identity. The audit log says that it changed, and not what it holds.

@@ -11,6 +11,7 @@ use crate::audit::{Target, difference};
 use crate::database::{Store, now};
 use crate::dialect::{execute, fetch_optional, on_db};
 use crate::error::StoreError;
+use crate::row::from_row;
 use crate::transaction::Transaction;
 
 const INSERT: &str = "INSERT INTO keys (key, app_id, secret, label, created_at, expires_at) \
@@ -85,7 +86,6 @@ impl fmt::Debug for NewKey {
     }
 }
 
-#[derive(sqlx::FromRow)]
 pub(crate) struct SealedKey {
     pub(crate) key: String,
     pub(crate) app_id: String,
@@ -97,6 +97,10 @@ pub(crate) struct SealedKey {
     last_used_at: Option<i64>,
     last_used_from: Option<String>,
 }
+
+from_row!(row => SealedKey {
+    key, app_id, secret, label, created_at, expires_at, revoked_at, last_used_at, last_used_from,
+});
 
 impl KeyRecord {
     /// Whether it is neither revoked nor expired.

@@ -7,6 +7,7 @@
 //! | `database` | [`Database`]: connect, migrate, unlock |
 //! | `dialect` | the two pools and the macros over them: all that knows of two databases |
 //! | `postgres` | Postgres, directly or through a connection pooler |
+//! | `migrations`, `row` | the tables of both databases, and how their rows are read |
 //! | `transaction` | in which everything is changed, with a revision and an audit entry |
 //! | `apps`, `keys`, `identity` | one function a statement, the SQL above it |
 //! | `operators`, `sessions`, `tokens`, `scope` | who administers the installation, and what they may do |
@@ -33,8 +34,10 @@ mod error;
 mod identity;
 mod keys;
 mod master_key;
+mod migrations;
 mod operators;
 mod postgres;
+mod row;
 mod scope;
 mod seal;
 mod sessions;

@@ -2,13 +2,15 @@
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use sqlx::Row;
 
 use crate::actor::Actor;
 use crate::audit::{Target, difference};
 use crate::database::{Store, issue_id};
 use crate::dialect::{execute, fetch_optional, on_db};
 use crate::error::StoreError;
-use crate::scope::{AppsColumn, Role, check_apps, check_name, to_column};
+use crate::row::{from_row, parsed};
+use crate::scope::{Role, check_apps, check_name, from_column, to_column};
 use crate::transaction::Transaction;
 
 const INSERT: &str = "INSERT INTO operators (id, name, folded_name, role, apps, enabled, password_hash, \
@@ -32,17 +34,15 @@ const COUNT_OTHER_OWNERS: &str = "SELECT COUNT(*) FROM operators \
                                   WHERE role = 'owner' AND enabled AND apps IS NULL AND id <> $1";
 
 /// An operator.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperatorRecord {
     /// Their id.
     pub id: String,
     /// What they sign in with, for example an e-mail address. No two differ only in case.
     pub name: String,
     /// What they may do.
-    #[sqlx(try_from = "String")]
     pub role: Role,
     /// On which apps, by id; all apps if `None`.
-    #[sqlx(try_from = "AppsColumn")]
     pub apps: Option<Vec<String>>,
     /// Whether they may sign in.
     pub enabled: bool,
@@ -53,6 +53,17 @@ pub struct OperatorRecord {
     /// The installation's revision of the last change.
     pub revision: i64,
 }
+
+from_row!(row => OperatorRecord {
+    id,
+    name,
+    role: parsed(row, "role", Role::try_from)?,
+    apps: from_column(row.try_get("apps")?),
+    enabled,
+    created_at,
+    updated_at,
+    revision,
+});
 
 /// An operator to be.
 #[derive(Debug, Clone)]
@@ -67,12 +78,15 @@ pub struct NewOperator {
     pub password_hash: SecretString,
 }
 
-#[derive(sqlx::FromRow)]
 struct SignInRow {
-    #[sqlx(flatten)]
     operator: OperatorRecord,
     password_hash: String,
 }
+
+from_row!(row => SignInRow {
+    operator: OperatorRecord::from_row(row)?,
+    password_hash,
+});
 
 impl OperatorRecord {
     fn is_full_owner(&self) -> bool {

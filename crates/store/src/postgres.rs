@@ -10,7 +10,6 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
-use sqlx::migrate::Migrator;
 use sqlx::postgres::{
     PgArguments, PgConnectOptions, PgConnection, PgPoolOptions, PgQueryResult, PgRow, PgStatement,
     PgTypeInfo,
@@ -20,8 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::dialect::ACQUIRE_TIMEOUT;
 use crate::error::StoreError;
-
-static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations/postgres");
+use crate::migrations;
 
 /// Serializes the migrations of nodes that start at the same moment. The number is drawn.
 const LOCK_MIGRATIONS: &str = "SELECT pg_advisory_xact_lock(5201860395146293177)";
@@ -119,7 +117,7 @@ impl Postgres {
 
     /// Brings the tables up to date in one transaction, under a lock that ends with it.
     async fn migrate(&self) -> Result<(), StoreError> {
-        let mut migrator = Migrator::with_migrations(MIGRATIONS.iter().cloned().collect());
+        let mut migrator = migrations::postgres();
         // sqlx locks for the session, which a pooler gives to somebody else.
         migrator.set_locking(false);
         let mut tx = self.pool.begin().await?;
@@ -312,17 +310,6 @@ impl<'c> Executor<'c> for Statements<'c> {
     {
         self.connection.prepare_with(sql, parameters)
     }
-
-    #[doc(hidden)]
-    fn describe<'e>(
-        self,
-        sql: SqlStr,
-    ) -> BoxFuture<'e, Result<sqlx::Describe<sqlx::Postgres>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        self.connection.describe(sql)
-    }
 }
 
 /// Runs single statements. Behind a pooler in transaction mode each has a transaction of its own, so that preparing and
@@ -375,16 +362,5 @@ impl<'c> Executor<'c> for &'c Postgres {
         'c: 'e,
     {
         self.pool.prepare_with(sql, parameters)
-    }
-
-    #[doc(hidden)]
-    fn describe<'e>(
-        self,
-        sql: SqlStr,
-    ) -> BoxFuture<'e, Result<sqlx::Describe<sqlx::Postgres>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        self.pool.describe(sql)
     }
 }

@@ -65,17 +65,9 @@ impl TryFrom<String> for Role {
     }
 }
 
-/// The column `apps` of operators and tokens.
-#[derive(sqlx::Type)]
-#[sqlx(transparent)]
-pub(crate) struct AppsColumn(Option<String>);
-
-impl From<AppsColumn> for Option<Vec<String>> {
-    /// What is no list of apps allows none.
-    fn from(column: AppsColumn) -> Self {
-        let text = column.0?;
-        Some(serde_json::from_str(&text).unwrap_or_default())
-    }
+/// Reads the column `apps` of operators and tokens. A text that is no list of apps allows none.
+pub(crate) fn from_column(text: Option<String>) -> Option<Vec<String>> {
+    Some(serde_json::from_str(&text?).unwrap_or_default())
 }
 
 pub(crate) fn to_column(apps: Option<&[String]>) -> Option<String> {
@@ -127,8 +119,7 @@ mod tests {
 
     #[test]
     fn a_list_of_apps_that_cannot_be_read_allows_none() {
-        assert_eq!(Option::<Vec<String>>::from(AppsColumn(None)), None);
-        let broken = AppsColumn(Some("[".into()));
-        assert_eq!(Option::<Vec<String>>::from(broken), Some(Vec::new()));
+        assert_eq!(from_column(None), None);
+        assert_eq!(from_column(Some("[".into())), Some(Vec::new()));
     }
 }

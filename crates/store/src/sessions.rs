@@ -7,6 +7,7 @@ use crate::audit::Target;
 use crate::database::{Store, issue_id, now};
 use crate::dialect::{execute, fetch_optional, on_db};
 use crate::error::StoreError;
+use crate::row::from_row;
 use crate::transaction::Transaction;
 
 const INSERT: &str = "INSERT INTO sessions (id, operator_id, created_at, last_used_at, expires_at, address, agent) \
@@ -34,7 +35,7 @@ const RACE: i64 = 10_000;
 const KEEP: i64 = 30 * 24 * 60 * 60 * 1000;
 
 /// An operator who is or was signed in.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionRecord {
     /// Its id.
     pub id: String,
@@ -53,6 +54,10 @@ pub struct SessionRecord {
     /// The program they signed in with, as it calls itself.
     pub agent: Option<String>,
 }
+
+from_row!(row => SessionRecord {
+    id, operator_id, created_at, last_used_at, expires_at, revoked_at, address, agent,
+});
 
 /// A session to be.
 #[derive(Debug, Clone)]

@@ -8,6 +8,7 @@ use crate::audit::Target;
 use crate::database::{Store, issue_id, now};
 use crate::dialect::{execute, fetch_all, on_db};
 use crate::error::StoreError;
+use crate::row::from_row;
 use crate::transaction::Transaction;
 
 const INSERT: &str = "INSERT INTO signing_keys (id, secret, created_at) VALUES ($1, $2, $3)";
@@ -31,13 +32,14 @@ pub struct SigningKeyRecord {
     pub retired_at: Option<i64>,
 }
 
-#[derive(sqlx::FromRow)]
 struct SealedSigningKey {
     id: String,
     secret: Vec<u8>,
     created_at: i64,
     retired_at: Option<i64>,
 }
+
+from_row!(row => SealedSigningKey { id, secret, created_at, retired_at });
 
 impl Store {
     /// The keys that are not retired; the first one signs, all of them verify. The first call ever makes one.

@@ -2,13 +2,15 @@
 //! and for how long.
 
 use serde_json::{Value, json};
+use sqlx::Row;
 
 use crate::actor::{Actor, ActorKind};
 use crate::audit::Target;
 use crate::database::{Store, issue_id, now};
 use crate::dialect::{execute, fetch_all, fetch_optional, on_db};
 use crate::error::StoreError;
-use crate::scope::{AppsColumn, Role, check_apps, check_name, to_column};
+use crate::row::{from_row, parsed};
+use crate::scope::{Role, check_apps, check_name, from_column, to_column};
 use crate::transaction::Transaction;
 
 const INSERT: &str = "INSERT INTO tokens (id, name, role, apps, operator_id, parent_id, created_at, expires_at) \
@@ -27,17 +29,15 @@ const TOUCH: &str = "UPDATE tokens SET last_used_at = $2 \
                      WHERE id = $1 AND (last_used_at IS NULL OR last_used_at < $2)";
 
 /// An API token.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TokenRecord {
     /// Its id.
     pub id: String,
     /// What it is for.
     pub name: String,
     /// What it may do.
-    #[sqlx(try_from = "String")]
     pub role: Role,
     /// On which apps, by id; all apps if `None`.
-    #[sqlx(try_from = "AppsColumn")]
     pub apps: Option<Vec<String>>,
     /// Who made it; `None` if it was made on the command line.
     pub operator_id: Option<String>,
@@ -50,6 +50,18 @@ pub struct TokenRecord {
     /// When it was last used, about; Unix time in milliseconds.
     pub last_used_at: Option<i64>,
 }
+
+from_row!(row => TokenRecord {
+    id,
+    name,
+    role: parsed(row, "role", Role::try_from)?,
+    apps: from_column(row.try_get("apps")?),
+    operator_id,
+    created_at,
+    expires_at,
+    revoked_at,
+    last_used_at,
+});
 
 /// A token to be.
 #[derive(Debug, Clone)]
