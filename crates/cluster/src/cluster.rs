@@ -325,7 +325,7 @@ impl Cluster {
         self.queue.close();
         // Nothing of this connection is delivered once the next one is there.
         if receiving.await.is_err() {
-            tracing::error!("receiving the other nodes ended with a panic, which is a bug");
+            tracing::error!("receiving from the other nodes ended with a panic, which is a bug");
         }
         if !link.has_joined() {
             attempts.failed(&reason, refused).await;
