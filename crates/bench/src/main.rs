@@ -8,7 +8,8 @@
 //! | `process` | starting the servers |
 //! | `target` | a running server, and what is sent to it |
 //! | `workload` | `fanout`, `flood`, `idle`, `publish` |
-//! | `generator` | the epoll loop over `subscribers` and `publishers` |
+//! | `generator` | the epoll loop over subscribers and publishers |
+//! | `subscribers`, `publishers` | the sockets that count events; the HTTP connections that publish |
 //! | `layout` | finding an event's number without parsing |
 //! | `tally` | lost, doubled and late deliveries |
 //! | `measure` | CPU time and memory of a process |

@@ -31,7 +31,8 @@
 //! | `inspect` | what an operator sees of connections, and can do about one |
 //! | `heartbeat` | liveness: the sweep over a shard's connections |
 //! | `keep_alive` | PINGs that keep idle connections open at proxies |
-//! | `bus`, `roster` | what a cluster supplies; `memory` implements both for one node |
+//! | `bus`, `roster` | what a cluster supplies |
+//! | `memory` | [`Bus`] and [`Roster`] of a single node |
 //! | `node` | what a bus gives to this node, and asks of it |
 //! | `room` | which users this node has on presence channels |
 //! | `notice` | what happens on channels, for the log |
