@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fanfare_engine::{
     App, BoxFuture, Bus, BusError, CachedEvent, ChannelRef, Envelope, Generation, HistoryAnswer,
-    HistoryQuery, IdempotencyKey, PublishOutcome, Recorded, Retention, Topic,
+    HistoryQuery, IdempotencyKey, PublishOutcome, Recorded, Topic,
 };
 use fanfare_protocol::{Unrecovered, UserId};
 use std::time::Duration;
@@ -88,7 +88,10 @@ impl Bus for Cluster {
                 app: channel_ref.app.id().clone(),
                 channel: channel_ref.channel.to_string(),
                 query,
-                rules: Retention::of(channel_ref).map_or(0, |retention| retention.rules),
+                rules: channel_ref
+                    .app
+                    .retention(&channel_ref.channel)
+                    .map_or(0, |retention| retention.rules),
                 room,
             };
             match link.take_one(step).await {

@@ -6,28 +6,27 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use fanfare_protocol::signature::SigningKey;
-use fanfare_protocol::{AppId, AppKey, AppSettings, CloseCode, HistoryRule};
+use fanfare_protocol::{AppId, AppKey, AppSettings, ChannelName, CloseCode, HistoryRule};
 
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use crate::budget::Usage;
-use crate::cache::{Cache, Offset};
-use crate::client_event::EngineClock;
+use crate::cache::Cache;
 use crate::clients::{ClientConnections, Clients};
-use crate::connect::ConnectionPermit;
-use crate::deliver::Channels;
-use crate::displace::Displacements;
-use crate::engine::Options;
 use crate::error::Refusal;
-use crate::history::Histories;
+use crate::history::{Histories, Retention};
+use crate::local_presence::LocalPresence;
+use crate::options::Options;
+use crate::permit::{ConnectionPermit, Displacements};
+use crate::rate_limit::PublishRateLimiter;
 use crate::recent_events::RecentEvents;
-use crate::room::LocalPresence;
+use crate::route::Channels;
+use crate::sequence::Offset;
 use crate::watchlist::Users;
 
 /// An app as the store describes it.
@@ -239,7 +238,7 @@ impl App {
     pub(crate) fn is_within_pace(&self, events: usize) -> bool {
         let events = u32::try_from(events).ok().and_then(NonZeroU32::new);
         match (&*self.pace.load(), events) {
-            (Some(pace), Some(events)) => matches!(pace.0.check_n(events), Ok(Ok(()))),
+            (Some(pace), Some(events)) => pace.takes(events),
             _ => true,
         }
     }
@@ -271,6 +270,26 @@ impl App {
         }
         None
     }
+
+    /// Returns what the app's rules keep of a channel's events, if the channel has a history.
+    #[must_use]
+    pub fn retention(&self, channel: &ChannelName) -> Option<Retention> {
+        self.retention_under(&self.settings(), channel)
+    }
+
+    /// Returns what `settings` of the app keep of a channel's events.
+    pub(crate) fn retention_under(
+        &self,
+        settings: &AppSettings,
+        channel: &ChannelName,
+    ) -> Option<Retention> {
+        let rule = settings.history_of(channel.as_str())?;
+        Some(Retention {
+            size: rule.size,
+            ttl: Duration::from_secs(rule.ttl),
+            rules: self.history_rules(),
+        })
+    }
 }
 
 /// Returns a number for a list of rules: the first eight bytes of their SHA-256, each rule as `channels NUL size NUL ttl LF`. Nodes of
@@ -288,20 +307,6 @@ fn rules_fingerprint(rules: &[HistoryRule]) -> u64 {
     let mut first = [0; 8];
     first.copy_from_slice(&hash.finalize()[..8]);
     u64::from_be_bytes(first)
-}
-
-/// How many events an app's backends may publish.
-#[derive(Debug)]
-struct PublishRateLimiter(RateLimiter<NotKeyed, InMemoryState, EngineClock>);
-
-impl PublishRateLimiter {
-    fn new(per_second: u32) -> Option<Arc<Self>> {
-        let quota = Quota::per_second(NonZeroU32::new(per_second)?);
-        Some(Arc::new(Self(RateLimiter::direct_with_clock(
-            quota,
-            EngineClock,
-        ))))
-    }
 }
 
 /// All apps, in memory: looking one up never waits, and a stranger's guesses cost no database anything.

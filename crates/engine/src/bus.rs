@@ -3,14 +3,14 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use fanfare_protocol::{AppSettings, ChannelName, HistoryPosition, SocketId, UserId};
+use fanfare_protocol::{HistoryPosition, SocketId, UserId};
 
 use crate::app::App;
 use crate::cache::CachedEvent;
-use crate::history::{HistoryAnswer, HistoryQuery};
-use crate::roster::{ChannelRef, Position};
+use crate::channel_ref::ChannelRef;
+use crate::history::{HistoryAnswer, HistoryQuery, Retention};
+use crate::sequence::{Generation, Position};
 
 /// A future behind a pointer, so that no type parameter leaks.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -32,39 +32,6 @@ pub struct Envelope {
     pub keep: bool,
     /// For how long the channel's history holds it, if it has one.
     pub history: Option<Retention>,
-}
-
-/// What a channel's history holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Retention {
-    /// How many events, the newest.
-    pub size: usize,
-    /// For how long.
-    pub ttl: Duration,
-    /// Of which rules that is: what was recorded under others is another history.
-    pub rules: u64,
-}
-
-impl Retention {
-    /// What the app's rules say of a channel.
-    #[must_use]
-    pub fn of(channel_ref: &ChannelRef) -> Option<Self> {
-        Self::under(
-            &channel_ref.app,
-            &channel_ref.app.settings(),
-            &channel_ref.channel,
-        )
-    }
-
-    /// What settings of an app say of a channel.
-    pub(crate) fn under(app: &App, settings: &AppSettings, channel: &ChannelName) -> Option<Self> {
-        let rule = settings.history_of(channel.as_str())?;
-        Some(Self {
-            size: rule.size,
-            ttl: Duration::from_secs(rule.ttl),
-            rules: app.history_rules(),
-        })
-    }
 }
 
 /// What the bus has made of an event that it hands in.
@@ -124,10 +91,6 @@ pub enum Topic {
     /// Which of an app's users come online and go offline.
     Users(Arc<App>),
 }
-
-/// Since which connection to the others a node has been listening without a break; another one means that something may
-/// have been missed in between. Starts at 1; a node by itself is at 0 for ever.
-pub type Generation = u32;
 
 /// Carries events, this node's own included: at most once, in order per channel. What comes in is handed to the
 /// [`Node`](crate::Node).

@@ -9,24 +9,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::recent_events::{KeptBytes, RecentEvents};
-use crate::roster::Position;
+use crate::sequence::{Offset, Position};
 
 /// What an entry takes besides its texts, in bytes.
 const ENTRY_WEIGHT: usize = 256;
-
-/// When an event was kept, among all events kept for an app. Never used twice; grows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub(crate) struct Offset(u64);
-
-impl Offset {
-    /// Of events that are not kept: later than any that is.
-    pub(crate) const LIVE: Self = Self(u64::MAX);
-
-    /// Where other nodes say when it was kept.
-    pub(crate) fn of(position: Position) -> Self {
-        Self(position)
-    }
-}
 
 /// An event that is kept.
 #[derive(Debug, Clone)]
@@ -47,7 +33,7 @@ impl CachedEvent {
             name: name.into(),
             data: data.into(),
             expires: Instant::now() + ttl.min(Duration::from_secs(Limits::MAX_CACHE_TTL)),
-            offset: Offset(position),
+            offset: Offset::of(position),
         }
     }
 
@@ -248,7 +234,7 @@ mod tests {
     }
 
     fn offset(number: usize) -> Offset {
-        Offset(number as u64)
+        Offset::of(number as u64)
     }
 
     fn name(text: &str) -> ChannelName {

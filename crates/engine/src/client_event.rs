@@ -1,48 +1,18 @@
 //! Events from clients (docs/protocol.md#client-events).
 
 use std::num::NonZeroU32;
-use std::time::Instant;
 
 use fanfare_protocol::client::ClientEvent;
 use fanfare_protocol::{ChannelKind, ServerMessage, event, json};
-use governor::clock::Clock;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 
-use crate::bus::{Envelope, Retention};
+use crate::bus::Envelope;
+use crate::channel_ref::ChannelRef;
+use crate::rate_limit::ClientEventRate;
 use crate::refusals::RefusalKind;
-use crate::roster::ChannelRef;
 use crate::session::{Session, excerpt};
 
 /// The code that says "too many client events"; the event is dropped and the connection stays.
 const OVER_RATE: u16 = 4301;
-
-/// Counts the client events of one connection, at the rate that the app had when it was made.
-pub(crate) struct ClientEventRate {
-    per_second: NonZeroU32,
-    limiter: RateLimiter<NotKeyed, InMemoryState, EngineClock>,
-}
-
-impl ClientEventRate {
-    fn new(per_second: NonZeroU32) -> Self {
-        Self {
-            per_second,
-            limiter: RateLimiter::direct_with_clock(Quota::per_second(per_second), EngineClock),
-        }
-    }
-}
-
-/// tokio's clock, so that paused time holds for rates as well.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct EngineClock;
-
-impl Clock for EngineClock {
-    type Instant = Instant;
-
-    fn now(&self) -> Instant {
-        tokio::time::Instant::now().into_std()
-    }
-}
 
 struct Refused {
     code: Option<u16>,
@@ -125,10 +95,9 @@ impl Session {
         }
         self.check_pace(settings.limits.client_events_per_second)?;
         let except = Some(self.socket_id());
-        let channel_ref = ChannelRef { app, channel };
         Ok(Envelope {
-            history: Retention::of(&channel_ref),
-            channel_ref,
+            history: app.retention(&channel),
+            channel_ref: ChannelRef { app, channel },
             name: (&**name).into(),
             data: (&*data).into(),
             user_id,
@@ -145,9 +114,9 @@ impl Session {
             // A limit that was changed holds for connections that are there already.
             let known = connection.client_events.take();
             let rate = known
-                .filter(|rate| rate.per_second == allowed)
+                .filter(|rate| rate.is_at(allowed))
                 .unwrap_or_else(|| Box::new(ClientEventRate::new(allowed)));
-            let within = rate.limiter.check().is_ok();
+            let within = rate.takes_one();
             connection.client_events = Some(rate);
             within
         });

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::connect::ConnectionPermit;
+use crate::permit::ConnectionPermit;
 
 /// Most libraries and versions that are told apart; strangers choose the names.
 const MAX_CLIENTS: usize = 100;

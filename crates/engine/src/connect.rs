@@ -3,17 +3,18 @@
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fanfare_protocol::{AppId, AppKey, CloseCode, NEWEST_PROTOCOL, OLDEST_PROTOCOL, ServerMessage};
+use fanfare_protocol::{AppKey, CloseCode, NEWEST_PROTOCOL, OLDEST_PROTOCOL, ServerMessage};
 use tokio::time::Instant;
 
+use crate::admitted::Admitted;
 use crate::app::App;
-use crate::budget::{BudgetExceeded, Charge, Network, Payer, Resource};
+use crate::budget::{BudgetExceeded, Payer, Resource};
 use crate::connection::Connection;
 use crate::engine::Engine;
 use crate::error::Refusal;
 use crate::outbox::Sink;
+use crate::permit::{ConnectionPermit, Permits};
 use crate::roster::RosterError;
 use crate::session::Session;
 use crate::shard::Shard;
@@ -22,39 +23,6 @@ use crate::shard::Shard;
 /// Somebody who wants to keep clients away for good needs more than thirty networks then.
 fn large_share(quota: usize) -> usize {
     (quota / 4).min((quota / 32).max(4))
-}
-
-/// A connection that may come in, and its place if it has one yet.
-#[derive(Debug)]
-pub struct Admitted {
-    pub(crate) app: Arc<App>,
-    pub(crate) key: AppKey,
-    pub(crate) address: Option<IpAddr>,
-    pub(crate) permits: Option<Permits>,
-    /// Among those of its client library.
-    pub(crate) client: Option<ConnectionPermit>,
-    /// Whom to charge for what the client makes this node hold.
-    pub(crate) payer: Payer,
-}
-
-/// What a connection takes of what is bounded: on this node, of its app here, and of its app over all nodes; and what is
-/// charged for it.
-#[derive(Debug)]
-pub(crate) struct Permits {
-    _on_node: ConnectionPermit,
-    _of_app: ConnectionPermit,
-    _on_all_nodes: Option<ConnectionPermit>,
-    _charge: Charge,
-}
-
-impl Permits {
-    /// The same, charged to somebody else from now on.
-    pub(crate) fn charged_to(self, charge: Charge) -> Self {
-        Self {
-            _charge: charge,
-            ..self
-        }
-    }
 }
 
 /// Why there are no permits for a connection.
@@ -67,56 +35,6 @@ enum NoPermits {
 impl From<Refusal> for NoPermits {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
-    }
-}
-
-impl Admitted {
-    /// Remembers its network address, where it is known: keys are used from there, the one it came in with first.
-    pub fn came_from(&mut self, address: Option<IpAddr>) {
-        self.address = address;
-        self.app.note_key_use(self.key.as_str(), address);
-    }
-
-    /// Counts it among the connections of its client library.
-    pub fn count_client(&mut self, client: &str, version: &str) {
-        self.client = Some(self.app.clients.count(client, version));
-    }
-
-    /// The app that it is of.
-    #[must_use]
-    pub fn app_id(&self) -> &AppId {
-        self.app.id()
-    }
-
-    /// The client's network, if one is charged.
-    #[must_use]
-    pub fn network(&self) -> Option<Network> {
-        self.payer.network()
-    }
-}
-
-/// One of the connections that are counted; given back when dropped.
-#[derive(Debug)]
-pub struct ConnectionPermit(Arc<AtomicUsize>);
-
-impl ConnectionPermit {
-    fn take(connections: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
-        let room = |now: usize| (now < max).then_some(now + 1);
-        connections
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
-            .ok()?;
-        Some(Self(Arc::clone(connections)))
-    }
-
-    pub(crate) fn count(connections: &Arc<AtomicUsize>) -> Self {
-        connections.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(connections))
-    }
-}
-
-impl Drop for ConnectionPermit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -230,10 +148,7 @@ impl Engine {
         let refused = match self.local_permits(app, payer) {
             Ok(permits) => match self.count_over_all_nodes(app).await {
                 Ok(counted) => {
-                    return Ok(Permits {
-                        _on_all_nodes: Some(counted),
-                        ..permits
-                    });
+                    return Ok(permits.counted(counted));
                 }
                 Err(refused) => refused,
             },
@@ -289,12 +204,7 @@ impl Engine {
             }
         };
         let of_app = ConnectionPermit::take(&app.connections, max).ok_or_else(no_room)?;
-        Ok(Permits {
-            _on_node: on_node,
-            _of_app: of_app,
-            _on_all_nodes: None,
-            _charge: charge,
-        })
+        Ok(Permits::here(on_node, of_app, charge))
     }
 
     /// Stock clients never come back after the code of a quota. Where one network may have used it up, they are to.

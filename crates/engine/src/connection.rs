@@ -11,18 +11,17 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppKey, ChannelName, Frame, Framing, ServerMessage, SocketId, UserId};
 use tokio::time::Instant;
 
+use crate::admitted::Admitted;
 use crate::app::App;
 use crate::budget::{BudgetExceeded, Charge, Payer, Resource};
-use crate::cache::Offset;
-use crate::client_event::ClientEventRate;
-use crate::connect::{Admitted, ConnectionPermit, Permits};
-use crate::deliver::ChannelId;
 use crate::error::Refusal;
-use crate::message_rate::MessageRate;
 use crate::outbox::{Buffers, Flushed, Origin, Outbox, SharedFrame, Sink};
-use crate::recover::Replay;
-use crate::roster::Position;
-use crate::session::Reading;
+use crate::permit::{ConnectionPermit, Permits};
+use crate::rate_limit::{ClientEventRate, MessageRate};
+use crate::reading::Reading;
+use crate::replay::Replay;
+use crate::route::ChannelId;
+use crate::sequence::{Offset, Position};
 
 /// How long a closed connection may take to read what is left and to answer the close frame.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);

@@ -6,33 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_protocol::CloseCode;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use crate::app::App;
 use crate::budget::{Network, Payer, Resource};
-use crate::connect::Permits;
 use crate::connection::Connection;
 use crate::engine::Engine;
 use crate::error::Refusal;
+use crate::permit::{Largest, Permits};
 use crate::shard::Shard;
 
 /// A network makes room if it holds more than this part of the quota.
 const LARGE_PART: usize = 8;
 /// How long the network that was found to hold most is taken for it. Counting walks over all connections of the node.
 const COUNTED_FOR: Duration = Duration::from_secs(1);
-
-/// Displacements in an app, one after the other.
-#[derive(Debug, Default)]
-pub(crate) struct Displacements(Mutex<Option<Largest>>);
-
-/// The network that holds most of an app's connections on this node.
-#[derive(Debug, Clone, Copy)]
-struct Largest {
-    network: Network,
-    held: usize,
-    counted: Instant,
-}
 
 impl Engine {
     /// Closes one connection of the network that holds most of an app's, and hands over its permits. Returns `None` if no

@@ -13,51 +13,21 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::app::{App, AppDefinition, Apps};
-use crate::budget::{Budgets, Ledger};
+use crate::budget::Ledger;
 use crate::bus::{Bus, BusError};
 use crate::cache::CachedEvent;
+use crate::channel_ref::ChannelRef;
+use crate::command::Command;
 use crate::deliver::Deliverer;
 use crate::history::{HistoryAnswer, HistoryQuery};
 use crate::inbox::Inbox;
-use crate::memory::Memory;
 use crate::node::Node;
 use crate::notice::Notices;
+use crate::options::Options;
 use crate::recent_events::RecentEvents;
 use crate::refusals::Refusals;
-use crate::roster::{ChannelRef, Roster, RosterError};
-use crate::shard::{Command, Shard};
-use crate::waiting::WaitingLimits;
-
-/// What a node is told about itself.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Threads that own connections.
-    pub shards: usize,
-    /// Silence after which a client should ask, and we do.
-    pub activity_timeout: Duration,
-    /// Silence after our question that ends the connection.
-    pub pong_timeout: Duration,
-    /// How often each WebSocket gets a PING, so that no proxy takes it for idle; `None` for never.
-    pub ping_interval: Option<Duration>,
-    /// Most bytes of others' events that may wait for one connection.
-    pub outbox_bytes: usize,
-    /// Most bytes that may wait for slow clients.
-    pub max_waiting: WaitingLimits,
-    /// Most bytes of a history that one subscription is sent.
-    pub max_replay_bytes: usize,
-    /// Most messages of one connection that are handled a second, client events besides; 0 for any number.
-    pub messages_per_second: u32,
-    /// Most bytes of events that may wait for one shard.
-    pub inbox_bytes: usize,
-    /// Most bytes that cache channels and histories of all apps keep.
-    pub recent_events_bytes: usize,
-    /// Most connections this node takes.
-    pub max_connections: usize,
-    /// Most channels one connection may be subscribed to.
-    pub max_subscriptions: usize,
-    /// What the node, an app and a network of clients may hold.
-    pub budgets: Budgets,
-}
+use crate::roster::{Roster, RosterError};
+use crate::shard::Shard;
 
 /// How occupied a channel is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,7 +84,7 @@ impl fmt::Debug for Engine {
 pub struct ShardSeed {
     index: usize,
     engine: Arc<Engine>,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Command>>,
 }
 
 impl ShardSeed {
@@ -130,15 +100,6 @@ impl ShardSeed {
 }
 
 impl Engine {
-    /// A node by itself, and its shards, which the caller runs.
-    #[must_use]
-    pub fn new(options: Options, notices: Arc<dyn Notices>) -> (Arc<Self>, Vec<ShardSeed>) {
-        Self::build(options, false, notices, |node| {
-            let memory = Arc::new(Memory::new(Arc::clone(node)));
-            (Arc::clone(&memory) as Arc<dyn Bus>, memory)
-        })
-    }
-
     /// A node among others, to which `connect` makes its bus and roster; and its shards, which the caller runs.
     #[must_use]
     pub fn clustered(
@@ -149,7 +110,7 @@ impl Engine {
         Self::build(options, true, notices, connect)
     }
 
-    fn build(
+    pub(crate) fn build(
         options: Options,
         shared: bool,
         notices: Arc<dyn Notices>,

@@ -3,19 +3,29 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fanfare_protocol::{AppId, ChannelName, HistoryPosition, SocketId, Unrecovered, UserId};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::bus::{Envelope, Retention};
-use crate::cache::Offset;
 use crate::recent_events::{KeptBytes, RecentEvents};
+use crate::sequence::Offset;
 
 /// What an event takes besides its texts, and what a history takes besides its events, in bytes.
 const EVENT_WEIGHT: usize = 160;
 const LOG_WEIGHT: usize = 320;
+
+/// What a channel's history holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// How many events, the newest.
+    pub size: usize,
+    /// For how long.
+    pub ttl: Duration,
+    /// Of which rules that is: what was recorded under others is another history.
+    pub rules: u64,
+}
 
 /// An event that a history holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +42,15 @@ pub struct Recorded {
     pub except: Option<SocketId>,
     /// When it was published, Unix time in milliseconds.
     pub time: u64,
+}
+
+/// An event that a history is to hold.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NewEvent<'a> {
+    pub(crate) name: &'a Arc<str>,
+    pub(crate) data: &'a Arc<str>,
+    pub(crate) user_id: Option<&'a UserId>,
+    pub(crate) except: Option<SocketId>,
 }
 
 /// What is asked of a history.
@@ -201,24 +220,24 @@ impl Histories {
     /// Records an event, and says where. Called in the order in which the channel's events leave.
     pub(crate) fn record(
         &self,
-        envelope: &Envelope,
+        channel: &ChannelName,
+        event: NewEvent<'_>,
         retention: Retention,
         offset: Offset,
         max_bytes: usize,
     ) -> HistoryPosition {
         let mut state = self.state.lock();
         let now = Instant::now();
-        let channel = &envelope.channel_ref.channel;
         let mut log = state.take(channel);
         log.offset += 1;
         log.newest = offset;
         let position = log.position();
         let recorded = Recorded {
             position: position.clone(),
-            name: Arc::clone(&envelope.name),
-            data: Arc::clone(&envelope.data),
-            user_id: envelope.user_id.clone(),
-            except: envelope.except,
+            name: Arc::clone(event.name),
+            data: Arc::clone(event.data),
+            user_id: event.user_id.cloned(),
+            except: event.except,
             time: unix_millis(),
         };
         log.push(recorded, now + retention.ttl);

@@ -10,18 +10,16 @@ use fanfare_protocol::AppId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use crate::shard::Command;
-
 /// What a command weighs besides its frame, in bytes.
 const COMMAND_WEIGHT: usize = 64;
 /// Once half of a queue is taken, each app may add as much as one of so many parts: what is left is for the others.
 const SHARES: usize = 8;
 
-/// A shard's queue. Events must find room before they are queued; orders to close and presence edges are always taken:
+/// A shard's queue of commands `C`. Events must find room before they are queued; orders to close and presence edges are always taken:
 /// each follows from one thing that one connection did, and connections are bounded.
 #[derive(Debug)]
-pub(crate) struct Inbox {
-    queue: Mutex<Queue>,
+pub(crate) struct Inbox<C> {
+    queue: Mutex<Queue<C>>,
     /// Bytes of events that are queued or have found room.
     reserved: AtomicUsize,
     capacity: usize,
@@ -33,16 +31,19 @@ pub(crate) struct Inbox {
     waiting: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
-struct Queue {
-    commands: Vec<Command>,
+#[derive(Debug)]
+struct Queue<C> {
+    commands: Vec<C>,
     waker: Option<Waker>,
 }
 
-impl Inbox {
+impl<C> Inbox<C> {
     pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            queue: Mutex::default(),
+            queue: Mutex::new(Queue {
+                commands: Vec::new(),
+                waker: None,
+            }),
             reserved: AtomicUsize::new(0),
             capacity,
             shares: Mutex::default(),
@@ -50,11 +51,6 @@ impl Inbox {
             released: Notify::new(),
             waiting: AtomicUsize::new(0),
         }
-    }
-
-    /// What a frame weighs in this queue.
-    pub(crate) fn weight(frame_bytes: usize) -> usize {
-        frame_bytes + COMMAND_WEIGHT
     }
 
     /// Finds room for events, or says that there is none. An empty queue takes anything.
@@ -117,7 +113,7 @@ impl Inbox {
     }
 
     /// Queues a command and wakes the shard if it sleeps.
-    pub(crate) fn push(&self, command: Command) {
+    pub(crate) fn push(&self, command: C) {
         let waker = {
             let mut queue = self.queue.lock();
             queue.commands.push(command);
@@ -142,7 +138,7 @@ impl Inbox {
     }
 
     /// Takes all commands and returns whether there were any; `batch` comes empty and keeps its memory.
-    pub(crate) fn take(&self, batch: &mut Vec<Command>) -> bool {
+    pub(crate) fn take(&self, batch: &mut Vec<C>) -> bool {
         mem::swap(&mut self.queue.lock().commands, batch);
         !batch.is_empty()
     }
@@ -153,13 +149,18 @@ impl Inbox {
     }
 }
 
+/// What a command with a frame of so many bytes weighs in a queue.
+pub(crate) fn weight(frame_bytes: usize) -> usize {
+    frame_bytes + COMMAND_WEIGHT
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn an_app_that_fills_the_queue_leaves_room_for_others() {
-        let inbox = Inbox::new(8000);
+        let inbox = Inbox::<()>::new(8000);
         let [loud, quiet] = ["1", "2"].map(|id| AppId::parse(id).expect("an id"));
         let taken = (0..100).filter(|_| inbox.reserve_for(&loud, 100)).count();
         assert_eq!(taken * 100, 5000, "half, and its share of the rest");

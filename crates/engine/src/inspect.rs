@@ -9,10 +9,11 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::bus::BoxFuture;
+use crate::command::Command;
 use crate::connection::Connection;
 use crate::engine::Engine;
 use crate::error::Refusal;
-use crate::shard::{Command, Shard};
+use crate::shard::Shard;
 
 /// One connection as it is at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

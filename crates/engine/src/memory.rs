@@ -10,16 +10,18 @@ use fanfare_protocol::{AppId, ChannelName, UserId};
 use parking_lot::Mutex;
 
 use crate::app::App;
-use crate::bus::{
-    BoxFuture, Bus, BusError, Envelope, Generation, IdempotencyKey, PublishOutcome, Topic,
-};
+use crate::bus::{BoxFuture, Bus, BusError, Envelope, IdempotencyKey, PublishOutcome, Topic};
 use crate::cache::CachedEvent;
-use crate::connect::ConnectionPermit;
-use crate::deliver::PresenceChange;
+use crate::channel_ref::ChannelRef;
+use crate::engine::{Engine, ShardSeed};
 use crate::history::{HistoryAnswer, HistoryQuery};
 use crate::node::Node;
-use crate::notice::Notice;
-use crate::roster::{ChannelRef, Online, Position, PresenceSnapshot, Roster, RosterError};
+use crate::notice::{Notice, Notices};
+use crate::options::Options;
+use crate::permit::ConnectionPermit;
+use crate::roster::{Roster, RosterError};
+use crate::sequence::{Generation, Position};
+use crate::snapshot::{Online, PresenceChange, PresenceSnapshot};
 
 /// Hands events straight on and keeps the rosters in this process.
 #[derive(Debug)]
@@ -35,6 +37,17 @@ pub struct Memory {
 struct PresenceChannel {
     position: Position,
     members: HashMap<UserId, Option<Arc<str>>>,
+}
+
+impl Engine {
+    /// A node by itself, and its shards, which the caller runs.
+    #[must_use]
+    pub fn new(options: Options, notices: Arc<dyn Notices>) -> (Arc<Self>, Vec<ShardSeed>) {
+        Self::build(options, false, notices, |node| {
+            let memory = Arc::new(Memory::new(Arc::clone(node)));
+            (Arc::clone(&memory) as Arc<dyn Bus>, memory)
+        })
+    }
 }
 
 impl Memory {

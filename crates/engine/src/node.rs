@@ -7,13 +7,16 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, ChannelName, UserId};
 
 use crate::app::{App, Apps};
-use crate::bus::{Envelope, Generation, StreamPosition};
+use crate::bus::{Envelope, StreamPosition};
 use crate::cache::CachedEvent;
-use crate::deliver::{Changed, Deliverer, PresenceChange};
+use crate::channel_ref::ChannelRef;
+use crate::command::Command;
+use crate::deliver::Deliverer;
 use crate::notice::{Notice, Notices};
 use crate::recent_events::RecentEvents;
-use crate::roster::{ChannelRef, Position};
-use crate::shard::Command;
+use crate::roster::Changed;
+use crate::sequence::{Generation, Position};
+use crate::snapshot::PresenceChange;
 use crate::watchlist::ConnectionRef;
 
 /// One node, as its bus and its roster know it.
@@ -66,7 +69,15 @@ impl Node {
     /// Tells who watches a user that they have come online or gone offline. Called in the order of positions.
     pub fn tell_online(&self, app: &App, user: &UserId, online: bool, position: Position) {
         let inboxes = self.deliverer.inboxes();
-        app.users.announce(user, inboxes, online, position);
+        app.users
+            .announce(user, online, position, |watcher, frame| {
+                inboxes[watcher.shard].push(Command::TellOne {
+                    slot: watcher.slot,
+                    socket_id: watcher.socket_id,
+                    position,
+                    frame,
+                });
+            });
     }
 
     /// Closes the connections of a user that are on this node.

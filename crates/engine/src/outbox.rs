@@ -12,7 +12,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use fanfare_protocol::{Frame, Framing};
 
-use crate::recover::Replay;
+use crate::replay::Replay;
 
 /// Frames up to this many bytes are copied together; longer ones are shared by reference count.
 const COPY_UP_TO: usize = 1024;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use fanfare_protocol::api::Event;
 
 use crate::app::App;
-use crate::bus::{BusError, Envelope, IdempotencyKey, PublishOutcome, Retention};
+use crate::bus::{BusError, Envelope, IdempotencyKey, PublishOutcome};
+use crate::channel_ref::ChannelRef;
 use crate::engine::Engine;
-use crate::roster::ChannelRef;
 
 /// Why events were not taken. Nobody got any of them, except where [`BusError`] says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -59,7 +59,7 @@ impl Engine {
                     channel: channel.clone(),
                 };
                 Envelope {
-                    history: Retention::under(app, &settings, channel),
+                    history: app.retention_under(&settings, channel),
                     channel_ref,
                     name: Arc::clone(&name),
                     data: Arc::clone(&data),

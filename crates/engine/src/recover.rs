@@ -1,25 +1,18 @@
 //! What a client that comes back gets of a channel's history: all that it missed, in order, before anything live, or the
 //! word that it does not.
 
-use std::collections::VecDeque;
-
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::history::MAX_SIZE;
-use fanfare_protocol::{
-    ChannelName, Frame, HistoryPosition, HistoryState, Recover, ServerMessage, SocketId,
-    Unrecovered, UserId,
-};
+use fanfare_protocol::{HistoryState, Recover, SocketId, Unrecovered};
 use tokio::time::timeout;
 
-use crate::bus::Retention;
-use crate::cache::Offset;
+use crate::channel_ref::ChannelRef;
+use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::history::{HistoryAnswer, HistoryQuery, Recorded};
-use crate::roster::{ChannelRef, RosterError};
+use crate::replay::{Replay, before, weight};
+use crate::roster::RosterError;
+use crate::sequence::Offset;
 use crate::session::Session;
-use crate::subscribe::SUBSCRIBE_TIMEOUT;
-
-/// What a frame takes besides its texts, about.
-const FRAME_ROOM: usize = 200;
 
 /// What a client wants to know of a channel's history, which it has.
 #[derive(Debug)]
@@ -73,87 +66,6 @@ impl Recovery {
     }
 }
 
-/// Events of a history on their way to a client. They are made into frames one by one, so that a client which missed much
-/// costs little while its socket takes what is before them.
-#[derive(Debug)]
-pub(crate) struct Replay {
-    channel: ChannelName,
-    events: VecDeque<Recorded>,
-    /// Where the history is after the last event.
-    newest: HistoryPosition,
-    weight: usize,
-}
-
-impl Replay {
-    fn new(channel: &ChannelName, events: Vec<Recorded>, newest: HistoryPosition) -> Option<Self> {
-        let weight = events.iter().map(weight).sum();
-        (!events.is_empty()).then(|| Self {
-            channel: channel.clone(),
-            events: events.into(),
-            newest,
-            weight,
-        })
-    }
-
-    /// Events with data of these lengths.
-    #[cfg(test)]
-    pub(crate) fn of_lengths(lengths: &[usize]) -> Self {
-        let position = |offset| HistoryPosition {
-            epoch: "epoch".into(),
-            offset,
-        };
-        let event = |(length, offset): (&usize, u64)| Recorded {
-            position: position(offset),
-            name: "e".into(),
-            data: "x".repeat(*length).into(),
-            user_id: None,
-            except: None,
-            time: 0,
-        };
-        let events: Vec<_> = lengths.iter().zip(1..).map(event).collect();
-        let channel = ChannelName::parse("c", 200).expect("a channel");
-        Self::new(&channel, events, position(lengths.len() as u64)).expect("events")
-    }
-
-    /// About how many bytes its frames have.
-    pub(crate) fn weight(&self) -> usize {
-        self.weight
-    }
-
-    /// Makes the next frame. It tells the position up to which the client is then: an event that the client was left out of
-    /// comes with the one before, and the last frame tells where the history is. So a client that breaks off in the
-    /// middle goes on from there.
-    pub(crate) fn next_frame(&mut self) -> Option<Frame> {
-        let event = self.events.pop_front()?;
-        self.weight -= weight(&event);
-        let reached = self
-            .events
-            .front()
-            .map_or_else(|| self.newest.clone(), before);
-        let message = ServerMessage::Event {
-            name: &event.name,
-            channel: self.channel.as_str(),
-            data: &event.data,
-            user_id: event.user_id.as_ref().map(UserId::as_str),
-            position: Some(&reached),
-        };
-        Some(message.to_frame())
-    }
-}
-
-/// The position before an event.
-fn before(event: &Recorded) -> HistoryPosition {
-    HistoryPosition {
-        epoch: event.position.epoch.clone(),
-        offset: event.position.offset - 1,
-    }
-}
-
-/// About how many bytes an event's frame has.
-fn weight(event: &Recorded) -> usize {
-    event.data.len() + event.name.len() + FRAME_ROOM
-}
-
 impl Ask {
     /// What a subscription asks of the channel's history, if the channel has one; else what it is told.
     pub(crate) fn of(
@@ -164,7 +76,7 @@ impl Ask {
             return Err(HistoryState::default());
         };
         let came_back = matches!(recover, Recover::From { .. });
-        let has_history = Retention::of(channel_ref).is_some();
+        let has_history = channel_ref.app.retention(&channel_ref.channel).is_some();
         if !has_history {
             return Err(HistoryState {
                 position: None,

@@ -7,36 +7,19 @@ use fanfare_protocol::{ChannelName, UserId};
 
 use crate::app::App;
 use crate::bus::BoxFuture;
-use crate::connect::ConnectionPermit;
+use crate::channel_ref::ChannelRef;
+use crate::permit::ConnectionPermit;
+use crate::snapshot::{Online, PresenceSnapshot};
 
-/// A channel of an app.
+/// A channel whose number of subscribed connections on this node has changed.
 #[derive(Debug, Clone)]
-pub struct ChannelRef {
-    /// The app.
-    pub app: Arc<App>,
+pub struct Changed {
     /// The channel.
-    pub channel: ChannelName,
-}
-
-/// When something was so: a number that only grows, within an app. Edges carry it.
-pub type Position = u64;
-
-/// Who is on a channel, each user once, and when that was so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PresenceSnapshot {
-    /// Edges up to this position are in `members`; only later ones still apply.
-    pub position: Position,
-    /// In no particular order.
-    pub members: Vec<Member>,
-}
-
-/// Which of some users are online, and when that was so.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Online {
-    /// Edges up to this position are in `online`; only later ones still apply.
-    pub position: Position,
-    /// For each user that was asked for.
-    pub online: Vec<bool>,
+    pub channel_ref: ChannelRef,
+    /// Subscribed connections on this node.
+    pub count: usize,
+    /// Whether its subscribers are to be told how many there are over all nodes.
+    pub tell: bool,
 }
 
 /// Why a roster does not do what it was asked.

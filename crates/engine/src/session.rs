@@ -12,6 +12,7 @@ use crate::budget::{Charge, Resource};
 use crate::connection::Connection;
 use crate::error::Refusal;
 use crate::outbox::Origin;
+use crate::reading::{Interest, Reading};
 use crate::refusals::{RefusalKind, Refused};
 use crate::shard::Shard;
 
@@ -30,28 +31,6 @@ pub(crate) fn excerpt(text: &str) -> &str {
 pub struct Session {
     pub(crate) shard: Rc<Shard>,
     pub(crate) slot: usize,
-}
-
-/// What a connection wants of its reader besides reading.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Interest {
-    /// Call [`Session::flush`] when the socket takes more.
-    pub write: bool,
-    /// Stop: nothing more will come of it.
-    pub end: bool,
-    /// When to hand over the next message.
-    pub read: Reading,
-}
-
-/// When a reader may hand over the next message of its client. Until then it doesn't read: TCP tells the client to wait.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reading {
-    /// At once.
-    Now,
-    /// At this time: the client has sent more messages than are handled a second.
-    At(Instant),
-    /// Once the socket has taken more of what the client asked for.
-    OnceWritten,
 }
 
 impl Session {

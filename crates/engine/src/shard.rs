@@ -12,23 +12,23 @@ use slab::Slab;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::cache::Offset;
+use crate::command::Command;
 use crate::connection::Connection;
-use crate::deliver::ChannelId;
 use crate::engine::Engine;
 use crate::error::Refusal;
-use crate::inbox::Inbox;
+use crate::inbox::{self, Inbox};
+use crate::options::WaitingLimits;
 use crate::outbox::{Buffers, Origin, SharedFrame};
-use crate::recover::Replay;
-use crate::roster::Position;
-use crate::waiting::WaitingLimits;
+use crate::replay::Replay;
+use crate::route::ChannelId;
+use crate::sequence::{Offset, Position};
 
 /// A thread's share of the connections.
 pub struct Shard {
     pub(crate) index: usize,
     pub(crate) engine: Arc<Engine>,
     pub(crate) state: RefCell<State>,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Command>>,
     /// Commands that are being applied; empty in between, and kept for its memory.
     batch: RefCell<Vec<Command>>,
 }
@@ -38,70 +38,6 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Commands for which a list of them keeps room after a burst.
 const COMMANDS_KEPT: usize = 1024;
-
-/// What runs on a shard's thread.
-pub(crate) type Task = Box<dyn FnOnce(&Rc<Shard>) + Send>;
-
-/// What comes to a shard from other threads.
-pub(crate) enum Command {
-    /// Run this on the shard's thread: take a connection over, or answer a question.
-    Run(Task),
-    /// An event for the subscribers of a channel.
-    Deliver {
-        channel: ChannelId,
-        frame: Frame,
-        /// With its position in the channel's history, if somebody is told that.
-        positioned: Option<Frame>,
-        except: Option<SocketId>,
-        offset: Offset,
-    },
-    /// A presence edge for those whose view is older.
-    Announce {
-        channel: ChannelId,
-        name: ChannelName,
-        frame: Frame,
-        position: Position,
-    },
-    /// A message of our own for the subscribers of a channel.
-    Tell { channel: ChannelId, frame: Frame },
-    /// A message of our own for one connection, if it is still there.
-    TellOne {
-        slot: usize,
-        socket_id: SocketId,
-        position: Position,
-        frame: Frame,
-    },
-    /// Apps have changed: close what may not stay.
-    Review,
-    /// Close a connection, if it is still there, because the app has closed its user's connections.
-    Terminate { slot: usize, socket_id: SocketId },
-    /// Write nothing more to connections that may have missed something.
-    Fence,
-    /// Close those, so many a second.
-    CloseFenced { per_second: usize },
-    /// Close everything, spread over a period, and say when all are gone.
-    Drain {
-        period: Duration,
-        done: oneshot::Sender<()>,
-    },
-}
-
-impl fmt::Debug for Command {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Run(_) => "Run",
-            Self::Deliver { .. } => "Deliver",
-            Self::Announce { .. } => "Announce",
-            Self::Tell { .. } => "Tell",
-            Self::TellOne { .. } => "TellOne",
-            Self::Review => "Review",
-            Self::Terminate { .. } => "Terminate",
-            Self::Fence => "Fence",
-            Self::CloseFenced { .. } => "CloseFenced",
-            Self::Drain { .. } => "Drain",
-        })
-    }
-}
 
 impl fmt::Debug for Shard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,7 +96,7 @@ impl Subscribers {
 }
 
 impl Shard {
-    pub(crate) fn new(index: usize, engine: Arc<Engine>, inbox: Arc<Inbox>) -> Rc<Self> {
+    pub(crate) fn new(index: usize, engine: Arc<Engine>, inbox: Arc<Inbox<Command>>) -> Rc<Self> {
         let state = State {
             connections: Slab::new(),
             channels: HashMap::default(),
@@ -207,7 +143,7 @@ impl Shard {
                 } = &command
                 {
                     let extra = positioned.as_ref().map_or(0, Frame::len);
-                    weight += Inbox::weight(frame.len() + extra);
+                    weight += inbox::weight(frame.len() + extra);
                 }
                 self.apply(command);
             }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::app::App;
 use crate::bus::{BusError, Topic};
+use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::connection::SignedIn;
 use crate::engine::Engine;
 use crate::error::Refusal;
@@ -20,7 +21,6 @@ use crate::refusals::RefusalKind;
 use crate::roster::RosterError;
 use crate::session::Session;
 use crate::shard::Shard;
-use crate::subscribe::SUBSCRIBE_TIMEOUT;
 use crate::watchlist::ConnectionRef;
 
 /// The code that says that only part of a watchlist counts; the connection stays.
@@ -68,7 +68,8 @@ impl Session {
         let unasked = self.open_own_channel(app, &member.user_id).await?;
         let roster = self.shard.engine.roster();
         let here = self.reference();
-        app.users.enter(app, &member.user_id, here, roster);
+        let user = &member.user_id;
+        app.users.enter(user, here, || roster.enter(app, user));
         let signed_in = SignedIn {
             member: member.clone(),
             watchlist: Vec::new(),
@@ -158,7 +159,8 @@ impl Session {
         }
         let roster = self.shard.engine.roster();
         let here = self.reference();
-        app.users.leave(&app, &user.member.user_id, here, roster);
+        let user = &user.member.user_id;
+        app.users.leave(user, here, || roster.exit(&app, user));
     }
 
     fn reference(&self) -> ConnectionRef {

@@ -1,7 +1,6 @@
 //! Subscribe and unsubscribe, every kind of channel (docs/protocol.md#subscribe to docs/protocol.md#presence).
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::presence::Member;
@@ -14,23 +13,24 @@ use tokio::time::timeout;
 
 use crate::app::App;
 use crate::budget::Holder;
-use crate::bus::{Generation, Topic};
-use crate::cache::Offset;
+use crate::bus::Topic;
+use crate::channel_ref::ChannelRef;
+use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::connection::{Connection, Subscription};
-use crate::deliver::{Attached, ChannelId};
 use crate::error::Refusal;
 use crate::outbox::Origin;
 use crate::recover::{Ask, Recovery};
 use crate::refusals::RefusalKind;
-use crate::roster::{ChannelRef, Position, PresenceSnapshot, RosterError};
+use crate::roster::RosterError;
+use crate::route::{Attached, ChannelId};
+use crate::sequence::{Generation, Offset, Position};
 use crate::session::{Session, excerpt};
+use crate::snapshot::PresenceSnapshot;
 
 /// Longest name of a refused channel that is repeated to the client, in bytes.
 const MAX_REPEATED_NAME: usize = 1000;
 /// The connection is closed for this.
 const AWAY: &str = "Away";
-/// How long somebody waits for the other nodes before being sent to one of them.
-pub(crate) const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a subscription is refused, and the words for `pusher:subscription_error`.
 struct Refused {
@@ -492,7 +492,9 @@ impl Session {
         let view = channel_ref
             .app
             .rooms
-            .join(channel_ref, member, max, engine.roster());
+            .join(&channel_ref.channel, member, |member| {
+                engine.roster().join(channel_ref, member, max)
+            });
         let view = timeout(SUBSCRIBE_TIMEOUT, view)
             .await
             .unwrap_or(Err(RosterError::Disconnected));
@@ -504,12 +506,18 @@ impl Session {
             Err(error) => Err(error),
         };
         if joined.is_err() {
-            channel_ref
-                .app
-                .rooms
-                .leave(channel_ref, &user, engine.roster());
+            self.leave_presence(channel_ref, &user);
         }
         joined
+    }
+
+    /// The roster hears of it when this was the user's last connection here.
+    fn leave_presence(&self, channel_ref: &ChannelRef, user: &UserId) {
+        let roster = self.shard.engine.roster();
+        let rooms = &channel_ref.app.rooms;
+        rooms.leave(&channel_ref.channel, user, || {
+            roster.leave(channel_ref, user);
+        });
     }
 
     /// Takes back that somebody was on the way in.
@@ -625,8 +633,7 @@ impl Session {
             .remove(&channel_ref.channel, &subscription);
         self.leave_channel(&channel_ref, subscription.wants_positions, last);
         if let Some((user, _)) = &subscription.member {
-            let roster = self.shard.engine.roster();
-            channel_ref.app.rooms.leave(&channel_ref, user, roster);
+            self.leave_presence(&channel_ref, user);
         }
         true
     }

@@ -10,44 +10,11 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::budget::Network;
 use crate::connection::Connection;
-use crate::engine::Options;
 use crate::error::Refusal;
 use crate::shard::State;
 
 /// Empty entries a list keeps room for after a burst.
 const ENTRIES_KEPT: usize = 1024;
-
-/// Most bytes that may wait for connections that read slowly.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WaitingLimits {
-    /// For all of them.
-    pub total: usize,
-    /// For the connections of one app.
-    pub app: usize,
-    /// For the connections from one network: an IPv4 address, or an IPv6 /64.
-    pub network: usize,
-}
-
-impl WaitingLimits {
-    /// A shard's part: connections are spread evenly over the shards.
-    pub(crate) fn of_shard(options: &Options) -> Self {
-        let Self {
-            total,
-            app,
-            network,
-        } = options.max_waiting;
-        let part = |bytes: usize| bytes / options.shards.max(1);
-        Self {
-            total: part(total),
-            app: part(app),
-            network: part(network),
-        }
-    }
-
-    fn least(&self) -> usize {
-        self.total.min(self.app).min(self.network)
-    }
-}
 
 /// What one connection's outbox answers for.
 #[derive(Debug)]

@@ -2,17 +2,13 @@
 //! of the app.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fanfare_protocol::{Frame, ServerMessage, SocketId, UserId};
 use parking_lot::Mutex;
 
-use crate::app::App;
-use crate::bus::Generation;
-use crate::inbox::Inbox;
-use crate::roster::{Online, Position, Roster};
-use crate::shard::Command;
+use crate::sequence::{Generation, Position};
+use crate::snapshot::Online;
 
 /// The signed-in users of one app on this node, and the connections that watch users.
 #[derive(Debug, Default)]
@@ -42,30 +38,19 @@ pub(crate) struct ConnectionRef {
 }
 
 impl Users {
-    /// One more connection of a user. The roster is told under the lock, so that it hears in the order of what happens.
-    pub(crate) fn enter(
-        &self,
-        app: &Arc<App>,
-        user: &UserId,
-        connection: ConnectionRef,
-        roster: &dyn Roster,
-    ) {
+    /// One more connection of a user. `enter` tells the roster of the first one under the lock, so that it hears in the order
+    /// of what happens.
+    pub(crate) fn enter(&self, user: &UserId, connection: ConnectionRef, enter: impl FnOnce()) {
         let mut here = self.here.lock();
         let connections = here.entry(user.clone()).or_default();
         connections.insert(connection);
         if connections.len() == 1 {
-            roster.enter(app, user);
+            enter();
         }
     }
 
-    /// One connection of a user less.
-    pub(crate) fn leave(
-        &self,
-        app: &Arc<App>,
-        user: &UserId,
-        connection: ConnectionRef,
-        roster: &dyn Roster,
-    ) {
+    /// One connection of a user less. `exit` tells the roster of the last one, under the lock.
+    pub(crate) fn leave(&self, user: &UserId, connection: ConnectionRef, exit: impl FnOnce()) {
         let mut here = self.here.lock();
         let Some(connections) = here.get_mut(user) else {
             return;
@@ -73,7 +58,7 @@ impl Users {
         connections.remove(&connection);
         if connections.is_empty() {
             here.remove(user);
-            roster.exit(app, user);
+            exit();
         }
     }
 
@@ -119,10 +104,10 @@ impl Users {
         let mut newest = position;
         let meanwhile = watchers.meanwhile.remove(&watcher).unwrap_or_default();
         if !meanwhile.is_empty() {
-            let places: HashMap<&UserId, usize> = watched.iter().zip(0..).collect();
+            let indexes: HashMap<&UserId, usize> = watched.iter().zip(0..).collect();
             for (user, is_online, at) in meanwhile.into_iter().filter(|(_, _, at)| *at > position) {
-                if let Some(channel_ref) = places.get(&user) {
-                    online[*channel_ref] = is_online;
+                if let Some(index) = indexes.get(&user) {
+                    online[*index] = is_online;
                 }
                 newest = newest.max(at);
             }
@@ -169,14 +154,14 @@ impl Users {
         self.listening.store(generation, Ordering::Relaxed);
     }
 
-    /// Tells who watches a user that they have come or gone. Under the lock, so that a watcher hears of changes in their
-    /// order, and after what it was told at first.
+    /// Tells the watchers of a user that the user has come or gone: `tell` queues the frame to one of them. Under the lock, so
+    /// that a watcher hears of changes in their order, and after what it was told at first.
     pub(crate) fn announce(
         &self,
         user: &UserId,
-        inboxes: &[Arc<Inbox>],
         online: bool,
         position: Position,
+        mut tell: impl FnMut(ConnectionRef, Frame),
     ) {
         let mut watchers = self.watchers.lock();
         let Watchers { by_user, meanwhile } = &mut *watchers;
@@ -196,12 +181,7 @@ impl Users {
         let frame: Frame = message.to_frame();
         for (watcher, since) in watching {
             match since {
-                Some(since) if *since < position => inboxes[watcher.shard].push(Command::TellOne {
-                    slot: watcher.slot,
-                    socket_id: watcher.socket_id,
-                    position,
-                    frame: frame.clone(),
-                }),
+                Some(since) if *since < position => tell(*watcher, frame.clone()),
                 Some(_) => {}
                 None => {
                     let came_by = meanwhile.entry(*watcher).or_default();

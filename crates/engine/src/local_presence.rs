@@ -7,9 +7,6 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelName, UserId};
 use parking_lot::Mutex;
 
-use crate::bus::BoxFuture;
-use crate::roster::{ChannelRef, PresenceSnapshot, Roster, RosterError};
-
 /// The presence channels of one app on this node.
 #[derive(Debug, Default)]
 pub(crate) struct LocalPresence(Mutex<HashMap<ChannelName, Members>>);
@@ -23,18 +20,18 @@ struct Seat {
 }
 
 impl LocalPresence {
-    /// One more connection of a user. The roster is asked under the lock, so that it hears in the order of what happens.
-    pub(crate) fn join(
+    /// One more connection of a user. `join` asks the roster under the lock, so that the roster hears in the order of what
+    /// happens.
+    pub(crate) fn join<T>(
         &self,
-        channel_ref: &ChannelRef,
+        channel: &ChannelName,
         member: Member,
-        max: usize,
-        roster: &dyn Roster,
-    ) -> BoxFuture<'static, Result<PresenceSnapshot, RosterError>> {
-        let mut rooms = self.0.lock();
-        let joined = roster.join(channel_ref, &member, max);
-        let room = rooms.entry(channel_ref.channel.clone()).or_default();
-        let seat = room.entry(member.user_id).or_insert_with(|| Seat {
+        join: impl FnOnce(&Member) -> T,
+    ) -> T {
+        let mut channels = self.0.lock();
+        let joined = join(&member);
+        let members = channels.entry(channel.clone()).or_default();
+        let seat = members.entry(member.user_id).or_insert_with(|| Seat {
             user_info: None,
             connections: 0,
         });
@@ -43,30 +40,30 @@ impl LocalPresence {
         joined
     }
 
-    /// One connection of a user less.
-    pub(crate) fn leave(&self, channel_ref: &ChannelRef, user: &UserId, roster: &dyn Roster) {
-        let mut rooms = self.0.lock();
-        let Some(room) = rooms.get_mut(&channel_ref.channel) else {
+    /// One connection of a user less. `leave` tells the roster of the last one, under the lock.
+    pub(crate) fn leave(&self, channel: &ChannelName, user: &UserId, leave: impl FnOnce()) {
+        let mut channels = self.0.lock();
+        let Some(members) = channels.get_mut(channel) else {
             return;
         };
-        let Some(seat) = room.get_mut(user) else {
+        let Some(seat) = members.get_mut(user) else {
             return;
         };
         seat.connections -= 1;
         if seat.connections > 0 {
             return;
         }
-        room.remove(user);
-        if room.is_empty() {
-            rooms.remove(&channel_ref.channel);
+        members.remove(user);
+        if members.is_empty() {
+            channels.remove(channel);
         }
-        roster.leave(channel_ref, user);
+        leave();
     }
 
     /// Every member this node has, each handed on under the lock: nothing that happens meanwhile comes before or between.
     pub(crate) fn for_each(&self, mut tell: impl FnMut(&ChannelName, Member)) {
-        for (channel, room) in self.0.lock().iter() {
-            for (user_id, seat) in room {
+        for (channel, members) in self.0.lock().iter() {
+            for (user_id, seat) in members {
                 let member = Member {
                     user_id: user_id.clone(),
                     user_info: seat.user_info.clone(),

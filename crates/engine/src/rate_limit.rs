@@ -1,8 +1,58 @@
-//! How many messages of one connection are handled a second.
+//! How much a backend may publish a second, and how much a client may send.
 
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
 use tokio::time::Instant;
+
+use crate::clock::EngineClock;
+
+/// How many events an app's backends may publish.
+#[derive(Debug)]
+pub(crate) struct PublishRateLimiter(RateLimiter<NotKeyed, InMemoryState, EngineClock>);
+
+impl PublishRateLimiter {
+    pub(crate) fn new(per_second: u32) -> Option<Arc<Self>> {
+        let quota = Quota::per_second(NonZeroU32::new(per_second)?);
+        Some(Arc::new(Self(RateLimiter::direct_with_clock(
+            quota,
+            EngineClock,
+        ))))
+    }
+
+    /// Counts events, if the rate allows all of them.
+    pub(crate) fn takes(&self, events: NonZeroU32) -> bool {
+        matches!(self.0.check_n(events), Ok(Ok(())))
+    }
+}
+
+/// Counts the client events of one connection, at the rate that the app had when it was made.
+pub(crate) struct ClientEventRate {
+    per_second: NonZeroU32,
+    limiter: RateLimiter<NotKeyed, InMemoryState, EngineClock>,
+}
+
+impl ClientEventRate {
+    pub(crate) fn new(per_second: NonZeroU32) -> Self {
+        Self {
+            per_second,
+            limiter: RateLimiter::direct_with_clock(Quota::per_second(per_second), EngineClock),
+        }
+    }
+
+    /// Whether it still counts at the rate that the app has.
+    pub(crate) fn is_at(&self, per_second: NonZeroU32) -> bool {
+        self.per_second == per_second
+    }
+
+    /// Counts an event, if the rate allows it.
+    pub(crate) fn takes_one(&self) -> bool {
+        self.limiter.check().is_ok()
+    }
+}
 
 /// How far the messages of a connection are ahead of their rate. Every connection has one, so it is one number; a limiter
 /// from a library would be several times as large.

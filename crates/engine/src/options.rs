@@ -1,0 +1,68 @@
+//! What a node is told about itself.
+
+use std::time::Duration;
+
+use crate::budget::Budgets;
+
+/// What a node is told about itself.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Threads that own connections.
+    pub shards: usize,
+    /// Silence after which a client should ask, and we do.
+    pub activity_timeout: Duration,
+    /// Silence after our question that ends the connection.
+    pub pong_timeout: Duration,
+    /// How often each WebSocket gets a PING, so that no proxy takes it for idle; `None` for never.
+    pub ping_interval: Option<Duration>,
+    /// Most bytes of others' events that may wait for one connection.
+    pub outbox_bytes: usize,
+    /// Most bytes that may wait for slow clients.
+    pub max_waiting: WaitingLimits,
+    /// Most bytes of a history that one subscription is sent.
+    pub max_replay_bytes: usize,
+    /// Most messages of one connection that are handled a second, client events besides; 0 for any number.
+    pub messages_per_second: u32,
+    /// Most bytes of events that may wait for one shard.
+    pub inbox_bytes: usize,
+    /// Most bytes that cache channels and histories of all apps keep.
+    pub recent_events_bytes: usize,
+    /// Most connections this node takes.
+    pub max_connections: usize,
+    /// Most channels one connection may be subscribed to.
+    pub max_subscriptions: usize,
+    /// What the node, an app and a network of clients may hold.
+    pub budgets: Budgets,
+}
+
+/// Most bytes that may wait for connections that read slowly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitingLimits {
+    /// For all of them.
+    pub total: usize,
+    /// For the connections of one app.
+    pub app: usize,
+    /// For the connections from one network: an IPv4 address, or an IPv6 /64.
+    pub network: usize,
+}
+
+impl WaitingLimits {
+    /// A shard's part: connections are spread evenly over the shards.
+    pub(crate) fn of_shard(options: &Options) -> Self {
+        let Self {
+            total,
+            app,
+            network,
+        } = options.max_waiting;
+        let part = |bytes: usize| bytes / options.shards.max(1);
+        Self {
+            total: part(total),
+            app: part(app),
+            network: part(network),
+        }
+    }
+
+    pub(crate) fn least(&self) -> usize {
+        self.total.min(self.app).min(self.network)
+    }
+}

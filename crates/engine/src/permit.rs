@@ -1,0 +1,88 @@
+//! What a connection was given when it was let in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::budget::{Charge, Network};
+
+/// What a connection takes of what is bounded: on this node, of its app here, and of its app over all nodes; and what is
+/// charged for it.
+#[derive(Debug)]
+pub(crate) struct Permits {
+    _on_node: ConnectionPermit,
+    _of_app: ConnectionPermit,
+    _on_all_nodes: Option<ConnectionPermit>,
+    _charge: Charge,
+}
+
+impl Permits {
+    /// What a connection takes on this node alone.
+    pub(crate) fn here(
+        on_node: ConnectionPermit,
+        of_app: ConnectionPermit,
+        charge: Charge,
+    ) -> Self {
+        Self {
+            _on_node: on_node,
+            _of_app: of_app,
+            _on_all_nodes: None,
+            _charge: charge,
+        }
+    }
+
+    /// The same, counted on all nodes.
+    pub(crate) fn counted(self, on_all_nodes: ConnectionPermit) -> Self {
+        Self {
+            _on_all_nodes: Some(on_all_nodes),
+            ..self
+        }
+    }
+
+    /// The same, charged to somebody else from now on.
+    pub(crate) fn charged_to(self, charge: Charge) -> Self {
+        Self {
+            _charge: charge,
+            ..self
+        }
+    }
+}
+
+/// One of the connections that are counted; given back when dropped.
+#[derive(Debug)]
+pub struct ConnectionPermit(Arc<AtomicUsize>);
+
+impl ConnectionPermit {
+    pub(crate) fn take(connections: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let room = |now: usize| (now < max).then_some(now + 1);
+        connections
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .ok()?;
+        Some(Self(Arc::clone(connections)))
+    }
+
+    pub(crate) fn count(connections: &Arc<AtomicUsize>) -> Self {
+        connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(connections))
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Displacements in an app, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Displacements(pub(crate) Mutex<Option<Largest>>);
+
+/// The network that holds most of an app's connections on this node.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Largest {
+    pub(crate) network: Network,
+    pub(crate) held: usize,
+    pub(crate) counted: Instant,
+}

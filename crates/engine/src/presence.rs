@@ -1,0 +1,46 @@
+//! Who comes to a presence channel and who leaves it, told to its subscribers.
+
+use fanfare_protocol::ServerMessage;
+
+use crate::channel_ref::ChannelRef;
+use crate::command::Command;
+use crate::deliver::{Deliverer, shards};
+use crate::snapshot::PresenceChange;
+
+impl Deliverer {
+    /// Tells a presence channel's subscribers who came or left. Called in the order of positions.
+    pub(crate) fn announce(
+        &self,
+        channel_ref: &ChannelRef,
+        edge: &PresenceChange<'_>,
+        position: u64,
+    ) {
+        let routes = channel_ref
+            .app
+            .channels
+            .stripe(channel_ref.channel.as_str())
+            .lock();
+        let Some(route) = routes.get(&channel_ref.channel) else {
+            return;
+        };
+        let channel = channel_ref.channel.as_str();
+        let frame = match edge {
+            PresenceChange::Added(member) => {
+                ServerMessage::MemberAdded { channel, member }.to_frame()
+            }
+            PresenceChange::Removed(user) => ServerMessage::MemberRemoved {
+                channel,
+                user_id: user.as_str(),
+            }
+            .to_frame(),
+        };
+        for shard in shards(route.shards) {
+            self.inboxes[shard].push(Command::Announce {
+                channel: route.id,
+                name: channel_ref.channel.clone(),
+                frame: frame.clone(),
+                position,
+            });
+        }
+    }
+}

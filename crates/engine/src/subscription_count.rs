@@ -1,0 +1,163 @@
+//! How many subscribers a channel has, and who is told (docs/protocol.md#subscription-counts).
+
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_protocol::ServerMessage;
+use tokio::time::Instant;
+
+use crate::app::App;
+use crate::channel_ref::ChannelRef;
+use crate::command::Command;
+use crate::deliver::{Deliverer, shards};
+use crate::roster::Changed;
+use crate::route::{CountAnnounced, Route};
+
+/// Up to so many subscribers are told at once how many they are; more of them no more often than this.
+const COUNTED_AT_ONCE: usize = 100;
+const COUNT_INTERVAL: Duration = Duration::from_secs(5);
+
+impl Deliverer {
+    /// After the number of subscribers changed: tells them, at once or, where they are many, when it is due. With other
+    /// nodes, these are told, and subscribers hear from there.
+    pub(crate) fn count(&self, channel_ref: &ChannelRef, route: &mut Route) {
+        if self.is_shared() {
+            self.change(channel_ref, route);
+        } else if is_counted(channel_ref) && route.subscribers > 0 {
+            let now = Instant::now();
+            if self.may_tell(channel_ref, route, now) {
+                route.told = CountAnnounced::At(now);
+                self.push_count(channel_ref, route, route.subscribers);
+            }
+        }
+    }
+
+    fn change(&self, channel_ref: &ChannelRef, route: &mut Route) {
+        // A user's own channel is counted by nobody.
+        if !mem::replace(&mut route.changed, true) && channel_ref.channel.user().is_none() {
+            self.changed.lock().push(channel_ref.clone());
+        }
+    }
+
+    /// The other nodes are told once more how many subscribers there are, so that these hear it.
+    pub(crate) fn count_again(&self, channel_ref: &ChannelRef) {
+        let mut routes = channel_ref
+            .app
+            .channels
+            .stripe(channel_ref.channel.as_str())
+            .lock();
+        if let Some(route) = routes.get_mut(&channel_ref.channel) {
+            self.change(channel_ref, route);
+        }
+    }
+
+    /// Says whether subscribers may be told now how many they are; if not, they will be later.
+    fn may_tell(&self, channel_ref: &ChannelRef, route: &mut Route, now: Instant) -> bool {
+        match route.told {
+            CountAnnounced::Due(_) => false,
+            CountAnnounced::At(before)
+                if route.subscribers > COUNTED_AT_ONCE && now < before + COUNT_INTERVAL =>
+            {
+                route.told = CountAnnounced::Due(before + COUNT_INTERVAL);
+                self.uncounted.lock().push(channel_ref.clone());
+                false
+            }
+            CountAnnounced::Never | CountAnnounced::At(_) => true,
+        }
+    }
+
+    /// The channels whose count has changed since this was asked.
+    pub(crate) fn take_changed(&self) -> Vec<Changed> {
+        let now = Instant::now();
+        let places = mem::take(&mut *self.changed.lock());
+        let changed = |channel_ref: ChannelRef| {
+            let mut routes = channel_ref
+                .app
+                .channels
+                .stripe(channel_ref.channel.as_str())
+                .lock();
+            let (mut count, mut tell) = (0, is_counted(&channel_ref));
+            if let Some(route) = routes.get_mut(&channel_ref.channel) {
+                route.changed = false;
+                count = route.subscribers;
+                tell = tell && self.may_tell(&channel_ref, route, now);
+                if tell {
+                    route.told = CountAnnounced::At(now);
+                }
+            }
+            drop(routes);
+            Changed {
+                channel_ref,
+                count,
+                tell,
+            }
+        };
+        places.into_iter().map(changed).collect()
+    }
+
+    /// All counts of an app have changed.
+    pub(crate) fn change_all(&self, app: &Arc<App>) {
+        for stripe in &app.channels.stripes {
+            for (channel, route) in stripe.lock().iter_mut() {
+                let channel_ref = ChannelRef {
+                    app: Arc::clone(app),
+                    channel: channel.clone(),
+                };
+                self.change(&channel_ref, route);
+            }
+        }
+    }
+
+    /// Tells a channel's subscribers how many they are over all nodes.
+    pub(crate) fn tell_count(&self, channel_ref: &ChannelRef, count: usize) {
+        let routes = channel_ref
+            .app
+            .channels
+            .stripe(channel_ref.channel.as_str())
+            .lock();
+        if let Some(route) = routes.get(&channel_ref.channel) {
+            self.push_count(channel_ref, route, count);
+        }
+    }
+
+    fn push_count(&self, channel_ref: &ChannelRef, route: &Route, count: usize) {
+        let channel = channel_ref.channel.as_str();
+        let frame = ServerMessage::SubscriptionCount { channel, count }.to_frame();
+        for shard in shards(route.shards) {
+            self.inboxes[shard].push(Command::Tell {
+                channel: route.id,
+                frame: frame.clone(),
+            });
+        }
+    }
+
+    /// Tells the numbers whose time has come.
+    pub(crate) fn tell_due_counts(&self, now: Instant) {
+        let waiting = mem::take(&mut *self.uncounted.lock());
+        for channel_ref in waiting {
+            let mut routes = channel_ref
+                .app
+                .channels
+                .stripe(channel_ref.channel.as_str())
+                .lock();
+            match routes.get_mut(&channel_ref.channel) {
+                Some(route) if matches!(route.told, CountAnnounced::Due(at) if at <= now) => {
+                    route.told = CountAnnounced::Never;
+                    self.count(&channel_ref, route);
+                }
+                Some(Route {
+                    told: CountAnnounced::Due(_),
+                    ..
+                }) => self.uncounted.lock().push(channel_ref.clone()),
+                // It was vacated, and perhaps occupied anew, in the meantime.
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Whether its subscribers are told how many they are.
+fn is_counted(channel_ref: &ChannelRef) -> bool {
+    channel_ref.channel.is_counted() && channel_ref.app.settings().subscription_count
+}
