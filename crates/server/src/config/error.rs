@@ -1,0 +1,58 @@
+//! What figment says of a wrong value, in words for operators.
+
+use figment::Metadata;
+use figment::error::Kind;
+
+use super::names::no_such_setting;
+
+pub(super) fn in_words(error: &figment::Error) -> String {
+    let path = error.path.join(".");
+    let source = error
+        .metadata
+        .as_ref()
+        .map_or_else(|| "the configuration".into(), source_of);
+    let reason = match &error.kind {
+        Kind::UnknownField(name, _) => {
+            // The path of one within a section ends with its name, that of others is empty.
+            let name = if path.is_empty() { name } else { &path };
+            no_such_setting(name)
+        }
+        // With the line and a mark under it, over several lines.
+        Kind::Message(text) => one_line(text),
+        kind => kind.to_string(),
+    };
+    if path.is_empty() || matches!(error.kind, Kind::UnknownField(..)) {
+        format!("{source}: {reason}")
+    } else {
+        format!("{path} in {source}: {reason}")
+    }
+}
+
+/// The place and the reason of an error of the TOML reader, without its drawing of the line.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let [place, .., reason] = &lines[..] else {
+        return text.trim().into();
+    };
+    let drawn = lines.iter().find_map(|line| {
+        let (number, text) = line.split_once(" | ")?;
+        number.trim().parse::<u32>().ok().map(|_| text.trim())
+    });
+    let place = place.strip_prefix("TOML parse error at ").unwrap_or(place);
+    match drawn {
+        Some(text) => format!("{place}: {reason}: {text}"),
+        None => format!("{place}: {reason}"),
+    }
+}
+
+pub(super) fn source_of(metadata: &Metadata) -> String {
+    match metadata
+        .source
+        .as_ref()
+        .and_then(figment::Source::file_path)
+    {
+        Some(path) => format!("file {}", path.display()),
+        None if metadata.name.contains("Config") => "default".into(),
+        None => metadata.name.to_string(),
+    }
+}

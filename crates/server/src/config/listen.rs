@@ -1,0 +1,139 @@
+//! The address to listen on, as people write it.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
+
+use serde::{Deserialize, Deserializer, de};
+
+/// The port where none is given.
+pub(super) const DEFAULT_PORT: u16 = 6001;
+/// How `listen` may be written.
+const LISTEN_FORMS: &str = "write HOST:PORT, for example 127.0.0.1:6001, localhost:6001, [::1]:6001 or 0.0.0.0:6001 (all addresses of this \
+     machine); a port alone is one of 127.0.0.1";
+
+/// Reads `listen` as people write it: a port, a host, or both. A host without a name is this machine only.
+pub(super) fn listen_address<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<SocketAddr, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Port(u16),
+        Text(String),
+    }
+    match Written::deserialize(deserializer) {
+        Ok(Written::Port(port)) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        Ok(Written::Text(text)) => parse_listen(text.trim()).map_err(de::Error::custom),
+        Err(_) => Err(de::Error::custom(format!("not an address: {LISTEN_FORMS}"))),
+    }
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let wrong = |why: &str| format!("{text:?} {why}: {LISTEN_FORMS}");
+    if text.contains("://") || text.contains('/') {
+        return Err(wrong("is a URL or a path, and an address is wanted"));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return Ok(address);
+    }
+    let literal = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    if let Ok(ip) = literal.unwrap_or(text).parse::<IpAddr>() {
+        return Ok(SocketAddr::from((ip, DEFAULT_PORT)));
+    }
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) => (host, port),
+        None if is_number(text) => ("", text),
+        None => (text, "6001"),
+    };
+    let port: u16 = port
+        .parse()
+        .map_err(|_| wrong("has no port from 0 to 65535"))?;
+    match host {
+        "" => return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        "*" => return Ok(SocketAddr::from((Ipv4Addr::UNSPECIFIED, port))),
+        _ => {}
+    }
+    let found = (host, port)
+        .to_socket_addrs()
+        .map_err(|error| wrong(&format!("names a host that is not found ({error})")))?;
+    // The first of IPv4, where there is one: `localhost` is 127.0.0.1 as in all examples.
+    let found: Vec<SocketAddr> = found.collect();
+    let first = found
+        .iter()
+        .find(|address| address.is_ipv4())
+        .or(found.first());
+    first
+        .copied()
+        .ok_or_else(|| wrong("names a host without an address"))
+}
+
+/// The address at which this machine reaches what listens on `listen`.
+pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::from((ip, listen.port()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::config::tests::{load, refused};
+
+    #[test]
+    fn an_address_to_listen_on_is_read_as_people_write_it() {
+        for (written, address) in [
+            ("127.0.0.1:7701", "127.0.0.1:7701"),
+            ("localhost:7701", "127.0.0.1:7701"),
+            (":7701", "127.0.0.1:7701"),
+            ("7701", "127.0.0.1:7701"),
+            (" 7701 ", "127.0.0.1:7701"),
+            ("*:7701", "0.0.0.0:7701"),
+            ("0.0.0.0:7701", "0.0.0.0:7701"),
+            ("[::1]:7701", "[::1]:7701"),
+            ("[::]:7701", "[::]:7701"),
+            ("::1", "[::1]:6001"),
+            ("[::1]", "[::1]:6001"),
+            ("localhost", "127.0.0.1:6001"),
+            ("0.0.0.0", "0.0.0.0:6001"),
+            ("127.0.0.1:0", "127.0.0.1:0"),
+        ] {
+            let config = load(&[("listen", written)]).expect(written);
+            assert_eq!(config.listen.to_string(), address, "{written}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.toml");
+        std::fs::write(&file, "listen = 7701\n").unwrap();
+        let config = Config::load(Some(&file), vec![]).unwrap();
+        assert_eq!(config.listen.to_string(), "127.0.0.1:7701");
+        for wrong in [
+            "http://127.0.0.1:7701",
+            "127.0.0.1:70000",
+            "127.0.0.1:",
+            "127.0.0.1:http",
+            "/run/fanfare.sock",
+            "nowhere.invalid:1",
+            "70000",
+        ] {
+            let error = refused("listen", wrong);
+            assert!(
+                error.contains(&format!("{wrong:?}")) && error.contains("HOST:PORT"),
+                "{error}"
+            );
+        }
+        assert_eq!(
+            reachable("0.0.0.0:1".parse().unwrap()).to_string(),
+            "127.0.0.1:1"
+        );
+        assert_eq!(reachable("[::]:1".parse().unwrap()).to_string(), "[::1]:1");
+        assert_eq!(
+            reachable("10.0.0.1:1".parse().unwrap()).to_string(),
+            "10.0.0.1:1"
+        );
+    }
+}

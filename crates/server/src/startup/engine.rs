@@ -1,0 +1,90 @@
+//! Starts the engine: alone or among other nodes, and the threads of its shards.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use fanfare_cluster::{Cluster, Redis, Settings};
+use fanfare_engine::{Bus, Engine, Options, ShardSeed, WaitingLimits};
+use secrecy::ExposeSecret;
+use tokio::task::LocalSet;
+
+use crate::config::Config;
+use crate::notices::LoggedNotices;
+
+/// The exit code after an error of our own (`EX_SOFTWARE`).
+const EXIT_BUG: i32 = 70;
+
+/// A node, its shards, and where it is among others, if it is.
+type Parts = (Arc<Engine>, Vec<ShardSeed>, Option<Arc<Cluster>>);
+
+/// Makes the node, alone or among others.
+pub(super) fn engine(config: &Config) -> anyhow::Result<Parts> {
+    let (options, notices) = (engine_options(config)?, Arc::new(LoggedNotices));
+    let Some(url) = &config.cluster.url else {
+        let (engine, shards) = Engine::new(options, notices);
+        return Ok((engine, shards, None));
+    };
+    let settings = Settings {
+        prefix: config.cluster.prefix.clone(),
+        lease: Duration::from_secs(config.cluster.lease),
+        fence_max: Duration::from_secs(config.fence.max),
+        fence_per_second: config.fence.per_second,
+    };
+    let redis = Redis::new(url.expose_secret(), &settings.prefix).context("reading cluster.url")?;
+    let mut cluster = None;
+    let (engine, shards) = Engine::clustered(options, notices, |node| {
+        let new = Cluster::new(node, Arc::new(redis), settings);
+        cluster = Some(Arc::clone(&new));
+        (Arc::clone(&new) as Arc<dyn Bus>, new)
+    });
+    Ok((engine, shards, cluster))
+}
+
+pub(super) fn engine_options(config: &Config) -> anyhow::Result<Options> {
+    rlimit::increase_nofile_limit(u64::MAX).context("asking for more open files")?;
+    Ok(Options {
+        shards: config.shards,
+        activity_timeout: Duration::from_secs(config.activity_timeout),
+        pong_timeout: Duration::from_secs(config.pong_timeout),
+        ping_interval: config.ping_interval(),
+        outbox_bytes: config.outbox.max_bytes,
+        max_waiting: WaitingLimits {
+            total: config.outbox.max_total_bytes,
+            app: config.outbox.max_app_bytes,
+            network: config.network.max_waiting_bytes,
+        },
+        max_replay_bytes: config.outbox.max_replay_bytes,
+        messages_per_second: config.connections.messages_per_second,
+        inbox_bytes: config.inbox.max_bytes,
+        recent_events_bytes: config.recent_events.max_bytes,
+        max_connections: config.connections.max,
+        max_subscriptions: config.connections.max_subscriptions,
+        budgets: config.budgets(),
+    })
+}
+
+/// A shard has a thread and a runtime of its own. Its end is the node's: clients on it would wait for ever otherwise.
+pub(super) fn start_shard(number: usize, shard: ShardSeed) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting a shard")?;
+    let run = move || {
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            LocalSet::new().block_on(&runtime, shard.run())
+        }));
+        tracing::error!(
+            shard = number,
+            panicked = ended.is_err(),
+            "a shard has ended, which is a bug; the process ends so that it is started afresh"
+        );
+        std::process::exit(EXIT_BUG);
+    };
+    std::thread::Builder::new()
+        .name(format!("shard-{number}"))
+        .spawn(run)
+        .context("starting a shard")?;
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! What listeners and handlers share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare_engine::{Engine, NoNotices};
+use fanfare_store::Store;
+
+use super::engine::engine_options;
+use crate::access::Addresses;
+use crate::admin::Admin;
+use crate::app_sync::ConfigBarrier;
+use crate::config::Config;
+use crate::http::{self, AppState, Idempotency, Shared, unix_millis};
+use crate::identity::Identities;
+use crate::listener::Listening;
+use crate::sockets::Sockets;
+use crate::xhr::{HangingRequests, Sessions, WebSocketRetry};
+
+/// What the listeners share.
+pub(super) fn listening(config: &Config, state: AppState) -> Listening {
+    Listening {
+        sockets: state.sockets.clone(),
+        addresses: state.addresses.clone(),
+        timeouts: config.timeouts(),
+        engine: Arc::clone(&state.engine),
+        router: http::router(state),
+    }
+}
+
+/// What handlers share, of a node that is not ready yet.
+pub(super) fn state(
+    config: &Config,
+    engine: Arc<Engine>,
+    identities: Arc<Identities>,
+    admin: Admin,
+    in_force: ConfigBarrier,
+) -> Shared {
+    Shared {
+        sockets: Sockets::new(config.http.max_sockets, engine.ledger().clone()),
+        engine,
+        ready: Arc::default(),
+        demo: None,
+        path_prefix: config.path_prefix.as_str().into(),
+        idempotency: Idempotency::new(config.idempotency.max_bytes),
+        sessions: Sessions::new(config.pending_sessions()),
+        hanging: HangingRequests::new(config.fallback.max_hanging_requests),
+        websocket_retry: Arc::new(WebSocketRetry::new(Duration::from_secs(
+            config.fallback.websocket_retry,
+        ))),
+        identities,
+        admin,
+        in_force,
+        addresses: Addresses::new(
+            config.trusted_proxies().unwrap_or_default(),
+            config.exempt_networks().unwrap_or_default(),
+        ),
+        ceilings: config.ceilings.clone(),
+        started_at: unix_millis(),
+        max_body_bytes: config.http.max_body_bytes,
+        max_message_bytes: config.websocket.max_message_bytes,
+        message_timeout: Duration::from_secs(config.websocket.message_timeout),
+    }
+}
+
+/// What the handlers of [`admin::kept`](crate::admin::kept) share where no node runs. The engine has no shards: whoever
+/// asked it something would wait for ever.
+pub(crate) fn state_at_rest(config: &Config, store: Store) -> anyhow::Result<AppState> {
+    let (engine, _) = Engine::new(engine_options(config)?, Arc::new(NoNotices));
+    let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
+    let admin = Admin::new(store);
+    let state = state(config, engine, identities, admin, ConfigBarrier::nowhere());
+    Ok(state.into())
+}
