@@ -83,24 +83,24 @@ pub(crate) struct Config {
     pub(crate) store: StoreConfig,
     pub(crate) cluster: ClusterConfig,
     pub(crate) memory: MemoryConfig,
-    pub(crate) connections: Connections,
-    pub(crate) outbox: Outbox,
-    pub(crate) inbox: Queue,
-    pub(crate) websocket: WebSocket,
-    pub(crate) fallback: Fallback,
-    pub(crate) http: Http,
+    pub(crate) connections: ConnectionsConfig,
+    pub(crate) outbox: OutboxConfig,
+    pub(crate) inbox: QueueConfig,
+    pub(crate) websocket: WebSocketConfig,
+    pub(crate) fallback: FallbackConfig,
+    pub(crate) http: HttpConfig,
     pub(crate) network: NetworkConfig,
     /// Keys of publishes that may be sent again, of all apps together.
-    pub(crate) idempotency: Queue,
+    pub(crate) idempotency: QueueConfig,
     /// What cache channels and histories of all apps keep on this node.
-    pub(crate) recent_events: Queue,
+    pub(crate) recent_events: QueueConfig,
     pub(crate) identity: IdentityConfig,
     /// What no app goes beyond, whatever its settings say.
     pub(crate) ceilings: Ceilings,
     pub(crate) owner: OwnerConfig,
-    pub(crate) drain: Drain,
+    pub(crate) drain: DrainConfig,
     pub(crate) fence: FenceConfig,
-    pub(crate) log: Log,
+    pub(crate) log: LogConfig,
     /// Whether the configuration says where the store is: a data folder or a URL, rather than what is the default.
     #[serde(skip)]
     pub(crate) names_store: bool,
@@ -142,7 +142,7 @@ pub(crate) struct MemoryConfig {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Connections {
+pub(crate) struct ConnectionsConfig {
     /// Most connections this node takes; 0 for as many as the limit of open files allows.
     pub(crate) max: usize,
     /// Most sessions of one app whose client has sent one request only.
@@ -156,7 +156,7 @@ pub(crate) struct Connections {
 /// What waits for clients to read it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Outbox {
+pub(crate) struct OutboxConfig {
     /// Most bytes of others' events that wait for one connection.
     pub(crate) max_bytes: usize,
     /// Most bytes that wait for all connections of this node.
@@ -169,13 +169,13 @@ pub(crate) struct Outbox {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Queue {
+pub(crate) struct QueueConfig {
     pub(crate) max_bytes: usize,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct WebSocket {
+pub(crate) struct WebSocketConfig {
     /// Largest message a client may send.
     pub(crate) max_message_bytes: usize,
     /// Most bytes of messages that have not come whole; half of it for one app, and a quarter for one network.
@@ -189,7 +189,7 @@ pub(crate) struct WebSocket {
 /// The HTTP fallbacks of pusher-js.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Fallback {
+pub(crate) struct FallbackConfig {
     /// Seconds over which sessions are asked to reconnect once, so that they try a WebSocket again; 0 for never.
     pub(crate) websocket_retry: u64,
     /// Most requests of one browser that wait for events at a time, where it speaks HTTP/1.1; 0 for any number.
@@ -198,7 +198,7 @@ pub(crate) struct Fallback {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Http {
+pub(crate) struct HttpConfig {
     /// Threads that serve HTTP; 0 for the cores that the shards leave, at least one.
     pub(crate) threads: usize,
     /// Largest request body.
@@ -254,7 +254,7 @@ pub(crate) struct OwnerConfig {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Drain {
+pub(crate) struct DrainConfig {
     /// Seconds over which a stopping node closes its connections.
     pub(crate) period: u64,
 }
@@ -271,7 +271,7 @@ pub(crate) struct FenceConfig {
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Log {
+pub(crate) struct LogConfig {
     /// As `RUST_LOG` has it: `info`, `fanfare=debug`.
     pub(crate) filter: String,
     pub(crate) format: LogFormat,
@@ -320,32 +320,32 @@ impl Config {
                 subscriptions: capacity.memory / 4,
                 subscriptions_of_app: capacity.memory / 16 * 3,
             },
-            connections: Connections {
+            connections: ConnectionsConfig {
                 max: capacity.connections,
                 max_pending: (capacity.connections / 4).clamp(64, 4096),
                 max_subscriptions: 2000,
                 messages_per_second: 100,
             },
-            outbox: Outbox {
+            outbox: OutboxConfig {
                 max_bytes: 1024 * 1024,
                 max_total_bytes: capacity.memory / 8,
                 max_app_bytes: capacity.memory / 16,
                 max_replay_bytes: 4 * 1024 * 1024,
             },
-            inbox: Queue {
+            inbox: QueueConfig {
                 max_bytes: 64 * 1024 * 1024,
             },
-            websocket: WebSocket {
+            websocket: WebSocketConfig {
                 max_message_bytes: 128 * 1024,
                 max_unfinished_bytes: (capacity.memory / 16).max(4 << 20),
                 message_timeout: 30,
                 ping_interval: 25,
             },
-            fallback: Fallback {
+            fallback: FallbackConfig {
                 websocket_retry: 300,
                 max_hanging_requests: 4,
             },
-            http: Http {
+            http: HttpConfig {
                 threads: 0,
                 max_body_bytes: 1024 * 1024,
                 max_pending_body_bytes: (capacity.memory / 16).max(4 << 20),
@@ -363,10 +363,10 @@ impl Config {
                 max_subscription_bytes: (capacity.memory / 32).clamp(2 << 20, 32 << 20),
                 exempt: PRIVATE_NETWORKS.into(),
             },
-            idempotency: Queue {
+            idempotency: QueueConfig {
                 max_bytes: (capacity.memory / 16).clamp(4 << 20, 256 << 20),
             },
-            recent_events: Queue {
+            recent_events: QueueConfig {
                 max_bytes: (capacity.memory / 4).max(16 << 20),
             },
             identity: IdentityConfig {
@@ -377,12 +377,12 @@ impl Config {
                 name: "owner".into(),
                 password: None,
             },
-            drain: Drain { period: 20 },
+            drain: DrainConfig { period: 20 },
             fence: FenceConfig {
                 max: 5,
                 per_second: 2000,
             },
-            log: Log {
+            log: LogConfig {
                 filter: "info".into(),
                 format: LogFormat::Text,
             },
@@ -745,7 +745,7 @@ impl Config {
         &self,
         check: impl Fn(&str, bool, &str) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let Outbox {
+        let OutboxConfig {
             max_total_bytes,
             max_app_bytes,
             max_replay_bytes,

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{Log, LogFormat, nearest};
+use crate::config::{LogConfig, LogFormat, nearest};
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// What others call our levels, with the level that is meant.
@@ -21,7 +21,7 @@ const OTHER_LEVELS: [(&str, &str); 6] = [
 const QUIET: &str = "sqlx=error,sqlx_core=error";
 
 /// Starts logging. Called once, before anything else runs.
-pub(crate) fn start(log: &Log) {
+pub(crate) fn start(log: &LogConfig) {
     // Whoever asks for the library's own lines gets them.
     let quiet = !log.filter.contains("sqlx");
     let filter = match quiet {
