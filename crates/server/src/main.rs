@@ -5,8 +5,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `cli` | the command line, one file for each noun |
-//! | `config` | the configuration: defaults, file, environment, flags |
-//! | `startup` | from configuration to running parts, in reading order |
+//! | `config` | the configuration: defaults, file, environment, flags; one file for each section |
+//! | `startup` | from configuration to running parts, in reading order; one file for each phase |
 //! | `server_lock` | one server on one SQLite store |
 //! | `failure` | why something failed, and the exit code for it |
 //! | `listening_socket` | the sockets that the process listens on: bound here, or inherited |

@@ -48,7 +48,7 @@ pub(super) fn engine_options(config: &Config) -> anyhow::Result<Options> {
         shards: config.shards,
         activity_timeout: Duration::from_secs(config.activity_timeout),
         pong_timeout: Duration::from_secs(config.pong_timeout),
-        ping_interval: config.ping_interval(),
+        ping_interval: config.websocket.ping_interval(),
         outbox_bytes: config.outbox.max_bytes,
         max_waiting: WaitingLimits {
             total: config.outbox.max_total_bytes,

@@ -22,7 +22,7 @@ pub(super) fn listening(config: &Config, state: AppState) -> Listening {
     Listening {
         sockets: state.sockets.clone(),
         addresses: state.addresses.clone(),
-        timeouts: config.timeouts(),
+        timeouts: config.http.timeouts(),
         engine: Arc::clone(&state.engine),
         router: http::router(state),
     }
@@ -52,8 +52,8 @@ pub(super) fn state(
         admin,
         in_force,
         addresses: Addresses::new(
-            config.trusted_proxies().unwrap_or_default(),
-            config.exempt_networks().unwrap_or_default(),
+            config.http.trusted_proxies().unwrap_or_default(),
+            config.network.exempt_networks().unwrap_or_default(),
         ),
         ceilings: config.ceilings.clone(),
         started_at: unix_millis(),

@@ -1,0 +1,49 @@
+//! What the node, an app and a network of clients may hold, out of several sections.
+
+use fanfare_engine::{Bounds, Budgets, Resource};
+
+use super::Config;
+use crate::xhr::PendingBounds;
+
+/// Most bytes of request bodies, and of unfinished messages, that one network may hold, however much memory there is.
+const MAX_NETWORK_BODIES: usize = 16 << 20;
+
+impl Config {
+    /// How many sessions may be there whose client has sent one request only.
+    pub(crate) fn pending_sessions(&self) -> PendingBounds {
+        PendingBounds {
+            app: self.connections.max_pending,
+            network: self.network.max_pending,
+        }
+    }
+
+    /// What the node, an app and a network of clients may hold.
+    pub(crate) fn budgets(&self) -> Budgets {
+        let bodies = self.http.max_pending_body_bytes;
+        let unfinished = self.websocket.max_unfinished_bytes;
+        // One body or message of a client fits in any case. It takes up to twice its bytes while it is read.
+        let fits_one = |bytes: usize| bytes.max(2 * self.websocket.max_message_bytes);
+        let of_network = |bytes: usize| fits_one((bytes / 4).min(MAX_NETWORK_BODIES));
+        Budgets {
+            node: Bounds::unlimited()
+                .with(Resource::RequestBytes, bodies)
+                .with(Resource::MessageBytes, unfinished)
+                .with(Resource::SubscriptionBytes, self.memory.subscriptions),
+            app: Bounds::unlimited()
+                .with(Resource::MessageBytes, fits_one(unfinished / 2))
+                .with(
+                    Resource::SubscriptionBytes,
+                    self.memory.subscriptions_of_app,
+                ),
+            network: Bounds::unlimited()
+                .with(Resource::Connections, self.network.max_connections)
+                .with(Resource::RequestBytes, of_network(bodies))
+                .with(Resource::MessageBytes, of_network(unfinished))
+                .with(Resource::Sockets, self.network.max_sockets)
+                .with(
+                    Resource::SubscriptionBytes,
+                    self.network.max_subscription_bytes,
+                ),
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! Settings of `http`: requests, their sockets and their bodies.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::network::networks;
+use super::rules::Rules;
+use crate::capacity::Capacity;
+use crate::listener::Timeouts;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HttpConfig {
+    /// Threads that serve HTTP; 0 for the cores that the shards leave, at least one.
+    pub(crate) threads: usize,
+    /// Largest request body.
+    pub(crate) max_body_bytes: usize,
+    /// Most bytes of bodies of clients, who need no secret to send them, in memory at once; a quarter of it for one network.
+    pub(crate) max_pending_body_bytes: usize,
+    /// Seconds a client may take for the first head of a connection.
+    pub(crate) first_head_timeout: u64,
+    /// Most sockets of clients, whatever they are used for.
+    pub(crate) max_sockets: usize,
+    /// Seconds a client may take for a later request's head, also between two requests of a connection, and for which it may
+    /// read nothing of an answer.
+    pub(crate) header_timeout: u64,
+    /// Proxies whose `X-Forwarded-For` is believed: addresses and networks, with commas.
+    pub(crate) trusted_proxies: String,
+}
+
+impl HttpConfig {
+    pub(super) fn defaults(capacity: Capacity) -> Self {
+        Self {
+            threads: 0,
+            max_body_bytes: 1024 * 1024,
+            max_pending_body_bytes: (capacity.memory / 16).max(4 << 20),
+            first_head_timeout: 10,
+            header_timeout: 75,
+            max_sockets: capacity.sockets,
+            trusted_proxies: String::new(),
+        }
+    }
+
+    /// `None` if one of them is neither an address nor a network.
+    pub(crate) fn trusted_proxies(&self) -> Option<Vec<IpNet>> {
+        networks(&self.trusted_proxies)
+    }
+
+    /// How long clients may take.
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            first_head: Duration::from_secs(self.first_head_timeout),
+            head: Duration::from_secs(self.header_timeout),
+        }
+    }
+
+    pub(super) fn check(&self, max_message_bytes: usize, rules: Rules<'_>) -> anyhow::Result<()> {
+        rules.check(
+            "trusted_proxies",
+            self.trusted_proxies().is_some(),
+            format_args!(
+                "must be addresses and networks with commas, for example 10.0.0.0/8, 192.0.2.7, not {:?}",
+                self.trusted_proxies
+            ),
+        )?;
+        rules.range(
+            "first_head_timeout",
+            self.first_head_timeout,
+            1..=3600,
+            "seconds",
+        )?;
+        rules.range("header_timeout", self.header_timeout, 1..=3600, "seconds")?;
+        rules.at_least("max_sockets", self.max_sockets, 1)?;
+        rules.range("threads", self.threads, 0..=1024, "")?;
+        rules.range(
+            "max_body_bytes",
+            self.max_body_bytes,
+            16 * 1024..=64 << 20,
+            "bytes",
+        )?;
+        rules.check(
+            "max_pending_body_bytes",
+            self.max_pending_body_bytes >= 2 * max_message_bytes,
+            "must be at least twice websocket.max_message_bytes, or the largest message never fits",
+        )
+    }
+}

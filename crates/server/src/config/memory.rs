@@ -1,0 +1,37 @@
+//! Settings of `memory`: what the process may take.
+
+use serde::{Deserialize, Serialize};
+
+use super::rules::Rules;
+use crate::capacity::Capacity;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct MemoryConfig {
+    /// Bytes that this process may take; the defaults of other bounds follow from it.
+    pub(crate) limit: usize,
+    /// Most bytes that subscriptions take.
+    pub(crate) subscriptions: usize,
+    /// Most bytes that the subscriptions of one app take.
+    pub(crate) subscriptions_of_app: usize,
+}
+
+impl MemoryConfig {
+    pub(super) fn defaults(capacity: Capacity) -> Self {
+        Self {
+            limit: capacity.memory,
+            subscriptions: capacity.memory / 4,
+            subscriptions_of_app: capacity.memory / 16 * 3,
+        }
+    }
+
+    pub(super) fn check(&self, rules: Rules<'_>) -> anyhow::Result<()> {
+        rules.at_least("subscriptions", self.subscriptions, 1)?;
+        rules.at_least("subscriptions_of_app", self.subscriptions_of_app, 1)?;
+        rules.check(
+            "limit",
+            self.limit >= 64 << 20,
+            "must be at least 67108864 bytes (64 MiB)",
+        )
+    }
+}

@@ -1,0 +1,82 @@
+//! Settings of `network`: what the clients of one network may hold of this node.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::outbox::LEAST_WAITING;
+use super::rules::Rules;
+use crate::capacity::Capacity;
+
+/// Addresses of private networks, where an undeclared proxy or a container's gateway may stand for all clients.
+const PRIVATE_NETWORKS: &str = "127.0.0.0/8, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16, \
+                                ::1/128, fc00::/7, fe80::/10";
+
+/// What the clients of one network (an IPv4 address, an IPv6 /64) may hold of this node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NetworkConfig {
+    /// Most connections from one network.
+    pub(crate) max_connections: usize,
+    /// Most bytes that wait for the connections from one network.
+    pub(crate) max_waiting_bytes: usize,
+    /// Most sockets from one network, whatever they are used for.
+    pub(crate) max_sockets: usize,
+    /// Most sessions from one network whose client has sent one request only.
+    pub(crate) max_pending: usize,
+    /// Most bytes that the subscriptions from one network take.
+    pub(crate) max_subscription_bytes: usize,
+    /// Addresses and networks that no bound of a network applies to, or `none`.
+    pub(crate) exempt: String,
+}
+
+impl NetworkConfig {
+    pub(super) fn defaults(capacity: Capacity) -> Self {
+        Self {
+            // Many people share an address: an office, a school, a provider's gateway.
+            max_connections: (capacity.connections / 8).max(64),
+            max_waiting_bytes: (capacity.memory / 32).min(32 << 20),
+            max_sockets: (capacity.connections / 4).max(128),
+            max_pending: (capacity.connections / 16).clamp(16, 1024),
+            max_subscription_bytes: (capacity.memory / 32).clamp(2 << 20, 32 << 20),
+            exempt: PRIVATE_NETWORKS.into(),
+        }
+    }
+
+    /// `None` if one of them is neither an address nor a network.
+    pub(crate) fn exempt_networks(&self) -> Option<Vec<IpNet>> {
+        match self.exempt.trim() {
+            // An empty environment variable is one that is not set.
+            "none" => Some(Vec::new()),
+            list => networks(list),
+        }
+    }
+
+    pub(super) fn check(&self, least_waiting: usize, rules: Rules<'_>) -> anyhow::Result<()> {
+        rules.check(
+            "exempt",
+            self.exempt_networks().is_some(),
+            "must be addresses and networks with commas, for example 10.0.0.0/8, 192.0.2.7; or none",
+        )?;
+        rules.at_least("max_connections", self.max_connections, 1)?;
+        rules.at_least("max_subscription_bytes", self.max_subscription_bytes, 1)?;
+        rules.at_least("max_sockets", self.max_sockets, 1)?;
+        rules.at_least("max_pending", self.max_pending, 1)?;
+        rules.check(
+            "max_waiting_bytes",
+            self.max_waiting_bytes >= least_waiting,
+            LEAST_WAITING,
+        )
+    }
+}
+
+/// Reads addresses and networks with commas; `None` if one is neither.
+pub(super) fn networks(list: &str) -> Option<Vec<IpNet>> {
+    let net = |text: &str| {
+        let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+        text.parse().ok().or_else(address)
+    };
+    let texts = list.split(',').map(str::trim);
+    texts.filter(|text| !text.is_empty()).map(net).collect()
+}

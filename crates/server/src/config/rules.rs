@@ -1,0 +1,73 @@
+//! The rules that values keep beyond their types.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use anyhow::bail;
+use figment::Figment;
+
+use super::error::source_of;
+
+/// Refuses values of a section that break a rule, and says where they came from.
+#[derive(Clone, Copy)]
+pub(super) struct Rules<'a> {
+    figment: &'a Figment,
+    section: &'a str,
+}
+
+impl<'a> Rules<'a> {
+    /// The rules of the settings that are in no section.
+    pub(super) fn new(figment: &'a Figment) -> Self {
+        Self {
+            figment,
+            section: "",
+        }
+    }
+
+    /// The rules of one section.
+    pub(super) fn of(self, section: &'a str) -> Self {
+        Self { section, ..self }
+    }
+
+    /// Returns an error that names the setting and its source, unless its value is valid.
+    pub(super) fn check(self, name: &str, valid: bool, rule: impl Display) -> anyhow::Result<()> {
+        if valid {
+            return Ok(());
+        }
+        let path = match self.section {
+            "" => name.to_owned(),
+            section => format!("{section}.{name}"),
+        };
+        let source = self
+            .figment
+            .find_metadata(&path)
+            .map_or_else(|| "default".into(), source_of);
+        bail!("{path} {rule} (it was set by {source})")
+    }
+
+    /// The value is within the range.
+    pub(super) fn range<T: Copy + PartialOrd + Display>(
+        self,
+        name: &str,
+        value: T,
+        range: RangeInclusive<T>,
+        unit: &str,
+    ) -> anyhow::Result<()> {
+        let rule = format!("must be {} to {} {unit}", range.start(), range.end());
+        self.check(name, range.contains(&value), rule.trim_end())
+    }
+
+    /// The value is not less.
+    pub(super) fn at_least<T: Copy + PartialOrd + Display>(
+        self,
+        name: &str,
+        value: T,
+        least: T,
+    ) -> anyhow::Result<()> {
+        self.check(
+            name,
+            value >= least,
+            format_args!("must be at least {least}"),
+        )
+    }
+}

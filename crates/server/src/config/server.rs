@@ -1,0 +1,98 @@
+//! The settings that are in no section: where the server listens, its folder, its key, its threads.
+
+use std::path::PathBuf;
+
+use fanfare_store::MasterKey;
+use secrecy::ExposeSecret;
+
+use super::rules::Rules;
+use super::{Config, without_password};
+
+/// First segments of paths that are served whatever `path_prefix` is.
+const OWN_PATHS: &[&str] = &[
+    "api",
+    "demo",
+    "docs",
+    "healthz",
+    "openapi.json",
+    "readyz",
+    "ready",
+    "sdk",
+    "up",
+];
+
+impl Config {
+    /// Whether there is a demo app and a page for it.
+    pub(crate) fn demo(&self) -> bool {
+        self.demo.unwrap_or_else(|| self.listen.ip().is_loopback())
+    }
+
+    /// The SQLite file that holds apps and keys where no `store.url` is given.
+    pub(crate) fn store_file(&self) -> PathBuf {
+        self.data_dir.join("fanfare.db")
+    }
+
+    /// Where apps and keys are, as it may be shown.
+    pub(crate) fn store_shown(&self) -> String {
+        let file = || format!("sqlite:{}", self.store_file().display());
+        self.store
+            .url
+            .as_ref()
+            .map_or_else(file, |url| without_password(url.expose_secret()))
+    }
+
+    pub(super) fn check_server(&self, rules: Rules<'_>) -> anyhow::Result<()> {
+        rules.check(
+            "data_dir",
+            !self.data_dir.as_os_str().is_empty(),
+            "must name a folder",
+        )?;
+        rules.check(
+            "data_dir",
+            !self.data_dir.exists() || self.data_dir.is_dir(),
+            format_args!(
+                "must be a folder, and {} is a file",
+                self.data_dir.display()
+            ),
+        )?;
+        let key = self.master_key.as_ref();
+        rules.check(
+            "master_key",
+            key.is_none_or(|key| MasterKey::parse(key.expose_secret()).is_ok()),
+            "must be 64 hex digits (32 bytes), as `openssl rand -hex 32` prints them",
+        )?;
+        rules.range("shards", self.shards, 1..=64, "")?;
+        rules.range(
+            "activity_timeout",
+            self.activity_timeout,
+            1..=3600,
+            "seconds",
+        )?;
+        rules.range("pong_timeout", self.pong_timeout, 1..=3600, "seconds")?;
+        self.check_path_prefix(rules)
+    }
+
+    fn check_path_prefix(&self, rules: Rules<'_>) -> anyhow::Result<()> {
+        let segment_fits = |segment: &str| {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~');
+            !matches!(segment, "" | "." | "..") && segment.chars().all(allowed)
+        };
+        let prefix = self.path_prefix.strip_prefix('/');
+        let prefix_fits =
+            self.path_prefix.is_empty() || prefix.is_some_and(|p| p.split('/').all(segment_fits));
+        rules.check(
+            "path_prefix",
+            prefix_fits,
+            "must be empty, or like /realtime: letters, digits and -_.~ between slashes",
+        )?;
+        let first = prefix.and_then(|p| p.split('/').next());
+        rules.check(
+            "path_prefix",
+            first.is_none_or(|first| !OWN_PATHS.contains(&first)),
+            format_args!(
+                "must not begin with a path of Fanfare's own ({}): choose another, such as /realtime",
+                OWN_PATHS.join(", ")
+            ),
+        )
+    }
+}
