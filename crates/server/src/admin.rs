@@ -26,7 +26,8 @@ use utoipa_axum::routes;
 
 use self::problem::ProblemDetail;
 use crate::access::{Jwts, Passwords, Refusals, SignInPace};
-use crate::http::{AppState, paths};
+use crate::app_state::AppState;
+use crate::http::paths;
 
 pub(crate) mod apps;
 pub(crate) mod audit;

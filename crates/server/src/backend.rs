@@ -7,8 +7,8 @@ use fanfare_protocol::signature::{Credential, sign_request};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
+use crate::clock::unix_seconds;
 use crate::failure::{Code, Failure, request_failed};
-use crate::http::unix_seconds;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -7,7 +7,7 @@ use fanfare_engine::Engine;
 use fanfare_store::{KeyUse, Store, StoreError};
 use tokio::time::{sleep, timeout};
 
-use crate::http::unix_millis;
+use crate::clock::unix_millis;
 
 /// How coarse that is.
 const INTERVAL: Duration = Duration::from_secs(5);

@@ -16,7 +16,10 @@
 //! | `sockets` | how many sockets there may be, and which one is closed for another |
 //! | `kernel` | what the kernel may hold of a connection |
 //! | `capacity` | memory and open files, from which bounds follow |
-//! | `http` | the route table, and one file for each resource |
+//! | `router` | all routes, each with who calls it |
+//! | `app_state` | what all handlers share |
+//! | `body`, `clock` | reading the bodies of requests; the time of day |
+//! | `http` | what backends, browsers and orchestrators ask, one file for each resource |
 //! | `ws` | WebSocket: upgrade and connection |
 //! | `xhr` | the HTTP fallbacks: streamed and polled sessions |
 //! | `admin` | the admin API, one file for each resource |
@@ -34,11 +37,14 @@
 
 mod access;
 mod admin;
+mod app_state;
 mod app_sync;
 mod backend;
+mod body;
 mod capacity;
 mod cli;
 mod client_stream;
+mod clock;
 mod config;
 mod demo;
 mod failure;
@@ -55,6 +61,7 @@ mod master_key;
 mod notices;
 mod openapi;
 mod outbound;
+mod router;
 mod server_lock;
 mod sockets;
 mod startup;

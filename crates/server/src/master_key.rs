@@ -12,9 +12,9 @@ use anyhow::{Context, bail};
 use fanfare_store::{MasterKey, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::clock::unix_seconds;
 use crate::config::Config;
 use crate::failure::Failure;
-use crate::http::unix_seconds;
 
 /// A master key's place.
 #[derive(Debug)]

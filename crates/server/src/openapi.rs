@@ -22,8 +22,9 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use self::assets::Assets;
 use crate::admin;
 use crate::admin::problem::ProblemBody;
+use crate::app_state::AppState;
 use crate::http::headers::has_newest;
-use crate::http::{AppState, backend, clients};
+use crate::http::{backend, clients};
 
 mod assets;
 mod common;

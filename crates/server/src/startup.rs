@@ -14,12 +14,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Candidate, SignInPace};
 use crate::admin::Admin;
+use crate::app_state::{AppState, Shared};
 use crate::app_sync::{AppSync, ConfigBarrier};
 use crate::config::Config;
 use crate::demo::Demo;
 use crate::failure::{Code, Failure};
 use crate::first_owner::{self, FirstOwner};
-use crate::http::{AppState, Shared};
 use crate::identity::Identities;
 use crate::key_uses;
 use crate::listener::{self, Shutdown};

@@ -6,8 +6,9 @@ use fanfare_store::{Actor, OperatorRecord, Role, StoreError, TokenRecord};
 
 use super::jwt::{InvalidToken, Kind};
 use crate::admin::problem::Problem;
+use crate::app_state::AppState;
+use crate::clock::unix_millis;
 use crate::http::headers::bearer_token;
-use crate::http::{AppState, unix_millis};
 
 /// A token's last use is kept as coarse as this, in milliseconds.
 const TOUCHED_EVERY: i64 = 60_000;

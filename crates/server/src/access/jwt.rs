@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep_until};
 
-use crate::http::{unix_millis, unix_seconds};
+use crate::clock::{unix_millis, unix_seconds};
 
 const ISSUER: &str = "fanfare";
 /// How long signing keys are used before the store is asked again whether they still count.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::http::unix_millis;
+use crate::clock::unix_millis;
 
 /// Milliseconds of an hour.
 const HOUR: i64 = 60 * 60 * 1000;

@@ -16,7 +16,7 @@ use super::keys::CreatedKey;
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::Caller;
-use crate::http::AppState;
+use crate::app_state::AppState;
 
 /// A tenant.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]

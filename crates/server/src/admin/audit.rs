@@ -15,7 +15,7 @@ use super::extract::QueryParams;
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::Caller;
-use crate::http::AppState;
+use crate::app_state::AppState;
 
 /// Entries that an export reads at once.
 const EXPORT_BATCH: i64 = 500;

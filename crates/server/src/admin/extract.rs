@@ -8,8 +8,9 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
+use crate::app_state::AppState;
+use crate::body::{BodyError, read_body, read_pending};
 use crate::http::headers::media_type;
-use crate::http::{AppState, BodyError, read_body, read_pending};
 
 /// Largest body, in bytes.
 const MAX_BODY: usize = 256 * 1024;

@@ -11,7 +11,7 @@ use super::etag::{IfMatch, Tagged};
 use super::extract::{Body, PathParams};
 use super::problem::Problem;
 use crate::access::Caller;
-use crate::http::AppState;
+use crate::app_state::AppState;
 
 /// Show an app's identity
 ///

@@ -16,7 +16,8 @@ use super::idempotent_request::IdempotentRequest;
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::Caller;
-use crate::http::{AppState, unix_millis};
+use crate::app_state::AppState;
+use crate::clock::unix_millis;
 
 /// Whether a key signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

@@ -15,7 +15,7 @@ use super::idempotent_request::IdempotentRequest;
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::{Caller, check_password};
-use crate::http::AppState;
+use crate::app_state::AppState;
 
 /// What somebody may do. A higher role may do all that a lower one may.
 #[derive(ToSchema)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::access::Caller;
-use crate::http::AppState;
+use crate::app_state::AppState;
 
 /// The node that answers.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]

@@ -16,7 +16,10 @@ use super::extract::{Body, PathParams, QueryParams};
 use super::operators::RoleName;
 use super::problem::Problem;
 use crate::access::{Attempt, Caller, Candidate, Kind, check_password};
-use crate::http::{AppState, ClientAddress, discard, unix_millis};
+use crate::app_state::AppState;
+use crate::body::discard;
+use crate::clock::unix_millis;
+use crate::http::ClientAddress;
 
 /// How long an access token is taken, in milliseconds.
 const ACCESS_FOR: i64 = 15 * 60 * 1000;

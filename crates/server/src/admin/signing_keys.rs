@@ -11,7 +11,8 @@ use super::extract::Body;
 use super::problem::Problem;
 use super::tokens::MAX_DAYS;
 use crate::access::Caller;
-use crate::http::{AppState, unix_millis};
+use crate::app_state::AppState;
+use crate::clock::unix_millis;
 
 const SECOND: i64 = 1000;
 /// Longest life of what they sign, in seconds.

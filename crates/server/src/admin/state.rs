@@ -18,7 +18,8 @@ use super::extract::{Body, PathParams, QueryParams};
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::Caller;
-use crate::http::{AppState, unix_millis};
+use crate::app_state::AppState;
+use crate::clock::unix_millis;
 
 /// An occupied channel.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]

@@ -15,7 +15,8 @@ use super::operators::RoleName;
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::{Caller, Kind};
-use crate::http::{AppState, unix_millis};
+use crate::app_state::AppState;
+use crate::clock::unix_millis;
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
 /// How long a token lives if nothing is said, and at most, in days.

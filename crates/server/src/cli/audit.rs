@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use super::api::{Api, Call};
 use super::{Listing, duration, output};
 use crate::admin::audit::AuditEntry;
-use crate::http::unix_millis;
+use crate::clock::unix_millis;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

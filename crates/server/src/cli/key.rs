@@ -10,7 +10,7 @@ use super::{Creation, Listing, duration, output};
 use crate::admin::apps::App;
 use crate::admin::keys::{CreatedKey, Key};
 use crate::admin::page::Page;
-use crate::http::unix_millis;
+use crate::clock::unix_millis;
 
 /// Apps that are looked through at a time for a key.
 const AT_ONCE: usize = 8;

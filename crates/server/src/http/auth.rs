@@ -2,28 +2,21 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use axum::body::{Body, Bytes};
+use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Request};
 use axum::http::request::Parts;
-use fanfare_engine::{App, BudgetExceeded, RefusalKind, Refused};
+use fanfare_engine::{App, RefusalKind, Refused};
 use fanfare_protocol::signature::{AuthError, SignedQuery, SigningKey};
 use fanfare_protocol::{CloseCode, excerpt};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
-use tokio::time::timeout;
 
-use super::AppState;
 use super::channel_auth::Signer;
 use super::error::ApiError;
 use super::headers::combined;
-
-/// How long a client or backend may take to send a body.
-pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How much of a refused body is read, and for how long.
-const MAX_DISCARDED: usize = 16 << 20;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::app_state::AppState;
+use crate::body::{discard, read_body};
+use crate::clock::unix_seconds;
 
 /// A request of an app's own backend.
 pub(crate) struct SignedRequest {
@@ -201,67 +194,4 @@ fn unknown_app(id: &str) -> Denied {
         app: None,
         error: ApiError::new(404, format!("There is no app with id {id:?}")),
     }
-}
-
-/// Reads what a refused caller sends and forgets it: one that is still sending would not read our answer, and could not
-/// use its connection again. Bounded in bytes and time.
-pub(crate) async fn discard(body: Body) {
-    let mut body = Limited::new(body, MAX_DISCARDED);
-    let discarded = async { while let Some(Ok(_)) = body.frame().await {} };
-    // What is still to come after that is cut off with the connection.
-    let _ = timeout(DISCARD_TIMEOUT, discarded).await;
-}
-
-/// Why a body could not be read.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum BodyError {
-    #[error("The body is too large: at most {0} bytes are allowed")]
-    TooLarge(usize),
-    #[error("The body did not arrive in time")]
-    Late,
-    #[error("{0} (http.max_pending_body_bytes); try again later")]
-    Busy(BudgetExceeded),
-    #[error("The body did not arrive: {0}")]
-    Broken(String),
-}
-
-impl From<BodyError> for ApiError {
-    fn from(error: BodyError) -> Self {
-        let status = match error {
-            BodyError::TooLarge(_) => 413,
-            BodyError::Late => 408,
-            BodyError::Busy(_) => 503,
-            BodyError::Broken(_) => 400,
-        };
-        Self::new(status, error.to_string())
-    }
-}
-
-/// Reads a body, the whole of it even if it is too large: see [`discard`].
-pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
-    let collected = timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect()).await;
-    let error = match collected {
-        Ok(Ok(collected)) => return Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => BodyError::TooLarge(limit),
-        Ok(Err(error)) => return Err(BodyError::Broken(error.to_string())),
-        Err(_) => BodyError::Late,
-    };
-    discard(body).await;
-    Err(error)
-}
-
-/// Unix time in milliseconds.
-pub(crate) fn unix_millis() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// The clock that signatures are checked against.
-pub(crate) fn unix_seconds() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
 }

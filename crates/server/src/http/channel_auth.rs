@@ -21,14 +21,14 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
-use super::AppState;
-use super::auth::{self, SignedRequest};
+use super::auth::SignedRequest;
 use super::cors::Cors;
 use super::error::ApiError;
 use super::headers::{self, media_type};
-use super::read_pending;
 use crate::access::Caller;
 use crate::admin::problem::Problem;
+use crate::app_state::AppState;
+use crate::body::{discard, read_body, read_pending};
 use crate::identity::CompiledIdentity;
 
 /// Most bytes that a browser may send: what pusher-js sends is a fraction of it.
@@ -209,11 +209,11 @@ impl TrustedBackend {
         let caller = match Caller::from_request_parts(&mut parts, state).await {
             Ok(caller) => caller,
             Err(problem) => {
-                auth::discard(body).await;
+                discard(body).await;
                 return Err(problem.into());
             }
         };
-        let body = auth::read_body(body, MAX_BODY).await?;
+        let body = read_body(body, MAX_BODY).await?;
         let path = Path::<String>::from_request_parts(&mut parts, state).await;
         let id = path.map_or_else(|_| String::new(), |Path(id)| id);
         caller.change(&id)?;
@@ -443,7 +443,7 @@ async fn answer<T: Serialize>(
         Ok(cors) => cors,
         Err(error) => {
             note(RefusalKind::Origin, &error);
-            auth::discard(body).await;
+            discard(body).await;
             return error.into_response();
         }
     };
@@ -452,7 +452,7 @@ async fn answer<T: Serialize>(
         let bearer = match Bearer::of(state, app.clone(), key, &parts.headers).await {
             Ok(bearer) => bearer,
             Err(error) => {
-                auth::discard(body).await;
+                discard(body).await;
                 return Err(error);
             }
         };

@@ -12,9 +12,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::AppState;
 use super::auth::SignedRequest;
 use super::error::ApiError;
+use crate::app_state::AppState;
 
 /// What was asked about a channel.
 #[derive(Debug, Default, Serialize, ToSchema)]

@@ -7,8 +7,8 @@ use axum::extract::FromRequestParts;
 use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
 
-use super::AppState;
 use super::headers::combined;
+use crate::app_state::AppState;
 
 /// Longest `User-Agent` that is kept, in bytes.
 const MAX_AGENT: usize = 200;

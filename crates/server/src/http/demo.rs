@@ -13,8 +13,8 @@ use fanfare_protocol::signature::{SigningKey, channel_auth_text};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::AppState;
 use super::error::ApiError;
+use crate::app_state::AppState;
 use crate::demo::{Demo, PRESENCE_CHANNEL};
 
 const PAGE: &str = include_str!("../../assets/demo.html");

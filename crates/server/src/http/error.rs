@@ -7,6 +7,7 @@ use fanfare_engine::{BusError, PublishError, RosterError};
 use fanfare_protocol::api::BadRequest;
 use fanfare_protocol::signature::AuthError;
 
+use crate::body::BodyError;
 use crate::identity::TokenError;
 
 /// Seconds after which a backend that we could not serve should try again.
@@ -119,5 +120,17 @@ impl IntoResponse for ApiError {
                 .insert(RETRY_AFTER, RETRY_SECONDS.parse().expect("a header value"));
         }
         response
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let status = match error {
+            BodyError::TooLarge(_) => 413,
+            BodyError::Late => 408,
+            BodyError::Busy(_) => 503,
+            BodyError::Broken(_) => 400,
+        };
+        Self::new(status, error.to_string())
     }
 }

@@ -15,10 +15,10 @@ use fanfare_protocol::signature::body_md5;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::AppState;
 use super::auth::SignedRequest;
 use super::channels::{Attributes, attributes};
 use super::error::ApiError;
+use crate::app_state::AppState;
 
 /// One event for up to 100 channels.
 #[derive(ToSchema)]

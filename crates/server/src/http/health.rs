@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
 use serde_json::json;
 
-use super::AppState;
 use super::error::ApiError;
+use crate::app_state::AppState;
 use crate::ws::upgrade;
 
 /// The process runs.

@@ -7,9 +7,9 @@ use fanfare_protocol::{ChannelName, HistoryPosition, Unrecovered};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::AppState;
 use super::auth::SignedRequest;
 use super::error::ApiError;
+use crate::app_state::AppState;
 
 /// Events on a page, if not said.
 const PAGE: usize = 100;

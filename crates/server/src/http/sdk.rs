@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use sha2::{Digest, Sha256};
 
-use super::AppState;
 use super::headers::has_newest;
+use crate::app_state::AppState;
 
 const PLAIN: &str = include_str!("../../../../sdk/js/dist/fanfare.js");
 const ENCRYPTED: &str = include_str!("../../../../sdk/js/dist/fanfare-encrypted.js");
@@ -49,7 +49,7 @@ impl Script {
 }
 
 /// Serves each script at both of its paths, and what debuggers show instead of the plain one.
-pub(super) fn router() -> Router<AppState> {
+pub(crate) fn router() -> Router<AppState> {
     [&*SCRIPT, &*ENCRYPTED_SCRIPT]
         .into_iter()
         .fold(Router::new(), |router, script| {

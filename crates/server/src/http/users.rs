@@ -6,9 +6,9 @@ use fanfare_protocol::UserId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::AppState;
 use super::auth::SignedRequest;
 use super::error::ApiError;
+use crate::app_state::AppState;
 
 #[derive(Deserialize)]
 pub(crate) struct UserPath {

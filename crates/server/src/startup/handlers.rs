@@ -9,11 +9,14 @@ use fanfare_store::Store;
 use super::engine::engine_options;
 use crate::access::Addresses;
 use crate::admin::Admin;
+use crate::app_state::{AppState, Shared};
 use crate::app_sync::ConfigBarrier;
+use crate::clock::unix_millis;
 use crate::config::Config;
-use crate::http::{self, AppState, Idempotency, Shared, unix_millis};
+use crate::http::Idempotency;
 use crate::identity::Identities;
 use crate::listener::Listening;
+use crate::router::router;
 use crate::sockets::Sockets;
 use crate::xhr::{HangingRequests, Sessions, WebSocketRetry};
 
@@ -24,7 +27,7 @@ pub(super) fn listening(config: &Config, state: AppState) -> Listening {
         addresses: state.addresses.clone(),
         timeouts: config.http.timeouts(),
         engine: Arc::clone(&state.engine),
-        router: http::router(state),
+        router: router(state),
     }
 }
 

@@ -22,10 +22,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::connection::{self, Accepted, MessageLimits};
 use super::refuse::refuse;
+use crate::app_state::AppState;
 use crate::client_stream::ClientStream;
 use crate::http::error::ApiError;
 use crate::http::headers::{combined, has_token, members};
-use crate::http::{AppState, paths};
+use crate::http::paths;
 use crate::listener::Upgrades;
 use crate::sockets::SocketPlace;
 use crate::xhr::Client;

@@ -29,9 +29,10 @@ use super::pipe::Receive;
 use super::session::{self, Accepted, Request as SessionRequest, Retry};
 use super::sessions::SessionId;
 use super::websocket_retry::Client as RetryClient;
+use crate::app_state::AppState;
+use crate::body::{discard, read_pending};
 use crate::http::error::ApiError;
 use crate::http::headers::{combined, has_token};
-use crate::http::{AppState, discard, read_pending};
 use crate::ws::upgrade::{self, protocol};
 
 /// Requests that may wait for their session.

@@ -17,9 +17,12 @@ use tower::ServiceExt;
 use super::*;
 use crate::access::Addresses;
 use crate::admin::Admin;
+use crate::app_state::Shared;
 use crate::app_sync::AppSync;
-use crate::http::{Idempotency, Shared, router, unix_seconds};
+use crate::clock::unix_seconds;
+use crate::http::Idempotency;
 use crate::identity::Identities;
+use crate::router::router;
 
 /// The credentials of the published vectors (docs/protocol.md#channel-signatures).
 const KEY: &str = "278d425bdf160c739803";

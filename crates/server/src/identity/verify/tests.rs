@@ -6,7 +6,7 @@ use jsonwebtoken::{DecodingKey, EncodingKey, encode};
 use serde_json::json;
 
 use super::*;
-use crate::http::unix_seconds;
+use crate::clock::unix_seconds;
 use crate::identity::Identities;
 use crate::identity::jwks::tests::Provider as KeyServer;
 

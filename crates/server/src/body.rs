@@ -1,16 +1,57 @@
-//! Bodies of clients that have proved nothing yet: each is read with a bound of its own, and charged to the node and the client's
-//! network while it is in memory. A backend's body is read after its signature was checked, and is not charged.
+//! Reading the bodies of requests: how large they may be, how long they may take, and who pays for the memory meanwhile. A body of
+//! a client that has proved nothing yet is charged to the node and to the client's network; a backend's body is read after its
+//! signature was checked, and isn't charged.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use bytes::BytesMut;
-use fanfare_engine::{Charge, Ledger, Resource};
-use http_body_util::BodyExt;
+use fanfare_engine::{BudgetExceeded, Charge, Ledger, Resource};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
 use tokio::time::timeout;
 
-use super::auth::{BODY_TIMEOUT, BodyError, discard};
+/// How long a client or backend may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How much of a refused body is read, and for how long.
+const MAX_DISCARDED: usize = 16 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a body could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("The body is too large: at most {0} bytes are allowed")]
+    TooLarge(usize),
+    #[error("The body did not arrive in time")]
+    Late,
+    #[error("{0} (http.max_pending_body_bytes); try again later")]
+    Busy(BudgetExceeded),
+    #[error("The body did not arrive: {0}")]
+    Broken(String),
+}
+
+/// Reads a body, the whole of it even if it is too large: see [`discard`].
+pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
+    let collected = timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect()).await;
+    let error = match collected {
+        Ok(Ok(collected)) => return Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => BodyError::TooLarge(limit),
+        Ok(Err(error)) => return Err(BodyError::Broken(error.to_string())),
+        Err(_) => BodyError::Late,
+    };
+    discard(body).await;
+    Err(error)
+}
+
+/// Reads what a refused caller sends and forgets it: one that is still sending would not read our answer, and could not
+/// use its connection again. Bounded in bytes and time.
+pub(crate) async fn discard(body: Body) {
+    let mut body = Limited::new(body, MAX_DISCARDED);
+    let discarded = async { while let Some(Ok(_)) = body.frame().await {} };
+    // What is still to come after that is cut off with the connection.
+    let _ = timeout(DISCARD_TIMEOUT, discarded).await;
+}
 
 /// A body, and what is charged for it until it is dropped.
 #[derive(Debug)]

@@ -1,0 +1,113 @@
+//! All routes, each with who calls it.
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get, options, post};
+use fanfare_engine::{RefusalKind, Refused};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::admin;
+use crate::admin::problem::Problem;
+use crate::app_state::AppState;
+use crate::body::discard;
+use crate::http::error::ApiError;
+use crate::http::{channel_auth, demo, health, paths, sdk, users};
+use crate::openapi::{self, Described};
+use crate::ws::upgrade;
+use crate::xhr;
+
+/// The route table.
+pub(crate) fn router(state: AppState) -> Router {
+    let Described {
+        admin,
+        pusher,
+        document,
+    } = openapi::describe(&state.path_prefix);
+    let admin = admin.route_layer(from_fn_with_state(state.clone(), admin::finish));
+    let pusher = pusher
+        // Browsers and mobile clients, with an app key.
+        .route("/app/{key}", any(upgrade::connect))
+        .route("/app/", any(upgrade::connect_without_key))
+        .route("/app", any(upgrade::connect_without_key))
+        // pusher-js where no WebSocket gets through.
+        .merge(xhr::router())
+        // What browsers ask before they send a token.
+        .route("/app/{key}/auth", options(channel_auth::preflight))
+        .route("/app/{key}/user-auth", options(channel_auth::preflight))
+        // Where the Python SDK asks for it: the app is the one whose key has signed.
+        .route(
+            "/users/{user}/terminate_connections",
+            post(users::terminate),
+        );
+    let pusher = match &*state.path_prefix {
+        "" => pusher,
+        prefix => Router::new().nest(prefix, pusher),
+    };
+    let mut router = pusher
+        // Operators and automation, with a session or an API token.
+        .merge(admin)
+        // People and generators.
+        .merge(openapi::pages(&document))
+        // Browsers, by a script tag.
+        .merge(sdk::router())
+        // Orchestrators and load balancers.
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        // The same for people who come from Reverb and from Soketi, with their probes.
+        .route("/up", get(health::up))
+        .route("/ready", get(health::soketi_ready))
+        // People who see what is listening here.
+        .route("/", get(health::root));
+    if state.demo.is_some() {
+        router = router
+            // The demo page and its own backend.
+            .route("/demo", get(demo::page))
+            .route("/demo/app", get(demo::app))
+            .route("/demo/auth", post(demo::auth));
+    }
+    router
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(|_| {
+            ApiError::new(500, "Internal error").into_response()
+        }))
+        .with_state(state)
+}
+
+async fn not_found(State(state): State<AppState>, request: Request) -> Response {
+    let path = paths::sent(request.uri(), request.extensions());
+    let message = if path.starts_with("/api/") {
+        format!("There is nothing at {}", paths::shown(path))
+    } else {
+        paths::nothing(&state.path_prefix, path)
+    };
+    refuse(&state, request, 404, message).await
+}
+
+async fn method_not_allowed(State(state): State<AppState>, request: Request) -> Response {
+    let path = paths::shown(paths::sent(request.uri(), request.extensions()));
+    let message = format!("{} is not possible at {path}", request.method());
+    refuse(&state, request, 405, message).await
+}
+
+/// In the words of the API that was asked.
+async fn refuse(state: &AppState, request: Request, status: u16, message: String) -> Response {
+    if upgrade::is_upgrade(request.headers()) {
+        return upgrade::refuse_path(state, request);
+    }
+    state.engine.refusals().note(Refused {
+        kind: RefusalKind::Path,
+        app: None,
+        address: state.addresses.of(request.headers(), request.extensions()),
+        reason: &message,
+    });
+    let is_admin = request.uri().path().starts_with("/api/");
+    discard(request.into_body()).await;
+    match (is_admin, status) {
+        (true, 405) => Problem::wrong_method(message).into_response(),
+        (true, _) => Problem::not_found(message).into_response(),
+        (false, _) => ApiError::new(status, message).into_response(),
+    }
+}
