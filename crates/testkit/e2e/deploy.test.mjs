@@ -15,16 +15,21 @@ const deployed = readdirSync(new URL('deploy/', ROOT), { recursive: true, withFi
   .map((entry) => `${(entry.parentPath ?? entry.path).replace(/\/$/, '')}/${entry.name}`.replace(/^.*\/deploy\//, 'deploy/'));
 const texts = [...deployed, 'docker-compose.yml', 'docs/deployment.md', 'docs/clustering.md'].map((path) => [path, read(path)]);
 
-const config = read('crates/server/src/config.rs');
+/** The text of a module of the program, with the files below it. */
+const source = (name) => {
+  const files = readdirSync(new URL(`crates/server/src/${name}/`, ROOT)).map((file) => `${name}/${file}`);
+  return [`${name}.rs`, ...files].map((file) => read(`crates/server/src/${file}`)).join('\n');
+};
+const config = source('config');
 const settings = [...config.match(/const SETTINGS: &\[&str\] = &\[(.*?)\];/s)[1].matchAll(/"(.*?)"/g)].map(([, name]) => name);
 const variables = new Set(['FANFARE_CONFIG', ...settings.map((name) => `FANFARE_${name.toUpperCase().replace('.', '_')}`)]);
 /** A default, as the program has it. */
 const number = (pattern) => Number(config.match(pattern)[1]);
-const DRAIN = number(/drain: Drain \{ period: (\d+) \}/);
+const DRAIN = number(/Self \{ period: (\d+) \}/);
 const SILENCE = number(/activity_timeout: (\d+)/) + number(/pong_timeout: (\d+)/);
 const IDLE = number(/header_timeout: (\d+)/);
 const PORT = number(/DEFAULT_PORT: u16 = (\d+)/);
-const graces = [...read('crates/server/src/startup.rs').matchAll(/_GRACE: Duration = Duration::from_secs\((\d+)\)/g)];
+const graces = [...source('startup').matchAll(/_GRACE: Duration = Duration::from_secs\((\d+)\)/g)];
 /** The longest that an orderly end takes. */
 const STOP = graces.reduce((sum, [, seconds]) => sum + Number(seconds), DRAIN);
 
