@@ -1,5 +1,5 @@
-//! Every reference to a document leads to a file and a heading that exist: links of Markdown files, and paths below `docs/`
-//! that comments, scripts and deployment files name.
+//! Every reference to a document leads to a file and a heading that exist: links of Markdown files, source files that these
+//! name, and paths below `docs/` that comments, scripts and deployment files name.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,8 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 const DOCS: &str = "docs/";
 /// Extensions of the documents there. A name without one is a folder.
 const DOCUMENTS: [&str; 2] = [".md", ".json"];
+/// The folder of the source code.
+const SOURCES: &str = "crates/";
 
 #[test]
 fn every_reference_to_a_document_leads_somewhere() {
@@ -133,6 +135,7 @@ fn references(path: &str, text: &str) -> Vec<Target> {
     let mut targets = named_documents(text);
     if path.ends_with(".md") {
         targets.extend(links(path, text));
+        targets.extend(named_sources(text));
     }
     targets
 }
@@ -151,6 +154,20 @@ fn links(path: &str, text: &str) -> Vec<Target> {
             None => Target::new(&resolve(path, &url)),
         })
         .collect()
+}
+
+/// Returns the source files that a Markdown file names as code, by their path from the root of the repository.
+fn named_sources(text: &str) -> Vec<Target> {
+    let events = Parser::new_ext(text, Options::ENABLE_TABLES);
+    let names = events.filter_map(|event| match event {
+        Event::Code(code) => Some(code),
+        _ => None,
+    });
+    let is_path = |name: &str| {
+        name.starts_with(SOURCES) && !name.contains(|c: char| c.is_whitespace() || c == '*')
+    };
+    let paths = names.filter(|name| is_path(name));
+    paths.map(|path| Target::new(&path)).collect()
 }
 
 /// Returns the path from the root of the repository of a link in the file at `from`.
@@ -271,6 +288,8 @@ fn a_reference_that_leads_nowhere_is_found() {
     let bad = format!("// ({page}#gone) and {DOCS}gone.md, {DOCS}gone");
     let expected = ["page.md#gone", "gone.md", "gone"].map(|name| format!("{DOCS}{name}"));
     assert_eq!(broken("src/a.rs", bad), expected);
+    let sources = "`crates/gone.rs` and `crates/*/src` and `cargo test crates/gone`";
+    assert_eq!(broken("README.md", sources.into()), ["crates/gone.rs"]);
     let links = "[a](page.md#there) [b](./page.md) [c](#here) [d](gone.md) [e][f] [g](https://x/y)\n\n[f]: page.md#gone\n";
     let expected = ["other.md#here", "gone.md", "page.md#gone"].map(|name| format!("{DOCS}{name}"));
     assert_eq!(broken(&format!("{DOCS}other.md"), links.into()), expected);
