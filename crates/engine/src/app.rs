@@ -79,6 +79,8 @@ pub struct App {
     deleted: AtomicBool,
     /// Connections on this node.
     pub(crate) connections: Arc<AtomicUsize>,
+    /// Subscriptions on this node, those included that are about to be made.
+    pub(crate) subscriptions: AtomicUsize,
     /// What its clients hold of this node.
     pub(crate) usage: Arc<Usage>,
     pub(crate) displacements: Displacements,
@@ -117,6 +119,7 @@ impl App {
             settings: ArcSwap::from_pointee(definition.settings),
             keys: ArcSwap::from_pointee(definition.keys),
             deleted: AtomicBool::new(false),
+            subscriptions: AtomicUsize::new(0),
             connections: Arc::default(),
             usage: Arc::default(),
             displacements: Displacements::default(),
@@ -153,14 +156,13 @@ impl App {
         self.settings.load_full()
     }
 
-    /// How many messages of one of its connections are handled a second, client events included; `None` for any number.
+    /// How many messages of one of its connections are handled a second, client events included if they have a rate of their
+    /// own; `None` for any number.
     pub(crate) fn messages_per_second(&self, options: &Options) -> Option<u32> {
         let settings = self.settings.load();
-        let client_events = match settings.limits.client_events_per_second {
-            _ if !settings.client_events => 0,
-            // The app's client events have no rate, so nothing that counts them with the rest can have one.
-            0 => return None,
-            allowed => allowed,
+        let client_events = match settings.client_events {
+            true => settings.limits.client_events_per_second,
+            false => 0,
         };
         let others = options.messages_per_second;
         (others > 0).then(|| others.saturating_add(client_events))

@@ -108,6 +108,8 @@ impl Session {
 
     fn check_pace(&self, per_second: u32) -> Result<(), Refused> {
         let Some(allowed) = NonZeroU32::new(per_second) else {
+            // The app wants no rate for what it takes of its clients; what it refuses has one.
+            self.with(|connection| connection.is_uncounted = true);
             return Ok(());
         };
         let within = self.with(|connection| {

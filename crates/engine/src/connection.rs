@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub(crate) struct Connection {
     pub(crate) authorized: bool,
     /// Whether a PING went out since.
     pub(crate) pinged: bool,
+    /// Whether the message that is handled doesn't count against the rate of the connection.
+    pub(crate) is_uncounted: bool,
     /// Made with the first client event.
     pub(crate) client_events: Option<Box<ClientEventRate>>,
     /// Whether it is in the shard's list of outboxes to flush.
@@ -148,6 +151,7 @@ impl Connection {
             user: None,
             heard: now,
             pinged: false,
+            is_uncounted: false,
             client_events: None,
             dirty: false,
             progressed: now,
@@ -186,6 +190,7 @@ impl Connection {
         let charged = self.subscription_bytes.amount() + subscription_bytes(&channel);
         // It was checked before the connection joined: others may have come in between.
         let _ = self.subscription_bytes.set(charged);
+        self.app.subscriptions.fetch_add(1, Ordering::Relaxed);
         self.subscriptions.insert(channel, subscription);
     }
 
@@ -195,6 +200,7 @@ impl Connection {
         channel: &str,
     ) -> Option<(ChannelName, Subscription)> {
         let removed = self.subscriptions.remove_entry(channel)?;
+        self.app.subscriptions.fetch_sub(1, Ordering::Relaxed);
         self.subscription_bytes
             .shrink(subscription_bytes(&removed.0));
         if self.subscriptions.is_empty() {

@@ -38,6 +38,7 @@
 //! | `local_presence` | which users this node has on presence channels |
 //! | `snapshot` | who is on a channel or online, as a roster answers |
 //! | `shard` | one thread's connections and channels |
+//! | `backlog` | what comes by on a channel while connections join it |
 //! | `command`, `inbox` | what comes to a shard from other threads, and the queue it comes in |
 //! | `outbox` | the bytes that wait for one socket |
 //! | `waiting` | how much memory may wait for slow clients, and who is closed over it |
@@ -54,6 +55,7 @@
 
 mod admitted;
 mod app;
+mod backlog;
 mod budget;
 mod bus;
 mod cache;

@@ -83,7 +83,8 @@ impl Session {
         let options = self.shard.engine.options();
         let mut state = self.shard.state();
         let connection = &mut state.connections[self.slot];
-        if let Some(per_second) = connection.app.messages_per_second(options) {
+        let is_uncounted = std::mem::take(&mut connection.is_uncounted);
+        if !is_uncounted && let Some(per_second) = connection.app.messages_per_second(options) {
             let burst = per_second.saturating_add(options.max_subscriptions as u32);
             connection.count_message(per_second, burst);
         }

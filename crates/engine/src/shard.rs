@@ -12,6 +12,7 @@ use slab::Slab;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::backlog::{Backlog, Passed};
 use crate::command::Command;
 use crate::connection::Connection;
 use crate::engine::Engine;
@@ -74,12 +75,8 @@ pub(crate) struct Subscribers {
     pub(crate) slots: Vec<usize>,
     /// Those that are told where in the channel's history an event is.
     pub(crate) positioned: Vec<usize>,
-    /// Connections on their way in; they keep the entry alive.
-    pub(crate) joining: usize,
-    /// Edges that came by while somebody was on the way in: their view may be older.
-    pub(crate) edges: Vec<(Position, Frame)>,
-    /// Events that came by meanwhile: they may not be in what somebody gets of the channel's history.
-    pub(crate) events: Vec<(Offset, Frame, Option<SocketId>)>,
+    /// There while connections are on their way in, which keep the entry alive. Boxed, because that is seldom.
+    pub(crate) backlog: Option<Box<Backlog>>,
     /// The newest event that a subscriber may have got from the cache.
     pub(crate) replayed: Offset,
 }
@@ -316,9 +313,15 @@ impl State {
         let Some(subscribers) = self.channels.get_mut(&channel) else {
             return;
         };
-        if subscribers.joining > 0 && offset != Offset::LIVE {
-            let event = (offset, positioned.frame().clone(), except);
-            subscribers.events.push(event);
+        if let Some(backlog) = &mut subscribers.backlog
+            && offset != Offset::LIVE
+        {
+            let event = Passed::Event {
+                offset,
+                frame: positioned.frame().clone(),
+                except,
+            };
+            backlog.push(event, self.outgoing.max_waiting);
         }
         // Somebody has got this event from the cache already: those are left out.
         let replayed = offset <= subscribers.replayed;
@@ -347,8 +350,9 @@ impl State {
         let Some(subscribers) = self.channels.get_mut(&channel) else {
             return;
         };
-        if subscribers.joining > 0 {
-            subscribers.edges.push((position, frame.clone()));
+        if let Some(backlog) = &mut subscribers.backlog {
+            let frame = frame.clone();
+            backlog.push(Passed::Edge { position, frame }, self.outgoing.max_waiting);
         }
         let frame = SharedFrame::new(frame);
         for slot in subscribers.slots.iter().chain(&subscribers.positioned) {

@@ -1,6 +1,7 @@
 //! Subscribe and unsubscribe, every kind of channel (docs/protocol.md#subscribe to docs/protocol.md#presence).
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::presence::Member;
@@ -12,6 +13,7 @@ use fanfare_protocol::{
 use tokio::time::timeout;
 
 use crate::app::App;
+use crate::backlog::{Join, Passed};
 use crate::budget::Holder;
 use crate::bus::Topic;
 use crate::channel_ref::ChannelRef;
@@ -31,6 +33,7 @@ use crate::snapshot::PresenceSnapshot;
 const MAX_REPEATED_NAME: usize = 1000;
 /// The connection is closed for this.
 const AWAY: &str = "Away";
+const CUT_OFF: &str = "This server is cut off from the others and cannot serve you now, reconnect";
 
 /// Why a subscription is refused, and the words for `pusher:subscription_error`.
 struct Refused {
@@ -66,10 +69,19 @@ impl Refused {
 
     /// The other nodes cannot be reached. Where the client comes back to, they may be.
     fn away() -> Self {
+        Self::close(CUT_OFF)
+    }
+
+    /// More has come by than is kept for a connection that joins.
+    fn overtaken() -> Self {
+        Self::close("More came on a channel than is kept for you while you subscribed, reconnect")
+    }
+
+    fn close(message: &str) -> Self {
         Self {
             kind: AWAY,
             status: 503,
-            message: String::new(),
+            message: message.into(),
         }
     }
 
@@ -90,11 +102,55 @@ impl Refused {
     }
 }
 
-/// What came by while somebody was on the way in.
+/// One of an app's subscriptions, while it is being made.
+struct Reserved(Arc<App>);
+
+impl Reserved {
+    fn take(app: &Arc<App>, max: usize) -> Option<Self> {
+        let more = |now: usize| (now < max).then_some(now + 1);
+        app.subscriptions
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
+        Some(Self(Arc::clone(app)))
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.0.subscriptions.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What came by while a connection joined, that is not in what it is told.
 #[derive(Default)]
 struct Meanwhile {
     edges: Vec<(Position, Frame)>,
     events: Vec<(Offset, Frame, Option<SocketId>)>,
+}
+
+impl Meanwhile {
+    /// What is newer than `position`, and than the recovery if there is one.
+    fn newer(passed: Vec<Passed>, position: Position, recovery: Option<&Recovery>) -> Self {
+        let recovered = recovery.filter(|recovery| recovery.state.position.is_some());
+        let mut newer = Self::default();
+        for passed in passed {
+            match passed {
+                Passed::Edge {
+                    position: at,
+                    frame,
+                } if at > position => newer.edges.push((at, frame)),
+                Passed::Event {
+                    offset,
+                    frame,
+                    except,
+                } if recovered.is_some_and(|recovery| offset > recovery.newest) => {
+                    newer.events.push((offset, frame, except));
+                }
+                Passed::Edge { .. } | Passed::Event { .. } => {}
+            }
+        }
+        newer
+    }
 }
 
 impl Session {
@@ -103,7 +159,7 @@ impl Session {
             return;
         };
         if refused.kind == AWAY {
-            return self.close_as_away();
+            return self.close_to_return(refused.message);
         }
         let kind = match refused.status {
             401 => RefusalKind::SubscriptionAuth,
@@ -124,10 +180,11 @@ impl Session {
 
     /// A client that was left without an answer would be in doubt; one that comes back may find a node that can serve it.
     pub(crate) fn close_as_away(&self) {
-        self.close(&Refusal::new(
-            CloseCode::OverCapacity,
-            "This server is cut off from the others and cannot serve you now, reconnect",
-        ));
+        self.close_to_return(CUT_OFF.into());
+    }
+
+    fn close_to_return(&self, message: String) {
+        self.close(&Refusal::new(CloseCode::OverCapacity, message));
     }
 
     async fn try_subscribe(&self, request: &Subscribe<'_>) -> Result<(), Refused> {
@@ -143,6 +200,7 @@ impl Session {
         let channel = ChannelName::parse(&request.channel, limits.channel_name)
             .map_err(|error| Refused::channel(error.to_string()))?;
         self.check_room()?;
+        let _reserved = self.reserve_subscription(&app, name)?;
         self.check_budget(&channel)?;
         match channel.kind() {
             ChannelKind::Public => self.join(request, &ChannelRef { app, channel }).await?,
@@ -178,6 +236,19 @@ impl Session {
         Err(Refused::limit(format!(
             "This connection is subscribed to {max} channels, the most it may be (connections.max_subscriptions)"
         )))
+    }
+
+    /// Reserves one of the app's subscriptions, until the subscription counts by itself or is refused.
+    fn reserve_subscription(&self, app: &Arc<App>, channel: &str) -> Result<Reserved, Refused> {
+        let quota = app.settings().limits.subscriptions;
+        // One that the client got with its sign-in counts already.
+        let is_unlimited = quota == 0 || self.with(|connection| connection.is_unasked(channel));
+        let max = if is_unlimited { usize::MAX } else { quota };
+        Reserved::take(app, max).ok_or_else(|| {
+            Refused::limit(format!(
+                "The app has {quota} subscriptions on this server, the most it may have (limits.subscriptions)"
+            ))
+        })
     }
 
     /// A client whose node has no room is closed so that it finds another; one whose network or app has reached its bound
@@ -231,15 +302,19 @@ impl Session {
         let (mut recovery, meanwhile) = match (listening, ask) {
             (Some(_), Err(state)) => (Recovery::told(state), Meanwhile::default()),
             (_, ask) => {
-                self.joining(id);
+                let join = self.begin_join(id);
                 self.leave_unasked(&channel_ref.channel);
                 let recovery = self.hear_and_recover(channel_ref, listening, ask).await;
-                let meanwhile = self.joined(id, Position::MAX, recovery.as_ref().ok());
-                let away = |_| {
-                    self.detach(channel_ref, id, wants_positions);
-                    Refused::away()
-                };
-                (recovery.map_err(away)?, meanwhile)
+                let passed = self.end_join(id, join);
+                let joined = recovery.map_err(|_| Refused::away()).and_then(|recovery| {
+                    if !wants_positions {
+                        return Ok((recovery, Meanwhile::default()));
+                    }
+                    let passed = passed.ok_or_else(Refused::overtaken)?;
+                    let meanwhile = Meanwhile::newer(passed, Position::MAX, Some(&recovery));
+                    Ok((recovery, meanwhile))
+                });
+                joined.inspect_err(|_| self.detach(channel_ref, id, wants_positions))?
             }
         };
         self.send(&ServerMessage::SubscriptionSucceeded {
@@ -305,9 +380,9 @@ impl Session {
         let deliverer = self.shard.engine.deliverer();
         let Attached { id, listening } = deliverer.attach(&channel_ref, self.shard.index, false);
         if listening.is_none() {
-            self.joining(id);
+            let join = self.begin_join(id);
             let since = self.wait_to_hear(&channel_ref).await;
-            self.joined(id, Position::MAX, None);
+            self.end_join(id, join);
             if since.is_none() {
                 self.detach(&channel_ref, id, false);
                 return Err(RosterError::Disconnected);
@@ -397,26 +472,22 @@ impl Session {
         timeout(SUBSCRIBE_TIMEOUT, unbroken).await.ok()
     }
 
-    /// Somebody is on the way in, for whom the channel's entry is kept, and edges.
-    fn joining(&self, id: ChannelId) {
-        self.with_channel(id, |subscribers| subscribers.joining += 1);
+    /// A connection is on the way in, for which the channel's entry is kept, and what comes by.
+    fn begin_join(&self, id: ChannelId) -> Join {
+        self.with_channel(id, |subscribers| {
+            subscribers.backlog.get_or_insert_default().begin()
+        })
     }
 
-    /// One less is on the way in; says what came by meanwhile that is not in the view and not in the recovery.
-    fn joined(&self, id: ChannelId, position: Position, recovery: Option<&Recovery>) -> Meanwhile {
+    /// One less is on the way in. Returns what came by meanwhile, or `None` if that was more than is kept.
+    fn end_join(&self, id: ChannelId, join: Join) -> Option<Vec<Passed>> {
         self.with_channel(id, |subscribers| {
-            subscribers.joining -= 1;
-            let newer = subscribers.edges.iter().filter(|(at, _)| *at > position);
-            let edges = newer.cloned().collect();
-            let asked = recovery.filter(|recovery| recovery.state.position.is_some());
-            let newer = |(at, _, _): &&(Offset, Frame, Option<SocketId>)| {
-                asked.is_some_and(|recovery| *at > recovery.newest)
-            };
-            let events = subscribers.events.iter().filter(newer).cloned().collect();
-            if subscribers.joining == 0 {
-                (subscribers.edges, subscribers.events) = (Vec::new(), Vec::new());
+            let backlog = subscribers.backlog.as_mut()?;
+            let passed = backlog.end(join);
+            if !backlog.is_needed() {
+                subscribers.backlog = None;
             }
-            Meanwhile { edges, events }
+            passed
         })
     }
 
@@ -436,16 +507,19 @@ impl Session {
             .deliverer()
             .attach(&channel_ref, self.shard.index, wants_positions);
         let Attached { id, listening } = attached;
-        self.joining(id);
+        let join = self.begin_join(id);
         let user = member.user_id.clone();
         let joined = self.ask_in(&channel_ref, listening, member, max, ask).await;
-        let since = joined
-            .as_ref()
-            .map_or(Position::MAX, |(view, _)| view.position);
-        let recovery = joined.as_ref().ok().map(|(_, recovery)| recovery);
-        let Meanwhile { edges, events } = self.joined(id, since, recovery);
+        let passed = self.end_join(id, join);
         match joined {
             Ok((view, mut recovery)) => {
+                let Some(passed) = passed else {
+                    self.detach(&channel_ref, id, wants_positions);
+                    self.leave_presence(&channel_ref, &user);
+                    return Err(Refused::overtaken());
+                };
+                let Meanwhile { edges, events } =
+                    Meanwhile::newer(passed, view.position, Some(&recovery));
                 self.send(&ServerMessage::PresenceSucceeded {
                     channel: channel_ref.channel.as_str(),
                     members: &view.members,
@@ -660,7 +734,7 @@ impl crate::shard::State {
         let vacated = self
             .channels
             .get(&id)
-            .is_none_or(|s| s.slots.is_empty() && s.positioned.is_empty() && s.joining == 0);
+            .is_none_or(|s| s.slots.is_empty() && s.positioned.is_empty() && s.backlog.is_none());
         if vacated {
             self.channels.remove(&id);
         }

@@ -37,6 +37,16 @@ impl Holder {
     }
 }
 
+/// Whether a holder has to go because `held` is more than there may be. One answer may be longer than the bound, and its client
+/// would ask for it again and again: it stays if all others are within the bound, and doesn't count against them.
+fn is_over(held: &mut usize, max: usize, bytes: usize) -> bool {
+    let others = held.saturating_sub(bytes);
+    if bytes > max && others <= max {
+        *held = others;
+    }
+    *held > max
+}
+
 impl State {
     /// Closes the largest holders if more waits on this shard than may. Costs one comparison otherwise.
     pub(crate) fn relieve_at_once(&mut self) {
@@ -72,19 +82,23 @@ impl State {
             let mut of_network = holder
                 .network
                 .and_then(|network| networks.get_mut(&network));
-            let setting = if total > limits.total {
+            let is_over = |held: &mut usize, max| is_over(held, max, holder.bytes);
+            let setting = if is_over(&mut total, limits.total) {
                 "outbox.max_total_bytes"
-            } else if *of_app > limits.app {
+            } else if is_over(of_app, limits.app) {
                 "outbox.max_app_bytes"
-            } else if of_network.as_ref().is_some_and(|of| **of > limits.network) {
+            } else if of_network
+                .as_deref_mut()
+                .is_some_and(|held| is_over(held, limits.network))
+            {
                 "network.max_waiting_bytes"
             } else {
                 continue;
             };
             total = total.saturating_sub(holder.bytes);
-            *of_app -= holder.bytes;
+            *of_app = of_app.saturating_sub(holder.bytes);
             if let Some(of_network) = &mut of_network {
-                **of_network -= holder.bytes;
+                **of_network = of_network.saturating_sub(holder.bytes);
             }
             evicted.count(setting, holder.bytes);
             self.evict(holder.slot, now);

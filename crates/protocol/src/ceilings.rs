@@ -7,7 +7,12 @@ use crate::limits::Limits;
 use crate::settings::AppSettings;
 
 /// Limits at which 0 stands for "no limit".
-const ZERO_IS_UNLIMITED: [&str; 2] = ["connections", "backend_events_per_second"];
+const ZERO_IS_UNLIMITED: [&str; 4] = [
+    "connections",
+    "subscriptions",
+    "backend_events_per_second",
+    "client_events_per_second",
+];
 
 macro_rules! ceilings {
     ($($name:ident: $most:expr,)*) => {
@@ -65,6 +70,7 @@ macro_rules! ceilings {
 
 ceilings! {
     connections: 100_000_000,
+    subscriptions: 1_000_000_000,
     backend_events_per_second: u32::MAX as u64,
     channel_name: 1024,
     event_name: 1024,
@@ -185,7 +191,9 @@ impl Default for Ceilings {
     fn default() -> Self {
         Self {
             connections: 0,
+            subscriptions: 0,
             backend_events_per_second: 0,
+            client_events_per_second: 0,
             ..Self::MOST
         }
     }
@@ -353,7 +361,9 @@ mod tests {
         }
         let unlimited = Ceilings {
             connections: 0,
+            subscriptions: 0,
             backend_events_per_second: 0,
+            client_events_per_second: 0,
             ..Ceilings::default()
         };
         assert_eq!(unlimited.check(), Ok(()));

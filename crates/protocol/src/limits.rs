@@ -12,6 +12,9 @@ pub struct Limits {
     /// Most connections of the app, over all nodes; 0 for no limit. Over it clients are refused with 4004.
     #[schema(value_type = u64, maximum = 100_000_000)]
     pub connections: usize,
+    /// Most subscriptions of the app's connections on each node; 0 for no limit. Over it subscriptions are refused.
+    #[schema(value_type = u64, maximum = 1_000_000_000)]
+    pub subscriptions: usize,
     /// Events a backend may publish per second, and the burst it may publish at once; 0 for no limit. Over it is a 429.
     #[schema(value_type = u64, maximum = 4_294_967_295_u32)]
     pub backend_events_per_second: u32,
@@ -28,6 +31,7 @@ pub struct Limits {
     #[schema(minimum = 1, maximum = 16_777_216)]
     pub client_event_data: usize,
     /// Client events one connection may send per second, and the burst it may send at once.
+    /// 0 for no limit.
     #[schema(value_type = u64, maximum = 1_000_000)]
     pub client_events_per_second: u32,
     /// Most channels in one `POST events`.
@@ -67,6 +71,7 @@ impl Limits {
     /// What hosted Pusher grants.
     pub const HOSTED: Self = Self {
         connections: 0,
+        subscriptions: 0,
         backend_events_per_second: 0,
         channel_name: 200,
         event_name: 200,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use fanfare_engine::testing::{Client, LocalNode, arrival, options, run_paused};
 use fanfare_engine::{Arrival, Bounds, Budgets, Options, Resource};
 
-use crate::node::{KEY, Seen, complaint};
+use crate::node::{KEY, Seen, complaint, data, definition, settings, with_node};
 
 /// A node on which ten subscriptions of a network and forty of all clients have room.
 fn small() -> Options {
@@ -72,5 +72,51 @@ fn a_node_that_is_nearly_full_sends_newcomers_elsewhere_and_keeps_those_that_are
         }
         assert_eq!(node.engine.ledger().used(Resource::SubscriptionBytes), 0);
         assert!(node.engine.admit(arrival(KEY)).is_ok());
+    });
+}
+
+#[test]
+fn an_app_has_its_quota_of_subscriptions_on_all_its_connections() {
+    with_node(1, async |node| {
+        let limit = |subscriptions| {
+            let mut changed = settings();
+            changed.limits.subscriptions = subscriptions;
+            let changed = definition("1", KEY, changed);
+            let other = definition("2", "other", settings());
+            node.engine.update_apps(vec![changed, other], &[]);
+        };
+        limit(3);
+        let (mut first, second) = (node.connect(), node.connect());
+        first.subscribe("a").await;
+        first.subscribe("private-a").await;
+        second.join("presence-a", r#"{"user_id":"u"}"#).await;
+        second.events();
+        second.subscribe("a").await;
+        let refused = second.events();
+        assert_eq!(
+            complaint(&refused),
+            "The app has 3 subscriptions on this server, the most it may have (limits.subscriptions)"
+        );
+        let error = data(&refused[1]);
+        assert_eq!(
+            (&error["type"], &error["status"]),
+            (&"LimitReached".into(), &403.into())
+        );
+        node.connect_with("other").subscribe("a").await;
+        // One that was refused for another reason has taken nothing, and what is given up is there again.
+        first.subscribe("a").await;
+        first.unsubscribe("a").await;
+        first.events();
+        second.subscribe("b").await;
+        assert_eq!(second.names(), ["pusher_internal:subscription_succeeded"]);
+        first.leave().await;
+        second.subscribe("c").await;
+        assert_eq!(second.names(), ["pusher_internal:subscription_succeeded"]);
+        limit(2);
+        second.subscribe("d").await;
+        assert!(complaint(&second.events()).contains("has 2 subscriptions"));
+        limit(0);
+        second.subscribe("d").await;
+        assert_eq!(second.names(), ["pusher_internal:subscription_succeeded"]);
     });
 }

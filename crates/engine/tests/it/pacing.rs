@@ -322,3 +322,32 @@ fn messages_are_handled_at_a_rate_and_a_burst_at_once() {
         assert_eq!(client.events().len(), 651, "each is answered");
     });
 }
+
+#[test]
+fn client_events_without_a_rate_leave_that_of_all_other_messages() {
+    let options = Options {
+        messages_per_second: 40,
+        max_subscriptions: 100,
+        ..options(1)
+    };
+    with_options(options, async |node| {
+        let mut unlimited = settings();
+        unlimited.limits.client_events_per_second = 0;
+        node.engine
+            .update_apps(vec![definition("1", KEY, unlimited)], &[]);
+        let client = node.connect();
+        client.subscribe("private-a").await;
+        let event = json!({"event": "client-a", "channel": "private-a", "data": {}});
+        let took = read(&client, vec![event; 5000], usize::MAX).await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        for other in [
+            json!({}),
+            json!({"event": "pusher:ping", "data": {}}),
+            json!({"event": "client-a", "channel": "private-other", "data": {}}),
+        ] {
+            let took = read(&node.connect(), vec![other; 141 + 400], usize::MAX).await;
+            let needed = Duration::from_secs(10);
+            assert!(took >= needed && took < needed * 11 / 10, "{took:?}");
+        }
+    });
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanfare_engine::{Arrival, Options, WaitingLimits};
 use tokio::time::sleep;
 
-use crate::node::{Client, Node, Seen, arrival, options, with_options};
+use crate::node::{Client, KEY, Node, Seen, arrival, options, with_options};
 
 const MIB: usize = 1 << 20;
 
@@ -111,4 +111,39 @@ fn frames_that_many_share_count_once() {
         sleep(Duration::from_secs(2)).await;
         assert!(!clients.iter().any(is_closing), "they hold less than 1 MiB");
     });
+}
+
+#[test]
+fn an_answer_longer_than_a_bound_is_sent_to_one_client_at_a_time() {
+    let bound = 8_000;
+    with_options(limits(bound, bound, bound), async |node| {
+        let small = stuck(&node, KEY, "192.0.2.1", "a").await;
+        node.publish("a", "e", &"x".repeat(2_000)).await;
+        node.publish("cache-b", "e", &"x".repeat(10_000)).await;
+        let first = stuck_on_arrival(&node, "192.0.2.1", "cache-b").await;
+        sleep(Duration::from_secs(2)).await;
+        assert_eq!(
+            [&first, &small].map(is_closing),
+            [false, false],
+            "{:?}",
+            first.session()
+        );
+        let second = stuck_on_arrival(&node, "192.0.2.1", "cache-b").await;
+        sleep(Duration::from_secs(2)).await;
+        assert!(!is_closing(&small));
+        assert_ne!(is_closing(&first), is_closing(&second));
+    });
+}
+
+/// A client that subscribes and reads nothing of what that brings.
+async fn stuck_on_arrival(node: &Node, address: &str, channel: &str) -> Client {
+    let arrival = Arrival {
+        charged_address: Some(address.parse().unwrap()),
+        ..arrival(KEY)
+    };
+    let client = node.connect_admitted(node.engine.admit(arrival).unwrap());
+    client.seen();
+    client.allow(0);
+    client.subscribe(channel).await;
+    client
 }

@@ -342,7 +342,7 @@ async fn an_apps_own_admin_lowers_its_limits_and_only_operators_of_all_apps_rais
         admin.patch(&path, &json!({"settings": settings})).await
     };
     let bounds = json!({
-        "limits": {"history_bytes": 8_388_608, "cache_bytes": 1_048_576, "backend_events_per_second": 50},
+        "limits": {"history_bytes": 8_388_608, "cache_bytes": 1_048_576, "backend_events_per_second": 50, "subscriptions": 1000},
         "history": [{"channels": "*", "size": 100, "ttl": 60}],
     });
     patch(&owner, &bounds).await.expect(200);
@@ -352,6 +352,9 @@ async fn an_apps_own_admin_lowers_its_limits_and_only_operators_of_all_apps_rais
         json!({"history": [{"channels": "*", "size": 100, "ttl": 86_400}]}),
         json!({"limits": {"history_bytes": 1_099_511_627_776_u64}}),
         json!({"limits": {"backend_events_per_second": 0}}),
+        json!({"limits": {"client_events_per_second": 0}}),
+        json!({"limits": {"subscriptions": 0}}),
+        json!({"limits": {"subscriptions": 1001}}),
         json!({"limits": {"backend_events_per_second": 51, "event_data": 5}}),
         json!({"limits": {"event_data": 1_000_000}}),
     ] {

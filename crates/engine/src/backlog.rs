@@ -1,0 +1,165 @@
+//! What comes by on a channel while connections join it. It may not be in what they are told of the channel, so it is kept
+//! until they know: no longer than a join takes, and no more than an outbox may hold.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use fanfare_protocol::{Frame, SocketId};
+
+use crate::sequence::{Offset, Position};
+
+/// Something that came by on a channel.
+#[derive(Debug, Clone)]
+pub(crate) enum Passed {
+    /// A presence change.
+    Edge {
+        /// Its position among the channel's presence changes.
+        position: Position,
+        /// As subscribers get it.
+        frame: Frame,
+    },
+    /// An event that is kept or recorded.
+    Event {
+        /// Its place in what is kept.
+        offset: Offset,
+        /// As subscribers with positions get it.
+        frame: Frame,
+        /// The connection that doesn't get it.
+        except: Option<SocketId>,
+    },
+}
+
+impl Passed {
+    fn len(&self) -> usize {
+        match self {
+            Self::Edge { frame, .. } | Self::Event { frame, .. } => frame.len(),
+        }
+    }
+}
+
+/// What has passed since the first of the current joins began, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Backlog {
+    passed: VecDeque<Passed>,
+    /// How many have passed before the first that is kept.
+    forgotten: u64,
+    /// Bytes of the frames that are kept.
+    bytes: usize,
+    /// How many joins began after so many had passed.
+    joins: BTreeMap<u64, usize>,
+}
+
+/// A join that has begun.
+#[derive(Debug, Clone, Copy)]
+#[must_use = "a join that isn't finished keeps the backlog"]
+pub(crate) struct Join(u64);
+
+impl Backlog {
+    /// Begins a join: what passes from now on is kept for it.
+    pub(crate) fn begin(&mut self) -> Join {
+        let passed = self.forgotten + self.passed.len() as u64;
+        *self.joins.entry(passed).or_default() += 1;
+        Join(passed)
+    }
+
+    /// Ends a join, and returns what has passed since it began; `None` if that was more than is kept.
+    pub(crate) fn end(&mut self, join: Join) -> Option<Vec<Passed>> {
+        let skipped = join.0.checked_sub(self.forgotten);
+        let passed =
+            skipped.map(|skipped| self.passed.iter().skip(skipped as usize).cloned().collect());
+        if let Some(count) = self.joins.get_mut(&join.0) {
+            *count -= 1;
+            if *count == 0 {
+                self.joins.remove(&join.0);
+            }
+        }
+        let needed = self.joins.first_key_value().map(|(began, _)| *began);
+        while needed.is_none_or(|began| self.forgotten < began) && self.forget_oldest() {}
+        passed
+    }
+
+    /// Whether a join goes on.
+    pub(crate) fn is_needed(&self) -> bool {
+        !self.joins.is_empty()
+    }
+
+    /// Keeps what passes, and forgets the oldest if more than `max_bytes` are kept then: a connection that needs those has more
+    /// to catch up with than may wait for it.
+    pub(crate) fn push(&mut self, passed: Passed, max_bytes: usize) {
+        self.bytes += passed.len();
+        self.passed.push_back(passed);
+        while self.bytes > max_bytes && self.passed.len() > 1 && self.forget_oldest() {}
+    }
+
+    fn forget_oldest(&mut self) -> bool {
+        let Some(oldest) = self.passed.pop_front() else {
+            return false;
+        };
+        self.bytes -= oldest.len();
+        self.forgotten += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edge(position: Position) -> Passed {
+        Passed::Edge {
+            position,
+            frame: Frame::text(&[b'x'; 100]),
+        }
+    }
+
+    fn positions(passed: Option<Vec<Passed>>) -> Option<Vec<Position>> {
+        let position = |passed| match passed {
+            Passed::Edge { position, .. } => position,
+            Passed::Event { .. } => unreachable!("only edges pass here"),
+        };
+        passed.map(|passed| passed.into_iter().map(position).collect())
+    }
+
+    #[test]
+    fn each_join_gets_what_passed_since_it_began_and_nothing_is_kept_that_none_needs() {
+        let mut backlog = Backlog::default();
+        let first = backlog.begin();
+        let mut joins = std::collections::VecDeque::new();
+        // Somebody joins all the time.
+        for number in 0..1000 {
+            backlog.push(edge(number), usize::MAX);
+            joins.push_back((number, backlog.begin()));
+            if joins.len() > 5 {
+                let (before, join) = joins.pop_front().expect("a join");
+                let seen = positions(backlog.end(join));
+                assert_eq!(seen, Some((before + 1..=number).collect()));
+            }
+            if number == 10 {
+                assert_eq!(positions(backlog.end(first)), Some((0..=10).collect()));
+            }
+            assert!(number < 11 || backlog.passed.len() <= 5);
+        }
+        for (_, join) in joins {
+            assert!(backlog.is_needed());
+            assert!(backlog.end(join).is_some());
+        }
+        assert!(!backlog.is_needed());
+        assert_eq!((backlog.passed.len(), backlog.bytes), (0, 0));
+    }
+
+    #[test]
+    fn a_join_during_which_more_passes_than_is_kept_is_told_so_and_later_ones_are_not() {
+        let mut backlog = Backlog::default();
+        let early = backlog.begin();
+        backlog.push(edge(1), 250);
+        let late = backlog.begin();
+        backlog.push(edge(2), 250);
+        backlog.push(edge(3), 250);
+        assert!(backlog.bytes <= 250);
+        assert!(backlog.end(early).is_none());
+        assert_eq!(positions(backlog.end(late)), Some(vec![2, 3]));
+        // One that is longer than the bound is kept alone.
+        let join = backlog.begin();
+        backlog.push(edge(4), 10);
+        assert_eq!(positions(backlog.end(join)), Some(vec![4]));
+    }
+}
