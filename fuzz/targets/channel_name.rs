@@ -36,13 +36,12 @@ fuzz_target!(|bytes: &[u8]| {
             assert_eq!(channel.kind(), kind(name));
             assert_eq!(ChannelKind::of(name), kind(name));
             assert_eq!(
-                channel.is_cached(),
+                channel.keeps_last(),
                 CACHED.iter().any(|prefix| name.starts_with(prefix))
             );
             let counted = match kind(name) {
-                ChannelKind::Public => true,
-                ChannelKind::Private => !name.starts_with("private-encrypted-"),
-                ChannelKind::Presence | ChannelKind::ServerToUser => false,
+                ChannelKind::Public | ChannelKind::Private => true,
+                ChannelKind::Encrypted | ChannelKind::Presence | ChannelKind::ServerToUser => false,
             };
             assert_eq!(channel.is_counted(), counted);
             assert!(ChannelName::parse(name, name.len() - 1).is_err());
@@ -80,6 +79,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn kind(name: &str) -> ChannelKind {
     match name.split_once('-') {
+        Some(("private", rest)) if rest.starts_with("encrypted-") => ChannelKind::Encrypted,
         Some(("private", _)) => ChannelKind::Private,
         Some(("presence", _)) => ChannelKind::Presence,
         Some(("#server", _)) => ChannelKind::ServerToUser,

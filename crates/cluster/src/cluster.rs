@@ -600,7 +600,7 @@ impl Cluster {
 /// The channel of a topic, if it is one that keeps its last event.
 fn cached(topic: &Topic) -> Option<&ChannelRef> {
     match topic {
-        Topic::Channel(channel_ref) if channel_ref.channel.is_cached() => Some(channel_ref),
+        Topic::Channel(channel_ref) if channel_ref.channel.keeps_last() => Some(channel_ref),
         Topic::Channel(_) | Topic::Users(_) => None,
     }
 }

@@ -62,7 +62,7 @@ impl Session {
             );
         }
         event::check_name(name, settings.limits.event_name).map_err(|error| error.to_string())?;
-        if !ChannelKind::of(channel).allows_client_events() {
+        if !ChannelKind::of(channel).takes_client_events() {
             return Err(format!(
                 "Client events need a private or presence channel: {channel} is neither"
             )

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::{ChannelKind, ChannelName, UserId};
+use fanfare_protocol::{ChannelName, UserId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
@@ -206,7 +206,7 @@ impl Engine {
         };
         let elsewhere = self.roster.elsewhere(&channel_ref).await?;
         let subscribed = elsewhere + app.channels.subscribers(channel.as_str());
-        if channel.kind() != ChannelKind::Presence {
+        if !channel.kind().has_members() {
             return Ok(Occupancy::counted(subscribed));
         }
         let users = self
@@ -234,18 +234,15 @@ impl Engine {
         for (channel, count) in elsewhere {
             *found.entry(channel).or_default() += count;
         }
-        let presence = found
-            .keys()
-            .filter(|channel| channel.kind() == ChannelKind::Presence);
+        let presence = found.keys().filter(|channel| channel.kind().has_members());
         let presence: Vec<_> = presence.cloned().collect();
         // One for each of them, in their order.
         let mut users = self.roster.user_counts(app, &presence).await?.into_iter();
         let occupancy = |(channel, subscribed): (ChannelName, usize)| {
-            let occupancy = match channel.kind() {
-                ChannelKind::Presence => Occupancy::of_users(subscribed, users.next().unwrap_or(0)),
-                ChannelKind::Public | ChannelKind::Private | ChannelKind::ServerToUser => {
-                    Occupancy::counted(subscribed)
-                }
+            let occupancy = if channel.kind().has_members() {
+                Occupancy::of_users(subscribed, users.next().unwrap_or(0))
+            } else {
+                Occupancy::counted(subscribed)
             };
             (occupancy.subscription_count > 0).then_some((channel, occupancy))
         };

@@ -65,7 +65,7 @@ impl Engine {
                     data: Arc::clone(&data),
                     user_id: None,
                     except: event.except,
-                    keep: channel.is_cached(),
+                    keep: channel.keeps_last(),
                 }
             }));
         }

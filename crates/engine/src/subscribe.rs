@@ -204,7 +204,7 @@ impl Session {
         self.check_budget(&channel)?;
         match channel.kind() {
             ChannelKind::Public => self.join(request, &ChannelRef { app, channel }).await?,
-            ChannelKind::Private => {
+            ChannelKind::Private | ChannelKind::Encrypted => {
                 self.authorize(request)?;
                 self.join(request, &ChannelRef { app, channel }).await?;
             }
@@ -630,7 +630,7 @@ impl Session {
     ) {
         let mut replayed = recovered.map_or(Offset::default(), |(_, newest)| newest);
         let has_it = recovered.is_some_and(|(recovery, _)| recovery.is_complete());
-        if channel_ref.channel.is_cached() && !has_it {
+        if channel_ref.channel.keeps_last() && !has_it {
             // What came by while the history was asked was sent already.
             let sent = recovered.map(|(recovery, newest)| (recovery.newest, newest));
             replayed = replayed.max(self.replay(channel_ref, sent));

@@ -15,8 +15,10 @@ pub struct ChannelName(Arc<str>);
 pub enum ChannelKind {
     /// Anybody may subscribe.
     Public,
-    /// Subscribing needs a signature. Encrypted channels are private to the server: it never holds their key.
+    /// Subscribing needs a signature.
     Private,
+    /// Private, and its data are encrypted with a key that the server never holds.
+    Encrypted,
     /// Private, and its subscribers see each other.
     Presence,
     /// `#server-to-user-{id}`: only for the connection signed in as that user.
@@ -117,19 +119,9 @@ impl ChannelName {
     /// Whether the last event is kept for those who subscribe later: `cache-`, `private-cache-`,
     /// `private-encrypted-cache-`, `presence-cache-` (docs/protocol.md#cache-channels).
     #[must_use]
-    pub fn is_cached(&self) -> bool {
-        let name = self.as_str();
-        let name = name
-            .strip_prefix("presence-")
-            .or_else(|| name.strip_prefix("private-"))
-            .unwrap_or(name);
-        let encrypted = self.kind() == ChannelKind::Private;
-        let name = if encrypted {
-            name.strip_prefix("encrypted-").unwrap_or(name)
-        } else {
-            name
-        };
-        name.starts_with("cache-")
+    pub fn keeps_last(&self) -> bool {
+        let rest = self.as_str().strip_prefix(self.kind().prefix());
+        self.user().is_none() && rest.is_some_and(|rest| rest.starts_with("cache-"))
     }
 
     /// Whether its subscribers can be told how many they are (docs/protocol.md#subscription-counts): not on presence
@@ -138,9 +130,8 @@ impl ChannelName {
     #[must_use]
     pub fn is_counted(&self) -> bool {
         match self.kind() {
-            ChannelKind::Public => true,
-            ChannelKind::Private => !self.as_str().starts_with("private-encrypted-"),
-            ChannelKind::Presence | ChannelKind::ServerToUser => false,
+            ChannelKind::Public | ChannelKind::Private => true,
+            ChannelKind::Encrypted | ChannelKind::Presence | ChannelKind::ServerToUser => false,
         }
     }
 
@@ -160,7 +151,9 @@ impl ChannelKind {
     /// Reads the prefix, which includes its dash: `privatefoo` and `presence` are public.
     #[must_use]
     pub fn of(name: &str) -> Self {
-        if name.starts_with("private-") {
+        if name.starts_with(Self::Encrypted.prefix()) {
+            Self::Encrypted
+        } else if name.starts_with("private-") {
             Self::Private
         } else if name.starts_with("presence-") {
             Self::Presence
@@ -171,10 +164,41 @@ impl ChannelKind {
         }
     }
 
-    /// Whether clients may send events of their own on it (docs/protocol.md#client-events).
+    /// What the names of these channels begin with.
     #[must_use]
-    pub fn allows_client_events(self) -> bool {
-        matches!(self, Self::Private | Self::Presence)
+    pub const fn prefix(self) -> &'static str {
+        match self {
+            Self::Public => "",
+            Self::Private => "private-",
+            Self::Encrypted => "private-encrypted-",
+            Self::Presence => "presence-",
+            Self::ServerToUser => SERVER_TO_USER,
+        }
+    }
+
+    /// Whether a signature of the app opens it (docs/protocol.md#channel-auth).
+    #[must_use]
+    pub fn needs_auth(self) -> bool {
+        matches!(self, Self::Private | Self::Encrypted | Self::Presence)
+    }
+
+    /// Whether its subscribers are members who see each other.
+    #[must_use]
+    pub fn has_members(self) -> bool {
+        self == Self::Presence
+    }
+
+    /// Whether only its subscribers can read its data.
+    #[must_use]
+    pub fn is_encrypted(self) -> bool {
+        self == Self::Encrypted
+    }
+
+    /// Whether clients may send events of their own on it (docs/protocol.md#client-events). The server can't tell whether the
+    /// data of one on an encrypted channel are encrypted, so it relays them.
+    #[must_use]
+    pub fn takes_client_events(self) -> bool {
+        self.needs_auth()
     }
 }
 
@@ -253,7 +277,7 @@ mod tests {
 
     #[test]
     fn the_four_prefixes_of_cache_channels_are_cached_and_no_other() {
-        let cached = |name: &str| ChannelName::parse(name, 200).unwrap().is_cached();
+        let cached = |name: &str| ChannelName::parse(name, 200).unwrap().keeps_last();
         for name in [
             "cache-x",
             "private-cache-x",
@@ -269,6 +293,7 @@ mod tests {
             "presence-encrypted-cache-x",
             "encrypted-cache-x",
             "private-my-cache-x",
+            "#server-to-user-cache-x",
         ] {
             assert!(!cached(name), "{name}");
         }
@@ -278,7 +303,7 @@ mod tests {
     fn the_kind_is_the_prefix_with_its_dash() {
         for (name, kind) in [
             ("private-x", ChannelKind::Private),
-            ("private-encrypted-cache-x", ChannelKind::Private),
+            ("private-encrypted-cache-x", ChannelKind::Encrypted),
             ("presence-x", ChannelKind::Presence),
             ("presence-cache-x", ChannelKind::Presence),
             ("#server-to-user-1", ChannelKind::ServerToUser),

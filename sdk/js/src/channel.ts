@@ -1,5 +1,6 @@
 import type { ChannelAuth } from './auth.js';
 import { retryDelay } from './backoff.js';
+import { takesClientEvents } from './channel-kind.js';
 import type { Connection } from './connection.js';
 import { Emitter, type ListenOptions, type Off } from './emitter.js';
 import { FanfareError, type ErrorCode, type ErrorDetails } from './errors.js';
@@ -199,7 +200,7 @@ export class Channel<Events extends EventMap = EventMap, Lifecycle extends Chann
    * subscribed or the connection takes no more: nothing is kept for later.
    */
   trigger(event: string, data?: unknown): boolean {
-    if (!event.startsWith('client-') || !/^p(rivate|resence)-(?!encrypted-)/.test(this.name)) {
+    if (!event.startsWith('client-') || !takesClientEvents(this.name)) {
       const message = `Only client- events on private or presence channels are sent, not ${event} on ${this.name}`;
       throw this.#error('invalid_argument', message);
     }

@@ -1,5 +1,6 @@
 import { authorize, type ChannelAuth } from './auth.js';
 import { Channel, type ChannelHost, type EventMap, type SubscribeOptions } from './channel.js';
+import { hasMembers, isEncrypted, isReserved } from './channel-kind.js';
 import { Connection, type ConnectionState } from './connection.js';
 import type { ListenOptions, Off } from './emitter.js';
 import { FanfareError } from './errors.js';
@@ -14,8 +15,6 @@ export interface ClientEvents {
   error: [error: FanfareError];
 }
 
-const PRESENCE = 'presence-';
-const ENCRYPTED = 'private-encrypted-';
 
 /** A connection to a Fanfare server. It is made when it is needed: by the first channel, a sign-in, or `connect()`. */
 export class Fanfare implements ChannelHost {
@@ -109,13 +108,13 @@ export class Fanfare implements ChannelHost {
   async authorize(channelName: string, signal: AbortSignal): Promise<ChannelAuth> {
     const { encryption } = this.settings;
     // No exception where the channel is asked for: it would end the rest of a page's script.
-    if (channelName.startsWith(ENCRYPTED) && !encryption) {
+    if (isEncrypted(channelName) && !encryption) {
       const message = `For ${channelName}, load fanfare-encrypted.js instead of fanfare.js, or give the option encryption of @fanfare/client/encrypted`;
       throw new FanfareError('unsupported', message, { channel: channelName });
     }
     const auth = await authorize(this.settings, { socketId: this.socketId!, channelName, signal });
     // Who the member is, the server then knows from the sign-in.
-    const waits = channelName.startsWith(PRESENCE) && auth.channel_data === undefined;
+    const waits = hasMembers(channelName) && auth.channel_data === undefined;
     if (waits && this.user.state !== 'unsubscribed') await this.user.ready({ signal });
     return auth;
   }
@@ -137,11 +136,11 @@ export class Fanfare implements ChannelHost {
   }
 
   #make(name: string): Channel<any, any> {
-    if (name.startsWith('#'))
+    if (isReserved(name))
       throw new FanfareError('invalid_argument', `For ${name}, call signin() and use client.user`);
-    if (name.startsWith(PRESENCE)) return new PresenceChannel(name, this);
+    if (hasMembers(name)) return new PresenceChannel(name, this);
     const { encryption } = this.settings;
-    return name.startsWith(ENCRYPTED) && encryption ? encryption(name, this) : new Channel(name, this);
+    return isEncrypted(name) && encryption ? encryption(name, this) : new Channel(name, this);
   }
 
   #each(action: (channel: Channel<any, any>) => void): void {

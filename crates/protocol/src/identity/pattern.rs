@@ -1,7 +1,7 @@
 //! Which channels a grant is for: `private-user-{sub}`, `presence-team-{org.team}`, `private-*`.
 
 use super::Claims;
-use crate::channel::is_allowed;
+use crate::channel::{ChannelKind, is_allowed};
 
 /// Longest pattern, in bytes.
 const MAX_LENGTH: usize = 500;
@@ -54,11 +54,10 @@ impl Pattern {
     ///
     /// Says what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
-        if !text.starts_with("private-") && !text.starts_with("presence-") {
-            return Err(InvalidPattern::Prefix);
-        }
-        if text.starts_with("private-encrypted-") {
-            return Err(InvalidPattern::Encrypted);
+        match ChannelKind::of(text) {
+            ChannelKind::Private | ChannelKind::Presence => {}
+            ChannelKind::Encrypted => return Err(InvalidPattern::Encrypted),
+            ChannelKind::Public | ChannelKind::ServerToUser => return Err(InvalidPattern::Prefix),
         }
         let mut parts = Vec::new();
         let mut rest = text;

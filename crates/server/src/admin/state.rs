@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use fanfare_engine::{ConnectionInfo, Occupancy};
 use fanfare_protocol::api::{Event, NewEvent};
-use fanfare_protocol::{ChannelKind, ChannelName, Framing, SocketId, UserId, json};
+use fanfare_protocol::{ChannelName, Framing, SocketId, UserId, json};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
@@ -271,8 +271,8 @@ pub(super) async fn members(
 ) -> Result<Json<Page<Member>>, Problem> {
     let app = app(&state, &caller, &app_id)?;
     let name = channel_name(&app, &channel)?;
-    if name.kind() != ChannelKind::Presence {
-        let detail = format!("only presence channels have members, and {channel:?} is none");
+    if !name.kind().has_members() {
+        let detail = format!("only presence channels have members, and {channel:?} isn't one");
         return Err(Problem::invalid(detail));
     }
     let (limit, after) = (page.limit()?, page.after::<String>()?);

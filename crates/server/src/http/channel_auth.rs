@@ -319,12 +319,12 @@ pub(crate) fn authorize_channel(
 ) -> Result<ChannelAuth, ApiError> {
     let request = AuthRequest::parse(body)?;
     let channel = channel(app, &request)?;
-    match (channel.kind(), &request.user) {
-        (ChannelKind::Presence, None) => {
+    match (channel.kind().has_members(), &request.user) {
+        (true, None) => {
             let message = "Missing parameter: user, who joins the presence channel";
             return Err(ApiError::new(400, message));
         }
-        (ChannelKind::Presence, Some(channel_data)) => check_member(app, channel_data, 400)?,
+        (true, Some(channel_data)) => check_member(app, channel_data, 400)?,
         (_, Some(_)) => {
             let message = format!("Invalid user: it is for presence channels, {channel} is none");
             return Err(ApiError::new(400, message));
@@ -389,7 +389,7 @@ fn channel(app: &App, request: &AuthRequest) -> Result<ChannelName, ApiError> {
             format!("{channel} needs no auth of its own: it is for the user it names, signed in"),
         )),
         // Its subscribers need a secret besides, derived from a key that only the app has.
-        ChannelKind::Private if name.starts_with("private-encrypted-") => Err(ApiError::new(
+        ChannelKind::Encrypted => Err(ApiError::new(
             400,
             format!(
                 "{channel} is encrypted: it needs the app's own auth endpoint, which makes its shared_secret"

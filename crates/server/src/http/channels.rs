@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use fanfare_engine::Occupancy;
 use fanfare_protocol::api::Info;
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::{ChannelKind, ChannelName, excerpt};
+use fanfare_protocol::{ChannelName, excerpt};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -173,13 +173,13 @@ pub(crate) async fn show(
 ) -> Result<Json<Channel>, ApiError> {
     let info = info(&request)?;
     let channel = parse(&channel, &request)?;
-    if info.user_count && channel.kind() != ChannelKind::Presence {
+    if info.user_count && !channel.kind().has_members() {
         return Err(ApiError::new(
             400,
             format!("Invalid info: user_count is for presence channels, {channel} is none"),
         ));
     }
-    if info.cache && !channel.is_cached() {
+    if info.cache && !channel.keeps_last() {
         return Err(ApiError::new(
             400,
             format!("Invalid info: cache is for cache channels, {channel} is none"),
@@ -264,7 +264,7 @@ pub(crate) async fn users(
     request: SignedRequest,
 ) -> Result<Json<Users>, ApiError> {
     let channel = parse(&channel, &request)?;
-    if channel.kind() != ChannelKind::Presence {
+    if !channel.kind().has_members() {
         return Err(ApiError::new(
             400,
             format!("Users are known on presence channels only, {channel} is none"),

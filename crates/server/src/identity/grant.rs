@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use fanfare_protocol::ChannelName;
 use fanfare_protocol::Identity;
 use fanfare_protocol::identity::{Claims, Grant, Pattern, Presence, SignIn};
-use fanfare_protocol::{ChannelKind, ChannelName};
 use serde_json::{Map, Value, json};
 
 use super::CompiledIdentity;
@@ -93,9 +93,9 @@ impl ChannelGrant {
         if !is_named || !self.when.iter().all(holds) {
             return None;
         }
-        let channel_data = match channel.kind() {
-            ChannelKind::Presence => Some(self.channel_data(claims)?),
-            ChannelKind::Public | ChannelKind::Private | ChannelKind::ServerToUser => None,
+        let channel_data = match channel.kind().has_members() {
+            true => Some(self.channel_data(claims)?),
+            false => None,
         };
         Some(Granted { channel_data })
     }

@@ -1,4 +1,5 @@
 import type { Channel as CoreChannel } from '../channel.js';
+import { isEncrypted } from '../channel-kind.js';
 import type { Frame } from '../protocol.js';
 import type { PresenceChannel as CorePresenceChannel } from '../presence.js';
 import { FanfareError } from '../errors.js';
@@ -80,7 +81,7 @@ export class Channel extends Dispatcher {
   protected internal(_event: string, _data: any): void {}
 
   get #encrypted(): boolean {
-    return this.name.startsWith('private-encrypted-');
+    return isEncrypted(this.name);
   }
 
   #failed(error: FanfareError): void {

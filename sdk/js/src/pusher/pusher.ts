@@ -1,4 +1,5 @@
 import type { Encryption } from '../channel.js';
+import { hasMembers, isReserved } from '../channel-kind.js';
 import { Fanfare } from '../client.js';
 import { FanfareError } from '../errors.js';
 import type { Frame } from '../protocol.js';
@@ -82,7 +83,7 @@ export class Pusher {
       return existing;
     }
     const core = this.#core.channel(name);
-    const channel = name.startsWith('presence-') ? new PresenceChannel(core, this) : new Channel(core, this);
+    const channel = hasMembers(name) ? new PresenceChannel(core, this) : new Channel(core, this);
     this.channels.channels[name] = channel;
     return channel;
   }
@@ -163,7 +164,7 @@ export class Pusher {
       channel?.handle(frame);
     }
     if (!event.startsWith('pusher_internal:')) this.global_emitter.emit(event, data);
-    if (name?.startsWith('#')) this.user.handle(frame);
+    if (name !== undefined && isReserved(name)) this.user.handle(frame);
     const whole = { event, channel: name, data, ...(userId !== undefined && { user_id: userId }) };
     this.connection.emit('message', whole);
   }
