@@ -1,7 +1,7 @@
 //! What this node listens to, and who waits for that.
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use fanfare_engine::{Generation, Topic};
@@ -11,6 +11,10 @@ use tokio::time::Instant;
 
 /// How long a topic is listened to after nobody wants it any more: whoever reloads a page is back by then.
 const LINGER: Duration = Duration::from_secs(5);
+
+/// Most topics that are asked for, or given up, at once. Publishes go over the same connection, and wait while Redis takes
+/// these. A connection subscribes to one channel after the other, so those that wait take turns.
+const MOST_AT_ONCE: usize = 256;
 
 #[derive(Debug, Default)]
 pub(crate) struct Topics {
@@ -22,9 +26,9 @@ pub(crate) struct Topics {
 struct State {
     by_name: HashMap<String, Listened>,
     /// Topics to ask for, by name.
-    pending: Vec<String>,
+    pending: VecDeque<String>,
     /// Topics that nobody wanted at this time, oldest first; somebody may want them again by now.
-    idle: Vec<(Instant, String)>,
+    idle: VecDeque<(Instant, String)>,
 }
 
 #[derive(Debug)]
@@ -52,7 +56,7 @@ impl Topics {
                 known
             }
             Entry::Vacant(new) => {
-                pending.push(new.key().clone());
+                pending.push_back(new.key().clone());
                 self.changed.notify_one();
                 new.insert(Listened {
                     topic: topic.clone(),
@@ -83,7 +87,7 @@ impl Topics {
                 return;
             }
         }
-        state.idle.push((Instant::now(), name));
+        state.idle.push_back((Instant::now(), name));
     }
 
     /// The topic of a name that is listened to.
@@ -100,19 +104,24 @@ impl Topics {
         let _ = tokio::time::timeout(at_most, self.changed.notified()).await;
     }
 
-    /// What is to be asked for now.
+    /// What is to be asked for now, those first that have waited longest; there may be more.
     pub(crate) fn take_pending(&self) -> Vec<(String, Topic)> {
         let mut state = self.state.lock();
-        let names = std::mem::take(&mut state.pending);
-        let mut asked = HashSet::new();
-        let topic = |name: String| {
-            let listened = state.by_name.get_mut(&name)?;
-            listened.asked = true;
+        let State {
+            by_name, pending, ..
+        } = &mut *state;
+        let mut taken = Vec::new();
+        while taken.len() < MOST_AT_ONCE
+            && let Some(name) = pending.pop_front()
+        {
             // One that was given up and wanted again is here twice.
-            let first = asked.insert(name.clone());
-            first.then(|| (name, listened.topic.clone()))
-        };
-        names.into_iter().filter_map(topic).collect()
+            if let Some(listened) = by_name.get_mut(&name)
+                && !std::mem::replace(&mut listened.asked, true)
+            {
+                taken.push((name, listened.topic.clone()));
+            }
+        }
+        taken
     }
 
     /// They are listened to from now on.
@@ -129,14 +138,15 @@ impl Topics {
         }
     }
 
-    /// Takes out what nobody has wanted for a while; `wanted` looks whether somebody does by now.
+    /// Takes out what nobody has wanted for a while; `wanted` looks whether somebody does by now. There may be more.
     pub(crate) fn take_idle(&self, wanted: impl Fn(&Topic) -> bool) -> Vec<(String, Topic)> {
         let mut state = self.state.lock();
         let state = &mut *state;
         let before = Instant::now() - LINGER;
-        let old = state.idle.partition_point(|(since, _)| *since <= before);
         let (mut taken, mut later) = (Vec::new(), Vec::new());
-        for (_, name) in state.idle.drain(..old) {
+        while taken.len() < MOST_AT_ONCE
+            && let Some((_, name)) = state.idle.pop_front_if(|(since, _)| *since <= before)
+        {
             let Entry::Occupied(entry) = state.by_name.entry(name) else {
                 continue;
             };
@@ -185,5 +195,68 @@ impl Waiting {
     /// Nothing, if it must be asked for anew.
     pub(crate) async fn heard(self) -> Option<Generation> {
         self.0.await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fanfare_engine::testing::{LocalNode, options, run_paused};
+    use fanfare_engine::{App, ChannelRef};
+    use fanfare_protocol::ChannelName;
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn topic(app: &Arc<App>, name: &str) -> Topic {
+        Topic::Channel(ChannelRef {
+            app: Arc::clone(app),
+            channel: ChannelName::parse(name, 200).expect("a name"),
+        })
+    }
+
+    #[test]
+    fn many_topics_are_asked_for_and_given_up_in_turns_each_once() {
+        run_paused(async {
+            let app = LocalNode::alone(options(1)).await.app();
+            let topics = Topics::default();
+            let count = 3 * MOST_AT_ONCE + 1;
+            let names: Vec<_> = (0..count).map(|number| format!("c{number}")).collect();
+            let mut waiting = Vec::new();
+            for name in &names {
+                waiting.push(topics.listen(name.clone(), &topic(&app, name)).err());
+            }
+            // One that was given up and wanted again, and one that was given up.
+            topics.unlisten(names[1].clone());
+            waiting[1] = None;
+            topics.unlisten(names[1].clone());
+            waiting[1] = topics
+                .listen(names[1].clone(), &topic(&app, &names[1]))
+                .err();
+            waiting[0] = None;
+            topics.unlisten(names[0].clone());
+            let mut asked = Vec::new();
+            for turn in 0..4 {
+                let taken = topics.take_pending();
+                assert_eq!(taken.len(), if turn < 3 { MOST_AT_ONCE } else { 0 });
+                asked.extend(taken.into_iter().map(|(name, _)| name));
+            }
+            // Oldest first.
+            assert_eq!(asked.len(), count - 1);
+            assert_eq!(asked, names[1..]);
+            topics.listening(&asked, 1);
+            for waiting in waiting.into_iter().flatten() {
+                assert_eq!(waiting.heard().await, Some(1));
+            }
+            for name in &asked {
+                topics.unlisten(name.clone());
+            }
+            assert!(topics.take_idle(|_| false).is_empty());
+            tokio::time::advance(LINGER).await;
+            let mut given_up = 0;
+            for _ in 0..4 {
+                given_up += topics.take_idle(|_| false).len();
+            }
+            assert_eq!(given_up, count - 1);
+        });
     }
 }
