@@ -91,7 +91,9 @@ async fn collect(body: &mut Body, limit: usize, charge: &mut Charge) -> Result<B
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(BodyError::TooLarge(limit));
     }
-    let mut collected = BytesMut::new();
+    // The room for all of it, of which only what has come takes memory: a buffer that grows takes twice as much.
+    let announced = body.size_hint().exact().unwrap_or(0);
+    let mut collected = BytesMut::with_capacity(announced.try_into().unwrap_or(0));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
         let Ok(data) = frame.into_data() else {

@@ -63,6 +63,10 @@ class Server {
     return `http://${HOST}:${this.port}`;
   }
 
+  get pid() {
+    return this.#child.pid;
+  }
+
   async start() {
     const portIsOurs = this.port === undefined;
     for (let attempt = 1; ; attempt += 1) {
