@@ -39,7 +39,7 @@ impl Session {
         };
         let app = self.with(|connection| Arc::clone(&connection.app));
         if self.user().is_none() && self.enter(&app, &user.member).await.is_err() {
-            return self.close_as_away();
+            return self.close_as_disconnected();
         }
         self.send(&ServerMessage::SignInSuccess {
             user_data: &request.user_data,
@@ -99,7 +99,7 @@ impl Session {
         if changed && watchlist.is_empty() {
             self.unwatch(app, &before);
         } else if changed && self.watch(app, &watchlist, &before).await.is_none() {
-            return self.close_as_away();
+            return self.close_as_disconnected();
         }
         if settings.watchlists && sent > max {
             let message = format!(

@@ -176,7 +176,7 @@ impl ChannelKind {
         }
     }
 
-    /// Whether a signature of the app opens it (docs/protocol.md#channel-auth).
+    /// Whether a signature of the app opens it (docs/protocol.md#channel-signatures).
     #[must_use]
     pub fn needs_auth(self) -> bool {
         matches!(self, Self::Private | Self::Encrypted | Self::Presence)

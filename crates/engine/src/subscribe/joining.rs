@@ -1,0 +1,255 @@
+//! A connection on its way into a channel: from being attached to it until it is subscribed, or gives up.
+
+use fanfare_protocol::presence::Member;
+use fanfare_protocol::{Frame, HistoryState, UserId};
+use tokio::time::timeout;
+
+use super::error::SubscribeError;
+use super::replay::PendingEvent;
+use crate::backlog::{Join, Passed};
+use crate::bus::Topic;
+use crate::channel_ref::ChannelRef;
+use crate::clock::SUBSCRIBE_TIMEOUT;
+use crate::connection::Subscription;
+use crate::recover::{Ask, Recovery};
+use crate::roster::RosterError;
+use crate::route::{Attached, ChannelId};
+use crate::sequence::{Generation, Offset, Position};
+use crate::session::Session;
+use crate::snapshot::PresenceSnapshot;
+
+/// A connection that joins a channel. The channel's events reach its shard from the start, and are kept for it while it waits
+/// for answers. Dropped before [`Joining::subscribe`], it takes everything back.
+pub(super) struct Joining<'a> {
+    session: &'a Session,
+    channel_ref: &'a ChannelRef,
+    id: ChannelId,
+    /// Since when this node receives the channel's events, if it does.
+    listening: Option<Generation>,
+    /// Whether the client is told where in the channel's history events are.
+    wants_positions: bool,
+    /// What comes by is kept for this one.
+    backlog: Option<Join>,
+    /// The user who was counted on a presence channel.
+    member: Option<UserId>,
+    is_subscribed: bool,
+}
+
+/// What came by while a connection joined, and is in nothing that it is told.
+#[derive(Default)]
+pub(super) struct Meanwhile {
+    pub(super) changes: Vec<(Position, Frame)>,
+    pub(super) events: Vec<PendingEvent>,
+}
+
+impl Meanwhile {
+    /// What is newer than `position`, and than what was recovered.
+    fn newer(passed: Vec<Passed>, position: Position, recovery: &Recovery) -> Self {
+        let has_position = recovery.state.position.is_some();
+        let mut newer = Self::default();
+        for passed in passed {
+            match passed {
+                Passed::Edge {
+                    position: at,
+                    frame,
+                } if at > position => newer.changes.push((at, frame)),
+                Passed::Event {
+                    offset,
+                    frame,
+                    except,
+                } if has_position && offset > recovery.newest => newer.events.push(PendingEvent {
+                    offset,
+                    frame,
+                    except,
+                }),
+                Passed::Edge { .. } | Passed::Event { .. } => {}
+            }
+        }
+        newer
+    }
+}
+
+impl<'a> Joining<'a> {
+    /// Attaches the connection's shard to a channel.
+    pub(super) fn begin(
+        session: &'a Session,
+        channel_ref: &'a ChannelRef,
+        wants_positions: bool,
+    ) -> Self {
+        let shard = session.shard.index;
+        let deliverer = session.shard.engine.deliverer();
+        let Attached { id, listening } = deliverer.attach(channel_ref, shard, wants_positions);
+        Self {
+            session,
+            channel_ref,
+            id,
+            listening,
+            wants_positions,
+            backlog: None,
+            member: None,
+            is_subscribed: false,
+        }
+    }
+
+    /// Whether this node receives the channel's events already.
+    pub(super) fn is_listening(&self) -> bool {
+        self.listening.is_some()
+    }
+
+    /// Keeps what comes by from now on, until [`Joining::meanwhile`] takes it.
+    pub(super) fn keep_backlog(&mut self) {
+        let join = self.session.with_channel(self.id, |subscribers| {
+            subscribers.backlog.get_or_insert_default().begin()
+        });
+        self.backlog = Some(join);
+    }
+
+    /// Waits until this node receives the channel's events, and returns the generation since which it does.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SubscribeError::Disconnected`] if the other nodes don't answer in time.
+    pub(super) async fn listen(&mut self) -> Result<Generation, SubscribeError> {
+        if let Some(since) = self.listening {
+            return Ok(since);
+        }
+        let topic = Topic::Channel(self.channel_ref.clone());
+        let since = self.session.listen(topic).await;
+        let since = since.ok_or(SubscribeError::Disconnected)?;
+        let deliverer = self.session.shard.engine.deliverer();
+        deliverer.note_listening(self.channel_ref, since);
+        self.listening = Some(since);
+        Ok(since)
+    }
+
+    /// Counts the user among the channel's members, and returns who they are, the user included.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SubscribeError::Disconnected`] if the other nodes don't answer in time, and
+    /// [`SubscribeError::LimitReached`] if the channel has `max` members.
+    pub(super) async fn enter(
+        &mut self,
+        member: Member,
+        max: usize,
+    ) -> Result<PresenceSnapshot, SubscribeError> {
+        let channel_ref = self.channel_ref;
+        let roster = self.session.shard.engine.roster();
+        self.member = Some(member.user_id.clone());
+        let rooms = &channel_ref.app.rooms;
+        let joined = rooms.join(&channel_ref.channel, member, |member| {
+            roster.join(channel_ref, member, max)
+        });
+        let answer = timeout(SUBSCRIBE_TIMEOUT, joined).await;
+        answer
+            .unwrap_or(Err(RosterError::Disconnected))
+            .map_err(|error| match error {
+                RosterError::Disconnected | RosterError::Unsettled => SubscribeError::Disconnected,
+                RosterError::Full { .. } => SubscribeError::LimitReached(format!(
+                    "Cannot subscribe to {}: {error}",
+                    channel_ref.channel
+                )),
+            })
+    }
+
+    /// Asks the channel's history for what the client missed. `listening` is the generation since which this node receives the
+    /// channel's events.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SubscribeError::Disconnected`] if the other nodes don't answer in time, or the connection to them has
+    /// broken since: what was missed then is in no answer.
+    pub(super) async fn recover(
+        &self,
+        listening: Generation,
+        ask: Result<Ask, HistoryState>,
+    ) -> Result<Recovery, SubscribeError> {
+        let recovery = match ask {
+            Ok(ask) => {
+                let recovery = self.session.recover(self.channel_ref, &ask).await;
+                recovery.map_err(|_| SubscribeError::Disconnected)?
+            }
+            Err(state) => Recovery::told(state),
+        };
+        if listening != self.session.shard.engine.deliverer().generation() {
+            return Err(SubscribeError::Disconnected);
+        }
+        Ok(recovery)
+    }
+
+    /// Takes what came by since [`Joining::keep_backlog`] and is newer than `position` and the recovery.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SubscribeError::Overtaken`] if that was more than is kept.
+    pub(super) fn meanwhile(
+        &mut self,
+        position: Position,
+        recovery: &Recovery,
+    ) -> Result<Meanwhile, SubscribeError> {
+        let passed = self.end_backlog().ok_or(SubscribeError::Overtaken)?;
+        Ok(Meanwhile::newer(passed, position, recovery))
+    }
+
+    fn end_backlog(&mut self) -> Option<Vec<Passed>> {
+        let join = self.backlog.take()?;
+        self.session.with_channel(self.id, |subscribers| {
+            let backlog = subscribers.backlog.as_mut()?;
+            let passed = backlog.end(join);
+            if !backlog.is_needed() {
+                subscribers.backlog = None;
+            }
+            passed
+        })
+    }
+
+    /// Subscribes the connection: from here on it gets what comes. On a cache channel the last event comes before any live one,
+    /// unless the client has it. `told_until` is the position of the last presence change that the client knows, and `newest`
+    /// the offset of the last event that it was sent.
+    pub(super) fn subscribe(mut self, told_until: Position, recovery: &Recovery, newest: Offset) {
+        // What came by and wasn't asked for is not needed any more.
+        self.end_backlog();
+        self.is_subscribed = true;
+        let member = self.member.take().map(|user| (user, told_until));
+        let (session, channel_ref) = (self.session, self.channel_ref);
+        let recovered = self.wants_positions.then_some((recovery, newest));
+        let mut replayed = recovered.map_or(Offset::default(), |(_, newest)| newest);
+        let has_it = recovered.is_some_and(|(recovery, _)| recovery.is_complete());
+        if channel_ref.channel.keeps_last() && !has_it {
+            // What came by while the history was asked was sent already.
+            let sent = recovered.map(|(recovery, newest)| (recovery.newest, newest));
+            replayed = replayed.max(session.replay(channel_ref, sent));
+        }
+        let index = session.with_channel(self.id, |subscribers| {
+            subscribers.replayed = subscribers.replayed.max(replayed);
+            let slots = subscribers.list(self.wants_positions);
+            slots.push(session.slot);
+            slots.len() - 1
+        });
+        let subscription = Subscription {
+            channel: self.id,
+            index,
+            wants_positions: self.wants_positions,
+            member,
+            replayed,
+        };
+        session.with(|connection| {
+            connection.add_subscription(channel_ref.channel.clone(), subscription);
+        });
+    }
+}
+
+impl Drop for Joining<'_> {
+    fn drop(&mut self) {
+        self.end_backlog();
+        if self.is_subscribed {
+            return;
+        }
+        if let Some(user) = self.member.take() {
+            self.session.leave_presence(self.channel_ref, &user);
+        }
+        let last = self.session.shard.state().vacate(self.id);
+        self.session
+            .leave_channel(self.channel_ref, self.wants_positions, last);
+    }
+}

@@ -1,0 +1,112 @@
+//! Unsubscribing, and what is taken back of a subscription.
+
+use fanfare_protocol::{ChannelName, UserId};
+
+use crate::bus::Topic;
+use crate::channel_ref::ChannelRef;
+use crate::connection::Subscription;
+use crate::route::ChannelId;
+use crate::session::Session;
+use crate::shard::State;
+
+impl Session {
+    pub(crate) fn unsubscribe(&self, channel: &str) {
+        if self.with(|connection| connection.is_unasked(channel)) || !self.leave(channel) {
+            self.send_error(&format!("No current subscription to channel {channel}"));
+        }
+    }
+
+    /// Leaves a channel; says whether there was anything to leave.
+    pub(crate) fn leave(&self, channel: &str) -> bool {
+        let left = self.with(|connection| {
+            if connection.is_unasked(channel)
+                && let Some(user) = &mut connection.user
+            {
+                user.unasked = None;
+            }
+            let entry = connection.remove_subscription(channel);
+            entry.map(|(channel, subscription)| {
+                (
+                    ChannelRef {
+                        app: connection.app.clone(),
+                        channel,
+                    },
+                    subscription,
+                )
+            })
+        });
+        let Some((channel_ref, subscription)) = left else {
+            return false;
+        };
+        let last = self
+            .shard
+            .state()
+            .remove(&channel_ref.channel, &subscription);
+        self.leave_channel(&channel_ref, subscription.wants_positions, last);
+        if let Some((user, _)) = &subscription.member {
+            self.leave_presence(&channel_ref, user);
+        }
+        true
+    }
+
+    /// What comes by from now on is kept for the subscription that the client has asked for.
+    pub(super) fn leave_unasked(&self, channel: &ChannelName) {
+        if self.with(|connection| connection.is_unasked(channel.as_str())) {
+            self.leave(channel.as_str());
+        }
+    }
+
+    /// The roster hears of it when this was the user's last connection here.
+    pub(super) fn leave_presence(&self, channel_ref: &ChannelRef, user: &UserId) {
+        let roster = self.shard.engine.roster();
+        let rooms = &channel_ref.app.rooms;
+        rooms.leave(&channel_ref.channel, user, || {
+            roster.leave(channel_ref, user);
+        });
+    }
+
+    pub(super) fn leave_channel(
+        &self,
+        channel_ref: &ChannelRef,
+        wants_positions: bool,
+        last: bool,
+    ) {
+        let engine = &self.shard.engine;
+        let index = self.shard.index;
+        if engine
+            .deliverer()
+            .detach(channel_ref, index, wants_positions, last)
+        {
+            engine.bus().unlisten(&Topic::Channel(channel_ref.clone()));
+        }
+    }
+}
+
+impl State {
+    /// Takes a subscription out of its channel's list; says whether it was the last one on this shard.
+    fn remove(&mut self, channel: &ChannelName, subscription: &Subscription) -> bool {
+        let Some(subscribers) = self.channels.get_mut(&subscription.channel) else {
+            return true;
+        };
+        let slots = subscribers.list(subscription.wants_positions);
+        slots.swap_remove(subscription.index);
+        if let Some(moved) = slots.get(subscription.index)
+            && let Some(moved) = self.connections[*moved].subscriptions.get_mut(channel)
+        {
+            moved.index = subscription.index;
+        }
+        self.vacate(subscription.channel)
+    }
+
+    /// Forgets a channel that has nobody left on this shard; says whether that is so.
+    pub(super) fn vacate(&mut self, id: ChannelId) -> bool {
+        let vacated = self
+            .channels
+            .get(&id)
+            .is_none_or(|s| s.slots.is_empty() && s.positioned.is_empty() && s.backlog.is_none());
+        if vacated {
+            self.channels.remove(&id);
+        }
+        vacated
+    }
+}

@@ -1,0 +1,67 @@
+//! Subscribing to presence channels: who is there, then every change, with nothing between.
+
+use fanfare_protocol::client::Subscribe;
+use fanfare_protocol::presence::Member;
+use fanfare_protocol::{Limits, ServerMessage};
+
+use super::error::SubscribeError;
+use super::joining::{Joining, Meanwhile};
+use crate::channel_ref::ChannelRef;
+use crate::outbox::Origin;
+use crate::recover::Ask;
+use crate::session::Session;
+
+impl Session {
+    /// Returns who joins a presence channel: whom `channel_data` names, else who is signed in.
+    pub(super) fn member(
+        &self,
+        request: &Subscribe<'_>,
+        limits: &Limits,
+    ) -> Result<Member, SubscribeError> {
+        if let Some(channel_data) = request.channel_data.as_deref() {
+            return Member::parse(channel_data, limits)
+                .map_err(|error| SubscribeError::InvalidMember(error.to_string()));
+        }
+        let channel = &request.channel;
+        let user = self.user().ok_or_else(|| {
+            SubscribeError::Auth(format!(
+                "channel_data is required for presence channel {channel}, or a signed-in user"
+            ))
+        })?;
+        user.check_size(limits)
+            .map_err(|error| SubscribeError::InvalidMember(error.to_string()))?;
+        Ok(user)
+    }
+
+    /// The channel's events reach this shard before the roster is asked, so no change falls between the snapshot and the events:
+    /// what comes by meanwhile follows the snapshot, unless it is in it.
+    pub(super) async fn join_presence(
+        &self,
+        request: &Subscribe<'_>,
+        channel_ref: &ChannelRef,
+        member: Member,
+        max: usize,
+    ) -> Result<(), SubscribeError> {
+        let ask = Ask::of(request, channel_ref);
+        let mut joining = Joining::begin(self, channel_ref, ask.is_ok());
+        joining.keep_backlog();
+        let listening = joining.listen().await?;
+        let snapshot = joining.enter(member, max).await?;
+        let mut recovery = joining.recover(listening, ask).await?;
+        let Meanwhile { changes, events } = joining.meanwhile(snapshot.position, &recovery)?;
+        self.send(&ServerMessage::PresenceSucceeded {
+            channel: channel_ref.channel.as_str(),
+            members: &snapshot.members,
+            history: &recovery.state,
+        });
+        let newest_change = changes
+            .last()
+            .map_or(snapshot.position, |(position, _)| *position);
+        for (_, frame) in changes {
+            self.shard.state().push(self.slot, &frame, Origin::Live);
+        }
+        let newest = self.send_missed(&mut recovery, events);
+        joining.subscribe(newest_change, &recovery, newest);
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! What a new subscriber is sent of the past: what it missed of a history, or the last event of a cache channel.
+
+use fanfare_protocol::{Frame, ServerMessage, SocketId};
+
+use crate::channel_ref::ChannelRef;
+use crate::outbox::Origin;
+use crate::recover::Recovery;
+use crate::sequence::Offset;
+use crate::session::Session;
+
+/// An event that came by while a connection joined.
+pub(super) struct PendingEvent {
+    pub(super) offset: Offset,
+    pub(super) frame: Frame,
+    /// The connection that doesn't get it.
+    pub(super) except: Option<SocketId>,
+}
+
+impl Session {
+    /// Sends what was missed, and what came by while that was asked for; says up to when events are accounted for.
+    pub(super) fn send_missed(&self, recovery: &mut Recovery, events: Vec<PendingEvent>) -> Offset {
+        let mut state = self.shard.state();
+        if let Some(replay) = recovery.take_replay() {
+            state.replay(self.slot, replay);
+        }
+        let mut newest = recovery.newest;
+        let own = Some(state.connections[self.slot].socket_id);
+        for PendingEvent {
+            offset,
+            frame,
+            except,
+        } in events
+        {
+            newest = newest.max(offset);
+            if except != own && recovery.is_for(except) {
+                state.push(self.slot, &frame, Origin::Live);
+            }
+        }
+        newest
+    }
+
+    pub(super) fn replay(
+        &self,
+        channel_ref: &ChannelRef,
+        sent: Option<(Offset, Offset)>,
+    ) -> Offset {
+        let channel = channel_ref.channel.as_str();
+        let (event, offset) = channel_ref.app.cache.recall(channel);
+        if sent.is_some_and(|(before, newest)| before < offset && offset <= newest) {
+            return offset;
+        }
+        self.send(&match &event {
+            Some(event) => ServerMessage::Event {
+                name: &event.name,
+                channel,
+                data: &event.data,
+                user_id: None,
+                position: None,
+            },
+            None => ServerMessage::CacheMiss { channel },
+        });
+        offset
+    }
+}
