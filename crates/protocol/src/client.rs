@@ -352,7 +352,7 @@ mod tests {
                 "duplicate field `auth`",
             ),
             ("[]", "it is an array"),
-            ("news", "it is not JSON (expected ident"),
+            ("news", "it is not JSON (line 1, column 2: a word"),
         ] {
             let text = format!(r#"{{"event":"pusher:subscribe","data":"{data}"}}"#);
             let error = refused(&text);

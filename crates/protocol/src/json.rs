@@ -76,9 +76,18 @@ pub fn object<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, serde_j
 pub fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let text = excerpt(&text);
+    let (line, column) = (error.line(), error.column());
     match error.classify() {
-        Category::Syntax => format!("it is not JSON ({text})"),
-        Category::Eof if (error.line(), error.column()) == (1, 0) => "it is empty".into(),
+        Category::Syntax => {
+            // serde's word for a text that begins like `true`, `false` or `null`.
+            let words = text.split(" at line ").next().unwrap_or_default();
+            let words = match words {
+                "expected ident" => "a word that is not true, false or null",
+                other => other,
+            };
+            format!("it is not JSON (line {line}, column {column}: {words})")
+        }
+        Category::Eof if (line, column) == (1, 0) => "it is empty".into(),
         Category::Eof => format!("it is JSON that ends too early ({text})"),
         Category::Data | Category::Io => text.into_owned(),
     }
@@ -138,7 +147,14 @@ mod tests {
             name: String,
         }
         for (text, words) in [
-            ("nope", "it is not JSON (expected ident at line 1 column 2)"),
+            (
+                "nope",
+                "it is not JSON (line 1, column 2: a word that is not true, false or null)",
+            ),
+            (
+                "{a:1}",
+                "it is not JSON (line 1, column 2: key must be a string)",
+            ),
             ("", "it is empty"),
             ("{\"name\":", "it is JSON that ends too early (EOF while"),
             ("\"x\"", "it is a string"),

@@ -5,13 +5,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use figment::Figment;
 use rlimit::Resource;
 
 /// Open files that are not for clients: database, Redis, requests to other servers, listener, logs, shards.
 const RESERVED_FILES: u64 = 64;
 /// Sockets beyond the connections, so that requests are answered where all connections are taken.
 const SOCKETS_FOR_REQUESTS: usize = 64;
+/// Open files beyond the connections.
+pub(crate) const OTHER_FILES: usize = RESERVED_FILES as usize + SOCKETS_FOR_REQUESTS;
 /// Bytes that a connection may take where most are idle: with its share of requests, and twice what it takes by itself.
 const CONNECTION_BYTES: usize = 8 * 1024;
 /// Assumed where nothing says how much memory there is.
@@ -32,9 +33,7 @@ impl Capacity {
     /// What the machine, the control group and the limit of open files allow.
     pub(crate) fn detected() -> Self {
         let memory = memory_limit(Path::new("/")).map_or(UNKNOWN_MEMORY, to_usize);
-        // The process raises its limit to the hard one when it starts.
-        let files = Resource::NOFILE.get_hard().unwrap_or(u64::MAX);
-        let sockets = to_usize(files.saturating_sub(RESERVED_FILES)).max(1);
+        let sockets = client_sockets();
         Self {
             memory,
             connections: sockets.saturating_sub(SOCKETS_FOR_REQUESTS).max(1),
@@ -43,18 +42,27 @@ impl Capacity {
         .within_memory()
     }
 
-    /// The same, or what the settings say instead.
-    pub(crate) fn as_configured(self, settings: &Figment) -> Self {
-        let number = |path| settings.extract_inner::<usize>(path).ok();
-        let memory = number("memory.limit").unwrap_or(self.memory);
+    /// The same, or what the settings `memory.limit` and `connections.max` say instead.
+    pub(crate) fn as_configured(self, memory: Option<usize>, connections: Option<usize>) -> Self {
+        let memory = memory.unwrap_or(self.memory);
         let derived = Self { memory, ..self }.within_memory();
-        match number("connections.max") {
+        match connections {
             None | Some(0) => derived,
             Some(connections) => Self {
                 connections,
+                // Each connection has a socket, as far as open files allow.
+                sockets: derived
+                    .sockets
+                    .max(connections.saturating_add(SOCKETS_FOR_REQUESTS))
+                    .min(client_sockets()),
                 ..derived
             },
         }
+    }
+
+    /// Connections that the limit of open files allows, whatever memory there is.
+    pub(crate) fn connections_by_open_files() -> usize {
+        client_sockets().saturating_sub(SOCKETS_FOR_REQUESTS).max(1)
     }
 
     /// Containers may open a billion files, and no memory holds as many connections.
@@ -66,6 +74,13 @@ impl Capacity {
             ..self
         }
     }
+}
+
+/// Sockets of clients that the limit of open files allows.
+fn client_sockets() -> usize {
+    // The process raises its limit to the hard one when it starts.
+    let files = Resource::NOFILE.get_hard().unwrap_or(u64::MAX);
+    to_usize(files.saturating_sub(RESERVED_FILES)).max(1)
 }
 
 fn to_usize(number: u64) -> usize {

@@ -194,11 +194,19 @@ pub(crate) fn run() -> ExitCode {
     }
     let config = match cli.settings.load() {
         Ok(config) => config,
-        Err(error) => return failed(&error, Code::Misuse),
+        Err(error) => {
+            // Unless it says otherwise: a name may be resolved at the next attempt.
+            let code = match code_of(&error) {
+                Code::Failed => Code::Misuse,
+                code => code,
+            };
+            return failed(&error, code);
+        }
     };
     telemetry::start(&config.log);
     for message in unknown_variables() {
-        tracing::warn!("{message}");
+        // A setting that was meant has no effect, which must be seen whatever is logged.
+        tracing::error!("{message}");
     }
     let command = cli.command.unwrap_or(Command::Serve);
     let inherited = match &command {

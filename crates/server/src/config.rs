@@ -34,7 +34,9 @@ mod queue;
 mod rules;
 mod secret;
 mod server;
+mod sources;
 mod store;
+mod units;
 mod websocket;
 
 pub(crate) use environment::{new_master_key_variable, token_variable, unknown_variables};
@@ -49,20 +51,22 @@ use cluster::ClusterConfig;
 use connections::ConnectionsConfig;
 use drain::DrainConfig;
 use environment::environment;
-use error::{in_words, source_of};
+use error::in_words;
 use fallback::FallbackConfig;
 use fence::FenceConfig;
 use http::HttpConfig;
 use identity::IdentityConfig;
 use listen::{DEFAULT_PORT, listen_address};
 use memory::MemoryConfig;
-use names::{SETTINGS, no_such_setting};
+use names::no_such_setting;
 use network::NetworkConfig;
 use outbox::OutboxConfig;
 use queue::QueueConfig;
 use rules::Rules;
 use secret::hide;
+use sources::Sources;
 use store::StoreConfig;
+use units::{Size, seconds};
 use websocket::WebSocketConfig;
 
 /// The file that is read when it is there and no other is named.
@@ -73,7 +77,6 @@ const DEFAULT_FILE: &str = "fanfare.toml";
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// Where HTTP and WebSocket are served.
-    #[serde(deserialize_with = "listen_address")]
     pub(crate) listen: SocketAddr,
     /// Where this node keeps its files.
     pub(crate) data_dir: PathBuf,
@@ -84,8 +87,10 @@ pub(crate) struct Config {
     /// Threads that own connections.
     pub(crate) shards: usize,
     /// Seconds of silence after which clients should ask whether we are there, and we ask them.
+    #[serde(deserialize_with = "seconds")]
     pub(crate) activity_timeout: u64,
     /// Seconds a client has to answer.
+    #[serde(deserialize_with = "seconds")]
     pub(crate) pong_timeout: u64,
     /// The key that secrets are sealed with; if not given, a file in the data folder.
     #[serde(serialize_with = "hide")]
@@ -111,9 +116,9 @@ pub(crate) struct Config {
     pub(crate) drain: DrainConfig,
     pub(crate) fence: FenceConfig,
     pub(crate) log: LogConfig,
-    /// Whether the configuration says where the store is: a data folder or a URL, rather than what is the default.
+    /// Where each value comes from.
     #[serde(skip)]
-    pub(crate) names_store: bool,
+    sources: Sources,
 }
 
 impl Default for Config {
@@ -152,7 +157,7 @@ impl Config {
             drain: DrainConfig::default(),
             fence: FenceConfig::default(),
             log: LogConfig::default(),
-            names_store: false,
+            sources: Sources::default(),
         }
     }
 }
@@ -162,9 +167,7 @@ impl Config {
     pub(crate) fn load(file: Option<&Path>, flags: Vec<Setting>) -> anyhow::Result<Self> {
         let mut figment = Figment::new();
         match file {
-            Some(file) if !file.is_file() => {
-                bail!("the configuration file {} is not there", file.display())
-            }
+            Some(file) if !file.is_file() => bail!(no_file(file)),
             Some(file) => figment = figment.merge(Toml::file_exact(file)),
             None if Path::new(DEFAULT_FILE).is_file() => {
                 figment = figment.merge(Toml::file_exact(DEFAULT_FILE))
@@ -172,21 +175,25 @@ impl Config {
             None => {}
         }
         for setting in environment().into_iter().chain(flags) {
-            if !SETTINGS.contains(&&*setting.path) {
+            if names::kind(&setting.path).is_none() {
                 bail!("{}: {}", setting.source, no_such_setting(&setting.path));
             }
             figment = figment.merge(setting);
         }
-        let capacity = Capacity::detected().as_configured(&figment);
         let given = figment.clone();
+        let size = given.extract_inner::<Size>("memory.limit").ok();
+        let capacity = Capacity::detected().as_configured(
+            size.map(|Size(bytes)| bytes),
+            given.extract_inner("connections.max").ok(),
+        );
+        if let Some(address) = listen_address(&given)? {
+            figment = figment.merge(("listen", address.to_string()));
+        }
         figment = figment.join(Serialized::defaults(Self::defaults(capacity)));
         let mut config: Self = figment
             .extract()
             .map_err(|error| anyhow::anyhow!(in_words(&error)))?;
-        config.names_store = ["data_dir", "store.url"].iter().any(|path| {
-            let metadata = figment.find_metadata(path);
-            metadata.is_some_and(|metadata| source_of(metadata) != "default")
-        });
+        config.sources = sources::of_settings(&given);
         config.raise_waiting_defaults(&given);
         config.check(Rules::new(&figment))?;
         if config.connections.max == 0 {
@@ -233,8 +240,10 @@ impl Config {
                 &mut self.network.max_waiting_bytes,
             ),
         ] {
-            if !given.contains(path) {
-                *bytes = least.max(*bytes);
+            if !given.contains(path) && *bytes < least {
+                *bytes = least;
+                let source = "derived from outbox.max_bytes and shards";
+                self.sources.insert(path.into(), source.into());
             }
         }
     }
@@ -248,12 +257,38 @@ impl Config {
         }
     }
 
-    /// All values in force as TOML, secrets hidden.
+    /// Whether the configuration says where the store is: a data folder or a URL, rather than what is the default.
+    pub(crate) fn names_store(&self) -> bool {
+        ["data_dir", "store.url"].iter().any(|path| {
+            self.sources
+                .get(*path)
+                .is_some_and(|source| sources::is_given(source))
+        })
+    }
+
+    /// All values in force as TOML, with where each comes from; secrets are hidden.
     pub(crate) fn to_toml(&self) -> anyhow::Result<String> {
         let mut shown = self.clone();
         shown.demo = Some(self.demo());
         shown.store.url = Some(self.store_shown().into());
-        toml::to_string(&shown).context("writing the configuration")
+        let text = toml::to_string(&shown).context("writing the configuration")?;
+        Ok(sources::annotate(&text, &self.sources))
+    }
+}
+
+/// Why a file that was named is not read.
+fn no_file(file: &Path) -> String {
+    let shown = file.display();
+    match std::fs::metadata(file) {
+        Ok(metadata) if metadata.is_dir() => format!(
+            "the configuration file {shown} is a folder: name the file in it, for example {}",
+            file.join(DEFAULT_FILE).display()
+        ),
+        Ok(_) => format!("the configuration file {shown} is no file"),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            format!("the configuration file {shown} is not there")
+        }
+        Err(error) => format!("the configuration file {shown} cannot be read: {error}"),
     }
 }
 
@@ -276,34 +311,22 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_is_a_field_and_every_field_a_setting() {
-        let value = serde_json::to_value(Config::default()).unwrap();
-        let mut fields = Vec::new();
-        for (name, value) in value.as_object().unwrap() {
-            match value.as_object() {
-                Some(inner) => fields.extend(inner.keys().map(|key| format!("{name}.{key}"))),
-                None => fields.push(name.clone()),
-            }
-        }
-        let mut settings = SETTINGS.to_vec();
-        fields.sort_unstable();
-        settings.sort_unstable();
-        assert_eq!(fields, settings);
-    }
-
-    #[test]
     fn every_setting_is_in_the_documentation() {
         let docs = include_str!("../../../docs/configuration.md");
         let of_apps = fanfare_protocol::AppSettings::names();
-        for path in SETTINGS
-            .iter()
-            .copied()
-            .chain(of_apps.iter().map(String::as_str))
-        {
+        let of_server = names::names().map(str::to_owned);
+        for path in of_server.chain(of_apps) {
             assert!(
                 docs.contains(&format!("`{path}`")),
                 "{path} is not in docs/configuration.md"
             );
+        }
+        let (of_server, _) = docs.split_once("## Settings of an app").unwrap();
+        let documented = of_server
+            .lines()
+            .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
+        for (path, _) in documented {
+            assert!(names::kind(path).is_some(), "{path} is no setting");
         }
     }
 
@@ -324,7 +347,8 @@ mod tests {
     fn a_wrong_value_is_refused_with_its_source() {
         assert!(refused("listen", "nowhere.invalid").contains("listen in flag --set"));
         assert!(
-            refused("shards", "0").contains("shards must be 1 to 64 (it was set by flag --set)")
+            refused("shards", "0")
+                .contains("shards must be 1 to 64 (it was set to 0 by flag --set)")
         );
         assert!(refused("shards", "many").contains("shards in flag --set"));
         assert!(refused("ceilings.event_data", "0").contains("ceilings.event_data must be 1 to"));
@@ -463,5 +487,90 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_wrong_type_is_answered_in_an_operators_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.toml");
+        let of_file = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Config::load(Some(&file), vec![])
+                .expect_err(text)
+                .to_string()
+        };
+        let errors = [
+            (
+                of_file("shards = \"abc\""),
+                &["shards in file", "x.toml", "\"abc\" is not a whole number"][..],
+            ),
+            (
+                of_file("shards = -1"),
+                &["shards", "-1 is not a whole number"],
+            ),
+            (
+                of_file("shards = 1.5"),
+                &["shards", "1.5 is not a whole number"],
+            ),
+            (
+                of_file("demo = \"maybe\""),
+                &["demo", "\"maybe\" is not true or false"],
+            ),
+            (
+                of_file("shards = [1]"),
+                &["shards", "a list is not a whole number"],
+            ),
+            (of_file("http = 5"), &["http in file", "5 is not a section"]),
+            (
+                of_file("path_prefix = 5"),
+                &["path_prefix", "5 is not text in quotes"],
+            ),
+            (
+                of_file("[log]\nformat = \"xml\""),
+                &["log.format", "\"xml\" is not one of text, json"],
+            ),
+            (
+                of_file("[http]\nmax_body_bytes = \"x\""),
+                &["http.max_body_bytes", "64MiB"],
+            ),
+            (
+                of_file("[connections]\nmessages_per_second = 5000000000"),
+                &["5000000000 is not a whole number from 0"],
+            ),
+            (
+                refused("ceilings.cache_ttl", "abc"),
+                &[
+                    "ceilings.cache_ttl in flag --set",
+                    "\"abc\" is not a whole number",
+                ],
+            ),
+            (
+                refused("pong_timeout", "abc"),
+                &[
+                    "pong_timeout in flag --set",
+                    "\"abc\" is not a time in whole seconds",
+                ],
+            ),
+        ];
+        for (error, words) in errors {
+            for word in words {
+                assert!(error.contains(word), "{word}: {error}");
+            }
+            for of_rust in ["u64", "u32", "usize", "found", "invalid type", "struct"] {
+                assert!(!error.contains(of_rust), "{error}");
+            }
+        }
+        let secret = of_file("master_key = 1234567");
+        assert!(
+            secret.contains("master_key") && !secret.contains("1234567"),
+            "{secret}"
+        );
+        let folder = Config::load(Some(folder.path()), vec![])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            folder.contains("is a folder") && folder.contains("fanfare.toml"),
+            "{folder}"
+        );
     }
 }

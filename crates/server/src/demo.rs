@@ -144,7 +144,7 @@ impl Demo {
         let program = program_name();
         let mut line = format!("{program} publish {EVENT_CHANNEL} greeting '{data}'");
         let is_default = listen == Config::default().listen && config.path_prefix.is_empty();
-        if is_default && !config.names_store {
+        if is_default && !config.names_store() {
             return line;
         }
         let Self { app_id, key, .. } = self;

@@ -34,16 +34,18 @@ impl MasterKeySource {
         if let Some(key) = &config.master_key {
             return Ok(Self::Setting(key.clone()));
         }
+        // In full, because it is said where it is, and a relative path depends on the folder of whoever runs this.
         let file = config.data_dir.join("master.key");
+        let file = std::path::absolute(&file).unwrap_or(file);
         if file.exists() {
             return Ok(Self::File(file));
         }
         let made = made_beside(&file);
         if sealed && !made.exists() {
             return Err(Failure::misuse(format!(
-                "this store's secrets are sealed, and there is no master key: set FANFARE_MASTER_KEY, or put the file \
-                 master.key of the installation into {}",
-                config.data_dir.display()
+                "this store's secrets are sealed, and there is no master key: set FANFARE_MASTER_KEY, or put the \
+                 installation's master.key where it was looked for: {} (setting data_dir)",
+                file.display()
             ))
             .into());
         }

@@ -1,7 +1,7 @@
 //! One server on one SQLite store: a second one would take events that the clients of the first never get.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -39,11 +39,25 @@ impl ServerLock {
             .mode(0o600)
             .open(&path)
             .map_err(|error| {
-                Failure::misuse(format!(
-                    "opening the store {}: cannot write {} beside it: {error}",
-                    store.display(),
-                    path.display()
-                ))
+                let (code, what) = match error.kind() {
+                    // It may have room at the next attempt.
+                    io::ErrorKind::StorageFull => (Code::Unavailable, "the disk is full".to_owned()),
+                    io::ErrorKind::ReadOnlyFilesystem => (
+                        Code::Misuse,
+                        "the file system is read-only; mount it writable".to_owned(),
+                    ),
+                    io::ErrorKind::PermissionDenied => (
+                        Code::Misuse,
+                        "this user may not write into that folder; give it the folder, or name another with --data-dir"
+                            .to_owned(),
+                    ),
+                    _ => (Code::Misuse, error.to_string()),
+                };
+                let (store, path) = (store.display(), path.display());
+                Failure::new(
+                    code,
+                    format!("opening the store {store}: cannot write {path} beside it: {what}"),
+                )
             })?;
         match file.try_lock() {
             Ok(()) => {}
@@ -60,6 +74,18 @@ impl ServerLock {
         let mut lock = Self { file: Some(file) };
         lock.describe(config.listen);
         Ok(lock)
+    }
+
+    /// Says which other server holds the lock, if one does. Makes no file.
+    pub(crate) fn held_by_another(config: &Config) -> Option<Failure> {
+        let store = store_file(config)?;
+        let mut file = File::open(lock_file(&store)).ok()?;
+        if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            return None;
+        }
+        let mut holder = String::new();
+        file.read_to_string(&mut holder).ok()?;
+        Some(refused(&store, holder.trim()))
     }
 
     /// Writes down for others who holds the lock.

@@ -16,6 +16,7 @@ use crate::access::{Candidate, SignInPace};
 use crate::admin::Admin;
 use crate::app_state::{AppState, Shared};
 use crate::app_sync::{AppSync, ConfigBarrier};
+use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::demo::Demo;
 use crate::failure::{Code, Failure};
@@ -47,9 +48,10 @@ pub(crate) async fn serve(
     mut config: Config,
     inherited: Option<ListeningSockets>,
 ) -> anyhow::Result<()> {
-    make_data_dir(&config.data_dir)?;
-    // First of all: where another server runs, nothing is touched. Held until the process ends.
-    let mut server_lock = ServerLock::take(&config)?;
+    let allowed = Capacity::connections_by_open_files();
+    if let Some(warning) = config.connections.beyond_open_files(allowed) {
+        tracing::warn!("{warning}");
+    }
     // Before clients are served: a signal before that would end the process without a word to them.
     let mut signals = StopSignals::watch()?;
     // Before the store is opened: meanwhile attempts wait in the queue, instead of meeting a closed port.
@@ -59,6 +61,10 @@ pub(crate) async fn serve(
             ListeningSockets::bind(config.listen).map_err(|error| cannot_listen(&config, &error))?
         }
     };
+    // After the port is ours, so that a start that is refused it leaves nothing behind. Where another server runs on the
+    // store, nothing else is touched. Held until the process ends.
+    make_data_dir(&config.data_dir)?;
+    let mut server_lock = ServerLock::take(&config)?;
     let addresses = sockets.addresses().context("reading our own address")?;
     let listen = addresses[0];
     server_lock.describe(listen);
@@ -236,6 +242,10 @@ async fn log_refusals(engine: Arc<Engine>) {
 
 /// Why nothing can be served at the address, and what to do.
 fn cannot_listen(config: &Config, error: &io::Error) -> Failure {
+    // It says more of the same server than that a port is in use.
+    if let Some(refused) = ServerLock::held_by_another(config) {
+        return refused;
+    }
     let listen = config.listen;
     let (code, why) = match error.kind() {
         io::ErrorKind::AddrInUse => (
@@ -244,7 +254,8 @@ fn cannot_listen(config: &Config, error: &io::Error) -> Failure {
                 .to_owned(),
         ),
         io::ErrorKind::AddrNotAvailable => (
-            Code::Misuse,
+            // It may become one: at boot, interfaces get their addresses after this.
+            Code::Unavailable,
             format!(
                 "{} is not an address of this machine; 0.0.0.0:{} is all that it has",
                 listen.ip(),

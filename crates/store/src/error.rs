@@ -105,6 +105,10 @@ impl From<sqlx::Error> for StoreError {
         match error {
             sqlx::Error::PoolTimedOut => Self::Late,
             sqlx::Error::Configuration(_) => Self::Configured(error.to_string()),
+            sqlx::Error::Protocol(_) => Self::Unreachable(format!(
+                "what answers there does not speak as Postgres does ({error}); check the host and the port, and that it is \
+                 Postgres or a pooler before it"
+            )),
             sqlx::Error::Io(_) | sqlx::Error::Tls(_) => Self::Unreachable(error.to_string()),
             error => Self::Database(error),
         }

@@ -28,8 +28,13 @@ impl Eq for MasterKey {}
 
 /// A text that is not a master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a master key is 64 hex digits (32 bytes), as `openssl rand -hex 32` prints them")]
-pub struct InvalidMasterKey;
+#[error(
+    "a master key is 64 hex digits (32 bytes), as `openssl rand -hex 32` prints them; this has {length} characters{}",
+    if *length == 2 * KEY_BYTES { ", and not all are hex digits" } else { "" }
+)]
+pub struct InvalidMasterKey {
+    length: usize,
+}
 
 /// A sealed secret that this key, or this context, does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +54,10 @@ impl MasterKey {
     /// It is not 64 hex digits.
     pub fn parse(text: &str) -> Result<Self, InvalidMasterKey> {
         let mut key = Box::new([0; KEY_BYTES]);
-        hex::decode_to_slice(text.trim(), key.as_mut_slice()).map_err(|_| InvalidMasterKey)?;
+        let text = text.trim();
+        hex::decode_to_slice(text, key.as_mut_slice()).map_err(|_| InvalidMasterKey {
+            length: text.chars().count(),
+        })?;
         Ok(Self(SecretBox::new(key)))
     }
 
@@ -126,7 +134,11 @@ mod tests {
         assert_eq!(again.open(&key.seal("x", ""), "").as_deref(), Ok("x"));
         assert!(!format!("{key:?}").contains(&key.to_text()));
         for bad in ["", "abc", &"g".repeat(64), &"0".repeat(63)] {
-            assert_eq!(MasterKey::parse(bad).err(), Some(InvalidMasterKey));
+            let error = MasterKey::parse(bad).expect_err(bad).to_string();
+            assert!(
+                error.contains(&format!("has {} characters", bad.len())),
+                "{error}"
+            );
         }
     }
 }

@@ -21,7 +21,9 @@ const source = (name) => {
   return [`${name}.rs`, ...files].map((file) => read(`crates/server/src/${file}`)).join('\n');
 };
 const config = source('config');
-const settings = [...config.match(/const SETTINGS: &\[&str\] = &\[(.*?)\];/s)[1].matchAll(/"(.*?)"/g)].map(([, name]) => name);
+/** The settings of the server: a test of the program compares this page with its structs. */
+const [page] = read('docs/configuration.md').split('## Settings of an app');
+const settings = [...page.matchAll(/^\| `([a-z_.]+)` \|/gm)].map(([, name]) => name);
 const variables = new Set(['FANFARE_CONFIG', ...settings.map((name) => `FANFARE_${name.toUpperCase().replace('.', '_')}`)]);
 /** A default, as the program has it. */
 const number = (pattern) => Number(config.match(pattern)[1]);

@@ -70,6 +70,9 @@ impl<T: DeserializeOwned> Body<T> {
 
 /// What is wrong with a body, without the value that is: it may be a password that was sent as a number.
 fn without_value(error: &serde_json::Error) -> String {
+    if error.is_syntax() || error.is_eof() {
+        return fanfare_protocol::json::reason(error);
+    }
     let text = error.to_string();
     let (Some(start), Some(end)) = (text.find(['"', '`']), text.rfind(", expected")) else {
         return text;
@@ -183,7 +186,9 @@ mod tests {
                 r#"{"nane":true}"#,
                 "unknown field `nane`, expected `name` at line 1",
             ),
-            (r#"{"#, "EOF while parsing"),
+            (r#"{"#, "it is JSON that ends too early"),
+            ("nope", "it is not JSON (line 1, column 2: a word that is"),
+            (r#"{"name":hunter2}"#, "it is not JSON (line 1, column 9: "),
         ] {
             let error = error(body);
             assert!(error.starts_with(words), "{body}: {error}");

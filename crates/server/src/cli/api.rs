@@ -27,6 +27,7 @@ mod remote;
 
 use local::Local;
 use remote::Remote;
+pub(in crate::cli) use remote::without_api_path;
 
 /// What is written otherwise in a path: all but RFC 3986's unreserved characters.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -351,6 +352,7 @@ impl Api {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Setting;
 
     #[test]
     fn a_name_never_leads_to_another_path() {
@@ -370,11 +372,12 @@ mod tests {
     async fn long_lists_are_followed_to_their_end_or_to_the_limit() {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = folder.path().to_path_buf();
-        let config = Config {
-            data_dir,
-            names_store: true,
-            ..Config::default()
-        };
+        let data_dir = data_dir.to_str().unwrap();
+        let config = Config::load(
+            None,
+            vec![Setting::flag("--data-dir", "data_dir", data_dir)],
+        );
+        let config = config.unwrap();
         let transport = Transport::Local(Local::open(&config, Begin::InNamedPlace).await.unwrap());
         let api = Api { transport };
         for number in 0..=PAGE {

@@ -4,6 +4,7 @@ use clap::Args;
 use fanfare_store::{AppRecord, KeyRecord, Store};
 use secrecy::ExposeSecret;
 
+use super::api::without_api_path;
 use super::output;
 use crate::backend::Backend;
 use crate::config::{Config, reachable};
@@ -47,7 +48,8 @@ struct Target {
 pub(crate) async fn run(publish: Publish, config: &Config) -> anyhow::Result<()> {
     let server = publish
         .server
-        .clone()
+        .as_deref()
+        .map(|server| without_api_path(server).to_owned())
         .unwrap_or_else(|| format!("http://{}{}", reachable(config.listen), config.path_prefix));
     let target = match (&publish.app, &publish.key, &publish.secret) {
         (Some(app), Some(key), Some(secret)) => Target {

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::rules::Rules;
 use super::secret::hide_password;
+use super::units::seconds;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -16,6 +17,7 @@ pub(crate) struct ClusterConfig {
     /// What all names in Redis begin with: installations with different prefixes do not hear each other.
     pub(crate) prefix: String,
     /// Seconds without a sign of life after which a node counts as dead.
+    #[serde(deserialize_with = "seconds")]
     pub(crate) lease: u64,
 }
 

@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::rules::Rules;
+use super::units::seconds;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DrainConfig {
     /// Seconds over which a stopping node closes its connections.
+    #[serde(deserialize_with = "seconds")]
     pub(crate) period: u64,
 }
 

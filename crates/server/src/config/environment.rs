@@ -3,7 +3,7 @@
 use secrecy::SecretString;
 
 use super::layer::Setting;
-use super::names::{SETTINGS, nearest};
+use super::names::{names, nearest};
 
 /// Variables of the command line, which are no settings.
 const OTHER_VARIABLES: &[&str] = &["FANFARE_CONFIG", "FANFARE_SERVER", TOKEN, NEW_MASTER_KEY];
@@ -19,7 +19,7 @@ const NEW_MASTER_KEY: &str = "FANFARE_NEW_MASTER_KEY";
 )]
 pub(super) fn environment() -> Vec<Setting> {
     let database = ("DATABASE_URL".to_owned(), "store.url");
-    let ours = SETTINGS.iter().map(|path| (variable(path), *path));
+    let ours = names().map(|path| (variable(path), path));
     std::iter::once(database)
         .chain(ours)
         .filter_map(|(name, path)| {
@@ -42,7 +42,7 @@ pub(super) fn environment() -> Vec<Setting> {
     reason = "the one place where the environment is read"
 )]
 pub(crate) fn unknown_variables() -> Vec<String> {
-    let known: Vec<String> = SETTINGS.iter().map(|path| variable(path)).collect();
+    let known: Vec<String> = names().map(variable).collect();
     let known: Vec<&str> = known
         .iter()
         .map(String::as_str)

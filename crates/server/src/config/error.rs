@@ -1,9 +1,9 @@
 //! What figment says of a wrong value, in words for operators.
 
 use figment::Metadata;
-use figment::error::Kind;
+use figment::error::{Actual, Kind};
 
-use super::names::no_such_setting;
+use super::names::{self, no_such_setting};
 
 pub(super) fn in_words(error: &figment::Error) -> String {
     let path = error.path.join(".");
@@ -17,6 +17,17 @@ pub(super) fn in_words(error: &figment::Error) -> String {
             let name = if path.is_empty() { name } else { &path };
             no_such_setting(name)
         }
+        Kind::InvalidType(actual, wanted) | Kind::InvalidValue(actual, wanted) => {
+            let secret = names::kind(&path) == Some(names::Kind::Secret);
+            format!(
+                "{} is not {}",
+                given(actual, secret),
+                in_words_of_toml(wanted)
+            )
+        }
+        Kind::UnknownVariant(value, known) => {
+            format!("{value:?} is not one of {}", known.join(", "))
+        }
         // With the line and a mark under it, over several lines.
         Kind::Message(text) => one_line(text),
         kind => kind.to_string(),
@@ -26,6 +37,36 @@ pub(super) fn in_words(error: &figment::Error) -> String {
     } else {
         format!("{path} in {source}: {reason}")
     }
+}
+
+/// The value as it was given, unless it is secret.
+fn given(actual: &Actual, secret: bool) -> String {
+    match actual {
+        Actual::Map => "a section".into(),
+        Actual::Seq => "a list".into(),
+        _ if secret => "the value, which is a secret,".into(),
+        Actual::Bool(value) => value.to_string(),
+        Actual::Unsigned(value) => value.to_string(),
+        Actual::Signed(value) => value.to_string(),
+        Actual::Float(value) => value.to_string(),
+        Actual::Str(value) => format!("{value:?}"),
+        other => other.to_string(),
+    }
+}
+
+/// What a setting wants, without the names of Rust's types.
+fn in_words_of_toml(wanted: &str) -> String {
+    let words = match wanted {
+        "u64" | "usize" => "a whole number, 0 or more",
+        "u32" => "a whole number from 0 to 4294967295",
+        "a boolean" => "true or false",
+        "a string" | "path string" => "text in quotes",
+        "option" => "a value",
+        _ if wanted.starts_with("struct ") => "a section: write [NAME], and its settings below it",
+        _ if wanted.starts_with("enum ") => "one of its words, in quotes",
+        other => other,
+    };
+    words.into()
 }
 
 /// The place and the reason of an error of the TOML reader, without its drawing of the line.

@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::rules::Rules;
+use super::units::seconds;
 
 /// Connections that may have missed events, because this node was cut off from the others.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FenceConfig {
     /// Seconds after which their clients are told at the latest.
+    #[serde(deserialize_with = "seconds")]
     pub(crate) max: u64,
     /// How many of them are closed a second.
     pub(crate) per_second: usize,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::network::networks;
 use super::rules::Rules;
+use super::units::{bytes, seconds};
 use crate::capacity::Capacity;
 use crate::listener::Timeouts;
 
@@ -16,15 +17,19 @@ pub(crate) struct HttpConfig {
     /// Threads that serve HTTP; 0 for the cores that the shards leave, at least one.
     pub(crate) threads: usize,
     /// Largest request body.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) max_body_bytes: usize,
     /// Most bytes of bodies of clients, who need no secret to send them, in memory at once; a quarter of it for one network.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) max_pending_body_bytes: usize,
     /// Seconds a client may take for the first head of a connection.
+    #[serde(deserialize_with = "seconds")]
     pub(crate) first_head_timeout: u64,
     /// Most sockets of clients, whatever they are used for.
     pub(crate) max_sockets: usize,
     /// Seconds a client may take for a later request's head, also between two requests of a connection, and for which it may
     /// read nothing of an answer.
+    #[serde(deserialize_with = "seconds")]
     pub(crate) header_timeout: u64,
     /// Proxies whose `X-Forwarded-For` is believed: addresses and networks, with commas.
     pub(crate) trusted_proxies: String,

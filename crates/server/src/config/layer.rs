@@ -3,7 +3,7 @@
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 
-use super::names::TEXT;
+use super::names::{Kind, kind};
 
 /// One value from the environment or from a flag; errors name where it came from.
 #[derive(Debug, Clone)]
@@ -31,12 +31,12 @@ impl Provider for Setting {
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         // Parsing does not fail: what is no number and no boolean is text as well.
-        let value = if TEXT.contains(&&*self.path) {
-            Value::from(self.value.clone())
-        } else {
-            self.value
+        let value = match kind(&self.path) {
+            Some(Kind::Text | Kind::Secret) => Value::from(self.value.clone()),
+            _ => self
+                .value
                 .parse::<Value>()
-                .unwrap_or_else(|never| match never {})
+                .unwrap_or_else(|never| match never {}),
         };
         let nested = figment::util::nest(&self.path, value);
         let dict = nested.into_dict().unwrap_or_default();

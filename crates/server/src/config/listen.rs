@@ -2,7 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
-use serde::{Deserialize, Deserializer, de};
+use anyhow::bail;
+use figment::Figment;
+
+use super::error::source_of;
+use crate::failure::{Code, Failure};
 
 /// The port where none is given.
 pub(super) const DEFAULT_PORT: u16 = 6001;
@@ -10,25 +14,47 @@ pub(super) const DEFAULT_PORT: u16 = 6001;
 const LISTEN_FORMS: &str = "write HOST:PORT, for example 127.0.0.1:6001, localhost:6001, [::1]:6001 or 0.0.0.0:6001 (all addresses of this \
      machine); a port alone is one of 127.0.0.1";
 
-/// Reads `listen` as people write it: a port, a host, or both. A host without a name is this machine only.
-pub(super) fn listen_address<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<SocketAddr, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Written {
-        Port(u16),
-        Text(String),
-    }
-    match Written::deserialize(deserializer) {
-        Ok(Written::Port(port)) => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
-        Ok(Written::Text(text)) => parse_listen(text.trim()).map_err(de::Error::custom),
-        Err(_) => Err(de::Error::custom(format!("not an address: {LISTEN_FORMS}"))),
+/// Why an address cannot be listened on.
+enum ListenError {
+    /// It is written wrongly.
+    Form(String),
+    /// Its host has no address, or not yet: at boot, names may not be resolved yet.
+    Host(String),
+}
+
+/// Reads `listen` as people write it: a port, a host, or both. A port without a host is one of this machine only. Returns
+/// `None` where it is not set.
+///
+/// # Errors
+///
+/// Returns a [`Failure`] that a later attempt may not meet if the host's name is not resolved.
+pub(super) fn listen_address(settings: &Figment) -> anyhow::Result<Option<SocketAddr>> {
+    let Ok(value) = settings.find_value("listen") else {
+        return Ok(None);
+    };
+    let source = settings
+        .find_metadata("listen")
+        .map_or_else(|| "default".into(), source_of);
+    // A port alone is a number in the file.
+    let port = value.to_i128().map(|port| port.to_string());
+    let text = match (value.as_str(), port) {
+        (Some(text), _) => text.to_owned(),
+        (None, Some(port)) => port,
+        (None, None) => bail!("listen in {source}: not an address: {LISTEN_FORMS}"),
+    };
+    match parse_listen(text.trim()) {
+        Ok(address) => Ok(Some(address)),
+        Err(ListenError::Form(why)) => bail!("listen in {source}: {why}"),
+        Err(ListenError::Host(why)) => {
+            Err(Failure::new(Code::Unavailable, format!("listen in {source}: {why}")).into())
+        }
     }
 }
 
-fn parse_listen(text: &str) -> Result<SocketAddr, String> {
-    let wrong = |why: &str| format!("{text:?} {why}: {LISTEN_FORMS}");
+fn parse_listen(text: &str) -> Result<SocketAddr, ListenError> {
+    let in_words = |why: &str| format!("{text:?} {why}: {LISTEN_FORMS}");
+    let wrong = |why: &str| ListenError::Form(in_words(why));
+    let not_found = |why: &str| ListenError::Host(in_words(why));
     if text.contains("://") || text.contains('/') {
         return Err(wrong("is a URL or a path, and an address is wanted"));
     }
@@ -57,7 +83,7 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     }
     let found = (host, port)
         .to_socket_addrs()
-        .map_err(|error| wrong(&format!("names a host that is not found ({error})")))?;
+        .map_err(|error| not_found(&format!("names a host that is not found ({error})")))?;
     // The first of IPv4, where there is one: `localhost` is 127.0.0.1 as in all examples.
     let found: Vec<SocketAddr> = found.collect();
     let first = found
@@ -66,7 +92,7 @@ fn parse_listen(text: &str) -> Result<SocketAddr, String> {
         .or(found.first());
     first
         .copied()
-        .ok_or_else(|| wrong("names a host without an address"))
+        .ok_or_else(|| not_found("names a host without an address"))
 }
 
 /// The address at which this machine reaches what listens on `listen`.
@@ -111,6 +137,9 @@ mod tests {
         std::fs::write(&file, "listen = 7701\n").unwrap();
         let config = Config::load(Some(&file), vec![]).unwrap();
         assert_eq!(config.listen.to_string(), "127.0.0.1:7701");
+        std::fs::write(&file, "listen = true\n").unwrap();
+        let error = Config::load(Some(&file), vec![]).unwrap_err().to_string();
+        assert!(error.contains("not an address"), "{error}");
         for wrong in [
             "http://127.0.0.1:7701",
             "127.0.0.1:70000",

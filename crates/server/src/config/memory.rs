@@ -3,16 +3,20 @@
 use serde::{Deserialize, Serialize};
 
 use super::rules::Rules;
+use super::units::bytes;
 use crate::capacity::Capacity;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemoryConfig {
     /// Bytes that this process may take; the defaults of other bounds follow from it.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) limit: usize,
     /// Most bytes that subscriptions take.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) subscriptions: usize,
     /// Most bytes that the subscriptions of one app take.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) subscriptions_of_app: usize,
 }
 

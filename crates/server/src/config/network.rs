@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outbox::LEAST_WAITING;
 use super::rules::Rules;
+use super::units::bytes;
 use crate::capacity::Capacity;
 
 /// Addresses of private networks, where an undeclared proxy or a container's gateway may stand for all clients.
@@ -20,12 +21,14 @@ pub(crate) struct NetworkConfig {
     /// Most connections from one network.
     pub(crate) max_connections: usize,
     /// Most bytes that wait for the connections from one network.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) max_waiting_bytes: usize,
     /// Most sockets from one network, whatever they are used for.
     pub(crate) max_sockets: usize,
     /// Most sessions from one network whose client has sent one request only.
     pub(crate) max_pending: usize,
     /// Most bytes that the subscriptions from one network take.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) max_subscription_bytes: usize,
     /// Addresses and networks that no bound of a network applies to, or `none`.
     pub(crate) exempt: String,

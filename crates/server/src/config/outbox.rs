@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::rules::Rules;
+use super::units::bytes;
 use crate::capacity::Capacity;
 
 /// Why a bound is at least what [`OutboxConfig::least_waiting`] says.
@@ -14,12 +15,16 @@ pub(super) const LEAST_WAITING: &str =
 #[serde(deny_unknown_fields)]
 pub(crate) struct OutboxConfig {
     /// Most bytes of others' events that wait for one connection.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) max_bytes: usize,
     /// Most bytes that wait for all connections of this node.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) max_total_bytes: usize,
     /// Most bytes that wait for the connections of one app.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) max_app_bytes: usize,
     /// Most bytes of a history that one subscription is sent.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) max_replay_bytes: usize,
 }
 

@@ -3,11 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::rules::Rules;
+use super::units::bytes;
 use crate::capacity::Capacity;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct QueueConfig {
+    #[serde(deserialize_with = "bytes")]
     pub(crate) max_bytes: usize,
 }
 

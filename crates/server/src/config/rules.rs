@@ -7,6 +7,7 @@ use anyhow::bail;
 use figment::Figment;
 
 use super::error::source_of;
+use super::names;
 
 /// Refuses values of a section that break a rule, and says where they came from.
 #[derive(Clone, Copy)]
@@ -42,7 +43,17 @@ impl<'a> Rules<'a> {
             .figment
             .find_metadata(&path)
             .map_or_else(|| "default".into(), source_of);
-        bail!("{path} {rule} (it was set by {source})")
+        match self.shown(&path) {
+            Some(value) => bail!("{path} {rule} (it was set to {value} by {source})"),
+            None => bail!("{path} {rule} (it was set by {source})"),
+        }
+    }
+
+    /// The value as it was written, unless it is secret.
+    fn shown(self, path: &str) -> Option<String> {
+        let secret = names::kind(path) == Some(names::Kind::Secret);
+        let value = self.figment.find_value(path).ok().filter(|_| !secret)?;
+        serde_json::to_string(&value).ok()
     }
 
     /// The value is within the range.

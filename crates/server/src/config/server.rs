@@ -56,11 +56,9 @@ impl Config {
             ),
         )?;
         let key = self.master_key.as_ref();
-        rules.check(
-            "master_key",
-            key.is_none_or(|key| MasterKey::parse(key.expose_secret()).is_ok()),
-            "must be 64 hex digits (32 bytes), as `openssl rand -hex 32` prints them",
-        )?;
+        if let Some(Err(error)) = key.map(|key| MasterKey::parse(key.expose_secret())) {
+            rules.check("master_key", false, format_args!("is invalid: {error}"))?;
+        }
         rules.range("shards", self.shards, 1..=64, "")?;
         rules.range(
             "activity_timeout",

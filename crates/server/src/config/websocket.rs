@@ -5,18 +5,23 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::rules::Rules;
+use super::units::{bytes, seconds};
 use crate::capacity::Capacity;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebSocketConfig {
     /// Largest message a client may send.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) max_message_bytes: usize,
     /// Most bytes of messages that have not come whole; half of it for one app, and a quarter for one network.
+    #[serde(deserialize_with = "bytes")]
     pub(crate) max_unfinished_bytes: usize,
     /// Seconds in which a message of more than 4 KiB must have come whole.
+    #[serde(deserialize_with = "seconds")]
     pub(crate) message_timeout: u64,
     /// Seconds between two PINGs to each connection, which keep it open at proxies; 0 for none.
+    #[serde(deserialize_with = "seconds")]
     pub(crate) ping_interval: u64,
 }
 

@@ -6,7 +6,7 @@ use std::{fs, io};
 use anyhow::Context;
 
 use crate::config::Config;
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 
 /// Only its owner can read what is in it.
 pub(super) fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
@@ -15,13 +15,37 @@ pub(super) fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(data_dir);
-    made.map_err(|error| {
-        Failure::misuse(format!(
-            "creating the data folder {} (setting data_dir): {error}; give it a folder that this user may write to",
-            data_dir.display()
-        ))
-        .into()
-    })
+    let why = match made {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
+    let (code, what) = match why.kind() {
+        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => (
+            Code::Misuse,
+            "a part of that path is a file; name another folder".to_owned(),
+        ),
+        io::ErrorKind::PermissionDenied => (
+            Code::Misuse,
+            "this user may not write there; give it the folder, or name one that is its own"
+                .to_owned(),
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => (
+            Code::Misuse,
+            "the file system is read-only; mount it writable, or name a folder on another one"
+                .to_owned(),
+        ),
+        // It may have room at the next attempt.
+        io::ErrorKind::StorageFull => (Code::Unavailable, "the disk is full".to_owned()),
+        _ => (
+            Code::Misuse,
+            format!("{why}; name a folder that this user may write to"),
+        ),
+    };
+    let message = format!(
+        "creating the data folder {} (setting data_dir): {what}",
+        data_dir.display()
+    );
+    Err(Failure::new(code, message).into())
 }
 
 /// Files of versions that left their rights to the umask become their owner's alone.

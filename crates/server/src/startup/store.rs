@@ -40,7 +40,7 @@ impl Begin {
         match self {
             Self::Always => true,
             Self::InNamedPlace => {
-                config.names_store && (config.store.url.is_some() || config.data_dir.is_dir())
+                config.names_store() && (config.store.url.is_some() || config.data_dir.is_dir())
             }
             Self::Never => false,
         }

@@ -239,7 +239,7 @@ async fn what_cannot_be_done_is_said_in_one_line_with_an_exit_code() {
         ),
         (
             &["--set", "shards=0", "config"],
-            "shards must be 1 to 64 (it was set by flag --set)",
+            "shards must be 1 to 64 (it was set to 0 by flag --set)",
             2,
         ),
         (
@@ -289,7 +289,8 @@ async fn settings_are_shown_with_secrets_hidden() {
     .await;
     let shown = server.run_ok(&["config"]);
     assert!(
-        shown.contains("master_key = \"(hidden)\"") && shown.contains("[drain]\nperiod = 1\n"),
+        shown.contains("master_key = \"(hidden)\"")
+            && shown.contains("[drain]\nperiod = 1  # environment variable FANFARE_DRAIN_PERIOD\n"),
         "{shown}"
     );
     assert!(

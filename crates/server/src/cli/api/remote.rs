@@ -25,7 +25,7 @@ pub(super) struct Remote {
 
 impl Remote {
     pub(super) fn new(server: &str, token: &SecretString) -> anyhow::Result<Self> {
-        let url = parse(server)?;
+        let url = parse(without_api_path(server))?;
         let is_local = is_this_machine(&url);
         if url.scheme() == "http" && !is_local {
             tracing::warn!(
@@ -81,6 +81,12 @@ pub(super) async fn chunk(
     Ok(chunk.map_err(|error| lost(server, error))?)
 }
 
+/// The address of a server, of whose admin API the address was given.
+pub(in crate::cli) fn without_api_path(server: &str) -> &str {
+    let trimmed = server.trim_end_matches('/');
+    trimmed.strip_suffix("/api/v1").unwrap_or(server)
+}
+
 fn parse(server: &str) -> Result<Url, Failure> {
     let wrong = |why: &str| {
         let message =
@@ -88,8 +94,11 @@ fn parse(server: &str) -> Result<Url, Failure> {
         Failure::misuse(message)
     };
     let url: Url = server.parse().map_err(|_| wrong("is no address"))?;
-    if !["http", "https"].contains(&url.scheme()) || url.host_str().is_none() {
-        return Err(wrong("is no address of http or https"));
+    match url.scheme() {
+        "http" | "https" if url.host_str().is_some() => {}
+        "ws" => return Err(wrong("begins with ws://: write http:// instead")),
+        "wss" => return Err(wrong("begins with wss://: write https:// instead")),
+        _ => return Err(wrong("is no address of http or https")),
     }
     // They would be printed with the address, and the token says who we are.
     if !url.username().is_empty() || url.password().is_some() {
@@ -131,6 +140,20 @@ fn lost(server: &str, error: reqwest::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_address_of_the_api_stands_for_its_server() {
+        for (given, server) in [
+            ("https://a.example/api/v1", "https://a.example"),
+            ("https://a.example/api/v1/", "https://a.example"),
+            ("https://a.example/below/api/v1", "https://a.example/below"),
+            ("https://a.example/below", "https://a.example/below"),
+        ] {
+            assert_eq!(without_api_path(given), server);
+        }
+        let wrong = parse("wss://a.example").unwrap_err().to_string();
+        assert!(wrong.contains("write https:// instead"), "{wrong}");
+    }
 
     #[test]
     fn only_what_is_the_address_of_a_server_is_taken() {

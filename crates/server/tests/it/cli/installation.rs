@@ -151,7 +151,7 @@ async fn what_stands_in_the_way_of_a_start_has_the_exit_code_of_its_kind() {
         (&[&other, &in_use], 5, "another program listens there"),
         (
             &[&other, "FANFARE_LISTEN=192.0.2.1:6001"],
-            2,
+            6,
             "192.0.2.1 is not an address of this machine",
         ),
         (&[&of_file], 2, "is a file"),
@@ -166,6 +166,21 @@ async fn what_stands_in_the_way_of_a_start_has_the_exit_code_of_its_kind() {
             "postgres://me:(hidden)@127.0.0.1:9/x: cannot connect to the database",
         ),
         (&["FANFARE_CONFIG=nowhere.toml"], 2, "is not there"),
+        (&["FANFARE_CONFIG=keyless"], 2, "is a folder"),
+        (
+            &["FANFARE_LISTEN=nowhere.invalid:6001"],
+            6,
+            "names a host that is not found",
+        ),
+        (
+            &[
+                "FANFARE_LISTN=1",
+                "FANFARE_LOG_FILTER=error",
+                "FANFARE_SHARDS=0",
+            ],
+            2,
+            "shards must be 1 to 64 (it was set to 0 by environment variable FANFARE_SHARDS)",
+        ),
         (&["FANFARE_LOG_FILTER=warning"], 2, "did you mean warn?"),
         (&["FANFARE_LISTEN=http://x"], 2, "HOST:PORT"),
     ] {
@@ -177,6 +192,56 @@ async fn what_stands_in_the_way_of_a_start_has_the_exit_code_of_its_kind() {
         );
         assert_eq!(output.status.code(), Some(code), "{environment:?}: {said}");
     }
+}
+
+#[tokio::test]
+async fn a_start_that_does_not_get_its_port_leaves_nothing_behind() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let listen = format!("FANFARE_LISTEN={}", taken.local_addr().unwrap());
+    let refused = fanfare(folder.path(), &[&listen], &["serve"]);
+    assert_eq!(refused.status.code(), Some(5), "{refused:?}");
+    assert_eq!(folder.path().read_dir().unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_database_that_is_none_is_told_as_such_and_the_start_is_tried_again() {
+    use std::io::{Read, Write};
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!(
+        "DATABASE_URL=postgres://me@{}/x",
+        other.local_addr().unwrap()
+    );
+    std::thread::spawn(move || {
+        while let Ok((mut client, _)) = other.accept() {
+            let _ = client.read(&mut [0; 64]);
+            let _ = client.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let refused = fanfare(
+        folder.path(),
+        &[&url, "FANFARE_LISTEN=127.0.0.1:0"],
+        &["serve"],
+    );
+    let words = last_words(&refused);
+    assert_eq!(refused.status.code(), Some(6), "{words}");
+    assert!(words.contains("does not speak as Postgres does"), "{words}");
+}
+
+#[test]
+fn unknown_variables_are_named_whatever_is_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = fanfare(
+        folder.path(),
+        &["FANFARE_LISTN=1", "FANFARE_LOG_FILTER=error"],
+        &["app", "list"],
+    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        said.contains("FANFARE_LISTN") && said.contains("did you mean FANFARE_LISTEN?"),
+        "{said}"
+    );
 }
 
 #[tokio::test]

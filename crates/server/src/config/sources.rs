@@ -1,0 +1,149 @@
+//! Where each value comes from, for `fanfare config`.
+
+use std::collections::BTreeMap;
+
+use figment::Figment;
+
+use super::Config;
+use super::error::source_of;
+use super::names::{names, values};
+use crate::capacity::Capacity;
+
+const DEFAULT: &str = "default";
+const DERIVED: &str = "derived from ";
+
+/// The source of each setting.
+pub(super) type Sources = BTreeMap<String, String>;
+
+/// The sources of all settings, where `given` has what is set.
+pub(super) fn of_settings(given: &Figment) -> Sources {
+    let derived = derived();
+    let source = |path: &str| match given.find_metadata(path) {
+        Some(metadata) => source_of(metadata),
+        None => derived
+            .get(path)
+            .cloned()
+            .unwrap_or_else(|| DEFAULT.to_owned()),
+    };
+    names()
+        .map(|path| (path.to_owned(), source(path)))
+        .collect()
+}
+
+/// Whether somebody has set the value.
+pub(super) fn is_given(source: &str) -> bool {
+    source != DEFAULT && !source.starts_with(DERIVED)
+}
+
+/// What defaults follow from: found by trying, so that it is told in one place only, where they are derived.
+fn derived() -> Sources {
+    let small = Capacity {
+        memory: 256 << 20,
+        connections: 2_000,
+        sockets: 2_000,
+    };
+    let large = |what: &str| match what {
+        "memory.limit" => Capacity {
+            memory: 64 << 30,
+            ..small
+        },
+        "connections.max" => Capacity {
+            connections: 100_000,
+            ..small
+        },
+        _ => Capacity {
+            sockets: 100_000,
+            ..small
+        },
+    };
+    let of = |capacity| values(&Config::defaults(capacity));
+    let before = of(small);
+    let mut derived = Sources::new();
+    for what in ["memory.limit", "connections.max", "the limit of open files"] {
+        for ((path, before), (_, after)) in before.iter().zip(of(large(what))) {
+            if *before != after {
+                derived.insert(path.clone(), format!("{DERIVED}{what}"));
+            }
+        }
+    }
+    let of_machine = [
+        (
+            "memory.limit",
+            "the memory of this machine or its control group",
+        ),
+        (
+            "connections.max",
+            "the limit of open files and memory.limit",
+        ),
+        (
+            "http.max_sockets",
+            "the limit of open files and memory.limit",
+        ),
+        ("demo", "listen"),
+        ("store.url", "data_dir"),
+    ];
+    derived.extend(of_machine.map(|(path, what)| (path.to_owned(), format!("{DERIVED}{what}"))));
+    derived
+}
+
+/// Writes the source of each value behind it, as a comment.
+pub(super) fn annotate(toml: &str, sources: &Sources) -> String {
+    // A text of several lines would be taken apart.
+    if toml.contains("\"\"\"") || toml.contains("'''") {
+        return toml.to_owned();
+    }
+    let mut section = String::new();
+    let mut annotated = String::new();
+    for line in toml.lines() {
+        annotated.push_str(line);
+        if let Some(name) = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'))
+        {
+            section = format!("{name}.");
+        } else if let Some((key, _)) = line.split_once(" = ")
+            && let Some(source) = sources.get(&format!("{section}{key}"))
+        {
+            annotated.push_str("  # ");
+            annotated.push_str(&source.replace(char::is_control, " "));
+        }
+        annotated.push('\n');
+    }
+    annotated
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::load;
+
+    #[test]
+    fn each_value_is_shown_with_its_source() {
+        let config = load(&[("shards", "2"), ("outbox.max_bytes", "1GiB")]).unwrap();
+        let shown = config.to_toml().unwrap();
+        for line in [
+            "shards = 2  # flag --set",
+            "pong_timeout = 30  # default",
+            "max_bytes = 1073741824  # flag --set",
+        ] {
+            assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+        }
+        let source = |path: &str| {
+            let sources = &config.sources;
+            sources.get(path).cloned().unwrap_or_default()
+        };
+        for (path, words) in [
+            ("memory.subscriptions", "derived from memory.limit"),
+            ("connections.max_pending", "derived from connections.max"),
+            ("http.max_sockets", "derived from the limit of open files"),
+            ("network.max_waiting_bytes", "derived from outbox.max_bytes"),
+            ("demo", "derived from listen"),
+            ("store.url", "derived from data_dir"),
+            ("shards", "flag --set"),
+        ] {
+            assert!(source(path).starts_with(words), "{path}: {}", source(path));
+        }
+        // Comments change nothing.
+        let read: toml::Table = toml::from_str(&shown).unwrap();
+        assert_eq!(read["shards"].as_integer(), Some(2));
+    }
+}

@@ -1,0 +1,126 @@
+//! Times and sizes: numbers alone, or numbers with a unit.
+
+use std::fmt;
+use std::str::FromStr;
+
+use bytesize::ByteSize;
+use jiff::{Span, SpanRelativeTo};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
+
+/// How a time is written.
+pub(super) const TIME: &str = "a time in whole seconds, such as 20, 20s, 5m or 1h";
+/// How a size is written.
+pub(super) const SIZE: &str = "a size in bytes, such as 1048576, 64MiB or 1GB";
+
+/// Reads a time in seconds.
+pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    deserializer.deserialize_any(Quantity {
+        wanted: TIME,
+        parse: parse_seconds,
+    })
+}
+
+/// Reads a size in bytes.
+pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let bytes = deserializer.deserialize_any(Quantity {
+        wanted: SIZE,
+        parse: parse_bytes,
+    })?;
+    usize::try_from(bytes).map_err(D::Error::custom)
+}
+
+fn parse_seconds(text: &str) -> Option<u64> {
+    if let Ok(seconds) = text.parse() {
+        return Some(seconds);
+    }
+    let span = Span::from_str(text).ok()?;
+    // Months and years have no fixed length, and are refused here.
+    let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
+    let seconds = u64::try_from(length.as_secs()).ok();
+    seconds.filter(|_| length.subsec_nanos() == 0)
+}
+
+fn parse_bytes(text: &str) -> Option<u64> {
+    ByteSize::from_str(text).ok().map(|size| size.as_u64())
+}
+
+/// A size by itself.
+#[derive(Deserialize)]
+pub(super) struct Size(#[serde(deserialize_with = "bytes")] pub(super) usize);
+
+struct Quantity {
+    wanted: &'static str,
+    parse: fn(&str) -> Option<u64>,
+}
+
+impl Visitor<'_> for Quantity {
+    type Value = u64;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.wanted)
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<u64, E> {
+        Ok(number)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<u64, E> {
+        u64::try_from(number).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<u64, E> {
+        (self.parse)(text.trim()).ok_or_else(|| E::invalid_value(Unexpected::Str(text), &self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::tests::{load, refused};
+
+    #[test]
+    fn times_and_sizes_have_a_unit_or_are_seconds_and_bytes() {
+        for (written, seconds) in [
+            ("20", 20),
+            ("20s", 20),
+            ("5m", 300),
+            ("1h", 3600),
+            ("1m 30s", 90),
+            ("0", 0),
+        ] {
+            let config = load(&[("drain.period", written)]).expect(written);
+            assert_eq!(config.drain.period, seconds, "{written}");
+        }
+        for (written, bytes) in [
+            ("1048576", 1 << 20),
+            ("64MiB", 64 << 20),
+            ("64 MiB", 64 << 20),
+            ("1GB", 1_000_000_000),
+            ("100kB", 100_000),
+        ] {
+            let config = load(&[("outbox.max_bytes", written)]).expect(written);
+            assert_eq!(config.outbox.max_bytes, bytes, "{written}");
+        }
+        for (path, written, wanted) in [
+            ("drain.period", "abc", "20s, 5m or 1h"),
+            ("drain.period", "500ms", "whole seconds"),
+            ("drain.period", "-5", "whole seconds"),
+            ("drain.period", "-5s", "whole seconds"),
+            ("drain.period", "1mo", "whole seconds"),
+            ("drain.period", "true", "whole seconds"),
+            ("drain.period", "1.5", "whole seconds"),
+            ("outbox.max_bytes", "abc", "64MiB or 1GB"),
+            ("outbox.max_bytes", "-1", "64MiB or 1GB"),
+            ("memory.limit", "much", "64MiB or 1GB"),
+        ] {
+            let error = refused(path, written);
+            assert!(
+                error.contains(path)
+                    && error.contains("flag --set")
+                    && error.contains(written)
+                    && error.contains(wanted),
+                "{error}"
+            );
+        }
+    }
+}
