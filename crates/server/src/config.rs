@@ -46,6 +46,7 @@ pub(crate) use log::{LogConfig, LogFormat};
 pub(crate) use names::nearest;
 pub(crate) use owner::OwnerConfig;
 pub(crate) use secret::without_password;
+pub(crate) use units::parse_seconds;
 
 use cluster::ClusterConfig;
 use connections::ConnectionsConfig;

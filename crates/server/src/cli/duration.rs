@@ -1,6 +1,7 @@
 //! Lengths of time as people write them.
 
-const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 60 * 60), ('d', DAY)];
+use crate::config::parse_seconds;
+
 const DAY: u64 = 24 * 60 * 60;
 /// A hundred years: more is a mistake.
 const MAX: u64 = 100 * 365 * DAY;
@@ -15,14 +16,7 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
 
 /// The same, and nothing at all as well.
 pub(crate) fn any_seconds(text: &str) -> Result<u64, String> {
-    let unit = UNITS.iter().find(|(letter, _)| text.ends_with(*letter));
-    let (number, factor) = unit.map_or((text, 1), |(letter, factor)| {
-        (&text[..text.len() - letter.len_utf8()], *factor)
-    });
-    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-    let seconds = number.parse::<u64>().ok().filter(|_| is_number);
-    let seconds = seconds.and_then(|number| number.checked_mul(factor));
-    seconds
+    parse_seconds(text)
         .filter(|seconds| *seconds <= MAX)
         .ok_or_else(|| "write 90s, 15m, 24h or 7d, or a number of seconds".into())
 }
@@ -47,6 +41,10 @@ mod tests {
             ("24h", DAY),
             ("7d", 7 * DAY),
             ("5", 5),
+            ("1.5h", 5400),
+            ("1w", 7 * DAY),
+            ("1 d", DAY),
+            ("1h 30m", 5400),
         ] {
             assert_eq!(seconds(text), Ok(length), "{text}");
         }
@@ -57,9 +55,9 @@ mod tests {
             "s",
             "-1",
             "+1",
-            "1.5h",
-            "1w",
-            "1 d",
+            "1.5s",
+            "-1d",
+            "1mo",
             "1dd",
             "d1",
             "99999999d",

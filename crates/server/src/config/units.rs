@@ -30,9 +30,10 @@ pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize,
     usize::try_from(bytes).map_err(D::Error::custom)
 }
 
-fn parse_seconds(text: &str) -> Option<u64> {
-    if let Ok(seconds) = text.parse() {
-        return Some(seconds);
+/// The seconds of a time as people write it, or `None` if it is none, not whole or negative.
+pub(crate) fn parse_seconds(text: &str) -> Option<u64> {
+    if text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return text.parse().ok();
     }
     let span = Span::from_str(text).ok()?;
     // Months and years have no fixed length, and are refused here.
