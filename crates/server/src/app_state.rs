@@ -11,11 +11,11 @@ use fanfare_protocol::Ceilings;
 use crate::access::Addresses;
 use crate::admin::Admin;
 use crate::app_sync::ConfigBarrier;
+use crate::backend_api::Idempotency;
 use crate::demo::Demo;
-use crate::http::Idempotency;
+use crate::edge::sockets::Sockets;
+use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
-use crate::sockets::Sockets;
-use crate::xhr::{HangingRequests, Sessions, WebSocketRetry};
 
 /// What handlers share. It is cloned several times for each request, so that is one count.
 #[derive(Clone)]

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, Setting, unknown_variables};
+use crate::edge::listening_socket::ListeningSockets;
 use crate::failure::{self, Code, code_of};
-use crate::listening_socket::ListeningSockets;
 use crate::startup::Begin;
 use crate::{openapi, startup, telemetry};
 

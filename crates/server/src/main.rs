@@ -9,19 +9,13 @@
 //! | `startup` | from configuration to running parts, in reading order; one file for each phase |
 //! | `server_lock` | one server on one SQLite store |
 //! | `failure` | why something failed, and the exit code for it |
-//! | `listening_socket` | the sockets that the process listens on: bound here, or inherited |
-//! | `listener` | accepts connections and serves HTTP on them |
-//! | `head`, `first_bytes` | the first request head of a connection; what came where HTTP was expected |
-//! | `client_stream`, `write_timeout` | the stream of an accepted socket; the time in which its client must read |
-//! | `sockets` | how many sockets there may be, and which one is closed for another |
-//! | `kernel` | what the kernel may hold of a connection |
+//! | `edge` | where clients come in: sockets, the first request on each, WebSockets and their fallbacks |
+//! | `backend_api` | signed requests of backends, one file for each resource; channel auth |
+//! | `http` | what all requests have in common; health, the SDK's scripts, the demo |
 //! | `capacity` | memory and open files, from which bounds follow |
 //! | `router` | all routes, each with who calls it |
 //! | `app_state` | what all handlers share |
 //! | `body`, `clock` | reading the bodies of requests; the time of day |
-//! | `http` | what backends, browsers and orchestrators ask, one file for each resource |
-//! | `ws` | WebSocket: upgrade and connection |
-//! | `xhr` | the HTTP fallbacks: streamed and polled sessions |
 //! | `admin` | the admin API, one file for each resource |
 //! | `access` | who calls the admin API, and what they may do |
 //! | `openapi` | the description of the HTTP APIs |
@@ -40,36 +34,28 @@ mod admin;
 mod app_state;
 mod app_sync;
 mod backend;
+mod backend_api;
 mod body;
 mod capacity;
 mod cli;
-mod client_stream;
 mod clock;
 mod config;
 mod demo;
+mod edge;
 mod failure;
-mod first_bytes;
 mod first_owner;
-mod head;
 mod http;
 mod identity;
-mod kernel;
 mod key_uses;
-mod listener;
-mod listening_socket;
 mod master_key;
 mod notices;
 mod openapi;
 mod outbound;
 mod router;
 mod server_lock;
-mod sockets;
 mod startup;
 mod telemetry;
 mod throttle;
-mod write_timeout;
-mod ws;
-mod xhr;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]

@@ -23,8 +23,8 @@ use self::assets::Assets;
 use crate::admin;
 use crate::admin::problem::ProblemBody;
 use crate::app_state::AppState;
+use crate::backend_api::{backend, clients};
 use crate::http::headers::has_newest;
-use crate::http::{backend, clients};
 
 mod assets;
 mod common;

@@ -11,12 +11,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::admin;
 use crate::admin::problem::Problem;
 use crate::app_state::AppState;
+use crate::backend_api::{channel_auth, users};
 use crate::body::discard;
+use crate::edge::ws::upgrade;
+use crate::edge::xhr;
 use crate::http::error::ApiError;
-use crate::http::{channel_auth, demo, health, paths, sdk, users};
+use crate::http::{demo, health, paths, sdk};
 use crate::openapi::{self, Described};
-use crate::ws::upgrade;
-use crate::xhr;
 
 /// The route table.
 pub(crate) fn router(state: AppState) -> Router {

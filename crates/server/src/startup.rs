@@ -19,12 +19,12 @@ use crate::app_sync::{AppSync, ConfigBarrier};
 use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::demo::Demo;
+use crate::edge::listener::{self, Shutdown};
+use crate::edge::listening_socket::ListeningSockets;
 use crate::failure::{Code, Failure};
 use crate::first_owner::{self, FirstOwner};
 use crate::identity::Identities;
 use crate::key_uses;
-use crate::listener::{self, Shutdown};
-use crate::listening_socket::ListeningSockets;
 use crate::server_lock::ServerLock;
 
 mod data_dir;

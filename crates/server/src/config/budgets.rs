@@ -3,7 +3,7 @@
 use fanfare_engine::{Bounds, Budgets, Resource};
 
 use super::Config;
-use crate::xhr::PendingBounds;
+use crate::edge::xhr::PendingBounds;
 
 /// Most bytes of request bodies, and of unfinished messages, that one network may hold, however much memory there is.
 const MAX_NETWORK_BODIES: usize = 16 << 20;

@@ -9,7 +9,7 @@ use super::network::networks;
 use super::rules::Rules;
 use super::units::{bytes, seconds};
 use crate::capacity::Capacity;
-use crate::listener::Timeouts;
+use crate::edge::listener::Timeouts;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

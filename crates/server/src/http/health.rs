@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::error::ApiError;
 use crate::app_state::AppState;
-use crate::ws::upgrade;
+use crate::edge::ws::upgrade;
 
 /// The process runs.
 pub(crate) async fn alive() -> &'static str {

@@ -11,14 +11,14 @@ use crate::access::Addresses;
 use crate::admin::Admin;
 use crate::app_state::{AppState, Shared};
 use crate::app_sync::ConfigBarrier;
+use crate::backend_api::Idempotency;
 use crate::clock::unix_millis;
 use crate::config::Config;
-use crate::http::Idempotency;
+use crate::edge::listener::Listening;
+use crate::edge::sockets::Sockets;
+use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
-use crate::listener::Listening;
 use crate::router::router;
-use crate::sockets::Sockets;
-use crate::xhr::{HangingRequests, Sessions, WebSocketRetry};
 
 /// What the listeners share.
 pub(super) fn listening(config: &Config, state: AppState) -> Listening {

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
-use crate::listener::Shutdown;
+use crate::edge::listener::Shutdown;
 
 /// How long requests under way may take to finish after the last connection was closed, those that came last included.
 const REQUEST_GRACE: Duration = Duration::from_secs(5);

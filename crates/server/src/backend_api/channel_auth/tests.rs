@@ -1,7 +1,7 @@
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use crate::sockets::Sockets;
+use crate::edge::sockets::Sockets;
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, ORIGIN};
 use axum::http::{Method, Request};
@@ -19,8 +19,8 @@ use crate::access::Addresses;
 use crate::admin::Admin;
 use crate::app_state::Shared;
 use crate::app_sync::AppSync;
+use crate::backend_api::Idempotency;
 use crate::clock::unix_seconds;
-use crate::http::Idempotency;
 use crate::identity::Identities;
 use crate::router::router;
 
@@ -119,9 +119,12 @@ impl Node {
             sockets: Sockets::new(1, Ledger::new(Budgets::default())),
             addresses: Addresses::new(Vec::new(), Vec::new()),
             started_at: 0,
-            sessions: crate::xhr::Sessions::new(crate::xhr::PendingBounds { app: 1, network: 1 }),
-            hanging: crate::xhr::HangingRequests::new(0),
-            websocket_retry: Arc::new(crate::xhr::WebSocketRetry::new(Duration::ZERO)),
+            sessions: crate::edge::xhr::Sessions::new(crate::edge::xhr::PendingBounds {
+                app: 1,
+                network: 1,
+            }),
+            hanging: crate::edge::xhr::HangingRequests::new(0),
+            websocket_retry: Arc::new(crate::edge::xhr::WebSocketRetry::new(Duration::ZERO)),
             max_body_bytes: 1 << 20,
             max_message_bytes: 1 << 17,
             message_timeout: Duration::from_secs(30),

@@ -31,9 +31,9 @@ use super::sessions::SessionId;
 use super::websocket_retry::Client as RetryClient;
 use crate::app_state::AppState;
 use crate::body::{discard, read_pending};
+use crate::edge::ws::upgrade::{self, protocol};
 use crate::http::error::ApiError;
 use crate::http::headers::{combined, has_token};
-use crate::ws::upgrade::{self, protocol};
 
 /// Requests that may wait for their session.
 const REQUESTS: usize = 16;

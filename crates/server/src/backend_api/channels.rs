@@ -13,8 +13,8 @@ use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use super::auth::SignedRequest;
-use super::error::ApiError;
 use crate::app_state::AppState;
+use crate::http::error::ApiError;
 
 /// What was asked about a channel.
 #[derive(Debug, Default, Serialize, ToSchema)]

@@ -12,11 +12,11 @@ use fanfare_protocol::{CloseCode, excerpt};
 use serde::Deserialize;
 
 use super::channel_auth::Signer;
-use super::error::ApiError;
-use super::headers::combined;
 use crate::app_state::AppState;
 use crate::body::{discard, read_body};
 use crate::clock::unix_seconds;
+use crate::http::error::ApiError;
+use crate::http::headers::combined;
 
 /// A request of an app's own backend.
 pub(crate) struct SignedRequest {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::auth::SignedRequest;
-use super::error::ApiError;
 use crate::app_state::AppState;
+use crate::http::error::ApiError;
 
 /// Events on a page, if not said.
 const PAGE: usize = 100;

@@ -17,8 +17,8 @@ use utoipa::ToSchema;
 
 use super::auth::SignedRequest;
 use super::channels::{Attributes, attributes};
-use super::error::ApiError;
 use crate::app_state::AppState;
+use crate::http::error::ApiError;
 
 /// One event for up to 100 channels.
 #[derive(ToSchema)]

@@ -10,8 +10,8 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::sockets::{Activity, SocketPlace};
-use crate::write_timeout::WriteTimeout;
+use crate::edge::sockets::{Activity, SocketPlace};
+use crate::edge::write_timeout::WriteTimeout;
 
 /// A client's socket and the room that it takes.
 #[derive(Debug)]

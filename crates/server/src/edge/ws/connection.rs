@@ -19,8 +19,8 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError}
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::frame_tracker::FrameTracker;
-use crate::kernel;
-use crate::sockets::SocketPlace;
+use crate::edge::kernel;
+use crate::edge::sockets::SocketPlace;
 
 /// What is read at once. It is allocated for every connection, and clients say little.
 const READ_BUFFER: usize = 512;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::first_bytes::FirstBytes;
+use crate::edge::first_bytes::FirstBytes;
 
 /// A stream on which a write waits only so long.
 #[derive(Debug)]

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::auth::SignedRequest;
-use super::error::ApiError;
 use crate::app_state::AppState;
+use crate::http::error::ApiError;
 
 #[derive(Deserialize)]
 pub(crate) struct UserPath {

@@ -23,13 +23,13 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use super::connection::{self, Accepted, MessageLimits};
 use super::refuse::refuse;
 use crate::app_state::AppState;
-use crate::client_stream::ClientStream;
+use crate::edge::client_stream::ClientStream;
+use crate::edge::listener::Upgrades;
+use crate::edge::sockets::SocketPlace;
+use crate::edge::xhr::Client;
 use crate::http::error::ApiError;
 use crate::http::headers::{combined, has_token, members};
 use crate::http::paths;
-use crate::listener::Upgrades;
-use crate::sockets::SocketPlace;
-use crate::xhr::Client;
 
 /// The one version of the WebSocket protocol that there is (RFC 6455 4.4).
 const VERSION: HeaderValue = HeaderValue::from_static("13");

@@ -24,13 +24,15 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::access::{Addresses, Peer};
-use crate::client_stream::ClientStream;
-use crate::first_bytes::FirstBytes;
-use crate::head::{FirstHead, MAX_HEAD, read_first_head, refuse_too_large, too_large};
-use crate::kernel;
-use crate::sockets::{Activity, HttpSocket, OpenRequest, SocketPlace, Sockets, UnfinishedBody};
+use crate::edge::client_stream::ClientStream;
+use crate::edge::first_bytes::FirstBytes;
+use crate::edge::head::{FirstHead, MAX_HEAD, read_first_head, refuse_too_large, too_large};
+use crate::edge::kernel;
+use crate::edge::sockets::{
+    Activity, HttpSocket, OpenRequest, SocketPlace, Sockets, UnfinishedBody,
+};
+use crate::edge::write_timeout::WriteTimeout;
 use crate::throttle::Throttle;
-use crate::write_timeout::WriteTimeout;
 
 /// How long to wait when the system has no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);

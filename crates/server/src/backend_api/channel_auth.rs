@@ -22,13 +22,13 @@ use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
 use super::auth::SignedRequest;
-use super::cors::Cors;
-use super::error::ApiError;
-use super::headers::{self, media_type};
 use crate::access::Caller;
 use crate::admin::problem::Problem;
 use crate::app_state::AppState;
 use crate::body::{discard, read_body, read_pending};
+use crate::http::cors::Cors;
+use crate::http::error::ApiError;
+use crate::http::headers::{self, media_type};
 use crate::identity::CompiledIdentity;
 
 /// Most bytes that a browser may send: what pusher-js sends is a fraction of it.

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use super::error::ApiError;
+use crate::http::error::ApiError;
 
 /// How long a key is remembered.
 const REMEMBERED: Duration = Duration::from_secs(120);

@@ -1,0 +1,12 @@
+//! Where clients come in: sockets, the first request on each, WebSockets and their fallbacks over HTTP.
+
+mod client_stream;
+mod first_bytes;
+mod head;
+mod kernel;
+pub(crate) mod listener;
+pub(crate) mod listening_socket;
+pub(crate) mod sockets;
+mod write_timeout;
+pub(crate) mod ws;
+pub(crate) mod xhr;
