@@ -403,7 +403,7 @@ impl Cluster {
             let others = link.peers.others().len();
             tracing::info!(
                 others,
-                "connected: this node and the others hear each other"
+                "connected: this node and the others receive each other's messages"
             );
         }
         sleep(CLOSE_AFTER).await;

@@ -171,7 +171,7 @@ impl Peers {
         };
         let missing = others.find(|other| !reached(other))?;
         Some(format!(
-            "node {missing} and this one do not hear each other yet"
+            "node {missing} and this one do not receive each other's messages yet"
         ))
     }
 }

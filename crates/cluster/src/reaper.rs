@@ -88,7 +88,7 @@ impl Cluster {
             Ok::<(), StepError>(())
         };
         if let Err(error) = cleared.await {
-            tracing::debug!(%error, node = %dead, "clearing away what a dead node left; somebody will go on");
+            tracing::debug!(%error, node = %dead, "clearing away what a dead node left; another node will go on");
         }
     }
 

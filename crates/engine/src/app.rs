@@ -267,7 +267,7 @@ impl App {
         {
             return Some(Refusal::new(
                 CloseCode::Unauthorized,
-                format!("App key {key} is no longer in force"),
+                format!("App key {key} is no longer active"),
             ));
         }
         None

@@ -75,7 +75,7 @@ pub enum BusError {
     Unanswered,
     /// The events were refused by the clock of what nodes share.
     #[error(
-        "the events reached Redis too late by its own clock: it or this node stood still for two seconds, or its clock was set"
+        "the events reached Redis too late by its own clock: it or this node was stopped for two seconds, or its clock was set"
     )]
     Late,
     /// The [`IdempotencyKey`] stood for another request.

@@ -208,7 +208,7 @@ impl Shard {
         }
     }
 
-    /// Closes the connections whose app is disabled or deleted, or whose key is no longer in force.
+    /// Closes the connections whose app is disabled or deleted, or whose key is no longer active.
     fn review(&self) {
         let mut state = self.state();
         let now = Instant::now();

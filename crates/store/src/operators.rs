@@ -268,7 +268,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// There is no such operator, or nobody would be left who may do everything.
+    /// There is no such operator, or no operator would be left who may do everything.
     pub async fn delete_operator(&self, id: &str, by: &Actor) -> Result<(), StoreError> {
         let mut transaction = self.begin(by).await?;
         let operator = transaction.operator(id).await?;

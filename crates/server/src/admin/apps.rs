@@ -151,7 +151,7 @@ pub(super) async fn list(
 /// Needs the role admin, on all apps. The key's secret is shown this once.
 #[utoipa::path(
     post, path = "/apps", tag = "Apps", operation_id = "create_app",
-    params(("idempotency-key" = Option<String>, Header, description = "The same answer to whoever sends it again within a day")),
+    params(("idempotency-key" = Option<String>, Header, description = "A request with the same key within a day gets the same answer")),
     request_body = CreateApp,
     responses(
         (status = 201, body = CreatedApp),

@@ -1,4 +1,4 @@
-//! An app's keys. Several are in force at once, so that one can replace another while publishers and clients run.
+//! An app's keys. Several are active at once, so that one can replace another while publishers and clients run.
 
 use axum::Json;
 use axum::extract::State;
@@ -207,7 +207,7 @@ pub(super) async fn list(
 /// The others stay in force. Its secret is shown this once. Needs the role admin.
 #[utoipa::path(
     post, path = "/apps/{app_id}/keys", tag = "Keys", operation_id = "create_key",
-    params(AppName, ("idempotency-key" = Option<String>, Header, description = "The same answer to whoever sends it again within a day")),
+    params(AppName, ("idempotency-key" = Option<String>, Header, description = "A request with the same key within a day gets the same answer")),
     request_body = CreateKey,
     responses(
         (status = 201, body = CreatedKey),

@@ -153,7 +153,7 @@ pub(super) async fn list(
 /// Needs the role owner.
 #[utoipa::path(
     post, path = "/operators", tag = "Operators", operation_id = "create_operator",
-    params(("idempotency-key" = Option<String>, Header, description = "The same answer to whoever sends it again within a day")),
+    params(("idempotency-key" = Option<String>, Header, description = "A request with the same key within a day gets the same answer")),
     request_body = CreateOperator,
     responses(
         (status = 201, body = Operator),
@@ -218,7 +218,7 @@ pub(super) async fn show(
     responses(
         (status = 200, body = Operator, headers(("etag" = String, description = "For If-Match"))),
         (status = 404),
-        (status = 409, description = "The name is taken, or nobody would be left who may do everything"),
+        (status = 409, description = "The name is taken, or no operator would be left who may do everything"),
         (status = 412, description = "They were changed in the meantime"),
     ),
 )]

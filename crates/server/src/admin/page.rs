@@ -53,7 +53,7 @@ impl PageQuery {
         let json = json.filter(|json| !holds_nul(json));
         let after = json.and_then(|json| serde_json::from_slice(&json).ok());
         after.map(Some).ok_or_else(|| {
-            Problem::invalid("this cursor is none; take next_cursor of the page before, unchanged")
+            Problem::invalid("invalid cursor: pass next_cursor of the previous page unchanged")
         })
     }
 }

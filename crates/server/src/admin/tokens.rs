@@ -179,7 +179,7 @@ pub(super) async fn list(
 /// makes ends with it. Needs the role admin.
 #[utoipa::path(
     post, path = "/tokens", tag = "Tokens", operation_id = "create_token",
-    params(("idempotency-key" = Option<String>, Header, description = "The same answer to whoever sends it again within a day")),
+    params(("idempotency-key" = Option<String>, Header, description = "A request with the same key within a day gets the same answer")),
     request_body = CreateToken,
     responses(
         (status = 201, body = CreatedToken),

@@ -182,7 +182,7 @@ fn unknown_key(app: Option<&Arc<App>>, key: &str) -> Denied {
         app: app.cloned(),
         error: ApiError::new(
             401,
-            format!("Invalid auth_key: {key:?} is no key in force of this app"),
+            format!("Invalid auth_key: {key:?} isn't an active key of this app"),
         ),
     }
 }

@@ -223,7 +223,7 @@ impl TrustedBackend {
         if !app.settings().enabled {
             return Err(ApiError::new(403, format!("App {} is disabled", app.id())));
         }
-        let no_key = || ApiError::new(403, format!("App {} has no key in force", app.id()));
+        let no_key = || ApiError::new(403, format!("App {} has no active key", app.id()));
         let (key, signing) = app.newest_key().ok_or_else(no_key)?;
         Ok(Self {
             key: key.to_string(),
@@ -283,7 +283,7 @@ pub(crate) async fn for_bearer(
     request_body(content((ClientUserAuth = "application/x-www-form-urlencoded"), (ClientUserAuth = "application/json"))),
     responses(
         (status = 200, body = UserAuth),
-        (status = 403, description = "The app lets the bearer of this token sign in as nobody, or takes none"),
+        (status = 403, description = "The app doesn't let the bearer of this token sign in, or takes none"),
         (status = 404, description = "There is no app with this key"),
         (status = 503, description = "The identity provider's keys cannot be fetched at this moment"),
     ),
@@ -326,7 +326,7 @@ pub(crate) fn authorize_channel(
         }
         (true, Some(channel_data)) => check_member(app, channel_data, 400)?,
         (_, Some(_)) => {
-            let message = format!("Invalid user: it is for presence channels, {channel} is none");
+            let message = format!("Invalid user: it is for presence channels, {channel} isn't one");
             return Err(ApiError::new(400, message));
         }
         (_, None) => {}
@@ -547,7 +547,7 @@ impl Bearer {
         let user_data = self.identity.user_data(&self.claims).ok_or_else(|| {
             ApiError::new(
                 403,
-                "The app lets the bearer of this token sign in as nobody (sign_in)",
+                "The app doesn't let the bearer of this token sign in (sign_in)",
             )
         })?;
         check_user(&self.app, &user_data, 403)?;

@@ -176,13 +176,13 @@ pub(crate) async fn show(
     if info.user_count && !channel.kind().has_members() {
         return Err(ApiError::new(
             400,
-            format!("Invalid info: user_count is for presence channels, {channel} is none"),
+            format!("Invalid info: user_count is for presence channels, {channel} isn't one"),
         ));
     }
     if info.cache && !channel.keeps_last() {
         return Err(ApiError::new(
             400,
-            format!("Invalid info: cache is for cache channels, {channel} is none"),
+            format!("Invalid info: cache is for cache channels, {channel} isn't one"),
         ));
     }
     let occupancy = state.engine.channel(&request.app, &channel).await?;
@@ -267,7 +267,7 @@ pub(crate) async fn users(
     if !channel.kind().has_members() {
         return Err(ApiError::new(
             400,
-            format!("Users are known on presence channels only, {channel} is none"),
+            format!("Users are known on presence channels only, {channel} isn't one"),
         ));
     }
     let with_info = is_on(&request, "with_user_info")?;

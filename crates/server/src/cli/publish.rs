@@ -102,7 +102,7 @@ async fn find_target(app: Option<&str>, store: &Store) -> anyhow::Result<Target>
         Failure::new(
             Code::NotFound,
             format!(
-                "app {id} has no key in force; make one with: fanfare key create --app {id}",
+                "app {id} has no active key; make one with: fanfare key create --app {id}",
                 id = app.id
             ),
         )

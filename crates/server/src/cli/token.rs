@@ -107,7 +107,7 @@ fn fields(token: &Token) -> Vec<(&'static str, String)> {
         ("name", token.name.clone()),
         ("role", token.role.to_string()),
         ("apps", output::apps(token.apps.as_deref())),
-        ("in force", output::yes(token.in_force)),
+        ("active", output::yes(token.in_force)),
         ("expires", output::time_or(token.expires_at, "never")),
         ("last used", output::time_or(token.last_used_at, "never")),
     ]

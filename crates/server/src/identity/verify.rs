@@ -33,7 +33,7 @@ pub(crate) enum TokenError {
     )]
     Algorithm,
     /// Somebody else issued it.
-    #[error("Invalid token: its issuer (iss) is none of the app's identity providers")]
+    #[error("Invalid token: its issuer (iss) isn't one of the app's identity providers")]
     Issuer,
     /// Its key is not in the provider's set.
     #[error(
@@ -57,7 +57,7 @@ pub(crate) enum TokenError {
     )]
     Claims,
     /// Meant for somebody else.
-    #[error("Invalid token: its audience (aud) is none that the app expects")]
+    #[error("Invalid token: its audience (aud) isn't one that the app expects")]
     Audience,
     /// Not valid yet.
     #[error("Invalid token: it is not valid yet (nbf)")]

@@ -42,7 +42,7 @@ const TAGS: [(&str, &str); 12] = [
     ),
     (
         "Keys",
-        "An app's keys. Several are in force at once, so that one can replace another while everything runs.",
+        "An app's keys. Several are active at once, so that one can replace another while everything runs.",
     ),
     (
         "Identity",
