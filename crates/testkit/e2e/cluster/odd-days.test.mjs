@@ -4,6 +4,7 @@ import { after, afterEach, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startCable } from './cable.mjs';
 import { now } from './history.mjs';
+import { startRedis } from './redis.mjs';
 import { startCluster } from './topology.mjs';
 import { until } from './until.mjs';
 
@@ -118,6 +119,36 @@ test('a Redis that has no room is asked once a second, and the log says so once'
     assert.ok(lines.length < 15, `${name} wrote ${lines.length} lines:\n${lines.join('\n')}`);
   });
   await cluster.ready({ within: 10_000 });
+});
+
+test('a Redis that hands over to its replica takes nothing until it has the lead again, and no node loses anybody', TIME_LIMIT, async (t) => {
+  const { nodes, redis } = cluster;
+  const [room, news] = ['presence-handover', 'handover'];
+  const replica = await startRedis({ replicaof: `127.0.0.1 ${redis.port}`, 'repl-diskless-sync-delay': 0 });
+  try {
+    const isInSync = async () => /master_link_status:up/.test(await replica.askAll('INFO replication'));
+    await until('the replica is in sync', isInSync, { within: 20_000 });
+    const clients = nodes.map((node) => cluster.client(node, { user: node.name }).subscribe(room, news));
+    await until('all are subscribed', () => clients.every((client) => client.session(room) && client.session(news)), { within: 20_000 });
+    const publishers = nodes.map((node) => cluster.publisher(news, () => [node]));
+    const isMaster = async (server) => /role:master/.test(await server.askAll('INFO replication'));
+    assert.equal(await redis.ask(`FAILOVER TO 127.0.0.1 ${replica.port} TIMEOUT 5000`), '+OK');
+    await until('the replica has the lead', () => isMaster(replica), { within: 20_000 });
+    await until('no node is ready', async () => (await Promise.all(nodes.map((node) => node.probe()))).every((status) => status === 503));
+    await until('the first one follows', async () => /master_link_status:up/.test(await redis.askAll('INFO replication')), { within: 20_000 });
+    assert.equal(await replica.ask(`FAILOVER TO 127.0.0.1 ${redis.port} TIMEOUT 5000`), '+OK');
+    await until('the first one has the lead again', () => isMaster(redis), { within: 20_000 });
+    await cluster.ready({ within: 20_000 });
+    const some = publishers.map(({ accepted }) => accepted);
+    await until('events are taken', () => publishers.every(({ accepted }, n) => accepted > some[n] + 5), { within: 20_000 });
+    await until('all are back', () => clients.every((client) => client.session(room) && client.session(news)), { within: 20_000 });
+    await Promise.all(publishers.map((publisher) => publisher.stop()));
+    await cluster.flush(news);
+    cluster.judge(t);
+    await cluster.countsAreRight(room, { within: GONE_WITHIN });
+  } finally {
+    await replica.stop();
+  }
 });
 
 /** How many there ever were. */

@@ -5,8 +5,8 @@ import { freePort } from '../harness.mjs';
 import { end, hasEnded, launch, removeFolder, temporaryFolder } from './processes.mjs';
 import { until } from './until.mjs';
 
-export async function startRedis() {
-  const redis = new Redis(await temporaryFolder('redis'), await freePort());
+export async function startRedis(settings = {}) {
+  const redis = new Redis(await temporaryFolder('redis'), await freePort(), settings);
   await redis.start();
   return redis;
 }
@@ -14,14 +14,17 @@ export async function startRedis() {
 class Redis {
   #child;
 
-  constructor(folder, port) {
+  #settings;
+
+  constructor(folder, port, settings) {
     this.folder = folder;
     this.port = port;
+    this.#settings = settings;
   }
 
   /** Nothing is ever written to disk, so it starts empty. */
   async start() {
-    const settings = { port: this.port, bind: '127.0.0.1', dir: this.folder, save: '', appendonly: 'no' };
+    const settings = { port: this.port, bind: '127.0.0.1', dir: this.folder, save: '', appendonly: 'no', ...this.#settings };
     const args = Object.entries(settings).flatMap(([name, value]) => [`--${name}`, String(value)]);
     const child = launch('redis-server', args);
     child.once('error', (error) => (child.log += `${error.message}; install redis-server`));
