@@ -1,4 +1,5 @@
-//! Tenants. An [`App`] lives as long as the node; its settings and keys are replaced under it when they change.
+//! Tenants. An [`App`] lives as long as the node or its last connection; changes replace its
+//! settings and keys.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -34,33 +35,35 @@ use crate::watchlist::Users;
 pub struct AppDefinition {
     /// Its id.
     pub id: AppId,
-    /// What may be changed while it runs.
+    /// What may change while the app runs.
     pub settings: AppSettings,
-    /// Its keys that are in force.
+    /// Its active keys.
     pub keys: Vec<Key>,
 }
 
-/// A key in force and what its secret signs.
+/// An active key and what its secret signs.
 #[derive(Debug, Clone)]
 pub struct Key {
     /// The public half.
     pub key: AppKey,
-    /// The private half, ready to sign.
+    /// The secret, ready to sign.
     pub signing: SigningKey,
-    /// Whether it was used since somebody asked.
+    /// Whether the key was used since the store was told last.
     pub used: KeyUsed,
 }
 
-/// Whether a key was used since somebody asked, and from where. Shared by all copies.
+/// Whether a key was used since [`Apps::take_key_uses`], and from where. Shared by all copies.
 #[derive(Debug, Clone, Default)]
 pub struct KeyUsed(Arc<(AtomicBool, Mutex<Option<IpAddr>>)>);
 
 impl KeyUsed {
-    /// Remembers a use. Only the first one since somebody asked takes a lock.
+    /// Remembers a use. Only the first one since [`Apps::take_key_uses`] takes the lock.
     pub fn note(&self, from: Option<IpAddr>) {
         let (used, address) = &*self.0;
         if !used.load(Ordering::Relaxed) {
             *address.lock() = from;
+            // A race of two first uses only decides which address is kept, and the lock orders the
+            // address itself.
             used.store(true, Ordering::Relaxed);
         }
     }
@@ -77,14 +80,14 @@ pub struct App {
     settings: ArcSwap<AppSettings>,
     keys: ArcSwap<Vec<Key>>,
     deleted: AtomicBool,
-    /// Connections on this node.
+    /// Admitted connections on this node.
     pub(crate) connections: Arc<AtomicUsize>,
-    /// Subscriptions on this node, those included that are about to be made.
+    /// Subscriptions on this node, with those that are being made.
     pub(crate) subscriptions: AtomicUsize,
-    /// What its clients hold of this node.
+    /// Resources of this node that the app's clients hold.
     pub(crate) usage: Arc<Usage>,
     pub(crate) displacements: Displacements,
-    /// Those of which other nodes know, or are to know.
+    /// Connections that count against the quota over all nodes.
     counted: Arc<AtomicUsize>,
     pace: ArcSwapOption<PublishRateLimiter>,
     /// Connections on this node by client library.
@@ -95,7 +98,7 @@ pub struct App {
     pub(crate) rooms: LocalPresence,
     pub(crate) histories: Histories,
     history_rules: AtomicU64,
-    /// Events that were kept or recorded, on a node by itself.
+    /// Number of events cached or recorded so far, on a node by itself.
     offsets: AtomicU64,
 }
 
@@ -130,18 +133,19 @@ impl App {
         }
     }
 
-    /// Its id.
+    /// Returns the app's id.
     #[must_use]
     pub fn id(&self) -> &AppId {
         &self.id
     }
 
-    /// Bytes that its cache channels and histories take on this node.
+    /// Returns the bytes that the app's cached events and histories take on this node.
     pub(crate) fn kept_bytes(&self) -> usize {
         self.cache.bytes() + self.histories.bytes()
     }
 
-    /// Lets go of what is kept longest until so many bytes are free, of what takes more; says how many are.
+    /// Drops the oldest of the app's cached events, or of its histories if they take more, until
+    /// `bytes` are free. Returns how many bytes were freed.
     pub(crate) fn give_way(&self, bytes: usize) -> usize {
         if self.cache.bytes() > self.histories.bytes() {
             self.cache.give_way(bytes)
@@ -150,14 +154,14 @@ impl App {
         }
     }
 
-    /// Its settings of this moment.
+    /// Returns the app's current settings.
     #[must_use]
     pub fn settings(&self) -> Arc<AppSettings> {
         self.settings.load_full()
     }
 
-    /// How many messages of one of its connections are handled a second, client events included if they have a rate of their
-    /// own; `None` for any number.
+    /// Returns how many messages of one connection are handled a second, client events included if
+    /// they have a rate of their own, or `None` for no limit.
     pub(crate) fn messages_per_second(&self, options: &Options) -> Option<u32> {
         let settings = self.settings.load();
         let client_events = match settings.client_events {
@@ -168,7 +172,7 @@ impl App {
         (others > 0).then(|| others.saturating_add(client_events))
     }
 
-    /// The secret of one of its keys, if that key is in force.
+    /// Returns what the secret of a key signs, if the key is active.
     #[must_use]
     pub fn signing_key(&self, key: &str) -> Option<SigningKey> {
         self.keys
@@ -178,29 +182,30 @@ impl App {
             .map(|key| key.signing.clone())
     }
 
-    /// Which rules histories are kept by: another number for others, the same on every node.
+    /// Returns the fingerprint of the rules by which histories are kept. It is the same on every
+    /// node.
     pub(crate) fn history_rules(&self) -> u64 {
         self.history_rules.load(Ordering::Relaxed)
     }
 
-    /// When an event is kept or recorded, on a node by itself.
+    /// Returns the next event's offset, on a node by itself.
     pub(crate) fn next_offset(&self) -> Offset {
         Offset::of(self.offsets.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
-    /// Connections on this node of which other nodes are to know.
+    /// Returns the number of connections on this node that count against the quota over all nodes.
     #[must_use]
     pub fn connection_count(&self) -> usize {
         self.counted.load(Ordering::Relaxed)
     }
 
-    /// One more of those, until it is dropped.
+    /// Counts one more of these connections, until the permit is dropped.
     #[must_use]
     pub fn count_connection(&self) -> ConnectionPermit {
         ConnectionPermit::count(&self.counted)
     }
 
-    /// Connections on this node by client library and version, the most first.
+    /// Returns the connections on this node by client library and version, the most first.
     #[must_use]
     pub fn clients(&self) -> Vec<ClientConnections> {
         self.clients.list()
@@ -214,7 +219,7 @@ impl App {
         }
     }
 
-    /// The key that was made last of those in force, and what its secret signs.
+    /// Returns the active key that was made last, and what its secret signs.
     #[must_use]
     pub fn newest_key(&self) -> Option<(AppKey, SigningKey)> {
         let keys = self.keys.load();
@@ -229,14 +234,15 @@ impl App {
             self.pace.store(PublishRateLimiter::new(per_second));
         }
         if before.history != self.settings.load().history {
-            // What was published while no rule was for a channel is in no history of it.
+            // Events published while no rule matched a channel are missing in its history, so all
+            // histories begin again.
             let number = rules_fingerprint(&self.settings.load().history);
             self.history_rules.store(number, Ordering::Relaxed);
             self.histories.clear();
         }
     }
 
-    /// Counts events of the app's backends; says whether they are within its rate.
+    /// Counts events of the app's backends, and returns whether they are within its rate.
     pub(crate) fn is_within_pace(&self, events: usize) -> bool {
         let events = u32::try_from(events).ok().and_then(NonZeroU32::new);
         match (&*self.pace.load(), events) {
@@ -245,7 +251,7 @@ impl App {
         }
     }
 
-    /// Why a connection that came in with `key` may not stay, if so.
+    /// Returns why a connection that was admitted with `key` may not stay, if so.
     pub(crate) fn refusal(&self, key: &AppKey) -> Option<Refusal> {
         if self.deleted.load(Ordering::Relaxed) {
             return Some(Refusal::new(
@@ -294,8 +300,9 @@ impl App {
     }
 }
 
-/// Returns a number for a list of rules: the first eight bytes of their SHA-256, each rule as `channels NUL size NUL ttl LF`. Nodes of
-/// different builds compare it, so neither the algorithm nor the text may change; a change begins all histories anew.
+/// Returns a fingerprint of a list of rules: the first eight bytes of their SHA-256, each rule as
+/// `channels NUL size NUL ttl LF`. Nodes of different builds compare it, so neither the algorithm
+/// nor the text may change; a change restarts all histories.
 fn rules_fingerprint(rules: &[HistoryRule]) -> u64 {
     let mut hash = Sha256::new();
     for HistoryRule {
@@ -311,7 +318,8 @@ fn rules_fingerprint(rules: &[HistoryRule]) -> u64 {
     u64::from_be_bytes(first)
 }
 
-/// All apps, in memory: looking one up never waits, and a stranger's guesses cost no database anything.
+/// All apps, in memory: looking one up never waits, and strangers' guesses cost the database
+/// nothing.
 #[derive(Debug)]
 pub struct Apps {
     directory: ArcSwap<Directory>,
@@ -332,24 +340,25 @@ impl Apps {
         }
     }
 
-    /// The app with this id.
+    /// Returns the app with this id.
     #[must_use]
     pub fn by_id(&self, id: &str) -> Option<Arc<App>> {
         self.directory.load().by_id.get(id).cloned()
     }
 
-    /// The app one of whose keys this is.
+    /// Returns the app that has this key.
     #[must_use]
     pub fn by_key(&self, key: &str) -> Option<Arc<App>> {
         self.directory.load().by_key.get(key).cloned()
     }
 
-    /// All of them, in no particular order.
+    /// Returns all apps, in no particular order.
     pub(crate) fn all(&self) -> Vec<Arc<App>> {
         self.directory.load().by_id.values().cloned().collect()
     }
 
-    /// The keys that were used since this was asked last, and the network addresses of their first uses since then.
+    /// Returns the keys that were used since the last call, and the network address of each one's
+    /// first use since then.
     pub fn take_key_uses(&self) -> Vec<(AppKey, Option<IpAddr>)> {
         let directory = self.directory.load();
         let keys = directory
@@ -360,9 +369,9 @@ impl Apps {
             .collect()
     }
 
-    /// Takes definitions that are new or have changed, and forgets apps that were deleted. One caller at a time. Says whether
-    /// connections may have to go because of it: most changes concern none, and looking at all connections of a node is work
-    /// that other apps pay for.
+    /// Applies definitions that are new or have changed, and removes apps that were deleted. One
+    /// caller at a time. Returns whether connections may have to be closed: most changes concern
+    /// none, and a look at all connections of a node is work that other apps pay for.
     pub(crate) fn update(&self, definitions: Vec<AppDefinition>, deleted: &[String]) -> bool {
         let mut directory = Directory::clone(&self.directory.load());
         let mut concerns_connections = false;
@@ -372,13 +381,15 @@ impl Apps {
         for definition in definitions {
             concerns_connections |= directory.update(definition, &self.recent_events);
         }
+        // Readers see the directory of before or of after, never one in between.
         self.directory.store(Arc::new(directory));
         concerns_connections
     }
 }
 
 impl Directory {
-    /// The app itself lives on as long as its last connection. Says whether it was there.
+    /// Removes an app, which lives on as long as its last connection. Returns whether the app was
+    /// there.
     fn remove(&mut self, id: &str) -> bool {
         let Some(app) = self.by_id.remove(id) else {
             return false;
@@ -391,7 +402,7 @@ impl Directory {
 
     fn remove_keys(&mut self, app: &Arc<App>) {
         for key in app.keys.load().iter() {
-            // Another app may have got it in the meantime.
+            // The key may belong to another app in the meantime.
             if self
                 .by_key
                 .get(&key.key)
@@ -402,7 +413,8 @@ impl Directory {
         }
     }
 
-    /// Says whether connections may have to go: the app is disabled now, or one of its keys is no longer active.
+    /// Applies a definition. Returns whether connections may have to be closed because the app is
+    /// disabled or one of its keys is no longer active.
     fn update(&mut self, definition: AppDefinition, recent_events: &Arc<RecentEvents>) -> bool {
         let mut concerns_connections = !definition.settings.enabled;
         let keys: Vec<AppKey> = definition.keys.iter().map(|key| key.key.clone()).collect();

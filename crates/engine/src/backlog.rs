@@ -1,5 +1,6 @@
-//! What comes by on a channel while connections join it. It may not be in what they are told of the channel, so it is kept
-//! until they know: no longer than a join takes, and no more than an outbox may hold.
+//! What passes on a channel while connections join it. It may not be in the answers that they get,
+//! so it is kept until they have them: no longer than a join takes, and no more than an outbox may
+//! hold.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,7 +8,7 @@ use fanfare_protocol::{Frame, SocketId};
 
 use crate::sequence::{Offset, Position};
 
-/// Something that came by on a channel.
+/// An event or a change that passed on a channel.
 #[derive(Debug, Clone)]
 pub(crate) enum Passed {
     /// A presence change.
@@ -17,11 +18,11 @@ pub(crate) enum Passed {
         /// As subscribers get it.
         frame: Frame,
     },
-    /// An event that is kept or recorded.
+    /// An event that is cached or recorded.
     Event {
-        /// Its place in what is kept.
+        /// Its place among the app's cached and recorded events.
         offset: Offset,
-        /// As subscribers with positions get it.
+        /// As subscribers that get positions get it.
         frame: Frame,
         /// The connection that doesn't get it.
         except: Option<SocketId>,
@@ -40,11 +41,11 @@ impl Passed {
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     passed: VecDeque<Passed>,
-    /// How many have passed before the first that is kept.
+    /// How many passed and were dropped before the oldest that is kept.
     forgotten: u64,
     /// Bytes of the frames that are kept.
     bytes: usize,
-    /// How many joins began after so many had passed.
+    /// How many joins began after this many had passed.
     joins: BTreeMap<u64, usize>,
 }
 
@@ -61,7 +62,8 @@ impl Backlog {
         Join(passed)
     }
 
-    /// Ends a join, and returns what has passed since it began; `None` if that was more than is kept.
+    /// Ends a join, and returns what passed since it began, or `None` if that was more than is
+    /// kept.
     pub(crate) fn end(&mut self, join: Join) -> Option<Vec<Passed>> {
         let skipped = join.0.checked_sub(self.forgotten);
         let passed =
@@ -72,18 +74,19 @@ impl Backlog {
                 self.joins.remove(&join.0);
             }
         }
+        // The oldest join that goes on decides what is kept.
         let needed = self.joins.first_key_value().map(|(began, _)| *began);
         while needed.is_none_or(|began| self.forgotten < began) && self.forget_oldest() {}
         passed
     }
 
-    /// Whether a join goes on.
+    /// Returns whether a join goes on.
     pub(crate) fn is_needed(&self) -> bool {
         !self.joins.is_empty()
     }
 
-    /// Keeps what passes, and forgets the oldest if more than `max_bytes` are kept then: a connection that needs those has more
-    /// to catch up with than may wait for it.
+    /// Keeps what passes, and drops the oldest while more than `max_bytes` are kept: a connection
+    /// that needs those would have more to catch up with than may wait for it.
     pub(crate) fn push(&mut self, passed: Passed, max_bytes: usize) {
         self.bytes += passed.len();
         self.passed.push_back(passed);

@@ -11,16 +11,17 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// What is counted. A new resource is a variant here and its name in [`Resource::name`].
+/// A bounded resource. A new resource is a variant here and its name in [`Resource::name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Resource {
     /// TCP connections, whatever they are used for.
     Sockets,
-    /// Admitted connections: WebSockets, and sessions of the HTTP fallback that came back at least once.
+    /// Admitted connections: WebSockets, and fallback sessions whose client came back at least
+    /// once.
     Connections,
     /// Bytes of request bodies that are being read.
     RequestBytes,
-    /// Bytes of WebSocket messages that have not come whole.
+    /// Bytes of WebSocket messages that have not arrived completely.
     MessageBytes,
     /// Bytes that subscriptions take.
     SubscriptionBytes,
@@ -40,7 +41,7 @@ impl Resource {
     }
 }
 
-/// The most of each resource that one holder may have.
+/// The most of each resource that a holder may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds([usize; RESOURCES]);
 
@@ -51,20 +52,20 @@ impl Default for Bounds {
 }
 
 impl Bounds {
-    /// No bounds.
+    /// Returns no bounds.
     #[must_use]
     pub const fn unlimited() -> Self {
         Self([usize::MAX; RESOURCES])
     }
 
-    /// The same, with at most `max` of a resource.
+    /// Returns the same bounds, with at most `max` of a resource.
     #[must_use]
     pub const fn with(mut self, resource: Resource, max: usize) -> Self {
         self.0[resource as usize] = max;
         self
     }
 
-    /// The most of a resource.
+    /// Returns the bound of a resource.
     #[must_use]
     pub const fn of(&self, resource: Resource) -> usize {
         self.0[resource as usize]
@@ -74,18 +75,18 @@ impl Bounds {
 /// The bounds of each kind of holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Budgets {
-    /// Of this node in all.
+    /// Bounds of this node as a whole.
     pub node: Bounds,
-    /// Of each app on this node.
+    /// Bounds of each app on this node.
     pub app: Bounds,
-    /// Of each network: an IPv4 address or an IPv6 /64.
+    /// Bounds of each network: an IPv4 address or an IPv6 /64.
     pub network: Bounds,
 }
 
-/// How many times an IPv6 /48 may hold what one of its /64 may.
+/// How many times the bound of an IPv6 /64 a /48 may hold.
 const WIDE_FACTOR: usize = 4;
 
-/// Who has reached a bound.
+/// The holder that has reached a bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
     /// The node.
@@ -110,9 +111,9 @@ impl fmt::Display for Holder {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{holder} has reached {max} {}, the most it may hold", .resource.name())]
 pub struct BudgetExceeded {
-    /// Whose bound it is.
+    /// The holder whose bound it is.
     pub holder: Holder,
-    /// Of what.
+    /// The resource.
     pub resource: Resource,
     /// The bound.
     pub max: usize,
@@ -126,7 +127,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// The network that one client has: its IPv4 address, or the /64 of its IPv6 address.
+    /// Returns the network that counts as one client: its IPv4 address, or the /64 of its IPv6
+    /// address.
     #[must_use]
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -138,7 +140,7 @@ impl Network {
         }
     }
 
-    /// The /48 that holds an IPv6 /64: one customer of a provider may have as much.
+    /// Returns the /48 of an IPv6 /64, because a provider may give one customer that much.
     fn wide(self) -> Option<Self> {
         match self.address {
             IpAddr::V6(v6) => Some(Self::truncated(v6, 48)),
@@ -164,7 +166,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// What a holder has of each resource.
+/// What one holder has of each resource.
 #[derive(Debug, Default)]
 pub(crate) struct Usage([AtomicUsize; RESOURCES]);
 
@@ -173,6 +175,7 @@ impl Usage {
         self.0[resource as usize].load(Ordering::Relaxed)
     }
 
+    // Relaxed throughout: each number stands alone, and no other memory is published with it.
     fn try_add(&self, resource: Resource, amount: usize, max: usize) -> bool {
         let add = |used: usize| used.checked_add(amount).filter(|sum| *sum <= max);
         self.0[resource as usize]
@@ -203,15 +206,15 @@ struct Books {
 #[derive(Debug, Default)]
 struct Networks {
     usage: HashMap<Network, Weak<Usage>>,
-    /// The most that one network held of a resource when all were looked at last.
+    /// The most of a resource that one network held when all were counted last.
     largest: HashMap<Resource, (Instant, usize)>,
-    /// How many entries there may be before those that nobody holds any more are removed.
+    /// How many entries there may be before those without a holder are removed.
     sweep_at: usize,
 }
 
-/// How long the largest network is taken for the largest.
+/// How long the count of the largest network is reused.
 const LARGEST_FOR: Duration = Duration::from_secs(1);
-/// Fewest entries at which a sweep is worth it.
+/// Fewest entries at which a sweep is worth its time.
 const SWEEP_AT_LEAST: usize = 1024;
 
 impl Networks {
@@ -230,7 +233,7 @@ impl Networks {
 }
 
 impl Ledger {
-    /// A ledger without charges.
+    /// Returns a ledger without charges.
     #[must_use]
     pub fn new(budgets: Budgets) -> Self {
         Self(Arc::new(Books {
@@ -240,20 +243,20 @@ impl Ledger {
         }))
     }
 
-    /// The bounds.
+    /// Returns the bounds.
     #[must_use]
     pub fn budgets(&self) -> &Budgets {
         &self.0.budgets
     }
 
-    /// How much of a resource the whole node holds.
+    /// Returns how much of a resource the whole node holds.
     #[must_use]
     pub fn used(&self, resource: Resource) -> usize {
         self.0.node.of(resource)
     }
 
-    /// A resource of which the node holds nine tenths of what it may, if there is one among those that clients who are
-    /// connected go on filling.
+    /// Returns a resource of which the node holds more than nine tenths of its bound, among those
+    /// that connected clients go on filling.
     #[must_use]
     pub fn nearly_full(&self) -> Option<Resource> {
         let filled = [Resource::SubscriptionBytes];
@@ -263,7 +266,7 @@ impl Ledger {
         })
     }
 
-    /// The most that one network holds of a resource, as it was within the last second.
+    /// Returns the most of a resource that one network holds, as counted within the last second.
     #[must_use]
     pub fn largest_network(&self, resource: Resource) -> usize {
         let mut networks = self.0.networks.lock();
@@ -279,7 +282,8 @@ impl Ledger {
         largest
     }
 
-    /// Whom to charge for what a client makes the node hold. Without an address no network is charged.
+    /// Returns the payer of what a client makes the node hold. Without an address no network is
+    /// charged.
     #[must_use]
     pub fn payer(&self, address: Option<IpAddr>) -> Payer {
         self.payer_of(address, None)
@@ -287,6 +291,7 @@ impl Ledger {
 
     pub(crate) fn payer_of(&self, address: Option<IpAddr>, app: Option<Arc<Usage>>) -> Payer {
         let network = address.map(Network::of);
+        // Both networks of an IPv6 address are looked up under one lock.
         let mut networks = network.map(|network| (network, self.0.networks.lock()));
         let mut holder = |network: Network| {
             let (_, networks) = networks.as_mut()?;
@@ -306,7 +311,8 @@ impl Ledger {
     }
 }
 
-/// Whoever is charged for what one client makes the node hold: the node, the app, and the client's network. Cheap to clone.
+/// The node, the app and the network that are charged for what one client makes the node hold.
+/// Cheap to clone.
 #[derive(Clone)]
 pub struct Payer(Arc<Holders>);
 
@@ -334,18 +340,18 @@ impl Payer {
     ///
     /// # Errors
     ///
-    /// Returns which holder has reached its bound.
+    /// Returns [`BudgetExceeded`] with the holder that has reached its bound.
     pub fn charge(&self, resource: Resource, amount: usize) -> Result<Charge, BudgetExceeded> {
         let mut charge = self.empty_charge(resource);
         charge.grow(amount)?;
         Ok(charge)
     }
 
-    /// Whether all holders may hold so much more.
+    /// Checks whether all holders may hold this much more, without charging it.
     ///
     /// # Errors
     ///
-    /// Returns which holder has reached its bound.
+    /// Returns [`BudgetExceeded`] with the holder that has reached its bound.
     pub fn check(&self, resource: Resource, amount: usize) -> Result<(), BudgetExceeded> {
         for (holder, usage, max) in self.holders(resource) {
             if usage.of(resource).saturating_add(amount) > max {
@@ -359,7 +365,7 @@ impl Payer {
         Ok(())
     }
 
-    /// A charge of nothing, to be grown.
+    /// Returns an empty charge, to be grown.
     pub fn empty_charge(&self, resource: Resource) -> Charge {
         Charge {
             payer: self.clone(),
@@ -368,21 +374,21 @@ impl Payer {
         }
     }
 
-    /// The client's network, if one is charged.
+    /// Returns the client's network, if one is charged.
     #[must_use]
     pub fn network(&self) -> Option<Network> {
         self.0.narrow.as_ref().map(|narrow| narrow.network)
     }
 
-    /// How much of a resource the client's network holds, by all its clients.
+    /// Returns how much of a resource all clients of the network hold.
     #[must_use]
     pub fn used_by_network(&self, resource: Resource) -> usize {
         let narrow = self.0.narrow.as_ref();
         narrow.map_or(0, |narrow| narrow.usage.of(resource))
     }
 
-    /// Each holder, its usage and its bound. The node comes last: what a network or an app may not have is no fault of the
-    /// node.
+    /// Returns each holder, its usage and its bound. The node comes last: an error names the
+    /// network or the app if these have reached their bounds too.
     fn holders(&self, resource: Resource) -> impl Iterator<Item = (Holder, &Usage, usize)> {
         let Holders {
             books,
@@ -408,7 +414,8 @@ impl Payer {
     }
 }
 
-/// What a client makes the node hold of one resource. It is given back when it is dropped.
+/// An amount of one resource that a client makes the node hold. It is given back when the charge is
+/// dropped.
 #[derive(Debug)]
 #[must_use = "a charge that is dropped is given back"]
 pub struct Charge {
@@ -418,7 +425,7 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// How much is charged.
+    /// Returns the charged amount.
     pub fn amount(&self) -> usize {
         self.amount
     }
@@ -427,13 +434,15 @@ impl Charge {
     ///
     /// # Errors
     ///
-    /// Returns which holder has reached its bound; the charge is what it was.
+    /// Returns [`BudgetExceeded`] with the holder that has reached its bound; the charge stays as
+    /// it was.
     pub fn grow(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
         let resource = self.resource;
         for (charged, (holder, usage, max)) in self.payer.holders(resource).enumerate() {
             if usage.try_add(resource, amount, max) {
                 continue;
             }
+            // The holders before this one were charged already.
             for (_, usage, _) in self.payer.holders(resource).take(charged) {
                 usage.give_back(resource, amount);
             }
@@ -447,8 +456,12 @@ impl Charge {
         Ok(())
     }
 
-    /// Charges exactly `amount` from now on, whatever the bounds: for what is held already. Returns whether all holders are
-    /// within their bounds.
+    /// Sets the charge to `amount` whatever the bounds, because the client holds it already.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`BudgetExceeded`] if a holder is over its bound now; the amount is charged all the
+    /// same.
     pub fn set(&mut self, amount: usize) -> Result<(), BudgetExceeded> {
         let (resource, before) = (self.resource, self.amount);
         self.amount = amount;
@@ -469,7 +482,7 @@ impl Charge {
         exceeded
     }
 
-    /// Gives some of it back.
+    /// Gives a part of the charge back.
     pub fn shrink(&mut self, amount: usize) {
         let amount = amount.min(self.amount);
         self.amount -= amount;

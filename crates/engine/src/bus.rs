@@ -1,4 +1,4 @@
-//! What carries events to every node that has subscribers.
+//! The trait that carries events to all nodes that have subscribers.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,47 +12,47 @@ use crate::channel_ref::ChannelRef;
 use crate::history::{HistoryAnswer, HistoryQuery, Retention};
 use crate::sequence::{Generation, Position};
 
-/// A future behind a pointer, so that no type parameter leaks.
+/// A boxed future, which keeps the traits usable as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// An event on its way to the subscribers of one channel.
 #[derive(Debug, Clone)]
 pub struct Envelope {
-    /// Where it goes.
+    /// Its channel.
     pub channel_ref: ChannelRef,
     /// The event's name.
     pub name: Arc<str>,
-    /// What was published, exactly.
+    /// The data as published, unchanged.
     pub data: Arc<str>,
-    /// Who sent it: client events on presence channels only.
+    /// The user who sent it: only for client events on presence channels.
     pub user_id: Option<UserId>,
-    /// The connection that does not get it.
+    /// The connection that doesn't get it.
     pub except: Option<SocketId>,
-    /// Whether a cache channel keeps it: what backends publish, and nothing that clients send.
+    /// Whether a cache channel keeps it: events of backends only, never client events.
     pub keep: bool,
-    /// For how long the channel's history holds it, if it has one.
+    /// What the channel's history keeps, if it has one.
     pub history: Option<Retention>,
 }
 
-/// What the bus has made of an event that it hands in.
+/// Where the back end has placed an event that comes from other nodes.
 #[derive(Debug, Clone, Default)]
 pub struct StreamPosition {
-    /// When it was kept or recorded, if it was.
+    /// Its place among all events cached or recorded for the app, if it is one.
     pub position: Option<Position>,
-    /// Where in the channel's history it is, if it is.
+    /// Its position in the channel's history, if it was recorded.
     pub recorded: Option<HistoryPosition>,
 }
 
-/// What a publish is known by on all nodes, so that the same one, sent again, is not delivered again.
+/// Idempotency key of a publish. A repeated publish is acknowledged, not delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IdempotencyKey {
-    /// Chosen by the app's backend.
+    /// The key that the app's backend chose.
     pub key: String,
-    /// Of the request's body: the key stands for this one alone.
+    /// Digest of the request's body. The same key with another body is an error.
     pub digest: String,
 }
 
-/// What became of events that the bus has taken.
+/// The outcome of a publish that the bus accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PublishOutcome {
     /// The events are on their way.
@@ -61,61 +61,66 @@ pub enum PublishOutcome {
     Duplicate,
 }
 
-/// Why the bus did not take events. Nobody gets them, except where it says otherwise.
+/// Why the bus didn't accept events. They are not delivered, except where a variant says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BusError {
     /// A queue is full.
     #[error("the server is over capacity")]
     Overloaded,
-    /// This node does not reach the others.
+    /// This node is not connected to the other nodes.
     #[error("this node has no connection to the other nodes at the moment")]
     Disconnected,
-    /// The connection to the others broke between asking and the answer.
+    /// The connection to the other nodes broke before their answer: the events may have been
+    /// delivered.
     #[error("the connection to the other nodes broke before they had answered")]
     Unanswered,
-    /// The events were refused by the clock of what nodes share.
+    /// The events reached the back end after their deadline by its own clock.
     #[error(
         "the events reached Redis too late by its own clock: it or this node was stopped for two seconds, or its clock was set"
     )]
     Late,
-    /// The [`IdempotencyKey`] stood for another request.
+    /// The [`IdempotencyKey`] was used for another request.
     #[error("the idempotency key stood for another request within the last two minutes")]
     OtherRequest,
 }
 
-/// What a node can listen to.
+/// What a node can subscribe to at the bus.
 #[derive(Debug, Clone)]
 pub enum Topic {
-    /// A channel: its events, and who comes and leaves.
+    /// A channel's events and presence changes.
     Channel(ChannelRef),
-    /// Which of an app's users come online and go offline.
+    /// An app's users who come online and go offline.
     Users(Arc<App>),
 }
 
-/// Carries events, this node's own included: at most once, in order per channel. What comes in is handed to the
-/// [`Node`](crate::Node).
+/// Carries events to all nodes, this one included, at most once and in order per channel. A bus
+/// hands incoming events to the [`Node`](crate::Node).
 pub trait Bus: Send + Sync + 'static {
-    /// Hands events to every node that listens to their channels: all of them, or none.
+    /// Publishes events to every node that listens to their channels: all of them, or none. A
+    /// repeated `once` makes the publish a [`PublishOutcome::Duplicate`]. Waits for the back end's
+    /// answer.
     fn publish(
         &self,
         envelopes: Vec<Envelope>,
         once: Option<IdempotencyKey>,
     ) -> BoxFuture<'_, Result<PublishOutcome, BusError>>;
 
-    /// Returns when everything that is published from now on will come to this node. Waits while the others are away.
+    /// Waits until this node receives everything that is published from now on, and returns the
+    /// generation since which it does. Waits without limit while the other nodes are unreachable.
     fn listen(&self, topic: &Topic) -> BoxFuture<'_, Generation>;
 
-    /// Nobody on this node wants to hear of it any more.
+    /// Ends listening: this node has no subscribers of the topic any more.
     fn unlisten(&self, topic: &Topic);
 
-    /// The event that a cache channel keeps, wherever it was published.
+    /// Returns the event that a cache channel keeps, on whichever node it was published.
     fn cached<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<Option<CachedEvent>, BusError>>;
 
-    /// What a channel's history holds, wherever it was published; at most so many bytes of texts, about. Of the last events
-    /// those that fit, of all after a position all or none.
+    /// Returns what a channel's history holds, on whichever node it was published, with about
+    /// `room` bytes of texts at most. Of the last events, those that fit are returned; of all
+    /// events after a position, all or none.
     fn history<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
@@ -123,9 +128,9 @@ pub trait Bus: Send + Sync + 'static {
         room: usize,
     ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>>;
 
-    /// Closes the connections of a user on every node.
+    /// Closes a user's connections on every node.
     fn terminate(&self, app: &Arc<App>, user: &UserId) -> BoxFuture<'_, Result<(), BusError>>;
 
-    /// Why this node takes no events now, if so.
+    /// Returns why this node accepts no events now, if so.
     fn unready(&self) -> Option<String>;
 }

@@ -1,4 +1,5 @@
-//! The last event of each cache channel (docs/protocol.md#cache-channels), bounded for each app: the oldest go first.
+//! The last event of each cache channel (docs/protocol.md#cache-channels), bounded for each app:
+//! the oldest are evicted first.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,10 +12,10 @@ use tokio::time::Instant;
 use crate::recent_events::{KeptBytes, RecentEvents};
 use crate::sequence::{Offset, Position};
 
-/// What an entry takes besides its texts, in bytes.
+/// Bytes that an entry takes besides its texts.
 const ENTRY_WEIGHT: usize = 256;
 
-/// An event that is kept.
+/// An event that a cache channel keeps.
 #[derive(Debug, Clone)]
 pub struct CachedEvent {
     /// Its name.
@@ -26,7 +27,7 @@ pub struct CachedEvent {
 }
 
 impl CachedEvent {
-    /// An event that other nodes keep, and for how much longer.
+    /// Returns an event that the back end keeps for `ttl` more.
     #[must_use]
     pub fn new(name: &str, data: &str, ttl: Duration, position: Position) -> Self {
         Self {
@@ -37,7 +38,7 @@ impl CachedEvent {
         }
     }
 
-    /// How much longer it is kept.
+    /// Returns how much longer it is kept.
     #[must_use]
     pub fn ttl(&self) -> Duration {
         self.expires.saturating_duration_since(Instant::now())
@@ -61,7 +62,7 @@ struct Entries {
     by_channel: HashMap<ChannelName, CachedEvent>,
     by_age: BTreeMap<Offset, ChannelName>,
     weight: usize,
-    /// Events that had to go before their time.
+    /// Events that were evicted before they expired.
     evicted: u64,
 }
 
@@ -74,12 +75,12 @@ impl Cache {
         }
     }
 
-    /// Bytes that its events take.
+    /// Returns the bytes that its events take.
     pub(crate) fn bytes(&self) -> usize {
         self.kept.get()
     }
 
-    /// Lets go of the oldest events until so many bytes are free; says how many are.
+    /// Evicts the oldest events until `bytes` are free, and returns how many bytes were freed.
     pub(crate) fn give_way(&self, bytes: usize) -> usize {
         let mut entries = self.entries.lock();
         let before = entries.weight;
@@ -88,7 +89,8 @@ impl Cache {
         before - entries.weight
     }
 
-    /// Keeps an event in place of the channel's last one. Called in the order in which the channel's events leave.
+    /// Keeps an event in place of the channel's last one. Called under the channel's lock, so the
+    /// kept event is the one queued last.
     pub(crate) fn keep(
         &self,
         channel: &ChannelName,
@@ -99,7 +101,7 @@ impl Cache {
         let mut entries = self.entries.lock();
         let now = Instant::now();
         if entries.has(channel.as_str(), offset) {
-            // It was in what the other nodes had kept before this one listened.
+            // The event was in what [`Self::seed`] took already.
             return;
         }
         let expires = now + Duration::from_secs(limits.cache_ttl.min(Limits::MAX_CACHE_TTL));
@@ -114,11 +116,13 @@ impl Cache {
             },
         );
         self.shrink(&mut entries, limits.cache_bytes, limits.cache_bytes, now);
+        // `make_room` locks the caches of apps, this one perhaps included.
         drop(entries);
         self.kept.make_room();
     }
 
-    /// Takes what other nodes had kept before this one listened. What has come since is newer.
+    /// Takes the event that the back end kept before this node listened, unless a newer one has
+    /// come since.
     pub(crate) fn seed(&self, channel: &ChannelName, event: Option<CachedEvent>, limits: &Limits) {
         let mut entries = self.entries.lock();
         if let Some(event) = event
@@ -133,14 +137,14 @@ impl Cache {
         self.kept.make_room();
     }
 
-    /// Forgets a channel's event: newer ones do not come here any more.
+    /// Drops a channel's event, because this node doesn't receive newer ones any more.
     pub(crate) fn forget(&self, channel: &str) {
         let mut entries = self.entries.lock();
         entries.remove(channel);
         self.kept.set(entries.weight);
     }
 
-    /// Forgets all events.
+    /// Drops all events.
     pub(crate) fn clear(&self) {
         let mut entries = self.entries.lock();
         *entries = Entries {
@@ -150,12 +154,12 @@ impl Cache {
         self.kept.set(0);
     }
 
-    /// `bound` is what the log says that `max` follows from.
+    /// Evicts events down to `max` bytes. `bound` is the setting's value that the log names.
     fn shrink(&self, entries: &mut Entries, max: usize, bound: usize, now: Instant) {
         let before = entries.evicted;
         entries.shrink(max, now);
         self.kept.set(entries.weight);
-        // A line for every doubling: the first says that it began, and no flood follows.
+        // A line for every doubling: the first says that evictions began, and no flood follows.
         if entries.evicted.checked_ilog2() != before.checked_ilog2() {
             tracing::warn!(
                 app = %self.app,
@@ -167,7 +171,7 @@ impl Cache {
         }
     }
 
-    /// The channel's last event, if it is kept still, and its offset.
+    /// Returns the channel's last event unless it has expired, and its offset.
     pub(crate) fn recall(&self, channel: &str) -> (Option<CachedEvent>, Offset) {
         let mut entries = self.entries.lock();
         if entries
@@ -187,7 +191,7 @@ impl Cache {
 }
 
 impl Entries {
-    /// Whether a channel's event is this one or a later one.
+    /// Returns whether the channel keeps this event or a later one.
     fn has(&self, channel: &str, offset: Offset) -> bool {
         self.by_channel
             .get(channel)
@@ -207,8 +211,8 @@ impl Entries {
         }
     }
 
-    /// Lets go of what has expired, and of the oldest beyond the bound. All are kept equally long, so the oldest expires
-    /// first.
+    /// Drops what has expired, and the oldest beyond the bound. All are kept equally long, so the
+    /// oldest expires first.
     fn shrink(&mut self, max: usize, now: Instant) {
         while let Some((_, channel)) = self.by_age.first_key_value() {
             let channel = channel.clone();

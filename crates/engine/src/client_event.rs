@@ -11,7 +11,7 @@ use crate::rate_limit::ClientEventRate;
 use crate::refusals::RefusalKind;
 use crate::session::{Session, excerpt};
 
-/// The code that says "too many client events"; the event is dropped and the connection stays.
+/// The error code for "too many client events"; the event is dropped and the connection stays.
 const OVER_RATE: u16 = 4301;
 
 struct Refused {
@@ -108,12 +108,13 @@ impl Session {
 
     fn check_pace(&self, per_second: u32) -> Result<(), Refused> {
         let Some(allowed) = NonZeroU32::new(per_second) else {
-            // The app wants no rate for what it takes of its clients; what it refuses has one.
+            // The app sets no rate for the client events that it accepts; refused ones count as
+            // messages.
             self.with(|connection| connection.is_uncounted = true);
             return Ok(());
         };
         let within = self.with(|connection| {
-            // A limit that was changed holds for connections that are there already.
+            // A changed limit applies to existing connections too.
             let known = connection.client_events.take();
             let rate = known
                 .filter(|rate| rate.is_at(allowed))

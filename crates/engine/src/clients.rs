@@ -1,4 +1,4 @@
-//! Which client libraries have connections of an app, as they call themselves in the URL they connect to.
+//! Which client libraries have connections of an app, by the name in their URL.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,21 +8,22 @@ use parking_lot::Mutex;
 
 use crate::permit::ConnectionPermit;
 
-/// Most libraries and versions that are told apart; strangers choose the names.
+/// Most libraries and versions that are counted apart, because clients choose the names.
 const MAX_CLIENTS: usize = 100;
-/// Longest name or version that is taken, in bytes.
+/// Longest name or version that is counted, in bytes.
 const MAX_NAME: usize = 32;
-/// Stands for all others once there are too many, and for names that are too long or odd.
+/// The name for all others beyond [`MAX_CLIENTS`], and for names that are too long or have other
+/// characters.
 const OTHER: &str = "other";
 
 /// Connections of one client library and version on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientConnections {
-    /// What it calls itself; empty if it says nothing.
+    /// The library's name; empty if the URL has none.
     pub client: String,
-    /// Its version; empty if it says none.
+    /// The library's version; empty if the URL has none.
     pub version: String,
-    /// How many.
+    /// The number of connections.
     pub connections: usize,
 }
 
@@ -33,7 +34,7 @@ pub(crate) struct Clients(Mutex<HashMap<Name, Arc<AtomicUsize>>>);
 type Name = (String, String);
 
 impl Clients {
-    /// Counts one more connection, until the answer is dropped.
+    /// Counts one more connection, until the permit is dropped.
     pub(crate) fn count(&self, client: &str, version: &str) -> ConnectionPermit {
         let mut known = self.0.lock();
         let mut name = (taken(client), taken(version));
@@ -46,7 +47,7 @@ impl Clients {
         ConnectionPermit::count(known.entry(name).or_default())
     }
 
-    /// Those that have connections, the most first.
+    /// Returns the libraries that have connections, the most first.
     pub(crate) fn list(&self) -> Vec<ClientConnections> {
         let known = self.0.lock();
         let found = known.iter().map(|((client, version), connections)| {
@@ -66,7 +67,7 @@ impl Clients {
     }
 }
 
-/// The name as it is kept.
+/// Returns the name as it is counted.
 fn taken(name: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._-+".contains(&b);
     match name.len() <= MAX_NAME && name.bytes().all(plain) {

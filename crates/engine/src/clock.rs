@@ -4,10 +4,11 @@ use std::time::{Duration, Instant};
 
 use governor::clock::Clock;
 
-/// How long somebody waits for the other nodes before being sent to one of them.
+/// How long a subscribe or sign-in waits for the other nodes before its connection is closed, so
+/// that the client reconnects to another node.
 pub(crate) const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// tokio's clock, so that paused time holds for rates as well.
+/// tokio's clock, so that rates follow paused time in tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct EngineClock;
 

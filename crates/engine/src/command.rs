@@ -1,4 +1,4 @@
-//! What comes to a shard from other threads.
+//! Commands that other threads send to a shard.
 
 use std::fmt;
 use std::rc::Rc;
@@ -11,47 +11,47 @@ use crate::route::ChannelId;
 use crate::sequence::{Offset, Position};
 use crate::shard::Shard;
 
-/// What runs on a shard's thread.
+/// A closure that runs on a shard's thread.
 pub(crate) type Task = Box<dyn FnOnce(&Rc<Shard>) + Send>;
 
-/// What comes to a shard from other threads.
+/// A command from another thread to a shard.
 pub(crate) enum Command {
-    /// Run this on the shard's thread: take a connection over, or answer a question.
+    /// Run a closure on the shard's thread, to adopt a connection or to answer a query.
     Run(Task),
-    /// An event for the subscribers of a channel.
+    /// Deliver an event to the subscribers of a channel.
     Deliver {
         channel: ChannelId,
         frame: Frame,
-        /// With its position in the channel's history, if somebody is told that.
+        /// The frame with its position in the channel's history, if a subscriber gets that.
         positioned: Option<Frame>,
         except: Option<SocketId>,
         offset: Offset,
     },
-    /// A presence edge for those whose view is older.
+    /// Announce a presence change to the subscribers whose snapshot is older.
     Announce {
         channel: ChannelId,
         name: ChannelName,
         frame: Frame,
         position: Position,
     },
-    /// A message of our own for the subscribers of a channel.
+    /// Send a message of the server, such as a subscription count, to the subscribers of a channel.
     Tell { channel: ChannelId, frame: Frame },
-    /// A message of our own for one connection, if it is still there.
+    /// Send a change of a watched user to one connection, if it is still there.
     TellOne {
         slot: usize,
         socket_id: SocketId,
         position: Position,
         frame: Frame,
     },
-    /// Apps have changed: close what may not stay.
+    /// Close the connections that may not stay after a change of apps.
     Review,
     /// Close a connection, if it is still there, because the app has closed its user's connections.
     Terminate { slot: usize, socket_id: SocketId },
-    /// Write nothing more to connections that may have missed something.
+    /// Fence the connections that may have missed events.
     Fence,
-    /// Close those, so many a second.
+    /// Close the fenced connections, this many a second.
     CloseFenced { per_second: usize },
-    /// Close everything, spread over a period, and say when all are gone.
+    /// Close all connections, spread over a period, and report when they are gone.
     Drain {
         period: Duration,
         done: oneshot::Sender<()>,

@@ -19,13 +19,14 @@ use crate::roster::RosterError;
 use crate::session::Session;
 use crate::shard::Shard;
 
-/// How many connections of one network are many beside a quota: a quarter of a small one, a thirty-second of a large one.
-/// Somebody who wants to keep clients away for good needs more than thirty networks then.
+/// Returns how many connections of one network are a large share of a quota: a quarter of a small
+/// quota, a thirty-second of a large one. Keeping clients away for good then takes more than thirty
+/// networks.
 fn large_share(quota: usize) -> usize {
     (quota / 4).min((quota / 32).max(4))
 }
 
-/// Why there are no permits for a connection.
+/// Why a connection gets no permits.
 enum NoPermits {
     /// The app has as many connections as it may have.
     OverQuota(usize),
@@ -42,27 +43,28 @@ fn shutting_down(code: CloseCode) -> Refusal {
     Refusal::new(code, "This server is shutting down, reconnect")
 }
 
-/// What is known of a connection that wants to come in.
+/// What is known of a connection that asks to be admitted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Arrival<'a> {
-    /// The app key of its URL.
+    /// The app key in its URL.
     pub key: &'a str,
-    /// The protocol version of its URL.
+    /// The protocol version in its URL.
     pub protocol: Option<&'a str>,
-    /// The web origin, where a browser gives one.
+    /// The web origin, if a browser sent one.
     pub origin: Option<&'a str>,
-    /// Whether it came over TLS.
+    /// Whether the connection uses TLS.
     pub secure: bool,
-    /// The address whose network is charged for it; none where no bound of a network applies.
+    /// The address whose network is charged for the connection, or `None` where no network is
+    /// charged.
     pub charged_address: Option<IpAddr>,
 }
 
 impl Engine {
-    /// Decides whether a connection may come in, and takes permits for it on this node alone.
+    /// Decides whether to admit a connection, and takes permits for it on this node alone.
     ///
     /// # Errors
     ///
-    /// Why not, with the code that tells the client what to do.
+    /// Returns a [`Refusal`] whose close code tells the client what to do.
     pub fn admit(&self, arrival: Arrival<'_>) -> Result<Admitted, Refusal> {
         let mut admitted = self.admit_pending(arrival)?;
         let permits = self.local_permits(&admitted.app, &admitted.payer);
@@ -70,24 +72,25 @@ impl Engine {
         Ok(admitted)
     }
 
-    /// Decides whether a connection may come in, and takes permits for it on all nodes. Where the app's quota is used up, a
-    /// connection of a network that holds a large part of it is closed for the newcomer.
+    /// Decides whether to admit a connection, and takes permits for it on all nodes. If the app's
+    /// quota is used up, a connection of a network that holds a large part of it is closed to make
+    /// room. Waits for the other nodes.
     ///
     /// # Errors
     ///
-    /// Why not, with the code that tells the client what to do.
+    /// Returns a [`Refusal`] whose close code tells the client what to do.
     pub async fn admit_on_all_nodes(&self, arrival: Arrival<'_>) -> Result<Admitted, Refusal> {
         let mut admitted = self.admit_pending(arrival)?;
         admitted.permits = Some(self.take_permits(&admitted.app, &admitted.payer).await?);
         Ok(admitted)
     }
 
-    /// Decides whether a client may come in that has yet to show that it is there: it takes a place with
-    /// [`Session::take_permits`](crate::Session::take_permits).
+    /// Decides whether to admit a client that has yet to show that it answers. The client gets its
+    /// permits from [`Session::take_permits`](crate::Session::take_permits).
     ///
     /// # Errors
     ///
-    /// Why not, with the code that tells the client what to do.
+    /// Returns a [`Refusal`] whose close code tells the client what to do.
     pub fn admit_pending(&self, arrival: Arrival<'_>) -> Result<Admitted, Refusal> {
         let Arrival {
             key,
@@ -128,7 +131,8 @@ impl Engine {
             return Err(Refusal::new(CloseCode::Unauthorized, message));
         }
         if self.is_draining() {
-            // Not the code its own connections get: "at once" would bring clients back here again and again.
+            // Not the code that connections here get: its "at once" would bring clients back to
+            // this node again and again.
             return Err(shutting_down(CloseCode::OverCapacity));
         }
         let payer = self
@@ -146,6 +150,8 @@ impl Engine {
 
     async fn take_permits(&self, app: &Arc<App>, payer: &Payer) -> Result<Permits, Refusal> {
         let refused = match self.local_permits(app, payer) {
+            // match => Local permits first, so that a full node asks no other node; they are
+            // dropped if the quota over all nodes is used up.
             Ok(permits) => match self.count_over_all_nodes(app).await {
                 Ok(counted) => {
                     return Ok(permits.counted(counted));
@@ -171,7 +177,7 @@ impl Engine {
 
     fn local_permits(&self, app: &Arc<App>, payer: &Payer) -> Result<Permits, NoPermits> {
         if let Some(resource) = self.ledger().nearly_full() {
-            // What is left is for the connections that are here.
+            // The rest is for the connections that are here already.
             let refusal = Refusal::new(
                 CloseCode::OverCapacity,
                 format!(
@@ -181,7 +187,8 @@ impl Engine {
             );
             return Err(refusal.into());
         }
-        // Before the quota: a client that is refused because of many from its network comes back.
+        // Charged before the quota is checked, because the close code differs: a client that is
+        // refused over its network's bound reconnects later.
         let charge = payer
             .charge(Resource::Connections, 1)
             .map_err(over_budget)?;
@@ -196,7 +203,7 @@ impl Engine {
         let quota = app.settings().limits.connections;
         let max = if quota == 0 { usize::MAX } else { quota };
         let no_room = || {
-            // Those that are still being asked about may be refused themselves.
+            // Connections that other nodes are being asked about may be refused themselves.
             if app.connection_count() >= max {
                 NoPermits::OverQuota(quota)
             } else {
@@ -207,7 +214,8 @@ impl Engine {
         Ok(Permits::here(on_node, of_app, charge))
     }
 
-    /// Stock clients never come back after the code of a quota. Where one network may have used it up, they are to.
+    /// Refuses a connection over the app's quota. Stock clients never reconnect after the code of a
+    /// quota, so if one network may have used it up they get another code.
     fn over_quota(&self, quota: usize) -> Refusal {
         let message =
             format!("The app has {quota} connections, the most it may have (limits.connections)");
@@ -222,8 +230,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Asks the other nodes whether the app has room for a connection that this node would let in. While they are away,
-    /// what is known here decides.
+    /// Asks the other nodes whether the app has room for a connection that this node would admit,
+    /// and waits for the answer. While they are disconnected, this node decides alone.
     async fn count_over_all_nodes(&self, app: &Arc<App>) -> Result<ConnectionPermit, NoPermits> {
         let quota = app.settings().limits.connections;
         if quota == 0 {
@@ -239,11 +247,11 @@ impl Engine {
 }
 
 impl Session {
-    /// Takes a place for a connection that was admitted without one.
+    /// Takes permits for a connection that was admitted without any.
     ///
     /// # Errors
     ///
-    /// There is none, with the code that tells the client what to do.
+    /// Returns a [`Refusal`] whose close code tells the client what to do.
     pub async fn take_permits(&self) -> Result<(), Refusal> {
         let engine = &self.shard.engine;
         let (app, payer) =
@@ -254,7 +262,8 @@ impl Session {
     }
 }
 
-/// Stock clients come back after this code, to this node or another.
+/// Refuses a connection over a budget. Stock clients reconnect after this code, to this node or
+/// another.
 fn over_budget(exceeded: BudgetExceeded) -> Refusal {
     Refusal::new(CloseCode::OverCapacity, format!("{exceeded}, reconnect"))
 }
@@ -266,7 +275,7 @@ fn unsettled() -> Refusal {
     )
 }
 
-/// Versions 4 to 7 are treated alike.
+/// Checks the protocol version. Versions 4 to 7 are treated alike.
 fn check_protocol(protocol: Option<&str>) -> Result<(), Refusal> {
     let protocol = protocol
         .ok_or_else(|| Refusal::new(CloseCode::NoProtocol, "No protocol version supplied"))?;
@@ -282,7 +291,7 @@ fn check_protocol(protocol: Option<&str>) -> Result<(), Refusal> {
 }
 
 impl Shard {
-    /// Takes an admitted connection and greets it.
+    /// Registers an admitted connection and greets it.
     #[must_use]
     pub fn connect(self: &Rc<Self>, admitted: Admitted, sink: Box<dyn Sink>) -> Session {
         let connection = Connection::new(admitted, sink, Instant::now());
@@ -298,7 +307,7 @@ impl Shard {
         session.send(&greeting);
         session.flush();
         if let Some(refusal) = refusal {
-            // What has changed since it was admitted was reviewed without it.
+            // A change between admission and now was reviewed without this connection.
             session.close(&refusal);
         } else if self.engine.is_draining() {
             // The drain has listed its connections already.

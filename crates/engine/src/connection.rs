@@ -1,4 +1,4 @@
-//! What a shard holds of one connection.
+//! A shard's state of one connection.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,14 +24,16 @@ use crate::replay::Replay;
 use crate::route::ChannelId;
 use crate::sequence::{Offset, Position};
 
-/// How long a closed connection may take to read what is left and to answer the close frame.
+/// How long a closed connection may take to read what waits and to answer the close frame.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
-/// A client is not read on while more bytes than this wait that it asked for.
+/// The reader pauses while more bytes than this wait that the client asked for and its socket is
+/// blocked.
 const ASKED_AHEAD: usize = 64 * 1024;
-/// An evicted connection of which more than this is partly written is reset: it could not be told why anyway.
+/// An evicted connection with more bytes than this in a partly written frame is reset, because a
+/// close frame behind them would not arrive.
 const LAST_WORDS_AFTER: usize = 64 * 1024;
 
-/// What a subscription takes besides the channel's name.
+/// Bytes that a subscription takes besides the channel's name.
 const SUBSCRIPTION_BYTES: usize = 600;
 
 /// One admitted connection.
@@ -39,33 +41,35 @@ pub(crate) struct Connection {
     pub(crate) socket_id: SocketId,
     pub(crate) app: Arc<App>,
     pub(crate) key: AppKey,
-    /// Where it comes from, if that is known.
+    /// Its network address, if known.
     pub(crate) address: Option<IpAddr>,
-    /// None while the client has yet to show that it is there.
+    /// `None` while the client has yet to show that it answers.
     pub(crate) permits: Option<Permits>,
     _client: Option<ConnectionPermit>,
-    /// Whom to charge for what the client makes this node hold.
+    /// The payer of what the client makes this node hold.
     pub(crate) payer: Payer,
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
-    /// What the subscriptions take.
+    /// The charge for the subscriptions.
     subscription_bytes: Charge,
-    /// The user who is signed in.
+    /// The signed-in user.
     pub(crate) user: Option<Box<SignedIn>>,
     /// When the client was last heard, as coarse as the sweep.
     pub(crate) heard: Instant,
-    /// When it came in.
+    /// When it connected.
     pub(crate) connected: Instant,
-    /// Whether it has signed in or subscribed to a private or presence channel.
+    /// Whether it has signed in or subscribed to a private or presence channel with a valid
+    /// signature.
     pub(crate) authorized: bool,
-    /// Whether a PING went out since.
+    /// Whether a PING was sent since `heard`.
     pub(crate) pinged: bool,
-    /// Whether the message that is handled doesn't count against the rate of the connection.
+    /// Whether the message being handled doesn't count against the connection's message rate.
     pub(crate) is_uncounted: bool,
-    /// Made with the first client event.
+    /// Created with the first client event.
     pub(crate) client_events: Option<Box<ClientEventRate>>,
     /// Whether it is in the shard's list of outboxes to flush.
     pub(crate) dirty: bool,
-    /// When the socket took bytes last, as coarse as the sweep; while nothing waits, the time of the sweep.
+    /// When the socket took bytes last, as coarse as the sweep; the time of the sweep while nothing
+    /// waits.
     progressed: Instant,
     /// How far its messages are ahead of their rate.
     messages: MessageRate,
@@ -73,7 +77,7 @@ pub(crate) struct Connection {
     blocked: bool,
     /// Whether bytes were dropped that the socket did not take in time.
     left_unread: bool,
-    /// How many bytes of its outbox the shard's account has.
+    /// How many bytes of its outbox [`Buffers`] has noted.
     noted: usize,
     outbox: Outbox,
     framing: Framing,
@@ -87,33 +91,36 @@ pub(crate) struct SignedIn {
     pub(crate) member: Member,
     /// The users it watches.
     pub(crate) watchlist: Vec<UserId>,
-    /// The position of what it was told about them last: changes up to it are in there.
+    /// The position of the watchlist state that the client got last: it has changes up to there.
     pub(crate) watches_from: Position,
-    /// The user's own channel, while the connection gets its events from signing in alone: the client has not subscribed
-    /// yet.
+    /// The user's own channel, while the connection gets its events through the sign-in alone
+    /// because the client has not subscribed yet.
     pub(crate) unasked: Option<ChannelName>,
 }
 
-/// A connection's place on a channel.
+/// A connection's membership of a channel.
 #[derive(Debug)]
 pub(crate) struct Subscription {
     pub(crate) channel: ChannelId,
-    /// Where it stands in the channel's list.
+    /// Its index in the channel's list on this shard.
     pub(crate) index: usize,
-    /// Whether it is told where in the channel's history events are: it stands in a list of its own then.
+    /// Whether it gets each event's position in the channel's history, which makes it stand in a
+    /// list of its own.
     pub(crate) wants_positions: bool,
-    /// On presence channels: who it is there, and from which position on edges apply.
+    /// On presence channels: its user, and the position up to which the client knows all changes.
     pub(crate) member: Option<(UserId, u64)>,
-    /// Where events are kept or recorded: those up to this one came before the subscription or with it.
+    /// Where events are cached or recorded: the newest that the client got before or with the
+    /// subscription.
     pub(crate) replayed: Offset,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
-    /// It may have missed something, so it gets nothing more, and is closed when its turn comes.
+    /// It may have missed events, so nothing more is written until it is closed with 4101.
     Fenced,
-    /// The close frame is in the outbox; over at this time, whatever the client does.
+    /// The close frame is in the outbox; the connection ends at this time, whatever the client
+    /// does.
     Closing(Instant),
     Gone,
 }
@@ -128,8 +135,9 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// What a subscription takes, in bytes, where its channel has no other subscriber: the entries of the connection, of the
-/// shard and of the node, and the channel's name. docs/deployment.md says how it was measured.
+/// Returns the bytes that a subscription takes if its channel has no other subscriber: the entries
+/// of the connection, of the shard and of the node, and the channel's name. docs/deployment.md says
+/// how this was measured.
 fn subscription_bytes(channel: &ChannelName) -> usize {
     SUBSCRIPTION_BYTES + channel.as_str().len()
 }
@@ -167,34 +175,36 @@ impl Connection {
         }
     }
 
-    /// Whether it gets the events of this channel only because its user has signed in.
+    /// Returns whether it gets this channel's events only because its user has signed in.
     pub(crate) fn is_unasked(&self, channel: &str) -> bool {
         let unasked = self.user.as_ref().and_then(|user| user.unasked.as_ref());
         unasked.is_some_and(|unasked| unasked.as_str() == channel)
     }
 
-    /// The channels that the client has subscribed to.
+    /// Returns how many channels the client has subscribed to.
     pub(crate) fn subscribed(&self) -> usize {
         let unasked = self.user.as_ref().and_then(|user| user.unasked.as_ref());
         self.subscriptions.len() - usize::from(unasked.is_some())
     }
 
-    /// Whether there is room for another subscription, for the client's network, its app and the node.
+    /// Checks whether the client's network, its app and the node have room for another
+    /// subscription.
     pub(crate) fn check_subscription(&self, channel: &ChannelName) -> Result<(), BudgetExceeded> {
         let more = subscription_bytes(channel);
         self.payer.check(Resource::SubscriptionBytes, more)
     }
 
-    /// Adds a subscription, and charges what it takes.
+    /// Adds a subscription, and charges its bytes.
     pub(crate) fn add_subscription(&mut self, channel: ChannelName, subscription: Subscription) {
         let charged = self.subscription_bytes.amount() + subscription_bytes(&channel);
-        // It was checked before the connection joined: others may have come in between.
+        // The bound was checked before the connection joined; others may have subscribed in
+        // between.
         let _ = self.subscription_bytes.set(charged);
         self.app.subscriptions.fetch_add(1, Ordering::Relaxed);
         self.subscriptions.insert(channel, subscription);
     }
 
-    /// Removes a subscription, and gives back what it takes.
+    /// Removes a subscription, and gives its bytes back.
     pub(crate) fn remove_subscription(
         &mut self,
         channel: &str,
@@ -204,7 +214,7 @@ impl Connection {
         self.subscription_bytes
             .shrink(subscription_bytes(&removed.0));
         if self.subscriptions.is_empty() {
-            // The room for many is not kept for a connection that has none.
+            // The map's allocation is not kept for a connection without subscriptions.
             self.subscriptions = HashMap::new();
         }
         Some(removed)
@@ -214,12 +224,12 @@ impl Connection {
         self.state == State::Open
     }
 
-    /// Whether it was closed by us, or its socket is gone.
+    /// Returns whether the server has closed it, or its socket is gone.
     pub(crate) fn is_closing(&self) -> bool {
         matches!(self.state, State::Closing(_) | State::Gone)
     }
 
-    /// After events may have been missed: nothing more is written if this is one that could have had them.
+    /// Fences the connection if it could have missed events: nothing more is written to it.
     pub(crate) fn fence(&mut self) {
         let watches = self.user.as_ref().is_some_and(|u| !u.watchlist.is_empty());
         if self.is_open() && (watches || !self.subscriptions.is_empty()) {
@@ -231,42 +241,43 @@ impl Connection {
         self.state == State::Fenced
     }
 
-    /// Whether nothing more will come of it.
+    /// Returns whether it is over: nothing more is read or written.
     pub(crate) fn is_gone(&self) -> bool {
         self.state == State::Gone
     }
 
-    /// Whether bytes wait for a socket that took no more.
+    /// Returns whether bytes wait for a socket that took no more.
     pub(crate) fn is_blocked(&self) -> bool {
         self.blocked
     }
 
-    /// Bytes that wait.
+    /// Returns the bytes of frames that wait.
     pub(crate) fn waiting(&self) -> usize {
         self.outbox.bytes()
     }
 
-    /// Whether more than `max` bytes of what others sent wait behind the frame whose turn it is.
+    /// Returns whether more than `max` live bytes wait behind the frame whose turn it is.
     pub(crate) fn lags(&self, max: usize) -> bool {
         self.outbox.bytes() > max && self.outbox.lag() > max
     }
 
-    /// Whether bytes were dropped that the socket did not take in time.
+    /// Returns whether bytes were dropped that the socket did not take in time.
     pub(crate) fn left_unread(&self) -> bool {
         self.left_unread
     }
 
-    /// Bytes of memory that its outbox answers for. Walks over all frames.
+    /// Returns the bytes of memory that its outbox answers for. Walks over all frames.
     pub(crate) fn share(&self) -> usize {
         self.outbox.share()
     }
 
-    /// Whether so much waits that it asked for that it should be written before the next message is handled.
+    /// Returns whether so many answers wait that they should be written before the next message is
+    /// handled.
     pub(crate) fn has_asked_enough(&self) -> bool {
         self.is_open() && self.outbox.asked() > ASKED_AHEAD
     }
 
-    /// When the reader may hand over the next message.
+    /// Returns when the reader may hand over the next message.
     pub(crate) fn reading(&self) -> Reading {
         if !self.is_open() {
             return Reading::Now;
@@ -283,8 +294,8 @@ impl Connection {
         self.messages.count(self.heard, per_second, burst);
     }
 
-    /// For how long the socket has taken nothing of what waits for it. A client that is not read on for now is heard by
-    /// what its socket takes.
+    /// Returns for how long the socket has taken nothing of what waits. A client whose reader is
+    /// paused counts as heard while its socket takes bytes.
     pub(crate) fn stalled_for(&mut self, now: Instant) -> Duration {
         if self.outbox.take_progress() || !self.blocked || self.sink.has_write_timeout() {
             self.progressed = now;
@@ -296,7 +307,7 @@ impl Connection {
         now.saturating_duration_since(self.progressed)
     }
 
-    /// Remembers whom to wake when there is news for the connection's reader.
+    /// Remembers the task to wake when the connection's reader has something to do.
     pub(crate) fn watch(&mut self, waker: &Waker) {
         match &mut self.waker {
             Some(known) => known.clone_from(waker),
@@ -304,12 +315,12 @@ impl Connection {
         }
     }
 
-    /// Whether nothing waits to be written.
+    /// Returns whether nothing waits to be written.
     pub(crate) fn is_flushed(&self) -> bool {
         self.outbox.is_empty()
     }
 
-    /// Its socket is gone: nothing is written any more.
+    /// Gives the socket up: what waits is dropped, and nothing is written any more.
     pub(crate) fn abandon(&mut self, buffers: &mut Buffers) {
         self.state = State::Gone;
         self.left_unread |= self.blocked;
@@ -318,33 +329,33 @@ impl Connection {
         self.note_held(buffers);
     }
 
-    /// Adds a frame; nothing is added once the connection is closed.
+    /// Queues a frame, unless the connection is fenced or closed.
     pub(crate) fn push(&mut self, frame: &SharedFrame<'_>, origin: Origin, buffers: &mut Buffers) {
         if self.is_open() {
             self.outbox.push(frame, self.framing, origin, buffers);
         }
     }
 
-    /// Adds events of a history.
+    /// Queues events of a history, unless the connection is fenced or closed.
     pub(crate) fn replay(&mut self, replay: Replay) {
         if self.is_open() {
             self.outbox.replay(replay);
         }
     }
 
-    /// How frames look to this client.
+    /// Returns how frames are encoded for this client.
     pub(crate) fn framing(&self) -> Framing {
         self.framing
     }
 
-    /// Adds bytes of the transport's own.
+    /// Queues bytes of the transport's own, unless the connection is fenced or closed.
     pub(crate) fn push_raw(&mut self, bytes: &[u8], buffers: &mut Buffers) {
         if self.is_open() {
             self.outbox.copy(bytes, Origin::Answer, buffers);
         }
     }
 
-    /// Tells the shard's account how much a blocked outbox holds.
+    /// Notes in the shard's [`Buffers`] how much a blocked outbox holds.
     pub(crate) fn note_held(&mut self, buffers: &mut Buffers) {
         let held = if self.blocked { self.outbox.own() } else { 0 };
         if held != self.noted {
@@ -353,7 +364,7 @@ impl Connection {
         }
     }
 
-    /// Writes what the socket takes.
+    /// Writes as much as the socket takes.
     pub(crate) fn flush(&mut self, buffers: &mut Buffers) {
         if self.is_gone() {
             return;
@@ -375,7 +386,8 @@ impl Connection {
         }
     }
 
-    /// Says why, and closes. What was queued before is still sent, unless it is what the client was too slow for.
+    /// Sends the reason, and closes the connection. What was queued before is still sent if
+    /// `keep_queue`; a client that was too slow for it gets the reason alone.
     pub(crate) fn close(
         &mut self,
         refusal: &Refusal,
@@ -386,6 +398,7 @@ impl Connection {
         if self.is_closing() {
             return;
         }
+        // A fenced connection may be told why it is closed.
         self.state = State::Open;
         if !keep_queue {
             self.outbox.truncate();
@@ -405,7 +418,7 @@ impl Connection {
         self.wake();
     }
 
-    /// Closes it because too much memory waits for it; that memory is free at once.
+    /// Closes it because too much memory waits for it, and frees that memory at once.
     pub(crate) fn evict(&mut self, refusal: &Refusal, now: Instant, buffers: &mut Buffers) {
         let was_closing = self.is_closing();
         self.close(refusal, false, now, buffers);
@@ -415,7 +428,7 @@ impl Connection {
         }
     }
 
-    /// Gives up on a closed connection whose time is over.
+    /// Gives up on a closed connection whose time has run out.
     pub(crate) fn expire(&mut self, now: Instant, buffers: &mut Buffers) {
         if matches!(self.state, State::Closing(until) if until <= now) {
             self.abandon(buffers);

@@ -1,5 +1,5 @@
-//! The one way out: which shards have subscribers of a channel, and the frame they get. The locks here are taken by this
-//! file alone and never across an await.
+//! The one way out for an event: finds the shards that have subscribers of its channel, encodes the
+//! frame once and queues it. The locks of the routes are never held across an await.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -17,25 +17,26 @@ use crate::sequence::{Generation, Offset};
 
 /// Most shards a node may have: one bit each.
 pub(crate) const MAX_SHARDS: usize = 64;
-/// Most bytes that a position adds to a frame.
+/// Most bytes that a history position adds to a frame.
 const POSITION_ROOM: usize = 128;
 
-/// Brings events to the shards that have subscribers for them.
+/// Queues events to the shards that have subscribers for them.
 #[derive(Debug)]
 pub(crate) struct Deliverer {
     pub(crate) inboxes: Vec<Arc<Inbox<Command>>>,
     pub(crate) next_channel: AtomicU64,
-    /// Channels whose subscribers are to be told how many they are, later.
+    /// Channels whose subscribers get their subscription count later.
     pub(crate) uncounted: Mutex<Vec<ChannelRef>>,
-    /// Since which connection to other nodes events come from there; 0 where there are none.
+    /// Generation since which events come from other nodes; 0 on a node by itself.
     generation: AtomicU32,
-    /// Channels whose counts the other nodes are to be told.
+    /// Channels whose counts have changed and are to be reported to other nodes.
     pub(crate) changed: Mutex<Vec<ChannelRef>>,
     pub(crate) notices: Arc<dyn Notices>,
 }
 
 impl Deliverer {
-    /// `shared` says that there are other nodes, which know together how many subscribers a channel has.
+    /// Creates a deliverer for these inboxes. With `shared`, other nodes exist, and all nodes
+    /// together know how many subscribers a channel has.
     pub(crate) fn new(
         inboxes: Vec<Arc<Inbox<Command>>>,
         shared: bool,
@@ -59,8 +60,10 @@ impl Deliverer {
         self.generation() > 0
     }
 
-    /// Who listens since another generation may have missed something.
+    /// Returns the current generation. A listener of another generation may have missed events.
     pub(crate) fn generation(&self) -> Generation {
+        // Pairs with the release below: a thread that sees a generation sees all that was done
+        // before it began.
         self.generation.load(Ordering::Acquire)
     }
 
@@ -72,15 +75,17 @@ impl Deliverer {
         &self.inboxes
     }
 
-    /// Brings events to every shard that has subscribers for them: all events, or none.
+    /// Queues events to every shard that has subscribers for them: all events, or none.
     ///
-    /// Room is found in every inbox first; then each event is queued to all its shards under the lock of its channel,
-    /// so that two events of a channel reach every shard in the same order.
+    /// Room is reserved in every inbox first. Then each event is queued to all its shards under the
+    /// lock of its channel, so that two events of a channel reach every shard in the same order.
     ///
     /// # Errors
     ///
-    /// A shard's inbox is full.
+    /// Returns [`BusError::Overloaded`] if a shard's inbox is full.
     pub(crate) fn deliver(&self, envelopes: &[Envelope]) -> Result<(), BusError> {
+        // Encoded outside the locks. `queue` looks at each route again, because subscribers may come
+        // meanwhile.
         let frames: Vec<Option<Frame>> = envelopes.iter().map(encode_if_occupied).collect();
         let weights = envelopes.iter().zip(&frames);
         let total = weights
@@ -90,7 +95,7 @@ impl Deliverer {
         if total == 0 && !envelopes.iter().any(stays) {
             return Ok(());
         }
-        // All events of a request are of one app.
+        // All events of a request belong to one app.
         if let Some(envelope) = envelopes.first() {
             self.reserve_everywhere(envelope.channel_ref.app.id(), total)?;
         }
@@ -98,12 +103,13 @@ impl Deliverer {
         Ok(())
     }
 
-    /// Brings an event from other nodes to the shards, and waits for room there.
+    /// Queues an event from another node to the shards, and waits until their inboxes have room.
     pub(crate) async fn deliver_when_room(&self, envelope: &Envelope, stamp: &StreamPosition) {
         let frame = encode_if_occupied(envelope);
         let weight = weight(envelope, frame.as_ref());
         if frame.is_some() {
             for inbox in &self.inboxes {
+                // Subscribers may come and go meanwhile, so `queue` looks at the route again.
                 inbox.reserve_when_room(weight).await;
             }
         }
@@ -111,8 +117,8 @@ impl Deliverer {
         self.queue(envelopes, vec![frame], weight, Some(stamp));
     }
 
-    /// Queues events to their shards, for which `reserved` was found in every inbox. On a node by itself they are kept and
-    /// recorded here, else that was done before.
+    /// Queues events to their shards, for which `reserved` bytes were reserved in every inbox. On a
+    /// node by itself they are cached and recorded here; in a cluster the back end has done so.
     fn queue(
         &self,
         envelopes: &[Envelope],
@@ -124,11 +130,14 @@ impl Deliverer {
         for (envelope, frame) in envelopes.iter().zip(frames) {
             let ChannelRef { app, channel } = &envelope.channel_ref;
             let routes = app.channels.stripe(channel.as_str()).lock();
+            // Under the channel's lock, so that the kept event is the one queued last and history
+            // is in queue order.
             let (offset, recorded) = remember(envelope, stamp);
             let Some(route) = routes.get(channel) else {
                 continue;
             };
-            // Who subscribed since the first look was told of a history, or a kept event, that ended before this one.
+            // A client that subscribed since the frame was skipped was told of a cached event or a
+            // history that ends before this one.
             let late = frame.is_none();
             let Some(frame) =
                 frame.or_else(|| (offset != Offset::LIVE).then(|| encode(envelope, None)))
@@ -172,7 +181,7 @@ impl Deliverer {
     }
 }
 
-/// The frame, if anybody gets it.
+/// Returns the encoded frame, or `None` if the channel has no subscribers.
 fn encode_if_occupied(envelope: &Envelope) -> Option<Frame> {
     let ChannelRef { app, channel } = &envelope.channel_ref;
     (app.channels.subscribers(channel.as_str()) > 0).then(|| encode(envelope, None))
@@ -189,7 +198,7 @@ fn encode(envelope: &Envelope, position: Option<&HistoryPosition>) -> Frame {
     event.to_frame()
 }
 
-/// What an event may weigh in an inbox, with a position if it gets one.
+/// Returns the most bytes that an event takes in an inbox, with a position if it gets one.
 fn weight(envelope: &Envelope, frame: Option<&Frame>) -> usize {
     let positioned = |frame: &Frame| match envelope.history {
         Some(_) => frame.len() + POSITION_ROOM,
@@ -198,7 +207,8 @@ fn weight(envelope: &Envelope, frame: Option<&Frame>) -> usize {
     frame.map_or(0, |frame| inbox::weight(frame.len() + positioned(frame)))
 }
 
-/// Keeps an event and records it where the channel does so; says when that was, and where.
+/// Caches and records an event where its channel does so, and returns its offset and its position
+/// in the history.
 fn remember(
     envelope: &Envelope,
     stamp: Option<&StreamPosition>,

@@ -1,5 +1,6 @@
-//! Room for a newcomer in an app that has used up its quota of connections: where one network holds a large part of them, one
-//! of its connections makes room. So no network keeps the clients of others out, however fast its own come back.
+//! Room for a new connection in an app that has used up its quota of connections: if one network
+//! holds a large part of them, one of its connections is closed. So no network keeps the clients of
+//! others out, however fast its own reconnect.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,14 +17,16 @@ use crate::error::Refusal;
 use crate::permit::{Largest, Permits};
 use crate::shard::Shard;
 
-/// A network makes room if it holds more than this part of the quota.
+/// A network gives way if it holds more than one part of this many of the quota.
 const LARGE_PART: usize = 8;
-/// How long the network that was found to hold most is taken for it. Counting walks over all connections of the node.
+/// How long the count of the largest network is reused, because counting walks over all connections
+/// of the node.
 const COUNTED_FOR: Duration = Duration::from_secs(1);
 
 impl Engine {
-    /// Closes one connection of the network that holds most of an app's, and hands over its permits. Returns `None` if no
-    /// network holds a large part of `quota`, or the newcomer's own holds as much.
+    /// Closes one connection of the network that holds most of an app's, waits for its shard, and
+    /// returns its permits. Returns `None` if no network holds a large part of `quota`, or if the
+    /// newcomer's network holds as much.
     pub(crate) async fn displace(
         &self,
         app: &Arc<App>,
@@ -31,13 +34,15 @@ impl Engine {
         quota: usize,
     ) -> Option<Permits> {
         let charge = newcomer.charge(Resource::Connections, 1).ok()?;
+        // Held across the awaits on purpose: one displacement at a time for each app, so each sees
+        // the count that the last one left. It is an async lock that no hot path takes.
         let mut known = app.displacements.0.lock().await;
         let is_recent = |largest: &Largest| largest.counted.elapsed() < COUNTED_FOR;
         let mut largest = match known.filter(is_recent) {
             Some(largest) => largest,
             None => self.largest_network_of(app).await?,
         };
-        // With the newcomer, which is charged already.
+        // The newcomer is included, because it is charged already.
         let own = newcomer.used_by_network(Resource::Connections);
         if largest.held.saturating_mul(LARGE_PART) <= quota || own >= largest.held {
             *known = Some(largest);
@@ -45,7 +50,7 @@ impl Engine {
         }
         let permits = self.close_one_of(app, largest.network).await;
         largest.held -= 1;
-        // Where none was found, the count is of the past.
+        // If none was found, the count is out of date.
         *known = permits.is_some().then_some(largest);
         Some(permits?.charged_to(charge))
     }
@@ -77,7 +82,7 @@ impl Engine {
     }
 }
 
-/// The network of a connection that holds permits of an app.
+/// Returns the network of a connection that holds permits of an app.
 fn network_of(connection: &Connection, app: &Arc<App>) -> Option<Network> {
     let holds = connection.permits.is_some() && Arc::ptr_eq(&connection.app, app);
     connection.payer.network().filter(|_| holds)
@@ -94,10 +99,11 @@ impl Shard {
         counts
     }
 
-    /// Closes a connection of a network. Its permits are free at once, though its client has still to answer.
+    /// Closes a connection of a network, and returns its permits, which are free at once although
+    /// its client has yet to answer.
     fn close_one_of(&self, app: &Arc<App>, network: Network) -> Option<Permits> {
         let mut state = self.state();
-        // From the end, where those are that came last.
+        // From the end, where the newest connections mostly are.
         let mut from_the_end = state.connections.iter().rev();
         let (slot, _) = from_the_end.find(|(_, c)| network_of(c, app) == Some(network))?;
         let permits = state.connections[slot].permits.take();

@@ -29,7 +29,7 @@ use crate::refusals::Refusals;
 use crate::roster::{Roster, RosterError};
 use crate::shard::Shard;
 
-/// How occupied a channel is.
+/// A channel's number of subscriptions and users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Occupancy {
     /// Subscribed connections.
@@ -47,8 +47,9 @@ impl Occupancy {
         }
     }
 
-    /// Returns the occupancy of a presence channel. The roster knows each member at once, while other nodes report their numbers of
-    /// subscriptions a moment later. So the roster decides whether the channel is occupied, and each member counts as a subscription.
+    /// Returns the occupancy of a presence channel. The roster knows each member at once, while
+    /// other nodes report their numbers of subscriptions a moment later. So the roster decides
+    /// whether the channel is occupied, and each member counts as a subscription.
     fn of_users(subscribed: usize, users: usize) -> Self {
         Self {
             subscription_count: if users == 0 { 0 } else { subscribed.max(users) },
@@ -57,7 +58,7 @@ impl Occupancy {
     }
 }
 
-/// One node.
+/// One node: its apps, shards, bus and roster.
 pub struct Engine {
     node: Arc<Node>,
     bus: Arc<dyn Bus>,
@@ -79,7 +80,7 @@ impl fmt::Debug for Engine {
     }
 }
 
-/// A shard that does not run yet.
+/// A shard that is not running yet.
 #[derive(Debug)]
 pub struct ShardSeed {
     index: usize,
@@ -88,7 +89,7 @@ pub struct ShardSeed {
 }
 
 impl ShardSeed {
-    /// Runs the shard on this thread, for ever; wants a `LocalSet`.
+    /// Runs the shard on this thread, forever. Needs a `LocalSet`.
     pub async fn run(self) {
         let shard = Shard::new(self.index, self.engine, self.inbox);
         tokio::task::spawn_local(Rc::clone(&shard).heartbeat());
@@ -100,7 +101,8 @@ impl ShardSeed {
 }
 
 impl Engine {
-    /// A node among others, to which `connect` makes its bus and roster; and its shards, which the caller runs.
+    /// Creates a node of a cluster, whose bus and roster `connect` creates, and its shards, which
+    /// the caller must run.
     #[must_use]
     pub fn clustered(
         options: Options,
@@ -144,57 +146,60 @@ impl Engine {
         (engine, seeds)
     }
 
-    /// What clients and backends were refused.
+    /// Returns the log of what clients and backends were refused.
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
     }
 
-    /// All apps.
+    /// Returns all apps.
     pub fn apps(&self) -> &Apps {
         &self.node.apps
     }
 
-    /// Takes apps that are new or have changed, and forgets those whose ids are in `deleted`; connections that may not stay
-    /// are closed.
+    /// Applies apps that are new or have changed, removes those whose ids are in `deleted`, and
+    /// closes connections that may not stay.
     pub fn update_apps(&self, definitions: Vec<AppDefinition>, deleted: &[String]) {
+        // Two updates at once would each copy the directory, and one would overwrite the other.
         let _one_at_a_time = self.updating.lock();
         if !self.node.apps.update(definitions, deleted) {
             return;
         }
         for inbox in self.deliverer().inboxes() {
+            // Pushed after the update, so that a shard that reviews sees it.
             inbox.push(Command::Review);
         }
     }
 
-    /// Hands a new connection to a shard: `start` runs on the shard's thread and spawns the connection's reader there.
+    /// Hands a new connection to the next shard: `start` runs on the shard's thread and spawns the
+    /// connection's reader there.
     pub fn adopt(&self, start: impl FnOnce(Rc<Shard>) + Send + 'static) {
         let inboxes = self.deliverer().inboxes();
         let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % inboxes.len();
         inboxes[index].push(Command::Run(Box::new(|shard| start(Rc::clone(shard)))));
     }
 
-    /// Connections on this node.
+    /// Returns the number of connections on this node.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// What is charged to the node, its apps and its clients' networks.
+    /// Returns what is charged to the node, its apps and its clients' networks.
     #[must_use]
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
     }
 
-    /// Why this node takes no events now, if so.
+    /// Returns why this node accepts no events now, if so.
     #[must_use]
     pub fn unready(&self) -> Option<String> {
         self.bus.unready()
     }
 
-    /// How occupied one channel is, over all nodes.
+    /// Returns one channel's subscriptions and users over all nodes. Waits for the other nodes.
     ///
     /// # Errors
     ///
-    /// The other nodes do not answer.
+    /// Returns `Disconnected` if the other nodes don't answer.
     pub async fn channel(
         &self,
         app: &Arc<App>,
@@ -219,16 +224,19 @@ impl Engine {
         ))
     }
 
-    /// The channels, occupied on any node, whose names start with `prefix`, by name.
+    /// Returns the channels that are occupied on any node and whose names start with `prefix`, by
+    /// name. Waits for the other nodes.
     ///
     /// # Errors
     ///
-    /// The other nodes do not answer.
+    /// Returns `Disconnected` if the other nodes don't answer.
     pub async fn channels(
         &self,
         app: &Arc<App>,
         prefix: &str,
     ) -> Result<Vec<(ChannelName, Occupancy)>, RosterError> {
+        // The numbers of other nodes, of this one and of users are of three moments; none is exact
+        // while clients come and go.
         let elsewhere = self.roster.all_elsewhere(app, prefix).await?;
         let mut found: BTreeMap<_, _> = app.channels.list(prefix).into_iter().collect();
         for (channel, count) in elsewhere {
@@ -236,7 +244,7 @@ impl Engine {
         }
         let presence = found.keys().filter(|channel| channel.kind().has_members());
         let presence: Vec<_> = presence.cloned().collect();
-        // One for each of them, in their order.
+        // One number for each of them, in their order.
         let mut users = self.roster.user_counts(app, &presence).await?.into_iter();
         let occupancy = |(channel, subscribed): (ChannelName, usize)| {
             let occupancy = if channel.kind().has_members() {
@@ -249,11 +257,11 @@ impl Engine {
         Ok(found.into_iter().filter_map(occupancy).collect())
     }
 
-    /// The event that a cache channel keeps.
+    /// Returns the event that a cache channel keeps. Waits for the other nodes.
     ///
     /// # Errors
     ///
-    /// The other nodes do not answer.
+    /// Returns `Disconnected` if the other nodes don't answer.
     pub async fn cached(
         &self,
         app: &Arc<App>,
@@ -266,11 +274,11 @@ impl Engine {
         self.bus.cached(&channel_ref).await
     }
 
-    /// What a channel's history holds.
+    /// Returns what a channel's history holds. Waits for the other nodes.
     ///
     /// # Errors
     ///
-    /// The other nodes do not answer.
+    /// Returns `Disconnected` if the other nodes don't answer.
     pub async fn history(
         &self,
         app: &Arc<App>,
@@ -284,11 +292,11 @@ impl Engine {
         self.bus.history(&channel_ref, query, usize::MAX).await
     }
 
-    /// The users on a presence channel, by id.
+    /// Returns the users on a presence channel, by id. Waits for the other nodes.
     ///
     /// # Errors
     ///
-    /// The other nodes do not answer.
+    /// Returns `Disconnected` if the other nodes don't answer.
     pub async fn users(
         &self,
         app: &Arc<App>,
@@ -298,11 +306,12 @@ impl Engine {
         Ok(members.into_iter().map(|member| member.user_id).collect())
     }
 
-    /// The members of a presence channel over all nodes, each user once, by id.
+    /// Returns the members of a presence channel over all nodes, each user once, by id. Waits for
+    /// the other nodes.
     ///
     /// # Errors
     ///
-    /// The other nodes do not answer.
+    /// Returns `Disconnected` if the other nodes don't answer.
     pub async fn members(
         &self,
         app: &Arc<App>,
@@ -317,17 +326,17 @@ impl Engine {
         Ok(members)
     }
 
-    /// Connections of an app over all nodes.
+    /// Returns the number of connections of an app over all nodes. Waits for the other nodes.
     ///
     /// # Errors
     ///
-    /// The other nodes do not answer.
+    /// Returns `Disconnected` if the other nodes don't answer.
     pub async fn count_connections(&self, app: &Arc<App>) -> Result<usize, RosterError> {
         let elsewhere = self.roster.connections_elsewhere(app).await?;
         Ok(elsewhere + app.connection_count())
     }
 
-    /// Lets nobody in any more.
+    /// Admits no connections from now on.
     pub fn refuse_connections(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
@@ -342,7 +351,7 @@ impl Engine {
             drained.push(gone);
         }
         for gone in drained {
-            // An error means that the shard itself is gone, and its connections with it.
+            // An error means that the shard is gone, and its connections with it.
             let _ = gone.await;
         }
     }

@@ -1,19 +1,19 @@
-//! What is said to a client whose wish is refused.
+//! The reason and close code of a refusal.
 
 use fanfare_protocol::CloseCode;
 
-/// Why a connection is not let in, or is closed.
+/// Why a connection is not admitted, or is closed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
-    /// Tells the client whether to come back.
+    /// The close code, which tells the client whether to reconnect.
     pub code: CloseCode,
-    /// For people.
+    /// The text for people.
     pub message: String,
 }
 
 impl Refusal {
-    /// A refusal in words.
+    /// Returns a refusal with a code and a text.
     pub fn new(code: CloseCode, message: impl Into<String>) -> Self {
         Self {
             code,

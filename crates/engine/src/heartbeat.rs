@@ -11,19 +11,22 @@ use crate::outbox::{Origin, SharedFrame};
 use crate::shard::Shard;
 
 const SWEEP: Duration = Duration::from_secs(1);
-/// Time for a connection to authorize itself, where the app wants that (docs/protocol.md#admission).
+/// How long a connection may take to authorize itself, if the app requires that
+/// (docs/protocol.md#admission).
 const AUTHORIZE_WITHIN: Duration = Duration::from_secs(30);
 
 impl Shard {
-    /// Pings the silent, closes those that stay so, gives up on closed ones whose time is over; for ever.
+    /// Sends a PING to silent connections, closes those that stay silent, and gives up on closed
+    /// ones whose time has run out; forever.
     pub(crate) async fn heartbeat(self: Rc<Self>) {
         let mut sweeps = interval(SWEEP);
+        // A late sweep doesn't make the next ones come at once.
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             sweeps.tick().await;
             self.sweep(Instant::now());
             if self.index == 0 {
-                // Once for the node.
+                // One shard does this for the whole node.
                 self.engine.deliverer().tell_due_counts(Instant::now());
             }
         }

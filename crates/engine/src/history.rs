@@ -1,5 +1,5 @@
-//! What channels keep of their events for clients that come back: bounded for each channel by its rule, and for each app in
-//! bytes; the longest unused history goes first.
+//! The events that channels keep for clients that reconnect, bounded for each channel by its rule
+//! and for each app in bytes; the longest unused history is evicted first.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -12,31 +12,31 @@ use tokio::time::Instant;
 use crate::recent_events::{KeptBytes, RecentEvents};
 use crate::sequence::Offset;
 
-/// What an event takes besides its texts, and what a history takes besides its events, in bytes.
+/// Bytes that an event takes besides its texts, and that a history takes besides its events.
 const EVENT_WEIGHT: usize = 160;
 const LOG_WEIGHT: usize = 320;
 
-/// What a channel's history holds.
+/// What a channel's history keeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// How many events, the newest.
+    /// How many events, the newest ones.
     pub size: usize,
-    /// For how long.
+    /// How long each event is kept.
     pub ttl: Duration,
-    /// Of which rules that is: what was recorded under others is another history.
+    /// The fingerprint of the app's rules: events recorded under other rules are another history.
     pub rules: u64,
 }
 
 /// An event that a history holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
-    /// Where in the history it is.
+    /// Its position in the history.
     pub position: HistoryPosition,
     /// Its name.
     pub name: Arc<str>,
     /// Its data, as it was published.
     pub data: Arc<str>,
-    /// Who sent it: client events on presence channels only.
+    /// The user who sent it: only for client events on presence channels.
     pub user_id: Option<UserId>,
     /// The connection that did not get it.
     pub except: Option<SocketId>,
@@ -44,7 +44,7 @@ pub struct Recorded {
     pub time: u64,
 }
 
-/// An event that a history is to hold.
+/// An event to record.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NewEvent<'a> {
     pub(crate) name: &'a Arc<str>,
@@ -53,33 +53,36 @@ pub(crate) struct NewEvent<'a> {
     pub(crate) except: Option<SocketId>,
 }
 
-/// What is asked of a history.
+/// A query of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HistoryQuery {
-    /// The last events, at most so many.
+    /// The last events, at most this many.
     Last(usize),
-    /// All events after a position; nothing if some of them are not there any more.
+    /// All events after a position, or none if some of them are no longer kept.
     After(HistoryPosition),
-    /// At most so many events after a position, oldest first, and nothing if some are not there any more; from the oldest that
-    /// is there, without a position.
+    /// At most this many events after a position, oldest first, or none if some are no longer kept.
+    /// Without a position, from the oldest that is kept.
     Forward(Option<HistoryPosition>, usize),
-    /// At most so many events before a position, newest first; from the newest, without a position.
+    /// At most this many events before a position, newest first; without a position, from the
+    /// newest.
     Backward(Option<HistoryPosition>, usize),
 }
 
-/// What a history answers.
+/// The answer to a query of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryAnswer {
-    /// Where the history is at this moment.
+    /// The history's newest position.
     pub position: HistoryPosition,
-    /// When that was so, among what is kept for the app: later events are not in the answer.
+    /// The newest event's place among the app's recorded events: later events are not in the
+    /// answer.
     pub(crate) newest: Offset,
     /// The events, or why there are none.
     pub events: Result<Vec<Recorded>, Unrecovered>,
 }
 
 impl HistoryAnswer {
-    /// What other nodes keep. `newest` is the position of the newest event.
+    /// Returns the answer of the back end. `newest` is the place of the newest event among the
+    /// app's recorded events.
     #[must_use]
     pub fn new(
         position: HistoryPosition,
@@ -95,19 +98,19 @@ impl HistoryAnswer {
 }
 
 impl HistoryQuery {
-    /// Which events of a history are asked for, of which `length` are there and `newest` is the offset of the last: how
-    /// many from the end to leave out, and how many to take before those.
+    /// Returns which events answer the query, in a history with `length` events kept and `newest`
+    /// the offset of the last: how many to leave out at the end, and how many to take before those.
     ///
     /// # Errors
     ///
-    /// Some of what is asked for is not there.
+    /// Returns why not, if some of the events are no longer kept.
     pub fn range(
         &self,
         epoch: &str,
         newest: u64,
         length: usize,
     ) -> Result<(usize, usize), Unrecovered> {
-        // How many of the last events come after a position.
+        // Returns how many of the last events come after a position.
         let after = |position: &HistoryPosition| {
             let same = *position.epoch == *epoch;
             let missed = newest.checked_sub(position.offset).filter(|_| same);
@@ -133,7 +136,7 @@ impl HistoryQuery {
             }
             Self::Backward(position, count) => {
                 let skipped = match position {
-                    // The one at the position itself is not before it.
+                    // The event at the position itself is not before it.
                     Some(position) => after(position)?.saturating_add(1).min(length),
                     None => 0,
                 };
@@ -142,7 +145,7 @@ impl HistoryQuery {
         }
     }
 
-    /// Whether the newest event comes first.
+    /// Returns whether the newest event comes first.
     #[must_use]
     pub fn is_backward(&self) -> bool {
         matches!(self, Self::Backward(..))
@@ -160,7 +163,7 @@ pub(crate) struct Histories {
 #[derive(Debug, Default)]
 struct State {
     logs: HashMap<ChannelName, Log>,
-    /// Histories by when they were used last.
+    /// Channels by the number of their last use.
     by_use: BTreeMap<u64, ChannelName>,
     uses: u64,
     weight: usize,
@@ -170,9 +173,9 @@ struct State {
 #[derive(Debug)]
 struct Log {
     epoch: Arc<str>,
-    /// How many events there were.
+    /// How many events were ever recorded.
     offset: u64,
-    /// Of the newest event.
+    /// The newest event's place among the app's recorded events.
     newest: Offset,
     events: VecDeque<(Recorded, Instant)>,
     weight: usize,
@@ -188,13 +191,13 @@ impl Histories {
         }
     }
 
-    /// Bytes that its histories take.
+    /// Returns the bytes that the app's histories take.
     pub(crate) fn bytes(&self) -> usize {
         self.kept.get()
     }
 
-    /// Lets go of the longest unused histories, and of the oldest events of the last one, until so many bytes are free; says
-    /// how many are.
+    /// Evicts the longest unused histories, and the oldest events of the last one, until `bytes`
+    /// are free. Returns how many bytes were freed.
     pub(crate) fn give_way(&self, bytes: usize) -> usize {
         let mut state = self.state.lock();
         let (before, evicted) = (state.weight, state.evicted);
@@ -203,7 +206,7 @@ impl Histories {
         before - state.weight
     }
 
-    /// Notes how much is kept, and says in the log where it is too much: a line for every doubling.
+    /// Notes how much is kept, and logs evictions: a line for every doubling.
     fn note(&self, state: &State, evicted_before: u64, bound: usize) {
         self.kept.set(state.weight);
         if state.evicted.checked_ilog2() != evicted_before.checked_ilog2() {
@@ -217,7 +220,8 @@ impl Histories {
         }
     }
 
-    /// Records an event, and says where. Called in the order in which the channel's events leave.
+    /// Records an event and returns its position. Called under the channel's lock, in the order in
+    /// which the channel's events are queued.
     pub(crate) fn record(
         &self,
         channel: &ChannelName,
@@ -246,19 +250,21 @@ impl Histories {
         let before = state.evicted;
         state.shrink(max_bytes, channel);
         self.note(&state, before, max_bytes);
+        // `make_room` locks the histories of apps, this one perhaps included.
         drop(state);
         self.kept.make_room();
         position
     }
 
-    /// Forgets all histories: other rules make others.
+    /// Drops all histories, because other rules make other histories.
     pub(crate) fn clear(&self) {
         let mut state = self.state.lock();
         *state = State::default();
         self.kept.set(0);
     }
 
-    /// Answers a question about a channel's history, which begins now if there is none.
+    /// Answers a query of a channel's history. A channel without one begins it now, so that the
+    /// client gets a position.
     pub(crate) fn read(
         &self,
         channel: &ChannelName,
@@ -284,7 +290,7 @@ impl Histories {
 }
 
 impl State {
-    /// Takes a history out, to be put back.
+    /// Takes a history out, or begins one; [`Self::put`] puts it back.
     fn take(&mut self, channel: &ChannelName) -> Log {
         match self.logs.remove(channel) {
             Some(log) => {
@@ -304,7 +310,8 @@ impl State {
         self.logs.insert(channel.clone(), log);
     }
 
-    /// Lets go of the longest unused, and of the oldest events of the last one, which may be in use.
+    /// Evicts the longest unused histories, and the oldest events of the last one, which may be in
+    /// use.
     fn give_way(&mut self, max: usize) {
         while self.weight > max
             && let Some((_, channel)) = self.by_use.first_key_value()
@@ -326,7 +333,7 @@ impl State {
         }
     }
 
-    /// Lets go of the longest unused, but for one that is used now.
+    /// Evicts the longest unused histories, except `but`, which is used now.
     fn shrink(&mut self, max: usize, but: &ChannelName) {
         while self.weight > max {
             let Some((_, channel)) = self.by_use.first_key_value() else {

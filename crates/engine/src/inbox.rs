@@ -1,4 +1,4 @@
-//! What comes to a shard from other threads: one queue, bounded in bytes, taken all at once.
+//! A shard's queue of commands from other threads, bounded in bytes and taken all at once.
 
 use std::collections::HashMap;
 use std::future::poll_fn;
@@ -10,24 +10,27 @@ use fanfare_protocol::AppId;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// What a command weighs besides its frame, in bytes.
+/// Bytes that a command weighs besides its frame.
 const COMMAND_WEIGHT: usize = 64;
-/// Once half of a queue is taken, each app may add as much as one of so many parts: what is left is for the others.
+/// Once half of a queue is in use, each app may add one of this many parts: the rest is for other
+/// apps.
 const SHARES: usize = 8;
 
-/// A shard's queue of commands `C`. Events must find room before they are queued; orders to close and presence edges are always taken:
-/// each follows from one thing that one connection did, and connections are bounded.
+/// A shard's queue of commands `C`. Events must reserve room before they are queued. Orders to
+/// close and presence changes are always accepted: each follows from one thing that one connection
+/// did, and connections are bounded.
 #[derive(Debug)]
 pub(crate) struct Inbox<C> {
     queue: Mutex<Queue<C>>,
-    /// Bytes of events that are queued or have found room.
+    /// Bytes of events that are queued or have reserved room.
     reserved: AtomicUsize,
     capacity: usize,
-    /// What each app has added since half of the capacity was taken.
+    /// Bytes that each app has added since half of the capacity was in use.
     shares: Mutex<HashMap<AppId, usize>>,
     is_shared: AtomicBool,
-    /// Tells who waits for room that some was given back; and how many wait.
+    /// Wakes the tasks that wait for room.
     released: Notify,
+    // Counted, so that `release` on the hot path notifies only if a task waits.
     waiting: AtomicUsize,
 }
 
@@ -53,7 +56,7 @@ impl<C> Inbox<C> {
         }
     }
 
-    /// Finds room for events, or says that there is none. An empty queue takes anything.
+    /// Reserves room for events, and returns whether there was any. An empty queue takes anything.
     pub(crate) fn reserve(&self, weight: usize) -> bool {
         let room = |now: usize| (now == 0 || now + weight <= self.capacity).then_some(now + weight);
         self.reserved
@@ -61,9 +64,10 @@ impl<C> Inbox<C> {
             .is_ok()
     }
 
-    /// Finds room for events of an app, or says that there is none for it: an app that publishes faster than the shard
-    /// delivers leaves room for the others.
+    /// Reserves room for events of an app, and returns whether there was any: an app that publishes
+    /// faster than the shard delivers leaves room for the others.
     pub(crate) fn reserve_for(&self, app: &AppId, weight: usize) -> bool {
+        // A cheap look without the lock; `reserve` decides.
         if self.reserved.load(Ordering::Relaxed) + weight <= self.capacity / 2 {
             return self.reserve(weight);
         }
@@ -74,17 +78,21 @@ impl<C> Inbox<C> {
             return false;
         }
         shares.insert(app.clone(), share + weight);
+        // Set under the lock that `release` takes before it clears the shares.
         self.is_shared.store(true, Ordering::Release);
         true
     }
 
-    /// Waits for room.
+    /// Waits until there is room, and reserves it.
     pub(crate) async fn reserve_when_room(&self, weight: usize) {
         if self.reserve(weight) {
             return;
         }
+        // Before the second try, and SeqCst on both sides: either this try sees the room given
+        // back, or `release` sees the waiter.
         self.waiting.fetch_add(1, Ordering::SeqCst);
         loop {
+            // `notify_waiters` wakes only futures that exist: this one must, before the try.
             let released = self.released.notified();
             if self.reserve(weight) {
                 break;
@@ -94,12 +102,12 @@ impl<C> Inbox<C> {
         self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
-    /// Takes room for an event that must not wait, whether there is any or not.
+    /// Reserves room for an event that must not wait, even beyond the capacity.
     pub(crate) fn force(&self, weight: usize) {
         self.reserved.fetch_add(weight, Ordering::SeqCst);
     }
 
-    /// Gives back room that was reserved.
+    /// Gives back reserved room.
     pub(crate) fn release(&self, weight: usize) {
         let before = self.reserved.fetch_sub(weight, Ordering::SeqCst);
         if before - weight <= self.capacity / 2 && self.is_shared.load(Ordering::Acquire) {
@@ -120,11 +128,12 @@ impl<C> Inbox<C> {
             queue.waker.take()
         };
         if let Some(waker) = waker {
+            // After the lock is released, so that the shard doesn't wake into it.
             waker.wake();
         }
     }
 
-    /// Waits until there are commands.
+    /// Waits until commands are queued.
     pub(crate) async fn wait(&self) {
         poll_fn(|cx| {
             let mut queue = self.queue.lock();
@@ -137,19 +146,20 @@ impl<C> Inbox<C> {
         .await;
     }
 
-    /// Takes all commands and returns whether there were any; `batch` comes empty and keeps its memory.
+    /// Takes all commands, and returns whether there were any. `batch` must be empty; its
+    /// allocation becomes the queue's.
     pub(crate) fn take(&self, batch: &mut Vec<C>) -> bool {
         mem::swap(&mut self.queue.lock().commands, batch);
         !batch.is_empty()
     }
 
-    /// Gives memory back that a burst of commands needed.
+    /// Frees memory that a burst of commands needed.
     pub(crate) fn trim(&self, kept: usize) {
         self.queue.lock().commands.shrink_to(kept);
     }
 }
 
-/// What a command with a frame of so many bytes weighs in a queue.
+/// Returns what a command with a frame of this many bytes weighs in a queue.
 pub(crate) fn weight(frame_bytes: usize) -> usize {
     frame_bytes + COMMAND_WEIGHT
 }

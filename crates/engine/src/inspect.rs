@@ -1,4 +1,4 @@
-//! What an operator sees of an app's connections, and can do about one.
+//! An app's connections as an operator sees them, and closing one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,17 +18,17 @@ use crate::shard::Shard;
 /// One connection as it is at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionInfo {
-    /// Its public name.
+    /// Its socket id.
     pub socket_id: SocketId,
-    /// The key it came in with.
+    /// The key with which it connected.
     pub key: AppKey,
-    /// How it is connected.
+    /// Its transport.
     pub transport: Framing,
-    /// Who is signed in.
+    /// The signed-in user.
     pub user_id: Option<UserId>,
-    /// For how long it has been here.
+    /// How long ago it connected.
     pub age: Duration,
-    /// Since when nothing was heard of it, as coarse as a second.
+    /// How long ago the client was heard last, to about a second.
     pub silent: Duration,
     /// Bytes that wait to be written.
     pub waiting_bytes: usize,
@@ -62,7 +62,8 @@ impl ConnectionInfo {
 }
 
 impl Engine {
-    /// An app's connections after the one called `after`, by socket id, at most `limit`; all or those of one user.
+    /// Returns an app's connections after the one called `after`, by socket id, at most `limit`;
+    /// all of them, or those of one user. Waits for all shards.
     pub async fn list_connections(
         &self,
         app: &Arc<App>,
@@ -78,7 +79,7 @@ impl Engine {
         all
     }
 
-    /// One connection of an app, if it is here.
+    /// Returns one connection of an app, if this node has it. Waits for all shards.
     pub async fn inspect_connection(
         &self,
         app: &Arc<App>,
@@ -89,19 +90,21 @@ impl Engine {
         found.await.into_iter().flatten().next()
     }
 
-    /// Closes one connection of an app with a code that keeps its client away; says whether it was here.
+    /// Closes one connection of an app with a code that keeps its client away, and returns whether
+    /// this node had it. Waits for all shards.
     pub async fn disconnect(&self, app: &Arc<App>, socket_id: SocketId) -> bool {
         let app = Arc::clone(app);
         let closed = self.ask(move |shard| shard.disconnect(&app, socket_id));
         closed.await.contains(&true)
     }
 
-    /// Asks every shard, on its own thread.
+    /// Runs a query on every shard's thread, and waits for the answers.
     pub(crate) async fn ask<T: Send + 'static>(
         &self,
         question: impl Fn(&Shard) -> T + Clone + Send + 'static,
     ) -> Vec<T> {
         let inboxes = self.deliverer().inboxes();
+        // All shards are asked before the first answer is awaited.
         let answers: Vec<_> = (0..inboxes.len())
             .map(|index| self.ask_one(index, question.clone()))
             .collect();
@@ -112,7 +115,8 @@ impl Engine {
         all
     }
 
-    /// Asks one shard, on its own thread, from now on. Returns `None` if the shard is gone, and its connections with it.
+    /// Queues a query to one shard's thread at once, whether or not the future is polled. The
+    /// answer is `None` if the shard is gone, and its connections with it.
     pub(crate) fn ask_one<T: Send + 'static>(
         &self,
         index: usize,
@@ -120,14 +124,15 @@ impl Engine {
     ) -> BoxFuture<'static, Option<T>> {
         let (answer, answered) = oneshot::channel();
         self.deliverer().inboxes()[index].push(Command::Run(Box::new(move |shard| {
-            // Who asked may have left.
+            // The caller may have gone.
             let _ = answer.send(question(shard));
         })));
         Box::pin(async move { answered.await.ok() })
     }
 }
 
-/// One that is being closed is gone for everybody but its own client, who has still to answer.
+/// Returns whether an app has this connection. One that is being closed is gone for everyone but
+/// its client, which has yet to answer.
 fn is_here(connection: &Connection, app: &Arc<App>) -> bool {
     !connection.is_closing() && Arc::ptr_eq(&connection.app, app)
 }

@@ -1,5 +1,5 @@
-//! Keeps idle WebSockets open: proxies cut a connection on which nothing crosses for a while, many after 60 s, some after
-//! 30 s.
+//! Keeps idle WebSockets open: proxies close a connection on which nothing crosses for a while,
+//! many after 60 s, some after 30 s.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,12 +14,13 @@ use crate::shard::{Shard, State};
 const TURN: Duration = Duration::from_millis(100);
 
 impl Shard {
-    /// Sends every WebSocket a PING once in each `period`, for ever.
+    /// Sends every WebSocket a PING once in each `period`, forever.
     ///
-    /// The PING crosses a proxy in one direction and the PONG in the other, and proxies count either or both. What else
-    /// crosses is not looked at: a connection that only sends, or only receives, is idle in the other direction, and one
-    /// PING in 25 s is nothing beside the traffic of a busy one. Connections take turns by their slots, so those that came
-    /// in the same moment get their PINGs spread over the period.
+    /// The PING crosses a proxy in one direction and the PONG in the other, and proxies watch
+    /// either or both. Other traffic doesn't spare a connection its PING: one that only sends, or
+    /// only receives, is idle in the other direction, and one PING in 25 s is nothing beside the
+    /// traffic of a busy one. Connections take turns by their slots, so those that connected at the
+    /// same moment get their PINGs spread over the period.
     pub(crate) async fn keep_alive(self: Rc<Self>, period: Duration) {
         let turns = (period.as_millis() / TURN.as_millis()).max(1) as u64;
         let ping = Frame::ping();
@@ -30,7 +31,7 @@ impl Shard {
         loop {
             ticks.tick().await;
             let due = (start.elapsed().as_millis() / TURN.as_millis()) as u64;
-            // Turns that were missed are made up for, but nobody gets two PINGs for that.
+            // Missed turns are made up for, but no connection gets two PINGs for that.
             for turn in done.max(due.saturating_sub(turns))..due {
                 self.state().send_every(&ping, turns, turn % turns);
             }
@@ -49,7 +50,8 @@ impl State {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
-            // Bytes wait for a blocked one already. The HTTP fallbacks have a heartbeat of their own.
+            // A blocked connection has bytes that wait already. The HTTP fallbacks have a heartbeat
+            // of their own.
             if connection.is_open()
                 && !connection.is_blocked()
                 && connection.framing() == Framing::WebSocket

@@ -1,57 +1,58 @@
-//! What happens on one node: apps, connections, channels, publish, deliver. No sockets, no HTTP, no SQL: a connection's
-//! bytes leave through its [`Sink`], and what other nodes would add is behind [`Bus`] and [`Roster`].
+//! One node: apps, connections, channels, publish, deliver. The crate has no sockets, HTTP or SQL:
+//! a connection's bytes leave through its [`Sink`], and [`Bus`] and [`Roster`] hide the other
+//! nodes.
 //!
 //! # Layout
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `engine` | [`Engine`]: start, queries, drain |
-//! | `options` | [`Options`]: what a node is told about itself |
-//! | `app` | [`App`], [`Apps`]: tenants, their keys, and the channels that are occupied on this node |
+//! | `options` | [`Options`]: the node's settings |
+//! | `app` | [`App`], [`Apps`]: tenants, their keys and limits, and their channels on this node |
 //! | `channel_ref` | [`ChannelRef`]: a channel of an app |
-//! | `sequence` | positions, offsets and generations: what came before what |
+//! | `sequence` | positions, offsets and generations, which order events and changes |
 //! | `clock` | the clock of rates and time-outs |
-//! | `budget` | [`Budgets`], [`Ledger`]: what a node, an app and a network of clients may hold, and who is charged |
-//! | `permit`, `admitted` | what a connection was given when it was let in |
+//! | `budget` | [`Budgets`], [`Ledger`]: what a node, an app and a network may hold, and whom to charge |
+//! | `permit`, `admitted` | the permits that an admitted connection holds |
 //! | `connect` | admission and greeting |
-//! | `displace` | room for a newcomer where one network holds most of an app's quota |
-//! | `connection` | what a shard holds of one connection |
-//! | `session` | [`Session`]: one connection as its reader sees it; passes each message to the file of its verb |
+//! | `displace` | room for a new connection where one network holds most of an app's quota |
+//! | `connection` | a shard's state of one connection |
+//! | `session` | [`Session`]: a connection as its reader sees it; dispatches each message |
 //! | `reading` | when a reader reads, writes and stops |
 //! | `subscribe` | subscribe and unsubscribe, for every kind of channel |
 //! | `sign_in` | users: sign-in, closing all connections of a user |
-//! | `watchlist` | who is signed in, and who watches whom |
+//! | `watchlist` | signed-in users and their watchers |
 //! | `client_event` | events from clients |
-//! | `rate_limit` | how much a backend may publish a second, and how much a client may send |
+//! | `rate_limit` | rates of backends' events, of clients' messages and of client events |
 //! | `clients` | which client libraries have connections |
 //! | `cache` | the last event of each cache channel |
-//! | `history` | what channels keep for clients that come back |
-//! | `recover`, `replay` | what such a client gets of it, and how that is sent |
-//! | `recent_events` | what caches and histories of all apps may keep together |
-//! | `refusals` | [`Refusals`]: what was refused, logged once a minute for each kind and app |
+//! | `history` | the events that channels keep for clients that reconnect |
+//! | `recover`, `replay` | what a client that reconnects gets of a history, and how it is sent |
+//! | `recent_events` | the bound that caches and histories of all apps share |
+//! | `refusals` | [`Refusals`]: refusals for the log, once a minute for each kind and app |
 //! | `error` | [`Refusal`]: why a connection is refused or closed |
 //! | `publish` | the only way in for an event |
 //! | `deliver` | the only way out: encode once, reserve room, queue |
 //! | `route`, `registry` | where a channel's subscribers are; attaching shards to channels and detaching them |
-//! | `subscription_count` | how many subscribers a channel has, and who is told |
-//! | `presence` | who comes to a presence channel and leaves it, told to its subscribers |
-//! | `local_presence` | which users this node has on presence channels |
-//! | `snapshot` | who is on a channel or online, as a roster answers |
+//! | `subscription_count` | the number of a channel's subscribers, and its announcement |
+//! | `presence` | presence changes, announced to a channel's subscribers |
+//! | `local_presence` | the users that this node has on presence channels |
+//! | `snapshot` | the members of a channel and the users online, as a roster answers |
 //! | `shard` | one thread's connections and channels |
-//! | `backlog` | what comes by on a channel while connections join it |
-//! | `command`, `inbox` | what comes to a shard from other threads, and the queue it comes in |
+//! | `backlog` | what passes on a channel while connections join it |
+//! | `command`, `inbox` | commands from other threads to a shard, and their queue |
 //! | `outbox` | the bytes that wait for one socket |
-//! | `waiting` | how much memory may wait for slow clients, and who is closed over it |
-//! | `inspect` | what an operator sees of connections, and can do about one |
+//! | `waiting` | the memory that may wait for slow clients, and which of them are closed over it |
+//! | `inspect` | connections as an operator sees them, and closing one |
 //! | `heartbeat` | liveness: the sweep over a shard's connections |
 //! | `keep_alive` | PINGs that keep idle connections open at proxies |
-//! | `bus`, `roster` | what a cluster supplies |
+//! | `bus`, `roster` | the traits that a cluster implements |
 //! | `memory` | [`Bus`] and [`Roster`] of a single node |
-//! | `node` | what a bus gives to this node, and asks of it |
-//! | `notice` | what happens on channels, for the log |
+//! | `node` | [`Node`]: what a bus and a roster call on this node |
+//! | `notice` | channel events for the log |
 //! | `testing` | a node and clients within the process, for tests |
 //!
-//! Modules form circles of five at most, which `scripts/check-layers` measures.
+//! Modules form cycles of at most five, which `scripts/check-layers` measures.
 
 mod admitted;
 mod app;

@@ -1,4 +1,5 @@
-//! Which users this node has on the presence channels of an app: the roster hears of each once, however many connections.
+//! The users that this node has on an app's presence channels: the roster hears of each user once,
+//! however many connections the user has.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,8 +21,9 @@ struct Seat {
 }
 
 impl LocalPresence {
-    /// One more connection of a user. `join` asks the roster under the lock, so that the roster hears in the order of what
-    /// happens.
+    /// Counts one more connection of a user. `join` asks the roster under the lock, so that the
+    /// roster gets joins and leaves in the order in which they happen; its future is awaited after
+    /// the lock is released.
     pub(crate) fn join<T>(
         &self,
         channel: &ChannelName,
@@ -40,7 +42,8 @@ impl LocalPresence {
         joined
     }
 
-    /// One connection of a user less. `leave` tells the roster of the last one, under the lock.
+    /// Counts one connection of a user less. For the last one, `leave` tells the roster under the
+    /// lock.
     pub(crate) fn leave(&self, channel: &ChannelName, user: &UserId, leave: impl FnOnce()) {
         let mut channels = self.0.lock();
         let Some(members) = channels.get_mut(channel) else {
@@ -60,7 +63,8 @@ impl LocalPresence {
         leave();
     }
 
-    /// Every member this node has, each handed on under the lock: nothing that happens meanwhile comes before or between.
+    /// Calls `tell` for every member on this node under the lock, so that no join or leave comes
+    /// before or between.
     pub(crate) fn for_each(&self, mut tell: impl FnMut(&ChannelName, Member)) {
         for (channel, members) in self.0.lock().iter() {
             for (user_id, seat) in members {

@@ -1,4 +1,5 @@
-//! [`Bus`] and [`Roster`] of an installation with one node: it hears of everything anyway, so events go straight on.
+//! [`Bus`] and [`Roster`] of a node by itself: it receives everything anyway, so events are
+//! delivered directly.
 
 use std::collections::{HashMap, HashSet};
 use std::future::ready;
@@ -23,13 +24,14 @@ use crate::roster::{Roster, RosterError};
 use crate::sequence::{Generation, Position};
 use crate::snapshot::{Online, PresenceChange, PresenceSnapshot};
 
-/// Hands events straight on and keeps the rosters in this process.
+/// Delivers events directly, and keeps the roster in this process.
 #[derive(Debug)]
 pub struct Memory {
     node: Arc<Node>,
     rooms: Mutex<HashMap<(AppId, ChannelName), PresenceChannel>>,
     online: Mutex<HashSet<(AppId, UserId)>>,
-    /// One count for all channels: it never starts again, not even for a channel that was vacated in between.
+    /// One position for all channels: it never restarts, not even for a channel that was vacated in
+    /// between.
     position: AtomicU64,
 }
 
@@ -40,7 +42,7 @@ struct PresenceChannel {
 }
 
 impl Engine {
-    /// A node by itself, and its shards, which the caller runs.
+    /// Creates a node by itself, and its shards, which the caller must run.
     #[must_use]
     pub fn new(options: Options, notices: Arc<dyn Notices>) -> (Arc<Self>, Vec<ShardSeed>) {
         Self::build(options, false, notices, |node| {
@@ -51,7 +53,7 @@ impl Engine {
 }
 
 impl Memory {
-    /// The bus and roster of `node` alone.
+    /// Returns the bus and roster of `node` alone.
     #[must_use]
     pub fn new(node: Arc<Node>) -> Self {
         Self {
@@ -63,10 +65,12 @@ impl Memory {
     }
 
     fn next_position(&self) -> Position {
+        // Called under the lock of members or users, which orders positions of one channel.
         self.position.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Records and announces under one lock, so that edges leave in the order of their positions.
+    /// Adds a member and announces it under one lock, so that changes are announced in the order of
+    /// their positions.
     fn seat(
         &self,
         channel_ref: &ChannelRef,
@@ -99,7 +103,7 @@ impl Memory {
             .notice(channel_ref.app.id(), &channel_ref.channel, notice);
     }
 
-    /// Under the lock, as for members.
+    /// Notes that a user is online or not, and announces it under one lock, as for members.
     fn set_online(&self, app: &Arc<App>, user: &UserId, is_online: bool) {
         let mut online = self.online.lock();
         let entry = (app.id().clone(), user.clone());
@@ -133,7 +137,8 @@ fn key(channel_ref: &ChannelRef) -> (AppId, ChannelName) {
 }
 
 impl Bus for Memory {
-    /// The same request, sent again, is known to who took it.
+    /// Delivers at once. The idempotency key is unused, because the server checks it before it
+    /// calls a node by itself.
     fn publish(
         &self,
         envelopes: Vec<Envelope>,
@@ -278,7 +283,7 @@ impl Roster for Memory {
         })))
     }
 
-    /// What this node knows has decided already.
+    /// Counts the connection; the quota of this node, checked before, is the whole quota.
     fn admit(
         &self,
         app: &Arc<App>,

@@ -1,5 +1,5 @@
-//! What a node is by itself: its apps, and the way to its shards. A bus hands it what comes from other nodes, and asks it
-//! what is true here.
+//! One node as a bus and a roster see it: its apps, and the way to its shards. They hand it what
+//! comes from other nodes, and ask it what is true here.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::sequence::{Generation, Position};
 use crate::snapshot::PresenceChange;
 use crate::watchlist::ConnectionRef;
 
-/// One node, as its bus and its roster know it.
+/// One node, as its bus and its roster use it.
 #[derive(Debug)]
 pub struct Node {
     pub(crate) apps: Apps,
@@ -40,18 +40,19 @@ impl Node {
         })
     }
 
-    /// An app by its id.
+    /// Returns the app with this id.
     #[must_use]
     pub fn app(&self, id: &str) -> Option<Arc<App>> {
         self.apps.by_id(id)
     }
 
-    /// Takes an event from other nodes, and waits for room in the shards' inboxes. Called in the order of the channel.
+    /// Queues an event from another node to the shards, and waits until their inboxes have room.
+    /// Called in the channel's order.
     pub async fn deliver(&self, envelope: &Envelope, stamp: &StreamPosition) {
         self.deliverer.deliver_when_room(envelope, stamp).await;
     }
 
-    /// Tells a presence channel's subscribers who came or left. Called in the order of positions.
+    /// Queues a presence change to the channel's subscribers. Called in the order of positions.
     pub fn announce(
         &self,
         channel_ref: &ChannelRef,
@@ -61,12 +62,13 @@ impl Node {
         self.deliverer.announce(channel_ref, edge, position);
     }
 
-    /// Tells a channel's subscribers how many they are over all nodes.
+    /// Queues a channel's subscription count over all nodes to its subscribers.
     pub fn tell_count(&self, channel_ref: &ChannelRef, count: usize) {
         self.deliverer.tell_count(channel_ref, count);
     }
 
-    /// Tells who watches a user that they have come online or gone offline. Called in the order of positions.
+    /// Queues to a user's watchers that the user came online or went offline. Called in the order
+    /// of positions.
     pub fn tell_online(&self, app: &App, user: &UserId, online: bool, position: Position) {
         let inboxes = self.deliverer.inboxes();
         app.users
@@ -80,7 +82,7 @@ impl Node {
             });
     }
 
-    /// Closes the connections of a user that are on this node.
+    /// Closes a user's connections on this node.
     pub fn terminate(&self, app: &Arc<App>, user: &UserId) {
         for connection in app.users.connections(user) {
             let ConnectionRef {
@@ -92,18 +94,19 @@ impl Node {
         }
     }
 
-    /// Reports what happened on a channel.
+    /// Reports a channel event.
     pub fn notice(&self, app: &AppId, channel: &ChannelName, notice: Notice<'_>) {
         self.notices.notice(app, channel, notice);
     }
 
-    /// Nothing that is published is sure to come here any more: whoever subscribes from now on listens anew.
+    /// Starts a generation: events may be missed from now on, so clients that subscribe from now on
+    /// listen again.
     pub fn lose(&self, next: Generation) {
         self.deliverer.start_generation(next);
     }
 
-    /// After events may have been missed, and before anything newer comes in: every connection that could have had one is
-    /// written nothing more.
+    /// Fences every connection that may have missed events, before any newer event is delivered.
+    /// Also drops all cached events, which may be out of date.
     pub fn fence(&self) {
         for app in self.apps.all() {
             app.cache.clear();
@@ -113,7 +116,8 @@ impl Node {
         }
     }
 
-    /// Closes all that are cut off, so many a second, with a code that brings their clients back.
+    /// Closes all fenced connections, `per_second` of them each second, with a code that makes
+    /// their clients reconnect.
     pub fn close_fenced(&self, per_second: usize) {
         let inboxes = self.deliverer.inboxes();
         let per_second = per_second.div_ceil(inboxes.len().max(1)).max(1);
@@ -122,7 +126,8 @@ impl Node {
         }
     }
 
-    /// What a cache channel kept before this node listened to it. Called before anybody subscribes.
+    /// Stores the event that a cache channel kept before this node listened to it. Called before a
+    /// connection subscribes.
     pub fn seed_cache(&self, channel_ref: &ChannelRef, event: Option<CachedEvent>) {
         let limits = &channel_ref.app.settings().limits;
         channel_ref
@@ -131,18 +136,19 @@ impl Node {
             .seed(&channel_ref.channel, event, limits);
     }
 
-    /// This node does not hear of a cache channel any more: what it keeps grows old.
+    /// Drops a cache channel's event, because this node doesn't receive newer ones any more.
     pub fn forget_cached(&self, channel_ref: &ChannelRef) {
         channel_ref.app.cache.forget(channel_ref.channel.as_str());
     }
 
-    /// The channels whose number of subscribed connections here has changed since this was asked.
+    /// Returns the channels whose number of subscribed connections on this node has changed since
+    /// the last call.
     #[must_use]
     pub fn take_changed_counts(&self) -> Vec<Changed> {
         self.deliverer.take_changed()
     }
 
-    /// A channel's subscribed connections here.
+    /// Returns the number of a channel's subscribed connections on this node.
     #[must_use]
     pub fn subscribers(&self, channel_ref: &ChannelRef) -> usize {
         channel_ref
@@ -151,20 +157,21 @@ impl Node {
             .subscribers(channel_ref.channel.as_str())
     }
 
-    /// Whether anybody here watches users of an app.
+    /// Returns whether a connection on this node watches users of an app.
     #[must_use]
     pub fn has_watchers(&self, app: &App) -> bool {
         app.users.has_watchers()
     }
 
-    /// All apps, in no particular order.
+    /// Returns all apps, in no particular order.
     #[must_use]
     pub fn apps(&self) -> Vec<Arc<App>> {
         self.apps.all()
     }
 
-    /// Everything that the others are told of this node after they were away: `member` and `user` are called under the
-    /// locks under which changes are told, so that nothing comes in between; the counts of all channels are changed.
+    /// Announces all that this node has after it was disconnected. `member` and `user` are called
+    /// under the locks under which changes are reported, so that no change comes in between; all
+    /// counts are listed as changed.
     pub fn recount(
         &self,
         mut member: impl FnMut(&ChannelRef, Member),

@@ -1,10 +1,10 @@
-//! What happens on channels and is worth telling the outside: over all nodes, each once.
+//! Channel events that the outside wants to know: over all nodes, each once.
 
 use std::fmt;
 
 use fanfare_protocol::{AppId, ChannelName, UserId};
 
-/// Something that happened on a channel.
+/// A channel event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Notice<'a> {
     /// The first subscription came.
@@ -17,13 +17,13 @@ pub enum Notice<'a> {
     MemberRemoved(&'a UserId),
 }
 
-/// Takes notices; never waits.
+/// Receives channel events; never waits.
 pub trait Notices: Send + Sync + fmt::Debug + 'static {
-    /// Takes one.
+    /// Receives one channel event.
     fn notice(&self, app: &AppId, channel: &ChannelName, notice: Notice<'_>);
 }
 
-/// For who wants none.
+/// Drops all channel events.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoNotices;
 

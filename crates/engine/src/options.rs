@@ -1,35 +1,37 @@
-//! What a node is told about itself.
+//! The settings of a node.
 
 use std::time::Duration;
 
 use crate::budget::Budgets;
 
-/// What a node is told about itself.
+/// The settings of a node.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Threads that own connections.
+    /// Number of threads that own connections.
     pub shards: usize,
-    /// Silence after which a client should ask, and we do.
+    /// Silence after which the client should send a ping, and the server does.
     pub activity_timeout: Duration,
-    /// Silence after our question that ends the connection.
+    /// Silence after the server's PING that ends the connection.
     pub pong_timeout: Duration,
-    /// How often each WebSocket gets a PING, so that no proxy takes it for idle; `None` for never.
+    /// Interval at which each WebSocket gets a PING, so that no proxy takes it for idle; `None` for
+    /// never.
     pub ping_interval: Option<Duration>,
-    /// Most bytes of others' events that may wait for one connection.
+    /// Most bytes of live events that may wait for one connection.
     pub outbox_bytes: usize,
     /// Most bytes that may wait for slow clients.
     pub max_waiting: WaitingLimits,
     /// Most bytes of a history that one subscription is sent.
     pub max_replay_bytes: usize,
-    /// Most messages of one connection that are handled a second, client events besides; 0 for any number.
+    /// Most messages of one connection that are handled a second, without client events that have a
+    /// rate; 0 for no limit.
     pub messages_per_second: u32,
     /// Most bytes of events that may wait for one shard.
     pub inbox_bytes: usize,
     /// Most bytes that cache channels and histories of all apps keep.
     pub recent_events_bytes: usize,
-    /// Most connections this node takes.
+    /// Most connections of this node.
     pub max_connections: usize,
-    /// Most channels one connection may be subscribed to.
+    /// Most channels to which one connection may be subscribed.
     pub max_subscriptions: usize,
     /// What the node, an app and a network of clients may hold.
     pub budgets: Budgets,
@@ -47,7 +49,7 @@ pub struct WaitingLimits {
 }
 
 impl WaitingLimits {
-    /// A shard's part: connections are spread evenly over the shards.
+    /// Returns a shard's part, because connections are spread evenly over the shards.
     pub(crate) fn of_shard(options: &Options) -> Self {
         let Self {
             total,

@@ -1,8 +1,9 @@
 //! The bytes that wait for one socket, oldest first. They are written with vectored writes, as fast as the socket takes them.
 //!
-//! An outbox tells apart what its client asked for (answers to its own messages) and what others sent (live events). Only the
-//! latter says that a client reads too slowly: how much it asks for at once is up to the client, so answers wait for as
-//! long as the socket needs, and [`Outbox::asked`] tells the reader when to ask for no more.
+//! An outbox tells apart answers to its client's own messages and live events, which others sent.
+//! Only live events show that a client reads too slowly. How much a client asks for at once is up
+//! to the client, so answers wait as long as the socket needs, and [`Outbox::asked`] tells the
+//! reader when to read no more messages.
 
 use std::cell::{Cell, OnceCell};
 use std::collections::VecDeque;
@@ -14,41 +15,43 @@ use fanfare_protocol::{Frame, Framing};
 
 use crate::replay::Replay;
 
-/// Frames up to this many bytes are copied together; longer ones are shared by reference count.
+/// Frames of up to this many bytes are copied together; longer ones are shared by reference count.
 const COPY_UP_TO: usize = 1024;
-/// Copied frames share a buffer up to this many bytes.
+/// Most bytes of copied frames that share a buffer.
 const CHUNK: usize = 16 * 1024;
-/// Slices per write.
+/// Most slices per vectored write.
 const SLICES: usize = 64;
-/// Chunks an empty outbox keeps room for.
+/// Chunks for which an empty outbox keeps room.
 const CHUNKS_KEPT: usize = 8;
-/// A replay is made into frames while fewer bytes than this are ready to be written before it.
+/// A replay is encoded while fewer bytes than this wait before it.
 const REPLAY_AHEAD: usize = 64 * 1024;
-/// Buffers a shard keeps for reuse, and the largest it keeps.
+/// Buffers that a shard keeps for reuse, and the largest that it keeps, in bytes.
 const SPARE_BUFFERS: usize = 1024;
 const SPARE_SIZE: usize = 4 * 1024;
 
-/// Where an outbox goes: a socket that never waits.
+/// The socket of a connection, whose writes never wait.
 pub trait Sink {
-    /// Writes what fits and says how many bytes that was.
+    /// Writes what fits and returns how many bytes that was.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` when nothing fits now, anything else when the socket is gone.
+    /// Returns [`ErrorKind::WouldBlock`] if nothing fits now, and any other error if the socket is
+    /// gone.
     fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize>;
 
-    /// How frames look there.
+    /// Returns how frames are encoded for this socket.
     fn framing(&self) -> Framing {
         Framing::WebSocket
     }
 
-    /// Whether the transport itself ends a connection whose client reads nothing. If it doesn't, the engine does.
+    /// Returns whether the transport itself ends a connection whose client reads nothing. If it
+    /// doesn't, the engine does.
     fn has_write_timeout(&self) -> bool {
         false
     }
 }
 
-/// What came of a flush.
+/// The outcome of a flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flushed {
     /// Nothing is left.
@@ -64,11 +67,11 @@ pub(crate) enum Flushed {
 pub(crate) enum Origin {
     /// The client asked for it.
     Answer,
-    /// Others sent it: it waits at most up to `outbox.max_bytes`.
+    /// Others sent it. At most `outbox.max_bytes` of such frames wait.
     Live,
 }
 
-/// A frame on its way to outboxes of one shard, which share it if it is long.
+/// A frame on its way to outboxes of one shard, which share its bytes if it is long.
 #[derive(Debug)]
 pub(crate) struct SharedFrame<'a> {
     frame: &'a Frame,
@@ -99,7 +102,8 @@ impl<'a> SharedFrame<'a> {
     }
 }
 
-/// A frame too long to be copied. All outboxes of a shard that hold it share it, so it counts once.
+/// A frame too long to be copied. All outboxes of a shard that hold it share it, so its bytes count
+/// once.
 #[derive(Debug)]
 struct LongFrame {
     bytes: Bytes,
@@ -112,23 +116,25 @@ impl Drop for LongFrame {
     }
 }
 
-/// Memory of a shard's outboxes: empty buffers for reuse, so that an idle outbox owns none, and how much is in use.
+/// Memory of a shard's outboxes: empty buffers for reuse, so that an idle outbox owns none, and the
+/// bytes in use.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     spare: Vec<Vec<u8>>,
     /// Bytes of all long frames, each once.
     long: Rc<Cell<usize>>,
-    /// Bytes that blocked outboxes hold for themselves alone.
+    /// Bytes that blocked outboxes hold alone.
     own: usize,
 }
 
 impl Buffers {
-    /// Bytes that wait in blocked outboxes, as memory is used: shared frames count once, buffers with all of their capacity.
+    /// Returns the bytes of memory that wait in blocked outboxes: shared frames count once, buffers
+    /// with all of their capacity.
     pub(crate) fn held(&self) -> usize {
         self.long.get() + self.own
     }
 
-    /// Notes that a blocked outbox holds `now` bytes for itself, which were `before` when it was noted last.
+    /// Notes that a blocked outbox holds `now` bytes alone, which were `before` when last noted.
     pub(crate) fn note(&mut self, before: usize, now: usize) {
         self.own = self.own - before + now;
     }
@@ -167,15 +173,16 @@ impl Buffers {
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
     chunks: VecDeque<Chunk>,
-    /// Bytes of frames that wait. What a replay still holds is not among them.
+    /// Bytes of encoded frames that wait, without those that a replay still holds.
     bytes: usize,
-    /// Bytes of the first chunk that are written already.
+    /// Bytes of the first chunk that the socket has taken.
     written: usize,
     /// Bytes of all chunks that the client asked for.
     asked: usize,
-    /// Bytes of memory that are this outbox's alone: buffers with all of their capacity, and replays.
+    /// Bytes of memory that this outbox holds alone: buffers with all of their capacity, and
+    /// replays.
     own: usize,
-    /// Replays among the chunks.
+    /// Number of replays among the chunks.
     replays: u32,
     /// Whether the socket took anything since [`Self::take_progress`].
     progressed: bool,
@@ -191,12 +198,12 @@ struct Chunk {
 enum Content {
     Copied(Vec<u8>),
     Shared(Rc<LongFrame>),
-    /// Events of a history, made into frames once the socket has taken what is before them.
+    /// Events of a history, encoded once the socket has taken what is before them.
     Replay(Box<Replay>),
 }
 
 impl Chunk {
-    /// Bytes that are ready to be written; none of a replay.
+    /// Returns the encoded bytes; a replay has none.
     fn bytes(&self) -> &[u8] {
         match &self.content {
             Content::Copied(bytes) => bytes,
@@ -209,7 +216,7 @@ impl Chunk {
         matches!(self.content, Content::Replay(_))
     }
 
-    /// How much of what was asked for this is.
+    /// Returns how many bytes of this chunk the client asked for.
     fn asked(&self) -> usize {
         match (self.origin, &self.content) {
             (Origin::Live, _) => 0,
@@ -218,7 +225,7 @@ impl Chunk {
         }
     }
 
-    /// Bytes of memory that belong to this outbox alone.
+    /// Returns the bytes of memory that belong to this outbox alone.
     fn own(&self) -> usize {
         match &self.content {
             Content::Copied(buffer) => buffer.capacity(),
@@ -229,24 +236,25 @@ impl Chunk {
 }
 
 impl Outbox {
-    /// Bytes of frames that wait.
+    /// Returns the bytes of encoded frames that wait.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Whether nothing waits.
+    /// Returns whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.bytes == 0 && self.replays == 0
     }
 
-    /// Bytes that wait because the client asked for them, replays included.
+    /// Returns the bytes that wait because the client asked for them, replays included.
     pub(crate) fn asked(&self) -> usize {
         let first = self.chunks.front();
         let first_is_asked = first.is_some_and(|chunk| chunk.origin == Origin::Answer);
         self.asked - if first_is_asked { self.written } else { 0 }
     }
 
-    /// Bytes that others sent and that wait behind the first frame of that kind: one frame may have any length.
+    /// Returns the live bytes that wait behind the first live frame. That one doesn't count,
+    /// because a frame may have any length.
     pub(crate) fn lag(&self) -> usize {
         let live = |(_, chunk): &(usize, &Chunk)| chunk.origin == Origin::Live;
         let mut waiting = self.chunks.iter().enumerate().filter(live);
@@ -256,7 +264,7 @@ impl Outbox {
         self.live() - first
     }
 
-    /// Bytes that wait because others sent them.
+    /// Returns the live bytes that wait.
     fn live(&self) -> usize {
         let held_back = match self.replays {
             0 => 0,
@@ -268,13 +276,13 @@ impl Outbox {
         self.bytes + held_back - self.asked()
     }
 
-    /// Bytes of memory that are this outbox's alone.
+    /// Returns the bytes of memory that this outbox holds alone.
     pub(crate) fn own(&self) -> usize {
         self.own
     }
 
-    /// Bytes of memory that this outbox answers for: its own, and its share of each frame that others hold as well.
-    /// Walks over all frames.
+    /// Returns the bytes of memory that this outbox answers for: its own, and its share of each
+    /// frame that others hold as well. Walks over all frames.
     pub(crate) fn share(&self) -> usize {
         let shared = self.chunks.iter().map(|chunk| match &chunk.content {
             Content::Shared(frame) => frame.bytes.len() / Rc::strong_count(frame),
@@ -283,17 +291,17 @@ impl Outbox {
         self.own + shared.sum::<usize>()
     }
 
-    /// Counts as progress: what waits has just begun to.
+    /// Notes progress for an outbox that has just become blocked.
     pub(crate) fn note_progress(&mut self) {
         self.progressed = true;
     }
 
-    /// Whether the socket took anything since this was asked last.
+    /// Returns whether the socket took anything since the last call.
     pub(crate) fn take_progress(&mut self) -> bool {
         std::mem::take(&mut self.progressed)
     }
 
-    /// Adds a frame at the end.
+    /// Appends a frame.
     pub(crate) fn push(
         &mut self,
         frame: &SharedFrame<'_>,
@@ -311,7 +319,7 @@ impl Outbox {
         }
     }
 
-    /// Adds a copy of some bytes at the end.
+    /// Appends a copy of some bytes.
     pub(crate) fn copy(&mut self, bytes: &[u8], origin: Origin, buffers: &mut Buffers) {
         self.bytes += bytes.len();
         if let Some(Chunk {
@@ -333,7 +341,7 @@ impl Outbox {
         self.append(Chunk { content, origin });
     }
 
-    /// Adds events of a history at the end.
+    /// Appends events of a history.
     pub(crate) fn replay(&mut self, replay: Replay) {
         self.replays += 1;
         let content = Content::Replay(Box::new(replay));
@@ -353,7 +361,7 @@ impl Outbox {
         self.replays -= u32::from(chunk.is_replay());
     }
 
-    /// Drops everything that is not partly written already: what is left can be followed by a close frame.
+    /// Drops everything that is not partly written already: a close frame may follow what is left.
     pub(crate) fn truncate(&mut self) {
         let kept = usize::from(self.written > 0);
         while self.chunks.len() > kept {
@@ -390,7 +398,7 @@ impl Outbox {
         Flushed::All
     }
 
-    /// Makes frames of the first replay, as many as it takes to keep the socket busy.
+    /// Encodes events of the replays, as many as keep the socket busy.
     fn make_frames(&mut self, framing: Framing, buffers: &mut Buffers) {
         while let Some(mut at) = self.chunks.iter().position(Chunk::is_replay) {
             let before = self.chunks.iter().take(at);
@@ -413,7 +421,7 @@ impl Outbox {
         }
     }
 
-    /// Takes the next event out of the replay at `at`, as a frame.
+    /// Takes the next event out of the replay at `at`, and returns its frame.
     fn next_replayed(&mut self, at: usize) -> Option<Frame> {
         let Content::Replay(replay) = &mut self.chunks[at].content else {
             return None;
@@ -426,7 +434,7 @@ impl Outbox {
         frame
     }
 
-    /// Puts an asked-for frame before the chunk at `at`; returns how many chunks that added.
+    /// Inserts an answer's frame before the chunk at `at`, and returns how many chunks that added.
     fn insert_before(&mut self, at: usize, bytes: &Bytes, buffers: &mut Buffers) -> usize {
         self.asked += bytes.len();
         let last = at.checked_sub(1).map(|last| &mut self.chunks[last]);
@@ -458,6 +466,7 @@ impl Outbox {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let mut used = 0;
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+            // What follows a replay must not overtake it.
             if chunk.is_replay() {
                 break;
             }
@@ -486,7 +495,8 @@ impl Outbox {
     }
 }
 
-/// Appends bytes to a buffer, which never grows beyond [`CHUNK`] as long as they fit; returns by how many bytes it grew.
+/// Appends bytes to a buffer, which never grows beyond [`CHUNK`] as long as they fit, and returns
+/// by how many bytes its capacity grew.
 fn extend(buffer: &mut Vec<u8>, bytes: &[u8]) -> usize {
     let (capacity, needed) = (buffer.capacity(), buffer.len() + bytes.len());
     if needed > capacity {

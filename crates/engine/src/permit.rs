@@ -1,4 +1,4 @@
-//! What a connection was given when it was let in.
+//! The permits that a connection holds while it is admitted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::budget::{Charge, Network};
 
-/// What a connection takes of what is bounded: on this node, of its app here, and of its app over all nodes; and what is
-/// charged for it.
+/// What a connection takes of the bounded resources: on this node, of its app here, of its app over
+/// all nodes, and the charge.
 #[derive(Debug)]
 pub(crate) struct Permits {
     _on_node: ConnectionPermit,
@@ -19,7 +19,7 @@ pub(crate) struct Permits {
 }
 
 impl Permits {
-    /// What a connection takes on this node alone.
+    /// Returns the permits of this node alone.
     pub(crate) fn here(
         on_node: ConnectionPermit,
         of_app: ConnectionPermit,
@@ -33,7 +33,7 @@ impl Permits {
         }
     }
 
-    /// The same, counted on all nodes.
+    /// Returns the same permits, counted on all nodes too.
     pub(crate) fn counted(self, on_all_nodes: ConnectionPermit) -> Self {
         Self {
             _on_all_nodes: Some(on_all_nodes),
@@ -41,7 +41,7 @@ impl Permits {
         }
     }
 
-    /// The same, charged to somebody else from now on.
+    /// Returns the same permits, charged to another payer from now on.
     pub(crate) fn charged_to(self, charge: Charge) -> Self {
         Self {
             _charge: charge,
@@ -50,7 +50,7 @@ impl Permits {
     }
 }
 
-/// One of the connections that are counted; given back when dropped.
+/// One counted connection; given back when dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit(Arc<AtomicUsize>);
 
@@ -75,7 +75,7 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// Displacements in an app, one after the other.
+/// Serializes displacements in an app.
 #[derive(Debug, Default)]
 pub(crate) struct Displacements(pub(crate) Mutex<Option<Largest>>);
 

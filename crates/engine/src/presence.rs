@@ -1,4 +1,4 @@
-//! Who comes to a presence channel and who leaves it, told to its subscribers.
+//! Presence changes: users who join a presence channel or leave it, announced to its subscribers.
 
 use fanfare_protocol::ServerMessage;
 
@@ -8,13 +8,15 @@ use crate::deliver::{Deliverer, shards};
 use crate::snapshot::PresenceChange;
 
 impl Deliverer {
-    /// Tells a presence channel's subscribers who came or left. Called in the order of positions.
+    /// Queues a presence change to the channel's subscribers. Called in the order of positions.
     pub(crate) fn announce(
         &self,
         channel_ref: &ChannelRef,
         edge: &PresenceChange<'_>,
         position: u64,
     ) {
+        // The lock is held until all shards have the change, so that changes reach every shard in
+        // one order.
         let routes = channel_ref
             .app
             .channels

@@ -1,4 +1,4 @@
-//! The one way in for an event.
+//! The only way in for an event.
 
 use std::sync::Arc;
 
@@ -9,18 +9,18 @@ use crate::bus::{BusError, Envelope, IdempotencyKey, PublishOutcome};
 use crate::channel_ref::ChannelRef;
 use crate::engine::Engine;
 
-/// Why events were not taken. Nobody got any of them, except where [`BusError`] says otherwise.
+/// Why events were not accepted. They are not delivered, except where [`BusError`] says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// The bus did not take them.
+    /// The bus didn't accept them.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// The app's backends publish more than they may.
+    /// The app's backends publish more than their rate.
     #[error(
         "the app's limit of {limit} events per second (limits.backend_events_per_second) is reached, {sent} more were sent"
     )]
     OverRate {
-        /// Events per second.
+        /// The limit, in events per second.
         limit: u32,
         /// Events in this request.
         sent: usize,
@@ -28,12 +28,14 @@ pub enum PublishError {
 }
 
 impl Engine {
-    /// Takes events that were checked, in order: all of them, or none. When this returns, they will be written to every
-    /// subscriber whose connection stays open. What was published with the same `once` before is not delivered again.
+    /// Publishes checked events, in order: all of them, or none. When this returns, they will be
+    /// written to every subscriber whose connection stays open. A publish with a known `once` is
+    /// not delivered again. Waits for the back end in a cluster.
     ///
     /// # Errors
     ///
-    /// The node cannot take them now.
+    /// Returns [`PublishError::OverRate`] if the app's rate is exceeded, and [`PublishError::Bus`]
+    /// if the bus doesn't accept the events.
     pub async fn publish(
         &self,
         app: &Arc<App>,
@@ -47,6 +49,8 @@ impl Engine {
                 sent: events.len(),
             });
         }
+        // One reading of the settings for the whole request, so all its events are kept by the same
+        // rules.
         let settings = app.settings();
         let mut envelopes =
             Vec::with_capacity(events.iter().map(|event| event.channels.len()).sum());

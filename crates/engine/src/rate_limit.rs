@@ -1,4 +1,4 @@
-//! How much a backend may publish a second, and how much a client may send.
+//! Rates: how many events a backend may publish a second, and how much a client may send.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::clock::EngineClock;
 
-/// How many events an app's backends may publish.
+/// Limits the events of an app's backends.
 #[derive(Debug)]
 pub(crate) struct PublishRateLimiter(RateLimiter<NotKeyed, InMemoryState, EngineClock>);
 
@@ -23,13 +23,13 @@ impl PublishRateLimiter {
         ))))
     }
 
-    /// Counts events, if the rate allows all of them.
+    /// Counts events if the rate allows all of them, and returns whether it does.
     pub(crate) fn takes(&self, events: NonZeroU32) -> bool {
         matches!(self.0.check_n(events), Ok(Ok(())))
     }
 }
 
-/// Counts the client events of one connection, at the rate that the app had when it was made.
+/// Limits the client events of one connection, at the rate that the app had when it was created.
 pub(crate) struct ClientEventRate {
     per_second: NonZeroU32,
     limiter: RateLimiter<NotKeyed, InMemoryState, EngineClock>,
@@ -43,22 +43,22 @@ impl ClientEventRate {
         }
     }
 
-    /// Whether it still counts at the rate that the app has.
+    /// Returns whether it counts at this rate.
     pub(crate) fn is_at(&self, per_second: NonZeroU32) -> bool {
         self.per_second == per_second
     }
 
-    /// Counts an event, if the rate allows it.
+    /// Counts an event if the rate allows it, and returns whether it does.
     pub(crate) fn takes_one(&self) -> bool {
         self.limiter.check().is_ok()
     }
 }
 
-/// How far the messages of a connection are ahead of their rate. Every connection has one, so it is one number; a limiter
-/// from a library would be several times as large.
+/// How far the messages of a connection are ahead of their rate. Every connection has one, so it is
+/// one number; a limiter from a library would be several times as large.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct MessageRate {
-    /// From when on the next message may be handled; `None` before the first.
+    /// When the next message may be handled; `None` before the first.
     allowed_at: Option<Instant>,
 }
 
@@ -66,12 +66,12 @@ impl MessageRate {
     /// Counts a message. At most `burst` messages are handled at once, and `per_second` of them after that.
     pub(crate) fn count(&mut self, now: Instant, per_second: u32, burst: u32) {
         let interval = Duration::from_secs(1) / per_second.max(1);
-        // Time that a quiet connection has saved up, and no more.
+        // A quiet connection saves up one burst at most.
         let earliest = now.checked_sub(interval * burst).unwrap_or(now);
         self.allowed_at = Some(self.allowed_at.unwrap_or(earliest).max(earliest) + interval);
     }
 
-    /// When after `now` the next message may be handled, if not at once.
+    /// Returns when after `now` the next message may be handled, or `None` if at once.
     pub(crate) fn allowed_after(&self, now: Instant) -> Option<Instant> {
         self.allowed_at.filter(|at| *at > now)
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 pub struct Interest {
     /// Call [`Session::flush`] when the socket takes more.
     pub write: bool,
-    /// Stop: nothing more will come of it.
+    /// Stop: the connection is over.
     pub end: bool,
     /// When to hand over the next message.
     pub read: Reading,

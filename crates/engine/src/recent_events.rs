@@ -1,5 +1,6 @@
-//! What the cache channels and histories of all apps keep on this node, bounded together: each app has limits of its own, but
-//! what they add up to is nobody's, so over the bound the app that keeps most gives way.
+//! The bound that the cache channels and histories of all apps share on this node. Each app has
+//! limits of its own, but no app is responsible for their sum, so over the bound the app that keeps
+//! most gives way.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -8,8 +9,8 @@ use parking_lot::Mutex;
 
 use crate::app::App;
 
-/// Over the bound, as much goes as makes room for so many of its parts at once: looking for the app that keeps most is not for
-/// every event.
+/// Over the bound, one of this many parts of it is freed at once, because finding the app that
+/// keeps most is too much work for every event.
 const ROOM_MADE: usize = 16;
 
 /// The bound, and the apps that share it.
@@ -31,7 +32,7 @@ impl RecentEvents {
         })
     }
 
-    /// One more app shares the bound.
+    /// Adds an app that shares the bound.
     pub(crate) fn share(&self, app: &Arc<App>) {
         let mut apps = self.apps.lock();
         if apps.len() == apps.capacity() {
@@ -40,15 +41,17 @@ impl RecentEvents {
         apps.push(Arc::downgrade(app));
     }
 
-    /// Makes room if there is too much. No lock of a cache or of histories may be held.
+    /// Evicts events if more is kept than may. The caller must hold no lock of a cache or of
+    /// histories, because this takes those of the app that gives way.
     pub(crate) fn make_room(&self) {
         if self.bytes.load(Ordering::Relaxed) <= self.max_bytes {
             return;
         }
-        // If another thread is at it, that is enough.
+        // Another thread that makes room is enough.
         let Some(_at_it) = self.making_room.try_lock() else {
             return;
         };
+        // Copied, so that the list isn't locked while apps give way.
         let apps: Vec<Arc<App>> = {
             let apps = self.apps.lock();
             apps.iter().filter_map(Weak::upgrade).collect()
@@ -58,7 +61,7 @@ impl RecentEvents {
             let Some(app) = apps.iter().max_by_key(|app| app.kept_bytes()) else {
                 return;
             };
-            // Not all that an app keeps while others keep nearly as much.
+            // Half at most, so that one app doesn't lose all while others keep nearly as much.
             let share = (over + 1).min(app.kept_bytes() / 2).max(1);
             if app.give_way(share) == 0 {
                 return;
@@ -67,7 +70,7 @@ impl RecentEvents {
     }
 }
 
-/// What one app's cache, or its histories, add to it; given back when dropped.
+/// The bytes of one app's cache, or of its histories, in the total; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct KeptBytes {
     all: Arc<RecentEvents>,
@@ -86,7 +89,8 @@ impl KeptBytes {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Notes how much it is now. Called under the lock of what is counted, so that the last number is the last one noted.
+    /// Notes how many bytes are kept now. Called under the lock of what is counted, so that the
+    /// last number noted is the current one.
     pub(crate) fn set(&self, now: usize) {
         let before = self.bytes.swap(now, Ordering::Relaxed);
         if now > before {
@@ -96,12 +100,13 @@ impl KeptBytes {
         }
     }
 
-    /// Makes room among all apps if there is too much. No lock of a cache or of histories may be held.
+    /// Evicts events if all apps keep more than they may. The caller must hold no lock of a cache
+    /// or of histories.
     pub(crate) fn make_room(&self) {
         self.all.make_room();
     }
 
-    /// The bound of all apps together.
+    /// Returns the bound of all apps together.
     pub(crate) fn max_of_all(&self) -> usize {
         self.all.max_bytes
     }

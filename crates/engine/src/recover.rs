@@ -1,5 +1,5 @@
-//! What a client that comes back gets of a channel's history: all that it missed, in order, before anything live, or the
-//! word that it does not.
+//! What a client that reconnects gets of a channel's history: all that it missed, in order and
+//! before anything live, or the reason why not.
 
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::history::MAX_SIZE;
@@ -14,35 +14,35 @@ use crate::roster::RosterError;
 use crate::sequence::Offset;
 use crate::session::Session;
 
-/// What a client wants to know of a channel's history, which it has.
+/// What a client asks of a channel's history.
 #[derive(Debug)]
 pub(crate) struct Ask {
     query: HistoryQuery,
-    /// Whether it was there before.
+    /// Whether the client names a position that it had.
     came_back: bool,
-    /// Its position cannot be read.
+    /// Whether that position cannot be read.
     lost: bool,
-    /// The connection it had.
+    /// The connection that the client had before.
     former: Option<SocketId>,
 }
 
-/// What it gets.
+/// What the client gets.
 #[derive(Debug, Default)]
 pub(crate) struct Recovery {
-    /// What it is told of its position.
+    /// The position and outcome that the client is told.
     pub(crate) state: HistoryState,
     /// The events, until they are sent.
     replay: Option<Replay>,
-    /// Whether there are any.
+    /// Whether there were any.
     has_events: bool,
-    /// Later events are live.
+    /// The offset of the newest event in the answer: later events are live.
     pub(crate) newest: Offset,
-    /// The connection the client had.
+    /// The connection that the client had before.
     former: Option<SocketId>,
 }
 
 impl Recovery {
-    /// Nothing, and what is said of that.
+    /// Returns a recovery without events, with what the client is told.
     pub(crate) fn told(state: HistoryState) -> Self {
         Self {
             state,
@@ -50,12 +50,13 @@ impl Recovery {
         }
     }
 
-    /// Whether an event is for the client, by whom it leaves out.
+    /// Returns whether an event is for the client: one that leaves out its former connection is
+    /// not.
     pub(crate) fn is_for(&self, except: Option<SocketId>) -> bool {
         except.is_none() || except != self.former
     }
 
-    /// Whether what a cache channel keeps is among what the client has.
+    /// Returns whether the client has the event that the cache channel keeps.
     pub(crate) fn is_complete(&self) -> bool {
         self.has_events || self.state.recovered == Some(Ok(()))
     }
@@ -67,7 +68,11 @@ impl Recovery {
 }
 
 impl Ask {
-    /// What a subscription asks of the channel's history, if the channel has one; else what it is told.
+    /// Returns what a subscription asks of the channel's history.
+    ///
+    /// # Errors
+    ///
+    /// Returns what the client is told if it asks nothing or the channel has no history.
     pub(crate) fn of(
         request: &Subscribe<'_>,
         channel_ref: &ChannelRef,
@@ -107,7 +112,13 @@ impl Ask {
 }
 
 impl Session {
-    /// Asks the history. Whoever asks counts as joining, so that events which come by meanwhile are kept.
+    /// Asks the channel's history, and waits for the answer. The connection counts as joining, so
+    /// that events that pass meanwhile are kept.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RosterError::Disconnected`] if the other nodes don't answer within
+    /// [`SUBSCRIBE_TIMEOUT`].
     pub(crate) async fn recover(
         &self,
         channel_ref: &ChannelRef,
@@ -160,8 +171,8 @@ impl Session {
     }
 }
 
-/// Chooses which of the events the client is sent: all that it missed; of what it rewinds to, the newest that there is room
-/// for.
+/// Chooses the events that the client is sent: all that it missed, or of those that it rewinds to,
+/// the newest for which there is room.
 fn choose(
     ask: &Ask,
     own: Option<SocketId>,

@@ -1,6 +1,6 @@
-//! What clients and backends were refused, for the operator: the first of a kind is logged at once, repetitions of the same
-//! kind and app are counted and logged once a minute. A flood therefore costs a line a minute, and an operator still sees a
-//! wrong secret or a forbidden origin at the default log level.
+//! Refusals of clients and backends, for the operator: the first of a kind and app is logged at
+//! once, repetitions are counted and logged once a minute. A flood therefore costs a line a minute,
+//! and an operator still sees a wrong secret or a forbidden origin at the default log level.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 pub const REFUSALS_LOG_PERIOD: Duration = Duration::from_secs(60);
 /// Most pairs of kind and app that are remembered; further apps share one entry of each kind.
 const MAX_ENTRIES: usize = 4096;
-/// Most bytes of a reason that are logged: a client's text is quoted in it.
+/// Most bytes of a reason that are logged, because it quotes a client's text.
 const MAX_REASON: usize = 500;
 
 /// What was refused. The texts are the `kind` of a log line, listed in `docs/errors.md`.
@@ -21,29 +21,29 @@ const MAX_REASON: usize = 500;
 pub enum RefusalKind {
     /// A connection; the close code says why.
     Connection(CloseCode),
-    /// A WebSocket handshake that is none.
+    /// An invalid WebSocket handshake.
     Handshake,
     /// A subscription without a valid signature.
     SubscriptionAuth,
     /// A subscription for another reason.
     Subscription,
-    /// A user who signs in over a connection.
+    /// A sign-in of a user.
     UserSignIn,
     /// An event of a client.
     ClientEvent,
-    /// A frame that is no message of the protocol.
+    /// A frame that isn't a message of the protocol.
     Message,
     /// A request of a fallback session that does not exist.
     FallbackSession,
     /// A frame or body of a fallback session.
     FallbackBody,
-    /// A request of a backend with a wrong signature, or none.
+    /// A request of a backend with a wrong signature, or without one.
     ApiSignature,
     /// A request of a backend whose clock is off.
     ApiTimestamp,
-    /// A request of a backend with a key that is not of the app, or for an app that does not exist.
+    /// A request of a backend with a key that isn't the app's, or for an app that does not exist.
     ApiKey,
-    /// A request of a backend that cannot be done as it is.
+    /// An invalid request of a backend.
     ApiRequest,
     /// A request of a backend beyond a limit of rate or size.
     ApiLimit,
@@ -64,7 +64,7 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
-    /// The word in the log.
+    /// Returns the `kind` in the log.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -102,7 +102,7 @@ impl RefusalKind {
     }
 }
 
-/// Who was refused what.
+/// One refusal.
 #[derive(Debug, Clone, Copy)]
 pub struct Refused<'a> {
     /// What was refused.
@@ -115,7 +115,7 @@ pub struct Refused<'a> {
     pub reason: &'a str,
 }
 
-/// Counts refusals. Costs nothing as long as nobody is refused.
+/// Counts refusals. Costs nothing while nothing is refused.
 #[derive(Debug, Default)]
 pub struct Refusals(Mutex<HashMap<&'static str, HashMap<String, Entry>>>);
 
@@ -123,7 +123,7 @@ pub struct Refusals(Mutex<HashMap<&'static str, HashMap<String, Entry>>>);
 #[derive(Debug, Default)]
 struct Entry {
     more: u64,
-    /// The first of those that were counted only.
+    /// The address of the first refusal that was counted and not logged.
     address: Option<IpAddr>,
     reason: String,
 }
@@ -157,7 +157,8 @@ impl Refusals {
         );
     }
 
-    /// Logs what was counted and forgets who was quiet. Called every [`REFUSALS_LOG_PERIOD`].
+    /// Logs what was counted, and drops entries without repetitions. Called every
+    /// [`REFUSALS_LOG_PERIOD`].
     pub fn log_repeated(&self) {
         for repeated in self.take_repeated() {
             let Repeated {

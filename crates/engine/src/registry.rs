@@ -1,5 +1,5 @@
-//! Which channels are occupied on this node: connections attach their shard to a channel and detach it. The locks of the routes
-//! are held for as long as a change takes, and never across an await.
+//! Which channels are occupied on this node: connections attach their shard to a channel and detach
+//! it. The locks of the routes are held only while a change is made, and never across an await.
 
 use std::sync::atomic::Ordering;
 
@@ -10,8 +10,8 @@ use crate::route::{Attached, ChannelId, CountAnnounced, Route};
 use crate::sequence::Generation;
 
 impl Deliverer {
-    /// A connection of `shard` subscribes: from now on the shard gets the channel's events.
-    /// With `wants_positions` it is told where in the channel's history they are.
+    /// Attaches a subscribing connection of `shard`: from now on the shard gets the channel's
+    /// events. With `wants_positions` the connection gets their positions in the channel's history.
     pub(crate) fn attach(
         &self,
         channel_ref: &ChannelRef,
@@ -32,7 +32,7 @@ impl Deliverer {
                 subscribers: 0,
                 positioned: 0,
                 told: CountAnnounced::Never,
-                // By itself, a node hears of everything.
+                // A node by itself receives everything.
                 listening: (generation == 0).then_some(generation),
                 changed: false,
             });
@@ -45,12 +45,13 @@ impl Deliverer {
         self.count(channel_ref, route);
         Attached {
             id: route.id,
+            // A route that listens since an earlier generation may miss events: the caller listens again.
             listening: route.listening.filter(|since| *since == generation),
         }
     }
 
-    /// A connection of `shard` has left; `last` says that it was the shard's last one on the channel. Says whether it was
-    /// the node's last one.
+    /// Detaches a connection of `shard`. `last` says that it was the shard's last one on the
+    /// channel. Returns whether it was the node's last one.
     pub(crate) fn detach(
         &self,
         channel_ref: &ChannelRef,
@@ -69,6 +70,7 @@ impl Deliverer {
         route.subscribers -= 1;
         route.positioned -= usize::from(wants_positions);
         if last {
+            // Events that are queued already find no subscribers in the shard.
             route.shards &= !(1 << shard);
         }
         self.count(channel_ref, route);
@@ -80,7 +82,7 @@ impl Deliverer {
         vacated
     }
 
-    /// This node gets the channel's events.
+    /// Notes that this node receives the channel's events since a generation.
     pub(crate) fn note_listening(&self, channel_ref: &ChannelRef, since: Generation) {
         let mut routes = channel_ref
             .app
@@ -92,7 +94,8 @@ impl Deliverer {
         }
     }
 
-    /// With other nodes, they know together when a channel is occupied.
+    /// Reports a channel event on a node by itself. In a cluster the roster does, because only all
+    /// nodes together know when a channel is occupied.
     fn notice(&self, channel_ref: &ChannelRef, notice: Notice<'_>) {
         if !self.is_shared() {
             let channel = &channel_ref.channel;

@@ -1,4 +1,4 @@
-//! Events of a history on their way to a client that comes back.
+//! Events of a history on their way to a client that reconnects.
 
 use std::collections::VecDeque;
 
@@ -6,16 +6,16 @@ use fanfare_protocol::{ChannelName, Frame, HistoryPosition, ServerMessage, UserI
 
 use crate::history::Recorded;
 
-/// What a frame takes besides its texts, about.
+/// About how many bytes a frame takes besides its texts.
 const FRAME_ROOM: usize = 200;
 
-/// Events of a history on their way to a client. They are made into frames one by one, so that a client which missed much
-/// costs little while its socket takes what is before them.
+/// Events of a history on their way to a client. They are encoded one by one, so that a client that
+/// missed much costs little while its socket takes what is before them.
 #[derive(Debug)]
 pub(crate) struct Replay {
     channel: ChannelName,
     events: VecDeque<Recorded>,
-    /// Where the history is after the last event.
+    /// The history's newest position.
     newest: HistoryPosition,
     weight: usize,
 }
@@ -35,7 +35,7 @@ impl Replay {
         })
     }
 
-    /// Events with data of these lengths.
+    /// Returns events with data of these lengths.
     #[cfg(test)]
     pub(crate) fn of_lengths(lengths: &[usize]) -> Self {
         let position = |offset| HistoryPosition {
@@ -55,14 +55,15 @@ impl Replay {
         Self::new(&channel, events, position(lengths.len() as u64)).expect("events")
     }
 
-    /// About how many bytes its frames have.
+    /// Returns about how many bytes its frames have.
     pub(crate) fn weight(&self) -> usize {
         self.weight
     }
 
-    /// Makes the next frame. It tells the position up to which the client is then: an event that the client was left out of
-    /// comes with the one before, and the last frame tells where the history is. So a client that breaks off in the
-    /// middle goes on from there.
+    /// Encodes the next event. Its frame has the position that the client has reached with it. An
+    /// event that leaves the client out is covered by the position of the one before, and the last
+    /// frame has the history's newest position. So a client that disconnects halfway continues from
+    /// there.
     pub(crate) fn next_frame(&mut self) -> Option<Frame> {
         let event = self.events.pop_front()?;
         self.weight -= weight(&event);
@@ -81,7 +82,7 @@ impl Replay {
     }
 }
 
-/// The position before an event.
+/// Returns the position before an event.
 pub(crate) fn before(event: &Recorded) -> HistoryPosition {
     HistoryPosition {
         epoch: event.position.epoch.clone(),
@@ -89,7 +90,7 @@ pub(crate) fn before(event: &Recorded) -> HistoryPosition {
     }
 }
 
-/// About how many bytes an event's frame has.
+/// Returns about how many bytes an event's frame has.
 pub(crate) fn weight(event: &Recorded) -> usize {
     event.data.len() + event.name.len() + FRAME_ROOM
 }

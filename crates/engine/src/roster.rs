@@ -1,4 +1,4 @@
-//! What knows who is where, over all nodes.
+//! The trait that knows, over all nodes, the members of channels and the users online.
 
 use std::sync::Arc;
 
@@ -18,87 +18,93 @@ pub struct Changed {
     pub channel_ref: ChannelRef,
     /// Subscribed connections on this node.
     pub count: usize,
-    /// Whether its subscribers are to be told how many there are over all nodes.
+    /// Whether the channel's subscribers get the subscription count over all nodes.
     pub tell: bool,
 }
 
-/// Why a roster does not do what it was asked.
+/// Why a roster refuses a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RosterError {
-    /// The channel has as many users as it may have.
+    /// The channel has reached its limit of users.
     #[error("the channel already has {max} members, the most it may have")]
     Full {
-        /// Users allowed.
+        /// The limit.
         max: usize,
     },
-    /// This node does not reach the others.
+    /// This node is not connected to the other nodes.
     #[error("this node has no connection to the other nodes at the moment")]
     Disconnected,
-    /// A node has just gone, and what it had counts still.
+    /// A node has just gone, and its entries still count until the reaper removes them.
     #[error("another node has just gone, and its connections still count")]
     Unsettled,
 }
 
-/// Knows over all nodes who is on presence channels, who is signed in, and how many subscriptions and connections there
-/// are. This node says what is true of itself; each step is atomic for its app, and steps of one node take effect in the
-/// order in which the functions were called, whether or not their futures are polled.
+/// Knows over all nodes who is on presence channels, who is signed in, and how many subscriptions
+/// and connections there are. Each node reports what is true of itself. Each step is atomic for its
+/// app, and steps of one node take effect in the order of the calls, whether or not their futures
+/// are polled.
 ///
-/// An edge - a user came to a channel that no node had them on, or left the last one; the same for being online - gets the
-/// next position and is announced to every node that listens, once. While the others are away, what this node says is
-/// dropped: they are told its whole truth when they are back.
+/// A presence change happens when a user's first connection over all nodes joins a channel, or the
+/// last one leaves; the same holds for being online. Each change gets the next position and is
+/// announced once to every node that listens. While the other nodes are unreachable, reports are
+/// dropped, because this node announces all it has once they are back.
 pub trait Roster: Send + Sync + 'static {
-    /// This node has a user on a presence channel. Said again, it changes their info at most.
+    /// Adds a user of this node to a presence channel, and returns its members. A repeated call
+    /// changes the user's info at most. Waits for the back end's answer.
     fn join(
         &self,
         channel_ref: &ChannelRef,
         member: &Member,
         max: usize,
     ) -> BoxFuture<'static, Result<PresenceSnapshot, RosterError>>;
-    /// This node has a user on a presence channel no more.
+    /// Removes a user of this node from a presence channel.
     fn leave(&self, channel_ref: &ChannelRef, user: &UserId);
-    /// Who is there now.
+    /// Returns the members of a presence channel.
     fn view<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<PresenceSnapshot, RosterError>>;
-    /// How many distinct users are on each of these channels.
+    /// Returns how many distinct users are on each of these channels.
     fn user_counts<'a>(
         &'a self,
         app: &'a Arc<App>,
         channels: &'a [ChannelName],
     ) -> BoxFuture<'a, Result<Vec<usize>, RosterError>>;
 
-    /// Subscribed connections of a channel on other nodes.
+    /// Returns the number of subscribed connections of a channel on other nodes.
     fn elsewhere<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<usize, RosterError>>;
-    /// Returns the channels whose names start with `prefix` and that other nodes have subscribed connections of, and how many. Presence
-    /// channels with members on any node are among them even if no number is known yet; theirs is 0 then.
+    /// Returns the channels whose names start with `prefix` and that have subscribed connections on
+    /// other nodes, with their number. Presence channels with members on any node are included even
+    /// before a number is known; theirs is 0 then.
     fn all_elsewhere<'a>(
         &'a self,
         app: &'a Arc<App>,
         prefix: &'a str,
     ) -> BoxFuture<'a, Result<Vec<(ChannelName, usize)>, RosterError>>;
 
-    /// Connections of an app on other nodes.
+    /// Returns the number of connections of an app on other nodes.
     fn connections_elsewhere<'a>(
         &'a self,
         app: &'a Arc<App>,
     ) -> BoxFuture<'a, Result<usize, RosterError>>;
 
-    /// This node has a signed-in user.
+    /// Notes that a user signed in on this node.
     fn enter(&self, app: &Arc<App>, user: &UserId);
-    /// This node has a signed-in user no more.
+    /// Notes that a user is no longer signed in on this node.
     fn exit(&self, app: &Arc<App>, user: &UserId);
-    /// Which of these users are signed in anywhere.
+    /// Returns which of these users are signed in on any node.
     fn online<'a>(
         &'a self,
         app: &'a Arc<App>,
         users: &'a [UserId],
     ) -> BoxFuture<'a, Result<Online, RosterError>>;
 
-    /// Counts one more connection of an app on this node, if there are fewer than `max` over all nodes.
+    /// Counts one more connection of an app on this node if there are fewer than `max` over all
+    /// nodes, and returns its permit, or `None` if the app has reached `max`. Waits for the back
+    /// end's answer.
     fn admit(
         &self,
         app: &Arc<App>,

@@ -1,5 +1,5 @@
-//! Where the subscribers of an app's channels are on this node: plain data behind locks, changed by `registry`,
-//! `subscription_count` and `deliver`.
+//! Which shards have subscribers of an app's channels: plain data behind locks, changed by
+//! `registry` and `subscription_count`, and read by `deliver` and `presence`.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -10,10 +10,11 @@ use tokio::time::Instant;
 
 use crate::sequence::Generation;
 
-/// Locks per app. Publishes to channels of different stripes do not wait for each other.
+/// Locks per app. Publishes to channels of different stripes don't wait for each other.
 const STRIPES: usize = 16;
 
-/// An occupied channel on this node, while it is occupied. Numbers are never used twice.
+/// The number of an occupied channel on this node. A channel that is vacated and occupied again
+/// gets another number, so commands that are still queued for the old one find nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ChannelId(pub(crate) u64);
 
@@ -24,35 +25,36 @@ pub(crate) struct Channels {
     pub(crate) stripes: [Mutex<HashMap<ChannelName, Route>>; STRIPES],
 }
 
-/// Where a channel's subscribers are.
+/// A channel's shards and the number of its subscribers.
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) id: ChannelId,
+    /// One bit for each shard that has subscribers.
     pub(crate) shards: u64,
     pub(crate) subscribers: usize,
-    /// Those of them that are told where in the channel's history an event is.
+    /// Those of them that get each event's position in the channel's history.
     pub(crate) positioned: usize,
     pub(crate) told: CountAnnounced,
-    /// Since when this node gets the channel's events, if it does.
+    /// Generation since which this node receives the channel's events, if it does.
     pub(crate) listening: Option<Generation>,
-    /// Whether the other nodes are to be told how many subscribers there are.
+    /// Whether the channel is in the list of counts to report to other nodes.
     pub(crate) changed: bool,
 }
 
-/// When a channel's subscribers were told how many they are.
+/// When a channel's subscribers got their subscription count.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum CountAnnounced {
     Never,
     At(Instant),
-    /// Not since the number changed; they will be when this time has come.
+    /// Not since the count changed; they get it at this time.
     Due(Instant),
 }
 
-/// A channel that somebody on a shard is about to subscribe to.
+/// A channel to which a connection is about to subscribe.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attached {
     pub(crate) id: ChannelId,
-    /// Since when this node gets the channel's events, if it does.
+    /// Generation since which this node receives the channel's events, if it does.
     pub(crate) listening: Option<Generation>,
 }
 
@@ -61,7 +63,7 @@ impl Channels {
         &self.stripes[self.hasher.hash_one(channel) as usize % STRIPES]
     }
 
-    /// Subscribed connections of a channel.
+    /// Returns the number of subscribed connections of a channel.
     pub(crate) fn subscribers(&self, channel: &str) -> usize {
         self.stripe(channel)
             .lock()
@@ -69,12 +71,13 @@ impl Channels {
             .map_or(0, |route| route.subscribers)
     }
 
-    /// Occupied channels whose names start with `prefix`, with their subscribed connections, by name. Users' own channels
-    /// are not among them.
+    /// Returns the occupied channels whose names start with `prefix`, with their subscribed
+    /// connections, by name. Users' own channels are not among them.
     pub(crate) fn list(&self, prefix: &str) -> Vec<(ChannelName, usize)> {
         let mut found: Vec<_> = self
             .stripes
             .iter()
+            // One stripe is locked at a time: the list is not a snapshot of one moment.
             .flat_map(|stripe| {
                 let routes = stripe.lock();
                 let matching = routes

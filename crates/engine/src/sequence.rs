@@ -1,21 +1,22 @@
-//! Numbers that say what came before what.
+//! Numbers that order events and changes.
 
-/// When something was so: a number that only grows, within an app. Edges carry it.
+/// A place in the order of an app's changes: a number that only grows. Presence changes carry it.
 pub type Position = u64;
 
-/// Since which connection to the others a node has been listening without a break; another one means that something may
-/// have been missed in between. Starts at 1; a node by itself is at 0 for ever.
+/// Number of a node's current connection to the back end. Events may have been missed between two
+/// generations. Starts at 1; a node by itself stays at 0.
 pub type Generation = u32;
 
-/// When an event was kept, among all events kept for an app. Never used twice; grows.
+/// An event's place among all events cached or recorded for an app. It grows and is never used
+/// twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(crate) struct Offset(u64);
 
 impl Offset {
-    /// Of events that are not kept: later than any that is.
+    /// The offset of events that are not kept: later than any that is.
     pub(crate) const LIVE: Self = Self(u64::MAX);
 
-    /// Where other nodes say when it was kept.
+    /// Returns the offset of an event that the back end has placed.
     pub(crate) fn of(position: Position) -> Self {
         Self(position)
     }

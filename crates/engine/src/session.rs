@@ -16,17 +16,18 @@ use crate::reading::{Interest, Reading};
 use crate::refusals::{RefusalKind, Refused};
 use crate::shard::Shard;
 
-/// Channels a connection that ended leaves before others get their turn.
+/// Channels that an ended connection leaves before others get their turn.
 const LEAVES_PER_TURN: usize = 64;
-/// Most bytes of an error's text: what a client sent is quoted in it, and may be long.
+/// Most bytes of an error's text, because it quotes what the client sent.
 const EXCERPT: usize = 1000;
 
-/// The beginning of a text, cut at a character.
+/// Returns the beginning of a text, cut at a character boundary.
 pub(crate) fn excerpt(text: &str) -> &str {
     &text[..text.floor_char_boundary(EXCERPT)]
 }
 
-/// A handle on an admitted connection. The reader calls [`Session::end`] when the socket is gone.
+/// A handle on an admitted connection. The reader must call [`Session::end`] when the socket is
+/// gone.
 #[derive(Debug)]
 pub struct Session {
     pub(crate) shard: Rc<Shard>,
@@ -38,18 +39,19 @@ impl Session {
         Self { shard, slot }
     }
 
-    /// The connection's public name.
+    /// Returns the connection's socket id.
     #[must_use]
     pub fn socket_id(&self) -> SocketId {
         self.with(|connection| connection.socket_id)
     }
 
-    /// Handles one text frame. Whatever is wrong with it, the connection stays usable.
+    /// Handles one text frame, and waits until its answer is queued. An invalid message gets an
+    /// error; the connection stays usable.
     pub async fn handle(&self, text: &str) {
         match ClientMessage::parse(text) {
             Ok(ClientMessage::Ping) => self.send(&ServerMessage::Pong),
             Ok(ClientMessage::Pong) => {}
-            // Boxed, so that a connection which does nothing does not pay for the room these need.
+            // Boxed, so that an idle connection doesn't pay for the size of these futures.
             Ok(ClientMessage::Subscribe(request)) => Box::pin(self.subscribe(&request)).await,
             Ok(ClientMessage::Unsubscribe { channel }) => self.unsubscribe(&channel),
             Ok(ClientMessage::SignIn(request)) => Box::pin(self.sign_in(&request)).await,
@@ -62,7 +64,8 @@ impl Session {
         }
     }
 
-    /// Notes that the client was heard, and returns when: any frame counts, also PING and PONG.
+    /// Notes that the client sent a frame of any kind, PING and PONG included, and returns the
+    /// time.
     pub fn heard(&self) -> Instant {
         let now = Instant::now();
         self.with(|connection| {
@@ -72,13 +75,13 @@ impl Session {
         now
     }
 
-    /// A charge of nothing to the client's payer, for what its reader holds.
+    /// Returns an empty charge to the client's payer, for memory that its reader holds.
     pub fn empty_charge(&self, resource: Resource) -> Charge {
         self.with(|connection| connection.payer.empty_charge(resource))
     }
 
-    /// Counts a message or any other frame of the client, after it was handled, and returns when the reader may hand over
-    /// the next one.
+    /// Counts a frame of the client after it was handled, and returns when the reader may hand over
+    /// the next message.
     pub fn count_message(&self) -> Reading {
         let options = self.shard.engine.options();
         let mut state = self.shard.state();
@@ -89,23 +92,25 @@ impl Session {
             connection.count_message(per_second, burst);
         }
         if connection.has_asked_enough() {
+            // Written now, because only a blocked socket pauses the reader.
             state.flush(self.slot);
         }
         state.connections[self.slot].reading()
     }
 
-    /// When the reader may hand over the next message.
+    /// Returns when the reader may hand over the next message.
     #[must_use]
     pub fn reading(&self) -> Reading {
         self.with(|connection| connection.reading())
     }
 
-    /// Lets the shard apply what has come in meanwhile. A reader calls this at the end of each of its turns.
+    /// Lets the shard apply the commands that are queued. A reader calls this at the end of each of
+    /// its turns.
     pub fn serve_inbox(&self) {
         self.shard.serve_inbox();
     }
 
-    /// Says what it wants of its reader, who is woken when that changes.
+    /// Returns what the connection wants of its reader, and wakes the reader when that changes.
     pub fn poll_wants(&self, cx: &Context<'_>) -> Interest {
         self.with(|connection| {
             connection.watch(cx.waker());
@@ -117,54 +122,56 @@ impl Session {
         })
     }
 
-    /// Whether it was closed by us; what the client still sends does not count.
+    /// Returns whether the server has closed the connection, after which the client's messages
+    /// don't count.
     #[must_use]
     pub fn is_closing(&self) -> bool {
         self.with(|connection| connection.is_closing())
     }
 
-    /// Adds bytes of the transport's own, for example a PONG, in order with everything else.
+    /// Queues bytes of the transport's own, for example a PONG, in order with everything else.
     pub fn push_raw(&self, bytes: &[u8]) {
         if !bytes.is_empty() {
             self.shard.state().push_raw(self.slot, bytes);
         }
     }
 
-    /// Writes what the socket takes.
+    /// Writes as much as the socket takes.
     pub fn flush(&self) {
         self.shard.state().flush(self.slot);
     }
 
-    /// Says why, and closes.
+    /// Sends the reason, and closes the connection.
     pub fn close(&self, refusal: &Refusal) {
         self.shard.state().close(self.slot, refusal, Instant::now());
     }
 
-    /// Whether nothing more will come of it.
+    /// Returns whether the connection is over: nothing more is read or written.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.with(|connection| connection.is_gone())
     }
 
-    /// Whether nothing waits to be written.
+    /// Returns whether nothing waits to be written.
     #[must_use]
     pub fn is_flushed(&self) -> bool {
         self.with(|connection| connection.is_flushed())
     }
 
-    /// How long a connection may be silent before it is closed.
+    /// Returns how long a connection may be silent before it is closed.
     #[must_use]
     pub fn silence_limit(&self) -> Duration {
         let options = self.shard.engine.options();
         options.activity_timeout + options.pong_timeout
     }
 
-    /// Leaves every channel, and returns whether bytes were left that the socket did not take. Nothing of the connection is
-    /// left afterwards.
+    /// Leaves every channel and removes the connection, and returns whether bytes were left that
+    /// the socket didn't take.
     pub async fn end(self) -> bool {
         self.abandon();
         let unread = self.with(|connection| connection.left_unread());
         self.sign_out();
+        // No message is handled any more, so no subscription is added while this yields.
         let channels: Vec<_> =
             self.with(|connection| connection.subscriptions.keys().cloned().collect());
         for (count, channel) in channels.into_iter().enumerate() {
@@ -183,13 +190,14 @@ impl Session {
         state.connections[self.slot].abandon(&mut state.outgoing.buffers);
     }
 
-    /// Sends a message to this connection alone.
+    /// Queues a message to this connection alone.
     pub(crate) fn send(&self, message: &ServerMessage<'_>) {
         let frame = message.to_frame();
         self.shard.state().push(self.slot, &frame, Origin::Answer);
     }
 
-    /// Answers what cannot be done; the connection stays open (docs/protocol.md#errors-that-keep-the-connection).
+    /// Queues an error; the connection stays open
+    /// (docs/protocol.md#errors-that-keep-the-connection).
     pub fn send_error(&self, message: &str) {
         self.send(&ServerMessage::Error {
             code: None,
@@ -197,7 +205,7 @@ impl Session {
         });
     }
 
-    /// Lets the operator know what this client was refused.
+    /// Reports to the operator what this client was refused.
     pub(crate) fn note_refusal(&self, kind: RefusalKind, reason: &str) {
         let (app, address) =
             self.with(|connection| (Arc::clone(&connection.app), connection.address));

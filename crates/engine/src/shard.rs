@@ -24,20 +24,20 @@ use crate::replay::Replay;
 use crate::route::ChannelId;
 use crate::sequence::{Offset, Position};
 
-/// A thread's share of the connections.
+/// A thread that owns connections, their outboxes and the subscriber lists of their channels.
 pub struct Shard {
     pub(crate) index: usize,
     pub(crate) engine: Arc<Engine>,
     pub(crate) state: RefCell<State>,
     inbox: Arc<Inbox<Command>>,
-    /// Commands that are being applied; empty in between, and kept for its memory.
+    /// Commands that are being applied. Empty between batches, and kept for its allocation.
     batch: RefCell<Vec<Command>>,
 }
 
-/// How often some connections are closed, where all are over a period.
+/// Interval at which a drain closes a part of the connections.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Commands for which a list of them keeps room after a burst.
+/// Commands for which the queue and the batch keep room after a burst.
 const COMMANDS_KEPT: usize = 1024;
 
 impl fmt::Debug for Shard {
@@ -53,36 +53,39 @@ pub(crate) struct State {
     pub(crate) connections: Slab<Connection>,
     pub(crate) channels: HashMap<ChannelId, Subscribers, foldhash::fast::RandomState>,
     pub(crate) outgoing: Outgoing,
-    /// Most bytes that may wait for all connections of this shard.
+    /// Most bytes that may wait for the connections of this shard, in all, per app and per network.
     pub(crate) waiting: WaitingLimits,
-    /// Whether closing connections can bring that down again, as far as is known.
+    /// Whether closing connections brought the waiting bytes below the bound when it was last
+    /// tried.
     pub(crate) relieved: bool,
 }
 
-/// What all outboxes of a shard share.
+/// State that all outboxes of a shard share.
 #[derive(Debug)]
 pub(crate) struct Outgoing {
     pub(crate) buffers: Buffers,
-    /// Connections with something to write, each once.
+    /// Slots of connections that have something to write, each once.
     dirty: Vec<usize>,
-    /// Most bytes of others' events that may wait for one connection.
+    /// Most bytes of live events that may wait for one connection.
     max_waiting: usize,
 }
 
 /// A channel's subscribers on this shard.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
+    /// Slots of the subscribers, except those in `positioned`.
     pub(crate) slots: Vec<usize>,
-    /// Those that are told where in the channel's history an event is.
+    /// Slots of the subscribers that get each event's position in the channel's history.
     pub(crate) positioned: Vec<usize>,
-    /// There while connections are on their way in, which keep the entry alive. Boxed, because that is seldom.
+    /// Present while connections join, and keeps this entry alive for them. Boxed, because that is
+    /// rare.
     pub(crate) backlog: Option<Box<Backlog>>,
-    /// The newest event that a subscriber may have got from the cache.
+    /// Offset of the newest event that any subscriber got from the cache.
     pub(crate) replayed: Offset,
 }
 
 impl Subscribers {
-    /// Those that are told where in the channel's history events are, or the others.
+    /// Returns the list of subscribers that get positions, or of those that don't.
     pub(crate) fn list(&mut self, positioned: bool) -> &mut Vec<usize> {
         if positioned {
             &mut self.positioned
@@ -118,8 +121,8 @@ impl Shard {
         self.state.borrow_mut()
     }
 
-    /// Applies what comes in, for ever. Each batch is applied whole before anything is written, so that events of the
-    /// same moment leave in one write per socket.
+    /// Applies commands, forever. Each batch is applied whole before anything is written, so that
+    /// events of the same moment leave in one write per socket.
     pub(crate) async fn run(self: Rc<Self>) {
         loop {
             self.inbox.wait().await;
@@ -128,8 +131,8 @@ impl Shard {
         }
     }
 
-    /// Applies what has come in, if anything has. Readers call this after each of their turns, so that events don't wait
-    /// until all readers had theirs.
+    /// Applies the commands that are queued, if any. Readers call this after each of their turns,
+    /// so that events don't wait until all readers had theirs.
     pub(crate) fn serve_inbox(self: &Rc<Self>) {
         let mut batch = self.batch.take();
         if self.inbox.take(&mut batch) {
@@ -144,13 +147,15 @@ impl Shard {
                 }
                 self.apply(command);
             }
+            // Room is given back after the write, so that publishers are held back by what this shard can
+            // write.
             self.state().flush_dirty();
             self.inbox.release(weight);
         }
         self.batch.replace(batch);
     }
 
-    /// Gives back memory that a burst of commands needed.
+    /// Frees memory that a burst of commands needed.
     pub(crate) fn trim_inbox(&self) {
         self.inbox.trim(COMMANDS_KEPT);
         self.batch.borrow_mut().shrink_to(COMMANDS_KEPT);
@@ -224,7 +229,7 @@ impl Shard {
         }
     }
 
-    /// Closes what is cut off with a code that makes clients come back.
+    /// Closes fenced connections with a code that makes clients reconnect.
     fn close_fenced(self: &Rc<Self>, per_second: usize) {
         let cut = |(slot, connection): (usize, &Connection)| {
             let named = (slot, connection.socket_id);
@@ -244,7 +249,7 @@ impl Shard {
         );
     }
 
-    /// Closes connections, so many a second.
+    /// Closes connections, `per_second` of them each second.
     async fn close_at_rate(
         &self,
         some: Vec<(usize, SocketId)>,
@@ -254,12 +259,13 @@ impl Shard {
         let (start, mut due) = (Instant::now(), Duration::ZERO);
         let every = Duration::from_secs(1) / u32::try_from(per_second).unwrap_or(u32::MAX).max(1);
         for (slot, socket_id) in some {
-            // A timer rings at most once a millisecond, and late where the machine is busy: then several are due.
+            // A timer fires at most once a millisecond, and late on a busy machine: then several
+            // are due.
             if start.elapsed() < due {
                 tokio::time::sleep_until(start + due).await;
             }
             let mut state = self.state();
-            // Another connection may have its slot by now.
+            // The slot may belong to another connection after the sleep.
             if state.has(slot, socket_id) {
                 state.close(slot, refusal, Instant::now());
             }
@@ -268,7 +274,8 @@ impl Shard {
         }
     }
 
-    /// Closes all connections with a code that makes clients come back at once.
+    /// Closes all connections within `period` with a code that makes clients reconnect at once,
+    /// waits until they are gone, and reports that.
     async fn drain(self: Rc<Self>, period: Duration, done: oneshot::Sender<()>) {
         let named = |(slot, connection): (usize, &Connection)| (slot, connection.socket_id);
         let all = self.state().connections.iter().map(named).collect();
@@ -280,18 +287,18 @@ impl Shard {
         while !self.state().connections.is_empty() {
             tokio::time::sleep(TICK).await;
         }
-        // Nobody waits any more if the node has given up on this drain.
+        // The receiver is dropped if the node gave up on this drain.
         let _ = done.send(());
     }
 
-    /// Closes connections, a few every tick.
+    /// Closes connections, a few every [`TICK`], spread over `period`.
     async fn close_paced(&self, some: Vec<(usize, SocketId)>, refusal: &Refusal, period: Duration) {
         let ticks = (period.as_millis() / TICK.as_millis()).max(1) as usize;
         for some in some.chunks(some.len().div_ceil(ticks).max(1)) {
             let now = Instant::now();
             for (slot, socket_id) in some {
                 let mut state = self.state();
-                // Another connection may have its slot by now.
+                // The slot may belong to another connection after the sleep.
                 if state.has(*slot, *socket_id) {
                     state.close(*slot, refusal, now);
                 }
@@ -302,7 +309,8 @@ impl Shard {
 }
 
 impl State {
-    /// The frame for most subscribers, and that for those who are told where in the channel's history it is.
+    /// Queues an event's frame to a channel's subscribers: `frame` to most, and `positioned` to
+    /// those that get positions.
     fn deliver(
         &mut self,
         channel: ChannelId,
@@ -323,7 +331,7 @@ impl State {
             };
             backlog.push(event, self.outgoing.max_waiting);
         }
-        // Somebody has got this event from the cache already: those are left out.
+        // A subscriber may have got this event from the cache; it is left out below.
         let replayed = offset <= subscribers.replayed;
         let plain = subscribers.slots.iter().map(|slot| (slot, frame));
         let with_positions = subscribers.positioned.iter();
@@ -365,7 +373,7 @@ impl State {
         }
     }
 
-    /// Tells a watcher of a change, unless it was told of it with a newer watchlist.
+    /// Queues a change of a watched user, unless the watchlist that the client got last has it.
     fn tell_one(&mut self, slot: usize, socket_id: SocketId, position: Position, frame: &Frame) {
         if let Some(connection) = self.connections.get_mut(slot)
             && connection.socket_id == socket_id
@@ -377,21 +385,21 @@ impl State {
         }
     }
 
-    /// Adds a frame for one connection, to be flushed soon.
+    /// Queues a frame for one connection, to be flushed soon.
     pub(crate) fn push(&mut self, slot: usize, frame: &Frame, origin: Origin) {
         let frame = SharedFrame::new(frame);
         self.outgoing
             .push(&mut self.connections[slot], slot, &frame, origin);
     }
 
-    /// Adds events of a history for one connection, to be flushed soon.
+    /// Queues events of a history for one connection, to be flushed soon.
     pub(crate) fn replay(&mut self, slot: usize, replay: Replay) {
         let connection = &mut self.connections[slot];
         connection.replay(replay);
         self.outgoing.settle(connection, slot, Origin::Answer);
     }
 
-    /// Adds bytes of the transport's own for one connection, to be flushed soon.
+    /// Queues bytes of the transport's own, such as a PONG, for one connection, to be flushed soon.
     pub(crate) fn push_raw(&mut self, slot: usize, bytes: &[u8]) {
         let connection = &mut self.connections[slot];
         connection.push_raw(bytes, &mut self.outgoing.buffers);
@@ -403,14 +411,15 @@ impl State {
         connection.is_some_and(|connection| connection.socket_id == socket_id)
     }
 
-    /// Says why and closes one connection.
+    /// Sends the reason, and closes one connection.
     pub(crate) fn close(&mut self, slot: usize, refusal: &Refusal, now: Instant) {
         if let Some(connection) = self.connections.get_mut(slot) {
             connection.close(refusal, true, now, &mut self.outgoing.buffers);
         }
     }
 
-    /// Writes what one connection has. It stays in the list of the dirty, where the next batch finds nothing to write.
+    /// Writes what waits for one connection. Its slot stays in the dirty list, where the next batch
+    /// finds nothing to write.
     pub(crate) fn flush(&mut self, slot: usize) {
         self.connections[slot].flush(&mut self.outgoing.buffers);
         self.relieve_at_once();
@@ -428,7 +437,7 @@ impl State {
         self.relieve_at_once();
     }
 
-    /// Takes a connection out, which has left its channels.
+    /// Removes a connection that has left its channels.
     pub(crate) fn take_out(&mut self, slot: usize) {
         let mut connection = self.connections.remove(slot);
         connection.abandon(&mut self.outgoing.buffers);
@@ -447,8 +456,9 @@ impl Outgoing {
         self.settle(connection, slot, origin);
     }
 
-    /// After something was added: one that is blocked is flushed when its socket takes more, any other with the batch. A
-    /// connection for which more waits than may, of what others sent, is too slow; it is told so and closed, never skipped.
+    /// Schedules a write after something was queued: a blocked connection is flushed when its
+    /// socket takes more, any other with the batch. A connection for which more live events wait
+    /// than may is closed with an error; no event is ever skipped.
     fn settle(&mut self, connection: &mut Connection, slot: usize, origin: Origin) {
         if origin == Origin::Live && connection.lags(self.max_waiting) {
             self.check_lag(connection);
@@ -461,7 +471,7 @@ impl Outgoing {
         }
     }
 
-    /// Closes a connection that lags, unless its socket takes what waits.
+    /// Closes a connection that lags, unless its socket takes what waits now.
     fn check_lag(&mut self, connection: &mut Connection) {
         if !connection.is_blocked() {
             connection.flush(&mut self.buffers);

@@ -1,5 +1,5 @@
-//! Users: a connection says whose it is, signed by the app's backend (docs/protocol.md#sign-in), and can be closed by that
-//! name.
+//! Users: a connection signs in as a user, signed by the app's backend (docs/protocol.md#sign-in),
+//! and all connections of a user can be closed.
 
 use std::mem;
 use std::sync::Arc;
@@ -23,12 +23,13 @@ use crate::session::Session;
 use crate::shard::Shard;
 use crate::watchlist::ConnectionRef;
 
-/// The code that says that only part of a watchlist counts; the connection stays.
+/// The error code for a watchlist of which only the first part counts; the connection stays.
 const WATCHLIST_TOO_LONG: u16 = 4302;
 
 impl Session {
-    /// Whatever is wrong with it, the connection stays usable, and the user it was before stays. Signing in again as the same
-    /// user takes the new watchlist and the new `user_info`.
+    /// Signs a connection in, and waits for the other nodes. An invalid sign-in gets an error, and
+    /// the connection keeps the user that it had. Signing in again as the same user replaces the
+    /// watchlist and `user_info`.
     pub(crate) async fn sign_in(&self, request: &SignIn<'_>) {
         let user = match self.try_sign_in(request) {
             Ok(user) => user,
@@ -44,6 +45,8 @@ impl Session {
         self.send(&ServerMessage::SignInSuccess {
             user_data: &request.user_data,
         });
+        // After the success message, so that a client knows its user before the first watchlist
+        // event.
         self.take_watchlist(&app, user).await;
     }
 
@@ -63,7 +66,7 @@ impl Session {
         }
     }
 
-    /// The user is online: its watchers are told, and this connection gets what is sent to the user.
+    /// Notes that the user is online, and gives the connection the events sent to the user.
     async fn enter(&self, app: &Arc<App>, member: &Member) -> Result<(), RosterError> {
         let unasked = self.open_own_channel(app, &member.user_id).await?;
         let roster = self.shard.engine.roster();
@@ -80,7 +83,7 @@ impl Session {
         Ok(())
     }
 
-    /// The connection watches these users from now on, and no others; it is told which of them are online.
+    /// Replaces the connection's watchlist, and sends which of these users are online.
     async fn take_watchlist(&self, app: &Arc<App>, user: User) {
         let User {
             member,
@@ -112,7 +115,8 @@ impl Session {
         }
     }
 
-    /// Tells which of the watched users are online, and from then on what changes; `None` while the other nodes do not answer.
+    /// Sends which of the watched users are online, and from then on what changes. Returns `None`
+    /// if the other nodes don't answer in time.
     async fn watch(&self, app: &Arc<App>, watched: &[UserId], before: &[UserId]) -> Option<()> {
         let engine = &self.shard.engine;
         let watcher = self.reference();
@@ -121,6 +125,8 @@ impl Session {
             let since = self.listen(Topic::Users(Arc::clone(app))).await?;
             app.users.note_listening(since);
         }
+        // Read again after the await: the generation may have ended, which the check below the next
+        // await finds.
         let since = app.users.listening();
         let answer = timeout(SUBSCRIBE_TIMEOUT, engine.roster().online(app, watched)).await;
         let answer = answer.ok()?.ok()?;
@@ -128,7 +134,8 @@ impl Session {
             return None;
         }
         let (online, offline, position) = app.users.settle(watcher, watched, answer);
-        // A change that was queued before this answer, for an earlier watchlist, is older than the answer.
+        // A change that was queued before this answer, for the previous watchlist, is older than
+        // the answer.
         self.with(|connection| {
             if let Some(signed_in) = &mut connection.user {
                 signed_in.watches_from = position;
@@ -148,7 +155,7 @@ impl Session {
         }
     }
 
-    /// The connection has ended.
+    /// Signs the user of an ended connection out.
     pub(crate) fn sign_out(&self) {
         let Some(user) = self.with(|connection| connection.user.take()) else {
             return;
@@ -171,12 +178,13 @@ impl Session {
         }
     }
 
-    /// Who is signed in.
+    /// Returns the signed-in user.
     pub(crate) fn user(&self) -> Option<Member> {
         self.with(|connection| connection.user.as_ref().map(|user| user.member.clone()))
     }
 
-    /// Checks `KEY:SIGNATURE` of a text; any key of the app in force will do.
+    /// Checks `KEY:SIGNATURE` of a text; any active key of the app is valid. Returns the text for
+    /// the client if it is invalid.
     pub(crate) fn check_signature(
         &self,
         auth: &str,
@@ -205,11 +213,12 @@ impl Session {
 }
 
 impl Engine {
-    /// Closes every connection that is signed in as this user, on every node; they may come back only as somebody else's.
+    /// Closes every connection that is signed in as this user, on every node. The app's backend
+    /// decides whether it signs the user in again.
     ///
     /// # Errors
     ///
-    /// The other nodes cannot be told now.
+    /// Returns [`BusError`] if the other nodes cannot be told now.
     pub async fn terminate_user(&self, app: &Arc<App>, user: &UserId) -> Result<(), BusError> {
         self.bus().terminate(app, user).await
     }

@@ -1,33 +1,33 @@
-//! Who is on a presence channel and who is online, as a roster answers, and how that changes.
+//! The members of a presence channel and the users online, as a roster answers, and their changes.
 
 use fanfare_protocol::UserId;
 use fanfare_protocol::presence::Member;
 
 use crate::sequence::Position;
 
-/// Who is on a channel, each user once, and when that was so.
+/// The members of a channel, each user once, at a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceSnapshot {
-    /// Edges up to this position are in `members`; only later ones still apply.
+    /// Changes up to this position are in `members`; only later ones still apply.
     pub position: Position,
-    /// In no particular order.
+    /// The members, in no particular order.
     pub members: Vec<Member>,
 }
 
-/// Which of some users are online, and when that was so.
+/// Which of some users are online, at a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Online {
-    /// Edges up to this position are in `online`; only later ones still apply.
+    /// Changes up to this position are in `online`; only later ones still apply.
     pub position: Position,
-    /// For each user that was asked for.
+    /// One value for each user in the query.
     pub online: Vec<bool>,
 }
 
-/// A change of who is on a presence channel.
+/// A presence change.
 #[derive(Debug)]
 pub enum PresenceChange<'a> {
-    /// A user's first connection came.
+    /// A user's first connection joined.
     Added(&'a Member),
-    /// A user's last connection went.
+    /// A user's last connection left.
     Removed(&'a UserId),
 }

@@ -1,5 +1,5 @@
-//! Subscribing to channels of every kind (docs/protocol.md#subscribe to docs/protocol.md#presence): the rules, and what a
-//! client is told.
+//! Subscribing to channels of every kind (docs/protocol.md#subscribe to docs/protocol.md#presence):
+//! the rules, and the answers to the client.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -32,15 +32,16 @@ mod leave;
 mod presence;
 mod replay;
 
-/// Longest name of a refused channel that is repeated to the client, in bytes.
+/// Longest name of a refused channel, in bytes, that is repeated to the client.
 const MAX_REPEATED_NAME: usize = 1000;
 
-/// One of an app's subscriptions, while it is being made.
+/// A reserved subscription of an app, held while the subscription is being made.
 struct Reserved(Arc<App>);
 
 impl Reserved {
     fn take(app: &Arc<App>, max: usize) -> Option<Self> {
         let more = |now: usize| (now < max).then_some(now + 1);
+        // Relaxed, because only the number itself matters; nothing else is published with it.
         app.subscriptions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .ok()?;
@@ -69,7 +70,7 @@ impl Session {
         };
         self.note_refusal(kind, &message);
         self.send_error(&message);
-        // Hosted Pusher says no more than that; this reaches code that is bound to the channel.
+        // Hosted Pusher sends only the error; this event reaches code that is bound to the channel.
         if request.channel.len() <= MAX_REPEATED_NAME {
             self.send(&ServerMessage::SubscriptionError {
                 channel: &request.channel,
@@ -80,7 +81,8 @@ impl Session {
         }
     }
 
-    /// A client that was left without an answer would be in doubt; one that comes back may find a node that can serve it.
+    /// Closes a connection that cannot be served because the other nodes are unreachable. Its
+    /// client may find a node that can serve it, where no answer would leave it in doubt.
     pub(crate) fn close_as_disconnected(&self) {
         self.close_to_return(SubscribeError::Disconnected.to_string());
     }
@@ -141,14 +143,14 @@ impl Session {
         )))
     }
 
-    /// Reserves one of the app's subscriptions, until the subscription counts by itself or is refused.
+    /// Reserves one of the app's subscriptions, until the subscription itself counts or is refused.
     fn reserve_subscription(
         &self,
         app: &Arc<App>,
         channel: &str,
     ) -> Result<Reserved, SubscribeError> {
         let quota = app.settings().limits.subscriptions;
-        // One that the client got with its sign-in counts already.
+        // A subscription that came with the sign-in counts already.
         let is_unlimited = quota == 0 || self.with(|connection| connection.is_unasked(channel));
         let max = if is_unlimited { usize::MAX } else { quota };
         Reserved::take(app, max).ok_or_else(|| {
@@ -158,8 +160,8 @@ impl Session {
         })
     }
 
-    /// A client whose node has no room is closed so that it finds another; one whose network or app has reached its bound
-    /// would not fare better elsewhere.
+    /// Refuses a subscription over a budget. If the node is full the connection is closed, so that
+    /// the client finds another node. A full network or app would be refused elsewhere too.
     fn check_budget(&self, channel: &ChannelName) -> Result<(), SubscribeError> {
         let Err(exceeded) = self.with(|connection| connection.check_subscription(channel)) else {
             return Ok(());
@@ -194,12 +196,15 @@ impl Session {
         let mut joining = Joining::begin(self, channel_ref, wants_positions);
         let was_listening = joining.is_listening();
         let (mut recovery, meanwhile) = match ask {
-            // Nothing is waited for, so nothing comes by.
+            // Nothing is awaited, so nothing can pass meanwhile.
             Err(state) if was_listening => (Recovery::told(state), Meanwhile::default()),
             ask => {
                 joining.keep_backlog();
-                // What comes by from now on is kept for the subscription that the client has asked for.
+                // The client's own subscription replaces the one from its sign-in; the backlog
+                // keeps what passes.
                 self.leave_unasked(&channel_ref.channel);
+                // The connection may be fenced or closed after each of these awaits; what is sent
+                // then is dropped.
                 let listening = joining.listen().await?;
                 let recovery = joining.recover(listening, ask).await?;
                 let meanwhile = if wants_positions {
@@ -217,13 +222,14 @@ impl Session {
         let newest = self.send_missed(&mut recovery, meanwhile.events);
         joining.subscribe(Position::MIN, &recovery, newest);
         if !was_listening {
-            // How many subscribers there are may have been told before this one could hear it.
+            // The count may have been announced before this connection could receive it.
             self.shard.engine.deliverer().count_again(channel_ref);
         }
         Ok(())
     }
 
-    /// Subscribes to the channel of the user who is signed in, whose events come already since then.
+    /// Subscribes to the channel of the signed-in user, whose events the connection receives since
+    /// the sign-in.
     async fn join_own(
         &self,
         request: &Subscribe<'_>,
@@ -246,12 +252,14 @@ impl Session {
         self.join(request, channel_ref).await
     }
 
-    /// From now on the connection gets what is sent to its user, without having asked: clients subscribe only when they have
-    /// seen that they are signed in, and what is sent before that would be lost. Returns the channel, if it can have one.
+    /// Gives the connection the events of its user's own channel, before it subscribes: clients
+    /// subscribe only once they know that they are signed in, and events sent before would be lost.
+    /// Returns the channel, or `None` if the user's id is no valid channel name.
     ///
     /// # Errors
     ///
-    /// Returns [`RosterError::Disconnected`] while the other nodes do not answer.
+    /// Returns [`RosterError::Disconnected`] if the other nodes don't answer within
+    /// [`SUBSCRIBE_TIMEOUT`].
     pub(crate) async fn open_own_channel(
         &self,
         app: &Arc<App>,
@@ -275,8 +283,8 @@ impl Session {
         Ok(Some(channel_ref.channel))
     }
 
-    /// Waits until this node receives a topic, and returns the generation since which it does; `None` after
-    /// [`SUBSCRIBE_TIMEOUT`].
+    /// Waits until this node receives a topic, and returns the generation since which it does, or
+    /// `None` after [`SUBSCRIBE_TIMEOUT`].
     pub(crate) async fn listen(&self, topic: Topic) -> Option<Generation> {
         let engine = &self.shard.engine;
         let unbroken = async {
@@ -285,7 +293,8 @@ impl Session {
                 if since == engine.deliverer().generation() {
                     return since;
                 }
-                // The connection was lost a moment ago, and not everybody knows it.
+                // The connection to the back end was lost in between, and the bus doesn't know it
+                // yet.
                 tokio::task::yield_now().await;
             }
         };

@@ -1,4 +1,5 @@
-//! How many subscribers a channel has, and who is told (docs/protocol.md#subscription-counts).
+//! Subscription counts: how many subscribers a channel has, and when these are told
+//! (docs/protocol.md#subscription-counts).
 
 use std::mem;
 use std::sync::Arc;
@@ -14,13 +15,15 @@ use crate::deliver::{Deliverer, shards};
 use crate::roster::Changed;
 use crate::route::{CountAnnounced, Route};
 
-/// Up to so many subscribers are told at once how many they are; more of them no more often than this.
+/// Up to this many subscribers get each count at once; a larger channel gets one every
+/// [`COUNT_INTERVAL`] at most.
 const COUNTED_AT_ONCE: usize = 100;
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Deliverer {
-    /// After the number of subscribers changed: tells them, at once or, where they are many, when it is due. With other
-    /// nodes, these are told, and subscribers hear from there.
+    /// Announces a changed count. On a node by itself the subscribers get it at once, or later if
+    /// they are many. In a cluster it is reported to the other nodes, and subscribers get the total
+    /// from there.
     pub(crate) fn count(&self, channel_ref: &ChannelRef, route: &mut Route) {
         if self.is_shared() {
             self.change(channel_ref, route);
@@ -34,13 +37,13 @@ impl Deliverer {
     }
 
     fn change(&self, channel_ref: &ChannelRef, route: &mut Route) {
-        // A user's own channel is counted by nobody.
+        // Users' own channels have no counts.
         if !mem::replace(&mut route.changed, true) && channel_ref.channel.user().is_none() {
             self.changed.lock().push(channel_ref.clone());
         }
     }
 
-    /// The other nodes are told once more how many subscribers there are, so that these hear it.
+    /// Reports the count to the other nodes again, so that subscribers here get the total.
     pub(crate) fn count_again(&self, channel_ref: &ChannelRef) {
         let mut routes = channel_ref
             .app
@@ -52,7 +55,7 @@ impl Deliverer {
         }
     }
 
-    /// Says whether subscribers may be told now how many they are; if not, they will be later.
+    /// Returns whether subscribers may get the count now; if not, schedules it.
     fn may_tell(&self, channel_ref: &ChannelRef, route: &mut Route, now: Instant) -> bool {
         match route.told {
             CountAnnounced::Due(_) => false,
@@ -67,9 +70,11 @@ impl Deliverer {
         }
     }
 
-    /// The channels whose count has changed since this was asked.
+    /// Returns the channels whose count has changed since the last call.
     pub(crate) fn take_changed(&self) -> Vec<Changed> {
         let now = Instant::now();
+        // Released before a route is locked, because `change` takes the two locks in the other order.
+        // A count that changes in between is read below.
         let places = mem::take(&mut *self.changed.lock());
         let changed = |channel_ref: ChannelRef| {
             let mut routes = channel_ref
@@ -96,7 +101,7 @@ impl Deliverer {
         places.into_iter().map(changed).collect()
     }
 
-    /// All counts of an app have changed.
+    /// Lists the counts of all channels of an app as changed.
     pub(crate) fn change_all(&self, app: &Arc<App>) {
         for stripe in &app.channels.stripes {
             for (channel, route) in stripe.lock().iter_mut() {
@@ -109,7 +114,7 @@ impl Deliverer {
         }
     }
 
-    /// Tells a channel's subscribers how many they are over all nodes.
+    /// Queues a channel's subscription count over all nodes to its subscribers.
     pub(crate) fn tell_count(&self, channel_ref: &ChannelRef, count: usize) {
         let routes = channel_ref
             .app
@@ -132,7 +137,7 @@ impl Deliverer {
         }
     }
 
-    /// Tells the numbers whose time has come.
+    /// Queues the counts that are due.
     pub(crate) fn tell_due_counts(&self, now: Instant) {
         let waiting = mem::take(&mut *self.uncounted.lock());
         for channel_ref in waiting {
@@ -150,14 +155,14 @@ impl Deliverer {
                     told: CountAnnounced::Due(_),
                     ..
                 }) => self.uncounted.lock().push(channel_ref.clone()),
-                // It was vacated, and perhaps occupied anew, in the meantime.
+                // The channel was vacated, and perhaps occupied again, in the meantime.
                 _ => {}
             }
         }
     }
 }
 
-/// Whether its subscribers are told how many they are.
+/// Returns whether the channel's subscribers get its subscription count.
 fn is_counted(channel_ref: &ChannelRef) -> bool {
     channel_ref.channel.is_counted() && channel_ref.app.settings().subscription_count
 }

@@ -31,7 +31,7 @@ pub const KEY: &str = "app-key";
 pub const SECRET: &str = "app-secret";
 
 thread_local! {
-    /// Shards on their way from their own task to who starts them.
+    /// Shards on their way from their own task to the test that starts them.
     static SHARDS: RefCell<HashMap<usize, Rc<Shard>>> = RefCell::default();
 }
 
@@ -49,13 +49,13 @@ pub struct LocalNode {
 pub struct Client {
     /// As the connection's reader has it, until it ends.
     pub session: Option<Session>,
-    /// What was written.
+    /// The bytes that were written.
     pub wire: Rc<Wire>,
-    /// Its public name.
+    /// Its socket id.
     pub socket_id: String,
 }
 
-/// A socket that takes as much as it is allowed to.
+/// A socket that takes as many bytes as the test allows.
 #[derive(Debug)]
 pub struct Wire {
     written: RefCell<Vec<u8>>,
@@ -112,7 +112,7 @@ impl Sink for WireSink {
     }
 }
 
-/// What a server frame holds.
+/// A frame of the server.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Seen {
     /// A message.
@@ -123,7 +123,7 @@ pub enum Seen {
     Close(u16),
 }
 
-/// What most tests tell a node of itself.
+/// Returns the settings of a node for most tests.
 #[must_use]
 pub fn options(shards: usize) -> Options {
     Options {
@@ -147,7 +147,7 @@ pub fn options(shards: usize) -> Options {
     }
 }
 
-/// An app with one key.
+/// Returns an app with one key.
 #[must_use]
 pub fn definition(id: &str, key: &str, settings: AppSettings) -> AppDefinition {
     let keys = vec![Key {
@@ -162,7 +162,7 @@ pub fn definition(id: &str, key: &str, settings: AppSettings) -> AppDefinition {
     }
 }
 
-/// A connection as most come in.
+/// Returns a connection as most tests need it.
 #[must_use]
 pub fn arrival(key: &str) -> Arrival<'_> {
     Arrival {
@@ -172,7 +172,7 @@ pub fn arrival(key: &str) -> Arrival<'_> {
     }
 }
 
-/// What most tests give an app.
+/// Returns the settings of an app for most tests.
 #[must_use]
 pub fn settings() -> AppSettings {
     AppSettings {
@@ -191,7 +191,7 @@ pub fn run_paused(test: impl Future<Output = ()>) {
     LocalSet::new().block_on(&runtime, test);
 }
 
-/// Lets everything happen that can happen without time passing.
+/// Waits until everything has happened that can happen without time passing.
 pub async fn settle() {
     for _ in 0..20 {
         tokio::task::yield_now().await;
@@ -224,18 +224,18 @@ impl LocalNode {
         }
     }
 
-    /// A node by itself.
+    /// Starts a node by itself.
     pub async fn alone(options: Options) -> Self {
         Self::start(Engine::new(options, Arc::new(NoNotices))).await
     }
 
-    /// The app.
+    /// Returns the app.
     #[must_use]
     pub fn app(&self) -> Arc<App> {
         self.engine.apps().by_id("1").unwrap()
     }
 
-    /// Connects on the shards in turn.
+    /// Connects to the shards in turn.
     #[must_use]
     pub fn connect(&self) -> Client {
         self.connect_with(KEY)
@@ -249,7 +249,7 @@ impl LocalNode {
         client
     }
 
-    /// Connects somebody who was let in.
+    /// Connects an admitted connection.
     #[must_use]
     pub fn connect_admitted(&self, admitted: Admitted) -> Client {
         let wire = Rc::new(Wire {
@@ -267,17 +267,17 @@ impl LocalNode {
         }
     }
 
-    /// Publishes what must be taken, and lets it arrive.
+    /// Publishes an event that must be accepted, and waits until it arrives.
     pub async fn publish(&self, channel: &str, name: &str, data: &str) {
         self.try_publish(channel, name, data, None).await.unwrap();
         settle().await;
     }
 
-    /// Publishes.
+    /// Publishes an event.
     ///
     /// # Errors
     ///
-    /// Why it was not taken.
+    /// Returns why it was not accepted.
     pub async fn try_publish(
         &self,
         channel: &str,
@@ -296,7 +296,7 @@ impl LocalNode {
 }
 
 impl Client {
-    /// As the connection's reader has it.
+    /// Returns the session, as the connection's reader has it.
     #[must_use]
     pub fn session(&self) -> &Session {
         self.session.as_ref().expect("the connection has not ended")
@@ -315,7 +315,7 @@ impl Client {
         settle().await;
     }
 
-    /// Subscribes, signed.
+    /// Subscribes with a signature.
     pub async fn subscribe(&self, channel: &str) {
         self.send(&json!({"event": "pusher:subscribe", "data": {"channel": channel, "auth": self.auth(channel, None)}})).await;
     }
@@ -356,7 +356,7 @@ impl Client {
         self.wire.seen()
     }
 
-    /// The same, which must be messages.
+    /// Takes everything that was written since the last look, which must be messages.
     pub fn events(&self) -> Vec<Value> {
         let event = |seen| match seen {
             Seen::Event(value) => value,
@@ -365,7 +365,7 @@ impl Client {
         self.seen().into_iter().map(event).collect()
     }
 
-    /// What these are called.
+    /// Returns the names of these messages.
     pub fn names(&self) -> Vec<String> {
         self.events()
             .iter()
@@ -373,19 +373,19 @@ impl Client {
             .collect()
     }
 
-    /// Takes no more than this from now on.
+    /// Lets the socket take no more than this from now on.
     pub fn allow(&self, bytes: usize) {
         self.wire.room.set(bytes);
     }
 }
 
-/// The `data` of an event, parsed.
+/// Returns the parsed `data` of an event.
 #[must_use]
 pub fn data(event: &Value) -> Value {
     serde_json::from_str(event["data"].as_str().expect("data is a string")).unwrap()
 }
 
-/// The text of a codeless error.
+/// Returns the text of an error without a code.
 pub fn complaint(events: &[Value]) -> String {
     let error = events.first().expect("an answer");
     assert_eq!(error["event"], "pusher:error");

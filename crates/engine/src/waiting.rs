@@ -1,5 +1,5 @@
-//! How much memory may wait for clients that read slowly: on a shard, for an app and for a network. Over a bound the largest
-//! holder goes, and everybody else stays.
+//! How much memory may wait for clients that read slowly: on a shard, for an app and for a network.
+//! Over a bound the largest holders are closed, and all others stay.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::connection::Connection;
 use crate::error::Refusal;
 use crate::shard::State;
 
-/// Empty entries a list keeps room for after a burst.
+/// Empty entries for which a map keeps room after a burst.
 const ENTRIES_KEPT: usize = 1024;
 
-/// What one connection's outbox answers for.
+/// The bytes that one connection's outbox answers for.
 #[derive(Debug)]
 struct Holder {
     slot: usize,
@@ -37,8 +37,9 @@ impl Holder {
     }
 }
 
-/// Whether a holder has to go because `held` is more than there may be. One answer may be longer than the bound, and its client
-/// would ask for it again and again: it stays if all others are within the bound, and doesn't count against them.
+/// Returns whether a holder must be closed because `held` is over the bound. One answer may be
+/// longer than the bound, and its client would ask for it again and again: it stays if all others
+/// are within the bound, and doesn't count against them.
 fn is_over(held: &mut usize, max: usize, bytes: usize) -> bool {
     let others = held.saturating_sub(bytes);
     if bytes > max && others <= max {
@@ -48,21 +49,22 @@ fn is_over(held: &mut usize, max: usize, bytes: usize) -> bool {
 }
 
 impl State {
-    /// Closes the largest holders if more waits on this shard than may. Costs one comparison otherwise.
+    /// Closes the largest holders if more waits on this shard than may. Otherwise this costs one
+    /// comparison.
     pub(crate) fn relieve_at_once(&mut self) {
         if self.outgoing.buffers.held() > self.waiting.total && self.relieved {
             self.relieve(Instant::now());
-            // If that didn't help, the next sweep tries again, not the next event.
+            // If that didn't help, the next sweep tries again, and not the next event.
             self.relieved = self.outgoing.buffers.held() <= self.waiting.total;
         }
     }
 
-    /// Closes the largest holders of the shard, and of each app and network that holds more than it may.
+    /// Closes the largest holders of the shard, and of each app and network over its bound.
     pub(crate) fn relieve(&mut self, now: Instant) {
         self.relieved = true;
         let limits = self.waiting;
         let mut total = self.outgoing.buffers.held();
-        // No app and no network holds more than all do.
+        // No app or network holds more than the total.
         if total <= limits.least() {
             return;
         }
@@ -116,7 +118,7 @@ impl State {
         }
     }
 
-    /// Gives back memory that a burst needed.
+    /// Frees memory that a burst needed.
     pub(crate) fn trim(&mut self) {
         self.outgoing.buffers.trim();
         if self.channels.capacity() > 4 * self.channels.len().max(ENTRIES_KEPT) {
@@ -130,7 +132,7 @@ impl State {
     }
 }
 
-/// What was closed, for the log: one line however many.
+/// The closed connections, for one log line.
 #[derive(Debug, Default)]
 struct Evicted {
     connections: usize,

@@ -1,5 +1,5 @@
-//! Who is signed in, and who wants to know (docs/protocol.md#watchlists). A user is online while signed in on a connection
-//! of the app.
+//! Signed-in users and their watchers (docs/protocol.md#watchlists). A user is online while signed
+//! in on a connection of the app.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,20 +16,24 @@ pub(crate) struct Users {
     /// The connections of each user who is signed in here.
     here: Mutex<HashMap<UserId, HashSet<ConnectionRef>>>,
     watchers: Mutex<Watchers>,
-    /// Since when this node hears who comes online, while anybody watches.
+    /// Generation since which this node receives who comes online; 0 while no connection watches.
     listening: AtomicU32,
 }
 
-/// Maps instead of lists: thousands of connections may watch one popular user, and each of them comes and goes by itself.
+/// Maps instead of lists, because thousands of connections may watch one popular user, and each of
+/// them comes and goes by itself.
 #[derive(Debug, Default)]
 struct Watchers {
-    /// The connections that watch a user, each with the position from which on it is told; `None` while it asks who is online.
+    /// The connections that watch a user, each with the position up to which it knows all changes;
+    /// `None` while it waits for the roster's answer.
     by_user: HashMap<UserId, HashMap<ConnectionRef, Option<Position>>>,
-    /// What came by while a connection asked who is online: not in the answer yet, or in it already.
+    /// Changes that passed while a connection waits for the roster's answer, which may or may not
+    /// have them.
     meanwhile: HashMap<ConnectionRef, Vec<(UserId, bool, Position)>>,
 }
 
-/// A connection, as other threads name it: slots are used again, so the socket id says whether it is still the same one.
+/// A connection, as other threads name it. Slots are reused, so the socket id says whether it is
+/// still the same connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ConnectionRef {
     pub(crate) shard: usize,
@@ -38,8 +42,8 @@ pub(crate) struct ConnectionRef {
 }
 
 impl Users {
-    /// One more connection of a user. `enter` tells the roster of the first one under the lock, so that it hears in the order
-    /// of what happens.
+    /// Adds a connection of a user. For the first one, `enter` tells the roster under the lock, so
+    /// that the roster gets changes in the order in which they happen.
     pub(crate) fn enter(&self, user: &UserId, connection: ConnectionRef, enter: impl FnOnce()) {
         let mut here = self.here.lock();
         let connections = here.entry(user.clone()).or_default();
@@ -49,7 +53,7 @@ impl Users {
         }
     }
 
-    /// One connection of a user less. `exit` tells the roster of the last one, under the lock.
+    /// Removes a connection of a user. For the last one, `exit` tells the roster under the lock.
     pub(crate) fn leave(&self, user: &UserId, connection: ConnectionRef, exit: impl FnOnce()) {
         let mut here = self.here.lock();
         let Some(connections) = here.get_mut(user) else {
@@ -62,19 +66,19 @@ impl Users {
         }
     }
 
-    /// The connections of a user on this node.
+    /// Returns the connections of a user on this node.
     pub(crate) fn connections(&self, user: &UserId) -> Vec<ConnectionRef> {
         let here = self.here.lock();
         here.get(user).into_iter().flatten().copied().collect()
     }
 
-    /// Every user who is signed in here, each handed on under the lock.
+    /// Calls `tell` for every user who is signed in on this node, under the lock.
     pub(crate) fn for_each(&self, tell: impl FnMut(&UserId)) {
         self.here.lock().keys().for_each(tell);
     }
 
-    /// Watches `watched` from now on, and no longer those of `before` that are not among them; what comes by is kept until
-    /// [`Self::settle`].
+    /// Watches `watched` from now on, and no longer those of `before` that are not among them.
+    /// Changes that pass are kept until [`Self::settle`].
     pub(crate) fn watch(&self, watcher: ConnectionRef, watched: &[UserId], before: &[UserId]) {
         let mut watchers = self.watchers.lock();
         for user in watched {
@@ -88,8 +92,9 @@ impl Users {
         watchers.meanwhile.insert(watcher, Vec::new());
     }
 
-    /// Who of the watched is online and who is not, after what was answered and what came by meanwhile, and the position of
-    /// that; later changes are told as they come.
+    /// Returns which of the watched users are online and which are not, by the answer and the
+    /// changes that passed meanwhile, and the position of that. Later changes are sent as they
+    /// come.
     pub(crate) fn settle(
         &self,
         watcher: ConnectionRef,
@@ -126,7 +131,7 @@ impl Users {
         (there, gone, position)
     }
 
-    /// Watches no more; says whether nobody is left who watches.
+    /// Ends watching, and returns whether no connection watches any more.
     pub(crate) fn unwatch(&self, watcher: ConnectionRef, watched: &[UserId]) -> bool {
         let mut watchers = self.watchers.lock();
         watchers.meanwhile.remove(&watcher);
@@ -135,7 +140,7 @@ impl Users {
         }
         let nobody = watchers.by_user.is_empty();
         if nobody {
-            // Whoever comes next listens anew.
+            // The next watcher makes this node listen again.
             self.note_listening(0);
         }
         nobody
@@ -145,7 +150,7 @@ impl Users {
         !self.watchers.lock().by_user.is_empty()
     }
 
-    /// Since when this node hears who comes online.
+    /// Returns the generation since which this node receives who comes online.
     pub(crate) fn listening(&self) -> Generation {
         self.listening.load(Ordering::Relaxed)
     }
@@ -154,8 +159,9 @@ impl Users {
         self.listening.store(generation, Ordering::Relaxed);
     }
 
-    /// Tells the watchers of a user that the user has come or gone: `tell` queues the frame to one of them. Under the lock, so
-    /// that a watcher hears of changes in their order, and after what it was told at first.
+    /// Announces a change of a user to its watchers: `tell` queues the frame to one of them. All
+    /// under the lock, so that a watcher gets changes in their order, and after the first state
+    /// that it was sent.
     pub(crate) fn announce(
         &self,
         user: &UserId,

@@ -1,4 +1,4 @@
-//! A connection on its way into a channel: from being attached to it until it is subscribed, or gives up.
+//! A connection that joins a channel: from attaching its shard until it is subscribed or gives up.
 
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{Frame, HistoryState, UserId};
@@ -18,24 +18,25 @@ use crate::sequence::{Generation, Offset, Position};
 use crate::session::Session;
 use crate::snapshot::PresenceSnapshot;
 
-/// A connection that joins a channel. The channel's events reach its shard from the start, and are kept for it while it waits
-/// for answers. Dropped before [`Joining::subscribe`], it takes everything back.
+/// A connection that joins a channel. The channel's events reach its shard from the start, and are
+/// kept for it while it waits for answers. Dropped before [`Joining::subscribe`], it undoes every
+/// step.
 pub(super) struct Joining<'a> {
     session: &'a Session,
     channel_ref: &'a ChannelRef,
     id: ChannelId,
-    /// Since when this node receives the channel's events, if it does.
+    /// Generation since which this node receives the channel's events, if it does.
     listening: Option<Generation>,
-    /// Whether the client is told where in the channel's history events are.
+    /// Whether the client gets each event's position in the channel's history.
     wants_positions: bool,
-    /// What comes by is kept for this one.
+    /// The backlog entry that keeps what passes for this connection.
     backlog: Option<Join>,
-    /// The user who was counted on a presence channel.
+    /// The user that was added to a presence channel.
     member: Option<UserId>,
     is_subscribed: bool,
 }
 
-/// What came by while a connection joined, and is in nothing that it is told.
+/// What passed while a connection joined, and is in no answer that the client gets.
 #[derive(Default)]
 pub(super) struct Meanwhile {
     pub(super) changes: Vec<(Position, Frame)>,
@@ -43,7 +44,7 @@ pub(super) struct Meanwhile {
 }
 
 impl Meanwhile {
-    /// What is newer than `position`, and than what was recovered.
+    /// Picks what is newer than `position` and than what was recovered.
     fn newer(passed: Vec<Passed>, position: Position, recovery: &Recovery) -> Self {
         let has_position = recovery.state.position.is_some();
         let mut newer = Self::default();
@@ -70,7 +71,8 @@ impl Meanwhile {
 }
 
 impl<'a> Joining<'a> {
-    /// Attaches the connection's shard to a channel.
+    /// Attaches the connection's shard to a channel. From now on the shard receives the channel's
+    /// events.
     pub(super) fn begin(
         session: &'a Session,
         channel_ref: &'a ChannelRef,
@@ -91,12 +93,12 @@ impl<'a> Joining<'a> {
         }
     }
 
-    /// Whether this node receives the channel's events already.
+    /// Returns whether this node receives the channel's events already.
     pub(super) fn is_listening(&self) -> bool {
         self.listening.is_some()
     }
 
-    /// Keeps what comes by from now on, until [`Joining::meanwhile`] takes it.
+    /// Keeps what passes from now on, until [`Joining::meanwhile`] takes it.
     pub(super) fn keep_backlog(&mut self) {
         let join = self.session.with_channel(self.id, |subscribers| {
             subscribers.backlog.get_or_insert_default().begin()
@@ -122,7 +124,8 @@ impl<'a> Joining<'a> {
         Ok(since)
     }
 
-    /// Counts the user among the channel's members, and returns who they are, the user included.
+    /// Adds the user to the channel's members, waits for the roster, and returns the members with
+    /// the user included.
     ///
     /// # Errors
     ///
@@ -135,6 +138,7 @@ impl<'a> Joining<'a> {
     ) -> Result<PresenceSnapshot, SubscribeError> {
         let channel_ref = self.channel_ref;
         let roster = self.session.shard.engine.roster();
+        // Set before the await: a join that times out may still happen, and the drop takes it back.
         self.member = Some(member.user_id.clone());
         let rooms = &channel_ref.app.rooms;
         let joined = rooms.join(&channel_ref.channel, member, |member| {
@@ -152,13 +156,13 @@ impl<'a> Joining<'a> {
             })
     }
 
-    /// Asks the channel's history for what the client missed. `listening` is the generation since which this node receives the
-    /// channel's events.
+    /// Asks the channel's history for what the client missed, and waits for the answer. `listening`
+    /// is the generation since which this node receives the channel's events.
     ///
     /// # Errors
     ///
-    /// Returns [`SubscribeError::Disconnected`] if the other nodes don't answer in time, or the connection to them has
-    /// broken since: what was missed then is in no answer.
+    /// Returns [`SubscribeError::Disconnected`] if the other nodes don't answer in time, or if the
+    /// connection to them broke since: events missed then are in no answer.
     pub(super) async fn recover(
         &self,
         listening: Generation,
@@ -171,17 +175,19 @@ impl<'a> Joining<'a> {
             }
             Err(state) => Recovery::told(state),
         };
+        // Checked after the last await: the generation may have ended during it.
         if listening != self.session.shard.engine.deliverer().generation() {
             return Err(SubscribeError::Disconnected);
         }
         Ok(recovery)
     }
 
-    /// Takes what came by since [`Joining::keep_backlog`] and is newer than `position` and the recovery.
+    /// Takes what passed since [`Joining::keep_backlog`] and is newer than `position` and the
+    /// recovery.
     ///
     /// # Errors
     ///
-    /// Returns [`SubscribeError::Overtaken`] if that was more than is kept.
+    /// Returns [`SubscribeError::Overtaken`] if more passed than is kept.
     pub(super) fn meanwhile(
         &mut self,
         position: Position,
@@ -203,11 +209,12 @@ impl<'a> Joining<'a> {
         })
     }
 
-    /// Subscribes the connection: from here on it gets what comes. On a cache channel the last event comes before any live one,
-    /// unless the client has it. `told_until` is the position of the last presence change that the client knows, and `newest`
-    /// the offset of the last event that it was sent.
+    /// Subscribes the connection: from here on it gets events as they come. On a cache channel the
+    /// last event comes before any live one, unless the client has it. `told_until` is the position
+    /// of the last presence change that the client knows, and `newest` the offset of the last event
+    /// that it was sent.
     pub(super) fn subscribe(mut self, told_until: Position, recovery: &Recovery, newest: Offset) {
-        // What came by and wasn't asked for is not needed any more.
+        // The backlog ends without a look; the caller took what it needs.
         self.end_backlog();
         self.is_subscribed = true;
         let member = self.member.take().map(|user| (user, told_until));
@@ -216,7 +223,7 @@ impl<'a> Joining<'a> {
         let mut replayed = recovered.map_or(Offset::default(), |(_, newest)| newest);
         let has_it = recovered.is_some_and(|(recovery, _)| recovery.is_complete());
         if channel_ref.channel.keeps_last() && !has_it {
-            // What came by while the history was asked was sent already.
+            // Events that passed while the history was read were sent already.
             let sent = recovered.map(|(recovery, newest)| (recovery.newest, newest));
             replayed = replayed.max(session.replay(channel_ref, sent));
         }

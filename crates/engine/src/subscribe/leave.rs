@@ -1,4 +1,4 @@
-//! Unsubscribing, and what is taken back of a subscription.
+//! Unsubscribing, and undoing the parts of a subscription.
 
 use fanfare_protocol::{ChannelName, UserId};
 
@@ -16,7 +16,7 @@ impl Session {
         }
     }
 
-    /// Leaves a channel; says whether there was anything to leave.
+    /// Leaves a channel, and returns whether the connection was on it.
     pub(crate) fn leave(&self, channel: &str) -> bool {
         let left = self.with(|connection| {
             if connection.is_unasked(channel)
@@ -49,14 +49,16 @@ impl Session {
         true
     }
 
-    /// What comes by from now on is kept for the subscription that the client has asked for.
+    /// Ends the subscription that came with the sign-in, because the client subscribes by itself
+    /// now.
     pub(super) fn leave_unasked(&self, channel: &ChannelName) {
         if self.with(|connection| connection.is_unasked(channel.as_str())) {
             self.leave(channel.as_str());
         }
     }
 
-    /// The roster hears of it when this was the user's last connection here.
+    /// Removes a connection of a user from a presence channel. The roster hears of it if it was the
+    /// user's last one here.
     pub(super) fn leave_presence(&self, channel_ref: &ChannelRef, user: &UserId) {
         let roster = self.shard.engine.roster();
         let rooms = &channel_ref.app.rooms;
@@ -83,12 +85,14 @@ impl Session {
 }
 
 impl State {
-    /// Takes a subscription out of its channel's list; says whether it was the last one on this shard.
+    /// Removes a subscription from its channel's list, and returns whether it was the shard's last
+    /// one.
     fn remove(&mut self, channel: &ChannelName, subscription: &Subscription) -> bool {
         let Some(subscribers) = self.channels.get_mut(&subscription.channel) else {
             return true;
         };
         let slots = subscribers.list(subscription.wants_positions);
+        // The last slot takes the free place, so leaving costs the same on a channel of any size.
         slots.swap_remove(subscription.index);
         if let Some(moved) = slots.get(subscription.index)
             && let Some(moved) = self.connections[*moved].subscriptions.get_mut(channel)
@@ -98,7 +102,8 @@ impl State {
         self.vacate(subscription.channel)
     }
 
-    /// Forgets a channel that has nobody left on this shard; says whether that is so.
+    /// Removes a channel that has no connection left on this shard, and returns whether that was
+    /// so.
     pub(super) fn vacate(&mut self, id: ChannelId) -> bool {
         let vacated = self
             .channels

@@ -1,4 +1,4 @@
-//! Subscribing to presence channels: who is there, then every change, with nothing between.
+//! Subscribing to presence channels: a snapshot of the members, then every change, without a gap.
 
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::presence::Member;
@@ -12,7 +12,8 @@ use crate::recover::Ask;
 use crate::session::Session;
 
 impl Session {
-    /// Returns who joins a presence channel: whom `channel_data` names, else who is signed in.
+    /// Returns the member that joins a presence channel: the one in `channel_data`, else the
+    /// signed-in user.
     pub(super) fn member(
         &self,
         request: &Subscribe<'_>,
@@ -33,8 +34,9 @@ impl Session {
         Ok(user)
     }
 
-    /// The channel's events reach this shard before the roster is asked, so no change falls between the snapshot and the events:
-    /// what comes by meanwhile follows the snapshot, unless it is in it.
+    /// Subscribes to a presence channel. The channel's changes reach this shard before the roster
+    /// is asked, so none falls between the snapshot and the live changes: those that pass meanwhile
+    /// follow the snapshot, unless it has them.
     pub(super) async fn join_presence(
         &self,
         request: &Subscribe<'_>,

@@ -1,4 +1,5 @@
-//! What a new subscriber is sent of the past: what it missed of a history, or the last event of a cache channel.
+//! What a new subscriber is sent of the past: missed events of a history, or the last event of a
+//! cache channel.
 
 use fanfare_protocol::{Frame, ServerMessage, SocketId};
 
@@ -8,7 +9,7 @@ use crate::recover::Recovery;
 use crate::sequence::Offset;
 use crate::session::Session;
 
-/// An event that came by while a connection joined.
+/// An event that passed while a connection joined.
 pub(super) struct PendingEvent {
     pub(super) offset: Offset,
     pub(super) frame: Frame,
@@ -17,7 +18,8 @@ pub(super) struct PendingEvent {
 }
 
 impl Session {
-    /// Sends what was missed, and what came by while that was asked for; says up to when events are accounted for.
+    /// Sends missed events and those that passed while the history was read, and returns the offset
+    /// up to which the client has events.
     pub(super) fn send_missed(&self, recovery: &mut Recovery, events: Vec<PendingEvent>) -> Offset {
         let mut state = self.shard.state();
         if let Some(replay) = recovery.take_replay() {
