@@ -1,5 +1,5 @@
-//! What backends call, through the Pusher server SDKs: signed requests, one file for each resource. The same signatures for browsers
-//! of apps without an auth endpoint of their own are in `channel_auth`.
+//! The signed requests of backends, as the Pusher server SDKs send them, with one file for each resource.
+//! `channel_auth` also signs for browsers of apps that have no auth endpoint of their own.
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -16,7 +16,7 @@ pub(crate) mod users;
 
 pub(crate) use idempotency::Idempotency;
 
-/// What backends call, through the Pusher server SDKs, signed.
+/// Returns the routes that take requests signed by a backend.
 pub(crate) fn backend() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(events::publish))
@@ -26,15 +26,16 @@ pub(crate) fn backend() -> OpenApiRouter<AppState> {
         .routes(routes!(channels::users))
         .routes(routes!(channels::connections))
         .routes(routes!(users::terminate))
-        // Backends that would rather ask for a signature than make one.
+        // Signatures for backends that don't compute them themselves.
         .routes(routes!(channel_auth::for_backend))
         .routes(routes!(channel_auth::user_for_backend))
-        // Older SDKs.
+        // Requests of older SDKs.
         .routes(routes!(history::list, events::publish_to_channel))
         .routes(routes!(channels::stats))
 }
 
-/// What browsers of apps without an auth endpoint of their own ask, with a token of the app's identity provider.
+/// Returns the routes for browsers of apps without an auth endpoint. These requests carry a token of the app's identity
+/// provider.
 pub(crate) fn clients() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(channel_auth::for_bearer))

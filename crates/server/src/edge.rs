@@ -1,4 +1,4 @@
-//! Where clients come in: sockets, the first request on each, WebSockets and their fallbacks over HTTP.
+//! Client connections: sockets, the first request on each, WebSockets and their HTTP fallbacks.
 
 mod client_stream;
 mod first_bytes;

@@ -1,4 +1,5 @@
-//! Signed requests: app, clock, signature, then body (docs/protocol.md#signed-requests). A stranger's body is not even read.
+//! Signed requests. The app, the clock, the signature and then the body are checked (docs/protocol.md#signed-requests),
+//! so the body of a request without a valid signature isn't kept.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use crate::clock::unix_seconds;
 use crate::http::error::ApiError;
 use crate::http::headers::combined;
 
-/// A request of an app's own backend.
+/// A request whose signature was verified.
 pub(crate) struct SignedRequest {
     pub(crate) app: Arc<App>,
     pub(crate) body: Bytes,
@@ -29,7 +30,7 @@ pub(crate) struct SignedRequest {
     address: Option<IpAddr>,
 }
 
-/// Why a request is not let in, and of which app it is, for the operator's log.
+/// Why a request was refused, and the app it named, for the operator's log.
 struct Denied {
     kind: RefusalKind,
     app: Option<Arc<App>>,
@@ -38,17 +39,17 @@ struct Denied {
 
 #[derive(Deserialize)]
 struct AppPath {
-    /// Absent where the key alone says which app it is.
+    /// Absent on routes where the key alone identifies the app.
     app_id: Option<String>,
 }
 
 impl SignedRequest {
-    /// A parameter of the endpoint's own, which may also come as an array.
+    /// Returns a query parameter that isn't part of the signature's own. Clients may send it as an array (`name[]`).
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         self.query.list(name)
     }
 
-    /// The key that signed it, and what that key's secret signs.
+    /// Returns the key that signed the request, with its secret.
     pub(crate) fn signer(&self) -> Signer<'_> {
         Signer {
             key: self.query.auth_key().unwrap_or_default(),
@@ -58,7 +59,7 @@ impl SignedRequest {
 }
 
 impl SignedRequest {
-    /// Lets the operator know that the request was let in and then refused.
+    /// Records for the operator that the request was authenticated and then refused.
     pub(crate) fn note_refusal(&self, state: &AppState, error: &ApiError) {
         let kind = match error.status() {
             413 | 429 | 503 => RefusalKind::ApiLimit,
@@ -107,6 +108,8 @@ impl FromRequest<AppState> for SignedRequest {
             Ok(authenticated) => authenticated,
             Err(Denied { kind, app, error }) => {
                 note(state, kind, app.as_ref(), address, &error);
+                // Reading the body lets the client see the answer: closing with unread bytes would reset the
+                // connection.
                 discard(body).await;
                 return Err(error);
             }
@@ -133,7 +136,9 @@ impl FromRequest<AppState> for SignedRequest {
     }
 }
 
-/// Everything that can be checked without the body. The signature covers the body's MD5.
+/// Checks everything that the query says. The body needn't be read for that, because the signature covers its MD5.
+///
+/// Returns [`Denied`] with the status that the client gets.
 async fn authenticate(
     parts: &mut Parts,
     state: &AppState,
@@ -155,7 +160,7 @@ async fn authenticate(
     let signing = app
         .signing_key(key)
         .ok_or_else(|| unknown_key(Some(&app), key))?;
-    // Behind the prefix, because backends sign what they would ask of hosted Pusher.
+    // Backends sign the path as hosted Pusher knows it, without the prefix under which this server is reached.
     let path = parts
         .extensions
         .get::<OriginalUri>()

@@ -1,5 +1,5 @@
-//! Signs for a client what an app's own auth endpoint would sign (docs/protocol.md#channel-signatures): for the app's
-//! backend, and for the bearer of a token of the app's identity provider.
+//! Signs subscriptions and sign-ins as an app's auth endpoint would (docs/protocol.md#channel-signatures): for the
+//! app's backend, and for clients with a token of the app's identity provider.
 
 use std::sync::Arc;
 
@@ -31,12 +31,12 @@ use crate::http::error::ApiError;
 use crate::http::headers::{self, media_type};
 use crate::identity::CompiledIdentity;
 
-/// Most bytes that a browser may send: what pusher-js sends is a fraction of it.
+/// Largest body of a request, in bytes. pusher-js sends a fraction of it.
 const MAX_BODY: usize = 16 * 1024;
 
 type Key = Result<Path<String>, PathRejection>;
 
-/// A key in force, and what its secret signs.
+/// An active key and its secret.
 pub(crate) struct Signer<'a> {
     pub(crate) key: &'a str,
     pub(crate) signing: &'a SigningKey,
@@ -186,8 +186,8 @@ pub(crate) async fn user_for_backend(backend: TrustedBackend) -> Result<Json<Use
     authorize_user(&backend.app, &backend.signer(), &backend.body).map(Json)
 }
 
-/// A backend that may say who an app's clients are: it signs with the app's secret, or has an API token that may change
-/// the app.
+/// A backend that may say who an app's clients are: it signed with the app's secret, or sent an API token that may
+/// change the app.
 pub(crate) struct TrustedBackend {
     app: Arc<App>,
     key: String,
@@ -205,7 +205,7 @@ impl TrustedBackend {
 
     async fn of_token(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
-        // Whoever has no token is not read.
+        // The token is checked first, so that no body is kept for a caller without one.
         let caller = match Caller::from_request_parts(&mut parts, state).await {
             Ok(caller) => caller,
             Err(problem) => {
@@ -296,7 +296,7 @@ pub(crate) async fn user_for_bearer(
     answer(&state, key, request, Bearer::authorize_user).await
 }
 
-/// What browsers ask before they send a token.
+/// Answers the CORS preflight that browsers send before a request with a token.
 pub(crate) async fn preflight(
     State(state): State<AppState>,
     key: Key,
@@ -311,7 +311,11 @@ pub(crate) async fn preflight(
     }
 }
 
-/// Signs what a backend says of one of its clients; that the backend may say it is for the caller to know.
+/// Signs a subscription to a private or presence channel. The caller has checked that the backend may ask for it.
+///
+/// # Errors
+///
+/// Returns 400 for a body that isn't valid, and for channels that need no signature or that only the app can sign.
 pub(crate) fn authorize_channel(
     app: &App,
     signer: &Signer<'_>,
@@ -334,7 +338,11 @@ pub(crate) fn authorize_channel(
     Ok(signer.channel(request.socket_id, &channel, request.user))
 }
 
-/// Signs who a backend says a client is; that the backend may say it is for the caller to know.
+/// Signs a user's sign-in. The caller has checked that the backend may ask for it.
+///
+/// # Errors
+///
+/// Returns 400 if the body or the user isn't valid.
 pub(crate) fn authorize_user(
     app: &App,
     signer: &Signer<'_>,
@@ -372,7 +380,7 @@ impl Signer<'_> {
     }
 }
 
-/// A channel that a signature opens.
+/// Returns the channel of a request, or 400 if a signature of this server doesn't open it.
 fn channel(app: &App, request: &AuthRequest) -> Result<ChannelName, ApiError> {
     let refuse = |message: String| ApiError::new(400, message);
     let name = request.channel_name.as_deref();
@@ -388,7 +396,7 @@ fn channel(app: &App, request: &AuthRequest) -> Result<ChannelName, ApiError> {
             400,
             format!("{channel} needs no auth of its own: it is for the user it names, signed in"),
         )),
-        // Its subscribers need a secret besides, derived from a key that only the app has.
+        // Subscribers also need the channel's `shared_secret`, derived from a master key that only the app has.
         ChannelKind::Encrypted => Err(ApiError::new(
             400,
             format!(
@@ -411,7 +419,7 @@ fn check_user(app: &App, user_data: &str, status: u16) -> Result<(), ApiError> {
         .map_err(|error| ApiError::new(status, error.to_string()))
 }
 
-/// Who asks from a browser: an app's key, and a token that was verified.
+/// A browser's request whose token was verified.
 struct Bearer {
     app: Arc<App>,
     key: String,
@@ -420,7 +428,8 @@ struct Bearer {
     claims: Claims,
 }
 
-/// Answers a browser so that the page can read it, whatever the answer is, if the app allows its origin.
+/// Answers a browser. Every answer carries the CORS headers, so that the page can read errors too, if the app allows
+/// its origin.
 async fn answer<T: Serialize>(
     state: &AppState,
     key: Key,
@@ -448,7 +457,7 @@ async fn answer<T: Serialize>(
         }
     };
     let answered = async {
-        // Whoever has no valid token is not read.
+        // The token is verified first, so that no body is kept for a client without one.
         let bearer = match Bearer::of(state, app.clone(), key, &parts.headers).await {
             Ok(bearer) => bearer,
             Err(error) => {
@@ -468,7 +477,7 @@ async fn answer<T: Serialize>(
     cors.allow(answered.map(Json).into_response())
 }
 
-/// What pusher-js sends: a form, or JSON where the page says so.
+/// Parses the body that pusher-js sends: a form, or JSON if the content type says so.
 fn browser_request(headers: &HeaderMap, body: &Bytes) -> Result<AuthRequest, ApiError> {
     #[derive(Deserialize)]
     struct Form {
@@ -555,7 +564,8 @@ impl Bearer {
     }
 }
 
-/// The token of the header; one header, or who knows which of them somebody before us has looked at.
+/// Returns the token of the `Authorization` header. The header must come once: with two, a proxy in front may have
+/// checked the other one.
 fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
     headers::bearer_token(headers).ok_or_else(|| {
         ApiError::new(

@@ -112,7 +112,7 @@ pub(crate) struct ChannelPath {
     channel: String,
 }
 
-/// The attributes asked for that the channel has.
+/// Returns those of the requested attributes that the channel has.
 pub(crate) fn attributes(occupancy: &Occupancy, info: Info) -> Attributes {
     Attributes {
         user_count: occupancy.user_count.filter(|_| info.user_count),
@@ -237,7 +237,7 @@ pub(crate) async fn connections(
     Ok(Json(Connections { connections }))
 }
 
-/// Whether a parameter that is a switch is on; Soketi's scripts send 1.
+/// Returns whether a boolean parameter is on. Soketi's scripts send `1`.
 fn is_on(request: &SignedRequest, name: &str) -> Result<bool, ApiError> {
     match request.parameter(name).as_deref() {
         None | Some("" | "0" | "false") => Ok(false),
@@ -281,7 +281,7 @@ pub(crate) async fn users(
     }))
 }
 
-/// JSON text as it is.
+/// Returns the text as JSON that is written unchanged, or `None` if it isn't JSON.
 fn raw(text: &str) -> Option<Box<RawValue>> {
     RawValue::from_string(text.to_owned()).ok()
 }

@@ -135,7 +135,8 @@ async fn publish_one(state: &AppState, request: &SignedRequest) -> Result<Respon
     answer_once(state, request, key, published).await
 }
 
-/// What the request is known by on other nodes, to which it may be sent again.
+/// Returns the key under which every node recognises the request when a backend sends it again, perhaps to another
+/// node.
 fn once(request: &SignedRequest, key: Option<&String>) -> Option<IdempotencyKey> {
     key.map(|key| IdempotencyKey {
         key: key.clone(),
@@ -143,7 +144,8 @@ fn once(request: &SignedRequest, key: Option<&String>) -> Option<IdempotencyKey>
     })
 }
 
-/// Publishes, once for an idempotency key if there is one.
+/// Waits for `published` and answers with its result. With an idempotency key, a repeated request gets the first one's
+/// answer and `published` isn't polled.
 async fn answer_once(
     state: &AppState,
     request: &SignedRequest,
@@ -303,8 +305,8 @@ async fn publish_events(
     Ok(to_json(&BatchPublished { batch }))
 }
 
-/// The attributes that the channel has; asking for others is no error here (docs/protocol.md#publish). Nor is it that the
-/// other nodes have gone away meanwhile, for the event is published.
+/// Returns those of the requested attributes that the channel has. Asking for others is no error here
+/// (docs/protocol.md#publish). Neither is a lost connection to the other nodes, because the event is already published.
 async fn applicable(
     state: &AppState,
     app: &Arc<App>,

@@ -1,4 +1,4 @@
-//! `GET channels/{name}/events`: what a channel's history holds, page by page. Not of Pusher's protocol.
+//! `GET channels/{name}/events`: pages through a channel's history. This request isn't part of Pusher's protocol.
 
 use axum::Json;
 use axum::extract::{Path, State};
@@ -11,9 +11,9 @@ use super::auth::SignedRequest;
 use crate::app_state::AppState;
 use crate::http::error::ApiError;
 
-/// Events on a page, if not said.
+/// Default number of events on a page.
 const PAGE: usize = 100;
-/// Most events on a page.
+/// Largest number of events on a page.
 const MAX_PAGE: usize = 1000;
 
 #[derive(Deserialize)]
@@ -100,7 +100,7 @@ pub(crate) async fn list(
         return Err(ApiError::new(400, message));
     }
     let limit = limit(&request)?;
-    // One more says whether there is more.
+    // One event beyond the page shows whether there are more.
     let query = query(&request, limit + 1)?;
     let answer = state.engine.history(&request.app, &channel, query).await?;
     let mut events = answer.events.map_err(gone)?;

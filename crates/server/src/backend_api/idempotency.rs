@@ -1,4 +1,5 @@
-//! A publish that is sent again because its answer was lost is answered the same and delivered once.
+//! Idempotency keys of publishes. A publish that a backend sends again, because its answer was lost, gets the same
+//! answer and is delivered once.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
@@ -18,19 +19,20 @@ use crate::http::error::ApiError;
 
 /// How long a key is remembered.
 const REMEMBERED: Duration = Duration::from_secs(120);
-/// What a key takes besides its answer, in bytes: its digest in a map and in a queue, and the cell that requests wait for.
+/// Bytes charged for a key besides its answer: its digest in a map and in a queue, and the cell that requests wait on.
 const ENTRY_WEIGHT: usize = 400;
-/// Over the budget, as much is forgotten as makes room for so many of its parts at once.
+/// Over the budget, keys are forgotten until this fraction of the budget (1/16) is free, so that not every publish has
+/// to make room.
 const ROOM_MADE: usize = 16;
-/// How often what apps that publish nothing more have left is forgotten.
+/// Least time between two sweeps, which forget the expired keys of apps that publish nothing more.
 const SWEEP: Duration = Duration::from_secs(10);
 /// Longest key, in bytes.
 const MAX_KEY: usize = 255;
 
-/// Requests that were answered lately. Cheap to clone.
+/// The requests answered within [`REMEMBERED`]. Cheap to clone.
 ///
-/// All apps share one budget. Over it, the app that holds most gives way, its oldest keys first: an app that sends keys faster
-/// than the budget allows repeats its own publishes, never those of others.
+/// All apps share one budget. Over it, the oldest keys of the app that holds most are forgotten. An app that sends keys
+/// faster than the budget allows thus loses its own keys, never those of other apps.
 #[derive(Debug, Clone)]
 pub(crate) struct Idempotency(Arc<Mutex<Remembered>>);
 
@@ -46,10 +48,11 @@ struct Remembered {
 #[derive(Debug, Default)]
 struct Keys {
     entries: HashMap<KeyDigest, Entry>,
-    /// Oldest first; a number tells an entry from a later one with the same key.
+    /// Keys with the time at which they were added, oldest first. The number tells an entry from a later one with the
+    /// same key.
     by_age: VecDeque<(Instant, KeyDigest, u64)>,
     bytes: usize,
-    /// Keys that were forgotten before their time.
+    /// Number of keys that were forgotten before they expired.
     evicted: u64,
     next: u64,
 }
@@ -61,18 +64,18 @@ struct Entry {
     answered: Arc<OnceCell<Answered>>,
 }
 
-/// The beginning of the key's SHA-256: the same for all lengths of keys.
+/// First bytes of the key's SHA-256, so that keys of all lengths take the same room.
 type KeyDigest = [u8; 16];
 
 #[derive(Debug)]
 struct Answered {
-    /// Of the request, as what the key stands for.
+    /// MD5 of the request's body. The same key with another body is an error.
     body_md5: String,
     answer: Bytes,
 }
 
 impl Idempotency {
-    /// Remembers at most so many bytes of all apps together.
+    /// Creates an empty memory that holds at most `max_bytes`, all apps together.
     pub(crate) fn new(max_bytes: usize) -> Self {
         Self(Arc::new(Mutex::new(Remembered {
             max_bytes,
@@ -82,8 +85,12 @@ impl Idempotency {
         })))
     }
 
-    /// Does `publish` once for a key of an app: a request with the same key that comes meanwhile waits for its answer.
-    /// What failed is not remembered, so that it can be tried again.
+    /// Runs `publish` once for a key of an app and returns its answer. A request with the same key that comes meanwhile
+    /// waits for that answer. A failure isn't remembered, so the request can be tried again.
+    ///
+    /// # Errors
+    ///
+    /// Returns 400 if the key isn't valid or came with another body before, and otherwise the error of `publish`.
     pub(crate) async fn once(
         &self,
         app: &App,
@@ -101,6 +108,7 @@ impl Idempotency {
         let (number, cell) = self.0.lock().enter(app.id(), digest, Instant::now());
         let body_md5 = body_md5(body);
         let mut is_first = false;
+        // The lock is free again before the wait: only requests with the same key wait for each other.
         let answered = cell
             .get_or_try_init(|| async {
                 is_first = true;
@@ -113,7 +121,7 @@ impl Idempotency {
         let answered = match answered {
             Ok(answered) => answered,
             Err(error) => {
-                // Whoever waits for the same key tries in turn, and forgets it if that fails as well.
+                // Requests that wait on this cell try in turn. Each one that fails forgets the key as well.
                 self.0.lock().forget(app.id(), digest, number);
                 return Err(error);
             }
@@ -128,6 +136,7 @@ impl Idempotency {
         }
         if is_first {
             let bytes = answered.answer.len();
+            // Taken again: the entry may have been evicted during the wait, which its number shows.
             self.0.lock().answered(app.id(), digest, number, bytes);
         }
         Ok(answered.answer.clone())
@@ -142,7 +151,7 @@ fn key_digest(key: &str) -> KeyDigest {
 }
 
 impl Remembered {
-    /// The cell of a key, and the number of its entry.
+    /// Returns the number and the cell of a key's entry, which is added if there is none.
     fn enter(
         &mut self,
         app: &AppId,
@@ -163,7 +172,7 @@ impl Remembered {
         (number, answered)
     }
 
-    /// The answer is kept as well.
+    /// Charges an answer's `bytes` to its entry, unless the entry was evicted meanwhile.
     fn answered(&mut self, app: &AppId, key: KeyDigest, number: u64, bytes: usize) {
         let Some(keys) = self.apps.get_mut(app) else {
             return;
@@ -191,7 +200,7 @@ impl Remembered {
         self.apps.retain(|_, keys| !keys.by_age.is_empty());
     }
 
-    /// Over the budget, the app that holds most gives way, and so on until there is room again.
+    /// Evicts keys of the app that holds most, and repeats that, until [`ROOM_MADE`] says there is room.
     fn make_room(&mut self, now: Instant) {
         if self.bytes <= self.max_bytes {
             return;
@@ -201,11 +210,13 @@ impl Remembered {
         while self.bytes > target {
             let most = self.apps.iter_mut().max_by_key(|(_, keys)| keys.bytes);
             let Some((app, keys)) = most else { return };
-            // As much as makes room, but not all that an app has while others have nearly as much.
+            // At most half of what the app has at once, so that it doesn't lose everything while another app has nearly
+            // as much.
             let share = (self.bytes - target).min(keys.bytes / 2).max(1);
             let before = keys.evicted;
             let (freed, oldest) = keys.evict(share);
             self.bytes -= freed;
+            // Logged when the count passes a power of two, so that a flood writes few lines.
             if keys.evicted.checked_ilog2() != before.checked_ilog2() {
                 tracing::warn!(
                     %app,
@@ -238,7 +249,7 @@ impl Keys {
         (self.next, answered)
     }
 
-    /// Takes one out, and says how many bytes it took.
+    /// Removes an entry if its number matches, and returns how many bytes that freed.
     fn remove(&mut self, key: KeyDigest, number: u64) -> usize {
         let entry = self.entries.get(&key);
         if entry.is_none_or(|entry| entry.number != number) {
@@ -249,7 +260,7 @@ impl Keys {
         bytes
     }
 
-    /// Forgets what is too old, and says how many bytes that took.
+    /// Removes expired entries, and returns how many bytes that freed.
     fn expire(&mut self, now: Instant) -> usize {
         let mut freed = 0;
         while let Some((at, key, number)) = self.by_age.front().copied()
@@ -262,7 +273,8 @@ impl Keys {
         freed
     }
 
-    /// Forgets the oldest until so many bytes are free. Says how many there are, and when the last of them was remembered.
+    /// Removes the oldest entries until `bytes` are free. Returns how many bytes that freed, and when the last removed
+    /// entry was added.
     fn evict(&mut self, bytes: usize) -> (usize, Option<Instant>) {
         let (mut freed, mut last) = (0, None);
         while freed < bytes
@@ -277,7 +289,7 @@ impl Keys {
         (freed, last)
     }
 
-    /// After a flood, the room that its keys took is given back.
+    /// Shrinks the collections once most of their capacity is unused, as after a flood of keys.
     fn give_back(&mut self) {
         if self.entries.capacity() > 1024 && self.entries.len() < self.entries.capacity() / 8 {
             self.entries.shrink_to(self.entries.len() * 2);

@@ -1,5 +1,5 @@
-//! The stream of an accepted socket as HTTP reads and writes it: what was read of it already comes first, a client has to
-//! read what is written to it, and it is known when bytes came last.
+//! The stream of an accepted socket as HTTP reads and writes it. Bytes that were read before come first, writes time
+//! out, and every read updates the socket's activity.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,18 +13,18 @@ use tokio::net::TcpStream;
 use crate::edge::sockets::{Activity, SocketPlace};
 use crate::edge::write_timeout::WriteTimeout;
 
-/// A client's socket and the room that it takes.
+/// A client's socket with its place among all sockets.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
     stream: WriteTimeout<TcpStream>,
-    /// What was read of the socket and not of this stream.
+    /// Bytes that were read from the socket and not yet from this stream.
     unread: Bytes,
     activity: Arc<Activity>,
     place: SocketPlace,
 }
 
 impl ClientStream {
-    /// A stream that begins with `unread`.
+    /// Creates a stream whose first bytes are `unread`.
     pub(crate) fn new(
         stream: WriteTimeout<TcpStream>,
         unread: Bytes,
@@ -39,7 +39,7 @@ impl ClientStream {
         }
     }
 
-    /// The socket, what was read of it and not of this stream, and the room that it takes.
+    /// Returns the socket, the bytes that were read from it and not from this stream, and its place.
     pub(crate) fn into_parts(self) -> (TcpStream, Bytes, SocketPlace) {
         (self.stream.into_inner(), self.unread, self.place)
     }
@@ -62,7 +62,7 @@ impl AsyncRead for ClientStream {
         buffer.put_slice(&self.unread[..count]);
         self.unread.advance(count);
         if self.unread.is_empty() {
-            // Its buffer is not kept for as long as the connection lives.
+            // Frees the buffer, which would otherwise live as long as the connection.
             self.unread = Bytes::new();
         }
         Poll::Ready(Ok(()))

@@ -1,17 +1,17 @@
-//! The first bytes of a connection, kept for the log: when they are not HTTP, they say what came instead.
+//! The first bytes of a connection, kept for the log. If they aren't HTTP, they show which protocol the client speaks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes that are kept; enough to tell the protocols apart that are sent to a port by mistake.
+/// Number of bytes kept, which is enough to tell apart the protocols that are sent to a port by mistake.
 const KEPT: usize = size_of::<u64>();
 
-/// The first bytes that a connection's client sent, or zeros. Cheap to clone; clones are of the same connection.
+/// The first bytes that a client sent, or zeros. Cheap to clone; clones share the bytes.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct FirstBytes(Arc<AtomicU64>);
 
 impl FirstBytes {
-    /// Keeps the beginning of what was read, if nothing was kept before.
+    /// Keeps the beginning of `read`, unless bytes were kept before.
     pub(crate) fn note(&self, read: &[u8]) {
         if self.0.load(Ordering::Relaxed) == 0 {
             let mut first = [0; KEPT];
@@ -21,7 +21,8 @@ impl FirstBytes {
         }
     }
 
-    /// What a client that does not speak HTTP/1 speaks, and what to do; `None` if it is not known.
+    /// Returns which protocol a client speaks instead of HTTP/1, and what the operator can do, or `None` if it isn't
+    /// known.
     pub(crate) fn meaning(&self) -> Option<&'static str> {
         match &self.0.load(Ordering::Relaxed).to_le_bytes() {
             [0x16, 3, ..] => Some(

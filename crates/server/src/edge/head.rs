@@ -1,5 +1,5 @@
-//! The first head of a connection, read before anything else is made for it: a client that has not sent one costs a few
-//! bytes instead of an HTTP connection's buffers, and is given little time.
+//! Reads the first request head of a connection before anything else is allocated for it. A client that hasn't sent one
+//! costs a few bytes instead of an HTTP connection's buffers, and has little time.
 
 use std::io;
 use std::time::Duration;
@@ -14,31 +14,31 @@ use crate::http::error::ApiError;
 
 /// Largest head of a request, in bytes.
 pub(crate) const MAX_HEAD: usize = 16 * 1024;
-/// Headers that a head may have.
+/// Largest number of headers in a head.
 const MAX_HEADERS: usize = 100;
-/// What is read at first. Most heads fit.
+/// Bytes allocated for the first read. Most heads fit.
 const FIRST_READ: usize = 1024;
-/// How long a client may take to read that its head is too large.
+/// How long a client may take to read the answer to a head that is too large.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a client sent first.
+/// Result of reading a connection's first head.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FirstHead {
-    /// A whole head, and perhaps more; or what cannot become one, to be answered as such.
+    /// A whole head and perhaps more, or bytes that can't become a head. hyper answers those with an error.
     Complete(Bytes),
-    /// More than a head may have.
+    /// More than [`MAX_HEAD`] bytes.
     TooLarge,
     /// The client left before its head was complete.
     Closed,
 }
 
-/// Reads until the first head is complete.
+/// Reads until the first head is complete, is too large or can't become valid. The caller bounds the time.
 ///
 /// # Errors
 ///
-/// The socket's.
+/// Returns the socket's error.
 pub(crate) async fn read_first_head(stream: &mut TcpStream) -> io::Result<FirstHead> {
-    // Nothing is allocated for a client that sends nothing.
+    // Waits before it allocates, so that a client that sends nothing costs no buffer.
     stream.readable().await?;
     let mut head = BytesMut::with_capacity(FIRST_READ);
     loop {
@@ -46,7 +46,8 @@ pub(crate) async fn read_first_head(stream: &mut TcpStream) -> io::Result<FirstH
         if stream.read_buf(&mut head).await? == 0 {
             return Ok(FirstHead::Closed);
         }
-        // A head ends with a line, and is looked at once for each.
+        // A head ends with a line feed, so it is parsed again only when one came: byte by byte it would cost quadratic
+        // time.
         let may_be_complete = before == 0 || head[before..].contains(&b'\n');
         if may_be_complete {
             match parse(&head) {
@@ -63,13 +64,13 @@ pub(crate) async fn read_first_head(stream: &mut TcpStream) -> io::Result<FirstH
     }
 }
 
-/// The length of a complete head; an error if it can never be one.
+/// Returns the length of a complete head, or an error if these bytes can never become one.
 fn parse(head: &[u8]) -> httparse::Result<usize> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     httparse::Request::new(&mut headers).parse(head)
 }
 
-/// Answers a head that is too large, and closes.
+/// Answers a head that is too large with 431 and closes the connection.
 pub(crate) async fn refuse_too_large(mut stream: TcpStream) {
     let body = format!("{}\n", too_large().message());
     let answer = format!(
@@ -85,11 +86,11 @@ pub(crate) async fn refuse_too_large(mut stream: TcpStream) {
         while stream.read(&mut ignored).await? > 0 {}
         io::Result::Ok(())
     };
-    // Whether the client reads it is its own affair.
+    // The connection is closed either way, so a client that doesn't read the answer changes nothing.
     let _ = timeout(REFUSAL_TIMEOUT, answered).await;
 }
 
-/// The refusal of a head that is too large.
+/// Returns the error for a head that is too large.
 pub(crate) fn too_large() -> ApiError {
     let message = format!(
         "The request's head is larger than {MAX_HEAD} bytes, the most it may be: shorten its query or its headers (cookies \

@@ -1,4 +1,4 @@
-//! Accepts connections and serves HTTP on them, until told to stop.
+//! Accepts connections and serves HTTP on them until shutdown.
 
 use std::io;
 use std::pin::Pin;
@@ -34,20 +34,20 @@ use crate::edge::sockets::{
 use crate::edge::write_timeout::WriteTimeout;
 use crate::throttle::Throttle;
 
-/// How long to wait when the system has no more file descriptors.
+/// How long the listener waits when there are no more file descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often the log says that no connection can be accepted.
+/// Least time between two log lines about connections that can't be accepted.
 const SAID_EVERY: Duration = Duration::from_secs(60);
 
-/// How long a client that has connected before the server stops may take for the head of its request.
+/// How long a client that connected before the shutdown may take for its request head.
 const LAST_HEAD: Duration = Duration::from_secs(1);
 
-/// How long clients may take.
+/// How long clients may take to send heads and to read answers.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
     /// For the first head of a connection.
     pub(crate) first_head: Duration,
-    /// For the head of a later request, the time between two requests included; and for reading some of an answer.
+    /// For the head of a later request, including the idle time before it, and for reading part of an answer.
     pub(crate) head: Duration,
 }
 
@@ -61,31 +61,34 @@ pub(crate) struct Listening {
     pub(crate) timeouts: Timeouts,
 }
 
-/// The two steps in which HTTP ends, and what is still going on meanwhile.
+/// The two steps in which HTTP ends, and the tasks that are still running meanwhile.
 ///
 /// Connection attempts are answered between the two, because a client that meets a closed port stays away for much
 /// longer than one that is told to come back.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shutdown {
-    /// The sockets stay open after this process, so what waits in their queues is left to the next one.
+    /// Whether a supervisor keeps the sockets open after this process. Connections in their queues are then left to the
+    /// next process.
     pub(crate) keeps_queue: bool,
-    /// Connections finish the request that is under way and are closed. Those that come later get one answer.
+    /// First step: connections finish their current request and are closed. Later connections get one answer each.
     pub(crate) finish: CancellationToken,
-    /// No more connections are accepted.
+    /// Second step: no more connections are accepted.
     pub(crate) stop_accepting: CancellationToken,
-    /// Connections that came before `finish`.
+    /// Connections accepted before `finish`.
     pub(crate) connections: TaskTracker,
-    /// Connections that came after `finish`.
+    /// Connections accepted after `finish`.
     pub(crate) late: TaskTracker,
-    /// Upgraded connections that are on their way to a shard, or are told why they are refused.
+    /// Upgraded connections that are on their way to a shard or are being refused.
     pub(crate) upgrades: TaskTracker,
 }
 
-/// Where a request's connection is counted once it is upgraded; the listener adds it to every request.
+/// The tracker that counts a connection once it is upgraded. The listener adds it to every request that asks for an
+/// upgrade.
 #[derive(Debug, Clone)]
 pub(crate) struct Upgrades(pub(crate) TaskTracker);
 
-/// Serves HTTP on every connection that comes, until it is shut down.
+/// Serves HTTP on every accepted connection. Returns once no more connections are accepted; their tasks go on in the
+/// trackers of `shutdown`.
 pub(crate) async fn serve(listener: TcpListener, listening: Listening, shutdown: Shutdown) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -94,8 +97,8 @@ pub(crate) async fn serve(listener: TcpListener, listening: Listening, shutdown:
     let said = Throttle::new(SAID_EVERY);
     loop {
         let accepted = tokio::select! {
-            // What waits in the queue is accepted first: it would be reset when the socket is closed. A queue that
-            // stays open for the next process is left alone before that.
+            // Connections in the queue are accepted first, because closing the socket would reset them. A queue that
+            // the next process takes over is left alone instead.
             biased;
             () = shutdown.stop_accepting.cancelled(), if shutdown.keeps_queue => return,
             accepted = accept(&listener, &listening.sockets, &said) => accepted,
@@ -129,7 +132,7 @@ pub(crate) async fn serve(listener: TcpListener, listening: Listening, shutdown:
     }
 }
 
-/// Waits for a client, and for room for it. `None` if something was wrong, after which the next one may come.
+/// Waits for a client and for room for its socket. Returns `None` after an error; the caller tries again.
 async fn accept(
     listener: &TcpListener,
     sockets: &Sockets,
@@ -153,7 +156,7 @@ async fn accept(
                 tracing::error!(%error, "cannot accept connections: raise the limit of open files (ulimit -n, LimitNOFILE)");
             }
             sockets.note_full();
-            // The system may have fewer than this process was promised.
+            // The system may give this process fewer files than its limit promises.
             sockets.close_idle();
             sleep(PAUSE).await;
             None
@@ -171,7 +174,7 @@ fn is_out_of_files(error: &io::Error) -> bool {
     code.is_some_and(|code| matches!(code, 23 | 24))
 }
 
-/// Lets the operator know that something else than HTTP came, and what to do where that is known.
+/// Records for the operator that bytes other than HTTP came, and what to do if their protocol is known.
 fn not_http(engine: &Engine, Peer(peer): Peer, first_bytes: &FirstBytes, error: &hyper::Error) {
     let reason = first_bytes.meaning().map_or_else(
         || format!("a request cannot be read: {error}"),
@@ -185,7 +188,7 @@ fn not_http(engine: &Engine, Peer(peer): Peer, first_bytes: &FirstBytes, error: 
     });
 }
 
-/// A client that was accepted.
+/// An accepted client.
 struct Client {
     peer: Peer,
     socket: HttpSocket,
@@ -194,7 +197,7 @@ struct Client {
     finish: CancellationToken,
 }
 
-/// Serves one connection. Until its first head is complete there is nothing but the socket.
+/// Serves one connection. Until its first head is complete, only the socket is held for it.
 async fn connection(
     http: http1::Builder,
     mut stream: TcpStream,
@@ -211,12 +214,13 @@ async fn connection(
         let mut reading = std::pin::pin!(read_first_head(&mut stream));
         tokio::select! {
             first = timeout(within, reading.as_mut()) => first,
-            // The head may be on its way, and a client without an answer stays away for long.
+            // The head may be in flight, and a client that gets no answer waits long before it reconnects.
             () = client.finish.cancelled() => timeout(LAST_HEAD, reading).await,
         }
     };
     match first {
-        // Boxed, because a connection without a request would pay for the room.
+        // Boxed, because this future's state would otherwise be part of every connection, even of one without a
+        // request.
         Ok(Ok(FirstHead::Complete(head))) => {
             Box::pin(serve_http(http, stream, head, client, listening)).await;
         }
@@ -254,6 +258,7 @@ async fn serve_http(
     );
     let (router, engine) = (listening.router, listening.engine);
     let service = service_fn(move |request: Request<Incoming>| {
+        // Counted from here until the answer is complete, so that the socket isn't closed as idle meanwhile.
         let open = activity.request();
         let router = router.clone();
         let mut request = request.map(|body| ReceivedBody::new(body, activity));
@@ -288,7 +293,8 @@ async fn serve_http(
     }
 }
 
-/// About the bytes of a request's head. hyper reads more than its buffer's size when all of it comes at once.
+/// Returns the approximate size of a request's head in bytes. hyper's bound isn't enough, because it reads beyond its
+/// buffer's size if more bytes come at once.
 fn head_size(request: &Request<ReceivedBody>) -> usize {
     let headers = request.headers().iter();
     let headers: usize = headers
@@ -298,7 +304,7 @@ fn head_size(request: &Request<ReceivedBody>) -> usize {
     headers + uri.path().len() + uri.query().map_or(0, str::len)
 }
 
-/// The body of a request. While it has not come whole, its socket counts as idle.
+/// The body of a request. Its socket counts as idle until the whole body has come.
 struct ReceivedBody {
     body: Incoming,
     unfinished: Option<UnfinishedBody>,
@@ -336,7 +342,7 @@ impl HttpBody for ReceivedBody {
     }
 }
 
-/// A request whose answer is streamed goes on until the answer's end.
+/// Keeps a request with a streamed answer open until the answer ends.
 fn keep_open(response: Response, open: OpenRequest) -> Response {
     if response.body().size_hint().exact().is_some() {
         return response;
@@ -344,7 +350,7 @@ fn keep_open(response: Response, open: OpenRequest) -> Response {
     response.map(|body| Body::new(StreamedBody { body, _open: open }))
 }
 
-/// The body of an answer that is streamed.
+/// The body of a streamed answer, which keeps its request open.
 struct StreamedBody {
     body: Body,
     _open: OpenRequest,

@@ -1,5 +1,5 @@
-//! The sockets that this process listens on: bound by itself, or inherited from a supervisor that keeps them open while
-//! the process restarts, so that connection attempts wait in their queues meanwhile.
+//! The sockets that this process listens on. It binds them itself, or inherits them from a supervisor that keeps them
+//! open during a restart, so that connection attempts wait in their queues.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -7,8 +7,8 @@ use anyhow::Context;
 use listenfd::ListenFd;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-/// Length of the queue of connections that are not accepted yet. The kernel cuts it to `net.core.somaxconn`. A longer
-/// queue costs nothing while it is empty; one that overflows costs each client at least a second.
+/// Length of the queue of connections that aren't accepted yet. The kernel caps it at `net.core.somaxconn`. A longer
+/// queue costs nothing while it is empty, and an overflow costs each client at least a second.
 const BACKLOG: i32 = i32::MAX;
 
 /// At least one listening socket.
@@ -19,12 +19,12 @@ pub(crate) struct ListeningSockets {
 }
 
 impl ListeningSockets {
-    /// Takes the sockets that a supervisor has passed on by systemd's protocol (`LISTEN_FDS`, `LISTEN_PID`), or returns
-    /// `None` if there are none. Takes the variables out of the environment, so call it before other threads run.
+    /// Takes the sockets that a supervisor passed by systemd's protocol (`LISTEN_FDS`, `LISTEN_PID`), or returns `None`
+    /// if there are none. Removes these variables from the environment, so it must run before other threads start.
     ///
     /// # Errors
     ///
-    /// Fails if one of the descriptors cannot be a listening TCP socket.
+    /// Returns an error if one of the descriptors isn't a listening TCP socket.
     pub(crate) fn inherit() -> anyhow::Result<Option<Self>> {
         let mut descriptors = ListenFd::from_env();
         let mut sockets = Vec::new();
@@ -34,7 +34,7 @@ impl ListeningSockets {
                 .map_err(anyhow::Error::from)
                 .and_then(|socket| {
                     let socket = socket.context("it was taken before")?;
-                    // Also makes the queue longer than a supervisor asks for by default.
+                    // Listening again also lengthens the queue, which supervisors keep short by default.
                     SockRef::from(&socket).listen(BACKLOG)?;
                     socket.set_nonblocking(true)?;
                     Ok(socket)
@@ -54,18 +54,18 @@ impl ListeningSockets {
         }))
     }
 
-    /// Binds `address` and listens.
+    /// Binds `address` and listens on it.
     ///
     /// # Errors
     ///
-    /// Fails if the system does not give us the address.
+    /// Returns the system's error, for example if the address is in use.
     pub(crate) fn bind(address: SocketAddr) -> std::io::Result<Self> {
         let socket = Socket::new(
             Domain::for_address(address),
             Type::STREAM,
             Some(Protocol::TCP),
         )?;
-        // A restart binds while connections of the process before are still closing.
+        // Connections of the previous process may still be closing when this one binds.
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&address.into())?;
@@ -76,17 +76,17 @@ impl ListeningSockets {
         })
     }
 
-    /// Whether a supervisor holds the sockets as well, so that they stay open after this process.
+    /// Returns whether a supervisor holds the sockets too, so that they stay open after this process.
     pub(crate) fn inherited(&self) -> bool {
         self.inherited
     }
 
-    /// The addresses that clients connect to, the first one first.
+    /// Returns the addresses that clients connect to, the first one first.
     pub(crate) fn addresses(&self) -> std::io::Result<Vec<SocketAddr>> {
         self.sockets.iter().map(TcpListener::local_addr).collect()
     }
 
-    /// The sockets, for this thread's runtime.
+    /// Registers the sockets with this thread's runtime.
     pub(crate) fn into_tokio(self) -> std::io::Result<Vec<tokio::net::TcpListener>> {
         let sockets = self.sockets.into_iter();
         sockets.map(tokio::net::TcpListener::from_std).collect()

@@ -1,6 +1,6 @@
-//! The sockets of clients, counted from the moment they are accepted: how many there may be, for each network and in all,
-//! and which one goes when there is no room for another. That is an idle one, never a WebSocket: of the network that has most,
-//! the one that has been idle for longest.
+//! Counts the sockets of clients from the moment they are accepted, for each network and in all. If there is no room
+//! for another one, an idle socket is closed, never a WebSocket: the one that has been idle longest, of the network
+//! that has most.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -17,13 +17,13 @@ use tokio::time::{Instant, timeout};
 
 use std::net::IpAddr;
 
-/// How long `/readyz` remembers that a client was kept waiting.
+/// How long `/readyz` reports that a client had to wait.
 const FULL_FOR: Duration = Duration::from_secs(5);
-/// How long to wait for a socket to be closed before looking again.
+/// How long [`Sockets::wait_for_room`] waits for a socket to close before it looks again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
-/// Idle sockets that are chosen in one look at all of them.
+/// Number of idle sockets that one scan chooses.
 const CHOSEN_AT_ONCE: usize = 256;
-/// Not full, as a time.
+/// Value of `full_at` before any client had to wait.
 const NEVER: u64 = 0;
 
 /// The sockets of this node. Cheap to clone.
@@ -35,18 +35,18 @@ struct Table {
     max: usize,
     ledger: Ledger,
     open: AtomicUsize,
-    /// Those that serve HTTP.
+    /// The sockets that serve HTTP, WebSockets excluded.
     http: Mutex<Http>,
     closed: Notify,
     started: Instant,
-    /// When a client was kept waiting last, in milliseconds since the start.
+    /// When a client last had to wait, in milliseconds since the start.
     full_at: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Http {
     sockets: Slab<Arc<Activity>>,
-    /// Sockets that were to go first when all were looked at, the first of them last.
+    /// Idle sockets that the last scan chose, with their activity at that time. The first to close is last.
     idle: Vec<(Arc<Activity>, u64)>,
 }
 
@@ -55,11 +55,11 @@ struct Http {
 pub(crate) struct Activity {
     started: Instant,
     network: Option<Network>,
-    /// When bytes came last or a request ended, in milliseconds since the start.
+    /// When bytes last came or a request ended, in milliseconds since the start.
     at: AtomicU64,
-    /// Requests that are being answered.
+    /// Number of requests that are being answered.
     requests: AtomicUsize,
-    /// Those of them whose body has not come whole: nothing is done for them but to wait.
+    /// Number of these requests whose body hasn't come whole: the server only waits for their client.
     unfinished_bodies: AtomicUsize,
     is_closed: AtomicBool,
     /// The task that owns the socket.
@@ -67,32 +67,34 @@ pub(crate) struct Activity {
 }
 
 impl Activity {
-    /// Remembers which task owns the socket: without it the socket is closed.
+    /// Sets the task that owns the socket. Aborting that task closes the socket.
     pub(crate) fn belongs_to(&self, task: AbortHandle) {
         let _ = self.task.set(task);
+        // The socket may have been chosen between its entry in the table and this call, when there was no task to
+        // abort.
         if self.is_closed.load(Ordering::Acquire) {
             self.close();
         }
     }
 
-    /// Notes that bytes came, or that a request has ended.
+    /// Records that bytes came or that a request ended.
     pub(crate) fn note(&self) {
         self.at.store(millis_since(self.started), Ordering::Relaxed);
     }
 
-    /// A request that is being answered: its socket is not idle until this is dropped.
+    /// Counts a request. The socket isn't idle until the guard is dropped.
     pub(crate) fn request(self: &Arc<Self>) -> OpenRequest {
         self.requests.fetch_add(1, Ordering::Relaxed);
         OpenRequest(Arc::clone(self))
     }
 
-    /// A body that has not come whole, until this is dropped.
+    /// Counts a body that hasn't come whole, until the guard is dropped.
     pub(crate) fn unfinished_body(self: &Arc<Self>) -> UnfinishedBody {
         self.unfinished_bodies.fetch_add(1, Ordering::Relaxed);
         UnfinishedBody(Arc::clone(self))
     }
 
-    /// Whether it only waits for its client.
+    /// Returns whether the server only waits for the socket's client.
     fn is_idle(&self) -> bool {
         let waits_for = self.unfinished_bodies.load(Ordering::Relaxed);
         self.requests.load(Ordering::Relaxed) <= waits_for
@@ -107,7 +109,7 @@ impl Activity {
     }
 }
 
-/// The body of a request while it has not come whole.
+/// Guard of a request body that hasn't come whole.
 #[derive(Debug)]
 pub(crate) struct UnfinishedBody(Arc<Activity>);
 
@@ -117,7 +119,7 @@ impl Drop for UnfinishedBody {
     }
 }
 
-/// A request that is being answered.
+/// Guard of a request that is being answered.
 #[derive(Debug)]
 pub(crate) struct OpenRequest(Arc<Activity>);
 
@@ -128,7 +130,7 @@ impl Drop for OpenRequest {
     }
 }
 
-/// The room that an open socket takes, a WebSocket's too.
+/// Place of an open socket, a WebSocket's included, among those of the node and of its network.
 #[derive(Debug)]
 pub(crate) struct SocketPlace {
     table: Arc<Table>,
@@ -142,7 +144,7 @@ impl Drop for SocketPlace {
     }
 }
 
-/// A socket's entry among those that serve HTTP.
+/// Entry of a socket that serves HTTP. It is dropped when the socket is upgraded.
 #[derive(Debug)]
 pub(crate) struct HttpSocket {
     table: Arc<Table>,
@@ -161,7 +163,8 @@ fn millis_since(start: Instant) -> u64 {
 }
 
 impl Sockets {
-    /// At most `max` sockets; those of one network are charged to `ledger`.
+    /// Creates an empty table of at most `max` sockets. Sockets of charged addresses are also bounded for each network
+    /// by `ledger`.
     pub(crate) fn new(max: usize, ledger: Ledger) -> Self {
         Self(Arc::new(Table {
             max,
@@ -174,44 +177,46 @@ impl Sockets {
         }))
     }
 
-    /// Whether no client can be accepted now, or could be a moment ago.
+    /// Returns whether a client had to wait within the last [`FULL_FOR`].
     pub(crate) fn is_full(&self) -> bool {
         let full_at = self.0.full_at.load(Ordering::Relaxed);
         let window = u64::try_from(FULL_FOR.as_millis()).unwrap_or(u64::MAX);
         full_at != NEVER && millis_since(self.0.started).saturating_sub(full_at) < window
     }
 
-    /// Notes that a client could not be accepted.
+    /// Records that a client could not be accepted.
     pub(crate) fn note_full(&self) {
         let now = millis_since(self.0.started).max(1);
         self.0.full_at.store(now, Ordering::Relaxed);
     }
 
-    /// Sockets of clients.
+    /// Returns the number of open sockets of clients.
     pub(crate) fn open(&self) -> usize {
         self.0.open.load(Ordering::Relaxed)
     }
 
-    /// The most sockets there may be.
+    /// Returns the largest number of sockets.
     pub(crate) fn max(&self) -> usize {
         self.0.max
     }
 
-    /// Waits for room for one more socket. An idle one is closed for it; `on_full` is called where there is none.
+    /// Waits for room for one more socket, and closes an idle one if there is none. Calls `on_full` whenever none is
+    /// idle.
     pub(crate) async fn wait_for_room(&self, on_full: impl Fn()) {
         while self.0.open.load(Ordering::Relaxed) >= self.0.max {
             if !self.close_idle() {
                 self.note_full();
                 on_full();
             }
-            // Another look is due anyway when the time is over.
+            // The time-out is no failure: the loop looks again either way.
             let _ = timeout(RETRY_AFTER, self.0.closed.notified()).await;
         }
     }
 
-    /// Closes an idle socket that serves HTTP; returns whether there was one.
+    /// Closes an idle socket that serves HTTP. Returns whether there was one.
     pub(crate) fn close_idle(&self) -> bool {
         let mut http = self.0.http.lock();
+        // The last scan's choice is used first. Only when it is used up are all sockets scanned again.
         for _ in 0..2 {
             while let Some((socket, at)) = http.idle.pop() {
                 if socket.is_idle() && socket.at.load(Ordering::Relaxed) == at {
@@ -224,8 +229,8 @@ impl Sockets {
         false
     }
 
-    /// Takes room for an accepted socket. `charged` is the address whose network pays for it, if one does. Returns `None`
-    /// if that network has as many sockets as it may have, none of which is idle.
+    /// Takes a place for an accepted socket. `charged` is the address whose network pays, if one does. Returns `None`
+    /// if that network has as many sockets as it may have and none of them is idle.
     pub(crate) fn accept(&self, charged: Option<IpAddr>) -> Option<(SocketPlace, HttpSocket)> {
         let payer = charged.map(|address| self.0.ledger.payer(Some(address)));
         let network = payer.as_ref().and_then(fanfare_engine::Payer::network);
@@ -234,7 +239,7 @@ impl Sockets {
             Some(payer) => match payer.charge(Resource::Sockets, 1) {
                 Ok(charge) => Some(charge),
                 Err(_) => {
-                    // The place of the one that goes is not free yet, so this one is over the bound until it is.
+                    // The closed socket gives back its place a little later, so this one exceeds the bound until then.
                     self.close_idle_of(network)?;
                     let mut charge = payer.empty_charge(Resource::Sockets);
                     let _ = charge.set(1);
@@ -276,8 +281,8 @@ impl Sockets {
 }
 
 impl Http {
-    /// Looks at all sockets, and remembers which of those that are idle go first: a network that takes most of the room makes
-    /// room before one that has a few sockets, such as a backend with its kept connections.
+    /// Scans all sockets and chooses the idle ones that are closed first. A network that takes most of the room gives
+    /// way before one with a few sockets, such as a backend with its kept connections.
     fn choose_idle(&mut self) {
         let sockets = self.sockets.iter().map(|(_, socket)| socket);
         let mut held: HashMap<Network, usize> = HashMap::new();

@@ -1,5 +1,5 @@
-//! A socket whose client has to read: one that takes nothing for a while is cut off. Nothing else would, and each keeps a
-//! file and what waits for it.
+//! A stream whose client has to read. A client that takes nothing for a while is disconnected, because it would
+//! otherwise keep a file descriptor and the bytes that wait for it.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
@@ -11,12 +11,12 @@ use tokio::time::{Sleep, sleep};
 
 use crate::edge::first_bytes::FirstBytes;
 
-/// A stream on which a write waits only so long.
+/// A stream whose writes fail with [`ErrorKind::TimedOut`] after waiting for `patience`.
 #[derive(Debug)]
 pub(crate) struct WriteTimeout<S> {
     stream: S,
     patience: Duration,
-    /// Until when the write that waits may wait.
+    /// Deadline of the write that waits, if one does.
     until: Option<Pin<Box<Sleep>>>,
     first_bytes: FirstBytes,
 }
@@ -31,12 +31,12 @@ impl<S> WriteTimeout<S> {
         }
     }
 
-    /// The stream itself.
+    /// Returns the wrapped stream.
     pub(crate) fn into_inner(self) -> S {
         self.stream
     }
 
-    /// Ends a write that has waited for too long.
+    /// Passes on the result of a write, or returns `TimedOut` once the write has waited too long.
     fn in_time<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -53,9 +53,9 @@ impl<S> WriteTimeout<S> {
     }
 }
 
-/// The head of an upgrade without the `close` that hyper adds where the client sent `Connection: close` on a line of its own, as
-/// Tcl's WebSocket client does: that client would take the answer for the end of the connection. White space in its place keeps
-/// the length, which is what the caller counts by.
+/// Returns the head of an upgrade without the `close` that hyper adds if the client sent `Connection: close` on a line
+/// of its own, as Tcl's WebSocket client does. That client would take the answer for the end of the connection. Spaces
+/// keep the length, by which the caller counts.
 fn without_close(bytes: &[u8]) -> Option<Vec<u8>> {
     const LINE: &[u8] = b"\r\nconnection: Upgrade, close\r\n";
     const KEPT: usize = b"\r\nconnection: Upgrade".len();

@@ -1,4 +1,4 @@
-//! WebSocket: upgrade, connection, refusal.
+//! WebSockets: upgrade, connection, refusal.
 
 mod connection;
 mod frame_tracker;

@@ -1,11 +1,11 @@
-//! The HTTP fallbacks of pusher-js (docs/protocol.md#http-fallbacks), for networks that let no WebSocket through: frames
-//! come down as the lines of a streamed answer (`xhr_streaming`) or of one answer after another (`xhr`), and go up in
-//! requests of their own (`xhr_send`).
+//! The HTTP fallbacks of pusher-js (docs/protocol.md#http-fallbacks), for networks that block WebSockets. Frames come
+//! down as lines of one streamed answer (`xhr_streaming`) or of one answer after another (`xhr`), and go up in requests
+//! of their own (`xhr_send`).
 //!
-//! Sessions are asked to try a WebSocket again ([`websocket_retry`]), and requests of one browser hang only as long as it has
-//! connections for them ([`hanging`]).
+//! [`websocket_retry`] asks sessions to try a WebSocket again, and [`hanging`] bounds how many requests of one browser
+//! hang, because browsers open few connections to a host.
 //!
-//! Behind it are the same sessions and outboxes as behind WebSocket: [`pipe`] is another sink, [`session`] another reader.
+//! The engine's sessions and outboxes are those of WebSockets: [`pipe`] is another sink, [`session`] another reader.
 
 mod hanging;
 mod pending;

@@ -1,4 +1,4 @@
-//! One WebSocket on its shard: reads messages for the session, and is the sink of its outbox.
+//! A WebSocket on its shard: reads messages for the session, and is the sink of its outbox.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -22,36 +22,37 @@ use super::frame_tracker::FrameTracker;
 use crate::edge::kernel;
 use crate::edge::sockets::SocketPlace;
 
-/// What is read at once. It is allocated for every connection, and clients say little.
+/// Bytes read at once. Every connection allocates this buffer, and most messages of clients are short.
 const READ_BUFFER: usize = 512;
-/// Bytes of one connection that are handled before others get their turn.
+/// Bytes of one connection that are handled before other connections get their turn.
 const READ_PER_TURN: usize = 16 * 1024;
-/// Frames of one connection that are handled before others get their turn: small ones cost as much as large ones.
+/// Frames of one connection that are handled before other connections get their turn, because small frames cost as much
+/// as large ones.
 const FRAMES_PER_TURN: usize = 32;
-/// Bytes of an unfinished message that cost nothing and may take any time: most messages are shorter.
+/// Bytes of an unfinished message that aren't charged and have no time-out, because most messages are shorter.
 const FREE_BYTES: usize = 4 * 1024;
 
-/// A connection that was let in.
+/// An admitted connection.
 pub(crate) struct Accepted {
     pub(crate) admitted: Admitted,
     pub(crate) stream: std::net::TcpStream,
-    /// What came with the handshake.
+    /// Bytes that came right after the handshake.
     pub(crate) read_ahead: Bytes,
-    /// The room that its socket takes.
+    /// Place of its socket.
     pub(crate) place: SocketPlace,
     pub(crate) limits: MessageLimits,
 }
 
-/// What a client's message may take.
+/// Bounds of a client's message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct MessageLimits {
-    /// Most bytes.
+    /// Largest size in bytes.
     pub(crate) max_bytes: usize,
-    /// The time in which a long one must have come whole.
+    /// How long a message of more than [`FREE_BYTES`] may take to come whole.
     pub(crate) timeout: Duration,
 }
 
-/// Starts serving a connection on its shard's thread.
+/// Starts serving a connection. Must be called on the shard's thread.
 pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
     let stream = match TcpStream::from_std(accepted.stream) {
         Ok(stream) => Rc::new(stream),
@@ -62,11 +63,11 @@ pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
     };
     let session = shard.connect(accepted.admitted, Box::new(SocketSink(Rc::clone(&stream))));
     kernel::set_patience(&stream, session.silence_limit());
-    // Copied, because what was read ahead shares the HTTP connection's whole buffer.
+    // Copied, because these bytes share the HTTP connection's whole buffer and would keep it alive.
     let read_ahead = accepted.read_ahead.to_vec();
     let mut frames = FrameTracker::default();
     frames.follow(&read_ahead);
-    // Boxed, because the task would hold it twice: as it comes in and where it lives.
+    // Boxed, because the task would hold the connection twice, as an argument and as its state.
     let connection = Box::new(Connection {
         stream,
         session,
@@ -104,11 +105,12 @@ impl Sink for SocketSink {
     }
 }
 
-/// What tungstenite reads from and writes to. Its answers (pong, close) join the outbox, in order with everything else.
+/// The stream that tungstenite reads and writes. Its answers (pong, close) are queued in the outbox, in order with all
+/// other frames.
 struct Wire<'a> {
     stream: &'a TcpStream,
     session: &'a Session,
-    /// Bytes that may still be read in this turn. tungstenite itself reads on for as long as frames are not final.
+    /// Bytes that may still be read in this turn. tungstenite itself reads on while a message's frames continue.
     budget: &'a Cell<usize>,
     frames: &'a mut FrameTracker,
 }
@@ -121,7 +123,7 @@ impl Read for Wire<'_> {
     }
 }
 
-/// Reads what is there, within the budget.
+/// Reads the bytes that are there. Returns `WouldBlock` if there are none or the turn's budget is used up.
 fn read(stream: &TcpStream, budget: &Cell<usize>, buffer: &mut [u8]) -> io::Result<usize> {
     if budget.get() == 0 {
         return Err(ErrorKind::WouldBlock.into());
@@ -147,60 +149,61 @@ struct Connection {
     session: Session,
     context: WebSocketContext,
     frames: FrameTracker,
-    /// There while more than [`FREE_BYTES`] of a message have come or are announced. Boxed, because it seldom is.
+    /// Set while more than [`FREE_BYTES`] of a message have come or are announced. Boxed, because it seldom is.
     unfinished: Option<Box<Unfinished>>,
     limits: MessageLimits,
     /// Bytes that may still be read in this turn.
     budget: Cell<usize>,
-    /// Whether frames can no longer be told apart.
+    /// Whether frame boundaries are lost, so that input can only be discarded.
     broken: bool,
-    /// Whether the client was told by the end of our stream that nothing more comes.
+    /// Whether the writing half of the socket is shut down.
     half_closed: bool,
-    /// Whether reading stopped before all was read, so that there may be more than the socket tells of.
+    /// Whether reading stopped before the socket was empty, so that its readiness doesn't say whether there is more.
     unread: bool,
     _place: SocketPlace,
 }
 
-/// A long message that has not come whole.
+/// A long message that hasn't come whole.
 struct Unfinished {
     charge: Charge,
-    /// The number of the message among those of the connection.
+    /// Number of the message on its connection.
     message: u16,
-    /// When it must have come whole.
+    /// When the whole message must have come.
     deadline: Instant,
 }
 
-/// What there is to do next.
+/// Next action of a connection.
 enum Step {
     Read,
     Write,
-    /// The time of an unfinished message is over.
+    /// The deadline of an unfinished message has passed.
     Late,
     End,
 }
 
-/// Whether there may be more to come.
+/// Whether reading goes on.
 #[derive(PartialEq, Eq)]
 enum Flow {
     Continue,
     End,
 }
 
-/// How a turn of reading ended.
+/// Why a turn of reading ended.
 enum Turn {
     /// Nothing is left to read now.
     AllRead,
-    /// Others get their turn first.
+    /// Other connections get their turn first.
     Over,
-    /// The session wants to wait first.
+    /// The session doesn't read for now.
     Held,
-    /// Nothing more comes.
+    /// The client or the session has ended.
     End,
 }
 
 impl Connection {
     async fn run(mut self: Box<Self>) {
-        // Frames may have come with the handshake, so reading comes before waiting.
+        // Frames may have come with the handshake, and the socket isn't ready because of them: reading comes before
+        // waiting.
         let mut step = Step::Read;
         loop {
             match step {
@@ -215,7 +218,7 @@ impl Connection {
             }
             step = match self.unfinished.as_ref().map(|long| long.deadline) {
                 None => self.next_step().await,
-                // Boxed, so that a connection without a long message doesn't pay for the timer's room.
+                // Boxed, so that a connection without a long message doesn't hold a timer's state.
                 Some(deadline) => match Box::pin(timeout_at(deadline, self.next_step())).await {
                     Ok(step) => step,
                     Err(_) => Step::Late,
@@ -247,7 +250,7 @@ impl Connection {
         .await
     }
 
-    /// Handles what is there, until the socket has no more; others get their turn in between.
+    /// Handles messages until the socket is empty, and lets other connections have their turn in between.
     async fn read_all(&mut self) -> Flow {
         loop {
             self.budget.set(READ_PER_TURN);
@@ -256,6 +259,7 @@ impl Connection {
             self.account(now, &turn);
             self.flush();
             self.session.serve_inbox();
+            // Commands of the inbox, or the message itself, may have closed the session.
             if matches!(turn, Turn::End) || self.session.is_gone() {
                 return Flow::End;
             }
@@ -263,7 +267,7 @@ impl Connection {
             match self.session.reading() {
                 _ if !self.unread => return Flow::Continue,
                 Reading::Now => tokio::task::yield_now().await,
-                // Boxed, so that a connection which sends little doesn't pay for the timer's room.
+                // Boxed, so that a connection that sends little doesn't hold a timer's state.
                 Reading::At(at) => Box::pin(sleep_until(at)).await,
                 Reading::OnceWritten => return Flow::Continue,
             }
@@ -286,14 +290,14 @@ impl Connection {
         Turn::Over
     }
 
-    /// Charges what is held of an unfinished message after a turn of reading, and bounds its time.
+    /// Charges the bytes that are held of an unfinished message after a turn of reading, and sets its deadline.
     fn account(&mut self, now: Instant, turn: &Turn) {
         if self.frames.held() <= FREE_BYTES || self.broken {
             self.unfinished = None;
             return;
         }
         if self.frames.is_between_messages() {
-            // The library keeps the room of the longest frame for as long as it is asked to read on.
+            // tungstenite keeps room for the longest frame as long as the connection can be read.
             if self.context.can_read() {
                 self.renew();
             }
@@ -308,11 +312,11 @@ impl Connection {
                 deadline: now + timeout,
             })
         });
-        // A client that is not read for now cannot finish its message.
+        // The time while this node doesn't read doesn't count for the client's message.
         if unfinished.message != messages || matches!(turn, Turn::Held) {
             (unfinished.message, unfinished.deadline) = (messages, now + timeout);
         }
-        // A frame that is too long closes the connection, and is not held.
+        // A frame that is too long closes the connection and is never held, so it isn't charged in full.
         let held = self.frames.held().min(2 * self.limits.max_bytes);
         if let Err(exceeded) = unfinished.charge.set(held) {
             self.give_up(CloseCode::OverCapacity, &format!("{exceeded}, reconnect"));
@@ -325,7 +329,8 @@ impl Connection {
         if self.session.reading() == Reading::OnceWritten
             && let Some(unfinished) = &mut self.unfinished
         {
-            // The rest of the message may have come: it isn't read before the client has read what it asked for.
+            // The rest of the message may have come, but it isn't read before the client has read the answers it asked
+            // for.
             unfinished.deadline = Instant::now() + self.limits.timeout;
             return;
         }
@@ -341,13 +346,13 @@ impl Connection {
         self.give_up(CloseCode::PongTimeout, &message);
     }
 
-    /// Frees the room that the library holds, of which nothing is needed any more.
+    /// Frees tungstenite's buffers, whose content is no longer needed.
     fn renew(&mut self) {
         self.context = context(Vec::new(), self.limits.max_bytes);
         self.frames.forget_longest();
     }
 
-    /// Writes what the socket takes; after the last words of a broken connection comes the end of our stream.
+    /// Writes what the socket takes. On a broken connection, the end of the stream follows the last frame.
     fn flush(&mut self) {
         self.session.flush();
         if self.broken && !self.half_closed && self.session.is_flushed() {
@@ -358,7 +363,7 @@ impl Connection {
         }
     }
 
-    /// The next text message; `None` for frames that ask nothing of the session.
+    /// Reads the next frame. Returns a text message, or `None` for frames that the session doesn't handle.
     fn read_one(&mut self) -> Result<Option<tokio_tungstenite::tungstenite::Utf8Bytes>, Flow> {
         if self.broken {
             return self.discard().map(|()| None);
@@ -370,7 +375,7 @@ impl Connection {
             frames: &mut self.frames,
         };
         match self.context.read(&mut wire) {
-            // What the client says after our close frame does not count, but for its own close frame.
+            // Messages after the server's close frame are ignored, except the client's own close frame.
             Ok(_) if self.session.is_closing() => {}
             Ok(Message::Text(text)) => return Ok(Some(text)),
             Ok(Message::Binary(_)) => {
@@ -401,17 +406,17 @@ impl Connection {
         Ok(None)
     }
 
-    /// Says what was wrong with a frame, and closes.
+    /// Closes the connection because of a frame, and tells the client what was wrong with it.
     fn reject(&self, code: CloseCode, message: &str) {
         tracing::debug!(socket_id = %self.session.socket_id(), code = code.number(), message, "a bad frame ends a connection");
         if !code.is_in_pusher_table() {
-            // Others are told by the close itself.
+            // The codes of Pusher's table are only sent in the close frame.
             self.session.send_error(message);
         }
         self.session.close(&Refusal::new(code, message));
     }
 
-    /// Rejects a frame after which nothing can be read.
+    /// Rejects a frame after which no frame boundary is known.
     fn give_up(&mut self, code: CloseCode, message: &str) {
         self.reject(code, message);
         self.broken = true;
@@ -419,7 +424,7 @@ impl Connection {
         self.renew();
     }
 
-    /// Closing a socket with unread bytes resets it, and our last words would be lost: so they are read.
+    /// Reads and drops bytes: closing a socket with unread bytes resets it, and the client would lose the last frames.
     fn discard(&self) -> Result<(), Flow> {
         let mut ignored = [0; 4096];
         match read(&self.stream, &self.budget, &mut ignored) {

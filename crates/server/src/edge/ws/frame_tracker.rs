@@ -1,42 +1,42 @@
-//! Follows the frames of a byte stream, so that it is known how much of an unfinished message the WebSocket library holds:
-//! the library doesn't say.
+//! Follows the frames of a byte stream to know how many bytes of an unfinished message tungstenite holds, which it
+//! doesn't expose.
 
 /// Longest header of a frame without its mask (RFC 6455 5.2).
 const MAX_HEADER: usize = 10;
-/// The bit of a frame that is its message's last one.
+/// Bit that marks the last frame of a message.
 const FIN: u8 = 0x80;
-/// The bit of the opcodes of control frames, which stand between the frames of a message.
+/// Opcode bit of control frames, which may come between the frames of a message.
 const CONTROL: u8 = 0x08;
-/// The bit that says that a mask follows.
+/// Bit that says that a mask follows.
 const MASKED: u8 = 0x80;
 
-/// Where in its frames and messages a stream stands. Only headers are looked at. Every connection has one, so lengths are small
-/// numbers that stay at their maximum: no frame that long is accepted.
+/// Position of a stream within its frames and messages. Only headers are parsed. Every connection has a tracker, so
+/// lengths are small integers that saturate: no frame that long is accepted.
 #[derive(Debug, Default)]
 pub(super) struct FrameTracker {
     header: [u8; MAX_HEADER],
-    /// Bytes of the header that have come.
+    /// Number of header bytes that have come.
     header_bytes: u8,
-    /// Bytes of the frame's payload, once its header is complete.
+    /// Length of the frame's payload, once its header is complete.
     payload: Option<u32>,
-    /// Bytes of the payload that have not come.
+    /// Number of payload bytes that haven't come.
     missing: u32,
-    /// Bytes of the finished frames of the unfinished message.
+    /// Total payload of the finished frames of the unfinished message.
     fragments: u32,
-    /// Whether the first frames of a message have come and its last one has not.
+    /// Whether some frames of a message have come but not its last one.
     in_message: bool,
-    /// The longest frame since [`Self::forget_longest`].
+    /// Payload length of the longest frame since [`Self::forget_longest`].
     longest: u32,
-    /// Messages that are complete, wrapping.
+    /// Number of complete messages, wrapping.
     messages: u16,
 }
 
 impl FrameTracker {
-    /// Follows the bytes that come next.
+    /// Follows the next bytes of the stream.
     pub(super) fn follow(&mut self, mut bytes: &[u8]) {
         while let Some((&next, rest)) = bytes.split_first() {
             if self.payload.is_none() {
-                // The mask doesn't matter.
+                // The mask lies beyond the array and isn't needed.
                 if let Some(byte) = self.header.get_mut(usize::from(self.header_bytes)) {
                     *byte = next;
                 }
@@ -56,29 +56,29 @@ impl FrameTracker {
         }
     }
 
-    /// Whether the stream stands between two messages: nothing of an unfinished one has come.
+    /// Returns whether no byte of an unfinished message has come.
     pub(super) fn is_between_messages(&self) -> bool {
         self.header_bytes == 0 && !self.in_message
     }
 
-    /// Bytes that the library may hold: the frames of an unfinished message, the frame that is being read with all that it
-    /// is going to have, and room that a longer frame has left behind.
+    /// Returns how many bytes tungstenite may hold: the frames of an unfinished message, the whole frame that is being
+    /// read, and the buffer that a longer frame left behind.
     pub(super) fn held(&self) -> usize {
         let frame = self.payload.unwrap_or(0).max(self.longest);
         self.fragments.saturating_add(frame) as usize
     }
 
-    /// How many messages are complete, wrapping.
+    /// Returns the number of complete messages, wrapping.
     pub(super) fn messages(&self) -> u16 {
         self.messages
     }
 
-    /// The room that long frames have left behind is free.
+    /// Forgets the longest frame, after its buffer was freed.
     pub(super) fn forget_longest(&mut self) {
         self.longest = 0;
     }
 
-    /// How long the header is, as far as that is known: its second byte says it.
+    /// Returns the header's length as far as it is known. Its second byte tells it.
     fn header_length(&self) -> usize {
         if self.header_bytes < 2 {
             return 2;

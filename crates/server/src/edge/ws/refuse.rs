@@ -1,4 +1,4 @@
-//! A connection that is not let in: it is told why and closed, without bothering a shard.
+//! Refuses a connection: tells the client why and closes it, without involving a shard.
 
 use std::time::Duration;
 
@@ -8,10 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// How long the client may take to hear it.
+/// How long the client may take to read the refusal.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Sends the reason twice: as a message, for clients that look there, and as the close code.
+/// Sends the reason as an error message and as the close code, because client libraries look at either. Waits until the
+/// client closes, or [`CLOSE_TIMEOUT`].
 pub(crate) async fn refuse(mut stream: TcpStream, refusal: Refusal) {
     let told = async {
         let error = ServerMessage::Error {
@@ -25,11 +26,11 @@ pub(crate) async fn refuse(mut stream: TcpStream, refusal: Refusal) {
             .write_all(Frame::close(refusal.code, &refusal.message).bytes(Framing::WebSocket))
             .await?;
         stream.shutdown().await?;
-        // Closing with unread bytes would reset the connection and take our words with it.
+        // Closing a socket with unread bytes resets it, and the client would lose the refusal.
         let mut ignored = [0; 512];
         while stream.read(&mut ignored).await? > 0 {}
         std::io::Result::Ok(())
     };
-    // Whether it heard us is its own affair.
+    // The connection is closed either way.
     let _ = timeout(CLOSE_TIMEOUT, told).await;
 }

@@ -1,5 +1,5 @@
-//! `GET /app/{key}`: the handshake, and the decision whether the connection may come in. It is always upgraded first:
-//! browsers do not see the status of a failed upgrade, so a refusal is a close code (docs/protocol.md#connect-url).
+//! `GET /app/{key}`: the handshake, and the decision whether to admit the connection. It is always upgraded first,
+//! because browsers hide the status of a failed upgrade; a refusal is a close code (docs/protocol.md#connect-url).
 
 use std::net::IpAddr;
 
@@ -31,10 +31,10 @@ use crate::http::error::ApiError;
 use crate::http::headers::{combined, has_token, members};
 use crate::http::paths;
 
-/// The one version of the WebSocket protocol that there is (RFC 6455 4.4).
+/// The only version of the WebSocket protocol (RFC 6455 section 4.4).
 const VERSION: HeaderValue = HeaderValue::from_static("13");
 
-/// A client that names an app key. Whatever is odd about its URL, it is upgraded before it is refused.
+/// Handles a client whose URL has an app key. The client is upgraded before it is refused, even if its URL isn't valid.
 pub(crate) async fn connect(
     State(state): State<AppState>,
     key: Result<Path<String>, PathRejection>,
@@ -47,7 +47,7 @@ pub(crate) async fn connect(
     upgrade(state, &key, request).await
 }
 
-/// A client that names none.
+/// Refuses a client whose URL has no app key.
 pub(crate) async fn connect_without_key(
     State(state): State<AppState>,
     request: Request,
@@ -55,7 +55,7 @@ pub(crate) async fn connect_without_key(
     refuse_path(&state, request)
 }
 
-/// A client at a path that is none of ours.
+/// Refuses a WebSocket at a path that isn't one of the server's.
 pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
     let path = paths::sent(request.uri(), request.extensions());
     let refusal = Refusal::new(
@@ -67,7 +67,7 @@ pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
     handshake(state, request, |socket| turn_away(socket, refusal))
 }
 
-/// Lets the operator know of a connection that was refused. `key` is the one of its URL.
+/// Records a refused connection for the operator. `key` is the one of its URL.
 pub(crate) fn note(state: &AppState, key: Option<&str>, from: Option<IpAddr>, refusal: &Refusal) {
     let app = key.and_then(|key| state.engine.apps().by_key(key));
     state.engine.refusals().note(Refused {
@@ -78,23 +78,23 @@ pub(crate) fn note(state: &AppState, key: Option<&str>, from: Option<IpAddr>, re
     });
 }
 
-/// Whether a request wants to become a WebSocket.
+/// Returns whether a request asks to become a WebSocket.
 pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     has_token(headers, CONNECTION, "upgrade") && has_token(headers, UPGRADE, "websocket")
 }
 
-/// What a client says of itself in the query, by the first parameter of this name.
+/// Returns the first query parameter with this name, as it is written.
 pub(crate) fn said<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
     values.find_map(|(key, value)| (key == name).then_some(value))
 }
 
-/// The protocol version that a client says.
+/// Returns the protocol version that a client asks for.
 pub(crate) fn protocol(query: &str) -> Option<&str> {
     said(query, "protocol")
 }
 
-/// Counts an admitted connection among those of its client library.
+/// Counts an admitted connection for its client library and version.
 pub(crate) fn count_client(admitted: &mut Admitted, query: Option<&str>) {
     let said = |name| query.and_then(|query| said(query, name)).unwrap_or("");
     admitted.count_client(said("client"), said("version"));
@@ -135,7 +135,7 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
                 read_ahead,
                 place,
             } = socket.into_inner();
-            // The stream belongs to this runtime's reactor; the shard registers it with its own.
+            // The stream is registered with this runtime's reactor. The shard registers it with its own.
             let Ok(stream) = stream.into_std() else {
                 return;
             };
@@ -159,14 +159,14 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
     })
 }
 
-/// Tells a client why it is refused. Its socket counts until it is closed.
+/// Tells a client why it is refused. Its socket keeps its place until it is closed.
 async fn turn_away(socket: UpgradedSocket, refusal: Refusal) {
     let Socket { stream, place, .. } = socket.into_inner();
     refuse(stream, refusal).await;
     drop(place);
 }
 
-/// The socket under an upgraded connection, and what was read of it beyond the request.
+/// The socket of an upgraded connection, and the bytes that were read beyond the request.
 struct Socket {
     stream: TcpStream,
     read_ahead: Bytes,
@@ -196,7 +196,7 @@ impl UpgradedSocket {
     }
 }
 
-/// Answers the handshake and hands over the socket once the answer is out.
+/// Answers the handshake, and passes the socket to `then` once the answer is written.
 fn handshake<F>(
     state: &AppState,
     mut request: Request,
@@ -239,13 +239,14 @@ where
     response
 }
 
-/// Why a request is no handshake.
+/// Why a request isn't a WebSocket handshake.
 struct NotAHandshake {
     status: u16,
     message: String,
 }
 
-/// Checks a handshake (RFC 6455 4.2.1) with header lines read as lists, and returns what proves that it was understood.
+/// Checks a handshake (RFC 6455 section 4.2.1) and returns the value of `Sec-WebSocket-Accept`. Repeated header lines
+/// are read as one list.
 fn check_handshake(request: &Request) -> Result<HeaderValue, NotAHandshake> {
     let no = |status: u16, reason: String| NotAHandshake {
         status,
@@ -303,7 +304,7 @@ fn check_handshake(request: &Request) -> Result<HeaderValue, NotAHandshake> {
     }
 }
 
-/// Says why, and what would be taken.
+/// Answers a request that isn't a handshake with the reason and with the headers that a handshake needs.
 fn not_a_handshake(state: &AppState, from: Option<IpAddr>, not: NotAHandshake) -> Response {
     state.engine.refusals().note(Refused {
         kind: RefusalKind::Handshake,
@@ -314,13 +315,13 @@ fn not_a_handshake(state: &AppState, from: Option<IpAddr>, not: NotAHandshake) -
     let mut response = ApiError::new(not.status, not.message).into_response();
     let headers = response.headers_mut();
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    // Required of every answer with 426 (RFC 9110 15.5.22), and `Upgrade` is good for one connection only.
+    // Every answer with 426 needs it (RFC 9110 section 15.5.22), and `Upgrade` is valid for one connection only.
     headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(SEC_WEBSOCKET_VERSION, VERSION);
     response
 }
 
-/// The first subprotocol offered that we speak. One is never selected that was not offered.
+/// Returns the first offered subprotocol that the server speaks. RFC 6455 forbids selecting one that wasn't offered.
 fn offered_subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let ours = members(headers, SEC_WEBSOCKET_PROTOCOL)
         .find(|name| name.starts_with(SUBPROTOCOL_PREFIX))?;

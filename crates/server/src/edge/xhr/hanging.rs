@@ -1,8 +1,8 @@
-//! Requests of the HTTP fallbacks that hang until there is something to say, counted for each browser.
+//! Counts, for each browser, the requests of the HTTP fallbacks that hang until there are lines for them.
 //!
-//! A browser opens six HTTP/1.1 connections to a host, for all of its tabs. Each tab on a fallback holds one with the request
-//! that waits for lines, so the seventh could not even connect, and nothing that tabs send would get out. Over HTTP/2
-//! there is no such bound, and browsers speak it over TLS only.
+//! A browser opens six HTTP/1.1 connections to a host, shared by all its tabs. Each tab on a fallback holds one with
+//! the request that waits for lines. The seventh tab could not even connect, and no tab could send. HTTP/2 has no such
+//! bound, but browsers speak it over TLS only.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,23 +19,23 @@ use parking_lot::Mutex;
 
 use super::pipe::ROTATED_AFTER;
 
-/// How long a request waits for lines where its browser has as many hanging ones as it may have. With twelve tabs each
-/// asks about once a second.
+/// How long a request waits for lines if its browser has as many hanging requests as it may have. With twelve tabs,
+/// each one asks about once a second.
 pub(super) const SHORT_WAIT: Duration = Duration::from_millis(250);
 
-/// Counts the requests that hang. Cheap to clone.
+/// Counts hanging requests. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct HangingRequests {
-    /// Most of one browser; `None` if there is no bound.
+    /// Largest number for one browser, or `None` if there is no bound.
     max: Option<usize>,
     hasher: RandomState,
     browsers: Arc<Browsers>,
 }
 
-/// How many requests of each browser hang.
+/// Number of hanging requests of each browser, by its hash.
 type Browsers = Mutex<HashMap<u64, usize>>;
 
-/// One request that may hang; given back when dropped.
+/// Permit for one hanging request, given back when it is dropped.
 #[derive(Debug)]
 pub(super) struct HangingRequest {
     of: Option<(Arc<Browsers>, u64)>,
@@ -48,7 +48,7 @@ impl fmt::Debug for HangingRequests {
 }
 
 impl HangingRequests {
-    /// With `max` zero any number may hang.
+    /// Creates a counter. If `max` is zero, any number may hang.
     pub(crate) fn new(max: usize) -> Self {
         Self {
             max: (max > 0).then_some(max),
@@ -57,7 +57,7 @@ impl HangingRequests {
         }
     }
 
-    /// Lets a request hang; `None` if its browser has as many hanging ones as it may have.
+    /// Returns a permit for a hanging request, or `None` if its browser has as many as it may have.
     pub(super) fn hang(
         &self,
         address: Option<IpAddr>,
@@ -80,7 +80,7 @@ impl HangingRequests {
 }
 
 impl HangingRequest {
-    /// For a client that has no such bound on its connections.
+    /// Returns a permit for a client whose connections have no such bound.
     pub(super) fn uncounted() -> Self {
         Self { of: None }
     }
@@ -101,10 +101,10 @@ impl Drop for HangingRequest {
     }
 }
 
-/// The answer to a streaming request that must not hang, compressed: the lines, and then so much that pusher-js asks for
-/// the next stream. It does not take the end of a stream for a reason to ask again, but its length.
+/// Returns the compressed answer to a streaming request that must not hang: the lines, and then enough padding that
+/// pusher-js asks for the next stream. pusher-js asks again because of a stream's length, not because of its end.
 ///
-/// The padding is one line that begins with a space, which clients ignore. Compressed it has some 300 bytes.
+/// The padding is one line that begins with a space, which clients ignore. Compressed it takes about 300 bytes.
 pub(super) fn ended_stream(lines: &[u8]) -> Bytes {
     static PADDING: LazyLock<Vec<u8>> = LazyLock::new(|| {
         let mut line = vec![b' '; ROTATED_AFTER + 1];

@@ -1,5 +1,5 @@
-//! Sessions whose client has sent one request only. They cost the client nothing, so they count towards no quota; they are
-//! bounded apart, for each app and each network, and the oldest goes first.
+//! Pending sessions: those whose client has sent only one request. They cost the client nothing, so they aren't charged
+//! as connections. Instead they are bounded for each app and each network, and the oldest one ends first.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use tokio::sync::oneshot::{self, Receiver, Sender};
 #[derive(Debug, Clone)]
 pub(super) struct PendingSessions(Arc<Table>);
 
-/// The most pending sessions.
+/// Largest numbers of pending sessions.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PendingBounds {
     /// Of one app.
@@ -28,7 +28,7 @@ struct Table {
     sessions: Mutex<Sessions>,
 }
 
-/// Who has pending sessions.
+/// An app or a network with pending sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Holder {
     App(AppId),
@@ -38,7 +38,7 @@ enum Holder {
 #[derive(Debug, Default)]
 struct Sessions {
     next: u64,
-    /// By number, which is their order.
+    /// By number, which is the order in which they were added.
     all: HashMap<u64, Session>,
     of: HashMap<Holder, BTreeSet<u64>>,
 }
@@ -50,7 +50,7 @@ struct Session {
     _end: Sender<()>,
 }
 
-/// A session that is pending until this is dropped.
+/// Guard of a pending session, which is pending until the guard is dropped.
 #[derive(Debug)]
 pub(super) struct PendingSession {
     table: Arc<Table>,
@@ -59,9 +59,9 @@ pub(super) struct PendingSession {
 }
 
 impl PendingSession {
-    /// Waits until the session has to end because newer ones need its room.
+    /// Waits until the session has to end because newer ones need its place.
     pub(super) async fn is_to_end(&mut self) {
-        // It is never sent anything: the other half is dropped.
+        // Nothing is ever sent. The wait ends when the sender is dropped.
         let _ = (&mut self.ended).await;
     }
 }
@@ -80,7 +80,7 @@ impl PendingSessions {
         }))
     }
 
-    /// A new pending session. The oldest of its app or of its network ends where there are too many.
+    /// Adds a pending session. If its app or its network has too many, the oldest one ends.
     pub(super) fn add(&self, app: &AppId, network: Option<Network>) -> PendingSession {
         let PendingBounds {
             app: of_app,
@@ -168,7 +168,7 @@ mod tests {
         let mut unknown = [pending.add(&app, None), pending.add(&app, None)];
         assert!(ended(&mut second).await && !ended(&mut third).await);
         assert!(!ended(&mut unknown[0]).await && !ended(&mut elsewhere).await);
-        // One that came back makes room by itself.
+        // A session whose client came back gives up its place itself.
         drop(third);
         let mut newest = pending.add(&app, network(1));
         assert!(!ended(&mut unknown[0]).await && !ended(&mut newest).await);

@@ -1,4 +1,4 @@
-//! From an outbox to whichever request waits for its lines: the sink of a session.
+//! The sink of a session: moves lines from its outbox to the request that waits for them.
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind, IoSlice};
@@ -13,16 +13,17 @@ use tokio::time::Instant;
 
 /// Silence after which a waiting request gets a line (docs/protocol.md#fallback-sessions).
 const HEARTBEAT_AFTER: Duration = Duration::from_secs(25);
-/// How long a session lives while no request waits for its lines: nothing else tells us that a client has left.
+/// How long a session lives while no request waits for its lines. There is no other sign that its client has left.
 const GONE_AFTER: Duration = Duration::from_secs(5);
 /// Bytes after which a batch of lines is full. A poll's answer is one batch.
 const BATCH: usize = 64 * 1024;
-/// Batches that may wait for the network.
+/// Number of batches that may wait for the network.
 const BATCHES: usize = 2;
-/// pusher-js ends a streamed answer that has become longer than this, in UTF-16 code units, once it has read all of it,
-/// and asks for the next one. What we sent beyond that would be lost, so nothing more is sent.
+/// Length of a streamed answer, in UTF-16 code units, after which pusher-js ends it and asks for the next one. Lines
+/// sent beyond that would be lost, so no more are sent.
 pub(super) const ROTATED_AFTER: usize = 256 * 1024;
-/// Sent first, because some proxies and browsers hold back the beginning of an answer. Before `o`, `h` says nothing.
+/// Sent first, because some proxies and browsers hold back the beginning of an answer. Clients ignore an `h` before the
+/// `o`.
 const PRELUDE: [u8; 2049] = {
     let mut line = [b'h'; 2049];
     line[2048] = b'\n';
@@ -38,14 +39,14 @@ pub(super) struct Receive {
 
 #[derive(Debug)]
 enum Kind {
-    /// Takes lines until its answer has this many code units.
+    /// Takes lines until its answer is longer than [`ROTATED_AFTER`].
     Streaming { sent: usize },
     /// Takes one batch.
     Polling,
 }
 
 impl Receive {
-    /// For `xhr_streaming`; and what is to be streamed.
+    /// Returns a request of `xhr_streaming`, and the batches to stream.
     pub(super) fn streaming() -> (Self, Receiver<Bytes>) {
         let (lines, streamed) = mpsc::channel(BATCHES + 1);
         lines
@@ -56,7 +57,7 @@ impl Receive {
         (Self { lines, kind }, streamed)
     }
 
-    /// For `xhr`; and what is to be answered.
+    /// Returns a request of `xhr`, and the batch to answer.
     pub(super) fn polling() -> (Self, Receiver<Bytes>) {
         let (lines, answer) = mpsc::channel(1);
         let kind = Kind::Polling;
@@ -67,7 +68,8 @@ impl Receive {
         matches!(self.kind, Kind::Streaming { sent } if sent > ROTATED_AFTER)
     }
 
-    /// Sends whole lines, so that what is left over can go to the next request.
+    /// Sends whole lines, so that the rest can go to the next request. Returns `WouldBlock` if the request takes none
+    /// now.
     fn write(&mut self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_used_up() {
             return Err(ErrorKind::WouldBlock.into());
@@ -98,7 +100,7 @@ impl Receive {
     }
 }
 
-/// The length of UTF-8 as JavaScript counts it.
+/// Returns the length of UTF-8 in UTF-16 code units, as JavaScript counts it.
 fn utf16_units(text: &[u8]) -> usize {
     let units = |byte: &u8| match byte {
         0x80..=0xbf => 0,
@@ -108,20 +110,20 @@ fn utf16_units(text: &[u8]) -> usize {
     text.iter().map(units).sum()
 }
 
-/// Where a session's lines go. Between requests they wait in the outbox.
+/// The request that takes a session's lines now. Between requests, lines wait in the outbox.
 #[derive(Debug)]
 pub(super) struct Pipe {
     receive: RefCell<Option<Receive>>,
-    /// When a line was written last, or a request came or went.
+    /// When a line was last written, or a request came or left.
     since: Cell<Instant>,
 }
 
-/// What happened to the request that is attached.
+/// News of the attached request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Event {
-    /// It takes more.
+    /// It takes more lines.
     Writable,
-    /// Its client is gone.
+    /// Its client has closed the connection.
     Gone,
 }
 
@@ -133,12 +135,12 @@ impl Pipe {
         }
     }
 
-    /// Lines go to `receive` from now on; the request before it, if there is one, is answered.
+    /// Sends lines to `receive` from now on. The previous request, if there is one, is answered.
     pub(super) fn attach(&self, receive: Receive) {
         self.set(Some(receive));
     }
 
-    /// Lines wait from now on.
+    /// Lets lines wait from now on.
     pub(super) fn detach(&self) {
         self.set(None);
     }
@@ -152,8 +154,8 @@ impl Pipe {
         self.receive.borrow().is_some()
     }
 
-    /// Whether nothing is on its way that the client may not have read: it waits for an answer, or has read a stream to
-    /// where it asks for the next one.
+    /// Returns whether the client has certainly read everything that was sent: it waits for an answer, or has read a
+    /// stream to the length at which it asks for the next one.
     pub(super) fn is_read(&self) -> bool {
         let receive = self.receive.borrow();
         receive
@@ -161,7 +163,7 @@ impl Pipe {
             .is_none_or(|receive| matches!(receive.kind, Kind::Polling) || receive.is_used_up())
     }
 
-    /// When there is to be a line, or a request.
+    /// Returns when a heartbeat is due or, without a request, when the session ends.
     pub(super) fn due(&self) -> Instant {
         let patience = if self.is_attached() {
             HEARTBEAT_AFTER
@@ -171,12 +173,12 @@ impl Pipe {
         self.since.get() + patience
     }
 
-    /// Puts off what is due.
+    /// Restarts the time until [`Self::due`].
     pub(super) fn touch(&self) {
         self.since.set(Instant::now());
     }
 
-    /// Waits for news of the attached request; for ever if there is none.
+    /// Waits for news of the attached request, or forever if there is none.
     pub(super) async fn event(&self, wants_to_write: bool) -> Event {
         let lines = self.receive.borrow().as_ref().map(|receive| {
             let writes = wants_to_write && !receive.is_used_up();
@@ -196,7 +198,7 @@ impl Pipe {
     }
 }
 
-/// The session's outbox has the same pipe.
+/// The pipe as the sink of the session's outbox.
 pub(super) struct PipeSink(pub(super) Rc<Pipe>);
 
 impl Sink for PipeSink {
@@ -215,7 +217,7 @@ impl Sink for PipeSink {
         Framing::SockJs
     }
 
-    // The HTTP connection has one, and a session ends without requests.
+    // The HTTP connection has a write time-out, and a session without requests ends.
     fn has_write_timeout(&self) -> bool {
         true
     }

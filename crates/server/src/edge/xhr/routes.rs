@@ -1,4 +1,4 @@
-//! The three requests of a session, and what browsers ask before they send one (docs/protocol.md#fallback-requests).
+//! The three requests of a session and their CORS preflights (docs/protocol.md#fallback-requests).
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -35,27 +35,27 @@ use crate::edge::ws::upgrade::{self, protocol};
 use crate::http::error::ApiError;
 use crate::http::headers::{combined, has_token};
 
-/// Requests that may wait for their session.
+/// Number of requests that may wait for their session.
 const REQUESTS: usize = 16;
-/// How long a browser remembers what it may send.
+/// How long a browser may cache the preflight's answer.
 const PREFLIGHT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
-/// Longest part of a session's name, in bytes. pusher-js takes 3 and 8.
+/// Longest part of a session's name, in bytes. pusher-js sends parts of 3 and 8.
 const MAX_NAME: usize = 64;
-/// As SockJS servers answer; the last one is for nginx, which would hold lines back.
+/// Headers as SockJS servers send them. The last one is for nginx, which would buffer lines.
 const HEADERS: [(HeaderName, &str); 3] = [
     (CONTENT_TYPE, "application/javascript; charset=UTF-8"),
     (CACHE_CONTROL, "no-store, no-transform"),
     (HeaderName::from_static("x-accel-buffering"), "no"),
 ];
 
-/// The routes, below the `httpPath` of pusher-js and where its WebSockets are.
+/// Returns the routes below the `httpPath` of pusher-js, and below the path of its WebSockets.
 pub(crate) fn router() -> Router<AppState> {
     let any_page = CorsLayer::new()
         .allow_origin(Any)
         .allow_methods([Method::POST])
         .allow_headers([CONTENT_TYPE])
         .max_age(PREFLIGHT_FOR);
-    // The layer answers what browsers ask first; this is where such a request goes.
+    // The CORS layer answers preflights, but only on methods that have a route.
     let asked = || async { StatusCode::NO_CONTENT };
     let session = Router::new()
         .route("/xhr_streaming", post(stream_lines).options(asked))
@@ -94,9 +94,9 @@ impl SessionPath {
     }
 }
 
-/// What a client says of itself with every request for lines.
+/// What a client sends with every request for lines.
 struct Client {
-    /// All `Origin` lines.
+    /// All `Origin` header lines.
     origin: Option<String>,
     agent: Option<String>,
     accepts_gzip: bool,
@@ -123,8 +123,8 @@ impl FromRequestParts<AppState> for Client {
 }
 
 impl Client {
-    /// Lets a request hang; `None` if the client's browser has no connection to spare for it. Clients that are no browsers
-    /// open as many as they like, and over TLS browsers speak HTTP/2 to the proxies in `deploy/`.
+    /// Returns a permit for a request to hang, or `None` if the client's browser has no connection to spare. Other
+    /// clients open as many connections as they like, and over TLS browsers speak HTTP/2 to the proxies in `deploy/`.
     fn hang(&self, state: &AppState) -> Option<HangingRequest> {
         let is_browser = self.origin.is_some() && self.accepts_gzip;
         if is_browser && !self.secure {
@@ -135,7 +135,7 @@ impl Client {
     }
 }
 
-/// Waits for lines, but not for long. What was on its way when the time was over is returned as well.
+/// Waits at most [`SHORT_WAIT`] for lines. Lines that are sent as the time runs out are returned too.
 async fn wait_shortly(mut lines: mpsc::Receiver<Bytes>) -> Option<Bytes> {
     if let Ok(batch) = timeout(SHORT_WAIT, lines.recv()).await {
         return batch;
@@ -144,7 +144,7 @@ async fn wait_shortly(mut lines: mpsc::Receiver<Bytes>) -> Option<Bytes> {
     lines.recv().await
 }
 
-/// One long answer, or a short one after which the client asks again.
+/// Answers `xhr_streaming` with one long answer, or with a short one after which the client asks again.
 async fn stream_lines(
     State(state): State<AppState>,
     Path(path): Path<SessionPath>,
@@ -178,7 +178,7 @@ async fn stream_lines(
     }
 }
 
-/// An answer as soon as there is a line.
+/// Answers `xhr` as soon as there is a line.
 async fn poll_lines(
     State(state): State<AppState>,
     Path(path): Path<SessionPath>,
@@ -194,8 +194,8 @@ async fn poll_lines(
                 Some(_counted_until_the_end) => lines.recv().await,
                 None => wait_shortly(lines).await,
             };
-            // Without lines, its time was over, it was replaced by a newer request or has lost its session; the next poll
-            // will tell.
+            // Without lines, the time ran out, a newer request replaced this one, or the session ended. The next poll
+            // shows which.
             let batch = batch.unwrap_or(Bytes::from_static(HEARTBEAT));
             Ok((HEADERS, batch).into_response())
         }
@@ -203,7 +203,7 @@ async fn poll_lines(
     }
 }
 
-/// Lets a request wait for the lines of its session, which is a new one if there is none.
+/// Attaches a request to its session, which is opened if there is none. Returns the refusal if it isn't admitted.
 async fn attach(
     state: &AppState,
     id: SessionId,
@@ -214,7 +214,7 @@ async fn attach(
     if let Some(session) = state.sessions.find(&id) {
         match session.send(receive).await {
             Ok(()) => return Ok(()),
-            // It has ended just now.
+            // The session ended between the look-up and the send, so a new one is opened.
             Err(unsent) => receive = unsent.0,
         }
     }
@@ -265,7 +265,8 @@ fn open(state: &AppState, id: SessionId, receive: Receive, client: &Client) -> R
     Ok(())
 }
 
-/// Before its first line a session cannot be closed, so it is opened for that (docs/protocol.md#fallback-framing).
+/// Returns the answer to a refused session. A session can't be closed before its first line, so the answer opens it and
+/// closes it (docs/protocol.md#fallback-framing).
 fn refused(state: &AppState, key: &str, client: &Client, refusal: &Refusal) -> Response {
     upgrade::note(state, Some(key), client.address, refusal);
     let error = ServerMessage::Error {
@@ -282,7 +283,7 @@ fn refused(state: &AppState, key: &str, client: &Client, refusal: &Refusal) -> R
     (HEADERS, lines).into_response()
 }
 
-/// Frames of the client.
+/// Handles `xhr_send`: frames of the client.
 async fn send(
     State(state): State<AppState>,
     Path(path): Path<SessionPath>,
@@ -317,12 +318,12 @@ async fn take_frames(
     let session = match session {
         Ok(session) => session,
         Err(error) => {
-            // A stranger's body is not kept.
+            // No body is kept without a session to charge it to.
             discard(request.into_body()).await;
             return Err(error);
         }
     };
-    // A message whose every byte is escaped fits, and nothing larger is of use.
+    // A message fits even if every byte of it is escaped. Nothing larger can be valid.
     let limit = 2 * state.max_message_bytes;
     let pays = state
         .addresses

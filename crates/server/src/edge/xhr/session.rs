@@ -1,4 +1,4 @@
-//! One session on its shard: takes requests from HTTP, and is over when none waits for its lines.
+//! A fallback session on its shard: takes requests from HTTP, and ends when none waits for its lines.
 
 use fanfare_engine::{Admitted, Charge, Reading, Refusal, Session, Shard};
 use fanfare_protocol::CloseCode;
@@ -16,27 +16,29 @@ use super::pipe::{Event, Pipe, PipeSink, Receive};
 use super::sessions::{SessionId, Sessions};
 use super::websocket_retry::{Candidate, WebSocketRetry};
 
-/// Bytes of a client's frames that may wait until it has read what it asked for before. One more request may come on top.
+/// Bytes of a client's frames that may wait until the client has read earlier answers. One more request may exceed the
+/// bound.
 const MAX_PENDING: usize = 256 * 1024;
 
-/// What comes from HTTP.
+/// A request as HTTP hands it to its session.
 #[derive(Debug)]
 pub(super) enum Request {
     /// A request that waits for lines.
     Receive(Receive),
-    /// Frames of the client; none is a sign of life. They are charged as a request body until they were handled.
+    /// Frames of the client; an empty list is a sign of life. Their charge, as a request body, is held until they are
+    /// handled.
     Send(SentFrames, Option<Charge>),
 }
 
-/// A session that was let in.
+/// An admitted session.
 pub(super) struct Accepted {
     pub(super) id: SessionId,
     pub(super) admitted: Admitted,
-    /// If it was admitted without a place, until its client's second request.
+    /// Set if the session was admitted without permits; it takes them with its client's second request.
     pub(super) pending: Option<PendingSession>,
     pub(super) receive: Receive,
     pub(super) requests: Receiver<Request>,
-    /// Whether and when it may be asked to try a WebSocket again.
+    /// Set if the session may be asked to try a WebSocket again.
     pub(super) retry: Option<Retry>,
 }
 
@@ -47,7 +49,7 @@ pub(super) struct Retry {
     pub(super) candidate: Candidate,
 }
 
-/// Starts serving a session on its shard's thread.
+/// Starts serving a session. Must be called on the shard's thread.
 pub(super) fn start(shard: &Rc<Shard>, accepted: Accepted, sessions: Sessions) {
     let pipe = Rc::new(Pipe::new(accepted.receive));
     let sink = PipeSink(Rc::clone(&pipe));
@@ -68,19 +70,19 @@ pub(super) fn start(shard: &Rc<Shard>, accepted: Accepted, sessions: Sessions) {
 struct Reader {
     session: Session,
     pipe: Rc<Pipe>,
-    /// While its client has sent one request only.
+    /// Set while its client has sent one request only.
     unplaced: Option<PendingSession>,
     requests: Receiver<Request>,
     retry: Option<Retry>,
-    /// Frames of the client that are not handled yet.
+    /// Frames of the client that aren't handled yet.
     pending: VecDeque<Pending>,
 }
 
-/// The frames of one request, some of which are handled already.
+/// The frames of one request, of which the first `handled` are done.
 struct Pending {
     frames: SentFrames,
     handled: usize,
-    /// What they take is given back once all are handled.
+    /// Charge of the frames, given back once all are handled.
     _charge: Option<Charge>,
 }
 
@@ -90,14 +92,14 @@ impl Pending {
     }
 }
 
-/// What there is to do next.
+/// Next action of a session.
 enum Step {
     Take(Request),
     Handle,
     Flush,
     Detach,
     Beat,
-    /// Newer sessions that have not come back need its room.
+    /// Newer pending sessions need its place.
     MakeRoom,
     AskToRetry,
     End,
@@ -124,7 +126,7 @@ impl Reader {
             }
             self.session.flush();
         }
-        // Whoever waits for lines is answered with the last ones.
+        // The request that waits for lines is answered with the last ones.
         self.session.flush();
         self.requests.close();
         self.session.end().await;
@@ -137,14 +139,14 @@ impl Reader {
             .as_ref()
             .map_or_else(Instant::now, |retry| retry.candidate.due);
         let wants = poll_fn(|cx| Poll::Ready(session.poll_wants(cx))).await;
-        // Once it was told why it is closed, it needs nothing more of us.
+        // A session whose client was told why it is closed has nothing left to do.
         let is_over = || session.is_closing() && session.is_flushed();
         if wants.end || is_over() {
             return Step::End;
         }
         let handle_at = match wants.read {
             Reading::Now if !self.pending.is_empty() => {
-                // Requests are taken as well, and others get their turn.
+                // New requests come between the frames, and other connections get their turn.
                 return match self.requests.try_recv() {
                     Ok(request) => Step::Take(request),
                     Err(_) => Step::Handle,
@@ -164,7 +166,7 @@ impl Reader {
             event = self.pipe.event(wants.write) => match event {
                 Event::Writable => Step::Flush,
                 Event::Gone if self.pipe.is_read() => Step::Detach,
-                // Nobody knows how much of it arrived, and nothing may be lost in silence.
+                // It isn't known how much of the answer arrived, and events must not be lost silently.
                 Event::Gone => Step::End,
             },
             () = sleep_until(handle_at.unwrap_or_else(Instant::now)), if handle_at.is_some() => Step::Handle,
@@ -173,12 +175,13 @@ impl Reader {
         }
     }
 
-    /// After the time that was due when it was last looked at; lines were perhaps written since.
+    /// Returns what to do when a time-out has passed. Lines may have been written since it was set, so it is checked
+    /// again.
     fn on_time(&self, blocked: bool) -> Step {
         match (self.pipe.due() <= Instant::now(), self.pipe.is_attached()) {
             (false, _) => Step::Flush,
             (true, false) => Step::End,
-            // It has lines enough to read.
+            // There are lines for the request that its client hasn't read, so no heartbeat is needed.
             (true, true) if blocked => {
                 self.pipe.touch();
                 Step::Flush
@@ -187,7 +190,8 @@ impl Reader {
         }
     }
 
-    /// Closes the session with a code that makes its client reconnect at once, a WebSocket first, if its turn has come.
+    /// Asks the client to try a WebSocket again if its turn has come: closes the session with a code that makes the
+    /// client reconnect at once, with a WebSocket first.
     fn ask_to_retry(&mut self) {
         let asked = |retry: &mut Retry| retry.rules.is_to_be_asked(&mut retry.candidate);
         if self.retry.as_mut().is_some_and(asked) {
@@ -199,8 +203,8 @@ impl Reader {
         }
     }
 
-    /// Takes a request. The first one after that which opened the session shows that there is a client, so the session
-    /// takes a place.
+    /// Takes a request. The second request of a session shows that its client reads the answers, so the session then
+    /// takes its permits.
     async fn take(&mut self, request: Request) {
         let mut placed = Ok(());
         if self.unplaced.is_some() {
@@ -220,7 +224,7 @@ impl Reader {
         }
     }
 
-    /// Takes the client's frames, to be handled as fast as it reads the answers.
+    /// Queues the client's frames, which are handled as fast as the client reads the answers.
     fn take_frames(&mut self, frames: SentFrames, charge: Option<Charge>) {
         self.session.heard();
         if self.pending.iter().map(Pending::len).sum::<usize>() > MAX_PENDING {
@@ -240,7 +244,7 @@ impl Reader {
         }
     }
 
-    /// Hands the client's next frame to the session, others getting their turn afterwards.
+    /// Hands the client's next frame to the session, and lets other connections have their turn.
     async fn handle_next(&mut self) {
         let Some(pending) = self.pending.front_mut() else {
             return;
@@ -260,7 +264,7 @@ impl Reader {
     }
 }
 
-/// Waits until a session that is pending has to end; for ever if it is not.
+/// Waits until a pending session has to end, or forever if it isn't pending.
 async fn make_room(pending: &mut Option<PendingSession>) {
     match pending {
         Some(pending) => pending.is_to_end().await,
@@ -286,7 +290,7 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    /// A node of one shard on this thread, with one app.
+    /// Creates a node with one shard on this thread and one app.
     fn node() -> Arc<Engine> {
         let (engine, shards) = Engine::new(
             Options {
@@ -377,7 +381,7 @@ mod tests {
                 while let Some(line) = lines.recv().await {
                     if line == HEARTBEAT {
                         heartbeats += 1;
-                        // As pusher-js answers each.
+                        // pusher-js answers each one so.
                         let answered = requests
                             .send(Request::Send(SentFrames::default(), None))
                             .await;

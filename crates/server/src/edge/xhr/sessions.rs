@@ -1,4 +1,4 @@
-//! Which sessions there are, so that a request finds its own.
+//! The table of sessions, in which a request finds its own.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use tokio::sync::mpsc::Sender;
 use super::pending::{PendingBounds, PendingSessions};
 use super::session::Request;
 
-/// A session's name, chosen by the client: it is of one app key, and hard to guess for others.
+/// A session's name. The client chooses it, and it belongs to one app key. Other clients can hardly guess it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct SessionId {
     pub(super) key: String,
@@ -22,7 +22,7 @@ pub(super) struct SessionId {
 #[derive(Clone)]
 pub(crate) struct Sessions {
     by_id: Arc<Mutex<HashMap<SessionId, Sender<Request>>>>,
-    /// Those whose client has sent one request only.
+    /// Sessions whose client has sent one request only.
     pub(super) pending: PendingSessions,
 }
 
@@ -40,26 +40,26 @@ impl Sessions {
         }
     }
 
-    /// Sessions on this node.
+    /// Returns the number of sessions on this node.
     pub(crate) fn len(&self) -> usize {
         self.by_id.lock().len()
     }
 
-    /// The way to a session that is not over.
+    /// Returns the sender of a session that hasn't ended.
     pub(super) fn find(&self, id: &SessionId) -> Option<Sender<Request>> {
         let requests = self.by_id.lock().get(id).cloned();
         requests.filter(|requests| !requests.is_closed())
     }
 
-    /// Remembers a new session. One of the same name that came at the same moment is found no more, and ends.
+    /// Adds a new session. If a session of the same name was added at the same moment, it is no longer found, and ends.
     pub(super) fn insert(&self, id: SessionId, requests: Sender<Request>) {
         self.by_id.lock().insert(id, requests);
     }
 
-    /// Forgets a session that is over.
+    /// Removes a session that has ended.
     pub(super) fn forget(&self, id: &SessionId) {
         let mut sessions = self.by_id.lock();
-        // Another one may have got the name in the meantime.
+        // A newer session may have taken the name meanwhile.
         if sessions.get(id).is_some_and(Sender::is_closed) {
             sessions.remove(id);
         }

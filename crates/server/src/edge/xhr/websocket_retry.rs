@@ -1,7 +1,7 @@
 //! Asks sessions of the HTTP fallbacks to reconnect once, so that their clients try a WebSocket again.
 //!
-//! A client that meets a gap of a few seconds falls back to HTTP, and its library stays there for hours although its
-//! network lets WebSockets through. Told to reconnect by a close code, it tries a WebSocket first.
+//! A client that loses its connection for a few seconds falls back to HTTP, and its library stays there for hours
+//! although its network lets WebSockets through. A close code that asks for a reconnect makes it try a WebSocket first.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -12,19 +12,19 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// A client is asked at most once within this time. What was seen of networks counts for as long.
+/// Least time between two times that a client is asked. A network's WebSockets count as evidence for as long.
 const ROUND: Duration = Duration::from_secs(60 * 60);
-/// Sessions that are opened so soon after the start are asked without further evidence, because the start itself may be
-/// what made their clients fall back.
+/// Sessions opened this soon after the start are asked without further evidence, because the start itself may be why
+/// their clients fell back.
 const AFTER_START: Duration = Duration::from_secs(10 * 60);
-/// Most clients, and most networks, that are remembered at a time. A client that cannot be remembered is not asked.
+/// Largest number of clients, and of networks, that are remembered. A client that can't be remembered isn't asked.
 const MAX_REMEMBERED: usize = 100_000;
 /// Least time between two log lines.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Decides which sessions are asked, and when.
 pub(crate) struct WebSocketRetry {
-    /// Over which sessions are asked; `None` if they never are.
+    /// Time over which sessions are asked, or `None` if they never are.
     period: Option<Duration>,
     started: Instant,
     hasher: RandomState,
@@ -33,11 +33,11 @@ pub(crate) struct WebSocketRetry {
 
 #[derive(Default)]
 struct State {
-    /// Networks with a WebSocket to an app, and when one was opened last.
+    /// Networks with a WebSocket to an app, and when the last one was opened.
     websockets: HashMap<u64, Instant>,
-    /// Clients that were asked.
+    /// Clients that were asked, and when.
     asked: HashMap<u64, Asked>,
-    /// Sessions that were asked since the start.
+    /// Number of sessions that were asked since the start.
     total: u64,
     unlogged: u64,
     logged: Option<Instant>,
@@ -49,8 +49,8 @@ struct Asked {
     last: Instant,
 }
 
-/// A client as far as it can be told from others: tabs of one browser are one client, and so are equal browsers behind one
-/// address.
+/// A client as far as it can be told from others. Tabs of one browser are one client, and so are equal browsers behind
+/// one address.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Client<'a> {
     pub(crate) key: &'a str,
@@ -58,13 +58,13 @@ pub(crate) struct Client<'a> {
     pub(crate) agent: Option<&'a str>,
 }
 
-/// One session that may be asked.
+/// A session that may be asked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate {
     client: u64,
     network: u64,
     opened: Instant,
-    /// When to look whether it is to be asked.
+    /// When [`WebSocketRetry::is_to_be_asked`] is due.
     pub(super) due: Instant,
 }
 
@@ -77,7 +77,7 @@ impl fmt::Debug for WebSocketRetry {
 }
 
 impl WebSocketRetry {
-    /// With `period` zero nobody is asked.
+    /// Creates the rules. If `period` is zero, no session is asked.
     pub(crate) fn new(period: Duration) -> Self {
         Self {
             period: (!period.is_zero()).then_some(period),
@@ -87,12 +87,12 @@ impl WebSocketRetry {
         }
     }
 
-    /// Sessions that were asked since the start.
+    /// Returns how many sessions were asked since the start.
     pub(crate) fn asked(&self) -> u64 {
         self.state.lock().total
     }
 
-    /// Notes that a WebSocket got through from this client's network.
+    /// Records that a WebSocket got through from this client's network.
     pub(crate) fn websocket_opened(&self, client: Client<'_>) {
         if self.period.is_none() {
             return;
@@ -102,17 +102,17 @@ impl WebSocketRetry {
         if state.websockets.len() >= MAX_REMEMBERED && !state.websockets.contains_key(&network) {
             state.websockets.retain(|_, seen| now - *seen < ROUND);
         }
-        // Without room, sessions of this network are asked later or not at all.
+        // If there is no room, sessions of this network are asked later or not at all.
         if state.websockets.len() < MAX_REMEMBERED || state.websockets.contains_key(&network) {
             state.websockets.insert(network, now);
         }
     }
 
-    /// A session that was opened just now; `None` if it will never be asked.
+    /// Returns the entry of a session that was opened just now, or `None` if sessions are never asked.
     pub(super) fn candidate(&self, client: Client<'_>) -> Option<Candidate> {
         let period = self.period?;
         let opened = Instant::now();
-        // Not in the first tenth: a client that has just got through is to be left in peace.
+        // Not in the first tenth of the period: a client that has just connected is left alone for a while.
         let share = 0.1 + 0.9 * rand::random::<f64>();
         Some(Candidate {
             client: self
@@ -124,7 +124,8 @@ impl WebSocketRetry {
         })
     }
 
-    /// Whether a session that is due is to be asked now; it is noted then. If not, it is due again later.
+    /// Returns whether a session that is due is to be asked now, and records it then. Otherwise the session is due
+    /// again later.
     pub(super) fn is_to_be_asked(&self, candidate: &mut Candidate) -> bool {
         let Some(period) = self.period else {
             return false;
@@ -139,7 +140,8 @@ impl WebSocketRetry {
         (after_start || has_evidence) && state.note_asked(candidate, now)
     }
 
-    /// An app's clients in one network: what gets through from one of them gets through from the others.
+    /// Returns the hash of an app and a client's network. If a WebSocket gets through from one client of a network, it
+    /// probably does from the others.
     fn network(&self, client: Client<'_>) -> u64 {
         let network = match client.address {
             Some(IpAddr::V6(address)) => Some(u128::from(address) >> 64),
@@ -151,12 +153,13 @@ impl WebSocketRetry {
 }
 
 impl State {
-    /// Notes that a client is asked, unless it was asked within the last hour.
+    /// Records that a client is asked. Returns whether it may be: it wasn't asked within [`ROUND`], and there is room
+    /// to remember it.
     fn note_asked(&mut self, candidate: &Candidate, now: Instant) -> bool {
         let known = self.asked.get(&candidate.client).copied();
         let asked = match known.filter(|asked| now - asked.last < ROUND) {
-            // Other tabs of the same browser, open since before the first was asked, have their turn as well. Those that
-            // came later have come back from it.
+            // Other tabs of the same browser that were open before the first one was asked have their turn too. Later
+            // ones are those that were asked and came back.
             Some(asked) if candidate.opened < asked.first => Asked { last: now, ..asked },
             Some(_) => return false,
             None => Asked {
@@ -206,7 +209,7 @@ mod tests {
         }
     }
 
-    /// A node that has run for long enough to know nothing of a gap.
+    /// Creates a node that has run long enough for its start to be no reason to ask.
     async fn long_started() -> WebSocketRetry {
         let retry = WebSocketRetry::new(PERIOD);
         advance(2 * ROUND).await;
@@ -238,7 +241,7 @@ mod tests {
             assert!(retry.is_to_be_asked(candidate));
         }
         assert_eq!(retry.asked(), 200);
-        // They came back without a WebSocket, so their networks let none through.
+        // The clients came back without a WebSocket, so their networks block WebSockets.
         for _ in 0..30 {
             let mut again = retry.candidate(client("1")).unwrap();
             advance(MINUTE).await;
