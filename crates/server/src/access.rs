@@ -1,14 +1,14 @@
-//! Who calls the admin API, and what they may do.
+//! Identifies the callers of the admin API, and what each may do.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
-//! | `caller` | [`Caller`]: who a request is from, and what that may do |
-//! | `jwt` | [`Jwts`]: signs and verifies our own tokens |
+//! | `caller` | [`Caller`]: the operator or token behind a request, and its rights |
+//! | `jwt` | [`Jwts`]: signs and verifies the installation's own tokens |
 //! | `password` | [`Passwords`]: argon2, a bounded number at a time |
-//! | `turns` | whose turn it is |
-//! | `pace` | [`SignInPace`]: how often a network may fail to sign in |
+//! | `turns` | a semaphore with two queues, for password checks |
+//! | `pace` | [`SignInPace`]: how often sign-ins from a network may fail |
 //! | `refusals` | [`Refusals`]: refused sign-ins, counted for the audit log |
-//! | `address` | [`Addresses`]: where a request comes from, also behind proxies |
+//! | `address` | [`Addresses`]: a request's client address, also behind proxies |
 
 mod address;
 mod caller;

@@ -1,4 +1,4 @@
-//! What all handlers of HTTP requests share.
+//! The state that all handlers of HTTP requests share.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
 
-/// What handlers share. It is cloned several times for each request, so that is one count.
+/// Shared state. axum clones it several times for each request, so a clone is one reference count.
 #[derive(Clone)]
 pub(crate) struct AppState(Arc<Shared>);
 
@@ -35,7 +35,7 @@ impl From<Shared> for AppState {
     }
 }
 
-/// What an [`AppState`] holds.
+/// Content of an [`AppState`].
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
     pub(crate) ready: Arc<AtomicBool>,
@@ -51,10 +51,10 @@ pub(crate) struct Shared {
     pub(crate) addresses: Addresses,
     pub(crate) ceilings: Ceilings,
     pub(crate) sockets: Sockets,
-    /// Unix time in milliseconds.
+    /// When this node started, Unix time in milliseconds.
     pub(crate) started_at: i64,
     pub(crate) max_body_bytes: usize,
     pub(crate) max_message_bytes: usize,
-    /// The time in which a long WebSocket message must have come whole.
+    /// How long a long WebSocket message may take to come whole.
     pub(crate) message_timeout: Duration,
 }

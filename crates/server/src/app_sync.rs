@@ -1,4 +1,4 @@
-//! Keeps the engine's apps as the store has them: whatever process changed them, it is in force here within a second.
+//! Keeps the engine's apps as the store has them. A change by any process is active on this node within a second.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,23 +16,23 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::access::Jwts;
 use crate::identity::Identities;
 
-/// How often the store is asked for changes at least, even if it says that there are none.
+/// How often the store is asked for changes even if it announces none.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How often it is asked while it does not answer.
+/// How often the store is asked while it doesn't answer.
 const INTERVAL_WHILE_DOWN: Duration = Duration::from_secs(2);
-/// How long somebody who has changed something waits until it is in force here.
+/// How long a caller who changed something waits until the change is active on this node.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the store may take to answer.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often the log says that the disk is full.
+/// Least time between two log lines about a full disk.
 const DISK_FULL_SAID_EVERY: Duration = Duration::from_secs(60);
-/// The bytes that must be free on a disk that was full, before it is tried.
+/// Bytes that must be free on a disk that was full before a write is tried.
 const ROOM: u64 = 256 * 1024;
-/// How often a disk that is full is tried.
+/// How often a write to a full disk is tried.
 const DISK_TRIED_EVERY: Duration = Duration::from_secs(2);
 
-/// The engine's view of the store.
+/// Copies the store's changes to the engine.
 #[derive(Debug)]
 pub(crate) struct AppSync {
     store: Store,
@@ -41,24 +41,24 @@ pub(crate) struct AppSync {
     identities: Arc<Identities>,
     jwts: Jwts,
     ceilings: Ceilings,
-    /// Who wants to be told, and who was.
+    /// Ticket of the last caller that waits, and of the last one whose changes are active.
     asked: watch::Receiver<u64>,
     answered: watch::Sender<u64>,
     revision: i64,
-    /// The apps that have keys which expire. The engine knows nothing of that: it gets the keys in force.
+    /// Apps with keys that expire. The engine gets only the active keys and doesn't know when they expire.
     expiring: HashMap<String, (AppRecord, Vec<KeyRecord>)>,
-    /// While the store's disk is full.
+    /// Set while the store's disk is full.
     disk_full: Option<DiskFull>,
 }
 
-/// When to say again that the disk is full, and when to try again whether it is.
+/// When to log again that the disk is full, and when to try a write again.
 #[derive(Debug)]
 struct DiskFull {
     say_at: Instant,
     try_at: Instant,
 }
 
-/// Lets whoever changed something in the store wait until it is in force on this node. Cheap to clone.
+/// Lets a caller who changed something in the store wait until the change is active on this node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct ConfigBarrier {
     asked: Arc<watch::Sender<u64>>,
@@ -66,7 +66,7 @@ pub(crate) struct ConfigBarrier {
 }
 
 impl ConfigBarrier {
-    /// Where no node runs, nothing is waited for.
+    /// Returns a barrier for a process without a node, where only the time-out ends a wait.
     pub(crate) fn nowhere() -> Self {
         Self {
             asked: Arc::new(watch::channel(0).0),
@@ -74,7 +74,7 @@ impl ConfigBarrier {
         }
     }
 
-    /// Returns when all that was changed before is in force here, or after a second.
+    /// Waits until every earlier change is active on this node, or for [`CONFIRM_TIMEOUT`].
     pub(crate) async fn now(&self) {
         let mut ticket = 0;
         self.asked.send_modify(|asked| {
@@ -82,7 +82,7 @@ impl ConfigBarrier {
             ticket = *asked;
         });
         let mut answered = self.answered.clone();
-        // After that it is soon, as on every other node.
+        // After the time-out the change becomes active a little later, as on every other node.
         let _ = timeout(
             CONFIRM_TIMEOUT,
             answered.wait_for(|answered| *answered >= ticket),
@@ -121,8 +121,9 @@ impl AppSync {
         (sync, in_force)
     }
 
-    /// Takes what is new.
+    /// Reads the store's changes and applies them.
     pub(crate) async fn refresh(&mut self) -> Result<(), StoreError> {
+        // The ticket is read before the store: changes of callers that come meanwhile may be missing from the result.
         let ticket = *self.asked.borrow_and_update();
         let changes = self.store.changes_since(self.revision).await?;
         if changes.revision != self.revision {
@@ -145,13 +146,13 @@ impl AppSync {
         Ok(())
     }
 
-    /// A database that is cut off does not say so.
+    /// Refreshes with a time-out, because a database behind a broken network returns no error.
     async fn refresh_in_time(&mut self) -> Result<(), StoreError> {
         let answered = timeout(REFRESH_TIMEOUT, self.refresh()).await;
         answered.unwrap_or(Err(StoreError::Late))
     }
 
-    /// Takes what is new, for ever. While the store is away, the apps stay as they were last known.
+    /// Refreshes forever. While the store is unavailable, the apps stay as they were last known.
     pub(crate) async fn run(mut self) {
         let mut down = false;
         loop {
@@ -189,7 +190,7 @@ impl AppSync {
         }
     }
 
-    /// Says that the disk is full, once a minute while it is, and finds out when it has room again.
+    /// Logs that the disk is full, once a minute, and finds out when it has room again.
     async fn watch_disk(&mut self) {
         if !self.store.is_disk_full() {
             if self.disk_full.take().is_some() {
@@ -211,11 +212,12 @@ impl AppSync {
         }
         if full.try_at <= now {
             full.try_at = now + DISK_TRIED_EVERY;
-            // So little is written that SQLite may find a place for it in a file that it could not make longer.
+            // A small write may succeed on a full disk, where SQLite finds room in its file without growing it. The
+            // file system is asked first.
             if !has_room(self.store.file().as_deref()) {
                 return;
             }
-            // What it answers is noted in the store.
+            // The store itself notes whether the write succeeded.
             let _ = timeout(REFRESH_TIMEOUT, self.store.try_to_write()).await;
         }
     }
@@ -236,10 +238,10 @@ impl AppSync {
         definition
     }
 
-    /// What cannot be used grants nothing, and the log says so.
+    /// Sets an app's identity. One that can't be used grants nothing, and the log says so.
     fn take_identity(&self, app: &str, identity: Option<&SecretString>) {
         let Ok(id) = AppId::parse(app) else { return };
-        // What is wrong with the text itself is not logged: it holds secrets.
+        // The parse error isn't logged, because the text holds secrets.
         let read = |text: &SecretString| serde_json::from_str(text.expose_secret()).ok();
         let parsed: Option<Identity> = identity.and_then(read);
         if identity.is_some() && parsed.is_none() {
@@ -253,7 +255,7 @@ impl AppSync {
         }
     }
 
-    /// Takes keys out of force whose time has come. The store need not answer for that.
+    /// Removes expired keys from the engine, which works while the store is unavailable.
     fn expire(&mut self) {
         let mut expired = Vec::new();
         self.expiring.retain(|_, (app, keys)| {
@@ -280,8 +282,9 @@ impl AppSync {
         next.duration_since(SystemTime::now()).unwrap_or_default()
     }
 
-    /// What the store holds passed our checks when it was written; what somebody wrote past us is left out. Settings above a
-    /// ceiling were written before the ceiling was set, or on a node with another one.
+    /// Returns the definition of an app, or `None` if its id isn't valid. The admin API checks what it writes, so only
+    /// rows written by other means are invalid. Settings above a ceiling were written before the ceiling was set, or on
+    /// a node with another one.
     fn definition(&self, app: &AppRecord, keys: &[KeyRecord]) -> Option<AppDefinition> {
         let Ok(id) = AppId::parse(&app.id) else {
             tracing::error!(app = app.id, "this app is left out: its id is not possible");
@@ -313,8 +316,8 @@ impl AppSync {
     }
 }
 
-/// Whether the file system of the store's file has room. Where the file is another process's, or the file system does not
-/// say, only trying tells.
+/// Returns whether the file system of the store's file has room. It returns true if that isn't known, because the file
+/// is another process's or the system doesn't tell: only a write shows it then.
 fn has_room(file: Option<&Path>) -> bool {
     let Some(Ok(space)) = file.map(rustix::fs::statvfs) else {
         return true;

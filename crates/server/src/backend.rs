@@ -1,4 +1,5 @@
-//! A client of our own HTTP API, as an app's backend is one: for `fanfare publish` and for the check at the start.
+//! A client of Fanfare's own HTTP API, as an app's backend is one, for `fanfare publish` and the self-check at the
+//! start.
 
 use std::time::Duration;
 
@@ -12,17 +13,17 @@ use crate::failure::{Code, Failure, request_failed};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Where to publish, and as whom.
+/// Server and credentials for a publish.
 #[derive(Debug, Clone)]
 pub(crate) struct Backend {
-    /// Scheme, host and port, and the path prefix if there is one.
+    /// Scheme, host, port and path prefix.
     pub(crate) server: String,
     pub(crate) app_id: String,
     pub(crate) key: String,
     pub(crate) secret: String,
 }
 
-/// A request that is signed and good for ten minutes.
+/// A signed request, which is valid for ten minutes.
 #[derive(Debug)]
 pub(crate) struct SignedPublish {
     url: String,
@@ -57,6 +58,10 @@ impl Backend {
     }
 
     /// Publishes one event.
+    ///
+    /// # Errors
+    ///
+    /// Returns a [`Failure`] with the exit code for the server's status, or for a server that can't be reached.
     pub(crate) async fn publish(
         &self,
         channel: &str,
@@ -69,7 +74,7 @@ impl Backend {
             .post(url)
             .header("content-type", "application/json")
             .body(body);
-        // Without the URL, which holds a signature.
+        // The error is logged without the URL, because that holds a signature.
         let response = request
             .send()
             .await
@@ -111,7 +116,7 @@ impl Backend {
             .iter()
             .any(|local| self.server.starts_with(local))
         {
-            // A proxy would look for this machine on its own.
+            // A proxy would connect to its own loopback address.
             client = client.no_proxy();
         }
         client.build().context("preparing an HTTP client")
@@ -119,7 +124,7 @@ impl Backend {
 }
 
 impl SignedPublish {
-    /// The request as a line for a shell.
+    /// Returns the request as a line for a shell.
     pub(crate) fn to_curl(&self) -> String {
         let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
         format!(

@@ -1,6 +1,6 @@
-//! Reading the bodies of requests: how large they may be, how long they may take, and who pays for the memory meanwhile. A body of
-//! a client that has proved nothing yet is charged to the node and to the client's network; a backend's body is read after its
-//! signature was checked, and isn't charged.
+//! Reads the bodies of requests, with bounds on size and time. A body from a client that has proved nothing yet is
+//! charged to the node and to the client's network. A backend's body is read after its signature was checked, and isn't
+//! charged.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 /// How long a client or backend may take to send a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How much of a refused body is read, and for how long.
+/// How many bytes of a refused body are read, and for how long.
 const MAX_DISCARDED: usize = 16 << 20;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -31,7 +31,12 @@ pub(crate) enum BodyError {
     Broken(String),
 }
 
-/// Reads a body, the whole of it even if it is too large: see [`discard`].
+/// Reads a body of at most `limit` bytes.
+///
+/// # Errors
+///
+/// Returns [`BodyError::TooLarge`], [`BodyError::Late`] after 30 seconds, or [`BodyError::Broken`]. The rest of a body
+/// that is too large or late is discarded, so that the caller reads the answer.
 pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
     let collected = timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect()).await;
     let error = match collected {
@@ -44,28 +49,28 @@ pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, Bod
     Err(error)
 }
 
-/// Reads what a refused caller sends and forgets it: one that is still sending would not read our answer, and could not
+/// Reads and drops the body of a refused caller. A caller that is still sending doesn't read the answer, and could not
 /// use its connection again. Bounded in bytes and time.
 pub(crate) async fn discard(body: Body) {
     let mut body = Limited::new(body, MAX_DISCARDED);
     let discarded = async { while let Some(Ok(_)) = body.frame().await {} };
-    // What is still to come after that is cut off with the connection.
+    // Whatever comes after that is lost when the connection closes.
     let _ = timeout(DISCARD_TIMEOUT, discarded).await;
 }
 
-/// A body, and what is charged for it until it is dropped.
+/// A body and its charge, which is given back when it is dropped.
 #[derive(Debug)]
 pub(crate) struct PendingBody {
     pub(crate) bytes: Bytes,
     pub(crate) charge: Charge,
 }
 
-/// Reads a body of at most `limit` bytes; `from` is the address that pays for it.
+/// Reads a body of at most `limit` bytes and charges it. The network of the address `from` pays.
 ///
 /// # Errors
 ///
-/// It is too large, does not arrive in time, or other bodies take up the budget ([`BodyError::Busy`]). The rest of it is read
-/// and forgotten, as [`discard`] does.
+/// Returns [`BodyError::TooLarge`], [`BodyError::Late`], or [`BodyError::Busy`] if other bodies take up the budget. The
+/// rest of the body is read and dropped, as [`discard`] does.
 pub(crate) async fn read_pending(
     ledger: &Ledger,
     mut body: Body,
@@ -77,6 +82,7 @@ pub(crate) async fn read_pending(
     match read.unwrap_or(Err(BodyError::Late)) {
         Ok(bytes) => Ok(PendingBody { bytes, charge }),
         Err(error) => {
+            // Given back before the rest is discarded, which may take seconds and holds no memory.
             drop(charge);
             if !matches!(error, BodyError::Broken(_)) {
                 discard(body).await;
@@ -87,11 +93,12 @@ pub(crate) async fn read_pending(
 }
 
 async fn collect(body: &mut Body, limit: usize, charge: &mut Charge) -> Result<Bytes, BodyError> {
-    // Where the client says how long it is, nothing of it need be read.
+    // A body whose announced length is too large is refused before it is read.
     if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
         return Err(BodyError::TooLarge(limit));
     }
-    // The room for all of it, of which only what has come takes memory: a buffer that grows takes twice as much.
+    // Room for the whole body. Memory is only used for bytes that have come, and a growing buffer would take twice as
+    // much.
     let announced = body.size_hint().exact().unwrap_or(0);
     let mut collected = BytesMut::with_capacity(announced.try_into().unwrap_or(0));
     while let Some(frame) = body.frame().await {

@@ -1,24 +1,24 @@
-//! What this node may take of its machine: memory and open files. Defaults of other bounds follow from it.
+//! What this node may use of its machine: memory and open files. Defaults of other bounds follow from it.
 //!
-//! The memory limit is read here because the crates that know control groups bring whole system monitors.
+//! The memory limit is read here because the crates that know control groups include whole system monitors.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rlimit::Resource;
 
-/// Open files that are not for clients: database, Redis, requests to other servers, listener, logs, shards.
+/// Open files that aren't for clients: database, Redis, requests to other servers, listener, logs, shards.
 const RESERVED_FILES: u64 = 64;
-/// Sockets beyond the connections, so that requests are answered where all connections are taken.
+/// Sockets beyond the connections, so that requests are answered when all connections are in use.
 const SOCKETS_FOR_REQUESTS: usize = 64;
 /// Open files beyond the connections.
 pub(crate) const OTHER_FILES: usize = RESERVED_FILES as usize + SOCKETS_FOR_REQUESTS;
-/// Bytes that a connection may take where most are idle: with its share of requests, and twice what it takes by itself.
+/// Bytes reserved for a connection if most are idle: twice what it takes by itself, with its share of requests.
 const CONNECTION_BYTES: usize = 8 * 1024;
-/// Assumed where nothing says how much memory there is.
+/// Bytes of memory assumed if the system doesn't tell.
 const UNKNOWN_MEMORY: usize = 1 << 30;
 
-/// What this node may take.
+/// What this node may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Capacity {
     /// Bytes of memory.
@@ -30,7 +30,7 @@ pub(crate) struct Capacity {
 }
 
 impl Capacity {
-    /// What the machine, the control group and the limit of open files allow.
+    /// Returns what the machine, the control group and the limit of open files allow.
     pub(crate) fn detected() -> Self {
         let memory = memory_limit(Path::new("/")).map_or(UNKNOWN_MEMORY, to_usize);
         let sockets = client_sockets();
@@ -42,7 +42,7 @@ impl Capacity {
         .within_memory()
     }
 
-    /// The same, or what the settings `memory.limit` and `connections.max` say instead.
+    /// Returns this capacity with the settings `memory.limit` and `connections.max` applied.
     pub(crate) fn as_configured(self, memory: Option<usize>, connections: Option<usize>) -> Self {
         let memory = memory.unwrap_or(self.memory);
         let derived = Self { memory, ..self }.within_memory();
@@ -50,7 +50,7 @@ impl Capacity {
             None | Some(0) => derived,
             Some(connections) => Self {
                 connections,
-                // Each connection has a socket, as far as open files allow.
+                // Each connection needs a socket, as far as open files allow.
                 sockets: derived
                     .sockets
                     .max(connections.saturating_add(SOCKETS_FOR_REQUESTS))
@@ -60,12 +60,12 @@ impl Capacity {
         }
     }
 
-    /// Connections that the limit of open files allows, whatever memory there is.
+    /// Returns how many connections the limit of open files allows, regardless of memory.
     pub(crate) fn connections_by_open_files() -> usize {
         client_sockets().saturating_sub(SOCKETS_FOR_REQUESTS).max(1)
     }
 
-    /// Containers may open a billion files, and no memory holds as many connections.
+    /// Bounds connections and sockets by memory. Containers often may open a billion files, which no memory holds.
     fn within_memory(self) -> Self {
         let most = self.memory / CONNECTION_BYTES;
         Self {
@@ -76,7 +76,7 @@ impl Capacity {
     }
 }
 
-/// Sockets of clients that the limit of open files allows.
+/// Returns how many sockets of clients the limit of open files allows.
 fn client_sockets() -> usize {
     // The process raises its limit to the hard one when it starts.
     let files = Resource::NOFILE.get_hard().unwrap_or(u64::MAX);
@@ -87,14 +87,14 @@ fn to_usize(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 
-/// The memory of the machine, or less if the control group of this process or one above it has a limit.
+/// Returns the machine's memory in bytes, or less if the control group of this process or one above it has a limit.
 fn memory_limit(root: &Path) -> Option<u64> {
     let groups = fs::read_to_string(root.join("proc/self/cgroup")).unwrap_or_default();
     let limits = groups.lines().flat_map(|line| group_limits(root, line));
     limits.chain(machine_memory(root)).min()
 }
 
-/// The limits of one line of `/proc/self/cgroup`: `0::/path` of version 2, or `4:memory:/path` of version 1.
+/// Returns the limits of one line of `/proc/self/cgroup`: `0::/path` of version 2, or `4:memory:/path` of version 1.
 fn group_limits(root: &Path, line: &str) -> Vec<u64> {
     let mut parts = line.splitn(3, ':');
     let (_, controllers, path) = (parts.next(), parts.next(), parts.next());
@@ -106,11 +106,12 @@ fn group_limits(root: &Path, line: &str) -> Vec<u64> {
         _ => return Vec::new(),
     };
     let path = PathBuf::from(path.unwrap_or("/").trim_start_matches('/'));
-    // Within a container the path may be that of the host, where only the last folder is mounted: so the mount counts too.
+    // In a container the path may be the host's, of which only the last folder is mounted, so the mount itself counts
+    // too.
     path.ancestors()
         .filter_map(|group| {
             let limit = fs::read_to_string(root.join(mount).join(group).join(file)).ok()?;
-            // Version 2 says "max" where there is no limit; version 1 a number near 2^63.
+            // Version 2 has "max" if there is no limit, version 1 a number near 2^63.
             limit.trim().parse().ok()
         })
         .collect()

@@ -1,5 +1,5 @@
-//! The demo app, the check of ourselves, and what is printed at the start: an event has visibly gone from a curl line to
-//! a browser before a newcomer has read anything.
+//! The demo app, the self-check, and the text printed at the start, so that a newcomer sees an event go from a curl
+//! line to a browser before reading anything.
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -18,9 +18,9 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::backend::Backend;
 use crate::config::{Config, reachable};
 
-/// Where the page's people meet.
+/// Presence channel of the demo page.
 pub(crate) const PRESENCE_CHANNEL: &str = "presence-demo";
-/// Where the page listens for events.
+/// Channel on which the demo page receives events.
 const EVENT_CHANNEL: &str = "demo";
 
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,12 +34,12 @@ pub(crate) struct Demo {
 }
 
 impl Demo {
-    /// The demo app of the first run; made now if nothing was ever created in this store.
+    /// Returns the demo app of the first run. Creates it if nothing was ever created in this store.
     pub(crate) async fn find_or_create(store: &Store) -> Result<Option<Self>, StoreError> {
         let mut found = store.demo_app().await?;
         if found.is_none() && store.is_pristine().await? {
             found = match store.create_demo_app(&Actor::system()).await {
-                // Another node was first.
+                // Another node created it first.
                 Err(StoreError::Conflict(_)) => store.demo_app().await?,
                 created => Some(created?),
             };
@@ -64,7 +64,8 @@ impl Demo {
         }
     }
 
-    /// Sends an event through the front door and says how long it took to a WebSocket.
+    /// Publishes an event over HTTP, and returns how long it took until a WebSocket received it. Fails after
+    /// [`CHECK_TIMEOUT`].
     pub(crate) async fn check(
         &self,
         listen: SocketAddr,
@@ -78,7 +79,7 @@ impl Demo {
             socket.send(Message::text(subscribe.to_string())).await?;
             expect(&mut socket, "pusher_internal:subscription_succeeded").await?;
             let backend = self.backend(format!("http://{listen}{path_prefix}"));
-            // The first request pays for setting up the client; the second is what a backend sees.
+            // The first request includes setting up the client. Only the second is measured.
             backend.publish(&channel, "warm-up", "{}").await?;
             expect(&mut socket, "warm-up").await?;
             let start = Instant::now();
@@ -94,7 +95,7 @@ impl Demo {
             .context("no event came through in time")?
     }
 
-    /// What a newcomer needs to see.
+    /// Returns the text that is printed at the start.
     pub(crate) fn welcome(
         &self,
         listen: SocketAddr,
@@ -138,8 +139,8 @@ impl Demo {
 }
 
 impl Demo {
-    /// The command that publishes to the demo app of this server, from any terminal: what a bare one would not find, the
-    /// line says.
+    /// Returns the command that publishes to the demo app from any terminal. It names the server if the defaults would
+    /// not find it.
     fn command(&self, listen: SocketAddr, config: &Config, data: &str) -> String {
         let program = program_name();
         let mut line = format!("{program} publish {EVENT_CHANNEL} greeting '{data}'");
@@ -190,7 +191,7 @@ fn hex_name() -> String {
     format!("{:016x}", rand::random::<u64>())
 }
 
-/// How the user would call this program, from where they are.
+/// Returns how the user would call this program from the current folder.
 fn program_name() -> String {
     let shown = || {
         let program = std::env::current_exe().ok()?;

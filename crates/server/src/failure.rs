@@ -1,23 +1,23 @@
-//! Why a command was not done or a start failed, and the exit code that says so to scripts.
+//! Errors of commands and of the start, with the exit codes that tell scripts about them.
 
 use axum::http::StatusCode;
 use fanfare_store::{InvalidMasterKey, StoreError};
 
-/// What the exit code says; `--help` and `docs/cli.md` list them.
+/// Meaning of an exit code. `--help` and `docs/cli.md` list them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Code {
-    /// What was asked for failed.
+    /// The command failed.
     Failed = 1,
-    /// It was called or configured wrongly.
+    /// The command line or the configuration is wrong.
     Misuse = 2,
-    /// There is no such thing.
+    /// The thing named doesn't exist.
     NotFound = 3,
-    /// The token is not taken, or does not go that far.
+    /// The token isn't accepted, or its rights aren't enough.
     Refused = 4,
-    /// It is in the way of something, or was changed in the meantime.
+    /// It conflicts with something that exists, or was changed meanwhile.
     Conflict = 5,
-    /// The server or the store cannot be reached, or not at this moment.
+    /// The server or the store is unavailable now.
     Unavailable = 6,
 }
 
@@ -37,7 +37,7 @@ impl Failure {
         }
     }
 
-    /// It was called wrongly.
+    /// Returns a failure of a wrong call or configuration.
     pub(crate) fn misuse(message: impl Into<String>) -> Self {
         Self::new(Code::Misuse, message)
     }
@@ -77,7 +77,7 @@ impl From<&StoreError> for Code {
     }
 }
 
-/// The exit code for an error: what its innermost known cause says.
+/// Returns the exit code of an error, which is that of its outermost known cause.
 pub(crate) fn code_of(error: &anyhow::Error) -> Code {
     let known = |cause: &(dyn std::error::Error + 'static)| {
         let failure = cause.downcast_ref().map(|failure: &Failure| failure.code);
@@ -92,7 +92,7 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Code {
     error.chain().find_map(known).unwrap_or(Code::Failed)
 }
 
-/// What went wrong with a request, with all causes: the outermost says next to nothing.
+/// Returns what went wrong with a request, with all causes, because the outermost one says almost nothing.
 pub(crate) fn request_failed(error: reqwest::Error) -> String {
     let error = anyhow::Error::new(error.without_url());
     let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
@@ -100,7 +100,7 @@ pub(crate) fn request_failed(error: reqwest::Error) -> String {
     explain(causes.join(": "))
 }
 
-/// What a TLS library says when the other side speaks none is no help to a person.
+/// Replaces the TLS library's error for a peer that doesn't speak TLS by one that says what to do.
 fn explain(causes: String) -> String {
     if causes.contains("InvalidContentType") {
         return "the server speaks plain HTTP there, and TLS was wanted: write http:// instead of https://, or give the \

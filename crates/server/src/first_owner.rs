@@ -1,4 +1,4 @@
-//! The first operator, made when there is none, so that somebody can sign in.
+//! The first operator, created if there is none, so that an owner can sign in.
 
 use fanfare_store::{Actor, Store, StoreError};
 use secrecy::{ExposeSecret, SecretString};
@@ -6,14 +6,14 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::access::Passwords;
 use crate::config::OwnerConfig;
 
-/// What somebody who starts Fanfare for the first time has to know.
+/// The first operator's credentials, to be printed once.
 pub(crate) struct FirstOwner {
     name: String,
-    /// Only if it was drawn.
+    /// Only if it was generated.
     password: Option<SecretString>,
 }
 
-/// Makes the first operator if there is none.
+/// Creates the first operator if there is none. Returns `None` if there is one.
 pub(crate) async fn create_if_none(
     store: &Store,
     passwords: &Passwords,
@@ -38,13 +38,13 @@ pub(crate) async fn create_if_none(
                 password: drawn,
             }))
         }
-        // Another node was first.
+        // Another node created it first.
         Err(StoreError::Conflict(_)) => Ok(None),
         Err(error) => Err(error.into()),
     }
 }
 
-/// 120 bits, in letters and digits that nobody mistakes for each other.
+/// Returns a password of 120 bits, in letters and digits that can't be confused with each other.
 pub(crate) fn draw_password() -> SecretString {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     let letter = |_| char::from(LETTERS[rand::random_range(0..LETTERS.len())]);
@@ -53,7 +53,7 @@ pub(crate) fn draw_password() -> SecretString {
 }
 
 impl FirstOwner {
-    /// What is printed, this once.
+    /// Returns the text that is printed, once.
     pub(crate) fn welcome(&self) -> String {
         let Self { name, password } = self;
         let password = match password {

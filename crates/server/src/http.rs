@@ -1,4 +1,4 @@
-//! What all requests over HTTP have in common, and what is served besides the APIs: health, the SDK's scripts, the demo.
+//! What all HTTP requests share, and what is served besides the APIs: health, the SDK's scripts, the demo.
 
 mod client_address;
 pub(crate) mod cors;

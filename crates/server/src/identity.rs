@@ -1,11 +1,11 @@
-//! Whose tokens each app takes from its clients, ready to verify with: keys are read once, when they are set.
+//! The identity providers whose tokens each app accepts from its clients. Keys are parsed once, when they are set.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | `key` | keys that tokens are verified with |
 //! | `jwks` | the key sets that providers publish |
-//! | `verify` | a token to its claims |
-//! | `grant` | claims to what they let their bearer do |
+//! | `verify` | verifies a token and returns its claims |
+//! | `grant` | which channels the claims of a token open |
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use key::VerifyingKey;
 pub(crate) use verify::TokenError;
 use verify::{Keys, Verifier};
 
-/// What each app has configured.
+/// The identity of each app that has one.
 #[derive(Debug)]
 pub(crate) struct Identities {
     by_app: ArcSwap<HashMap<AppId, Arc<CompiledIdentity>>>,
@@ -37,7 +37,7 @@ pub(crate) struct Identities {
     allow_inner: bool,
 }
 
-/// An app's configuration with its keys read.
+/// An app's identity with its keys and patterns parsed.
 #[derive(Debug)]
 pub(crate) struct CompiledIdentity {
     verifiers: Vec<Verifier>,
@@ -45,7 +45,7 @@ pub(crate) struct CompiledIdentity {
 }
 
 impl Identities {
-    /// None so far. Key sets may be fetched from inner addresses and without TLS only if `allow_inner`.
+    /// Creates an empty set. Key sets may be fetched from inner addresses and without TLS only if `allow_inner` is set.
     pub(crate) fn new(allow_inner: bool) -> Self {
         Self {
             by_app: ArcSwap::default(),
@@ -54,11 +54,11 @@ impl Identities {
         }
     }
 
-    /// Takes what an app has configured now.
+    /// Sets an app's identity, or removes it.
     ///
     /// # Errors
     ///
-    /// Says what cannot be so. The app's tokens grant nothing from then on, rather than what they did before.
+    /// Returns what is invalid. The app's tokens then grant nothing, rather than what the previous identity granted.
     pub(crate) fn set(
         &self,
         app: &AppId,
@@ -79,16 +79,16 @@ impl Identities {
         result
     }
 
-    /// What an app has configured, if it has.
+    /// Returns an app's identity, if it has one.
     pub(crate) fn of(&self, app: &AppId) -> Option<Arc<CompiledIdentity>> {
         self.by_app.load().get(app).cloned()
     }
 
-    /// Reads an app's configuration with its keys.
+    /// Parses an app's identity with its keys.
     ///
     /// # Errors
     ///
-    /// Says what cannot be so.
+    /// Returns the field that is invalid and why.
     pub(crate) fn compile(&self, identity: &Identity) -> Result<CompiledIdentity, InvalidIdentity> {
         identity.check(self.allow_inner)?;
         let verifier = |(index, provider): (usize, &Provider)| {
@@ -104,7 +104,7 @@ impl Identities {
         })
     }
 
-    /// A provider's keys, or the field that does not give any and why.
+    /// Returns a provider's keys, or the field that gives none and why.
     fn keys(&self, provider: &Provider) -> Result<Keys, (&'static str, &'static str)> {
         if let Some(secret) = &provider.secret {
             let key = VerifyingKey::from_secret(secret.expose_secret());

@@ -1,4 +1,5 @@
-//! Keeps when and from where keys were last used, so that an operator sees who still uses one that is to go.
+//! Records when and from where keys were last used, so that an operator sees whether a key that is to be revoked is
+//! still in use.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +10,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::clock::unix_millis;
 
-/// How coarse that is.
+/// Resolution of the times.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long the store may take, also at the end of the process.
+/// How long the store may take, at the end of the process too.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Writes down what was used, for ever.
+/// Records key uses every [`INTERVAL`]. Never returns.
 pub(crate) async fn run(store: Store, engine: Arc<Engine>) {
     loop {
         sleep(INTERVAL).await;
@@ -23,7 +24,7 @@ pub(crate) async fn run(store: Store, engine: Arc<Engine>) {
     }
 }
 
-/// Writes down what was used since the last time.
+/// Records the uses since the last call. A failure is logged and those uses are lost.
 pub(crate) async fn write_down(store: &Store, engine: &Engine) {
     let at = unix_millis();
     let uses = engine.apps().take_key_uses().into_iter();

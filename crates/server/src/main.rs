@@ -2,32 +2,32 @@
 //!
 //! # Layout
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | `cli` | the command line, one file for each noun |
 //! | `config` | the configuration: defaults, file, environment, flags; one file for each section |
-//! | `startup` | from configuration to running parts, in reading order; one file for each phase |
+//! | `startup` | from the configuration to running parts, in reading order; one file for each phase |
 //! | `server_lock` | one server on one SQLite store |
-//! | `failure` | why something failed, and the exit code for it |
-//! | `edge` | where clients come in: sockets, the first request on each, WebSockets and their fallbacks |
+//! | `failure` | errors with their exit codes |
+//! | `edge` | client connections: sockets, the first request on each, WebSockets and their fallbacks |
 //! | `backend_api` | signed requests of backends, one file for each resource; channel auth |
-//! | `http` | what all requests have in common; health, the SDK's scripts, the demo |
+//! | `http` | what all requests share; health, the SDK's scripts, the demo |
 //! | `capacity` | memory and open files, from which bounds follow |
-//! | `router` | all routes, each with who calls it |
+//! | `router` | all routes, with their callers |
 //! | `app_state` | what all handlers share |
 //! | `body`, `clock` | reading the bodies of requests; the time of day |
 //! | `admin` | the admin API, one file for each resource |
-//! | `access` | who calls the admin API, and what they may do |
+//! | `access` | the callers of the admin API, and what they may do |
 //! | `openapi` | the description of the HTTP APIs |
 //! | `app_sync` | keeps the engine's apps as the store has them |
-//! | `identity` | whose tokens each app accepts from its clients, and what they grant |
-//! | `outbound` | requests to addresses that an app's people have chosen |
-//! | `backend` | a client of our own HTTP API, as an app's backend is one |
+//! | `identity` | the identity providers whose tokens each app accepts, and what these grant |
+//! | `outbound` | requests to addresses that operators of an app chose |
+//! | `backend` | a client of Fanfare's own HTTP API, as an app's backend is one |
 //! | `first_owner`, `key_uses` | the first operator; when keys were last used |
-//! | `demo` | the demo app, the self-check, and what is printed at the start |
-//! | `master_key` | where the master key comes from |
-//! | `notices` | what happens on channels, in the log |
-//! | `telemetry`, `throttle` | logs; log lines that are written once in a while |
+//! | `demo` | the demo app, the self-check, and the text printed at the start |
+//! | `master_key` | the source of the master key |
+//! | `notices` | log lines about what happens on channels |
+//! | `telemetry`, `throttle` | logging; log lines that are written at most once in a period |
 
 mod access;
 mod admin;
@@ -62,9 +62,9 @@ mod throttle;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
-    // What this process writes is for its own user: the store, its log, the lock, the master key.
+    // The process's files (the store, its log, the lock, the master key) are for its own user only.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
-    // reqwest and sqlx use the process's default; it is chosen once, here.
+    // reqwest and sqlx use the process's default provider, which is chosen once, here.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     cli::run()
 }

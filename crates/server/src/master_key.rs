@@ -1,7 +1,7 @@
-//! Where the master key comes from: the setting, or a file in the data folder that the first start makes.
+//! The source of the master key: the setting, or a file in the data folder that the first start makes.
 //!
-//! A key that comes anew is written to `master.key.new` before the store takes it, and gets its name afterwards. So
-//! whatever happens between the two, one of the two files opens the store.
+//! A new key is written to `master.key.new` before the store takes it, and renamed afterwards. Whatever happens between
+//! the two, one of the two files opens the store.
 
 use std::fs;
 use std::io::Write;
@@ -16,25 +16,25 @@ use crate::clock::unix_seconds;
 use crate::config::Config;
 use crate::failure::Failure;
 
-/// A master key's place.
+/// Source of a master key.
 #[derive(Debug)]
 pub(crate) enum MasterKeySource {
     /// The setting `master_key`.
     Setting(SecretString),
     /// A file in the data folder.
     File(PathBuf),
-    /// A file that was just made, and gets its name once the store has taken the key: a store that refuses it is
-    /// another installation's, whose key belongs here.
+    /// A file that was just made. It is renamed once the store has taken the key: a store that refuses the key belongs
+    /// to another installation, whose key belongs here.
     NewFile { made: PathBuf, file: PathBuf },
 }
 
 impl MasterKeySource {
-    /// Finds the key; makes one for a store in which nothing is sealed yet.
+    /// Finds the master key. Makes one if nothing is sealed in the store yet.
     pub(crate) fn find(config: &Config, sealed: bool) -> anyhow::Result<Self> {
         if let Some(key) = &config.master_key {
             return Ok(Self::Setting(key.clone()));
         }
-        // In full, because it is said where it is, and a relative path depends on the folder of whoever runs this.
+        // An absolute path, because messages show it and a relative one depends on the current folder.
         let file = config.data_dir.join("master.key");
         let file = std::path::absolute(&file).unwrap_or(file);
         if file.exists() {
@@ -55,8 +55,8 @@ impl MasterKeySource {
         Ok(Self::NewFile { made, file })
     }
 
-    /// Makes the file of a key that is to replace the one in `file`. One that is left of a rotation that did not come to
-    /// its end is taken up again: perhaps the store has taken it, and only the answer was lost.
+    /// Makes the file of a key that is to replace the one in `file`. If a rotation was interrupted, its file is used
+    /// again, because the store may have taken that key and only the answer was lost.
     pub(crate) fn prepare(
         file: &Path,
         given: Option<MasterKey>,
@@ -82,7 +82,8 @@ impl MasterKeySource {
         Ok((new, source))
     }
 
-    /// The key that may have replaced this one, if the process that replaced it ended before it could say so.
+    /// Returns the key that may have replaced this one, if the process that replaced it ended before it renamed the
+    /// file.
     pub(crate) fn replacement(&self) -> Option<Self> {
         let Self::File(file) = self else { return None };
         let made = made_beside(file);
@@ -102,7 +103,7 @@ impl MasterKeySource {
             .with_context(|| format!("reading the master key from {}", self.shown()))
     }
 
-    /// What a person would call it.
+    /// Returns the source for a message.
     pub(crate) fn shown(&self) -> String {
         match self {
             Self::Setting(_) => "the setting master_key".into(),
@@ -110,7 +111,7 @@ impl MasterKeySource {
         }
     }
 
-    /// The store has taken the key: it gets its name, and the one before is kept beside it.
+    /// Renames the file of a key that the store has taken, and keeps the previous key beside it.
     pub(crate) fn keep(self) -> anyhow::Result<Self> {
         let Self::NewFile { made, file } = self else {
             return Ok(self);
@@ -135,13 +136,13 @@ impl MasterKeySource {
         Ok(Self::File(file))
     }
 
-    /// The store has not taken the key. Where that is not certain the file stays: the answer may be lost, or another
-    /// process may have been first with this very key.
+    /// Removes the file of a key that the store has certainly refused. Otherwise the file stays: the answer may be
+    /// lost, or another process may have set this very key first.
     pub(crate) fn forget(&self, error: &StoreError) {
         if let Self::NewFile { made, .. } = self
             && matches!(error, StoreError::Conflict(_))
         {
-            // A file that cannot be removed is taken up by the next rotation.
+            // The next rotation uses a file that can't be removed again.
             let _ = fs::remove_file(made);
         }
     }
@@ -151,7 +152,7 @@ fn made_beside(file: &Path) -> PathBuf {
     file.with_extension("key.new")
 }
 
-/// Keeps a key that is about to be replaced, as `master.key.old-` and the time.
+/// Copies a key that is about to be replaced to `master.key.old-` and the Unix time in seconds.
 fn set_aside(file: &Path) -> anyhow::Result<PathBuf> {
     let old = |seconds| file.with_extension(format!("key.old-{seconds}"));
     let mut seconds = unix_seconds();
@@ -164,11 +165,11 @@ fn set_aside(file: &Path) -> anyhow::Result<PathBuf> {
     Ok(old)
 }
 
-/// Writes a key, whole or not at all, and so that it outlives a power failure. Who calls this holds the folder's lock.
+/// Writes a key atomically, so that it survives a power failure. The caller holds the folder's lock.
 fn write(file: &Path, key: &MasterKey) -> anyhow::Result<()> {
     let unfinished = file.with_file_name("master.key.tmp");
     let written = || {
-        // Left of a process that was killed; perhaps with other rights.
+        // A killed process may have left it, perhaps with other permissions.
         let _ = fs::remove_file(&unfinished);
         let mut opened = fs::OpenOptions::new()
             .write(true)
@@ -183,7 +184,7 @@ fn write(file: &Path, key: &MasterKey) -> anyhow::Result<()> {
     sync_folder(file)
 }
 
-/// A file's name outlives a power failure once its folder is written.
+/// Syncs a file's folder, because a renamed file survives a power failure only once its folder is written.
 fn sync_folder(file: &Path) -> anyhow::Result<()> {
     let folder = file
         .parent()

@@ -1,12 +1,12 @@
-//! What happens on channels, in the log: `log.filter = "info,fanfare::notices=debug"` shows it.
+//! Logs what happens on channels. `log.filter = "info,fanfare::notices=debug"` shows it.
 
 use fanfare_engine::{Notice, Notices};
 use fanfare_protocol::{AppId, ChannelName};
 
-/// Where log filters find them.
+/// Target of these lines in log filters.
 const TARGET: &str = "fanfare::notices";
 
-/// Writes notices down.
+/// Writes notices to the log.
 #[derive(Debug)]
 pub(crate) struct LoggedNotices;
 

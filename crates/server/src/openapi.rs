@@ -1,7 +1,8 @@
-//! The description of all HTTP APIs (OpenAPI 3.1), made from the handlers: `/openapi.json`, and `/docs` for people.
+//! The description of all HTTP APIs (OpenAPI 3.1), generated from the handlers: `/openapi.json`, and `/docs` for
+//! people.
 //!
-//! A handler says what is its own; what many have in common (errors, security, examples, bounds) is added here, by
-//! `common`. The document is committed as `docs/openapi.json`; a test fails when it is stale.
+//! A handler describes what is its own. `common` adds what many share (errors, security, examples, bounds). The
+//! document is committed as `docs/openapi.json`, and a test fails when it is stale.
 
 use std::sync::Arc;
 
@@ -29,7 +30,7 @@ use crate::http::headers::has_newest;
 mod assets;
 mod common;
 
-/// What the page may load: its own scripts and styles, and nothing from elsewhere.
+/// Content security policy of the page: its own scripts and styles, and nothing from elsewhere.
 const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
                            img-src 'self' data:; font-src 'self' data:; connect-src 'self'; \
                            base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -38,17 +39,18 @@ const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'sel
 #[openapi(components(schemas(ProblemBody)))]
 struct Base;
 
-/// All described routes.
+/// All described routes and their description.
 pub(crate) struct Described {
     /// Under `/api/v1`.
     pub(crate) admin: Router<AppState>,
-    /// What backends and browsers call.
+    /// What backends and browsers call, without the prefix.
     pub(crate) pusher: Router<AppState>,
     /// Their description.
     pub(crate) document: Value,
 }
 
-/// All described routes, and their description. What backends and browsers call is found behind `path_prefix`.
+/// Returns all described routes with their description, in which the paths of backends and browsers come after
+/// `path_prefix`.
 pub(crate) fn describe(path_prefix: &str) -> Described {
     let (admin, admin_document) = OpenApiRouter::with_openapi(Base::openapi())
         .nest(admin::PATH, admin::router())
@@ -64,12 +66,12 @@ pub(crate) fn describe(path_prefix: &str) -> Described {
     }
 }
 
-/// The description, as it is committed.
+/// Returns the description as it is committed.
 pub(crate) fn document() -> Value {
     describe("").document
 }
 
-/// `/openapi.json` and `/docs`, without a request to anywhere else.
+/// Returns the routes of `/openapi.json` and `/docs`, which load nothing from elsewhere.
 pub(crate) fn pages(document: &Value) -> Router<AppState> {
     let body = Bytes::from(serde_json::to_vec(document).expect("a description is JSON"));
     let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..8]));
@@ -77,7 +79,7 @@ pub(crate) fn pages(document: &Value) -> Router<AppState> {
     let config = Config::from("/openapi.json")
         .deep_linking(true)
         .default_models_expand_depth(0)
-        // It would ask a server of its makers what it thinks of the document.
+        // The validator would send the document to its makers' server.
         .validator_url("none");
     Router::from(SwaggerUi::new("/docs").config(config))
         .layer(middleware::from_fn_with_state(
@@ -103,7 +105,7 @@ fn answer(headers: &HeaderMap, tag: &str, body: &Bytes) -> Response {
     (headers, body.clone()).into_response()
 }
 
-/// Adds what browsers are to keep to.
+/// Adds the security headers.
 fn protect(mut response: Response) -> Response {
     const HEADERS: [(&str, &str); 3] = [
         ("content-security-policy", DOCS_POLICY),
@@ -120,12 +122,12 @@ fn protect(mut response: Response) -> Response {
     response
 }
 
-/// As text that people can read: the parts in the order in which one reads them.
+/// Returns the document as indented text with its keys in reading order.
 pub(crate) fn pretty(document: &Value) -> String {
     serde_json::to_string_pretty(document).expect("a description is JSON")
 }
 
-/// The schema of a payload.
+/// Returns the schema of a payload: every JSON type but null.
 pub(crate) fn any_but_null() -> Schema {
     let kinds = [
         Type::String,

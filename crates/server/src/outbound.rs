@@ -1,4 +1,4 @@
-//! Requests to addresses that an app's people have chosen: they must not reach what only this machine or its network can.
+//! Requests to addresses that operators of an app chose. They must not reach what only this machine or its network can.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -7,8 +7,8 @@ use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 
-/// A client without proxies and redirects, and unless `allow_inner` without inner addresses behind a name. Those in the
-/// URL itself are never resolved: ask [`check_url`] first.
+/// Creates a client without proxies and redirects. Unless `allow_inner` is set, names that resolve to inner addresses
+/// fail. An address in the URL itself is never resolved: call [`check_url`] first.
 pub(crate) fn client(allow_inner: bool, patience: Duration) -> reqwest::Result<reqwest::Client> {
     let client = reqwest::Client::builder()
         .timeout(patience)
@@ -23,7 +23,7 @@ pub(crate) fn client(allow_inner: bool, patience: Duration) -> reqwest::Result<r
     client.build()
 }
 
-/// What is wrong with a URL that an app's people have chosen, if anything.
+/// Checks a URL that an operator of an app chose, and returns what is wrong with it.
 pub(crate) fn check_url(url: &Url, allow_inner: bool) -> Result<(), &'static str> {
     match url.scheme() {
         "https" => {}
@@ -43,8 +43,8 @@ pub(crate) fn check_url(url: &Url, allow_inner: bool) -> Result<(), &'static str
     }
 }
 
-/// Resolves names, but not to inner addresses. One inner address among others is enough to refuse a name: who mixes them
-/// is trying something.
+/// Resolves names, but not to inner addresses. One inner address among others refuses the whole name, because a mix is
+/// a sign of an attack.
 struct OuterOnly;
 
 impl Resolve for OuterOnly {
@@ -60,7 +60,7 @@ impl Resolve for OuterOnly {
     }
 }
 
-/// Whether an address is for something else than a host on the internet.
+/// Returns whether an address isn't that of a host on the internet.
 pub(crate) fn is_inner(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => is_inner_v4(address),
@@ -91,14 +91,14 @@ fn is_inner_v6(address: Ipv6Addr) -> bool {
         is_inner_v4(Ipv4Addr::from_bits(bits))
     };
     match address.segments() {
-        // An IPv4 address in other clothes: mapped, translated, NAT64, 6to4.
+        // IPv4 in IPv6: mapped, translated, NAT64, 6to4.
         [0, 0, 0, 0, 0, 0xffff, high, low] => v4(high, low),
         [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
         [0x2002, high, low, ..] => v4(high, low),
         // Protocol assignments with Teredo and benchmarking, documentation.
         [0x2001, 0..=0x1ff, ..] | [0x2001, 0xdb8, ..] | [0x3fff, 0..=0xfff, ..] => true,
-        // Elsewhere are unspecified, loopback, unique local, link-local, multicast and what is not assigned.
+        // Outside 2000::/3 are unspecified, loopback, unique local, link-local, multicast and unassigned addresses.
         [first, ..] => first & 0xe000 != 0x2000,
     }
 }

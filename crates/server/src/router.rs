@@ -1,4 +1,4 @@
-//! All routes, each with who calls it.
+//! All routes, with their callers.
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -19,7 +19,7 @@ use crate::http::error::ApiError;
 use crate::http::{demo, health, paths, sdk};
 use crate::openapi::{self, Described};
 
-/// The route table.
+/// Returns the routes of the node.
 pub(crate) fn router(state: AppState) -> Router {
     let Described {
         admin,
@@ -34,10 +34,10 @@ pub(crate) fn router(state: AppState) -> Router {
         .route("/app", any(upgrade::connect_without_key))
         // pusher-js where no WebSocket gets through.
         .merge(xhr::router())
-        // What browsers ask before they send a token.
+        // CORS preflights of requests with a token.
         .route("/app/{key}/auth", options(channel_auth::preflight))
         .route("/app/{key}/user-auth", options(channel_auth::preflight))
-        // Where the Python SDK asks for it: the app is the one whose key has signed.
+        // The Python SDK sends it here. The app is the one whose key has signed.
         .route(
             "/users/{user}/terminate_connections",
             post(users::terminate),
@@ -49,17 +49,17 @@ pub(crate) fn router(state: AppState) -> Router {
     let mut router = pusher
         // Operators and automation, with a session or an API token.
         .merge(admin)
-        // People and generators.
+        // People and code generators.
         .merge(openapi::pages(&document))
-        // Browsers, by a script tag.
+        // Browsers, through a script tag.
         .merge(sdk::router())
         // Orchestrators and load balancers.
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
-        // The same for people who come from Reverb and from Soketi, with their probes.
+        // The same probes under the paths of Reverb and Soketi.
         .route("/up", get(health::up))
         .route("/ready", get(health::soketi_ready))
-        // People who see what is listening here.
+        // People who look at what listens here.
         .route("/", get(health::root));
     if state.demo.is_some() {
         router = router
@@ -93,7 +93,7 @@ async fn method_not_allowed(State(state): State<AppState>, request: Request) -> 
     refuse(&state, request, 405, message).await
 }
 
-/// In the words of the API that was asked.
+/// Refuses a request in the error format of the API that its path belongs to.
 async fn refuse(state: &AppState, request: Request, status: u16, message: String) -> Response {
     if upgrade::is_upgrade(request.headers()) {
         return upgrade::refuse_path(state, request);

@@ -1,4 +1,4 @@
-//! One server on one SQLite store: a second one would take events that the clients of the first never get.
+//! Allows one server on one SQLite store. A second one would accept events that clients of the first never get.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -13,10 +13,10 @@ use secrecy::ExposeSecret;
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 
-/// Held by a server for as long as it runs. The kernel lets go of it however the process ends.
+/// Lock of a running server. The kernel releases it however the process ends.
 #[derive(Debug)]
 pub(crate) struct ServerLock {
-    /// `None` on Postgres, where several servers may be one.
+    /// `None` on Postgres, where several servers form a cluster.
     file: Option<File>,
 }
 
@@ -25,7 +25,7 @@ impl ServerLock {
     ///
     /// # Errors
     ///
-    /// Another server holds it; the text says which.
+    /// Returns [`Code::Conflict`] with the process that holds it, or an error if the file can't be written.
     pub(crate) fn take(config: &Config) -> anyhow::Result<Self> {
         let Some(store) = store_file(config) else {
             return Ok(Self { file: None });
@@ -40,7 +40,7 @@ impl ServerLock {
             .open(&path)
             .map_err(|error| {
                 let (code, what) = match error.kind() {
-                    // It may have room at the next attempt.
+                    // There may be room at the next attempt.
                     io::ErrorKind::StorageFull => (Code::Unavailable, "the disk is full".to_owned()),
                     io::ErrorKind::ReadOnlyFilesystem => (
                         Code::Misuse,
@@ -63,7 +63,7 @@ impl ServerLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
-                // Empty for the moment between taking the lock and writing it.
+                // Empty in the moment between locking and writing.
                 let _ = file.read_to_string(&mut holder);
                 return Err(refused(&store, holder.trim()).into());
             }
@@ -76,7 +76,7 @@ impl ServerLock {
         Ok(lock)
     }
 
-    /// Says which other server holds the lock, if one does. Makes no file.
+    /// Returns the failure that names the server that holds the lock, if one does. Creates no file.
     pub(crate) fn held_by_another(config: &Config) -> Option<Failure> {
         let store = store_file(config)?;
         let mut file = File::open(lock_file(&store)).ok()?;
@@ -88,7 +88,7 @@ impl ServerLock {
         Some(refused(&store, holder.trim()))
     }
 
-    /// Writes down for others who holds the lock.
+    /// Writes into the file which process holds the lock and where it listens.
     pub(crate) fn describe(&mut self, listen: SocketAddr) {
         let Some(file) = &mut self.file else {
             return;
@@ -102,13 +102,13 @@ impl ServerLock {
             .and_then(|()| file.rewind())
             .and_then(|()| file.write_all(text.as_bytes()));
         if let Err(error) = written {
-            // The lock holds all the same; the disk may be full.
+            // The lock is held anyway. The disk may be full.
             tracing::warn!(%error, "cannot write down who serves from this store");
         }
     }
 }
 
-/// The SQLite file that the configuration names, under one name however it is named.
+/// Returns the SQLite file that the configuration names, canonicalized, so that two spellings of a path share a lock.
 fn store_file(config: &Config) -> Option<PathBuf> {
     let file = match &config.store.url {
         Some(url) => sqlite_file(url.expose_secret())?,

@@ -1,4 +1,4 @@
-//! Configuration to running parts, in reading order; and back down again.
+//! From the configuration to running parts, in reading order, and back down again.
 
 use std::collections::HashMap;
 use std::io;
@@ -43,7 +43,7 @@ use handlers::{listening, state};
 use shutdown::{DrainPlan, StopSignals, answer_last, drain, finish_requests};
 use welcome::{print_to_stdout, warn_of_demo_app, welcome};
 
-/// Runs a node until it is told to stop, on the sockets that it inherited if there are some.
+/// Runs a node until it is told to stop, on the inherited sockets if there are some.
 pub(crate) async fn serve(
     mut config: Config,
     inherited: Option<ListeningSockets>,
@@ -52,23 +52,23 @@ pub(crate) async fn serve(
     if let Some(warning) = config.connections.beyond_open_files(allowed) {
         tracing::warn!("{warning}");
     }
-    // Before clients are served: a signal before that would end the process without a word to them.
+    // Before clients are served, because an unwatched signal would end the process without closing their connections.
     let mut signals = StopSignals::watch()?;
-    // Before the store is opened: meanwhile attempts wait in the queue, instead of meeting a closed port.
+    // Before the store is opened, so that connection attempts wait in the queue instead of meeting a closed port.
     let sockets = match inherited {
         Some(sockets) => sockets,
         None => {
             ListeningSockets::bind(config.listen).map_err(|error| cannot_listen(&config, &error))?
         }
     };
-    // After the port is ours, so that a start that is refused it leaves nothing behind. Where another server runs on the
-    // store, nothing else is touched. Held until the process ends.
+    // After the port is bound, so that a start that fails there leaves nothing behind. If another server runs on the
+    // store, nothing else is touched. The lock is held until the process ends.
     make_data_dir(&config.data_dir)?;
     let mut server_lock = ServerLock::take(&config)?;
     let addresses = sockets.addresses().context("reading our own address")?;
     let listen = addresses[0];
     server_lock.describe(listen);
-    // All that depends on who can reach this node goes by where it really listens.
+    // Rules that depend on who can reach this node use the address on which it really listens.
     config.listen = addresses
         .into_iter()
         .find(|address| !address.ip().is_loopback())
@@ -91,7 +91,7 @@ pub(crate) async fn serve(
         in_force,
         owner,
     } = prepared;
-    // Ends with the process: it only reads.
+    // These tasks end with the process.
     tokio::spawn(apps.run());
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(&engine)));
     tokio::spawn(log_refusals(Arc::clone(&engine)));
@@ -129,11 +129,12 @@ pub(crate) async fn serve(
         print_to_stdout(&owner.welcome());
     }
     if let Some(demo) = demo {
-        // Beside the wait for a signal, because the check waits for the other nodes.
+        // In a task of its own, because the self-check waits for the other nodes and a signal may come meanwhile.
         tokio::spawn(welcome(Arc::clone(&engine), demo, listen, config.clone()));
     }
 
     let signal = signals.next().await;
+    // Load balancers see this first. Connections are closed next, and requests are answered until the end.
     ready.store(false, Ordering::Relaxed);
     let alone = cluster.is_none();
     if inherited && alone {
@@ -166,7 +167,7 @@ struct Prepared {
     owner: Option<FirstOwner>,
 }
 
-/// Opens the store, reads the apps and starts the shards.
+/// Opens the store, starts the shards and reads the apps.
 async fn prepare(config: &Config) -> anyhow::Result<Prepared> {
     let store = open_store(config, Begin::Always).await?;
     let demo = if config.demo() {
@@ -189,7 +190,7 @@ async fn prepare(config: &Config) -> anyhow::Result<Prepared> {
         config.ceilings.clone(),
     );
     apps.refresh().await.context("reading the apps")?;
-    // After all that may fail: what is drawn here is printed once, and a start that fails prints nothing.
+    // After everything that may fail: the generated password is printed once, and a start that fails prints nothing.
     let owner = first_owner::create_if_none(&store, &admin.passwords, &config.owner).await?;
     Ok(Prepared {
         store,
@@ -204,7 +205,7 @@ async fn prepare(config: &Config) -> anyhow::Result<Prepared> {
     })
 }
 
-/// From where operators sign in is known from the start: a stranger at the same address must not keep them out.
+/// Remembers from where operators sign in, so that a stranger at the same address can't keep them out after a restart.
 async fn remember_sign_ins(store: &Store, pace: &SignInPace) {
     let known = async {
         let sessions = store.sessions(None).await?;
@@ -232,7 +233,7 @@ async fn remember_sign_ins(store: &Store, pace: &SignInPace) {
     }
 }
 
-/// Logs once a minute what was refused again.
+/// Logs repeated refusals once a minute.
 async fn log_refusals(engine: Arc<Engine>) {
     loop {
         sleep(REFUSALS_LOG_PERIOD).await;
@@ -240,9 +241,9 @@ async fn log_refusals(engine: Arc<Engine>) {
     }
 }
 
-/// Why nothing can be served at the address, and what to do.
+/// Returns why the address can't be used, and what to do.
 fn cannot_listen(config: &Config, error: &io::Error) -> Failure {
-    // It says more of the same server than that a port is in use.
+    // Another server on the same store explains more than a port in use.
     if let Some(refused) = ServerLock::held_by_another(config) {
         return refused;
     }
@@ -254,7 +255,7 @@ fn cannot_listen(config: &Config, error: &io::Error) -> Failure {
                 .to_owned(),
         ),
         io::ErrorKind::AddrNotAvailable => (
-            // It may become one: at boot, interfaces get their addresses after this.
+            // The address may appear later: at boot, interfaces get their addresses after this.
             Code::Unavailable,
             format!(
                 "{} is not an address of this machine; 0.0.0.0:{} is all that it has",

@@ -1,4 +1,4 @@
-//! Logs go to standard error; standard output is for what a command was asked for.
+//! Logging to standard error. Standard output is for the results of commands.
 
 use std::io::IsTerminal;
 
@@ -7,7 +7,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{LogConfig, LogFormat, nearest};
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-/// What others call our levels, with the level that is meant.
+/// Names of levels in other programs, with the level meant.
 const OTHER_LEVELS: [(&str, &str); 6] = [
     ("warning", "warn"),
     ("information", "info"),
@@ -16,13 +16,13 @@ const OTHER_LEVELS: [(&str, &str); 6] = [
     ("critical", "error"),
     ("none", "off"),
 ];
-/// Notices of Postgres about tables that are there already, and a pool's trouble with connections it then replaces: what
-/// matters of it is said in our own words.
+/// Filter for Postgres notices about existing tables and for the pool's errors about connections that it replaces. What
+/// matters of them is logged elsewhere.
 const QUIET: &str = "sqlx=error,sqlx_core=error";
 
 /// Starts logging. Called once, before anything else runs.
 pub(crate) fn start(log: &LogConfig) {
-    // Whoever asks for the library's own lines gets them.
+    // A filter that names the library shows its lines.
     let quiet = !log.filter.contains("sqlx");
     let filter = match quiet {
         true => EnvFilter::new(format!("{},{QUIET}", log.filter)),
@@ -38,11 +38,11 @@ pub(crate) fn start(log: &LogConfig) {
     }
 }
 
-/// Refuses a filter with a word that is no level: as a target of its own it would be valid, and nothing would be logged.
+/// Checks a log filter. A word that isn't a level would be a valid target, and nothing would be logged.
 ///
 /// # Errors
 ///
-/// Says which part is wrong and what to write.
+/// Returns which part is wrong and what to write.
 pub(crate) fn check_filter(filter: &str) -> Result<(), String> {
     const FORM: &str =
         "a level is off, error, warn, info, debug or trace; write info, or info,fanfare=debug";
@@ -55,7 +55,7 @@ pub(crate) fn check_filter(filter: &str) -> Result<(), String> {
     if parts().next().is_none() {
         return Err(format!("must name a level: {FORM}"));
     }
-    // Spans and fields have commas of their own.
+    // Filters of spans and fields contain commas, so they aren't split.
     if !filter.contains(['[', '{']) {
         for part in parts() {
             check_directive(part).map_err(|why| format!("cannot be {filter:?}: {why}; {FORM}"))?;
@@ -79,7 +79,7 @@ fn check_directive(directive: &str) -> Result<(), String> {
     }
     let name = target.and_then(|target| target.split("::").next());
     match name.and_then(|name| nearest(name, ["fanfare"].into_iter()).map(|meant| (name, meant))) {
-        // The crates of ours begin so.
+        // Names of Fanfare's own crates begin so.
         Some((name, _)) if name.starts_with("fanfare") => Ok(()),
         Some((name, meant)) => Err(format!("{name:?} logs nothing; did you mean {meant}?")),
         None => Ok(()),

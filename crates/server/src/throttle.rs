@@ -1,16 +1,16 @@
-//! Log lines that would come again and again are said once in a while.
+//! Limits repeated log lines to one in each period.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Lets one pass in each period.
+/// Lets one call pass in each period.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     started: Instant,
     every: Duration,
-    /// From when on the next one may pass, in milliseconds since the start.
+    /// When the next one may pass, in milliseconds since the start.
     next: AtomicU64,
 }
 
@@ -23,7 +23,7 @@ impl Throttle {
         }
     }
 
-    /// Whether this one may pass.
+    /// Returns whether this one may pass, and then starts the next period.
     pub(crate) fn may_pass(&self) -> bool {
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let now = millis(self.started.elapsed());

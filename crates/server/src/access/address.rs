@@ -1,4 +1,4 @@
-//! Where a request comes from. A proxy's word counts only if the proxy is one of ours.
+//! Client addresses of requests. Forwarding headers count only if they come from a trusted proxy.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,23 +7,23 @@ use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
-/// What proxies say of whom they speak for.
+/// Header in which proxies name the client they forward for.
 const FORWARDED_FOR: &str = "x-forwarded-for";
-/// Most addresses that are warned of.
+/// Largest number of addresses that the log warns of.
 const MAX_UNDECLARED: usize = 8;
 const FORWARDED_PROTO: &str = "x-forwarded-proto";
 
-/// The other end of a request's connection; the listener adds it to every request.
+/// Peer address of a request's connection. The listener adds it to every request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Knows which proxies are ours (`http.trusted_proxies`), and which addresses no bound of a network applies to
+/// Knows the trusted proxies (`http.trusted_proxies`) and the addresses that are exempt from bounds of networks
 /// (`network.exempt`). Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Addresses {
     trusted: Arc<[IpNet]>,
     exempt: Arc<[IpNet]>,
-    /// Other ends that sent `X-Forwarded-For` and are not among the trusted: each is warned of once.
+    /// Peers that sent `X-Forwarded-For` and aren't trusted. The log warns of each once.
     undeclared: Arc<Mutex<Vec<IpAddr>>>,
 }
 
@@ -36,7 +36,7 @@ impl Addresses {
         }
     }
 
-    /// The client's address; `None` for a request that came over no network.
+    /// Returns the client's address, or `None` for a request that came over no network.
     pub(crate) fn of(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
         let peer = extensions.get::<Peer>()?.0.ip().to_canonical();
         if !self.is_trusted(peer) {
@@ -54,10 +54,11 @@ impl Addresses {
         Some(self.client(peer, &hops))
     }
 
-    /// A proxy that is not declared stands for all its clients, which then share one network's bounds and attempts to sign in.
+    /// Warns once of a peer that is perhaps a proxy. All clients of a proxy that isn't declared share one network's
+    /// bounds and sign-in attempts.
     fn warn_of_undeclared(&self, peer: IpAddr) {
         let mut undeclared = self.undeclared.lock();
-        // Anybody can send the header.
+        // Every client can send the header, so the list and the warnings are bounded.
         if undeclared.len() >= MAX_UNDECLARED || undeclared.contains(&peer) {
             return;
         }
@@ -69,24 +70,24 @@ impl Addresses {
         );
     }
 
-    /// The address whose network pays for what a request makes this node hold. `None` for one that is exempt.
+    /// Returns the address whose network pays for what a request makes this node hold, or `None` if it is exempt.
     pub(crate) fn charged(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
         self.of(headers, extensions)
             .filter(|address| self.is_charged(*address))
     }
 
-    /// Whether an address pays for what it makes this node hold. A proxy of ours does not: its clients do.
+    /// Returns whether an address pays for what it makes this node hold. A trusted proxy doesn't: its clients do.
     pub(crate) fn is_charged(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         !self.is_trusted(address) && !self.exempt.iter().any(|net| net.contains(&address))
     }
 
-    /// Whether the client came over TLS, which ends at a proxy of ours.
+    /// Returns whether the client came over TLS, which ends at a trusted proxy.
     pub(crate) fn is_secure(&self, headers: &HeaderMap, extensions: &Extensions) -> bool {
         let peer = extensions.get::<Peer>();
         let proto = headers.get(FORWARDED_PROTO);
         let proto = proto.and_then(|value| value.to_str().ok()).unwrap_or("");
-        // Each proxy adds its own; the first is the one that the client spoke to.
+        // Each proxy appends its own value. The first is of the proxy that the client connected to.
         let first = proto.split(',').next().unwrap_or_default().trim();
         peer.is_some_and(|peer| self.is_trusted(peer.0.ip().to_canonical()))
             && ["https", "wss"]
@@ -94,7 +95,8 @@ impl Addresses {
                 .any(|tls| first.eq_ignore_ascii_case(tls))
     }
 
-    /// Each hop was added by the one after it: the first that is not ours, from behind, is the client.
+    /// Returns the client of a chain of hops. Each hop was added by the one after it, so the client is the last hop
+    /// that isn't trusted.
     fn client(&self, peer: IpAddr, hops: &[&str]) -> IpAddr {
         let mut client = peer;
         for hop in hops.iter().rev() {
@@ -111,7 +113,7 @@ impl Addresses {
     }
 }
 
-/// An address, as some proxies write it with a port.
+/// Parses an address. Some proxies add a port.
 fn parse(hop: &str) -> Option<IpAddr> {
     let address = hop.parse().ok();
     let address = address.or_else(|| hop.parse::<SocketAddr>().ok().map(|with| with.ip()))?;

@@ -1,4 +1,4 @@
-//! Who a request is from, and what that may do.
+//! The caller of a request to the admin API, and its rights.
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -10,26 +10,27 @@ use crate::app_state::AppState;
 use crate::clock::unix_millis;
 use crate::http::headers::bearer_token;
 
-/// A token's last use is kept as coarse as this, in milliseconds.
+/// Resolution of a token's last use, in milliseconds.
 const TOUCHED_EVERY: i64 = 60_000;
 
-/// An operator, an API token, or whoever runs the command line on the machine.
+/// An operator, an API token, or the command line on this machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Caller {
-    /// For the audit log.
+    /// The actor for the audit log.
     pub(crate) actor: Actor,
     role: Role,
-    /// The apps it may see; all of them if `None`.
+    /// The apps that the caller may see, or `None` for all apps.
     apps: Option<Vec<String>>,
-    /// The operator, or whoever made the token.
+    /// The operator, or the operator that made the token.
     pub(crate) operator_id: Option<String>,
-    /// The session, if it is one's.
+    /// The session, if the caller signed in.
     pub(crate) session_id: Option<String>,
 }
 
 impl Caller {
-    /// Whoever may read this machine's configuration and store, and so could do everything anyway. The only one that is
-    /// put into a request's extensions, and only into requests that never were on a network (`cli/api/local.rs`).
+    /// Returns the caller for a person who can read this machine's configuration and store, and so could do everything
+    /// anyway. Only this caller is ever put into a request's extensions, and only in requests that never were on a
+    /// network (`cli/api/local.rs`).
     pub(crate) fn command_line() -> Self {
         Self {
             actor: Actor::command_line(),
@@ -44,17 +45,17 @@ impl Caller {
         self.role
     }
 
-    /// The operator, if they have signed in themselves: what is theirs alone is not their tokens'.
+    /// Returns the operator if the operator signed in. An operator's own account isn't open to their tokens.
     pub(crate) fn person(&self) -> Option<&String> {
         self.session_id.as_ref().and(self.operator_id.as_ref())
     }
 
-    /// The apps it may see; all of them if `None`.
+    /// Returns the apps that the caller may see, or `None` for all apps.
     pub(crate) fn apps(&self) -> Option<&[String]> {
         self.apps.as_deref()
     }
 
-    /// Whether an app is there for this caller. One that is not looks as if it did not exist.
+    /// Checks that the caller may see an app. For other apps, returns the same error as for one that doesn't exist.
     pub(crate) fn see(&self, app_id: &str) -> Result<(), Problem> {
         match &self.apps {
             Some(apps) if !apps.iter().any(|app| app == app_id) => Err(Problem::no_app(app_id)),
@@ -62,13 +63,13 @@ impl Caller {
         }
     }
 
-    /// Whether it may change an app.
+    /// Checks that the caller may change an app.
     pub(crate) fn change(&self, app_id: &str) -> Result<(), Problem> {
         self.see(app_id)?;
         self.require(Role::Admin)
     }
 
-    /// Whether it may do what needs a role, on the apps it sees.
+    /// Checks that the caller has a role, on the apps it sees.
     pub(crate) fn require(&self, role: Role) -> Result<(), Problem> {
         if self.role >= role {
             return Ok(());
@@ -77,7 +78,7 @@ impl Caller {
         Err(Problem::forbidden(message))
     }
 
-    /// Whether it may do what concerns all apps.
+    /// Checks that the caller has a role and may see all apps.
     pub(crate) fn require_everywhere(&self, role: Role) -> Result<(), Problem> {
         self.require(role)?;
         match self.apps {
@@ -88,7 +89,7 @@ impl Caller {
         }
     }
 
-    /// Whether it may give these rights to somebody else: nobody gives more than they have.
+    /// Checks that the caller may give these rights. No caller gives more rights than its own.
     pub(crate) fn give(&self, role: Role, apps: Option<&[String]>) -> Result<(), Problem> {
         if role > self.role {
             let message = format!(
@@ -144,7 +145,7 @@ impl Caller {
             .last_used_at
             .is_none_or(|last| last + TOUCHED_EVERY <= now)
         {
-            // Not knowing when it was used is no reason not to let it look.
+            // The token works even if its last use can't be recorded.
             if let Err(error) = state.admin.store.touch_token(&token.id, now).await {
                 tracing::debug!(%error, token = token.id, "a token's last use is not written down");
             }
@@ -167,7 +168,7 @@ fn address(state: &AppState, parts: &Parts) -> Option<String> {
         .map(|address| address.to_string())
 }
 
-/// A token never has more rights than whoever made it has now.
+/// Returns the rights of a token, which are never more than its maker's at this moment.
 fn limited_by(maker: Option<&OperatorRecord>, token: &TokenRecord) -> (Role, Option<Vec<String>>) {
     let Some(maker) = maker else {
         return (token.role, token.apps.clone());
@@ -194,7 +195,7 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        // Only a request that is made within this process can have one.
+        // Only a request made within this process can carry one: extensions don't come over the network.
         if let Some(caller) = parts.extensions.get::<Self>() {
             return Ok(caller.clone());
         }

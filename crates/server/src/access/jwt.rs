@@ -1,5 +1,5 @@
-//! Our own tokens: JWTs that say only which session or API token they belong to. What that may do is looked up with every
-//! request, so that a change counts at once.
+//! The installation's own tokens: JWTs that name a session or an API token and nothing else. The rights are looked up
+//! with every request, so a change takes effect at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,14 +15,14 @@ use tokio::time::{Instant, sleep_until};
 use crate::clock::{unix_millis, unix_seconds};
 
 const ISSUER: &str = "fanfare";
-/// How long signing keys are used before the store is asked again whether they still count.
+/// How long signing keys are cached before the store is asked again.
 const KEYS_FOR: Duration = Duration::from_secs(30);
-/// How soon a token with an unknown key makes us ask the store again.
+/// Least time between two queries to the store because of tokens with an unknown key.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
-/// Longer tokens are none of ours, in bytes.
+/// Longest token, in bytes. This installation issues no longer ones.
 const MAX_TOKEN: usize = 1024;
 
-/// What a token belongs to.
+/// The kind of credential that a token names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Kind {
@@ -32,7 +32,7 @@ pub(crate) enum Kind {
     Token,
 }
 
-/// What a token says.
+/// Claims of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Claims {
     iss: String,
@@ -43,7 +43,7 @@ pub(crate) struct Claims {
     exp: u64,
 }
 
-/// Why a token was not taken.
+/// Why a token was refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidToken {
     #[error("the token is not one of this installation's, or is damaged")]
@@ -54,7 +54,7 @@ pub(crate) enum InvalidToken {
     Store(#[from] StoreError),
 }
 
-/// Signs and verifies. Cheap to clone.
+/// Signs and verifies tokens. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Jwts {
     store: Store,
@@ -83,7 +83,7 @@ impl Jwts {
         }
     }
 
-    /// A token for a session or an API token, with the newest key.
+    /// Signs a token for a session or an API token with the newest key. `expires_at` is Unix time in seconds.
     pub(crate) async fn sign(
         &self,
         kind: Kind,
@@ -110,7 +110,7 @@ impl Jwts {
             .into())
     }
 
-    /// What a token says, if it is one of ours and has not expired.
+    /// Returns the claims of a token of this installation that hasn't expired.
     pub(crate) async fn verify(&self, token: &str) -> Result<Claims, InvalidToken> {
         if token.len() > MAX_TOKEN {
             return Err(InvalidToken::Unknown);
@@ -133,15 +133,15 @@ impl Jwts {
         }
     }
 
-    /// Forgets the keys, for the store has others perhaps.
+    /// Drops the cached keys, because the store may have others.
     pub(crate) async fn look_again(&self) {
-        // Whoever is reading them has read the old ones.
+        // A query that runs now may have read the old keys, so its result is stored before they are dropped.
         let _one_at_a_time = self.asking.lock().await;
         self.keys.store(Arc::default());
     }
 
-    /// The keys as they were a short while ago, or anew if this one is not among them: it may have been made a moment ago. A
-    /// stranger's guesses wait for each other, so that the store is asked ten times a second at most.
+    /// Returns the cached keys, or asks the store if this one isn't among them, because it may have just been made.
+    /// Tokens with guessed keys wait for each other, so the store is asked at most ten times a second.
     async fn keys_with(&self, kid: &str) -> Result<Arc<Keys>, StoreError> {
         let arrived = Instant::now();
         let is_good = |keys: &Keys| match (keys.asked, keys.find(kid)) {
@@ -158,10 +158,11 @@ impl Jwts {
         if is_good(&keys) {
             return Ok(keys);
         }
+        // Another caller may have asked the store while this one waited for the lock, hence the second look above.
         if let Some(asked) = keys.asked {
             sleep_until(asked + ASK_AGAIN_AFTER).await;
         }
-        // Before the store is asked: what is made meanwhile is perhaps not in its answer.
+        // Taken before the query: a key that is made meanwhile may be missing from its result.
         let asked = Some(Instant::now());
         let keys = self.store.signing_keys().await?;
         let keys = Arc::new(Keys { keys, asked });

@@ -1,5 +1,5 @@
-//! How often somebody may try to sign in. Only attempts that fail count, and never those on an account from elsewhere, for
-//! else a stranger could lock an operator out.
+//! How often sign-ins may fail. Failed attempts count for the network they come from, never for the account alone,
+//! because a stranger could otherwise lock an operator out.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
@@ -10,15 +10,15 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// Failures on one name from one network at once, and then in a minute.
+/// Failed attempts on one name from one network, as a burst and then each minute.
 const PER_NAME: u32 = 10;
-/// Failures from one network, whatever the names. Many people may share one, behind a proxy that is not declared.
+/// Failed attempts from one network on all names. Many people may share a network behind a proxy that isn't declared.
 const PER_NETWORK: u32 = 30;
-/// Failures from an IPv6 /48, which may be one customer's, with 65,536 networks of their own.
+/// Failed attempts from an IPv6 /48. It may be one customer's, who then has 65,536 networks.
 const PER_WIDE_NETWORK: u32 = 120;
-/// Counts that are remembered before those are forgotten that are full again.
+/// Number of counts above which those that are full again are removed.
 const MANY: usize = 10_000;
-/// Places of successful sign-ins that are remembered.
+/// Largest number of successful sign-ins that are remembered, by network, name and program.
 const MAX_KNOWN: usize = 10_000;
 
 /// Counts failed attempts. Cheap to clone.
@@ -33,15 +33,15 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    /// When each count is full again, were nothing to come.
+    /// When each count is full again if no attempt comes.
     full_at: HashMap<Count, Instant>,
-    /// Names that have signed in from a network with a program: what they try there is counted apart, so that strangers in
-    /// the same network do not use up their attempts.
+    /// Names that have signed in from a network with a program. Their later attempts there have a count of their own,
+    /// so that strangers in the same network don't use it up.
     known: HashSet<(IpAddr, u64)>,
     known_networks: HashSet<IpAddr>,
 }
 
-/// What is counted. Names and programs are only there as hashes: a name may be a password in the wrong field.
+/// Key of a count. Names and programs are stored only as hashes, because a name may be a password in the wrong field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Count {
     Name(IpAddr, u64),
@@ -52,7 +52,7 @@ enum Count {
 }
 
 impl Count {
-    /// How many at once, and in a minute.
+    /// Returns the number of attempts as a burst, and in a minute.
     fn max(self) -> u32 {
         match self {
             Self::Name(..) | Self::Known(..) => PER_NAME,
@@ -66,39 +66,39 @@ impl Count {
     }
 }
 
-/// Who tries to sign in, and as whom.
+/// An attempt's origin and the account it names.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Candidate<'a> {
-    /// `None` if it came over no network.
+    /// `None` if the attempt came over no network.
     pub(crate) address: Option<IpAddr>,
     /// The name of the account.
     pub(crate) name: &'a str,
-    /// What the program calls itself.
+    /// The client's `User-Agent`.
     pub(crate) agent: Option<&'a str>,
 }
 
-/// An attempt that counts as failed until it is said to have succeeded.
+/// An attempt that counts as failed until [`Attempt::succeeded`] is called.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Attempt {
     pace: SignInPace,
     counts: Vec<Count>,
-    /// Where a success is remembered.
+    /// Key under which a success is remembered.
     known: Option<(IpAddr, u64)>,
-    /// Whether somebody has signed in from this network before.
+    /// Whether an operator has signed in from this network before.
     pub(crate) is_from_known_network: bool,
 }
 
-/// A network has failed too often.
+/// Refuses an attempt, because too many from its network failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many attempts to sign in from this address; try again in {seconds} s")]
 pub(crate) struct TooOften {
-    /// When it may try again.
+    /// Time until the network may try again, in seconds.
     pub(crate) seconds: u64,
 }
 
 impl SignInPace {
-    /// Whether a network has attempts left, whatever the name: so that no work is done for one that has none.
+    /// Checks that a network has attempts left on any name, before work is done for it.
     pub(crate) fn has_attempts(&self, from: Option<IpAddr>) -> Result<(), TooOften> {
         let Some(from) = from else { return Ok(()) };
         let state = self.0.state.lock();
@@ -108,7 +108,7 @@ impl SignInPace {
         state.check(&network_counts(from), Instant::now())
     }
 
-    /// Counts a request that names nobody: what is no sign-in at all has a bound as well.
+    /// Counts a failed attempt that names no account, because malformed sign-ins are bounded too.
     pub(crate) fn count_nonsense(&self, from: Option<IpAddr>) {
         if let Some(from) = from {
             let counts = network_counts(from);
@@ -116,7 +116,7 @@ impl SignInPace {
         }
     }
 
-    /// Counts an attempt, if there is one left.
+    /// Counts an attempt, or returns [`TooOften`] if none is left.
     pub(crate) fn attempt(&self, candidate: Candidate<'_>) -> Result<Attempt, TooOften> {
         let Some(from) = candidate.address else {
             return Ok(self.attempt_of(Vec::new(), None, true));
@@ -140,7 +140,7 @@ impl SignInPace {
         Ok(self.attempt_of(counts, Some(known), is_known))
     }
 
-    /// Remembers that a name has signed in, with what program and from where.
+    /// Remembers that a name has signed in, from its network and with its program.
     pub(crate) fn remember(&self, candidate: Candidate<'_>) {
         if let Some(from) = candidate.address {
             let name = candidate.name.trim().to_lowercase();
@@ -165,7 +165,7 @@ impl SignInPace {
 }
 
 impl Attempt {
-    /// It counts no longer, and later ones like it are counted apart from strangers'.
+    /// Gives the attempt back, and lets later ones like it be counted apart from strangers' attempts.
     pub(crate) fn succeeded(self) {
         let mut state = self.pace.0.state.lock();
         for count in &self.counts {
@@ -205,7 +205,7 @@ impl State {
     }
 
     fn remember(&mut self, known: (IpAddr, u64)) {
-        // It is for convenience: nobody is locked out who is forgotten, and too many are nobody's habit.
+        // Forgetting locks nobody out, it only merges counts. So many entries aren't the habits of operators.
         if self.known.len() >= MAX_KNOWN {
             self.known.clear();
             self.known_networks.clear();
@@ -223,7 +223,8 @@ fn network_counts(from: IpAddr) -> Vec<Count> {
     counts
 }
 
-/// Who has an IPv6 address has 2^64 of them.
+/// Returns the network of an address. For IPv6 that is its /64, because a client that has one address there usually has
+/// all of them.
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -1,5 +1,5 @@
-//! Operators' passwords: argon2id, on threads of their own and of low priority, on half the cores at most, so that sign-ins
-//! never starve events.
+//! Operators' passwords: argon2id, on threads of their own with low priority and on at most half the cores, so that
+//! sign-ins don't delay events.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,28 +13,28 @@ use tokio::time::timeout;
 
 use super::turns::Turns;
 
-/// How much lower the priority of a hash is than that of everything else. Each takes 19 MiB and some 20 ms.
+/// Niceness of threads that hash. Each hash takes 19 MiB and about 20 ms.
 const NICE: i32 = 10;
-/// How long one waits for its turn.
+/// How long a password check waits for its turn.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
-/// Characters of a password.
+/// Number of characters of a password.
 const LENGTHS: std::ops::RangeInclusive<usize> = 10..=1000;
 
 /// Hashes and verifies passwords. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Passwords {
     turns: Turns,
-    /// What a password is compared with where there is no operator of that name, so that it takes as long. Made when it is
-    /// needed first, for hashing takes much memory.
+    /// Hash to compare with if there is no operator of that name, so that the refusal takes as long. Made when it is
+    /// first needed, because hashing takes much memory.
     nobody: Arc<OnceLock<SecretString>>,
 }
 
-/// So many sign in at this moment that this one's turn did not come.
+/// Error if too many passwords are being checked and this check's turn did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many passwords are being checked at this moment; try again later")]
 pub(crate) struct Busy;
 
-/// Says what is wrong with a new password.
+/// Checks a new password, and returns what is wrong with it.
 pub(crate) fn check_password(password: &SecretString) -> Result<(), String> {
     if LENGTHS.contains(&password.expose_secret().chars().count()) {
         return Ok(());
@@ -55,15 +55,16 @@ impl Passwords {
         }
     }
 
-    /// The hash of a new password, a PHC string.
+    /// Returns the hash of a new password as a PHC string. Waits at most [`QUEUE_TIMEOUT`] for its turn, or returns
+    /// [`Busy`].
     pub(crate) async fn hash(&self, password: SecretString) -> Result<SecretString, Busy> {
-        // Only somebody who has signed in sets passwords.
+        // Only signed-in operators set passwords, so they go before strangers.
         self.in_turn(true, move || hash(password.expose_secret()))
             .await
     }
 
-    /// Whether it is the password that was hashed. Without a hash it is not, and takes as long. Those who are known go before
-    /// strangers.
+    /// Returns whether `password` is the one that was hashed. Without a hash it returns false, after the same time.
+    /// Known callers go before strangers. Returns [`Busy`] if the turn doesn't come within [`QUEUE_TIMEOUT`].
     pub(crate) async fn verify(
         &self,
         password: SecretString,
@@ -72,7 +73,7 @@ impl Passwords {
     ) -> Result<bool, Busy> {
         let nobody = Arc::clone(&self.nobody);
         self.in_turn(is_known, move || {
-            // Also where it is not needed, so that the first attempt takes as long for a name that there is.
+            // Made even if it isn't needed, so that the first attempt doesn't take longer for an unknown name.
             let nobody = nobody.get_or_init(|| hash(&hex::encode(rand::random::<[u8; 16]>())));
             is_right(&password, hashed.as_ref(), nobody, argon2_verifies)
         })
@@ -87,12 +88,12 @@ impl Passwords {
         let turn = timeout(QUEUE_TIMEOUT, self.turns.turn(is_known)).await;
         let turn = turn.map_err(|_| Busy)?.ok_or(Busy)?;
         let (done, result) = oneshot::channel();
-        // A thread of its own: one of a pool would keep the priority.
+        // A new thread, because a thread of a pool would keep the low priority.
         let thread = std::thread::Builder::new().name("password".into());
         let started = thread.spawn(move || {
             let _turn = turn;
             lower_priority();
-            // Whoever asked may have left.
+            // The caller may have gone away.
             let _ = done.send(work());
         });
         started.map_err(|_| Busy)?;
@@ -100,7 +101,7 @@ impl Passwords {
     }
 }
 
-/// Of this thread alone: Linux has priorities of threads.
+/// Lowers the priority of this thread alone, which Linux allows.
 fn lower_priority() {
     #[cfg(target_os = "linux")]
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
@@ -108,7 +109,7 @@ fn lower_priority() {
     }
 }
 
-/// Verifies exactly once, whether there is a hash or not.
+/// Verifies exactly once, with or without a hash, so that both take as long.
 fn is_right(
     password: &SecretString,
     hashed: Option<&SecretString>,
@@ -177,7 +178,7 @@ mod tests {
                 argon2_verifies(password, hashed)
             });
             assert_eq!((answer, verified.len()), (right, 1));
-            // Of the same cost: everything up to the salt is alike.
+            // The same cost, because both are alike up to the salt.
             let cost = |hash: &str| hash.split('$').take(4).collect::<String>();
             assert_eq!(cost(&verified[0]), cost(real.expose_secret()));
         }

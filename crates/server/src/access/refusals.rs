@@ -1,4 +1,5 @@
-//! Refused sign-ins, for the audit log: strangers cause them, so they are counted instead of written down one by one.
+//! Refused sign-ins for the audit log. Strangers cause them, so they are counted by the hour instead of recorded one by
+//! one.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,13 +15,14 @@ use crate::clock::unix_millis;
 
 /// Milliseconds of an hour.
 const HOUR: i64 = 60 * 60 * 1000;
-/// Addresses of an hour that have entries of their own, per operator who was meant. More of them are counted together.
+/// Number of sources (address and operator) that have entries of their own in an hour. Refusals from further ones share
+/// one entry.
 const MAX_ADDRESSES: usize = 100;
 /// How long entries are kept, in milliseconds: 90 days.
 const KEPT_FOR: i64 = 90 * 24 * HOUR;
-/// How often it is looked whether an hour is over.
+/// How often an ended hour is recorded.
 const TICK: Duration = Duration::from_secs(60);
-/// How long the store may take.
+/// How long a call to the store may take.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Counts refused sign-ins by hour, address and operator. Cheap to clone.
@@ -32,11 +34,11 @@ struct Hour {
     /// Hours since 1970.
     number: i64,
     counts: HashMap<Source, u64>,
-    /// From addresses beyond those that have entries of their own.
+    /// Refusals from sources without an entry of their own.
     elsewhere: u64,
 }
 
-/// An address and the operator who was meant, if there is one of that name.
+/// An address and the operator that the sign-in named, if there is one of that name.
 type Source = (Option<IpAddr>, String);
 
 /// An entry for the audit log.
@@ -44,18 +46,18 @@ type Source = (Option<IpAddr>, String);
 struct Entry {
     address: Option<IpAddr>,
     operator: String,
-    /// How many there were within the hour; `None` for the first one, which is written down when it happens.
+    /// Number of refusals within the hour, or `None` for the first one, which is recorded when it happens.
     refused: Option<u64>,
 }
 
 impl Refusals {
-    /// Notes a refused sign-in. The first one of an address in an hour is written down now, the number of all after the hour.
+    /// Records a refused sign-in: the first one of a source in an hour at once, and their number after the hour.
     pub(crate) async fn note(&self, store: &Store, address: Option<IpAddr>, operator: &str) {
         let entries = self.0.lock().note(address, operator, unix_millis());
         write_down(store, entries).await;
     }
 
-    /// Writes down the hours that are over and deletes what was kept long enough, for ever.
+    /// Records hours that are over and deletes entries older than [`KEPT_FOR`]. Never returns.
     pub(crate) async fn run(self, store: Store) {
         let mut tick = 0_u32;
         loop {
@@ -69,7 +71,7 @@ impl Refusals {
         }
     }
 
-    /// Writes down what was counted, at the end of the process.
+    /// Records the current hour's counts, at the end of the process.
     pub(crate) async fn finish(&self, store: &Store) {
         let entries = self.0.lock().end();
         write_down(store, entries).await;
@@ -103,7 +105,7 @@ impl Hour {
         self.end()
     }
 
-    /// What is more than the one that is written down already.
+    /// Ends the hour. Returns the counts above one, because the first refusal is already recorded.
     fn end(&mut self) -> Vec<Entry> {
         let counts = std::mem::take(&mut self.counts).into_iter();
         let mut entries: Vec<_> = counts

@@ -1,4 +1,4 @@
-//! Turns at work that takes a core: a few at a time, and those who are known go first.
+//! A semaphore for work that takes a core. Known callers go before strangers.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// Most that wait in each of the two queues: more than are served within anybody's patience.
+/// Largest number of waiting callers in each of the two queues: more would time out anyway.
 const MAX_WAITING: usize = 128;
 
-/// Hands out turns. Cheap to clone.
+/// Gives out turns. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Turns(Arc<Mutex<State>>);
 
@@ -20,7 +20,7 @@ struct State {
     strangers: VecDeque<oneshot::Sender<Turn>>,
 }
 
-/// One's turn, until it is dropped.
+/// A turn, which passes to the next caller when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn(Option<Turns>);
 
@@ -33,7 +33,7 @@ impl Turns {
         })))
     }
 
-    /// Waits for a turn; `None` if too many wait already. Who is known does not wait for strangers.
+    /// Waits for a turn, or returns `None` if too many callers wait. Known callers don't wait for strangers.
     pub(crate) async fn turn(&self, is_known: bool) -> Option<Turn> {
         let turn = {
             let mut state = self.0.lock();
@@ -76,7 +76,8 @@ impl Drop for Turn {
         while let Some(waiting) = turns.next() {
             match waiting.send(Self(Some(turns.clone()))) {
                 Ok(()) => return,
-                // Nobody waits there any more; the turn is given to the next.
+                // That caller has gone away, so the turn goes to the next one. Emptied first, or dropping it would pass
+                // it on again.
                 Err(mut unused) => unused.0 = None,
             }
         }

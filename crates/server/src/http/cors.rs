@@ -1,4 +1,4 @@
-//! Which pages may read an answer: those of the app's allowed origins.
+//! CORS: only pages of the app's allowed origins may read an answer.
 
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -12,20 +12,20 @@ use fanfare_protocol::excerpt;
 use super::error::ApiError;
 use super::headers::combined;
 
-/// Seconds for which a browser need not ask again.
+/// Seconds for which a browser may cache a preflight.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
-/// The origin of a page that may read the answer; none where the caller is no page.
+/// Origin of the page that may read the answer, or `None` if the caller isn't a page.
 #[derive(Debug)]
 pub(crate) struct Cors(Option<HeaderValue>);
 
 impl Cors {
-    /// Looks at who asks. Without an app there is nobody who could have restricted its origins, and a page should be able
-    /// to read what is wrong.
+    /// Checks the request's origin against the app's. If there is no app, every origin is allowed, so that a page can
+    /// read what is wrong.
     ///
     /// # Errors
     ///
-    /// The app does not allow that origin.
+    /// Returns 403 if the app doesn't allow the origin.
     pub(crate) fn of(app: Option<&App>, headers: &HeaderMap) -> Result<Self, ApiError> {
         let origin = combined(headers, ORIGIN);
         if let (Some(origin), Some(app)) = (&origin, app)
@@ -50,7 +50,7 @@ impl Cors {
         answer
     }
 
-    /// Lets the page send a token.
+    /// Answers a preflight so that the page may send a token.
     pub(crate) fn allow_post(self, mut answer: Response) -> Response {
         let headers = answer.headers_mut();
         headers.insert(

@@ -1,4 +1,4 @@
-//! The demo page and the little backend it needs: what an app's own server would do.
+//! The demo page and its small backend, which does what an app's own server would do.
 
 use std::net::IpAddr;
 
@@ -20,7 +20,7 @@ use crate::demo::{Demo, PRESENCE_CHANNEL};
 const PAGE: &str = include_str!("../../assets/demo.html");
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:";
 
-/// What the page needs to know to connect.
+/// What the page needs to connect.
 #[derive(Serialize)]
 pub(crate) struct DemoApp {
     id: String,
@@ -28,7 +28,7 @@ pub(crate) struct DemoApp {
     path_prefix: String,
 }
 
-/// What pusher-js sends to an auth endpoint, and a name for the member list.
+/// What pusher-js sends to an auth endpoint, with a name for the member list.
 #[derive(Deserialize)]
 pub(crate) struct AuthRequest {
     socket_id: String,
@@ -37,7 +37,7 @@ pub(crate) struct AuthRequest {
     name: String,
 }
 
-/// Headers by which proxies say that a request came from elsewhere.
+/// Headers that proxies add to forwarded requests.
 const FORWARDING: [&str; 6] = [
     "forwarded",
     "via",
@@ -47,8 +47,8 @@ const FORWARDING: [&str; 6] = [
     "x-real-ip",
 ];
 
-/// The demo gives its key away and signs for anybody, so it answers this machine only, also where a proxy or a tunnel brings
-/// requests here from elsewhere.
+/// Extractor that refuses requests from elsewhere. The demo gives away its key and signs for every caller, so it
+/// answers this machine only, even if a proxy or a tunnel forwards requests.
 pub(crate) struct FromThisMachine;
 
 impl FromRequestParts<AppState> for FromThisMachine {
@@ -72,9 +72,9 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
     FORWARDING.iter().any(|name| headers.contains_key(*name))
 }
 
-/// Whether a `Host` is this machine as it calls itself.
+/// Returns whether a `Host` header names this machine's loopback.
 fn is_loopback(host: &str) -> bool {
-    // The port, if there is one, comes after the last colon that is not within an IPv6 address.
+    // A port comes after the last colon that isn't part of an IPv6 address.
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') => {
             name
@@ -109,7 +109,7 @@ pub(crate) async fn app(
     }))
 }
 
-/// Lets anybody into the one presence channel of the page, under the name they give.
+/// Signs for every caller on this machine, for the page's presence channel only, under the name they give.
 pub(crate) async fn auth(
     State(state): State<AppState>,
     _: FromThisMachine,

@@ -1,4 +1,5 @@
-//! The only place where an error becomes a status. Bodies are plain text, as SDKs show them (docs/protocol.md#http-errors).
+//! The only place that maps errors to statuses. Bodies are plain text, as SDKs show them
+//! (docs/protocol.md#http-errors).
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
@@ -10,10 +11,10 @@ use fanfare_protocol::signature::AuthError;
 use crate::body::BodyError;
 use crate::identity::TokenError;
 
-/// Seconds after which a backend that we could not serve should try again.
+/// Seconds after which a backend should try again.
 const RETRY_SECONDS: &str = "1";
 
-/// What a caller is told instead of an answer.
+/// An error with its HTTP status.
 #[derive(Debug, Clone)]
 pub(crate) struct ApiError {
     status: u16,
@@ -28,12 +29,12 @@ impl ApiError {
         }
     }
 
-    /// The HTTP status.
+    /// Returns the HTTP status.
     pub(crate) fn status(&self) -> u16 {
         self.status
     }
 
-    /// What the caller is told.
+    /// Returns the text of the answer.
     pub(crate) fn message(&self) -> &str {
         &self.message
     }
@@ -112,7 +113,7 @@ impl IntoResponse for ApiError {
             CONTENT_TYPE,
             HeaderValue::from_static("text/plain; charset=utf-8"),
         );
-        // What was asked for is quoted in some: no browser may take it for a page.
+        // Some messages quote the request, so no browser may take them for a page.
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         if matches!(self.status, 429 | 503) {
             response

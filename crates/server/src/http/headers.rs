@@ -1,9 +1,9 @@
-//! Header fields as RFC 9110 5.3 combines them: all lines of one name are one list, in their order.
+//! Header fields as RFC 9110 section 5.3 combines them: all lines of one name form one list, in order.
 
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, AsHeaderName, CONTENT_TYPE, IF_NONE_MATCH};
 
-/// Members of a list-valued header over all its lines, without the white space around them.
+/// Returns the members of a list-valued header over all its lines, trimmed.
 pub(crate) fn members(
     headers: &HeaderMap,
     name: impl AsHeaderName,
@@ -16,13 +16,14 @@ pub(crate) fn members(
         .filter(|member| !member.is_empty())
 }
 
-/// Whether a list-valued header holds a token, in any case.
+/// Returns whether a list-valued header has a token, in any case.
 pub(crate) fn has_token(headers: &HeaderMap, name: impl AsHeaderName, token: &str) -> bool {
     members(headers, name).any(|member| member.eq_ignore_ascii_case(token))
 }
 
-/// All lines of a header as one value, for a header that is compared as a whole and for messages; `None` if it is absent.
-/// Two different `Origin` lines therefore match no allowed origin, whichever of them a proxy looked at.
+/// Returns all lines of a header as one value, or `None` if it is absent. It is for headers that are compared as a
+/// whole and for messages. Two different `Origin` lines thus match no allowed origin, whichever of them a proxy
+/// checked.
 pub(crate) fn combined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<String> {
     let mut lines: Vec<_> = headers
         .get_all(name)
@@ -33,8 +34,8 @@ pub(crate) fn combined(headers: &HeaderMap, name: impl AsHeaderName) -> Option<S
     (!lines.is_empty()).then(|| lines.join(", "))
 }
 
-/// The token of `Authorization: Bearer TOKEN`. `None` as well if the header is sent twice: a proxy in front may have checked
-/// the other one.
+/// Returns the token of `Authorization: Bearer TOKEN`, or `None` if the header is absent or comes twice, because a
+/// proxy in front may have checked the other one.
 pub(crate) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     let mut lines = headers.get_all(AUTHORIZATION).into_iter();
     let (Some(line), None) = (lines.next(), lines.next()) else {
@@ -44,8 +45,8 @@ pub(crate) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The media type of a body in lower case, without parameters. `None` if the header is absent; two different ones are a
-/// media type that nobody takes.
+/// Returns the media type of a body in lower case, without parameters, or `None` if the header is absent. Two different
+/// ones give a value that no handler accepts.
 pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
     let value = combined(headers, CONTENT_TYPE)?;
     let kind = match value.split_once(';') {
@@ -55,8 +56,8 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(kind.trim().to_ascii_lowercase())
 }
 
-/// Whether `If-None-Match` names this entity tag, so that the client has the newest version. Proxies that compress make a
-/// strong tag weak, and the comparison is weak.
+/// Returns whether `If-None-Match` has this entity tag, so that the client has the newest version. The comparison is
+/// weak, because proxies that compress weaken strong tags.
 pub(crate) fn has_newest(headers: &HeaderMap, tag: &str) -> bool {
     members(headers, IF_NONE_MATCH)
         .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)

@@ -1,4 +1,4 @@
-//! Probes, and a word for whoever looks at `/`.
+//! Probes of orchestrators, and the text at `/`.
 
 use std::sync::atomic::Ordering;
 
@@ -12,12 +12,12 @@ use super::error::ApiError;
 use crate::app_state::AppState;
 use crate::edge::ws::upgrade;
 
-/// The process runs.
+/// `GET /healthz`: answers while the process runs.
 pub(crate) async fn alive() -> &'static str {
     "ok\n"
 }
 
-/// It takes connections and events.
+/// `GET /readyz`: answers 200 if the node takes connections and events, and otherwise 503 with the reason.
 pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     if !state.ready.load(Ordering::Relaxed) {
         return ApiError::new(503, "Not ready: starting or shutting down").into_response();
@@ -35,7 +35,7 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     }
     match state.engine.unready() {
         Some(reason) => ApiError::new(503, format!("Not ready: {reason}")).into_response(),
-        // Events are served all the same, and another node would write to the same disk or has none of our clients.
+        // Events are still served. Another node would write to the same disk, or have none of this node's clients.
         None if state.admin.store.is_disk_full() => {
             "ready\nthe disk that holds the store is full: no change of apps, keys and operators is taken until it has room\n"
                 .into_response()
@@ -44,12 +44,12 @@ pub(crate) async fn ready(State(state): State<AppState>) -> Response {
     }
 }
 
-/// `GET /up` of Laravel Reverb: the process runs.
+/// `GET /up` as in Laravel Reverb: answers while the process runs.
 pub(crate) async fn up() -> Response {
     Json(json!({"health": "OK"})).into_response()
 }
 
-/// `GET /ready` of Soketi: it takes connections and events. Probes look at the status, scripts at the text.
+/// `GET /ready` as in Soketi: like `/readyz`. Probes look at the status, scripts at the text.
 pub(crate) async fn soketi_ready(state: State<AppState>) -> Response {
     let response = ready(state).await;
     match response.status() {

@@ -1,21 +1,21 @@
-//! Words about a path: the one that came, and the whole path that was probably meant, `path_prefix` included.
+//! Messages about a wrong path: the one that came, and the whole path that was probably meant, `path_prefix` included.
 
 use axum::extract::OriginalUri;
 use axum::http::{Extensions, Uri};
 
-/// What paths of backends and clients begin with, behind the prefix. The first that a path has anywhere is the one meant.
+/// Beginnings of paths of backends and clients, after the prefix. The first one that a path contains is the one meant.
 const ROOTS: [&str; 3] = ["/apps/", "/app/", "/users/"];
-/// Most characters of a path that are repeated in a message.
+/// Largest number of characters of a path in a message.
 const MAX_SHOWN: usize = 100;
 
-/// The path as the client sent it, before a nested router took the prefix off.
+/// Returns the path as the client sent it, before a nested router removed the prefix.
 pub(crate) fn sent<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str {
     extensions
         .get::<OriginalUri>()
         .map_or(uri.path(), |original| original.path())
 }
 
-/// A path in a message; a long one is cut.
+/// Returns a path for a message, cut if it is long.
 pub(crate) fn shown(path: &str) -> String {
     match path.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &path[..end]),
@@ -23,7 +23,7 @@ pub(crate) fn shown(path: &str) -> String {
     }
 }
 
-/// What is said to a client that wants a WebSocket at a path where there is none.
+/// Returns the message for a client that wants a WebSocket at another path.
 pub(crate) fn no_websocket(prefix: &str, path: &str) -> String {
     let shown = shown(path);
     let wanted = meant(prefix, path).filter(|meant| {
@@ -46,7 +46,7 @@ fn ws_path(prefix: &str) -> String {
     }
 }
 
-/// What is said to a backend, or to a browser, at a path where there is nothing.
+/// Returns the message for a backend or browser at a path that has no route.
 pub(crate) fn nothing(prefix: &str, path: &str) -> String {
     let shown = shown(path);
     match meant(prefix, path) {
@@ -61,7 +61,7 @@ pub(crate) fn nothing(prefix: &str, path: &str) -> String {
     }
 }
 
-/// The last known root in a path and what follows it, behind the prefix.
+/// Returns the last known root in a path and what follows it, after the prefix.
 fn meant(prefix: &str, path: &str) -> Option<String> {
     let root = ROOTS.iter().find_map(|root| path.rfind(root))?;
     // The fallbacks of pusher-js are at `/pusher/app/`.

@@ -1,4 +1,4 @@
-//! The browser SDK, for a script tag. The built files are in the program, so that serving them needs nothing else.
+//! The browser SDK for script tags. The built files are part of the program.
 
 use std::sync::LazyLock;
 
@@ -17,21 +17,21 @@ use crate::app_state::AppState;
 const PLAIN: &str = include_str!("../../../../sdk/js/dist/fanfare.js");
 const ENCRYPTED: &str = include_str!("../../../../sdk/js/dist/fanfare-encrypted.js");
 const SOURCE_MAP: &str = include_str!("../../../../sdk/js/dist/fanfare.js.map");
-/// A name with the hash of what it names never means anything else.
+/// Caching of a path with the file's hash, whose content never changes.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
-/// The name that stays means the newest: a browser asks again after an hour.
+/// Caching of the path without a hash, which serves the newest version: a browser asks again after an hour.
 const FOR_AN_HOUR: &str = "public, max-age=3600";
-/// Digits of the hash that are in the name.
+/// Number of hash digits in the path.
 const HASH_DIGITS: usize = 16;
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new("fanfare", PLAIN));
 static ENCRYPTED_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new("fanfare-encrypted", ENCRYPTED));
 
-/// A script and the two paths at which a page finds it.
+/// A script and its two paths.
 struct Script {
     text: &'static str,
-    /// Path that always means the newest version.
+    /// Path that always serves the newest version.
     lasting: String,
     /// Path with the hash of the text.
     hashed: String,
@@ -48,7 +48,7 @@ impl Script {
     }
 }
 
-/// Serves each script at both of its paths, and what debuggers show instead of the plain one.
+/// Returns the routes of each script at both paths, and of the source map.
 pub(crate) fn router() -> Router<AppState> {
     [&*SCRIPT, &*ENCRYPTED_SCRIPT]
         .into_iter()
@@ -67,7 +67,7 @@ pub(crate) fn router() -> Router<AppState> {
         )
 }
 
-/// Any page may load it, also with `integrity`, which wants `crossorigin`.
+/// Answers with a script. Any page may load it, also with `integrity`, which needs `crossorigin`.
 fn respond(script: &'static Script, asked: &HeaderMap, cache: &'static str) -> Response {
     let tag = format!("\"{}\"", script.hashed);
     let headers = [

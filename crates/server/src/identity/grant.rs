@@ -1,4 +1,4 @@
-//! Claims to what they let their bearer do.
+//! Decides what the claims of a token allow.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::CompiledIdentity;
 
-/// What an app grants, with its patterns read.
+/// What an app grants, with its patterns parsed.
 #[derive(Debug)]
 pub(super) struct Grants {
     channels: Vec<ChannelGrant>,
@@ -29,21 +29,23 @@ enum Channels {
     Claim(String),
 }
 
-/// Leave to subscribe to a channel.
+/// Permission to subscribe to a channel.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Granted {
-    /// Who subscribes, on presence channels; JSON text.
+    /// The member that subscribes, on presence channels, as JSON text.
     pub(crate) channel_data: Option<String>,
 }
 
 impl CompiledIdentity {
-    /// Whether a token's bearer may subscribe to a channel. The first grant that says so says also who they are.
+    /// Returns whether a token's bearer may subscribe to a channel. The first grant that allows it also says which
+    /// member the bearer is.
     pub(crate) fn grant(&self, claims: &Claims, channel: &ChannelName) -> Option<Granted> {
         let mut grants = self.grants.channels.iter();
         grants.find_map(|grant| grant.applies(claims, channel))
     }
 
-    /// Who a token's bearer signs in as: JSON text.
+    /// Returns the user that a token's bearer signs in as, as JSON text, or `None` if the app doesn't allow sign-ins by
+    /// tokens.
     pub(crate) fn user_data(&self, claims: &Claims) -> Option<String> {
         let sign_in = self.grants.sign_in.as_ref()?;
         let mut user = json!({ "id": claims.text(&sign_in.id)? });
@@ -56,7 +58,7 @@ impl CompiledIdentity {
 }
 
 impl Grants {
-    /// Takes what was checked; a pattern that is none would grant nothing.
+    /// Creates the grants of a checked identity. An invalid pattern would grant nothing.
     pub(super) fn new(identity: &Identity) -> Self {
         let channels = identity.grants.iter().filter_map(ChannelGrant::new);
         Self {
@@ -100,7 +102,7 @@ impl ChannelGrant {
         Some(Granted { channel_data })
     }
 
-    /// Who the bearer is among the members of a channel; nobody without the claim that is their id.
+    /// Returns the bearer as a member of a presence channel, or `None` without the claim that is the user id.
     fn channel_data(&self, claims: &Claims) -> Option<String> {
         let mut member = json!({ "user_id": claims.text(&self.presence.user_id)? });
         insert_info(&mut member, &self.presence.user_info, claims);
@@ -108,7 +110,7 @@ impl ChannelGrant {
     }
 }
 
-/// Claims that are not there are left out, and so is an info without any.
+/// Adds `user_info` from claims. Missing claims are left out, and so is an empty `user_info`.
 fn insert_info(into: &mut Value, names: &BTreeMap<String, String>, claims: &Claims) {
     let value = |(name, claim): (&String, &String)| {
         let value = claims.get(claim)?;
@@ -188,7 +190,7 @@ mod tests {
             data(token).as_deref(),
             Some(r#"{"user_id":"42","user_info":{"name":"A \"é\"","team":"red"}}"#)
         );
-        // Without the claim that is the id, nobody comes in.
+        // A token without the claim that is the user id opens no presence channel.
         assert_eq!(data(json!({"sub": "1", "org": {"team": "red"}})), None);
         assert_eq!(data(json!({"uid": 1, "org": {"team": "blue"}})), None);
     }

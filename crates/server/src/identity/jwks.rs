@@ -1,4 +1,5 @@
-//! The public keys that identity providers publish: fetched when they are needed, kept, and fetched again in time.
+//! The public keys that identity providers publish (JSON Web Key Sets): fetched when they are needed, cached, and
+//! refreshed in time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -14,34 +15,34 @@ use tokio::time::Instant;
 use super::key::VerifyingKey;
 use crate::outbound;
 
-/// How long a fetched set counts as new.
+/// How long a fetched set is fresh.
 const MAX_AGE: Duration = Duration::from_secs(600);
-/// How long it is good for while no newer one can be had.
+/// How long a set is used while no newer one can be fetched.
 const MAX_AGE_WHILE_DOWN: Duration = Duration::from_secs(24 * 3600);
-/// A set is asked for no more often than this, whatever tokens come in and whatever the provider answers.
+/// Least time between two fetches of a set, whatever tokens come and whatever the provider answers.
 const MIN_INTERVAL: Duration = Duration::from_secs(10);
 /// How long a provider may take to answer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest answer, in bytes.
 const MAX_BYTES: usize = 256 * 1024;
-/// Most keys that are looked at in a set.
+/// Largest number of keys of a set that are used.
 const MAX_KEYS: usize = 100;
 
-/// Why there is no key.
+/// Why there is no key for a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoKey {
-    /// The set has none that fits.
+    /// The set has no key that fits.
     Unknown,
-    /// The token does not say which, and there are several.
+    /// The token names no key, and several fit.
     Ambiguous,
     /// No set could be fetched.
     Unavailable,
 }
 
-/// All sets in use, each once, however many apps name it.
+/// All sets in use, each once, even if several apps name it.
 #[derive(Debug)]
 pub(crate) struct Jwks {
-    /// `None` where no client can be made, for example without certificates to trust.
+    /// `None` if no client can be made, for example without trusted certificates.
     client: Option<Client>,
     by_url: Mutex<HashMap<Url, Weak<KeySet>>>,
 }
@@ -58,7 +59,7 @@ impl Jwks {
         }
     }
 
-    /// The set at a URL; it lives as long as somebody holds it.
+    /// Returns the set at a URL. It lives as long as an app's identity holds it.
     pub(crate) fn at(&self, url: &Url) -> Arc<KeySet> {
         let mut by_url = self.by_url.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = by_url.get(url).and_then(Weak::upgrade) {
@@ -82,7 +83,7 @@ pub(crate) struct KeySet {
     url: Url,
     client: Option<Client>,
     fetched: ArcSwapOption<Fetched>,
-    /// When the last attempt began; held while one is under way.
+    /// When the last fetch began. The lock is held during a fetch.
     tried: tokio::sync::Mutex<Option<Instant>>,
 }
 
@@ -93,7 +94,7 @@ struct Fetched {
 }
 
 impl KeySet {
-    /// The key that a token names.
+    /// Returns the key that a token names, and waits for a fetch if the cached set doesn't have it.
     pub(crate) async fn key(
         self: &Arc<Self>,
         kid: Option<&str>,
@@ -105,7 +106,7 @@ impl KeySet {
         let found = known.as_deref().map(find);
         match (age, found) {
             (Some(age), Some(Ok(key))) if age < MAX_AGE => return Ok(key),
-            // One asks for a newer set, the others do not wait for it.
+            // One caller fetches a newer set, and meanwhile the others use this one.
             (Some(age), Some(Ok(key))) if age < MAX_AGE_WHILE_DOWN && self.is_busy() => {
                 return Ok(key);
             }
@@ -121,13 +122,14 @@ impl KeySet {
         self.tried.try_lock().is_err()
     }
 
-    /// Fetches a set newer than `known`, unless somebody just has. In a task of its own: a caller who goes away must not
-    /// cost the others an attempt.
+    /// Fetches a set newer than `known`, unless another caller just has. The fetch runs in its own task, so that a
+    /// caller that goes away doesn't cancel it for the others.
     async fn refresh(self: &Arc<Self>, known: Option<Arc<Fetched>>) {
         let set = Arc::clone(self);
         let refreshed = tokio::spawn(async move {
             let mut tried = set.tried.lock().await;
             let known_at = known.map(|fetched| fetched.at);
+            // While this task waited for the lock, another one may have fetched a set.
             let newest_at = set.fetched.load().as_ref().map(|fetched| fetched.at);
             let is_early = tried.is_some_and(|tried| tried.elapsed() < MIN_INTERVAL);
             if newest_at != known_at || is_early {
@@ -136,7 +138,7 @@ impl KeySet {
             *tried = Some(Instant::now());
             match set.fetch().await {
                 Ok(fetched) => set.fetched.store(Some(Arc::new(fetched))),
-                // Without the path and query, which may hold what is nobody's business.
+                // Without path and query, which may hold secrets.
                 Err(error) => tracing::warn!(
                     host = set.url.host_str(),
                     error,
@@ -169,14 +171,14 @@ impl KeySet {
     }
 }
 
-/// An error with all that is behind it.
+/// Returns an error with all its sources.
 fn in_words(error: &dyn std::error::Error) -> String {
     let source = error.source().map(in_words);
     source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
 }
 
 impl Fetched {
-    /// Reads a set. What is in it and cannot be used is left out: a set may hold keys for other purposes.
+    /// Parses a set. Keys that can't be used are skipped, because a set may hold keys for other purposes.
     fn parse(body: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Set {

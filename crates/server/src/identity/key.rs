@@ -1,4 +1,4 @@
-//! Keys that tokens are verified with, each for one algorithm.
+//! Keys that verify tokens, each for one algorithm.
 
 use fanfare_protocol::identity;
 use jsonwebtoken::jwk::{
@@ -6,10 +6,10 @@ use jsonwebtoken::jwk::{
 };
 use jsonwebtoken::{Algorithm, DecodingKey, DecodingKeyKind};
 
-/// Least bytes of an RSA modulus: 2048 bits. The library refuses more than 8192.
+/// Smallest RSA modulus in bytes: 2048 bits. The library refuses more than 8192.
 const MIN_RSA_BYTES: usize = 256;
 
-/// A key and the algorithm that it is for.
+/// A key and its algorithm.
 #[derive(Debug)]
 pub(crate) struct VerifyingKey {
     algorithm: Algorithm,
@@ -17,7 +17,7 @@ pub(crate) struct VerifyingKey {
 }
 
 impl VerifyingKey {
-    /// For HS256.
+    /// Returns a key for HS256.
     pub(crate) fn from_secret(secret: &str) -> Self {
         Self {
             algorithm: Algorithm::HS256,
@@ -25,11 +25,11 @@ impl VerifyingKey {
         }
     }
 
-    /// Reads a public key in PEM.
+    /// Parses a public key in PEM.
     ///
     /// # Errors
     ///
-    /// Says why it cannot be used with this algorithm.
+    /// Returns why the key can't be used with this algorithm.
     pub(crate) fn from_pem(pem: &str, algorithm: Algorithm) -> Result<Self, &'static str> {
         let pem = pem.as_bytes();
         let key = match algorithm {
@@ -37,16 +37,16 @@ impl VerifyingKey {
             Algorithm::ES256 => DecodingKey::from_ec_pem(pem),
             _ => DecodingKey::from_ed_pem(pem),
         };
-        // By way of a JWK: it knows the curve and the modulus, which the key does not tell.
+        // Converted to a JWK, which tells the curve and the modulus, unlike the decoded key.
         let jwk = key.and_then(|key| Jwk::from_decoding_key(&key, Some(algorithm)));
         Self::from_jwk(&jwk.map_err(|_| "is no public key for the algorithm")?)
     }
 
-    /// Takes a public key that may verify signatures and is strong enough.
+    /// Parses a public key that may verify signatures and is strong enough.
     ///
     /// # Errors
     ///
-    /// Says why it cannot be used.
+    /// Returns why the key can't be used.
     pub(crate) fn from_jwk(jwk: &Jwk) -> Result<Self, &'static str> {
         let (algorithm, named) = match &jwk.algorithm {
             AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
@@ -56,7 +56,7 @@ impl VerifyingKey {
             AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => {
                 (Algorithm::EdDSA, KeyAlgorithm::EdDSA)
             }
-            // A shared secret among public keys would be everybody's.
+            // A symmetric key in a published set would be known to everybody.
             _ => {
                 return Err("is of a kind that is not supported: there are RSA, P-256 and Ed25519");
             }
@@ -98,7 +98,7 @@ fn is_sound(key: &DecodingKey) -> bool {
     }
 }
 
-/// The library's name of an algorithm.
+/// Returns the library's value for a configured algorithm.
 pub(crate) fn algorithm(configured: identity::Algorithm) -> Algorithm {
     match configured {
         identity::Algorithm::HS256 => Algorithm::HS256,

@@ -1,4 +1,4 @@
-//! A token to its claims: signature, issuer, audience and times, checked by the library.
+//! Verifies tokens. The library checks signature, issuer, audience and times.
 
 use std::sync::Arc;
 
@@ -12,27 +12,27 @@ use super::CompiledIdentity;
 use super::jwks::{KeySet, NoKey};
 use super::key::{self, VerifyingKey};
 
-/// Longest token, in bytes: what common servers take as a header.
+/// Longest token in bytes, as much as common servers accept as a header.
 const MAX_TOKEN: usize = 8 * 1024;
 
-/// Why a token is not taken, by how far it came: of several providers' answers the last one here is given. The texts
-/// hold nothing of the token, for they end in logs and on screens.
+/// Why a token is refused, ordered by how far the check came: of several providers' errors the greatest is returned.
+/// The messages hold nothing of the token, because they end up in logs and on screens.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub(crate) enum TokenError {
-    /// More than anybody issues.
+    /// It is longer than [`MAX_TOKEN`].
     #[error("Invalid token: it has more than {MAX_TOKEN} bytes")]
     TooLong,
-    /// Not three parts of base64url with JSON in two of them, or an algorithm nobody knows (`none` is one).
+    /// It isn't three parts of base64url with JSON in two of them, or its algorithm isn't known (`none` isn't).
     #[error(
         "Invalid token: it is no signed JSON Web Token, or is signed in a way that is not supported"
     )]
     Malformed,
-    /// It is signed in another way than the providers sign.
+    /// No provider signs with its algorithm.
     #[error(
         "Invalid token: none of the app's identity providers signs with the algorithm it names"
     )]
     Algorithm,
-    /// Somebody else issued it.
+    /// Another party issued it.
     #[error("Invalid token: its issuer (iss) isn't one of the app's identity providers")]
     Issuer,
     /// Its key is not in the provider's set.
@@ -40,37 +40,37 @@ pub(crate) enum TokenError {
         "Invalid token: the key it names (kid) is not among those its identity provider publishes"
     )]
     UnknownKey,
-    /// It does not say its key, and there are several.
+    /// It doesn't name its key, and several fit.
     #[error(
         "Invalid token: it does not name its key (kid), and its identity provider publishes several"
     )]
     AmbiguousKey,
-    /// Not signed with the provider's key.
+    /// It isn't signed with the provider's key.
     #[error("Invalid token: its signature is wrong")]
     Signature,
-    /// A claim is missing, or of another kind than it should be.
+    /// A claim is missing or of the wrong type.
     #[error("Invalid token: its claim {0} is missing or malformed")]
     Claim(&'static str),
-    /// Its claims are not of the kinds that RFC 7519 gives them.
+    /// A registered claim isn't of the type that RFC 7519 gives it.
     #[error(
         "Invalid token: one of its claims is of another kind than RFC 7519 says: iss, sub and jti are text, exp, nbf and iat numbers"
     )]
     Claims,
-    /// Meant for somebody else.
+    /// Its audience is another party.
     #[error("Invalid token: its audience (aud) isn't one that the app expects")]
     Audience,
-    /// Not valid yet.
+    /// It isn't valid yet.
     #[error("Invalid token: it is not valid yet (nbf)")]
     Early,
-    /// Not valid any more.
+    /// It has expired.
     #[error("Invalid token: it has expired (exp)")]
     Expired,
-    /// Nobody can say: the key set cannot be had.
+    /// It can't be checked, because the key set can't be fetched.
     #[error("The keys of the app's identity provider cannot be fetched; try again later")]
     Unavailable,
 }
 
-/// Where a provider's keys come from.
+/// Source of a provider's keys.
 #[derive(Debug)]
 pub(super) enum Keys {
     Fixed(Arc<VerifyingKey>),
@@ -82,19 +82,20 @@ pub(super) enum Keys {
 pub(super) struct Verifier {
     issuer: Option<String>,
     keys: Keys,
-    /// One for each algorithm, for the library wants all algorithms of one to be for the same kind of key.
+    /// One validation for each algorithm, because the library requires all algorithms of a validation to be for the
+    /// same kind of key.
     validations: Vec<(Algorithm, Validation)>,
 }
 
 impl CompiledIdentity {
-    /// What a token says, if one of the app's providers issued it for this app and it is valid now. At most as many
-    /// signatures are checked as the app has providers.
+    /// Returns the claims of a token that one of the app's providers issued for this app and that is valid now. Checks
+    /// at most one signature for each provider.
     pub(crate) async fn verify(&self, token: &str) -> Result<Claims, TokenError> {
         if token.len() > MAX_TOKEN {
             return Err(TokenError::TooLong);
         }
         let header = decode_header(token).map_err(|_| TokenError::Malformed)?;
-        // Extensions that a token says must be understood; none is.
+        // RFC 7515 requires that critical extensions are understood, and none is.
         if header.crit.is_some() {
             return Err(TokenError::Malformed);
         }
@@ -124,7 +125,8 @@ impl Verifier {
         }
     }
 
-    /// `issuer` is what the token says before anybody believes it: it saves looking for keys that cannot be the token's.
+    /// Verifies a token with this provider's keys. `issuer` is the unverified claim: it only saves fetching keys that
+    /// can't be the token's.
     async fn verify(
         &self,
         token: &str,
@@ -147,7 +149,7 @@ impl Verifier {
     }
 }
 
-/// What must hold of a provider's tokens. The library passes over claims that are not there unless they are required.
+/// Returns what must hold for a provider's tokens. The library ignores missing claims unless they are required.
 fn validation(provider: &Provider, algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     let mut required = vec!["exp"];
@@ -190,7 +192,7 @@ impl From<Error> for TokenError {
                 let name = known.into_iter().find(|name| name == claim);
                 name.map_or(Self::Malformed, Self::Claim)
             }
-            // The token was read before, with claims of any kind.
+            // The token was parsed before with claims of any type, so a typed claim is wrong.
             ErrorKind::Json(_) => Self::Claims,
             _ => Self::Malformed,
         }

@@ -1,4 +1,5 @@
-//! The files of `/docs`, each compressed once: nobody has to sign in for them, and the largest has 1.5 MB.
+//! The files of `/docs`, each compressed once. They are public, and the largest has 1.5 MB, so compressing them for
+//! each request would be costly.
 
 use std::collections::HashMap;
 use std::io::Write;
@@ -20,10 +21,10 @@ use sha2::{Digest, Sha256};
 use super::protect;
 use crate::http::headers::{has_newest, members};
 
-/// A browser asks again after an hour, and is told that nothing has changed.
+/// A browser asks again after an hour, and gets 304 if nothing has changed.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
-/// Files that were asked for, by path. There are as many as the program has. Cheap to clone.
+/// Compressed files by path, at most as many as the program has. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Assets(Arc<Mutex<HashMap<String, Arc<Asset>>>>);
 
@@ -36,7 +37,7 @@ struct Asset {
     gzip: Bytes,
 }
 
-/// Answers from what is compressed already; the first request for a file compresses it.
+/// Answers with a compressed file. The first request for a file compresses it.
 pub(super) async fn answer(State(assets): State<Assets>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let headers = request.headers().clone();
@@ -54,6 +55,7 @@ pub(super) async fn answer(State(assets): State<Assets>, request: Request, next:
     };
     let asset = tokio::task::spawn_blocking(move || Arc::new(Asset::new(kind, plain))).await;
     let asset = asset.expect("compressing into memory does not fail");
+    // Two first requests at once both compress the file, and the second result replaces the first.
     assets.0.lock().insert(path, Arc::clone(&asset));
     protect(asset.answer(&headers))
 }
@@ -91,7 +93,7 @@ impl Asset {
     }
 }
 
-/// Whether a client takes gzip: it names it, or everything, and not with a weight of 0.
+/// Returns whether a client accepts gzip: it names gzip or `*`, with a weight other than 0.
 fn takes_gzip(headers: &HeaderMap) -> bool {
     members(headers, ACCEPT_ENCODING).any(|member| {
         let (coding, weight) = member.split_once(';').unwrap_or((member, ""));

@@ -1,4 +1,4 @@
-//! What operations, parameters and fields have in common, said once.
+//! What operations, parameters and fields share, written once.
 
 use serde_json::{Map, Value, json};
 
@@ -73,7 +73,7 @@ const TAGS: [(&str, &str); 12] = [
     ),
 ];
 
-/// What a problem's status says: code, and an example of what is told.
+/// Status, title, code and an example message of each problem.
 const PROBLEMS: [(&str, &str, &str, &str); 12] = [
     ("400", "Bad Request", "invalid", "limit is 1 to 200, not 0"),
     (
@@ -139,7 +139,7 @@ const PROBLEMS: [(&str, &str, &str, &str); 12] = [
     ),
 ];
 
-/// What plain text of a status looks like.
+/// An example text for each status.
 const TEXTS: [(&str, &str); 10] = [
     ("400", "Missing parameter: name\n"),
     (
@@ -168,7 +168,7 @@ const TEXTS: [(&str, &str); 10] = [
     ),
 ];
 
-/// What parameters and fields of these names hold, unless they say otherwise.
+/// Returns the schema of parameters and fields of this name, unless they have their own.
 fn of_name(name: &str) -> Value {
     const TIME: i64 = 1_767_225_600_000;
     match name {
@@ -201,7 +201,7 @@ fn of_name(name: &str) -> Value {
     }
 }
 
-/// A line of people's text.
+/// Returns the schema of a line of text.
 fn name_of_people() -> Value {
     json!({
         "minLength": 1, "maxLength": 200,
@@ -209,7 +209,7 @@ fn name_of_people() -> Value {
     })
 }
 
-/// An app's id, a key or a secret that is to be imported.
+/// Returns the schema of an app's id, a key or a secret that is imported.
 fn credential() -> Value {
     json!({
         "minLength": 1, "maxLength": 200,
@@ -217,7 +217,7 @@ fn credential() -> Value {
     })
 }
 
-/// Bounds of fields, by schema.
+/// Returns the bounds of a field of a schema.
 fn of_field(schema: &str, field: &str) -> Value {
     match (schema, field) {
         (
@@ -255,7 +255,7 @@ fn of_field(schema: &str, field: &str) -> Value {
     }
 }
 
-/// Adds all of it.
+/// Adds the shared parts to a document.
 pub(super) fn add(document: &mut Value, path_prefix: &str) {
     document["info"] = json!({
         "title": "Fanfare",
@@ -353,14 +353,14 @@ fn describe_parameter(parameter: &mut Value) {
     let name = parameter["name"].as_str().unwrap_or_default().to_owned();
     let optional = parameter["required"] == false;
     let schema = &mut parameter["schema"];
-    // What is not sent is absent, for there is no way to send null.
+    // An optional parameter is absent rather than null, because a query can't carry null.
     not_null(schema);
     let mut more = of_name(&name);
     let example = object(&mut more).remove("example");
     merge(schema, more);
     let Some(example) = example else { return };
     if optional {
-        // Not a value to begin with: /docs would send it.
+        // Not as an example value, because /docs would send it.
         let description = parameter["description"].as_str().unwrap_or_default();
         let description = description.trim_end_matches('.');
         parameter["description"] =
@@ -422,7 +422,7 @@ fn describe_response(status: &str, response: &mut Value, is_admin: bool) {
         json!({"description": description, "required": true, "schema": schema});
 }
 
-/// Answers hold every setting, requests some of them.
+/// Splits the schemas of settings: answers hold every setting, requests some of them.
 fn split_settings(schemas: &mut Map<String, Value>) {
     for (name, patch_name) in [
         ("AppSettings", "AppSettingsPatch"),
@@ -450,7 +450,7 @@ fn split_settings(schemas: &mut Map<String, Value>) {
     }
 }
 
-/// Lets all references to one schema point to another.
+/// Changes all references from one schema to another.
 fn point_to(value: &mut Value, from: &str, to: &str) {
     match value {
         Value::Object(fields) => {
@@ -467,7 +467,7 @@ fn point_to(value: &mut Value, from: &str, to: &str) {
 }
 
 fn describe_schema(name: &str, schema: &mut Value, schemas: &[String]) {
-    // A page of things that have a name of their own.
+    // A page of items that have a schema of their own.
     if let Some(item) = name
         .strip_prefix("Page_")
         .filter(|item| schemas.iter().any(|it| it == item))
@@ -483,7 +483,7 @@ fn describe_schema(name: &str, schema: &mut Value, schemas: &[String]) {
     for (field, schema) in fields {
         let is_plain = schema.get("type").is_some();
         merge(schema, of_field(name, field));
-        // An example of one kind is none of another.
+        // An example must have the field's type.
         let more = of_name(field);
         let kind = if more["example"].is_string() {
             "string"
@@ -505,7 +505,7 @@ fn items<'a>(value: &'a mut Value, name: &str) -> impl Iterator<Item = &'a mut V
     items.into_iter().flatten()
 }
 
-/// As it stands in a query or a header.
+/// Returns a value as it is written in a query or a header.
 fn text(value: &Value) -> String {
     value
         .as_str()
@@ -516,7 +516,7 @@ fn reference(schema: &str) -> String {
     format!("#/components/schemas/{schema}")
 }
 
-/// Adds what is not said yet.
+/// Adds the fields of `more` that `into` doesn't have.
 fn merge(into: &mut Value, more: Value) {
     let Value::Object(more) = more else { return };
     for (name, value) in more.into_iter().filter(|(_, value)| !value.is_null()) {

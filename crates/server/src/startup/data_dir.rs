@@ -1,4 +1,4 @@
-//! The data folder and the rights on its files.
+//! The data folder and the permissions of its files.
 
 use std::path::Path;
 use std::{fs, io};
@@ -8,7 +8,7 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::failure::{Code, Failure};
 
-/// Only its owner can read what is in it.
+/// Creates the data folder, which only its owner can read.
 pub(super) fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     let made = fs::DirBuilder::new()
@@ -34,7 +34,7 @@ pub(super) fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
             "the file system is read-only; mount it writable, or name a folder on another one"
                 .to_owned(),
         ),
-        // It may have room at the next attempt.
+        // There may be room at the next attempt.
         io::ErrorKind::StorageFull => (Code::Unavailable, "the disk is full".to_owned()),
         _ => (
             Code::Misuse,
@@ -48,7 +48,7 @@ pub(super) fn make_data_dir(data_dir: &Path) -> anyhow::Result<()> {
     Err(Failure::new(code, message).into())
 }
 
-/// Files of versions that left their rights to the umask become their owner's alone.
+/// Makes files private that earlier versions created with the umask's permissions.
 pub(super) fn keep_private(config: &Config) {
     use std::os::unix::fs::PermissionsExt;
     let store = config.store_file();
@@ -75,7 +75,7 @@ pub(super) fn keep_private(config: &Config) {
     }
 }
 
-/// The data folder is there, maybe, and is not this user's.
+/// Returns the failure for a data folder that this user can't look into.
 pub(super) fn cannot_look(config: &Config, error: &io::Error) -> Failure {
     Failure::misuse(format!(
         "cannot look into the data folder {}: {error}; run this as the user whom the installation belongs to, or name another \

@@ -1,4 +1,4 @@
-//! Starts the engine: alone or among other nodes, and the threads of its shards.
+//! Creates the engine, alone or in a cluster, and starts the threads of its shards.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use tokio::task::LocalSet;
 use crate::config::Config;
 use crate::notices::LoggedNotices;
 
-/// The exit code after an error of our own (`EX_SOFTWARE`).
+/// Exit code after a bug (`EX_SOFTWARE`).
 const EXIT_BUG: i32 = 70;
 
-/// A node, its shards, and where it is among others, if it is.
+/// A node, its shards, and its cluster if it is in one.
 type Parts = (Arc<Engine>, Vec<ShardSeed>, Option<Arc<Cluster>>);
 
-/// Makes the node, alone or among others.
+/// Creates the node, alone or in a cluster.
 pub(super) fn engine(config: &Config) -> anyhow::Result<Parts> {
     let (options, notices) = (engine_options(config)?, Arc::new(LoggedNotices));
     let Some(url) = &config.cluster.url else {
@@ -65,7 +65,8 @@ pub(super) fn engine_options(config: &Config) -> anyhow::Result<Options> {
     })
 }
 
-/// A shard has a thread and a runtime of its own. Its end is the node's: clients on it would wait for ever otherwise.
+/// Starts a shard on a thread and a runtime of its own. If it ends, the process ends, because its clients would
+/// otherwise wait forever.
 pub(super) fn start_shard(number: usize, shard: ShardSeed) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -1,4 +1,4 @@
-//! What listeners and handlers share.
+//! Builds the state that listeners and handlers share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
 use crate::router::router;
 
-/// What the listeners share.
+/// Returns what the listeners share.
 pub(super) fn listening(config: &Config, state: AppState) -> Listening {
     Listening {
         sockets: state.sockets.clone(),
@@ -31,7 +31,7 @@ pub(super) fn listening(config: &Config, state: AppState) -> Listening {
     }
 }
 
-/// What handlers share, of a node that is not ready yet.
+/// Returns what the handlers share on a node that isn't ready yet.
 pub(super) fn state(
     config: &Config,
     engine: Arc<Engine>,
@@ -66,8 +66,8 @@ pub(super) fn state(
     }
 }
 
-/// What the handlers of [`admin::kept`](crate::admin::kept) share where no node runs. The engine has no shards: whoever
-/// asked it something would wait for ever.
+/// Returns what the handlers of [`admin::kept`](crate::admin::kept) share in a process without a node. The engine has
+/// no shards, so a handler that asked it would wait forever.
 pub(crate) fn state_at_rest(config: &Config, store: Store) -> anyhow::Result<AppState> {
     let (engine, _) = Engine::new(engine_options(config)?, Arc::new(NoNotices));
     let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));

@@ -1,4 +1,4 @@
-//! Signals to stop, and what a stopping node does with connections and requests.
+//! Stop signals, and what a stopping node does with connections and requests.
 
 use std::time::Duration;
 
@@ -11,21 +11,22 @@ use tokio_util::task::TaskTracker;
 use crate::config::Config;
 use crate::edge::listener::Shutdown;
 
-/// How long requests under way may take to finish after the last connection was closed, those that came last included.
+/// How long requests may take to finish after the last connection was closed, including those that come last.
 const REQUEST_GRACE: Duration = Duration::from_secs(5);
 /// How long clients may take to answer the close frame, beyond the drain period.
 const CLOSE_GRACE: Duration = Duration::from_secs(6);
-/// The same on a node without others: clients that are gone would keep all others waiting for the next process.
+/// The same on a node that isn't in a cluster: clients that are gone would keep all others waiting for the next
+/// process.
 const CLOSE_GRACE_ALONE: Duration = Duration::from_secs(1);
-/// Connections a second that a node without others closes when it stops. Its clients have nowhere else to go, so each is
-/// away until the end of the drain; the next process takes three times as many a second.
+/// Connections that a node outside a cluster closes each second when it stops. Its clients have no other node, so each
+/// is offline until the next process serves; that process accepts three times as many a second.
 const CLOSED_PER_SECOND_ALONE: u64 = 5_000;
-/// Longest drain where attempts wait in the queue of an inherited socket: stock clients give up after 15 s.
+/// Longest drain if attempts wait in the queue of an inherited socket. Stock clients give up after 15 seconds.
 const MAX_DRAIN_WITH_QUEUE: Duration = Duration::from_secs(2);
-/// How long attempts are answered after the last connection was closed. Clients closed with 4200 are back by then, are
+/// How long attempts are answered after the last connection was closed. Clients closed with 4200 come back by then, are
 /// told to come back after a second, and find the next process.
 const LAST_ATTEMPTS: Duration = Duration::from_millis(500);
-/// How long clients that were accepted last may take to be answered, after the port is closed.
+/// How long the answers to the clients accepted last may take after the port is closed.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// The signals that tell a node to stop.
@@ -42,7 +43,7 @@ impl StopSignals {
         })
     }
 
-    /// Waits for the next one and returns its name.
+    /// Waits for the next signal and returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -54,17 +55,17 @@ impl StopSignals {
 /// How a stopping node closes its connections.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct DrainPlan {
-    /// Over which they are closed.
+    /// Time over which connections are closed.
     period: Duration,
     /// How long clients may take to answer the close frame, beyond the period.
     close_grace: Duration,
-    /// How long attempts are answered after that.
+    /// How long connection attempts are answered after that.
     last_attempts: Duration,
 }
 
 impl DrainPlan {
-    /// Clients of a node among others move over `drain.period`. Those of a node without others are away until the next
-    /// process serves, so they are closed as fast as that process can take them back.
+    /// Plans a drain. Clients of a node in a cluster move over `drain.period`. Clients of a single node are offline
+    /// until the next process serves, so they are closed as fast as that process can accept them.
     pub(super) fn new(config: &Config, connections: usize, alone: bool, inherited: bool) -> Self {
         let most = Duration::from_secs(config.drain.period);
         let needed = connections as u64 * 1_000 / CLOSED_PER_SECOND_ALONE;
@@ -74,7 +75,8 @@ impl DrainPlan {
             (true, false) => needed.min(most),
             (true, true) => needed.min(most).min(MAX_DRAIN_WITH_QUEUE),
         };
-        // Attempts that wait in a queue, and clients that were never here, need no answer.
+        // Attempts in an inherited queue are left to the next process, and a node without connections has no clients to
+        // answer.
         let answers = connections > 0 && !(alone && inherited);
         Self {
             period,
@@ -92,7 +94,7 @@ impl DrainPlan {
     }
 }
 
-/// Closes all connections as planned; a second signal closes them at once.
+/// Closes all connections as planned. A second signal closes them at once.
 pub(super) async fn drain(
     engine: &Engine,
     plan: &DrainPlan,
@@ -121,13 +123,13 @@ pub(super) async fn drain(
         }
         _ = signals.next() => {
             tracing::warn!(connections = engine.connections(), "told again to stop: cutting off");
-            // Each client is still told why, but nobody waits for its answer.
+            // Each client still gets a close frame, but its answer isn't awaited.
             let _ = timeout(LAST_ANSWERS, engine.drain(Duration::ZERO)).await;
         }
     }
 }
 
-/// Lets requests under way finish; connections that come meanwhile are still answered.
+/// Lets current requests finish. Connections that come meanwhile are still answered.
 pub(super) async fn finish_requests(shutdown: &Shutdown) {
     shutdown.finish.cancel();
     shutdown.connections.close();
@@ -147,6 +149,6 @@ pub(super) async fn answer_last(shutdown: &Shutdown, listeners: &TaskTracker) {
         shutdown.late.wait().await;
         shutdown.upgrades.wait().await;
     };
-    // Whoever has sent no request by then gets no answer.
+    // A client that has sent no request by then gets no answer.
     let _ = timeout(LAST_ANSWERS, answered).await;
 }

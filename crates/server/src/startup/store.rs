@@ -1,4 +1,4 @@
-//! Opens the store that the configuration names, and begins an installation where that is wanted.
+//! Opens the store that the configuration names, and begins an installation if that is wanted.
 
 use std::fs;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::master_key::MasterKeySource;
 /// How long opening the store may take, migrations included.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A store that no other process of this data folder opens at the same moment.
+/// A store, with the lock that keeps other processes from opening it.
 #[derive(Debug)]
 pub(crate) struct OpenedAlone {
     pub(crate) store: Store,
@@ -24,14 +24,14 @@ pub(crate) struct OpenedAlone {
     _lock: Option<fs::File>,
 }
 
-/// Whether an installation is begun where there is none.
+/// Whether an installation is begun if there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Begin {
-    /// As a server does.
+    /// Yes, as a server does.
     Always,
-    /// In a folder that is there, or in a database, if the configuration names it.
+    /// Only if the configuration names the database, or a folder that exists.
     InNamedPlace,
-    /// Rather say that there is none: in a wrong folder a command would be done in a store that no server uses.
+    /// No. In a wrong folder, a command would change a store that no server uses.
     Never,
 }
 
@@ -47,12 +47,14 @@ impl Begin {
     }
 }
 
-/// Opens the store that the configuration names, with its master key.
+/// Opens the store that the configuration names, with its master key. Waits for other processes that are opening it,
+/// and at most [`OPEN_TIMEOUT`] for the database.
 pub(crate) async fn open_store(config: &Config, begin: Begin) -> anyhow::Result<Store> {
     Ok(open_store_alone(config, begin).await?.store)
 }
 
-/// Opens the store, and keeps others from opening it until the answer is dropped. Whoever has it open already goes on.
+/// Opens the store, and keeps other processes from opening it until the result is dropped. Processes that have it open
+/// already go on.
 pub(crate) async fn open_store_alone(config: &Config, begin: Begin) -> anyhow::Result<OpenedAlone> {
     let create = begin.is_allowed(config);
     if create {
@@ -64,7 +66,7 @@ pub(crate) async fn open_store_alone(config: &Config, begin: Begin) -> anyhow::R
             Err(error) => return Err(cannot_look(config, &error).into()),
         }
     }
-    // Two first starts at the same moment would make two master keys, and SQLite's migrations want to be alone.
+    // Two first starts at once would make two master keys, and SQLite's migrations must run alone.
     let lock = match config.data_dir.is_dir() {
         true => Some(lock(&config.data_dir.join("lock"))?),
         false => None,
@@ -78,7 +80,7 @@ pub(crate) async fn open_store_alone(config: &Config, begin: Begin) -> anyhow::R
             (None, false) => Database::open_existing(&config.store_file()).await,
         }
     };
-    // A pooler without a connection to its database lets clients wait for two minutes, without a word.
+    // A pooler that has lost its database lets clients wait two minutes without an error.
     let database = timeout(OPEN_TIMEOUT, database).await.map_err(|_| {
         Failure::new(
             Code::Unavailable,
@@ -136,7 +138,7 @@ pub(crate) async fn open_store_alone(config: &Config, begin: Begin) -> anyhow::R
     })
 }
 
-/// Where was looked, and what to do.
+/// Returns the failure that says where was looked and what to do.
 fn no_installation(config: &Config) -> Failure {
     let place = match &config.store.url {
         Some(_) => format!("in the store {}", config.store_shown()),

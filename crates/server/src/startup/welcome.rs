@@ -1,4 +1,4 @@
-//! What a start prints: the demo app and its self-check, or that there still is one.
+//! Prints the demo app and its self-check at the start, or warns that the demo app still exists.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,9 +11,9 @@ use tokio::time::{sleep, timeout};
 use crate::config::{Config, reachable};
 use crate::demo::Demo;
 
-/// How long a node that starts waits for the others before it checks itself.
+/// How long a starting node waits for the other nodes before its self-check.
 const JOIN_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it looks.
+/// How often it looks whether they are there.
 const JOIN_TICK: Duration = Duration::from_millis(50);
 
 /// Checks the demo app and prints how to use it.
@@ -40,11 +40,11 @@ async fn wait_for_others(engine: &Engine) {
             sleep(JOIN_TICK).await;
         }
     };
-    // The check says what is wrong.
+    // After the time-out, the self-check says what is wrong.
     let _ = timeout(JOIN_TIMEOUT, joined).await;
 }
 
-/// The secret of the demo app was printed when it was made, and the app works whether or not its page is served.
+/// Warns of a demo app while the demo is off: its secret was printed when it was made, and it works without its page.
 pub(super) async fn warn_of_demo_app(store: &Store) -> Result<(), StoreError> {
     if let Some((app, _)) = store.demo_app().await?
         && app.settings.enabled
