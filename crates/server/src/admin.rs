@@ -1,17 +1,17 @@
-//! The admin API, `/api/v1`: everything about apps, keys, operators and tokens, by people and programs with different
-//! rights. `docs/admin-api.md` shows it with curl; `/docs` has every endpoint.
+//! The admin API, `/api/v1`: apps, keys, operators and tokens, for operators and programs with different rights.
+//! `docs/admin-api.md` shows it with curl; `/docs` has every endpoint.
 //!
-//! Each handler first says what its caller must be allowed to do; each change is in the store's audit log.
+//! Each handler first checks its caller's rights. Each change is in the store's audit log.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | `apps`, `keys`, `identity` | apps and what belongs to them |
 //! | `state` | what is happening on an app now: channels, members, connections; and a test event |
-//! | `sessions`, `operators`, `tokens`, `signing_keys` | who may do what |
-//! | `audit` | who did what |
+//! | `sessions`, `operators`, `tokens`, `signing_keys` | the callers and their rights |
+//! | `audit` | the audit log |
 //! | `server` | this node |
-//! | `problem` | [`Problem`](problem::Problem): what a caller is told instead of an answer |
-//! | `extract`, `page`, `once`, `etag` | bodies, pages, idempotent creates, lost updates |
+//! | `problem` | [`Problem`](problem::Problem): an error with its status and code |
+//! | `extract`, `page`, `idempotent_request`, `etag` | bodies, pages, idempotent creates, lost updates |
 
 use std::panic::resume_unwind;
 
@@ -45,10 +45,10 @@ pub(crate) mod signing_keys;
 pub(crate) mod state;
 pub(crate) mod tokens;
 
-/// Where it is.
+/// Path of the admin API.
 pub(crate) const PATH: &str = "/api/v1";
 
-/// What the admin API needs beside the engine. Cheap to clone.
+/// What the admin API needs besides the engine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
     pub(crate) store: fanfare_store::Store,
@@ -70,8 +70,9 @@ impl Admin {
     }
 }
 
-/// Does to its end what changes something, even if whoever asked goes away: who sends a request again must find it done or
-/// not done, and never half. It is in force on this node when it is answered.
+/// Middleware of all routes. It completes a change even if the caller goes away, so that a caller who sends a request
+/// again finds it done or not done, never half done. The change is active on this node before the answer. It also
+/// records refusals for the operator.
 pub(crate) async fn finish(
     State(state): State<AppState>,
     request: Request,
@@ -88,7 +89,7 @@ pub(crate) async fn finish(
         _ => return answer,
     };
     let told = answer.extensions().get::<ProblemDetail>();
-    // Only an app that exists has an entry of its own.
+    // Refusals are counted for each app only if the app exists, so that a stranger can't fill the counters.
     let app = app.and_then(|id| state.engine.apps().by_id(&id));
     state.engine.refusals().note(Refused {
         kind,
@@ -106,7 +107,7 @@ fn signs_in(request: &Request, path: &str) -> bool {
             .is_some_and(|path| path.starts_with("/sessions"))
 }
 
-/// The id of the app that a path is about, if it is about one.
+/// Returns the id of the app that a path is about, if it is about one.
 fn named_app(path: &str) -> Option<String> {
     let rest = path.strip_prefix(PATH)?.strip_prefix("/apps/")?;
     let id = rest.split('/').next()?;
@@ -126,27 +127,27 @@ async fn do_whole(state: AppState, request: Request, next: Next) -> Response {
     });
     match done.await {
         Ok(answer) => answer,
-        // Whoever catches panics answers; the task is never stopped otherwise.
+        // A panic is passed on to the layer that answers it. The task is never cancelled, so there is no other error.
         Err(error) => resume_unwind(error.into_panic()),
     }
 }
 
-/// All routes of the admin API; the crate's `openapi` adds those of apps' backends.
+/// Returns all routes of the admin API. The crate's `openapi` adds those of apps' backends.
 pub(crate) fn router() -> OpenApiRouter<AppState> {
     offline_routes().merge(live_routes())
 }
 
-/// What is about the store, so that no node need run for it: the command line calls it as well.
+/// Returns the routes that only need the store. The command line calls them without a running node.
 pub(crate) fn offline_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        // Anybody: sign in, and stay so.
+        // Without a token: sign in, and refresh a session.
         .routes(routes!(sessions::list, sessions::sign_in))
         .routes(routes!(sessions::refresh))
-        // Everybody who is signed in, about themselves.
+        // All signed-in operators, about themselves.
         .routes(routes!(sessions::me))
         .routes(routes!(sessions::set_own_password))
         .routes(routes!(sessions::end))
-        // Viewers look, admins change.
+        // Viewers read, admins change.
         .routes(routes!(apps::list, apps::create))
         .routes(routes!(apps::show, apps::update, apps::delete))
         .routes(routes!(keys::list, keys::create))
@@ -167,7 +168,7 @@ pub(crate) fn offline_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(signing_keys::list, signing_keys::rotate))
 }
 
-/// What only a running node knows or does. Viewers look, admins change.
+/// Returns the routes that need a running node. Viewers read, admins change.
 fn live_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         .routes(routes!(state::channels))

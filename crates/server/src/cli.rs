@@ -1,7 +1,7 @@
 //! The command line. A bare `fanfare` serves.
 //!
-//! One file a noun. What is about the store goes through the admin API ([`api`]), whether the store is this machine's or a
-//! server's elsewhere.
+//! One file for each noun. Commands on the store go through the admin API ([`api`]), on this machine's store or on a
+//! remote server.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -171,7 +171,7 @@ impl SettingFlags {
     }
 }
 
-/// Runs what was asked for.
+/// Runs the command line and returns its exit code.
 pub(crate) fn run() -> ExitCode {
     let matches = command_line().get_matches();
     let cli = match Cli::from_arg_matches(&matches) {
@@ -195,7 +195,8 @@ pub(crate) fn run() -> ExitCode {
     let config = match cli.settings.load() {
         Ok(config) => config,
         Err(error) => {
-            // Unless it says otherwise: a name may be resolved at the next attempt.
+            // Errors of the configuration are misuse, unless they have a code of their own: a host name may resolve at
+            // the next attempt.
             let code = match code_of(&error) {
                 Code::Failed => Code::Misuse,
                 code => code,
@@ -205,7 +206,7 @@ pub(crate) fn run() -> ExitCode {
     };
     telemetry::start(&config.log);
     for message in unknown_variables() {
-        // A setting that was meant has no effect, which must be seen whatever is logged.
+        // An error, because the intended setting has no effect and this must be seen at every log level.
         tracing::error!("{message}");
     }
     let command = cli.command.unwrap_or(Command::Serve);
@@ -226,7 +227,7 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => return failed(&error.into(), Code::Failed),
     };
     let done = runtime.block_on(dispatch(command, config, inherited));
-    // Requests that outlived their grace end here, with the process.
+    // Requests that took longer than their grace period end here, with the process.
     runtime.shutdown_background();
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -234,7 +235,8 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-/// The commands with their flags. What is of no use to a command is taken and not shown, so that a flag may stand anywhere.
+/// Returns the commands with their flags. Flags without a use for a command are accepted and hidden, so that a flag may
+/// stand anywhere.
 fn command_line() -> clap::Command {
     let command = Cli::command();
     let settings: Vec<clap::Arg> = command
@@ -252,7 +254,8 @@ fn command_line() -> clap::Command {
     })
 }
 
-/// clap gives a command the flags of the one above it where it has none of the same name.
+/// Hides flags by declaring them on a command: clap copies a flag from the parent only if the command has none of that
+/// name.
 fn hide_except(
     mut command: clap::Command,
     settings: &[clap::Arg],
@@ -266,7 +269,7 @@ fn hide_except(
     command.mut_subcommands(|command| hide_except(command, settings, shown))
 }
 
-/// The manual page of a command, for example of `["app", "create"]`.
+/// Returns the manual page of a command, for example of `["app", "create"]`.
 fn manual(path: &[String]) -> anyhow::Result<String> {
     let mut command = command_line();
     command.build();
@@ -279,7 +282,7 @@ fn manual(path: &[String]) -> anyhow::Result<String> {
     let mut page = Vec::new();
     let name = std::iter::once("fanfare").chain(path.iter().map(String::as_str));
     let name: Vec<&str> = name.collect();
-    // The full call, for the name of the page and for its synopsis.
+    // The full command, for the page's name and synopsis.
     let found = found.clone().display_name(name.join("-"));
     clap_mangen::Man::new(found).render(&mut page)?;
     Ok(String::from_utf8_lossy(&page).into_owned())
@@ -299,7 +302,7 @@ async fn dispatch(
     match command {
         Command::Serve => startup::serve(config, inherited).await,
         Command::App(noun) => {
-            // Apps are often imported before the first start.
+            // Operators often import apps before the first start.
             let begin = match &noun.command {
                 app::Command::Create { .. } => Begin::InNamedPlace,
                 _ => Begin::Never,
@@ -356,7 +359,7 @@ async fn dispatch(
             output::text(&format!("{comments}{}", config.to_toml()?))
         }
         Command::Openapi => output::text(&openapi::pretty(&openapi::document())),
-        // Need no configuration, and were done before it was read.
+        // These need no configuration and were handled before it was read.
         Command::Completions { .. } | Command::Man { .. } => Ok(()),
     }
 }
@@ -366,7 +369,7 @@ async fn dispatch(
     reason = "the last word of a command that failed; logs may not be set up"
 )]
 fn failed(error: &anyhow::Error, code: Code) -> ExitCode {
-    // One line, whatever a server said.
+    // One line, whatever text a server sent.
     let text = format!("{error:#}").replace(char::is_control, " ");
     eprintln!("fanfare: {text}");
     ExitCode::from(code as u8)
@@ -437,7 +440,7 @@ mod tests {
                 );
             }
         }
-        // Taken all the same, before and after the command.
+        // Accepted all the same, before and after the command.
         for line in [
             &["fanfare", "--listen", "x", "app", "list"][..],
             &["fanfare", "app", "list", "--listen", "x"],

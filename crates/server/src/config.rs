@@ -1,4 +1,4 @@
-//! The configuration: one struct, four layers - defaults, file, environment, flags - and errors that name the source.
+//! The configuration: one struct, filled from four layers (defaults, file, environment, flags). Errors name the layer.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -70,30 +70,30 @@ use store::StoreConfig;
 use units::{Size, seconds};
 use websocket::WebSocketConfig;
 
-/// The file that is read when it is there and no other is named.
+/// File that is read if it exists and no other one is named.
 const DEFAULT_FILE: &str = "fanfare.toml";
 
-/// What this node does. See `docs/configuration.md`.
+/// Settings of this node. `docs/configuration.md` explains them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Where HTTP and WebSocket are served.
+    /// Address for HTTP and WebSockets.
     pub(crate) listen: SocketAddr,
-    /// Where this node keeps its files.
+    /// Folder of this node's files.
     pub(crate) data_dir: PathBuf,
-    /// Whether there is a demo app and a page for it; if not said, when only this machine can reach us.
+    /// Whether there is a demo app and its page. By default only if the node listens on a loopback address.
     pub(crate) demo: Option<bool>,
-    /// What stands before `/app` and `/apps` in our URLs.
+    /// Prefix of `/app` and `/apps` in URLs.
     pub(crate) path_prefix: String,
-    /// Threads that own connections.
+    /// Number of threads that own connections.
     pub(crate) shards: usize,
-    /// Seconds of silence after which clients should ask whether we are there, and we ask them.
+    /// Seconds of silence after which the client pings the node, and the node pings the client.
     #[serde(deserialize_with = "seconds")]
     pub(crate) activity_timeout: u64,
-    /// Seconds a client has to answer.
+    /// Seconds a client has to answer a ping.
     #[serde(deserialize_with = "seconds")]
     pub(crate) pong_timeout: u64,
-    /// The key that secrets are sealed with; if not given, a file in the data folder.
+    /// Key that seals the store's secrets. By default in a file in the data folder.
     #[serde(serialize_with = "hide")]
     pub(crate) master_key: Option<SecretString>,
     pub(crate) store: StoreConfig,
@@ -106,18 +106,18 @@ pub(crate) struct Config {
     pub(crate) fallback: FallbackConfig,
     pub(crate) http: HttpConfig,
     pub(crate) network: NetworkConfig,
-    /// Keys of publishes that may be sent again, of all apps together.
+    /// Bound of the idempotency keys of publishes, all apps together.
     pub(crate) idempotency: QueueConfig,
-    /// What cache channels and histories of all apps keep on this node.
+    /// Bound of what cache channels and histories of all apps keep on this node.
     pub(crate) recent_events: QueueConfig,
     pub(crate) identity: IdentityConfig,
-    /// What no app goes beyond, whatever its settings say.
+    /// Highest values of apps' settings on this node.
     pub(crate) ceilings: Ceilings,
     pub(crate) owner: OwnerConfig,
     pub(crate) drain: DrainConfig,
     pub(crate) fence: FenceConfig,
     pub(crate) log: LogConfig,
-    /// Where each value comes from.
+    /// Source of each value.
     #[serde(skip)]
     sources: Sources,
 }
@@ -129,7 +129,7 @@ impl Default for Config {
 }
 
 impl Config {
-    /// The defaults, some of which follow from what this node may take. This is the one place where they are derived.
+    /// Returns the defaults. Some are derived from what this node may use, all of them here.
     fn defaults(capacity: Capacity) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)),
@@ -164,7 +164,11 @@ impl Config {
 }
 
 impl Config {
-    /// Reads all layers; `file` is the file the user named, if any.
+    /// Reads all layers. `file` is the file that the user named, if any.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error that names the setting, its source, the value and the rule.
     pub(crate) fn load(file: Option<&Path>, flags: Vec<Setting>) -> anyhow::Result<Self> {
         let mut figment = Figment::new();
         match file {
@@ -203,7 +207,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Every value keeps its rules.
+    /// Checks every value against its rules.
     fn check(&self, rules: Rules<'_>) -> anyhow::Result<()> {
         let least_waiting = self.outbox.least_waiting(self.shards);
         self.check_server(rules)?;
@@ -230,7 +234,7 @@ impl Config {
         self.log.check(rules.of("log"))
     }
 
-    /// Raises the bounds that were not given to what `outbox.max_bytes` needs.
+    /// Raises bounds that weren't given to what `outbox.max_bytes` needs.
     fn raise_waiting_defaults(&mut self, given: &Figment) {
         let least = self.outbox.least_waiting(self.shards);
         for (path, bytes) in [
@@ -249,7 +253,8 @@ impl Config {
         }
     }
 
-    /// Threads that serve HTTP. More than there are cores for would cost a wake-up for every request.
+    /// Returns the number of threads that serve HTTP. With more than there are cores, each request would cost a
+    /// wake-up.
     pub(crate) fn http_threads(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         match self.http.threads {
@@ -258,7 +263,7 @@ impl Config {
         }
     }
 
-    /// Whether the configuration says where the store is: a data folder or a URL, rather than what is the default.
+    /// Returns whether the configuration names the store, by a data folder or a URL, instead of leaving the default.
     pub(crate) fn names_store(&self) -> bool {
         ["data_dir", "store.url"].iter().any(|path| {
             self.sources
@@ -267,7 +272,7 @@ impl Config {
         })
     }
 
-    /// All values in force as TOML, with where each comes from; secrets are hidden.
+    /// Returns all active values as TOML, each with its source. Secrets are hidden.
     pub(crate) fn to_toml(&self) -> anyhow::Result<String> {
         let mut shown = self.clone();
         shown.demo = Some(self.demo());
@@ -277,7 +282,7 @@ impl Config {
     }
 }
 
-/// Why a file that was named is not read.
+/// Returns why a file that was named can't be read.
 fn no_file(file: &Path) -> String {
     let shown = file.display();
     match std::fs::metadata(file) {
@@ -392,7 +397,7 @@ mod tests {
         assert_eq!(config.network.max_connections, 1000);
         let shown = config.to_toml().unwrap();
         assert!(shown.contains("limit = 1073741824"), "{shown}");
-        // What is derived where nothing is set is shown as well.
+        // Derived defaults are shown too.
         let detected = load(&[("connections.max", "0")]).unwrap();
         assert!(detected.connections.max > 0 && detected.memory.limit > 64 << 20);
         let own = load(&[

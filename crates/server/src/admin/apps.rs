@@ -70,7 +70,7 @@ pub(crate) struct CreatedApp {
     pub(crate) warnings: Vec<String>,
 }
 
-/// What some SDKs make of an id.
+/// Returns warnings about an id that some SDKs refuse.
 fn warnings(id: &str) -> Vec<String> {
     let is_digits = id.bytes().all(|byte| byte.is_ascii_digit());
     let warning = || {
@@ -169,7 +169,7 @@ pub(super) async fn create(
     let store = &state.admin.store;
     let created = async {
         let mut settings = AppSettings::default();
-        // A default above a ceiling would be shown and not count.
+        // A default above a ceiling would be shown but have no effect.
         state.ceilings.clamp(&mut settings);
         if let Some(patch) = &value.settings {
             let before = settings.clone();
@@ -245,7 +245,7 @@ pub(super) async fn update(
     caller.change(&app_id)?;
     let store = &state.admin.store;
     let mut app = store.app(&app_id).await?;
-    // Without an ETag, what changes between our reading and our writing must not be lost either.
+    // Without an ETag too, a change between this read and the write must not be lost.
     let expected = if_match.revision()?.unwrap_or(app.revision);
     app.name = body.value.name.unwrap_or(app.name);
     if let Some(patch) = &body.value.settings {
@@ -263,7 +263,7 @@ pub(super) async fn update(
     Ok(Tagged(app.into(), revision))
 }
 
-/// Limits and histories are what protects the other apps of a node from this one.
+/// Checks that the caller may raise limits and histories, because these protect the other apps of a node.
 fn require_right_to_raise(
     caller: &Caller,
     before: &AppSettings,

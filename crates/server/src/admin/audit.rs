@@ -1,4 +1,4 @@
-//! Who did what, when, from where.
+//! The audit log: who did what, when, from where.
 
 use axum::Json;
 use axum::body::{Body, Bytes};
@@ -17,7 +17,7 @@ use super::problem::Problem;
 use crate::access::Caller;
 use crate::app_state::AppState;
 
-/// Entries that an export reads at once.
+/// Number of entries that an export reads at once.
 const EXPORT_BATCH: i64 = 500;
 
 /// Something that was done.

@@ -1,4 +1,5 @@
-//! Lost updates: who sends back the `ETag` of what was read is refused if somebody else has changed it since.
+//! Prevents lost updates: a caller that sends back the `ETag` of what it read is refused if another caller has changed
+//! it since.
 
 use std::convert::Infallible;
 
@@ -13,7 +14,7 @@ use serde::Serialize;
 use super::problem::Problem;
 use crate::http::headers::members;
 
-/// The entity tags of `If-Match`, from all its lines; `None` if there is no such header.
+/// Entity tags of all `If-Match` lines, or `None` if there is no such header.
 #[derive(Debug)]
 pub(super) struct IfMatch(Option<Vec<String>>);
 
@@ -28,7 +29,11 @@ impl<S: Sync> FromRequestParts<S> for IfMatch {
 }
 
 impl IfMatch {
-    /// The revision that must still be the newest; `None` if the caller does not care.
+    /// Returns the revision that must still be the newest, or `None` if the caller accepts any.
+    ///
+    /// # Errors
+    ///
+    /// Returns 412 for a tag that isn't one of Fanfare's, and 400 for several different ones.
     pub(super) fn revision(&self) -> Result<Option<i64>, Problem> {
         let Some(tags) = &self.0 else {
             return Ok(None);
@@ -38,7 +43,7 @@ impl IfMatch {
                 "this If-Match is no ETag of ours; send the one that came with what you read",
             )
         };
-        // An empty one is no leave to overwrite: a script may have failed to read the tag.
+        // An empty header doesn't allow overwriting, because a script may have failed to read the tag.
         let (first, others) = tags.split_first().ok_or_else(not_ours)?;
         if others.iter().any(|tag| tag != first) {
             return Err(Problem::invalid(format!(
@@ -54,7 +59,7 @@ impl IfMatch {
     }
 }
 
-/// A thing and its `ETag`.
+/// A value and its revision, which becomes its `ETag`.
 #[derive(Debug)]
 pub(super) struct Tagged<T>(pub(super) T, pub(super) i64);
 

@@ -1,4 +1,4 @@
-//! Bodies, queries and paths, refused in problem details like everything else.
+//! Extractors of bodies, queries and paths, whose errors are problem details.
 
 use axum::body::Bytes;
 use axum::extract::rejection::PathRejection;
@@ -14,13 +14,13 @@ use crate::http::headers::media_type;
 
 /// Largest body, in bytes.
 const MAX_BODY: usize = 256 * 1024;
-/// Largest body of a request without a token, in bytes: a name and a password of 1000 characters, each escaped, fit twice.
+/// Largest body of a request without a token, in bytes: twice a name and a password of 1000 characters, all escaped.
 const MAX_STRANGERS_BODY: usize = 16 * 1024;
 
-/// A JSON body. It may hold secrets.
+/// A JSON body. It may hold secrets, so it has no `Debug`.
 pub(super) struct Body<T> {
     pub(super) value: T,
-    /// As it was sent.
+    /// The body as it was sent.
     pub(super) bytes: Bytes,
 }
 
@@ -34,13 +34,13 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
     }
 }
 
-/// Whether a body is JSON by its header, or says nothing of it.
+/// Returns whether a body is JSON by its content type, or has none.
 fn is_json(headers: &HeaderMap) -> bool {
     media_type(headers).is_none_or(|kind| kind == "application/json" || kind.ends_with("+json"))
 }
 
 impl<T: DeserializeOwned> Body<T> {
-    /// Reads a small body of somebody who has proved nothing yet.
+    /// Reads a small body of a client that has proved nothing yet. Its network pays for the memory.
     pub(super) async fn of_stranger(request: Request, state: &AppState) -> Result<Self, Problem> {
         let is_json = is_json(request.headers());
         let from = state
@@ -55,7 +55,7 @@ impl<T: DeserializeOwned> Body<T> {
         if !is_json {
             return Err(Problem::wrong_media_type());
         }
-        // serde would take an array of the fields' values as well.
+        // serde would also accept an array of the fields' values.
         if bytes.trim_ascii_start().starts_with(b"[") {
             return Err(Problem::invalid("the body: it must be a JSON object"));
         }
@@ -68,7 +68,7 @@ impl<T: DeserializeOwned> Body<T> {
     }
 }
 
-/// What is wrong with a body, without the value that is: it may be a password that was sent as a number.
+/// Returns what is wrong with a body, without the wrong value, which may be a password sent as a number.
 fn without_value(error: &serde_json::Error) -> String {
     if error.is_syntax() || error.is_eof() {
         return fanfare_protocol::json::reason(error);
@@ -93,14 +93,14 @@ impl From<BodyError> for Problem {
     }
 }
 
-/// Postgres stores no text with it, so SQLite is not given one either.
+/// Returns the error for U+0000. Postgres can't store it in text, so SQLite doesn't get it either.
 pub(super) fn nul(place: &str) -> Problem {
     Problem::invalid(format!(
         "{place}: no text may hold the character U+0000, which databases cannot store"
     ))
 }
 
-/// Whether a text in JSON holds U+0000, which can only be there as an escape.
+/// Returns whether a string in JSON contains U+0000, which is only possible as an escape.
 pub(super) fn holds_nul(json: &[u8]) -> bool {
     let mut rest = json;
     while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
@@ -108,13 +108,13 @@ pub(super) fn holds_nul(json: &[u8]) -> bool {
         if rest.starts_with(b"u0000") {
             return true;
         }
-        // What is escaped may be another backslash.
+        // The escaped character is skipped, because it may be another backslash.
         rest = rest.get(1..).unwrap_or_default();
     }
     false
 }
 
-/// The parameters of a query.
+/// The parameters of the query.
 #[derive(Debug)]
 pub(super) struct QueryParams<T>(pub(super) T);
 
@@ -131,7 +131,7 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for QueryParams<T> {
     }
 }
 
-/// What a path names.
+/// The parameters of the path.
 #[derive(Debug)]
 pub(super) struct PathParams<T>(pub(super) T);
 

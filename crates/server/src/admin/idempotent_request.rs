@@ -1,5 +1,5 @@
-//! `Idempotency-Key` on creates: who is not sure whether a request arrived sends it again and gets the same answer, from
-//! every node. Answers are kept for a day, sealed, for they may hold secrets.
+//! `Idempotency-Key` on creates. A caller that doesn't know whether a request arrived sends it again and gets the same
+//! answer, from every node. Answers are kept for a day, sealed, because they may hold secrets.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -24,7 +24,7 @@ const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// Longest key, in bytes.
 const MAX_KEY: usize = 255;
 
-/// The header `Idempotency-Key`, and what it counts for.
+/// The header `Idempotency-Key`, and the endpoint to which it applies.
 #[derive(Debug)]
 pub(super) struct IdempotentRequest {
     key: Option<String>,
@@ -43,7 +43,13 @@ impl<S: Sync> FromRequestParts<S> for IdempotentRequest {
 }
 
 impl IdempotentRequest {
-    /// Answers 201 with what was created; with a key, the same to whoever asks again.
+    /// Waits for `created` and answers 201 with its result. With a key, a repeated request gets the first one's answer,
+    /// and `created` isn't polled.
+    ///
+    /// # Errors
+    ///
+    /// Returns 409 while the first request is being answered and if its body was another one, 400 if the key isn't
+    /// valid, and otherwise the error of `created`.
     pub(super) async fn create<T: Serialize>(
         self,
         store: &Store,
@@ -80,6 +86,7 @@ impl IdempotentRequest {
             }
         }
         match created.await {
+            // If the process ends before the answer is saved, the key stays reserved, and a repeated request gets 409.
             Ok(answer) => {
                 let answer = serde_json::to_string(&answer).expect("answers are JSON");
                 let status = StatusCode::CREATED.as_u16();
@@ -89,7 +96,7 @@ impl IdempotentRequest {
                 Ok(again(status, &answer))
             }
             Err(problem) => {
-                // Nothing was done, so it may be tried again.
+                // Nothing was created, so the request may be tried again with this key.
                 store.release_answer(&scope, &key).await?;
                 Err(problem)
             }

@@ -1,4 +1,4 @@
-//! How an app's end users prove who they are, where the platform signs for them (`docs/channel-auth.md`).
+//! How an app's end users prove who they are, if Fanfare signs for them (`docs/channel-auth.md`).
 
 use axum::extract::State;
 use axum::http::StatusCode;

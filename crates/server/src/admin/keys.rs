@@ -1,4 +1,4 @@
-//! An app's keys. Several are active at once, so that one can replace another while publishers and clients run.
+//! An app's keys. Several are active at once, so that one can replace another while backends and clients run.
 
 use axum::Json;
 use axum::extract::State;
@@ -121,7 +121,7 @@ pub(crate) struct UpdateKey {
     expires_at: Option<Option<i64>>,
 }
 
-/// Tells `null` from nothing.
+/// Deserializes a field so that `null` (`Some(None)`) differs from a missing field (`None`).
 pub(super) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     value: D,
 ) -> Result<Option<Option<T>>, D::Error> {
@@ -238,7 +238,7 @@ pub(super) async fn create(
     once.create(store, &caller, &bytes, created).await
 }
 
-/// With the revision of its app, which changes with each of its keys.
+/// Returns a key with its app's revision, which changes with each of the app's keys.
 async fn find(state: &AppState, KeyName { app_id, key }: &KeyName) -> Result<Tagged<Key>, Problem> {
     let revision = state.admin.store.app(app_id).await?.revision;
     let keys = state.admin.store.keys(app_id).await?;

@@ -1,5 +1,5 @@
-//! Long lists, page by page. A cursor says where the page before ended, so that nothing is skipped or seen twice while
-//! things come and go.
+//! Pages of long lists. A cursor holds the position where the previous page ended, so no item is skipped or repeated
+//! while others come and go.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -44,7 +44,7 @@ impl PageQuery {
         }
     }
 
-    /// Where the page before ended.
+    /// Returns the position where the previous page ended, or `None` for the first page.
     pub(super) fn after<C: DeserializeOwned>(&self) -> Result<Option<C>, Problem> {
         let Some(cursor) = &self.cursor else {
             return Ok(None);
@@ -59,7 +59,7 @@ impl PageQuery {
 }
 
 impl<T> Page<T> {
-    /// A page of `limit` items from a list that was asked for one more than that.
+    /// Makes a page of `limit` items from a list of up to `limit + 1`, whose last item shows that there are more.
     pub(super) fn of<R, C: Serialize>(
         mut found: Vec<R>,
         limit: usize,

@@ -1,4 +1,4 @@
-//! What a caller of the admin API is told instead of an answer: RFC 9457, with a `code` that stays.
+//! Errors of the admin API as problem details (RFC 9457), with a `code` that doesn't change between versions.
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
@@ -8,10 +8,10 @@ use fanfare_store::StoreError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Seconds after which to try again what could not be done at this moment.
+/// Seconds after which a caller should try again if the request can't be done now.
 const SOON: u64 = 1;
 
-/// Why a request was not done. Nothing was changed.
+/// Why a request was refused. Nothing was changed.
 #[derive(Debug, Clone)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -20,7 +20,7 @@ pub(crate) struct Problem {
     retry_after: Option<u64>,
 }
 
-/// What the caller was told, beside the response that says it.
+/// The text of a problem, as an extension of its response, for the operator's log.
 #[derive(Debug, Clone)]
 pub(crate) struct ProblemDetail(pub(crate) String);
 
@@ -56,37 +56,37 @@ impl Problem {
         }
     }
 
-    /// The request cannot be understood, or what it holds is not possible.
+    /// Returns 400: the request isn't valid.
     pub(crate) fn invalid(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "invalid", detail)
     }
 
-    /// Nobody knows who this is.
+    /// Returns 401: the caller isn't known.
     pub(crate) fn unauthorized(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
     }
 
-    /// This one may not do that.
+    /// Returns 403: the caller's rights aren't enough.
     pub(crate) fn forbidden(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
     }
 
-    /// There is no such thing, or not for this one.
+    /// Returns 404: the resource doesn't exist, or this caller may not see it.
     pub(crate) fn not_found(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", detail)
     }
 
-    /// The same words whether there is no such app or the caller does not see it.
+    /// Returns 404 with the same words for an app that doesn't exist and for one that the caller may not see.
     pub(crate) fn no_app(id: &str) -> Self {
         Self::not_found(format!("there is no app with id {id:?}"))
     }
 
-    /// It is in the way of something that is there already.
+    /// Returns 409: the request conflicts with something that exists.
     pub(crate) fn conflict(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::CONFLICT, "conflict", detail)
     }
 
-    /// It was changed since it was read.
+    /// Returns 412: the resource was changed since the caller read it.
     pub(crate) fn stale(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::PRECONDITION_FAILED, "stale", detail)
     }
@@ -105,12 +105,12 @@ impl Problem {
         )
     }
 
-    /// It is there, but not for this method.
+    /// Returns 405: the path exists, but not for this method.
     pub(crate) fn wrong_method(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
     }
 
-    /// Too often, or too much at this moment.
+    /// Returns 429: the caller should wait `retry_after` seconds.
     pub(crate) fn too_many(detail: impl Into<String>, retry_after: u64) -> Self {
         Self {
             retry_after: Some(retry_after),
@@ -118,7 +118,7 @@ impl Problem {
         }
     }
 
-    /// Not at this moment.
+    /// Returns 503: the request can't be done now.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self {
             retry_after: Some(SOON),
@@ -196,7 +196,7 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.retry_after {
             headers.insert(RETRY_AFTER, seconds.into());
         }
-        // For the operator's log, which `admin::finish` writes.
+        // For the operator's log, to which `admin::finish` writes it.
         response.extensions_mut().insert(ProblemDetail(self.detail));
         response
     }

@@ -1,4 +1,4 @@
-//! This node.
+//! The node that answers.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,4 @@
-//! Signing in, and what somebody who is signed in may do about themselves.
+//! Sign-in, and what signed-in operators may do about themselves.
 
 use std::net::IpAddr;
 
@@ -21,7 +21,7 @@ use crate::body::discard;
 use crate::clock::unix_millis;
 use crate::http::ClientAddress;
 
-/// How long an access token is taken, in milliseconds.
+/// How long an access token is valid, in milliseconds.
 const ACCESS_FOR: i64 = 15 * 60 * 1000;
 /// How long a session lives without being refreshed, in milliseconds.
 const SESSION_FOR: i64 = 30 * 24 * 60 * 60 * 1000;
@@ -188,7 +188,7 @@ pub(super) async fn sign_in(
     client: ClientAddress,
     request: Request,
 ) -> Result<(StatusCode, Json<SignedIn>), Problem> {
-    // Asked before the body is read: an attempt too many costs no more than its head.
+    // Checked before the body is read, so that an attempt too many costs only its head.
     if let Err(error) = state.admin.sign_in_pace.has_attempts(client.address) {
         discard(request.into_body()).await;
         return Err(Problem::too_many(error.to_string(), error.seconds));
@@ -196,6 +196,7 @@ pub(super) async fn sign_in(
     let body = Body::<SignIn>::of_stranger(request, &state).await;
     let body = body.inspect_err(|_| state.admin.sign_in_pace.count_nonsense(client.address))?;
     let SignIn { name, password } = body.value;
+    // Counted as failed before the store and argon2 are asked, so that parallel attempts can't exceed the bound.
     let attempt = attempt(&state, &client, &name)?;
     let known = state.admin.store.operator_for_sign_in(&name).await?;
     let (operator, hashed) = known.unzip();
@@ -225,7 +226,7 @@ pub(super) async fn sign_in(
     ))
 }
 
-/// Leaves a trace of an attempt. The name as given may be a password typed into the wrong field, so it is not kept.
+/// Records a refused attempt. The name as given may be a password typed into the wrong field, so it isn't kept.
 async fn refused(state: &AppState, known_id: Option<String>, address: Option<IpAddr>) {
     let target = known_id.unwrap_or_else(|| "unknown".into());
     let (admin, store) = (&state.admin, &state.admin.store);

@@ -1,4 +1,5 @@
-//! The keys that sign our own tokens. Rotating them logs nobody out: old ones verify until what they signed has expired.
+//! The keys that sign Fanfare's own tokens. A rotation signs no operator out, because old keys verify until the tokens
+//! they signed have expired.
 
 use axum::Json;
 use axum::extract::State;
@@ -15,7 +16,7 @@ use crate::app_state::AppState;
 use crate::clock::unix_millis;
 
 const SECOND: i64 = 1000;
-/// Longest life of what they sign, in seconds.
+/// Longest life of a token that they sign, in seconds.
 const KEEP: u32 = MAX_DAYS as u32 * 24 * 60 * 60;
 
 /// A key that signs or verifies tokens, without its secret.

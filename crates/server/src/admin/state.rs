@@ -1,4 +1,4 @@
-//! What is happening on an app at this moment, and a test event.
+//! What is happening on an app now, and a test event.
 
 use std::sync::Arc;
 
@@ -148,7 +148,7 @@ pub(crate) struct ConnectionPath {
     socket_id: String,
 }
 
-/// The app as this node has it. One that was made a moment ago may not be here yet.
+/// Returns the app as this node has it. An app created a moment ago on another node may be missing.
 fn app(state: &AppState, caller: &Caller, id: &str) -> Result<Arc<fanfare_engine::App>, Problem> {
     caller.see(id)?;
     state
@@ -410,7 +410,7 @@ pub(super) async fn disconnect(
     let id = socket_id(&path.socket_id)?;
     let found = state.engine.inspect_connection(&app, id).await;
     found.ok_or_else(|| no_connection(&path.socket_id))?;
-    // Written down first: what cannot be is not done.
+    // Recorded first, because what can't be recorded isn't done.
     let (by, app_id) = (&caller.actor, Some(path.app_id.as_str()));
     let target = ("connection", path.socket_id.as_str());
     let store = &state.admin.store;
@@ -449,7 +449,7 @@ pub(super) async fn publish(
         channels,
         data,
     } = body.value;
-    // Digits, order and escapes of the data are the caller's: it is no value of ours.
+    // Kept as text: digits, order and escapes of the data stay as the caller wrote them.
     let text = match data.get() {
         "null" => return Err(Problem::invalid("Missing parameter: data")),
         _ => json::as_text(&data),
@@ -466,7 +466,7 @@ pub(super) async fn publish(
     if !app.settings().enabled {
         return Err(Problem::conflict(format!("the app {app_id:?} is disabled")));
     }
-    // Written down first: what cannot be is not done.
+    // Recorded first, because what can't be recorded isn't done.
     let details = json!({"name": name, "channels": channels});
     let (by, id) = (&caller.actor, app_id.as_str());
     let store = &state.admin.store;

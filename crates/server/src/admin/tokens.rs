@@ -1,4 +1,4 @@
-//! API tokens: for programs, with a role, perhaps for some apps, until some day.
+//! API tokens: credentials of programs, with a role, perhaps for some apps, until they expire.
 
 use axum::Json;
 use axum::extract::State;
@@ -19,7 +19,7 @@ use crate::app_state::AppState;
 use crate::clock::unix_millis;
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
-/// How long a token lives if nothing is said, and at most, in days.
+/// How long a token lives by default, and at most, in days.
 const DEFAULT_DAYS: u16 = 90;
 pub(super) const MAX_DAYS: u16 = 366;
 
@@ -107,8 +107,9 @@ impl From<TokenRecord> for Token {
     }
 }
 
-/// Owners see all tokens, others those that they made. A token sees of its maker's tokens those that may do no more than
-/// itself: it must not learn of other apps, and not revoke what has more rights.
+/// Returns whether a caller sees a token. Owners see all tokens, other operators those that they made. A token sees
+/// those of its maker's tokens whose rights don't exceed its own: it must not learn of other apps, or revoke a token
+/// with more rights.
 fn sees(caller: &Caller, token: &TokenRecord) -> bool {
     let own = caller.operator_id.is_some() && caller.operator_id == token.operator_id;
     let is_person = caller.session_id.is_some();
@@ -116,7 +117,7 @@ fn sees(caller: &Caller, token: &TokenRecord) -> bool {
     own && (is_person || within()) || caller.require_everywhere(Role::Owner).is_ok()
 }
 
-/// As it is shown to this caller: without the apps that are none of theirs.
+/// Returns a token as this caller may see it, without apps that the caller may not see.
 fn view(caller: &Caller, token: TokenRecord) -> Token {
     let mut token = Token::from(token);
     if let Some(apps) = &mut token.apps {
@@ -154,7 +155,7 @@ pub(super) async fn list(
     let (limit, mut after) = (page.limit()?, page.after()?);
     let position = |token: &TokenRecord| (token.created_at, token.id.clone());
     let mut seen = Vec::new();
-    // Those of others are left out, so one page of the store may not be enough.
+    // Tokens that the caller doesn't see are left out, so one page of the store may not fill the answer.
     loop {
         let tokens = state
             .admin

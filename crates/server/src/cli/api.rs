@@ -1,10 +1,10 @@
-//! The admin API, as commands call it: on the store of this machine or on a server elsewhere, with the same requests and
-//! the same answers, so that what is refused, recorded and answered is the same in both.
+//! The admin API as commands call it, on this machine's store or on a remote server, with the same requests, rules,
+//! audit entries and answers.
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | `local` | the API's own routes within this process, on this machine's store |
-//! | `remote` | a server, over HTTP |
+//! | `remote` | a remote server, over HTTP |
 
 use std::io::Read;
 
@@ -29,13 +29,13 @@ use local::Local;
 use remote::Remote;
 pub(in crate::cli) use remote::without_api_path;
 
-/// What is written otherwise in a path: all but RFC 3986's unreserved characters.
+/// Characters that are percent-encoded in a path: all but the unreserved ones of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
     .remove(b'.')
     .remove(b'~');
-/// Most items that the API gives at once.
+/// Largest page of the API.
 const PAGE: usize = 200;
 
 /// Where a command works, and as whom.
@@ -60,12 +60,12 @@ pub(crate) struct ServerFlags {
 }
 
 impl ServerFlags {
-    /// The server that was named, if one was.
+    /// Returns the server that was named, if one was.
     pub(crate) fn server(&self) -> Option<&str> {
         self.server.as_deref().filter(|server| !server.is_empty())
     }
 
-    /// Opens what the command is to work on.
+    /// Opens the store or the server that the command works on.
     pub(crate) async fn open(&self, config: &Config, begin: Begin) -> anyhow::Result<Api> {
         let token = self.token()?;
         let transport = match (self.server(), token) {
@@ -101,14 +101,14 @@ impl ServerFlags {
         Ok(Some(text.trim().into()))
     }
 
-    /// Whether the token comes from standard input, which then holds nothing else.
+    /// Returns whether the token comes from standard input, which then holds nothing else.
     fn reads_standard_input(&self) -> bool {
         let token = self.token.as_ref().map(ExposeSecret::expose_secret);
         token == Some("-") || self.token_file.as_deref() == Some("-")
     }
 }
 
-/// All of standard input.
+/// Reads all of standard input. Empty input is an error.
 pub(crate) fn standard_input() -> anyhow::Result<SecretString> {
     let mut text = String::new();
     std::io::stdin()
@@ -120,7 +120,7 @@ pub(crate) fn standard_input() -> anyhow::Result<SecretString> {
     Ok(text.into())
 }
 
-/// The admin API.
+/// The admin API, local or remote.
 #[derive(Debug)]
 pub(crate) struct Api {
     transport: Transport,
@@ -153,7 +153,7 @@ impl Call {
         }
     }
 
-    /// Asks for what is at a path below `/api/v1`, given segment by segment.
+    /// Returns a `GET` of a path below `/api/v1`, given segment by segment.
     pub(crate) fn get(path: &[&str]) -> Self {
         Self::new(Method::GET, path)
     }
@@ -181,14 +181,14 @@ impl Call {
         }
     }
 
-    /// Adds a parameter to the query, if there is a value.
+    /// Adds a query parameter if there is a value.
     pub(crate) fn query(mut self, name: &'static str, value: Option<impl ToString>) -> Self {
         self.query
             .extend(value.map(|value| (name, value.to_string())));
         self
     }
 
-    /// The same answer if it was sent before with this key.
+    /// Sets the idempotency key: a repeated request with it gets the first one's answer.
     pub(crate) fn once(self, idempotency_key: Option<String>) -> Self {
         Self {
             idempotency_key,
@@ -199,7 +199,7 @@ impl Call {
     fn uri(&self) -> Result<String, Failure> {
         let mut uri = "/api/v1".to_owned();
         for segment in &self.segments {
-            // These would mean another path, and so another thing.
+            // Such a segment would name another path, and so another resource.
             if ["", ".", ".."].contains(&segment.as_str()) {
                 let message = format!("{segment:?} is no id and no name of anything");
                 return Err(Failure::misuse(message));
@@ -234,7 +234,7 @@ impl Call {
     }
 }
 
-/// An answer that has begun.
+/// An answer whose body is still coming.
 #[derive(Debug)]
 pub(crate) struct Answer {
     status: StatusCode,
@@ -248,7 +248,7 @@ enum AnswerBody {
 }
 
 impl Answer {
-    /// The next piece of it.
+    /// Returns the next part of the body, or `None` at its end.
     pub(crate) async fn chunk(&mut self) -> anyhow::Result<Option<Bytes>> {
         match &mut self.body {
             AnswerBody::Local(body) => local::chunk(body).await,
@@ -266,7 +266,7 @@ impl Answer {
 }
 
 impl Api {
-    /// Sends a request, and gives the answer as it comes. One that is no success is an error, in the API's words.
+    /// Sends a request and returns the answer as it comes. An error status is an error with the API's message.
     pub(crate) async fn stream(&self, call: Call) -> anyhow::Result<Answer> {
         let request = call.into_request()?;
         let answer = match &self.transport {
@@ -281,7 +281,7 @@ impl Api {
         Err(self.refused(status, &body).into())
     }
 
-    /// Sends a request, and gives its answer; null if there is none but that it was done.
+    /// Sends a request and returns its JSON body, or null if it has none.
     pub(crate) async fn send(&self, call: Call) -> anyhow::Result<Value> {
         let body = self.stream(call).await?.whole().await?;
         if body.is_empty() {
@@ -290,7 +290,7 @@ impl Api {
         serde_json::from_slice(&body).map_err(|_| self.no_fanfare("no JSON").into())
     }
 
-    /// A list, page after page, until its end or until there are `limit` items.
+    /// Returns a list, fetched page by page until its end or until there are `limit` items.
     pub(crate) async fn list(
         &self,
         call: impl Fn() -> Call,
@@ -313,7 +313,7 @@ impl Api {
         }
     }
 
-    /// What a running node alone knows is not on this machine's store.
+    /// Returns this API if it is a running server's. Only a running node knows its channels and connections.
     pub(crate) fn of_a_running_server(&self) -> Result<&Self, Failure> {
         match self.transport {
             Transport::Remote(_) => Ok(self),
@@ -327,7 +327,7 @@ impl Api {
         match serde_json::from_slice::<ProblemBody>(body) {
             Ok(problem) => Failure::new(status.into(), problem.detail),
             Err(_) => {
-                // Not one of ours has answered, so a 404 says nothing about what was asked for.
+                // Another program has answered, so its 404 says nothing about the resource.
                 let code = match Code::from(status) {
                     Code::NotFound => Code::Failed,
                     code => code,

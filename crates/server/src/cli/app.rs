@@ -326,7 +326,7 @@ async fn connections(
     })
 }
 
-/// Settings as they are given, `limits.user_id=7`, as the API takes them.
+/// Parses settings such as `limits.user_id=7` into the JSON that the API takes.
 fn patch(settings: &[String]) -> anyhow::Result<Value> {
     let mut patch = Map::new();
     for setting in settings {
@@ -335,7 +335,7 @@ fn patch(settings: &[String]) -> anyhow::Result<Value> {
                 "--setting wants NAME=VALUE, for example client_events=true, got {setting:?}"
             ))
         })?;
-        // Knows which are numbers and which are lists.
+        // The type knows which settings are numbers and which are lists.
         let mut read = AppSettings::default();
         read.set(name, value)
             .map_err(|error| Failure::misuse(error.to_string()))?;
@@ -361,7 +361,7 @@ fn fields(app: &App) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The settings that are not the default.
+/// Returns the settings that differ from the default.
 fn changed_settings(settings: &AppSettings) -> Vec<(&'static str, String)> {
     let (ours, default) = (json!(settings), json!(AppSettings::default()));
     let changed = AppSettings::names().into_iter().filter_map(|name| {

@@ -48,7 +48,7 @@ pub(crate) struct Filter {
     until: Option<i64>,
 }
 
-/// A number alone is a time; with a unit it is how long ago.
+/// Parses a time in Unix milliseconds: a plain number is a time, a number with a unit is how long ago.
 fn time(text: &str) -> Result<i64, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);

@@ -1,12 +1,12 @@
-//! Lengths of time as people write them.
+//! Durations as people write them.
 
 use crate::config::parse_seconds;
 
 const DAY: u64 = 24 * 60 * 60;
-/// A hundred years: more is a mistake.
+/// Largest duration in seconds: 100 years. More is a mistake.
 const MAX: u64 = 100 * 365 * DAY;
 
-/// Seconds of `90s`, `15m`, `24h`, `7d`, or of a number alone; at least one.
+/// Returns the seconds of `90s`, `15m`, `24h`, `7d` or a plain number, at least one.
 pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     match any_seconds(text)? {
         0 => Err("it must be more than nothing".into()),
@@ -14,14 +14,14 @@ pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     }
 }
 
-/// The same, and nothing at all as well.
+/// Returns the same, but allows zero.
 pub(crate) fn any_seconds(text: &str) -> Result<u64, String> {
     parse_seconds(text)
         .filter(|seconds| *seconds <= MAX)
         .ok_or_else(|| "write 90s, 15m, 24h or 7d, or a number of seconds".into())
 }
 
-/// Whole days of the same.
+/// Returns the same in days, which must be whole.
 pub(crate) fn days(text: &str) -> Result<u64, String> {
     match seconds(text)? {
         seconds if seconds % DAY == 0 => Ok(seconds / DAY),

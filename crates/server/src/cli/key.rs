@@ -12,7 +12,7 @@ use crate::admin::keys::{CreatedKey, Key};
 use crate::admin::page::Page;
 use crate::clock::unix_millis;
 
-/// Apps that are looked through at a time for a key.
+/// Number of apps whose keys are searched at a time.
 const AT_ONCE: usize = 8;
 
 #[derive(Debug, Subcommand)]
@@ -101,7 +101,7 @@ pub(crate) struct Update {
 }
 
 impl Expiry {
-    /// Unix time in milliseconds.
+    /// Returns when the key expires, Unix time in milliseconds.
     fn at(&self) -> Option<i64> {
         let milliseconds = |seconds: u64| i64::try_from(seconds * 1000).unwrap_or(i64::MAX);
         let from_now = |seconds| unix_millis().saturating_add(milliseconds(seconds));
@@ -202,7 +202,7 @@ fn last_used(key: &Key) -> String {
 }
 
 impl KeyName {
-    /// The id of its app, which is looked for if it was not given.
+    /// Returns the id of the key's app, and searches all apps if it wasn't given.
     async fn app(&self, api: &Api) -> anyhow::Result<String> {
         if let Some(app) = &self.app {
             return Ok(app.clone());

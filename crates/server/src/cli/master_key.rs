@@ -38,7 +38,7 @@ pub(crate) async fn run(
     rotate(given(new_key_file.as_deref())?, config).await
 }
 
-/// The new key, if it is not to be drawn.
+/// Returns the new key, or `None` if it is to be generated.
 fn given(file: Option<&Path>) -> anyhow::Result<Option<MasterKey>> {
     let text: Option<SecretString> = match file {
         Some(file) => {
@@ -78,7 +78,7 @@ async fn rotate(given: Option<MasterKey>, config: &Config) -> anyhow::Result<()>
                 "set master_key (FANFARE_MASTER_KEY) to the new key".to_owned(),
             )
         }
-        // A new file has its name by now.
+        // A new file was already renamed by now.
         MasterKeySource::File(file) | MasterKeySource::NewFile { file, .. } => {
             let (new, source) = MasterKeySource::prepare(file, given)?;
             let rotated = opened.store.rotate_master_key(&new, &by).await;

@@ -144,7 +144,7 @@ pub(crate) async fn run(command: Command, api: &Api) -> anyhow::Result<()> {
     }
 }
 
-/// A password to be, and whether anybody knows it yet.
+/// A new password, and whether it was generated, so that it must be printed.
 struct Password {
     text: SecretString,
     drawn: bool,
@@ -158,7 +158,7 @@ impl Password {
         }
     }
 
-    /// From standard input, without the line break at its end; or drawn.
+    /// Reads a password from standard input, without its final line break, or generates one.
     fn given(stdin: bool) -> anyhow::Result<Self> {
         if !stdin {
             return Ok(Self::draw());
@@ -173,7 +173,7 @@ impl Password {
         })
     }
 
-    /// What is to be printed: nothing that somebody has just typed.
+    /// Returns the password if it is to be printed, which a typed one isn't.
     fn shown(&self) -> Option<&str> {
         self.drawn.then(|| self.text.expose_secret())
     }
@@ -274,12 +274,12 @@ fn fields(operator: &Operator) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Apps as the API takes them: null means all of them.
+/// Returns apps as the API takes them, where null means all apps.
 pub(crate) fn some(apps: Vec<String>) -> Option<Vec<String>> {
     Some(apps).filter(|apps| !apps.is_empty())
 }
 
-/// The operator of this id, else of this name.
+/// Returns the operator with this id, or else with this name.
 pub(crate) async fn find(name: &str, api: &Api) -> anyhow::Result<Operator> {
     let operators = api.list(|| Call::get(&["operators"]), None).await?;
     let operators: Page<Operator> = serde_json::from_value(operators)?;

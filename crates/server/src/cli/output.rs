@@ -1,4 +1,4 @@
-//! What commands print on standard output: tables for people, JSON for scripts.
+//! Standard output of commands: tables for people, JSON for scripts.
 
 use std::io::{ErrorKind, Write, stdout};
 
@@ -6,10 +6,10 @@ use anyhow::Context;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-/// Prints text as it is.
+/// Prints text with one line break at its end.
 pub(crate) fn text(text: &str) -> anyhow::Result<()> {
     match writeln!(stdout(), "{}", text.trim_end()) {
-        // Who reads has enough, as `head` does.
+        // The reader has enough, as `head` does.
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         result => result.context("writing to standard output"),
     }
@@ -20,7 +20,7 @@ pub(crate) fn json(value: &Value) -> anyhow::Result<()> {
     text(&serde_json::to_string_pretty(value)?)
 }
 
-/// Prints an answer as it is, or as people read it.
+/// Prints an answer as JSON, or through `people`.
 pub(crate) fn answer<T: DeserializeOwned>(
     answer: Value,
     as_json: bool,
@@ -32,7 +32,7 @@ pub(crate) fn answer<T: DeserializeOwned>(
     people(serde_json::from_value(answer).context("reading the answer")?)
 }
 
-/// Prints a list as it is, or as a table.
+/// Prints a list as JSON, or as a table.
 pub(crate) fn list<T: DeserializeOwned>(
     answer: Value,
     as_json: bool,
@@ -42,7 +42,7 @@ pub(crate) fn list<T: DeserializeOwned>(
     if as_json {
         return json(&answer);
     }
-    // Long lists come in pages, short ones do not.
+    // The API sends long lists as pages, short ones as arrays.
     let items = match answer {
         Value::Object(mut page) => page.remove("items").unwrap_or_default(),
         items => items,
@@ -55,22 +55,22 @@ pub(crate) fn yes(value: bool) -> String {
     if value { "yes".into() } else { "no".into() }
 }
 
-/// The apps that somebody sees; none given means all of them.
+/// Returns apps for a table, where `None` means all apps.
 pub(crate) fn apps(apps: Option<&[String]>) -> String {
     apps.map_or("all".into(), |apps| apps.join(" "))
 }
 
-/// A time, or what to say if there is none.
+/// Returns a time for a table, or `otherwise` if there is none.
 pub(crate) fn time_or(milliseconds: Option<i64>, otherwise: &str) -> String {
     milliseconds.map_or(otherwise.into(), time)
 }
 
-/// Without what a terminal would take for an order: names and agents are somebody else's words.
+/// Replaces control characters, which a terminal would obey: names and agents come from other people.
 fn printable(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }
 
-/// Prints names and values below each other.
+/// Prints names and values, one pair on each line.
 pub(crate) fn fields(fields: &[(&str, String)]) -> anyhow::Result<()> {
     let width = fields
         .iter()
@@ -84,7 +84,7 @@ pub(crate) fn fields(fields: &[(&str, String)]) -> anyhow::Result<()> {
     text(&lines.join("\n"))
 }
 
-/// A Unix time in milliseconds as people write it, for example `2026-11-21 09:34:10Z`.
+/// Returns a Unix time in milliseconds as text, for example `2026-11-21 09:34:10Z`.
 pub(crate) fn time(milliseconds: i64) -> String {
     let seconds = milliseconds.div_euclid(1000);
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));

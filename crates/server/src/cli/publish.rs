@@ -36,10 +36,10 @@ pub(crate) struct Publish {
     curl: bool,
 }
 
-/// The app to publish to, as far as it is known.
+/// The app to publish to.
 struct Target {
     id: String,
-    /// Known where the app comes from the store.
+    /// Known if the app comes from the store.
     name: Option<String>,
     key: String,
     secret: String,
@@ -90,7 +90,7 @@ pub(crate) async fn run(publish: Publish, config: &Config) -> anyhow::Result<()>
     ))
 }
 
-/// The app's oldest key in force.
+/// Returns the app with its oldest active key.
 async fn find_target(app: Option<&str>, store: &Store) -> anyhow::Result<Target> {
     let app = match app {
         Some(app) => store.app(app).await?,

@@ -1,15 +1,16 @@
-//! What the node, an app and a network of clients may hold, out of several sections.
+//! Bounds of the node, of an app and of a client's network, derived from several sections.
 
 use fanfare_engine::{Bounds, Budgets, Resource};
 
 use super::Config;
 use crate::edge::xhr::PendingBounds;
 
-/// Most bytes of request bodies, and of unfinished messages, that one network may hold, however much memory there is.
+/// Largest number of bytes of request bodies, and of unfinished messages, for one network, however much memory there
+/// is.
 const MAX_NETWORK_BODIES: usize = 16 << 20;
 
 impl Config {
-    /// How many sessions may be there whose client has sent one request only.
+    /// Returns how many sessions may be pending, which are those whose client has sent one request only.
     pub(crate) fn pending_sessions(&self) -> PendingBounds {
         PendingBounds {
             app: self.connections.max_pending,
@@ -17,11 +18,11 @@ impl Config {
         }
     }
 
-    /// What the node, an app and a network of clients may hold.
+    /// Returns the bounds of the node, of an app and of a client's network.
     pub(crate) fn budgets(&self) -> Budgets {
         let bodies = self.http.max_pending_body_bytes;
         let unfinished = self.websocket.max_unfinished_bytes;
-        // One body or message of a client fits in any case. It takes up to twice its bytes while it is read.
+        // One body or message of a client must fit. It takes up to twice its size while it is read.
         let fits_one = |bytes: usize| bytes.max(2 * self.websocket.max_message_bytes);
         let of_network = |bytes: usize| fits_one((bytes / 4).min(MAX_NETWORK_BODIES));
         Budgets {

@@ -11,12 +11,12 @@ use super::units::seconds;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClusterConfig {
-    /// Where Redis is, if there are several nodes.
+    /// URL of Redis, if there are several nodes.
     #[serde(serialize_with = "hide_password")]
     pub(crate) url: Option<SecretString>,
-    /// What all names in Redis begin with: installations with different prefixes do not hear each other.
+    /// Prefix of all names in Redis. Installations with different prefixes don't exchange events.
     pub(crate) prefix: String,
-    /// Seconds without a sign of life after which a node counts as dead.
+    /// Seconds without a heartbeat after which a node counts as dead.
     #[serde(deserialize_with = "seconds")]
     pub(crate) lease: u64,
 }

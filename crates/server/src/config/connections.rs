@@ -1,4 +1,4 @@
-//! Settings of `connections`: how many there may be, and what one of them may do.
+//! Settings of `connections`: how many there may be, and what each may do.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,13 +8,13 @@ use crate::capacity::{Capacity, OTHER_FILES};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConnectionsConfig {
-    /// Most connections this node takes; 0 for as many as the limit of open files allows.
+    /// Largest number of connections of this node; 0 for as many as the limit of open files allows.
     pub(crate) max: usize,
-    /// Most sessions of one app whose client has sent one request only.
+    /// Largest number of pending sessions of one app, whose client has sent one request only.
     pub(crate) max_pending: usize,
-    /// Most channels one connection may be subscribed to.
+    /// Largest number of channels that a connection may be subscribed to.
     pub(crate) max_subscriptions: usize,
-    /// Messages of one connection that are handled a second, client events besides; 0 for any number.
+    /// Messages of one connection that are handled each second, besides client events; 0 for any number.
     pub(crate) messages_per_second: u32,
 }
 
@@ -28,7 +28,7 @@ impl ConnectionsConfig {
         }
     }
 
-    /// What to say if the limit of open files does not allow so many connections.
+    /// Returns a warning if the limit of open files doesn't allow so many connections.
     pub(crate) fn beyond_open_files(&self, allowed: usize) -> Option<String> {
         (self.max > allowed).then(|| {
             format!(

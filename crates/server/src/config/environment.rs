@@ -1,18 +1,18 @@
-//! The environment variables: settings, what the command line takes besides, and names that look like a mistake.
+//! Environment variables: settings, variables of the command line, and names that look like a mistake.
 
 use secrecy::SecretString;
 
 use super::layer::Setting;
 use super::names::{names, nearest};
 
-/// Variables of the command line, which are no settings.
+/// Variables of the command line, which aren't settings.
 const OTHER_VARIABLES: &[&str] = &["FANFARE_CONFIG", "FANFARE_SERVER", TOKEN, NEW_MASTER_KEY];
-/// The API token of the command line, where it works on another machine.
+/// API token of the command line for a remote server.
 const TOKEN: &str = "FANFARE_TOKEN";
-/// What `fanfare master-key rotate` is given.
+/// New key for `fanfare master-key rotate`.
 const NEW_MASTER_KEY: &str = "FANFARE_NEW_MASTER_KEY";
 
-/// The variables that are set, `DATABASE_URL` first, so that our own name for the same wins.
+/// Returns the settings in the environment. `DATABASE_URL` comes first, so that `FANFARE_STORE_URL` overrides it.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place where the environment is read"
@@ -35,8 +35,8 @@ pub(super) fn environment() -> Vec<Setting> {
         .collect()
 }
 
-/// What to say of each variable that looks like a setting of ours and is none. Those that Kubernetes sets for a service
-/// named `fanfare` are left out.
+/// Returns a message for each variable that looks like a setting but isn't one, except those that Kubernetes sets for a
+/// service named `fanfare`.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place where the environment is read"
@@ -63,7 +63,7 @@ pub(crate) fn unknown_variables() -> Vec<String> {
     unknown
 }
 
-/// Whether Kubernetes, or Docker's links, set such a variable for a service whose name begins with `fanfare`:
+/// Returns whether Kubernetes, or Docker's links, set such a variable for a service whose name begins with `fanfare`:
 /// `FANFARE_PORT`, `FANFARE_SERVICE_HOST`, `FANFARE_OPS_PORT_6001_TCP_ADDR`.
 fn is_service_link(name: &str) -> bool {
     let rest = name.strip_prefix("FANFARE").unwrap_or_default();
@@ -86,12 +86,12 @@ fn is_service_link(name: &str) -> bool {
             .is_some_and(|(_, port)| is_port(port))
 }
 
-/// The API token for another server, from the environment.
+/// Returns the API token for a remote server from the environment.
 pub(crate) fn token_variable() -> Option<SecretString> {
     secret_variable(TOKEN)
 }
 
-/// The master key to come, from the environment.
+/// Returns the new master key from the environment.
 pub(crate) fn new_master_key_variable() -> Option<SecretString> {
     secret_variable(NEW_MASTER_KEY)
 }
@@ -105,7 +105,7 @@ fn secret_variable(name: &str) -> Option<SecretString> {
     value.filter(|value| !value.is_empty()).map(Into::into)
 }
 
-/// The environment variable of a setting.
+/// Returns the environment variable of a setting.
 fn variable(path: &str) -> String {
     format!("FANFARE_{}", path.to_uppercase().replace('.', "_"))
 }

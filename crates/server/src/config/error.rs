@@ -1,4 +1,4 @@
-//! What figment says of a wrong value, in words for operators.
+//! Turns figment's errors into messages for operators.
 
 use figment::Metadata;
 use figment::error::{Actual, Kind};
@@ -13,7 +13,7 @@ pub(super) fn in_words(error: &figment::Error) -> String {
         .map_or_else(|| "the configuration".into(), source_of);
     let reason = match &error.kind {
         Kind::UnknownField(name, _) => {
-            // The path of one within a section ends with its name, that of others is empty.
+            // Within a section, the path ends with the field's name. Otherwise it is empty.
             let name = if path.is_empty() { name } else { &path };
             no_such_setting(name)
         }
@@ -28,7 +28,7 @@ pub(super) fn in_words(error: &figment::Error) -> String {
         Kind::UnknownVariant(value, known) => {
             format!("{value:?} is not one of {}", known.join(", "))
         }
-        // With the line and a mark under it, over several lines.
+        // The TOML reader draws the line with a mark under it, over several lines.
         Kind::Message(text) => one_line(text),
         kind => kind.to_string(),
     };
@@ -39,7 +39,7 @@ pub(super) fn in_words(error: &figment::Error) -> String {
     }
 }
 
-/// The value as it was given, unless it is secret.
+/// Returns the value as it was given, unless it is secret.
 fn given(actual: &Actual, secret: bool) -> String {
     match actual {
         Actual::Map => "a section".into(),
@@ -54,7 +54,7 @@ fn given(actual: &Actual, secret: bool) -> String {
     }
 }
 
-/// What a setting wants, without the names of Rust's types.
+/// Returns what a setting expects, without the names of Rust's types.
 fn in_words_of_toml(wanted: &str) -> String {
     let words = match wanted {
         "u64" | "usize" => "a whole number, 0 or more",
@@ -69,7 +69,7 @@ fn in_words_of_toml(wanted: &str) -> String {
     words.into()
 }
 
-/// The place and the reason of an error of the TOML reader, without its drawing of the line.
+/// Returns the place and the reason of a TOML error on one line.
 fn one_line(text: &str) -> String {
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     let [place, .., reason] = &lines[..] else {

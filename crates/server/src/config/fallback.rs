@@ -9,10 +9,10 @@ use super::units::seconds;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FallbackConfig {
-    /// Seconds over which sessions are asked to reconnect once, so that they try a WebSocket again; 0 for never.
+    /// Seconds over which sessions are asked once to reconnect, so that they try a WebSocket again; 0 for never.
     #[serde(deserialize_with = "seconds")]
     pub(crate) websocket_retry: u64,
-    /// Most requests of one browser that wait for events at a time, where it speaks HTTP/1.1; 0 for any number.
+    /// Largest number of requests of one browser that wait for events at a time over HTTP/1.1; 0 for any number.
     pub(crate) max_hanging_requests: usize,
 }
 

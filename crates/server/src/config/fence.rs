@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::rules::Rules;
 use super::units::seconds;
 
-/// Connections that may have missed events, because this node was cut off from the others.
+/// Closing of connections that may have missed events while this node was disconnected from the others.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FenceConfig {
-    /// Seconds after which their clients are told at the latest.
+    /// Longest time in seconds until these connections are closed.
     #[serde(deserialize_with = "seconds")]
     pub(crate) max: u64,
-    /// How many of them are closed a second.
+    /// How many of them are closed each second.
     pub(crate) per_second: usize,
 }
 

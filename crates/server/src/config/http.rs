@@ -14,24 +14,25 @@ use crate::edge::listener::Timeouts;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HttpConfig {
-    /// Threads that serve HTTP; 0 for the cores that the shards leave, at least one.
+    /// Number of threads that serve HTTP; 0 for the cores that the shards leave, at least one.
     pub(crate) threads: usize,
-    /// Largest request body.
+    /// Largest request body in bytes.
     #[serde(deserialize_with = "bytes")]
     pub(crate) max_body_bytes: usize,
-    /// Most bytes of bodies of clients, who need no secret to send them, in memory at once; a quarter of it for one network.
+    /// Largest number of bytes of clients' request bodies in memory at once; a quarter of it for one network. Clients
+    /// need no secret to send these bodies.
     #[serde(deserialize_with = "bytes")]
     pub(crate) max_pending_body_bytes: usize,
-    /// Seconds a client may take for the first head of a connection.
+    /// Seconds that a client may take for the first request head of a connection.
     #[serde(deserialize_with = "seconds")]
     pub(crate) first_head_timeout: u64,
-    /// Most sockets of clients, whatever they are used for.
+    /// Largest number of clients' sockets of all kinds.
     pub(crate) max_sockets: usize,
-    /// Seconds a client may take for a later request's head, also between two requests of a connection, and for which it may
-    /// read nothing of an answer.
+    /// Seconds that a client may take for a later request's head, including the idle time before it, and for which it
+    /// may read nothing of an answer.
     #[serde(deserialize_with = "seconds")]
     pub(crate) header_timeout: u64,
-    /// Proxies whose `X-Forwarded-For` is believed: addresses and networks, with commas.
+    /// Proxies whose `X-Forwarded-For` is trusted: addresses and networks, separated by commas.
     pub(crate) trusted_proxies: String,
 }
 
@@ -48,12 +49,12 @@ impl HttpConfig {
         }
     }
 
-    /// `None` if one of them is neither an address nor a network.
+    /// Returns the trusted proxies, or `None` if one of them is neither an address nor a network.
     pub(crate) fn trusted_proxies(&self) -> Option<Vec<IpNet>> {
         networks(&self.trusted_proxies)
     }
 
-    /// How long clients may take.
+    /// Returns how long clients may take.
     pub(crate) fn timeouts(&self) -> Timeouts {
         Timeouts {
             first_head: Duration::from_secs(self.first_head_timeout),

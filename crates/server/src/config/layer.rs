@@ -1,11 +1,11 @@
-//! One value from the environment or a flag, as a layer of the configuration.
+//! A value from the environment or a flag, as a layer of the configuration.
 
 use figment::value::{Dict, Map, Value};
 use figment::{Metadata, Profile, Provider};
 
 use super::names::{Kind, kind};
 
-/// One value from the environment or from a flag; errors name where it came from.
+/// A value from the environment or a flag. Errors name its source.
 #[derive(Debug, Clone)]
 pub(crate) struct Setting {
     pub(super) source: String,
@@ -14,7 +14,7 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    /// A setting given on the command line.
+    /// Returns a setting given on the command line.
     pub(crate) fn flag(flag: &str, path: &str, value: impl Into<String>) -> Self {
         Self {
             source: format!("flag {flag}"),
@@ -30,7 +30,7 @@ impl Provider for Setting {
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        // Parsing does not fail: what is no number and no boolean is text as well.
+        // Parsing doesn't fail, because what is neither a number nor a boolean is text.
         let value = match kind(&self.path) {
             Some(Kind::Text | Kind::Secret) => Value::from(self.value.clone()),
             _ => self

@@ -1,4 +1,4 @@
-//! The address to listen on, as people write it.
+//! Parses the address to listen on, as people write it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
 
@@ -8,26 +8,26 @@ use figment::Figment;
 use super::error::source_of;
 use crate::failure::{Code, Failure};
 
-/// The port where none is given.
+/// Port if none is given.
 pub(super) const DEFAULT_PORT: u16 = 6001;
 /// How `listen` may be written.
 const LISTEN_FORMS: &str = "write HOST:PORT, for example 127.0.0.1:6001, localhost:6001, [::1]:6001 or 0.0.0.0:6001 (all addresses of this \
      machine); a port alone is one of 127.0.0.1";
 
-/// Why an address cannot be listened on.
+/// Why the node can't listen on an address.
 enum ListenError {
-    /// It is written wrongly.
+    /// Its form is wrong.
     Form(String),
-    /// Its host has no address, or not yet: at boot, names may not be resolved yet.
+    /// Its host has no address, or none yet: at boot, names may not resolve yet.
     Host(String),
 }
 
-/// Reads `listen` as people write it: a port, a host, or both. A port without a host is one of this machine only. Returns
-/// `None` where it is not set.
+/// Parses `listen`: a port, a host, or both. A port alone means 127.0.0.1. Returns `None` if it isn't set.
 ///
 /// # Errors
 ///
-/// Returns a [`Failure`] that a later attempt may not meet if the host's name is not resolved.
+/// Returns a [`Failure`] with [`Code::Unavailable`] if the host's name doesn't resolve, because a later attempt may
+/// succeed, and otherwise an error that says how to write it.
 pub(super) fn listen_address(settings: &Figment) -> anyhow::Result<Option<SocketAddr>> {
     let Ok(value) = settings.find_value("listen") else {
         return Ok(None);
@@ -35,7 +35,7 @@ pub(super) fn listen_address(settings: &Figment) -> anyhow::Result<Option<Socket
     let source = settings
         .find_metadata("listen")
         .map_or_else(|| "default".into(), source_of);
-    // A port alone is a number in the file.
+    // In the file, a port alone is a number.
     let port = value.to_i128().map(|port| port.to_string());
     let text = match (value.as_str(), port) {
         (Some(text), _) => text.to_owned(),
@@ -84,7 +84,7 @@ fn parse_listen(text: &str) -> Result<SocketAddr, ListenError> {
     let found = (host, port)
         .to_socket_addrs()
         .map_err(|error| not_found(&format!("names a host that is not found ({error})")))?;
-    // The first of IPv4, where there is one: `localhost` is 127.0.0.1 as in all examples.
+    // IPv4 first, so that `localhost` is 127.0.0.1 as in all examples.
     let found: Vec<SocketAddr> = found.collect();
     let first = found
         .iter()
@@ -95,7 +95,7 @@ fn parse_listen(text: &str) -> Result<SocketAddr, ListenError> {
         .ok_or_else(|| not_found("names a host without an address"))
 }
 
-/// The address at which this machine reaches what listens on `listen`.
+/// Returns the address at which this machine reaches a server that listens on `listen`.
 pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -8,7 +8,7 @@ use crate::telemetry;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct LogConfig {
-    /// As `RUST_LOG` has it: `info`, `fanfare=debug`.
+    /// Filter in the form of `RUST_LOG`: `info`, `fanfare=debug`.
     pub(crate) filter: String,
     pub(crate) format: LogFormat,
 }

@@ -1,4 +1,4 @@
-//! Settings of `memory`: what the process may take.
+//! Settings of `memory`: what the process may use.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,13 +9,13 @@ use crate::capacity::Capacity;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemoryConfig {
-    /// Bytes that this process may take; the defaults of other bounds follow from it.
+    /// Bytes that this process may use. The defaults of other bounds are derived from it.
     #[serde(deserialize_with = "bytes")]
     pub(crate) limit: usize,
-    /// Most bytes that subscriptions take.
+    /// Largest number of bytes of all subscriptions.
     #[serde(deserialize_with = "bytes")]
     pub(crate) subscriptions: usize,
-    /// Most bytes that the subscriptions of one app take.
+    /// Largest number of bytes of one app's subscriptions.
     #[serde(deserialize_with = "bytes")]
     pub(crate) subscriptions_of_app: usize,
 }

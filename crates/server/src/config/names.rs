@@ -1,4 +1,4 @@
-//! The names of all settings, and which of them was meant by another word.
+//! The names of all settings, and the setting that a misspelt name meant.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use crate::capacity::Capacity;
 
 /// A setting: a field of [`Config`], or of one of its sections.
 pub(super) struct Name {
-    /// Its name in the file. The environment variable is `FANFARE_` and the name in capitals, with `_` for `.`.
+    /// Name in the file. The environment variable is `FANFARE_` and the name in capitals, with `_` for `.`.
     pub(super) path: String,
     pub(super) kind: Kind,
 }
@@ -17,18 +17,18 @@ pub(super) struct Name {
 /// How a setting is read and shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A number, or true or false.
+    /// A number or a boolean.
     Number,
-    /// Text: `1234` is a folder's name there, and no number.
+    /// Text. `1234` is then a folder's name, not a number.
     Text,
-    /// Text that is not shown.
+    /// Text that is never shown.
     Secret,
 }
 
-/// Every setting, read from the structs, so that a name is declared once.
+/// Every setting, read from the structs, so that each name is declared once.
 static SETTINGS: LazyLock<Vec<Name>> = LazyLock::new(|| {
     let mut config = Config::defaults(Capacity::detected());
-    // What may be absent is a secret text, except this.
+    // An optional setting is a secret, except this one.
     config.demo = Some(false);
     values(&config)
         .into_iter()
@@ -43,7 +43,7 @@ static SETTINGS: LazyLock<Vec<Name>> = LazyLock::new(|| {
         .collect()
 });
 
-/// The values of all settings by their names.
+/// Returns the values of all settings by name.
 pub(super) fn values(config: &Config) -> Vec<(String, Value)> {
     let Ok(Value::Object(fields)) = serde_json::to_value(config) else {
         return Vec::new();
@@ -64,18 +64,18 @@ pub(super) fn values(config: &Config) -> Vec<(String, Value)> {
     values
 }
 
-/// The names of all settings.
+/// Returns the names of all settings.
 pub(super) fn names() -> impl Iterator<Item = &'static str> {
     SETTINGS.iter().map(|name| &*name.path)
 }
 
-/// The kind of a setting, or `None` if there is no such setting.
+/// Returns the kind of a setting, or `None` if there is no such setting.
 pub(super) fn kind(path: &str) -> Option<Kind> {
     let name = SETTINGS.iter().find(|name| name.path == path)?;
     Some(name.kind)
 }
 
-/// The known name that is most like `name`, if one is like it at all.
+/// Returns the known name most similar to `name`, if one is similar enough.
 pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let (likeness, best) = known
         .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
@@ -83,7 +83,7 @@ pub(crate) fn nearest<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> O
     (likeness >= 0.7).then_some(best)
 }
 
-/// What to say of a name that is no setting.
+/// Returns the message for a name that isn't a setting.
 pub(super) fn no_such_setting(name: &str) -> String {
     if fanfare_protocol::AppSettings::names().iter().any(|known| {
         known == name

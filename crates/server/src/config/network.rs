@@ -1,4 +1,4 @@
-//! Settings of `network`: what the clients of one network may hold of this node.
+//! Settings of `network`: what the clients of one network may hold on this node.
 
 use std::net::IpAddr;
 
@@ -10,34 +10,34 @@ use super::rules::Rules;
 use super::units::bytes;
 use crate::capacity::Capacity;
 
-/// Addresses of private networks, where an undeclared proxy or a container's gateway may stand for all clients.
+/// Private networks. An address there may be an undeclared proxy or a container's gateway that stands for all clients.
 const PRIVATE_NETWORKS: &str = "127.0.0.0/8, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16, \
                                 ::1/128, fc00::/7, fe80::/10";
 
-/// What the clients of one network (an IPv4 address, an IPv6 /64) may hold of this node.
+/// What the clients of one network (an IPv4 address, an IPv6 /64) may hold on this node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NetworkConfig {
-    /// Most connections from one network.
+    /// Largest number of connections from one network.
     pub(crate) max_connections: usize,
-    /// Most bytes that wait for the connections from one network.
+    /// Largest number of bytes that wait for the connections from one network.
     #[serde(deserialize_with = "bytes")]
     pub(crate) max_waiting_bytes: usize,
-    /// Most sockets from one network, whatever they are used for.
+    /// Largest number of sockets of all kinds from one network.
     pub(crate) max_sockets: usize,
-    /// Most sessions from one network whose client has sent one request only.
+    /// Largest number of pending sessions from one network, whose client has sent one request only.
     pub(crate) max_pending: usize,
-    /// Most bytes that the subscriptions from one network take.
+    /// Largest number of bytes of the subscriptions from one network.
     #[serde(deserialize_with = "bytes")]
     pub(crate) max_subscription_bytes: usize,
-    /// Addresses and networks that no bound of a network applies to, or `none`.
+    /// Addresses and networks that are exempt from these bounds, or `none`.
     pub(crate) exempt: String,
 }
 
 impl NetworkConfig {
     pub(super) fn defaults(capacity: Capacity) -> Self {
         Self {
-            // Many people share an address: an office, a school, a provider's gateway.
+            // An office, a school or a provider's gateway shares one address.
             max_connections: (capacity.connections / 8).max(64),
             max_waiting_bytes: (capacity.memory / 32).min(32 << 20),
             max_sockets: (capacity.connections / 4).max(128),
@@ -47,10 +47,10 @@ impl NetworkConfig {
         }
     }
 
-    /// `None` if one of them is neither an address nor a network.
+    /// Returns the exempt networks, or `None` if one is neither an address nor a network.
     pub(crate) fn exempt_networks(&self) -> Option<Vec<IpNet>> {
         match self.exempt.trim() {
-            // An empty environment variable is one that is not set.
+            // A word is needed, because an empty environment variable counts as not set.
             "none" => Some(Vec::new()),
             list => networks(list),
         }
@@ -74,7 +74,7 @@ impl NetworkConfig {
     }
 }
 
-/// Reads addresses and networks with commas; `None` if one is neither.
+/// Parses addresses and networks separated by commas, or returns `None` if one is neither.
 pub(super) fn networks(list: &str) -> Option<Vec<IpNet>> {
     let net = |text: &str| {
         let address = || text.parse::<IpAddr>().ok().map(IpNet::from);

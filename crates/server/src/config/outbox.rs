@@ -1,4 +1,4 @@
-//! Settings of `outbox`: what waits for clients to read it.
+//! Settings of `outbox`: bytes that wait for clients to read them.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,24 +6,24 @@ use super::rules::Rules;
 use super::units::bytes;
 use crate::capacity::Capacity;
 
-/// Why a bound is at least what [`OutboxConfig::least_waiting`] says.
+/// Rule of bounds that must be at least [`OutboxConfig::least_waiting`].
 pub(super) const LEAST_WAITING: &str =
     "must be at least outbox.max_bytes times shards: one slow client may hold outbox.max_bytes";
 
-/// What waits for clients to read it.
+/// Bytes that wait for clients to read them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OutboxConfig {
-    /// Most bytes of others' events that wait for one connection.
+    /// Largest number of bytes of live events that wait for one connection.
     #[serde(deserialize_with = "bytes")]
     pub(crate) max_bytes: usize,
-    /// Most bytes that wait for all connections of this node.
+    /// Largest number of bytes that wait for all connections of this node.
     #[serde(deserialize_with = "bytes")]
     pub(crate) max_total_bytes: usize,
-    /// Most bytes that wait for the connections of one app.
+    /// Largest number of bytes that wait for the connections of one app.
     #[serde(deserialize_with = "bytes")]
     pub(crate) max_app_bytes: usize,
-    /// Most bytes of a history that one subscription is sent.
+    /// Largest number of bytes of a history that one subscription is sent.
     #[serde(deserialize_with = "bytes")]
     pub(crate) max_replay_bytes: usize,
 }
@@ -38,7 +38,8 @@ impl OutboxConfig {
         }
     }
 
-    /// Fewest bytes that may wait in all: a shard gets an even part of a bound, and one slow client should not pass that.
+    /// Returns the smallest valid bound in bytes. Each shard gets an equal share of a bound, and one slow client must
+    /// fit into a share.
     pub(super) fn least_waiting(&self, shards: usize) -> usize {
         self.max_bytes.saturating_mul(shards)
     }

@@ -7,13 +7,13 @@ use super::rules::Rules;
 use super::secret::hide;
 use crate::access::check_password;
 
-/// The first operator, made when there is none.
+/// The first operator, created if there is none.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OwnerConfig {
-    /// What they sign in with.
+    /// Name to sign in with.
     pub(crate) name: String,
-    /// If not given, one is drawn and printed once.
+    /// Password. If it isn't given, one is generated and printed once.
     #[serde(serialize_with = "hide")]
     pub(crate) password: Option<SecretString>,
 }

@@ -1,4 +1,4 @@
-//! Settings that bound the bytes of a queue or a memory: `inbox`, `idempotency` and `recent_events`.
+//! Settings that bound a queue or a memory in bytes: `inbox`, `idempotency` and `recent_events`.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! The rules that values keep beyond their types.
+//! Rules of values beyond their types.
 
 use std::fmt::Display;
 use std::ops::RangeInclusive;
@@ -9,7 +9,7 @@ use figment::Figment;
 use super::error::source_of;
 use super::names;
 
-/// Refuses values of a section that break a rule, and says where they came from.
+/// Checks values of a section. Errors say where a value came from.
 #[derive(Clone, Copy)]
 pub(super) struct Rules<'a> {
     figment: &'a Figment,
@@ -17,7 +17,7 @@ pub(super) struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
-    /// The rules of the settings that are in no section.
+    /// Returns the rules of the settings outside sections.
     pub(super) fn new(figment: &'a Figment) -> Self {
         Self {
             figment,
@@ -25,7 +25,7 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The rules of one section.
+    /// Returns the rules of one section.
     pub(super) fn of(self, section: &'a str) -> Self {
         Self { section, ..self }
     }
@@ -49,14 +49,14 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// The value as it was written, unless it is secret.
+    /// Returns the value as it was written, unless it is secret.
     fn shown(self, path: &str) -> Option<String> {
         let secret = names::kind(path) == Some(names::Kind::Secret);
         let value = self.figment.find_value(path).ok().filter(|_| !secret)?;
         serde_json::to_string(&value).ok()
     }
 
-    /// The value is within the range.
+    /// Checks that the value is within a range.
     pub(super) fn range<T: Copy + PartialOrd + Display>(
         self,
         name: &str,
@@ -68,7 +68,7 @@ impl<'a> Rules<'a> {
         self.check(name, range.contains(&value), rule.trim_end())
     }
 
-    /// The value is not less.
+    /// Checks that the value is at least `least`.
     pub(super) fn at_least<T: Copy + PartialOrd + Display>(
         self,
         name: &str,

@@ -1,4 +1,4 @@
-//! Secrets as they may be shown.
+//! Hides secrets where values are shown.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
@@ -19,7 +19,7 @@ pub(super) fn hide_password<S: Serializer>(
         .serialize(serializer)
 }
 
-/// A URL as it may be shown: without the password before the host, and without one in the query.
+/// Returns a URL without its password, before the host or in the query.
 pub(crate) fn without_password(url: &str) -> String {
     let (address, query) = url.split_once('?').unwrap_or((url, ""));
     let hidden = || {

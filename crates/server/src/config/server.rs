@@ -1,4 +1,4 @@
-//! The settings that are in no section: where the server listens, its folder, its key, its threads.
+//! The settings outside sections: address, data folder, master key, shards.
 
 use std::path::PathBuf;
 
@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use super::rules::Rules;
 use super::{Config, without_password};
 
-/// First segments of paths that are served whatever `path_prefix` is.
+/// First path segments that are served whatever `path_prefix` is.
 const OWN_PATHS: &[&str] = &[
     "api",
     "demo",
@@ -22,17 +22,17 @@ const OWN_PATHS: &[&str] = &[
 ];
 
 impl Config {
-    /// Whether there is a demo app and a page for it.
+    /// Returns whether there is a demo app and its page.
     pub(crate) fn demo(&self) -> bool {
         self.demo.unwrap_or_else(|| self.listen.ip().is_loopback())
     }
 
-    /// The SQLite file that holds apps and keys where no `store.url` is given.
+    /// Returns the SQLite file that is the store if no `store.url` is given.
     pub(crate) fn store_file(&self) -> PathBuf {
         self.data_dir.join("fanfare.db")
     }
 
-    /// Where apps and keys are, as it may be shown.
+    /// Returns the store's location without secrets.
     pub(crate) fn store_shown(&self) -> String {
         let file = || format!("sqlite:{}", self.store_file().display());
         self.store

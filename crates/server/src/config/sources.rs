@@ -1,4 +1,4 @@
-//! Where each value comes from, for `fanfare config`.
+//! The source of each value, for `fanfare config`.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ const DERIVED: &str = "derived from ";
 /// The source of each setting.
 pub(super) type Sources = BTreeMap<String, String>;
 
-/// The sources of all settings, where `given` has what is set.
+/// Returns the sources of all settings. `given` holds those that are set.
 pub(super) fn of_settings(given: &Figment) -> Sources {
     let derived = derived();
     let source = |path: &str| match given.find_metadata(path) {
@@ -30,12 +30,13 @@ pub(super) fn of_settings(given: &Figment) -> Sources {
         .collect()
 }
 
-/// Whether somebody has set the value.
+/// Returns whether the value was set, rather than a default.
 pub(super) fn is_given(source: &str) -> bool {
     source != DEFAULT && !source.starts_with(DERIVED)
 }
 
-/// What defaults follow from: found by trying, so that it is told in one place only, where they are derived.
+/// Returns what each derived default depends on. It is found by comparing the defaults of two machines, so that the
+/// derivation is written in one place only.
 fn derived() -> Sources {
     let small = Capacity {
         memory: 256 << 20,
@@ -86,9 +87,9 @@ fn derived() -> Sources {
     derived
 }
 
-/// Writes the source of each value behind it, as a comment.
+/// Appends the source of each value as a comment.
 pub(super) fn annotate(toml: &str, sources: &Sources) -> String {
-    // A text of several lines would be taken apart.
+    // A multi-line string would be split.
     if toml.contains("\"\"\"") || toml.contains("'''") {
         return toml.to_owned();
     }
@@ -142,7 +143,7 @@ mod tests {
         ] {
             assert!(source(path).starts_with(words), "{path}: {}", source(path));
         }
-        // Comments change nothing.
+        // Comments don't change the values.
         let read: toml::Table = toml::from_str(&shown).unwrap();
         assert_eq!(read["shards"].as_integer(), Some(2));
     }

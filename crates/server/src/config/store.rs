@@ -1,4 +1,4 @@
-//! Settings of `store`: where apps, keys and operators are.
+//! Settings of `store`: the database of apps, keys and operators.
 
 use fanfare_store::check_url;
 use secrecy::{ExposeSecret, SecretString};
@@ -10,10 +10,11 @@ use super::secret::hide_password;
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct StoreConfig {
-    /// `sqlite:` or `postgres:`; if not given, an SQLite file in the data folder.
+    /// URL that begins with `sqlite:` or `postgres:`. By default an SQLite file in the data folder.
     #[serde(serialize_with = "hide_password")]
     pub(crate) url: Option<SecretString>,
-    /// Where Postgres announces changes, if `url` leads through a connection pooler that cannot.
+    /// Direct URL of Postgres for its notifications, if `url` leads through a connection pooler that doesn't support
+    /// them.
     #[serde(serialize_with = "hide_password")]
     pub(crate) listen_url: Option<SecretString>,
 }

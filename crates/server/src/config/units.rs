@@ -1,4 +1,4 @@
-//! Times and sizes: numbers alone, or numbers with a unit.
+//! Durations and sizes: plain numbers, or numbers with a unit.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,12 +8,12 @@ use jiff::{Span, SpanRelativeTo};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 
-/// How a time is written.
+/// How a duration is written.
 pub(super) const TIME: &str = "a time in whole seconds, such as 20, 20s, 5m or 1h";
 /// How a size is written.
 pub(super) const SIZE: &str = "a size in bytes, such as 1048576, 64MiB or 1GB";
 
-/// Reads a time in seconds.
+/// Deserializes a duration in seconds.
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     deserializer.deserialize_any(Quantity {
         wanted: TIME,
@@ -21,7 +21,7 @@ pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64,
     })
 }
 
-/// Reads a size in bytes.
+/// Deserializes a size in bytes.
 pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let bytes = deserializer.deserialize_any(Quantity {
         wanted: SIZE,
@@ -30,13 +30,13 @@ pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize,
     usize::try_from(bytes).map_err(D::Error::custom)
 }
 
-/// The seconds of a time as people write it, or `None` if it is none, not whole or negative.
+/// Returns the seconds of a duration as people write it, or `None` if it isn't valid, not whole or negative.
 pub(crate) fn parse_seconds(text: &str) -> Option<u64> {
     if text.bytes().all(|byte| byte.is_ascii_digit()) {
         return text.parse().ok();
     }
     let span = Span::from_str(text).ok()?;
-    // Months and years have no fixed length, and are refused here.
+    // Months and years have no fixed length, so they are refused here.
     let length = span.to_duration(SpanRelativeTo::days_are_24_hours()).ok()?;
     let seconds = u64::try_from(length.as_secs()).ok();
     seconds.filter(|_| length.subsec_nanos() == 0)
@@ -46,7 +46,7 @@ fn parse_bytes(text: &str) -> Option<u64> {
     ByteSize::from_str(text).ok().map(|size| size.as_u64())
 }
 
-/// A size by itself.
+/// A size that is read before the rest of the configuration.
 #[derive(Deserialize)]
 pub(super) struct Size(#[serde(deserialize_with = "bytes")] pub(super) usize);
 

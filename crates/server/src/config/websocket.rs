@@ -11,13 +11,13 @@ use crate::capacity::Capacity;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct WebSocketConfig {
-    /// Largest message a client may send.
+    /// Largest message that a client may send, in bytes.
     #[serde(deserialize_with = "bytes")]
     pub(crate) max_message_bytes: usize,
-    /// Most bytes of messages that have not come whole; half of it for one app, and a quarter for one network.
+    /// Largest number of bytes of unfinished messages; half of it for one app, and a quarter for one network.
     #[serde(deserialize_with = "bytes")]
     pub(crate) max_unfinished_bytes: usize,
-    /// Seconds in which a message of more than 4 KiB must have come whole.
+    /// Seconds in which a message of more than 4 KiB must come whole.
     #[serde(deserialize_with = "seconds")]
     pub(crate) message_timeout: u64,
     /// Seconds between two PINGs to each connection, which keep it open at proxies; 0 for none.
@@ -35,7 +35,7 @@ impl WebSocketConfig {
         }
     }
 
-    /// How often each WebSocket gets a PING.
+    /// Returns how often each WebSocket gets a PING, or `None` for never.
     pub(crate) fn ping_interval(&self) -> Option<Duration> {
         (self.ping_interval > 0).then(|| Duration::from_secs(self.ping_interval))
     }

@@ -1,4 +1,4 @@
-//! Where a request comes from, and with what.
+//! The client of a request: its address and its user agent.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -16,9 +16,9 @@ const MAX_AGENT: usize = 200;
 /// A request's client.
 #[derive(Debug, Clone)]
 pub(crate) struct ClientAddress {
-    /// `None` if it came over no network.
+    /// `None` if the request came over no network.
     pub(crate) address: Option<IpAddr>,
-    /// What it calls itself.
+    /// The `User-Agent`, cut to [`MAX_AGENT`] bytes.
     pub(crate) agent: Option<String>,
 }
 

@@ -1,4 +1,4 @@
-//! The admin API's own routes within this process. Whoever may read this machine's configuration and store may do
+//! The admin API's own routes within this process. A person who can read this machine's configuration and store may do
 //! everything with them, and is in the audit log as the command line.
 
 use std::convert::Infallible;
@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::startup::Begin;
 use crate::{admin, startup};
 
-/// The part of the admin API that needs no running node.
+/// The routes of the admin API that need no running node.
 #[derive(Debug)]
 pub(super) struct Local {
     router: Router,

@@ -1,4 +1,4 @@
-//! A server elsewhere, over HTTP.
+//! A remote server, over HTTP.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{Answer, AnswerBody};
 use crate::failure::{Code, Failure, request_failed};
 
-/// How long a server may take to take the connection, and to send the next piece of an answer.
+/// How long a server may take to accept the connection, and to send the next part of an answer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A server, and the token to use there.
+/// A server, with a client that sends its token.
 #[derive(Debug)]
 pub(super) struct Remote {
     client: Client,
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     server: String,
 }
 
@@ -37,10 +37,10 @@ impl Remote {
             .default_headers(headers(token)?)
             .connect_timeout(REQUEST_TIMEOUT)
             .read_timeout(REQUEST_TIMEOUT)
-            // The token is for this server, and a POST that is redirected becomes a GET.
+            // The token is for this server only, and a redirected POST would become a GET.
             .redirect(Policy::none());
         if is_local {
-            // A proxy would look for this machine on its own.
+            // A proxy would connect to its own loopback address.
             client = client.no_proxy();
         }
         let client = client
@@ -81,7 +81,7 @@ pub(super) async fn chunk(
     Ok(chunk.map_err(|error| lost(server, error))?)
 }
 
-/// The address of a server, of whose admin API the address was given.
+/// Returns a server's address without the path of its admin API, which users often add.
 pub(in crate::cli) fn without_api_path(server: &str) -> &str {
     let trimmed = server.trim_end_matches('/');
     trimmed.strip_suffix("/api/v1").unwrap_or(server)
@@ -100,7 +100,7 @@ fn parse(server: &str) -> Result<Url, Failure> {
         "wss" => return Err(wrong("begins with wss://: write https:// instead")),
         _ => return Err(wrong("is no address of http or https")),
     }
-    // They would be printed with the address, and the token says who we are.
+    // They would be printed with the address, and the token already identifies the caller.
     if !url.username().is_empty() || url.password().is_some() {
         return Err(Failure::misuse(
             "the server's address holds a user or a password: give the API token with --token-file FILE or FANFARE_TOKEN",
