@@ -1,4 +1,4 @@
-//! Who changes something.
+//! The actor of a change.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::operators::OperatorRecord;
 use crate::row::{from_row, parsed};
 use crate::tokens::TokenRecord;
 
-/// What kind of actor.
+/// Kind of an actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ActorKind {
@@ -17,7 +17,7 @@ pub enum ActorKind {
     Operator,
     /// An API token.
     Token,
-    /// Somebody with access to the machine.
+    /// A person with access to the machine.
     CommandLine,
     /// Fanfare itself.
     System,
@@ -40,7 +40,7 @@ impl fmt::Display for ActorKind {
     }
 }
 
-/// A text of the table that is no kind of actor.
+/// Error for a text in the table that isn't a kind of actor.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no kind of actor {0:?}")]
 pub struct InvalidActorKind(String);
@@ -56,16 +56,16 @@ impl TryFrom<String> for ActorKind {
     }
 }
 
-/// Who changes something, as the audit log keeps it.
+/// The actor of a change, as the audit log records it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Actor {
-    /// What kind of actor.
+    /// Kind of actor.
     pub kind: ActorKind,
     /// The operator's or the token's id.
     pub id: Option<String>,
-    /// For people; as it was then.
+    /// Name for people, as it was at that time.
     pub name: String,
-    /// The network address the request came from.
+    /// Network address that the request came from.
     pub address: Option<String>,
 }
 
@@ -77,19 +77,19 @@ from_row!(row => Actor {
 });
 
 impl Actor {
-    /// Fanfare itself.
+    /// Returns Fanfare itself as the actor.
     #[must_use]
     pub fn system() -> Self {
         Self::without_id(ActorKind::System, "system")
     }
 
-    /// Whoever runs `fanfare` on the machine.
+    /// Returns the actor for a person who runs `fanfare` on the machine.
     #[must_use]
     pub fn command_line() -> Self {
         Self::without_id(ActorKind::CommandLine, "command line")
     }
 
-    /// An operator, signed in from `address`.
+    /// Returns an operator, signed in from `address`, as the actor.
     #[must_use]
     pub fn operator(operator: &OperatorRecord, address: Option<String>) -> Self {
         Self {
@@ -100,7 +100,7 @@ impl Actor {
         }
     }
 
-    /// A token, used from `address`.
+    /// Returns an API token, used from `address`, as the actor.
     #[must_use]
     pub fn token(token: &TokenRecord, address: Option<String>) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Answers to requests that may come twice: the second gets the answer of the first.
+//! Idempotent requests of the admin API: a repeated request gets the answer of the first.
 
 use secrecy::{ExposeSecret, SecretString};
 
@@ -19,24 +19,24 @@ const RELEASE: &str = "DELETE FROM answers WHERE scope = $1 AND key = $2 AND sta
 
 /// How long an answer is kept, in milliseconds.
 const KEEP: i64 = 24 * 60 * 60 * 1000;
-/// How long a request may take, in milliseconds, before whoever answers it is taken for dead.
+/// How long a request may take, in milliseconds, before its process counts as dead.
 const PENDING_TIMEOUT_MILLIS: i64 = 60 * 1000;
 
-/// What to do with a request.
+/// State of a request's idempotency key.
 #[derive(Debug, Clone)]
 pub enum Reservation {
-    /// It is new. Do it, then [`Store::save_answer`] or [`Store::release_answer`].
+    /// The request is new. The caller handles it and then calls [`Store::save_answer`] or [`Store::release_answer`].
     Reserved,
-    /// It was answered.
+    /// The request was answered before.
     Answered {
         /// The status of the answer.
         status: u16,
         /// The body of the answer.
         body: SecretString,
     },
-    /// It is being done at this moment.
+    /// The first request is being handled now.
     Pending,
-    /// The key was used for another request.
+    /// The key was used with another body.
     DifferentBody,
 }
 
@@ -49,11 +49,12 @@ struct AnswerRow {
 from_row!(row => AnswerRow { body_hash, status, body });
 
 impl Store {
-    /// Takes a request up, unless it was before. `scope` says whose `key` it is; `body_hash` tells requests apart.
+    /// Reserves a key for a request, unless it is reserved or answered. `scope` names the caller and endpoint of `key`;
+    /// `body_hash` tells requests with the same key apart.
     ///
     /// # Errors
     ///
-    /// The answer does not open, or the database failed.
+    /// Returns [`StoreError::WrongMasterKey`] if the answer doesn't open, or the database's error.
     pub async fn reserve_answer(
         &self,
         scope: &str,
@@ -63,7 +64,7 @@ impl Store {
         let by = Actor::system();
         let mut transaction = self.begin_quietly(&by).await?;
         let (tx, at) = (&mut transaction.tx, transaction.at);
-        // Sealed: from the hash of a body that holds a password, the password can be guessed much faster than from argon2's.
+        // Sealed, because a password in the body could be guessed from its hash much faster than from argon2's.
         let body_hash = hex::encode(body_hash);
         let sealed_hash = self
             .master_key
@@ -102,11 +103,11 @@ impl Store {
         }
     }
 
-    /// Keeps the answer to a request that was reserved.
+    /// Saves the answer to a reserved request.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn save_answer(
         &self,
         scope: &str,
@@ -115,7 +116,7 @@ impl Store {
         body: &SecretString,
     ) -> Result<(), StoreError> {
         let by = Actor::system();
-        // Within a transaction that makes sure of the master key, because it seals.
+        // In a transaction that checks the master key, because this seals.
         let mut transaction = self.begin_quietly(&by).await?;
         let sealed = self
             .master_key
@@ -131,23 +132,23 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Lets a request that was reserved, and did nothing, be made again.
+    /// Releases a reserved request that did nothing, so that it can be sent again.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn release_answer(&self, scope: &str, key: &str) -> Result<(), StoreError> {
         on_db!(&self.db, pool => sqlx::query(RELEASE).bind(scope).bind(key).execute(pool).await.map(|_| ()))?;
         Ok(())
     }
 }
 
-/// What the hash of a request's body is sealed for.
+/// Returns the context in which the hash of a request's body is sealed.
 pub(crate) fn request_context(scope: &str, key: &str) -> String {
     format!("request::{}:{scope}:{key}", scope.len())
 }
 
-/// What it is sealed for.
+/// Returns the context in which an answer is sealed.
 pub(crate) fn context(scope: &str, key: &str) -> String {
     format!("answer::{}:{scope}:{key}", scope.len())
 }

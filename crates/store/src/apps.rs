@@ -1,4 +1,4 @@
-//! Apps.
+//! Apps and their settings.
 
 use fanfare_protocol::{AppId, AppSettings};
 use serde_json::{Value, json};
@@ -27,7 +27,7 @@ const SELECT: &str =
     "SELECT id, name, settings, created_at, updated_at, revision FROM apps WHERE id = $1";
 const SELECT_ALL: &str = "SELECT id, name, settings, created_at, updated_at, revision FROM apps \
                           ORDER BY created_at, id";
-/// `$3` is a list of apps in which each id stands between colons; see [`to_list`].
+/// `$3` is a list of app ids, each between colons; see [`to_list`].
 const SELECT_PAGE: &str = "SELECT id, name, settings, created_at, updated_at, revision FROM apps \
                            WHERE (created_at, id) > ($1, $2) \
                              AND ($3 IS NULL OR replace($3, ':' || id || ':', '') <> $3) \
@@ -46,7 +46,7 @@ pub struct AppRecord {
     pub created_at: i64,
     /// When name, settings or identity were last changed, Unix time in milliseconds.
     pub updated_at: i64,
-    /// The installation's revision of its last change, or of its keys' last change.
+    /// Revision of the installation at the last change of the app or of its keys or identity.
     pub revision: i64,
 }
 
@@ -59,27 +59,28 @@ from_row!(row => AppRecord {
     revision,
 });
 
-/// An app to be: what is left out is drawn.
+/// An app to create. Absent fields are generated.
 #[derive(Debug, Clone, Default)]
 pub struct NewApp {
     /// An imported id; issued ones are digits.
     pub id: Option<String>,
     /// For people.
     pub name: String,
-    /// What may be changed while it runs.
+    /// Settings.
     pub settings: AppSettings,
     /// Its first key.
     pub key: NewKey,
-    /// Whether it is the app of the first run, of which there is one.
+    /// Whether it is the demo app, of which there is at most one.
     pub demo: bool,
 }
 
 impl Store {
-    /// Creates an app and its first key, in one step.
+    /// Creates an app and its first key in one transaction.
     ///
     /// # Errors
     ///
-    /// Id, key or secret are not allowed, or taken.
+    /// Returns [`StoreError::Invalid`] if id, name, key or secret aren't valid, and [`StoreError::Conflict`] if id or
+    /// key are in use.
     pub async fn create_app(
         &self,
         new: NewApp,
@@ -110,31 +111,32 @@ impl Store {
         Ok((app, key))
     }
 
-    /// One app.
+    /// Returns an app.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotFound`].
+    /// Returns [`StoreError::NotFound`] if there is no such app.
     pub async fn app(&self, id: &str) -> Result<AppRecord, StoreError> {
         let found =
             on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(id).fetch_optional(pool).await)?;
         found.ok_or_else(|| not_found(id))
     }
 
-    /// All apps, oldest first.
+    /// Returns all apps, oldest first.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn apps(&self) -> Result<Vec<AppRecord>, StoreError> {
         Ok(on_db!(&self.db, pool => sqlx::query_as(SELECT_ALL).fetch_all(pool).await)?)
     }
 
-    /// At most `limit` apps, oldest first: those after the one with this `created_at` and id, and of `only` these.
+    /// Returns at most `limit` apps, oldest first: those after the one with this `created_at` and id, and among `only`
+    /// if it is given.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn apps_page(
         &self,
         after: Option<(i64, String)>,
@@ -151,11 +153,12 @@ impl Store {
             .await)?)
     }
 
-    /// Changes an app's name and settings, and returns it as it is now.
+    /// Changes an app's name and settings, and returns the changed app. Without a difference, nothing is written.
     ///
     /// # Errors
     ///
-    /// There is no such app, or the name is not possible, or [`StoreError::Stale`]: its revision is not the expected one.
+    /// Returns [`StoreError::NotFound`], [`StoreError::Invalid`] for the name, or [`StoreError::Stale`] if the revision
+    /// isn't the expected one.
     pub async fn update_app(
         &self,
         app: &AppRecord,
@@ -202,7 +205,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// There is no such app.
+    /// Returns [`StoreError::NotFound`] if there is no such app.
     pub async fn delete_app(&self, id: &str, by: &Actor) -> Result<(), StoreError> {
         let mut transaction = self.begin(by).await?;
         let app = transaction.app(id).await?;
@@ -222,7 +225,7 @@ impl Transaction<'_> {
         fetch_optional!(AppRecord, &mut self.tx, SELECT, id)?.ok_or_else(|| not_found(id))
     }
 
-    /// Whether neither an app nor what belongs to it was changed since whoever asks has read it.
+    /// Checks that neither an app nor what belongs to it was changed since the caller read it.
     pub(crate) async fn check_revision(
         &mut self,
         app_id: &str,
@@ -239,7 +242,7 @@ impl Transaction<'_> {
         )))
     }
 
-    /// Lets running nodes learn of a change of what belongs to an app.
+    /// Gives the app this transaction's revision, so that running nodes read it and what belongs to it again.
     pub(crate) async fn touch_app(&mut self, id: &str) -> Result<(), StoreError> {
         match execute!(&mut self.tx, TOUCH, id, self.revision)? {
             0 => Err(not_found(id)),
@@ -280,7 +283,7 @@ fn to_json(settings: &AppSettings) -> String {
     serde_json::to_string(settings).expect("settings are JSON")
 }
 
-/// Digits, because some SDKs take nothing else.
+/// Generates an app id. It has digits only, because some SDKs accept nothing else.
 fn draw_id() -> String {
     rand::random_range(100_000_000_u32..=999_999_999).to_string()
 }

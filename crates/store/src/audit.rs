@@ -1,5 +1,5 @@
-//! Who did what, and when. Every change writes its entry in its own transaction; nothing changes one, and only those of refused
-//! sign-ins are deleted, after 90 days.
+//! The audit log. Every change writes its entry in its own transaction. No entry is ever changed, and only those of
+//! refused sign-ins are deleted, after 90 days.
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -16,7 +16,7 @@ const INSERT: &str = "INSERT INTO audit (at, actor_kind, actor_id, actor_name, a
                                          target_kind, target_id, app_id, details) \
                       VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
 const DELETE_REFUSED: &str = "DELETE FROM audit WHERE action = 'session.refuse' AND at < $1";
-/// `$2` is a list of apps in which each id stands between colons; see [`to_list`].
+/// `$2` is a list of app ids, each between colons; see [`to_list`].
 const SELECT: &str = "SELECT id, at, actor_kind, actor_id, actor_name, actor_address, action, \
                              target_kind, target_id, app_id, details FROM audit \
                       WHERE ($1 IS NULL OR app_id = $1) \
@@ -29,24 +29,24 @@ const SELECT: &str = "SELECT id, at, actor_kind, actor_id, actor_name, actor_add
                         AND ($8 IS NULL OR id < $8) \
                       ORDER BY id DESC LIMIT $9";
 
-/// Something that was done.
+/// An entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AuditRecord {
-    /// Later entries have higher ones.
+    /// Number of the entry. Later entries have higher ones.
     pub id: i64,
     /// Unix time in milliseconds.
     pub at: i64,
-    /// Who did it.
+    /// Actor.
     pub actor: Actor,
-    /// What was done, for example `app.create`.
+    /// Action, for example `app.create`.
     pub action: String,
-    /// What it was done to: `app`, `key`, `operator`, `session`, `token`, `signing_key`, ...
+    /// Kind of the target: `app`, `key`, `operator`, `session`, `token`, `signing_key`, ...
     pub target_kind: String,
-    /// The id of what it was done to.
+    /// Id of the target.
     pub target_id: String,
-    /// The app it belongs to.
+    /// App that the target belongs to.
     pub app_id: Option<String>,
-    /// More about it, never a secret. For a change: each field that changed, with `before` and `after`.
+    /// Details, never a secret. For a change: each field that changed, with `before` and `after`.
     pub details: Value,
 }
 
@@ -61,28 +61,28 @@ from_row!(row => AuditRecord {
     details: parsed(row, "details", |text| serde_json::from_str(&text))?,
 });
 
-/// Which entries are asked for; an empty filter means all.
+/// Filter for entries. An empty filter matches all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuditFilter {
-    /// Those of one app.
+    /// Entries of one app.
     pub app: Option<String>,
-    /// Those of these apps, and none that belong to no app.
+    /// Entries of these apps only; entries that belong to no app don't match.
     pub apps: Option<Vec<String>>,
-    /// Those of one operator or token.
+    /// Entries by one operator or token.
     pub actor_id: Option<String>,
-    /// One kind of action.
+    /// Entries of one action.
     pub action: Option<String>,
-    /// What it was done to.
+    /// Entries about one target.
     pub target_id: Option<String>,
-    /// Not before, Unix milliseconds.
+    /// Entries at or after this Unix time in milliseconds.
     pub since: Option<i64>,
-    /// Before, Unix milliseconds.
+    /// Entries before this Unix time in milliseconds.
     pub until: Option<i64>,
-    /// Older than this entry: the last of the page before.
+    /// Entries older than this one, which was the last of the previous page.
     pub before_id: Option<i64>,
 }
 
-/// What something was done to.
+/// Target of an action.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target<'a> {
     pub(crate) kind: &'a str,
@@ -107,7 +107,7 @@ impl<'a> Target<'a> {
         }
     }
 
-    /// Of no app.
+    /// Returns a target that belongs to no app.
     pub(crate) fn of(kind: &'a str, id: &'a str) -> Self {
         Self {
             kind,
@@ -118,7 +118,7 @@ impl<'a> Target<'a> {
 }
 
 impl Transaction<'_> {
-    /// Writes down what this transaction does. `details` hold no secret.
+    /// Records what this transaction does. `details` must hold no secret.
     pub(crate) async fn record(
         &mut self,
         action: &str,
@@ -145,11 +145,12 @@ impl Transaction<'_> {
 }
 
 impl Store {
-    /// Writes down what changes nothing in the store, for example a sign-in that failed. `details` hold no secret.
+    /// Records an action that changes nothing in the store, for example a failed sign-in. `details` must hold no
+    /// secret.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn record(
         &self,
         by: &Actor,
@@ -169,22 +170,22 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Deletes what is written down of refused sign-ins before a time, Unix milliseconds: strangers cause them, so they must
-    /// not stay for ever.
+    /// Deletes entries of refused sign-ins before a Unix time in milliseconds. Strangers cause them, so they must not
+    /// pile up forever.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn delete_refused_sign_ins(&self, before: i64) -> Result<(), StoreError> {
         on_db!(&self.db, pool => sqlx::query(DELETE_REFUSED).bind(before).execute(pool).await.map(drop))?;
         Ok(())
     }
 
-    /// The newest entries that pass `filter`, newest first, at most `limit`.
+    /// Returns the newest entries that match `filter`, newest first, at most `limit`.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn audit(
         &self,
         filter: &AuditFilter,
@@ -205,8 +206,8 @@ impl Store {
     }
 }
 
-/// What differs between two JSON objects, by path: `{"limits.connections": {"before": 1, "after": 2}}`. Empty if nothing
-/// does.
+/// Returns the differences between two JSON objects by path: `{"limits.connections": {"before": 1, "after": 2}}`. Empty
+/// if there are none.
 pub(crate) fn difference(before: &Value, after: &Value) -> Map<String, Value> {
     let mut found = Map::new();
     compare("", before, after, &mut found);

@@ -1,4 +1,4 @@
-//! What is newer than a revision: how a running node learns of changes that others made.
+//! Changes since a revision, through which a running node learns what other processes changed.
 
 use std::collections::HashMap;
 
@@ -15,7 +15,8 @@ const REVISION: &str = "SELECT revision, master_key_id FROM installation WHERE i
 const CHANGED_APPS: &str = "SELECT id, name, settings, created_at, updated_at, revision FROM apps \
                             WHERE revision > $1 AND revision <= $2";
 const DELETED_APPS: &str = "SELECT id FROM deleted_apps WHERE revision > $1 AND revision <= $2";
-/// Read after the apps, and without an upper bound: an app that is changed once more in between would seem to have no key.
+/// Read after the apps and without an upper bound: an app that is changed again in between would otherwise seem to have
+/// no key.
 const CHANGED_KEYS: &str = "SELECT k.key, k.app_id, k.secret, k.label, k.created_at, k.expires_at, \
                                    k.revoked_at, k.last_used_at, k.last_used_from \
                             FROM keys k JOIN apps a ON a.id = k.app_id \
@@ -26,34 +27,34 @@ const CHANGED_IDENTITIES: &str = "SELECT i.app_id, i.config \
                                   FROM identities i JOIN apps a ON a.id = i.app_id \
                                   WHERE a.revision > $1";
 
-/// What a node has to take up.
+/// Changes that a node has to apply.
 #[derive(Debug)]
 pub struct Changes {
-    /// Ask for what is newer than this next time.
+    /// Revision to pass next time.
     pub revision: i64,
-    /// The apps that are new or have changed.
+    /// Apps that are new or have changed.
     pub apps: Vec<ChangedApp>,
-    /// The ids of apps that were deleted.
+    /// Ids of deleted apps.
     pub deleted: Vec<String>,
 }
 
-/// An app that is new, or that has changed itself or in what belongs to it.
+/// An app that is new or has changed, itself or in its keys or identity.
 #[derive(Debug)]
 pub struct ChangedApp {
     /// The app.
     pub app: AppRecord,
-    /// All its keys in force; some may expire later.
+    /// All its active keys, of which some may expire later.
     pub keys: Vec<KeyRecord>,
     /// Its identity; see [`Store::identity`].
     pub identity: Option<SecretString>,
 }
 
 impl Store {
-    /// What is newer than `revision`; 0 asks for everything.
+    /// Returns what is newer than `revision`; 0 means everything.
     ///
     /// # Errors
     ///
-    /// The database failed, or [`StoreError::WrongMasterKey`]: the master key was changed in the meantime.
+    /// Returns the database's error, or [`StoreError::WrongMasterKey`] if the master key was replaced.
     pub async fn changes_since(&self, revision: i64) -> Result<Changes, StoreError> {
         let newest = self.revision_under_our_key().await?;
         let mut changes = Changes {
@@ -64,6 +65,8 @@ impl Store {
         if newest == revision {
             return Ok(changes);
         }
+        // These reads share no transaction: a change in between only makes a result newer, and the next call reads it
+        // again.
         let apps: Vec<AppRecord> = on_db!(&self.db, pool =>
             sqlx::query_as(CHANGED_APPS).bind(revision).bind(newest).fetch_all(pool).await)?;
         let mut keys = self.changed_keys(revision).await?;
@@ -121,8 +124,8 @@ impl Store {
         Ok(by_app)
     }
 
-    /// The installation's revision. A secret that does not open is no reason to forget it while it is sealed with another
-    /// master key than ours: what was known stays in force until this process gets the new one.
+    /// Returns the installation's revision, or [`StoreError::WrongMasterKey`] if its secrets are sealed with another
+    /// master key. Secrets that don't open then aren't damaged: the node keeps what it knew until it gets the new key.
     async fn revision_under_our_key(&self) -> Result<i64, StoreError> {
         let (revision, master_key_id): (i64, Option<String>) =
             on_db!(&self.db, pool => sqlx::query_as(REVISION).fetch_one(pool).await)?;

@@ -1,4 +1,4 @@
-//! Connect, bring the tables up to date, unlock.
+//! Connects, brings the tables up to date and unlocks.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ const SET_MASTER_KEY_CHECK: &str =
 const SET_MASTER_KEY_ID: &str =
     "UPDATE installation SET master_key_id = $1 WHERE id = 1 AND master_key_id IS NULL";
 
-/// What the check row holds, sealed.
+/// Text that is sealed in the check column, to recognise the master key.
 pub(crate) const CHECK_TEXT: &str = "fanfare";
 
 /// A database whose tables are up to date and whose secrets are still sealed.
@@ -23,7 +23,7 @@ pub struct Database {
     db: Db,
 }
 
-/// What an installation knows and has to keep. Cheap to clone.
+/// The unlocked store of an installation. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
     pub(crate) db: Db,
@@ -31,18 +31,18 @@ pub struct Store {
 }
 
 impl Database {
-    /// Opens an SQLite file, made if it is not there, and migrates. One process at a time may do so.
+    /// Opens an SQLite file, which is created if it doesn't exist, and migrates it. One process at a time may do so.
     ///
     /// # Errors
     ///
-    /// The file cannot be opened or migrated.
+    /// Returns an error if the file can't be opened or migrated.
     pub async fn open(file: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             db: Db::open(file, true).await?,
         })
     }
 
-    /// Opens an SQLite file that is there already, and migrates.
+    /// Opens an existing SQLite file and migrates it.
     ///
     /// # Errors
     ///
@@ -57,30 +57,30 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// The URL is of no database we know, or the database cannot be reached or migrated.
+    /// Returns an error if the URL isn't of SQLite or Postgres, or the database can't be reached or migrated.
     pub async fn connect(url: &str) -> Result<Self, StoreError> {
         Ok(Self {
             db: Db::connect(url, true).await?,
         })
     }
 
-    /// Connects to a database that holds an installation already, and migrates.
+    /// Connects to a database with an existing installation and migrates it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Missing`] if there is no installation; else as [`Self::connect`].
+    /// Returns [`StoreError::Missing`] if there is no installation, and otherwise the errors of [`Self::connect`].
     pub async fn connect_existing(url: &str) -> Result<Self, StoreError> {
         Ok(Self {
             db: Db::connect(url, false).await?,
         })
     }
 
-    /// Has Postgres announce changes over another URL, where the one of the store leads through a connection pooler in
-    /// transaction mode. Without effect on SQLite.
+    /// Receives Postgres' notifications of changes over another URL, if the store's URL leads through a connection
+    /// pooler in transaction mode. Has no effect on SQLite.
     ///
     /// # Errors
     ///
-    /// The URL is of no Postgres, cannot be reached, or leads through such a pooler as well.
+    /// Returns an error if the URL isn't of Postgres, can't be reached, or leads through such a pooler too.
     pub async fn listen_on(&mut self, url: &str) -> Result<(), StoreError> {
         match &mut self.db.pool {
             Pool::Sqlite(_) => Ok(()),
@@ -88,24 +88,24 @@ impl Database {
         }
     }
 
-    /// Whether secrets were sealed here already, so that only one master key will do.
+    /// Returns whether secrets are sealed in the database, so that only one master key opens it.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn is_sealed(&self) -> Result<bool, StoreError> {
         Ok(self.check().await?.is_some())
     }
 
-    /// Takes the master key. The first key ever given becomes the installation's.
+    /// Unlocks the store with the master key. The first key ever given becomes the installation's.
     ///
     /// # Errors
     ///
-    /// [`StoreError::WrongMasterKey`]; nothing was changed.
+    /// Returns [`StoreError::WrongMasterKey`] if it isn't the installation's key; nothing was changed then.
     pub async fn unlock(&self, master_key: MasterKey) -> Result<Store, StoreError> {
         let sealed = master_key.seal(CHECK_TEXT, CHECK_TEXT);
         on_db!(&self.db, pool => sqlx::query(SET_MASTER_KEY_CHECK).bind(sealed).execute(pool).await.map(|_| ()))?;
-        // Read back: another node may have been first.
+        // Read back, because another node may have set its key first.
         let check = self.check().await?.ok_or(StoreError::WrongMasterKey)?;
         master_key
             .open(&check, CHECK_TEXT)
@@ -123,12 +123,12 @@ impl Database {
     }
 }
 
-/// An id nobody can guess, which says what it is of: 20 hex digits after `prefix`.
+/// Returns an id that can't be guessed: `prefix`, which names its kind, and 20 hex digits.
 pub(crate) fn issue_id(prefix: &str) -> String {
     format!("{prefix}_{}", hex::encode(rand::random::<[u8; 10]>()))
 }
 
-/// Unix time in milliseconds.
+/// Returns the Unix time in milliseconds.
 pub(crate) fn now() -> i64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

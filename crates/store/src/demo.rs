@@ -1,4 +1,4 @@
-//! The app of the first run, which the demo page uses.
+//! The demo app of the first run, which the demo page uses.
 
 use fanfare_protocol::{AppSettings, HistoryRule};
 
@@ -14,11 +14,11 @@ const ANY_APP_EVER: &str =
     "SELECT COUNT(*) FROM (SELECT id FROM apps UNION ALL SELECT id FROM deleted_apps) ever";
 
 impl Store {
-    /// The demo app and its oldest key in force, if there are such.
+    /// Returns the demo app with its oldest active key, or `None` if there is no such app or key.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn demo_app(&self) -> Result<Option<(AppRecord, KeyRecord)>, StoreError> {
         let id: Option<String> =
             on_db!(&self.db, pool => sqlx::query_scalar(SELECT).fetch_optional(pool).await)?;
@@ -32,22 +32,22 @@ impl Store {
         Ok(key.map(|key| (app, key)))
     }
 
-    /// Whether no app was ever created here.
+    /// Returns whether no app was ever created in this store.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn is_pristine(&self) -> Result<bool, StoreError> {
         let apps: i64 =
             on_db!(&self.db, pool => sqlx::query_scalar(ANY_APP_EVER).fetch_one(pool).await)?;
         Ok(apps == 0)
     }
 
-    /// Creates the demo app, of which there is one.
+    /// Creates the demo app, of which there is at most one.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] if another node has made it in the meantime.
+    /// Returns [`StoreError::Conflict`] if another node created it first.
     pub async fn create_demo_app(&self, by: &Actor) -> Result<(AppRecord, KeyRecord), StoreError> {
         let new = NewApp {
             name: "Demo".into(),

@@ -1,4 +1,5 @@
-//! The two databases. One SQL text serves both: `$1` placeholders, 64-bit milliseconds, no types of either alone.
+//! The two databases behind one interface. One SQL text serves both: `$1` placeholders, 64-bit milliseconds, no types
+//! that only one of them has.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,14 +14,14 @@ use crate::error::{StoreError, is_disk_full};
 use crate::migrations;
 use crate::postgres::{self, Postgres, PostgresTx};
 
-/// The table that every installation has.
+/// Whether the table exists that every installation has.
 const IS_BEGUN: &str =
     "SELECT COUNT(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'installation'";
 
 const UNKNOWN_URL: &str = "a store URL starts with sqlite: or postgres:, for example sqlite:data/fanfare.db or \
      postgres://user:password@host/database";
 
-/// How long a caller waits for a connection, or for SQLite's one writer.
+/// How long a caller waits for a connection, or for SQLite's only writer.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A pool of one of the two databases.
@@ -30,14 +31,14 @@ pub(crate) enum Pool {
     Postgres(Postgres),
 }
 
-/// A pool, and whether its disk had room when something was last written.
+/// A pool, and whether its disk was full at the last write.
 #[derive(Debug, Clone)]
 pub(crate) struct Db {
     pub(crate) pool: Pool,
     disk_full: Arc<AtomicBool>,
 }
 
-/// Runs one body on whichever pool there is.
+/// Runs one body on the pool of either database.
 macro_rules! on_db {
     ($db:expr, $pool:ident => $body:expr) => {
         match &($db).pool {
@@ -61,7 +62,7 @@ pub(crate) enum TxKind {
     Postgres(PostgresTx),
 }
 
-/// Runs one body on whichever connection a transaction has, and notes whether the disk was full.
+/// Runs one body on the connection of a transaction, and notes whether the disk was full.
 macro_rules! on_tx {
     ($tx:expr, $connection:ident => $body:expr) => {{
         let tx: &mut $crate::dialect::Tx = $tx;
@@ -80,7 +81,7 @@ macro_rules! on_tx {
 }
 pub(crate) use on_tx;
 
-/// Runs a statement within a transaction and says how many rows it changed.
+/// Runs a statement in a transaction and returns how many rows it changed.
 macro_rules! execute {
     ($tx:expr, $sql:expr $(, $value:expr)* $(,)?) => {
         $crate::dialect::on_tx!($tx, connection => sqlx::query($sql)$(.bind($value))*
@@ -89,7 +90,7 @@ macro_rules! execute {
 }
 pub(crate) use execute;
 
-/// The row that a statement finds within a transaction, if there is one.
+/// Returns the row that a statement finds in a transaction, if there is one.
 macro_rules! fetch_optional {
     ($row:ty, $tx:expr, $sql:expr $(, $value:expr)* $(,)?) => {
         $crate::dialect::on_tx!($tx, connection => sqlx::query_as::<_, $row>($sql)$(.bind($value))*
@@ -98,7 +99,7 @@ macro_rules! fetch_optional {
 }
 pub(crate) use fetch_optional;
 
-/// The rows that a statement finds within a transaction.
+/// Returns the rows that a statement finds in a transaction.
 macro_rules! fetch_all {
     ($row:ty, $tx:expr, $sql:expr $(, $value:expr)* $(,)?) => {
         $crate::dialect::on_tx!($tx, connection => sqlx::query_as::<_, $row>($sql)$(.bind($value))*
@@ -108,7 +109,7 @@ macro_rules! fetch_all {
 pub(crate) use fetch_all;
 
 impl Tx {
-    /// Commits. An error means that nothing was changed, except [`StoreError::Uncertain`].
+    /// Commits. After an error nothing was changed, except perhaps after [`StoreError::Uncertain`].
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         let committed = match self.kind {
             TxKind::Sqlite(tx) => tx.commit().await.map_err(StoreError::from),
@@ -138,7 +139,7 @@ impl Db {
         }
     }
 
-    /// The file of an SQLite store.
+    /// Returns the file of an SQLite store.
     pub(crate) fn file(&self) -> Option<PathBuf> {
         match &self.pool {
             Pool::Sqlite(pool) => Some(pool.connect_options().get_filename().to_path_buf()),
@@ -146,13 +147,13 @@ impl Db {
         }
     }
 
-    /// Whether the last transaction that wrote found the disk full.
+    /// Returns whether the last transaction that wrote found the disk full.
     pub(crate) fn is_disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Relaxed)
     }
 
-    /// Begins a transaction that writes. SQLite's takes the place of the one writer at once: one that only reads at
-    /// first could not become the writer after somebody else was.
+    /// Begins a transaction that writes. SQLite's takes the write lock at once: one that only reads at first could not
+    /// become the writer after another transaction was.
     pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
         let begun = match &self.pool {
             Pool::Sqlite(pool) => pool.begin_with("BEGIN IMMEDIATE").await.map(TxKind::Sqlite),
@@ -169,7 +170,7 @@ impl Db {
         })
     }
 
-    /// Connects. With `create`, an installation is begun where there is none.
+    /// Connects. With `create`, begins an installation if there is none.
     pub(crate) async fn connect(url: &str, create: bool) -> Result<Self, StoreError> {
         match url.split_once(':').map(|(scheme, _)| scheme) {
             Some("sqlite") => Self::sqlite(SqliteConnectOptions::from_str(url)?, create).await,
@@ -181,7 +182,7 @@ impl Db {
         }
     }
 
-    /// An SQLite file; unlike a URL, a path may hold any character.
+    /// Opens an SQLite file. Unlike in a URL, its path may hold any character.
     pub(crate) async fn open(file: &Path, create: bool) -> Result<Self, StoreError> {
         Self::sqlite(SqliteConnectOptions::new().filename(file), create).await
     }
@@ -217,11 +218,11 @@ impl Db {
     }
 }
 
-/// Refuses a URL that can lead to no store, before anything is opened.
+/// Checks a URL before anything is opened.
 ///
 /// # Errors
 ///
-/// [`StoreError::Invalid`] says what is wrong with it.
+/// Returns [`StoreError::Invalid`] with what is wrong.
 pub fn check_url(url: &str) -> Result<(), StoreError> {
     let invalid = |error: sqlx::Error| StoreError::Invalid(error.to_string());
     match url.split_once(':').map(|(scheme, _)| scheme) {
@@ -250,7 +251,7 @@ pub fn check_url(url: &str) -> Result<(), StoreError> {
     }
 }
 
-/// The file that a URL of SQLite names; `None` for another database.
+/// Returns the file that an SQLite URL names, or `None` for another database.
 #[must_use]
 pub fn sqlite_file(url: &str) -> Option<PathBuf> {
     let options = url
@@ -271,7 +272,7 @@ mod tests {
     use super::*;
     use crate::{Actor, AuditFilter, Database, MasterKey, Store};
 
-    /// All connections that the pool may have.
+    /// Returns all connections that the pool may have.
     async fn all_connections(pool: &SqlitePool) -> Vec<PoolConnection<Sqlite>> {
         let mut all = Vec::new();
         for _ in 0..pool.options().get_max_connections() {
@@ -280,7 +281,7 @@ mod tests {
         all
     }
 
-    /// A store whose connections find no room for another page, as on a full disk.
+    /// Creates a store whose connections find no room for another page, as on a full disk.
     async fn full_store(file: &Path) -> (Store, SqlitePool) {
         let store = Database::open(file).await.unwrap();
         let store = store.unlock(MasterKey::random()).await.unwrap();
@@ -294,7 +295,7 @@ mod tests {
         (store, pool)
     }
 
-    /// Writes an entry of the audit log that needs pages which are not there.
+    /// Writes an entry of the audit log that needs more pages than there are.
     async fn write(store: &Store) -> Result<(), StoreError> {
         let by = Actor::system();
         let mut transaction = store.begin(&by).await?;
@@ -310,7 +311,7 @@ mod tests {
         let (store, pool) = full_store(&folder.path().join("x.db")).await;
         let full = pool.options().get_max_connections();
         let mut refused = 0;
-        // A connection that replaces one that was closed has no such limit: so each of them fails once, at most.
+        // A connection that replaces a closed one has no such limit, so each fails at most once.
         for _ in 0..full {
             match write(&store).await {
                 Err(StoreError::DiskFull) => {

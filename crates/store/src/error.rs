@@ -1,20 +1,20 @@
-//! What a caller may have to do about a failure.
+//! Errors of the store, by what a caller can do about them.
 
 use sqlx::migrate::MigrateError;
 
-/// Why the store did not do what it was asked. Nothing was changed, except perhaps with [`Self::Uncertain`].
+/// Error of the store. Nothing was changed, except perhaps with [`Self::Uncertain`].
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// What was given cannot be stored; the text says why.
+    /// The input isn't valid; the text says why.
     #[error("{0}")]
     Invalid(String),
-    /// Something with this name is there already.
+    /// Something with this name exists already, or the change isn't possible now.
     #[error("{0}")]
     Conflict(String),
-    /// It was changed since it was read; read it again.
+    /// The record was changed since the caller read it, who has to read it again.
     #[error("{0}")]
     Stale(String),
-    /// There is no such thing.
+    /// There is no such record.
     #[error("{0}")]
     NotFound(String),
     /// The store's secrets were sealed with another master key.
@@ -32,10 +32,10 @@ pub enum StoreError {
         /// The migration that is unknown here.
         found: i64,
     },
-    /// The database's migrations are not ours.
+    /// The database's migrations aren't those of this program.
     #[error("cannot bring the database's tables up to date: {0}")]
     Migrate(String),
-    /// The disk of the database is full. It has to get room; then changes are taken again.
+    /// The database's disk is full. Changes are accepted again once it has room.
     #[error("the disk that holds the store is full")]
     DiskFull,
     /// The file is not an SQLite database.
@@ -49,7 +49,7 @@ pub enum StoreError {
         "the connection to the database was lost while it took the change, and it does not say whether the change was made"
     )]
     Uncertain,
-    /// The database was asked and says nothing.
+    /// The database didn't answer in time.
     #[error("the database does not answer in time")]
     Late,
     /// The database cannot be reached.
@@ -60,18 +60,19 @@ pub enum StoreError {
     Database(sqlx::Error),
 }
 
-/// What Postgres calls a text that it cannot keep (`character_not_in_repertoire`).
+/// Postgres' code for text that it can't store (`character_not_in_repertoire`).
 const NO_TEXT: &str = "22021";
-/// What a full disk is called: by SQLite (`SQLITE_FULL`), and by Postgres (`disk_full`).
+/// Codes for a full disk: of SQLite (`SQLITE_FULL`), and of Postgres (`disk_full`).
 const DISK_FULL: [&str; 2] = ["13", "53100"];
-/// What SQLite calls a file that it cannot read (`SQLITE_CORRUPT`, `SQLITE_NOTADB`).
+/// SQLite's codes for a file that it can't read (`SQLITE_CORRUPT`, `SQLITE_NOTADB`).
 const NOT_A_DATABASE: [&str; 2] = ["11", "26"];
-/// What a URL is answered that is wrong: by SQLite (`SQLITE_READONLY`, `SQLITE_CANTOPEN`), and by Postgres (no such
-/// database, user or password).
+/// Codes for a wrong URL: of SQLite (`SQLITE_READONLY`, `SQLITE_CANTOPEN`), and of Postgres (no such database, user or
+/// password).
 const CONFIGURED_WRONGLY: [&str; 5] = ["8", "14", "3D000", "28000", "28P01"];
-/// What pgbouncer says to `BEGIN` where a server connection serves for one statement.
+/// pgbouncer's message for `BEGIN` in statement pooling mode.
 const STATEMENT_POOLING: &str = "transaction blocks not allowed in statement pooling mode";
-/// What Postgres says where a named statement is not there, or there already: its connections are shared after all.
+/// Postgres' codes for a named statement that is missing, or exists already, because a pooler shares server connections
+/// after all.
 const SHARED_STATEMENTS: [&str; 2] = ["26000", "42P05"];
 
 impl From<sqlx::Error> for StoreError {
@@ -125,14 +126,14 @@ impl From<MigrateError> for StoreError {
     }
 }
 
-/// Whether something was not written for want of room.
+/// Returns whether a write failed because the disk is full.
 pub(crate) fn is_disk_full(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|cause| cause.code());
     DISK_FULL.contains(&code.as_deref().unwrap_or_default())
 }
 
 impl StoreError {
-    /// Turns a violated uniqueness into a conflict in words.
+    /// Returns [`Self::Conflict`] with a message for a violated uniqueness, and otherwise the error itself.
     pub(crate) fn or_conflict(error: sqlx::Error, message: impl FnOnce() -> String) -> Self {
         match error.as_database_error() {
             Some(cause) if cause.is_unique_violation() => Self::Conflict(message()),

@@ -1,4 +1,4 @@
-//! How an app's end users prove who they are: one JSON text for each app, which this crate does not read.
+//! The identity of each app (how its end users prove who they are): one JSON text, which this crate doesn't parse.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -24,11 +24,12 @@ pub(crate) struct SealedIdentity {
 from_row!(row => SealedIdentity { app_id, config });
 
 impl Store {
-    /// Sets or removes an app's identity. The audit log says that it changed, and not what it holds.
+    /// Sets or removes an app's identity. The audit log records that it changed, not its content.
     ///
     /// # Errors
     ///
-    /// There is no such app.
+    /// Returns [`StoreError::NotFound`] if there is no such app, or [`StoreError::Stale`] if its revision isn't the
+    /// expected one.
     pub async fn set_identity(
         &self,
         app_id: &str,
@@ -42,7 +43,7 @@ impl Store {
             .await?;
         transaction.touch_app(app_id).await?;
         let found = fetch_optional!(SealedIdentity, &mut transaction.tx, SELECT, app_id)?;
-        // What does not open may be replaced.
+        // An identity that doesn't open may be replaced.
         let before = found.map(|found| self.open_identity(&found).ok());
         let is_same = match (&before, identity) {
             (None, None) => true,
@@ -70,11 +71,11 @@ impl Store {
         transaction.commit().await
     }
 
-    /// An app's identity, if it has one.
+    /// Returns an app's identity, if it has one.
     ///
     /// # Errors
     ///
-    /// It does not open, or the database failed.
+    /// Returns [`StoreError::WrongMasterKey`] if it doesn't open, or the database's error.
     pub async fn identity(&self, app_id: &str) -> Result<Option<SecretString>, StoreError> {
         let sealed: Option<SealedIdentity> = on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(app_id).fetch_optional(pool).await)?;
         sealed.map(|sealed| self.open_identity(&sealed)).transpose()
@@ -92,7 +93,8 @@ impl Store {
     }
 }
 
-/// What it is sealed for. A key's context has one colon.
+/// Returns the context in which an identity is sealed. It has two colons, a key's context has one, so they never
+/// collide.
 pub(crate) fn context(app_id: &str) -> String {
     format!("identity::{app_id}")
 }

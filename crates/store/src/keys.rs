@@ -1,4 +1,4 @@
-//! Keys and their secrets. An app has several at once, so that one can be replaced while the other still works.
+//! Keys and their secrets. An app has several at once, so that one can be replaced while another still works.
 
 use std::fmt;
 
@@ -34,34 +34,34 @@ const MAX_LABEL: usize = 200;
 pub struct KeyRecord {
     /// The public half.
     pub key: String,
-    /// Whose it is.
+    /// App that the key belongs to.
     pub app_id: String,
     /// The private half.
     pub secret: SecretString,
-    /// What it is for.
+    /// Purpose of the key, for people.
     pub label: Option<String>,
     /// Unix time in milliseconds.
     pub created_at: i64,
-    /// Unix time in milliseconds from which it is out of force.
+    /// When the key expires, Unix time in milliseconds.
     pub expires_at: Option<i64>,
-    /// Unix time in milliseconds, if it was revoked.
+    /// When the key was revoked, Unix time in milliseconds.
     pub revoked_at: Option<i64>,
-    /// When it was last used, about; Unix time in milliseconds.
+    /// Approximate time of its last use, Unix time in milliseconds.
     pub last_used_at: Option<i64>,
-    /// The network address it was last used from.
+    /// Network address of its last use.
     pub last_used_from: Option<String>,
 }
 
-/// A key to be: what is left out is drawn.
+/// A key to create. Absent fields are generated.
 #[derive(Clone, Default)]
 pub struct NewKey {
     /// An imported key.
     pub key: Option<String>,
     /// An imported secret.
     pub secret: Option<String>,
-    /// What it is for.
+    /// Purpose of the key, for people.
     pub label: Option<String>,
-    /// Unix time in milliseconds from which it is out of force.
+    /// When the key expires, Unix time in milliseconds.
     pub expires_at: Option<i64>,
 }
 
@@ -72,7 +72,7 @@ pub struct KeyUse {
     pub key: String,
     /// Unix time in milliseconds.
     pub at: i64,
-    /// The network address it came from.
+    /// Network address that the use came from.
     pub from: Option<String>,
 }
 
@@ -103,7 +103,7 @@ from_row!(row => SealedKey {
 });
 
 impl KeyRecord {
-    /// Whether it is neither revoked nor expired.
+    /// Returns whether the key is active: neither revoked nor expired.
     #[must_use]
     pub fn is_in_force(&self) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| expires_at > now())
@@ -151,7 +151,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// There is no such app, or the key is not possible, or it is taken.
+    /// Returns [`StoreError::NotFound`] for the app, [`StoreError::Invalid`] for the key, or [`StoreError::Conflict`]
+    /// if the key is in use.
     pub async fn create_key(
         &self,
         app_id: &str,
@@ -170,13 +171,13 @@ impl Store {
         Ok(key)
     }
 
-    /// Changes a key's label and expiry, where they are given, and returns it as it is now. A key that has expired is in
-    /// force again if its expiry is moved.
+    /// Changes those of a key's label and expiry that are given, and returns the changed key. An expired key is active
+    /// again if its expiry is moved.
     ///
     /// # Errors
     ///
-    /// The app has no such key, or it was revoked, or the label is not possible, or [`StoreError::Stale`]: the app's revision is
-    /// not the expected one.
+    /// Returns [`StoreError::NotFound`] if the app has no such key, [`StoreError::Conflict`] if it was revoked,
+    /// [`StoreError::Invalid`] for the label, or [`StoreError::Stale`] if the app's revision isn't the expected one.
     pub async fn update_key(
         &self,
         app_id: &str,
@@ -216,11 +217,11 @@ impl Store {
         Ok(after)
     }
 
-    /// Takes a key out of force, for good. Where an app is given, it must be the key's.
+    /// Revokes a key for good. If an app is given, the key must be one of its keys.
     ///
     /// # Errors
     ///
-    /// There is no such key, or it was revoked before.
+    /// Returns [`StoreError::NotFound`] if there is no such key, or [`StoreError::Conflict`] if it was revoked before.
     pub async fn revoke_key(
         &self,
         app_id: Option<&str>,
@@ -241,17 +242,18 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Keeps when and from where keys were last used; of several uses of a key the latest.
+    /// Records when and from where keys were last used; of several uses of a key, the latest.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn note_key_uses(&self, uses: &[KeyUse]) -> Result<(), StoreError> {
         if uses.is_empty() {
             return Ok(());
         }
         let by = Actor::system();
-        // No change, but in turn with changes: whoever else locks several keys locks them in another order.
+        // Not a change, but serialized with changes: another transaction that locks several keys may lock them in
+        // another order, and both would wait forever.
         let mut transaction = self.begin_quietly(&by).await?;
         for KeyUse { key, at, from } in uses {
             execute!(&mut transaction.tx, NOTE_USE, key, at, from)?;
@@ -259,11 +261,11 @@ impl Store {
         transaction.commit().await
     }
 
-    /// An app's keys, oldest first, those out of force as well.
+    /// Returns an app's keys, oldest first, including revoked and expired ones.
     ///
     /// # Errors
     ///
-    /// There is no such app.
+    /// Returns [`StoreError::NotFound`] if there is no such app.
     pub async fn keys(&self, app_id: &str) -> Result<Vec<KeyRecord>, StoreError> {
         self.app(app_id).await?;
         let sealed: Vec<SealedKey> = on_db!(&self.db, pool => sqlx::query_as(SELECT_BY_APP).bind(app_id).fetch_all(pool).await)?;
@@ -316,7 +318,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// A key that was not revoked, of this app if one is given.
+    /// Returns a key that wasn't revoked, of this app if one is given.
     async fn key_in_force(
         &mut self,
         app_id: Option<&str>,
@@ -338,7 +340,7 @@ fn fields(key: &KeyRecord) -> Value {
     json!({"label": key.label, "expires_at": key.expires_at})
 }
 
-/// A label of nothing but white space is none.
+/// Checks a label. A label of white space only counts as none.
 fn check_label(label: Option<String>) -> Result<Option<String>, StoreError> {
     let Some(label) = label else { return Ok(None) };
     let label = label.trim();
@@ -350,7 +352,7 @@ fn check_label(label: Option<String>) -> Result<Option<String>, StoreError> {
     Ok((!label.is_empty()).then(|| label.to_owned()))
 }
 
-/// What a secret is sealed for. Neither part can hold a colon.
+/// Returns the context in which a key's secret is sealed. Neither part can hold a colon.
 pub(crate) fn context(app_id: &str, key: &str) -> String {
     format!("{app_id}:{key}")
 }

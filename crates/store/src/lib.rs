@@ -1,26 +1,26 @@
-//! What an installation knows, in SQLite or in Postgres behind one API.
+//! The persistent data of an installation, in SQLite or in Postgres behind one API.
 //!
 //! # Layout
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | `database` | [`Database`]: connect, migrate, unlock |
-//! | `dialect` | the two pools and the macros over them: all that knows of two databases |
+//! | `dialect` | the two pools and the macros over them: everything that differs between the databases |
 //! | `postgres` | Postgres, directly or through a connection pooler |
-//! | `migrations`, `row` | the tables of both databases, and how their rows are read |
-//! | `transaction` | in which everything is changed, with a revision and an audit entry |
-//! | `apps`, `keys`, `identity` | one function a statement, the SQL above it |
-//! | `operators`, `sessions`, `tokens`, `scope` | who administers the installation, and what they may do |
-//! | `signing_keys` | what signs the tokens we issue ourselves |
-//! | `actor`, `audit` | who changed what |
-//! | `answers` | answers to requests that may come twice |
-//! | `demo` | the app of the first run |
-//! | `changes`, `watch` | what is newer than a revision, and when to ask |
-//! | `seal`, `master_key` | [`MasterKey`]: secrets at rest, and another key for them |
+//! | `migrations`, `row` | the tables of both databases, and reading their rows |
+//! | `transaction` | the transactions of all changes, with a revision and an audit entry |
+//! | `apps`, `keys`, `identity` | one function for each statement, the SQL above it |
+//! | `operators`, `sessions`, `tokens`, `scope` | operators, their sessions and API tokens, and their rights |
+//! | `signing_keys` | the keys that sign Fanfare's own tokens |
+//! | `actor`, `audit` | the audit log |
+//! | `answers` | answers to idempotent requests |
+//! | `demo` | the demo app of the first run |
+//! | `changes`, `watch` | changes since a revision, and when to ask for them |
+//! | `seal`, `master_key` | [`MasterKey`]: secrets at rest, and replacing their key |
 //! | `error` | [`StoreError`] |
 //!
-//! Whatever changes something takes an [`Actor`], and writes one entry of the audit log in the same transaction. Where
-//! nothing changes, there is none.
+//! Each change takes an [`Actor`] and writes one entry of the audit log in the same transaction. A call that changes
+//! nothing writes none.
 
 mod actor;
 mod answers;

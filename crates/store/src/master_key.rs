@@ -1,4 +1,4 @@
-//! Another master key for the whole installation.
+//! Replaces the master key of the whole installation.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{identity, keys, signing_keys};
 const SET_CHECK: &str =
     "UPDATE installation SET master_key_check = $1, master_key_id = $2 WHERE id = 1";
 
-/// A column that holds sealed texts. Two columns name a row, and what it is sealed for.
+/// A column of sealed texts. Two other columns identify a row, and give the context in which its text is sealed.
 struct Column {
     name: &'static str,
     select: &'static str,
@@ -58,12 +58,13 @@ const COLUMNS: [Column; 5] = [
 ];
 
 impl Store {
-    /// Seals everything with another master key, in one step, and says how many secrets that were. Stores that still have
-    /// the old key are refused from then on.
+    /// Seals everything with another master key in one transaction, and returns how many secrets that were. Stores that
+    /// still have the old key are refused from then on.
     ///
     /// # Errors
     ///
-    /// A secret does not open with the present key, or the database failed. Nothing was changed.
+    /// Returns [`StoreError::Conflict`] if a secret doesn't open with the present key, or the database's error. Nothing
+    /// was changed.
     pub async fn rotate_master_key(
         self,
         new: &MasterKey,
@@ -121,10 +122,10 @@ mod tests {
     use super::COLUMNS;
     use crate::dialect::{Db, Pool};
 
-    /// Columns with bytes that no master key seals: a hash, and the check that a rotation sets by itself.
+    /// Columns with bytes that no master key seals: a hash, and the check that a rotation sets itself.
     const NOT_RESEALED: [&str; 2] = ["refresh_tokens.hash", "installation.master_key_check"];
 
-    /// `keys.secret` of `UPDATE keys SET secret = $3 WHERE ..`.
+    /// Returns `keys.secret` for `UPDATE keys SET secret = $3 WHERE ..`.
     fn updated(sql: &str) -> String {
         let words: Vec<&str> = sql.split_whitespace().collect();
         assert_eq!(

@@ -1,6 +1,6 @@
-//! The migrations, which the program holds: the same numbers and names for both databases.
+//! The migrations, which are part of the program, with the same numbers and names for both databases.
 //!
-//! sqlx has a macro for this, which compiles both drivers and their TLS a second time.
+//! Written by hand because sqlx's macro for it compiles both drivers and their TLS a second time.
 
 use sqlx::SqlStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
@@ -18,12 +18,12 @@ macro_rules! files {
     };
 }
 
-/// Returns what brings an SQLite file up to date.
+/// Returns the migrations of SQLite.
 pub(crate) fn sqlite() -> Migrator {
     migrator(&files!("sqlite"))
 }
 
-/// Returns what brings a Postgres database up to date.
+/// Returns the migrations of Postgres.
 pub(crate) fn postgres() -> Migrator {
     migrator(&files!("postgres"))
 }

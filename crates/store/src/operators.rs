@@ -29,7 +29,7 @@ const SET_PASSWORD: &str =
     "UPDATE operators SET password_hash = $2, updated_at = $3, revision = $4 WHERE id = $1";
 const DELETE: &str = "DELETE FROM operators WHERE id = $1";
 const COUNT: &str = "SELECT COUNT(*) FROM operators";
-/// Those without whom nobody could let anybody in.
+/// Counts the other owners who can administer everything, of whom one must be left.
 const COUNT_OTHER_OWNERS: &str = "SELECT COUNT(*) FROM operators \
                                   WHERE role = 'owner' AND enabled AND apps IS NULL AND id <> $1";
 
@@ -38,11 +38,11 @@ const COUNT_OTHER_OWNERS: &str = "SELECT COUNT(*) FROM operators \
 pub struct OperatorRecord {
     /// Their id.
     pub id: String,
-    /// What they sign in with, for example an e-mail address. No two differ only in case.
+    /// Name to sign in with, for example an e-mail address. No two names differ only in case.
     pub name: String,
-    /// What they may do.
+    /// Role.
     pub role: Role,
-    /// On which apps, by id; all apps if `None`.
+    /// Ids of the apps that the role covers, or `None` for all apps.
     pub apps: Option<Vec<String>>,
     /// Whether they may sign in.
     pub enabled: bool,
@@ -50,7 +50,7 @@ pub struct OperatorRecord {
     pub created_at: i64,
     /// Unix time in milliseconds.
     pub updated_at: i64,
-    /// The installation's revision of the last change.
+    /// Revision of the installation at the last change.
     pub revision: i64,
 }
 
@@ -65,14 +65,14 @@ from_row!(row => OperatorRecord {
     revision,
 });
 
-/// An operator to be.
+/// An operator to create.
 #[derive(Debug, Clone)]
 pub struct NewOperator {
-    /// What they sign in with.
+    /// Name to sign in with.
     pub name: String,
-    /// What they may do.
+    /// Role.
     pub role: Role,
-    /// On which apps, by id; all apps if `None`.
+    /// Ids of the apps that the role covers, or `None` for all apps.
     pub apps: Option<Vec<String>>,
     /// The hash of their password, a PHC string.
     pub password_hash: SecretString,
@@ -99,7 +99,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The name or an app id is not possible, or the name is taken.
+    /// Returns [`StoreError::Invalid`] for the name or an app id, or [`StoreError::Conflict`] if the name is taken.
     pub async fn create_operator(
         &self,
         new: &NewOperator,
@@ -113,7 +113,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Conflict`] if there is an operator already; the name is not possible.
+    /// Returns [`StoreError::Conflict`] if there is an operator already, or [`StoreError::Invalid`] for the name.
     pub async fn create_first_owner(
         &self,
         name: &str,
@@ -133,31 +133,31 @@ impl Store {
         transaction.create_operator(&owner).await
     }
 
-    /// How many operators there are, those who are disabled as well.
+    /// Returns the number of operators, including disabled ones.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn count_operators(&self) -> Result<i64, StoreError> {
         Ok(on_db!(&self.db, pool => sqlx::query_scalar(COUNT).fetch_one(pool).await)?)
     }
 
-    /// One operator.
+    /// Returns an operator.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotFound`].
+    /// Returns [`StoreError::NotFound`] if there is no such operator.
     pub async fn operator(&self, id: &str) -> Result<OperatorRecord, StoreError> {
         let found =
             on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(id).fetch_optional(pool).await)?;
         found.ok_or_else(|| not_found(id))
     }
 
-    /// The operator with this name, however it is capitalized, and the hash of their password. They may be disabled.
+    /// Returns the operator with this name, in any case, and the hash of their password. The operator may be disabled.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn operator_for_sign_in(
         &self,
         name: &str,
@@ -169,11 +169,11 @@ impl Store {
         Ok(found.map(|row| (row.operator, row.password_hash.into())))
     }
 
-    /// At most `limit` operators, oldest first: those after the one with this `created_at` and id.
+    /// Returns at most `limit` operators, oldest first: those after the one with this `created_at` and id.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn operators(
         &self,
         after: Option<(i64, String)>,
@@ -186,13 +186,14 @@ impl Store {
         )
     }
 
-    /// Changes an operator's name, role, apps and whether they may sign in; returns them as they are now. Whoever may no
-    /// longer sign in loses their sessions and the tokens they made.
+    /// Changes an operator's name, role, apps and whether they may sign in, and returns the changed operator. Disabling
+    /// an operator revokes their sessions and the tokens they made.
     ///
     /// # Errors
     ///
-    /// There is no such operator; name or apps are not possible; the name is taken; nobody would be left who may do
-    /// everything; or [`StoreError::Stale`]: the revision is not the expected one.
+    /// Returns [`StoreError::NotFound`], [`StoreError::Invalid`] for name or apps, [`StoreError::Conflict`] if the name
+    /// is taken or no owner of everything would be left, or [`StoreError::Stale`] if the revision isn't the expected
+    /// one.
     pub async fn update_operator(
         &self,
         operator: &OperatorRecord,
@@ -239,7 +240,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// There is no such operator.
+    /// Returns [`StoreError::NotFound`] if there is no such operator.
     pub async fn set_password(
         &self,
         id: &str,
@@ -268,7 +269,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// There is no such operator, or no operator would be left who may do everything.
+    /// Returns [`StoreError::NotFound`], or [`StoreError::Conflict`] if no owner of everything would be left.
     pub async fn delete_operator(&self, id: &str, by: &Actor) -> Result<(), StoreError> {
         let mut transaction = self.begin(by).await?;
         let operator = transaction.operator(id).await?;
@@ -288,7 +289,7 @@ impl Transaction<'_> {
         fetch_optional!(OperatorRecord, &mut self.tx, SELECT, id)?.ok_or_else(|| not_found(id))
     }
 
-    /// Refuses what nobody does who may not sign in any more.
+    /// Checks that an operator may still sign in, because they may have been disabled since the request began.
     pub(crate) async fn check_operator_enabled(&mut self, id: &str) -> Result<(), StoreError> {
         let operator = self.operator(id).await?;
         if operator.enabled {
@@ -349,7 +350,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Refuses to take away `operator` if nobody else may do everything.
+    /// Checks that an owner of everything is left without `operator`.
     async fn keep_a_full_owner(&mut self, operator: &OperatorRecord) -> Result<(), StoreError> {
         if !operator.is_full_owner()
             || self.count(COUNT_OTHER_OWNERS, Some(&operator.id)).await? > 0
@@ -394,7 +395,7 @@ fn fields(operator: &OperatorRecord) -> Value {
     })
 }
 
-/// A name as it is compared.
+/// Returns a name as names are compared.
 fn fold(name: &str) -> String {
     name.to_lowercase()
 }

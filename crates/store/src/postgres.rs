@@ -1,8 +1,8 @@
 //! Postgres, directly or through a connection pooler such as pgbouncer.
 //!
-//! A pooler in transaction mode gives a client another server connection for each transaction. What lives on a server
-//! connection for longer does not work there: named statements, session locks, `LISTEN`. [`Pooling`] says which it is;
-//! all statements of this crate go through the executors of this file, which then keep to what does work.
+//! A pooler in transaction mode gives a client another server connection for each transaction. Named statements,
+//! session locks and `LISTEN`, which belong to a server connection, don't work there. [`Pooling`] tells the two apart.
+//! All statements of this crate go through the executors of this file, which then avoid what doesn't work.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -21,23 +21,23 @@ use crate::dialect::ACQUIRE_TIMEOUT;
 use crate::error::StoreError;
 use crate::migrations;
 
-/// Serializes the migrations of nodes that start at the same moment. The number is drawn.
+/// Serializes the migrations of nodes that start at once. The number is arbitrary.
 const LOCK_MIGRATIONS: &str = "SELECT pg_advisory_xact_lock(5201860395146293177)";
-/// Statements with a name stay on a server connection, where the next client of a pooler would run into them.
+/// Named statements stay on a server connection, where they would collide with those of a pooler's next client.
 const FORGET_STATEMENTS: &str = "DEALLOCATE ALL";
 const IS_BEGUN: &str = "SELECT to_regclass('installation') IS NOT NULL";
 const SERVER_PROCESS: &str = "SELECT pg_backend_pid()";
 const TRANSACTION_ID: &str = "SELECT pg_current_xact_id_if_assigned()::text";
 const TRANSACTION_STATUS: &str = "SELECT pg_xact_status($1::text::xid8)";
-/// How often two connections are compared in order to find out what is between us and the server.
+/// Number of comparisons of two connections to find out what is between this process and the server.
 const COMPARISONS: usize = 3;
-/// How often a transaction is asked about whose end is not known.
+/// How often the outcome of a transaction is queried whose end isn't known.
 const STATUS_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long one server connection serves us.
+/// How long a connection of this process keeps its server connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pooling {
-    /// As long as our connection lives: no pooler, or one in session mode.
+    /// As long as it lives: there is no pooler, or one in session mode.
     Session,
     /// For one transaction: a pooler in transaction mode.
     Transaction,
@@ -48,7 +48,7 @@ pub(crate) enum Pooling {
 pub(crate) struct Postgres {
     pub(crate) pool: PgPool,
     pooling: Pooling,
-    /// Where changes are announced to us, if not through `pool`.
+    /// Pool for notifications of changes, if not `pool`.
     listen: Option<PgPool>,
 }
 
@@ -60,7 +60,8 @@ pub(crate) struct PostgresTx {
 }
 
 impl Postgres {
-    /// Connects and brings the tables up to date. Refuses a database without an installation unless `create` is set.
+    /// Connects and brings the tables up to date. Returns [`StoreError::Missing`] for a database without an
+    /// installation unless `create` is set.
     pub(crate) async fn connect(url: &str, create: bool) -> Result<Self, StoreError> {
         let mut options = options(url)?;
         let pooling = detect_pooling(&options).await?;
@@ -86,7 +87,7 @@ impl Postgres {
         Ok(postgres)
     }
 
-    /// Has changes announced over another URL, which leads to the server without a pooler in transaction mode.
+    /// Receives notifications of changes over another URL, which must not lead through a pooler in transaction mode.
     pub(crate) async fn listen_on(&mut self, url: &str) -> Result<(), StoreError> {
         let options = options(url)?;
         if detect_pooling(&options).await? == Pooling::Transaction {
@@ -104,7 +105,7 @@ impl Postgres {
         Ok(())
     }
 
-    /// The pool to listen with, or `None` where the server cannot tell us of changes.
+    /// Returns the pool to listen with, or `None` if the server can't notify this process.
     pub(crate) fn listening_pool(&self) -> Option<PgPool> {
         let own = (self.pooling == Pooling::Session).then_some(&self.pool);
         self.listen.as_ref().or(own).cloned()
@@ -118,7 +119,7 @@ impl Postgres {
     /// Brings the tables up to date in one transaction, under a lock that ends with it.
     async fn migrate(&self) -> Result<(), StoreError> {
         let mut migrator = migrations::postgres();
-        // sqlx locks for the session, which a pooler gives to somebody else.
+        // sqlx takes a lock of the session, which a pooler gives to another client.
         migrator.set_locking(false);
         let mut tx = self.pool.begin().await?;
         sqlx::raw_sql(LOCK_MIGRATIONS).execute(&mut *tx).await?;
@@ -135,8 +136,8 @@ impl Postgres {
 
     pub(crate) async fn begin(&self) -> Result<PostgresTx, sqlx::Error> {
         let pool = self.pool.clone();
-        // In a task of its own: if the caller goes away between `BEGIN` and its answer, sqlx would give the connection
-        // back to the pool with the transaction open.
+        // In a task of its own: if the caller went away between `BEGIN` and its answer, sqlx would return the
+        // connection to the pool with the transaction open.
         let begun = tokio::spawn(async move { pool.begin().await }).await;
         let tx = begun.map_err(|_| sqlx::Error::WorkerCrashed)??;
         Ok(PostgresTx {
@@ -145,7 +146,8 @@ impl Postgres {
         })
     }
 
-    /// Returns what became of a transaction whose `COMMIT` was not answered.
+    /// Returns the outcome of a transaction whose `COMMIT` wasn't answered: success, [`StoreError::Late`] if it was
+    /// aborted, or [`StoreError::Uncertain`] after [`ACQUIRE_TIMEOUT`].
     async fn outcome(&self, id: &str) -> Result<(), StoreError> {
         let until = Instant::now() + ACQUIRE_TIMEOUT;
         while Instant::now() < until {
@@ -164,8 +166,9 @@ impl Postgres {
 }
 
 impl PostgresTx {
-    /// Commits. An error means that nothing was changed, except [`StoreError::Uncertain`].
+    /// Commits. After an error nothing was changed, except perhaps after [`StoreError::Uncertain`].
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
+        // Asked for before the commit: afterwards it may be too late to ask on this connection.
         let id: Option<String> = sqlx::query_scalar(TRANSACTION_ID)
             .fetch_one(self.statements())
             .await?;
@@ -182,7 +185,7 @@ impl PostgresTx {
         }
     }
 
-    /// Runs statements in this transaction.
+    /// Returns an executor for statements in this transaction.
     pub(crate) fn statements(&mut self) -> Statements<'_> {
         Statements {
             connection: &mut self.tx,
@@ -191,18 +194,18 @@ impl PostgresTx {
     }
 }
 
-/// Refuses what is no URL of Postgres.
+/// Checks that a URL is one of Postgres.
 pub(crate) fn check_url(url: &str) -> Result<(), sqlx::Error> {
     PgConnectOptions::from_str(url).map(drop)
 }
 
-/// Reads a URL. What sqlx would send beyond it, pgbouncer refuses by default.
+/// Parses a URL. It leaves out `extra_float_digits`, which sqlx would send and pgbouncer refuses by default.
 fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
     Ok(PgConnectOptions::from_str(url)?.extra_float_digits(None))
 }
 
-/// Finds out whether two connections of ours share a server process, or one of ours has several: only a pooler that
-/// gives server connections away after each transaction does that.
+/// Detects a pooler in transaction mode: only there do two connections share a server process, or does one have
+/// several.
 async fn detect_pooling(options: &PgConnectOptions) -> Result<Pooling, StoreError> {
     let connect = async || {
         let connected = timeout(ACQUIRE_TIMEOUT, options.connect()).await;
@@ -211,7 +214,7 @@ async fn detect_pooling(options: &PgConnectOptions) -> Result<Pooling, StoreErro
     let mut one = connect().await?;
     let mut other = match connect().await {
         Ok(other) => other,
-        // A pooler in session mode with its last connection given to us, or a server with as few.
+        // A pooler in session mode whose last connection is already taken, or a server with as few.
         Err(_) => return Ok(Pooling::Session),
     };
     let mut seen = Vec::new();
@@ -224,7 +227,7 @@ async fn detect_pooling(options: &PgConnectOptions) -> Result<Pooling, StoreErro
         shared |= first == second || seen.last().is_some_and(|before| *before != (first, second));
         seen.push((first, second));
     }
-    // Nobody waits for the goodbye.
+    // The result doesn't depend on how these connections close.
     tokio::spawn(async move {
         let _ = one.close().await;
         let _ = other.close().await;
@@ -237,12 +240,13 @@ async fn detect_pooling(options: &PgConnectOptions) -> Result<Pooling, StoreErro
 }
 
 async fn server_process(connection: &mut PgConnection) -> Result<i32, sqlx::Error> {
-    // Without arguments, so that it is one message: where statements are prepared, the pooler would already matter.
+    // Without arguments, so that it is one message: a prepared statement takes several, which a pooler would already
+    // separate.
     let row = sqlx::raw_sql(SERVER_PROCESS).fetch_one(connection).await?;
     row.try_get(0)
 }
 
-/// A query that is prepared without a name.
+/// A query that is prepared without a name, so that nothing stays on the server connection.
 struct Unnamed<E>(E);
 
 impl<'q, E: Execute<'q, sqlx::Postgres>> Execute<'q, sqlx::Postgres> for Unnamed<E> {
@@ -263,7 +267,7 @@ impl<'q, E: Execute<'q, sqlx::Postgres>> Execute<'q, sqlx::Postgres> for Unnamed
     }
 }
 
-/// Runs statements on one connection, within a transaction.
+/// Executor on one connection, within a transaction.
 #[derive(Debug)]
 pub(crate) struct Statements<'c> {
     connection: &'c mut PgConnection,
@@ -312,8 +316,8 @@ impl<'c> Executor<'c> for Statements<'c> {
     }
 }
 
-/// Runs single statements. Behind a pooler in transaction mode each has a transaction of its own, so that preparing and
-/// running it happen on the same server connection.
+/// Runs single statements. Behind a pooler in transaction mode each runs in its own transaction, so that it is prepared
+/// and run on the same server connection.
 impl<'c> Executor<'c> for &'c Postgres {
     type Database = sqlx::Postgres;
 

@@ -1,12 +1,12 @@
 //! Reads rows of both databases into structs.
 //!
-//! sqlx derives the same, with macros that compile both drivers and their TLS a second time to do so.
+//! Written by hand because sqlx's derive macros compile both drivers and their TLS a second time.
 
 use sqlx::error::BoxDynError;
 use sqlx::{ColumnIndex, Decode, Row, Type};
 
-/// Implements [`sqlx::FromRow`] for a struct, on rows of both databases. A field is the column of its name, unless an
-/// expression over the row says how it is read.
+/// Implements [`sqlx::FromRow`] for a struct, on rows of both databases. A field reads the column of its name, unless
+/// an expression over the row is given.
 macro_rules! from_row {
     ($row:ident => $type:ident { $($fields:tt)* }) => {
         $crate::row::from_row!(@of sqlx::sqlite::SqliteRow, $row => $type { $($fields)* });
@@ -28,7 +28,7 @@ pub(crate) use from_row;
 ///
 /// # Errors
 ///
-/// [`sqlx::Error::ColumnDecode`] if `parse` refuses the text.
+/// Returns [`sqlx::Error::ColumnDecode`] if `parse` refuses the text.
 pub(crate) fn parsed<'r, R, T, E>(
     row: &'r R,
     column: &'static str,

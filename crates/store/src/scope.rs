@@ -1,4 +1,4 @@
-//! What somebody may do, and on which apps.
+//! Roles, and the apps that they cover.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,11 +11,11 @@ use crate::error::StoreError;
 /// Longest name of an operator or a token, in characters.
 const MAX_NAME: usize = 200;
 
-/// What an operator or a token may do. A higher one may do all that a lower one may.
+/// Role of an operator or a token. A higher role may do all that a lower one may.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Looks.
+    /// Reads everything but the audit log and operators.
     Viewer,
     /// Changes apps and keys.
     Admin,
@@ -23,13 +23,13 @@ pub enum Role {
     Owner,
 }
 
-/// A text that is no role.
+/// Error for a text that isn't a role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no role {0:?}; there are owner, admin and viewer")]
 pub struct InvalidRole(String);
 
 impl Role {
-    /// As it is written.
+    /// Returns the role as text.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -65,7 +65,7 @@ impl TryFrom<String> for Role {
     }
 }
 
-/// Reads the column `apps` of operators and tokens. A text that is no list of apps allows none.
+/// Parses the column `apps` of operators and tokens. A text that isn't a list of apps allows none.
 pub(crate) fn from_column(text: Option<String>) -> Option<Vec<String>> {
     Some(serde_json::from_str(&text?).unwrap_or_default())
 }
@@ -74,12 +74,12 @@ pub(crate) fn to_column(apps: Option<&[String]>) -> Option<String> {
     apps.map(|apps| serde_json::to_string(apps).expect("texts are JSON"))
 }
 
-/// App ids as one text in which SQL of both databases finds one: each between colons, which no id holds.
+/// Returns app ids as one text in which SQL of both databases finds one: each between colons, which no id holds.
 pub(crate) fn to_list(apps: &[String]) -> String {
     apps.iter().map(|app| format!(":{app}:")).collect()
 }
 
-/// Each app once, in order.
+/// Checks app ids, and returns each once, sorted.
 pub(crate) fn check_apps(apps: Option<&[String]>) -> Result<Option<Vec<String>>, StoreError> {
     let Some(apps) = apps else { return Ok(None) };
     for app in apps {
@@ -93,7 +93,7 @@ pub(crate) fn check_apps(apps: Option<&[String]>) -> Result<Option<Vec<String>>,
     Ok(Some(apps))
 }
 
-/// `whose` is for the message: "an operator's".
+/// Checks a name and returns it trimmed. `whose` is for the message, for example "an operator's".
 pub(crate) fn check_name(name: &str, whose: &str) -> Result<String, StoreError> {
     let name = name.trim();
     if name.is_empty() || name.chars().count() > MAX_NAME || name.chars().any(char::is_control) {

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 const KEY_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 
-/// The key all secrets of an installation are sealed with. 32 bytes, as 64 hex digits in text.
+/// The key that seals all secrets of an installation. It has 32 bytes, as text 64 hex digits.
 #[derive(Debug)]
 pub struct MasterKey(SecretBox<[u8; KEY_BYTES]>);
 
@@ -26,7 +26,7 @@ impl PartialEq for MasterKey {
 
 impl Eq for MasterKey {}
 
-/// A text that is not a master key.
+/// Error for a text that isn't a master key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a master key is 64 hex digits (32 bytes), as `openssl rand -hex 32` prints them; this has {length} characters{}",
@@ -36,22 +36,22 @@ pub struct InvalidMasterKey {
     length: usize,
 }
 
-/// A sealed secret that this key, or this context, does not open.
+/// Error for a sealed secret that this key, or this context, doesn't open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct CannotOpen;
 
 impl MasterKey {
-    /// Draws a key.
+    /// Generates a key.
     #[must_use]
     pub fn random() -> Self {
         Self(SecretBox::new(Box::new(rand::random())))
     }
 
-    /// Reads a key; white space around it does not count.
+    /// Parses a key and ignores white space around it.
     ///
     /// # Errors
     ///
-    /// It is not 64 hex digits.
+    /// Returns [`InvalidMasterKey`] if it isn't 64 hex digits.
     pub fn parse(text: &str) -> Result<Self, InvalidMasterKey> {
         let mut key = Box::new([0; KEY_BYTES]);
         let text = text.trim();
@@ -61,13 +61,13 @@ impl MasterKey {
         Ok(Self(SecretBox::new(key)))
     }
 
-    /// The key as text, to be kept where only the server can read it.
+    /// Returns the key as text, for a place that only the server can read.
     #[must_use]
     pub fn to_text(&self) -> String {
         hex::encode(self.0.expose_secret())
     }
 
-    /// Tells this key from others, and nothing about it.
+    /// Returns an id of this key, which reveals nothing of it.
     pub(crate) fn id(&self) -> String {
         let hash = Sha256::new()
             .chain_update("fanfare master key id")

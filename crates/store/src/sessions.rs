@@ -1,4 +1,4 @@
-//! Sessions: an operator who is signed in. A refresh token is kept as its SHA-256 hash, and is good for one use.
+//! Sessions of operators who are signed in. A refresh token is stored as its SHA-256 hash, and can be used once.
 
 use serde_json::json;
 
@@ -25,13 +25,13 @@ const ROTATED: &str = "UPDATE sessions SET last_used_at = $2, expires_at = $3 WH
 const REVOKE: &str = "UPDATE sessions SET revoked_at = $2 WHERE id = $1";
 const REVOKE_ALL: &str = "UPDATE sessions SET revoked_at = $2 \
                           WHERE operator_id = $1 AND revoked_at IS NULL AND expires_at > $2";
-/// Takes their refresh tokens with them.
+/// Deletes their refresh tokens too, through the foreign key.
 const FORGET: &str = "DELETE FROM sessions WHERE expires_at < $1";
 
-/// How long after its replacement a refresh token may still turn up without being taken for stolen: two tabs of a
-/// browser, or an answer that got lost.
+/// How long, in milliseconds, a replaced refresh token may still be presented without counting as stolen: by a second
+/// tab of a browser, or after a lost answer.
 const RACE: i64 = 10_000;
-/// How long an expired session is kept.
+/// How long an expired session is kept, in milliseconds.
 const KEEP: i64 = 30 * 24 * 60 * 60 * 1000;
 
 /// An operator who is or was signed in.
@@ -39,7 +39,7 @@ const KEEP: i64 = 30 * 24 * 60 * 60 * 1000;
 pub struct SessionRecord {
     /// Its id.
     pub id: String,
-    /// Whose it is.
+    /// Operator that the session belongs to.
     pub operator_id: String,
     /// Unix time in milliseconds.
     pub created_at: i64,
@@ -47,11 +47,11 @@ pub struct SessionRecord {
     pub last_used_at: i64,
     /// Unix time in milliseconds.
     pub expires_at: i64,
-    /// Unix time in milliseconds, if it was ended before.
+    /// When it was ended before that, Unix time in milliseconds.
     pub revoked_at: Option<i64>,
-    /// The network address they signed in from.
+    /// Network address of the sign-in.
     pub address: Option<String>,
-    /// The program they signed in with, as it calls itself.
+    /// `User-Agent` of the sign-in.
     pub agent: Option<String>,
 }
 
@@ -59,36 +59,36 @@ from_row!(row => SessionRecord {
     id, operator_id, created_at, last_used_at, expires_at, revoked_at, address, agent,
 });
 
-/// A session to be.
+/// A session to create.
 #[derive(Debug, Clone)]
 pub struct NewSession {
-    /// Whose it is.
+    /// Operator that signs in.
     pub operator_id: String,
     /// SHA-256 of its first refresh token.
     pub refresh_hash: [u8; 32],
     /// Unix time in milliseconds.
     pub expires_at: i64,
-    /// The network address they sign in from.
+    /// Network address of the sign-in.
     pub address: Option<String>,
-    /// The program they sign in with, as it calls itself.
+    /// `User-Agent` of the sign-in.
     pub agent: Option<String>,
 }
 
-/// What came of a refresh token that was presented.
+/// Result of presenting a refresh token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Rotation {
-    /// It was the one in force, and is replaced.
+    /// It was the session's current one and was replaced.
     Rotated(SessionRecord),
-    /// It was replaced a moment ago, by somebody who was a little faster. Nothing changed.
+    /// It was replaced less than 10 seconds ago by another request. Nothing changed.
     Raced,
-    /// It was replaced long ago, so that one of the two who have it has stolen it: the session is revoked.
+    /// It was replaced longer ago, so it may be stolen, and the session was revoked.
     Reused(SessionRecord),
-    /// It is of no session in force.
+    /// It belongs to no active session.
     Unknown,
 }
 
 impl SessionRecord {
-    /// Whether it goes on, at this Unix time in milliseconds.
+    /// Returns whether the session is active at this Unix time in milliseconds.
     #[must_use]
     pub fn is_in_force(&self, now: i64) -> bool {
         self.revoked_at.is_none() && self.expires_at > now
@@ -96,11 +96,12 @@ impl SessionRecord {
 }
 
 impl Store {
-    /// Signs an operator in. The audit log has it as `session.create`.
+    /// Creates a session. The audit log records it as `session.create`.
     ///
     /// # Errors
     ///
-    /// There is no such operator, or they are disabled.
+    /// Returns [`StoreError::NotFound`] if there is no such operator, or [`StoreError::Conflict`] if the operator is
+    /// disabled.
     pub async fn create_session(
         &self,
         new: &NewSession,
@@ -143,11 +144,11 @@ impl Store {
         Ok(session)
     }
 
-    /// Replaces the refresh token that was presented. `now` and `new_expires_at` are Unix times in milliseconds.
+    /// Replaces a refresh token that was presented. `now` and `new_expires_at` are Unix times in milliseconds.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn rotate_session(
         &self,
         presented_hash: [u8; 32],
@@ -155,7 +156,7 @@ impl Store {
         now: i64,
         new_expires_at: i64,
     ) -> Result<Rotation, StoreError> {
-        // A stranger's guess must not make those wait who change something.
+        // Checked without the lock first, so that a stranger's guesses don't delay changes.
         let known: Option<(String, Option<i64>)> = on_db!(&self.db, pool =>
             sqlx::query_as(SELECT_TOKEN).bind(&presented_hash[..]).fetch_optional(pool).await)?;
         if known.is_none() {
@@ -164,6 +165,7 @@ impl Store {
         let by = Actor::system();
         let mut transaction = self.begin_quietly(&by).await?;
         let tx = &mut transaction.tx;
+        // Read again under the lock, because another request may have replaced the token since.
         let token = fetch_optional!((String, Option<i64>), tx, SELECT_TOKEN, &presented_hash[..])?;
         let Some((session_id, replaced_at)) = token else {
             return Ok(Rotation::Unknown);
@@ -188,22 +190,22 @@ impl Store {
         }))
     }
 
-    /// One session, which may have ended.
+    /// Returns a session, which may have ended.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotFound`].
+    /// Returns [`StoreError::NotFound`] if there is no such session.
     pub async fn session(&self, id: &str) -> Result<SessionRecord, StoreError> {
         let found =
             on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(id).fetch_optional(pool).await)?;
         found.ok_or_else(|| not_found(id))
     }
 
-    /// The sessions in force, of one operator or of all, those used last first.
+    /// Returns the active sessions, of one operator or of all, most recently used first.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn sessions(
         &self,
         operator_id: Option<&str>,
@@ -214,11 +216,11 @@ impl Store {
         )
     }
 
-    /// Ends a session; one that has ended stays as it is.
+    /// Ends a session. One that has ended stays as it is.
     ///
     /// # Errors
     ///
-    /// There is no such session.
+    /// Returns [`StoreError::NotFound`] if there is no such session.
     pub async fn revoke_session(&self, id: &str, by: &Actor) -> Result<(), StoreError> {
         let mut transaction = self.begin(by).await?;
         let session = fetch_optional!(SessionRecord, &mut transaction.tx, SELECT, id)?
@@ -234,11 +236,11 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Ends all sessions of an operator and says how many.
+    /// Ends all sessions of an operator and returns how many.
     ///
     /// # Errors
     ///
-    /// There is no such operator.
+    /// Returns [`StoreError::NotFound`] if there is no such operator.
     pub async fn revoke_sessions(&self, operator_id: &str, by: &Actor) -> Result<u64, StoreError> {
         let mut transaction = self.begin(by).await?;
         transaction.operator(operator_id).await?;

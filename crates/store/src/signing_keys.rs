@@ -1,4 +1,4 @@
-//! The keys that sign the tokens we issue ourselves.
+//! The keys that sign Fanfare's own tokens.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
@@ -12,14 +12,14 @@ use crate::row::from_row;
 use crate::transaction::Transaction;
 
 const INSERT: &str = "INSERT INTO signing_keys (id, secret, created_at) VALUES ($1, $2, $3)";
-/// The one that signs, which alone has no end, comes first.
+/// The key that signs comes first. It alone has no end.
 const SELECT: &str = "SELECT id, secret, created_at, retired_at FROM signing_keys \
                       WHERE retired_at IS NULL OR retired_at > $1 \
                       ORDER BY retired_at IS NOT NULL, created_at DESC, id";
 const RETIRE: &str =
     "UPDATE signing_keys SET retired_at = $1 WHERE retired_at IS NULL OR retired_at > $1";
 
-/// A key that signs our tokens, or that still verifies them.
+/// A key that signs tokens, or still verifies them.
 #[derive(Debug, Clone)]
 pub struct SigningKeyRecord {
     /// The `kid` of the tokens it signs.
@@ -28,7 +28,7 @@ pub struct SigningKeyRecord {
     pub secret: SecretString,
     /// Unix time in milliseconds.
     pub created_at: i64,
-    /// Unix time in milliseconds from which it verifies nothing any more; `None` for the key that signs.
+    /// When it stops verifying, Unix time in milliseconds, or `None` for the key that signs.
     pub retired_at: Option<i64>,
 }
 
@@ -42,11 +42,12 @@ struct SealedSigningKey {
 from_row!(row => SealedSigningKey { id, secret, created_at, retired_at });
 
 impl Store {
-    /// The keys that are not retired; the first one signs, all of them verify. The first call ever makes one.
+    /// Returns the keys that aren't retired, at least one. The first one signs, all of them verify. The first call ever
+    /// makes a key.
     ///
     /// # Errors
     ///
-    /// One does not open, or the database failed.
+    /// Returns [`StoreError::WrongMasterKey`] if a key doesn't open, or the database's error.
     pub async fn signing_keys(&self) -> Result<Vec<SigningKeyRecord>, StoreError> {
         let sealed: Vec<SealedSigningKey> =
             on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(now()).fetch_all(pool).await)?;
@@ -56,12 +57,12 @@ impl Store {
         self.open_signing_keys(sealed)
     }
 
-    /// Makes a new key, which signs from now on. The old ones verify until `keep_old_until`, Unix time in milliseconds, or
-    /// until an earlier end they have already.
+    /// Makes a new key, which signs from now on. Old keys verify until `keep_old_until`, Unix time in milliseconds, or
+    /// until an earlier end that they already have.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn rotate_signing_key(
         &self,
         keep_old_until: i64,
@@ -85,7 +86,7 @@ impl Store {
     async fn first_signing_key(&self) -> Result<Vec<SigningKeyRecord>, StoreError> {
         let by = Actor::system();
         let mut transaction = self.begin(&by).await?;
-        // Somebody else may have been first.
+        // Read again under the lock, because another node may have made the first key.
         let sealed = fetch_all!(
             SealedSigningKey,
             &mut transaction.tx,
@@ -141,7 +142,7 @@ impl Store {
     }
 }
 
-/// What it is sealed for.
+/// Returns the context in which a signing key is sealed.
 pub(crate) fn context(id: &str) -> String {
     format!("signing_key::{id}")
 }

@@ -1,5 +1,5 @@
-//! API tokens, for programs that administer the installation. A token itself is signed elsewhere; here is who may use it
-//! and for how long.
+//! API tokens of programs that administer the installation. The token itself is signed elsewhere. This table holds its
+//! rights and how long it is valid.
 
 use serde_json::{Value, json};
 use sqlx::Row;
@@ -33,21 +33,21 @@ const TOUCH: &str = "UPDATE tokens SET last_used_at = $2 \
 pub struct TokenRecord {
     /// Its id.
     pub id: String,
-    /// What it is for.
+    /// Purpose of the token, for people.
     pub name: String,
-    /// What it may do.
+    /// Role.
     pub role: Role,
-    /// On which apps, by id; all apps if `None`.
+    /// Ids of the apps that the role covers, or `None` for all apps.
     pub apps: Option<Vec<String>>,
-    /// Who made it; `None` if it was made on the command line.
+    /// Operator that made it, or `None` if it was made on the command line.
     pub operator_id: Option<String>,
     /// Unix time in milliseconds.
     pub created_at: i64,
-    /// Unix time in milliseconds from which it is out of force.
+    /// When the token expires, Unix time in milliseconds.
     pub expires_at: Option<i64>,
-    /// Unix time in milliseconds, if it was revoked.
+    /// When the token was revoked, Unix time in milliseconds.
     pub revoked_at: Option<i64>,
-    /// When it was last used, about; Unix time in milliseconds.
+    /// Approximate time of its last use, Unix time in milliseconds.
     pub last_used_at: Option<i64>,
 }
 
@@ -63,23 +63,23 @@ from_row!(row => TokenRecord {
     last_used_at,
 });
 
-/// A token to be.
+/// A token to create.
 #[derive(Debug, Clone)]
 pub struct NewToken {
-    /// What it is for.
+    /// Purpose of the token, for people.
     pub name: String,
-    /// What it may do.
+    /// Role.
     pub role: Role,
-    /// On which apps, by id; all apps if `None`.
+    /// Ids of the apps that the role covers, or `None` for all apps.
     pub apps: Option<Vec<String>>,
-    /// Who makes it; a token that makes another has this from its own maker.
+    /// Operator that makes it. A token that makes another one passes on its own operator.
     pub operator_id: Option<String>,
-    /// Unix time in milliseconds from which it is out of force.
+    /// When the token expires, Unix time in milliseconds.
     pub expires_at: Option<i64>,
 }
 
 impl TokenRecord {
-    /// Whether it is neither revoked nor expired.
+    /// Returns whether the token is active: neither revoked nor expired.
     #[must_use]
     pub fn is_in_force(&self) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| expires_at > now())
@@ -87,11 +87,12 @@ impl TokenRecord {
 }
 
 impl Store {
-    /// Creates a token. One that a token makes ends with it: it expires no later, and is revoked with it.
+    /// Creates a token. A token made by another token ends with it: it expires no later, and is revoked with it.
     ///
     /// # Errors
     ///
-    /// Name or apps are not possible; whoever makes it is not there, disabled or out of force.
+    /// Returns [`StoreError::Invalid`] for name or apps, [`StoreError::NotFound`] for the operator, or
+    /// [`StoreError::Conflict`] if the operator is disabled or the token that makes it isn't active.
     pub async fn create_token(
         &self,
         new: &NewToken,
@@ -137,22 +138,23 @@ impl Store {
         Ok(token)
     }
 
-    /// One token, which may be out of force.
+    /// Returns a token, which may have expired or been revoked.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NotFound`].
+    /// Returns [`StoreError::NotFound`] if there is no such token.
     pub async fn token(&self, id: &str) -> Result<TokenRecord, StoreError> {
         let found =
             on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(id).fetch_optional(pool).await)?;
         found.ok_or_else(|| not_found(id))
     }
 
-    /// At most `limit` tokens, oldest first, those out of force as well: those after the one with this `created_at` and id.
+    /// Returns at most `limit` tokens, oldest first, including revoked and expired ones: those after the one with this
+    /// `created_at` and id.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn tokens(
         &self,
         after: Option<(i64, String)>,
@@ -165,11 +167,12 @@ impl Store {
         )
     }
 
-    /// Takes a token and those that it made out of force, for good.
+    /// Revokes a token and those that it made, for good.
     ///
     /// # Errors
     ///
-    /// There is no such token, or it was revoked before.
+    /// Returns [`StoreError::NotFound`] if there is no such token, or [`StoreError::Conflict`] if it was revoked
+    /// before.
     pub async fn revoke_token(&self, id: &str, by: &Actor) -> Result<(), StoreError> {
         let mut transaction = self.begin(by).await?;
         let token = fetch_optional!(TokenRecord, &mut transaction.tx, SELECT, id)?
@@ -185,11 +188,11 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Keeps when a token was last used, Unix time in milliseconds.
+    /// Records when a token was last used, Unix time in milliseconds.
     ///
     /// # Errors
     ///
-    /// The database failed.
+    /// Returns the database's error.
     pub async fn touch_token(&self, id: &str, at: i64) -> Result<(), StoreError> {
         on_db!(&self.db, pool => sqlx::query(TOUCH).bind(id).bind(at).execute(pool).await.map(|_| ()))?;
         Ok(())
@@ -197,7 +200,7 @@ impl Store {
 }
 
 impl Transaction<'_> {
-    /// Each has an entry of its own in the audit log: they belong to nobody any more.
+    /// Revokes an operator's tokens. Each has its own entry in the audit log, because its operator may be gone.
     pub(crate) async fn revoke_tokens_of(&mut self, operator_id: &str) -> Result<(), StoreError> {
         let tokens = fetch_all!((String,), &mut self.tx, SELECT_IN_FORCE_OF, operator_id)?;
         for (id,) in tokens {
@@ -207,7 +210,7 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// The token that makes another.
+    /// Returns the token that makes another one, if the actor is a token.
     async fn parent_token(&mut self) -> Result<Option<TokenRecord>, StoreError> {
         let (ActorKind::Token, Some(id)) = (self.by.kind, &self.by.id) else {
             return Ok(None);

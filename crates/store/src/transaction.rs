@@ -1,4 +1,4 @@
-//! The transactions in which everything is changed.
+//! The transactions of all changes.
 
 use std::path::PathBuf;
 
@@ -7,20 +7,21 @@ use crate::database::{Store, now};
 use crate::dialect::{Tx, fetch_optional};
 use crate::error::StoreError;
 
-/// First statement of a transaction that running nodes have to learn of.
+/// First statement of a transaction that running nodes must learn of.
 const NEXT_REVISION: &str = "UPDATE installation SET revision = revision + 1 WHERE id = 1 \
                              RETURNING revision, master_key_id";
-/// First statement of any other.
+/// First statement of any other transaction.
 const LOCK: &str = "UPDATE installation SET master_key_id = master_key_id WHERE id = 1 \
                     RETURNING revision, master_key_id";
 
-/// A transaction that changes something. From its first statement to its end it holds the installation's row: such
-/// transactions come one after the other, commit in the order of their revisions, and what one of them has read stays so.
+/// A transaction that changes something. It locks the installation's row from its first statement to its end. So
+/// changes come one after the other, commit in the order of their revisions, and what a transaction has read stays
+/// valid until it commits.
 #[derive(Debug)]
 pub(crate) struct Transaction<'a> {
     pub(crate) tx: Tx,
     pub(crate) by: &'a Actor,
-    /// Its time, Unix milliseconds.
+    /// Time of the change, Unix time in milliseconds.
     pub(crate) at: i64,
     pub(crate) revision: i64,
 }
@@ -30,7 +31,7 @@ impl Transaction<'_> {
         self.tx.commit().await
     }
 
-    /// Takes a revision after all.
+    /// Takes a revision after all, in a transaction that began without one.
     pub(crate) async fn take_revision(&mut self) -> Result<(), StoreError> {
         if let Some((revision, _)) =
             fetch_optional!((i64, Option<String>), &mut self.tx, NEXT_REVISION)?
@@ -42,7 +43,7 @@ impl Transaction<'_> {
 }
 
 impl Store {
-    /// Begins a change that running nodes learn of: it has the installation's next revision.
+    /// Begins a change that running nodes must learn of. It takes the installation's next revision.
     pub(crate) async fn begin<'a>(&self, by: &'a Actor) -> Result<Transaction<'a>, StoreError> {
         self.begin_with(NEXT_REVISION, by).await
     }
@@ -55,31 +56,32 @@ impl Store {
         self.begin_with(LOCK, by).await
     }
 
-    /// Whether the last change that was tried found the disk full. It is `false` again after the next change that is
-    /// written.
+    /// Returns whether the last attempted change found the disk full. It is `false` again after the next successful
+    /// change.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
         self.db.is_disk_full()
     }
 
-    /// The file of the store, if this process writes it itself.
+    /// Returns the file of the store, if this process writes it itself.
     #[must_use]
     pub fn file(&self) -> Option<PathBuf> {
         self.db.file()
     }
 
-    /// Writes something that changes nothing, to find out whether the disk has room again.
+    /// Writes a value unchanged, to find out whether the disk has room again.
     ///
     /// # Errors
     ///
-    /// The database failed; [`StoreError::DiskFull`] while it has no room.
+    /// Returns [`StoreError::DiskFull`] while it has no room, or the database's error.
     pub async fn try_to_write(&self) -> Result<(), StoreError> {
         let mut tx = self.db.begin().await?;
         fetch_optional!((i64, Option<String>), &mut tx, LOCK)?;
         tx.commit().await
     }
 
-    /// Refuses if the master key was changed in the meantime: what we would seal, nobody could open.
+    /// Begins a transaction. Returns [`StoreError::WrongMasterKey`] if the master key was replaced, because no process
+    /// could open what this one would seal.
     async fn begin_with<'a>(
         &self,
         first: &'static str,

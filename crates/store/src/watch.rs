@@ -1,4 +1,4 @@
-//! Waiting for changes that others make.
+//! Waits for changes by other processes.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use crate::database::Store;
 use crate::dialect::Pool;
 
-/// What the trigger on `installation` notifies; see the migrations.
+/// Channel that the trigger on `installation` notifies; see the migrations.
 const CHANNEL: &str = "fanfare_changes";
-/// How often one should look where nobody says that something has changed.
+/// How often to look if the database can't notify.
 const INTERVAL: Duration = Duration::from_millis(400);
 
-/// Tells when it is worth asking [`Store::changes_since`]. Postgres says when something has changed. SQLite cannot, nor can
-/// Postgres through a connection pooler in transaction mode; these are asked in short intervals.
+/// Tells when to call [`Store::changes_since`]. Postgres notifies of changes. SQLite can't, and neither can Postgres
+/// through a connection pooler in transaction mode, so these are polled.
 #[derive(Debug)]
 pub struct Watch {
     pool: Option<PgPool>,
-    /// None while the connection that listens is not there.
+    /// `None` while there is no connection that listens.
     listener: Option<PgListener>,
 }
 
 impl Store {
-    /// Watches for changes, from the first call of [`Watch::changed`].
+    /// Returns a watch, which listens from the first call of [`Watch::changed`] on.
     #[must_use]
     pub fn watch(&self) -> Watch {
         let pool = match &self.db.pool {
@@ -39,8 +39,7 @@ impl Store {
 }
 
 impl Watch {
-    /// Returns when something may have changed, after `at_most` in any case; or after 400 ms where nobody says that
-    /// something has changed.
+    /// Waits until something may have changed, for `at_most`, or for 400 ms if the database can't notify.
     pub async fn changed(&mut self, at_most: Duration) {
         let Some(pool) = &self.pool else {
             return sleep(at_most.min(INTERVAL)).await;
@@ -48,7 +47,7 @@ impl Watch {
         let soon = Instant::now() + at_most.min(INTERVAL);
         let Some(listener) = &mut self.listener else {
             match timeout_at(soon, listen(pool)).await {
-                // Something may have changed before.
+                // Something may have changed before it listened, so the caller looks now.
                 Ok(Ok(listener)) => self.listener = Some(listener),
                 Ok(Err(error)) => {
                     tracing::debug!(%error, "cannot listen for changes of the store yet");
