@@ -1,8 +1,7 @@
 //! The floor: the least a server can do for the same traffic, to compare with in the same run.
 //!
-//! One epoll thread. It finds what it needs by plain byte search, encodes an event once and makes one `send` per
-//! subscriber. It checks nothing, limits nothing and joins nothing together, so it understands only what this
-//! crate's generator writes.
+//! It is one epoll thread. It finds fields by plain byte search, encodes an event once and makes one `send` for each
+//! subscriber. It checks, limits and batches nothing, so it understands only what this crate's generator writes.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, Read, Write};
@@ -21,7 +20,7 @@ const LISTENER: Token = Token(usize::MAX);
 const OK: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
-/// Serves until killed.
+/// Serves until the process is killed.
 pub(crate) fn serve(listen: SocketAddr) -> anyhow::Result<()> {
     let mut poll = Poll::new()?;
     let mut listener =
@@ -55,15 +54,15 @@ pub(crate) fn serve(listen: SocketAddr) -> anyhow::Result<()> {
 struct Floor {
     sockets: Slab<Socket>,
     channels: HashMap<Box<[u8]>, Vec<usize>>,
-    /// The event being sent; kept so that it is allocated once.
+    /// Frame of the event that is being sent, kept so that it is allocated once.
     frame: Vec<u8>,
 }
 
 struct Socket {
     stream: TcpStream,
-    /// The start of a message whose end has not come yet.
+    /// Start of a message whose end hasn't come yet.
     input: Vec<u8>,
-    /// What did not fit into the socket.
+    /// Bytes that didn't fit into the socket.
     output: Vec<u8>,
     upgraded: bool,
     channels: Vec<Box<[u8]>>,
@@ -80,7 +79,7 @@ impl Socket {
         }
     }
 
-    /// A socket that fails is closed when its end is read, so failures are not looked at here.
+    /// Sends bytes. Failures are ignored, because the socket is closed when its end is read.
     fn send(&mut self, bytes: &[u8]) {
         let sent = if self.output.is_empty() {
             self.stream.write(bytes).unwrap_or(0)
@@ -121,7 +120,7 @@ impl Floor {
         }
     }
 
-    /// False once the peer is gone.
+    /// Reads and answers messages. Returns false once the peer is gone.
     fn read(&mut self, key: usize, buffer: &mut [u8]) -> bool {
         loop {
             let Some(socket) = self.sockets.get_mut(key) else {
@@ -139,14 +138,14 @@ impl Floor {
             self.sockets[key]
                 .input
                 .extend_from_slice(&buffer[used..end]);
-            // A read that did not fill the buffer emptied the socket: epoll tells of what comes next.
+            // A read that didn't fill the buffer has emptied the socket. epoll reports what comes next.
             if end < buffer.len() {
                 return true;
             }
         }
     }
 
-    /// Answers all whole messages, and says how many bytes they took.
+    /// Answers all whole messages, and returns how many bytes they took.
     fn consume(&mut self, key: usize, bytes: &mut [u8]) -> usize {
         let mut used = 0;
         loop {

@@ -10,21 +10,21 @@ use crate::publishers::Publishers;
 use crate::subscribers::Subscribers;
 use crate::target::Target;
 
-/// Handshakes in flight while connecting. Many servers have an accept queue of 128; one that overflows costs a second.
+/// Handshakes in flight while connecting. Many servers have an accept queue of 128, and an overflow costs a second.
 const WINDOW: usize = 100;
 const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 /// Tokens from here on are publishers.
 const PUBLISHERS: usize = 1 << 32;
 
-/// What a workload does about what arrives.
+/// Callbacks of a workload.
 pub(crate) trait Watch {
-    /// A subscriber has received the event of this number.
+    /// Called when a subscriber has received the event with this number.
     fn delivered(&mut self, subscriber: usize, sequence: u32, at: Instant);
-    /// A publisher's request has been answered with success.
+    /// Called when a publisher's request was answered with success.
     fn answered(&mut self, publisher: usize);
 }
 
-/// Nobody minds.
+/// A watch that ignores everything.
 pub(crate) struct Ignore;
 
 impl Watch for Ignore {
@@ -41,7 +41,7 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    /// Connects nothing yet.
+    /// Creates a generator without connections.
     pub(crate) fn new(target: &Target) -> Result<Self> {
         Ok(Self {
             poll: Poll::new()?,
@@ -51,7 +51,7 @@ impl Generator {
         })
     }
 
-    /// Connects a subscriber for each channel named, and waits until all are subscribed.
+    /// Connects a subscriber for each channel name, and waits until all are subscribed.
     pub(crate) fn subscribe(
         &mut self,
         channels: impl ExactSizeIterator<Item = String>,
@@ -75,17 +75,17 @@ impl Generator {
         Ok(())
     }
 
-    /// Connects keep-alive connections to publish on.
+    /// Opens keep-alive connections to publish on.
     pub(crate) fn open_publishers(&mut self, count: usize) -> Result<()> {
         (0..count).try_for_each(|at| self.publishers.open(&self.poll, Token(PUBLISHERS + at)))
     }
 
-    /// The connections to publish on.
+    /// Returns the connections to publish on.
     pub(crate) fn publishers(&mut self) -> &mut Publishers {
         &mut self.publishers
     }
 
-    /// Waits for something to arrive, and tells the watch.
+    /// Waits for something to arrive, at most `timeout`, and tells the watch.
     pub(crate) fn turn(&mut self, timeout: Duration, watch: &mut impl Watch) -> Result<()> {
         match self.poll.poll(&mut self.events, Some(timeout)) {
             Err(error) if error.kind() != ErrorKind::Interrupted => return Err(error.into()),

@@ -1,8 +1,8 @@
-//! The little HTTP both sides need: where a message ends, and what its status is.
+//! The HTTP that both sides need: the end of a message, and its status.
 
 use memchr::memmem;
 
-/// Where one HTTP message lies at the start of a buffer.
+/// Extent of one HTTP message at the start of a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Message {
     /// Length up to the body.
@@ -11,14 +11,14 @@ pub(crate) struct Message {
     pub(crate) len: usize,
 }
 
-/// The message at the start, if all of it is there.
+/// Returns the message at the start, if all of it has come.
 pub(crate) fn message(bytes: &[u8]) -> Option<Message> {
     let head = memmem::find(bytes, b"\r\n\r\n")? + 4;
     let lines = &bytes[..head];
     let body = match header(lines, "content-length") {
         Some(length) => std::str::from_utf8(length).ok()?.parse().ok()?,
         None if header(lines, "transfer-encoding").is_some() => {
-            // From the head's last line end, so that a body of no chunks is found too.
+            // From the head's last line end, so that a body without chunks is found too.
             memmem::find(&bytes[head - 2..], b"\r\n0\r\n\r\n")? + 5
         }
         None => 0,
@@ -27,13 +27,13 @@ pub(crate) fn message(bytes: &[u8]) -> Option<Message> {
     (bytes.len() >= len).then_some(Message { head, len })
 }
 
-/// The status of a response.
+/// Returns the status of a response.
 pub(crate) fn status(response: &[u8]) -> Option<u16> {
     let code = response.strip_prefix(b"HTTP/1.1 ")?.get(..3)?;
     std::str::from_utf8(code).ok()?.parse().ok()
 }
 
-/// The value of a header, by its name in lowercase.
+/// Returns the value of a header, by its name in lower case.
 pub(crate) fn header<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let mut rest = head;
     while let Some(end) = memmem::find(rest, b"\r\n") {

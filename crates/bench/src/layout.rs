@@ -1,19 +1,19 @@
 //! The layout of delivered events: learned once, then used to find the sequence number without parsing.
 //!
-//! Servers differ in how they write an event, but one server writes all events of a run with the same length and the
-//! number at the same place, as names and payloads have equal lengths.
+//! Servers differ in how they write an event. But one server writes all events of a run with the same length and the
+//! number at the same place, because names and payloads have equal lengths.
 
 use crate::wire::after;
 
 const DIGITS: usize = 8;
 
-/// The data of an event: its number between marks, then padding up to `len`.
+/// Returns the data of an event: its number between marks, then padding up to `len` bytes.
 pub(crate) fn payload(sequence: u32, len: usize) -> String {
     let number = format!("#{sequence:0DIGITS$}#");
     format!("{number:x<len$}")
 }
 
-/// Where the sequence number is in a frame.
+/// Place of the sequence number in a frame.
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
     frame_len: usize,
@@ -21,7 +21,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// The sequence number of an event's frame. Nothing for any other frame.
+    /// Returns the sequence number of an event's frame, or `None` for other frames.
     #[inline]
     pub(crate) fn sequence(&mut self, frame: &[u8]) -> Option<u32> {
         if frame.len() == self.frame_len

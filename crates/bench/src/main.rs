@@ -1,16 +1,17 @@
-//! `fanfare-bench`: loads a Pusher-compatible server, and says what it costs beside what a floor costs in the same run.
+//! `fanfare-bench`: loads a Pusher-compatible server, and compares its costs with those of a floor server in the same
+//! run.
 //!
 //! # Layout
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
-//! | `options` | which servers to measure, and how often |
-//! | `process` | starting the servers |
-//! | `target` | a running server, and what is sent to it |
+//! | `options` | which servers are measured, and how often |
+//! | `process` | starts the servers |
+//! | `target` | a running server, and the requests sent to it |
 //! | `workload` | `fanout`, `flood`, `idle`, `publish` |
 //! | `generator` | the epoll loop over subscribers and publishers |
 //! | `subscribers`, `publishers` | the sockets that count events; the HTTP connections that publish |
-//! | `layout` | finding an event's number without parsing |
+//! | `layout` | finds an event's number without parsing |
 //! | `tally` | lost, doubled and late deliveries |
 //! | `measure` | CPU time and memory of a process |
 //! | `report` | medians and the table |
@@ -160,7 +161,7 @@ fn all(options: &Options) -> Result<()> {
         .try_for_each(|workload| compare(workload, options))
 }
 
-/// Runs a workload on all servers in turn, round by round, so that what else the machine does hits all alike.
+/// Runs a workload on all servers in turn, round by round, so that other load on the machine affects all alike.
 fn compare(workload: &dyn Workload, options: &Options) -> Result<()> {
     compare_all(workload, &options.contenders()?, options.rounds)
 }
@@ -195,7 +196,8 @@ fn compare_all(workload: &dyn Workload, contenders: &[Contender], rounds: u32) -
     Ok(())
 }
 
-/// Ten thousand connections need as many files, here and in the servers started from here.
+/// Raises the limit of open files, because ten thousand connections need as many here and in the servers started from
+/// here.
 fn raise_file_limit() -> Result<()> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;

@@ -1,4 +1,4 @@
-//! What the kernel says of a process: CPU time and resident memory.
+//! CPU time and resident memory of a process, as the kernel reports them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use crate::report::Figure;
 /// Clock ticks a second in `/proc/PID/stat`; the kernel's interface fixes it on all common architectures.
 const TICKS: u64 = 100;
 
-/// A measuring window that has begun.
+/// A measurement that has begun.
 pub(crate) struct Window {
     pids: Vec<u32>,
     server: Cpu,
@@ -19,7 +19,7 @@ pub(crate) struct Window {
     since: Instant,
 }
 
-/// What a measuring window took.
+/// Times of a measurement.
 pub(crate) struct Spent {
     /// Time on the clock.
     pub(crate) wall: Duration,
@@ -27,11 +27,11 @@ pub(crate) struct Spent {
     pub(crate) server: Duration,
     /// CPU time of this process.
     pub(crate) own: Duration,
-    /// Time that this process could have run in but got no CPU.
+    /// Time in which this process could have run but got no CPU.
     pub(crate) own_waiting: Duration,
 }
 
-/// What a process has had of CPUs since it began.
+/// CPU times of a process since it began.
 #[derive(Clone, Copy, Default)]
 struct Cpu {
     ran: Duration,
@@ -39,7 +39,7 @@ struct Cpu {
 }
 
 impl Window {
-    /// Begins now.
+    /// Begins a measurement.
     pub(crate) fn begin(pids: &[u32]) -> Result<Self> {
         Ok(Self {
             pids: pids.to_vec(),
@@ -49,7 +49,7 @@ impl Window {
         })
     }
 
-    /// Ends now.
+    /// Ends the measurement.
     pub(crate) fn end(&self) -> Result<Spent> {
         let wall = self.since.elapsed();
         let own = cpu_time(std::process::id())?;
@@ -65,29 +65,29 @@ impl Window {
 }
 
 impl Spent {
-    /// The server's CPU time for each of so many things, in microseconds.
+    /// Returns the server's CPU time for each of `count` things, in microseconds.
     pub(crate) fn server_micros_per(&self, count: u64) -> f64 {
         per(self.server.as_secs_f64() * 1e6, count)
     }
 
-    /// How many a second.
+    /// Returns how many of `count` things there were each second.
     pub(crate) fn rate(&self, count: u64) -> f64 {
         as_f64(count) / self.wall.as_secs_f64()
     }
 
-    /// How busy the generator was, for the table.
+    /// Returns how busy the generator was, for the table.
     pub(crate) fn generator(&self) -> [Figure; 2] {
         let share = |time: Duration| time.as_secs_f64() / self.wall.as_secs_f64();
         Figure::generator(share(self.own), share(self.own_waiting))
     }
 
-    /// Of one core, how much the server used; more than 1 if it uses several.
+    /// Returns how many cores the server used on average.
     pub(crate) fn server_share(&self) -> f64 {
         self.server.as_secs_f64() / self.wall.as_secs_f64()
     }
 }
 
-/// An amount for each of so many things.
+/// Returns an amount divided by a count.
 pub(crate) fn per(amount: f64, count: u64) -> f64 {
     if count == 0 {
         f64::NAN
@@ -96,13 +96,13 @@ pub(crate) fn per(amount: f64, count: u64) -> f64 {
     }
 }
 
-/// A count as a number to divide.
+/// Returns a count as a floating-point number.
 #[expect(clippy::cast_precision_loss, reason = "counts here are far below 2^53")]
 pub(crate) fn as_f64(count: u64) -> f64 {
     count as f64
 }
 
-/// Resident memory in KiB, all together.
+/// Returns the resident memory of all processes together, in KiB.
 pub(crate) fn resident_kib(pids: &[u32]) -> Result<u64> {
     pids.iter().copied().map(resident_kib_of).sum()
 }
@@ -128,7 +128,8 @@ fn cpu_time_of_all(pids: &[u32]) -> Result<Cpu> {
     Ok(all)
 }
 
-/// Of all threads alive. What threads used that have ended is lost, as `schedstat` is per thread.
+/// Returns the CPU time of all live threads. The time of threads that have ended is lost, because `schedstat` is per
+/// thread.
 fn cpu_time(pid: u32) -> Result<Cpu> {
     let root = PathBuf::from(format!("/proc/{pid}"));
     fine_cpu_time(&root)
@@ -136,7 +137,7 @@ fn cpu_time(pid: u32) -> Result<Cpu> {
         .with_context(|| format!("no CPU time of process {pid}"))
 }
 
-/// To the nanosecond; not all kernels have it.
+/// Returns the time to the nanosecond, which not all kernels report.
 fn fine_cpu_time(root: &Path) -> Option<Cpu> {
     let mut total = Cpu::default();
     for task in fs::read_dir(root.join("task")).ok()? {
@@ -161,7 +162,8 @@ fn coarse_cpu_time(root: &Path) -> Option<Cpu> {
     })
 }
 
-/// utime and stime, the 14th and 15th field; the second field is a name in parentheses that may hold spaces.
+/// Returns the sum of utime and stime, the 14th and 15th fields. The second field is a name in parentheses that may
+/// hold spaces.
 fn ticks_of(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(')')?;
     let mut fields = after_name.split_whitespace().skip(11);

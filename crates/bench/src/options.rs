@@ -1,4 +1,4 @@
-//! Which servers to measure, and how often.
+//! Options: which servers are measured, and how often.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,7 +47,7 @@ enum Only {
 }
 
 impl Options {
-    /// The servers to measure.
+    /// Returns the servers to measure.
     pub(crate) fn contenders(&self) -> Result<Vec<Contender>> {
         if let (Some(address), Some(pid)) = (self.server, self.pid) {
             let app = App {
@@ -71,7 +71,7 @@ impl Options {
         Ok(contenders)
     }
 
-    /// One node, and as many as are asked for on Redis.
+    /// Returns one node, and `nodes` nodes on Redis.
     pub(crate) fn one_and_several(&self, nodes: usize) -> Result<Vec<Contender>> {
         let Contender::Fanfare { program, env, .. } = self.fanfare()? else {
             bail!("only Fanfare has nodes");
@@ -84,7 +84,7 @@ impl Options {
         Ok(vec![self.fanfare()?, several])
     }
 
-    /// Without histories, and with.
+    /// Returns Fanfare without histories, and with them.
     pub(crate) fn without_and_with_history(&self) -> Result<Vec<Contender>> {
         let mut with = self.fanfare()?;
         if let Contender::Fanfare { history, .. } = &mut with {

@@ -13,10 +13,10 @@ use tempfile::TempDir;
 
 use crate::target::{App, Target};
 
-/// A history as a chat would have it.
+/// A history as a chat app would have it.
 const HISTORY: &str = r#"history=[{"channels":"*","size":100,"ttl":300}]"#;
 const START_LIMIT: Duration = Duration::from_secs(15);
-/// Below the ports that outgoing connections take, so that ten thousand of them cannot be in the way.
+/// Below the ports of outgoing connections, so that ten thousand of those don't take them.
 const FIRST_PORT: u16 = 20_000;
 const LAST_PORT: u16 = 32_000;
 
@@ -25,7 +25,7 @@ const LAST_PORT: u16 = 32_000;
 pub(crate) enum Contender {
     /// This executable's own `floor` command.
     Floor,
-    /// Fanfare, from its executable, with environment of its own.
+    /// Fanfare from its executable, with more environment variables.
     Fanfare {
         /// The executable.
         program: PathBuf,
@@ -43,12 +43,12 @@ pub(crate) enum Contender {
         /// How many.
         nodes: usize,
     },
-    /// One that somebody else started.
+    /// A server that is already running.
     Running(Target),
 }
 
 impl Contender {
-    /// Its name in tables.
+    /// Returns its name in tables.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Floor => "floor",
@@ -59,7 +59,7 @@ impl Contender {
         }
     }
 
-    /// Starts it and waits until it answers.
+    /// Starts it, and waits until it answers.
     pub(crate) fn start(&self) -> Result<Server> {
         match self {
             Self::Floor => start_floor(),
@@ -82,7 +82,7 @@ impl Contender {
     }
 }
 
-/// A running server; a child is killed when this goes.
+/// A running server. Its child processes are killed when it is dropped.
 pub(crate) struct Server {
     /// How to reach it.
     pub(crate) target: Target,
@@ -96,7 +96,7 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It may have ended by itself, and then there is nothing to kill.
+        // The child may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -142,7 +142,7 @@ impl Running {
 }
 
 impl Server {
-    /// Whether it was started for this measurement alone.
+    /// Returns whether it was started for this measurement alone.
     pub(crate) fn is_fresh(&self) -> bool {
         !self.children.is_empty()
     }
@@ -158,7 +158,7 @@ fn start_floor() -> Result<Server> {
 fn start_fanfare(program: &Path, env: &[(String, String)], history: bool) -> Result<Server> {
     let address = free_address()?;
     let dir = TempDir::new()?;
-    // An empty one, so that no configuration that happens to lie about counts.
+    // An empty one, so that no configuration in the current folder has an effect.
     let config = dir.path().join("fanfare.toml");
     File::create(&config)?;
     let fanfare = |args: &[&str]| {
@@ -198,7 +198,7 @@ fn start_nodes(program: &Path, env: &[(String, String)], nodes: usize) -> Result
     ));
     let mut all = start_fanfare(program, &env, false)?;
     for _ in 1..nodes {
-        // Each has the app in a store of its own.
+        // Each node has the app in its own store.
         let node = start_fanfare(program, &env, false)?;
         all.target.addresses.extend(&node.target.addresses);
         all.target.pids.extend(&node.target.pids);

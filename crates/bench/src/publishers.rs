@@ -20,7 +20,7 @@ pub(crate) struct Publishers {
 struct Connection {
     stream: TcpStream,
     busy: bool,
-    /// The start of an answer whose end has not come yet.
+    /// Start of an answer whose end hasn't come yet.
     carry: Vec<u8>,
 }
 
@@ -33,7 +33,7 @@ impl Publishers {
         }
     }
 
-    /// Connects one more.
+    /// Opens one more connection.
     pub(crate) fn open(&mut self, poll: &Poll, token: Token) -> Result<()> {
         let stream = std::net::TcpStream::connect(self.target.address(self.connections.len()))?;
         stream.set_nonblocking(true)?;
@@ -49,7 +49,7 @@ impl Publishers {
         Ok(())
     }
 
-    /// Whether a request waits for its answer.
+    /// Returns whether a request waits for its answer.
     pub(crate) fn is_busy(&self, index: usize) -> bool {
         self.connections[index].busy
     }
@@ -59,14 +59,14 @@ impl Publishers {
         let connection = &mut self.connections[index];
         debug_assert!(!connection.busy, "one request in flight at most");
         connection.busy = true;
-        // The socket's buffer is empty, as the request before was answered, so this never blocks.
+        // The previous request was answered, so the socket's buffer is empty and this never blocks.
         connection
             .stream
             .write_all(request)
             .with_context(|| format!("cannot send on publisher {index}"))
     }
 
-    /// Reads answers; one that is not a success is an error.
+    /// Reads answers. An answer that isn't a success is an error.
     pub(crate) fn ready(&mut self, index: usize, watch: &mut impl Watch) -> Result<()> {
         let connection = &mut self.connections[index];
         loop {
@@ -84,7 +84,7 @@ impl Publishers {
             })?;
             connection.carry.clear();
             connection.carry.extend_from_slice(&self.buffer[used..end]);
-            // A read that did not fill the buffer emptied the socket: epoll tells of what comes next.
+            // A read that didn't fill the buffer has emptied the socket. epoll reports what comes next.
             if end < self.buffer.len() {
                 return Ok(());
             }
@@ -92,7 +92,7 @@ impl Publishers {
     }
 }
 
-/// Goes through all whole answers, and says where the last one ends.
+/// Handles all whole answers, and returns where the last one ends.
 fn answers(bytes: &[u8], mut answered: impl FnMut()) -> Result<usize> {
     let mut used = 0;
     while let Some(message) = http::message(&bytes[used..]) {

@@ -3,9 +3,9 @@
 
 use std::fmt::Write as _;
 
-/// The rows that say how busy the generator was.
+/// Rows that show how busy the generator was.
 const GENERATOR: [&str; 2] = ["generator CPU, cores", "generator waiting for a core"];
-/// Share of the time from which on a generator that ran, or could have run, is taken to have been the limit.
+/// Share of the time above which a generator that ran, or waited for a core, counts as the limit.
 const LIMIT: f64 = 0.9;
 
 /// One measured number.
@@ -17,7 +17,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    /// A number to show with so many decimals.
+    /// Returns a number that is shown with `decimals` decimals.
     pub(crate) fn new(name: &'static str, value: f64, decimals: usize) -> Self {
         Self {
             name,
@@ -26,14 +26,14 @@ impl Figure {
         }
     }
 
-    /// How much of the time the generator ran, and how much it waited for a core that something else had.
+    /// Returns the rows for how much of the time the generator ran, and waited for a core that another process had.
     pub(crate) fn generator(ran: f64, waited: f64) -> [Self; 2] {
         let [first, second] = GENERATOR;
         [Self::new(first, ran, 2), Self::new(second, waited, 2)]
     }
 }
 
-/// What one server gave in all rounds.
+/// Figures of one server in all rounds.
 pub(crate) struct Column {
     /// The server's name.
     pub(crate) name: &'static str,
@@ -54,7 +54,7 @@ impl Column {
         first.iter().enumerate().map(median_at).collect()
     }
 
-    /// Of all rounds, not only of the median one.
+    /// Returns whether the generator was the limit in any round, not only in the median one.
     fn generator_was_the_limit(&self) -> bool {
         let busy = |round: &Vec<Figure>| -> f64 {
             let rows = round.iter().filter(|row| GENERATOR.contains(&row.name));
@@ -64,7 +64,7 @@ impl Column {
     }
 }
 
-/// The middle value; of an even number of values the mean of the two in the middle.
+/// Returns the median. Of an even number of values that is the mean of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let half = values.len() / 2;
@@ -75,7 +75,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// One round's figures in a line, to see how far rounds differ.
+/// Returns one round's figures as a line, which shows how far rounds differ.
 pub(crate) fn line(figures: &[Figure]) -> String {
     let parts: Vec<String> = figures
         .iter()

@@ -26,7 +26,7 @@ struct Socket {
     stream: TcpStream,
     channel: String,
     phase: Phase,
-    /// The start of a message whose end has not come yet.
+    /// Start of a message whose end hasn't come yet.
     carry: Vec<u8>,
 }
 
@@ -52,24 +52,24 @@ impl Subscribers {
         }
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub(crate) fn len(&self) -> usize {
         self.sockets.len()
     }
 
-    /// How many are subscribed.
+    /// Returns how many are subscribed.
     pub(crate) fn live(&self) -> usize {
         self.live
     }
 
-    /// How many are on their way to be subscribed.
+    /// Returns how many aren't subscribed yet.
     pub(crate) fn pending(&self) -> usize {
         self.sockets.len() - self.live
     }
 
-    /// Connects one more and sends its handshake.
+    /// Opens one more connection and sends its handshake.
     pub(crate) fn open(&mut self, poll: &Poll, token: Token, channel: String) -> Result<()> {
-        // Connecting to a near server takes no time, so this may block; the rest may not.
+        // Connecting to a server nearby takes no time, so this may block. Everything else must not.
         let stream = std::net::TcpStream::connect(self.target.address(self.sockets.len()))
             .with_context(|| format!("connection {} was refused", token.0))?;
         stream.set_nonblocking(true)?;
@@ -87,7 +87,7 @@ impl Subscribers {
         Ok(())
     }
 
-    /// Reads all there is to read.
+    /// Reads until the socket is empty.
     pub(crate) fn ready(&mut self, index: usize, watch: &mut impl Watch) -> Result<()> {
         loop {
             let socket = &mut self.sockets[index];
@@ -103,14 +103,14 @@ impl Subscribers {
             let carry = &mut self.sockets[index].carry;
             carry.clear();
             carry.extend_from_slice(&self.buffer[used..end]);
-            // A read that did not fill the buffer emptied the socket: epoll tells of what comes next.
+            // A read that didn't fill the buffer has emptied the socket. epoll reports what comes next.
             if end < self.buffer.len() {
                 return Ok(());
             }
         }
     }
 
-    /// Goes through all whole messages of the buffer, and says where the last one ends.
+    /// Handles all whole messages of the buffer, and returns where the last one ends.
     fn consume(&mut self, index: usize, end: usize, watch: &mut impl Watch) -> Result<usize> {
         let at = Instant::now();
         let mut used = 0;
@@ -131,7 +131,7 @@ impl Subscribers {
         Ok(used)
     }
 
-    /// Takes one message on the way to being subscribed; 0 if it is not all there.
+    /// Handles one message before the subscription succeeds. Returns its length, or 0 if it hasn't come whole.
     fn handshake(&mut self, index: usize, from: usize, end: usize) -> Result<usize> {
         let bytes = &self.buffer[from..end];
         let socket = &mut self.sockets[index];
@@ -169,7 +169,7 @@ impl Subscribers {
     }
 }
 
-/// The socket id in the first message of a server; it is JSON inside a JSON string, so quotes are escaped.
+/// Returns the socket id in a server's first message. It is JSON inside a JSON string, so quotes are escaped.
 fn socket_id(greeting: &[u8]) -> Option<&str> {
     let rest = after(greeting, "socket_id")?;
     let is_part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';

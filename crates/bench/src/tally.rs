@@ -1,4 +1,4 @@
-//! What became of paced events: who got which, in what order, and how late.
+//! Counts what became of paced events: which subscriber got which, in what order, and how late.
 
 use std::time::{Duration, Instant};
 
@@ -6,17 +6,17 @@ use crate::generator::Watch;
 use crate::measure::as_f64;
 use crate::report::Figure;
 
-/// The deliveries of a run of events that go round the channels: event `n` is of channel `n % channels`, subscriber `s`
-/// listens to channel `s % channels`.
+/// Deliveries of events that go round the channels: event `n` is of channel `n % channels`, and subscriber `s` is
+/// subscribed to channel `s % channels`.
 pub(crate) struct Tally {
     channels: usize,
     first: usize,
-    /// Events for each subscriber.
+    /// Number of events for each subscriber.
     each: usize,
     sent: Vec<Instant>,
-    /// Whether a subscriber has an event; `each` flags per subscriber.
+    /// Whether a subscriber has an event, with `each` flags per subscriber.
     seen: Vec<bool>,
-    /// The latest turn each subscriber has seen.
+    /// Latest turn that each subscriber has seen.
     latest: Vec<usize>,
     delivered: usize,
     duplicated: u64,
@@ -27,7 +27,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Expects `events` events numbered from `first`, which is the start of a turn round the channels.
+    /// Creates a tally that expects `events` events numbered from `first`, which starts a turn round the channels.
     pub(crate) fn new(subscribers: usize, channels: usize, first: u32, events: usize) -> Self {
         let each = events / channels;
         let expected = subscribers * each;
@@ -47,29 +47,29 @@ impl Tally {
         }
     }
 
-    /// The next event has been handed to its publisher. From here on its latency counts, even if the publisher still
-    /// waits for an answer: a server that answers late must not look fast.
+    /// Records that the next event was handed to its publisher. Its latency counts from here, even if the publisher
+    /// still waits for an answer, because a server that answers late must not look fast.
     pub(crate) fn sent(&mut self, now: Instant) {
         self.sent.push(now);
         self.last = now;
     }
 
-    /// Different events that have reached a subscriber, over all subscribers.
+    /// Returns how many different events have reached their subscribers, over all subscribers.
     pub(crate) fn delivered(&self) -> u64 {
         self.delivered as u64
     }
 
-    /// Whether every subscriber has got everything.
+    /// Returns whether every subscriber has received everything.
     pub(crate) fn is_complete(&self) -> bool {
         self.delivered == self.seen.len()
     }
 
-    /// How long nothing was sent or received.
+    /// Returns how long nothing was sent or received.
     pub(crate) fn quiet_for(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.last)
     }
 
-    /// The rows of the table.
+    /// Returns the rows of the table.
     pub(crate) fn figures(&self) -> Vec<Figure> {
         let mut micros = self.micros.clone();
         micros.sort_unstable();
@@ -92,7 +92,7 @@ impl Tally {
 impl Watch for Tally {
     fn delivered(&mut self, subscriber: usize, sequence: u32, at: Instant) {
         self.last = at;
-        // What is left of the warm-up is numbered lower.
+        // Late events of the warm-up have lower numbers.
         let Some(event) = (sequence as usize).checked_sub(self.first) else {
             return;
         };
@@ -120,7 +120,7 @@ impl Watch for Tally {
     fn answered(&mut self, _publisher: usize) {}
 }
 
-/// The smallest value that so many percent of all do not exceed.
+/// Returns the smallest value that `percent` percent of all values don't exceed.
 fn percentile(sorted: &[u32], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100);
     sorted
@@ -132,7 +132,7 @@ fn percentile(sorted: &[u32], percent: usize) -> f64 {
 mod tests {
     use super::*;
 
-    /// Two subscribers on two channels, three turns from number 10 on.
+    /// Creates a tally of two subscribers on two channels, with three turns from number 10 on.
     fn tally() -> Tally {
         let mut tally = Tally::new(2, 2, 10, 6);
         (0..6).for_each(|_| tally.sent(Instant::now()));

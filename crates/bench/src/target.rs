@@ -1,4 +1,4 @@
-//! The server to measure, as the generator sees it, and what is sent to it.
+//! The measured server as the generator sees it, and the requests sent to it.
 
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,23 +23,23 @@ pub(crate) struct App {
 /// A running server.
 #[derive(Debug, Clone)]
 pub(crate) struct Target {
-    /// Where it listens: one address a node. Connections are spread over them.
+    /// Addresses, one for each node. Connections are spread over them.
     pub(crate) addresses: Vec<SocketAddr>,
-    /// Its processes, to read CPU time and memory of.
+    /// Process ids, to read CPU time and memory.
     pub(crate) pids: Vec<u32>,
     /// The app to use.
     pub(crate) app: App,
 }
 
 impl Target {
-    /// Where the connection of this number goes: the subscribers of each channel to all nodes alike, which plain turns would
-    /// not do where there are as many channels as nodes.
+    /// Returns the address for the connection with this number. It spreads the subscribers of each channel evenly over
+    /// the nodes, which taking turns would not do if there are as many channels as nodes.
     pub(crate) fn address(&self, number: usize) -> SocketAddr {
         let scattered = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         self.addresses[scattered as usize % self.addresses.len()]
     }
 
-    /// A client's handshake.
+    /// Returns a client's handshake.
     pub(crate) fn upgrade(&self) -> Vec<u8> {
         format!(
             "GET /app/{}?protocol=7&client=bench&version=1 HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\n\
@@ -49,7 +49,7 @@ impl Target {
         .into_bytes()
     }
 
-    /// A client's subscription, with its auth if the channel needs one.
+    /// Returns a client's subscription, with its auth if the channel needs one.
     pub(crate) fn subscription(&self, socket_id: &str, channel: &str) -> Vec<u8> {
         let mut data = json!({ "channel": channel });
         if channel.starts_with("private-") {
@@ -64,7 +64,7 @@ impl Target {
         )
     }
 
-    /// A backend's signed request to publish one event.
+    /// Returns a backend's signed request to publish one event.
     pub(crate) fn publish(&self, channel: &str, sequence: u32, payload_len: usize) -> Vec<u8> {
         let data = payload(sequence, payload_len);
         let body = json!({ "name": "e", "channel": channel, "data": data }).to_string();

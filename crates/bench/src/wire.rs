@@ -1,22 +1,22 @@
-//! Bytes both sides need: WebSocket frames, and finding text in bytes.
+//! What both sides need: WebSocket frames, and finding text in bytes.
 
 use memchr::memmem;
 
 /// Opcode of a text frame.
 pub(crate) const TEXT: u8 = 1;
 
-/// Where one WebSocket frame lies at the start of a buffer.
+/// Extent of one WebSocket frame at the start of a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
-    /// What it is.
+    /// Opcode.
     pub(crate) opcode: u8,
-    /// Where the payload starts; a mask is the four bytes before it.
+    /// Start of the payload. A mask is the four bytes before it.
     pub(crate) head: usize,
     /// Length of all of it.
     pub(crate) len: usize,
 }
 
-/// The frame at the start, if all of it is there. Frames of 64 KiB and more do not occur here.
+/// Returns the frame at the start, if all of it has come. Frames of 64 KiB and more don't occur here.
 #[inline]
 pub(crate) fn frame(bytes: &[u8]) -> Option<Frame> {
     let [first, second, ..] = *bytes else {
@@ -38,7 +38,7 @@ pub(crate) fn frame(bytes: &[u8]) -> Option<Frame> {
     })
 }
 
-/// A text frame as a server sends it.
+/// Appends a text frame as a server sends it.
 pub(crate) fn text_frame(out: &mut Vec<u8>, parts: &[&[u8]]) {
     head(out, parts.iter().map(|part| part.len()).sum(), 0);
     for part in parts {
@@ -46,7 +46,7 @@ pub(crate) fn text_frame(out: &mut Vec<u8>, parts: &[&[u8]]) {
     }
 }
 
-/// A text frame as a client sends it. A mask of zeros is a mask, and leaves the payload as it is.
+/// Returns a text frame as a client sends it. A mask of zeros is valid and leaves the payload as it is.
 pub(crate) fn masked_text_frame(payload: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(payload.len() + 8);
     head(&mut out, payload.len(), 0x80);
@@ -66,12 +66,12 @@ fn head(out: &mut Vec<u8>, len: usize, mask_bit: u8) {
     }
 }
 
-/// What comes after the first `needle`.
+/// Returns what comes after the first `needle`.
 pub(crate) fn after<'a>(bytes: &'a [u8], needle: &str) -> Option<&'a [u8]> {
     memmem::find(bytes, needle.as_bytes()).map(|at| &bytes[at + needle.len()..])
 }
 
-/// The inside of the JSON string that `needle`, which includes the opening quote, leads to; escapes are left as they are.
+/// Returns the inside of the JSON string after `needle`, which includes the opening quote. Escapes stay as they are.
 pub(crate) fn string_after<'a>(bytes: &'a [u8], needle: &str) -> Option<&'a [u8]> {
     let rest = after(bytes, needle)?;
     let mut from = 0;

@@ -1,4 +1,4 @@
-//! What is asked of a server while it is measured.
+//! Workloads: what a server has to do while it is measured.
 
 mod fanout;
 mod flood;
@@ -15,13 +15,13 @@ use anyhow::Result;
 use crate::process::Server;
 use crate::report::Figure;
 
-/// A way to load a server.
+/// A workload.
 pub(crate) trait Workload {
-    /// What it does, for the table's head.
+    /// Returns a description for the table's head.
     fn title(&self) -> String;
-    /// Does it once and says what came of it; the figures come in the same order every time.
+    /// Runs once and returns the figures, in the same order every time.
     fn run(&self, server: &Server) -> Result<Vec<Figure>>;
-    /// Whether a server that has gone through it once gives another figure the second time.
+    /// Returns whether the second run on the same server would give other figures.
     fn needs_fresh_server(&self) -> bool {
         false
     }
@@ -36,7 +36,7 @@ mod tests {
     use crate::report::line;
     use crate::target::{App, Target};
 
-    /// A floor in this process, so that CPU and memory are of both sides; the figures are of no use, the counts are.
+    /// Starts a floor server in this process. CPU and memory are then of both sides, so only the counts are of use.
     fn floor() -> Server {
         let address = free_address();
         std::thread::spawn(move || crate::floor::serve(address));

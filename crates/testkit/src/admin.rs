@@ -5,14 +5,14 @@ use std::net::{IpAddr, SocketAddr};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
 
-/// What the first operator of a test server is called.
+/// Name of a test server's first operator.
 pub const OWNER: &str = "owner";
-/// Their password, where the server is started with [`OWNER_SETTING`].
+/// Password of the first operator, if the server is started with [`OWNER_SETTING`].
 pub const PASSWORD: &str = "the-owners-password";
-/// The setting that gives it to them.
+/// Setting that sets this password.
 pub const OWNER_SETTING: &str = "owner.password=the-owners-password";
 
-/// Somebody who calls the admin API.
+/// A caller of the admin API.
 #[derive(Debug, Clone)]
 pub struct Admin {
     client: reqwest::Client,
@@ -33,13 +33,13 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// The body as JSON, whatever the status; null if it is none.
+    /// Returns the body as JSON, whatever the status, or null if it isn't JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
 
-    /// The body as JSON; the status must be this one.
+    /// Returns the body as JSON. The status must be this one.
     #[expect(
         clippy::must_use_candidate,
         reason = "often the status is all that matters"
@@ -49,7 +49,8 @@ impl Reply {
         self.json()
     }
 
-    /// The problem's code; the status must be this one, and the body problem details that agree with it.
+    /// Returns the problem's code. The status must be this one, and the body must be problem details that agree with
+    /// it.
     pub fn problem(&self, status: u16) -> String {
         let body = self.expect(status);
         assert_eq!(
@@ -66,7 +67,7 @@ impl Reply {
         code
     }
 
-    /// A header, or nothing.
+    /// Returns a header, or an empty text.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers
@@ -75,7 +76,7 @@ impl Reply {
     }
 }
 
-/// A field of an answer that must be text.
+/// Returns a field that must be text.
 #[must_use]
 pub fn text(value: &Value, field: &str) -> String {
     value[field]
@@ -85,7 +86,7 @@ pub fn text(value: &Value, field: &str) -> String {
 }
 
 impl Admin {
-    /// Nobody in particular.
+    /// Returns a caller without a token.
     #[must_use]
     pub fn nobody(server: SocketAddr) -> Self {
         Self {
@@ -96,7 +97,7 @@ impl Admin {
         }
     }
 
-    /// The same, from another address of this machine.
+    /// Returns the same caller, connecting from another address of this machine.
     #[must_use]
     pub fn from(&self, address: IpAddr) -> Self {
         let client = reqwest::Client::builder().no_proxy().local_address(address);
@@ -106,7 +107,7 @@ impl Admin {
         }
     }
 
-    /// Somebody with a token of a session or an API token.
+    /// Returns the caller with the token of a session, or an API token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         Self {
@@ -115,7 +116,7 @@ impl Admin {
         }
     }
 
-    /// Whoever it is, with one more header in every request.
+    /// Returns the caller with one more header in every request.
     #[must_use]
     pub fn with_header(&self, name: &str, value: &str) -> Self {
         let mut other = self.clone();
@@ -123,7 +124,7 @@ impl Admin {
         other
     }
 
-    /// The same at another server.
+    /// Returns the same caller at another server.
     #[must_use]
     pub fn at(&self, server: SocketAddr) -> Self {
         Self {
@@ -132,7 +133,7 @@ impl Admin {
         }
     }
 
-    /// Signs in, which must succeed, and gives the answer as well.
+    /// Signs in, which must succeed, and returns the caller and the answer.
     pub async fn sign_in(&self, name: &str, password: &str) -> (Self, Value) {
         let answer = self
             .post("/sessions", &json!({"name": name, "password": password}))
@@ -141,44 +142,44 @@ impl Admin {
         (self.with_token(&text(&answer, "access_token")), answer)
     }
 
-    /// Somebody with an API token of these rights, made by whoever this is.
+    /// Makes an API token with these rights, and returns a caller with it.
     pub async fn make_token(&self, role: &str, apps: Option<&[&str]>) -> Self {
         let body = json!({"name": format!("a {role}"), "role": role, "apps": apps});
         let made = self.post("/tokens", &body).await.expect(201);
         self.with_token(&text(&made, "secret"))
     }
 
-    /// Creates an app, and gives it with its first key.
+    /// Creates an app, and returns it with its first key.
     pub async fn create_app(&self, name: &str) -> Value {
         self.post("/apps", &json!({"name": name})).await.expect(201)
     }
 
-    /// `GET`, below `/api/v1`.
+    /// Sends a `GET` below `/api/v1`.
     pub async fn get(&self, path: &str) -> Reply {
         self.call("GET", path, &[], None).await
     }
 
-    /// `POST`, below `/api/v1`.
+    /// Sends a `POST` below `/api/v1`.
     pub async fn post(&self, path: &str, body: &Value) -> Reply {
         self.call("POST", path, &[], Some(body)).await
     }
 
-    /// `PATCH`, below `/api/v1`.
+    /// Sends a `PATCH` below `/api/v1`.
     pub async fn patch(&self, path: &str, body: &Value) -> Reply {
         self.call("PATCH", path, &[], Some(body)).await
     }
 
-    /// `PUT`, below `/api/v1`.
+    /// Sends a `PUT` below `/api/v1`.
     pub async fn put(&self, path: &str, body: &Value) -> Reply {
         self.call("PUT", path, &[], Some(body)).await
     }
 
-    /// `DELETE`, below `/api/v1`.
+    /// Sends a `DELETE` below `/api/v1`.
     pub async fn delete(&self, path: &str) -> Reply {
         self.call("DELETE", path, &[], None).await
     }
 
-    /// Any request, below `/api/v1`.
+    /// Sends a request below `/api/v1`.
     pub async fn call(
         &self,
         method: &str,
@@ -190,7 +191,7 @@ impl Admin {
             .await
     }
 
-    /// Any request.
+    /// Sends a request to any path.
     pub async fn send(
         &self,
         method: &str,

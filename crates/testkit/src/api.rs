@@ -16,7 +16,7 @@ pub struct Api {
     secret: String,
 }
 
-/// A status and a body.
+/// An answer of the HTTP API.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status.
@@ -28,7 +28,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The body as JSON; the status must be 200.
+    /// Returns the body as JSON. The status must be 200.
     #[must_use]
     pub fn json(&self) -> Value {
         assert_eq!(self.status, 200, "{self:?}");
@@ -36,7 +36,7 @@ impl Answer {
     }
 }
 
-/// Unix time in seconds.
+/// Returns the Unix time in seconds.
 #[must_use]
 pub fn now() -> u64 {
     SystemTime::now()
@@ -46,7 +46,7 @@ pub fn now() -> u64 {
 }
 
 impl Api {
-    /// Calls `server` as the backend of an app.
+    /// Returns a client that calls `server` as the backend of an app.
     #[must_use]
     pub fn new(server: SocketAddr, app: &str, key: &str, secret: &str) -> Self {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -59,13 +59,13 @@ impl Api {
         }
     }
 
-    /// The path of an endpoint.
+    /// Returns the path of an endpoint of the app.
     #[must_use]
     pub fn path(&self, endpoint: &str) -> String {
         format!("/apps/{}/{endpoint}", self.app)
     }
 
-    /// A signed query.
+    /// Returns a signed query. `now` is the Unix time in seconds.
     #[must_use]
     pub fn sign(
         &self,
@@ -82,7 +82,7 @@ impl Api {
         sign_request(method, &self.path(endpoint), query, body, credential, now)
     }
 
-    /// `GET`, signed.
+    /// Sends a signed `GET`.
     pub async fn get(&self, endpoint: &str, query: &[(&str, &str)]) -> Answer {
         let signed = self.sign("GET", endpoint, query, b"", now());
         self.send(
@@ -93,7 +93,7 @@ impl Api {
         .await
     }
 
-    /// `POST`, signed.
+    /// Sends a signed `POST`.
     pub async fn post(&self, endpoint: &str, body: impl Into<Vec<u8>>) -> Answer {
         let body = body.into();
         let signed = self.sign("POST", endpoint, &[], &body, now());
@@ -101,7 +101,7 @@ impl Api {
             .await
     }
 
-    /// `POST`, signed, with an `Idempotency-Key`.
+    /// Sends a signed `POST` with an `Idempotency-Key`.
     pub async fn post_once(&self, endpoint: &str, key: &str, body: impl Into<Vec<u8>>) -> Answer {
         let body = body.into();
         let signed = self.sign("POST", endpoint, &[], &body, now());
@@ -111,7 +111,7 @@ impl Api {
         Self::answer(request.header("idempotency-key", key).body(body)).await
     }
 
-    /// Publishes an event, which must be taken.
+    /// Publishes an event, which must be accepted.
     pub async fn publish(&self, channel: &str, name: &str, data: &str) {
         let answer = self
             .post(
@@ -122,7 +122,7 @@ impl Api {
         assert_eq!((answer.status, answer.text.as_str()), (200, "{}"));
     }
 
-    /// Any request, as it is.
+    /// Sends a request as it is, without signing it.
     pub async fn send(&self, method: &str, path: &str, body: Vec<u8>) -> Answer {
         let request = self
             .client

@@ -1,4 +1,4 @@
-//! A WebSocket client that waits for what should come and fails when it does not.
+//! A WebSocket client that waits for expected frames and panics if they don't come.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,20 +17,20 @@ use tokio_tungstenite::{WebSocketStream, client_async};
 use crate::{KEY, SECRET};
 
 const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long nothing must come, where nothing may come.
+/// How long a client waits to be sure that nothing comes.
 const QUIET: Duration = Duration::from_millis(150);
 
-/// A connection.
+/// A WebSocket connection.
 #[derive(Debug)]
 pub struct Client {
     socket: WebSocketStream<TcpStream>,
-    /// The headers that answered the handshake.
+    /// Headers of the handshake's answer.
     pub headers: HeaderMap,
-    /// Its socket id, once it was greeted.
+    /// Socket id, empty before the greeting.
     pub socket_id: String,
 }
 
-/// What a server sends.
+/// A frame from the server.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Frame {
     /// A text frame, parsed.
@@ -44,7 +44,7 @@ pub enum Frame {
 }
 
 impl Client {
-    /// Opens a connection at a path and reads nothing yet.
+    /// Opens a connection at a path, and reads nothing yet.
     pub async fn open(
         address: SocketAddr,
         path: &str,
@@ -75,7 +75,7 @@ impl Client {
         client
     }
 
-    /// The next frame.
+    /// Returns the next frame, which must come within five seconds.
     pub async fn frame(&mut self) -> Frame {
         timeout(RECEIVE_TIMEOUT, self.read())
             .await
@@ -97,7 +97,7 @@ impl Client {
         }
     }
 
-    /// The next frame, which must be an event.
+    /// Returns the next frame, which must be an event.
     pub async fn event(&mut self) -> Value {
         match self.frame().await {
             Frame::Event(event) => event,
@@ -105,21 +105,21 @@ impl Client {
         }
     }
 
-    /// The next event, which must have this name.
+    /// Returns the next event, which must have this name.
     pub async fn expect(&mut self, name: &str) -> Value {
         let event = self.event().await;
         assert_eq!(event["event"], name, "{event}");
         event
     }
 
-    /// The words of the next event, which must be a codeless error.
+    /// Returns the message of the next event, which must be an error without a code.
     pub async fn complaint(&mut self) -> String {
         let error = self.expect("pusher:error").await;
         assert_eq!(error["data"]["code"], Value::Null, "{error}");
         error["data"]["message"].as_str().unwrap().to_owned()
     }
 
-    /// Reads until the connection is closed, and gives the code.
+    /// Reads until the connection is closed, and returns the code; 1006 without a close frame.
     pub async fn closed(&mut self) -> u16 {
         loop {
             match self.frame().await {
@@ -130,7 +130,7 @@ impl Client {
         }
     }
 
-    /// Makes sure that nothing comes.
+    /// Checks that nothing comes within 150 ms.
     pub async fn expect_nothing(&mut self) {
         if let Ok(frame) = timeout(QUIET, self.read()).await {
             panic!("expected nothing, got {frame:?}");
@@ -147,7 +147,7 @@ impl Client {
         self.socket.send(message).await.unwrap();
     }
 
-    /// Subscribes, with a signature where the channel needs one, and waits until it stands.
+    /// Subscribes, with a signature if the channel needs one, and waits for the answer, which it returns.
     pub async fn subscribe(&mut self, channel: &str) -> Value {
         let auth = self.auth(channel, None);
         self.send(
@@ -157,7 +157,7 @@ impl Client {
         self.expect("pusher_internal:subscription_succeeded").await
     }
 
-    /// Joins a presence channel and waits until it stands.
+    /// Joins a presence channel, and waits for the answer, which it returns.
     pub async fn join(&mut self, channel: &str, channel_data: &str) -> Value {
         let auth = self.auth(channel, Some(channel_data));
         let subscribe = json!({"channel": channel, "auth": auth, "channel_data": channel_data});
@@ -166,7 +166,7 @@ impl Client {
         self.expect("pusher_internal:subscription_succeeded").await
     }
 
-    /// What the app's backend would sign.
+    /// Returns the `auth` that the app's backend would sign.
     #[must_use]
     pub fn auth(&self, channel: &str, channel_data: Option<&str>) -> String {
         let text = channel_auth_text(
@@ -178,7 +178,7 @@ impl Client {
     }
 }
 
-/// The `data` of an event, which must be a string of JSON.
+/// Returns the `data` of an event, which must be a string of JSON.
 #[must_use]
 pub fn data(event: &Value) -> Value {
     serde_json::from_str(event["data"].as_str().expect("data is a string")).unwrap()

@@ -1,9 +1,9 @@
-//! What tests of the built binary need: a server in a folder of its own, a WebSocket client and a signed HTTP client.
-//! They see what clients and backends see, nothing of the inside. Whatever goes wrong, they panic with what they saw.
+//! Tools for tests of the built binary: a server in a folder of its own, a WebSocket client and a signed HTTP client.
+//! They see only what clients and backends see. On a failure they panic with what they saw.
 //!
 //! # Layout
 //!
-//! | module | what it holds |
+//! | module | content |
 //! |---|---|
 //! | [`server`] | [`Server`]: the built binary, started and stopped |
 //! | [`client`] | [`Client`]: a WebSocket client |
@@ -29,9 +29,9 @@ pub use api::{Answer, Api};
 pub use client::{Client, Frame};
 pub use server::Server;
 
-/// The app every test server has.
+/// Id of the app that every test server has.
 pub const APP_ID: &str = "1234567";
-/// Its key.
+/// Key of that app.
 pub const KEY: &str = "app-key";
-/// Its secret.
+/// Secret of that app.
 pub const SECRET: &str = "app-secret";

@@ -16,14 +16,14 @@ use crate::{APP_ID, Admin, Api, Client, KEY, OWNER, PASSWORD, SECRET};
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A running server; it is killed when dropped.
+/// A running server, which is killed when it is dropped.
 #[derive(Debug)]
 pub struct Server {
     binary: PathBuf,
     folder: TempDir,
     settings: Vec<(String, String)>,
     child: Child,
-    /// Where it listens.
+    /// Address that it listens on.
     pub address: SocketAddr,
 }
 
@@ -35,7 +35,7 @@ impl Server {
         Self::spawn(binary.into(), folder, all, address).await
     }
 
-    /// The same on a socket that the caller holds: the process inherits it, as from systemd.
+    /// Starts `binary` on a socket that the caller holds: the process inherits it, as from systemd.
     pub async fn start_on(binary: &str, settings: &[&str], socket: &TcpListener) -> Self {
         let mut address = socket.local_addr().unwrap();
         let (folder, settings) = prepare(binary, settings, address);
@@ -57,7 +57,7 @@ impl Server {
         self.wait_until_ready().await;
     }
 
-    /// Starts `binary` with nothing configured but where to listen, in this environment.
+    /// Starts `binary` with only its address configured, in this environment.
     pub async fn start_bare(binary: &str, environment: &[(&str, &str)]) -> Self {
         let address = free_address();
         let mut settings = vec![("FANFARE_LISTEN".to_owned(), address.to_string())];
@@ -130,7 +130,7 @@ impl Server {
             .unwrap()
     }
 
-    /// Runs the command line with this environment besides, and this standard input.
+    /// Runs the command line with more environment variables, and this standard input.
     #[must_use]
     pub fn run_with(
         &self,
@@ -145,7 +145,7 @@ impl Server {
         )
     }
 
-    /// Runs the command line as on another machine: in `folder`, with nothing of this server but what is said.
+    /// Runs the command line as on another machine: in `folder`, with nothing of this server but the arguments.
     #[must_use]
     pub fn run_elsewhere(
         &self,
@@ -161,13 +161,13 @@ impl Server {
         )
     }
 
-    /// The folder with its data.
+    /// Returns its data folder.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// Runs a command that must succeed, and gives what it printed.
+    /// Runs a command that must succeed, and returns what it printed.
     pub fn run_ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(
@@ -178,31 +178,31 @@ impl Server {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// The folder that it runs in; its data folder is in there.
+    /// Returns the folder that it runs in, which contains its data folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// What the server printed on standard output.
+    /// Returns what the server printed on standard output.
     #[must_use]
     pub fn printed(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("stdout")).unwrap()
     }
 
-    /// What the server logged.
+    /// Returns what the server logged.
     #[must_use]
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
     }
 
-    /// Its process.
+    /// Returns its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Asks it to stop, as an orchestrator does.
+    /// Sends SIGTERM, as an orchestrator does.
     pub fn terminate(&self) {
         let killed = Command::new("kill")
             .args(["-TERM", &self.pid().to_string()])
@@ -211,7 +211,7 @@ impl Server {
         assert!(killed.success());
     }
 
-    /// Waits until it has stopped, and says with what exit code.
+    /// Waits until it has stopped, and returns its exit code.
     pub async fn stopped(&mut self) -> Option<i32> {
         let start = Instant::now();
         loop {
@@ -247,7 +247,7 @@ impl Server {
         self.wait_until_ready().await;
     }
 
-    /// A WebSocket client that has been greeted.
+    /// Returns a WebSocket client that was greeted.
     pub async fn connect(&self) -> Client {
         Client::connect(
             self.address,
@@ -256,13 +256,13 @@ impl Server {
         .await
     }
 
-    /// Whoever owns it, signed in; it was started with [`OWNER_SETTING`](crate::OWNER_SETTING).
+    /// Returns its owner, signed in. The server must be started with [`OWNER_SETTING`](crate::OWNER_SETTING).
     pub async fn owner(&self) -> Admin {
         let nobody = Admin::nobody(self.address);
         nobody.sign_in(OWNER, PASSWORD).await.0
     }
 
-    /// The HTTP API, as the test app's backend calls it.
+    /// Returns a client of the HTTP API as the test app's backend.
     #[must_use]
     pub fn api(&self) -> Api {
         Api::new(self.address, APP_ID, KEY, SECRET)
@@ -271,13 +271,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It may have stopped by itself.
+        // The server may have stopped by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A folder whose store has the test app, and the environment of a server on it that listens on `address`.
+/// Returns a folder whose store has the test app, and the environment of a server on it that listens on `address`.
 fn prepare(
     binary: &str,
     settings: &[&str],
@@ -299,7 +299,7 @@ fn prepare(
             value.to_owned(),
         ));
     }
-    // Only a server begins an installation where there is nothing.
+    // A command begins an installation only in a folder that exists.
     std::fs::create_dir(folder.path().join("data")).unwrap();
     let create = [
         "app",
@@ -334,7 +334,7 @@ fn serve_on(
     socket: &TcpListener,
 ) -> Child {
     let log = |name: &str| std::fs::File::create(folder.join(name)).unwrap();
-    // The shell moves the socket to where the protocol wants it, and becomes the server.
+    // The shell moves the socket to the descriptor that the protocol expects, and becomes the server.
     let inherit = "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" serve 3<&0 0</dev/null";
     command(Path::new("/bin/sh"), folder, settings)
         .args(["-c", inherit])
@@ -355,7 +355,7 @@ fn serve(binary: &Path, folder: &Path, settings: &[(String, String)]) -> Child {
         .unwrap()
 }
 
-/// Nothing of the environment but what is needed to run, so that a developer's own settings do not matter.
+/// Returns a command without the caller's environment, so that a developer's own settings don't matter.
 fn command(binary: &Path, folder: &Path, settings: &[(String, String)]) -> Command {
     let mut command = Command::new(binary);
     command
@@ -372,7 +372,7 @@ fn output(command: &mut Command, stdin: &str) -> Output {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
-    // It need not read what it is given.
+    // The command may end without reading its input.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     child.wait_with_output().unwrap()
 }

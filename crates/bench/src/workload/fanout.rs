@@ -12,7 +12,7 @@ use crate::process::Server;
 use crate::report::Figure;
 use crate::tally::Tally;
 
-/// After the last event was sent, how long one more delivery is waited for.
+/// How long one more delivery is waited for after the last event was sent.
 const QUIET_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Paced events over several channels.
@@ -98,18 +98,18 @@ impl Workload for Fanout {
 }
 
 impl Fanout {
-    /// Names have equal lengths, so that all events have the same layout.
+    /// Returns a channel's name. Names have equal lengths, so that all events have the same layout.
     fn channel(&self, at: usize) -> String {
         format!("bench-{:05}", at % self.channels)
     }
 
-    /// So many events or a few more, such that each channel gets equally many.
+    /// Returns `events` or a few more, so that each channel gets equally many.
     fn whole_turns(&self, events: u32) -> u32 {
         let channels = u32::try_from(self.channels).expect("channels are few");
         events.div_ceil(channels) * channels
     }
 
-    /// Sends the requests at the rate, numbered from `first`, and waits for what they bring.
+    /// Sends the requests at the rate, numbered from `first`, and waits for their deliveries.
     fn pace(&self, generator: &mut Generator, requests: &[Vec<u8>], first: u32) -> Result<Tally> {
         let mut tally = Tally::new(self.subscribers, self.channels, first, requests.len());
         let mut queues = vec![VecDeque::new(); self.publishers];
@@ -137,7 +137,7 @@ impl Fanout {
     }
 }
 
-/// Gives every publisher that is not busy its next request.
+/// Sends the next request of each publisher that isn't busy.
 fn send_queued(generator: &mut Generator, queues: &mut [VecDeque<&Vec<u8>>]) -> Result<()> {
     for (publisher, queue) in queues.iter_mut().enumerate() {
         if !generator.publishers().is_busy(publisher)

@@ -1,4 +1,5 @@
-//! One channel, as fast as it goes: a new event is published once an older one has been answered and has reached all.
+//! One channel as fast as it goes: an event is published once an older one was answered and has reached all
+//! subscribers.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use crate::target::Target;
 
 const CHANNEL: &str = "bench-00000";
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Nothing arriving for so long means that something was lost.
+/// If nothing arrives for this long, something was lost.
 const STALL: Duration = Duration::from_secs(5);
 
 /// Closed loop on one channel.
@@ -118,14 +119,15 @@ impl Flood {
 /// The events in flight.
 struct Flight {
     slots: Vec<Slot>,
-    /// Slots whose event has been answered and has reached all.
+    /// Slots whose event was answered and has reached all subscribers.
     free: Vec<usize>,
     subscribers: usize,
     delivered: u64,
     published: u64,
 }
 
-/// A place for one event in flight. The event's number leads to its slot, as slot `s` of `n` takes `s`, `s+n`, `s+2n`.
+/// A slot for one event in flight. The event's number leads to its slot: slot `s` of `n` takes the numbers `s`, `s+n`,
+/// `s+2n`.
 struct Slot {
     sequence: u32,
     answered: bool,
@@ -148,7 +150,7 @@ impl Flight {
         }
     }
 
-    /// A free slot, taken, and its next number.
+    /// Takes a free slot, and returns it with its next number.
     fn next(&mut self) -> Option<(usize, u32)> {
         let at = self.free.pop()?;
         let step = u32::try_from(self.slots.len()).expect("a window is small");

@@ -1,4 +1,4 @@
-//! Publishing to nobody: what a request costs.
+//! Publishing to channels without subscribers: what a request costs.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::process::Server;
 use crate::report::Figure;
 
 const WARM_UP: Duration = Duration::from_secs(1);
-/// Requests are signed before the clock runs, and sent again once all were sent.
+/// Number of requests that are signed before the measurement. They are sent again once all were sent.
 const SIGNED: u32 = 4096;
 
 /// Signed requests, nobody subscribed.
