@@ -40,7 +40,7 @@ pub struct AppRecord {
     pub id: String,
     /// For people.
     pub name: String,
-    /// What may be changed while it runs.
+    /// Settings.
     pub settings: AppSettings,
     /// Unix time in milliseconds.
     pub created_at: i64,

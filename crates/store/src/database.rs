@@ -46,7 +46,8 @@ impl Database {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Missing`] if the file is not there or holds no installation; or it cannot be opened or migrated.
+    /// Returns [`StoreError::Missing`] if the file doesn't exist or holds no installation, or an error if it can't be
+    /// opened or migrated.
     pub async fn open_existing(file: &Path) -> Result<Self, StoreError> {
         Ok(Self {
             db: Db::open(file, false).await?,

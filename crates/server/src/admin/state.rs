@@ -355,7 +355,7 @@ pub(super) async fn clients(
     }))
 }
 
-/// What is known to go wrong with a client library of this version.
+/// Returns what is known to go wrong with a client library of this version.
 fn risk(client: &str, version: &str) -> Option<&'static str> {
     let mut parts = version.split('.');
     let mut number = || parts.next()?.parse::<u32>().ok();
