@@ -5,10 +5,10 @@ import { parse, type Frame } from './protocol.js';
 
 export type SecretBoxOpen = (box: Uint8Array, nonce: Uint8Array, key: Uint8Array) => Uint8Array | null;
 
-// What arrives while a new key is asked for.
+// Events that may wait while a new key is requested.
 const MAX_WAITING = 1_000;
 
-/** Encrypted channels, with an implementation of NaCl's secretbox. */
+/** Returns a value for the option `encryption` that uses an implementation of NaCl's secretbox. */
 export function encryptionWith(open: SecretBoxOpen): Encryption {
   return (name, host) => new EncryptedChannel(name, host, open);
 }
@@ -42,7 +42,8 @@ class EncryptedChannel extends Channel {
     }
   }
 
-  // The key was changed since: who asks again may get the one that fits.
+  // The key may have been changed, so the auth endpoint is asked for the current one. Later events wait meanwhile, in
+  // order.
   async #renew(frame: Frame): Promise<void> {
     let problem = 'it is encrypted with another key than the auth endpoint gives';
     try {

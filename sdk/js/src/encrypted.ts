@@ -2,7 +2,7 @@ import nacl from 'tweetnacl';
 import type { Encryption } from './channel.js';
 import { encryptionWith } from './encrypted-channel.js';
 
-/** For the option `encryption`: `private-encrypted-` channels, with the keys of the app's auth endpoint. */
+/** Value for the option `encryption`: opens `private-encrypted-` channels with the keys of the app's auth endpoint. */
 export const encryption: Encryption = encryptionWith((box, nonce, key) => nacl.secretbox.open(box, nonce, key));
 
 export { encryptionWith, type SecretBoxOpen } from './encrypted-channel.js';

@@ -4,7 +4,7 @@ import type { Fanfare } from './client.js';
 interface Hold {
   channel: Channel<any>;
   count: number;
-  /** The application had subscribed before, and goes on when all components are gone. */
+  /** Whether the application had subscribed before, so that the channel stays when all components are gone. */
   foreign: boolean;
 }
 
@@ -33,7 +33,7 @@ export function hold(
 
 function release(held: Map<string, Hold>, name: string, mine: Hold): void {
   mine.count -= 1;
-  // Whoever mounts in the same moment, as in StrictMode or on the next page, goes on with this subscription.
+  // A component that mounts in the same moment, as in StrictMode or on the next page, keeps this subscription.
   setTimeout(() => {
     if (mine.count > 0 || held.get(name) !== mine) return;
     held.delete(name);

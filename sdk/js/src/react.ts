@@ -8,7 +8,10 @@ import type { Member, PresenceChannel } from './presence.js';
 
 const Context = createContext<Fanfare | null>(null);
 
-/** Gives `client` to the hooks below it. It connects when a hook needs it, so never while rendering on a server. */
+/**
+ * Provides `client` to the hooks below it. The client connects when a hook needs it, so never while rendering on a
+ * server.
+ */
 export function FanfareProvider({ client, children }: { client: Fanfare; children?: ReactNode }) {
   return createElement(Context.Provider, { value: client }, children);
 }
@@ -30,13 +33,13 @@ export function useConnectionState(): ConnectionState {
 }
 
 export interface ChannelOptions {
-  /** The last events before the first subscription, at most so many. */
+  /** Largest number of earlier events that the first subscription receives. */
   rewind?: number | undefined;
 }
 
 /**
- * Subscribes while the component is there; null until then, and for a name that is null. Components that name the same
- * channel share one subscription.
+ * Subscribes while the component is mounted, and returns the channel: null until then, and for a name that is null.
+ * Components with the same channel share one subscription.
  */
 export function useChannel<Events extends EventMap = EventMap>(
   name: string | null | undefined,
@@ -50,7 +53,10 @@ export function useChannel<Events extends EventMap = EventMap>(
   return channel;
 }
 
-/** Calls `listener` for each such event while the component is there. It may be another function in each render. */
+/**
+ * Calls `listener` for each event of this name while the component is mounted. It may be another function in each
+ * render.
+ */
 export function useEvent<Data = any>(
   name: string | null | undefined,
   event: string,
@@ -61,7 +67,7 @@ export function useEvent<Data = any>(
   useHeld(name, options, (channel) => channel.bind(event, (...all) => latest.current(...all)), event);
 }
 
-/** Calls `listener` when events of the channel may be missing, so that its state can be fetched anew. */
+/** Calls `listener` when events of the channel may be missing, so that the component can fetch its state again. */
 export function useGap(name: string | null | undefined, listener: (details: { reason: GapReason }) => void): void {
   const latest = useLatest(listener);
   useHeld(name, undefined, (channel) => channel.on('gap', (details) => latest.current(details)));
@@ -73,7 +79,7 @@ export interface Presence<Info> {
   me: Member<Info> | undefined;
 }
 
-/** Who is on a presence channel. */
+/** Returns the members of a presence channel, and renders again when they change. */
 export function usePresence<Info = any>(name: `presence-${string}` | null | undefined): Presence<Info> {
   const [presence, setPresence] = useState<Presence<Info>>(NOBODY);
   useHeld(name, undefined, (held) => {
@@ -94,7 +100,7 @@ export function usePresence<Info = any>(name: `presence-${string}` | null | unde
 
 const NOBODY: Presence<any> = { members: [], count: 0, me: undefined };
 
-// The listeners are in place in the moment of the subscription, so not even the first event is missed.
+// Runs `use` in the same turn as the subscription, so that not even the first event is missed.
 function useHeld(
   name: string | null | undefined,
   { rewind }: ChannelOptions = {},

@@ -1,4 +1,4 @@
-/** As far as it is used: pusher-js 7 or later, or what `echo.connector.pusher` of Laravel Echo is. */
+/** The parts that are used of pusher-js 7 or later, which is also what `echo.connector.pusher` of Laravel Echo is. */
 export interface PusherLike {
   connection: {
     state: string;
@@ -12,24 +12,27 @@ export interface PusherLike {
   send_event(event: string, data: any, channel?: string): boolean;
 }
 
-// Milliseconds that an auth endpoint has to answer.
+// How long an auth endpoint may take to answer, in milliseconds.
 const PATIENCE = 15_000;
-// Milliseconds within which it is asked again. They double with each failure, up to the second.
+// First and largest limit of the delay before an auth endpoint is asked again, in milliseconds. It doubles with each
+// failure.
 const FIRST = 1_000;
 const MAX = 30_000;
 
 /**
- * Lets an instance of pusher-js come back without a gap. Call it right after `new Pusher(...)`. Where something may be
- * missing all the same, the channel gets an event `fanfare:gap` with `{ reason }`. An auth endpoint that answers 429 or
- * 5xx, is not reached or does not answer is asked again; alone, pusher-js asks once for each connection.
+ * Lets an instance of pusher-js recover missed events after a lost connection. Call it right after `new Pusher(...)`.
+ * If events may be missing all the same, the channel gets an event `fanfare:gap` with `{ reason }`. An auth endpoint
+ * that answers 429 or 5xx, can't be reached or doesn't answer is asked again; pusher-js alone asks once for each
+ * connection.
  */
 export function recover<Instance extends PusherLike>(pusher: Instance): Instance {
   const { config, connection } = pusher;
   const send = pusher.send_event;
-  // By channel object: one that is unsubscribed from and subscribed to anew is another object, and misses nothing.
+  // By channel object: a channel that is subscribed to again after `unsubscribe()` is another object, and has missed
+  // nothing.
   const reached = new WeakMap<object, { name: string; position: string; socket_id: string }>();
   const find = (name: string) => pusher.channel(name) || pusher.user?.serverToUserChannel;
-  // pusher-js makes a new object for what is sent to the user with each sign-in.
+  // pusher-js makes a new object for the user's channel with each sign-in.
   const holder = (name: string) => (name[0] === '#' ? pusher.user : pusher.channel(name));
 
   pusher.send_event = (event, data, channel) => {
@@ -49,7 +52,7 @@ export function recover<Instance extends PusherLike>(pusher: Instance): Instance
       const channel = holder(name);
       if (!channel) return;
       if (position !== undefined) reached.set(channel, { name, position, socket_id: connection.socket_id });
-      // After the listeners of the subscription itself.
+      // Emitted after the listeners of the subscription itself have run.
       if (about.recovered === false)
         Promise.resolve().then(() => find(name)?.emit('fanfare:gap', { reason: about.reason }));
     } catch {
@@ -57,8 +60,8 @@ export function recover<Instance extends PusherLike>(pusher: Instance): Instance
     }
   };
 
-  // pusher-js drops what it does not know when it decodes frames, so they are read as they arrive; and before it calls
-  // the application, whose errors would end it.
+  // Frames are read as they arrive, because pusher-js drops unknown fields when it decodes them; and before pusher-js
+  // calls the application, whose errors would end it.
   const listen = () => {
     const { transport } = connection.connection;
     transport.bind('message', read);
@@ -91,7 +94,7 @@ export function recover<Instance extends PusherLike>(pusher: Instance): Instance
         timer = undefined;
         callback(error, data);
         const { status } = error ?? {};
-        // pusher-js has 0 where there was no answer.
+        // pusher-js gives 0 if there was no answer.
         if (status === 0 || status === 429 || status >= 500) again(request);
       };
       let timer = later(PATIENCE, () =>
@@ -114,7 +117,7 @@ interface AuthRequest {
 
 type AuthCallback = (error: any, data: unknown) => void;
 
-/** Nothing that happens later keeps Node from ending. */
+/** Runs `action` after `delay` milliseconds. The timer doesn't keep Node running. */
 function later(delay: number, action: () => void): any {
   const timer: any = setTimeout(action, delay);
   timer.unref?.();

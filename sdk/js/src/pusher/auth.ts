@@ -20,7 +20,10 @@ export type DeprecatedAuthorizer = (
   options: { authTransport: 'ajax' | 'jsonp'; authEndpoint: string; auth?: { params?: any; headers?: any } },
 ) => { authorize(socketId: string, callback: Callback<ChannelAuth>): void };
 
-/** The auth options of pusher-js, for the client underneath. `channel` finds a channel, for the oldest of them. */
+/**
+ * Translates the auth options of pusher-js for the underlying client. `channel` finds a channel for the deprecated
+ * `authorizer`.
+ */
 export function authOf(options: Options, settings: () => Settings, channel: (name: string) => unknown): AuthOptions {
   const forChannels = channelOptions(options);
   const forUsers = { endpoint: '/pusher/user-auth', ...options.userAuthentication };
@@ -44,7 +47,7 @@ export function authOf(options: Options, settings: () => Settings, channel: (nam
   };
 }
 
-/** What pusher-js tells of `error`: in the words of the handler, where there is one. */
+/** Returns `error` as pusher-js reports it, with the handler's own message if there is one. */
 export function authError({ message, status, cause }: FanfareError) {
   const error = cause instanceof Error ? cause.message : message;
   return { type: 'AuthError', error, ...(status !== undefined && { status }) };

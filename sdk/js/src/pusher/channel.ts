@@ -8,7 +8,7 @@ import { Dispatcher } from './dispatcher.js';
 
 const SUCCEEDED = 'pusher_internal:subscription_succeeded';
 
-/** What a channel needs of its `Pusher`. */
+/** The parts of `Pusher` that a channel uses. */
 export interface ChannelOwner {
   send_event(event: string, data: unknown, channel?: string): boolean;
 }
@@ -31,7 +31,7 @@ export class Channel extends Dispatcher {
     core.on('error', (error: FanfareError) => this.#failed(error));
     core.on('gap', (gap: unknown) => this.emit('fanfare:gap', gap));
     core.on('recovered', () => this.emit('fanfare:recovered', {}));
-    // What is encrypted arrives here readable, and maybe later.
+    // Encrypted events arrive here decrypted, and perhaps later.
     if (this.#encrypted) core.bindAll(({ event, data }: any) => this.emit(event, data, {}));
   }
 
@@ -70,9 +70,9 @@ export class Channel extends Dispatcher {
   /** @internal */
   disconnect(): void {}
 
-  /** @internal The data of the event that tells of a subscription. */
+  /** @internal Returns the data of `pusher:subscription_succeeded`. */
   protected succeeded(data: any): unknown {
-    // What it holds besides was asked for by the client underneath, not by the application.
+    // The other fields were asked for by the underlying client, not by the application.
     const { position: _, recovered: __, reason: ___, ...rest } = data ?? {};
     return rest;
   }
@@ -85,13 +85,13 @@ export class Channel extends Dispatcher {
   }
 
   #failed(error: FanfareError): void {
-    // A refusal of the server is an event of the channel already.
+    // The server's own refusals are already events of the channel.
     if (error.code !== 'auth_failed' && error.code !== 'unsupported') return;
     this.emit('pusher:subscription_error', authError(error));
   }
 }
 
-/** Who is on a presence channel. */
+/** The members of a presence channel. */
 export class Members {
   members: Record<string, any> = {};
   count = 0;

@@ -3,7 +3,7 @@ import type { FanfareError } from '../errors.js';
 import type { Fanfare } from '../client.js';
 import { Dispatcher } from './dispatcher.js';
 
-/** What pusher-js calls the connection manager. */
+/** The connection manager of pusher-js. */
 export class Connection extends Dispatcher {
   state: ConnectionState = 'initialized';
   socket_id: string | undefined;
@@ -28,7 +28,7 @@ export class Connection extends Dispatcher {
     return this.#core.connection.send(event, data, channel);
   }
 
-  /** `websocket`, `streaming` or `polling`. Of Fanfare. */
+  /** `websocket`, `streaming` or `polling`. Not in pusher-js. */
   get transport(): string | undefined {
     return this.#core.transport;
   }
@@ -44,7 +44,7 @@ export class Connection extends Dispatcher {
 
   /** @internal */
   failed({ closeCode: code, reason, message: whole, retryIn }: FanfareError): void {
-    // Where the server has not spoken, the address says more than the platform.
+    // If the server sent no reason, the message with the address says more than the platform's reason.
     const message = code && code >= 4000 ? reason : whole;
     if (code && code !== 1000 && code !== 1001) {
       this.emit('error', { type: 'WebSocketError', error: { type: 'PusherError', data: { code, message } } });

@@ -8,7 +8,7 @@ interface Binding {
   context: unknown;
 }
 
-/** Listeners as pusher-js has them. */
+/** Listeners with the interface of pusher-js. */
 export class Dispatcher {
   #bindings: Binding[] = [];
   #global: Callback[] = [];
@@ -23,7 +23,7 @@ export class Dispatcher {
     return this;
   }
 
-  /** What is not given matches everything. */
+  /** Removes listeners. An argument that isn't given matches everything. */
   unbind(name?: string, callback?: Callback, context?: unknown): this {
     this.#bindings = this.#bindings.filter(
       (it) =>

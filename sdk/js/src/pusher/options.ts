@@ -6,7 +6,7 @@ import type { AuthenticationOptions, DeprecatedAuthorizer } from './auth.js';
 
 export type Transport = 'ws' | 'wss' | 'xhr_streaming' | 'xhr_polling' | 'sockjs';
 
-/** What pusher-js 8 takes, and what Fanfare takes besides. */
+/** The options of pusher-js 8, and Fanfare's own. */
 export interface Options {
   cluster?: string;
   forceTLS?: boolean;
@@ -28,15 +28,15 @@ export interface Options {
   unavailableTimeout?: number;
   channelAuthorization?: AuthenticationOptions;
   userAuthentication?: AuthenticationOptions;
-  /** Deprecated in pusher-js: channelAuthorization. */
+  /** Deprecated in pusher-js: use `channelAuthorization`. */
   auth?: { params?: any; headers?: any };
-  /** Deprecated in pusher-js: channelAuthorization. */
+  /** Deprecated in pusher-js: use `channelAuthorization`. */
   authEndpoint?: string;
-  /** Deprecated in pusher-js: channelAuthorization. */
+  /** Deprecated in pusher-js: use `channelAuthorization`. */
   authTransport?: 'ajax' | 'jsonp';
-  /** Deprecated in pusher-js: channelAuthorization. */
+  /** Deprecated in pusher-js: use `channelAuthorization`. */
   authorizer?: DeprecatedAuthorizer;
-  /** tweetnacl, for channels that start with `private-encrypted-`. */
+  /** The `tweetnacl` module, for channels that start with `private-encrypted-`. */
   nacl?: { secretbox: { open(box: Uint8Array, nonce: Uint8Array, key: Uint8Array): Uint8Array | null } };
   /** Without effect: there are no statistics. */
   enableStats?: boolean;
@@ -48,11 +48,11 @@ export interface Options {
   timelineParams?: any;
   /** Without effect: there is no SockJS. */
   ignoreNullOrigin?: boolean;
-  /** Of Fanfare: a WebSocket class, where the platform has none. */
+  /** Not in pusher-js: a WebSocket class, if the platform has none. */
   WebSocket?: new (url: string) => WebSocketLike;
-  /** Of Fanfare: whether to ask for what was missed. Default: true. */
+  /** Not in pusher-js: whether to ask for missed events after a lost connection. Default: true. */
   recover?: boolean;
-  /** Of Fanfare. */
+  /** Not in pusher-js: limits of the delay between attempts to connect. */
   backoff?: CoreOptions['backoff'];
 }
 
@@ -66,7 +66,7 @@ export function endpointsOf(options: Options): Endpoints {
   const host = options.wsHost ?? `ws-${cluster}.pusher.com`;
   const s = tls ? 's' : '';
   const wsAddress = `${host}:${tls ? wssPort : wsPort}`;
-  // pusher-js would take the fallbacks of hosted Pusher; here they are where the WebSocket is.
+  // pusher-js would use hosted Pusher's fallbacks. Fanfare's are on the WebSocket's host.
   const httpAddress = options.httpHost
     ? `${options.httpHost}:${(tls ? httpsPort : httpPort) ?? (tls ? 443 : 80)}`
     : wsAddress;

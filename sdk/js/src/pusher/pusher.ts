@@ -10,15 +10,15 @@ import { Dispatcher } from './dispatcher.js';
 import { coreOptionsOf, endpointsOf, usesTls, validate, type Options } from './options.js';
 import { User } from './user.js';
 
-/** pusher-js 8, on Fanfare's client. */
+/** The interface of pusher-js 8, on Fanfare's client. */
 export class Pusher {
   /** For `require(...).default`, as TypeScript sees a CommonJS module. */
   static readonly default: typeof Pusher = Pusher;
   static instances: Pusher[] = [];
   static logToConsole = false;
-  /** Gets what would be logged. */
+  /** Receives log lines, instead of the console. */
   static log: ((message: string) => void) | undefined;
-  /** @internal How encrypted channels are opened if the options do not say. */
+  /** @internal Returns how encrypted channels are opened, from the options. */
   static encryption: ((options: Options) => Encryption | undefined) | undefined;
 
   key: string;
@@ -52,7 +52,7 @@ export class Pusher {
     this.connect();
   }
 
-  /** Of pages that waited for the document; there is nothing to wait for. */
+  /** Connects all instances. pusher-js waits for the document before that, which isn't needed here. */
   static ready(): void {
     for (const pusher of Pusher.instances) pusher.connect();
   }
@@ -93,7 +93,7 @@ export class Pusher {
     if (!channel) return;
     const { core } = channel;
     core.unsubscribe();
-    // The server's answer is still to come; who subscribes again until then gets the same object.
+    // The server's answer is still to come. An application that subscribes again until then gets the same object.
     if (this.#core.channels().includes(core)) channel.subscriptionCancelled = true;
     else this.#forget(channel);
   }
