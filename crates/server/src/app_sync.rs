@@ -66,7 +66,7 @@ pub(crate) struct ConfigBarrier {
 }
 
 impl ConfigBarrier {
-    /// Returns a barrier for a process without a node, where only the time-out ends a wait.
+    /// Returns a barrier for a process without a node. It never waits.
     pub(crate) fn nowhere() -> Self {
         Self {
             asked: Arc::new(watch::channel(0).0),

@@ -253,7 +253,7 @@ impl Store {
         }
         let by = Actor::system();
         // Not a change, but serialized with changes: another transaction that locks several keys may lock them in
-        // another order, and both would wait forever.
+        // another order, and the two would deadlock.
         let mut transaction = self.begin_quietly(&by).await?;
         for KeyUse { key, at, from } in uses {
             execute!(&mut transaction.tx, NOTE_USE, key, at, from)?;

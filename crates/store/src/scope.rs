@@ -15,7 +15,7 @@ const MAX_NAME: usize = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Reads everything but the audit log and operators.
+    /// May only read.
     Viewer,
     /// Changes apps and keys.
     Admin,

@@ -86,7 +86,8 @@ impl IdempotentRequest {
             }
         }
         match created.await {
-            // If the process ends before the answer is saved, the key stays reserved, and a repeated request gets 409.
+            // If the process ends before the answer is saved, a repeated request gets 409 until the reservation times
+            // out.
             Ok(answer) => {
                 let answer = serde_json::to_string(&answer).expect("answers are JSON");
                 let status = StatusCode::CREATED.as_u16();
