@@ -118,9 +118,11 @@ async fn do_whole(state: AppState, request: Request, next: Next) -> Response {
     if request.method().is_safe() {
         return next.run(request).await;
     }
+    // In a task of its own, because hyper drops the handler's future when the client disconnects.
     let done = tokio::spawn(async move {
         let answer = next.run(request).await;
         if answer.status().is_success() {
+            // Before the answer, so that the caller's next request finds its own change active.
             state.in_force.now().await;
         }
         answer

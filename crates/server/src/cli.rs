@@ -210,6 +210,7 @@ pub(crate) fn run() -> ExitCode {
         tracing::error!("{message}");
     }
     let command = cli.command.unwrap_or(Command::Serve);
+    // Before the runtime starts threads, because this changes the environment.
     let inherited = match &command {
         Command::Serve => ListeningSockets::inherit(),
         _ => Ok(None),

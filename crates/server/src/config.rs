@@ -185,6 +185,7 @@ impl Config {
             }
             figment = figment.merge(setting);
         }
+        // The values without defaults, because derived defaults depend on them.
         let given = figment.clone();
         let size = given.extract_inner::<Size>("memory.limit").ok();
         let capacity = Capacity::detected().as_configured(
@@ -201,6 +202,7 @@ impl Config {
         config.sources = sources::of_settings(&given);
         config.raise_waiting_defaults(&given);
         config.check(Rules::new(&figment))?;
+        // After the rules, which allow 0 for as many as possible.
         if config.connections.max == 0 {
             config.connections.max = capacity.connections;
         }

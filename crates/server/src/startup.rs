@@ -148,6 +148,7 @@ pub(crate) async fn serve(
         }
     });
     answer_last(&shutdown, &listeners).await;
+    // After the last request, so that no use is lost.
     key_uses::write_down(&store, &engine).await;
     refusals.finish(&store).await;
     tracing::info!("stopped");

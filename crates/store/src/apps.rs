@@ -182,6 +182,7 @@ impl Store {
             ..before.clone()
         };
         let changed = difference(&fields(&before), &fields(&after));
+        // The dropped transaction rolls back, so that its revision isn't used.
         if changed.is_empty() {
             return Ok(before);
         }
@@ -212,6 +213,7 @@ impl Store {
         for delete in [DELETE_KEYS, DELETE_IDENTITY, DELETE] {
             execute!(&mut transaction.tx, delete, id)?;
         }
+        // Kept, so that nodes that ask for changes learn of the deletion.
         execute!(&mut transaction.tx, BURY, id, transaction.revision)?;
         transaction
             .record("app.delete", Target::app(id), &json!({"name": app.name}))
@@ -266,6 +268,7 @@ impl Transaction<'_> {
                 format!("there is an app with id {:?} already", app.id)
             })
         })?;
+        // An app may be created again under the id of a deleted one.
         execute!(&mut self.tx, UNBURY, &app.id)?;
         Ok(())
     }

@@ -94,6 +94,7 @@ impl Store {
             match self.open(key) {
                 Ok(key) => by_app.entry(app).or_default().push(key),
                 Err(error) => {
+                    // After a rotation no secret opens. Then nothing may be left out.
                     self.revision_under_our_key().await?;
                     tracing::error!(app, key = name, %error, "this key is left out: its secret does not open");
                 }
@@ -116,6 +117,7 @@ impl Store {
                     by_app.insert(app, config);
                 }
                 Err(error) => {
+                    // After a rotation no secret opens. Then nothing may be left out.
                     self.revision_under_our_key().await?;
                     tracing::error!(app, %error, "this app's identity is left out: it does not open");
                 }

@@ -221,6 +221,7 @@ impl Store {
         if changed.is_empty() {
             return Ok(before);
         }
+        // Counted under the installation's lock, so that two owners can't demote each other at once.
         if !after.is_full_owner() {
             transaction.keep_a_full_owner(&before).await?;
         }

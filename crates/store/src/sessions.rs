@@ -120,6 +120,7 @@ impl Store {
             agent: new.agent.clone(),
         };
         let tx = &mut transaction.tx;
+        // Deleted here, because sign-ins are rare and expired sessions need no task of their own.
         execute!(tx, FORGET, session.created_at - KEEP)?;
         execute!(
             tx,

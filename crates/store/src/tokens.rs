@@ -102,6 +102,7 @@ impl Store {
         if let Some(operator_id) = &new.operator_id {
             transaction.check_operator_enabled(operator_id).await?;
         }
+        // Read under the lock, because the parent may have been revoked since the request began.
         let parent = transaction.parent_token().await?;
         let ends = [
             new.expires_at,

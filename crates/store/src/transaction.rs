@@ -88,6 +88,7 @@ impl Store {
         by: &'a Actor,
     ) -> Result<Transaction<'a>, StoreError> {
         let mut tx = self.db.begin().await?;
+        // The first statement locks the row, so that everything read after it is current.
         let locked = fetch_optional!((i64, Option<String>), &mut tx, first)?;
         let (revision, master_key_id) = locked.ok_or(sqlx::Error::RowNotFound)?;
         if master_key_id != Some(self.master_key.id()) {

@@ -113,6 +113,7 @@ impl Caller {
         if !session.is_in_force(unix_millis()) {
             return Err(ended());
         }
+        // Looked up with every request, so that a disabled operator's session loses its rights at once.
         let operator = found(state.admin.store.operator(&session.operator_id).await)?;
         let operator = operator
             .filter(|operator| operator.enabled)

@@ -112,6 +112,7 @@ impl Jwts {
 
     /// Returns the claims of a token of this installation that hasn't expired.
     pub(crate) async fn verify(&self, token: &str) -> Result<Claims, InvalidToken> {
+        // Checked before anything is decoded, because strangers send tokens too.
         if token.len() > MAX_TOKEN {
             return Err(InvalidToken::Unknown);
         }
@@ -119,6 +120,7 @@ impl Jwts {
         let kid = header.kid.ok_or(InvalidToken::Unknown)?;
         let keys = self.keys_with(&kid).await?;
         let now = unix_millis();
+        // A cached key may have been retired since.
         let counts = |key: &&SigningKeyRecord| key.retired_at.is_none_or(|retired| retired > now);
         let key = keys.find(&kid).filter(counts);
         let key = key.ok_or(InvalidToken::Unknown)?;

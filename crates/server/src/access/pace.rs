@@ -134,6 +134,7 @@ impl SignInPace {
         };
         let now = Instant::now();
         state.check(&counts, now)?;
+        // Under the same lock as the check, so that parallel attempts can't all pass it.
         state.take(&counts, now);
         let is_known = state.known_networks.contains(&network);
         drop(state);
@@ -183,6 +184,7 @@ impl State {
     fn check(&self, counts: &[Count], now: Instant) -> Result<(), TooOften> {
         for count in counts {
             let full_at = self.full_at.get(count).copied().unwrap_or(now).max(now);
+            // Generic cell rate algorithm: one timestamp stands for a bucket that refills steadily.
             let room = count.interval() * (count.max() - 1);
             let wait = full_at.saturating_duration_since(now + room);
             if !wait.is_zero() {

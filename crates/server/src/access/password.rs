@@ -91,6 +91,7 @@ impl Passwords {
         // A new thread, because a thread of a pool would keep the low priority.
         let thread = std::thread::Builder::new().name("password".into());
         let started = thread.spawn(move || {
+            // Held by the thread: if the caller goes away, the turn isn't free before the hash is done.
             let _turn = turn;
             lower_priority();
             // The caller may have gone away.

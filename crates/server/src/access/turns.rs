@@ -46,6 +46,7 @@ impl Turns {
             } else {
                 &mut state.strangers
             };
+            // Callers that went away are removed only when the queue seems full.
             if queue.len() >= MAX_WAITING {
                 queue.retain(|waiting| !waiting.is_closed());
             }

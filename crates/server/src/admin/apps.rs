@@ -164,6 +164,7 @@ pub(super) async fn create(
     once: IdempotentRequest,
     body: Body<CreateApp>,
 ) -> Result<Response, Problem> {
+    // On all apps, because a caller of some apps would not see the new one.
     caller.require_everywhere(Role::Admin)?;
     let Body { value, bytes } = body;
     let store = &state.admin.store;

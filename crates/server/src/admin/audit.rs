@@ -183,6 +183,7 @@ pub(super) async fn export(
     let lines = stream::try_unfold((state, next), async |(state, next)| {
         let Some(filter) = next else { return Ok(None) };
         let entries = state.admin.store.audit(&filter, EXPORT_BATCH).await?;
+        // A full batch means that there may be more.
         let next = entries
             .last()
             .filter(|_| entries.len() as i64 == EXPORT_BATCH)

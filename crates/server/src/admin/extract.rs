@@ -122,6 +122,7 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for QueryParams<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Self, Problem> {
+        // Decoded, it would be U+0000.
         if parts.uri.query().is_some_and(|query| query.contains("%00")) {
             return Err(nul("the query"));
         }

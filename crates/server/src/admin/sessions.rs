@@ -200,6 +200,7 @@ pub(super) async fn sign_in(
     let attempt = attempt(&state, &client, &name)?;
     let known = state.admin.store.operator_for_sign_in(&name).await?;
     let (operator, hashed) = known.unzip();
+    // Verified even for an unknown name, so that both refusals take as long.
     let right = verify(&state, password, hashed, attempt.is_from_known_network).await?;
     let address = client.address.map(|address| address.to_string());
     let known_id = operator.as_ref().map(|operator| operator.id.clone());
@@ -334,6 +335,7 @@ pub(super) async fn set_own_password(
     } = body.value;
     check_password(&new_password).map_err(Problem::invalid)?;
     let operator = state.admin.store.operator(id).await?;
+    // Bounded like a sign-in: a stolen session must not allow guessing the password.
     let attempt = attempt(&state, &client, &operator.name)?;
     let known = state
         .admin

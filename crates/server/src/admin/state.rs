@@ -221,6 +221,7 @@ pub(super) async fn channels(
             .as_ref()
             .is_none_or(|after| name.as_str() > after.as_str())
     });
+    // One item beyond the page shows whether there are more.
     let rest: Vec<_> = rest.take(limit + 1).collect();
     let view = |(name, occupancy): (ChannelName, Occupancy)| view(&name, occupancy);
     Ok(Json(Page::of(

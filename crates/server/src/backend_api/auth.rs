@@ -169,7 +169,9 @@ async fn authenticate(
     query
         .verify(parts.method.as_str(), path, &signing, unix_seconds())
         .map_err(|error| Denied::from((Some(Arc::clone(&app)), error)))?;
+    // After the signature was verified: a stranger must not make a key look used.
     app.note_key_use(key, address);
+    // Checked last, so that only the app's own backend learns that it is disabled.
     if !app.settings().enabled {
         return Err(Denied {
             kind: RefusalKind::Connection(CloseCode::AppDisabled),

@@ -448,6 +448,7 @@ async fn answer<T: Serialize>(
             reason: error.message(),
         });
     };
+    // The origin comes first, because it decides whether the page may read the answer.
     let cors = match Cors::of(app.as_deref(), &parts.headers) {
         Ok(cors) => cors,
         Err(error) => {

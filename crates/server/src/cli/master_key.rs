@@ -81,6 +81,7 @@ async fn rotate(given: Option<MasterKey>, config: &Config) -> anyhow::Result<()>
         // A new file was already renamed by now.
         MasterKeySource::File(file) | MasterKeySource::NewFile { file, .. } => {
             let (new, source) = MasterKeySource::prepare(file, given)?;
+            // The new key is on disk before the store takes it, so that a crash in between loses neither.
             let rotated = opened.store.rotate_master_key(&new, &by).await;
             let (_, resealed) = rotated.inspect_err(|error| source.forget(error))?;
             source.keep()?;

@@ -110,8 +110,10 @@ impl KeySet {
             (Some(age), Some(Ok(key))) if age < MAX_AGE_WHILE_DOWN && self.is_busy() => {
                 return Ok(key);
             }
+            // A failed fetch is no error here: the last set may still have the key.
             _ => self.refresh(known).await,
         }
+        // Loaded again, because the wait or another caller may have brought a newer set.
         let newest = self.fetched.load_full();
         newest
             .filter(|fetched| fetched.at.elapsed() < MAX_AGE_WHILE_DOWN)

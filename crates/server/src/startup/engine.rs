@@ -34,6 +34,7 @@ pub(super) fn engine(config: &Config) -> anyhow::Result<Parts> {
     };
     let redis = Redis::new(url.expose_secret(), &settings.prefix).context("reading cluster.url")?;
     let mut cluster = None;
+    // The engine and the cluster refer to each other, so the cluster is created while the engine is.
     let (engine, shards) = Engine::clustered(options, notices, |node| {
         let new = Cluster::new(node, Arc::new(redis), settings);
         cluster = Some(Arc::clone(&new));
