@@ -30,7 +30,7 @@ const SECRET: &str = "7ad3773142a6692b25b8";
 const TOKEN_SECRET: &str = "what the app shares with its identity provider";
 const FORM: &str = "application/x-www-form-urlencoded";
 
-/// A server with one app, without a socket.
+/// Creates the state of a server with one app and without a socket.
 struct Node {
     state: AppState,
     _folder: tempfile::TempDir,
@@ -146,7 +146,7 @@ impl Node {
         }
     }
 
-    /// Asks as a backend does.
+    /// Sends a request as a backend does.
     async fn backend(&self, path: &str, body: &Value) -> Answer {
         let path = format!("/apps/1/{path}");
         let credential = Credential {
@@ -166,7 +166,7 @@ impl Node {
         self.send(request.body(body.into()).unwrap()).await
     }
 
-    /// Asks as pusher-js does.
+    /// Sends a request as pusher-js does.
     async fn browser(&self, path: &str, token: &str, form: &str) -> Answer {
         let request = Request::post(format!("/app/{KEY}/{path}"))
             .header(CONTENT_TYPE, FORM)
@@ -357,7 +357,7 @@ async fn a_browser_may_send_json_and_cannot_say_who_it_is() {
     assert_eq!(answer["channel_data"], r#"{"user_id":"7"}"#);
 }
 
-/// Asks with a token that must not be in the answer, and expects to be refused.
+/// Sends a token, which must be refused and must not be in the answer.
 async fn refused(node: &Node, path: &str, token: &str, form: &str, expected: (u16, &str)) {
     let Answer { status, text, .. } = node.browser(path, token, form).await;
     let (expected, words) = expected;

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::identity::verify::tests::jwk;
 
-/// A provider that counts who asks it for keys.
+/// A provider that counts the requests for its keys.
 pub(in crate::identity) struct Provider {
     address: std::net::SocketAddr,
     requests: Arc<AtomicUsize>,
@@ -66,7 +66,7 @@ impl Provider {
     }
 }
 
-/// Moves the clock without waiting; it runs again afterwards, for sockets take real time.
+/// Moves the clock without waiting. It runs again afterwards, because sockets take real time.
 pub(in crate::identity) async fn advance(seconds: u64) {
     tokio::time::pause();
     tokio::time::advance(Duration::from_secs(seconds)).await;

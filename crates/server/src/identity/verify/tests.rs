@@ -36,7 +36,7 @@ fn private_key(algorithm: Algorithm) -> EncodingKey {
     }
 }
 
-/// A public key as providers publish it.
+/// Returns a public key as providers publish it.
 pub(in crate::identity) fn jwk(algorithm: Algorithm, kid: &str) -> Value {
     jwk_of(&private_key(algorithm), algorithm, kid)
 }
@@ -61,7 +61,7 @@ fn refused(provider: &Value) -> String {
         .to_string()
 }
 
-/// Claims of a token that is valid for a minute, with changes; what is changed to `null` is taken away.
+/// Returns the claims of a token that is valid for a minute, with changes. A change to `null` removes a claim.
 fn claims(changes: &Value) -> Value {
     let mut claims = json!({"sub": "1", "exp": unix_seconds() + 60});
     for (name, value) in changes.as_object().unwrap() {
@@ -249,7 +249,7 @@ async fn a_claim_of_the_wrong_kind_is_not_taken_for_a_wrong_algorithm() {
             .verify(&sign(Algorithm::HS256, &claims(&odd)))
             .await;
         match verified {
-            // What nothing here reads may be anything.
+            // A claim that nothing reads may be anything.
             Ok(_) => {}
             Err(error) => assert!(
                 matches!(error, TokenError::Claim(_) | TokenError::Claims),
@@ -338,7 +338,7 @@ async fn any_one_of_several_providers_will_do() {
                 .await
                 .is_ok()
         );
-        // The answer is that of the provider whose token it is.
+        // The error is that of the provider that issued the token.
         let expired = sign(algorithm, &claims(&json!({"exp": 1})));
         assert_eq!(
             identity.verify(&expired).await.unwrap_err(),
@@ -409,7 +409,7 @@ fn no_text_of_a_configuration_holds_its_secret() {
     assert!(!format!("{identity:?}").contains(SECRET));
 }
 
-/// An app whose provider publishes its keys at a server of the test.
+/// Creates an app whose provider publishes its keys at a server of the test.
 fn published(server: &KeyServer) -> CompiledIdentity {
     let provider =
         json!({"algorithms": ["RS256", "ES256", "EdDSA"], "jwks_url": server.url("/keys")});
@@ -431,7 +431,7 @@ async fn published_keys_of_each_kind_verify() {
     for algorithm in all {
         let token = with_kid(algorithm, &format!("{algorithm:?}"));
         assert!(identity.verify(&token).await.is_ok(), "{algorithm:?}");
-        // Without a name the only key of the kind is meant.
+        // Without a name, the only key of the kind is used.
         assert!(
             identity
                 .verify(&sign(algorithm, &claims(&json!({}))))
@@ -473,7 +473,7 @@ async fn published_keys_for_other_purposes_do_not_count() {
         ),
         (json!(7), Algorithm::RS256),
     ] {
-        // A key that cannot be used does not spoil its neighbours.
+        // A key that can't be used doesn't spoil the others of the set.
         let server = KeyServer::start(&[key.clone(), jwk(Algorithm::EdDSA, "good")]).await;
         let identity = published(&server);
         let verified = identity.verify(&with_kid(algorithm, "k")).await;
