@@ -3,7 +3,7 @@
 //!
 //! # Layout
 //!
-//! | module | content |
+//! | module | what it holds |
 //! |---|---|
 //! | `options` | which servers are measured, and how often |
 //! | `process` | starts the servers |

@@ -1,6 +1,6 @@
 //! Identifies the callers of the admin API, and what each may do.
 //!
-//! | module | content |
+//! | module | what it holds |
 //! |---|---|
 //! | `caller` | [`Caller`]: the operator or token behind a request, and its rights |
 //! | `jwt` | [`Jwts`]: signs and verifies the installation's own tokens |

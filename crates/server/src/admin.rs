@@ -3,7 +3,7 @@
 //!
 //! Each handler first checks its caller's rights. Each change is in the store's audit log.
 //!
-//! | module | content |
+//! | module | what it holds |
 //! |---|---|
 //! | `apps`, `keys`, `identity` | apps and what belongs to them |
 //! | `state` | what is happening on an app now: channels, members, connections; and a test event |

@@ -1,6 +1,6 @@
 //! The identity providers whose tokens each app accepts from its clients. Keys are parsed once, when they are set.
 //!
-//! | module | content |
+//! | module | what it holds |
 //! |---|---|
 //! | `key` | keys that tokens are verified with |
 //! | `jwks` | the key sets that providers publish |

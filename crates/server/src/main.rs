@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! | module | content |
+//! | module | what it holds |
 //! |---|---|
 //! | `cli` | the command line, one file for each noun |
 //! | `config` | the configuration: defaults, file, environment, flags; one file for each section |

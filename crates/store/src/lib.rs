@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //!
-//! | module | content |
+//! | module | what it holds |
 //! |---|---|
 //! | `database` | [`Database`]: connect, migrate, unlock |
 //! | `dialect` | the two pools and the macros over them: everything that differs between the databases |

@@ -3,7 +3,7 @@
 //!
 //! # Layout
 //!
-//! | module | content |
+//! | module | what it holds |
 //! |---|---|
 //! | [`server`] | [`Server`]: the built binary, started and stopped |
 //! | [`client`] | [`Client`]: a WebSocket client |

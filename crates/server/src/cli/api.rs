@@ -1,7 +1,7 @@
 //! The admin API as commands call it, on this machine's store or on a remote server, with the same requests, rules,
 //! audit entries and answers.
 //!
-//! | module | content |
+//! | module | what it holds |
 //! |---|---|
 //! | `local` | the API's own routes within this process, on this machine's store |
 //! | `remote` | a remote server, over HTTP |
