@@ -18,43 +18,43 @@ use crate::limits::Limits;
 pub struct Event {
     /// Its name.
     pub name: String,
-    /// What subscribers get as `data`, exactly.
+    /// The `data` that subscribers get, unchanged.
     pub data: String,
-    /// Where it goes, each channel once.
+    /// Its channels, each once.
     pub channels: Vec<ChannelName>,
-    /// The connection that does not get it.
+    /// The connection that doesn't get it.
     pub except: Option<SocketId>,
-    /// What the caller wants to know about the channels; `None` if it did not ask.
+    /// The channel attributes that the caller asks for; `None` if it asks for none.
     pub info: Option<Info>,
-    /// Makes a repeated request one.
+    /// The key that makes a repeated request count once.
     pub idempotency_key: Option<String>,
 }
 
-/// The parts of an event that did not come as one JSON object.
+/// The parts of an event that is not sent as one JSON object.
 #[derive(Debug)]
 pub struct NewEvent<'a> {
     /// Its name.
     pub name: &'a str,
-    /// What subscribers get as `data`, exactly.
+    /// The `data` that subscribers get, unchanged.
     pub data: Cow<'a, str>,
-    /// Where it goes.
+    /// Its channels.
     pub channels: Vec<String>,
-    /// The connection that does not get it, as text; empty is nobody.
+    /// The connection that doesn't get it, as text; empty for none.
     pub socket_id: Option<&'a str>,
 }
 
 /// Attributes of a channel that a caller may ask for with `info`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Info {
-    /// Distinct users; presence channels only.
+    /// The number of distinct users; presence channels only.
     pub user_count: bool,
-    /// Subscribed connections.
+    /// The number of subscribed connections.
     pub subscription_count: bool,
     /// The event that a cache channel keeps.
     pub cache: bool,
 }
 
-/// Why a body is refused; the text is for the caller.
+/// Why a body is refused, as text for the caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadRequest {
     /// Status 400.
@@ -74,7 +74,7 @@ impl Info {
     ///
     /// # Errors
     ///
-    /// An attribute is unknown.
+    /// Returns [`BadRequest::Invalid`] if an attribute is unknown.
     pub fn parse(text: &str) -> Result<Self, BadRequest> {
         let mut info = Self::default();
         for attribute in text
@@ -98,14 +98,14 @@ impl Info {
     }
 }
 
-/// What a client wants signed, as its backend or pusher-js asks for it.
+/// A client's request for a signature, as its backend or pusher-js sends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuthRequest {
-    /// Whose connection it is.
+    /// The client's connection.
     pub socket_id: SocketId,
-    /// The channel; absent to sign in.
+    /// The channel; `None` for a sign-in.
     pub channel_name: Option<String>,
-    /// Who the client is: compact JSON text.
+    /// The client's user, as compact JSON text.
     pub user: Option<String>,
 }
 
@@ -148,16 +148,16 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// Names the field and what is wrong with it.
+    /// Returns [`BadRequest`], which names the field and the fault.
     pub fn parse(body: &[u8], limits: &Limits) -> Result<Self, BadRequest> {
         Self::from_json(utf8(body)?, limits)
     }
 
-    /// Reads the body of `POST batch_events`. One bad event refuses them all.
+    /// Reads the body of `POST batch_events`. One invalid event refuses all of them.
     ///
     /// # Errors
     ///
-    /// Names the event, the field and what is wrong with it.
+    /// Returns [`BadRequest`], which names the event, the field and the fault.
     pub fn parse_batch(body: &[u8], limits: &Limits) -> Result<Vec<Self>, BadRequest> {
         let body: BatchBody<'_> = json::object(utf8(body)?).map_err(|error| {
             let reason = json::reason(&error);
@@ -188,11 +188,11 @@ impl Event {
         batch.iter().enumerate().map(item).collect()
     }
 
-    /// Checks an event that was read elsewhere.
+    /// Checks an event that was read in another form.
     ///
     /// # Errors
     ///
-    /// Names the part and what is wrong with it.
+    /// Returns [`BadRequest`], which names the part and the fault.
     pub fn new(new: NewEvent<'_>, limits: &Limits) -> Result<Self, BadRequest> {
         check(new.name, &new.data, limits)?;
         Ok(Self {
@@ -235,7 +235,7 @@ impl AuthRequest {
     ///
     /// # Errors
     ///
-    /// Says which field is wrong, and how.
+    /// Returns [`BadRequest::Invalid`], which names the field and the fault.
     pub fn parse(body: &[u8]) -> Result<Self, BadRequest> {
         let body: AuthBody<'_> = json::object(utf8(body)?).map_err(|error| {
             let reason = json::reason(&error);
@@ -250,11 +250,11 @@ impl AuthRequest {
         })
     }
 
-    /// Takes the fields of a form.
+    /// Reads the fields of a form.
     ///
     /// # Errors
     ///
-    /// The socket id is missing, or is none.
+    /// Returns [`BadRequest::Invalid`] if the socket id is missing or invalid.
     pub fn of_form(
         socket_id: Option<&str>,
         channel_name: Option<String>,
@@ -270,7 +270,7 @@ impl AuthRequest {
     }
 }
 
-/// Checks name and size of an event.
+/// Checks an event's name and the size of its data.
 fn check(name: &str, data: &str, limits: &Limits) -> Result<(), BadRequest> {
     event::check_name(name, limits.event_name).map_err(|error| invalid(error.to_string()))?;
     if data.len() > limits.event_data {
@@ -286,7 +286,7 @@ fn utf8(body: &[u8]) -> Result<&str, BadRequest> {
     std::str::from_utf8(body).map_err(|error| invalid(format!("Invalid body: not UTF-8: {error}")))
 }
 
-/// A field that is a string, or absent, or null.
+/// Reads a field that is a string, or absent, or null.
 fn string<'a>(field: &str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, BadRequest> {
     match raw {
         Some(raw) if raw.get() != "null" => json::string(raw.get()).map(Some).map_err(|_| {

@@ -1,4 +1,5 @@
-//! What no app goes beyond, whatever its settings say: apps share a node, and its operators answer for it.
+//! Ceilings: the highest values that an app's limits may have, because apps share a node and its
+//! operators answer for it.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,7 +7,7 @@ use crate::history::{HistoryRule, MAX_SIZE};
 use crate::limits::Limits;
 use crate::settings::AppSettings;
 
-/// Limits at which 0 stands for "no limit".
+/// Limits for which 0 means "no limit".
 const ZERO_IS_UNLIMITED: [&str; 4] = [
     "connections",
     "subscriptions",
@@ -22,21 +23,21 @@ macro_rules! ceilings {
         #[expect(missing_docs, reason = "each is the ceiling of the limit of that name")]
         pub struct Ceilings {
             $(pub $name: u64,)*
-            /// Of a history rule's `size`.
+            /// The ceiling of a history rule's `size`, in events.
             pub history_size: u64,
-            /// Of a history rule's `ttl`.
+            /// The ceiling of a history rule's `ttl`, in seconds.
             pub history_ttl: u64,
         }
 
         impl Ceilings {
-            /// The highest that a ceiling may be: beyond these, values are no bounds any more.
+            /// The highest values of the ceilings: beyond these, values bound nothing.
             pub const MOST: Self = Self {
                 $($name: $most,)*
                 history_size: MAX_SIZE as u64,
                 history_ttl: Limits::MAX_CACHE_TTL,
             };
 
-            /// All ceilings with their names.
+            /// Returns all ceilings with their names.
             #[must_use]
             pub fn named(&self) -> Vec<(&'static str, u64)> {
                 vec![
@@ -46,7 +47,7 @@ macro_rules! ceilings {
                 ]
             }
 
-            /// Lowers limits that are above their ceilings, and says which.
+            /// Lowers limits that are above their ceilings, and returns their names.
             fn clamp_limits(&self, limits: &mut Limits) -> Vec<&'static str> {
                 let mut lowered = Vec::new();
                 $(
@@ -61,7 +62,7 @@ macro_rules! ceilings {
             }
         }
 
-        /// All limits with their names.
+        /// Returns all limits with their names.
         fn named_limits(limits: &Limits) -> Vec<(&'static str, u64)> {
             vec![$((stringify!($name), limits.$name as u64),)*]
         }
@@ -88,7 +89,7 @@ ceilings! {
     history_bytes: 1 << 40,
 }
 
-/// Whether one value of a limit allows more than another.
+/// Returns whether one value of a limit allows more than another.
 fn is_more(name: &str, value: u64, than: u64) -> bool {
     let comparable = |value: u64| match value {
         0 if ZERO_IS_UNLIMITED.contains(&name) => u64::MAX,
@@ -98,11 +99,11 @@ fn is_more(name: &str, value: u64, than: u64) -> bool {
 }
 
 impl Ceilings {
-    /// Whether apps can work below them.
+    /// Checks that apps can work below these ceilings.
     ///
     /// # Errors
     ///
-    /// Names the ceiling that is too high or leaves nothing, and the rule.
+    /// Returns the name of the ceiling that is too high or too low, and the rule.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         for ((name, value), (_, most)) in self.named().into_iter().zip(Self::MOST.named()) {
             let least = u64::from(!ZERO_IS_UNLIMITED.contains(&name));
@@ -113,11 +114,11 @@ impl Ceilings {
         Ok(())
     }
 
-    /// Whether settings may become these: what is changed must be within the ceilings.
+    /// Checks a change of settings: what is changed must be within the ceilings.
     ///
     /// # Errors
     ///
-    /// Names the setting and its ceiling.
+    /// Returns a text with the setting and its ceiling.
     pub fn allow(&self, before: &AppSettings, after: &AppSettings) -> Result<(), String> {
         let limits = named_limits(&after.limits).into_iter();
         for ((name, value), (_, old)) in limits.zip(named_limits(&before.limits)) {
@@ -151,7 +152,7 @@ impl Ceilings {
         Ok(())
     }
 
-    /// Lowers what is above the ceilings, and says which settings that were.
+    /// Lowers settings that are above the ceilings, and returns their names.
     pub fn clamp(&self, settings: &mut AppSettings) -> Vec<String> {
         let lowered = self.clamp_limits(&mut settings.limits);
         let mut lowered: Vec<_> = lowered
@@ -177,7 +178,7 @@ impl Ceilings {
         found.map_or(0, |(_, ceiling)| ceiling)
     }
 
-    /// The limit that is above its ceiling, and the ceiling.
+    /// Returns the name of a limit that is above its ceiling, and the ceiling.
     pub(crate) fn exceeded(&self, limits: &Limits) -> Option<(&'static str, u64)> {
         let mut named = named_limits(limits).into_iter();
         let (name, _) =
@@ -187,7 +188,7 @@ impl Ceilings {
 }
 
 impl Default for Ceilings {
-    /// As high as they may be; none where "no limit" is a value.
+    /// Returns the highest ceilings, and none for limits that have a value for "no limit".
     fn default() -> Self {
         Self {
             connections: 0,
@@ -207,9 +208,9 @@ fn shown(name: &str, value: u64) -> String {
 }
 
 impl AppSettings {
-    /// The settings through which an app may cost its node more than it may with those of `before`: limits that are higher,
-    /// and history rules that keep more events, for longer, or of more channels. Only those who answer for the node may
-    /// raise them.
+    /// Returns the names of the settings by which an app may cost its node more than with those of
+    /// `before`: higher limits, and history rules that keep more events, for longer, or of more
+    /// channels. Only operators of all apps may raise them.
     #[must_use]
     pub fn raised(&self, before: &Self) -> Vec<String> {
         let limits = named_limits(&self.limits)

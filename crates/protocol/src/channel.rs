@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use crate::ids::UserId;
 
-/// A channel name that keeps the rules: `[-a-zA-Z0-9_=@,.;]`, or `#server-to-user-` and an id of those characters.
+/// A valid channel name: `[-a-zA-Z0-9_=@,.;]`, or `#server-to-user-` and an id of those characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ChannelName(Arc<str>);
 
-/// What a channel asks of its subscribers, decided by the prefix of its name alone.
+/// The kind of a channel, decided by the prefix of its name alone: what it asks of its subscribers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChannelKind {
-    /// Anybody may subscribe.
+    /// Every client may subscribe.
     Public,
     /// Subscribing needs a signature.
     Private,
@@ -28,7 +28,7 @@ pub enum ChannelKind {
 /// Why a text is not a channel name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidChannelName {
-    /// Nothing was given.
+    /// It is empty.
     #[error("Invalid channel name: it is empty")]
     Empty,
     /// Longer than allowed.
@@ -65,7 +65,7 @@ impl ChannelName {
     ///
     /// # Errors
     ///
-    /// Says which rule it breaks, and where.
+    /// Returns [`InvalidChannelName`], which says which rule the name breaks, and where.
     pub fn parse(name: &str, max_length: usize) -> Result<Self, InvalidChannelName> {
         if name.is_empty() {
             return Err(InvalidChannelName::Empty);
@@ -95,7 +95,7 @@ impl ChannelName {
         }
     }
 
-    /// The channel of a user's own.
+    /// Returns the channel of a user's own.
     ///
     /// # Errors
     ///
@@ -104,29 +104,32 @@ impl ChannelName {
         Self::parse(&format!("{SERVER_TO_USER}{}", user.as_str()), max_length)
     }
 
-    /// The user whose own channel it is, if it is one (docs/protocol.md#events-to-a-user).
+    /// Returns the id of the user whose own channel it is, or `None` for other channels
+    /// (docs/protocol.md#events-to-a-user).
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         self.0.strip_prefix(SERVER_TO_USER)
     }
 
-    /// The name as text.
+    /// Returns the name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether the last event is kept for those who subscribe later: `cache-`, `private-cache-`,
-    /// `private-encrypted-cache-`, `presence-cache-` (docs/protocol.md#cache-channels).
+    /// Returns whether the channel keeps its last event for later subscribers: `cache-`,
+    /// `private-cache-`, `private-encrypted-cache-`, `presence-cache-`
+    /// (docs/protocol.md#cache-channels).
     #[must_use]
     pub fn keeps_last(&self) -> bool {
         let rest = self.as_str().strip_prefix(self.kind().prefix());
         self.user().is_none() && rest.is_some_and(|rest| rest.starts_with("cache-"))
     }
 
-    /// Whether its subscribers can be told how many they are (docs/protocol.md#subscription-counts): not on presence
-    /// channels, which tell more, not on encrypted ones, where the Java client would decrypt the count, and not on a user's
-    /// own.
+    /// Returns whether its subscribers can get its subscription count
+    /// (docs/protocol.md#subscription-counts): not on presence channels, whose members say more,
+    /// not on encrypted ones, where the Java client would try to decrypt the count, and not on a
+    /// user's own.
     #[must_use]
     pub fn is_counted(&self) -> bool {
         match self.kind() {
@@ -135,20 +138,22 @@ impl ChannelName {
         }
     }
 
-    /// What the prefix says.
+    /// Returns the kind that the prefix says.
     #[must_use]
     pub fn kind(&self) -> ChannelKind {
         ChannelKind::of(&self.0)
     }
 }
 
-/// Whether channel names, and the ids of users that are part of some, may hold a character.
+/// Returns whether a character may be in channel names, and in the ids of users that are part of
+/// some.
 pub(crate) fn is_allowed(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '=' | '@' | ',' | '.' | ';')
 }
 
 impl ChannelKind {
-    /// Reads the prefix, which includes its dash: `privatefoo` and `presence` are public.
+    /// Returns the kind of a name by its prefix, which includes the dash: `privatefoo` and
+    /// `presence` are public.
     #[must_use]
     pub fn of(name: &str) -> Self {
         if name.starts_with(Self::Encrypted.prefix()) {
@@ -164,7 +169,7 @@ impl ChannelKind {
         }
     }
 
-    /// What the names of these channels begin with.
+    /// Returns the prefix of these channels' names.
     #[must_use]
     pub const fn prefix(self) -> &'static str {
         match self {
@@ -176,26 +181,28 @@ impl ChannelKind {
         }
     }
 
-    /// Whether a signature of the app opens it (docs/protocol.md#channel-signatures).
+    /// Returns whether subscribing needs a signature of the app
+    /// (docs/protocol.md#channel-signatures).
     #[must_use]
     pub fn needs_auth(self) -> bool {
         matches!(self, Self::Private | Self::Encrypted | Self::Presence)
     }
 
-    /// Whether its subscribers are members who see each other.
+    /// Returns whether its subscribers are members who see each other.
     #[must_use]
     pub fn has_members(self) -> bool {
         self == Self::Presence
     }
 
-    /// Whether only its subscribers can read its data.
+    /// Returns whether only its subscribers can read its data.
     #[must_use]
     pub fn is_encrypted(self) -> bool {
         self == Self::Encrypted
     }
 
-    /// Whether clients may send events of their own on it (docs/protocol.md#client-events). The server can't tell whether the
-    /// data of one on an encrypted channel are encrypted, so it relays them.
+    /// Returns whether clients may send events of their own on it (docs/protocol.md#client-events).
+    /// On an encrypted channel the server can't tell whether their data are encrypted, so it relays
+    /// them.
     #[must_use]
     pub fn takes_client_events(self) -> bool {
         self.needs_auth()

@@ -1,5 +1,5 @@
-//! What a client may send (docs/protocol.md#frames, docs/protocol.md#channels), parsed without copying where it holds no
-//! escapes.
+//! Messages that a client may send (docs/protocol.md#frames, docs/protocol.md#channels), parsed
+//! without a copy where they hold no escapes.
 
 use std::borrow::Cow;
 
@@ -15,7 +15,7 @@ use crate::json;
 /// One message of a client.
 #[derive(Debug)]
 pub enum ClientMessage<'a> {
-    /// `pusher:ping`: wants a `pusher:pong`.
+    /// `pusher:ping`: asks for a `pusher:pong`.
     Ping,
     /// `pusher:pong`: a sign of life, like any other frame.
     Pong,
@@ -39,24 +39,26 @@ pub struct Subscribe<'a> {
     pub channel: Cow<'a, str>,
     /// `KEY:SIGNATURE`; absent or empty on public channels.
     pub auth: Option<Cow<'a, str>>,
-    /// JSON text that was signed with the channel. Compared byte for byte, so never written again.
+    /// JSON text that was signed with the channel. It is compared byte for byte, so it is never
+    /// written again.
     pub channel_data: Option<Cow<'a, str>>,
-    /// What it wants to know of the channel's history; stock clients want nothing.
+    /// What the client asks of the channel's history; stock clients ask nothing.
     pub recover: Option<Recover>,
-    /// How many of the last events it wants, where it does not come back.
+    /// How many of the last events it asks for, unless it reconnects.
     pub rewind: Option<usize>,
 }
 
-/// What a client wants to know of a channel's history.
+/// What a client asks of a channel's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recover {
-    /// Where it is, from now on.
+    /// The positions of events, from now on.
     Start,
-    /// What came after the last event that it got.
+    /// The events after the last one that it got.
     From {
-        /// Where that was, if it can be read.
+        /// The position of that event, if it can be read.
         position: Option<HistoryPosition>,
-        /// The connection it had: what that had sent or was left out of is not missed.
+        /// The connection that the client had: events that this one sent or was left out of are not
+        /// missed.
         socket_id: Option<SocketId>,
     },
 }
@@ -66,7 +68,7 @@ pub enum Recover {
 pub struct SignIn<'a> {
     /// `KEY:SIGNATURE`.
     pub auth: Cow<'a, str>,
-    /// JSON text that was signed. Compared byte for byte and sent back as it is.
+    /// JSON text that was signed. It is compared byte for byte and sent back unchanged.
     pub user_data: Cow<'a, str>,
 }
 
@@ -75,9 +77,9 @@ pub struct SignIn<'a> {
 pub struct ClientEvent<'a> {
     /// The event's name, `client-` included.
     pub name: Cow<'a, str>,
-    /// The channel it is for.
+    /// Its channel.
     pub channel: Cow<'a, str>,
-    /// What the client sent, if anything.
+    /// The data that the client sent, if any.
     pub data: Option<&'a RawValue>,
 }
 
@@ -92,7 +94,7 @@ pub enum InvalidMessage {
     DataNotObject {
         /// The event's name.
         event: &'static str,
-        /// What was there.
+        /// What was found instead.
         found: String,
     },
     /// A field is missing or is not a string.
@@ -102,13 +104,13 @@ pub enum InvalidMessage {
         event: &'static str,
         /// The field in `data`.
         field: &'static str,
-        /// What was there.
+        /// What was found instead.
         found: &'static str,
     },
     /// A client event without a channel.
     #[error("Invalid client event {0:?}: 'channel' must be a string")]
     NoChannel(String),
-    /// An event nobody handles.
+    /// An event that clients may not send.
     #[error(
         "Unsupported event {0:?}: clients may send pusher:ping, pusher:pong, pusher:subscribe, pusher:unsubscribe, pusher:signin and client-*"
     )]
@@ -160,7 +162,7 @@ impl<'a> ClientMessage<'a> {
     ///
     /// # Errors
     ///
-    /// Says what is wrong with it, in words for the client.
+    /// Returns [`InvalidMessage`], whose text tells the client what is wrong.
     pub fn parse(text: &'a str) -> Result<Self, InvalidMessage> {
         let envelope: Envelope<'a> =
             json::object(text).map_err(|error| InvalidMessage::Malformed(json::reason(&error)))?;
@@ -223,7 +225,7 @@ impl<'a> SignIn<'a> {
 }
 
 impl<'a> Subscribe<'a> {
-    /// `data` is an object; some clients send it as a JSON-encoded string.
+    /// Reads `data`, which is an object; some clients send it as a JSON-encoded string.
     fn parse(event: &'static str, data: Option<&'a RawValue>) -> Result<Self, InvalidMessage> {
         let not_object = |found: String| InvalidMessage::DataNotObject { event, found };
         let raw = data.ok_or_else(|| not_object("missing".into()))?;
@@ -261,7 +263,7 @@ impl<'a> Subscribe<'a> {
                     })
             }
         };
-        // Public channels ignore it, so one that is no text is no reason to refuse.
+        // Public channels ignore it, so one that isn't a string is no reason to refuse.
         let auth = text("auth", command.auth).unwrap_or_default();
         let missing = InvalidMessage::FieldNotString {
             event,
@@ -290,7 +292,8 @@ impl<'a> Subscribe<'a> {
     }
 }
 
-/// What cannot be read is not asked: stock clients may send anything here.
+/// Reads what is asked of the history. Anything else counts as nothing, because stock clients may
+/// send any value here.
 fn recover(value: &RawValue) -> Option<Recover> {
     match value.get() {
         "true" => Some(Recover::Start),

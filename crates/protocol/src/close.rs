@@ -1,8 +1,9 @@
 //! Error and close codes (docs/protocol.md#close-codes), one table.
 
-/// Why a connection is closed. The number tells the client whether and when to come back.
+/// Why a connection is closed. The number tells the client whether and when to reconnect.
 ///
-/// 40xx: do not come back unchanged. 41xx: come back after a second or more. 42xx: come back at once.
+/// 40xx: don't reconnect unchanged. 41xx: reconnect after a second or more. 42xx: reconnect at
+/// once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CloseCode {
     /// 1003: a binary frame; the protocol is text only.
@@ -13,21 +14,21 @@ pub enum CloseCode {
     BadFrame,
     /// 1009: a message over the size limit.
     MessageTooLarge,
-    /// 4000: the app wants TLS.
+    /// 4000: the app requires TLS.
     TlsOnly,
     /// 4001: no app has this key.
     UnknownApp,
     /// 4003: the app is disabled.
     AppDisabled,
-    /// 4004: the app has as many connections as it may have.
+    /// 4004: the app has reached its limit of connections.
     OverQuota,
     /// 4005: no app key in the path.
     PathNotFound,
-    /// 4007: a protocol version we do not speak.
+    /// 4007: a protocol version that the server doesn't speak.
     UnsupportedProtocol,
     /// 4008: no protocol version in the query.
     NoProtocol,
-    /// 4009: what let this connection in is no longer valid.
+    /// 4009: the credential that admitted this connection is no longer valid.
     Unauthorized,
     /// 4100: this node cannot take the connection, or cannot keep up with it.
     OverCapacity,
@@ -40,7 +41,7 @@ pub enum CloseCode {
 }
 
 impl CloseCode {
-    /// The number on the wire.
+    /// Returns the number on the wire.
     #[must_use]
     pub fn number(self) -> u16 {
         match self {
@@ -63,8 +64,9 @@ impl CloseCode {
         }
     }
 
-    /// Whether a `pusher:error` with the number goes out before the close frame. WebSocket's own codes (1xxx) are for
-    /// the WebSocket library alone: clients would not find them in their table.
+    /// Returns whether a `pusher:error` with the number is sent before the close frame. WebSocket's
+    /// own codes (1xxx) are for the WebSocket library alone: clients would not find them in their
+    /// table.
     #[must_use]
     pub fn is_in_pusher_table(self) -> bool {
         self.number() >= 4000

@@ -1,13 +1,13 @@
-//! Rules for event names (docs/protocol.md#client-events, docs/protocol.md#publish). No character set: Laravel sends class
-//! names with backslashes.
+//! Rules for event names (docs/protocol.md#client-events, docs/protocol.md#publish). Any characters
+//! are allowed, because Laravel sends class names with backslashes.
 
-/// What a client event's name starts with.
+/// The prefix of client events' names.
 pub const CLIENT_PREFIX: &str = "client-";
 
-/// Why a text cannot name an event.
+/// Why a text is not an event name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidEventName {
-    /// Nothing was given.
+    /// It is empty.
     #[error("Invalid event name: it is empty")]
     Empty,
     /// Longer than allowed.
@@ -18,7 +18,7 @@ pub enum InvalidEventName {
         /// Bytes allowed.
         max: usize,
     },
-    /// Only the server says `pusher:` and `pusher_internal:`.
+    /// Only the server sends `pusher:` and `pusher_internal:` events.
     #[error(
         "Invalid event name {0:?}: names that start with 'pusher:' or 'pusher_internal:' are reserved"
     )]
@@ -29,7 +29,7 @@ pub enum InvalidEventName {
 ///
 /// # Errors
 ///
-/// Says which rule it breaks.
+/// Returns [`InvalidEventName`], which says which rule the name breaks.
 pub fn check_name(name: &str, max_length: usize) -> Result<(), InvalidEventName> {
     if name.is_empty() {
         return Err(InvalidEventName::Empty);

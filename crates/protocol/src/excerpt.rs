@@ -1,4 +1,4 @@
-//! What a stranger sent, cut to what an error message needs of it.
+//! A text from outside, cut to what an error message needs of it.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,8 @@ const HEAD: usize = 60;
 /// Characters kept of the end, where serde says what it expected and where.
 const TAIL: usize = 60;
 
-/// The text, or its beginning and its end, so that an answer is not as long as what it answers.
+/// Returns the text, or its beginning and its end if it is long, so that an answer is not as long
+/// as what it answers.
 #[must_use]
 pub fn excerpt(text: &str) -> Cow<'_, str> {
     let after_head = text.char_indices().nth(HEAD).map(|(at, _)| at);

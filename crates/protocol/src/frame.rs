@@ -1,4 +1,4 @@
-//! Bytes ready for a socket, the same for everybody: frames from a server are not masked.
+//! Bytes ready for a socket, the same for all clients, because frames of a server are not masked.
 
 use std::cell::OnceCell;
 
@@ -14,17 +14,17 @@ const MAX_REASON: usize = 123;
 /// The longest header of an unmasked frame, in bytes.
 const MAX_HEADER: usize = 10;
 
-/// How frames look on a transport.
+/// How frames are encoded on a transport.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
     /// RFC 6455.
     WebSocket,
-    /// Lines of text, for clients that are left with HTTP (docs/protocol.md#fallback-framing).
+    /// Lines of text, for clients without WebSockets (docs/protocol.md#fallback-framing).
     SockJs,
 }
 
 impl Framing {
-    /// What comes before the first frame.
+    /// Returns the bytes before the first frame.
     #[must_use]
     pub fn opening(self) -> &'static [u8] {
         match self {
@@ -34,16 +34,16 @@ impl Framing {
     }
 }
 
-/// One frame, shared by everybody who gets it.
+/// One encoded frame, shared by all its receivers.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// As WebSocket has it, header included.
+    /// The WebSocket frame, header included.
     websocket: Bytes,
-    /// As SockJS has it; made when somebody needs it.
+    /// The SockJS line, encoded when the first client needs it.
     line: OnceCell<Bytes>,
 }
 
-/// What a frame holds.
+/// The content of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content<'a> {
     Text(&'a [u8]),
@@ -52,7 +52,7 @@ pub(crate) enum Content<'a> {
 }
 
 impl Frame {
-    /// A text frame around JSON text.
+    /// Returns a text frame with this JSON text.
     #[must_use]
     pub fn text(json: &[u8]) -> Self {
         let header = FrameHeader {
@@ -67,7 +67,7 @@ impl Frame {
         Self::of(bytes)
     }
 
-    /// A PING, which every client answers by itself.
+    /// Returns a PING, which every client answers by itself.
     #[must_use]
     pub fn ping() -> Self {
         let header = FrameHeader {
@@ -81,7 +81,8 @@ impl Frame {
         Self::of(bytes)
     }
 
-    /// The last frame of a connection. A reason beyond 123 bytes is cut at a character.
+    /// Returns the last frame of a connection. A reason beyond 123 bytes is cut at a character
+    /// boundary.
     #[must_use]
     pub fn close(code: CloseCode, reason: &str) -> Self {
         let cut = reason.floor_char_boundary(MAX_REASON);
@@ -103,7 +104,7 @@ impl Frame {
         }
     }
 
-    /// The bytes for a transport.
+    /// Returns the bytes for a transport.
     #[must_use]
     pub fn bytes(&self, framing: Framing) -> &Bytes {
         match framing {
@@ -114,13 +115,13 @@ impl Frame {
         }
     }
 
-    /// Bytes of a WebSocket, header included.
+    /// Returns the length of the WebSocket frame in bytes, header included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.websocket.len()
     }
 
-    /// Never: a frame has at least its header.
+    /// Returns false, because a frame has at least its header.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.websocket.is_empty()

@@ -1,4 +1,4 @@
-//! Which channels keep a history of their events, and where in it a client is.
+//! The rules by which channels keep a history of their events, and positions in it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,24 +29,25 @@ pub struct HistoryRule {
 }
 
 impl HistoryRule {
-    /// Whether it is for a channel.
+    /// Returns whether the rule is for a channel.
     #[must_use]
     pub fn matches(&self, channel: &str) -> bool {
         matches(&self.channels, channel)
     }
 
-    /// Whether it keeps all that `other` would keep: events of the same channels or more, as many or more, as long or longer.
+    /// Returns whether the rule keeps all that `other` would keep: events of the same channels or
+    /// more, as many or more, as long or longer.
     #[must_use]
     pub fn covers(&self, other: &Self) -> bool {
-        // The stars of `other` are characters here, which only stars of this one match, whatever they stand for.
+        // The stars of `other` count as characters here, which only stars of this rule match.
         self.size >= other.size && self.ttl >= other.ttl && self.matches(&other.channels)
     }
 
-    /// Whether it can be kept.
+    /// Checks that the rule is valid.
     ///
     /// # Errors
     ///
-    /// Says what cannot.
+    /// Returns a text with the field and its bounds.
     pub fn check(&self) -> Result<(), String> {
         if self.channels.is_empty() || self.channels.len() > Limits::HOSTED.channel_name {
             return Err(format!(
@@ -67,7 +68,8 @@ impl HistoryRule {
     }
 }
 
-/// From star to star, each time the first place where the text between them fits; the last must end where the name ends.
+/// Matches from star to star, each time at the first place where the text between them fits; the
+/// last must end where the name ends.
 fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
@@ -86,17 +88,17 @@ fn matches(pattern: &str, name: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// A place in a channel's history: clients get it with events, and hand it back. They need not know what is in it.
+/// A position in a channel's history: clients get it with events, and send it back unread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryPosition {
-    /// Which history: one that was lost begins anew under another name.
+    /// The name of the history: one that was lost begins again under another name.
     pub epoch: Arc<str>,
-    /// How many events there were until then.
+    /// How many events there were up to it.
     pub offset: u64,
 }
 
 impl HistoryPosition {
-    /// Reads what [`fmt::Display`] writes.
+    /// Reads the text that [`fmt::Display`] writes, or returns `None`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (epoch, offset) = text.rsplit_once(':')?;
@@ -116,21 +118,22 @@ impl fmt::Display for HistoryPosition {
     }
 }
 
-/// Why a client does not get what it missed. It gets nothing of it then, and has to read its state elsewhere.
+/// Why a client doesn't get the events that it missed. It gets none of them then, and has to read
+/// its state elsewhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unrecovered {
     /// The channel keeps no history.
     Off,
-    /// What the position was in is not there any more.
+    /// The history of the position is no longer kept.
     Expired,
-    /// Some of what was missed is not kept any more.
+    /// Some of the missed events are no longer kept.
     TooOld,
-    /// What was missed is more than can wait for one connection.
+    /// The missed events are more than may wait for one connection.
     TooLarge,
 }
 
 impl Unrecovered {
-    /// The word for it on the wire.
+    /// Returns its word on the wire.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

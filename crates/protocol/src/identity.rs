@@ -1,4 +1,5 @@
-//! Whose tokens an app takes from its clients, and what they grant: channel auth without an endpoint of the app's own.
+//! The token issuers that an app accepts, and what their tokens grant: channel auth without an
+//! endpoint of the app's own.
 
 use std::collections::BTreeMap;
 
@@ -13,13 +14,13 @@ mod pattern;
 pub use claims::Claims;
 pub use pattern::{InvalidPattern, Pattern};
 
-/// Shortest secret for HS256, in bytes: as long as the signature, as RFC 7518 wants it.
+/// Shortest secret for HS256, in bytes: as long as the signature, as RFC 7518 requires.
 pub const MIN_SECRET: usize = 32;
-/// Most providers of an app: a token may have to be tried with each.
+/// Most providers of an app, because a token may have to be tried with each.
 pub const MAX_PROVIDERS: usize = 8;
-/// Most grants of an app: a channel is looked for in each.
+/// Most grants of an app, because a channel is looked for in each.
 pub const MAX_GRANTS: usize = 100;
-/// Most clock difference that may be forgiven, in seconds.
+/// Most seconds of clock difference that a provider may be granted.
 pub const MAX_LEEWAY: u64 = 300;
 /// Most bytes in any text of the configuration.
 const MAX_TEXT: usize = 16 * 1024;
@@ -113,18 +114,18 @@ pub struct SignIn {
     pub watchlist: Option<String>,
 }
 
-/// What cannot be in a configuration.
+/// Why a configuration is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Invalid identity: {field} {reason}")]
 pub struct InvalidIdentity {
-    /// Where, for example `providers[0].secret`.
+    /// The field, for example `providers[0].secret`.
     pub field: String,
-    /// What is wrong with it; never its value, which may be a secret in the wrong place.
+    /// What is wrong with it; never the value, which may be a secret in the wrong place.
     pub reason: String,
 }
 
 impl InvalidIdentity {
-    /// Something is wrong with a field.
+    /// Returns an error about a field.
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
             field: field.into(),
@@ -167,7 +168,7 @@ fn expose<S: Serializer>(secret: &Option<SecretString>, serializer: S) -> Result
 }
 
 impl Identity {
-    /// As it may be shown: `"set"` in place of each secret.
+    /// Returns the configuration as it may be shown: `"set"` in place of each secret.
     #[must_use]
     pub fn redacted(&self) -> Value {
         let mut shown = self.clone();
@@ -177,11 +178,12 @@ impl Identity {
         serde_json::to_value(shown).expect("a configuration is JSON")
     }
 
-    /// Checks all that can be checked without reading keys. Key sets may be fetched without TLS only where `allow_http`.
+    /// Checks all that can be checked without reading keys. Key sets may be fetched without TLS
+    /// only with `allow_http`.
     ///
     /// # Errors
     ///
-    /// Says which field cannot be so, and why.
+    /// Returns [`InvalidIdentity`], which names the field and the rule.
     pub fn check(&self, allow_http: bool) -> Result<(), InvalidIdentity> {
         check_count("providers", self.providers.len(), MAX_PROVIDERS)?;
         check_count("grants", self.grants.len(), MAX_GRANTS)?;
@@ -200,7 +202,7 @@ impl Identity {
 }
 
 impl Provider {
-    /// Seconds by which the provider's clock may differ.
+    /// Returns the seconds by which the provider's clock may differ.
     #[must_use]
     pub fn leeway(&self) -> u64 {
         self.leeway_seconds.unwrap_or(30)
@@ -295,7 +297,7 @@ impl Provider {
         Err(InvalidIdentity::new("jwks_url", "must start with https://"))
     }
 
-    /// A public key must not be taken for a secret: everybody has it.
+    /// Refuses HS256 with a public key, which would be taken for a secret though everyone has it.
     fn check_asymmetric(&self) -> Result<(), InvalidIdentity> {
         if self.algorithms.contains(&Algorithm::HS256) {
             let reason = "must not have HS256 without a secret";

@@ -4,13 +4,13 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-/// Longest app id, key or secret that may be imported, in bytes.
+/// Longest app id, key or secret, in bytes, that may be imported.
 pub const MAX_CREDENTIAL_LENGTH: usize = 200;
 
 /// Why a text cannot be an app id, a key or a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidCredential {
-    /// Nothing was given.
+    /// It is empty.
     #[error("it is empty")]
     Empty,
     /// Longer than [`MAX_CREDENTIAL_LENGTH`] bytes.
@@ -28,7 +28,7 @@ pub enum InvalidCredential {
 ///
 /// # Errors
 ///
-/// Says which rule it breaks.
+/// Returns [`InvalidCredential`], which says which rule the text breaks.
 pub fn check_credential(text: &str) -> Result<(), InvalidCredential> {
     if text.is_empty() {
         return Err(InvalidCredential::Empty);
@@ -53,7 +53,7 @@ macro_rules! text_id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The identifier as text.
+            /// Returns the identifier as text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -94,29 +94,30 @@ text_id!(
 );
 
 impl AppId {
-    /// Takes an id that is issued or imported.
+    /// Checks an id that is issued or imported.
     ///
     /// # Errors
     ///
-    /// See [`check_credential`].
+    /// Returns [`InvalidCredential`], as [`check_credential`] does.
     pub fn parse(text: &str) -> Result<Self, InvalidCredential> {
         check_credential(text).map(|()| Self(text.into()))
     }
 }
 
 impl AppKey {
-    /// Takes a key that is issued or imported.
+    /// Checks a key that is issued or imported.
     ///
     /// # Errors
     ///
-    /// See [`check_credential`].
+    /// Returns [`InvalidCredential`], as [`check_credential`] does.
     pub fn parse(text: &str) -> Result<Self, InvalidCredential> {
         check_credential(text).map(|()| Self(text.into()))
     }
 }
 
 impl UserId {
-    /// Takes the id an app's backend has signed. Any text will do but the empty one, which clients treat as absent.
+    /// Returns the id that an app's backend has signed. Any text is valid except the empty one,
+    /// which clients treat as absent.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         (!text.is_empty()).then(|| Self(text.into()))
@@ -136,7 +137,8 @@ pub struct SocketId {
 pub struct InvalidSocketId;
 
 impl SocketId {
-    /// Draws an id. It is an input to auth signatures, so it is not guessable: 62 random bits.
+    /// Returns a random id. It is an input to auth signatures, so it can't be guessed: 62 random
+    /// bits.
     #[must_use]
     pub fn random() -> Self {
         let part = || rand::random_range(1..=0x7fff_ffff);
@@ -148,11 +150,12 @@ impl SocketId {
 
     /// Reads an id that a backend or a client sent.
     ///
-    /// Numbers beyond ours are accepted, since the text is well formed, and equal no connection.
+    /// Larger numbers than the server's own are accepted, because the text is well formed; they
+    /// name no connection.
     ///
     /// # Errors
     ///
-    /// The text is not digits, a dot, digits.
+    /// Returns [`InvalidSocketId`] if the text isn't digits, a dot, digits.
     pub fn parse(text: &str) -> Result<Self, InvalidSocketId> {
         let part = |digits: &str| {
             let well_formed = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());

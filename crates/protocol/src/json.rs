@@ -12,11 +12,12 @@ pub fn write_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("writing a string into memory does not fail");
 }
 
-/// What `data` is when it travels as a string: a JSON string gives its content, any other value its compact JSON text.
+/// Returns `data` as the string in which it travels: the content of a JSON string, or the compact
+/// JSON text of any other value.
 ///
 /// # Errors
 ///
-/// The string holds an escape that is not text, for example a lone surrogate.
+/// Returns an error if the string has an escape that isn't text, for example a lone surrogate.
 pub fn as_text(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
     let text = raw.get();
     if text.starts_with('"') {
@@ -26,18 +27,19 @@ pub fn as_text(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
     }
 }
 
-/// The content of a JSON string literal, borrowed where it holds no escapes.
+/// Returns the content of a JSON string literal, borrowed if it has no escapes.
 ///
 /// # Errors
 ///
-/// The text is not a JSON string.
+/// Returns an error if the text isn't a JSON string.
 pub fn string(literal: &str) -> Result<Cow<'_, str>, serde_json::Error> {
     #[derive(serde::Deserialize)]
     struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     serde_json::from_str::<Text<'_>>(literal).map(|text| text.0)
 }
 
-/// Valid JSON text without the white space between its tokens. Numbers keep their digits, objects their order.
+/// Returns valid JSON text without the white space between its tokens. Numbers keep their digits,
+/// objects their order.
 #[must_use]
 pub fn compact(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -57,11 +59,11 @@ pub fn compact(text: &str) -> String {
     out
 }
 
-/// Reads a JSON object. An array of the fields' values, which serde would take as well, is none.
+/// Reads a JSON object. An array of the fields' values, which serde would accept, is refused.
 ///
 /// # Errors
 ///
-/// The text is not JSON, or no object, or not of this shape; [`reason`] gives the words for it.
+/// Returns an error if the text isn't a JSON object of this shape; [`reason`] puts it in words.
 pub fn object<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, serde_json::Error> {
     if text.trim_ascii_start().starts_with('{') {
         return serde_json::from_str(text);
@@ -71,7 +73,7 @@ pub fn object<'a, T: serde::Deserialize<'a>>(text: &'a str) -> Result<T, serde_j
     Err(serde::de::Error::custom(format!("it is {}", kind(raw))))
 }
 
-/// What is wrong with a text that was read as JSON, in words for whoever sent it.
+/// Returns what is wrong with a text that was read as JSON, in words for its sender.
 #[must_use]
 pub fn reason(error: &serde_json::Error) -> String {
     let text = error.to_string();
@@ -93,7 +95,7 @@ pub fn reason(error: &serde_json::Error) -> String {
     }
 }
 
-/// What a JSON value is called in an error message.
+/// Returns the name of a JSON value's type for an error message.
 #[must_use]
 pub fn kind(raw: &RawValue) -> &'static str {
     match raw.get().as_bytes().first() {

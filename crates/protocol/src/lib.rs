@@ -11,7 +11,7 @@
 //! | [`channel`] | [`ChannelName`], [`ChannelKind`] |
 //! | [`event`] | rules for event names |
 //! | [`client`] | [`ClientMessage`]: what a client may send |
-//! | [`server`] | [`ServerMessage`]: what we send |
+//! | [`server`] | [`ServerMessage`]: what the server sends |
 //! | [`frame`] | [`Frame`]: bytes ready for a socket |
 //! | [`close`] | [`CloseCode`]: error and close codes, one table |
 //! | [`presence`] | `channel_data` of presence channels |
@@ -20,12 +20,12 @@
 //! | [`api`] | request bodies of the HTTP API |
 //! | [`limits`] | [`Limits`]: bounds on what an app's clients and backends may send |
 //! | [`ceilings`] | [`Ceilings`]: the highest values of any app's limits |
-//! | [`settings`] | [`AppSettings`]: what may be changed of an app |
-//! | [`history`] | which channels keep their events, and where in them a client is |
-//! | [`sockjs`] | lines for clients that are left with HTTP |
-//! | [`identity`] | [`Identity`]: whose tokens an app takes, and what they grant |
+//! | [`settings`] | [`AppSettings`]: the settings of an app that may change while it runs |
+//! | [`history`] | the rules of histories, and positions in them |
+//! | [`sockjs`] | lines for clients without WebSockets |
+//! | [`identity`] | [`Identity`]: the token issuers that an app accepts, and what their tokens grant |
 //! | [`json`] | JSON text that is passed through |
-//! | `excerpt` | what a stranger sent, cut for an error message |
+//! | `excerpt` | a text from outside, cut for an error message |
 
 pub mod api;
 pub mod ceilings;
@@ -62,7 +62,7 @@ pub use settings::AppSettings;
 
 /// Oldest protocol version a client may announce.
 pub const OLDEST_PROTOCOL: u32 = 4;
-/// Newest protocol version a client may announce, and the one we speak.
+/// Newest protocol version a client may announce, and the one that the server speaks.
 pub const NEWEST_PROTOCOL: u32 = 7;
-/// The subprotocol some clients offer is this followed by a protocol version.
+/// Prefix of the WebSocket subprotocol that some clients offer; a protocol version follows.
 pub const SUBPROTOCOL_PREFIX: &str = "pusher-channels-protocol-";

@@ -91,11 +91,11 @@ impl Limits {
 }
 
 impl Limits {
-    /// Whether an app can work within them.
+    /// Checks that an app can work within these limits.
     ///
     /// # Errors
     ///
-    /// Names the limit that leaves nothing, or cannot be kept.
+    /// Returns a text with the limit that is too low or too high, and its bound.
     pub fn check(&self) -> Result<(), String> {
         let needed = [
             ("channel_name", self.channel_name),

@@ -12,13 +12,13 @@ use crate::limits::Limits;
 /// A user on a presence channel, however many connections they have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
-    /// Who.
+    /// The user's id.
     pub user_id: UserId,
-    /// Compact JSON text of an object, or none.
+    /// Compact JSON text of an object, if there is one.
     pub user_info: Option<Arc<str>>,
 }
 
-/// Why a `channel_data` names no member.
+/// Why a `channel_data` is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidMember {
     /// Not a JSON object.
@@ -57,11 +57,12 @@ struct ChannelData<'a> {
 }
 
 impl Member {
-    /// Reads a copy of the signed text. A numeric id keeps all its digits, so it is taken from the literal.
+    /// Reads a copy of the signed text. A numeric id is taken from its literal, so that it keeps
+    /// all its digits.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with it.
+    /// Returns [`InvalidMember`], which says which rule the text breaks.
     pub fn parse(channel_data: &str, limits: &Limits) -> Result<Self, InvalidMember> {
         let data: ChannelData<'_> = json::object(channel_data)
             .map_err(|error| InvalidMember::Malformed(json::reason(&error)))?;
@@ -81,11 +82,11 @@ impl Member {
         Ok(member)
     }
 
-    /// Checks what a presence channel's subscribers would be told of it.
+    /// Checks the size of what a presence channel's subscribers would get.
     ///
     /// # Errors
     ///
-    /// It is larger than it may be.
+    /// Returns [`InvalidMember::TooLarge`] if it is over the limit.
     pub fn check_size(&self, limits: &Limits) -> Result<(), InvalidMember> {
         let size =
             self.user_id.as_str().len() + self.user_info.as_ref().map_or(0, |info| info.len());
@@ -99,7 +100,7 @@ impl Member {
     }
 }
 
-/// Compact JSON text of an object, or none.
+/// Returns the compact JSON text of an object, if there is one.
 pub(crate) fn user_info(raw: Option<&RawValue>) -> Result<Option<Arc<str>>, InvalidMember> {
     match raw {
         None => Ok(None),

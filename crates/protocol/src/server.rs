@@ -1,5 +1,6 @@
-//! What we send (docs/protocol.md#frames). `data` is a string everywhere but in `pusher:error`, where it must be an object:
-//! native clients lose the payload otherwise.
+//! Messages that the server sends (docs/protocol.md#frames). `data` is a string everywhere except
+//! in `pusher:error`, where it must be an object, because native clients lose the payload
+//! otherwise.
 
 use crate::frame::Frame;
 use crate::history::{HistoryPosition, Unrecovered};
@@ -10,55 +11,56 @@ use crate::presence::Member;
 /// One message to a client.
 #[derive(Debug)]
 pub enum ServerMessage<'a> {
-    /// The first message of every connection that is let in.
+    /// The first message on every admitted connection.
     ConnectionEstablished {
-        /// The connection's public name.
+        /// The connection's socket id.
         socket_id: SocketId,
-        /// Seconds of silence after which the client should ask whether we are there.
+        /// Seconds of silence after which the client should send a ping.
         activity_timeout: u64,
     },
-    /// Something went wrong. Without a number the connection stays open.
+    /// An error. Without a code the connection stays open.
     Error {
-        /// From the table of codes, or none.
+        /// A code of the table, or `None`.
         code: Option<u16>,
-        /// For people.
+        /// The text for people.
         message: &'a str,
     },
     /// The answer to `pusher:ping`.
     Pong,
-    /// The subscription stands; events follow.
+    /// The client is subscribed; events follow.
     SubscriptionSucceeded {
         /// The channel.
         channel: &'a str,
-        /// Where in its history the client is, if it asked.
+        /// The client's position in the channel's history, if it asked.
         history: &'a HistoryState,
     },
-    /// The subscription to a presence channel stands; this is who is there, the subscriber included.
+    /// The client is subscribed to a presence channel; these are its members, the subscriber
+    /// included.
     PresenceSucceeded {
         /// The channel.
         channel: &'a str,
-        /// Each user once.
+        /// The members, each user once.
         members: &'a [Member],
-        /// Where in its history the client is, if it asked.
+        /// The client's position in the channel's history, if it asked.
         history: &'a HistoryState,
     },
     /// The connection is signed in.
     SignInSuccess {
-        /// What the client sent, exactly.
+        /// The text that the client sent, unchanged.
         user_data: &'a str,
     },
     /// How many connections are subscribed to a channel.
     SubscriptionCount {
         /// The channel.
         channel: &'a str,
-        /// Connections.
+        /// The number of connections.
         count: usize,
     },
     /// Which watched users are online and which are not; empty groups are left out.
     WatchlistEvents {
-        /// Online.
+        /// The users who are online.
         online: &'a [UserId],
-        /// Not online.
+        /// The users who are not.
         offline: &'a [UserId],
     },
     /// A cache channel has no event to replay.
@@ -72,23 +74,23 @@ pub enum ServerMessage<'a> {
         channel: &'a str,
         /// `AuthError` or `LimitReached` or `InvalidChannel`.
         kind: &'a str,
-        /// For people.
+        /// The text for people.
         message: &'a str,
-        /// The HTTP status that would say the same.
+        /// The HTTP status with the same meaning.
         status: u16,
     },
-    /// A user came to a presence channel.
+    /// A user joined a presence channel.
     MemberAdded {
         /// The channel.
         channel: &'a str,
-        /// Who.
+        /// The user.
         member: &'a Member,
     },
     /// A user left a presence channel.
     MemberRemoved {
         /// The channel.
         channel: &'a str,
-        /// Who.
+        /// The user.
         user_id: &'a str,
     },
     /// An event from a backend or from another client.
@@ -97,26 +99,26 @@ pub enum ServerMessage<'a> {
         name: &'a str,
         /// The channel.
         channel: &'a str,
-        /// What was published, exactly.
+        /// The data as published, unchanged.
         data: &'a str,
-        /// Who sent it: client events on presence channels only.
+        /// The user who sent it: only for client events on presence channels.
         user_id: Option<&'a str>,
-        /// Where in the channel's history it is, for clients that asked.
+        /// Its position in the channel's history, for clients that asked.
         position: Option<&'a HistoryPosition>,
     },
 }
 
-/// Where in a channel's history a client is, that asked.
+/// The position in a channel's history of a client that asked, and the outcome of its recovery.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HistoryState {
-    /// Where it is, if the channel has a history.
+    /// The position, if the channel has a history.
     pub position: Option<HistoryPosition>,
-    /// Whether it gets what it missed, if it came back.
+    /// Whether the client gets the events that it missed, if it reconnected.
     pub recovered: Option<Result<(), Unrecovered>>,
 }
 
 impl HistoryState {
-    /// Its fields, each with a comma after it.
+    /// Returns its JSON fields, each followed by a comma.
     fn fields(&self) -> String {
         let position = self
             .position
@@ -131,13 +133,13 @@ impl HistoryState {
 }
 
 impl ServerMessage<'_> {
-    /// The message as bytes for the socket.
+    /// Returns the message as bytes for the socket.
     #[must_use]
     pub fn to_frame(&self) -> Frame {
         Frame::text(&self.to_json())
     }
 
-    /// The message as JSON text.
+    /// Returns the message as JSON text.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         match *self {
@@ -258,7 +260,8 @@ fn error(code: Option<u16>, text: &str) -> Vec<u8> {
     out
 }
 
-/// An open object with the fields every message has; `room` is a guess at what follows.
+/// Begins an object with the fields that every message has; `room` is a guess at the bytes that
+/// follow.
 fn start(event_name: &str, channel: Option<&str>, room: usize) -> Vec<u8> {
     let mut out =
         Vec::with_capacity(64 + event_name.len() + channel.map_or(0, str::len) + room + room / 4);

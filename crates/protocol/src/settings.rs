@@ -1,4 +1,4 @@
-//! What may be changed of an app while it runs.
+//! The settings of an app that may change while it runs.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -60,7 +60,7 @@ impl Default for AppSettings {
     }
 }
 
-/// Why a setting cannot be changed as asked.
+/// Why a setting can't be changed as asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidSetting {
     /// There is no such setting.
@@ -71,7 +71,7 @@ pub enum InvalidSetting {
         /// All names.
         known: String,
     },
-    /// The value is of the wrong kind.
+    /// The value is invalid.
     #[error("{value:?} is not possible for {name}: {reason}")]
     Value {
         /// The setting.
@@ -97,7 +97,7 @@ impl AppSettings {
     ///
     /// # Errors
     ///
-    /// There is no such setting, or the value is not possible for it.
+    /// Returns [`InvalidSetting`] if there is no such setting, or the value is invalid for it.
     pub fn set(&mut self, name: &str, value: &str) -> Result<(), InvalidSetting> {
         let mut all = serde_json::to_value(&*self).expect("settings are JSON");
         let pointer = format!("/{}", name.replace('.', "/"));
@@ -134,7 +134,7 @@ impl AppSettings {
             return Err(format!("history: at most {MAX_RULES} rules"));
         }
         self.history.iter().try_for_each(HistoryRule::check)?;
-        // Each connection is compared with all of them.
+        // Each connection's origin is compared with all of them.
         if self.allowed_origins.len() > MAX_ORIGINS {
             return Err(format!("allowed_origins: at most {MAX_ORIGINS} origins"));
         }
@@ -144,17 +144,18 @@ impl AppSettings {
         self.limits.check()
     }
 
-    /// What a channel keeps, if it does.
+    /// Returns the rule by which a channel keeps a history, if one matches.
     #[must_use]
     pub fn history_of(&self, channel: &str) -> Option<&HistoryRule> {
         self.history.iter().find(|rule| rule.matches(channel))
     }
 
-    /// Changes the settings that `patch` holds, as JSON; what it does not hold stays.
+    /// Changes the settings in `patch`, a JSON object, and keeps the others.
     ///
     /// # Errors
     ///
-    /// It holds a setting that there is not, or a value that is not possible; nothing is changed then.
+    /// Returns [`InvalidSetting`] if there is no such setting, or a value is invalid; nothing is
+    /// changed then.
     pub fn merge(&mut self, patch: &Value) -> Result<(), InvalidSetting> {
         let mut all = serde_json::to_value(&*self).expect("settings are JSON");
         merge("", &mut all, patch)?;
@@ -170,7 +171,7 @@ impl AppSettings {
         Ok(())
     }
 
-    /// Every setting's name.
+    /// Returns the names of all settings.
     #[must_use]
     pub fn names() -> Vec<String> {
         let all = serde_json::to_value(Self::default()).expect("settings are JSON");
@@ -184,7 +185,7 @@ impl AppSettings {
         names
     }
 
-    /// Whether a page from `origin` may connect.
+    /// Returns whether a page from `origin` may connect.
     #[must_use]
     pub fn allows_origin(&self, origin: &str) -> bool {
         self.allowed_origins.is_empty()
@@ -195,7 +196,8 @@ impl AppSettings {
     }
 }
 
-/// What was wanted instead of a value of the wrong kind. serde names the types of this program, which tells nobody anything.
+/// Returns what was expected instead of a value of the wrong kind. serde names the types of this
+/// program, which help no caller.
 fn expected(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let (came, wanted) = text.split_once(", expected ").unwrap_or((&text, ""));
@@ -211,7 +213,7 @@ fn expected(error: &serde_json::Error) -> String {
     format!("{came}, expected {wanted}")
 }
 
-/// An object is merged, member by member; anything else replaces what was there.
+/// Merges an object member by member; any other value replaces what was there.
 fn merge(path: &str, all: &mut Value, patch: &Value) -> Result<(), InvalidSetting> {
     let (all, patch) = match (&mut *all, patch) {
         (Value::Object(all), Value::Object(patch)) => (all, patch),
@@ -241,7 +243,8 @@ fn merge(path: &str, all: &mut Value, patch: &Value) -> Result<(), InvalidSettin
     Ok(())
 }
 
-/// Whether a browser can send this as its origin (RFC 6454, 6.2): a scheme and a host, the port if it is not the scheme's own.
+/// Checks that a browser can send this as its origin (RFC 6454, 6.2): a scheme and a host, and the
+/// port if it isn't the scheme's own.
 fn check_origin(origin: &str) -> Result<(), String> {
     let wrong = |rule: &str, right: &str| {
         Err(format!(
@@ -277,8 +280,9 @@ fn check_origin(origin: &str) -> Result<(), String> {
     }
 }
 
-/// One `*` stands for one or more labels of a host name, so that `https://*.example.com` is not `https://example.com`,
-/// and not `https://evil.com/.example.com` either.
+/// Returns whether an origin is allowed. One `*` stands for one or more labels of a host name, so
+/// that `https://*.example.com` is not `https://example.com`, and not
+/// `https://evil.com/.example.com` either.
 fn matches(allowed: &str, origin: &str) -> bool {
     let Some((start, end)) = allowed.split_once('*') else {
         return allowed.eq_ignore_ascii_case(origin);

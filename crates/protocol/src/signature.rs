@@ -12,17 +12,20 @@ use sha2::Sha256;
 use crate::excerpt::excerpt;
 use crate::ids::SocketId;
 
-/// How far a request's clock may be off, in seconds; at exactly this it is refused.
+/// How far a request's clock may be off, in seconds; at exactly this difference the request is
+/// refused.
 pub const TIMESTAMP_WINDOW: u64 = 600;
 
-/// Most parameters a signed query may have: it is looked at before its signature can be.
+/// Most parameters of a signed query, which is parsed before its signature can be checked.
 pub const MAX_PARAMETERS: usize = 100;
-/// Most bytes a signed query may have, as it comes. The longest that an SDK sends has a channel name or a user id in it.
+/// Most bytes of a signed query on the wire. The longest that an SDK sends has a channel name or a
+/// user id in it.
 pub const MAX_QUERY: usize = 8 * 1024;
-/// Most characters of the signed text that are told to a caller whose signature is wrong.
+/// Most characters of the signed text that are repeated to a caller whose signature is wrong.
 const MAX_TOLD_TEXT: usize = 1000;
 
-/// What a query needs encoded that is signed as it is: what would end a value or be read as something else.
+/// The characters of a query value that must be encoded: they would end a value or be read as
+/// something else.
 const QUERY: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -33,7 +36,7 @@ const QUERY: &AsciiSet = &CONTROLS
     .add(b'<')
     .add(b'>');
 
-/// An app's secret, ready to sign: the key's share of the work is done once.
+/// An app's secret, ready to sign: the work that depends on the key alone is done once.
 #[derive(Clone)]
 pub struct SigningKey(Hmac<Sha256>);
 
@@ -44,19 +47,19 @@ impl fmt::Debug for SigningKey {
 }
 
 impl SigningKey {
-    /// Takes the secret as its text.
+    /// Returns the signing key of a secret.
     #[must_use]
     pub fn new(secret: &str) -> Self {
         Self(Hmac::new_from_slice(secret.as_bytes()).expect("HMAC takes keys of any length"))
     }
 
-    /// Signs text.
+    /// Returns the signature of a text.
     #[must_use]
     pub fn sign(&self, text: &str) -> String {
         hex::encode(self.mac(text).finalize().into_bytes())
     }
 
-    /// Compares in constant time. Uppercase hex is another text, hence wrong.
+    /// Returns whether a signature is right, in constant time. Uppercase hex is wrong.
     #[must_use]
     pub fn verify(&self, text: &str, signature: &str) -> bool {
         let mut expected = [0; 32];
@@ -71,7 +74,8 @@ impl SigningKey {
     }
 }
 
-/// What a backend signs to let a connection into a channel. `channel_data` counts on every kind of channel.
+/// Returns the text that a backend signs to let a connection subscribe to a channel. `channel_data`
+/// counts on every kind of channel.
 #[must_use]
 pub fn channel_auth_text(socket_id: SocketId, channel: &str, channel_data: Option<&str>) -> String {
     match channel_data {
@@ -80,20 +84,21 @@ pub fn channel_auth_text(socket_id: SocketId, channel: &str, channel_data: Optio
     }
 }
 
-/// What a backend signs to say who a connection's user is.
+/// Returns the text that a backend signs to sign a connection in as a user.
 #[must_use]
 pub fn user_auth_text(socket_id: SocketId, user_data: &str) -> String {
     format!("{socket_id}::user::{user_data}")
 }
 
-/// MD5 of a request body in lowercase hex, as the `body_md5` parameter carries it.
+/// Returns the MD5 of a request body in lowercase hex, as the parameter `body_md5` has it.
 #[must_use]
 pub fn body_md5(body: &[u8]) -> String {
     hex::encode(Md5::digest(body))
 }
 
-/// Signs a request as a backend does and gives the whole query, percent-encoded, `auth_signature` last. `path` is signed as
-/// it is given, not encoded; `query` holds the endpoint's own parameters.
+/// Signs a request as a backend does, and returns the whole query, percent-encoded,
+/// `auth_signature` last. `path` is signed as given, not encoded; `query` holds the endpoint's own
+/// parameters; `now` is Unix time in seconds.
 #[must_use]
 pub fn sign_request(
     method: &str,
@@ -127,11 +132,11 @@ pub fn sign_request(
 pub struct Credential<'a> {
     /// The public half.
     pub key: &'a str,
-    /// The private half.
+    /// The secret.
     pub secret: &'a str,
 }
 
-/// Why a request is not let in; the texts are for the caller (docs/protocol.md#http-errors: status 401).
+/// Why a request is refused, as text for the caller (docs/protocol.md#http-errors: status 401).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// An auth parameter is missing.
@@ -154,32 +159,32 @@ pub enum AuthError {
         "Timestamp expired: auth_timestamp is {sent}, the server's clock says {now}; they may differ by less than {TIMESTAMP_WINDOW} seconds"
     )]
     Expired {
-        /// Seconds the request says.
+        /// The request's Unix time in seconds.
         sent: u64,
-        /// Seconds we say.
+        /// The server's Unix time in seconds.
         now: u64,
     },
-    /// The body is not what was signed.
+    /// The body is not the one that was signed.
     #[error("Invalid body_md5: the body's MD5 is {expected}, the query says {sent}")]
     BodyMd5 {
         /// MD5 of the body received.
         expected: String,
-        /// What the query says.
+        /// The value in the query.
         sent: String,
     },
-    /// None of the texts an SDK may have signed gives this signature.
+    /// The signature fits none of the texts that an SDK may have signed.
     #[error(
         "Invalid signature: you should have sent HmacSHA256Hex({text:?}, your_secret_key), but you sent {sent:?}"
     )]
     Signature {
         /// The text to sign.
         text: String,
-        /// What the query says.
+        /// The value in the query.
         sent: String,
     },
 }
 
-/// The query of a request that claims to be signed, percent-decoded.
+/// The percent-decoded query of a request that claims to be signed.
 #[derive(Debug)]
 pub struct SignedQuery {
     raw: String,
@@ -193,7 +198,8 @@ impl SignedQuery {
     ///
     /// # Errors
     ///
-    /// There is no `auth_signature`, or more than any request has.
+    /// Returns [`AuthError`] if there is no `auth_signature`, or the query is longer than any
+    /// request's.
     pub fn parse(raw: &str) -> Result<Self, AuthError> {
         let count = raw.split('&').count();
         if count > MAX_PARAMETERS {
@@ -215,7 +221,7 @@ impl SignedQuery {
         })
     }
 
-    /// The value of a parameter.
+    /// Returns the value of a parameter.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.pairs
@@ -224,7 +230,8 @@ impl SignedQuery {
             .map(|(_, value)| &**value)
     }
 
-    /// The value of a parameter that may also come as an array: `k=a,b`, `k[]=a&k[]=b`, `k[0]=a&k[1]=b`.
+    /// Returns the value of a parameter that may also be an array: `k=a,b`, `k[]=a&k[]=b`,
+    /// `k[0]=a&k[1]=b`.
     #[must_use]
     pub fn list(&self, key: &str) -> Option<String> {
         collapse(&self.pairs)
@@ -233,11 +240,11 @@ impl SignedQuery {
             .map(|(_, value)| value)
     }
 
-    /// The key that signed.
+    /// Returns the key that signed.
     ///
     /// # Errors
     ///
-    /// It is missing.
+    /// Returns [`AuthError::Missing`] if there is none.
     pub fn auth_key(&self) -> Result<&str, AuthError> {
         self.get("auth_key").ok_or(AuthError::Missing("auth_key"))
     }
@@ -246,7 +253,7 @@ impl SignedQuery {
     ///
     /// # Errors
     ///
-    /// Says what does not hold.
+    /// Returns [`AuthError`], which says what is wrong.
     pub fn verify(
         &self,
         method: &str,
@@ -269,7 +276,7 @@ impl SignedQuery {
     ///
     /// # Errors
     ///
-    /// `body_md5` is missing, or of another body.
+    /// Returns [`AuthError`] if `body_md5` is missing, or belongs to another body.
     pub fn verify_body(&self, body: &[u8]) -> Result<(), AuthError> {
         let Some(sent) = self.get("body_md5") else {
             return if body.is_empty() {
@@ -308,9 +315,10 @@ impl SignedQuery {
         Ok(())
     }
 
-    /// What real SDKs sign besides the documented text (docs/protocol.md#signed-requests): a decoded path, `+` for a space,
-    /// PHP's collapsed arrays, and Rust's parameters in wire order. Each is made only where it differs, and only until one
-    /// fits: whoever asks has proved nothing yet.
+    /// Checks the texts that real SDKs sign besides the documented one
+    /// (docs/protocol.md#signed-requests): a decoded path, `+` for a space, PHP's collapsed arrays,
+    /// and Rust's parameters in wire order. Each is built only where it differs, and only until one
+    /// fits, because the caller has proved nothing yet.
     fn verify_variants(&self, method: &str, path: &str, key: &SigningKey) -> bool {
         if !is_signature(&self.signature) {
             return false;
@@ -338,18 +346,18 @@ impl SignedQuery {
     }
 }
 
-/// The text that is signed.
+/// Returns the text that is signed.
 fn text(method: &str, path: &str, params: &str) -> String {
     format!("{method}\n{path}\n{params}")
 }
 
-/// Whether this can be a signature at all.
+/// Returns whether the text has the form of a signature.
 fn is_signature(text: &str) -> bool {
     let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
     text.len() == 64 && text.bytes().all(is_hex)
 }
 
-/// The beginning of the signed text: enough to compare it with what an SDK signs.
+/// Returns the beginning of the signed text, enough to compare it with what an SDK signs.
 fn cut(text: &str) -> String {
     match text.char_indices().nth(MAX_TOLD_TEXT) {
         Some((end, _)) => format!("{}…", &text[..end]),
@@ -357,7 +365,7 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// Keys and values as they come.
+/// Keys and values as on the wire.
 type Pairs = [(String, String)];
 
 fn sorted(pairs: &Pairs) -> Vec<(String, String)> {
@@ -382,7 +390,8 @@ fn decode(raw: &str, plus_is_space: bool) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Stable, so that the values of a repeated key keep their order.
+/// Sorts pairs by their keys. The sort is stable, so that the values of a repeated key keep their
+/// order.
 fn sort(pairs: &mut Pairs) {
     pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
 }
@@ -400,7 +409,7 @@ fn join(pairs: &Pairs) -> String {
     out
 }
 
-/// `info[0]=a&info[1]=b` and `info[]=a&info[]=b` become `info=a,b`.
+/// Turns `info[0]=a&info[1]=b` and `info[]=a&info[]=b` into `info=a,b`.
 fn collapse(pairs: &Pairs) -> Vec<(String, String)> {
     let mut out: Vec<(String, String)> = Vec::with_capacity(pairs.len());
     for (key, value) in pairs {

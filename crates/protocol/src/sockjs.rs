@@ -1,5 +1,5 @@
-//! SockJS framing (docs/protocol.md#fallback-framing), as pusher-js speaks it where no WebSocket gets through: lines out,
-//! arrays of frames in.
+//! SockJS framing (docs/protocol.md#fallback-framing), as pusher-js uses it where no WebSocket gets
+//! through: lines out, arrays of frames in.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -13,31 +13,31 @@ use crate::json;
 
 /// The first line of a session.
 pub const OPEN: &[u8] = b"o\n";
-/// A line that says only that we are here.
+/// A line that only shows that the server is alive.
 pub const HEARTBEAT: &[u8] = b"h\n";
 /// Most frames in one body of `xhr_send`. pusher-js sends one in each.
 pub const MAX_SENT_FRAMES: usize = 1000;
 
-/// A body of `xhr_send` that cannot be read; the text says why.
+/// Why a body of `xhr_send` is invalid, as text for the client.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadSend {
-    /// It is no JSON array of strings.
+    /// The body isn't a JSON array of strings.
     #[error("The body must be a JSON array of frames, each a string: {0}")]
     NotFrames(String),
-    /// It holds too many frames.
+    /// The body has too many frames.
     #[error("The body has more than {MAX_SENT_FRAMES} frames: send them in several requests")]
     TooMany,
-    /// One of the frames is too large.
+    /// A frame is too large.
     #[error("A message of {size} bytes is too large, at most {max} are allowed")]
     TooLarge {
-        /// Its bytes.
+        /// The frame's bytes.
         size: usize,
         /// Most bytes of a frame.
         max: usize,
     },
 }
 
-/// The frames of one body, in one piece of memory however many they are.
+/// The frames of one body, in two allocations however many they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SentFrames {
     text: String,
@@ -45,19 +45,19 @@ pub struct SentFrames {
 }
 
 impl SentFrames {
-    /// How many frames there are.
+    /// Returns the number of frames.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ends.len()
     }
 
-    /// Whether there is none: the client only says that it is there.
+    /// Returns whether there are no frames, so that the client only shows that it is alive.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
     }
 
-    /// The frame at `index`, if there are that many.
+    /// Returns the frame at `index`, if there is one.
     #[must_use]
     pub fn get(&self, index: usize) -> Option<&str> {
         let start = match index.checked_sub(1) {
@@ -67,7 +67,7 @@ impl SentFrames {
         self.text.get(start..*self.ends.get(index)?)
     }
 
-    /// The frames, in their order.
+    /// Returns the frames in their order.
     pub fn iter(&self) -> impl Iterator<Item = &str> {
         let starts = std::iter::once(&0).chain(&self.ends);
         starts
@@ -76,12 +76,13 @@ impl SentFrames {
     }
 }
 
-/// Reads the body of `xhr_send`: the frames in it, none for a sign of life. Stops at the first frame that is too many or too
+/// Reads the frames in the body of `xhr_send`. Stops at the first frame that is one too many or too
 /// large.
 ///
 /// # Errors
 ///
-/// It is no JSON array of strings, has more than [`MAX_SENT_FRAMES`], or a string has more than `max_frame` bytes.
+/// Returns [`BadSend`] if the body isn't a JSON array of strings, has more than
+/// [`MAX_SENT_FRAMES`], or a string has more than `max_frame` bytes.
 pub fn parse_send(body: &[u8], max_frame: usize) -> Result<SentFrames, BadSend> {
     let wrong = Cell::new(None);
     let seed = Frames {
@@ -98,9 +99,9 @@ pub fn parse_send(body: &[u8], max_frame: usize) -> Result<SentFrames, BadSend> 
     })
 }
 
-/// Reads frames and counts them while it does.
+/// Reads frames, and counts and measures them while it does.
 struct Frames<'a> {
-    /// Why it stopped, where that is a rule of ours and not of JSON.
+    /// Why it stopped, if that is this module's rule and not JSON's.
     wrong: &'a Cell<Option<BadSend>>,
     max_frame: usize,
 }
@@ -146,7 +147,7 @@ impl<'de> Visitor<'de> for Frames<'_> {
     }
 }
 
-/// A frame as one line. JSON escapes every line break within it.
+/// Encodes a frame as one line. JSON escapes every line break within it.
 pub(crate) fn line(content: Content<'_>) -> Vec<u8> {
     let quoted =
         |text: &[u8]| serde_json::to_string(&String::from_utf8_lossy(text)).expect("text is JSON");

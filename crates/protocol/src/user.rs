@@ -12,13 +12,14 @@ use crate::json;
 use crate::limits::Limits;
 use crate::presence::{InvalidMember, Member, user_info};
 
-/// Why a `user_data` names no user.
+/// Why a `user_data` is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidUser {
     /// Not a JSON object with a string `id`.
     #[error("Invalid user_data: {0}; expected a JSON object with a string 'id'")]
     Malformed(String),
-    /// The id becomes part of a channel name.
+    /// The id is empty, too long, or has a character that channel names may not have, though it
+    /// becomes part of one.
     #[error(
         "Invalid user_data: 'id' must have 1 to {max} of the characters A-Z a-z 0-9 _ - = @ , . ;"
     )]
@@ -44,20 +45,20 @@ struct UserData<'a> {
     watchlist: Option<&'a RawValue>,
 }
 
-/// A user and whom they watch.
+/// A user and the users that they watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct User {
-    /// As presence channels show them.
+    /// The user as presence channels show them.
     pub member: Member,
-    /// Users whose coming and going they want to hear of, each once.
+    /// The watched users, each once.
     pub watchlist: Vec<UserId>,
 }
 
-/// Reads a copy of the signed text. The watchlist comes whole, however long it is.
+/// Reads a copy of the signed text. The watchlist is returned whole, however long it is.
 ///
 /// # Errors
 ///
-/// Says what is wrong with it.
+/// Returns [`InvalidUser`], which says which rule the text breaks.
 pub fn parse_user_data(user_data: &str, limits: &Limits) -> Result<User, InvalidUser> {
     let data: UserData<'_> =
         json::object(user_data).map_err(|error| InvalidUser::Malformed(json::reason(&error)))?;

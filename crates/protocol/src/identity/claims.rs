@@ -1,19 +1,20 @@
-//! What a token says of its bearer.
+//! The claims of a token about its bearer.
 
 use serde_json::{Map, Value};
 
-/// The claims of a token that was verified.
+/// The claims of a verified token.
 #[derive(Debug, Clone, Default)]
 pub struct Claims(Map<String, Value>);
 
 impl Claims {
-    /// Takes what a token's payload holds.
+    /// Returns the claims in a token's payload.
     #[must_use]
     pub fn new(claims: Map<String, Value>) -> Self {
         Self(claims)
     }
 
-    /// The claim of this name; if there is none, `a.b` is `b` within `a`. A `null` is no claim.
+    /// Returns the claim of this name. Without one, `a.b` is `b` within `a`. A `null` counts as no
+    /// claim.
     ///
     /// The whole name comes first because providers use names with dots, such as `https://example.com/team`.
     #[must_use]
@@ -26,7 +27,8 @@ impl Claims {
         found.filter(|value| !value.is_null())
     }
 
-    /// A claim that is text or a whole number, as text. Other numbers have more than one spelling, so they name nobody.
+    /// Returns a claim that is text or a whole number, as text. Other numbers have more than one
+    /// spelling, so they can't name a user.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<String> {
         match self.get(name)? {
@@ -36,13 +38,13 @@ impl Claims {
         }
     }
 
-    /// The texts of a claim that is a list; what else is in it is left out.
+    /// Returns the texts of a claim that is a list, and skips other values in it.
     pub fn list(&self, name: &str) -> impl Iterator<Item = &str> {
         let list = self.get(name).and_then(Value::as_array);
         list.into_iter().flatten().filter_map(Value::as_str)
     }
 
-    /// Whether a claim is this value, or a list that has it.
+    /// Returns whether a claim is this value, or a list that has it.
     #[must_use]
     pub fn has(&self, name: &str, value: &Value) -> bool {
         match self.get(name) {

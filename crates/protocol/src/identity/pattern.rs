@@ -1,14 +1,15 @@
-//! Which channels a grant is for: `private-user-{sub}`, `presence-team-{org.team}`, `private-*`.
+//! Patterns of the channels that a grant is for: `private-user-{sub}`, `presence-team-{org.team}`,
+//! `private-*`.
 
 use super::Claims;
 use crate::channel::{ChannelKind, is_allowed};
 
 /// Longest pattern, in bytes.
 const MAX_LENGTH: usize = 500;
-/// Most stars and claims in a pattern, so that matching stays cheap.
+/// Most parts of a pattern, so that matching stays cheap.
 const MAX_PARTS: usize = 16;
 
-/// Names of channels, with places for claims and stars.
+/// A pattern of channel names, with places for claims and stars.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern(Vec<Part>);
 
@@ -19,7 +20,7 @@ enum Part {
     Star,
 }
 
-/// What a pattern is matched with once the claims are known.
+/// A part of a pattern once the claims are known.
 #[derive(Debug, PartialEq, Eq)]
 enum Piece<'a> {
     Text(&'a str),
@@ -27,22 +28,22 @@ enum Piece<'a> {
     Star,
 }
 
-/// Why a text is no pattern.
+/// Why a text is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidPattern {
-    /// Public channels need no grant, and other names no grant can open.
+    /// Public channels need no grant, and no grant opens other channels.
     #[error("must start with private- or presence-")]
     Prefix,
-    /// Nobody but the app itself holds what opens them.
+    /// Encrypted channels, whose keys only the app itself has.
     #[error("must not be for encrypted channels: those need the app's own endpoint")]
     Encrypted,
-    /// Too much of it.
+    /// Too many bytes or parts.
     #[error("must have at most {MAX_LENGTH} bytes and {MAX_PARTS} places for claims and stars")]
     TooLong,
-    /// A brace without the other, or with nothing between.
+    /// A brace without its counterpart, or with nothing between.
     #[error("must name a claim between each {{ and }}")]
     Braces,
-    /// A character that is in no channel's name.
+    /// A character that channel names may not have.
     #[error("has {0:?}, which no channel's name may have")]
     Character(char),
 }
@@ -52,7 +53,7 @@ impl Pattern {
     ///
     /// # Errors
     ///
-    /// Says what is wrong with it.
+    /// Returns [`InvalidPattern`], which says which rule the text breaks.
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
         match ChannelKind::of(text) {
             ChannelKind::Private | ChannelKind::Presence => {}
@@ -84,7 +85,8 @@ impl Pattern {
         Ok(Self(parts))
     }
 
-    /// Reads a name or pattern that a token lists: there are stars in it, and no claims.
+    /// Reads a name or pattern that a token lists, which may have stars but no claims; `None` if it
+    /// is invalid.
     #[must_use]
     pub fn of_token(text: &str) -> Option<Self> {
         let pattern = Self::parse(text).ok()?;
@@ -92,8 +94,8 @@ impl Pattern {
         (!names_claims).then_some(pattern)
     }
 
-    /// Whether a channel is one of those that it stands for, given the claims. A claim that is not there, or whose value
-    /// cannot be part of a channel's name, makes that no channel at all.
+    /// Returns whether the pattern matches a channel, given the claims. If a claim is missing, or
+    /// its value can't be part of a channel's name, the pattern matches nothing.
     #[must_use]
     pub fn matches(&self, channel: &str, claims: &Claims) -> bool {
         let pieces: Option<Vec<_>> = self.0.iter().map(|part| part.piece(claims)).collect();
@@ -121,15 +123,15 @@ impl Part {
     }
 }
 
-/// The claim's name before the closing brace, and what comes after it.
+/// Returns the claim's name before the closing brace, and the text after it.
 fn claim(text: &str) -> Result<(&str, &str), InvalidPattern> {
     text.split_once('}')
         .filter(|(name, _)| !name.is_empty() && !name.contains('{'))
         .ok_or(InvalidPattern::Braces)
 }
 
-/// From star to star, each time the first place where the text between them fits; only the last must end where the
-/// channel's name ends.
+/// Matches from star to star, each time at the first place where the text between them fits; only
+/// the last must end where the channel's name ends.
 fn fits(pieces: &[Piece<'_>], channel: &str) -> bool {
     let mut runs = pieces.split(|piece| *piece == Piece::Star).map(|run| {
         run.iter().fold(String::new(), |text, piece| match piece {
