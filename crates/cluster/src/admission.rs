@@ -1,5 +1,5 @@
-//! How many connections an app has over all nodes: those that come are asked for one by one where there is a quota, and the
-//! number on this node is told where it has changed.
+//! The number of an app's connections over all nodes: with a quota, each new one is asked for;
+//! otherwise this node's number is reported when it has changed.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,21 +12,23 @@ use tokio::sync::oneshot;
 use crate::backend::{Answer, Moment, NodeName, Step};
 use crate::queue::Queue;
 
-/// What is asked and told of connections.
+/// Queries and reports of connections.
 #[derive(Debug, Default)]
 pub(crate) struct Admissions(Arc<Mutex<HashMap<AppId, Known>>>);
 
-/// What the others know of this node's connections of one app.
+/// What other nodes know of this node's connections of one app.
 #[derive(Debug, Default)]
 struct Known {
-    /// How many it has, after all that was said; those that are asked for and were not answered are not among them.
+    /// The number after all that was sent, without connections whose query is not answered.
     count: usize,
-    /// Questions without an answer. Meanwhile no number is told: it would say nothing of who is let in.
+    /// Queries without an answer. Meanwhile no number is reported, because it would not include
+    /// connections that are admitted by them.
     asked: usize,
 }
 
 impl Admissions {
-    /// Asks whether an app may have one more connection. What has changed on this node goes with the question.
+    /// Queues the query whether an app may have one more connection, together with the change on
+    /// this node since the last report. `answered` gets the permit, or `None`.
     pub(crate) fn ask(
         &self,
         queue: &Queue,
@@ -41,6 +43,7 @@ impl Admissions {
             let mut known = known.lock();
             let known = known.entry(id.clone()).or_default();
             let count = asked.connection_count();
+            // Computed when the step is sent, under the lock, so that each change is reported once.
             let change = difference(count, known.count);
             known.count = count;
             Step::Admit {
@@ -53,12 +56,12 @@ impl Admissions {
         };
         queue.enqueue(app, step, move |answer| {
             let channel_ref = asking.end(answer == Answer::Changed(true));
-            // Whoever asked may have left, and gives the place back.
+            // The client may have gone; its permit is dropped then.
             let _ = answered.send(channel_ref);
         });
     }
 
-    /// Tells the numbers that have changed.
+    /// Queues the numbers that have changed.
     pub(crate) fn announce(&self, queue: &Queue, apps: Vec<Arc<App>>) {
         for app in apps {
             let mut all = self.0.lock();
@@ -78,12 +81,12 @@ impl Admissions {
                 count,
                 deadline,
             };
-            // Under the lock: a question that is asked now comes after it.
+            // Queued under the lock, so that a query that is queued now comes after it.
             queue.enqueue(&app, step, |_| {});
         }
     }
 
-    /// Nobody knows anything.
+    /// Notes that other nodes know nothing yet, at the start of a connection.
     pub(crate) fn start(&self) {
         for known in self.0.lock().values_mut() {
             known.count = 0;
@@ -91,7 +94,7 @@ impl Admissions {
     }
 }
 
-/// A question, until it is answered or dropped.
+/// A query, until it is answered or dropped.
 struct Asking {
     app: Arc<App>,
     known: Arc<Mutex<HashMap<AppId, Known>>>,
@@ -106,7 +109,9 @@ impl Asking {
         }
     }
 
-    /// The place, if there is one: it counts here from the moment on at which it is known to count there.
+    /// Returns the permit of an admitted connection. It counts here from the same moment as in what
+    /// other nodes know, under one lock. The lock is released before `self` is dropped, which takes
+    /// it again.
     fn end(self, admitted: bool) -> Option<ConnectionPermit> {
         let mut known = self.known.lock();
         if !admitted {

@@ -1,5 +1,5 @@
-//! What nodes share: a memory that takes atomic steps, and topics on which it tells nodes what happened. Redis is one; the
-//! tests have another, which delays, drops and splits.
+//! The back end that nodes share: a memory that takes atomic steps, and topics on which it sends
+//! messages to nodes. Redis is one; tests have another, which delays, drops and partitions.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,42 +12,44 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, HistoryPosition, Unrecovered, UserId};
 use tokio::sync::mpsc;
 
-/// Makes connections to what nodes share.
+/// Connects to a back end.
 pub trait Backend: Send + Sync + 'static {
-    /// Connects. Gives up by itself after a few seconds.
+    /// Connects, and waits a few seconds at most.
     fn connect(&self) -> BoxFuture<'_, Result<Connected, ConnectError>>;
 }
 
-/// Why there is no connection, in words for an operator.
+/// Why there is no connection, as text for an operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ConnectError(pub String);
 
-/// A connection, and what comes over it.
+/// A connection, and what it receives.
 pub struct Connected {
-    /// Takes steps.
+    /// The connection.
     pub connection: Arc<dyn Connection>,
-    /// What is told on the topics that are listened to, in order. Ends, or says so, when the connection is lost.
+    /// Messages on the topics that this node receives, in order. The channel ends, or gets
+    /// [`Incoming::Lost`], when the connection is lost.
     pub incoming: mpsc::UnboundedReceiver<Incoming>,
 }
 
-/// What comes over a connection.
+/// What a connection receives.
 #[derive(Debug)]
 pub enum Incoming {
-    /// Something was told.
+    /// A message on a topic.
     Told {
         /// The topic's name.
         topic: String,
-        /// What it was.
+        /// The message.
         message: Bytes,
-        /// Gives back the room that it takes.
+        /// The room that it takes, given back when dropped.
         room: IncomingBytes,
     },
-    /// The connection is lost: why.
+    /// The connection is lost, for this reason.
     Lost(String),
 }
 
-/// Room that a message takes until it was delivered. What no node takes from the connection must not grow without bound.
+/// Room that a message takes until it is delivered. Messages that wait here must not grow without
+/// bound.
 #[derive(Debug, Default)]
 pub struct IncomingBytes(Option<(Arc<std::sync::atomic::AtomicUsize>, usize)>);
 
@@ -68,38 +70,40 @@ impl Drop for IncomingBytes {
     }
 }
 
-/// One connection to what nodes share. Dropping it ends it.
+/// One connection to the back end. Dropping it closes it.
 pub trait Connection: Send + Sync + 'static {
-    /// Takes steps, one after the other, each atomic. Steps of one app are taken in the order in which the futures were
-    /// first polled. If the connection breaks, any number of them may have been taken.
+    /// Takes steps, one after the other, each atomic, and waits for their answers. Steps of one app
+    /// are taken in the order in which the futures were first polled. If the connection breaks, any
+    /// number of them may have been taken.
     fn take(&self, steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>>;
 }
 
 /// Why a step has no answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum StepError {
-    /// It came after its deadline, and was not taken.
+    /// The step came after its deadline, and was not taken.
     #[error("it came too late")]
     Late,
-    /// It was refused; nothing was changed.
+    /// The back end refused the step; nothing was changed.
     #[error("it was refused: {0}")]
     Refused(String),
-    /// What the node had said of the app is not there any more, so that nothing can be added to it; nothing was changed. The
-    /// node has to say everything again, under another name.
+    /// The node's entries in the app are lost, so nothing can be added to them; nothing was
+    /// changed. The node has to announce everything again, under another name.
     #[error(
         "what this node had said before is not there any more: the memory of what nodes share was lost, in whole or in part"
     )]
     Forgotten,
-    /// It was not taken, and this connection is of no use any more: something else serves it by now.
+    /// The step was not taken, and this connection is useless because another master serves the
+    /// step by now.
     #[error("it was not taken: {0}")]
     Unserved(String),
-    /// The connection broke; it was taken or not.
+    /// The connection broke; the step may have been taken.
     #[error("the connection broke: {0}")]
     Broken(String),
 }
 
-/// A moment on the clock of what nodes share, in microseconds since 1970. What comes later than its deadline is not done:
-/// whoever asked has given up by then, or counts as dead.
+/// A time on the back end's clock, in microseconds since 1970. A step that comes later than its
+/// deadline is not taken, because its caller gave up or the node counts as dead.
 pub type Moment = u64;
 
 /// An event for the subscribers of one channel.
@@ -107,280 +111,295 @@ pub type Moment = u64;
 pub struct Publication {
     /// The channel.
     pub channel: String,
-    /// What nodes that listen to the channel are told.
+    /// The message for nodes that receive the channel.
     pub message: Bytes,
-    /// Whether the channel keeps it.
+    /// How the cache channel keeps it, if it does.
     pub keep: Option<Keep>,
-    /// Whether the channel's history holds it.
+    /// How the channel's history holds it, if it does.
     pub history: Option<Retention>,
 }
 
-/// How an event is kept.
+/// How a cache channel keeps an event.
 #[derive(Debug, Clone, Copy)]
 pub struct Keep {
-    /// For how long.
+    /// How long it is kept.
     pub ttl: Duration,
-    /// Most bytes that all kept events of the app take; the oldest go first.
+    /// Most bytes that all kept events of the app take; the oldest are dropped first.
     pub max_bytes: usize,
 }
 
-/// A node is known by the name of its connection: another connection is another node, and the one before dies.
+/// The name of a node's connection: over another connection a node has another name, and the former
+/// one dies.
 pub type NodeName = Arc<str>;
 
-/// What can be asked. A step belongs to an app, or to the installation.
+/// What a back end can do. A step belongs to an app, or to the installation.
 #[derive(Debug, Clone)]
 pub enum Step {
-    /// Tell events, all or none. Answered with `Published`.
+    /// Publish events, all or none. Answered with `Published`.
     Publish {
         /// The app.
         app: AppId,
         /// The events.
         tellings: Vec<Publication>,
-        /// What the request is known by.
+        /// The request's idempotency key.
         once: Option<IdempotencyKey>,
-        /// When it is too late.
+        /// The deadline.
         deadline: Moment,
     },
-    /// `node` has a user on a presence channel. Answered with `Joined`; told as `Added` if no node had.
+    /// `node` has a user on a presence channel. Answered with `Joined`, or `Full`; announced as
+    /// `Added` if no node had the user there.
     Join {
         /// The app.
         app: AppId,
-        /// Which node.
+        /// The node's name.
         node: NodeName,
         /// The channel.
         channel: String,
-        /// Who.
+        /// The user.
         member: Member,
         /// Users allowed.
         max: usize,
-        /// Whether the answer says who is there.
+        /// Whether the answer has the channel's members.
         view: bool,
-        /// When it is too late.
+        /// The deadline.
         deadline: Moment,
     },
-    /// `node` has a user on a presence channel no more. Answered with `PresenceChange`; told as `Removed` if no node has.
+    /// `node` no longer has a user on a presence channel. Answered with `Changed`; announced as
+    /// `Removed` if no node has the user there.
     Leave {
         /// The app.
         app: AppId,
-        /// Which node.
+        /// The node's name.
         node: NodeName,
         /// The channel.
         channel: String,
-        /// Who.
+        /// The user.
         user: UserId,
-        /// When it is too late.
+        /// The deadline.
         deadline: Moment,
     },
-    /// Who is on a presence channel. Answered with `PresenceSnapshot`.
+    /// Read the members of a presence channel. Answered with `PresenceSnapshot`.
     View {
         /// The app.
         app: AppId,
         /// The channel.
         channel: String,
     },
-    /// How many users are on each of some presence channels. Answered with `Numbers`.
+    /// Count the users on each of some presence channels. Answered with `Numbers`.
     UserCounts {
         /// The app.
         app: AppId,
         /// The channels.
         channels: Vec<String>,
     },
-    /// `node` has so many subscribed connections of a channel. Answered with `Counted`; told as `Count` if wanted.
+    /// `node` has this many subscribed connections of a channel. Answered with `Counted`; announced
+    /// as `Count` with `tell`.
     Count {
         /// The app.
         app: AppId,
-        /// Which node.
+        /// The node's name.
         node: NodeName,
         /// The channel.
         channel: String,
         /// Subscribed connections.
         count: usize,
-        /// Whether subscribers are told how many there are over all nodes.
+        /// Whether subscribers get the count over all nodes.
         tell: bool,
-        /// When it is too late.
+        /// The deadline.
         deadline: Moment,
     },
-    /// Subscribed connections of a channel on nodes other than `node`. Answered with `Numbers`, one.
+    /// Count the subscribed connections of a channel on nodes other than `node`. Answered with
+    /// `Numbers`, one.
     Elsewhere {
         /// The app.
         app: AppId,
-        /// Which node.
+        /// The node's name.
         node: NodeName,
         /// The channel.
         channel: String,
     },
-    /// The same for all channels whose names start with `prefix`, and for all presence channels that have members, also where it is 0.
-    /// Answered with `Counts`.
+    /// The same for all channels whose names start with `prefix`, and for all presence channels
+    /// that have members, even where the count is 0. Answered with `Counts`.
     AllElsewhere {
         /// The app.
         app: AppId,
-        /// Which node.
+        /// The node's name.
         node: NodeName,
-        /// How their names start.
+        /// The prefix of their names.
         prefix: String,
     },
-    /// `node` has a signed-in user. Answered with `PresenceChange`; told as `Online` if no node had.
+    /// `node` has a signed-in user. Answered with `Changed`; announced as `Online` with `online`
+    /// true if no node had the user.
     Enter {
         /// The app.
         app: AppId,
-        /// Which node.
+        /// The node's name.
         node: NodeName,
-        /// Who.
+        /// The user.
         user: UserId,
-        /// When it is too late.
+        /// The deadline.
         deadline: Moment,
     },
-    /// `node` has a signed-in user no more. Answered with `PresenceChange`; told as `Offline` if no node has.
+    /// `node` no longer has a signed-in user. Answered with `Changed`; announced as `Online` with
+    /// `online` false if no node has the user.
     Exit {
         /// The app.
         app: AppId,
-        /// Which node.
+        /// The node's name.
         node: NodeName,
-        /// Who.
+        /// The user.
         user: UserId,
-        /// When it is too late.
+        /// The deadline.
         deadline: Moment,
     },
-    /// Which of some users are signed in. Answered with `Online`.
+    /// Read which of some users are signed in. Answered with `Online`.
     Online {
         /// The app.
         app: AppId,
-        /// Who.
+        /// The user.
         users: Vec<UserId>,
     },
-    /// `node` has `change` connections of an app more than it said, or fewer; and one more, unless there are `max` over all
-    /// nodes then. Answered with `PresenceChange`.
+    /// `node` has `change` connections of an app more than it reported (fewer, if negative), and
+    /// one more unless there are `max` over all nodes then. Answered with `Changed`: whether it was
+    /// admitted.
     Admit {
         /// The app.
         app: AppId,
-        /// Which node.
+        /// The node's name.
         node: NodeName,
-        /// What has changed since it said something.
+        /// The change since the last report.
         change: i64,
-        /// Connections allowed.
+        /// The limit of connections.
         max: usize,
-        /// When it is too late.
+        /// The deadline.
         deadline: Moment,
     },
-    /// `node` has so many connections of an app. Answered with `Done`.
+    /// `node` has this many connections of an app. Answered with `Done`.
     Connections {
         /// The app.
         app: AppId,
-        /// Which node.
+        /// The node's name.
         node: NodeName,
         /// Connections.
         count: usize,
-        /// When it is too late.
+        /// The deadline.
         deadline: Moment,
     },
-    /// Connections of an app on nodes other than `node`. Answered with `Numbers`, one.
+    /// Count the connections of an app on nodes other than `node`. Answered with `Numbers`, one.
     ConnectionsElsewhere {
         /// The app.
         app: AppId,
-        /// Which node.
+        /// The node's name.
         node: NodeName,
     },
-    /// What a cache channel keeps. Answered with `Kept`.
+    /// Read the event that a cache channel keeps. Answered with `Kept`.
     Cached {
         /// The app.
         app: AppId,
         /// The channel.
         channel: String,
     },
-    /// What a channel's history holds, which begins now if there is none. Answered with `History`.
+    /// Read a channel's history, which begins now if there is none. Answered with `History`.
     History {
         /// The app.
         app: AppId,
         /// The channel.
         channel: String,
-        /// What of it.
+        /// The query.
         query: HistoryQuery,
-        /// Of which rules it is: what was recorded under others is not there any more.
+        /// The fingerprint of the app's rules: events recorded under other rules are gone.
         rules: u64,
-        /// At most so many bytes of the last events, or of all after a position; of these all or none.
+        /// Most bytes of the last events, or of all after a position; of the latter, all or none
+        /// are returned.
         room: usize,
     },
-    /// `node` lives, and tells all nodes so. Answered with `Beat`. One that counts as dead by now comes too late.
+    /// Heartbeat: `node` is alive, and all nodes get `message`. Answered with `Beat`, or refused as
+    /// late if the node counts as dead by now.
     Beat {
-        /// Which node.
+        /// The node's name.
         node: NodeName,
-        /// Whether it has not lived before.
+        /// Whether this is its first heartbeat under this name.
         first: bool,
-        /// For how long it counts as alive.
+        /// How long it counts as alive.
         lease: Duration,
-        /// What all nodes are told.
+        /// The message for all nodes.
         message: Bytes,
     },
-    /// How many nodes listen to what all nodes are told, and which count as alive. Answered with `Census`.
+    /// Read how many nodes receive the topic of all nodes, and which count as alive. Answered with
+    /// `Census`.
     Census,
-    /// Tell all nodes something. Answered with `Done`.
+    /// Send a message to all nodes. Answered with `Done`.
     TellNodes {
-        /// What.
+        /// The message.
         message: Bytes,
-        /// When it is too late.
+        /// The deadline.
         deadline: Moment,
     },
-    /// Adds `node` to the app's own list of those who say something of it. A step by which a node says something is answered with
-    /// [`StepError::Forgotten`] while the node is not in that list. Answered with `Done`.
+    /// Add `node` to the app's own list of nodes. A step by which a node reports on itself is
+    /// answered with [`StepError::Forgotten`] while the node is not in that list. Answered with
+    /// `Done`.
     Enlist {
         /// The app.
         app: AppId,
-        /// Which node.
+        /// The node's name.
         node: NodeName,
-        /// When it is too late.
+        /// The deadline.
         deadline: Moment,
     },
-    /// Which nodes are in the app's own list. Answered with `Names`.
+    /// Read the app's own list of nodes. Answered with `Names`.
     Enlisted {
         /// The app.
         app: AppId,
     },
-    /// How many connections each node has of an app. Answered with `Counts`, by the nodes' names.
+    /// Read how many connections each node has of an app. Answered with `Counts`, by the nodes'
+    /// names.
     ConnectionsByNode {
         /// The app.
         app: AppId,
     },
-    /// `node` will say something of an app: what a dead node has left is looked for there. Answered with `Done`.
+    /// Add an app to the list of `node`, in which a reaper looks for what a dead node has left.
+    /// Answered with `Done`.
     Register {
         /// The app.
         app: AppId,
-        /// Which node.
+        /// The node's name.
         node: NodeName,
-        /// When it is too late.
+        /// The deadline.
         deadline: Moment,
     },
-    /// Of which apps a node has said something. Answered with `Names`.
+    /// Read the apps in which a node may have entries. Answered with `Names`.
     Apps {
-        /// Which node.
+        /// The node's name.
         node: NodeName,
     },
-    /// Take it on to clear away what a dead node has left. Answered with `Numbers`: 1, or 0 if another node does.
+    /// Claim the reaping of a dead node. Answered with `Numbers`: 1, or 0 if another node has
+    /// claimed it.
     Claim {
         /// The dead node.
         node: NodeName,
-        /// For how long nobody else does.
+        /// How long no other node can claim it.
         lease: Duration,
     },
-    /// Clear away some of what a node has left in an app. Answered with `Reaped`; told as if the node had said it. When nothing
-    /// is left the node is taken from the app's own list.
+    /// Remove a part of what a node has left in an app. Answered with `Reaped`; announced as if the
+    /// node had reported it. When nothing is left, the node is removed from the app's own list.
     Reap {
         /// The app.
         app: AppId,
         /// The dead node.
         node: NodeName,
     },
-    /// All that a dead node has left is cleared away; or one that ends has left nothing. Answered with `PresenceChange`: whether the
-    /// node was known until now.
+    /// Remove a node that has nothing left from the list of all nodes. Answered with `Changed`:
+    /// whether it was in the list.
     Forget {
-        /// Which node.
+        /// The node's name.
         node: NodeName,
     },
-    /// Be told what happens on a topic from now on. Answered with `Done`.
+    /// Subscribe to a topic. Answered with `Done`.
     Listen {
         /// The topic's name.
         topic: String,
     },
-    /// Be told no more. Answered with `Done`.
+    /// Unsubscribe from a topic. Answered with `Done`.
     Unlisten {
         /// The topic's name.
         topic: String,
@@ -388,7 +407,8 @@ pub enum Step {
 }
 
 impl Step {
-    /// The app of which a node says something of itself by this step, and the node. What one node says is taken in order.
+    /// Returns the app and the node of a step by which a node reports on itself. Such steps of one
+    /// node are taken in order.
     #[must_use]
     pub fn says(&self) -> Option<(&AppId, &NodeName)> {
         match self {
@@ -403,7 +423,7 @@ impl Step {
         }
     }
 
-    /// The app that it is of; none if it is of the installation.
+    /// Returns the step's app, or `None` if it belongs to the installation.
     #[must_use]
     pub fn app(&self) -> Option<&AppId> {
         match self {
@@ -432,27 +452,27 @@ impl Step {
     }
 }
 
-/// What a step is answered with.
+/// The answer to a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It is done.
+    /// The step is done.
     Done,
-    /// What became of events.
+    /// The outcome of a publish.
     Published(Published),
-    /// Who is on a channel, the new member included, if that was asked; `edge` says that no node had them before.
+    /// The members of a channel with the new one, if that was asked.
     Joined {
-        /// Whether no node had them before.
+        /// Whether no node had the user there before.
         edge: bool,
-        /// Who is there.
+        /// The members.
         view: PresenceSnapshot,
     },
-    /// The channel has as many users as it may have.
+    /// The channel has reached its limit of users.
     Full,
-    /// Whether something has begun or ended over all nodes.
+    /// Whether something began or ended over all nodes.
     Changed(bool),
-    /// Who is on a channel.
+    /// The members of a channel.
     PresenceSnapshot(PresenceSnapshot),
-    /// Numbers, as many as were asked for.
+    /// Numbers, one for each that was asked for.
     Numbers(Vec<usize>),
     /// Subscribed connections of a channel over all nodes, before and after.
     Counted {
@@ -463,76 +483,76 @@ pub enum Answer {
     },
     /// Channels and their subscribed connections; or nodes and an app's connections there.
     Counts(Vec<(String, usize)>),
-    /// Who is there.
+    /// The nodes that the back end knows.
     Census {
-        /// How many nodes listen to what all nodes are told.
+        /// How many nodes receive the topic of all nodes.
         listening: usize,
-        /// Nodes whose lease runs.
+        /// Nodes whose lease has not run out.
         live: Vec<String>,
     },
-    /// Which users are signed in, in the order in which they were asked for.
+    /// Which users are signed in, in the order of the query.
     Online {
-        /// When that was so.
+        /// The position at which that was so.
         position: Position,
-        /// For each user.
+        /// One value for each user.
         online: Vec<bool>,
     },
-    /// What is kept.
+    /// The event that a cache channel keeps.
     Kept(Option<Kept>),
-    /// What a history holds.
+    /// A page of a history.
     History(HistoryPage),
-    /// Who lives.
+    /// The answer to a heartbeat.
     Beat {
-        /// When that was so.
+        /// The time of the answer.
         now: Moment,
-        /// Nodes whose lease runs.
+        /// Nodes whose lease has not run out.
         live: Vec<String>,
-        /// Nodes whose lease has run out, and who have left something.
+        /// Nodes whose lease has run out and that may have left entries.
         dead: Vec<String>,
     },
     /// Names.
     Names(Vec<String>),
-    /// What was cleared away.
+    /// What was removed of a dead node.
     Reaped(Reaped),
 }
 
-/// What became of events.
+/// The outcome of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
-    /// They were told.
+    /// The events were published.
     Now,
-    /// They were told before: the same request came before.
+    /// The same request was published before.
     Before,
-    /// What the request is known by stood for another one.
+    /// The idempotency key was used for another request.
     OtherRequest,
 }
 
 /// An event that a cache channel keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kept {
-    /// For how much longer.
+    /// How much longer it is kept.
     pub ttl: Duration,
-    /// As it was told.
+    /// The message as it was published.
     pub message: Bytes,
 }
 
-/// What a history holds.
+/// A page of a history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryPage {
-    /// Where it is at this moment.
+    /// The history's newest position.
     pub position: HistoryPosition,
-    /// The position of the newest event; later ones are not in here.
+    /// The newest event's place among the app's recorded events; later ones are not in here.
     pub newest: Position,
-    /// The events, as they were told; or why there are none.
+    /// The messages of the events as they were published, or why there are none.
     pub messages: Result<Vec<Bytes>, Unrecovered>,
 }
 
-/// What was cleared away of a dead node.
+/// What was removed of a dead node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reaped {
-    /// Users who were on presence channels of no other node.
+    /// Users who are on these presence channels on no other node.
     pub removed: Vec<(String, UserId)>,
-    /// Channels that have subscribed connections no more.
+    /// Channels that no longer have subscribed connections.
     pub vacated: Vec<String>,
     /// Channels that have fewer subscribed connections.
     pub counted: Vec<String>,

@@ -1,4 +1,4 @@
-//! The engine's bus: events, and what this node listens to.
+//! The engine's bus: publishing events, and the topics that this node receives.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::backend::{Answer, HistoryPage, Keep, Kept, Publication, Published, St
 use crate::cluster::{Cluster, TAKES_NOTHING};
 use crate::message::Message;
 
-/// Positions are moments.
+/// Positions are times in microseconds.
 const MICROS_PER_MILLI: u64 = 1000;
 
 impl Bus for Cluster {
@@ -78,7 +78,8 @@ impl Bus for Cluster {
     ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>> {
         Box::pin(async move {
             let link = self.link().ok_or(BusError::Disconnected)?;
-            // Answers are large, and everything else waits behind them.
+            // Queries take turns, because answers are large and all other answers wait behind them.
+            // If the link is lost meanwhile, the step's answer says so.
             let _in_turn = self
                 .asking
                 .acquire()
@@ -128,6 +129,7 @@ impl Bus for Cluster {
 }
 
 impl Cluster {
+    /// Publishes envelopes in one step, and waits for its answer.
     async fn publish_all(
         &self,
         envelopes: Vec<Envelope>,
@@ -138,6 +140,7 @@ impl Cluster {
         };
         let link = self.link().filter(|link| link.is_ready());
         let link = link.ok_or(BusError::Disconnected)?;
+        // Refused at once instead of queued: the back end is not keeping up.
         let _one_of_many = self
             .in_flight
             .try_acquire()
@@ -168,6 +171,7 @@ impl Cluster {
 }
 
 impl Cluster {
+    /// Turns a failed step into the bus's error, and logs what an operator must know, now and then.
     fn bus_error(&self, error: StepError) -> BusError {
         match error {
             StepError::Late => {
@@ -193,7 +197,7 @@ impl Cluster {
     }
 }
 
-/// An event for many channels is written once.
+/// Encodes events for the back end. An event for many channels is encoded once.
 fn tellings(envelopes: &[Envelope]) -> Vec<Publication> {
     let mut written: Option<(&Envelope, Bytes)> = None;
     let telling = |envelope| {
@@ -235,6 +239,7 @@ fn write(envelope: &Envelope) -> Bytes {
     message.write()
 }
 
+/// Returns how a cache channel's app keeps its event.
 fn keep_of(channel_ref: &ChannelRef) -> Keep {
     let limits = &channel_ref.app.settings().limits;
     let longest = fanfare_protocol::Limits::MAX_CACHE_TTL;
@@ -244,7 +249,7 @@ fn keep_of(channel_ref: &ChannelRef) -> Keep {
     }
 }
 
-/// What is kept, for subscribers. What cannot be read is not there.
+/// Returns a kept event for subscribers, or `None` if it cannot be read.
 pub(crate) fn cached_event(kept: &Kept) -> Option<CachedEvent> {
     match Message::read(&kept.message).ok()? {
         Message::Event {
@@ -257,7 +262,8 @@ pub(crate) fn cached_event(kept: &Kept) -> Option<CachedEvent> {
     }
 }
 
-/// What was told, for subscribers. All of it can be read, or none of it counts: there would be a hole.
+/// Returns a page of a history for subscribers. If one event cannot be read none counts, because
+/// there would be a gap.
 fn history_answer(told: HistoryPage) -> HistoryAnswer {
     let read = |message: &Bytes| match Message::read(message).ok()? {
         Message::Event {

@@ -1,4 +1,5 @@
-//! This node among others: connects, tells them its truth, beats, and starts again when the connection is lost.
+//! This node in its cluster: connects, announces all it has, sends heartbeats, and starts again
+//! when the connection is lost.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -25,33 +26,34 @@ use crate::reaper::Rounds;
 use crate::roster::{self, Answered};
 use crate::topics::Topics;
 
-/// How often the others are told of counts that have changed.
+/// Interval at which changed counts are reported.
 const COUNT_EVERY: Duration = Duration::from_millis(100);
-/// Shortest and longest pause between two attempts to get among the others.
+/// Shortest and longest pause between two attempts to connect.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// How often the log says that there is still no connection.
+/// Interval at which the log repeats that there is no connection.
 const REMIND_EVERY: Duration = Duration::from_secs(30);
-/// Most events whose answers are waited for.
+/// Most publishes that wait for their answers.
 const IN_FLIGHT: usize = 10_000;
-/// How long fenced clients stay after a node is ready. A proxy that asks every second or two notices meanwhile, or in the second
-/// that stock clients wait after 4101; and what is published in this time does not reach who is fenced.
+/// How long fenced clients stay after a node is ready. A proxy with a health check of a second or
+/// two notices meanwhile, or in the second that stock clients wait after 4101. Events published in
+/// this time don't reach fenced clients.
 const CLOSE_AFTER: Duration = Duration::from_millis(500);
-/// A connection that lasted at least so long was good: the next one is tried at once.
+/// After a connection that lasted this long, the next attempt is made at once.
 const LASTED: Duration = Duration::from_secs(1);
-/// Most questions to histories at once.
+/// Most queries of histories at once.
 const ASKING: usize = 16;
-/// How long a node that ends may take to say so.
+/// How long a node that stops may take to say farewell.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
-/// How often a node that ends looks whether all was said.
+/// Interval at which [`Cluster::flush`] looks whether all steps are answered.
 const FAREWELL_TICK: Duration = Duration::from_millis(10);
 
-/// When the log said something last that may happen with every event.
+/// When a line was logged last that could come with every event.
 #[derive(Debug, Default)]
 pub(crate) struct Reminder(Mutex<Option<Instant>>);
 
 impl Reminder {
-    /// Whether it is time to say it, which is noted.
+    /// Returns whether the line is due, and notes that it is logged now.
     pub(crate) fn is_due(&self) -> bool {
         let mut said = self.0.lock();
         let is_due = said.is_none_or(|at| at.elapsed() >= REMIND_EVERY);
@@ -62,25 +64,27 @@ impl Reminder {
     }
 }
 
-/// What the log says while publishes are refused by what nodes share.
+/// The log's text while the back end refuses publishes.
 pub(crate) const TAKES_NOTHING: &str = "what nodes share takes no events: publishes are refused";
 
-/// How nodes work together.
+/// Settings of a cluster.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What all names begin with: installations with different prefixes do not hear each other.
+    /// The prefix of all names: installations with different prefixes don't receive each other's
+    /// messages.
     pub prefix: String,
-    /// After how long without a beat a node counts as dead.
+    /// How long a node counts as alive without a heartbeat.
     pub lease: Duration,
-    /// Longest time after which clients that may have missed something are told so.
+    /// Longest time that clients stay fenced before they are closed.
     pub fence_max: Duration,
-    /// How many of them a second.
+    /// How many fenced clients are closed a second.
     pub fence_per_second: usize,
 }
 
 impl Settings {
-    /// How long a node may hear nothing, itself included, until its connection counts as lost. Well below the lease, so that
-    /// it knows before it is taken for dead.
+    /// Returns how long a node may receive nothing, not even its own heartbeats, until its
+    /// connection counts as lost. That is well below the lease, so that a node knows before it
+    /// counts as dead.
     pub(crate) fn silence(&self) -> Duration {
         self.lease * 3 / 5
     }
@@ -90,28 +94,28 @@ impl Settings {
     }
 }
 
-/// This node among others.
+/// One node of a cluster, as bus and roster of its engine.
 pub struct Cluster {
     itself: Weak<Self>,
     pub(crate) node: Arc<Node>,
     backend: Arc<dyn Backend>,
     pub(crate) settings: Settings,
     pub(crate) names: Names,
-    /// This process, whatever connection it has.
+    /// The name of this process, the same over all its connections.
     process: String,
-    /// The connection, from when the others know this node until it is lost.
+    /// The connection, from when other nodes know this node until it is lost.
     link: ArcSwapOption<Link>,
     pub(crate) topics: Topics,
     pub(crate) queue: Queue,
     pub(crate) in_flight: Semaphore,
-    /// Questions to histories.
+    /// Queries of histories.
     pub(crate) asking: Semaphore,
     pub(crate) admissions: Admissions,
     fence: Fence,
-    /// When the log said last that events are refused, by what nodes share and by its clock.
+    /// When the log said last that the back end refuses events, and that its clock does.
     pub(crate) refused_said: Reminder,
     pub(crate) late_said: Reminder,
-    /// It ends: it beats no more.
+    /// Whether the node is stopping and sends no heartbeats any more.
     leaving: AtomicBool,
 }
 
@@ -124,19 +128,19 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// What a connection leaves to the next one.
+/// What a lost connection leaves to the next one.
 #[derive(Default)]
 struct Past {
-    /// Names that this process had, and that may still be in the list of all nodes.
+    /// Names that this process had and that may still be in the list of all nodes.
     names: Vec<NodeName>,
-    /// Apps of which it may have left something under these names.
+    /// Apps in which it may have left entries under these names.
     apps: HashSet<AppId>,
     others: HashSet<String>,
 }
 
-/// Why a beat failed.
+/// Why a heartbeat failed.
 enum BeatError {
-    /// What nodes share answers, and does not take it.
+    /// The back end answers, and refuses it.
     Refused(String),
     /// Anything else.
     Lost(String),
@@ -150,17 +154,17 @@ impl BeatError {
     }
 }
 
-/// Which nodes are known.
+/// The nodes that the back end knows.
 struct Census {
     live: Vec<String>,
     dead: Vec<String>,
 }
 
-/// Attempts to get among the others, since the last connection that was good.
+/// Attempts to connect since the last good connection.
 #[derive(Debug)]
 struct Attempts {
     pause: Duration,
-    /// When the log said last that they fail, and whether they were refused.
+    /// When their failure was logged last, and whether it was a refusal.
     said: Option<(Instant, bool)>,
 }
 
@@ -174,7 +178,7 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// One failed: says so now and then, and waits, longer each time.
+    /// Notes a failed attempt: logs it now and then, and waits, longer each time.
     async fn failed(&mut self, reason: &str, refused: bool) {
         let is_said = |(at, same): (Instant, bool)| same == refused && at.elapsed() < REMIND_EVERY;
         if self.said.is_some_and(is_said) {
@@ -193,7 +197,7 @@ impl Attempts {
         self.wait().await;
     }
 
-    /// All nodes lose their connection at the same moment, so each waits for a random while.
+    /// Waits for a random time, because all nodes lose their connection at the same moment.
     async fn wait(&mut self) {
         sleep(self.pause.mul_f64(rand::random_range(0.5..1.0))).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
@@ -201,7 +205,8 @@ impl Attempts {
 }
 
 impl Cluster {
-    /// `node` among the others that share `backend`. Does nothing until it is [run](Self::run).
+    /// Creates a cluster of `node` and the others that share `backend`. Does nothing until
+    /// [`run`](Self::run) is called.
     #[must_use]
     pub fn new(node: &Arc<Node>, backend: Arc<dyn Backend>, settings: Settings) -> Arc<Self> {
         Arc::new_cyclic(|itself| Self {
@@ -224,17 +229,17 @@ impl Cluster {
         })
     }
 
-    /// For what goes on when the caller is gone.
+    /// Returns a reference for tasks that may outlive the caller.
     pub(crate) fn asker(&self) -> Weak<Self> {
         Weak::clone(&self.itself)
     }
 
-    /// The connection, if the others know this node.
+    /// Returns the connection, if other nodes know this node.
     pub(crate) fn link(&self) -> Option<Arc<Link>> {
         self.link.load_full()
     }
 
-    /// Whether this node and all others hear each other.
+    /// Returns whether this node and all others receive each other's messages.
     pub(crate) fn ready(&self) -> bool {
         self.link
             .load()
@@ -242,7 +247,8 @@ impl Cluster {
             .is_some_and(|link| link.is_ready())
     }
 
-    /// Connects, again and again, until it has said farewell.
+    /// Connects, and connects again whenever the connection is lost, until this node has said
+    /// farewell.
     pub async fn run(self: Arc<Self>) {
         tokio::select! {
             () = self.stay_connected() => {}
@@ -250,6 +256,7 @@ impl Cluster {
         }
     }
 
+    /// Serves one connection after the other, each with the next generation.
     async fn stay_connected(self: &Arc<Self>) {
         let (mut past, mut attempts) = (Past::default(), Attempts::default());
         for generation in 1.. {
@@ -261,14 +268,14 @@ impl Cluster {
             };
             past = self.serve(connected, generation, past, &mut attempts).await;
             if self.is_leaving() {
-                // The others would have to find out a second time that it is gone.
+                // The other nodes would have to find out a second time that this one is gone.
                 return;
             }
         }
     }
 
-    /// Closes clients that have been fenced for as long as that may last, whether or not there is a connection: a budget that
-    /// begins with their fence, and not with each connection.
+    /// Closes clients that have been fenced for as long as they may be, with or without a
+    /// connection. The time runs from their fence, and not from each connection.
     async fn close_overdue(&self) {
         loop {
             self.fence.overdue().await;
@@ -276,18 +283,19 @@ impl Cluster {
         }
     }
 
-    /// Writes nothing more to clients that may have missed something.
+    /// Fences the connections that may have missed events.
     fn fence(&self) {
         self.node.fence();
         self.fence.begin(self.settings.fence_max);
     }
 
+    /// Closes all fenced connections, at the rate of the settings.
     fn close_fenced(&self) {
         self.fence.end();
         self.node.close_fenced(self.settings.fence_per_second);
     }
 
-    /// Lives with one connection until it is lost.
+    /// Serves one connection until it is lost, and returns what it leaves to the next one.
     async fn serve(
         self: &Arc<Self>,
         connected: Connected,
@@ -319,11 +327,13 @@ impl Cluster {
                 "lost the connection to the other nodes: clients stay connected, publishes are refused until it is back"
             );
         }
+        // In this order: no new step takes this connection, subscribes see another generation, and
+        // then topics and queue start again for the next one.
         self.link.store(None);
         self.node.lose(generation + 1);
         self.topics.lose();
         self.queue.close();
-        // Nothing of this connection is delivered once the next one is there.
+        // Nothing of this connection may be delivered once the next one exists.
         if receiving.await.is_err() {
             tracing::error!("receiving from the other nodes ended with a panic, which is a bug");
         }
@@ -345,7 +355,7 @@ impl Cluster {
         past
     }
 
-    /// Joins the others and stays with them; returns why that ended.
+    /// Announces this node and serves the connection; returns why that ended.
     async fn live(self: &Arc<Self>, link: &Arc<Link>, past: &Past) -> BeatError {
         let joined = async {
             self.beat(link).await?;
@@ -358,13 +368,16 @@ impl Cluster {
             return error;
         }
         link.set_joined();
+        // Fenced before the link is known, so before any newer event can be delivered.
         if link.generation > 1 {
             self.fence();
         }
         self.link.store(Some(Arc::clone(link)));
+        // Opened before everything is announced: a change in between is queued under the lock that
+        // `recount` takes, so it stays in order.
         self.queue.open();
         self.tell_everything();
-        // The first one was before this node could hear what it is answered with.
+        // The first heartbeat was sent before this node could receive the answers to it.
         link.beat.notify_one();
         let reason = tokio::select! {
             reason = self.queue.send(link) => reason,
@@ -376,7 +389,7 @@ impl Cluster {
         BeatError::Lost(reason)
     }
 
-    /// This node's whole truth, for others who know nothing of it.
+    /// Announces all that this node has, to nodes that know nothing of it.
     fn tell_everything(self: &Arc<Self>) {
         self.node.recount(
             |channel_ref, member| self.enqueue_join(channel_ref, &member, Answered::Unread, |_| {}),
@@ -385,18 +398,20 @@ impl Cluster {
         self.tell_counts();
     }
 
-    /// When everything was told, this node takes events as soon as all hear each other. What it had said over earlier
-    /// connections is cleared away, because it was said again.
+    /// Once everything is announced, waits until all nodes receive each other's messages, and then
+    /// accepts events. Removes what this process had announced over earlier connections, because it
+    /// is announced again.
     async fn settle(self: &Arc<Self>, link: &Arc<Link>, past: &Past) -> String {
         self.flush(link).await;
         if let Err(error) = self.clear_former(link, &past.apps, &past.names).await {
             return error.to_string();
         }
         link.set_cleared();
+        // Subscribed before the first look, so that no change falls between look and wait.
         let mut changes = link.peers.changes();
         while let Some(missing) = link.peers.missing() {
             tracing::debug!(missing, "not ready");
-            // It ends with the connection.
+            // The wait ends with the connection.
             let _ = changes.changed().await;
         }
         if link.set_ready() {
@@ -411,7 +426,7 @@ impl Cluster {
         std::future::pending().await
     }
 
-    /// Waits until all that was said until now is answered.
+    /// Waits until all steps that were queued until now are answered.
     async fn flush(&self, link: &Link) {
         let said = self.queue.said();
         while link.answered_steps() < said {
@@ -419,7 +434,8 @@ impl Cluster {
         }
     }
 
-    /// Asks to listen to what is wanted, and to listen no more to what is not, for ever.
+    /// Subscribes to pending topics and unsubscribes from idle ones, forever; returns why that
+    /// ended.
     async fn subscribe_loop(&self, link: &Arc<Link>) -> String {
         loop {
             let idle = self.topics.take_idle(|topic| self.is_wanted(topic));
@@ -433,7 +449,7 @@ impl Cluster {
                     topic: topic.clone(),
                 });
                 if let Some(channel_ref) = cached(wanted) {
-                    // What is kept here may be old; what comes from now on is not.
+                    // The cached event of this node may be out of date; events from now on are not.
                     self.node.forget_cached(channel_ref);
                     steps.push(Step::Cached {
                         app: channel_ref.app.id().clone(),
@@ -458,11 +474,14 @@ impl Cluster {
                     Err(error) => return format!("listening to channels: {error}"),
                 }
             }
+            // Only now may subscribes go on: the topics are received, and caches have what came
+            // before.
             let names: Vec<_> = pending.into_iter().map(|(name, _)| name).collect();
             self.topics.listening(&names, link.generation);
         }
     }
 
+    /// Returns whether a topic has a subscriber or watcher on this node.
     fn is_wanted(&self, topic: &Topic) -> bool {
         match topic {
             Topic::Channel(channel_ref) => self.node.subscribers(channel_ref) > 0,
@@ -470,7 +489,7 @@ impl Cluster {
         }
     }
 
-    /// Says that this node lives, once, and learns who else does.
+    /// Sends one heartbeat, and returns which nodes are alive and which are dead.
     async fn beat(&self, link: &Arc<Link>) -> Result<Census, BeatError> {
         let beat = Message::Beat(Beat {
             node: link.name().to_string(),
@@ -500,7 +519,7 @@ impl Cluster {
         }
     }
 
-    /// Says that this node lives, for ever, and clears away what the dead have left.
+    /// Sends heartbeats and reaps dead nodes, forever; returns why that ended.
     async fn heartbeat_loop(self: &Arc<Self>, link: &Arc<Link>) -> String {
         let (start, mut rounds) = (Instant::now(), Rounds::default());
         loop {
@@ -508,12 +527,14 @@ impl Cluster {
             if self.is_leaving() {
                 std::future::pending::<()>().await;
             }
+            // Taken before the heartbeat is sent: its answer may take a while.
             let sent = Instant::now();
             let Census { live, dead } = match self.beat(link).await {
                 Ok(census) => census,
                 Err(error) => return error.reason(),
             };
-            // Before that, the lease of a node that lives may be over only because nobody reached what nodes share.
+            // In the first lease after a loss, a live node's lease may have run out only because no
+            // node reached the back end.
             if link.age() >= self.settings.lease {
                 for name in dead.iter().filter(|name| ***name != **link.name()) {
                     let (cluster, link) = (Arc::clone(self), Arc::clone(link));
@@ -535,11 +556,12 @@ impl Cluster {
         }
     }
 
+    /// Returns whether the node is stopping.
     fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::Relaxed)
     }
 
-    /// Tells the others of counts that have changed, for ever.
+    /// Reports changed counts, forever.
     async fn count_loop(self: &Arc<Self>) -> String {
         self.admissions.start();
         loop {
@@ -549,6 +571,7 @@ impl Cluster {
         }
     }
 
+    /// Queues the counts that have changed.
     fn tell_counts(self: &Arc<Self>) {
         for changed in self.node.take_changed_counts() {
             let node = Arc::clone(&self.node);
@@ -565,8 +588,8 @@ impl Cluster {
         }
     }
 
-    /// Says farewell, so that the others need not wait until this node counts as dead. Needs nothing of them: who is not
-    /// reached finds out.
+    /// Says farewell, so that the other nodes need not wait until this node counts as dead. Waits
+    /// two seconds at most; nodes that it doesn't reach find out by themselves.
     pub async fn leave(self: &Arc<Self>) {
         let Some(link) = self.link() else {
             return;
@@ -575,7 +598,8 @@ impl Cluster {
             self.tell_counts();
             self.flush(&link).await;
             self.leaving.store(true, Ordering::Relaxed);
-            // Whoever is still here would be left behind by what is said from now on.
+            // Entries for connections that are still here would be left behind if they were
+            // announced from now on.
             self.queue.close();
             self.flush(&link).await;
             self.reap(&link, link.name()).await?;
@@ -597,7 +621,7 @@ impl Cluster {
     }
 }
 
-/// The channel of a topic, if it is one that keeps its last event.
+/// Returns the channel of a topic, if it is a cache channel.
 fn cached(topic: &Topic) -> Option<&ChannelRef> {
     match topic {
         Topic::Channel(channel_ref) if channel_ref.channel.keeps_last() => Some(channel_ref),

@@ -1,12 +1,12 @@
-//! Until when clients that may have missed something are told so. They are fenced, which means that nothing is written to them any
-//! more, from the connection that comes after a lost one; that connection may be lost soon as well.
+//! The deadline by which fenced clients are closed. Nothing is written to them any more once the
+//! connection after a lost one exists; that connection may be lost soon as well.
 
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-/// The deadline of those who are fenced, if anybody is.
+/// The deadline of the fenced clients, if there are any.
 #[derive(Debug)]
 pub(crate) struct Fence(watch::Sender<Option<Instant>>);
 
@@ -17,7 +17,8 @@ impl Default for Fence {
 }
 
 impl Fence {
-    /// Some are fenced, for at most `max`. The deadline of those who are already stays.
+    /// Notes that clients are fenced, for `max` at most. The deadline of those that are fenced
+    /// already stays.
     pub(crate) fn begin(&self, max: Duration) {
         self.0.send_if_modified(|deadline| {
             let begins = deadline.is_none();
@@ -26,17 +27,17 @@ impl Fence {
         });
     }
 
-    /// All of them are being told.
+    /// Notes that all fenced clients are being closed.
     pub(crate) fn end(&self) {
         self.0.send_replace(None);
     }
 
-    /// Waits until a deadline is over.
+    /// Waits until a deadline has passed.
     pub(crate) async fn overdue(&self) {
         let mut deadlines = self.0.subscribe();
         loop {
             let deadline = *deadlines.borrow_and_update();
-            // An error would mean that the sender, which is here, is gone.
+            // The sender is in `self`, so `changed` cannot fail.
             match deadline {
                 None => {
                     let _ = deadlines.changed().await;

@@ -1,4 +1,4 @@
-//! What comes in from other nodes, and from this one.
+//! Messages from other nodes, and from this one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::cluster::Cluster;
 use crate::link::Link;
 use crate::message::{Beat, Message, Unreadable};
 
-/// It was recorded where it was published.
+/// The history of an event from the bus, which the back end has recorded already.
 const RECORDED: Retention = Retention {
     size: 0,
     ttl: Duration::ZERO,
@@ -20,8 +20,9 @@ const RECORDED: Retention = Retention {
 };
 
 impl Cluster {
-    /// Hands on what comes, in order, until the connection is lost. Nothing is handed on after that, also what had come before:
-    /// somebody who listens anew by then would get it behind a hole.
+    /// Delivers incoming messages in order until the connection is lost. After that nothing is
+    /// delivered, not even messages that came before: a client that subscribes again by then would
+    /// get them after a gap.
     pub(crate) async fn receive(
         self: Arc<Self>,
         link: Arc<Link>,
@@ -31,6 +32,7 @@ impl Cluster {
         let mut lost = std::pin::pin!(link.lost());
         loop {
             let next = tokio::select! {
+                // The loss is checked first, before a message that waits.
                 biased;
                 _ = &mut lost => return,
                 next = incoming.recv() => next,
@@ -43,7 +45,7 @@ impl Cluster {
                 }) => {
                     if let Err(error) = self.handle(&link, &nodes_topic, &topic, &message).await {
                         tracing::error!(%error, topic, "a message from another node is lost");
-                        // What is on that topic has a hole, so nothing after it is handed on.
+                        // The topic has a gap now, so nothing after it may be delivered.
                         return link.lose(format!("a message could not be read: {error}"));
                     }
                     drop(room);
@@ -54,6 +56,11 @@ impl Cluster {
         }
     }
 
+    /// Delivers one message.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`Unreadable`] if it cannot be read.
     async fn handle(
         self: &Arc<Self>,
         link: &Arc<Link>,
@@ -80,7 +87,7 @@ impl Cluster {
                     self.node.tell_online(&app, &user_id, online, position);
                 }
             }
-            // It is not listened to any more.
+            // The topic is not wanted any more.
             None => {}
         }
         Ok(())
@@ -99,7 +106,8 @@ impl Cluster {
         }
     }
 
-    /// A node that does not hear this one yet is answered at once, so that it need not wait.
+    /// Notes a heartbeat. A node that doesn't receive this one's yet is answered at once, so that
+    /// it need not wait.
     fn take_in_beat(&self, link: &Link, beat: &Beat) {
         if !link.peers.heard(beat) && beat.node != **link.name() {
             link.beat.notify_one();

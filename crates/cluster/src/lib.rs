@@ -1,21 +1,21 @@
-//! Several nodes as one: the engine's [`Bus`](fanfare_engine::Bus) and [`Roster`](fanfare_engine::Roster) over what the nodes
-//! share, which is Redis.
+//! Several nodes as one: the engine's [`Bus`](fanfare_engine::Bus) and
+//! [`Roster`](fanfare_engine::Roster) over a back end that all nodes share, which is Redis.
 //!
 //! # Layout
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `cluster` | [`Cluster`]: connects, announces this node's state, sends heartbeats, and starts again when the connection is lost |
-//! | `bus`, `roster` | the traits of the engine |
-//! | `incoming` | what arrives from other nodes |
+//! | `cluster` | [`Cluster`]: connects, announces this node, sends heartbeats, and reconnects |
+//! | `bus`, `roster` | the engine's traits |
+//! | `incoming` | messages from other nodes |
 //! | `link` | one connection, from its first heartbeat until it is lost |
-//! | `topics`, `queue` | what this node receives; what it announces, in order |
-//! | `admission` | how many connections an app has |
-//! | `peers` | whether this node and the others receive each other's heartbeats |
-//! | `reaper` | removes what dead nodes have left |
-//! | `fence` | until when clients that may have missed events are closed |
+//! | `topics`, `queue` | the topics that this node receives; its announcements, in order |
+//! | `admission` | the number of an app's connections over all nodes |
+//! | `peers` | which nodes receive each other's heartbeats |
+//! | `reaper` | removes what dead nodes had |
+//! | `fence` | the deadline by which fenced clients are closed |
 //! | `message`, `names` | messages on topics; names of topics |
-//! | [`backend`] | what nodes share, as steps and answers |
+//! | [`backend`] | the traits of a back end, with its steps and answers |
 //! | `redis` | the back end over Redis: one script for each step |
 
 mod admission;

@@ -1,4 +1,4 @@
-//! One connection to what nodes share, from its first beat until it is lost.
+//! One connection to the back end, from its first heartbeat until it is lost.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -14,31 +14,31 @@ use tokio::time::{Instant, timeout};
 use crate::backend::{Answer, Connection, Moment, NodeName, Step, StepError};
 use crate::peers::Peers;
 
-/// How long an event may take to be taken; after that it is not.
+/// How long a publish may take to reach the back end, which refuses it after that.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(2);
-/// How long an answer is waited for: longer than a step may take.
+/// How long an answer may take: longer than a step may.
 const ANSWER_WITHIN: Duration = Duration::from_millis(3500);
 
-/// A connection, and what this node is called over it.
+/// A connection, and this node's name over it.
 pub(crate) struct Link {
     connection: Arc<dyn Connection>,
     name: NodeName,
     pub(crate) generation: Generation,
     pub(crate) peers: Peers,
-    /// Says that this node is to beat at once.
+    /// Asks for a heartbeat at once.
     pub(crate) beat: Notify,
-    /// A moment on the shared clock, and when that was here.
+    /// A time on the back end's clock, and when that was here.
     clock: Mutex<(Moment, Instant)>,
     lease_until: AtomicU64,
     ready: AtomicBool,
-    /// Steps of the queue that are answered.
+    /// Number of the queue's steps that are answered.
     answered: AtomicU64,
-    /// Apps of which something may have been said over it, and whether this node is known to be in their lists.
+    /// Apps in which this node may have entries, and whether it is known to be in their lists.
     apps: Mutex<HashMap<AppId, bool>>,
     began: Instant,
-    /// Whether the others knew this node and it listened.
+    /// Whether other nodes knew this node and it received their messages.
     joined: AtomicBool,
-    /// Whether what this process had said over earlier connections is cleared away.
+    /// Whether what this process announced over earlier connections is removed.
     cleared: AtomicBool,
     lost: watch::Sender<Option<String>>,
 }
@@ -72,8 +72,9 @@ impl Link {
         &self.name
     }
 
-    /// It is of no use any more.
+    /// Notes that the connection is lost; the first reason counts.
     pub(crate) fn lose(&self, reason: String) {
+        // Before the waiters wake, so that none of them finds the link ready.
         self.ready.store(false, Ordering::Release);
         self.lost.send_if_modified(|lost| {
             let first = lost.is_none();
@@ -84,7 +85,7 @@ impl Link {
         });
     }
 
-    /// Waits until it is of no use any more, and says why.
+    /// Waits until the connection is lost, and returns the reason.
     pub(crate) async fn lost(&self) -> String {
         let mut lost = self.lost.subscribe();
         let reason = lost.wait_for(Option::is_some).await;
@@ -94,45 +95,47 @@ impl Link {
             .unwrap_or_default()
     }
 
-    /// Whether this node and all others hear each other.
+    /// Returns whether this node and all others receive each other's messages.
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Once it is, it stays so while the connection lasts: another node that falls silent is told by its own connection.
+    /// Notes that the link is ready, unless it is lost; returns whether it is ready. It stays so
+    /// while the connection lasts: another node that falls silent notices by its own connection.
     pub(crate) fn set_ready(&self) -> bool {
         let lost = self.lost.borrow().is_some();
         self.ready.store(!lost, Ordering::Release);
         !lost
     }
 
-    /// Knows what time it is there. The answer has taken a while, so it is later than that by now; what is too late a little
-    /// early is only refused.
+    /// Notes the time on the back end's clock. The answer took a while, so it is later there by
+    /// now; a deadline that comes out too early only leads to a refusal.
     pub(crate) fn set_clock(&self, now: Moment, lease: Duration) {
         *self.clock.lock() = (now, Instant::now());
-        // Leases are counted in milliseconds.
+        // The back end counts leases in milliseconds.
         let until = now - now % 1000 + micros(lease) - 1;
         self.lease_until.store(until, Ordering::Release);
     }
 
-    /// Whether nobody has heard of this node yet.
+    /// Returns whether this node has sent no heartbeat yet.
     pub(crate) fn is_unknown(&self) -> bool {
         self.lease_until() == 0
     }
 
-    /// Until when others do not take this node for dead.
+    /// Returns the time until which this node counts as alive, 0 before the first heartbeat.
     pub(crate) fn lease_until(&self) -> Moment {
         self.lease_until.load(Ordering::Acquire)
     }
 
-    /// Until when an event that is published now must be taken.
+    /// Returns the deadline of an event that is published now.
     pub(crate) fn publish_until(&self) -> Moment {
         let (then, at) = *self.clock.lock();
         then + micros(at.elapsed() + PUBLISH_WITHIN)
     }
 
-    /// Takes steps, and waits for their answers in time. Without an answer nobody knows what is true, so the connection is of
-    /// no use any more; it begins when this is called.
+    /// Takes steps, and waits [`ANSWER_WITHIN`] for their answers. Without an answer it is unknown
+    /// what was done, so the connection counts as lost. The steps are handed over when this is
+    /// called.
     pub(crate) fn take_in_time(
         self: &Arc<Self>,
         steps: Vec<Step>,
@@ -157,7 +160,7 @@ impl Link {
         })
     }
 
-    /// Takes one step.
+    /// Takes one step, and waits [`ANSWER_WITHIN`] for its answer.
     pub(crate) async fn take_one(self: &Arc<Self>, step: Step) -> Result<Answer, StepError> {
         let none = || Err(StepError::Broken("there is no answer".into()));
         self.take_in_time(vec![step])
@@ -166,7 +169,7 @@ impl Link {
             .unwrap_or_else(none)
     }
 
-    /// How long ago it was made.
+    /// Returns how long ago the link was made.
     pub(crate) fn age(&self) -> Duration {
         self.began.elapsed()
     }
@@ -175,7 +178,7 @@ impl Link {
         self.joined.store(true, Ordering::Release);
     }
 
-    /// Whether the others knew this node and it listened.
+    /// Returns whether other nodes knew this node and it received their messages.
     pub(crate) fn has_joined(&self) -> bool {
         self.joined.load(Ordering::Acquire)
     }
@@ -184,39 +187,39 @@ impl Link {
         self.cleared.store(true, Ordering::Release);
     }
 
-    /// Whether what this process had said over earlier connections is cleared away.
+    /// Returns whether what this process announced over earlier connections is removed.
     pub(crate) fn has_cleared(&self) -> bool {
         self.cleared.load(Ordering::Acquire)
     }
 
-    /// Something may be said of an app from now on.
+    /// Notes that this node may have entries in an app from now on.
     pub(crate) fn touch(&self, app: AppId) {
         self.apps.lock().entry(app).or_default();
     }
 
-    /// This node is in the list of an app.
+    /// Notes that this node is in the list of an app.
     pub(crate) fn set_enlisted(&self, app: AppId) {
         self.apps.lock().insert(app, true);
     }
 
-    /// Apps of which something may have been said.
+    /// Returns the apps in which this node may have entries.
     pub(crate) fn touched(&self) -> HashSet<AppId> {
         self.apps.lock().keys().cloned().collect()
     }
 
-    /// Apps in whose lists this node must be.
+    /// Returns the apps in whose lists this node must be.
     pub(crate) fn enlisted(&self) -> HashSet<AppId> {
         let apps = self.apps.lock();
         let enlisted = apps.iter().filter(|(_, enlisted)| **enlisted);
         enlisted.map(|(app, _)| app.clone()).collect()
     }
 
-    /// So many steps of the queue are answered.
+    /// Notes that steps of the queue are answered.
     pub(crate) fn answered(&self, steps: usize) {
         self.answered.fetch_add(steps as u64, Ordering::AcqRel);
     }
 
-    /// How many steps of the queue are answered.
+    /// Returns how many steps of the queue are answered.
     pub(crate) fn answered_steps(&self) -> u64 {
         self.answered.load(Ordering::Acquire)
     }

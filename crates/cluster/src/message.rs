@@ -1,5 +1,5 @@
-//! What nodes are told on topics. The first byte is the version of the form, the second the kind; numbers are decimal, so
-//! that scripts can write them as well.
+//! Messages between nodes. The first byte is the version of the format, the second the kind;
+//! numbers are decimal, so that scripts can write them as well.
 
 use std::fmt::Write as _;
 
@@ -8,96 +8,97 @@ use fanfare_engine::Position;
 use fanfare_protocol::{HistoryPosition, SocketId, UserId};
 use serde::{Deserialize, Serialize};
 
-/// The form that this version writes and reads.
+/// The version of the format that this build writes and reads.
 const VERSION: u8 = b'1';
 /// Digits of a position.
 const POSITION_DIGITS: usize = 20;
 
-/// Something that nodes are told.
+/// A message between nodes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message<'a> {
     /// An event on a channel.
     Event {
-        /// Where a cache channel keeps it, or a history holds it: when that was.
+        /// Its place among the app's cached and recorded events, if it is one.
         position: Option<Position>,
         /// Whether a cache channel keeps it.
         keep: bool,
-        /// Where in the channel's history it is.
+        /// Its position in the channel's history, if it was recorded.
         recorded: Option<HistoryPosition>,
         /// The event's name.
         name: &'a str,
-        /// Who sent it: client events on presence channels.
+        /// The user who sent it: only for client events on presence channels.
         user_id: Option<UserId>,
-        /// The connection that does not get it.
+        /// The connection that doesn't get it.
         except: Option<SocketId>,
         /// The event's data.
         data: &'a str,
     },
-    /// A user came to a presence channel.
+    /// A user joined a presence channel.
     Added {
-        /// When.
+        /// The position of the change.
         position: Position,
-        /// Who.
+        /// The user.
         user_id: UserId,
-        /// JSON text of an object, or none.
+        /// JSON text of an object, if there is one.
         user_info: Option<&'a str>,
     },
     /// A user left a presence channel.
     Removed {
-        /// When.
+        /// The position of the change.
         position: Position,
-        /// Who.
+        /// The user.
         user_id: UserId,
     },
     /// Subscribed connections of a channel.
     Count(usize),
     /// A user came online or went offline.
     Online {
-        /// When.
+        /// The position of the change.
         position: Position,
-        /// Who.
+        /// The user.
         user_id: UserId,
-        /// Which of it.
+        /// Whether the user came online.
         online: bool,
     },
-    /// A node lives.
+    /// A heartbeat.
     Beat(Beat),
     /// Close the connections of a user.
     Terminate {
         /// The app.
         app: &'a str,
-        /// Who.
+        /// The user.
         user_id: UserId,
     },
-    /// A node ends by itself, and leaves nothing.
+    /// A node stops, and leaves nothing behind.
     Farewell {
-        /// Which.
+        /// The node's name.
         node: &'a str,
     },
 }
 
-/// What a node says of itself, again and again.
+/// A node's heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beat {
-    /// Which node.
+    /// The node's name.
     pub node: String,
-    /// Nodes whose beats it has heard lately.
+    /// Nodes whose heartbeats it received lately.
     pub hears: Vec<String>,
 }
 
 /// A message that cannot be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
-    /// It has another form than ours.
+    /// It has another version of the format.
     #[error("it was written by another version of Fanfare")]
     Version,
-    /// It breaks off, or is no text where it must be.
+    /// It is incomplete, or isn't UTF-8.
     #[error("it is malformed")]
     Malformed,
 }
 
 impl Message<'_> {
-    /// Writes it. The position of an event that is kept is put in by who keeps it ([`stamp`]).
+    /// Encodes the message. The back end adds the position of an event that is cached or recorded
+    /// ([`stamp`]).
     #[must_use]
     pub fn write(&self) -> Bytes {
         let mut text = String::new();
@@ -168,11 +169,12 @@ impl Message<'_> {
         text.into()
     }
 
-    /// Reads one.
+    /// Decodes a message.
     ///
     /// # Errors
     ///
-    /// It is of another version, or malformed.
+    /// Returns [`Unreadable::Version`] for another version of the format, and
+    /// [`Unreadable::Malformed`] for anything else that cannot be read.
     pub fn read(message: &[u8]) -> Result<Message<'_>, Unreadable> {
         let text = std::str::from_utf8(message).map_err(|_| Unreadable::Malformed)?;
         if text.as_bytes().first() != Some(&VERSION) {
@@ -184,7 +186,8 @@ impl Message<'_> {
     }
 }
 
-/// An event as it is told when it is kept or recorded: with its position, and where in the history it is.
+/// Returns an event's message with its place among the app's events, and its position in the
+/// history if it is recorded.
 #[must_use]
 pub fn stamp(
     event: &[u8],
@@ -212,7 +215,7 @@ fn put_position(text: &mut String, kind: char, position: Position) {
     let _ = write!(text, "{kind}{position:0POSITION_DIGITS$}");
 }
 
-/// A text whose end is not known otherwise.
+/// Appends a text with its length before it.
 fn put(text: &mut String, part: &str) {
     let _ = write!(text, "{}:{part}", part.len());
 }

@@ -1,5 +1,5 @@
-//! What topics are called. All that belongs to an app has the same hash tag, so a Redis Cluster keeps it on one master, where a
-//! script reaches all of it.
+//! Names of topics. All names of an app have the same hash tag, so a Redis Cluster keeps them on
+//! one master, where a script reaches all of them.
 
 use fanfare_engine::Topic;
 use fanfare_protocol::AppId;
@@ -11,7 +11,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// Installations with different prefixes do not hear each other.
+    /// Returns the names under a prefix. Installations with different prefixes don't receive each
+    /// other's messages.
     #[must_use]
     pub fn new(prefix: &str) -> Self {
         Self {
@@ -19,25 +20,25 @@ impl Names {
         }
     }
 
-    /// What all names of an app begin with.
+    /// Returns the beginning of all names of an app.
     #[must_use]
     pub fn of_app(&self, app: &AppId) -> String {
         format!("{{{}:{app}}}", self.prefix)
     }
 
-    /// What all names of the installation begin with.
+    /// Returns the beginning of all names of the installation.
     #[must_use]
     pub fn of_installation(&self) -> String {
         format!("{{{}}}", self.prefix)
     }
 
-    /// The topic that every node listens to.
+    /// Returns the topic that every node receives.
     #[must_use]
     pub fn nodes_topic(&self) -> String {
         format!("{}:told", self.of_installation())
     }
 
-    /// The topic of a channel, or of who is online.
+    /// Returns the topic of a channel, or of an app's users who come online and go offline.
     #[must_use]
     pub fn topic(&self, topic: &Topic) -> String {
         match topic {

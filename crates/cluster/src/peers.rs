@@ -1,4 +1,4 @@
-//! Which other nodes there are, and whether this node and they hear each other.
+//! The other nodes, and whether this node and they receive each other's heartbeats.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use crate::message::Beat;
 
-/// What is known of the nodes, this one included.
+/// What is known of all nodes, this one included.
 #[derive(Debug)]
 pub(crate) struct Peers {
     me: String,
-    /// How long a node may be silent and still count as heard.
+    /// How long a node may be silent and still count as received.
     silence: Duration,
     state: Mutex<State>,
     changed: watch::Sender<()>,
@@ -22,9 +22,9 @@ pub(crate) struct Peers {
 #[derive(Debug)]
 struct State {
     heard: HashMap<String, Heard>,
-    /// Nodes whose lease runs.
+    /// Nodes whose lease has not run out.
     live: Vec<String>,
-    /// Whom this node knew before its connection broke, and until when it waits for them.
+    /// Processes that this node knew before its connection broke, and until when it waits for them.
     expected: HashSet<String>,
     expected_until: Instant,
 }
@@ -36,7 +36,7 @@ struct Heard {
 }
 
 impl State {
-    /// Whom this node knew before, while it waits for them.
+    /// Returns the processes that this node knew before, while it waits for them.
     fn awaited(&self) -> impl Iterator<Item = &str> {
         let waits = Instant::now() < self.expected_until;
         let expected = self.expected.iter().filter(move |_| waits);
@@ -44,7 +44,8 @@ impl State {
     }
 }
 
-/// A node without the number of its connection: the same with every one.
+/// Returns a node's name without the number of its connection, which is the same over all its
+/// connections.
 pub(crate) fn process(node: &str) -> &str {
     node.split_once('.').map_or(node, |(process, _)| process)
 }
@@ -69,7 +70,7 @@ impl Peers {
         }
     }
 
-    /// A beat came by; says whether its node hears this one.
+    /// Notes a heartbeat, and returns whether its node receives those of this one.
     pub(crate) fn heard(&self, beat: &Beat) -> bool {
         let hears_me = beat.hears.contains(&self.me);
         let heard = Heard {
@@ -82,7 +83,7 @@ impl Peers {
         hears_me
     }
 
-    /// A node has ended by itself.
+    /// Notes that a node has stopped.
     pub(crate) fn forget(&self, node: &str) {
         let mut state = self.state.lock();
         state.heard.remove(node);
@@ -90,7 +91,7 @@ impl Peers {
         state.expected.remove(process(node));
     }
 
-    /// Nodes whose lease runs.
+    /// Notes the nodes whose lease has not run out.
     pub(crate) fn set_live(&self, live: Vec<String>) {
         let mut state = self.state.lock();
         let silence = self.silence;
@@ -99,13 +100,14 @@ impl Peers {
         self.changed.send_replace(());
     }
 
-    /// Says when something is heard from now on.
+    /// Returns a receiver that is notified of each heartbeat from now on.
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Waits until each of these nodes was heard after now.
+    /// Waits until a heartbeat of each of these nodes has arrived after this call.
     pub(crate) async fn hear_all(&self, names: &[String]) {
+        // Subscribed before the first look, so that no heartbeat falls between look and wait.
         let (now, mut changes) = (Instant::now(), self.changes());
         let heard = || {
             let state = self.state.lock();
@@ -113,12 +115,12 @@ impl Peers {
             names.iter().all(later)
         };
         while !heard() {
-            // It ends with the connection, which this is called over.
+            // The wait ends with the connection over which the caller asks.
             let _ = changes.changed().await;
         }
     }
 
-    /// Whether the process of a node lives, under whichever name.
+    /// Returns whether the process of a node is alive, under whichever name.
     pub(crate) fn is_process_alive(&self, node: &str) -> bool {
         let state = self.state.lock();
         let lately = |heard: &Heard| heard.at.elapsed() <= self.silence;
@@ -127,14 +129,14 @@ impl Peers {
         process(node) == process(&self.me) || alive.any(|name| process(name) == process(node))
     }
 
-    /// How long ago this node heard itself.
+    /// Returns how long ago this node received its own heartbeat.
     pub(crate) fn silent_for(&self, since: Instant) -> Duration {
         let state = self.state.lock();
         let last = state.heard.get(&self.me).map_or(since, |heard| heard.at);
         last.elapsed()
     }
 
-    /// Whom this node hears.
+    /// Returns the nodes whose heartbeats this node receives.
     pub(crate) fn hears(&self) -> Vec<String> {
         let state = self.state.lock();
         let lately = |heard: &Heard| heard.at.elapsed() <= self.silence;
@@ -142,7 +144,7 @@ impl Peers {
         names.map(|(name, _)| name.clone()).collect()
     }
 
-    /// The processes of the other nodes there are, and of those that this node still waits for.
+    /// Returns the processes of the other nodes, and of those for which this node still waits.
     pub(crate) fn others(&self) -> HashSet<String> {
         let state = self.state.lock();
         let names = state.live.iter().chain(state.heard.keys());
@@ -153,7 +155,8 @@ impl Peers {
         others.map(str::to_owned).collect()
     }
 
-    /// Who is missing: not heard, or does not hear this node.
+    /// Returns which node is missing, because its heartbeats don't arrive or it doesn't receive
+    /// those of this node; `None` if none is.
     pub(crate) fn missing(&self) -> Option<String> {
         let state = self.state.lock();
         let lately = |heard: &Heard| heard.at.elapsed() <= self.silence;
@@ -164,7 +167,7 @@ impl Peers {
         let mut others = live
             .chain(state.awaited())
             .filter(|other| *other != process(&self.me));
-        // A process may have several leases: those of connections it had before are its past.
+        // A process may have several leases: those of its former connections don't count.
         let reached = |other: &str| {
             let mut heard = state.heard.iter();
             heard.any(|(name, heard)| process(name) == other && lately(heard) && heard.hears_me)

@@ -1,4 +1,5 @@
-//! What this node says of itself, in order: steps wait here until they are sent, many at once.
+//! Steps by which this node reports on itself, in order: they wait here until they are sent, many
+//! at once.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,16 +15,17 @@ use crate::link::Link;
 
 /// Most steps that are sent at once.
 const BATCH: usize = 256;
-/// Most batches whose answers are waited for: one, because a step whose script is not there any more is sent again, and no later step
-/// of this node may be taken before it.
+/// Most batches that wait for their answers: one, because a step whose script is missing is sent
+/// again, and no later step of this node may be taken before it.
 const BATCHES: usize = 1;
 
-/// Makes a step when it is sent: by whom it is said, and when it is too late.
+/// Creates a step when it is sent, from the node's name and the deadline.
 pub(crate) type Make = Box<dyn FnOnce(&NodeName, Moment) -> Step + Send>;
-/// Takes the answer.
+/// Receives the answer.
 pub(crate) type Then = Box<dyn FnOnce(Answer) + Send>;
 
-/// Steps that wait. While there is no connection, what is said is dropped: the whole truth is told with the next one.
+/// Steps that wait. While there is no connection, steps are dropped, because everything is
+/// announced over the next one.
 #[derive(Default)]
 pub(crate) struct Queue {
     state: Mutex<State>,
@@ -33,7 +35,7 @@ pub(crate) struct Queue {
 #[derive(Default)]
 struct State {
     open: bool,
-    /// Steps that were said since it is open.
+    /// Steps that were queued since the queue was opened.
     said: u64,
     steps: VecDeque<Queued>,
 }
@@ -45,7 +47,7 @@ struct Queued {
 }
 
 impl Queue {
-    /// Says something of an app. `then` is dropped where there will be no answer.
+    /// Queues a step in an app. `then` is dropped if there will be no answer.
     pub(crate) fn enqueue(
         &self,
         app: &Arc<App>,
@@ -61,38 +63,42 @@ impl Queue {
                 then: Box::new(then),
             });
             drop(state);
+            // After the lock is released, so that the sender doesn't wake into it.
             self.changed.notify_one();
         }
     }
 
+    /// Opens the queue at the start of a connection.
     pub(crate) fn open(&self) {
         let mut state = self.state.lock();
         (state.open, state.said) = (true, 0);
     }
 
+    /// Closes the queue, and drops what waits in it.
     pub(crate) fn close(&self) {
         let dropped = {
             let mut state = self.state.lock();
             state.open = false;
             std::mem::take(&mut state.steps)
         };
+        // Outside the lock: dropping a step's `then` wakes tasks that may queue again.
         drop(dropped);
     }
 
-    /// How many steps were said since it is open.
+    /// Returns how many steps were queued since the queue was opened.
     pub(crate) fn said(&self) -> u64 {
         self.state.lock().said
     }
 
-    /// Sends what waits, for ever; returns why that ended. A step that this node has said and that was not taken makes
-    /// what others know of it wrong, so it ends the connection.
+    /// Sends the steps that wait, forever; returns why that ended. A step that was not taken makes
+    /// the other nodes' view of this one wrong, so it ends the connection.
     pub(crate) async fn send(&self, link: &Arc<Link>) -> String {
         let mut enlisted = HashSet::new();
         let mut sent = FuturesUnordered::new();
         loop {
             tokio::select! {
                 biased;
-                // A batch is polled, and by that sent, before the next one is made.
+                // A batch is polled, and so sent, before the next one is created.
                 Some(answered) = sent.next() => {
                     let (thens, answers): (Vec<Then>, Vec<Result<Answer, StepError>>) = answered;
                     link.answered(thens.len());
@@ -105,6 +111,7 @@ impl Queue {
                 }
                 () = self.changed.notified(), if sent.len() < BATCHES => {
                     let batch = self.take();
+                    // There may be more, and their notification has been used up.
                     if batch.len() == BATCH {
                         self.changed.notify_one();
                     }
@@ -132,6 +139,7 @@ impl Queue {
         }
     }
 
+    /// Takes the next batch.
     fn take(&self) -> Vec<Queued> {
         let mut state = self.state.lock();
         let count = state.steps.len().min(BATCH);
@@ -139,10 +147,12 @@ impl Queue {
     }
 }
 
-/// Before anything is said of an app, it is noted where to look for what this node may leave behind: in the node's list of apps,
-/// and in the app's list of nodes. A Redis Cluster may lose one of them and keep the other.
+/// Notes in two lists where to look for what this node may leave behind, before it has entries in
+/// an app: in the node's list of apps, and in the app's list of nodes. A Redis Cluster may lose one
+/// of them and keep the other.
 async fn enlist(link: &Arc<Link>, app: AppId) -> Result<(), StepError> {
     let (node, deadline) = (link.name().clone(), link.lease_until());
+    // Before the first await: if the connection breaks, the next one must clean up in this app.
     link.touch(app.clone());
     let register = Step::Register {
         app: app.clone(),

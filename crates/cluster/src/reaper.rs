@@ -1,6 +1,7 @@
-//! Clearing away what dead nodes have left: once, whoever does it. A dead node is found in the list of all nodes when its lease is
-//! over. That list may be lost while what the node said of an app is not, so each app has a list of its own as well; a name that
-//! only the app's list has is cleared away by the process that had it, or by another node after most of a lease.
+//! Removing what dead nodes had, each piece once, whichever node does it. A dead node is found in
+//! the list of all nodes when its lease has run out. That list may be lost while the node's entries
+//! in an app are not, so each app has a list of its own as well. A name that only an app's list has
+//! is removed by the process that had it, or by another node after most of a lease.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,21 +16,21 @@ use crate::link::Link;
 use crate::peers::process;
 use crate::roster;
 
-/// Most apps whose lists are asked for at once.
+/// Most apps whose lists are read at once.
 const APPS_AT_ONCE: usize = 128;
 
-/// Which lists of apps were looked through over one connection, and who was found there.
+/// Progress through the apps' lists over one connection, and the unknown nodes found there.
 #[derive(Debug, Default)]
 pub(crate) struct Rounds {
-    /// Apps of which this node has said something.
+    /// Apps in which this node has entries.
     mine: Round,
     /// All apps.
     all: Round,
-    /// Since when names are known that only an app's list has.
+    /// When names were first seen that only an app's list has.
     unlisted: HashMap<AppId, HashMap<String, Instant>>,
 }
 
-/// Goes through apps in the order of their ids, a part at a time, and begins again.
+/// Goes through apps in the order of their ids, a part at a time, and begins again at the end.
 #[derive(Debug, Default)]
 struct Round {
     last: Option<AppId>,
@@ -50,7 +51,7 @@ impl Round {
     }
 }
 
-/// The lists of some apps.
+/// Returns the lists of some apps.
 async fn enlisted(
     link: &Arc<Link>,
     apps: &[AppId],
@@ -65,8 +66,8 @@ async fn enlisted(
 }
 
 impl Cluster {
-    /// Clears away what a dead node has left, unless another node does. Each piece goes in one atomic step, which tells
-    /// it: two who did the same would not tell it twice.
+    /// Removes what a dead node had, unless another node does. Each piece goes in one atomic step
+    /// that also announces it, so two nodes that do the same would not announce it twice.
     pub(crate) async fn reap_in_turn(self: Arc<Self>, link: Arc<Link>, dead: String) {
         let dead: NodeName = dead.into();
         let claim = Step::Claim {
@@ -92,6 +93,7 @@ impl Cluster {
         }
     }
 
+    /// Removes all that a node had, in every app of its list, part by part.
     pub(crate) async fn reap(
         self: &Arc<Self>,
         link: &Arc<Link>,
@@ -109,6 +111,7 @@ impl Cluster {
         Ok(())
     }
 
+    /// Removes what a node had in one app, part by part.
     async fn reap_in_app(
         self: &Arc<Self>,
         link: &Arc<Link>,
@@ -130,8 +133,8 @@ impl Cluster {
         }
     }
 
-    /// Clears away what this process has said of `apps` over earlier connections. The lists of the apps say under which names,
-    /// whatever became of the list of all nodes.
+    /// Removes what this process announced in `apps` over earlier connections. The lists of the
+    /// apps have the names, whatever became of the list of all nodes.
     pub(crate) async fn clear_former(
         self: &Arc<Self>,
         link: &Arc<Link>,
@@ -157,12 +160,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// Looks through the lists of some apps, others each time. Whoever is listed there and is neither among the living nor among
-    /// the dead who are known is cleared away after a while: its own process may still do it.
+    /// Looks through the lists of some apps, others each time. A listed node that is neither alive
+    /// nor known to be dead is reaped after a while, because its own process may still do it.
     ///
     /// # Errors
     ///
-    /// This node is not in the list of an app of which it has said something, so that what it said is lost.
+    /// Returns [`StepError::Forgotten`] if this node is missing in the list of an app in which it
+    /// has entries, so that these are lost.
     pub(crate) async fn inspect_lists(
         self: &Arc<Self>,
         link: &Arc<Link>,
@@ -202,11 +206,13 @@ impl Cluster {
         Ok(())
     }
 
-    /// A living node notices within three fifths of a lease that it is not listed, and clears its former names away itself.
+    /// Returns how long a node may be missing in the list of all nodes. A live node notices that
+    /// within three fifths of a lease, and removes its former names itself.
     fn unlisted_for(&self) -> Duration {
         self.settings.lease * 4 / 5
     }
 
+    /// Reports what was removed as channel events, and lets subscribers here get the new counts.
     fn tell_of(self: &Arc<Self>, id: &AppId, reaped: &Reaped) {
         let name = |channel: &str| ChannelName::parse(channel, usize::MAX).ok();
         for (channel, user) in &reaped.removed {

@@ -1,4 +1,5 @@
-//! What nodes share, over Redis 7 or later, or Valkey: single, found through Sentinel, or a Redis Cluster.
+//! The back end over Redis 7 or later, or Valkey: a single server, one found through Sentinel, or a
+//! Redis Cluster.
 
 mod answer;
 mod connection;
@@ -14,7 +15,7 @@ use crate::names::Names;
 pub use url::InvalidUrl;
 use url::RedisUrl;
 
-/// Connects to Redis.
+/// The back end over Redis.
 #[derive(Debug)]
 pub struct Redis {
     url: RedisUrl,
@@ -22,12 +23,13 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// As the setting `cluster.url` has it: `redis://[USER:PASSWORD@]HOST[:PORT][,HOST...][/DB]`, `rediss://` for TLS,
-    /// `?sentinel=NAME` where the hosts are Sentinels. A Redis Cluster is recognised.
+    /// Returns the back end at `url`, in the form of the setting `cluster.url`:
+    /// `redis://[USER:PASSWORD@]HOST[:PORT][,HOST...][/DB]`, `rediss://` for TLS, `?sentinel=NAME`
+    /// if the hosts are Sentinels. A Redis Cluster is recognised.
     ///
     /// # Errors
     ///
-    /// Says what is wrong with it.
+    /// Returns [`InvalidUrl`], which says what is wrong with the URL.
     pub fn new(url: &str, prefix: &str) -> Result<Self, InvalidUrl> {
         Ok(Self {
             url: RedisUrl::parse(url)?,

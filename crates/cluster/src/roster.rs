@@ -1,4 +1,4 @@
-//! The engine's roster: what this node says of itself, and what it asks of all.
+//! The engine's roster: what this node reports of itself, and queries over all nodes.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ use crate::backend::{Answer, Moment, NodeName, Step};
 use crate::cluster::Cluster;
 use crate::link::Link;
 
-/// Channels have names that nodes with other limits let in.
+/// No limit for channel names, because nodes with higher limits may have accepted them.
 const ANY_LENGTH: usize = usize::MAX;
 
-/// What becomes of the answer to a join.
+/// How a join is answered.
 #[derive(Clone, Copy)]
 pub(crate) enum Answered {
-    /// Somebody waits for the view, and may be one too many.
+    /// A client waits for the members, and may be one too many.
     View {
-        /// Users allowed.
+        /// The limit of users.
         max: usize,
     },
-    /// Nobody: it was so before, and is only said again.
+    /// No client waits: the join is only announced again.
     Unread,
 }
 
@@ -39,7 +39,7 @@ impl Roster for Cluster {
     ) -> BoxFuture<'static, Result<PresenceSnapshot, RosterError>> {
         let (answered, answer) = oneshot::channel();
         self.enqueue_join(channel_ref, member, Answered::View { max }, |answer| {
-            // Whoever asked may have left.
+            // The client may have gone.
             let _ = answered.send(answer);
         });
         Box::pin(async move {
@@ -214,6 +214,7 @@ impl Roster for Cluster {
 }
 
 impl Cluster {
+    /// Queues the query whether the app has room for one more connection.
     fn ask_for_place(
         &self,
         app: &Arc<App>,
@@ -224,9 +225,15 @@ impl Cluster {
         answer
     }
 
-    /// Where all connections that are counted use a quota up. Stock clients never come back from a quota, so that answer is given
-    /// only when living connections use it up: all nodes that have some are heard after the question, and the question is asked
-    /// again then. Connections that have just ended count no more by that time.
+    /// Decides about a connection where all counted connections use a quota up. Stock clients never
+    /// reconnect after the code of a quota, so a refusal needs proof that live connections use it
+    /// up: every node that has some must be heard after the query, and the query is repeated then.
+    /// Connections that have just ended no longer count by that time.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`RosterError::Unsettled`] if dead nodes' connections count still, and
+    /// [`RosterError::Disconnected`] while this node is disconnected.
     async fn admit_if_living_leave_room(
         &self,
         link: &Arc<Link>,
@@ -250,6 +257,7 @@ impl Cluster {
             return Err(RosterError::Unsettled);
         }
         let names: Vec<_> = counted.into_iter().map(|(node, _)| node).collect();
+        // A heartbeat after the query shows that the node's counts in it were those of a live node.
         let heard = timeout(self.settings.silence(), link.peers.hear_all(&names)).await;
         if heard.is_err() {
             return Err(RosterError::Unsettled);
@@ -261,7 +269,7 @@ impl Cluster {
 }
 
 impl Cluster {
-    /// Says that this node has a member.
+    /// Queues that this node has a member; `then` gets the answer.
     pub(crate) fn enqueue_join(
         &self,
         channel_ref: &ChannelRef,
@@ -298,10 +306,12 @@ impl Cluster {
             });
     }
 
+    /// Takes a step that reads, and waits for its answer.
     async fn ask(&self, step: Step) -> Result<Answer, RosterError> {
         self.ask_as(|_| step).await
     }
 
+    /// Takes a step that reads and names this node, and waits for its answer.
     async fn ask_as(&self, step: impl FnOnce(NodeName) -> Step) -> Result<Answer, RosterError> {
         let link = self.link().ok_or(RosterError::Disconnected)?;
         let answer = link.take_one(step(link.name().clone())).await;
@@ -312,7 +322,7 @@ impl Cluster {
     }
 }
 
-/// `user` is signed in on the node that says so.
+/// Returns the step that announces a signed-in user of the node.
 pub(crate) fn enter(
     app: &Arc<App>,
     user: &UserId,
@@ -326,7 +336,7 @@ pub(crate) fn enter(
     }
 }
 
-/// So many subscribed connections.
+/// Returns the step that reports a channel's subscribed connections on the node.
 pub(crate) fn count(
     channel_ref: &ChannelRef,
     count: usize,
@@ -346,7 +356,7 @@ pub(crate) fn count(
     }
 }
 
-/// A channel is occupied or vacated over all nodes.
+/// Reports that a channel became occupied or vacated over all nodes.
 pub(crate) fn notice_count(node: &Node, channel_ref: &ChannelRef, answer: &Answer) {
     match answer {
         Answer::Counted { before: 0, after } if *after > 0 => {

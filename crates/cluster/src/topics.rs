@@ -1,4 +1,4 @@
-//! What this node listens to, and who waits for that.
+//! The topics that this node receives, and the subscribes that wait for them.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -9,11 +9,13 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-/// How long a topic is listened to after nobody wants it any more: whoever reloads a page is back by then.
+/// How long a topic is received after its last subscriber has gone: a client that reloads a page is
+/// back by then.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Most topics that are asked for, or given up, at once. Publishes go over the same connection, and wait while Redis takes
-/// these. A connection subscribes to one channel after the other, so those that wait take turns.
+/// Most topics that are subscribed to, or unsubscribed from, at once. Publishes go over the same
+/// connection, and wait while Redis takes these. A connection subscribes to one channel after the
+/// other, so those that wait take turns.
 const MOST_AT_ONCE: usize = 256;
 
 #[derive(Debug, Default)]
@@ -25,24 +27,24 @@ pub(crate) struct Topics {
 #[derive(Debug, Default)]
 struct State {
     by_name: HashMap<String, Listened>,
-    /// Topics to ask for, by name.
+    /// Topics to subscribe to, by name.
     pending: VecDeque<String>,
-    /// Topics that nobody wanted at this time, oldest first; somebody may want them again by now.
+    /// Topics that had no subscriber at this time, oldest first; they may have one again.
     idle: VecDeque<(Instant, String)>,
 }
 
 #[derive(Debug)]
 struct Listened {
     topic: Topic,
-    /// Whether it was asked for over this connection.
+    /// Whether its subscription was sent over this connection.
     asked: bool,
-    /// Since when it is listened to, if it is.
+    /// Generation since which it is received, if it is.
     since: Option<Generation>,
     waiting: Vec<oneshot::Sender<Generation>>,
 }
 
 impl Topics {
-    /// Since when a topic is listened to, now or as soon as it is.
+    /// Returns the generation since which a topic is received, or a [`Waiting`] for it.
     pub(crate) fn listen(&self, name: String, topic: &Topic) -> Result<Generation, Waiting> {
         let mut state = self.state.lock();
         let State {
@@ -51,7 +53,7 @@ impl Topics {
         let listened = match by_name.entry(name) {
             Entry::Occupied(known) => {
                 let known = known.into_mut();
-                // An app that was deleted and made anew is another one, of the same name.
+                // An app that was deleted and created again is another app with the same name.
                 known.topic = topic.clone();
                 known
             }
@@ -75,14 +77,14 @@ impl Topics {
         Err(Waiting(heard))
     }
 
-    /// Nobody wants it at this moment.
+    /// Notes that a topic has no subscriber at this moment.
     pub(crate) fn unlisten(&self, name: String) {
         let mut state = self.state.lock();
         if let Entry::Occupied(mut known) = state.by_name.entry(name.clone()) {
             let listened = known.get_mut();
             listened.waiting.retain(|waiting| !waiting.is_closed());
             if !listened.asked && listened.waiting.is_empty() {
-                // While there is no connection, nothing is left of those who give up.
+                // While there is no connection, subscribes that give up leave nothing behind.
                 known.remove();
                 return;
             }
@@ -90,7 +92,7 @@ impl Topics {
         state.idle.push_back((Instant::now(), name));
     }
 
-    /// The topic of a name that is listened to.
+    /// Returns the topic of this name, if it is known.
     pub(crate) fn find(&self, name: &str) -> Option<Topic> {
         let state = self.state.lock();
         state
@@ -99,12 +101,12 @@ impl Topics {
             .map(|listened| listened.topic.clone())
     }
 
-    /// Waits until there is something to ask for, at most a moment.
+    /// Waits until there may be a topic to subscribe to, at most for `at_most`.
     pub(crate) async fn changed(&self, at_most: Duration) {
         let _ = tokio::time::timeout(at_most, self.changed.notified()).await;
     }
 
-    /// What is to be asked for now, those first that have waited longest; there may be more.
+    /// Takes the topics to subscribe to, those first that have waited longest; there may be more.
     pub(crate) fn take_pending(&self) -> Vec<(String, Topic)> {
         let mut state = self.state.lock();
         let State {
@@ -114,7 +116,7 @@ impl Topics {
         while taken.len() < MOST_AT_ONCE
             && let Some(name) = pending.pop_front()
         {
-            // One that was given up and wanted again is here twice.
+            // A topic that was given up and wanted again is in the list twice.
             if let Some(listened) = by_name.get_mut(&name)
                 && !std::mem::replace(&mut listened.asked, true)
             {
@@ -124,21 +126,23 @@ impl Topics {
         taken
     }
 
-    /// They are listened to from now on.
+    /// Notes that topics are received since a generation, and wakes the subscribes that wait for
+    /// them.
     pub(crate) fn listening(&self, names: &[String], since: Generation) {
         let mut state = self.state.lock();
         for name in names {
             if let Some(listened) = state.by_name.get_mut(name) {
                 listened.since = Some(since);
                 for waiting in listened.waiting.drain(..) {
-                    // Whoever waited may have left.
+                    // The client may have gone.
                     let _ = waiting.send(since);
                 }
             }
         }
     }
 
-    /// Takes out what nobody has wanted for a while; `wanted` looks whether somebody does by now. There may be more.
+    /// Takes topics that have had no subscriber for a while; `wanted` tells whether one has come
+    /// since. There may be more.
     pub(crate) fn take_idle(&self, wanted: impl Fn(&Topic) -> bool) -> Vec<(String, Topic)> {
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -158,7 +162,7 @@ impl Topics {
                 let (name, listened) = entry.remove_entry();
                 taken.push((name, listened.topic));
             } else {
-                // It is asked for at this moment, though nobody waits for it any more.
+                // Its subscription is on its way, though no client waits for it any more.
                 later.push((Instant::now(), entry.key().clone()));
             }
         }
@@ -166,7 +170,8 @@ impl Topics {
         taken
     }
 
-    /// Nothing is listened to any more. What somebody waits for is asked for again with the next connection.
+    /// Notes that no topic is received any more. Those that subscribes wait for are pending for the
+    /// next connection.
     pub(crate) fn lose(&self) {
         let mut state = self.state.lock();
         let State {
@@ -187,12 +192,13 @@ impl Topics {
     }
 }
 
-/// Somebody who waits until a topic is listened to.
+/// A subscribe that waits until a topic is received.
 #[derive(Debug)]
 pub(crate) struct Waiting(oneshot::Receiver<Generation>);
 
 impl Waiting {
-    /// Nothing, if it must be asked for anew.
+    /// Waits, and returns the generation, or `None` if the caller must call [`Topics::listen`]
+    /// again.
     pub(crate) async fn heard(self) -> Option<Generation> {
         self.0.await.ok()
     }

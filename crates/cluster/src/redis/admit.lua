@@ -1,4 +1,5 @@
--- ARGV: deadline, node, most connections, how many more or fewer it has than it said
+-- ARGV: deadline, node, limit of connections, change of the node's connections since its last
+-- report
 local refused = refusal(ARGV[1], ARGV[2])
 if refused then return refused end
 local key, all = tag .. ':connections', 0

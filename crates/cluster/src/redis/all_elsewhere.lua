@@ -1,4 +1,4 @@
--- ARGV: node, how channels' names start
+-- ARGV: node, prefix of the channels' names
 local mine, found, listed = {}, {}, {}
 local function is_wanted(channel)
   return string.sub(channel, 1, #ARGV[2]) == ARGV[2]
@@ -15,7 +15,7 @@ for i = 1, #flat, 2 do
   local count = tonumber(flat[i + 1]) - (mine[flat[i]] or 0)
   if count > 0 and is_wanted(flat[i]) then list(flat[i], count) end
 end
--- Members are known at once, counts a moment later.
+-- Members are known at once, and counts a moment later.
 local presence = 'presence-'
 if string.sub(presence, 1, #ARGV[2]) == ARGV[2] or string.sub(ARGV[2], 1, #presence) == presence then
   for _, node in ipairs(redis.call('SMEMBERS', enlisted)) do

@@ -1,4 +1,4 @@
-//! What Redis answers, as answers to steps.
+//! Redis' replies, as answers to steps.
 
 use std::time::Duration;
 
@@ -9,7 +9,12 @@ use redis::Value;
 
 use crate::backend::{Answer, HistoryPage, Kept, Published, Reaped, Step, StepError};
 
-/// Reads the answer to a step.
+/// Reads the reply to a step.
+///
+/// # Errors
+///
+/// Returns the [`StepError`] that a script or Redis replied, or [`StepError::Broken`] for a reply
+/// of another form.
 pub(crate) fn read(step: &Step, value: Value) -> Result<Answer, StepError> {
     if let Value::ServerError(error) = &value {
         return Err(refusal(error.code(), error.details().unwrap_or_default()));
@@ -22,7 +27,8 @@ fn refusal(code: &str, details: &str) -> StepError {
     match code {
         "LATE" => StepError::Late,
         "FORGOTTEN" => StepError::Forgotten,
-        // Another Redis holds the slot now, or none does: a new connection finds out. Nothing was done.
+        // Another Redis serves the slot now, or none does: a new connection finds out. Nothing was
+        // changed.
         "MOVED" | "ASK" | "CLUSTERDOWN" | "READONLY" | "LOADING" | "MASTERDOWN" | "TRYAGAIN" => {
             StepError::Unserved(format!("{code} {details}"))
         }
@@ -137,7 +143,8 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
     })
 }
 
-/// Epoch, offset, position of the newest, then the messages or why there are none.
+/// Reads a page of a history: epoch, offset, place of the newest event, then the messages or why
+/// there are none.
 fn told(value: Value) -> Option<HistoryPage> {
     let [epoch, offset, newest, messages] = <[Value; 4]>::try_from(array(value)?).ok()?;
     let message = |value| match value {

@@ -1,4 +1,4 @@
--- ARGV: node, milliseconds of its lease, message, 1 if it has not lived before
+-- ARGV: node, milliseconds of its lease, message, 1 for its first heartbeat
 local nodes, leases, time = tag .. ':nodes', tag .. ':leases', now()
 local millis = math.floor(time / 1000)
 if ARGV[4] == '0' then
@@ -8,7 +8,8 @@ else
   redis.call('HSET', leases, ARGV[1], ARGV[2])
 end
 redis.call('ZADD', nodes, millis + tonumber(ARGV[2]), ARGV[1])
--- A clock that was set back, or another master's, leaves leases that end too far ahead: nobody lives longer than a lease from now.
+-- A clock that was set back, or another master's, leaves leases that end too far ahead: none may
+-- last longer than a lease from now.
 for _, node in ipairs(redis.call('ZRANGEBYSCORE', nodes, '(' .. millis + tonumber(ARGV[2]), '+inf')) do
   local lease = tonumber(redis.call('HGET', leases, node) or ARGV[2])
   if tonumber(redis.call('ZSCORE', nodes, node)) > millis + lease then redis.call('ZADD', nodes, millis + lease, node) end

@@ -1,5 +1,5 @@
-//! One connection to each master, over which everything goes: what this node publishes, says and hears. So it cannot happen
-//! that it publishes and does not hear.
+//! One connection to each master, over which everything goes: what this node publishes, reports and
+//! receives. So a node never publishes while it doesn't receive.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -21,19 +21,20 @@ use crate::backend::{
 };
 use crate::names::Names;
 
-/// Most bytes that may wait to be delivered. A node that is so far behind starts anew.
+/// Most bytes that may wait to be delivered. A node that is further behind reconnects.
 const MAX_WAITING: usize = 64 << 20;
-/// How often scripts are loaded for one call. If they are gone again each time, something else is wrong.
+/// How often scripts are loaded for one call. If they are gone again each time, there is another
+/// cause.
 const MOST_RELOADS: usize = 5;
-/// Commands that may wait to be written.
+/// Most commands that may wait to be written.
 const PIPELINE: usize = 4096;
 
-/// A connection to every master.
+/// Connections to all masters.
 struct RedisConnection {
     names: Names,
     scripts: Arc<Scripts>,
     masters: Vec<(Master, Line)>,
-    /// Topics that are listened to no more, and of which this is not confirmed yet.
+    /// Number of `SUNSUBSCRIBE`s whose confirmation is outstanding.
     unlistening: Arc<AtomicUsize>,
 }
 
@@ -44,12 +45,12 @@ struct Line {
     loaded: Arc<Loaded>,
 }
 
-/// The scripts that were loaded over a connection.
+/// The scripts that are loaded over a connection.
 struct Loaded {
     scripts: Arc<Scripts>,
-    /// How often.
+    /// How often they were loaded.
     times: AtomicU64,
-    /// Held by the call that loads them, for all.
+    /// Held by the call that loads them, on behalf of all.
     loading: Mutex<()>,
 }
 
@@ -58,10 +59,12 @@ impl Line {
         self.loaded.times.load(Ordering::Acquire)
     }
 
-    /// Loads the scripts again, unless another call has done so since they were loaded `seen` times.
+    /// Loads the scripts again, unless another call has done so since they were loaded `seen`
+    /// times. Waits for Redis, and for another call that loads them.
     async fn reload(&mut self, seen: u64) -> Result<(), ConnectError> {
         let loaded = Arc::clone(&self.loaded);
         let _one_for_all = loaded.loading.lock().await;
+        // Looked at again under the lock: another call may have loaded them while this one waited.
         if self.times_loaded() == seen {
             load(&loaded.scripts, &mut self.connection).await?;
             loaded.times.fetch_add(1, Ordering::AcqRel);
@@ -71,6 +74,7 @@ impl Line {
     }
 }
 
+/// Connects to all masters and loads the scripts. Each step gives up after a few seconds.
 pub(crate) async fn connect(url: &RedisUrl, names: &Names) -> Result<Connected, ConnectError> {
     let (sender, incoming) = mpsc::unbounded_channel();
     let scripts = Arc::new(Scripts::new());
@@ -107,6 +111,7 @@ pub(crate) async fn connect(url: &RedisUrl, names: &Names) -> Result<Connected, 
     })
 }
 
+/// Loads all scripts in one pipeline.
 async fn load(
     scripts: &Scripts,
     connection: &mut MultiplexedConnection,
@@ -124,7 +129,7 @@ async fn load(
         .map_err(|error| ConnectError(format!("loading scripts: {error}")))
 }
 
-/// What comes by itself over one connection.
+/// Receives what Redis pushes over one connection.
 struct Hears {
     sender: UnboundedSender<Incoming>,
     /// Bytes that wait to be delivered.
@@ -133,11 +138,13 @@ struct Hears {
 }
 
 impl Hears {
+    /// Handles a push: a message, the end of the connection, or an unsubscription.
     fn push(&self, push: PushInfo) -> Result<(), ()> {
         let incoming = match push.kind {
             PushKind::SMessage => self.told(push.data),
             PushKind::Disconnection => Some(Incoming::Lost("Redis closed the connection".into())),
             PushKind::SUnsubscribe => {
+                // An unsubscription that this node didn't ask for means that a slot has moved.
                 let expected = |count: usize| count.checked_sub(1);
                 let own =
                     self.unlistening
@@ -176,10 +183,11 @@ impl Hears {
 impl Connection for RedisConnection {
     fn take(&self, steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
         let mut calls: Vec<Call> = self.masters.iter().map(|(_, to)| Call::new(to)).collect();
-        // Which master takes a step, and the how manieth of its steps that is.
+        // The master that takes a step, and the step's index among those of that master.
         let mut places = Vec::with_capacity(steps.len());
         for step in steps {
             if matches!(step, Step::Unlisten { .. }) {
+                // Counted before the command is sent, so that the confirmation never comes first.
                 self.unlistening.fetch_add(1, Ordering::AcqRel);
             }
             let key = self.scripts.key(&self.names, &step);
@@ -206,6 +214,7 @@ impl Connection for RedisConnection {
 }
 
 impl RedisConnection {
+    /// Returns the index of the master that serves a key's slot.
     fn master(&self, key: &str) -> usize {
         if self.masters.len() == 1 {
             return 0;
@@ -219,7 +228,7 @@ impl RedisConnection {
     }
 }
 
-/// Steps for one master.
+/// The steps of a call that go to one master.
 struct Call {
     to: Line,
     pipeline: Pipeline,
@@ -235,11 +244,13 @@ impl Call {
         }
     }
 
+    /// Sends the steps, loads missing scripts, and returns the answers in order.
     async fn make(mut self) -> Vec<Result<Answer, StepError>> {
         let count = self.steps.len();
         if count == 0 {
             return Vec::new();
         }
+        // Read before sending, so that a load after it is noticed.
         let mut seen = self.to.times_loaded();
         let mut values = match send(&mut self.to, &self.pipeline).await {
             Ok(values) => values,
@@ -260,7 +271,12 @@ impl Call {
             .collect()
     }
 
-    /// Loads the scripts again and takes the steps again that found none: nothing was done by these.
+    /// Loads the scripts again, and repeats the steps whose script was missing: nothing was changed
+    /// by these.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the steps cannot be repeated; the connection is broken then.
     async fn repeat(&mut self, seen: u64, values: &mut [Value]) -> Result<(), String> {
         let gone = |at: &usize| is_script_gone(&values[*at]);
         let gone: Vec<_> = (0..values.len()).filter(gone).collect();
@@ -271,7 +287,7 @@ impl Call {
             .into_iter()
             .any(|at| is_said(&at) && !is_script_gone(&values[at]))
         {
-            // An earlier word would be taken after a later one.
+            // An earlier report of this node would be taken after a later one.
             return Err("another node loaded scripts in the middle of what this node says".into());
         }
         let reloaded = self.to.reload(seen).await;
@@ -299,7 +315,7 @@ async fn send(to: &mut Line, pipeline: &Pipeline) -> Result<Vec<Value>, String> 
     }
 }
 
-/// Whether a step was not taken because Redis has its script no more.
+/// Returns whether a step was not taken because Redis no longer has its script.
 fn is_script_gone(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }

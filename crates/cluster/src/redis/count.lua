@@ -1,4 +1,4 @@
--- ARGV: deadline, node, channel, count, 1 if subscribers are to be told
+-- ARGV: deadline, node, channel, count, 1 if subscribers get the count
 local refused = refusal(ARGV[1], ARGV[2])
 if refused then return refused end
 local before, after = recount(ARGV[2], ARGV[3], tonumber(ARGV[4]))

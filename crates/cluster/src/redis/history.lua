@@ -1,4 +1,5 @@
--- ARGV: channel, what of it, epoch or '', offset, how many, an epoch if the history begins now, this life of Redis, of which rules, most bytes
+-- ARGV: channel, kind of query, epoch or '', offset, how many, an epoch if the history begins now,
+-- this run of Redis, fingerprint of the rules, most bytes
 local PART = 100
 local log, events = log_key(ARGV[1]), events_key(ARGV[1])
 begin(ARGV[1], ARGV[6], ARGV[7], ARGV[8])
@@ -13,7 +14,7 @@ local function answer(messages)
   return { epoch, string.format('%.0f', offset), newest, messages }
 end
 
--- The last `left` of the events come after the position that was asked for.
+-- The last `left` events come after the position in the query.
 local left = length
 if ARGV[3] ~= '' then
   left = offset - tonumber(ARGV[4])
@@ -31,7 +32,7 @@ elseif asked == 'backward' then
   taken = math.min(count, length - skipped)
 end
 
--- The newest first, a part at a time, so that nobody makes Redis read more than they can get.
+-- Newest first, a part at a time, so that no client makes Redis read more than it can get.
 local found, bytes, seen, before = {}, 0, 0, '+'
 while #found < taken do
   local part = redis.call('XREVRANGE', events, before, '-', 'COUNT', math.min(PART, skipped + taken - seen))

@@ -1,4 +1,5 @@
--- ARGV: deadline, node, channel, user, their info or '', most users, 1 if the answer says who is there
+-- ARGV: deadline, node, channel, user, their info or '', most users, 1 if the answer has the
+-- members
 local node, channel, user = ARGV[2], ARGV[3], ARGV[4]
 local seats, members = seats_key(channel), members_key(channel)
 local refused = refusal(ARGV[1], ARGV[2])

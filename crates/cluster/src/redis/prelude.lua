@@ -1,7 +1,8 @@
--- Goes before each script. KEYS[1] is the hash tag of the app, or of the installation; all keys and topics begin with it.
+-- Precedes each script. KEYS[1] is the hash tag of the app or of the installation, with which all
+-- keys and topics begin.
 local tag = KEYS[1]
 
--- Microseconds since 1970.
+-- Returns the time in microseconds since 1970.
 local function now()
   local time = redis.call('TIME')
   return tonumber(time[1]) * 1000000 + tonumber(time[2])
@@ -9,21 +10,23 @@ end
 
 local LATE = { err = 'LATE it came after its deadline' }
 local FORGOTTEN = { err = 'FORGOTTEN this node is not in the list of the app' }
--- The nodes that say something of an app. It is lost with what they said, so a node that is not in it has to say everything again;
--- and whoever is in it and not among the living has left something.
+-- The nodes that may have entries in an app. The list is lost together with their entries, so a
+-- node that is missing has to announce everything again; and a listed node that is not alive has
+-- left entries behind.
 local enlisted = tag .. ':enlisted'
 
 local function is_late(deadline)
   return now() > tonumber(deadline)
 end
 
--- Why a node may not say something; nothing if it may.
+-- Returns why a node may not report, or nothing if it may.
 local function refusal(deadline, node)
   if is_late(deadline) then return LATE end
   if redis.call('SISMEMBER', enlisted, node) == 0 then return FORGOTTEN end
 end
 
--- Grows for ever, also when all memory was lost in between.
+-- Returns the next position. It grows forever, even if all memory was lost in between, because it
+-- is never below the clock.
 local function next_position()
   local key = tag .. ':position'
   local position = string.format('%020.0f', math.max(tonumber(redis.call('GET', key) or '0') + 1, now()))
@@ -43,17 +46,17 @@ local function members_key(channel)
   return tag .. ':members:' .. channel
 end
 
--- How many nodes have a user on a channel.
+-- Hash: how many nodes have a user on a channel.
 local function seats_key(channel)
   return tag .. ':seats:' .. channel
 end
 
--- Whom a node has on a channel.
+-- Set: the users that a node has on a channel.
 local function here_key(node, channel)
   return tag .. ':here:' .. node .. ':' .. channel
 end
 
--- On which channels a node has somebody.
+-- Set: the presence channels on which a node has users.
 local function rooms_key(node)
   return tag .. ':rooms:' .. node
 end
@@ -62,7 +65,7 @@ local function counts_key(node)
   return tag .. ':counts:' .. node
 end
 
--- Says whether no node has the user there any more.
+-- Removes a user of a node from a channel, and returns whether no node has the user there any more.
 local function unseat(node, channel, user)
   local here = here_key(node, channel)
   if redis.call('SREM', here, user) == 0 then return false end
@@ -74,7 +77,7 @@ local function unseat(node, channel, user)
   return true
 end
 
--- Answers with the count over all nodes, before and after.
+-- Sets a node's count of a channel, and returns the count over all nodes, before and after.
 local function recount(node, channel, count)
   local mine, all = counts_key(node), tag .. ':counts'
   local before = tonumber(redis.call('HGET', all, channel) or '0')
@@ -88,7 +91,7 @@ local function online_key(node)
   return tag .. ':online:' .. node
 end
 
--- Says whether no node has the user signed in any more.
+-- Signs a user of a node out, and returns whether no node has the user signed in any more.
 local function sign_out(node, user)
   if redis.call('SREM', online_key(node), user) == 0 then return false end
   if redis.call('HINCRBY', tag .. ':online', user, -1) > 0 then return false end
@@ -97,14 +100,15 @@ local function sign_out(node, user)
   return true
 end
 
--- A channel's history: its events in a stream, whose ids are their positions, and beside it since when it is counted (epoch), how many
--- events there were (offset) and the position of the newest. The latter stays longer: it knows that nothing was missed.
+-- A channel's history: its events are in a stream, whose ids are their positions. A hash beside it
+-- has the epoch, how many events there were (offset) and the position of the newest. The hash is
+-- kept longer than the events, so that a client that missed nothing learns that.
 local LOG_KEPT_FOR = 86400000
--- Of one without events: anybody can begin it by asking.
+-- A history without events is kept only briefly, because any client can begin one by asking.
 local UNUSED_KEPT_FOR = 600000
 
--- A history is of one life of a Redis (`run`) and of the rules of the app: one that came back without its last events, and one that
--- recorded nothing for a while, begins anew.
+-- A history belongs to one run of Redis (`run`) and to the app's rules. One that came back without
+-- its last events, or for which nothing was recorded for a while, begins again.
 local function begin(channel, epoch, run, rules)
   local log = tag .. ':log:' .. channel
   local of = run .. ' ' .. rules

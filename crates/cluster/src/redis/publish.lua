@@ -1,5 +1,7 @@
--- ARGV: deadline, idempotency key or '', digest, an epoch for histories that begin or '' without any, this life of Redis; then for each event: channel, milliseconds to keep it
--- or 0, most bytes kept, how many events its history holds or 0, for how many milliseconds, of which rules, message
+-- ARGV: deadline, idempotency key or '', digest, an epoch for histories that begin or '' without
+-- any, this run of Redis; then for each event: channel, milliseconds to cache it or 0, most bytes
+-- cached, how many events its history keeps or 0, for how many milliseconds, fingerprint of the
+-- rules, message
 local KNOWN_FOR, ENTRY_WEIGHT = 120000, 256
 local cache, expiry, weight = tag .. ':cache', tag .. ':cache:expiry', tag .. ':cache:bytes'
 
@@ -11,7 +13,7 @@ local function drop(channel)
   redis.call('DECRBY', weight, #kept + ENTRY_WEIGHT)
 end
 
--- What has expired goes, and the oldest while there is too much.
+-- Drops what has expired, and the oldest while there is too much.
 local function shrink(time, most)
   while true do
     local oldest = redis.call('ZRANGE', expiry, 0, 0, 'WITHSCORES')
@@ -35,7 +37,7 @@ local function keep(channel, ttl, most, message)
   end
 end
 
--- Answers with where in the history the event is.
+-- Counts an event in its history, and returns its position there.
 local function record(channel, position, ttl, rules)
   local log = log_key(channel)
   begin(channel, ARGV[4], ARGV[5], rules)
@@ -52,6 +54,7 @@ local function hold(channel, position, size, ttl, message)
   redis.call('PEXPIRE', log, math.max(ttl, LOG_KEPT_FOR))
 end
 
+-- All checks come before the first write: a script that is refused has changed nothing.
 if is_late(ARGV[1]) then return LATE end
 if ARGV[2] ~= '' then
   local once = tag .. ':once:' .. ARGV[2]

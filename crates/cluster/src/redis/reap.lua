@@ -1,4 +1,5 @@
--- ARGV: dead node. Clears away a part of what it has left in an app: a node may leave more than fits into one moment.
+-- ARGV: dead node. Removes a part of its entries in an app, because all of them may take too long
+-- for one script.
 local PART = 200
 local node = ARGV[1]
 local removed, vacated, counted = {}, {}, {}
@@ -10,7 +11,7 @@ for _, channel in ipairs(redis.call('SRANDMEMBER', rooms_key(node), 16)) do
     end
   end
 end
--- Not HSCAN: where it begins it would find nothing any more after a while.
+-- Not HSCAN: from its start it would soon see only buckets that earlier calls have emptied.
 for _, channel in ipairs(redis.call('HRANDFIELD', counts_key(node), PART)) do
   local _, after = recount(node, channel, 0)
   if after == 0 then vacated[#vacated + 1] = channel else counted[#counted + 1] = channel end

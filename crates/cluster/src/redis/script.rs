@@ -1,4 +1,4 @@
-//! The scripts: one for each step, so that each is atomic and takes one round trip.
+//! The Lua scripts: one for each step, so that each is atomic and takes one round trip.
 
 use redis::{Cmd, cmd};
 
@@ -7,7 +7,7 @@ use fanfare_engine::HistoryQuery;
 use crate::backend::Step;
 use crate::names::Names;
 
-/// Scripts that change nothing.
+/// Scripts that write nothing.
 const READS: &[&str] = &[
     "view",
     "user_counts",
@@ -21,7 +21,7 @@ const READS: &[&str] = &[
     "connections_by_node",
 ];
 
-/// A script, and what Redis knows it by.
+/// A script, and the hash by which Redis knows it.
 #[derive(Debug)]
 pub(crate) struct Script {
     pub(crate) text: String,
@@ -29,8 +29,9 @@ pub(crate) struct Script {
 }
 
 impl Script {
-    /// With a first line that says what it does, Redis refuses the whole script when it takes no changes (its memory is
-    /// full, a master has too few replicas), instead of stopping in the middle of it.
+    /// Puts the flags and the prelude before a script. The first line declares what the script
+    /// does, so that Redis refuses all of it while it accepts no writes (because its memory is
+    /// full, or a master has too few replicas), instead of stopping halfway.
     fn new(name: &str, body: &str) -> Self {
         let flags = if READS.contains(&name) {
             " flags=no-writes"
@@ -51,7 +52,7 @@ impl Script {
 
 macro_rules! scripts {
     ($($name:ident)*) => {
-        /// All of them.
+        /// All scripts.
         #[derive(Debug)]
         pub(crate) struct Scripts { $($name: Script,)* }
 
@@ -71,7 +72,7 @@ scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter
     tell_nodes census register apps claim reap forget enlist enlisted connections_by_node);
 
 impl Scripts {
-    /// The key or topic that says which master takes a step.
+    /// Returns the key or topic that decides which master takes a step.
     pub(crate) fn key(&self, names: &Names, step: &Step) -> String {
         match (step.app(), step) {
             (Some(app), _) => names.of_app(app),
@@ -80,7 +81,7 @@ impl Scripts {
         }
     }
 
-    /// A step as a command; `run` names the life of the master that takes it.
+    /// Returns a step as a command; `run` names the run of the master that takes it.
     pub(crate) fn command(&self, names: &Names, step: &Step, run: &str) -> Cmd {
         let mut command = match self.script(step) {
             Some(script) => script.call(&self.key(names, step)),
@@ -125,7 +126,8 @@ impl Scripts {
     }
 }
 
-/// In the order in which the scripts take them. `run` names the life of the Redis that takes it.
+/// Appends a step's arguments in the order in which its script reads them. `run` names the run of
+/// the Redis that takes it.
 #[expect(clippy::too_many_lines, reason = "a table: one entry a step")]
 fn put_arguments(command: &mut Cmd, step: &Step, run: &str) {
     match step {
@@ -138,7 +140,7 @@ fn put_arguments(command: &mut Cmd, step: &Step, run: &str) {
             let (key, digest) = once
                 .as_ref()
                 .map_or(("", ""), |once| (&*once.key, &*once.digest));
-            // Most publishes are to channels without a history, where none can begin.
+            // Most publishes go to channels without a history, which need no epoch.
             let records = tellings.iter().any(|telling| telling.history.is_some());
             let epoch = if records {
                 fresh_epoch()
@@ -299,7 +301,7 @@ fn put_arguments(command: &mut Cmd, step: &Step, run: &str) {
     }
 }
 
-/// Of a history that begins with this step.
+/// Returns the epoch of a history that may begin with this step.
 fn fresh_epoch() -> String {
     format!("{:08x}", rand::random::<u32>())
 }

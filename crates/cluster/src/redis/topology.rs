@@ -1,4 +1,4 @@
-//! Which Redis holds what.
+//! Which Redis serves which hash slots.
 
 use std::time::Duration;
 
@@ -11,21 +11,21 @@ use crate::backend::ConnectError;
 
 /// How long each step of connecting may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Hash slots of a Redis Cluster.
+/// Number of hash slots of a Redis Cluster.
 const SLOTS: u16 = 16384;
-/// The oldest Redis that has what we need: sharded publish and subscribe.
+/// The oldest major version of Redis that has sharded publish and subscribe.
 const OLDEST: u64 = 7;
 
-/// A master, and the hash slots it holds.
+/// A master, and the hash slots that it serves.
 #[derive(Debug, Clone)]
 pub(crate) struct Master {
     pub(crate) address: (String, u16),
     pub(crate) slots: Vec<(u16, u16)>,
-    /// Names its life: another one after it was started again, or took over from another master.
+    /// Names its run: another one after it was restarted or took over from another master.
     pub(crate) run: String,
 }
 
-/// The hash slot of a key, which is that of its hash tag.
+/// Returns the hash slot of a key, which is that of its hash tag.
 pub(crate) fn slot(key: &str) -> u16 {
     let tagged = || {
         let (_, rest) = key.split_once('{')?;
@@ -35,7 +35,11 @@ pub(crate) fn slot(key: &str) -> u16 {
     crc16::State::<crc16::XMODEM>::calculate(tagged().unwrap_or(key).as_bytes()) % SLOTS
 }
 
-/// Finds all masters, by the first address that answers.
+/// Finds all masters through the first address that answers.
+///
+/// # Errors
+///
+/// Returns what each address answered, if none of them names the masters.
 pub(crate) async fn find(url: &RedisUrl) -> Result<Vec<Master>, ConnectError> {
     let mut errors = Vec::new();
     for host in &url.hosts {
@@ -118,7 +122,8 @@ async fn ask_redis(url: &RedisUrl, host: &(String, u16)) -> Result<Vec<Master>, 
     }
 }
 
-/// Reads `CLUSTER SLOTS`: first slot, last slot, master, replicas. A host that is not said is the one that was asked.
+/// Reads `CLUSTER SLOTS`: first slot, last slot, master, replicas. A missing host stands for the
+/// one that was asked.
 fn masters(slots: Value, asked: &(String, u16)) -> Result<Vec<Master>, ConnectError> {
     let malformed = || ConnectError("CLUSTER SLOTS was answered with something else".into());
     let Value::Array(ranges) = slots else {
@@ -173,7 +178,7 @@ async fn open(
     connect_to(info, AsyncConnectionConfig::new()).await
 }
 
-/// Connects in time.
+/// Connects within [`CONNECT_TIMEOUT`].
 pub(crate) async fn connect_to(
     info: Result<ConnectionInfo, RedisError>,
     config: AsyncConnectionConfig,
@@ -198,7 +203,7 @@ async fn ask(
     answer.map_err(|error| ConnectError(error.to_string()))
 }
 
-/// What names the life of a master.
+/// Returns the name of a master's run: its replication id.
 pub(crate) async fn run_of(connection: &mut MultiplexedConnection) -> Result<String, ConnectError> {
     let info = ask(connection, cmd("INFO").arg("replication")).await?;
     let info = match info {

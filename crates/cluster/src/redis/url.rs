@@ -1,4 +1,4 @@
-//! Where Redis is.
+//! The address of Redis, as the setting `cluster.url` has it.
 
 use percent_encoding::percent_decode_str;
 use redis::{
@@ -9,14 +9,14 @@ use redis::{
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
 
-/// Why a text is no address of Redis.
+/// Why a text is not an address of Redis.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{0}; expected redis://[USER:PASSWORD@]HOST[:PORT][,HOST...][/DB][?sentinel=NAME], or rediss:// for TLS"
 )]
 pub struct InvalidUrl(String);
 
-/// Where Redis is, and with what to sign in there.
+/// The addresses of Redis, and the credentials.
 #[derive(Clone)]
 pub(crate) struct RedisUrl {
     tls: bool,
@@ -24,7 +24,7 @@ pub(crate) struct RedisUrl {
     password: Option<String>,
     pub(crate) hosts: Vec<(String, u16)>,
     database: i64,
-    /// What the Sentinels call the master; the hosts are Sentinels then.
+    /// The name by which the Sentinels know the master, if the hosts are Sentinels.
     pub(crate) sentinel: Option<String>,
     sentinel_password: Option<String>,
 }
@@ -76,7 +76,7 @@ impl RedisUrl {
                 Some(("sentinel_password", password)) => {
                     parsed.sentinel_password = Some(decode(password)?);
                 }
-                // The value may be a secret.
+                // The value may be a secret, so it isn't repeated.
                 _ => return Err(invalid("there is a parameter that is not known")),
             }
         }
@@ -98,7 +98,7 @@ impl RedisUrl {
         Ok(parsed)
     }
 
-    /// A Redis at an address.
+    /// Returns how to connect to a Redis at an address.
     pub(crate) fn redis_at(&self, (host, port): &(String, u16)) -> RedisResult<ConnectionInfo> {
         let mut settings = RedisConnectionInfo::default()
             .set_protocol(ProtocolVersion::RESP3)
@@ -113,7 +113,7 @@ impl RedisUrl {
         Ok(self.at(host, *port)?.set_redis_settings(settings))
     }
 
-    /// A Sentinel at an address.
+    /// Returns how to connect to a Sentinel at an address.
     pub(crate) fn sentinel_at(&self, (host, port): &(String, u16)) -> RedisResult<ConnectionInfo> {
         let mut settings = RedisConnectionInfo::default();
         if let Some(password) = &self.sentinel_password {
@@ -144,7 +144,7 @@ fn decode(text: &str) -> Result<String, InvalidUrl> {
     Ok(decoded.into_owned())
 }
 
-/// `HOST`, `HOST:PORT`, `[IPv6]`, `[IPv6]:PORT`.
+/// Parses `HOST`, `HOST:PORT`, `[IPv6]` or `[IPv6]:PORT`.
 fn parse_host(text: &str, default: u16) -> Option<(String, u16)> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
