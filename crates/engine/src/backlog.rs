@@ -127,7 +127,7 @@ mod tests {
         let mut backlog = Backlog::default();
         let first = backlog.begin();
         let mut joins = std::collections::VecDeque::new();
-        // Somebody joins all the time.
+        // A connection joins all the time.
         for number in 0..1000 {
             backlog.push(edge(number), usize::MAX);
             joins.push_back((number, backlog.begin()));

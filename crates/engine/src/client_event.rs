@@ -29,6 +29,7 @@ impl From<String> for Refused {
 }
 
 impl Session {
+    /// Publishes a client event, and waits until the bus has it; a refused one gets an error.
     pub(crate) async fn client_event(&self, client_event: ClientEvent<'_>) {
         let published = match self.check_client_event(&client_event) {
             Ok(envelope) => self
@@ -52,6 +53,7 @@ impl Session {
         }
     }
 
+    /// Checks a client event by the app's settings and its rate, and returns its envelope.
     fn check_client_event(&self, client_event: &ClientEvent<'_>) -> Result<Envelope, Refused> {
         let (name, channel) = (&client_event.name, &client_event.channel);
         let app = self.with(|connection| connection.app.clone());
@@ -106,6 +108,7 @@ impl Session {
         })
     }
 
+    /// Counts a client event against the connection's rate.
     fn check_pace(&self, per_second: u32) -> Result<(), Refused> {
         let Some(allowed) = NonZeroU32::new(per_second) else {
             // The app sets no rate for the client events that it accepts; refused ones count as

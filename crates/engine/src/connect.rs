@@ -148,9 +148,10 @@ impl Engine {
         })
     }
 
+    /// Takes permits on all nodes, or those of a connection that is displaced for this one.
     async fn take_permits(&self, app: &Arc<App>, payer: &Payer) -> Result<Permits, Refusal> {
         let refused = match self.local_permits(app, payer) {
-            // match => Local permits first, so that a full node asks no other node; they are
+            // Local permits first, so that a full node asks no other node; they are
             // dropped if the quota over all nodes is used up.
             Ok(permits) => match self.count_over_all_nodes(app).await {
                 Ok(counted) => {
@@ -168,6 +169,7 @@ impl Engine {
         Err(self.refusal_of(refused))
     }
 
+    /// Returns the refusal for a connection without permits.
     fn refusal_of(&self, refused: NoPermits) -> Refusal {
         match refused {
             NoPermits::OverQuota(quota) => self.over_quota(quota),
@@ -175,6 +177,7 @@ impl Engine {
         }
     }
 
+    /// Takes permits on this node alone.
     fn local_permits(&self, app: &Arc<App>, payer: &Payer) -> Result<Permits, NoPermits> {
         if let Some(resource) = self.ledger().nearly_full() {
             // The rest is for the connections that are here already.

@@ -56,6 +56,7 @@ impl Deliverer {
         }
     }
 
+    /// Returns whether this node belongs to a cluster.
     pub(crate) fn is_shared(&self) -> bool {
         self.generation() > 0
     }
@@ -67,6 +68,7 @@ impl Deliverer {
         self.generation.load(Ordering::Acquire)
     }
 
+    /// Starts the next generation, after the connection to the back end was lost.
     pub(crate) fn start_generation(&self, next: Generation) {
         self.generation.store(next, Ordering::Release);
     }
@@ -168,9 +170,11 @@ impl Deliverer {
         }
     }
 
+    /// Reserves room in every inbox, or in none.
     fn reserve_everywhere(&self, app: &AppId, weight: usize) -> Result<(), BusError> {
         for (index, inbox) in self.inboxes.iter().enumerate() {
             if !inbox.reserve_for(app, weight) {
+                // Gives back what the inboxes before this one have reserved.
                 self.inboxes[..index]
                     .iter()
                     .for_each(|inbox| inbox.release(weight));
@@ -187,6 +191,7 @@ fn encode_if_occupied(envelope: &Envelope) -> Option<Frame> {
     (app.channels.subscribers(channel.as_str()) > 0).then(|| encode(envelope, None))
 }
 
+/// Encodes an event as its subscribers get it.
 fn encode(envelope: &Envelope, position: Option<&HistoryPosition>) -> Frame {
     let event = ServerMessage::Event {
         name: &envelope.name,
@@ -241,6 +246,7 @@ fn remember(
     (offset, recorded)
 }
 
+/// Returns the indexes of the shards in a route's mask.
 pub(crate) fn shards(mask: u64) -> impl Iterator<Item = usize> {
     (0..MAX_SHARDS).filter(move |shard| mask & (1 << shard) != 0)
 }

@@ -161,6 +161,7 @@ impl Shard {
         self.batch.borrow_mut().shrink_to(COMMANDS_KEPT);
     }
 
+    /// Applies one command.
     fn apply(self: &Rc<Self>, command: Command) {
         match command {
             Command::Run(task) => task(self),
@@ -348,6 +349,7 @@ impl State {
         }
     }
 
+    /// Queues a presence change to the subscribers whose snapshot is older.
     fn announce(
         &mut self,
         channel: ChannelId,
@@ -406,6 +408,7 @@ impl State {
         self.outgoing.settle(connection, slot, Origin::Answer);
     }
 
+    /// Returns whether the slot still belongs to this connection: slots are reused.
     pub(crate) fn has(&self, slot: usize, socket_id: SocketId) -> bool {
         let connection = self.connections.get(slot);
         connection.is_some_and(|connection| connection.socket_id == socket_id)
@@ -425,6 +428,7 @@ impl State {
         self.relieve_at_once();
     }
 
+    /// Writes what waits for the connections in the dirty list.
     fn flush_dirty(&mut self) {
         for slot in self.outgoing.dirty.drain(..) {
             if let Some(connection) = self.connections.get_mut(slot)

@@ -50,6 +50,7 @@ impl Session {
         self.take_watchlist(&app, user).await;
     }
 
+    /// Checks a sign-in, and returns the user, or the text of the error.
     fn try_sign_in(&self, request: &SignIn<'_>) -> Result<User, String> {
         let app = self.with(|connection| Arc::clone(&connection.app));
         let text = user_auth_text(self.socket_id(), &request.user_data);
@@ -148,6 +149,7 @@ impl Session {
         Some(())
     }
 
+    /// Ends watching. The bus stops listening after the node's last watcher.
     fn unwatch(&self, app: &Arc<App>, watched: &[UserId]) {
         if app.users.unwatch(self.reference(), watched) {
             let bus = self.shard.engine.bus();
@@ -170,6 +172,7 @@ impl Session {
         app.users.leave(user, here, || roster.exit(&app, user));
     }
 
+    /// Returns how other threads name this connection.
     fn reference(&self) -> ConnectionRef {
         ConnectionRef {
             shard: self.shard.index,

@@ -56,6 +56,8 @@ impl Drop for Reserved {
 }
 
 impl Session {
+    /// Handles a `pusher:subscribe`, and waits until the connection is subscribed or the refusal is
+    /// sent. If the other nodes don't answer in time, the connection is closed instead.
     pub(crate) async fn subscribe(&self, request: &Subscribe<'_>) {
         let Err(error) = self.try_subscribe(request).await else {
             return;
@@ -87,6 +89,7 @@ impl Session {
         self.close_to_return(SubscribeError::Disconnected.to_string());
     }
 
+    /// Closes the connection with a code that makes its client reconnect after a while.
     fn close_to_return(&self, message: String) {
         self.close(&Refusal::new(CloseCode::OverCapacity, message));
     }
@@ -133,6 +136,7 @@ impl Session {
         Ok(())
     }
 
+    /// Checks that the connection may have another subscription.
     fn check_room(&self) -> Result<(), SubscribeError> {
         let max = self.shard.engine.options().max_subscriptions;
         if self.with(|connection| connection.subscribed()) < max {
@@ -186,6 +190,8 @@ impl Session {
             .map_err(SubscribeError::Auth)
     }
 
+    /// Subscribes to a channel without members: attaches first, then asks for the history, and
+    /// sends what passed in between after it.
     async fn join(
         &self,
         request: &Subscribe<'_>,
@@ -301,6 +307,7 @@ impl Session {
         timeout(SUBSCRIBE_TIMEOUT, unbroken).await.ok()
     }
 
+    /// Runs `read` on the channel's entry of this shard, which is created if there is none.
     fn with_channel<T>(&self, id: ChannelId, read: impl FnOnce(&mut Subscribers) -> T) -> T {
         read(self.shard.state().channels.entry(id).or_default())
     }

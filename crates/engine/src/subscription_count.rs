@@ -36,6 +36,7 @@ impl Deliverer {
         }
     }
 
+    /// Lists the channel's count to be reported to other nodes, once.
     fn change(&self, channel_ref: &ChannelRef, route: &mut Route) {
         // Users' own channels have no counts.
         if !mem::replace(&mut route.changed, true) && channel_ref.channel.user().is_none() {
@@ -126,6 +127,7 @@ impl Deliverer {
         }
     }
 
+    /// Queues a count to the channel's subscribers.
     fn push_count(&self, channel_ref: &ChannelRef, route: &Route, count: usize) {
         let channel = channel_ref.channel.as_str();
         let frame = ServerMessage::SubscriptionCount { channel, count }.to_frame();

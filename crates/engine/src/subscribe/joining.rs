@@ -197,6 +197,8 @@ impl<'a> Joining<'a> {
         Ok(Meanwhile::newer(passed, position, recovery))
     }
 
+    /// Ends the backlog's part for this connection, and returns what passed; `None` if that was
+    /// more than is kept.
     fn end_backlog(&mut self) -> Option<Vec<Passed>> {
         let join = self.backlog.take()?;
         self.session.with_channel(self.id, |subscribers| {

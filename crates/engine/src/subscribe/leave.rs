@@ -10,6 +10,7 @@ use crate::session::Session;
 use crate::shard::State;
 
 impl Session {
+    /// Handles a `pusher:unsubscribe`; a channel without a subscription gets an error.
     pub(crate) fn unsubscribe(&self, channel: &str) {
         if self.with(|connection| connection.is_unasked(channel)) || !self.leave(channel) {
             self.send_error(&format!("No current subscription to channel {channel}"));
@@ -67,6 +68,7 @@ impl Session {
         });
     }
 
+    /// Detaches the shard from a channel. The bus stops listening after the node's last subscriber.
     pub(super) fn leave_channel(
         &self,
         channel_ref: &ChannelRef,

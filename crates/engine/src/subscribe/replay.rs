@@ -41,6 +41,9 @@ impl Session {
         newest
     }
 
+    /// Sends the cached event of a cache channel, or a cache miss, and returns the event's offset.
+    /// `sent` is the range of offsets, after the first and up to the second, that the client was
+    /// sent already.
     pub(super) fn replay(
         &self,
         channel_ref: &ChannelRef,
