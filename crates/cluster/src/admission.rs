@@ -16,7 +16,7 @@ use crate::queue::Queue;
 #[derive(Debug, Default)]
 pub(crate) struct Admissions(Arc<Mutex<HashMap<AppId, Known>>>);
 
-/// What other nodes know of this node's connections of one app.
+/// This node's connections of one app, as other nodes know them.
 #[derive(Debug, Default)]
 struct Known {
     /// The number after all that was sent, without connections whose query is not answered.

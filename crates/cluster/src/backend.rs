@@ -32,7 +32,7 @@ pub struct Connected {
     pub incoming: mpsc::UnboundedReceiver<Incoming>,
 }
 
-/// What a connection receives.
+/// A message that a connection receives, or its end.
 #[derive(Debug)]
 pub enum Incoming {
     /// A message on a topic.
@@ -132,7 +132,7 @@ pub struct Keep {
 /// one dies.
 pub type NodeName = Arc<str>;
 
-/// What a back end can do. A step belongs to an app, or to the installation.
+/// A step that a back end can take. It belongs to an app, or to the installation.
 #[derive(Debug, Clone)]
 pub enum Step {
     /// Publish events, all or none. Answered with `Published`.
@@ -547,7 +547,7 @@ pub struct HistoryPage {
     pub messages: Result<Vec<Bytes>, Unrecovered>,
 }
 
-/// What was removed of a dead node.
+/// The entries of a dead node that were removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reaped {
     /// Users who are on these presence channels on no other node.

@@ -48,7 +48,7 @@ const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 /// Interval at which [`Cluster::flush`] looks whether all steps are answered.
 const FAREWELL_TICK: Duration = Duration::from_millis(10);
 
-/// When a line was logged last that could come with every event.
+/// Limits a log line that could come with every event.
 #[derive(Debug, Default)]
 pub(crate) struct Reminder(Mutex<Option<Instant>>);
 
@@ -128,7 +128,7 @@ impl fmt::Debug for Cluster {
     }
 }
 
-/// What a lost connection leaves to the next one.
+/// The state that a lost connection leaves to the next one.
 #[derive(Default)]
 struct Past {
     /// Names that this process had and that may still be in the list of all nodes.

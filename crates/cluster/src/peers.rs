@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::message::Beat;
 
-/// What is known of all nodes, this one included.
+/// The state of all nodes as this one knows it, itself included.
 #[derive(Debug)]
 pub(crate) struct Peers {
     me: String,

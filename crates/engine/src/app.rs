@@ -35,7 +35,7 @@ use crate::watchlist::Users;
 pub struct AppDefinition {
     /// Its id.
     pub id: AppId,
-    /// What may change while the app runs.
+    /// The settings that may change while the app runs.
     pub settings: AppSettings,
     /// Its active keys.
     pub keys: Vec<Key>,

@@ -1,6 +1,6 @@
-//! What passes on a channel while connections join it. It may not be in the answers that they get,
-//! so it is kept until they have them: no longer than a join takes, and no more than an outbox may
-//! hold.
+//! Changes and events that pass on a channel while connections join it. The answers to a join may
+//! not have them, so they are kept until it ends: no longer than a join takes, and no more than an
+//! outbox may hold.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -15,14 +15,14 @@ pub(crate) enum Passed {
     Edge {
         /// Its position among the channel's presence changes.
         position: Position,
-        /// As subscribers get it.
+        /// The frame for subscribers.
         frame: Frame,
     },
     /// An event that is cached or recorded.
     Event {
         /// Its place among the app's cached and recorded events.
         offset: Offset,
-        /// As subscribers that get positions get it.
+        /// The frame for subscribers that get positions.
         frame: Frame,
         /// The connection that doesn't get it.
         except: Option<SocketId>,
@@ -37,7 +37,7 @@ impl Passed {
     }
 }
 
-/// What has passed since the first of the current joins began, oldest first.
+/// Changes and events since the first of the current joins began, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     passed: VecDeque<Passed>,

@@ -166,7 +166,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// What one holder has of each resource.
+/// One holder's amount of each resource.
 #[derive(Debug, Default)]
 pub(crate) struct Usage([AtomicUsize; RESOURCES]);
 

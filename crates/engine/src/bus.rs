@@ -30,11 +30,11 @@ pub struct Envelope {
     pub except: Option<SocketId>,
     /// Whether a cache channel keeps it: events of backends only, never client events.
     pub keep: bool,
-    /// What the channel's history keeps, if it has one.
+    /// The retention of the channel's history, if it has one.
     pub history: Option<Retention>,
 }
 
-/// Where the back end has placed an event that comes from other nodes.
+/// The places that the back end has given to an event that comes from other nodes.
 #[derive(Debug, Clone, Default)]
 pub struct StreamPosition {
     /// Its place among all events cached or recorded for the app, if it is one.
@@ -84,7 +84,7 @@ pub enum BusError {
     OtherRequest,
 }
 
-/// What a node can subscribe to at the bus.
+/// A topic that a node can listen to at the bus.
 #[derive(Debug, Clone)]
 pub enum Topic {
     /// A channel's events and presence changes.

@@ -43,7 +43,7 @@ fn shutting_down(code: CloseCode) -> Refusal {
     Refusal::new(code, "This server is shutting down, reconnect")
 }
 
-/// What is known of a connection that asks to be admitted.
+/// The request of a connection to be admitted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Arrival<'a> {
     /// The app key in its URL.

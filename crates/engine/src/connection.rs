@@ -109,8 +109,7 @@ pub(crate) struct Subscription {
     pub(crate) wants_positions: bool,
     /// On presence channels: its user, and the position up to which the client knows all changes.
     pub(crate) member: Option<(UserId, u64)>,
-    /// Where events are cached or recorded: the newest that the client got before or with the
-    /// subscription.
+    /// The newest cached or recorded event that the client got before or with the subscription.
     pub(crate) replayed: Offset,
 }
 

@@ -16,7 +16,7 @@ use crate::sequence::Offset;
 const EVENT_WEIGHT: usize = 160;
 const LOG_WEIGHT: usize = 320;
 
-/// What a channel's history keeps.
+/// The retention of a channel's history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
     /// How many events, the newest ones.
@@ -40,7 +40,7 @@ pub struct Recorded {
     pub user_id: Option<UserId>,
     /// The connection that did not get it.
     pub except: Option<SocketId>,
-    /// When it was published, Unix time in milliseconds.
+    /// The time of its publish, Unix time in milliseconds.
     pub time: u64,
 }
 

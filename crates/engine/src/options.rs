@@ -33,7 +33,7 @@ pub struct Options {
     pub max_connections: usize,
     /// Most channels to which one connection may be subscribed.
     pub max_subscriptions: usize,
-    /// What the node, an app and a network of clients may hold.
+    /// Bounds of the node, of each app and of each network of clients.
     pub budgets: Budgets,
 }
 

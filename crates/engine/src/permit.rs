@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::budget::{Charge, Network};
 
-/// What a connection takes of the bounded resources: on this node, of its app here, of its app over
-/// all nodes, and the charge.
+/// A connection's part of the bounded resources: on this node, of its app here, of its app over all
+/// nodes, and the charge.
 #[derive(Debug)]
 pub(crate) struct Permits {
     _on_node: ConnectionPermit,

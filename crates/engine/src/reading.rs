@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-/// What a connection wants of its reader besides reading.
+/// What the reader of a connection has to do besides reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Interest {
     /// Call [`Session::flush`] when the socket takes more.
@@ -13,7 +13,8 @@ pub struct Interest {
     pub read: Reading,
 }
 
-/// When a reader may hand over the next message of its client. Until then it doesn't read: TCP tells the client to wait.
+/// When a reader may hand over the next message of its client. Until then it doesn't read, and TCP
+/// tells the client to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reading {
     /// At once.

@@ -1,5 +1,5 @@
-//! What a client that reconnects gets of a channel's history: all that it missed, in order and
-//! before anything live, or the reason why not.
+//! The recovery of a client that reconnects: all that it missed of a channel's history, in order
+//! and before anything live, or the reason why not.
 
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::history::MAX_SIZE;
@@ -14,7 +14,7 @@ use crate::roster::RosterError;
 use crate::sequence::Offset;
 use crate::session::Session;
 
-/// What a client asks of a channel's history.
+/// A client's query of a channel's history.
 #[derive(Debug)]
 pub(crate) struct Ask {
     query: HistoryQuery,
@@ -26,7 +26,7 @@ pub(crate) struct Ask {
     former: Option<SocketId>,
 }
 
-/// What the client gets.
+/// The answer to a client's query of a history.
 #[derive(Debug, Default)]
 pub(crate) struct Recovery {
     /// The position and outcome that the client is told.

@@ -32,7 +32,7 @@ pub(crate) struct Route {
     /// One bit for each shard that has subscribers.
     pub(crate) shards: u64,
     pub(crate) subscribers: usize,
-    /// Those of them that get each event's position in the channel's history.
+    /// The subscribers that get each event's position in the channel's history.
     pub(crate) positioned: usize,
     pub(crate) told: CountAnnounced,
     /// Generation since which this node receives the channel's events, if it does.

@@ -47,7 +47,7 @@ pub struct LocalNode {
 /// A connection and what was written to it.
 #[derive(Debug)]
 pub struct Client {
-    /// As the connection's reader has it, until it ends.
+    /// The session that the connection's reader has, until it ends.
     pub session: Option<Session>,
     /// The bytes that were written.
     pub wire: Rc<Wire>,

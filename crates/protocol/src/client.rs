@@ -48,7 +48,7 @@ pub struct Subscribe<'a> {
     pub rewind: Option<usize>,
 }
 
-/// What a client asks of a channel's history.
+/// A client's query of a channel's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recover {
     /// The positions of events, from now on.

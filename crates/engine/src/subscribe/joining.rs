@@ -36,7 +36,7 @@ pub(super) struct Joining<'a> {
     is_subscribed: bool,
 }
 
-/// What passed while a connection joined, and is in no answer that the client gets.
+/// Changes and events that passed while a connection joined, and that no answer to the client has.
 #[derive(Default)]
 pub(super) struct Meanwhile {
     pub(super) changes: Vec<(Position, Frame)>,

@@ -1,5 +1,5 @@
-//! What a new subscriber is sent of the past: missed events of a history, or the last event of a
-//! cache channel.
+//! The past that a new subscriber is sent: missed events of a history, or the last event of a cache
+//! channel.
 
 use fanfare_protocol::{Frame, ServerMessage, SocketId};
 
