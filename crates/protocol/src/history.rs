@@ -13,17 +13,17 @@ pub const MAX_SIZE: usize = 10_000;
 /// Most rules of an app.
 pub const MAX_RULES: usize = 100;
 
-/// What channels of some names keep.
+/// A rule by which channels keep a history of their events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HistoryRule {
-    /// Names of channels; `*` stands for any characters.
+    /// The channels' names; `*` stands for any characters.
     #[schema(example = "private-room-*", min_length = 1, max_length = 200)]
     pub channels: String,
-    /// How many events, the newest.
+    /// How many events a channel keeps, the newest ones.
     #[schema(example = 100, minimum = 1, maximum = 10_000)]
     pub size: usize,
-    /// For how many seconds.
+    /// How many seconds each event is kept.
     #[schema(example = 300, minimum = 1, maximum = 31_536_000)]
     pub ttl: u64,
 }

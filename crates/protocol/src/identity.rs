@@ -27,38 +27,41 @@ const MAX_TEXT: usize = 16 * 1024;
 /// Most entries in each list and map within a provider or a grant.
 const MAX_ENTRIES: usize = 32;
 
-/// What an app has configured. Nothing is granted by default. Serialized it holds its secrets, for it is stored so; show
-/// [`Identity::redacted`] instead.
+/// The token issuers and grants of an app. Nothing is granted by default. The serialized form has
+/// its secrets, because it is stored; show [`Identity::redacted`] instead.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Identity {
-    /// Who issues the tokens.
+    /// The issuers whose tokens the app accepts.
     pub providers: Vec<Provider>,
-    /// Which channels a token's bearer may subscribe to; any one of them is enough.
+    /// The channels to which a token's bearer may subscribe; one matching grant is enough.
     pub grants: Vec<Grant>,
-    /// Who a token's bearer signs in as; nobody can sign in if it is not there.
+    /// The claims that name the user as whom a token's bearer signs in; without it, sign-ins are
+    /// refused.
     pub sign_in: Option<SignIn>,
 }
 
-/// Who issues tokens, and how they are known to be theirs. Just one of `secret`, `public_key` and `jwks_url`.
+/// An issuer of tokens, and how its tokens are verified: by exactly one of `secret`, `public_key`
+/// and `jwks_url`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Provider {
-    /// What the claim `iss` must be, if given.
+    /// The value that the claim `iss` must have, if given.
     pub issuer: Option<String>,
     /// The claim `aud` must have one of these, if there are any.
     pub audience: Vec<String>,
-    /// What tokens may be signed with. What a token says of itself counts only if it is one of these.
+    /// The algorithms with which tokens may be signed. The algorithm that a token names must be one
+    /// of these.
     pub algorithms: Vec<Algorithm>,
     /// Seconds by which the provider's clock may differ; 30 if not given.
     pub leeway_seconds: Option<u64>,
-    /// Shared with the provider, for HS256.
+    /// The secret shared with the provider, for HS256.
     #[serde(serialize_with = "expose")]
     #[schema(value_type = Option<String>, format = Password, default = json!(null))]
     pub secret: Option<SecretString>,
     /// The provider's public key in PEM, for the other algorithms.
     pub public_key: Option<String>,
-    /// Where the provider publishes its public keys.
+    /// The address at which the provider publishes its public keys.
     pub jwks_url: Option<String>,
 }
 
@@ -76,7 +79,8 @@ pub enum Algorithm {
     EdDsa,
 }
 
-/// What a token's bearer may subscribe to. Either `channels` or `channels_claim`.
+/// Channels to which a token's bearer may subscribe, given by either `channels` or
+/// `channels_claim`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grant {
@@ -84,13 +88,13 @@ pub struct Grant {
     pub channels: Option<String>,
     /// The claim that lists names of channels, or patterns with stars.
     pub channels_claim: Option<String>,
-    /// Who the bearer is on presence channels.
+    /// The claims that name the bearer on presence channels.
     pub presence: Presence,
     /// Claims that must have these values, or be lists that hold them.
     pub when: BTreeMap<String, Value>,
 }
 
-/// Which claims say who a member of a presence channel is.
+/// The claims that name a member of a presence channel.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = IdentityPresence)]
@@ -101,7 +105,7 @@ pub struct Presence {
     pub user_info: BTreeMap<String, String>,
 }
 
-/// Which claims say who signs in.
+/// The claims that name the user who signs in.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schema(as = IdentitySignIn)]
@@ -110,7 +114,7 @@ pub struct SignIn {
     pub id: String,
     /// Names in `user_info`, and the claims that are their values.
     pub user_info: BTreeMap<String, String>,
-    /// The claim that lists the ids of the users they watch.
+    /// The claim that lists the ids of the users that the user watches.
     pub watchlist: Option<String>,
 }
 

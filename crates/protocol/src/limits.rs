@@ -9,29 +9,34 @@ use crate::ceilings::Ceilings;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct Limits {
-    /// Most connections of the app, over all nodes; 0 for no limit. Over it clients are refused with 4004.
+    /// Most connections of the app, over all nodes; 0 for no limit. Further clients are refused
+    /// with 4004.
     #[schema(value_type = u64, maximum = 100_000_000)]
     pub connections: usize,
-    /// Most subscriptions of the app's connections on each node; 0 for no limit. Over it subscriptions are refused.
+    /// Most subscriptions of the app's connections on each node; 0 for no limit. Further
+    /// subscriptions are refused.
     #[schema(value_type = u64, maximum = 1_000_000_000)]
     pub subscriptions: usize,
-    /// Events a backend may publish per second, and the burst it may publish at once; 0 for no limit. Over it is a 429.
+    /// Events that backends may publish per second, and the burst that they may publish at once; 0
+    /// for no limit. Further events are refused with status 429.
     #[schema(value_type = u64, maximum = 4_294_967_295_u32)]
     pub backend_events_per_second: u32,
-    /// Longest channel name. Hosted documents 164; no SDK refuses below 200, so neither do we.
+    /// Longest channel name. Hosted Pusher documents 164; no SDK refuses less than 200, so neither
+    /// does this server.
     #[schema(minimum = 1, maximum = 1024)]
     pub channel_name: usize,
     /// Longest event name.
     #[schema(minimum = 1, maximum = 1024)]
     pub event_name: usize,
-    /// Most bytes in the `data` of one event from the HTTP API; over it is a 413.
+    /// Most bytes in the `data` of one event from the HTTP API; larger events are refused with
+    /// status 413.
     #[schema(minimum = 1, maximum = 67_108_864)]
     pub event_data: usize,
     /// Most bytes in the `data` of one client event.
     #[schema(minimum = 1, maximum = 16_777_216)]
     pub client_event_data: usize,
-    /// Client events one connection may send per second, and the burst it may send at once.
-    /// 0 for no limit.
+    /// Client events that one connection may send per second, and the burst that it may send at
+    /// once; 0 for no limit.
     #[schema(value_type = u64, maximum = 1_000_000)]
     pub client_events_per_second: u32,
     /// Most channels in one `POST events`.
@@ -49,17 +54,18 @@ pub struct Limits {
     /// Longest presence `user_id`, in characters.
     #[schema(minimum = 1, maximum = 1024)]
     pub user_id: usize,
-    /// Most users on a watchlist; of a longer one the first count.
+    /// Most users on a watchlist; of a longer one only the first count.
     #[schema(maximum = 10_000)]
     pub watchlist: usize,
     /// Seconds that a cache channel keeps its last event; at most a year.
     #[schema(minimum = 1, maximum = 31_536_000)]
     pub cache_ttl: u64,
-    /// Most bytes that the kept events of an app take together; the oldest go first.
+    /// Most bytes that the cached events of an app take together; the oldest are dropped first.
     #[schema(maximum = 1_099_511_627_776_u64)]
     pub cache_bytes: usize,
-    /// Most bytes that the histories of an app take together on a node by itself; the longest unused goes first. Several nodes
-    /// keep histories in Redis, where their sizes and times bound them.
+    /// Most bytes that the histories of an app take together on a node by itself; the longest
+    /// unused is dropped first. In a cluster Redis keeps the histories, bounded by their sizes and
+    /// times.
     #[schema(maximum = 1_099_511_627_776_u64)]
     pub history_bytes: usize,
 }

@@ -12,33 +12,35 @@ const MAX_ORIGINS: usize = 500;
 /// Longest origin, in bytes: a host name has 253 at most.
 const MAX_ORIGIN: usize = 300;
 
-/// An app's settings. What a stored text does not say has its default; what it says beyond is ignored, for a newer version
-/// may have written it.
+/// An app's settings. Settings that are missing in a stored text have their defaults; unknown ones
+/// are ignored, because a newer version may have written them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct AppSettings {
-    /// A disabled app takes neither connections nor events.
+    /// Whether the app is enabled; a disabled app accepts neither connections nor events.
     pub enabled: bool,
     /// Whether clients may send events of their own.
     pub client_events: bool,
-    /// Whether subscribers are told how many they are.
+    /// Whether subscribers get their channel's subscription count.
     // docs/protocol.md#subscription-counts
     pub subscription_count: bool,
-    /// Whether signed-in users are told which of those they watch are online.
+    /// Whether signed-in users learn which of the users that they watch are online.
     // docs/protocol.md#watchlists
     pub watchlists: bool,
-    /// Whether a connection must sign in or subscribe to a private or presence channel in time.
+    /// Whether a connection must sign in or subscribe to a private or presence channel within 30
+    /// seconds.
     // docs/protocol.md#admission
     pub authorized_connections: bool,
-    /// Whether clients must come over TLS: others are told with 4000 to do so. TLS ends at a proxy, whose
+    /// Whether clients must use TLS; others are refused with 4000. TLS ends at a proxy, whose
     /// `X-Forwarded-Proto` says so.
     // docs/protocol.md#admission
     pub tls_only: bool,
-    /// The web origins clients may connect from, for example `https://example.com` or `https://*.example.com`; none means
-    /// any. Clients that are no browsers say no origin and are let in.
+    /// The web origins from which clients may connect, for example `https://example.com` or
+    /// `https://*.example.com`; an empty list allows any. Clients that are not browsers send no
+    /// origin and are admitted.
     pub allowed_origins: Vec<String>,
-    /// Which channels keep their events, so that clients which come back get what they missed; the first rule that is for a
-    /// channel counts. None: no channel does.
+    /// The channels that keep a history, so that clients that reconnect get the events that they
+    /// missed. The first rule that matches a channel applies; without a rule no channel keeps any.
     pub history: Vec<HistoryRule>,
     /// Bounds on what its clients and backends may send.
     pub limits: Limits,
