@@ -602,6 +602,8 @@ impl Cluster {
             // announced from now on.
             self.queue.close();
             self.flush(&link).await;
+            // Everything is removed before the farewell, so that nodes that get it have nothing to
+            // reap.
             self.reap(&link, link.name()).await?;
             let node = link.name().clone();
             link.take_one(Step::Forget { node }).await?;

@@ -195,6 +195,7 @@ impl Roster for Cluster {
         app: &Arc<App>,
         max: usize,
     ) -> BoxFuture<'static, Result<Option<ConnectionPermit>, RosterError>> {
+        // Queued at the call, not when the future is polled, as the trait promises.
         let answer = self.ask_for_place(app, max);
         let (asker, link) = (self.asker(), self.link());
         let app = Arc::clone(app);
@@ -251,6 +252,7 @@ impl Cluster {
             }
         }
         let (listening, live) = census.ok_or(RosterError::Disconnected)?;
+        // What dead nodes had doesn't count: the reaper is about to remove it.
         counted.retain(|(node, _)| live.contains(node));
         let living: usize = counted.iter().map(|(_, count)| count).sum();
         if living < max || listening < live.len() {

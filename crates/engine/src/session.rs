@@ -217,6 +217,8 @@ impl Session {
         });
     }
 
+    /// Runs `read` on the connection. Its slot belongs to this session until [`Session::end`], also
+    /// across awaits; whether the connection is still open may change at each of them.
     pub(crate) fn with<T>(&self, read: impl FnOnce(&mut Connection) -> T) -> T {
         read(&mut self.shard.state().connections[self.slot])
     }
