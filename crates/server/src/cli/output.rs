@@ -3,6 +3,9 @@
 use std::io::{ErrorKind, Write, stdout};
 
 use anyhow::Context;
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -84,60 +87,26 @@ pub(crate) fn fields(fields: &[(&str, String)]) -> anyhow::Result<()> {
     text(&lines.join("\n"))
 }
 
-/// Returns a Unix time in milliseconds as text, for example `2026-11-21 09:34:10Z`.
+/// Writes a Unix time in milliseconds as people do, for example `2026-11-21 09:34:10Z`.
 pub(crate) fn time(milliseconds: i64) -> String {
-    let seconds = milliseconds.div_euclid(1000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Counted from 1 March of the year 0, so that a leap day comes last: 400 years have 146,097 days.
-    let (era, day) = (
-        (days + 719_468).div_euclid(146_097),
-        (days + 719_468).rem_euclid(146_097),
-    );
-    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day_of_month = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = (month_from_march + 2) % 12 + 1;
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day_of_month:02} {hour:02}:{minute:02}:{second:02}Z")
+    Timestamp::from_millisecond(milliseconds).map_or_else(
+        // Outside the years -9999 to 9999.
+        |_| milliseconds.to_string(),
+        |time| time.strftime("%F %TZ").to_string(),
+    )
 }
 
 /// Prints rows under their headings.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
-    let rows: Vec<Vec<String>> = rows
-        .iter()
-        .map(|row| row.iter().map(|cell| printable(cell)).collect())
-        .collect();
-    let width = |column: usize| {
-        let cells = rows
-            .iter()
-            .filter_map(|row| row.get(column))
-            .map(|cell| cell.chars().count());
-        cells
-            .chain([headings[column].len()])
-            .max()
-            .unwrap_or_default()
-    };
-    let widths: Vec<usize> = (0..headings.len()).map(width).collect();
-    let line = |cells: Vec<&str>| {
-        let padded: Vec<String> = cells
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"))
-            .collect();
-        padded.join("  ").trim_end().to_owned()
-    };
-    let heading = line(headings.to_vec());
-    let rows = rows
-        .iter()
-        .map(|row| line(row.iter().map(String::as_str).collect()));
-    text(
-        &std::iter::once(heading)
-            .chain(rows)
-            .collect::<Vec<_>>()
-            .join("\n"),
-    )
+    let mut table = Table::new();
+    table.load_preset(NOTHING).set_header(headings);
+    for row in rows {
+        table.add_row(row.iter().map(|cell| printable(cell)));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    text(&table.trim_fmt())
 }
 
 #[cfg(test)]
