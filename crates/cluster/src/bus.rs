@@ -42,6 +42,7 @@ impl Bus for Cluster {
                         if let Some(since) = waiting.heard().await {
                             return since;
                         }
+                        // The connection was lost during the wait, which goes on with the next one.
                         listened = self.topics.listen(name.clone(), &topic);
                     }
                 }

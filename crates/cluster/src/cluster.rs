@@ -423,6 +423,7 @@ impl Cluster {
         }
         sleep(CLOSE_AFTER).await;
         self.close_fenced();
+        // `live` ends with the first of its parts, so this one must not return.
         std::future::pending().await
     }
 
@@ -461,6 +462,7 @@ impl Cluster {
                 self.topics.changed(Duration::from_secs(1)).await;
                 continue;
             }
+            // Answers come in the order of the steps.
             let mut kept = pending.iter().filter_map(|(_, topic)| cached(topic));
             for answer in link.take_in_time(steps).await {
                 match answer {
@@ -525,6 +527,8 @@ impl Cluster {
         loop {
             let _ = timeout(self.settings.beat_every(), link.beat.notified()).await;
             if self.is_leaving() {
+                // Once the node is forgotten, a heartbeat would be refused and end the connection
+                // before the farewell.
                 std::future::pending::<()>().await;
             }
             // Taken before the heartbeat is sent: its answer may take a while.

@@ -48,6 +48,7 @@ impl Cluster {
                         // The topic has a gap now, so nothing after it may be delivered.
                         return link.lose(format!("a message could not be read: {error}"));
                     }
+                    // Given back only after the delivery: what waits here counts against the bound.
                     drop(room);
                 }
                 Some(Incoming::Lost(reason)) => return link.lose(reason),

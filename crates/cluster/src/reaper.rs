@@ -180,6 +180,7 @@ impl Cluster {
             .iter()
             .map(|app| app.id().clone())
             .collect();
+        // A part of the apps at a time, so that a heartbeat costs the same with any number of them.
         let mut apps = rounds.mine.next(mine.clone());
         apps.extend(rounds.all.next(all));
         apps.sort();

@@ -72,6 +72,7 @@ impl Topics {
             return Ok(since);
         }
         let (listening, heard) = oneshot::channel();
+        // Clients that gave up are removed here, so that the list doesn't grow.
         listened.waiting.retain(|other| !other.is_closed());
         listened.waiting.push(listening);
         Err(Waiting(heard))

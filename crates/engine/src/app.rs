@@ -420,6 +420,7 @@ impl Directory {
         let keys: Vec<AppKey> = definition.keys.iter().map(|key| key.key.clone()).collect();
         let app = match self.by_id.get(&definition.id).cloned() {
             Some(app) => {
+                // The former keys go first; those that stay are inserted again below.
                 self.remove_keys(&app);
                 app.update(definition.settings);
                 let mut keys = definition.keys;

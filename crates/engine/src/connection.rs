@@ -377,6 +377,7 @@ impl Connection {
         if self.blocked || was_blocked {
             self.note_held(buffers);
         }
+        // The write time-out runs from now, and not from earlier progress.
         if self.blocked && !was_blocked {
             self.outbox.note_progress();
         }
@@ -412,6 +413,7 @@ impl Connection {
         }
         let close = Frame::close(refusal.code, &refusal.message);
         self.push(&SharedFrame::new(&close), Origin::Answer, buffers);
+        // Set after the pushes, which a closing connection would refuse.
         self.state = State::Closing(now + CLOSE_GRACE);
         self.flush(buffers);
         self.wake();

@@ -154,6 +154,7 @@ impl Deliverer {
                 if late {
                     self.inboxes[shard].force(weight);
                 } else {
+                    // The exact weight is known only now; the rest is given back below.
                     unused[shard] -= weight;
                 }
                 self.inboxes[shard].push(Command::Deliver {

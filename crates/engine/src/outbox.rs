@@ -392,6 +392,7 @@ impl Outbox {
                 Err(_) => return Flushed::Gone,
             }
         }
+        // An idle outbox gives its memory back.
         if self.chunks.capacity() > CHUNKS_KEPT {
             self.chunks = VecDeque::new();
         }

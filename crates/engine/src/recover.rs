@@ -180,6 +180,7 @@ fn choose(
     mut room: usize,
 ) -> Result<Vec<Recorded>, Unrecovered> {
     let mut chosen = Vec::new();
+    // From the newest, because a rewind keeps the newest events that fit.
     for event in events.into_iter().rev() {
         if event.except.is_some() && (event.except == ask.former || event.except == own) {
             continue;

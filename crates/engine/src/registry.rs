@@ -36,6 +36,7 @@ impl Deliverer {
                 listening: (generation == 0).then_some(generation),
                 changed: false,
             });
+        // Set before the shard lists the connection, so that no event passes its backlog by.
         route.shards |= 1 << shard;
         route.subscribers += 1;
         route.positioned += usize::from(wants_positions);

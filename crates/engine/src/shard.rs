@@ -127,6 +127,7 @@ impl Shard {
         loop {
             self.inbox.wait().await;
             self.serve_inbox();
+            // Readers on this thread get their turn, however many events arrive.
             tokio::task::yield_now().await;
         }
     }
@@ -285,6 +286,7 @@ impl Shard {
             "This server is shutting down, reconnect",
         );
         self.close_paced(all, &refusal, period).await;
+        // Clients may still read what waits and answer the close frame; the sweep bounds that time.
         while !self.state().connections.is_empty() {
             tokio::time::sleep(TICK).await;
         }
@@ -337,6 +339,8 @@ impl State {
         let plain = subscribers.slots.iter().map(|slot| (slot, frame));
         let with_positions = subscribers.positioned.iter();
         for (slot, frame) in plain.chain(with_positions.map(|slot| (slot, positioned))) {
+            // A listed slot always exists: a connection leaves its channels before its slot is
+            // freed.
             let connection = &mut self.connections[*slot];
             let has_it = |c: &Connection| {
                 c.subscriptions

@@ -122,6 +122,7 @@ impl Session {
     async fn watch(&self, app: &Arc<App>, watched: &[UserId], before: &[UserId]) -> Option<()> {
         let engine = &self.shard.engine;
         let watcher = self.reference();
+        // Before the roster is asked, so that changes meanwhile are kept for `settle`.
         app.users.watch(watcher, watched, before);
         if app.users.listening() != engine.deliverer().generation() {
             let since = self.listen(Topic::Users(Arc::clone(app))).await?;

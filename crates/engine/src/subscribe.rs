@@ -221,6 +221,7 @@ impl Session {
                 (recovery, meanwhile)
             }
         };
+        // No await from here to `subscribe`, so nothing passes in between.
         self.send(&ServerMessage::SubscriptionSucceeded {
             channel: channel_ref.channel.as_str(),
             history: &recovery.state,

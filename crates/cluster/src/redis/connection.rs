@@ -199,6 +199,7 @@ impl Connection for RedisConnection {
             calls[master].steps.push(step);
         }
         Box::pin(async move {
+            // All masters at once: the steps of an app go to one master, so their order holds.
             let answered = join_all(calls.into_iter().map(Call::make)).await;
             let mut answered: Vec<Vec<_>> = answered
                 .into_iter()

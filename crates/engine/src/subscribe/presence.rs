@@ -51,6 +51,7 @@ impl Session {
         let snapshot = joining.enter(member, max).await?;
         let mut recovery = joining.recover(listening, ask).await?;
         let Meanwhile { changes, events } = joining.meanwhile(snapshot.position, &recovery)?;
+        // No await from here to `subscribe`, so nothing passes in between.
         self.send(&ServerMessage::PresenceSucceeded {
             channel: channel_ref.channel.as_str(),
             members: &snapshot.members,
