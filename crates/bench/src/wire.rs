@@ -1,4 +1,4 @@
-//! What both sides need: WebSocket frames, and finding text in bytes.
+//! Helpers of both sides: WebSocket frames, and finding text in bytes.
 
 use memchr::memmem;
 

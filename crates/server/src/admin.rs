@@ -48,7 +48,7 @@ pub(crate) mod tokens;
 /// Path of the admin API.
 pub(crate) const PATH: &str = "/api/v1";
 
-/// What the admin API needs besides the engine. Cheap to clone.
+/// The shared parts of the admin API besides the engine. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Admin {
     pub(crate) store: fanfare_store::Store,
@@ -70,9 +70,9 @@ impl Admin {
     }
 }
 
-/// Middleware of all routes. It completes a change even if the caller goes away, so that a caller who sends a request
-/// again finds it done or not done, never half done. The change is active on this node before the answer. It also
-/// records refusals for the operator.
+/// Runs as middleware of all routes. It completes a change even if the caller goes away, so that a caller who sends a
+/// request again finds it done or not done, never half done. The change is active on this node before the answer. It
+/// also records refusals for the operator.
 pub(crate) async fn finish(
     State(state): State<AppState>,
     request: Request,

@@ -1,4 +1,4 @@
-//! What this node may use of its machine: memory and open files. Defaults of other bounds follow from it.
+//! The memory and open files that this node may use of its machine. Defaults of other bounds follow from them.
 //!
 //! The memory limit is read here because the crates that know control groups include whole system monitors.
 
@@ -18,7 +18,7 @@ const CONNECTION_BYTES: usize = 8 * 1024;
 /// Bytes of memory assumed if the system doesn't tell.
 const UNKNOWN_MEMORY: usize = 1 << 30;
 
-/// What this node may use.
+/// Resources that this node may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Capacity {
     /// Bytes of memory.

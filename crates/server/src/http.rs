@@ -1,4 +1,4 @@
-//! What all HTTP requests share, and what is served besides the APIs: health, the SDK's scripts, the demo.
+//! Helpers that all HTTP requests share, and pages besides the APIs: health, the SDK's scripts, the demo.
 
 mod client_address;
 pub(crate) mod cors;

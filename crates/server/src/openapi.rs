@@ -43,7 +43,7 @@ struct Base;
 pub(crate) struct Described {
     /// Under `/api/v1`.
     pub(crate) admin: Router<AppState>,
-    /// What backends and browsers call, without the prefix.
+    /// Routes of backends and browsers, without the prefix.
     pub(crate) pusher: Router<AppState>,
     /// Their description.
     pub(crate) document: Value,

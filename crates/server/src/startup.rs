@@ -155,7 +155,7 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-/// What is needed before the first client is served.
+/// Parts that must exist before the first client is served.
 struct Prepared {
     store: Store,
     demo: Option<Arc<Demo>>,

@@ -60,7 +60,7 @@ impl Workload for Idle {
         ])
     }
 
-    /// Memory that one round freed would serve the next.
+    /// Returns true, because memory that one round freed would serve the next.
     fn needs_fresh_server(&self) -> bool {
         true
     }

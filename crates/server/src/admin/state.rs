@@ -1,4 +1,4 @@
-//! What is happening on an app now, and a test event.
+//! The current state of an app (channels, members, connections), and a test event.
 
 use std::sync::Arc;
 

@@ -14,7 +14,7 @@ use crate::capacity::Capacity;
 const PRIVATE_NETWORKS: &str = "127.0.0.0/8, 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16, 100.64.0.0/10, 169.254.0.0/16, \
                                 ::1/128, fc00::/7, fe80::/10";
 
-/// What the clients of one network (an IPv4 address, an IPv6 /64) may hold on this node.
+/// Bounds of what the clients of one network (an IPv4 address, an IPv6 /64) may hold on this node.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NetworkConfig {

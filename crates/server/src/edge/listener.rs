@@ -51,7 +51,7 @@ pub(crate) struct Timeouts {
     pub(crate) head: Duration,
 }
 
-/// What a listener needs besides its socket. Cheap to clone.
+/// Everything that a listener needs besides its socket. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Listening {
     pub(crate) router: Router,
@@ -168,7 +168,7 @@ async fn accept(
     }
 }
 
-/// Whether the process (`EMFILE`) or the system (`ENFILE`) has no more file descriptors.
+/// Returns whether the process (`EMFILE`) or the system (`ENFILE`) has no more file descriptors.
 fn is_out_of_files(error: &io::Error) -> bool {
     let code = error.raw_os_error();
     code.is_some_and(|code| matches!(code, 23 | 24))

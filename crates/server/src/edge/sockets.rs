@@ -50,7 +50,7 @@ struct Http {
     idle: Vec<(Arc<Activity>, u64)>,
 }
 
-/// What is known of a socket that serves HTTP.
+/// State of a socket that serves HTTP, by which an idle one is found.
 #[derive(Debug)]
 pub(crate) struct Activity {
     started: Instant,

@@ -20,7 +20,7 @@ use crate::demo::{Demo, PRESENCE_CHANNEL};
 const PAGE: &str = include_str!("../../assets/demo.html");
 const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:";
 
-/// What the page needs to connect.
+/// Credentials that the page connects with.
 #[derive(Serialize)]
 pub(crate) struct DemoApp {
     id: String,
@@ -28,7 +28,7 @@ pub(crate) struct DemoApp {
     path_prefix: String,
 }
 
-/// What pusher-js sends to an auth endpoint, with a name for the member list.
+/// Form that pusher-js sends to an auth endpoint, with a name for the member list.
 #[derive(Deserialize)]
 pub(crate) struct AuthRequest {
     socket_id: String,

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::CompiledIdentity;
 
-/// What an app grants, with its patterns parsed.
+/// Grants of an app, with their patterns parsed.
 #[derive(Debug)]
 pub(super) struct Grants {
     channels: Vec<ChannelGrant>,

@@ -1,4 +1,4 @@
-//! What operations, parameters and fields share, written once.
+//! Descriptions that operations, parameters and fields share, written once.
 
 use serde_json::{Map, Value, json};
 

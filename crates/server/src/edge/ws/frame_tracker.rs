@@ -138,7 +138,7 @@ mod tests {
 
     use super::*;
 
-    /// A masked frame; with a mask of zeros the payload stands as it is.
+    /// Returns a masked frame. A mask of zeros leaves the payload as it is.
     fn frame(first: u8, length: usize) -> Vec<u8> {
         let mut frame = vec![first];
         match length {
@@ -157,7 +157,7 @@ mod tests {
         frame
     }
 
-    /// A message in so many frames, with PINGs between them.
+    /// Returns a message in several frames, with PINGs between them.
     fn message(lengths: &[usize]) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (at, length) in lengths.iter().enumerate() {

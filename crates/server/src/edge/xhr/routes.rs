@@ -94,7 +94,7 @@ impl SessionPath {
     }
 }
 
-/// What a client sends with every request for lines.
+/// Headers, query and address of a client's request for lines.
 struct Client {
     /// All `Origin` header lines.
     origin: Option<String>,
