@@ -89,9 +89,18 @@ pub(crate) async fn connect(url: &RedisUrl, names: &Names) -> Result<Connected, 
         let config = AsyncConnectionConfig::new()
             .set_push_sender(move |push: PushInfo| hears.push(push))
             .set_pipeline_buffer_size(PIPELINE);
-        let mut connection = connect_to(url.redis_at(&master.address), config).await?;
-        master.run = topology::run_of(&mut connection).await?;
-        load(&scripts, &mut connection).await?;
+        let opened = async {
+            let mut connection = connect_to(url.redis_at(&master.address), config).await?;
+            let run = topology::run_of(&mut connection).await?;
+            load(&scripts, &mut connection).await?;
+            Ok((connection, run))
+        };
+        // Of several masters, the operator must know which.
+        let (connection, run) = opened.await.map_err(|error: ConnectError| {
+            let (host, port) = &master.address;
+            ConnectError(format!("{host}:{port}: {error}"))
+        })?;
+        master.run = run;
         let loaded = Arc::new(Loaded {
             scripts: Arc::clone(&scripts),
             times: AtomicU64::new(1),
