@@ -22,7 +22,7 @@ use crate::shard::Shard;
 /// Returns how many connections of one network are a large share of a quota: a quarter of a small
 /// quota, a thirty-second of a large one. Keeping clients away for good then takes more than thirty
 /// networks.
-fn large_share(quota: usize) -> usize {
+pub(crate) fn large_share(quota: usize) -> usize {
     (quota / 4).min((quota / 32).max(4))
 }
 

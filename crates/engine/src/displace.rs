@@ -11,10 +11,11 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::budget::{Network, Payer, Resource};
+use crate::connect::large_share;
 use crate::connection::Connection;
 use crate::engine::Engine;
 use crate::error::Refusal;
-use crate::permit::{Largest, Permits};
+use crate::permit::{Counts, Permits};
 use crate::shard::Shard;
 
 /// A network gives way if it holds more than one part of this many of the quota.
@@ -37,37 +38,40 @@ impl Engine {
         // Held across the awaits on purpose: one displacement at a time for each app, so each sees
         // the count that the last one left. It is an async lock that no hot path takes.
         let mut known = app.displacements.0.lock().await;
-        let is_recent = |largest: &Largest| largest.counted.elapsed() < COUNTED_FOR;
-        let mut largest = match known.filter(is_recent) {
-            Some(largest) => largest,
-            None => self.largest_network_of(app).await?,
+        let is_recent = |counts: &Counts| counts.counted.elapsed() < COUNTED_FOR;
+        let mut counts = match known.take().filter(is_recent) {
+            Some(counts) => counts,
+            None => self.count_networks_of(app).await,
         };
-        // The newcomer is included, because it is charged already.
-        let own = newcomer.used_by_network(Resource::Connections);
-        if largest.held.saturating_mul(LARGE_PART) <= quota || own >= largest.held {
-            *known = Some(largest);
-            return None;
+        let (network, held) = counts.largest()?;
+        let own = newcomer.network().map_or(0, |network| counts.of(network));
+        let is_large = held.saturating_mul(LARGE_PART) > quota;
+        // A network that has many itself must not take the place of others' clients.
+        let may_displace = is_large && own < large_share(quota).max(1) && own + 1 < held;
+        let permits = if may_displace {
+            self.close_one_of(app, network).await
+        } else {
+            None
+        };
+        if permits.is_some() {
+            counts.moved(network, newcomer.network());
         }
-        let permits = self.close_one_of(app, largest.network).await;
-        largest.held -= 1;
         // If none was found, the count is out of date.
-        *known = permits.is_some().then_some(largest);
+        *known = (permits.is_some() || !may_displace).then_some(counts);
         Some(permits?.charged_to(charge))
     }
 
-    async fn largest_network_of(&self, app: &Arc<App>) -> Option<Largest> {
+    async fn count_networks_of(&self, app: &Arc<App>) -> Counts {
         let app = Arc::clone(app);
-        let counts = self.ask(move |shard| shard.count_by_network(&app)).await;
+        let of_shards = self.ask(move |shard| shard.count_by_network(&app)).await;
         let mut held: HashMap<Network, usize> = HashMap::new();
-        for (network, count) in counts.into_iter().flatten() {
+        for (network, count) in of_shards.into_iter().flatten() {
             *held.entry(network).or_default() += count;
         }
-        let (network, held) = held.into_iter().max_by_key(|(_, held)| *held)?;
-        Some(Largest {
-            network,
+        Counts {
             held,
             counted: Instant::now(),
-        })
+        }
     }
 
     async fn close_one_of(&self, app: &Arc<App>, network: Network) -> Option<Permits> {

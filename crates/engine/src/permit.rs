@@ -1,5 +1,6 @@
 //! The permits that a connection holds while it is admitted.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -77,12 +78,33 @@ impl Drop for ConnectionPermit {
 
 /// Serializes displacements in an app.
 #[derive(Debug, Default)]
-pub(crate) struct Displacements(pub(crate) Mutex<Option<Largest>>);
+pub(crate) struct Displacements(pub(crate) Mutex<Option<Counts>>);
 
-/// The network that holds most of an app's connections on this node.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Largest {
-    pub(crate) network: Network,
-    pub(crate) held: usize,
+/// How many of an app's connections on this node each network holds.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    pub(crate) held: HashMap<Network, usize>,
     pub(crate) counted: Instant,
+}
+
+impl Counts {
+    /// Returns the network that holds most, and how many it holds.
+    pub(crate) fn largest(&self) -> Option<(Network, usize)> {
+        let largest = self.held.iter().max_by_key(|(_, held)| **held);
+        largest.map(|(network, held)| (*network, *held))
+    }
+
+    pub(crate) fn of(&self, network: Network) -> usize {
+        self.held.get(&network).copied().unwrap_or(0)
+    }
+
+    /// One connection less of a network, and one more of another, if that one is charged.
+    pub(crate) fn moved(&mut self, from: Network, to: Option<Network>) {
+        if let Some(held) = self.held.get_mut(&from) {
+            *held = held.saturating_sub(1);
+        }
+        if let Some(to) = to {
+            *self.held.entry(to).or_default() += 1;
+        }
+    }
 }

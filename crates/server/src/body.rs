@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use bytes::BytesMut;
 use fanfare_engine::{BudgetExceeded, Charge, Ledger, Resource};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
@@ -100,19 +99,27 @@ async fn collect(body: &mut Body, limit: usize, charge: &mut Charge) -> Result<B
     // Room for the whole body. Memory is only used for bytes that have come, and a growing buffer would take twice as
     // much.
     let announced = body.size_hint().exact().unwrap_or(0);
-    let mut collected = BytesMut::with_capacity(announced.try_into().unwrap_or(0));
+    let mut collected = Vec::with_capacity(announced.try_into().unwrap_or(0));
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|error| BodyError::Broken(error.to_string()))?;
         let Ok(data) = frame.into_data() else {
             continue;
         };
-        if collected.len() + data.len() > limit {
+        let length = collected.len() + data.len();
+        if length > limit {
             return Err(BodyError::TooLarge(limit));
         }
-        charge.grow(data.len()).map_err(BodyError::Busy)?;
+        let mut held = length;
+        if length > collected.capacity() {
+            // No length was announced, so the buffer grows ahead of what has come, and all of it is charged.
+            held = length.saturating_mul(2).min(limit);
+        }
+        let more = held.saturating_sub(charge.amount());
+        charge.grow(more).map_err(BodyError::Busy)?;
+        collected.reserve_exact(held - collected.len());
         collected.extend_from_slice(&data);
     }
-    Ok(collected.freeze())
+    Ok(collected.into())
 }
 
 #[cfg(test)]

@@ -227,7 +227,11 @@ impl<'a> Joining<'a> {
         if channel_ref.channel.keeps_last() && !has_it {
             // Events that passed while the history was read were sent already.
             let sent = recovered.map(|(recovery, newest)| (recovery.newest, newest));
-            replayed = replayed.max(session.replay(channel_ref, sent));
+            let was_sent = sent.filter(|(before, newest)| newest > before);
+            // The history may be ahead of what this node keeps. An event between the two is still on
+            // its way here, and the client gets it as a live one.
+            let newest_sent = was_sent.map_or(Offset::default(), |(_, newest)| newest);
+            replayed = newest_sent.max(session.replay(channel_ref, sent));
         }
         let index = session.with_channel(self.id, |subscribers| {
             subscribers.replayed = subscribers.replayed.max(replayed);

@@ -11,9 +11,13 @@ use fanfare_protocol::CloseCode;
 use crate::node::{KEY, Seen};
 
 async fn try_from(node: &LocalNode, last: u8) -> Result<Client, Refusal> {
+    try_with(node, KEY, last).await
+}
+
+async fn try_with(node: &LocalNode, key: &str, last: u8) -> Result<Client, Refusal> {
     let arrival = Arrival {
         charged_address: Some(IpAddr::from([192, 0, 2, last])),
-        ..arrival(KEY)
+        ..arrival(key)
     };
     let admitted = node.engine.admit_on_all_nodes(arrival).await?;
     Ok(node.connect_admitted(admitted))
@@ -60,7 +64,7 @@ fn newcomers_of_other_networks_take_the_place_of_connections_of_the_network_that
 }
 
 #[test]
-fn a_network_takes_no_more_than_leaves_the_other_as_much() {
+fn a_network_takes_the_place_of_few_connections_only() {
     run_paused(async {
         let node = node(10).await;
         let mut held = Vec::new();
@@ -71,7 +75,7 @@ fn a_network_takes_no_more_than_leaves_the_other_as_much() {
         while let Ok(newcomer) = try_from(&node, 2).await {
             newcomers.push(newcomer);
         }
-        assert_eq!((newcomers.len(), displaced(&held)), (5, 5));
+        assert_eq!((newcomers.len(), displaced(&held)), (2, 2));
         assert_eq!(node.app().connection_count(), 10);
     });
 }
@@ -89,5 +93,24 @@ fn where_no_network_holds_a_large_part_nobody_is_displaced() {
         let refusal = try_from(&node, 9).await.map(|_| ()).unwrap_err();
         assert_eq!(refusal.code, CloseCode::OverQuota, "{refusal}");
         assert_eq!(displaced(&held), 0);
+    });
+}
+
+#[test]
+fn connections_of_a_network_to_another_app_do_not_keep_its_clients_out() {
+    run_paused(async {
+        let node = node(10).await;
+        let other = definition("2", "other", settings());
+        node.engine.update_apps(vec![other], &[]);
+        let mut held = Vec::new();
+        for _ in 0..10 {
+            held.push(from(&node, 1).await);
+        }
+        let mut elsewhere = Vec::new();
+        for _ in 0..20 {
+            elsewhere.push(try_with(&node, "other", 2).await.expect("admitted"));
+        }
+        let _newcomer = from(&node, 2).await;
+        assert_eq!(displaced(&held), 1);
     });
 }

@@ -43,6 +43,14 @@ impl ClientStream {
     pub(crate) fn into_parts(self) -> (TcpStream, Bytes, SocketPlace) {
         (self.stream.into_inner(), self.unread, self.place)
     }
+
+    /// A client that reads a long answer slowly isn't idle.
+    fn noted<T>(&self, done: Poll<T>) -> Poll<T> {
+        if done.is_ready() {
+            self.activity.note();
+        }
+        done
+    }
 }
 
 impl AsyncRead for ClientStream {
@@ -53,10 +61,7 @@ impl AsyncRead for ClientStream {
     ) -> Poll<io::Result<()>> {
         if self.unread.is_empty() {
             let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-            if read.is_ready() {
-                self.activity.note();
-            }
-            return read;
+            return self.noted(read);
         }
         let count = buffer.remaining().min(self.unread.len());
         buffer.put_slice(&self.unread[..count]);
@@ -75,7 +80,8 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.noted(written)
     }
 
     fn poll_write_vectored(
@@ -83,7 +89,8 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.noted(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -354,10 +354,50 @@ async fn a_refused_request_is_answered_whatever_it_still_sends_and_its_connectio
 
 /// A message of a client, as a frame that is masked with zeros.
 fn masked(text: &str) -> Vec<u8> {
-    let length = u8::try_from(text.len()).expect("a short message");
-    let mut frame = vec![0x81, 0x80 | length, 0, 0, 0, 0];
+    let mut frame = match u8::try_from(text.len()) {
+        Ok(length @ 0..126) => vec![0x81, 0x80 | length],
+        _ => {
+            let length = u16::try_from(text.len()).expect("a message of 64 KiB");
+            let [high, low] = length.to_be_bytes();
+            vec![0x81, 0x80 | 126, high, low]
+        }
+    };
+    frame.extend([0; 4]);
     frame.extend_from_slice(text.as_bytes());
     frame
+}
+
+/// Turns of reading end after so many messages, wherever the long one stands among them.
+#[tokio::test]
+async fn messages_behind_a_long_one_are_handled_however_they_arrive() {
+    let server = server().await;
+    for before in 24..36 {
+        let mut stream = raw(&server).await;
+        let subscribe = |number: usize| {
+            masked(&format!(
+                r#"{{"event":"pusher:subscribe","data":{{"channel":"c{number}"}}}}"#
+            ))
+        };
+        let long = format!(r#"{{"event":"pusher:ping","data":"{}"}}"#, "x".repeat(6000));
+        let mut burst: Vec<u8> = (0..before).flat_map(subscribe).collect();
+        burst.extend(masked(&long));
+        burst.extend((before..before + 4).flat_map(subscribe));
+        stream.write_all(&burst).await.unwrap();
+        let (mut seen, all) = (Vec::new(), before + 4);
+        let answers = async {
+            while count_of(&seen, b"subscription_succeeded") < all {
+                assert!(stream.read_buf(&mut seen).await.unwrap() > 0);
+            }
+        };
+        let answered = tokio::time::timeout(Duration::from_secs(10), answers).await;
+        assert!(answered.is_ok(), "{before} messages before the long one");
+    }
+}
+
+fn count_of(text: &[u8], part: &[u8]) -> usize {
+    text.windows(part.len())
+        .filter(|found| *found == part)
+        .count()
 }
 
 #[tokio::test]

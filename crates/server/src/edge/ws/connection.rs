@@ -297,8 +297,9 @@ impl Connection {
             return;
         }
         if self.frames.is_between_messages() {
-            // tungstenite keeps room for the longest frame as long as the connection can be read.
-            if self.context.can_read() {
+            // tungstenite keeps room for the longest frame as long as the connection can be read. Only after it has asked
+            // for more is nothing else in its buffer: a turn may end before all frames are handled that were read.
+            if matches!(turn, Turn::AllRead) && self.context.can_read() {
                 self.renew();
             }
             self.unfinished = None;

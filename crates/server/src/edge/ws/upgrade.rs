@@ -101,6 +101,11 @@ pub(crate) fn count_client(admitted: &mut Admitted, query: Option<&str>) {
 }
 
 async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
+    // Before any permit is taken: a request that isn't a handshake must cost nobody a connection.
+    if let Err(not) = check_handshake(&request) {
+        let from = state.addresses.of(request.headers(), request.extensions());
+        return not_a_handshake(&state, from, not);
+    }
     let origin = combined(request.headers(), ORIGIN);
     let arrival = Arrival {
         key,
