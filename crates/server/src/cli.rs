@@ -36,8 +36,8 @@ Exit codes:
   1  failed
   2  called or configured wrongly
   3  there is no such thing
-  4  refused: the token is not taken, or does not go that far
-  5  in the way of something, or changed in the meantime
+  4  not allowed: the token is invalid or lacks the rights
+  5  conflict: it exists already, is in use, or changed in the meantime
   6  the server or the store cannot be reached, or not at this moment";
 
 #[derive(Debug, Parser)]
