@@ -7,7 +7,7 @@ use crate::edge::xhr::PendingBounds;
 
 /// Largest number of bytes of request bodies, and of unfinished messages, for one network, however much memory there
 /// is.
-const MAX_NETWORK_BODIES: usize = 16 << 20;
+const MAX_NETWORK_BODIES: usize = 8 << 20;
 
 impl Config {
     /// Returns how many sessions may be pending, which are those whose client has sent one request only.

@@ -39,10 +39,11 @@ impl NetworkConfig {
         Self {
             // An office, a school or a provider's gateway shares one address.
             max_connections: (capacity.connections / 8).max(64),
-            max_waiting_bytes: (capacity.memory / 32).min(32 << 20),
+            // All bounds of a network in bytes together are less than 64 MiB, so that one address can't take more.
+            max_waiting_bytes: (capacity.memory / 32).min(16 << 20),
             max_sockets: (capacity.connections / 4).max(128),
             max_pending: (capacity.connections / 16).clamp(16, 1024),
-            max_subscription_bytes: (capacity.memory / 32).clamp(2 << 20, 32 << 20),
+            max_subscription_bytes: (capacity.memory / 32).clamp(2 << 20, 16 << 20),
             exempt: PRIVATE_NETWORKS.into(),
         }
     }
