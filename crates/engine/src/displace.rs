@@ -27,7 +27,7 @@ const COUNTED_FOR: Duration = Duration::from_secs(1);
 impl Engine {
     /// Closes one connection of the network that holds most of an app's, waits for its shard, and
     /// returns its permits. Returns `None` if no network holds a large part of `quota`, or if the
-    /// newcomer's network holds as much.
+    /// newcomer's network holds more than few itself.
     pub(crate) async fn displace(
         &self,
         app: &Arc<App>,

@@ -17,11 +17,7 @@ impl Deliverer {
     ) {
         // The lock is held until all shards have the change, so that changes reach every shard in
         // one order.
-        let routes = channel_ref
-            .app
-            .channels
-            .stripe(channel_ref.channel.as_str())
-            .lock();
+        let routes = channel_ref.routes();
         let Some(route) = routes.get(&channel_ref.channel) else {
             return;
         };

@@ -18,11 +18,7 @@ impl Deliverer {
         shard: usize,
         wants_positions: bool,
     ) -> Attached {
-        let mut routes = channel_ref
-            .app
-            .channels
-            .stripe(channel_ref.channel.as_str())
-            .lock();
+        let mut routes = channel_ref.routes();
         let generation = self.generation();
         let route = routes
             .entry(channel_ref.channel.clone())
@@ -60,11 +56,7 @@ impl Deliverer {
         wants_positions: bool,
         last: bool,
     ) -> bool {
-        let mut routes = channel_ref
-            .app
-            .channels
-            .stripe(channel_ref.channel.as_str())
-            .lock();
+        let mut routes = channel_ref.routes();
         let Some(route) = routes.get_mut(&channel_ref.channel) else {
             return false;
         };
@@ -85,11 +77,7 @@ impl Deliverer {
 
     /// Notes that this node receives the channel's events since a generation.
     pub(crate) fn note_listening(&self, channel_ref: &ChannelRef, since: Generation) {
-        let mut routes = channel_ref
-            .app
-            .channels
-            .stripe(channel_ref.channel.as_str())
-            .lock();
+        let mut routes = channel_ref.routes();
         if let Some(route) = routes.get_mut(&channel_ref.channel) {
             route.listening = Some(since);
         }

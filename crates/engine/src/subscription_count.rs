@@ -46,11 +46,7 @@ impl Deliverer {
 
     /// Reports the count to the other nodes again, so that subscribers here get the total.
     pub(crate) fn count_again(&self, channel_ref: &ChannelRef) {
-        let mut routes = channel_ref
-            .app
-            .channels
-            .stripe(channel_ref.channel.as_str())
-            .lock();
+        let mut routes = channel_ref.routes();
         if let Some(route) = routes.get_mut(&channel_ref.channel) {
             self.change(channel_ref, route);
         }
@@ -78,11 +74,7 @@ impl Deliverer {
         // A count that changes in between is read below.
         let places = mem::take(&mut *self.changed.lock());
         let changed = |channel_ref: ChannelRef| {
-            let mut routes = channel_ref
-                .app
-                .channels
-                .stripe(channel_ref.channel.as_str())
-                .lock();
+            let mut routes = channel_ref.routes();
             let (mut count, mut tell) = (0, is_counted(&channel_ref));
             if let Some(route) = routes.get_mut(&channel_ref.channel) {
                 route.changed = false;
@@ -117,11 +109,7 @@ impl Deliverer {
 
     /// Queues a channel's subscription count over all nodes to its subscribers.
     pub(crate) fn tell_count(&self, channel_ref: &ChannelRef, count: usize) {
-        let routes = channel_ref
-            .app
-            .channels
-            .stripe(channel_ref.channel.as_str())
-            .lock();
+        let routes = channel_ref.routes();
         if let Some(route) = routes.get(&channel_ref.channel) {
             self.push_count(channel_ref, route, count);
         }
@@ -143,11 +131,7 @@ impl Deliverer {
     pub(crate) fn tell_due_counts(&self, now: Instant) {
         let waiting = mem::take(&mut *self.uncounted.lock());
         for channel_ref in waiting {
-            let mut routes = channel_ref
-                .app
-                .channels
-                .stripe(channel_ref.channel.as_str())
-                .lock();
+            let mut routes = channel_ref.routes();
             match routes.get_mut(&channel_ref.channel) {
                 Some(route) if matches!(route.told, CountAnnounced::Due(at) if at <= now) => {
                     route.told = CountAnnounced::Never;

@@ -1,5 +1,5 @@
 //! The stream of an accepted socket as HTTP reads and writes it. Bytes that were read before come first, writes time
-//! out, and every read updates the socket's activity.
+//! out, and every read and write updates the socket's activity.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
