@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use httparse::Status;
+use memchr::memmem;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -66,6 +67,10 @@ pub(crate) async fn read_first_head(stream: &mut TcpStream) -> io::Result<FirstH
 
 /// Returns the length of a complete head, or an error if these bytes can never become one.
 fn parse(head: &[u8]) -> httparse::Result<usize> {
+    // hyper parses the head again, so it is enough to find the empty line at its end.
+    if let Some(at) = memmem::find(head, b"\r\n\r\n") {
+        return Ok(Status::Complete(at + 4));
+    }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     httparse::Request::new(&mut headers).parse(head)
 }

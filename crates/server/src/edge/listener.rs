@@ -219,12 +219,12 @@ async fn connection(
         }
     };
     match first {
-        // Boxed, because this future's state would otherwise be part of every connection, even of one without a
-        // request.
+        // Boxed here and below, because these futures' states would otherwise be part of every connection, even of one
+        // without a request.
         Ok(Ok(FirstHead::Complete(head))) => {
             Box::pin(serve_http(http, stream, head, client, listening)).await;
         }
-        Ok(Ok(FirstHead::TooLarge)) => refuse_too_large(stream).await,
+        Ok(Ok(FirstHead::TooLarge)) => Box::pin(refuse_too_large(stream)).await,
         Ok(Ok(FirstHead::Closed)) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a connection ended before its first request"),
         Err(_) => {

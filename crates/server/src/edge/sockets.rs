@@ -55,7 +55,7 @@ struct Http {
 pub(crate) struct Activity {
     started: Instant,
     network: Option<Network>,
-    /// When bytes last came or a request ended, in milliseconds since the start.
+    /// When bytes last came or went, in milliseconds since the start.
     at: AtomicU64,
     /// Number of requests that are being answered.
     requests: AtomicUsize,
@@ -77,7 +77,7 @@ impl Activity {
         }
     }
 
-    /// Records that bytes came or that a request ended.
+    /// Records that bytes came or that part of an answer was written.
     pub(crate) fn note(&self) {
         self.at.store(millis_since(self.started), Ordering::Relaxed);
     }
@@ -125,7 +125,6 @@ pub(crate) struct OpenRequest(Arc<Activity>);
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
-        self.0.note();
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -62,7 +62,7 @@ fn without_close(bytes: &[u8]) -> Option<Vec<u8>> {
     if !bytes.starts_with(b"HTTP/1.1 101 ") {
         return None;
     }
-    let at = bytes.windows(LINE.len()).position(|line| line == LINE)?;
+    let at = memchr::memmem::find(bytes, LINE)?;
     let mut head = bytes.to_vec();
     head[at + KEPT..at + LINE.len() - 2].fill(b' ');
     Some(head)

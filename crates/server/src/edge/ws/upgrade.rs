@@ -1,6 +1,7 @@
 //! `GET /app/{key}`: the handshake, and the decision whether to admit the connection. It is always upgraded first,
 //! because browsers hide the status of a failed upgrade; a refusal is a close code (docs/protocol.md#connect-url).
 
+use std::fmt::Display;
 use std::net::IpAddr;
 
 use axum::body::Body;
@@ -12,8 +13,8 @@ use bytes::Bytes;
 use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind, Refused};
 use fanfare_protocol::{CloseCode, SUBPROTOCOL_PREFIX};
 use hyper::header::{
-    CONNECTION, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
+    SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
@@ -63,8 +64,12 @@ pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
         paths::no_websocket(&state.path_prefix, path),
     );
     let from = state.addresses.of(request.headers(), request.extensions());
+    let handshake = match Handshake::of(&request) {
+        Ok(handshake) => handshake,
+        Err(not) => return not_a_handshake(state, from, not),
+    };
     note(state, None, from, &refusal);
-    handshake(state, request, |socket| turn_away(socket, refusal))
+    handshake.answer(request, |socket| turn_away(socket, refusal))
 }
 
 /// Records a refused connection for the operator. `key` is the one of its URL.
@@ -101,11 +106,12 @@ pub(crate) fn count_client(admitted: &mut Admitted, query: Option<&str>) {
 }
 
 async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
+    let from = state.addresses.of(request.headers(), request.extensions());
     // Before any permit is taken: a request that isn't a handshake must cost nobody a connection.
-    if let Err(not) = check_handshake(&request) {
-        let from = state.addresses.of(request.headers(), request.extensions());
-        return not_a_handshake(&state, from, not);
-    }
+    let handshake = match Handshake::of(&request) {
+        Ok(handshake) => handshake,
+        Err(not) => return not_a_handshake(&state, from, not),
+    };
     let origin = combined(request.headers(), ORIGIN);
     let arrival = Arrival {
         key,
@@ -119,7 +125,6 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
             .charged(request.headers(), request.extensions()),
     };
     let mut admitted = state.engine.admit_on_all_nodes(arrival).await;
-    let from = state.addresses.of(request.headers(), request.extensions());
     match &mut admitted {
         Ok(admitted) => {
             admitted.came_from(from);
@@ -132,8 +137,7 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
         }
         Err(refusal) => note(&state, Some(key), from, refusal),
     }
-    let shared = state.clone();
-    handshake(&shared, request, async move |socket| match admitted {
+    handshake.answer(request, async move |socket| match admitted {
         Ok(admitted) => {
             let Socket {
                 stream,
@@ -201,47 +205,85 @@ impl UpgradedSocket {
     }
 }
 
-/// Answers the handshake, and passes the socket to `then` once the answer is written.
-fn handshake<F>(
-    state: &AppState,
-    mut request: Request,
-    then: impl FnOnce(UpgradedSocket) -> F + Send + 'static,
-) -> Response
-where
-    F: Future<Output = ()> + Send,
-{
-    let accept = match check_handshake(&request) {
-        Ok(accept) => accept,
-        Err(not) => {
-            let from = state.addresses.of(request.headers(), request.extensions());
-            return not_a_handshake(state, from, not);
+/// A valid handshake, not yet answered.
+struct Handshake {
+    /// Value of `Sec-WebSocket-Accept`.
+    accept: HeaderValue,
+}
+
+impl Handshake {
+    /// Checks a handshake (RFC 6455 section 4.2.1). Repeated header lines are read as one list.
+    fn of(request: &Request) -> Result<Self, NotAHandshake> {
+        let headers = request.headers();
+        if request.method() != Method::GET {
+            let reason = format!("it is a {}, not a GET", request.method());
+            return Err(NotAHandshake::new(426, reason));
         }
-    };
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-    let headers = response.headers_mut();
-    headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(SEC_WEBSOCKET_ACCEPT, accept);
-    if let Some(subprotocol) = offered_subprotocol(request.headers()) {
-        headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        if request.version() < Version::HTTP_11 {
+            let reason = "it came as HTTP/1.0; a proxy in between must speak HTTP/1.1 (nginx: proxy_http_version 1.1)";
+            return Err(NotAHandshake::new(426, reason));
+        }
+        for (name, token) in [(CONNECTION, "Upgrade"), (UPGRADE, "websocket")] {
+            if !has_token(headers, &name, token) {
+                let given = given(headers, &name);
+                let reason =
+                    format!("{given}, it must hold {token}; does a proxy in between drop it?");
+                return Err(NotAHandshake::new(426, reason));
+            }
+        }
+        if !members(headers, SEC_WEBSOCKET_VERSION).any(|version| version == "13") {
+            let reason = format!("{}, it must be 13", given(headers, &SEC_WEBSOCKET_VERSION));
+            return Err(NotAHandshake::new(426, reason));
+        }
+        let mut keys = members(headers, SEC_WEBSOCKET_KEY);
+        let (Some(key), None) = (keys.next(), keys.next()) else {
+            let given = given(headers, &SEC_WEBSOCKET_KEY);
+            return Err(NotAHandshake::new(
+                400,
+                format!("{given}, it must be there once"),
+            ));
+        };
+        let accept = derive_accept_key(key.as_bytes());
+        Ok(Self {
+            accept: HeaderValue::try_from(accept).expect("base64 is a header value"),
+        })
     }
-    let upgrades = request.extensions().get::<Upgrades>().cloned();
-    let upgraded: OnUpgrade = hyper::upgrade::on(&mut request);
-    let hand_over = async move {
-        match upgraded.await.map(UpgradedSocket::of) {
-            Ok(Some(socket)) => then(socket).await,
-            Ok(None) => tracing::error!(
-                "an upgraded connection is not the TCP stream that was accepted; this is a bug"
-            ),
-            Err(error) => tracing::debug!(%error, "a client left during the handshake"),
+
+    /// Answers the handshake, and passes the socket to `then` once the answer is written.
+    fn answer<F>(
+        self,
+        mut request: Request,
+        then: impl FnOnce(UpgradedSocket) -> F + Send + 'static,
+    ) -> Response
+    where
+        F: Future<Output = ()> + Send,
+    {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept);
+        if let Some(subprotocol) = offered_subprotocol(request.headers()) {
+            headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
         }
-    };
-    match upgrades {
-        Some(Upgrades(tasks)) => tasks.spawn(hand_over),
-        None => tokio::spawn(hand_over),
-    };
-    response
+        let upgrades = request.extensions().get::<Upgrades>().cloned();
+        let upgraded: OnUpgrade = hyper::upgrade::on(&mut request);
+        let hand_over = async move {
+            match upgraded.await.map(UpgradedSocket::of) {
+                Ok(Some(socket)) => then(socket).await,
+                Ok(None) => tracing::error!(
+                    "an upgraded connection is not the TCP stream that was accepted; this is a bug"
+                ),
+                Err(error) => tracing::debug!(%error, "a client left during the handshake"),
+            }
+        };
+        match upgrades {
+            Some(Upgrades(tasks)) => tasks.spawn(hand_over),
+            None => tokio::spawn(hand_over),
+        };
+        response
+    }
 }
 
 /// Why a request isn't a WebSocket handshake.
@@ -250,62 +292,26 @@ struct NotAHandshake {
     message: String,
 }
 
-/// Checks a handshake (RFC 6455 section 4.2.1) and returns the value of `Sec-WebSocket-Accept`. Repeated header lines
-/// are read as one list.
-fn check_handshake(request: &Request) -> Result<HeaderValue, NotAHandshake> {
-    let no = |status: u16, reason: String| NotAHandshake {
-        status,
-        message: format!("This is a WebSocket endpoint, and the request is no handshake: {reason}"),
+impl NotAHandshake {
+    fn new(status: u16, reason: impl Display) -> Self {
+        let message =
+            format!("This is a WebSocket endpoint, and the request is no handshake: {reason}");
+        Self { status, message }
+    }
+}
+
+/// Returns what a request says in a header, for a message.
+fn given(headers: &HeaderMap, name: &HeaderName) -> String {
+    // Spelled as browsers and RFC 6455 do.
+    let title = match *name {
+        CONNECTION => "Connection",
+        UPGRADE => "Upgrade",
+        SEC_WEBSOCKET_VERSION => "Sec-WebSocket-Version",
+        _ => "Sec-WebSocket-Key",
     };
-    let headers = request.headers();
-    let given = |name| match combined(headers, name) {
-        Some(value) => format!("is {:?}", paths::shown(&value)),
-        None => "is missing".into(),
-    };
-    if request.method() != Method::GET {
-        return Err(no(426, format!("it is a {}, not a GET", request.method())));
-    }
-    if request.version() < Version::HTTP_11 {
-        return Err(no(
-            426,
-            "it came as HTTP/1.0; a proxy in between must speak HTTP/1.1 (nginx: proxy_http_version 1.1)"
-                .into(),
-        ));
-    }
-    if !has_token(headers, CONNECTION, "upgrade") {
-        let given = given(CONNECTION);
-        return Err(no(
-            426,
-            format!("Connection {given}, it must hold Upgrade; does a proxy in between drop it?"),
-        ));
-    }
-    if !has_token(headers, UPGRADE, "websocket") {
-        let given = given(UPGRADE);
-        return Err(no(
-            426,
-            format!("Upgrade {given}, it must hold websocket; does a proxy in between drop it?"),
-        ));
-    }
-    if !members(headers, SEC_WEBSOCKET_VERSION).any(|version| version == "13") {
-        let given = given(SEC_WEBSOCKET_VERSION);
-        return Err(no(
-            426,
-            format!("Sec-WebSocket-Version {given}, it must be 13"),
-        ));
-    }
-    let mut keys = members(headers, SEC_WEBSOCKET_KEY);
-    match (keys.next(), keys.next()) {
-        (Some(key), None) => {
-            let accept = derive_accept_key(key.as_bytes());
-            Ok(HeaderValue::try_from(accept).expect("base64 is a header value"))
-        }
-        _ => {
-            let given = given(SEC_WEBSOCKET_KEY);
-            Err(no(
-                400,
-                format!("Sec-WebSocket-Key {given}, it must be there once"),
-            ))
-        }
+    match combined(headers, name) {
+        Some(value) => format!("{title} is {:?}", paths::shown(&value)),
+        None => format!("{title} is missing"),
     }
 }
 
