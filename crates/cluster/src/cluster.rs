@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::admission::Admissions;
 use crate::backend::{Answer, Backend, Connected, NodeName, Step, StepError};
+use crate::displacement::Queries;
 use crate::fence::Fence;
 use crate::link::Link;
 use crate::message::{Beat, Message};
@@ -112,6 +113,7 @@ pub struct Cluster {
     /// Queries of histories.
     pub(crate) asking: Semaphore,
     pub(crate) admissions: Admissions,
+    pub(crate) queries: Queries,
     fence: Fence,
     /// When the log said last that the back end refuses events, and that its clock does.
     pub(crate) refused_said: Reminder,
@@ -223,6 +225,7 @@ impl Cluster {
             in_flight: Semaphore::new(IN_FLIGHT),
             asking: Semaphore::new(ASKING),
             admissions: Admissions::default(),
+            queries: Queries::default(),
             fence: Fence::default(),
             refused_said: Reminder::default(),
             late_said: Reminder::default(),

@@ -103,6 +103,8 @@ impl Cluster {
                     self.node.terminate(&app, &user_id);
                 }
             }
+            Message::Query(query) => self.answer_query(link, query),
+            Message::Reply(reply) if reply.to == **link.name() => self.queries.receive(reply),
             _ => {}
         }
     }
@@ -158,6 +160,8 @@ impl Cluster {
             Message::Online { .. }
             | Message::Beat(_)
             | Message::Terminate { .. }
+            | Message::Query(_)
+            | Message::Reply(_)
             | Message::Farewell { .. } => {}
         }
     }

@@ -11,6 +11,7 @@
 //! | `link` | one connection, from its first heartbeat until it is lost |
 //! | `topics`, `queue` | the topics that this node receives; its announcements, in order |
 //! | `admission` | the number of an app's connections over all nodes |
+//! | `displacement` | closing a connection of a large network for a client of another node |
 //! | `peers` | which nodes receive each other's heartbeats |
 //! | `reaper` | removes what dead nodes had |
 //! | `fence` | the deadline by which fenced clients are closed |
@@ -22,6 +23,7 @@ mod admission;
 pub mod backend;
 mod bus;
 mod cluster;
+mod displacement;
 mod fence;
 mod incoming;
 mod link;
@@ -35,6 +37,6 @@ mod roster;
 mod topics;
 
 pub use cluster::{Cluster, Settings};
-pub use message::{Beat, Message, stamp};
+pub use message::{Beat, Message, NodeQuery, NodeReply, QueryKind, ReplyKind, stamp};
 pub use names::Names;
 pub use redis::{InvalidUrl, Redis};

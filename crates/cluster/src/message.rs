@@ -74,6 +74,10 @@ pub enum Message<'a> {
         /// The node's name.
         node: &'a str,
     },
+    /// A query to other nodes.
+    Query(NodeQuery),
+    /// The answer to a query.
+    Reply(NodeReply),
 }
 
 /// A node's heartbeat.
@@ -83,6 +87,57 @@ pub struct Beat {
     pub node: String,
     /// Nodes whose heartbeats it received lately.
     pub hears: Vec<String>,
+}
+
+/// A node's query to others about the networks that hold an app's connections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeQuery {
+    /// The number of the query, which the replies repeat.
+    pub id: u64,
+    /// The name of the node that asks.
+    pub from: String,
+    /// The id of the app.
+    pub app: String,
+    /// What is asked.
+    pub kind: QueryKind,
+}
+
+/// What a node asks others.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QueryKind {
+    /// Which networks hold most of the app's connections. Every node replies.
+    LargestNetworks,
+    /// To close one connection of a network. Only one node does and replies.
+    Displace {
+        /// The name of the node.
+        node: String,
+        /// The network, as it is displayed.
+        network: String,
+    },
+}
+
+/// A node's reply to a [`NodeQuery`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeReply {
+    /// The number of the query.
+    pub id: u64,
+    /// The name of the node that asked.
+    pub to: String,
+    /// The name of the node that replies.
+    pub from: String,
+    /// What it replies.
+    pub kind: ReplyKind,
+}
+
+/// What a node replies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplyKind {
+    /// The largest networks, as they are displayed, and how many connections each has.
+    LargestNetworks(Vec<(String, usize)>),
+    /// Whether a connection was closed.
+    Displaced(bool),
 }
 
 /// A message that cannot be read.
@@ -152,10 +207,7 @@ impl Message<'_> {
                 put_position(&mut text, if *online { 'O' } else { 'F' }, *position);
                 text.push_str(user_id.as_str());
             }
-            Self::Beat(beat) => {
-                text.push('B');
-                text.push_str(&serde_json::to_string(beat).expect("a beat is JSON"));
-            }
+            Self::Beat(beat) => put_json(&mut text, 'B', beat),
             Self::Terminate { app, user_id } => {
                 text.push('T');
                 put(&mut text, app);
@@ -165,6 +217,8 @@ impl Message<'_> {
                 text.push('X');
                 text.push_str(node);
             }
+            Self::Query(query) => put_json(&mut text, 'Q', query),
+            Self::Reply(reply) => put_json(&mut text, 'Y', reply),
         }
         text.into()
     }
@@ -213,6 +267,11 @@ pub fn stamp(
 
 fn put_position(text: &mut String, kind: char, position: Position) {
     let _ = write!(text, "{kind}{position:0POSITION_DIGITS$}");
+}
+
+fn put_json(text: &mut String, kind: char, content: &impl Serialize) {
+    text.push(kind);
+    text.push_str(&serde_json::to_string(content).expect("what nodes say is JSON"));
 }
 
 /// Appends a text with its length before it.
@@ -268,6 +327,8 @@ fn read_kind(kind: Option<u8>, rest: &str) -> Option<Message<'_>> {
             }
         }
         b'X' => Message::Farewell { node: rest },
+        b'Q' => Message::Query(serde_json::from_str(rest).ok()?),
+        b'Y' => Message::Reply(serde_json::from_str(rest).ok()?),
         _ => return None,
     })
 }
@@ -359,6 +420,18 @@ mod tests {
             node: "a.1".into(),
             hears: vec!["b.2".into()],
         };
+        let query = NodeQuery {
+            id: u64::MAX,
+            from: "a.1".into(),
+            app: "app".into(),
+            kind: QueryKind::LargestNetworks,
+        };
+        let reply = NodeReply {
+            id: 7,
+            to: "a.1".into(),
+            from: "b.2".into(),
+            kind: ReplyKind::LargestNetworks(vec![("2001:db8::/48".into(), 3)]),
+        };
         for message in [
             Message::Added {
                 position: 1,
@@ -391,6 +464,19 @@ mod tests {
                 user_id: user("u:1"),
             },
             Message::Farewell { node: "a.1" },
+            Message::Query(query.clone()),
+            Message::Query(NodeQuery {
+                kind: QueryKind::Displace {
+                    node: "b.2".into(),
+                    network: "192.0.2.1".into(),
+                },
+                ..query
+            }),
+            Message::Reply(reply.clone()),
+            Message::Reply(NodeReply {
+                kind: ReplyKind::Displaced(true),
+                ..reply
+            }),
         ] {
             assert_eq!(Message::read(&message.write()), Ok(message));
         }

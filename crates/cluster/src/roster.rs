@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use fanfare_engine::{
-    App, BoxFuture, ChannelRef, ConnectionPermit, Node, Notice, Online, PresenceSnapshot, Roster,
-    RosterError,
+    App, BoxFuture, ChannelRef, ConnectionPermit, Network, NetworksElsewhere, Node, Notice, Online,
+    PresenceSnapshot, Roster, RosterError,
 };
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelName, UserId};
@@ -211,6 +211,19 @@ impl Roster for Cluster {
                 (Err(_), _) => Err(RosterError::Disconnected),
             }
         })
+    }
+
+    fn networks_elsewhere<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, NetworksElsewhere> {
+        Box::pin(self.ask_for_networks(app))
+    }
+
+    fn displace_elsewhere<'a>(
+        &'a self,
+        app: &'a Arc<App>,
+        node: &'a str,
+        network: Network,
+    ) -> BoxFuture<'a, bool> {
+        Box::pin(self.ask_to_displace(app, node, network))
     }
 }
 

@@ -6,10 +6,8 @@ use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
 /// A bounded resource. A new resource is a variant here and its name in [`Resource::name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -140,6 +138,32 @@ impl Network {
         }
     }
 
+    /// Reads a network as it is displayed: an IPv4 address, or an IPv6 address with `/64` or `/48`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
+        match (address.parse().ok()?, prefix) {
+            (address @ IpAddr::V4(_), "32") => Some(Self {
+                address,
+                prefix: 32,
+            }),
+            (IpAddr::V6(v6), "64") => Some(Self::truncated(v6, 64)),
+            (IpAddr::V6(v6), "48") => Some(Self::truncated(v6, 48)),
+            _ => None,
+        }
+    }
+
+    /// Returns how many networks of one client it counts for.
+    pub(crate) fn factor(self) -> usize {
+        let is_wide = self.address.is_ipv6() && self.prefix < 64;
+        if is_wide { WIDE_FACTOR } else { 1 }
+    }
+
+    /// Returns the network and the wider one that it is a part of.
+    pub(crate) fn all(self) -> impl Iterator<Item = Self> {
+        [Some(self), self.wide()].into_iter().flatten()
+    }
+
     /// Returns the /48 of an IPv6 /64, because a provider may give one customer that much.
     fn wide(self) -> Option<Self> {
         match self.address {
@@ -206,14 +230,10 @@ struct Books {
 #[derive(Debug, Default)]
 struct Networks {
     usage: HashMap<Network, Weak<Usage>>,
-    /// The most of a resource that one network held when all were counted last.
-    largest: HashMap<Resource, (Instant, usize)>,
     /// How many entries there may be before those without a holder are removed.
     sweep_at: usize,
 }
 
-/// How long the count of the largest network is reused.
-const LARGEST_FOR: Duration = Duration::from_secs(1);
 /// Fewest entries at which a sweep is worth its time.
 const SWEEP_AT_LEAST: usize = 1024;
 
@@ -264,22 +284,6 @@ impl Ledger {
             let max = self.budgets().node.of(*resource);
             self.used(*resource) > max - max / 10
         })
-    }
-
-    /// Returns the most of a resource that one network holds, as counted within the last second.
-    #[must_use]
-    pub fn largest_network(&self, resource: Resource) -> usize {
-        let mut networks = self.0.networks.lock();
-        let now = Instant::now();
-        if let Some((at, largest)) = networks.largest.get(&resource)
-            && now.duration_since(*at) < LARGEST_FOR
-        {
-            return *largest;
-        }
-        let usage = networks.usage.values().filter_map(Weak::upgrade);
-        let largest = usage.map(|usage| usage.of(resource)).max().unwrap_or(0);
-        networks.largest.insert(resource, (now, largest));
-        largest
     }
 
     /// Returns the payer of what a client makes the node hold. Without an address no network is
@@ -430,6 +434,11 @@ impl Charge {
         self.amount
     }
 
+    /// Returns the client's network, if one is charged.
+    pub(crate) fn network(&self) -> Option<Network> {
+        self.payer.network()
+    }
+
     /// Charges more, to all holders or to none.
     ///
     /// # Errors
@@ -577,6 +586,23 @@ mod tests {
             (charge.amount(), ledger.used(Resource::Connections)),
             (2, 2)
         );
+    }
+
+    #[test]
+    fn a_network_is_read_as_it_is_displayed() {
+        let of = |address: &str| Network::of(address.parse().expect("an address"));
+        let narrow = of("2001:db8:7:1::5");
+        let networks = [of("192.0.2.1"), narrow].into_iter().flat_map(Network::all);
+        let networks: Vec<_> = networks.collect();
+        let texts = ["192.0.2.1", "2001:db8:7:1::/64", "2001:db8:7::/48"];
+        assert_eq!(networks.len(), texts.len());
+        for (network, text) in networks.into_iter().zip(texts) {
+            assert_eq!(network.to_string(), text);
+            assert_eq!(Network::parse(text), Some(network));
+        }
+        for text in ["", "192.0.2", "192.0.2.1/24", "2001:db8::", "2001:db8::/32"] {
+            assert_eq!(Network::parse(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -27,10 +27,22 @@ pub(crate) fn large_share(quota: usize) -> usize {
 }
 
 /// Why a connection gets no permits.
-enum NoPermits {
+pub(crate) enum NoPermits {
     /// The app has as many connections as it may have.
-    OverQuota(usize),
+    OverQuota {
+        quota: usize,
+        /// Whether many networks use the quota up, so that its client need not come back.
+        is_final: bool,
+    },
+    /// Connections may still count that are not there.
+    Unsettled,
     Refused(Refusal),
+}
+
+impl From<BudgetExceeded> for NoPermits {
+    fn from(exceeded: BudgetExceeded) -> Self {
+        Self::Refused(over_budget(exceeded))
+    }
 }
 
 impl From<Refusal> for NoPermits {
@@ -68,7 +80,7 @@ impl Engine {
     pub fn admit(&self, arrival: Arrival<'_>) -> Result<Admitted, Refusal> {
         let mut admitted = self.admit_pending(arrival)?;
         let permits = self.local_permits(&admitted.app, &admitted.payer);
-        admitted.permits = Some(permits.map_err(|refused| self.refusal_of(refused))?);
+        admitted.permits = Some(permits?);
         Ok(admitted)
     }
 
@@ -150,31 +162,19 @@ impl Engine {
 
     /// Takes permits on all nodes, or those of a connection that is displaced for this one.
     async fn take_permits(&self, app: &Arc<App>, payer: &Payer) -> Result<Permits, Refusal> {
-        let refused = match self.local_permits(app, payer) {
-            // Local permits first, so that a full node asks no other node; they are
-            // dropped if the quota over all nodes is used up.
+        // Local permits first, so that a full node asks no other node.
+        let (refused, local) = match self.local_permits(app, payer) {
             Ok(permits) => match self.count_over_all_nodes(app).await {
-                Ok(counted) => {
-                    return Ok(permits.counted(counted));
-                }
-                Err(refused) => refused,
+                Ok(counted) => return Ok(permits.counted(counted)),
+                Err(refused) => (refused, Some(permits)),
             },
-            Err(refused) => refused,
+            Err(refused) => (refused, None),
         };
-        if let NoPermits::OverQuota(quota) = refused
-            && let Some(permits) = self.displace(app, payer, quota).await
-        {
-            return Ok(permits);
+        if let NoPermits::OverQuota { quota, .. } = refused {
+            let displaced = self.displace(app, payer, quota, local).await;
+            return displaced.map_err(Refusal::from);
         }
-        Err(self.refusal_of(refused))
-    }
-
-    /// Returns the refusal for a connection without permits.
-    fn refusal_of(&self, refused: NoPermits) -> Refusal {
-        match refused {
-            NoPermits::OverQuota(quota) => self.over_quota(quota),
-            NoPermits::Refused(refusal) => refusal,
-        }
+        Err(refused.into())
     }
 
     /// Takes permits on this node alone.
@@ -192,9 +192,7 @@ impl Engine {
         }
         // Charged before the quota is checked, because the close code differs: a client that is
         // refused over its network's bound reconnects later.
-        let charge = payer
-            .charge(Resource::Connections, 1)
-            .map_err(over_budget)?;
+        let charge = payer.charge(Resource::Connections, 1)?;
         let max = self.options().max_connections;
         let full = || {
             Refusal::new(
@@ -208,27 +206,13 @@ impl Engine {
         let no_room = || {
             // Connections that other nodes are being asked about may be refused themselves.
             if app.connection_count() >= max {
-                NoPermits::OverQuota(quota)
+                over_quota(quota)
             } else {
-                unsettled().into()
+                NoPermits::Unsettled
             }
         };
         let of_app = ConnectionPermit::take(&app.connections, max).ok_or_else(no_room)?;
         Ok(Permits::here(on_node, of_app, charge))
-    }
-
-    /// Refuses a connection over the app's quota. Stock clients never reconnect after the code of a
-    /// quota, so if one network may have used it up they get another code.
-    fn over_quota(&self, quota: usize) -> Refusal {
-        let message =
-            format!("The app has {quota} connections, the most it may have (limits.connections)");
-        let largest = self.ledger().largest_network(Resource::Connections);
-        let code = if largest > large_share(quota) {
-            CloseCode::OverCapacity
-        } else {
-            CloseCode::OverQuota
-        };
-        Refusal::new(code, message)
     }
 }
 
@@ -241,9 +225,9 @@ impl Engine {
             return Ok(app.count_connection());
         }
         match self.roster().admit(app, quota).await {
-            Ok(counted) => counted.ok_or(NoPermits::OverQuota(quota)),
+            Ok(counted) => counted.ok_or(over_quota(quota)),
             // The code of a quota would keep the client away for good.
-            Err(RosterError::Unsettled) => Err(unsettled().into()),
+            Err(RosterError::Unsettled) => Err(NoPermits::Unsettled),
             Err(_) => Ok(app.count_connection()),
         }
     }
@@ -271,11 +255,34 @@ fn over_budget(exceeded: BudgetExceeded) -> Refusal {
     Refusal::new(CloseCode::OverCapacity, format!("{exceeded}, reconnect"))
 }
 
-fn unsettled() -> Refusal {
-    Refusal::new(
-        CloseCode::OverCapacity,
-        "The app has as many connections as it may have, some of them just gone or not let in yet, reconnect",
-    )
+fn over_quota(quota: usize) -> NoPermits {
+    NoPermits::OverQuota {
+        quota,
+        is_final: true,
+    }
+}
+
+impl From<NoPermits> for Refusal {
+    fn from(refused: NoPermits) -> Self {
+        match refused {
+            NoPermits::OverQuota { quota, is_final } => {
+                let code = if is_final {
+                    CloseCode::OverQuota
+                } else {
+                    CloseCode::OverCapacity
+                };
+                let message = format!(
+                    "The app has {quota} connections, the most it may have (limits.connections)"
+                );
+                Self::new(code, message)
+            }
+            NoPermits::Unsettled => Self::new(
+                CloseCode::OverCapacity,
+                "The app has as many connections as it may have, some of them just gone or not let in yet, reconnect",
+            ),
+            NoPermits::Refused(refusal) => refusal,
+        }
+    }
 }
 
 /// Checks the protocol version. Versions 4 to 7 are treated alike.

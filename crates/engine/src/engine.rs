@@ -368,6 +368,10 @@ impl Engine {
         &self.options
     }
 
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
+    }
+
     pub(crate) fn deliverer(&self) -> &Deliverer {
         &self.node.deliverer
     }

@@ -13,6 +13,7 @@ use crate::command::Command;
 use crate::connection::Connection;
 use crate::engine::Engine;
 use crate::error::Refusal;
+use crate::node::Node;
 use crate::shard::Shard;
 
 /// One connection as it is at this moment.
@@ -103,7 +104,17 @@ impl Engine {
         &self,
         question: impl Fn(&Shard) -> T + Clone + Send + 'static,
     ) -> Vec<T> {
-        let inboxes = self.deliverer().inboxes();
+        self.node().ask(question).await
+    }
+}
+
+impl Node {
+    /// Runs a query on every shard's thread, and waits for the answers.
+    pub(crate) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl Fn(&Shard) -> T + Clone + Send + 'static,
+    ) -> Vec<T> {
+        let inboxes = self.deliverer.inboxes();
         // All shards are asked before the first answer is awaited.
         let answers: Vec<_> = (0..inboxes.len())
             .map(|index| self.ask_one(index, question.clone()))
@@ -123,7 +134,7 @@ impl Engine {
         question: impl FnOnce(&Shard) -> T + Send + 'static,
     ) -> BoxFuture<'static, Option<T>> {
         let (answer, answered) = oneshot::channel();
-        self.deliverer().inboxes()[index].push(Command::Run(Box::new(move |shard| {
+        self.deliverer.inboxes()[index].push(Command::Run(Box::new(move |shard| {
             // The caller may have gone.
             let _ = answer.send(question(shard));
         })));

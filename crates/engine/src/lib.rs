@@ -16,6 +16,7 @@
 //! | `permit`, `admitted` | the permits that an admitted connection holds |
 //! | `connect` | admission and greeting |
 //! | `displace` | room for a new connection where one network holds most of an app's quota |
+//! | `network_counts` | how many of an app's connections each network holds, here and on other nodes |
 //! | `connection` | a shard's state of one connection |
 //! | `session` | [`Session`]: a connection as its reader sees it; dispatches each message |
 //! | `reading` | when a reader reads, writes and stops |
@@ -78,6 +79,7 @@ mod inspect;
 mod keep_alive;
 mod local_presence;
 mod memory;
+mod network_counts;
 mod node;
 mod notice;
 mod options;
@@ -123,11 +125,12 @@ pub use error::Refusal;
 pub use history::{HistoryAnswer, HistoryQuery, Recorded, Retention};
 pub use inspect::ConnectionInfo;
 pub use memory::Memory;
+pub use network_counts::{NetworksElsewhere, NodeNetworks};
 pub use node::Node;
 pub use notice::{NoNotices, Notice, Notices};
 pub use options::{Options, WaitingLimits};
 pub use outbox::Sink;
-pub use permit::ConnectionPermit;
+pub use permit::{ConnectionPermit, Permits};
 pub use publish::PublishError;
 pub use reading::{Interest, Reading};
 pub use refusals::{REFUSALS_LOG_PERIOD, RefusalKind, Refusals, Refused};

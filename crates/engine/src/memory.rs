@@ -11,11 +11,13 @@ use fanfare_protocol::{AppId, ChannelName, UserId};
 use parking_lot::Mutex;
 
 use crate::app::App;
+use crate::budget::Network;
 use crate::bus::{BoxFuture, Bus, BusError, Envelope, IdempotencyKey, PublishOutcome, Topic};
 use crate::cache::CachedEvent;
 use crate::channel_ref::ChannelRef;
 use crate::engine::{Engine, ShardSeed};
 use crate::history::{HistoryAnswer, HistoryQuery};
+use crate::network_counts::NetworksElsewhere;
 use crate::node::Node;
 use crate::notice::{Notice, Notices};
 use crate::options::Options;
@@ -290,5 +292,22 @@ impl Roster for Memory {
         _: usize,
     ) -> BoxFuture<'static, Result<Option<ConnectionPermit>, RosterError>> {
         Box::pin(ready(Ok(Some(app.count_connection()))))
+    }
+
+    fn networks_elsewhere<'a>(&'a self, _: &'a Arc<App>) -> BoxFuture<'a, NetworksElsewhere> {
+        let nodes = Vec::new();
+        Box::pin(ready(NetworksElsewhere {
+            nodes,
+            complete: true,
+        }))
+    }
+
+    fn displace_elsewhere<'a>(
+        &'a self,
+        _: &'a Arc<App>,
+        _: &'a str,
+        _: Network,
+    ) -> BoxFuture<'a, bool> {
+        Box::pin(ready(false))
     }
 }

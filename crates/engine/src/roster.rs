@@ -6,8 +6,10 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelName, UserId};
 
 use crate::app::App;
+use crate::budget::Network;
 use crate::bus::BoxFuture;
 use crate::channel_ref::ChannelRef;
+use crate::network_counts::NetworksElsewhere;
 use crate::permit::ConnectionPermit;
 use crate::snapshot::{Online, PresenceSnapshot};
 
@@ -110,4 +112,18 @@ pub trait Roster: Send + Sync + 'static {
         app: &Arc<App>,
         max: usize,
     ) -> BoxFuture<'static, Result<Option<ConnectionPermit>, RosterError>>;
+
+    /// Asks the other nodes which networks hold most of an app's connections there. Waits for their
+    /// answers, at most for a second.
+    fn networks_elsewhere<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, NetworksElsewhere>;
+
+    /// Asks another node to close one of a network's connections, and returns whether it did. That
+    /// node keeps the place for as long as the caller may need to count its own connection. Waits
+    /// for the answer, at most for a second.
+    fn displace_elsewhere<'a>(
+        &'a self,
+        app: &'a Arc<App>,
+        node: &'a str,
+        network: Network,
+    ) -> BoxFuture<'a, bool>;
 }

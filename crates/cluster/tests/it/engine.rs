@@ -9,7 +9,7 @@ use fanfare_cluster::Redis;
 use fanfare_engine::testing::{
     Client, KEY, LocalNode, SECRET, Seen, arrival, data, definition, options, run_paused, settings,
 };
-use fanfare_engine::{Engine, IdempotencyKey, Notices, Occupancy, PublishOutcome};
+use fanfare_engine::{Arrival, Engine, IdempotencyKey, Notices, Occupancy, PublishOutcome};
 use fanfare_protocol::api::Event;
 use fanfare_protocol::signature::{SigningKey, user_auth_text};
 use fanfare_protocol::{AppSettings, ChannelName, CloseCode, Limits, UserId};
@@ -228,6 +228,7 @@ cases! {
     the_connections_of_a_user_are_closed_on_every_node
     who_watches_is_told_who_is_online_on_any_node
     an_app_has_so_many_connections_and_no_more
+    clients_of_other_networks_take_the_place_of_connections_of_the_largest_on_any_node
     what_is_worth_telling_is_noticed_once
 }
 
@@ -601,6 +602,48 @@ async fn an_app_has_so_many_connections_and_no_more(nodes: Nodes) {
     }
     clients[2].leave().await;
     until("room for one more", async || connect(0).await.is_ok()).await;
+}
+
+async fn clients_of_other_networks_take_the_place_of_connections_of_the_largest_on_any_node(
+    nodes: Nodes,
+) {
+    const QUOTA: usize = 12;
+    let mut limited = settings();
+    limited.limits.connections = QUOTA;
+    nodes.set(&limited);
+    let connect = async |number: usize, network: u8| {
+        let node = nodes.node(number);
+        let arrival = Arrival {
+            charged_address: Some([192, 0, 2, network].into()),
+            ..arrival(KEY)
+        };
+        let admitted = node.engine.admit_on_all_nodes(arrival).await?;
+        Ok::<_, fanfare_engine::Refusal>(node.connect_admitted(admitted))
+    };
+    let mut held = Vec::new();
+    for _ in 0..QUOTA {
+        held.push(connect(0, 1).await.unwrap());
+    }
+    let mut newcomers = Vec::new();
+    for number in 1..5 {
+        // The client that is displaced comes back at once, to every node.
+        for node in 0..3 {
+            let refusal = connect(node, 1).await.map(|_| ()).unwrap_err();
+            assert_eq!(refusal.code, CloseCode::OverCapacity, "{refusal}");
+        }
+        newcomers.push(connect(number, 1 + number as u8).await.unwrap());
+    }
+    let closed = |clients: &[Client]| {
+        let is_closed = |client: &&Client| client.seen().contains(&Seen::Close(4100));
+        clients.iter().filter(is_closed).count()
+    };
+    assert_eq!((closed(&held), closed(&newcomers)), (4, 0));
+    let app = nodes.node(0).app();
+    until("the places that were kept are given back", async || {
+        let counted = nodes.node(0).engine.count_connections(&app).await;
+        counted == Ok(QUOTA)
+    })
+    .await;
 }
 
 async fn what_is_worth_telling_is_noticed_once(nodes: Nodes) {

@@ -7,6 +7,7 @@
 )]
 
 mod conformance;
+mod displacement;
 mod engine;
 mod model;
 mod no_holes;

@@ -15,8 +15,12 @@ async fn try_from(node: &LocalNode, last: u8) -> Result<Client, Refusal> {
 }
 
 async fn try_with(node: &LocalNode, key: &str, last: u8) -> Result<Client, Refusal> {
+    try_at(node, key, IpAddr::from([192, 0, 2, last])).await
+}
+
+async fn try_at(node: &LocalNode, key: &str, address: IpAddr) -> Result<Client, Refusal> {
     let arrival = Arrival {
-        charged_address: Some(IpAddr::from([192, 0, 2, last])),
+        charged_address: Some(address),
         ..arrival(key)
     };
     let admitted = node.engine.admit_on_all_nodes(arrival).await?;
@@ -112,5 +116,34 @@ fn connections_of_a_network_to_another_app_do_not_keep_its_clients_out() {
         }
         let _newcomer = from(&node, 2).await;
         assert_eq!(displaced(&held), 1);
+    });
+}
+
+#[test]
+fn the_networks_of_one_ipv6_customer_count_together_for_a_quarter_each() {
+    run_paused(async {
+        let node = node(40).await;
+        let address = |customer: u16, network: u16| {
+            IpAddr::from([0x2001, 0xdb8, customer, network, 0, 0, 0, 1])
+        };
+        let mut held = Vec::new();
+        for network in 0..40 {
+            held.push(try_at(&node, KEY, address(1, network)).await.expect("room"));
+        }
+        let mut newcomers = Vec::new();
+        let refusal = loop {
+            let from = address(2 + newcomers.len() as u16, 1);
+            match try_at(&node, KEY, from).await {
+                Ok(newcomer) => newcomers.push(newcomer),
+                Err(refusal) => break refusal,
+            }
+        };
+        // A /48 counts as four networks, so it gives way down to four eighths.
+        assert_eq!((newcomers.len(), displaced(&held)), (17, 17));
+        assert_eq!(refusal.code, CloseCode::OverCapacity, "{refusal}");
+        assert_eq!(node.app().connection_count(), 40);
+        // Another /64 of the same customer takes the place of nobody.
+        let refused = try_at(&node, KEY, address(1, 99)).await;
+        assert!(refused.is_err());
     });
 }
