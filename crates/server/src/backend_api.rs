@@ -1,5 +1,4 @@
 //! The signed requests of backends, as the Pusher server SDKs send them, with one file for each resource.
-//! `channel_auth` also signs for browsers of apps that have no auth endpoint of their own.
 
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -7,7 +6,7 @@ use utoipa_axum::routes;
 use crate::app_state::AppState;
 
 mod auth;
-pub(crate) mod channel_auth;
+mod channel_auth;
 mod channels;
 mod events;
 mod history;
@@ -32,12 +31,4 @@ pub(crate) fn backend() -> OpenApiRouter<AppState> {
         // Requests of older SDKs.
         .routes(routes!(history::list, events::publish_to_channel))
         .routes(routes!(channels::stats))
-}
-
-/// Returns the routes for browsers of apps without an auth endpoint. These requests carry a token of the app's identity
-/// provider.
-pub(crate) fn clients() -> OpenApiRouter<AppState> {
-    OpenApiRouter::new()
-        .routes(routes!(channel_auth::for_bearer))
-        .routes(routes!(channel_auth::user_for_bearer))
 }

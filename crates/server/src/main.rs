@@ -10,7 +10,9 @@
 //! | `server_lock` | one server on one SQLite store |
 //! | `failure` | errors with their exit codes |
 //! | `edge` | client connections: sockets, the first request on each, WebSockets and their fallbacks |
-//! | `backend_api` | signed requests of backends, one file for each resource; channel auth |
+//! | `backend_api` | signed requests of backends, one file for each resource |
+//! | `clients_api` | what browsers ask without a socket: signatures for the bearer of a token |
+//! | `auth_endpoint` | what an app's auth endpoint does: it signs subscriptions and sign-ins |
 //! | `http` | what all requests share; health, the SDK's scripts, the demo |
 //! | `capacity` | memory and open files, from which bounds follow |
 //! | `router` | all routes, with their callers |
@@ -33,11 +35,13 @@ mod access;
 mod admin;
 mod app_state;
 mod app_sync;
+mod auth_endpoint;
 mod backend;
 mod backend_api;
 mod body;
 mod capacity;
 mod cli;
+mod clients_api;
 mod clock;
 mod config;
 mod demo;

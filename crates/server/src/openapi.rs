@@ -24,7 +24,8 @@ use self::assets::Assets;
 use crate::admin;
 use crate::admin::problem::ProblemBody;
 use crate::app_state::AppState;
-use crate::backend_api::{backend, clients};
+use crate::backend_api::backend;
+use crate::clients_api::clients;
 use crate::http::headers::has_newest;
 
 mod assets;

@@ -11,8 +11,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::admin;
 use crate::admin::problem::Problem;
 use crate::app_state::AppState;
-use crate::backend_api::{channel_auth, users};
+use crate::backend_api::users;
 use crate::body::discard;
+use crate::clients_api::token_auth;
 use crate::edge::ws::upgrade;
 use crate::edge::xhr;
 use crate::http::error::ApiError;
@@ -35,8 +36,8 @@ pub(crate) fn router(state: AppState) -> Router {
         // pusher-js where no WebSocket gets through.
         .merge(xhr::router())
         // CORS preflights of requests with a token.
-        .route("/app/{key}/auth", options(channel_auth::preflight))
-        .route("/app/{key}/user-auth", options(channel_auth::preflight))
+        .route("/app/{key}/auth", options(token_auth::preflight))
+        .route("/app/{key}/user-auth", options(token_auth::preflight))
         // The Python SDK sends it here. The app is the one whose key has signed.
         .route(
             "/users/{user}/terminate_connections",

@@ -12,8 +12,8 @@ use fanfare_protocol::signature::{AuthError, SignedQuery, SigningKey};
 use fanfare_protocol::{CloseCode, excerpt};
 use serde::Deserialize;
 
-use super::channel_auth::Signer;
 use crate::app_state::AppState;
+use crate::auth_endpoint::Signer;
 use crate::body::{discard, read_body};
 use crate::clock::unix_seconds;
 use crate::http::error::ApiError;

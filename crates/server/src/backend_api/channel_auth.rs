@@ -1,23 +1,15 @@
-//! Signs subscriptions and sign-ins as an app's auth endpoint would (docs/protocol.md#channel-signatures): for the
-//! app's backend, and for clients with a token of the app's identity provider.
+//! Signs for an app's backend as the app's auth endpoint would (docs/protocol.md#channel-signatures).
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{FromRequest, FromRequestParts, Path, Request, State};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
-use fanfare_engine::{App, RefusalKind, Refused};
+use fanfare_engine::App;
 use fanfare_protocol::api::AuthRequest;
-use fanfare_protocol::identity::Claims;
-use fanfare_protocol::presence::Member;
-use fanfare_protocol::signature::{SigningKey, channel_auth_text, user_auth_text};
-use fanfare_protocol::user::parse_user_data;
-use fanfare_protocol::{ChannelKind, ChannelName, SocketId, excerpt};
-use serde::{Deserialize, Serialize};
+use fanfare_protocol::excerpt;
+use fanfare_protocol::signature::SigningKey;
 use utoipa::ToSchema;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
 
@@ -25,22 +17,11 @@ use super::auth::SignedRequest;
 use crate::access::Caller;
 use crate::admin::problem::Problem;
 use crate::app_state::AppState;
-use crate::body::{discard, read_body, read_pending};
-use crate::http::cors::Cors;
+use crate::auth_endpoint::{
+    ChannelAuth, MAX_BODY, Signer, UserAuth, channel, check_member, check_user,
+};
+use crate::body::{discard, read_body};
 use crate::http::error::ApiError;
-use crate::http::headers::{self, media_type};
-use crate::identity::CompiledIdentity;
-
-/// Largest body of a request, in bytes. pusher-js sends a fraction of it.
-const MAX_BODY: usize = 16 * 1024;
-
-type Key = Result<Path<String>, PathRejection>;
-
-/// An active key and its secret.
-pub(crate) struct Signer<'a> {
-    pub(crate) key: &'a str,
-    pub(crate) signing: &'a SigningKey,
-}
 
 /// Who joins a presence channel.
 #[derive(ToSchema)]
@@ -106,54 +87,6 @@ pub(crate) struct UserAuthRequest {
     /// Who signs in.
     #[schema(value_type = UserData)]
     user: String,
-}
-
-/// What pusher-js sends to have a subscription signed.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
-pub(crate) struct ClientChannelAuth {
-    /// The connection.
-    #[schema(example = "123.456", pattern = r"^[0-9]+\.[0-9]+$")]
-    socket_id: String,
-    /// What it wants to subscribe to.
-    #[schema(example = "private-orders", max_length = 200)]
-    channel_name: String,
-}
-
-/// What pusher-js sends to have a sign-in signed.
-#[derive(ToSchema)]
-#[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
-pub(crate) struct ClientUserAuth {
-    /// The connection.
-    #[schema(example = "123.456", pattern = r"^[0-9]+\.[0-9]+$")]
-    socket_id: String,
-}
-
-/// What pusher-js subscribes with.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ChannelAuth {
-    /// Key and signature, for `pusher:subscribe`.
-    #[schema(
-        example = "278d425bdf160c739803:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"
-    )]
-    auth: String,
-    /// Who the client is on the channel, as it was signed; on presence channels.
-    #[schema(nullable = false, example = r#"{"user_id":"ada"}"#)]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    channel_data: Option<String>,
-}
-
-/// What pusher-js signs in with.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct UserAuth {
-    /// Key and signature, for `pusher:signin`.
-    #[schema(
-        example = "278d425bdf160c739803:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"
-    )]
-    auth: String,
-    /// Who the user is, as it was signed.
-    #[schema(example = r#"{"id":"ada"}"#)]
-    user_data: String,
 }
 
 /// Sign a subscription
@@ -251,66 +184,6 @@ impl FromRequest<AppState> for TrustedBackend {
     }
 }
 
-/// Sign a subscription for the bearer of a token
-///
-/// What pusher-js asks with `channelAuthorization`, in apps that have an identity (see the tag Identity): the token says who it
-/// is, the app's grants say which channels that opens. Cross-origin requests are answered for the app's allowed origins.
-#[utoipa::path(
-    post, path = "/app/{key}/auth", tag = "Clients", operation_id = "authorize_own_channel",
-    params(("key" = String, Path, description = "A key of the app")),
-    request_body(content((ClientChannelAuth = "application/x-www-form-urlencoded"), (ClientChannelAuth = "application/json"))),
-    responses(
-        (status = 200, body = ChannelAuth),
-        (status = 403, description = "No grant opens that channel to this token, or the app takes none"),
-        (status = 404, description = "There is no app with this key"),
-        (status = 503, description = "The identity provider's keys cannot be fetched at this moment"),
-    ),
-)]
-pub(crate) async fn for_bearer(
-    State(state): State<AppState>,
-    key: Key,
-    request: Request,
-) -> Response {
-    answer(&state, key, request, Bearer::authorize_channel).await
-}
-
-/// Sign the sign-in of the bearer of a token
-///
-/// What pusher-js asks with `userAuthentication`, in apps that have an identity with `sign_in`.
-#[utoipa::path(
-    post, path = "/app/{key}/user-auth", tag = "Clients", operation_id = "authorize_own_user",
-    params(("key" = String, Path, description = "A key of the app")),
-    request_body(content((ClientUserAuth = "application/x-www-form-urlencoded"), (ClientUserAuth = "application/json"))),
-    responses(
-        (status = 200, body = UserAuth),
-        (status = 403, description = "The app doesn't let the bearer of this token sign in, or takes none"),
-        (status = 404, description = "There is no app with this key"),
-        (status = 503, description = "The identity provider's keys cannot be fetched at this moment"),
-    ),
-)]
-pub(crate) async fn user_for_bearer(
-    State(state): State<AppState>,
-    key: Key,
-    request: Request,
-) -> Response {
-    answer(&state, key, request, Bearer::authorize_user).await
-}
-
-/// Answers the CORS preflight that browsers send before a request with a token.
-pub(crate) async fn preflight(
-    State(state): State<AppState>,
-    key: Key,
-    headers: HeaderMap,
-) -> Response {
-    let app = key
-        .ok()
-        .and_then(|Path(key)| state.engine.apps().by_key(&key));
-    match Cors::of(app.as_deref(), &headers) {
-        Ok(cors) => cors.allow_post(StatusCode::NO_CONTENT.into_response()),
-        Err(error) => error.into_response(),
-    }
-}
-
 /// Signs a subscription to a private or presence channel. The caller has checked that the backend may ask for it.
 ///
 /// # Errors
@@ -354,226 +227,6 @@ pub(crate) fn authorize_user(
         .ok_or_else(|| ApiError::new(400, "Missing parameter: user, who signs in"))?;
     check_user(app, &user_data, 400)?;
     Ok(signer.user(request.socket_id, user_data))
-}
-
-impl Signer<'_> {
-    fn channel(
-        &self,
-        socket_id: SocketId,
-        channel: &ChannelName,
-        channel_data: Option<String>,
-    ) -> ChannelAuth {
-        let text = channel_auth_text(socket_id, channel.as_str(), channel_data.as_deref());
-        ChannelAuth {
-            auth: self.auth(&text),
-            channel_data,
-        }
-    }
-
-    fn user(&self, socket_id: SocketId, user_data: String) -> UserAuth {
-        let auth = self.auth(&user_auth_text(socket_id, &user_data));
-        UserAuth { auth, user_data }
-    }
-
-    fn auth(&self, text: &str) -> String {
-        format!("{}:{}", self.key, self.signing.sign(text))
-    }
-}
-
-/// Returns the channel of a request, or 400 if a signature of this server doesn't open it.
-fn channel(app: &App, request: &AuthRequest) -> Result<ChannelName, ApiError> {
-    let refuse = |message: String| ApiError::new(400, message);
-    let name = request.channel_name.as_deref();
-    let name = name.ok_or_else(|| ApiError::new(400, "Missing parameter: channel_name"))?;
-    let channel = ChannelName::parse(name, app.settings().limits.channel_name)
-        .map_err(|error| refuse(error.to_string()))?;
-    match channel.kind() {
-        ChannelKind::Public => Err(ApiError::new(
-            400,
-            format!("{channel} is public: anybody may subscribe to it without auth"),
-        )),
-        ChannelKind::ServerToUser => Err(ApiError::new(
-            400,
-            format!("{channel} needs no auth of its own: it is for the user it names, signed in"),
-        )),
-        // Subscribers also need the channel's `shared_secret`, derived from a master key that only the app has.
-        ChannelKind::Encrypted => Err(ApiError::new(
-            400,
-            format!(
-                "{channel} is encrypted: it needs the app's own auth endpoint, which makes its shared_secret"
-            ),
-        )),
-        ChannelKind::Private | ChannelKind::Presence => Ok(channel),
-    }
-}
-
-fn check_member(app: &App, channel_data: &str, status: u16) -> Result<(), ApiError> {
-    Member::parse(channel_data, &app.settings().limits)
-        .map(drop)
-        .map_err(|error| ApiError::new(status, error.to_string()))
-}
-
-fn check_user(app: &App, user_data: &str, status: u16) -> Result<(), ApiError> {
-    parse_user_data(user_data, &app.settings().limits)
-        .map(drop)
-        .map_err(|error| ApiError::new(status, error.to_string()))
-}
-
-/// A browser's request whose token was verified.
-struct Bearer {
-    app: Arc<App>,
-    key: String,
-    signing: SigningKey,
-    identity: Arc<CompiledIdentity>,
-    claims: Claims,
-}
-
-/// Answers a browser. Every answer carries the CORS headers, so that the page can read errors too, if the app allows
-/// its origin.
-async fn answer<T: Serialize>(
-    state: &AppState,
-    key: Key,
-    request: Request,
-    authorize: impl FnOnce(&Bearer, &AuthRequest) -> Result<T, ApiError>,
-) -> Response {
-    let key = key.map_or_else(|_| String::new(), |Path(key)| key);
-    let app = state.engine.apps().by_key(&key);
-    let (parts, body) = request.into_parts();
-    let from = state.addresses.of(&parts.headers, &parts.extensions);
-    let note = |kind: RefusalKind, error: &ApiError| {
-        state.engine.refusals().note(Refused {
-            kind,
-            app: app.as_ref().map(|app| app.id().as_str()),
-            address: from,
-            reason: error.message(),
-        });
-    };
-    // The origin comes first, because it decides whether the page may read the answer.
-    let cors = match Cors::of(app.as_deref(), &parts.headers) {
-        Ok(cors) => cors,
-        Err(error) => {
-            note(RefusalKind::Origin, &error);
-            discard(body).await;
-            return error.into_response();
-        }
-    };
-    let answered = async {
-        // The token is verified first, so that no body is kept for a client without one.
-        let bearer = match Bearer::of(state, app.clone(), key, &parts.headers).await {
-            Ok(bearer) => bearer,
-            Err(error) => {
-                discard(body).await;
-                return Err(error);
-            }
-        };
-        let pays = state.addresses.charged(&parts.headers, &parts.extensions);
-        let body = read_pending(state.engine.ledger(), body, MAX_BODY, pays).await?;
-        let request = browser_request(&parts.headers, &body.bytes)?;
-        authorize(&bearer, &request)
-    };
-    let answered = answered.await;
-    if let Err(error) = &answered {
-        note(RefusalKind::UserToken, error);
-    }
-    cors.allow(answered.map(Json).into_response())
-}
-
-/// Parses the body that pusher-js sends: a form, or JSON if the content type says so.
-fn browser_request(headers: &HeaderMap, body: &Bytes) -> Result<AuthRequest, ApiError> {
-    #[derive(Deserialize)]
-    struct Form {
-        socket_id: Option<String>,
-        channel_name: Option<String>,
-    }
-    if media_type(headers).as_deref() == Some("application/json") {
-        return Ok(AuthRequest::parse(body)?);
-    }
-    let form: Form = serde_urlencoded::from_bytes(body).map_err(|error| {
-        ApiError::new(
-            400,
-            format!("Invalid body: {error}; expected a form or JSON"),
-        )
-    })?;
-    Ok(AuthRequest::of_form(
-        form.socket_id.as_deref(),
-        form.channel_name,
-    )?)
-}
-
-impl Bearer {
-    async fn of(
-        state: &AppState,
-        app: Option<Arc<App>>,
-        key: String,
-        headers: &HeaderMap,
-    ) -> Result<Self, ApiError> {
-        let shown = excerpt(&key);
-        let unknown = || ApiError::new(404, format!("Could not find an app with key {shown:?}"));
-        let app = app.ok_or_else(unknown)?;
-        let signing = app.signing_key(&key).ok_or_else(unknown)?;
-        if !app.settings().enabled {
-            return Err(ApiError::new(403, format!("App {} is disabled", app.id())));
-        }
-        let identity = state.identities.of(app.id()).ok_or_else(|| {
-            ApiError::new(
-                403,
-                "This app takes no tokens: it has no identity provider configured",
-            )
-        })?;
-        let claims = identity.verify(bearer_token(headers)?).await?;
-        Ok(Self {
-            app,
-            key,
-            signing,
-            identity,
-            claims,
-        })
-    }
-
-    fn signer(&self) -> Signer<'_> {
-        Signer {
-            key: &self.key,
-            signing: &self.signing,
-        }
-    }
-
-    fn authorize_channel(&self, request: &AuthRequest) -> Result<ChannelAuth, ApiError> {
-        let channel = channel(&self.app, request)?;
-        let granted = self.identity.grant(&self.claims, &channel).ok_or_else(|| {
-            ApiError::new(
-                403,
-                format!("No grant of the app opens {channel} to the bearer of this token"),
-            )
-        })?;
-        if let Some(channel_data) = &granted.channel_data {
-            check_member(&self.app, channel_data, 403)?;
-        }
-        Ok(self
-            .signer()
-            .channel(request.socket_id, &channel, granted.channel_data))
-    }
-
-    fn authorize_user(&self, request: &AuthRequest) -> Result<UserAuth, ApiError> {
-        let user_data = self.identity.user_data(&self.claims).ok_or_else(|| {
-            ApiError::new(
-                403,
-                "The app doesn't let the bearer of this token sign in (sign_in)",
-            )
-        })?;
-        check_user(&self.app, &user_data, 403)?;
-        Ok(self.signer().user(request.socket_id, user_data))
-    }
-}
-
-/// Returns the token of the `Authorization` header. The header must come once: with two, a proxy in front may have
-/// checked the other one.
-fn bearer_token(headers: &HeaderMap) -> Result<&str, ApiError> {
-    headers::bearer_token(headers).ok_or_else(|| {
-        ApiError::new(
-            401,
-            "Missing token: send the header Authorization: Bearer TOKEN, once",
-        )
-    })
 }
 
 impl From<Problem> for ApiError {

@@ -1,0 +1,177 @@
+//! A server with one app and without a socket, which tests ask as a backend or as a browser.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
+use axum::http::{HeaderMap, Request};
+use fanfare_engine::{AppDefinition, Budgets, Engine, Key as AppKeyPair, KeyUsed, Ledger, Options};
+use fanfare_protocol::signature::{Credential, SigningKey, sign_request};
+use fanfare_protocol::{AppId, AppKey, AppSettings, Identity};
+use fanfare_store::{Database, MasterKey};
+use http_body_util::BodyExt;
+use serde_json::Value;
+use tower::ServiceExt;
+
+use crate::access::Addresses;
+use crate::admin::Admin;
+use crate::app_state::{AppState, Shared};
+use crate::app_sync::AppSync;
+use crate::backend_api::Idempotency;
+use crate::clock::unix_seconds;
+use crate::edge::sockets::Sockets;
+use crate::identity::Identities;
+use crate::router::router;
+
+/// The credentials of the published vectors (docs/protocol.md#channel-signatures).
+pub(crate) const KEY: &str = "278d425bdf160c739803";
+pub(crate) const SECRET: &str = "7ad3773142a6692b25b8";
+pub(crate) const FORM: &str = "application/x-www-form-urlencoded";
+
+/// Creates the state of a server with one app and without a socket.
+pub(crate) struct Node {
+    state: AppState,
+    _folder: tempfile::TempDir,
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        assert_eq!(self.status, 200, "{}", self.text);
+        serde_json::from_str(&self.text).unwrap()
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+impl Node {
+    pub(crate) async fn start(settings: AppSettings, identity: &Value) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = Database::open(&folder.path().join("store.db")).await;
+        let store = database.unwrap().unlock(MasterKey::random()).await.unwrap();
+        let (engine, _) = Engine::new(
+            Options {
+                shards: 1,
+                activity_timeout: Duration::from_secs(120),
+                pong_timeout: Duration::from_secs(30),
+                ping_interval: None,
+                outbox_bytes: 1 << 20,
+                max_waiting: fanfare_engine::WaitingLimits {
+                    total: 1,
+                    app: 1,
+                    network: 1,
+                },
+                max_replay_bytes: 1,
+                messages_per_second: 0,
+                inbox_bytes: 1 << 20,
+                recent_events_bytes: 1 << 20,
+                max_connections: 1,
+                max_subscriptions: 1,
+                budgets: Budgets::default(),
+            },
+            Arc::new(fanfare_engine::NoNotices),
+        );
+        let id = AppId::parse("1").unwrap();
+        let key = AppKeyPair {
+            key: AppKey::parse(KEY).unwrap(),
+            signing: SigningKey::new(SECRET),
+            used: KeyUsed::default(),
+        };
+        let identities = Identities::new(false);
+        let identity: Option<Identity> = serde_json::from_value(identity.clone()).unwrap();
+        identities.set(&id, identity.as_ref()).unwrap();
+        engine.update_apps(
+            vec![AppDefinition {
+                id,
+                settings,
+                keys: vec![key],
+            }],
+            &[],
+        );
+        let identities = Arc::new(identities);
+        let admin = Admin::new(store.clone());
+        let (_, in_force) = AppSync::new(
+            store,
+            Arc::clone(&engine),
+            Arc::clone(&identities),
+            admin.jwts.clone(),
+            fanfare_protocol::Ceilings::default(),
+        );
+        let state = AppState::from(Shared {
+            engine,
+            in_force,
+            ready: Arc::new(AtomicBool::new(true)),
+            demo: None,
+            path_prefix: "".into(),
+            ceilings: fanfare_protocol::Ceilings::default(),
+            idempotency: Idempotency::new(1 << 20),
+            identities,
+            admin,
+            sockets: Sockets::new(1, Ledger::new(Budgets::default())),
+            addresses: Addresses::new(Vec::new(), Vec::new()),
+            started_at: 0,
+            sessions: crate::edge::xhr::Sessions::new(crate::edge::xhr::PendingBounds {
+                app: 1,
+                network: 1,
+            }),
+            hanging: crate::edge::xhr::HangingRequests::new(0),
+            websocket_retry: Arc::new(crate::edge::xhr::WebSocketRetry::new(Duration::ZERO)),
+            max_body_bytes: 1 << 20,
+            max_message_bytes: 1 << 17,
+            message_timeout: Duration::from_secs(30),
+        });
+        Self {
+            state,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = router(self.state.clone()).oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            text: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    /// Sends a request as a backend does.
+    pub(crate) async fn backend(&self, path: &str, body: &Value) -> Answer {
+        let path = format!("/apps/1/{path}");
+        let credential = Credential {
+            key: KEY,
+            secret: SECRET,
+        };
+        let body = body.to_string();
+        let query = sign_request(
+            "POST",
+            &path,
+            &[],
+            body.as_bytes(),
+            credential,
+            unix_seconds(),
+        );
+        let request = Request::post(format!("{path}?{query}"));
+        self.send(request.body(body.into()).unwrap()).await
+    }
+
+    /// Sends a request as pusher-js does.
+    pub(crate) async fn browser(&self, path: &str, token: &str, form: &str) -> Answer {
+        let request = Request::post(format!("/app/{KEY}/{path}"))
+            .header(CONTENT_TYPE, FORM)
+            .header(AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request.body(form.to_owned().into()).unwrap())
+            .await
+    }
+}
