@@ -1,4 +1,4 @@
-//! Helpers that all HTTP requests share, and pages besides the APIs: health, the SDK's scripts, the demo.
+//! Helpers that all HTTP requests share, and pages besides the APIs: health, the demo.
 
 mod client_address;
 pub(crate) mod cors;
@@ -7,6 +7,5 @@ pub(crate) mod error;
 pub(crate) mod headers;
 pub(crate) mod health;
 pub(crate) mod paths;
-pub(crate) mod sdk;
 
 pub(crate) use client_address::ClientAddress;

@@ -13,7 +13,8 @@
 //! | `backend_api` | signed requests of backends, one file for each resource |
 //! | `clients_api` | what browsers ask without a socket: signatures for the bearer of a token |
 //! | `auth_endpoint` | what an app's auth endpoint does: it signs subscriptions and sign-ins |
-//! | `http` | what all requests share; health, the SDK's scripts, the demo |
+//! | `http` | what all requests share; health, the demo |
+//! | `assets` | the files that are part of the program: the SDK's scripts, the pages of `/docs` |
 //! | `capacity` | memory and open files, from which bounds follow |
 //! | `router` | all routes, with their callers |
 //! | `app_state` | what all handlers share |
@@ -35,6 +36,7 @@ mod access;
 mod admin;
 mod app_state;
 mod app_sync;
+mod assets;
 mod auth_endpoint;
 mod backend;
 mod backend_api;

@@ -11,13 +11,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::admin;
 use crate::admin::problem::Problem;
 use crate::app_state::AppState;
+use crate::assets::{docs, sdk};
 use crate::backend_api::users;
 use crate::body::discard;
 use crate::clients_api::token_auth;
 use crate::edge::ws::upgrade;
 use crate::edge::xhr;
 use crate::http::error::ApiError;
-use crate::http::{demo, health, paths, sdk};
+use crate::http::{demo, health, paths};
 use crate::openapi::{self, Described};
 
 /// Returns the routes of the node.
@@ -51,7 +52,7 @@ pub(crate) fn router(state: AppState) -> Router {
         // Operators and automation, with a session or an API token.
         .merge(admin)
         // People and code generators.
-        .merge(openapi::pages(&document))
+        .merge(docs::pages(&document))
         // Browsers, through a script tag.
         .merge(sdk::router())
         // Orchestrators and load balancers.

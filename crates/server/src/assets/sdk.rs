@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use sha2::{Digest, Sha256};
 
-use super::headers::has_newest;
 use crate::app_state::AppState;
+use crate::http::headers::has_newest;
 
 const PLAIN: &str = include_str!("../../../../sdk/js/dist/fanfare.js");
 const ENCRYPTED: &str = include_str!("../../../../sdk/js/dist/fanfare-encrypted.js");

@@ -1,32 +1,43 @@
-//! The files of `/docs`, each compressed once. They are public, and the largest has 1.5 MB, so compressing them for
-//! each request would be costly.
+//! The description of the HTTP APIs as the program serves it: `/openapi.json`, and `/docs` for people.
+//!
+//! The files of `/docs` are compressed once. They are public, and the largest has 1.5 MB, so compressing them for each
+//! request would be costly.
 
 use std::collections::HashMap;
 use std::io::Write;
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::header::{
     ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+use axum::routing::get;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use parking_lot::Mutex;
+use serde_json::Value;
 use sha2::{Digest, Sha256};
+use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::protect;
+use crate::app_state::AppState;
 use crate::http::headers::{has_newest, members};
+
+/// Content security policy of the page: its own scripts and styles, and nothing from elsewhere.
+const DOCS_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; \
+                           img-src 'self' data:; font-src 'self' data:; connect-src 'self'; \
+                           base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// A browser asks again after an hour, and gets 304 if nothing has changed.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 
 /// Compressed files by path, at most as many as the program has. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Assets(Arc<Mutex<HashMap<String, Arc<Asset>>>>);
+struct Assets(Arc<Mutex<HashMap<String, Arc<Asset>>>>);
 
 /// A file as it is sent.
 #[derive(Debug)]
@@ -37,8 +48,59 @@ struct Asset {
     gzip: Bytes,
 }
 
+/// Returns the routes of `/openapi.json` and `/docs`, which load nothing from elsewhere.
+pub(crate) fn pages(document: &Value) -> Router<AppState> {
+    let body = Bytes::from(serde_json::to_vec(document).expect("a description is JSON"));
+    let tag = format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..8]));
+    let tag: Arc<str> = tag.into();
+    let config = Config::from("/openapi.json")
+        .deep_linking(true)
+        .default_models_expand_depth(0)
+        // The validator would send the document to its makers' server.
+        .validator_url("none");
+    Router::from(SwaggerUi::new("/docs").config(config))
+        .layer(middleware::from_fn_with_state(
+            Assets::default(),
+            answer_file,
+        ))
+        .route(
+            "/openapi.json",
+            get(async move |headers: HeaderMap| answer_document(&headers, &tag, &body)),
+        )
+}
+
+fn answer_document(headers: &HeaderMap, tag: &str, body: &Bytes) -> Response {
+    let same = has_newest(headers, tag);
+    let headers = [
+        (ETAG, tag),
+        (CACHE_CONTROL, "no-cache"),
+        (CONTENT_TYPE, "application/json"),
+    ];
+    if same {
+        return (StatusCode::NOT_MODIFIED, headers).into_response();
+    }
+    (headers, body.clone()).into_response()
+}
+
+/// Adds the security headers.
+fn protect(mut response: Response) -> Response {
+    const HEADERS: [(&str, &str); 3] = [
+        ("content-security-policy", DOCS_POLICY),
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+    ];
+    for (name, value) in HEADERS {
+        let (name, value) = (
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+        response.headers_mut().insert(name, value);
+    }
+    response
+}
+
 /// Answers with a compressed file. The first request for a file compresses it.
-pub(super) async fn answer(State(assets): State<Assets>, request: Request, next: Next) -> Response {
+async fn answer_file(State(assets): State<Assets>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let headers = request.headers().clone();
     let known = assets.0.lock().get(&path).cloned();
