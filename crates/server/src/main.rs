@@ -14,7 +14,7 @@
 //! | `clients_api` | what browsers ask without a socket: signatures for the bearer of a token |
 //! | `auth_endpoint` | what an app's auth endpoint does: it signs subscriptions and sign-ins |
 //! | `http` | what all requests share; health, the demo |
-//! | `assets` | the files that are part of the program: the SDK's scripts, the pages of `/docs` |
+//! | `assets` | the files that are part of the program: the SDK's scripts, the pages of `/docs`, the demo page |
 //! | `capacity` | memory and open files, from which bounds follow |
 //! | `router` | all routes, with their callers |
 //! | `app_state` | what all handlers share |

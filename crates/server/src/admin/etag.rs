@@ -5,14 +5,13 @@ use std::convert::Infallible;
 
 use axum::Json;
 use axum::extract::FromRequestParts;
-use axum::http::HeaderValue;
 use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::problem::Problem;
-use crate::http::headers::members;
+use crate::http::headers::{entity_tag, members};
 
 /// Entity tags of all `If-Match` lines, or `None` if there is no such header.
 #[derive(Debug)]
@@ -66,8 +65,7 @@ pub(super) struct Tagged<T>(pub(super) T, pub(super) i64);
 impl<T: Serialize> IntoResponse for Tagged<T> {
     fn into_response(self) -> Response {
         let mut response = Json(self.0).into_response();
-        let tag = HeaderValue::from_str(&format!("\"{}\"", self.1)).expect("digits");
-        response.headers_mut().insert(ETAG, tag);
+        response.headers_mut().insert(ETAG, entity_tag(self.1));
         response
     }
 }

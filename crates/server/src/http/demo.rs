@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use axum::Json;
 use axum::extract::{Form, FromRequestParts, State};
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HOST};
+use axum::http::header::HOST;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use fanfare_protocol::SocketId;
@@ -15,10 +15,8 @@ use serde_json::json;
 
 use super::error::ApiError;
 use crate::app_state::AppState;
+use crate::assets::{Caching, DEMO_PAGE};
 use crate::demo::{Demo, PRESENCE_CHANNEL};
-
-const PAGE: &str = include_str!("../../assets/demo.html");
-const PAGE_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self' ws: wss:; img-src data:";
 
 /// Credentials that the page connects with.
 #[derive(Serialize)]
@@ -88,12 +86,8 @@ fn is_loopback(host: &str) -> bool {
         || name.to_ascii_lowercase().ends_with(".localhost")
 }
 
-pub(crate) async fn page(_: FromThisMachine) -> Response {
-    let headers = [
-        (CONTENT_TYPE, "text/html; charset=utf-8"),
-        (CONTENT_SECURITY_POLICY, PAGE_POLICY),
-    ];
-    (headers, PAGE).into_response()
+pub(crate) async fn page(_: FromThisMachine, headers: HeaderMap) -> Response {
+    DEMO_PAGE.respond(&headers, Caching::Revalidate)
 }
 
 pub(crate) async fn app(

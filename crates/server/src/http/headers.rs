@@ -1,7 +1,9 @@
 //! Header fields as RFC 9110 section 5.3 combines them: all lines of one name form one list, in order.
 
-use axum::http::HeaderMap;
+use std::fmt::Display;
+
 use axum::http::header::{AUTHORIZATION, AsHeaderName, CONTENT_TYPE, IF_NONE_MATCH};
+use axum::http::{HeaderMap, HeaderValue};
 
 /// Returns the members of a list-valued header over all its lines, trimmed.
 pub(crate) fn members(
@@ -56,9 +58,14 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(kind.trim().to_ascii_lowercase())
 }
 
+/// Returns the entity tag of a version: its name in quotes, which has only visible ASCII characters and no quotes.
+pub(crate) fn entity_tag(version: impl Display) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{version}\"")).expect("visible characters in quotes")
+}
+
 /// Returns whether `If-None-Match` has this entity tag, so that the client has the newest version. The comparison is
 /// weak, because proxies that compress weaken strong tags.
-pub(crate) fn has_newest(headers: &HeaderMap, tag: &str) -> bool {
+pub(crate) fn has_newest(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     members(headers, IF_NONE_MATCH)
         .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
@@ -133,12 +140,12 @@ mod tests {
             &[("if-none-match", "\"b\""), ("if-none-match", "\"a\"")],
             &[("if-none-match", "*")],
         ] {
-            assert!(has_newest(&headers(lines), "\"a\""), "{lines:?}");
+            assert!(has_newest(&headers(lines), &entity_tag("a")), "{lines:?}");
         }
         assert!(!has_newest(
             &headers(&[("if-none-match", "\"ba\"")]),
-            "\"a\""
+            &entity_tag("a")
         ));
-        assert!(!has_newest(&headers(&[]), "\"a\""));
+        assert!(!has_newest(&headers(&[]), &entity_tag("a")));
     }
 }

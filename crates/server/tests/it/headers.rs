@@ -149,7 +149,12 @@ async fn what_is_no_handshake_is_told_what_came_and_what_is_wanted() {
 #[tokio::test]
 async fn a_known_version_is_not_sent_again_however_the_tag_is_given() {
     let server = server().await;
-    for path in ["/openapi.json", "/sdk/fanfare.js"] {
+    for path in [
+        "/openapi.json",
+        "/sdk/fanfare.js",
+        "/sdk/fanfare.js.map",
+        "/docs/index.css",
+    ] {
         let request = format!("GET {path} HTTP/1.1");
         let answer = head(&server, &request, &[]).await;
         let tag = answer.to_lowercase();
