@@ -25,6 +25,7 @@
 //! | [`sockjs`] | lines for clients without WebSockets |
 //! | [`identity`] | [`Identity`]: the token issuers that an app accepts, and what their tokens grant |
 //! | [`json`] | JSON text that is passed through |
+//! | `wildcard` | names against patterns with stars |
 //! | `excerpt` | a text from outside, cut for an error message |
 
 pub mod api;
@@ -46,6 +47,7 @@ pub mod settings;
 pub mod signature;
 pub mod sockjs;
 pub mod user;
+mod wildcard;
 
 pub use ceilings::Ceilings;
 pub use channel::{ChannelKind, ChannelName};

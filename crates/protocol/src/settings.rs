@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::history::{HistoryRule, MAX_RULES};
 use crate::limits::Limits;
+use crate::wildcard;
 
 /// Most origins of an app.
 const MAX_ORIGINS: usize = 500;
@@ -194,7 +195,7 @@ impl AppSettings {
             || self
                 .allowed_origins
                 .iter()
-                .any(|allowed| matches(allowed, origin))
+                .any(|allowed| is_origin(allowed, origin))
     }
 }
 
@@ -285,20 +286,14 @@ fn check_origin(origin: &str) -> Result<(), String> {
 /// Returns whether an origin is allowed. One `*` stands for one or more labels of a host name, so
 /// that `https://*.example.com` is not `https://example.com`, and not
 /// `https://evil.com/.example.com` either.
-fn matches(allowed: &str, origin: &str) -> bool {
-    let Some((start, end)) = allowed.split_once('*') else {
+fn is_origin(allowed: &str, origin: &str) -> bool {
+    if !allowed.contains('*') {
         return allowed.eq_ignore_ascii_case(origin);
-    };
-    let (start, end, origin) = (
-        start.to_ascii_lowercase(),
-        end.to_ascii_lowercase(),
-        origin.to_ascii_lowercase(),
-    );
-    let middle = origin
-        .strip_prefix(&start)
-        .and_then(|rest| rest.strip_suffix(&end));
+    }
     let label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-    allowed == "*" || middle.is_some_and(|middle| !middle.is_empty() && middle.chars().all(label))
+    let labels = |text: &str| !text.is_empty() && text.chars().all(label);
+    let (pattern, text) = (allowed.to_ascii_lowercase(), origin.to_ascii_lowercase());
+    allowed == "*" || wildcard::matches(pattern.split('*'), &text, labels)
 }
 
 impl TryFrom<String> for AppSettings {

@@ -3,6 +3,7 @@
 
 use super::Claims;
 use crate::channel::{ChannelKind, is_allowed};
+use crate::wildcard;
 
 /// Longest pattern, in bytes.
 const MAX_LENGTH: usize = 500;
@@ -99,7 +100,7 @@ impl Pattern {
     #[must_use]
     pub fn matches(&self, channel: &str, claims: &Claims) -> bool {
         let pieces: Option<Vec<_>> = self.0.iter().map(|part| part.piece(claims)).collect();
-        pieces.is_some_and(|pieces| fits(&pieces, channel))
+        pieces.is_some_and(|pieces| wildcard::matches(literals(&pieces), channel, |_| true))
     }
 }
 
@@ -130,30 +131,15 @@ fn claim(text: &str) -> Result<(&str, &str), InvalidPattern> {
         .ok_or(InvalidPattern::Braces)
 }
 
-/// Matches from star to star, each time at the first place where the text between them fits; only
-/// the last must end where the channel's name ends.
-fn fits(pieces: &[Piece<'_>], channel: &str) -> bool {
-    let mut runs = pieces.split(|piece| *piece == Piece::Star).map(|run| {
+/// Returns the literal texts between the stars.
+fn literals<'a>(pieces: &'a [Piece<'_>]) -> impl DoubleEndedIterator<Item = String> + 'a {
+    pieces.split(|piece| *piece == Piece::Star).map(|run| {
         run.iter().fold(String::new(), |text, piece| match piece {
             Piece::Text(part) => text + part,
             Piece::Value(value) => text + value,
             Piece::Star => text,
         })
-    });
-    let first = runs.next().unwrap_or_default();
-    let Some(mut rest) = channel.strip_prefix(&*first) else {
-        return false;
-    };
-    let Some(last) = runs.next_back() else {
-        return rest.is_empty();
-    };
-    for run in runs {
-        match rest.find(&*run) {
-            Some(at) => rest = &rest[at + run.len()..],
-            None => return false,
-        }
-    }
-    rest.ends_with(&*last)
+    })
 }
 
 #[cfg(test)]
