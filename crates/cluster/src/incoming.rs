@@ -85,7 +85,7 @@ impl Cluster {
                     online,
                 } = message
                 {
-                    self.node.tell_online(&app, &user_id, online, position);
+                    self.node.announce_online(&app, &user_id, online, position);
                 }
             }
             // The topic is not wanted any more.
@@ -156,7 +156,7 @@ impl Cluster {
                 self.node
                     .announce(&channel_ref, &PresenceChange::Removed(&user_id), position);
             }
-            Message::Count(count) => self.node.tell_count(&channel_ref, count),
+            Message::Count(count) => self.node.announce_count(&channel_ref, count),
             Message::Online { .. }
             | Message::Beat(_)
             | Message::Terminate { .. }

@@ -90,13 +90,13 @@ pub struct App {
     pub(crate) displacements: Displacements,
     /// Connections that count against the quota over all nodes.
     counted: Arc<AtomicUsize>,
-    pace: ArcSwapOption<PublishRateLimiter>,
+    publish_rate: ArcSwapOption<PublishRateLimiter>,
     /// Connections on this node by client library.
     pub(crate) clients: Clients,
     pub(crate) channels: Channels,
     pub(crate) cache: Cache,
     pub(crate) users: Users,
-    pub(crate) rooms: LocalPresence,
+    pub(crate) local_presence: LocalPresence,
     pub(crate) histories: Histories,
     history_rules: AtomicU64,
     /// Number of events cached or recorded so far, on a node by itself.
@@ -111,11 +111,11 @@ impl fmt::Debug for App {
 
 impl App {
     fn new(definition: AppDefinition, recent_events: &Arc<RecentEvents>) -> Self {
-        let pace = PublishRateLimiter::new(definition.settings.limits.backend_events_per_second);
+        let limiter = PublishRateLimiter::new(definition.settings.limits.backend_events_per_second);
         Self {
             cache: Cache::new(definition.id.clone(), recent_events),
             users: Users::default(),
-            rooms: LocalPresence::default(),
+            local_presence: LocalPresence::default(),
             histories: Histories::new(definition.id.clone(), recent_events),
             history_rules: AtomicU64::new(rules_fingerprint(&definition.settings.history)),
             offsets: AtomicU64::new(0),
@@ -128,7 +128,7 @@ impl App {
             usage: Arc::default(),
             displacements: Displacements::default(),
             counted: Arc::default(),
-            pace: ArcSwapOption::from(pace),
+            publish_rate: ArcSwapOption::from(limiter),
             clients: Clients::default(),
             channels: Channels::default(),
         }
@@ -147,11 +147,11 @@ impl App {
 
     /// Drops the oldest of the app's cached events, or of its histories if they take more, until
     /// `bytes` are free. Returns how many bytes were freed.
-    pub(crate) fn give_way(&self, bytes: usize) -> usize {
+    pub(crate) fn evict(&self, bytes: usize) -> usize {
         if self.cache.bytes() > self.histories.bytes() {
-            self.cache.give_way(bytes)
+            self.cache.evict(bytes)
         } else {
-            self.histories.give_way(bytes)
+            self.histories.evict(bytes)
         }
     }
 
@@ -232,7 +232,7 @@ impl App {
         let before = self.settings.swap(Arc::new(settings));
         let per_second = self.settings.load().limits.backend_events_per_second;
         if before.limits.backend_events_per_second != per_second {
-            self.pace.store(PublishRateLimiter::new(per_second));
+            self.publish_rate.store(PublishRateLimiter::new(per_second));
         }
         if before.history != self.settings.load().history {
             // Events published while no rule matched a channel are missing in its history, so all
@@ -244,10 +244,10 @@ impl App {
     }
 
     /// Counts events of the app's backends, and returns whether they are within its rate.
-    pub(crate) fn is_within_pace(&self, events: usize) -> bool {
+    pub(crate) fn is_within_publish_rate(&self, events: usize) -> bool {
         let events = u32::try_from(events).ok().and_then(NonZeroU32::new);
-        match (&*self.pace.load(), events) {
-            (Some(pace), Some(events)) => pace.takes(events),
+        match (&*self.publish_rate.load(), events) {
+            (Some(limiter), Some(events)) => limiter.takes(events),
             _ => true,
         }
     }

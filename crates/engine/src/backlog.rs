@@ -10,9 +10,9 @@ use crate::sequence::{Offset, Position};
 
 /// An event or a change that passed on a channel.
 #[derive(Debug, Clone)]
-pub(crate) enum Passed {
+pub(crate) enum BacklogEntry {
     /// A presence change.
-    Edge {
+    PresenceChange {
         /// Its position among the channel's presence changes.
         position: Position,
         /// The frame for subscribers.
@@ -29,10 +29,10 @@ pub(crate) enum Passed {
     },
 }
 
-impl Passed {
+impl BacklogEntry {
     fn len(&self) -> usize {
         match self {
-            Self::Edge { frame, .. } | Self::Event { frame, .. } => frame.len(),
+            Self::PresenceChange { frame, .. } | Self::Event { frame, .. } => frame.len(),
         }
     }
 }
@@ -40,7 +40,7 @@ impl Passed {
 /// Changes and events since the first of the current joins began, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
-    passed: VecDeque<Passed>,
+    passed: VecDeque<BacklogEntry>,
     /// How many passed and were dropped before the oldest that is kept.
     forgotten: u64,
     /// Bytes of the frames that are kept.
@@ -64,7 +64,7 @@ impl Backlog {
 
     /// Ends a join, and returns what passed since it began, or `None` if that was more than is
     /// kept.
-    pub(crate) fn end(&mut self, join: Join) -> Option<Vec<Passed>> {
+    pub(crate) fn end(&mut self, join: Join) -> Option<Vec<BacklogEntry>> {
         let skipped = join.0.checked_sub(self.forgotten);
         let passed =
             skipped.map(|skipped| self.passed.iter().skip(skipped as usize).cloned().collect());
@@ -87,7 +87,7 @@ impl Backlog {
 
     /// Keeps what passes, and drops the oldest while more than `max_bytes` are kept: a connection
     /// that needs those would have more to catch up with than may wait for it.
-    pub(crate) fn push(&mut self, passed: Passed, max_bytes: usize) {
+    pub(crate) fn push(&mut self, passed: BacklogEntry, max_bytes: usize) {
         self.bytes += passed.len();
         self.passed.push_back(passed);
         while self.bytes > max_bytes && self.passed.len() > 1 && self.forget_oldest() {}
@@ -107,17 +107,17 @@ impl Backlog {
 mod tests {
     use super::*;
 
-    fn edge(position: Position) -> Passed {
-        Passed::Edge {
+    fn change(position: Position) -> BacklogEntry {
+        BacklogEntry::PresenceChange {
             position,
             frame: Frame::text(&[b'x'; 100]),
         }
     }
 
-    fn positions(passed: Option<Vec<Passed>>) -> Option<Vec<Position>> {
+    fn positions(passed: Option<Vec<BacklogEntry>>) -> Option<Vec<Position>> {
         let position = |passed| match passed {
-            Passed::Edge { position, .. } => position,
-            Passed::Event { .. } => unreachable!("only edges pass here"),
+            BacklogEntry::PresenceChange { position, .. } => position,
+            BacklogEntry::Event { .. } => unreachable!("only changes pass here"),
         };
         passed.map(|passed| passed.into_iter().map(position).collect())
     }
@@ -129,7 +129,7 @@ mod tests {
         let mut joins = std::collections::VecDeque::new();
         // A connection joins all the time.
         for number in 0..1000 {
-            backlog.push(edge(number), usize::MAX);
+            backlog.push(change(number), usize::MAX);
             joins.push_back((number, backlog.begin()));
             if joins.len() > 5 {
                 let (before, join) = joins.pop_front().expect("a join");
@@ -153,16 +153,16 @@ mod tests {
     fn a_join_during_which_more_passes_than_is_kept_is_told_so_and_later_ones_are_not() {
         let mut backlog = Backlog::default();
         let early = backlog.begin();
-        backlog.push(edge(1), 250);
+        backlog.push(change(1), 250);
         let late = backlog.begin();
-        backlog.push(edge(2), 250);
-        backlog.push(edge(3), 250);
+        backlog.push(change(2), 250);
+        backlog.push(change(3), 250);
         assert!(backlog.bytes <= 250);
         assert!(backlog.end(early).is_none());
         assert_eq!(positions(backlog.end(late)), Some(vec![2, 3]));
         // One that is longer than the bound is kept alone.
         let join = backlog.begin();
-        backlog.push(edge(4), 10);
+        backlog.push(change(4), 10);
         assert_eq!(positions(backlog.end(join)), Some(vec![4]));
     }
 }

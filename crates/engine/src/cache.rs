@@ -81,7 +81,7 @@ impl Cache {
     }
 
     /// Evicts the oldest events until `bytes` are free, and returns how many bytes were freed.
-    pub(crate) fn give_way(&self, bytes: usize) -> usize {
+    pub(crate) fn evict(&self, bytes: usize) -> usize {
         let mut entries = self.entries.lock();
         let before = entries.weight;
         let max = before.saturating_sub(bytes);

@@ -113,7 +113,7 @@ impl Session {
         let Some(allowed) = NonZeroU32::new(per_second) else {
             // The app sets no rate for the client events that it accepts; refused ones count as
             // messages.
-            self.with(|connection| connection.is_uncounted = true);
+            self.with(|connection| connection.is_exempt = true);
             return Ok(());
         };
         let within = self.with(|connection| {

@@ -35,9 +35,9 @@ pub(crate) enum Command {
         position: Position,
     },
     /// Send a message of the server, such as a subscription count, to the subscribers of a channel.
-    Tell { channel: ChannelId, frame: Frame },
+    Broadcast { channel: ChannelId, frame: Frame },
     /// Send a change of a watched user to one connection, if it is still there.
-    TellOne {
+    NotifyWatcher {
         slot: usize,
         socket_id: SocketId,
         position: Position,
@@ -64,8 +64,8 @@ impl fmt::Debug for Command {
             Self::Run(_) => "Run",
             Self::Deliver { .. } => "Deliver",
             Self::Announce { .. } => "Announce",
-            Self::Tell { .. } => "Tell",
-            Self::TellOne { .. } => "TellOne",
+            Self::Broadcast { .. } => "Broadcast",
+            Self::NotifyWatcher { .. } => "NotifyWatcher",
             Self::Review => "Review",
             Self::Terminate { .. } => "Terminate",
             Self::Fence => "Fence",

@@ -28,10 +28,10 @@ use crate::sequence::{Offset, Position};
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// The reader pauses while more bytes than this wait that the client asked for and its socket is
 /// blocked.
-const ASKED_AHEAD: usize = 64 * 1024;
+const MAX_UNWRITTEN_ANSWERS: usize = 64 * 1024;
 /// An evicted connection with more bytes than this in a partly written frame is reset, because a
 /// close frame behind them would not arrive.
-const LAST_WORDS_AFTER: usize = 64 * 1024;
+const MAX_PARTIAL_FRAME: usize = 64 * 1024;
 
 /// Bytes that a subscription takes besides the channel's name.
 const SUBSCRIPTION_BYTES: usize = 600;
@@ -63,7 +63,7 @@ pub(crate) struct Connection {
     /// Whether a PING was sent since `heard`.
     pub(crate) pinged: bool,
     /// Whether the message being handled doesn't count against the connection's message rate.
-    pub(crate) is_uncounted: bool,
+    pub(crate) is_exempt: bool,
     /// Created with the first client event.
     pub(crate) client_events: Option<Box<ClientEventRate>>,
     /// Whether it is in the shard's list of outboxes to flush.
@@ -95,7 +95,7 @@ pub(crate) struct SignedIn {
     pub(crate) watches_from: Position,
     /// The user's own channel, while the connection gets its events through the sign-in alone
     /// because the client has not subscribed yet.
-    pub(crate) unasked: Option<ChannelName>,
+    pub(crate) implicit_channel: Option<ChannelName>,
 }
 
 /// A connection's membership of a channel.
@@ -158,7 +158,7 @@ impl Connection {
             user: None,
             heard: now,
             pinged: false,
-            is_uncounted: false,
+            is_exempt: false,
             client_events: None,
             dirty: false,
             progressed: now,
@@ -175,15 +175,21 @@ impl Connection {
     }
 
     /// Returns whether it gets this channel's events only because its user has signed in.
-    pub(crate) fn is_unasked(&self, channel: &str) -> bool {
-        let unasked = self.user.as_ref().and_then(|user| user.unasked.as_ref());
-        unasked.is_some_and(|unasked| unasked.as_str() == channel)
+    pub(crate) fn is_implicit(&self, channel: &str) -> bool {
+        let implicit_channel = self
+            .user
+            .as_ref()
+            .and_then(|user| user.implicit_channel.as_ref());
+        implicit_channel.is_some_and(|implicit_channel| implicit_channel.as_str() == channel)
     }
 
     /// Returns how many channels the client has subscribed to.
     pub(crate) fn subscribed(&self) -> usize {
-        let unasked = self.user.as_ref().and_then(|user| user.unasked.as_ref());
-        self.subscriptions.len() - usize::from(unasked.is_some())
+        let implicit_channel = self
+            .user
+            .as_ref()
+            .and_then(|user| user.implicit_channel.as_ref());
+        self.subscriptions.len() - usize::from(implicit_channel.is_some())
     }
 
     /// Checks whether the client's network, its app and the node have room for another
@@ -236,7 +242,7 @@ impl Connection {
         }
     }
 
-    pub(crate) fn is_cut_off(&self) -> bool {
+    pub(crate) fn is_fenced(&self) -> bool {
         self.state == State::Fenced
     }
 
@@ -272,8 +278,8 @@ impl Connection {
 
     /// Returns whether so many answers wait that they should be written before the next message is
     /// handled.
-    pub(crate) fn has_asked_enough(&self) -> bool {
-        self.is_open() && self.outbox.asked() > ASKED_AHEAD
+    pub(crate) fn has_many_answers(&self) -> bool {
+        self.is_open() && self.outbox.answer_bytes() > MAX_UNWRITTEN_ANSWERS
     }
 
     /// Returns when the reader may hand over the next message.
@@ -281,7 +287,7 @@ impl Connection {
         if !self.is_open() {
             return Reading::Now;
         }
-        if self.blocked && self.outbox.asked() > ASKED_AHEAD {
+        if self.blocked && self.outbox.answer_bytes() > MAX_UNWRITTEN_ANSWERS {
             return Reading::OnceWritten;
         }
         let later = self.messages.allowed_after(self.heard);
@@ -423,7 +429,7 @@ impl Connection {
     pub(crate) fn evict(&mut self, refusal: &Refusal, now: Instant, buffers: &mut Buffers) {
         let was_closing = self.is_closing();
         self.close(refusal, false, now, buffers);
-        if was_closing || self.outbox.bytes() > LAST_WORDS_AFTER {
+        if was_closing || self.outbox.bytes() > MAX_PARTIAL_FRAME {
             self.abandon(buffers);
             self.wake();
         }

@@ -26,7 +26,7 @@ pub(crate) struct Deliverer {
     pub(crate) inboxes: Vec<Arc<Inbox<Command>>>,
     pub(crate) next_channel: AtomicU64,
     /// Channels whose subscribers get their subscription count later.
-    pub(crate) uncounted: Mutex<Vec<ChannelRef>>,
+    pub(crate) due_counts: Mutex<Vec<ChannelRef>>,
     /// Generation since which events come from other nodes; 0 on a node by itself.
     generation: AtomicU32,
     /// Channels whose counts have changed and are to be reported to other nodes.
@@ -49,7 +49,7 @@ impl Deliverer {
         Self {
             inboxes,
             next_channel: AtomicU64::new(0),
-            uncounted: Mutex::default(),
+            due_counts: Mutex::default(),
             generation: AtomicU32::new(shared.into()),
             changed: Mutex::default(),
             notices,
@@ -106,7 +106,11 @@ impl Deliverer {
     }
 
     /// Queues an event from another node to the shards, and waits until their inboxes have room.
-    pub(crate) async fn deliver_when_room(&self, envelope: &Envelope, stamp: &StreamPosition) {
+    pub(crate) async fn deliver_when_room(
+        &self,
+        envelope: &Envelope,
+        stream_position: &StreamPosition,
+    ) {
         let frame = encode_if_occupied(envelope);
         let weight = weight(envelope, frame.as_ref());
         if frame.is_some() {
@@ -116,7 +120,7 @@ impl Deliverer {
             }
         }
         let envelopes = std::slice::from_ref(envelope);
-        self.queue(envelopes, vec![frame], weight, Some(stamp));
+        self.queue(envelopes, vec![frame], weight, Some(stream_position));
     }
 
     /// Queues events to their shards, for which `reserved` bytes were reserved in every inbox. On a
@@ -126,7 +130,7 @@ impl Deliverer {
         envelopes: &[Envelope],
         frames: Vec<Option<Frame>>,
         reserved: usize,
-        stamp: Option<&StreamPosition>,
+        stream_position: Option<&StreamPosition>,
     ) {
         let mut unused = vec![reserved; self.inboxes.len()];
         for (envelope, frame) in envelopes.iter().zip(frames) {
@@ -134,7 +138,7 @@ impl Deliverer {
             let routes = app.channels.stripe(channel.as_str()).lock();
             // Under the channel's lock, so that the kept event is the one queued last and history
             // is in queue order.
-            let (offset, recorded) = remember(envelope, stamp);
+            let (offset, recorded) = remember(envelope, stream_position);
             let Some(route) = routes.get(channel) else {
                 continue;
             };
@@ -217,21 +221,21 @@ fn weight(envelope: &Envelope, frame: Option<&Frame>) -> usize {
 /// in the history.
 fn remember(
     envelope: &Envelope,
-    stamp: Option<&StreamPosition>,
+    stream_position: Option<&StreamPosition>,
 ) -> (Offset, Option<HistoryPosition>) {
     let ChannelRef { app, channel } = &envelope.channel_ref;
     if !envelope.keep && envelope.history.is_none() {
         return (Offset::LIVE, None);
     }
-    let position = stamp.and_then(|stamp| stamp.position);
+    let position = stream_position.and_then(|stream_position| stream_position.position);
     let offset = position.map_or_else(|| app.next_offset(), Offset::of);
     let limits = &app.settings().limits;
     if envelope.keep {
         let event = (&envelope.name, &envelope.data);
         app.cache.keep(channel, event, limits, offset);
     }
-    let recorded = match (stamp, envelope.history) {
-        (Some(stamp), _) => stamp.recorded.clone(),
+    let recorded = match (stream_position, envelope.history) {
+        (Some(stream_position), _) => stream_position.recorded.clone(),
         (None, Some(retention)) => {
             let max = limits.history_bytes;
             let event = NewEvent {

@@ -10,16 +10,16 @@ use crate::error::Refusal;
 use crate::outbox::{Origin, SharedFrame};
 use crate::shard::Shard;
 
-const SWEEP: Duration = Duration::from_secs(1);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long a connection may take to authorize itself, if the app requires that
 /// (docs/protocol.md#admission).
-const AUTHORIZE_WITHIN: Duration = Duration::from_secs(30);
+const AUTHORIZE_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Shard {
     /// Sends a PING to silent connections, closes those that stay silent, and gives up on closed
     /// ones whose time has run out; forever.
     pub(crate) async fn heartbeat(self: Rc<Self>) {
-        let mut sweeps = interval(SWEEP);
+        let mut sweeps = interval(SWEEP_INTERVAL);
         // A late sweep doesn't make the next ones come at once.
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -27,7 +27,7 @@ impl Shard {
             self.sweep(Instant::now());
             if self.index == 0 {
                 // One shard does this for the whole node.
-                self.engine.deliverer().tell_due_counts(Instant::now());
+                self.engine.deliverer().announce_due_counts(Instant::now());
             }
         }
     }
@@ -43,7 +43,7 @@ impl Shard {
             connection.expire(now, buffers);
             let age = now.saturating_duration_since(connection.connected);
             if !connection.authorized
-                && age >= AUTHORIZE_WITHIN
+                && age >= AUTHORIZE_TIMEOUT
                 && connection.app.settings().authorized_connections
             {
                 let refusal = Refusal::new(

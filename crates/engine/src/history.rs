@@ -198,10 +198,10 @@ impl Histories {
 
     /// Evicts the longest unused histories, and the oldest events of the last one, until `bytes`
     /// are free. Returns how many bytes were freed.
-    pub(crate) fn give_way(&self, bytes: usize) -> usize {
+    pub(crate) fn evict(&self, bytes: usize) -> usize {
         let mut state = self.state.lock();
         let (before, evicted) = (state.weight, state.evicted);
-        state.give_way(before.saturating_sub(bytes));
+        state.evict_to(before.saturating_sub(bytes));
         self.note(&state, evicted, self.kept.max_of_all());
         before - state.weight
     }
@@ -312,7 +312,7 @@ impl State {
 
     /// Evicts the longest unused histories, and the oldest events of the last one, which may be in
     /// use.
-    fn give_way(&mut self, max: usize) {
+    fn evict_to(&mut self, max: usize) {
         while self.weight > max
             && let Some((_, channel)) = self.by_use.first_key_value()
         {

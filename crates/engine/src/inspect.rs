@@ -42,7 +42,7 @@ impl ConnectionInfo {
         let mut channels: Vec<_> = connection
             .subscriptions
             .keys()
-            .filter(|channel| !connection.is_unasked(channel.as_str()))
+            .filter(|channel| !connection.is_implicit(channel.as_str()))
             .map(ToString::to_string)
             .collect();
         channels.sort();

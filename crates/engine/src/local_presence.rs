@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 #[derive(Debug, Default)]
 pub(crate) struct LocalPresence(Mutex<HashMap<ChannelName, Members>>);
 
-type Members = HashMap<UserId, Seat>;
+type Members = HashMap<UserId, LocalMember>;
 
 #[derive(Debug)]
-struct Seat {
+struct LocalMember {
     user_info: Option<Arc<str>>,
     connections: usize,
 }
@@ -33,12 +33,14 @@ impl LocalPresence {
         let mut channels = self.0.lock();
         let joined = join(&member);
         let members = channels.entry(channel.clone()).or_default();
-        let seat = members.entry(member.user_id).or_insert_with(|| Seat {
-            user_info: None,
-            connections: 0,
-        });
-        seat.connections += 1;
-        seat.user_info = member.user_info;
+        let local = members
+            .entry(member.user_id)
+            .or_insert_with(|| LocalMember {
+                user_info: None,
+                connections: 0,
+            });
+        local.connections += 1;
+        local.user_info = member.user_info;
         joined
     }
 
@@ -49,11 +51,11 @@ impl LocalPresence {
         let Some(members) = channels.get_mut(channel) else {
             return;
         };
-        let Some(seat) = members.get_mut(user) else {
+        let Some(local) = members.get_mut(user) else {
             return;
         };
-        seat.connections -= 1;
-        if seat.connections > 0 {
+        local.connections -= 1;
+        if local.connections > 0 {
             return;
         }
         members.remove(user);
@@ -63,16 +65,16 @@ impl LocalPresence {
         leave();
     }
 
-    /// Calls `tell` for every member on this node under the lock, so that no join or leave comes
+    /// Calls `visit` for every member on this node under the lock, so that no join or leave comes
     /// before or between.
-    pub(crate) fn for_each(&self, mut tell: impl FnMut(&ChannelName, Member)) {
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(&ChannelName, Member)) {
         for (channel, members) in self.0.lock().iter() {
-            for (user_id, seat) in members {
+            for (user_id, local) in members {
                 let member = Member {
                     user_id: user_id.clone(),
-                    user_info: seat.user_info.clone(),
+                    user_info: local.user_info.clone(),
                 };
-                tell(channel, member);
+                visit(channel, member);
             }
         }
     }

@@ -30,7 +30,7 @@ use crate::snapshot::{Online, PresenceChange, PresenceSnapshot};
 #[derive(Debug)]
 pub struct Memory {
     node: Arc<Node>,
-    rooms: Mutex<HashMap<(AppId, ChannelName), PresenceChannel>>,
+    presence: Mutex<HashMap<(AppId, ChannelName), PresenceChannel>>,
     online: Mutex<HashSet<(AppId, UserId)>>,
     /// One position for all channels: it never restarts, not even for a channel that was vacated in
     /// between.
@@ -60,7 +60,7 @@ impl Memory {
     pub fn new(node: Arc<Node>) -> Self {
         Self {
             node,
-            rooms: Mutex::default(),
+            presence: Mutex::default(),
             online: Mutex::default(),
             position: AtomicU64::new(0),
         }
@@ -73,31 +73,33 @@ impl Memory {
 
     /// Adds a member and announces it under one lock, so that changes are announced in the order of
     /// their positions.
-    fn seat(
+    fn add_member(
         &self,
         channel_ref: &ChannelRef,
         member: &Member,
         max: usize,
     ) -> Result<PresenceSnapshot, RosterError> {
-        let mut rooms = self.rooms.lock();
-        let room = rooms.entry(key(channel_ref)).or_default();
-        if let Some(user_info) = room.members.get_mut(&member.user_id) {
+        let mut presence = self.presence.lock();
+        let presence_channel = presence.entry(key(channel_ref)).or_default();
+        if let Some(user_info) = presence_channel.members.get_mut(&member.user_id) {
             user_info.clone_from(&member.user_info);
-            return Ok(room.view());
+            return Ok(presence_channel.view());
         }
-        if room.members.len() >= max {
-            if room.members.is_empty() {
-                rooms.remove(&key(channel_ref));
+        if presence_channel.members.len() >= max {
+            if presence_channel.members.is_empty() {
+                presence.remove(&key(channel_ref));
             }
             return Err(RosterError::Full { max });
         }
-        room.position = self.next_position();
-        let edge = PresenceChange::Added(member);
-        self.node.announce(channel_ref, &edge, room.position);
+        presence_channel.position = self.next_position();
+        let change = PresenceChange::Added(member);
+        self.node
+            .announce(channel_ref, &change, presence_channel.position);
         self.notice(channel_ref, Notice::MemberAdded(&member.user_id));
-        room.members
+        presence_channel
+            .members
             .insert(member.user_id.clone(), member.user_info.clone());
-        Ok(room.view())
+        Ok(presence_channel.view())
     }
 
     fn notice(&self, channel_ref: &ChannelRef, notice: Notice<'_>) {
@@ -116,7 +118,7 @@ impl Memory {
         };
         if changed {
             let position = self.next_position();
-            self.node.tell_online(app, user, is_online, position);
+            self.node.announce_online(app, user, is_online, position);
         }
     }
 }
@@ -195,23 +197,26 @@ impl Roster for Memory {
         member: &Member,
         max: usize,
     ) -> BoxFuture<'static, Result<PresenceSnapshot, RosterError>> {
-        Box::pin(ready(self.seat(channel_ref, member, max)))
+        Box::pin(ready(self.add_member(channel_ref, member, max)))
     }
 
     fn leave(&self, channel_ref: &ChannelRef, user: &UserId) {
-        let mut rooms = self.rooms.lock();
-        let Some(room) = rooms.get_mut(&key(channel_ref)) else {
+        let mut presence = self.presence.lock();
+        let Some(presence_channel) = presence.get_mut(&key(channel_ref)) else {
             return;
         };
-        if room.members.remove(user).is_none() {
+        if presence_channel.members.remove(user).is_none() {
             return;
         }
-        room.position = self.next_position();
-        self.node
-            .announce(channel_ref, &PresenceChange::Removed(user), room.position);
+        presence_channel.position = self.next_position();
+        self.node.announce(
+            channel_ref,
+            &PresenceChange::Removed(user),
+            presence_channel.position,
+        );
         self.notice(channel_ref, Notice::MemberRemoved(user));
-        if room.members.is_empty() {
-            rooms.remove(&key(channel_ref));
+        if presence_channel.members.is_empty() {
+            presence.remove(&key(channel_ref));
         }
     }
 
@@ -220,7 +225,7 @@ impl Roster for Memory {
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<PresenceSnapshot, RosterError>> {
         let view = self
-            .rooms
+            .presence
             .lock()
             .get(&key(channel_ref))
             .map(PresenceChannel::view);
@@ -236,11 +241,11 @@ impl Roster for Memory {
         app: &'a Arc<App>,
         channels: &'a [ChannelName],
     ) -> BoxFuture<'a, Result<Vec<usize>, RosterError>> {
-        let rooms = self.rooms.lock();
+        let presence = self.presence.lock();
         let count = |channel: &ChannelName| {
-            rooms
+            presence
                 .get(&(app.id().clone(), channel.clone()))
-                .map_or(0, |room| room.members.len())
+                .map_or(0, |presence_channel| presence_channel.members.len())
         };
         Box::pin(ready(Ok(channels.iter().map(count).collect())))
     }

@@ -48,32 +48,34 @@ impl Node {
 
     /// Queues an event from another node to the shards, and waits until their inboxes have room.
     /// Called in the channel's order.
-    pub async fn deliver(&self, envelope: &Envelope, stamp: &StreamPosition) {
-        self.deliverer.deliver_when_room(envelope, stamp).await;
+    pub async fn deliver(&self, envelope: &Envelope, stream_position: &StreamPosition) {
+        self.deliverer
+            .deliver_when_room(envelope, stream_position)
+            .await;
     }
 
     /// Queues a presence change to the channel's subscribers. Called in the order of positions.
     pub fn announce(
         &self,
         channel_ref: &ChannelRef,
-        edge: &PresenceChange<'_>,
+        change: &PresenceChange<'_>,
         position: Position,
     ) {
-        self.deliverer.announce(channel_ref, edge, position);
+        self.deliverer.announce(channel_ref, change, position);
     }
 
     /// Queues a channel's subscription count over all nodes to its subscribers.
-    pub fn tell_count(&self, channel_ref: &ChannelRef, count: usize) {
-        self.deliverer.tell_count(channel_ref, count);
+    pub fn announce_count(&self, channel_ref: &ChannelRef, count: usize) {
+        self.deliverer.announce_count(channel_ref, count);
     }
 
     /// Queues to a user's watchers that the user came online or went offline. Called in the order
     /// of positions.
-    pub fn tell_online(&self, app: &App, user: &UserId, online: bool, position: Position) {
+    pub fn announce_online(&self, app: &App, user: &UserId, online: bool, position: Position) {
         let inboxes = self.deliverer.inboxes();
         app.users
             .announce(user, online, position, |watcher, frame| {
-                inboxes[watcher.shard].push(Command::TellOne {
+                inboxes[watcher.shard].push(Command::NotifyWatcher {
                     slot: watcher.slot,
                     socket_id: watcher.socket_id,
                     position,
@@ -178,7 +180,7 @@ impl Node {
         mut user: impl FnMut(&Arc<App>, &UserId),
     ) {
         for app in self.apps.all() {
-            app.rooms.for_each(|channel, found| {
+            app.local_presence.for_each(|channel, found| {
                 let channel_ref = ChannelRef {
                     app: Arc::clone(&app),
                     channel: channel.clone(),
@@ -186,7 +188,7 @@ impl Node {
                 member(&channel_ref, found);
             });
             app.users.for_each(|found| user(&app, found));
-            self.deliverer.change_all(&app);
+            self.deliverer.mark_all_changed(&app);
         }
     }
 }

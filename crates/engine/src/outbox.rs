@@ -2,7 +2,7 @@
 //!
 //! An outbox tells apart answers to its client's own messages and live events, which others sent.
 //! Only live events show that a client reads too slowly. How much a client asks for at once is up
-//! to the client, so answers wait as long as the socket needs, and [`Outbox::asked`] tells the
+//! to the client, so answers wait as long as the socket needs, and [`Outbox::answer_bytes`] tells the
 //! reader when to read no more messages.
 
 use std::cell::{Cell, OnceCell};
@@ -178,7 +178,7 @@ pub(crate) struct Outbox {
     /// Bytes of the first chunk that the socket has taken.
     written: usize,
     /// Bytes of all chunks that the client asked for.
-    asked: usize,
+    answer_bytes: usize,
     /// Bytes of memory that this outbox holds alone: buffers with all of their capacity, and
     /// replays.
     own: usize,
@@ -217,7 +217,7 @@ impl Chunk {
     }
 
     /// Returns how many bytes of this chunk the client asked for.
-    fn asked(&self) -> usize {
+    fn answer_bytes(&self) -> usize {
         match (self.origin, &self.content) {
             (Origin::Live, _) => 0,
             (Origin::Answer, Content::Replay(replay)) => replay.weight(),
@@ -247,10 +247,10 @@ impl Outbox {
     }
 
     /// Returns the bytes that wait because the client asked for them, replays included.
-    pub(crate) fn asked(&self) -> usize {
+    pub(crate) fn answer_bytes(&self) -> usize {
         let first = self.chunks.front();
-        let first_is_asked = first.is_some_and(|chunk| chunk.origin == Origin::Answer);
-        self.asked - if first_is_asked { self.written } else { 0 }
+        let first_is_answer = first.is_some_and(|chunk| chunk.origin == Origin::Answer);
+        self.answer_bytes - if first_is_answer { self.written } else { 0 }
     }
 
     /// Returns the live bytes that wait behind the first live frame. That one doesn't count,
@@ -270,10 +270,10 @@ impl Outbox {
             0 => 0,
             _ => {
                 let replays = self.chunks.iter().filter(|chunk| chunk.is_replay());
-                replays.map(Chunk::asked).sum()
+                replays.map(Chunk::answer_bytes).sum()
             }
         };
-        self.bytes + held_back - self.asked()
+        self.bytes + held_back - self.answer_bytes()
     }
 
     /// Returns the bytes of memory that this outbox holds alone.
@@ -331,7 +331,7 @@ impl Outbox {
         {
             self.own += extend(buffer, bytes);
             if origin == Origin::Answer {
-                self.asked += bytes.len();
+                self.answer_bytes += bytes.len();
             }
             return;
         }
@@ -350,13 +350,13 @@ impl Outbox {
     }
 
     fn append(&mut self, chunk: Chunk) {
-        self.asked += chunk.asked();
+        self.answer_bytes += chunk.answer_bytes();
         self.own += chunk.own();
         self.chunks.push_back(chunk);
     }
 
     fn forget(&mut self, chunk: &Chunk) {
-        self.asked -= chunk.asked();
+        self.answer_bytes -= chunk.answer_bytes();
         self.own -= chunk.own();
         self.replays -= u32::from(chunk.is_replay());
     }
@@ -430,14 +430,14 @@ impl Outbox {
         let before = replay.weight();
         let frame = replay.next_frame();
         let less = before - replay.weight();
-        self.asked -= less;
+        self.answer_bytes -= less;
         self.own -= less;
         frame
     }
 
     /// Inserts an answer's frame before the chunk at `at`, and returns how many chunks that added.
     fn insert_before(&mut self, at: usize, bytes: &Bytes, buffers: &mut Buffers) -> usize {
-        self.asked += bytes.len();
+        self.answer_bytes += bytes.len();
         let last = at.checked_sub(1).map(|last| &mut self.chunks[last]);
         if bytes.len() <= COPY_UP_TO
             && let Some(Chunk {
@@ -631,7 +631,7 @@ mod tests {
                     prop_assert_eq!(outbox.live(), live);
                     prop_assert!(outbox.lag() <= live);
                     if !replays {
-                        prop_assert_eq!(outbox.asked(), model.waiting(Origin::Answer));
+                        prop_assert_eq!(outbox.answer_bytes(), model.waiting(Origin::Answer));
                     }
                 }
             }
@@ -645,7 +645,7 @@ mod tests {
                 prop_assert!(*taken == model.taken);
             }
             prop_assert!(outbox.is_empty());
-            prop_assert_eq!((outbox.asked, outbox.own, outbox.live()), (0, 0, 0));
+            prop_assert_eq!((outbox.answer_bytes, outbox.own, outbox.live()), (0, 0, 0));
             prop_assert_eq!(buffers.held(), 0);
         }
     }
@@ -717,6 +717,6 @@ mod tests {
         assert_eq!(outbox.lag(), 102);
         sink.room.set(6_000_000);
         assert_eq!(outbox.flush(&sink, &mut buffers), Flushed::Blocked);
-        assert_eq!((outbox.lag(), outbox.asked()), (102, 0));
+        assert_eq!((outbox.lag(), outbox.answer_bytes()), (102, 0));
     }
 }

@@ -12,7 +12,7 @@ impl Deliverer {
     pub(crate) fn announce(
         &self,
         channel_ref: &ChannelRef,
-        edge: &PresenceChange<'_>,
+        change: &PresenceChange<'_>,
         position: u64,
     ) {
         // The lock is held until all shards have the change, so that changes reach every shard in
@@ -22,7 +22,7 @@ impl Deliverer {
             return;
         };
         let channel = channel_ref.channel.as_str();
-        let frame = match edge {
+        let frame = match change {
             PresenceChange::Added(member) => {
                 ServerMessage::MemberAdded { channel, member }.to_frame()
             }

@@ -42,7 +42,7 @@ impl Engine {
         events: &[Event],
         once: Option<IdempotencyKey>,
     ) -> Result<PublishOutcome, PublishError> {
-        if !app.is_within_pace(events.len()) {
+        if !app.is_within_publish_rate(events.len()) {
             let limit = app.settings().limits.backend_events_per_second;
             return Err(PublishError::OverRate {
                 limit,

@@ -11,7 +11,7 @@ use crate::app::App;
 
 /// Over the bound, one of this many parts of it is freed at once, because finding the app that
 /// keeps most is too much work for every event.
-const ROOM_MADE: usize = 16;
+const EVICTED_PART: usize = 16;
 
 /// The bound, and the apps that share it.
 #[derive(Debug)]
@@ -56,14 +56,14 @@ impl RecentEvents {
             let apps = self.apps.lock();
             apps.iter().filter_map(Weak::upgrade).collect()
         };
-        let target = self.max_bytes - self.max_bytes / ROOM_MADE;
+        let target = self.max_bytes - self.max_bytes / EVICTED_PART;
         while let Some(over) = self.bytes.load(Ordering::Relaxed).checked_sub(target + 1) {
             let Some(app) = apps.iter().max_by_key(|app| app.kept_bytes()) else {
                 return;
             };
             // Half at most, so that one app doesn't lose all while others keep nearly as much.
             let share = (over + 1).min(app.kept_bytes() / 2).max(1);
-            if app.give_way(share) == 0 {
+            if app.evict(share) == 0 {
                 return;
             }
         }

@@ -16,10 +16,10 @@ use crate::session::Session;
 
 /// A client's query of a channel's history.
 #[derive(Debug)]
-pub(crate) struct Ask {
-    query: HistoryQuery,
+pub(crate) struct RecoveryQuery {
+    history: HistoryQuery,
     /// Whether the client names a position that it had.
-    came_back: bool,
+    is_returning: bool,
     /// Whether that position cannot be read.
     lost: bool,
     /// The connection that the client had before.
@@ -43,7 +43,7 @@ pub(crate) struct Recovery {
 
 impl Recovery {
     /// Returns a recovery without events, with what the client is told.
-    pub(crate) fn told(state: HistoryState) -> Self {
+    pub(crate) fn without_events(state: HistoryState) -> Self {
         Self {
             state,
             ..Self::default()
@@ -67,7 +67,7 @@ impl Recovery {
     }
 }
 
-impl Ask {
+impl RecoveryQuery {
     /// Returns what a subscription asks of the channel's history.
     ///
     /// # Errors
@@ -80,19 +80,19 @@ impl Ask {
         let Some(recover) = &request.recover else {
             return Err(HistoryState::default());
         };
-        let came_back = matches!(recover, Recover::From { .. });
+        let is_returning = matches!(recover, Recover::From { .. });
         let has_history = channel_ref.app.retention(&channel_ref.channel).is_some();
         if !has_history {
             return Err(HistoryState {
                 position: None,
-                recovered: came_back.then_some(Err(Unrecovered::Off)),
+                recovered: is_returning.then_some(Err(Unrecovered::Off)),
             });
         }
         let last = HistoryQuery::Last(request.rewind.unwrap_or(0).min(MAX_SIZE));
         Ok(match recover {
             Recover::Start => Self {
-                query: last,
-                came_back,
+                history: last,
+                is_returning,
                 lost: false,
                 former: None,
             },
@@ -101,10 +101,10 @@ impl Ask {
                 socket_id,
             } => Self {
                 lost: position.is_none(),
-                query: position
+                history: position
                     .clone()
                     .map_or(HistoryQuery::Last(0), HistoryQuery::After),
-                came_back,
+                is_returning,
                 former: *socket_id,
             },
         })
@@ -122,51 +122,58 @@ impl Session {
     pub(crate) async fn recover(
         &self,
         channel_ref: &ChannelRef,
-        ask: &Ask,
+        query: &RecoveryQuery,
     ) -> Result<Recovery, RosterError> {
         let engine = &self.shard.engine;
         let room = engine.options().max_replay_bytes;
         let answer = timeout(
             SUBSCRIBE_TIMEOUT,
-            engine.bus().history(channel_ref, ask.query.clone(), room),
+            engine
+                .bus()
+                .history(channel_ref, query.history.clone(), room),
         )
         .await;
         let answer = answer
             .ok()
             .and_then(Result::ok)
             .ok_or(RosterError::Disconnected)?;
-        Ok(self.recovery(channel_ref, ask, answer))
+        Ok(self.recovery(channel_ref, query, answer))
     }
 
-    fn recovery(&self, channel_ref: &ChannelRef, ask: &Ask, answer: HistoryAnswer) -> Recovery {
+    fn recovery(
+        &self,
+        channel_ref: &ChannelRef,
+        query: &RecoveryQuery,
+        answer: HistoryAnswer,
+    ) -> Recovery {
         let HistoryAnswer {
             position,
             newest,
             events,
         } = answer;
-        let events = if ask.lost {
+        let events = if query.lost {
             Err(Unrecovered::Expired)
         } else {
             events
         };
         let room = self.shard.engine.options().max_replay_bytes;
         let own = Some(self.socket_id());
-        let events = events.and_then(|events| choose(ask, own, events, room));
-        let recovered = ask.came_back.then_some(match &events {
+        let events = events.and_then(|events| choose(query, own, events, room));
+        let recovered = query.is_returning.then_some(match &events {
             Ok(_) => Ok(()),
             Err(reason) => Err(*reason),
         });
         let events = events.unwrap_or_default();
-        let told = events.first().map_or_else(|| position.clone(), before);
+        let from = events.first().map_or_else(|| position.clone(), before);
         Recovery {
             state: HistoryState {
-                position: Some(told),
+                position: Some(from),
                 recovered,
             },
             has_events: !events.is_empty(),
             replay: Replay::new(&channel_ref.channel, events, position),
             newest,
-            former: ask.former,
+            former: query.former,
         }
     }
 }
@@ -174,7 +181,7 @@ impl Session {
 /// Chooses the events that the client is sent: all that it missed, or of those that it rewinds to,
 /// the newest for which there is room.
 fn choose(
-    ask: &Ask,
+    query: &RecoveryQuery,
     own: Option<SocketId>,
     events: Vec<Recorded>,
     mut room: usize,
@@ -182,12 +189,12 @@ fn choose(
     let mut chosen = Vec::new();
     // From the newest, because a rewind keeps the newest events that fit.
     for event in events.into_iter().rev() {
-        if event.except.is_some() && (event.except == ask.former || event.except == own) {
+        if event.except.is_some() && (event.except == query.former || event.except == own) {
             continue;
         }
         match room.checked_sub(weight(&event)) {
             Some(rest) => room = rest,
-            None if ask.came_back => return Err(Unrecovered::TooLarge),
+            None if query.is_returning => return Err(Unrecovered::TooLarge),
             None => break,
         }
         chosen.push(event);

@@ -27,7 +27,7 @@ impl Deliverer {
                 shards: 0,
                 subscribers: 0,
                 positioned: 0,
-                told: CountAnnounced::Never,
+                count_announced: CountAnnounced::Never,
                 // A node by itself receives everything.
                 listening: (generation == 0).then_some(generation),
                 changed: false,

@@ -34,7 +34,7 @@ pub(crate) struct Route {
     pub(crate) subscribers: usize,
     /// The subscribers that get each event's position in the channel's history.
     pub(crate) positioned: usize,
-    pub(crate) told: CountAnnounced,
+    pub(crate) count_announced: CountAnnounced,
     /// Generation since which this node receives the channel's events, if it does.
     pub(crate) listening: Option<Generation>,
     /// Whether the channel is in the list of counts to report to other nodes.

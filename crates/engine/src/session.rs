@@ -86,12 +86,12 @@ impl Session {
         let options = self.shard.engine.options();
         let mut state = self.shard.state();
         let connection = &mut state.connections[self.slot];
-        let is_uncounted = std::mem::take(&mut connection.is_uncounted);
-        if !is_uncounted && let Some(per_second) = connection.app.messages_per_second(options) {
+        let is_exempt = std::mem::take(&mut connection.is_exempt);
+        if !is_exempt && let Some(per_second) = connection.app.messages_per_second(options) {
             let burst = per_second.saturating_add(options.max_subscriptions as u32);
             connection.count_message(per_second, burst);
         }
-        if connection.has_asked_enough() {
+        if connection.has_many_answers() {
             // Written now, because only a blocked socket pauses the reader.
             state.flush(self.slot);
         }
@@ -111,7 +111,7 @@ impl Session {
     }
 
     /// Returns what the connection wants of its reader, and wakes the reader when that changes.
-    pub fn poll_wants(&self, cx: &Context<'_>) -> Interest {
+    pub fn poll_interest(&self, cx: &Context<'_>) -> Interest {
         self.with(|connection| {
             connection.watch(cx.waker());
             Interest {

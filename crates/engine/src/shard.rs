@@ -12,7 +12,7 @@ use slab::Slab;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::backlog::{Backlog, Passed};
+use crate::backlog::{Backlog, BacklogEntry};
 use crate::command::Command;
 use crate::connection::Connection;
 use crate::engine::Engine;
@@ -190,17 +190,19 @@ impl Shard {
             } => {
                 self.state().announce(channel, &name, &frame, position);
             }
-            Command::Tell { channel, frame } => {
+            Command::Broadcast { channel, frame } => {
                 let frame = SharedFrame::new(&frame);
                 self.state()
                     .deliver(channel, [&frame, &frame], None, Offset::LIVE);
             }
-            Command::TellOne {
+            Command::NotifyWatcher {
                 slot,
                 socket_id,
                 position,
                 frame,
-            } => self.state().tell_one(slot, socket_id, position, &frame),
+            } => self
+                .state()
+                .notify_watcher(slot, socket_id, position, &frame),
             Command::Review => self.review(),
             Command::Terminate { slot, socket_id } => self.terminate(slot, socket_id),
             Command::Fence => {
@@ -235,7 +237,7 @@ impl Shard {
     fn close_fenced(self: &Rc<Self>, per_second: usize) {
         let cut = |(slot, connection): (usize, &Connection)| {
             let named = (slot, connection.socket_id);
-            connection.is_cut_off().then_some(named)
+            connection.is_fenced().then_some(named)
         };
         let cut: Vec<_> = self.state().connections.iter().filter_map(cut).collect();
         if cut.is_empty() {
@@ -327,7 +329,7 @@ impl State {
         if let Some(backlog) = &mut subscribers.backlog
             && offset != Offset::LIVE
         {
-            let event = Passed::Event {
+            let event = BacklogEntry::Event {
                 offset,
                 frame: positioned.frame().clone(),
                 except,
@@ -366,7 +368,10 @@ impl State {
         };
         if let Some(backlog) = &mut subscribers.backlog {
             let frame = frame.clone();
-            backlog.push(Passed::Edge { position, frame }, self.outgoing.max_waiting);
+            backlog.push(
+                BacklogEntry::PresenceChange { position, frame },
+                self.outgoing.max_waiting,
+            );
         }
         let frame = SharedFrame::new(frame);
         for slot in subscribers.slots.iter().chain(&subscribers.positioned) {
@@ -380,7 +385,13 @@ impl State {
     }
 
     /// Queues a change of a watched user, unless the watchlist that the client got last has it.
-    fn tell_one(&mut self, slot: usize, socket_id: SocketId, position: Position, frame: &Frame) {
+    fn notify_watcher(
+        &mut self,
+        slot: usize,
+        socket_id: SocketId,
+        position: Position,
+        frame: &Frame,
+    ) {
         if let Some(connection) = self.connections.get_mut(slot)
             && connection.socket_id == socket_id
             && let Some(signed_in) = &connection.user

@@ -69,7 +69,7 @@ impl Session {
 
     /// Notes that the user is online, and gives the connection the events sent to the user.
     async fn enter(&self, app: &Arc<App>, member: &Member) -> Result<(), RosterError> {
-        let unasked = self.open_own_channel(app, &member.user_id).await?;
+        let implicit_channel = self.open_own_channel(app, &member.user_id).await?;
         // After the await, so that a user who is online receives the events sent to the user.
         let roster = self.shard.engine.roster();
         let here = self.reference();
@@ -79,7 +79,7 @@ impl Session {
             member: member.clone(),
             watchlist: Vec::new(),
             watches_from: 0,
-            unasked,
+            implicit_channel,
         };
         self.with(|connection| connection.user = Some(Box::new(signed_in)));
         Ok(())

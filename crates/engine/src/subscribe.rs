@@ -18,7 +18,7 @@ use crate::channel_ref::ChannelRef;
 use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::connection::Connection;
 use crate::error::Refusal;
-use crate::recover::{Ask, Recovery};
+use crate::recover::{Recovery, RecoveryQuery};
 use crate::refusals::RefusalKind;
 use crate::roster::RosterError;
 use crate::route::ChannelId;
@@ -63,7 +63,7 @@ impl Session {
             return;
         };
         let message = error.to_string();
-        let Some(told) = error.told() else {
+        let Some(event) = error.event() else {
             return self.close_to_return(message);
         };
         let kind = match error {
@@ -76,9 +76,9 @@ impl Session {
         if request.channel.len() <= MAX_REPEATED_NAME {
             self.send(&ServerMessage::SubscriptionError {
                 channel: &request.channel,
-                kind: told.kind,
+                kind: event.kind,
                 message: excerpt(&message),
-                status: told.status,
+                status: event.status,
             });
         }
     }
@@ -97,7 +97,7 @@ impl Session {
     async fn try_subscribe(&self, request: &Subscribe<'_>) -> Result<(), SubscribeError> {
         let name = &*request.channel;
         let is_subscribed = |connection: &mut Connection| {
-            connection.subscriptions.contains_key(name) && !connection.is_unasked(name)
+            connection.subscriptions.contains_key(name) && !connection.is_implicit(name)
         };
         if self.with(is_subscribed) {
             return Err(SubscribeError::AlreadySubscribed(name.into()));
@@ -155,7 +155,7 @@ impl Session {
     ) -> Result<Reserved, SubscribeError> {
         let quota = app.settings().limits.subscriptions;
         // A subscription that came with the sign-in counts already.
-        let is_unlimited = quota == 0 || self.with(|connection| connection.is_unasked(channel));
+        let is_unlimited = quota == 0 || self.with(|connection| connection.is_implicit(channel));
         let max = if is_unlimited { usize::MAX } else { quota };
         Reserved::take(app, max).ok_or_else(|| {
             SubscribeError::LimitReached(format!(
@@ -197,22 +197,22 @@ impl Session {
         request: &Subscribe<'_>,
         channel_ref: &ChannelRef,
     ) -> Result<(), SubscribeError> {
-        let ask = Ask::of(request, channel_ref);
-        let wants_positions = ask.is_ok();
+        let query = RecoveryQuery::of(request, channel_ref);
+        let wants_positions = query.is_ok();
         let mut joining = Joining::begin(self, channel_ref, wants_positions);
         let was_listening = joining.is_listening();
-        let (mut recovery, meanwhile) = match ask {
+        let (mut recovery, meanwhile) = match query {
             // Nothing is awaited, so nothing can pass meanwhile.
-            Err(state) if was_listening => (Recovery::told(state), Meanwhile::default()),
-            ask => {
+            Err(state) if was_listening => (Recovery::without_events(state), Meanwhile::default()),
+            query => {
                 joining.keep_backlog();
                 // The client's own subscription replaces the one from its sign-in; the backlog
                 // keeps what passes.
-                self.leave_unasked(&channel_ref.channel);
+                self.leave_implicit(&channel_ref.channel);
                 // The connection may be fenced or closed after each of these awaits; what is sent
                 // then is dropped.
                 let listening = joining.listen().await?;
-                let recovery = joining.recover(listening, ask).await?;
+                let recovery = joining.recover(listening, query).await?;
                 let meanwhile = if wants_positions {
                     joining.meanwhile(Position::MAX, &recovery)?
                 } else {
@@ -242,12 +242,12 @@ impl Session {
         request: &Subscribe<'_>,
         channel_ref: &ChannelRef,
     ) -> Result<(), SubscribeError> {
-        if self.with(|connection| connection.is_unasked(channel_ref.channel.as_str()))
-            && let Err(history) = Ask::of(request, channel_ref)
+        if self.with(|connection| connection.is_implicit(channel_ref.channel.as_str()))
+            && let Err(history) = RecoveryQuery::of(request, channel_ref)
         {
             self.with(|connection| {
                 if let Some(user) = &mut connection.user {
-                    user.unasked = None;
+                    user.implicit_channel = None;
                 }
             });
             self.send(&ServerMessage::SubscriptionSucceeded {

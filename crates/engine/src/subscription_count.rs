@@ -26,18 +26,18 @@ impl Deliverer {
     /// from there.
     pub(crate) fn count(&self, channel_ref: &ChannelRef, route: &mut Route) {
         if self.is_shared() {
-            self.change(channel_ref, route);
+            self.mark_changed(channel_ref, route);
         } else if is_counted(channel_ref) && route.subscribers > 0 {
             let now = Instant::now();
-            if self.may_tell(channel_ref, route, now) {
-                route.told = CountAnnounced::At(now);
+            if self.may_announce_count(channel_ref, route, now) {
+                route.count_announced = CountAnnounced::At(now);
                 self.push_count(channel_ref, route, route.subscribers);
             }
         }
     }
 
     /// Lists the channel's count to be reported to other nodes, once.
-    fn change(&self, channel_ref: &ChannelRef, route: &mut Route) {
+    fn mark_changed(&self, channel_ref: &ChannelRef, route: &mut Route) {
         // Users' own channels have no counts.
         if !mem::replace(&mut route.changed, true) && channel_ref.channel.user().is_none() {
             self.changed.lock().push(channel_ref.clone());
@@ -48,19 +48,24 @@ impl Deliverer {
     pub(crate) fn count_again(&self, channel_ref: &ChannelRef) {
         let mut routes = channel_ref.routes();
         if let Some(route) = routes.get_mut(&channel_ref.channel) {
-            self.change(channel_ref, route);
+            self.mark_changed(channel_ref, route);
         }
     }
 
     /// Returns whether subscribers may get the count now; if not, schedules it.
-    fn may_tell(&self, channel_ref: &ChannelRef, route: &mut Route, now: Instant) -> bool {
-        match route.told {
+    fn may_announce_count(
+        &self,
+        channel_ref: &ChannelRef,
+        route: &mut Route,
+        now: Instant,
+    ) -> bool {
+        match route.count_announced {
             CountAnnounced::Due(_) => false,
             CountAnnounced::At(before)
                 if route.subscribers > COUNTED_AT_ONCE && now < before + COUNT_INTERVAL =>
             {
-                route.told = CountAnnounced::Due(before + COUNT_INTERVAL);
-                self.uncounted.lock().push(channel_ref.clone());
+                route.count_announced = CountAnnounced::Due(before + COUNT_INTERVAL);
+                self.due_counts.lock().push(channel_ref.clone());
                 false
             }
             CountAnnounced::Never | CountAnnounced::At(_) => true,
@@ -70,18 +75,18 @@ impl Deliverer {
     /// Returns the channels whose count has changed since the last call.
     pub(crate) fn take_changed(&self) -> Vec<Changed> {
         let now = Instant::now();
-        // Released before a route is locked, because `change` takes the two locks in the other order.
+        // Released before a route is locked, because `mark_changed` takes the two locks in the other order.
         // A count that changes in between is read below.
-        let places = mem::take(&mut *self.changed.lock());
+        let changed_channels = mem::take(&mut *self.changed.lock());
         let changed = |channel_ref: ChannelRef| {
             let mut routes = channel_ref.routes();
             let (mut count, mut tell) = (0, is_counted(&channel_ref));
             if let Some(route) = routes.get_mut(&channel_ref.channel) {
                 route.changed = false;
                 count = route.subscribers;
-                tell = tell && self.may_tell(&channel_ref, route, now);
+                tell = tell && self.may_announce_count(&channel_ref, route, now);
                 if tell {
-                    route.told = CountAnnounced::At(now);
+                    route.count_announced = CountAnnounced::At(now);
                 }
             }
             drop(routes);
@@ -91,24 +96,24 @@ impl Deliverer {
                 tell,
             }
         };
-        places.into_iter().map(changed).collect()
+        changed_channels.into_iter().map(changed).collect()
     }
 
     /// Lists the counts of all channels of an app as changed.
-    pub(crate) fn change_all(&self, app: &Arc<App>) {
+    pub(crate) fn mark_all_changed(&self, app: &Arc<App>) {
         for stripe in &app.channels.stripes {
             for (channel, route) in stripe.lock().iter_mut() {
                 let channel_ref = ChannelRef {
                     app: Arc::clone(app),
                     channel: channel.clone(),
                 };
-                self.change(&channel_ref, route);
+                self.mark_changed(&channel_ref, route);
             }
         }
     }
 
     /// Queues a channel's subscription count over all nodes to its subscribers.
-    pub(crate) fn tell_count(&self, channel_ref: &ChannelRef, count: usize) {
+    pub(crate) fn announce_count(&self, channel_ref: &ChannelRef, count: usize) {
         let routes = channel_ref.routes();
         if let Some(route) = routes.get(&channel_ref.channel) {
             self.push_count(channel_ref, route, count);
@@ -120,7 +125,7 @@ impl Deliverer {
         let channel = channel_ref.channel.as_str();
         let frame = ServerMessage::SubscriptionCount { channel, count }.to_frame();
         for shard in shards(route.shards) {
-            self.inboxes[shard].push(Command::Tell {
+            self.inboxes[shard].push(Command::Broadcast {
                 channel: route.id,
                 frame: frame.clone(),
             });
@@ -128,19 +133,20 @@ impl Deliverer {
     }
 
     /// Queues the counts that are due.
-    pub(crate) fn tell_due_counts(&self, now: Instant) {
-        let waiting = mem::take(&mut *self.uncounted.lock());
+    pub(crate) fn announce_due_counts(&self, now: Instant) {
+        let waiting = mem::take(&mut *self.due_counts.lock());
         for channel_ref in waiting {
             let mut routes = channel_ref.routes();
             match routes.get_mut(&channel_ref.channel) {
-                Some(route) if matches!(route.told, CountAnnounced::Due(at) if at <= now) => {
-                    route.told = CountAnnounced::Never;
+                Some(route) if matches!(route.count_announced, CountAnnounced::Due(at) if at <= now) =>
+                {
+                    route.count_announced = CountAnnounced::Never;
                     self.count(&channel_ref, route);
                 }
                 Some(Route {
-                    told: CountAnnounced::Due(_),
+                    count_announced: CountAnnounced::Due(_),
                     ..
-                }) => self.uncounted.lock().push(channel_ref.clone()),
+                }) => self.due_counts.lock().push(channel_ref.clone()),
                 // The channel was vacated, and perhaps occupied again, in the meantime.
                 _ => {}
             }

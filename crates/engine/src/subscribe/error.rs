@@ -28,7 +28,7 @@ pub(super) enum SubscribeError {
 }
 
 /// The refusal as `pusher:subscription_error` has it (docs/protocol.md#subscribe).
-pub(super) struct Told {
+pub(super) struct ErrorEvent {
     pub(super) kind: &'static str,
     /// An HTTP status.
     pub(super) status: u16,
@@ -36,7 +36,7 @@ pub(super) struct Told {
 
 impl SubscribeError {
     /// Returns what the client is told, or `None` if its connection is closed instead.
-    pub(super) fn told(&self) -> Option<Told> {
+    pub(super) fn event(&self) -> Option<ErrorEvent> {
         let (kind, status) = match self {
             Self::Auth(_) => ("AuthError", 401),
             Self::InvalidChannel(_) => ("InvalidChannel", 400),
@@ -45,6 +45,6 @@ impl SubscribeError {
             Self::LimitReached(_) => ("LimitReached", 403),
             Self::Disconnected | Self::Overtaken => return None,
         };
-        Some(Told { kind, status })
+        Some(ErrorEvent { kind, status })
     }
 }

@@ -6,12 +6,12 @@ use tokio::time::timeout;
 
 use super::error::SubscribeError;
 use super::replay::PendingEvent;
-use crate::backlog::{Join, Passed};
+use crate::backlog::{BacklogEntry, Join};
 use crate::bus::Topic;
 use crate::channel_ref::ChannelRef;
 use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::connection::Subscription;
-use crate::recover::{Ask, Recovery};
+use crate::recover::{Recovery, RecoveryQuery};
 use crate::roster::RosterError;
 use crate::route::{Attached, ChannelId};
 use crate::sequence::{Generation, Offset, Position};
@@ -45,16 +45,16 @@ pub(super) struct Meanwhile {
 
 impl Meanwhile {
     /// Picks what is newer than `position` and than what was recovered.
-    fn newer(passed: Vec<Passed>, position: Position, recovery: &Recovery) -> Self {
+    fn newer(passed: Vec<BacklogEntry>, position: Position, recovery: &Recovery) -> Self {
         let has_position = recovery.state.position.is_some();
         let mut newer = Self::default();
         for passed in passed {
             match passed {
-                Passed::Edge {
+                BacklogEntry::PresenceChange {
                     position: at,
                     frame,
                 } if at > position => newer.changes.push((at, frame)),
-                Passed::Event {
+                BacklogEntry::Event {
                     offset,
                     frame,
                     except,
@@ -63,7 +63,7 @@ impl Meanwhile {
                     frame,
                     except,
                 }),
-                Passed::Edge { .. } | Passed::Event { .. } => {}
+                BacklogEntry::PresenceChange { .. } | BacklogEntry::Event { .. } => {}
             }
         }
         newer
@@ -140,8 +140,8 @@ impl<'a> Joining<'a> {
         let roster = self.session.shard.engine.roster();
         // Set before the await: a join that times out may still happen, and the drop takes it back.
         self.member = Some(member.user_id.clone());
-        let rooms = &channel_ref.app.rooms;
-        let joined = rooms.join(&channel_ref.channel, member, |member| {
+        let presence = &channel_ref.app.local_presence;
+        let joined = presence.join(&channel_ref.channel, member, |member| {
             roster.join(channel_ref, member, max)
         });
         let answer = timeout(SUBSCRIBE_TIMEOUT, joined).await;
@@ -166,14 +166,14 @@ impl<'a> Joining<'a> {
     pub(super) async fn recover(
         &self,
         listening: Generation,
-        ask: Result<Ask, HistoryState>,
+        query: Result<RecoveryQuery, HistoryState>,
     ) -> Result<Recovery, SubscribeError> {
-        let recovery = match ask {
-            Ok(ask) => {
-                let recovery = self.session.recover(self.channel_ref, &ask).await;
+        let recovery = match query {
+            Ok(query) => {
+                let recovery = self.session.recover(self.channel_ref, &query).await;
                 recovery.map_err(|_| SubscribeError::Disconnected)?
             }
-            Err(state) => Recovery::told(state),
+            Err(state) => Recovery::without_events(state),
         };
         // Checked after the last await: the generation may have ended during it.
         if listening != self.session.shard.engine.deliverer().generation() {
@@ -199,7 +199,7 @@ impl<'a> Joining<'a> {
 
     /// Ends the backlog's part for this connection, and returns what passed; `None` if that was
     /// more than is kept.
-    fn end_backlog(&mut self) -> Option<Vec<Passed>> {
+    fn end_backlog(&mut self) -> Option<Vec<BacklogEntry>> {
         let join = self.backlog.take()?;
         self.session.with_channel(self.id, |subscribers| {
             let backlog = subscribers.backlog.as_mut()?;
@@ -212,14 +212,14 @@ impl<'a> Joining<'a> {
     }
 
     /// Subscribes the connection: from here on it gets events as they come. On a cache channel the
-    /// last event comes before any live one, unless the client has it. `told_until` is the position
+    /// last event comes before any live one, unless the client has it. `known_until` is the position
     /// of the last presence change that the client knows, and `newest` the offset of the last event
     /// that it was sent.
-    pub(super) fn subscribe(mut self, told_until: Position, recovery: &Recovery, newest: Offset) {
+    pub(super) fn subscribe(mut self, known_until: Position, recovery: &Recovery, newest: Offset) {
         // The backlog ends without a look; the caller took what it needs.
         self.end_backlog();
         self.is_subscribed = true;
-        let member = self.member.take().map(|user| (user, told_until));
+        let member = self.member.take().map(|user| (user, known_until));
         let (session, channel_ref) = (self.session, self.channel_ref);
         let recovered = self.wants_positions.then_some((recovery, newest));
         let mut replayed = recovered.map_or(Offset::default(), |(_, newest)| newest);

@@ -12,7 +12,7 @@ use crate::shard::State;
 impl Session {
     /// Handles a `pusher:unsubscribe`; a channel without a subscription gets an error.
     pub(crate) fn unsubscribe(&self, channel: &str) {
-        if self.with(|connection| connection.is_unasked(channel)) || !self.leave(channel) {
+        if self.with(|connection| connection.is_implicit(channel)) || !self.leave(channel) {
             self.send_error(&format!("No current subscription to channel {channel}"));
         }
     }
@@ -20,10 +20,10 @@ impl Session {
     /// Leaves a channel, and returns whether the connection was on it.
     pub(crate) fn leave(&self, channel: &str) -> bool {
         let left = self.with(|connection| {
-            if connection.is_unasked(channel)
+            if connection.is_implicit(channel)
                 && let Some(user) = &mut connection.user
             {
-                user.unasked = None;
+                user.implicit_channel = None;
             }
             let entry = connection.remove_subscription(channel);
             entry.map(|(channel, subscription)| {
@@ -52,8 +52,8 @@ impl Session {
 
     /// Ends the subscription that came with the sign-in, because the client subscribes by itself
     /// now.
-    pub(super) fn leave_unasked(&self, channel: &ChannelName) {
-        if self.with(|connection| connection.is_unasked(channel.as_str())) {
+    pub(super) fn leave_implicit(&self, channel: &ChannelName) {
+        if self.with(|connection| connection.is_implicit(channel.as_str())) {
             self.leave(channel.as_str());
         }
     }
@@ -62,8 +62,8 @@ impl Session {
     /// user's last one here.
     pub(super) fn leave_presence(&self, channel_ref: &ChannelRef, user: &UserId) {
         let roster = self.shard.engine.roster();
-        let rooms = &channel_ref.app.rooms;
-        rooms.leave(&channel_ref.channel, user, || {
+        let presence = &channel_ref.app.local_presence;
+        presence.leave(&channel_ref.channel, user, || {
             roster.leave(channel_ref, user);
         });
     }

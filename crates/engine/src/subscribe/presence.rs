@@ -8,7 +8,7 @@ use super::error::SubscribeError;
 use super::joining::{Joining, Meanwhile};
 use crate::channel_ref::ChannelRef;
 use crate::outbox::Origin;
-use crate::recover::Ask;
+use crate::recover::RecoveryQuery;
 use crate::session::Session;
 
 impl Session {
@@ -44,12 +44,12 @@ impl Session {
         member: Member,
         max: usize,
     ) -> Result<(), SubscribeError> {
-        let ask = Ask::of(request, channel_ref);
-        let mut joining = Joining::begin(self, channel_ref, ask.is_ok());
+        let query = RecoveryQuery::of(request, channel_ref);
+        let mut joining = Joining::begin(self, channel_ref, query.is_ok());
         joining.keep_backlog();
         let listening = joining.listen().await?;
         let snapshot = joining.enter(member, max).await?;
-        let mut recovery = joining.recover(listening, ask).await?;
+        let mut recovery = joining.recover(listening, query).await?;
         let Meanwhile { changes, events } = joining.meanwhile(snapshot.position, &recovery)?;
         // No await from here to `subscribe`, so nothing passes in between.
         self.send(&ServerMessage::PresenceSucceeded {

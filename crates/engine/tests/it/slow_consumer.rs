@@ -21,7 +21,7 @@ fn a_client_that_does_not_read_is_closed_and_the_others_miss_nothing() {
         assert!(slow.session().is_closing());
         assert!(
             slow.session()
-                .poll_wants(&Context::from_waker(Waker::noop()))
+                .poll_interest(&Context::from_waker(Waker::noop()))
                 .write
         );
         slow.allow(usize::MAX);

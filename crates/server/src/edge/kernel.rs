@@ -14,16 +14,16 @@ const MAX_UNSENT: u32 = 16 * 1024;
 const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// Bounds the send queue of a connection that was just accepted, and sets how long its client may acknowledge nothing.
-pub(crate) fn bound_send_queue(stream: &TcpStream, patience: Duration) {
+pub(crate) fn bound_send_queue(stream: &TcpStream, write_timeout: Duration) {
     #[cfg(any(target_os = "android", target_os = "linux", target_vendor = "apple"))]
     note(SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT));
-    set_patience(stream, patience);
+    set_write_timeout(stream, write_timeout);
 }
 
-/// Lets the kernel reset the connection if the client acknowledges nothing of what was sent for `patience`.
-pub(crate) fn set_patience(stream: &TcpStream, patience: Duration) {
+/// Lets the kernel reset the connection if the client acknowledges nothing of what was sent for `write_timeout`.
+pub(crate) fn set_write_timeout(stream: &TcpStream, write_timeout: Duration) {
     #[cfg(any(target_os = "android", target_os = "linux"))]
-    note(SockRef::from(stream).set_tcp_user_timeout(Some(patience)));
+    note(SockRef::from(stream).set_tcp_user_timeout(Some(write_timeout)));
 }
 
 /// Sets how a socket ends that is dropped next: it is reset at once if the client left bytes `unread` until its
@@ -32,7 +32,7 @@ pub(crate) fn end(stream: &TcpStream, unread: bool) {
     if unread {
         note(SockRef::from(stream).set_linger(Some(Duration::ZERO)));
     } else {
-        set_patience(stream, LAST_WORDS);
+        set_write_timeout(stream, LAST_WORDS);
     }
 }
 

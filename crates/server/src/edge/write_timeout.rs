@@ -11,21 +11,21 @@ use tokio::time::{Sleep, sleep};
 
 use crate::edge::first_bytes::FirstBytes;
 
-/// A stream whose writes fail with [`ErrorKind::TimedOut`] after waiting for `patience`.
+/// A stream whose writes fail with [`ErrorKind::TimedOut`] after waiting for `write_timeout`.
 #[derive(Debug)]
 pub(crate) struct WriteTimeout<S> {
     stream: S,
-    patience: Duration,
+    write_timeout: Duration,
     /// Deadline of the write that waits, if one does.
     until: Option<Pin<Box<Sleep>>>,
     first_bytes: FirstBytes,
 }
 
 impl<S> WriteTimeout<S> {
-    pub(crate) fn new(stream: S, patience: Duration, first_bytes: FirstBytes) -> Self {
+    pub(crate) fn new(stream: S, write_timeout: Duration, first_bytes: FirstBytes) -> Self {
         Self {
             stream,
-            patience,
+            write_timeout,
             until: None,
             first_bytes,
         }
@@ -46,8 +46,10 @@ impl<S> WriteTimeout<S> {
             self.until = None;
             return written;
         }
-        let patience = self.patience;
-        let until = self.until.get_or_insert_with(|| Box::pin(sleep(patience)));
+        let write_timeout = self.write_timeout;
+        let until = self
+            .until
+            .get_or_insert_with(|| Box::pin(sleep(write_timeout)));
         ready!(until.as_mut().poll(cx));
         Poll::Ready(Err(ErrorKind::TimedOut.into()))
     }

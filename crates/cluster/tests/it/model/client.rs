@@ -153,7 +153,7 @@ impl Connection {
 async fn closed(client: &Client) {
     poll_fn(|cx| {
         let session = client.session();
-        let wants = session.poll_wants(cx);
+        let wants = session.poll_interest(cx);
         if wants.end || session.is_closing() {
             Poll::Ready(())
         } else {

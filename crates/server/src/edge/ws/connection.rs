@@ -62,7 +62,7 @@ pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
         }
     };
     let session = shard.connect(accepted.admitted, Box::new(SocketSink(Rc::clone(&stream))));
-    kernel::set_patience(&stream, session.silence_limit());
+    kernel::set_write_timeout(&stream, session.silence_limit());
     // Copied, because these bytes share the HTTP connection's whole buffer and would keep it alive.
     let read_ahead = accepted.read_ahead.to_vec();
     let mut frames = FrameTracker::default();
@@ -232,7 +232,7 @@ impl Connection {
 
     async fn next_step(&self) -> Step {
         poll_fn(|cx| {
-            let wants = self.session.poll_wants(cx);
+            let wants = self.session.poll_interest(cx);
             if wants.end {
                 return Poll::Ready(Step::End);
             }

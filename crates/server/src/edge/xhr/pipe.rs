@@ -165,12 +165,12 @@ impl Pipe {
 
     /// Returns when a heartbeat is due or, without a request, when the session ends.
     pub(super) fn due(&self) -> Instant {
-        let patience = if self.is_attached() {
+        let deadline_after = if self.is_attached() {
             HEARTBEAT_AFTER
         } else {
             GONE_AFTER
         };
-        self.since.get() + patience
+        self.since.get() + deadline_after
     }
 
     /// Restarts the time until [`Self::due`].

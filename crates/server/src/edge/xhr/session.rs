@@ -138,7 +138,7 @@ impl Reader {
             .retry
             .as_ref()
             .map_or_else(Instant::now, |retry| retry.candidate.due);
-        let wants = poll_fn(|cx| Poll::Ready(session.poll_wants(cx))).await;
+        let wants = poll_fn(|cx| Poll::Ready(session.poll_interest(cx))).await;
         // A session whose client was told why it is closed has nothing left to do.
         let is_over = || session.is_closing() && session.is_flushed();
         if wants.end || is_over() {
@@ -156,7 +156,7 @@ impl Reader {
             Reading::Now | Reading::At(_) | Reading::OnceWritten => None,
         };
         let changed = poll_fn(|cx| {
-            let same = session.poll_wants(cx) == wants && !is_over();
+            let same = session.poll_interest(cx) == wants && !is_over();
             if same { Poll::Pending } else { Poll::Ready(()) }
         });
         tokio::select! {
