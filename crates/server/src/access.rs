@@ -6,21 +6,21 @@
 //! | `jwt` | [`Jwts`]: signs and verifies the installation's own tokens |
 //! | `password` | [`Passwords`]: argon2, a bounded number at a time |
 //! | `turns` | a semaphore with two queues, for password checks |
-//! | `pace` | [`SignInPace`]: how often sign-ins from a network may fail |
+//! | `sign_in_rate_limiter` | [`SignInRateLimiter`]: how often sign-ins from a network may fail |
 //! | `refusals` | [`Refusals`]: refused sign-ins, counted for the audit log |
 //! | `address` | [`Addresses`]: a request's client address, also behind proxies |
 
 mod address;
 mod caller;
 mod jwt;
-mod pace;
 mod password;
 mod refusals;
+mod sign_in_rate_limiter;
 mod turns;
 
 pub(crate) use address::{Addresses, Peer};
 pub(crate) use caller::Caller;
 pub(crate) use jwt::{Jwts, Kind};
-pub(crate) use pace::{Attempt, Candidate, SignInPace};
 pub(crate) use password::{Passwords, check_password};
 pub(crate) use refusals::Refusals;
+pub(crate) use sign_in_rate_limiter::{Attempt, Candidate, SignInRateLimiter};

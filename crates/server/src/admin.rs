@@ -25,7 +25,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::problem::ProblemDetail;
-use crate::access::{Jwts, Passwords, Refusals, SignInPace};
+use crate::access::{Jwts, Passwords, Refusals, SignInRateLimiter};
 use crate::app_state::AppState;
 use crate::http::paths;
 
@@ -54,7 +54,7 @@ pub(crate) struct Admin {
     pub(crate) store: fanfare_store::Store,
     pub(crate) jwts: Jwts,
     pub(crate) passwords: Passwords,
-    pub(crate) sign_in_pace: SignInPace,
+    pub(crate) sign_in_limiter: SignInRateLimiter,
     pub(crate) refusals: Refusals,
 }
 
@@ -63,7 +63,7 @@ impl Admin {
         Self {
             jwts: Jwts::new(store.clone()),
             passwords: Passwords::new(),
-            sign_in_pace: SignInPace::default(),
+            sign_in_limiter: SignInRateLimiter::default(),
             refusals: Refusals::default(),
             store,
         }
@@ -123,7 +123,7 @@ async fn do_whole(state: AppState, request: Request, next: Next) -> Response {
         let answer = next.run(request).await;
         if answer.status().is_success() {
             // Before the answer, so that the caller's next request finds its own change active.
-            state.in_force.now().await;
+            state.config_barrier.wait().await;
         }
         answer
     });

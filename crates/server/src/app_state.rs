@@ -47,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) websocket_retry: Arc<WebSocketRetry>,
     pub(crate) identities: Arc<Identities>,
     pub(crate) admin: Admin,
-    pub(crate) in_force: ConfigBarrier,
+    pub(crate) config_barrier: ConfigBarrier,
     pub(crate) addresses: Addresses,
     pub(crate) ceilings: Ceilings,
     pub(crate) sockets: Sockets,

@@ -26,11 +26,11 @@ const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the store may take to answer.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
 /// Least time between two log lines about a full disk.
-const DISK_FULL_SAID_EVERY: Duration = Duration::from_secs(60);
+const DISK_FULL_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// Bytes that must be free on a disk that was full before a write is tried.
-const ROOM: u64 = 256 * 1024;
+const MIN_FREE_BYTES: u64 = 256 * 1024;
 /// How often a write to a full disk is tried.
-const DISK_TRIED_EVERY: Duration = Duration::from_secs(2);
+const DISK_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Copies the store's changes to the engine.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(crate) struct AppSync {
 /// When to log again that the disk is full, and when to try a write again.
 #[derive(Debug)]
 struct DiskFull {
-    say_at: Instant,
+    log_at: Instant,
     try_at: Instant,
 }
 
@@ -75,7 +75,7 @@ impl ConfigBarrier {
     }
 
     /// Waits until every earlier change is active on this node, or for [`CONFIRM_TIMEOUT`].
-    pub(crate) async fn now(&self) {
+    pub(crate) async fn wait(&self) {
         let mut ticket = 0;
         self.asked.send_modify(|asked| {
             *asked += 1;
@@ -101,7 +101,7 @@ impl AppSync {
     ) -> (Self, ConfigBarrier) {
         let (ask, asked) = watch::channel(0);
         let (answer, answered) = watch::channel(0);
-        let in_force = ConfigBarrier {
+        let config_barrier = ConfigBarrier {
             asked: Arc::new(ask),
             answered,
         };
@@ -118,7 +118,7 @@ impl AppSync {
             expiring: HashMap::new(),
             disk_full: None,
         };
-        (sync, in_force)
+        (sync, config_barrier)
     }
 
     /// Reads the store's changes and applies them.
@@ -200,18 +200,18 @@ impl AppSync {
         }
         let now = Instant::now();
         let full = self.disk_full.get_or_insert(DiskFull {
-            say_at: now,
+            log_at: now,
             try_at: now,
         });
-        if full.say_at <= now {
-            full.say_at = now + DISK_FULL_SAID_EVERY;
+        if full.log_at <= now {
+            full.log_at = now + DISK_FULL_LOG_INTERVAL;
             tracing::error!(
                 "the disk that holds the store is full: no change of apps, keys and operators is taken until it has room; \
                  clients and backends are served"
             );
         }
         if full.try_at <= now {
-            full.try_at = now + DISK_TRIED_EVERY;
+            full.try_at = now + DISK_RETRY_INTERVAL;
             // A small write may succeed on a full disk, where SQLite finds room in its file without growing it. The
             // file system is asked first.
             if !has_room(self.store.file().as_deref()) {
@@ -260,7 +260,7 @@ impl AppSync {
         let mut expired = Vec::new();
         self.expiring.retain(|_, (app, keys)| {
             let before = keys.len();
-            keys.retain(KeyRecord::is_in_force);
+            keys.retain(KeyRecord::is_active);
             if keys.len() != before {
                 expired.push((app.clone(), keys.clone()));
             }
@@ -322,5 +322,5 @@ fn has_room(file: Option<&Path>) -> bool {
     let Some(Ok(space)) = file.map(rustix::fs::statvfs) else {
         return true;
     };
-    space.f_bavail.saturating_mul(space.f_frsize) >= ROOM
+    space.f_bavail.saturating_mul(space.f_frsize) >= MIN_FREE_BYTES
 }

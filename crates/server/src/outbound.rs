@@ -9,9 +9,9 @@ use reqwest::redirect::Policy;
 
 /// Creates a client without proxies and redirects. Unless `allow_inner` is set, names that resolve to inner addresses
 /// fail. An address in the URL itself is never resolved: call [`check_url`] first.
-pub(crate) fn client(allow_inner: bool, patience: Duration) -> reqwest::Result<reqwest::Client> {
+pub(crate) fn client(allow_inner: bool, timeout: Duration) -> reqwest::Result<reqwest::Client> {
     let client = reqwest::Client::builder()
-        .timeout(patience)
+        .timeout(timeout)
         .redirect(Policy::none())
         .no_proxy()
         .referer(false);

@@ -12,7 +12,7 @@ use fanfare_store::{Store, StoreError};
 use tokio::time::sleep;
 use tokio_util::task::TaskTracker;
 
-use crate::access::{Candidate, SignInPace};
+use crate::access::{Candidate, SignInRateLimiter};
 use crate::admin::Admin;
 use crate::app_state::{AppState, Shared};
 use crate::app_sync::{AppSync, ConfigBarrier};
@@ -88,16 +88,16 @@ pub(crate) async fn serve(
         admin,
         identities,
         apps,
-        in_force,
+        barrier,
         owner,
     } = prepared;
     // These tasks end with the process.
     tokio::spawn(apps.run());
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(&engine)));
     tokio::spawn(log_refusals(Arc::clone(&engine)));
-    let (sign_in_pace, refusals) = (admin.sign_in_pace.clone(), admin.refusals.clone());
+    let (sign_in_limiter, refusals) = (admin.sign_in_limiter.clone(), admin.refusals.clone());
     tokio::spawn(refusals.clone().run(store.clone()));
-    remember_sign_ins(&store, &sign_in_pace).await;
+    remember_sign_ins(&store, &sign_in_limiter).await;
     if let Some(cluster) = &cluster {
         tokio::spawn(Arc::clone(cluster).run());
     }
@@ -106,7 +106,7 @@ pub(crate) async fn serve(
     let state = AppState::from(Shared {
         ready: Arc::clone(&ready),
         demo: demo.clone(),
-        ..state(&config, Arc::clone(&engine), identities, admin, in_force)
+        ..state(&config, Arc::clone(&engine), identities, admin, barrier)
     });
     let inherited = sockets.inherited();
     let shutdown = Shutdown {
@@ -164,7 +164,7 @@ struct Prepared {
     admin: Admin,
     identities: Arc<Identities>,
     apps: AppSync,
-    in_force: ConfigBarrier,
+    barrier: ConfigBarrier,
     owner: Option<FirstOwner>,
 }
 
@@ -183,7 +183,7 @@ async fn prepare(config: &Config) -> anyhow::Result<Prepared> {
     }
     let admin = Admin::new(store.clone());
     let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
-    let (mut apps, in_force) = AppSync::new(
+    let (mut apps, barrier) = AppSync::new(
         store.clone(),
         Arc::clone(&engine),
         Arc::clone(&identities),
@@ -201,13 +201,13 @@ async fn prepare(config: &Config) -> anyhow::Result<Prepared> {
         admin,
         identities,
         apps,
-        in_force,
+        barrier,
         owner,
     })
 }
 
 /// Remembers from where operators sign in, so that a stranger at the same address can't keep them out after a restart.
-async fn remember_sign_ins(store: &Store, pace: &SignInPace) {
+async fn remember_sign_ins(store: &Store, limiter: &SignInRateLimiter) {
     let known = async {
         let sessions = store.sessions(None).await?;
         let operators = store.operators(None, 10_000).await?;
@@ -222,7 +222,7 @@ async fn remember_sign_ins(store: &Store, pace: &SignInPace) {
         .collect();
     for session in sessions {
         if let Some(name) = names.get(&session.operator_id) {
-            pace.remember(Candidate {
+            limiter.remember(Candidate {
                 address: session
                     .address
                     .as_deref()

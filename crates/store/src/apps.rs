@@ -21,8 +21,8 @@ const TOUCH: &str = "UPDATE apps SET revision = $2 WHERE id = $1";
 const DELETE: &str = "DELETE FROM apps WHERE id = $1";
 const DELETE_KEYS: &str = "DELETE FROM keys WHERE app_id = $1";
 const DELETE_IDENTITY: &str = "DELETE FROM identities WHERE app_id = $1";
-const BURY: &str = "INSERT INTO deleted_apps (id, revision) VALUES ($1, $2)";
-const UNBURY: &str = "DELETE FROM deleted_apps WHERE id = $1";
+const INSERT_DELETED: &str = "INSERT INTO deleted_apps (id, revision) VALUES ($1, $2)";
+const DELETE_DELETED: &str = "DELETE FROM deleted_apps WHERE id = $1";
 const SELECT: &str =
     "SELECT id, name, settings, created_at, updated_at, revision FROM apps WHERE id = $1";
 const SELECT_ALL: &str = "SELECT id, name, settings, created_at, updated_at, revision FROM apps \
@@ -214,7 +214,12 @@ impl Store {
             execute!(&mut transaction.tx, delete, id)?;
         }
         // Kept, so that nodes that ask for changes learn of the deletion.
-        execute!(&mut transaction.tx, BURY, id, transaction.revision)?;
+        execute!(
+            &mut transaction.tx,
+            INSERT_DELETED,
+            id,
+            transaction.revision
+        )?;
         transaction
             .record("app.delete", Target::app(id), &json!({"name": app.name}))
             .await?;
@@ -269,7 +274,7 @@ impl Transaction<'_> {
             })
         })?;
         // An app may be created again under the id of a deleted one.
-        execute!(&mut self.tx, UNBURY, &app.id)?;
+        execute!(&mut self.tx, DELETE_DELETED, &app.id)?;
         Ok(())
     }
 }

@@ -24,11 +24,7 @@ impl Store {
             on_db!(&self.db, pool => sqlx::query_scalar(SELECT).fetch_optional(pool).await)?;
         let Some(id) = id else { return Ok(None) };
         let app = self.app(&id).await?;
-        let key = self
-            .keys(&id)
-            .await?
-            .into_iter()
-            .find(KeyRecord::is_in_force);
+        let key = self.keys(&id).await?.into_iter().find(KeyRecord::is_active);
         Ok(key.map(|key| (app, key)))
     }
 

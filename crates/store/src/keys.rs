@@ -105,7 +105,7 @@ from_row!(row => SealedKey {
 impl KeyRecord {
     /// Returns whether the key is active: neither revoked nor expired.
     #[must_use]
-    pub fn is_in_force(&self) -> bool {
+    pub fn is_active(&self) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| expires_at > now())
     }
 }
@@ -191,7 +191,7 @@ impl Store {
         transaction
             .check_revision(app_id, expected_app_revision)
             .await?;
-        let sealed = transaction.key_in_force(Some(app_id), key).await?;
+        let sealed = transaction.active_key(Some(app_id), key).await?;
         let before = self.open(sealed)?;
         let after = KeyRecord {
             label: label.map_or_else(|| Ok(before.label.clone()), check_label)?,
@@ -229,7 +229,7 @@ impl Store {
         by: &Actor,
     ) -> Result<(), StoreError> {
         let mut transaction = self.begin(by).await?;
-        let sealed = transaction.key_in_force(app_id, key).await?;
+        let sealed = transaction.active_key(app_id, key).await?;
         execute!(&mut transaction.tx, REVOKE, key, transaction.at)?;
         transaction.touch_app(&sealed.app_id).await?;
         transaction
@@ -319,7 +319,7 @@ impl Transaction<'_> {
     }
 
     /// Returns a key that wasn't revoked, of this app if one is given.
-    async fn key_in_force(
+    async fn active_key(
         &mut self,
         app_id: Option<&str>,
         key: &str,

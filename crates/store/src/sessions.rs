@@ -17,7 +17,7 @@ const REPLACE_TOKEN: &str = "UPDATE refresh_tokens SET replaced_at = $2 WHERE ha
 const SELECT_TOKEN: &str = "SELECT session_id, replaced_at FROM refresh_tokens WHERE hash = $1";
 const SELECT: &str = "SELECT id, operator_id, created_at, last_used_at, expires_at, revoked_at, address, agent \
                       FROM sessions WHERE id = $1";
-const SELECT_IN_FORCE: &str = "SELECT id, operator_id, created_at, last_used_at, expires_at, revoked_at, address, agent \
+const SELECT_ACTIVE: &str = "SELECT id, operator_id, created_at, last_used_at, expires_at, revoked_at, address, agent \
                                FROM sessions WHERE revoked_at IS NULL AND expires_at > $2 \
                                  AND ($1 IS NULL OR operator_id = $1) \
                                ORDER BY last_used_at DESC, id";
@@ -90,7 +90,7 @@ pub enum Rotation {
 impl SessionRecord {
     /// Returns whether the session is active at this Unix time in milliseconds.
     #[must_use]
-    pub fn is_in_force(&self, now: i64) -> bool {
+    pub fn is_active(&self, now: i64) -> bool {
         self.revoked_at.is_none() && self.expires_at > now
     }
 }
@@ -172,7 +172,7 @@ impl Store {
             return Ok(Rotation::Unknown);
         };
         let session = fetch_optional!(SessionRecord, tx, SELECT, &session_id)?;
-        let Some(session) = session.filter(|session| session.is_in_force(now)) else {
+        let Some(session) = session.filter(|session| session.is_active(now)) else {
             return Ok(Rotation::Unknown);
         };
         match replaced_at {
@@ -212,7 +212,7 @@ impl Store {
         operator_id: Option<&str>,
     ) -> Result<Vec<SessionRecord>, StoreError> {
         Ok(
-            on_db!(&self.db, pool => sqlx::query_as(SELECT_IN_FORCE).bind(operator_id).bind(now())
+            on_db!(&self.db, pool => sqlx::query_as(SELECT_ACTIVE).bind(operator_id).bind(now())
             .fetch_all(pool).await)?,
         )
     }
@@ -226,7 +226,7 @@ impl Store {
         let mut transaction = self.begin(by).await?;
         let session = fetch_optional!(SessionRecord, &mut transaction.tx, SELECT, id)?
             .ok_or_else(|| not_found(id))?;
-        if !session.is_in_force(transaction.at) {
+        if !session.is_active(transaction.at) {
             return Ok(());
         }
         execute!(&mut transaction.tx, REVOKE, id, transaction.at)?;

@@ -20,9 +20,9 @@ const SELECT: &str = "SELECT id, name, role, apps, operator_id, created_at, expi
 const SELECT_PAGE: &str = "SELECT id, name, role, apps, operator_id, created_at, expires_at, revoked_at, last_used_at \
                            FROM tokens WHERE (created_at, id) > ($1, $2) \
                            ORDER BY created_at, id LIMIT $3";
-const SELECT_IN_FORCE_OF: &str =
+const SELECT_ACTIVE_OF: &str =
     "SELECT id FROM tokens WHERE operator_id = $1 AND revoked_at IS NULL";
-const SELECT_IN_FORCE_MADE_BY: &str =
+const SELECT_ACTIVE_MADE_BY: &str =
     "SELECT id FROM tokens WHERE parent_id = $1 AND revoked_at IS NULL";
 const REVOKE: &str = "UPDATE tokens SET revoked_at = $2 WHERE id = $1";
 const TOUCH: &str = "UPDATE tokens SET last_used_at = $2 \
@@ -81,7 +81,7 @@ pub struct NewToken {
 impl TokenRecord {
     /// Returns whether the token is active: neither revoked nor expired.
     #[must_use]
-    pub fn is_in_force(&self) -> bool {
+    pub fn is_active(&self) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|expires_at| expires_at > now())
     }
 }
@@ -203,7 +203,7 @@ impl Store {
 impl Transaction<'_> {
     /// Revokes an operator's tokens. Each has its own entry in the audit log, because its operator may be gone.
     pub(crate) async fn revoke_tokens_of(&mut self, operator_id: &str) -> Result<(), StoreError> {
-        let tokens = fetch_all!((String,), &mut self.tx, SELECT_IN_FORCE_OF, operator_id)?;
+        let tokens = fetch_all!((String,), &mut self.tx, SELECT_ACTIVE_OF, operator_id)?;
         for (id,) in tokens {
             self.revoke_token(&id, &json!({"operator_id": operator_id}))
                 .await?;
@@ -217,7 +217,7 @@ impl Transaction<'_> {
             return Ok(None);
         };
         let parent = fetch_optional!(TokenRecord, &mut self.tx, SELECT, id)?;
-        let parent = parent.filter(TokenRecord::is_in_force);
+        let parent = parent.filter(TokenRecord::is_active);
         let ended = || StoreError::Conflict(format!("the token {id:?} is out of force"));
         parent.map(Some).ok_or_else(ended)
     }
@@ -228,7 +228,7 @@ impl Transaction<'_> {
             execute!(&mut self.tx, REVOKE, &id, self.at)?;
             self.record("token.revoke", Target::of("token", &id), &details)
                 .await?;
-            let made = fetch_all!((String,), &mut self.tx, SELECT_IN_FORCE_MADE_BY, &id)?;
+            let made = fetch_all!((String,), &mut self.tx, SELECT_ACTIVE_MADE_BY, &id)?;
             ids.extend(
                 made.into_iter()
                     .map(|(made,)| (made, json!({"made_by": id}))),

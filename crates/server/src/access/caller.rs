@@ -110,7 +110,7 @@ impl Caller {
     async fn of_session(state: &AppState, id: &str, parts: &Parts) -> Result<Self, Problem> {
         let ended = || Problem::unauthorized("the session has ended; sign in again");
         let session = found(state.admin.store.session(id).await)?.ok_or_else(ended)?;
-        if !session.is_in_force(unix_millis()) {
+        if !session.is_active(unix_millis()) {
             return Err(ended());
         }
         // Looked up with every request, so that a disabled operator's session loses its rights at once.
@@ -131,7 +131,7 @@ impl Caller {
     async fn of_token(state: &AppState, id: &str, parts: &Parts) -> Result<Self, Problem> {
         let revoked = || Problem::unauthorized("the API token was revoked or has expired");
         let token = found(state.admin.store.token(id).await)?;
-        let token = token.filter(TokenRecord::is_in_force).ok_or_else(revoked)?;
+        let token = token.filter(TokenRecord::is_active).ok_or_else(revoked)?;
         let maker = match &token.operator_id {
             Some(maker) => {
                 Some(found(state.admin.store.operator(maker).await)?.ok_or_else(revoked)?)

@@ -23,7 +23,7 @@ const MAX_KNOWN: usize = 10_000;
 
 /// Counts failed attempts. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct SignInPace(Arc<Inner>);
+pub(crate) struct SignInRateLimiter(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -81,7 +81,7 @@ pub(crate) struct Candidate<'a> {
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Attempt {
-    pace: SignInPace,
+    limiter: SignInRateLimiter,
     counts: Vec<Count>,
     /// Key under which a success is remembered.
     known: Option<(IpAddr, u64)>,
@@ -97,7 +97,7 @@ pub(crate) struct TooOften {
     pub(crate) seconds: u64,
 }
 
-impl SignInPace {
+impl SignInRateLimiter {
     /// Checks that a network has attempts left on any name, before work is done for it.
     pub(crate) fn has_attempts(&self, from: Option<IpAddr>) -> Result<(), TooOften> {
         let Some(from) = from else { return Ok(()) };
@@ -157,7 +157,7 @@ impl SignInPace {
         is_from_known_network: bool,
     ) -> Attempt {
         Attempt {
-            pace: self.clone(),
+            limiter: self.clone(),
             counts,
             known,
             is_from_known_network,
@@ -168,7 +168,7 @@ impl SignInPace {
 impl Attempt {
     /// Gives the attempt back, and lets later ones like it be counted apart from strangers' attempts.
     pub(crate) fn succeeded(self) {
-        let mut state = self.pace.0.state.lock();
+        let mut state = self.limiter.0.state.lock();
         for count in &self.counts {
             if let Some(full_at) = state.full_at.get_mut(count) {
                 *full_at -= count.interval();
@@ -251,79 +251,79 @@ mod tests {
         }
     }
 
-    fn fails(pace: &SignInPace, address: &str, name: &str) -> bool {
-        pace.attempt(candidate(address, name, "curl")).is_ok()
+    fn fails(limiter: &SignInRateLimiter, address: &str, name: &str) -> bool {
+        limiter.attempt(candidate(address, name, "curl")).is_ok()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_name_that_is_tried_too_often_from_one_network_waits_and_others_do_not() {
-        let pace = SignInPace::default();
+        let limiter = SignInRateLimiter::default();
         for _ in 0..PER_NAME {
-            assert!(fails(&pace, "192.0.2.1", "owner"));
+            assert!(fails(&limiter, "192.0.2.1", "owner"));
         }
-        let refused = pace.attempt(candidate("192.0.2.1", "Owner", "curl"));
+        let refused = limiter.attempt(candidate("192.0.2.1", "Owner", "curl"));
         let refused = refused.expect_err("too often");
         assert!((1..=7).contains(&refused.seconds), "{refused}");
-        assert!(fails(&pace, "192.0.2.2", "owner"));
-        assert!(fails(&pace, "192.0.2.1", "ada"), "another name");
+        assert!(fails(&limiter, "192.0.2.2", "owner"));
+        assert!(fails(&limiter, "192.0.2.1", "ada"), "another name");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_network_that_tries_many_names_waits() {
-        let pace = SignInPace::default();
+        let limiter = SignInRateLimiter::default();
         for number in 0..PER_NETWORK {
-            assert!(fails(&pace, "192.0.2.1", &format!("name {number}")));
+            assert!(fails(&limiter, "192.0.2.1", &format!("name {number}")));
         }
-        assert!(!fails(&pace, "192.0.2.1", "one more"));
-        assert!(pace.has_attempts("192.0.2.1".parse().ok()).is_err());
+        assert!(!fails(&limiter, "192.0.2.1", "one more"));
+        assert!(limiter.has_attempts("192.0.2.1".parse().ok()).is_err());
         for _ in 0..PER_NETWORK {
-            pace.count_nonsense("192.0.2.3".parse().ok());
+            limiter.count_nonsense("192.0.2.3".parse().ok());
         }
-        assert!(pace.has_attempts("192.0.2.3".parse().ok()).is_err());
-        assert_eq!(pace.has_attempts("192.0.2.2".parse().ok()), Ok(()));
-        assert_eq!(pace.has_attempts(None), Ok(()));
+        assert!(limiter.has_attempts("192.0.2.3".parse().ok()).is_err());
+        assert_eq!(limiter.has_attempts("192.0.2.2".parse().ok()), Ok(()));
+        assert_eq!(limiter.has_attempts(None), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn addresses_of_one_ipv6_network_count_together_and_so_do_networks_of_one_site() {
-        let pace = SignInPace::default();
+        let limiter = SignInRateLimiter::default();
         for n in 0..PER_NAME {
-            assert!(fails(&pace, &format!("2001:db8::{n}"), "owner"));
+            assert!(fails(&limiter, &format!("2001:db8::{n}"), "owner"));
         }
-        assert!(!fails(&pace, "2001:db8::ffff", "owner"));
-        assert!(fails(&pace, "2001:db8:0:1::1", "owner"));
+        assert!(!fails(&limiter, "2001:db8::ffff", "owner"));
+        assert!(fails(&limiter, "2001:db8:0:1::1", "owner"));
         for n in 2.. {
             let address = format!("2001:db8:0:{n:x}::1");
-            if !fails(&pace, &address, "owner") {
+            if !fails(&limiter, &address, "owner") {
                 assert_eq!(n, PER_WIDE_NETWORK - PER_NAME + 1);
                 break;
             }
         }
-        assert!(fails(&pace, "2001:db8:1::1", "owner"), "another site");
+        assert!(fails(&limiter, "2001:db8:1::1", "owner"), "another site");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_succeeds_is_not_counted() {
-        let pace = SignInPace::default();
+        let limiter = SignInRateLimiter::default();
         for _ in 0..100 {
-            let attempt = pace.attempt(candidate("192.0.2.1", "owner", "curl"));
+            let attempt = limiter.attempt(candidate("192.0.2.1", "owner", "curl"));
             attempt.expect("an attempt").succeeded();
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn strangers_behind_the_same_address_do_not_lock_out_who_signed_in_before() {
-        let pace = SignInPace::default();
-        pace.remember(candidate("192.0.2.1", "owner", "Firefox"));
+        let limiter = SignInRateLimiter::default();
+        limiter.remember(candidate("192.0.2.1", "owner", "Firefox"));
         for number in 0..1000 {
-            let _ = fails(&pace, "192.0.2.1", "owner");
-            let _ = fails(&pace, "192.0.2.1", &format!("name {number}"));
+            let _ = fails(&limiter, "192.0.2.1", "owner");
+            let _ = fails(&limiter, "192.0.2.1", &format!("name {number}"));
         }
-        assert!(!fails(&pace, "192.0.2.1", "owner"));
-        assert_eq!(pace.has_attempts("192.0.2.1".parse().ok()), Ok(()));
-        let owner = pace.attempt(candidate("192.0.2.1", "owner", "Firefox"));
+        assert!(!fails(&limiter, "192.0.2.1", "owner"));
+        assert_eq!(limiter.has_attempts("192.0.2.1".parse().ok()), Ok(()));
+        let owner = limiter.attempt(candidate("192.0.2.1", "owner", "Firefox"));
         assert!(owner.expect("an attempt").is_from_known_network);
-        let guesses = (0..20).map(|_| pace.attempt(candidate("192.0.2.1", "owner", "Firefox")));
+        let guesses = (0..20).map(|_| limiter.attempt(candidate("192.0.2.1", "owner", "Firefox")));
         let taken = guesses.filter(Result::is_ok).count();
         assert_eq!(
             taken,

@@ -162,7 +162,7 @@ async fn signed_in(
 }
 
 fn attempt(state: &AppState, client: &ClientAddress, name: &str) -> Result<Attempt, Problem> {
-    let attempt = state.admin.sign_in_pace.attempt(Candidate {
+    let attempt = state.admin.sign_in_limiter.attempt(Candidate {
         address: client.address,
         name,
         agent: client.agent.as_deref(),
@@ -189,12 +189,12 @@ pub(super) async fn sign_in(
     request: Request,
 ) -> Result<(StatusCode, Json<SignedIn>), Problem> {
     // Checked before the body is read, so that an attempt too many costs only its head.
-    if let Err(error) = state.admin.sign_in_pace.has_attempts(client.address) {
+    if let Err(error) = state.admin.sign_in_limiter.has_attempts(client.address) {
         discard(request.into_body()).await;
         return Err(Problem::too_many(error.to_string(), error.seconds));
     }
     let body = Body::<SignIn>::of_stranger(request, &state).await;
-    let body = body.inspect_err(|_| state.admin.sign_in_pace.count_nonsense(client.address))?;
+    let body = body.inspect_err(|_| state.admin.sign_in_limiter.count_nonsense(client.address))?;
     let SignIn { name, password } = body.value;
     // Counted as failed before the store and argon2 are asked, so that parallel attempts can't exceed the bound.
     let attempt = attempt(&state, &client, &name)?;

@@ -93,7 +93,7 @@ pub(crate) struct TokenName {
 impl From<TokenRecord> for Token {
     fn from(token: TokenRecord) -> Self {
         Self {
-            in_force: token.is_in_force(),
+            in_force: token.is_active(),
             id: token.id,
             name: token.name,
             role: token.role,

@@ -99,7 +99,7 @@ impl Node {
         );
         let identities = Arc::new(identities);
         let admin = Admin::new(store.clone());
-        let (_, in_force) = AppSync::new(
+        let (_, config_barrier) = AppSync::new(
             store,
             Arc::clone(&engine),
             Arc::clone(&identities),
@@ -108,7 +108,7 @@ impl Node {
         );
         let state = AppState::from(Shared {
             engine,
-            in_force,
+            config_barrier,
             ready: Arc::new(AtomicBool::new(true)),
             demo: None,
             path_prefix: "".into(),

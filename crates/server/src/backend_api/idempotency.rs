@@ -18,26 +18,26 @@ use tokio::time::Instant;
 use crate::http::error::ApiError;
 
 /// How long a key is remembered.
-const REMEMBERED: Duration = Duration::from_secs(120);
+const KEY_TTL: Duration = Duration::from_secs(120);
 /// Bytes charged for a key besides its answer: its digest in a map and in a queue, and the cell that requests wait on.
 const ENTRY_WEIGHT: usize = 400;
 /// Over the budget, keys are forgotten until this fraction of the budget (1/16) is free, so that not every publish has
 /// to make room.
-const ROOM_MADE: usize = 16;
+const EVICTED_PART: usize = 16;
 /// Least time between two sweeps, which forget the expired keys of apps that publish nothing more.
-const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Longest key, in bytes.
 const MAX_KEY: usize = 255;
 
-/// The requests answered within [`REMEMBERED`]. Cheap to clone.
+/// The requests answered within [`KEY_TTL`]. Cheap to clone.
 ///
 /// All apps share one budget. Over it, the oldest keys of the app that holds most are forgotten. An app that sends keys
 /// faster than the budget allows thus loses its own keys, never those of other apps.
 #[derive(Debug, Clone)]
-pub(crate) struct Idempotency(Arc<Mutex<Remembered>>);
+pub(crate) struct Idempotency(Arc<Mutex<RememberedKeys>>);
 
 #[derive(Debug)]
-struct Remembered {
+struct RememberedKeys {
     max_bytes: usize,
     bytes: usize,
     apps: HashMap<AppId, Keys>,
@@ -77,7 +77,7 @@ struct Answered {
 impl Idempotency {
     /// Creates an empty memory that holds at most `max_bytes`, all apps together.
     pub(crate) fn new(max_bytes: usize) -> Self {
-        Self(Arc::new(Mutex::new(Remembered {
+        Self(Arc::new(Mutex::new(RememberedKeys {
             max_bytes,
             bytes: 0,
             apps: HashMap::new(),
@@ -150,7 +150,7 @@ fn key_digest(key: &str) -> KeyDigest {
     start
 }
 
-impl Remembered {
+impl RememberedKeys {
     /// Returns the number and the cell of a key's entry, which is added if there is none.
     fn enter(
         &mut self,
@@ -158,7 +158,7 @@ impl Remembered {
         key: KeyDigest,
         now: Instant,
     ) -> (u64, Arc<OnceCell<Answered>>) {
-        if now >= self.swept + SWEEP {
+        if now >= self.swept + SWEEP_INTERVAL {
             self.sweep(now);
         }
         let keys = self.apps.entry(app.clone()).or_default();
@@ -200,13 +200,13 @@ impl Remembered {
         self.apps.retain(|_, keys| !keys.by_age.is_empty());
     }
 
-    /// Evicts keys of the app that holds most, and repeats that, until [`ROOM_MADE`] says there is room.
+    /// Evicts keys of the app that holds most, and repeats that, until [`EVICTED_PART`] says there is room.
     fn make_room(&mut self, now: Instant) {
         if self.bytes <= self.max_bytes {
             return;
         }
         self.sweep(now);
-        let target = self.max_bytes - self.max_bytes / ROOM_MADE;
+        let target = self.max_bytes - self.max_bytes / EVICTED_PART;
         while self.bytes > target {
             let most = self.apps.iter_mut().max_by_key(|(_, keys)| keys.bytes);
             let Some((app, keys)) = most else { return };
@@ -264,7 +264,7 @@ impl Keys {
     fn expire(&mut self, now: Instant) -> usize {
         let mut freed = 0;
         while let Some((at, key, number)) = self.by_age.front().copied()
-            && now >= at + REMEMBERED
+            && now >= at + KEY_TTL
         {
             self.by_age.pop_front();
             freed += self.remove(key, number);
@@ -306,8 +306,8 @@ mod tests {
         AppId::parse(id).expect("an id")
     }
 
-    fn remembered(max_bytes: usize) -> Remembered {
-        Remembered {
+    fn remembered(max_bytes: usize) -> RememberedKeys {
+        RememberedKeys {
             max_bytes,
             bytes: 0,
             apps: HashMap::new(),
@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    fn knows(remembered: &Remembered, app: &AppId, key: &str) -> bool {
+    fn knows(remembered: &RememberedKeys, app: &AppId, key: &str) -> bool {
         let keys = remembered.apps.get(app);
         keys.is_some_and(|keys| keys.entries.contains_key(&key_digest(key)))
     }
@@ -347,7 +347,7 @@ mod tests {
         let (number, _) = remembered.enter(&one, key, Instant::now());
         remembered.answered(&one, key, number, 1000);
         assert_eq!(remembered.bytes, ENTRY_WEIGHT + 1000);
-        tokio::time::advance(REMEMBERED - Duration::from_secs(1)).await;
+        tokio::time::advance(KEY_TTL - Duration::from_secs(1)).await;
         assert_eq!(remembered.enter(&one, key, Instant::now()).0, number);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_ne!(remembered.enter(&one, key, Instant::now()).0, number);
@@ -355,7 +355,7 @@ mod tests {
         remembered.forget(&one, key, number);
         assert!(!knows(&remembered, &one, "a"), "what failed is tried again");
         assert_eq!(remembered.bytes, 0);
-        tokio::time::advance(REMEMBERED).await;
+        tokio::time::advance(KEY_TTL).await;
         remembered.sweep(Instant::now());
         assert!(remembered.apps.is_empty());
     }

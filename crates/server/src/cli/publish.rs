@@ -97,7 +97,7 @@ async fn find_target(app: Option<&str>, store: &Store) -> anyhow::Result<Target>
         None => default_app(store).await?,
     };
     let keys = store.keys(&app.id).await?;
-    let key = keys.into_iter().find(KeyRecord::is_in_force);
+    let key = keys.into_iter().find(KeyRecord::is_active);
     let key = key.ok_or_else(|| {
         Failure::new(
             Code::NotFound,

@@ -37,7 +37,7 @@ pub(super) fn state(
     engine: Arc<Engine>,
     identities: Arc<Identities>,
     admin: Admin,
-    in_force: ConfigBarrier,
+    config_barrier: ConfigBarrier,
 ) -> Shared {
     Shared {
         sockets: Sockets::new(config.http.max_sockets, engine.ledger().clone()),
@@ -53,7 +53,7 @@ pub(super) fn state(
         ))),
         identities,
         admin,
-        in_force,
+        config_barrier,
         addresses: Addresses::new(
             config.http.trusted_proxies().unwrap_or_default(),
             config.network.exempt_networks().unwrap_or_default(),

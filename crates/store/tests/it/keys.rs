@@ -47,7 +47,7 @@ async fn a_key_has_a_label_and_an_end_which_can_be_changed() {
         };
         let key = store.create_key(&one.id, new, &by()).await.unwrap();
         assert_eq!(key.label.as_deref(), Some("web"));
-        assert!(key.is_in_force());
+        assert!(key.is_active());
         let update = async |label, expires_at| {
             store
                 .update_key(&one.id, &key.key, label, expires_at, None, &by())
@@ -60,11 +60,11 @@ async fn a_key_has_a_label_and_an_end_which_can_be_changed() {
         );
         let known = store.changes_since(0).await.unwrap().revision;
         let expired = update(None, Some(Some(1))).await.unwrap();
-        assert!(!expired.is_in_force());
+        assert!(!expired.is_active());
         let changes = store.changes_since(known).await.unwrap();
         assert_eq!(changes.apps[0].keys.len(), 1, "an expired key is left out");
         let back = update(Some(None), Some(None)).await.unwrap();
-        assert!(back.is_in_force() && back.label.is_none());
+        assert!(back.is_active() && back.label.is_none());
         let bad = update(Some(Some("x".repeat(201))), None).await;
         assert!(matches!(bad, Err(StoreError::Invalid(_))));
         let past = NewKey {

@@ -209,7 +209,7 @@ async fn a_new_password_ends_all_sessions_and_leaves_tokens() {
         let (_, found) = store.operator_for_sign_in("ada").await.unwrap().unwrap();
         assert_eq!(found.expose_secret(), "$argon2id$new");
         assert!(store.session(&session).await.unwrap().revoked_at.is_some());
-        assert!(store.token(&token).await.unwrap().is_in_force());
+        assert!(store.token(&token).await.unwrap().is_active());
     }
 }
 
@@ -235,7 +235,7 @@ async fn whoever_is_disabled_or_deleted_loses_sessions_and_tokens() {
                 store.update_operator(&one, None, &by()).await.unwrap();
             }
             assert!(store.session(&session).await.unwrap().revoked_at.is_some());
-            assert!(!store.token(&token).await.unwrap().is_in_force());
+            assert!(!store.token(&token).await.unwrap().is_active());
             let again = NewSession {
                 operator_id: one.id.clone(),
                 refresh_hash: [9; 32],

@@ -20,7 +20,7 @@ async fn a_token_is_created_used_and_revoked_for_good() {
         let store = kind.store().await;
         let made = store.create_token(&token(" deploy "), &by()).await.unwrap();
         assert_eq!((&*made.name, made.role), ("deploy", Role::Admin));
-        assert!(made.is_in_force());
+        assert!(made.is_active());
         assert_eq!(store.token(&made.id).await.unwrap(), made);
         let revision = store.changes_since(0).await.unwrap().revision;
         for (at, kept) in [(5, 5), (3, 5), (9, 9)] {
@@ -32,7 +32,7 @@ async fn a_token_is_created_used_and_revoked_for_good() {
         }
         assert_eq!(store.changes_since(0).await.unwrap().revision, revision);
         store.revoke_token(&made.id, &by()).await.unwrap();
-        assert!(!store.token(&made.id).await.unwrap().is_in_force());
+        assert!(!store.token(&made.id).await.unwrap().is_active());
         let again = store.revoke_token(&made.id, &by()).await;
         assert!(matches!(again, Err(StoreError::Conflict(_))));
         let none = store.revoke_token("tok_none", &by()).await;
@@ -50,7 +50,7 @@ async fn a_token_expires_at_its_time() {
                 ..token("x")
             };
             let made = store.create_token(&new, &by()).await.unwrap();
-            assert_eq!(made.is_in_force(), in_force);
+            assert_eq!(made.is_active(), in_force);
         }
     }
 }
@@ -126,7 +126,7 @@ async fn a_token_that_a_token_made_ends_with_it() {
             (&other.id, true),
         ] {
             assert_eq!(
-                store.token(id).await.expect("a token").is_in_force(),
+                store.token(id).await.expect("a token").is_active(),
                 in_force
             );
         }
