@@ -191,7 +191,7 @@ impl App {
 
     /// Returns the next event's offset, on a node by itself.
     pub(crate) fn next_offset(&self) -> Offset {
-        Offset::of(self.offsets.fetch_add(1, Ordering::Relaxed) + 1)
+        Offset::after(self.offsets.fetch_add(1, Ordering::Relaxed))
     }
 
     /// Returns the number of connections on this node that count against the quota over all nodes.

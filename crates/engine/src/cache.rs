@@ -23,7 +23,7 @@ pub struct CachedEvent {
     /// Its data, as it was published.
     pub data: Arc<str>,
     expires: Instant,
-    offset: Offset,
+    offset: Option<Offset>,
 }
 
 impl CachedEvent {
@@ -60,7 +60,7 @@ pub(crate) struct Cache {
 #[derive(Debug, Default)]
 struct Entries {
     by_channel: HashMap<ChannelName, CachedEvent>,
-    by_age: BTreeMap<Offset, ChannelName>,
+    by_age: BTreeMap<Option<Offset>, ChannelName>,
     weight: usize,
     /// Events that were evicted before they expired.
     evicted: u64,
@@ -100,6 +100,7 @@ impl Cache {
     ) {
         let mut entries = self.entries.lock();
         let now = Instant::now();
+        let offset = Some(offset);
         if entries.has(channel.as_str(), offset) {
             // The event was in what [`Self::seed`] took already.
             return;
@@ -172,7 +173,7 @@ impl Cache {
     }
 
     /// Returns the channel's last event unless it has expired, and its offset.
-    pub(crate) fn recall(&self, channel: &str) -> (Option<CachedEvent>, Offset) {
+    pub(crate) fn recall(&self, channel: &str) -> (Option<CachedEvent>, Option<Offset>) {
         let mut entries = self.entries.lock();
         if entries
             .by_channel
@@ -183,16 +184,14 @@ impl Cache {
             self.kept.set(entries.weight);
         }
         let event = entries.by_channel.get(channel).cloned();
-        let offset = event
-            .as_ref()
-            .map_or(Offset::default(), |event| event.offset);
+        let offset = event.as_ref().and_then(|event| event.offset);
         (event, offset)
     }
 }
 
 impl Entries {
     /// Returns whether the channel keeps this event or a later one.
-    fn has(&self, channel: &str, offset: Offset) -> bool {
+    fn has(&self, channel: &str, offset: Option<Offset>) -> bool {
         self.by_channel
             .get(channel)
             .is_some_and(|event| event.offset >= offset)
@@ -238,7 +237,7 @@ mod tests {
     }
 
     fn offset(number: usize) -> Offset {
-        Offset::of(number as u64)
+        Offset::of(number as u64).unwrap()
     }
 
     fn name(text: &str) -> ChannelName {

@@ -25,7 +25,8 @@ pub(crate) enum Command {
         /// The frame with its position in the channel's history, if a subscriber gets that.
         positioned: Option<Frame>,
         except: Option<SocketId>,
-        offset: Offset,
+        /// The offset of an event that is cached or recorded.
+        offset: Option<Offset>,
     },
     /// Announce a presence change to the subscribers whose snapshot is older.
     Announce {

@@ -110,7 +110,7 @@ pub(crate) struct Subscription {
     /// On presence channels: its user, and the position up to which the client knows all changes.
     pub(crate) member: Option<(UserId, u64)>,
     /// The newest cached or recorded event that the client got before or with the subscription.
-    pub(crate) replayed: Offset,
+    pub(crate) replayed: Option<Offset>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -27,7 +27,8 @@ pub(crate) struct Deliverer {
     pub(crate) next_channel: AtomicU64,
     /// Channels whose subscribers get their subscription count later.
     pub(crate) due_counts: Mutex<Vec<ChannelRef>>,
-    /// Generation since which events come from other nodes; 0 on a node by itself.
+    /// Whether this node belongs to a cluster.
+    is_shared: bool,
     generation: AtomicU32,
     /// Channels whose counts have changed and are to be reported to other nodes.
     pub(crate) changed: Mutex<Vec<ChannelRef>>,
@@ -50,7 +51,8 @@ impl Deliverer {
             inboxes,
             next_channel: AtomicU64::new(0),
             due_counts: Mutex::default(),
-            generation: AtomicU32::new(shared.into()),
+            is_shared: shared,
+            generation: AtomicU32::new(1),
             changed: Mutex::default(),
             notices,
         }
@@ -58,7 +60,7 @@ impl Deliverer {
 
     /// Returns whether this node belongs to a cluster.
     pub(crate) fn is_shared(&self) -> bool {
-        self.generation() > 0
+        self.is_shared
     }
 
     /// Returns the current generation. A listener of another generation may have missed events.
@@ -145,8 +147,7 @@ impl Deliverer {
             // A client that subscribed since the frame was skipped was told of a cached event or a
             // history that ends before this one.
             let late = frame.is_none();
-            let Some(frame) =
-                frame.or_else(|| (offset != Offset::LIVE).then(|| encode(envelope, None)))
+            let Some(frame) = frame.or_else(|| offset.is_some().then(|| encode(envelope, None)))
             else {
                 continue;
             };
@@ -217,18 +218,19 @@ fn weight(envelope: &Envelope, frame: Option<&Frame>) -> usize {
     frame.map_or(0, |frame| inbox::weight(frame.len() + positioned(frame)))
 }
 
-/// Caches and records an event where its channel does so, and returns its offset and its position
-/// in the history.
+/// Caches and records an event where its channel does so, and returns its offset, if it is kept, and
+/// its position in the history.
 fn remember(
     envelope: &Envelope,
     stream_position: Option<&StreamPosition>,
-) -> (Offset, Option<HistoryPosition>) {
+) -> (Option<Offset>, Option<HistoryPosition>) {
     let ChannelRef { app, channel } = &envelope.channel_ref;
     if !envelope.keep && envelope.history.is_none() {
-        return (Offset::LIVE, None);
+        return (None, None);
     }
     let position = stream_position.and_then(|stream_position| stream_position.position);
-    let offset = position.map_or_else(|| app.next_offset(), Offset::of);
+    let offset = position.and_then(Offset::of);
+    let offset = offset.unwrap_or_else(|| app.next_offset());
     let limits = &app.settings().limits;
     if envelope.keep {
         let event = (&envelope.name, &envelope.data);
@@ -248,7 +250,7 @@ fn remember(
         }
         (None, None) => None,
     };
-    (offset, recorded)
+    (Some(offset), recorded)
 }
 
 /// Returns the indexes of the shards in a route's mask.

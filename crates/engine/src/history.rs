@@ -75,7 +75,7 @@ pub struct HistoryAnswer {
     pub position: HistoryPosition,
     /// The newest event's place among the app's recorded events: later events are not in the
     /// answer.
-    pub(crate) newest: Offset,
+    pub(crate) newest: Option<Offset>,
     /// The events, or why there are none.
     pub events: Result<Vec<Recorded>, Unrecovered>,
 }
@@ -176,7 +176,7 @@ struct Log {
     /// How many events were ever recorded.
     offset: u64,
     /// The newest event's place among the app's recorded events.
-    newest: Offset,
+    newest: Option<Offset>,
     events: VecDeque<(Recorded, Instant)>,
     weight: usize,
     used: u64,
@@ -234,7 +234,7 @@ impl Histories {
         let now = Instant::now();
         let mut log = state.take(channel);
         log.offset += 1;
-        log.newest = offset;
+        log.newest = Some(offset);
         let position = log.position();
         let recorded = Recorded {
             position: position.clone(),
@@ -355,7 +355,7 @@ impl Log {
         Self {
             epoch: epoch.into(),
             offset: 0,
-            newest: Offset::default(),
+            newest: None,
             events: VecDeque::new(),
             weight: LOG_WEIGHT,
             used: 0,

@@ -153,7 +153,7 @@ impl Bus for Memory {
     }
 
     fn listen(&self, _: &Topic) -> BoxFuture<'_, Generation> {
-        Box::pin(ready(0))
+        Box::pin(ready(self.node.deliverer.generation()))
     }
 
     fn unlisten(&self, _: &Topic) {}

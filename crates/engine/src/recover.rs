@@ -36,7 +36,7 @@ pub(crate) struct Recovery {
     /// Whether there were any.
     has_events: bool,
     /// The offset of the newest event in the answer: later events are live.
-    pub(crate) newest: Offset,
+    pub(crate) newest: Option<Offset>,
     /// The connection that the client had before.
     former: Option<SocketId>,
 }

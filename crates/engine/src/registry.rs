@@ -29,7 +29,7 @@ impl Deliverer {
                 positioned: 0,
                 count_announced: CountAnnounced::Never,
                 // A node by itself receives everything.
-                listening: (generation == 0).then_some(generation),
+                listening: (!self.is_shared()).then_some(generation),
                 changed: false,
             });
         // Set before the shard lists the connection, so that no event passes its backlog by.

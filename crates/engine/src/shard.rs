@@ -81,7 +81,7 @@ pub(crate) struct Subscribers {
     /// rare.
     pub(crate) backlog: Option<Box<Backlog>>,
     /// Offset of the newest event that any subscriber got from the cache.
-    pub(crate) replayed: Offset,
+    pub(crate) replayed: Option<Offset>,
 }
 
 impl Subscribers {
@@ -192,8 +192,7 @@ impl Shard {
             }
             Command::Broadcast { channel, frame } => {
                 let frame = SharedFrame::new(&frame);
-                self.state()
-                    .deliver(channel, [&frame, &frame], None, Offset::LIVE);
+                self.state().deliver(channel, [&frame, &frame], None, None);
             }
             Command::NotifyWatcher {
                 slot,
@@ -321,13 +320,13 @@ impl State {
         channel: ChannelId,
         [frame, positioned]: [&SharedFrame<'_>; 2],
         except: Option<SocketId>,
-        offset: Offset,
+        offset: Option<Offset>,
     ) {
         let Some(subscribers) = self.channels.get_mut(&channel) else {
             return;
         };
         if let Some(backlog) = &mut subscribers.backlog
-            && offset != Offset::LIVE
+            && let Some(offset) = offset
         {
             let event = BacklogEntry::Event {
                 offset,
@@ -337,7 +336,7 @@ impl State {
             backlog.push(event, self.outgoing.max_waiting);
         }
         // A subscriber may have got this event from the cache; it is left out below.
-        let replayed = offset <= subscribers.replayed;
+        let replayed = offset.is_some() && offset <= subscribers.replayed;
         let plain = subscribers.slots.iter().map(|slot| (slot, frame));
         let with_positions = subscribers.positioned.iter();
         for (slot, frame) in plain.chain(with_positions.map(|slot| (slot, positioned))) {

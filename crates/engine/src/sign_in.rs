@@ -124,7 +124,7 @@ impl Session {
         let watcher = self.reference();
         // Before the roster is asked, so that changes meanwhile are kept for `settle`.
         app.users.watch(watcher, watched, before);
-        if app.users.listening() != engine.deliverer().generation() {
+        if app.users.listening() != Some(engine.deliverer().generation()) {
             let since = self.listen(Topic::Users(Arc::clone(app))).await?;
             app.users.note_listening(since);
         }
@@ -133,7 +133,7 @@ impl Session {
         let since = app.users.listening();
         let answer = timeout(SUBSCRIBE_TIMEOUT, engine.roster().online(app, watched)).await;
         let answer = answer.ok()?.ok()?;
-        if since != engine.deliverer().generation() {
+        if since != Some(engine.deliverer().generation()) {
             return None;
         }
         let (online, offline, position) = app.users.settle(watcher, watched, answer);

@@ -22,7 +22,7 @@ use crate::recover::{Recovery, RecoveryQuery};
 use crate::refusals::RefusalKind;
 use crate::roster::RosterError;
 use crate::route::ChannelId;
-use crate::sequence::{Generation, Offset, Position};
+use crate::sequence::{Generation, Position};
 use crate::session::{Session, excerpt};
 use crate::shard::Subscribers;
 
@@ -286,7 +286,7 @@ impl Session {
             let listening = joining.listen().await;
             listening.map_err(|_| RosterError::Disconnected)?;
         }
-        joining.subscribe(Position::MIN, &Recovery::default(), Offset::default());
+        joining.subscribe(Position::MIN, &Recovery::default(), None);
         Ok(Some(channel_ref.channel))
     }
 

@@ -2,7 +2,6 @@
 //! in on a connection of the app.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use fanfare_protocol::{Frame, ServerMessage, SocketId, UserId};
 use parking_lot::Mutex;
@@ -16,14 +15,15 @@ pub(crate) struct Users {
     /// The connections of each user who is signed in here.
     here: Mutex<HashMap<UserId, HashSet<ConnectionRef>>>,
     watchers: Mutex<Watchers>,
-    /// Generation since which this node receives who comes online; 0 while no connection watches.
-    listening: AtomicU32,
 }
 
 /// Maps instead of lists, because thousands of connections may watch one popular user, and each of
 /// them comes and goes by itself.
 #[derive(Debug, Default)]
 struct Watchers {
+    /// Generation since which this node receives who comes online, or `None` while no connection
+    /// watches.
+    listening: Option<Generation>,
     /// The connections that watch a user, each with the position up to which it knows all changes;
     /// `None` while it waits for the roster's answer.
     by_user: HashMap<UserId, HashMap<ConnectionRef, Option<Position>>>,
@@ -141,7 +141,7 @@ impl Users {
         let nobody = watchers.by_user.is_empty();
         if nobody {
             // The next watcher makes this node listen again.
-            self.note_listening(0);
+            watchers.listening = None;
         }
         nobody
     }
@@ -150,13 +150,13 @@ impl Users {
         !self.watchers.lock().by_user.is_empty()
     }
 
-    /// Returns the generation since which this node receives who comes online.
-    pub(crate) fn listening(&self) -> Generation {
-        self.listening.load(Ordering::Relaxed)
+    /// Returns the generation since which this node receives who comes online, if it does.
+    pub(crate) fn listening(&self) -> Option<Generation> {
+        self.watchers.lock().listening
     }
 
     pub(crate) fn note_listening(&self, generation: Generation) {
-        self.listening.store(generation, Ordering::Relaxed);
+        self.watchers.lock().listening = Some(generation);
     }
 
     /// Announces a change of a user to its watchers: `tell` queues the frame to one of them. All
@@ -170,7 +170,9 @@ impl Users {
         mut tell: impl FnMut(ConnectionRef, Frame),
     ) {
         let mut watchers = self.watchers.lock();
-        let Watchers { by_user, meanwhile } = &mut *watchers;
+        let Watchers {
+            by_user, meanwhile, ..
+        } = &mut *watchers;
         let Some(watching) = by_user.get(user) else {
             return;
         };

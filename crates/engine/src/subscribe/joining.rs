@@ -58,11 +58,13 @@ impl Meanwhile {
                     offset,
                     frame,
                     except,
-                } if has_position && offset > recovery.newest => newer.events.push(PendingEvent {
-                    offset,
-                    frame,
-                    except,
-                }),
+                } if has_position && Some(offset) > recovery.newest => {
+                    newer.events.push(PendingEvent {
+                        offset,
+                        frame,
+                        except,
+                    })
+                }
                 BacklogEntry::PresenceChange { .. } | BacklogEntry::Event { .. } => {}
             }
         }
@@ -215,14 +217,19 @@ impl<'a> Joining<'a> {
     /// last event comes before any live one, unless the client has it. `known_until` is the position
     /// of the last presence change that the client knows, and `newest` the offset of the last event
     /// that it was sent.
-    pub(super) fn subscribe(mut self, known_until: Position, recovery: &Recovery, newest: Offset) {
+    pub(super) fn subscribe(
+        mut self,
+        known_until: Position,
+        recovery: &Recovery,
+        newest: Option<Offset>,
+    ) {
         // The backlog ends without a look; the caller took what it needs.
         self.end_backlog();
         self.is_subscribed = true;
         let member = self.member.take().map(|user| (user, known_until));
         let (session, channel_ref) = (self.session, self.channel_ref);
         let recovered = self.wants_positions.then_some((recovery, newest));
-        let mut replayed = recovered.map_or(Offset::default(), |(_, newest)| newest);
+        let mut replayed = recovered.and_then(|(_, newest)| newest);
         let has_it = recovered.is_some_and(|(recovery, _)| recovery.is_complete());
         if channel_ref.channel.keeps_last() && !has_it {
             // Events that passed while the history was read were sent already.
@@ -230,7 +237,7 @@ impl<'a> Joining<'a> {
             let was_sent = sent.filter(|(before, newest)| newest > before);
             // The history may be ahead of what this node keeps. An event between the two is still on
             // its way here, and the client gets it as a live one.
-            let newest_sent = was_sent.map_or(Offset::default(), |(_, newest)| newest);
+            let newest_sent = was_sent.and_then(|(_, newest)| newest);
             replayed = newest_sent.max(session.replay(channel_ref, sent));
         }
         let index = session.with_channel(self.id, |subscribers| {

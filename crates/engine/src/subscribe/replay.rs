@@ -20,7 +20,11 @@ pub(super) struct PendingEvent {
 impl Session {
     /// Sends missed events and those that passed while the history was read, and returns the offset
     /// up to which the client has events.
-    pub(super) fn send_missed(&self, recovery: &mut Recovery, events: Vec<PendingEvent>) -> Offset {
+    pub(super) fn send_missed(
+        &self,
+        recovery: &mut Recovery,
+        events: Vec<PendingEvent>,
+    ) -> Option<Offset> {
         let mut state = self.shard.state();
         if let Some(replay) = recovery.take_replay() {
             state.replay(self.slot, replay);
@@ -33,7 +37,7 @@ impl Session {
             except,
         } in events
         {
-            newest = newest.max(offset);
+            newest = newest.max(Some(offset));
             if except != own && recovery.is_for(except) {
                 state.push(self.slot, &frame, Origin::Live);
             }
@@ -47,8 +51,8 @@ impl Session {
     pub(super) fn replay(
         &self,
         channel_ref: &ChannelRef,
-        sent: Option<(Offset, Offset)>,
-    ) -> Offset {
+        sent: Option<(Option<Offset>, Option<Offset>)>,
+    ) -> Option<Offset> {
         let channel = channel_ref.channel.as_str();
         let (event, offset) = channel_ref.app.cache.recall(channel);
         if sent.is_some_and(|(before, newest)| before < offset && offset <= newest) {
