@@ -96,7 +96,7 @@ enum Command {
     MasterKey(Noun<master_key::Command>),
     /// Publish an event, as an app's backend does
     Publish(publish::Publish),
-    /// Print the settings in force, secrets hidden
+    /// Print the active settings, secrets hidden
     Config,
     /// Print the description of the HTTP APIs (OpenAPI 3.1)
     Openapi,

@@ -218,7 +218,7 @@ impl Transaction<'_> {
         };
         let parent = fetch_optional!(TokenRecord, &mut self.tx, SELECT, id)?;
         let parent = parent.filter(TokenRecord::is_active);
-        let ended = || StoreError::Conflict(format!("the token {id:?} is out of force"));
+        let ended = || StoreError::Conflict(format!("the token {id:?} was revoked or has expired"));
         parent.map(Some).ok_or_else(ended)
     }
 

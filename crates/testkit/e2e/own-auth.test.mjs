@@ -184,7 +184,7 @@ function setAllowedOrigins(origins) {
   return admin('PATCH', `/apps/${server.app.id}`, { settings: { allowed_origins: origins } });
 }
 
-/** What the admin API answers is in force on that server. */
+/** What the admin API answers is active on that server. */
 async function admin(method, path, body, bearer = owner) {
   const headers = { 'content-type': 'application/json', ...(bearer && { authorization: `Bearer ${bearer}` }) };
   const response = await fetch(`${server.url}/api/v1${path}`, { method, headers, body: JSON.stringify(body) });

@@ -29,7 +29,7 @@ pub(crate) enum KeyState {
     Expiring,
     /// It signed until `expires_at`.
     Expired,
-    /// It was taken out of force, for good.
+    /// It was revoked, for good.
     Revoked,
 }
 
@@ -171,7 +171,7 @@ impl From<KeyRecord> for CreatedKey {
 
 /// List an app's keys, oldest first
 ///
-/// Those out of force as well.
+/// Expired and revoked ones as well.
 #[utoipa::path(
     get, path = "/apps/{app_id}/keys", tag = "Keys", operation_id = "list_keys",
     params(AppName, PageQuery),
@@ -204,7 +204,7 @@ pub(super) async fn list(
 
 /// Add a key to an app
 ///
-/// The others stay in force. Its secret is shown this once. Needs the role admin.
+/// The others stay active. Its secret is shown this once. Needs the role admin.
 #[utoipa::path(
     post, path = "/apps/{app_id}/keys", tag = "Keys", operation_id = "create_key",
     params(AppName, ("idempotency-key" = Option<String>, Header, description = "A request with the same key within a day gets the same answer")),

@@ -28,7 +28,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Change the name or the settings of an app; in force within a second
+    /// Change the name or the settings of an app; active within a second
     Update {
         /// The app's id
         id: String,

@@ -18,7 +18,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Replace an app's identity, secrets included; in force within a second
+    /// Replace an app's identity, secrets included; active within a second
     Set {
         /// The app's id
         id: String,

@@ -17,9 +17,9 @@ const AT_ONCE: usize = 8;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Add a key to an app; the others stay in force
+    /// Add a key to an app; the others stay active
     Create(Create),
-    /// List the keys of an app, those out of force as well
+    /// List the keys of an app, expired and revoked ones as well
     List {
         /// The app's id
         #[arg(long)]
@@ -35,9 +35,9 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Change the label of a key, or when it goes out of force
+    /// Change the label of a key, or when it expires
     Update(Update),
-    /// Take a key out of force, for good; its connections are closed within a second
+    /// Revoke a key, for good; its connections are closed within a second
     Revoke {
         #[command(flatten)]
         key: KeyName,
@@ -55,10 +55,10 @@ pub(crate) struct KeyName {
 
 #[derive(Debug, Args)]
 struct Expiry {
-    /// How long until it goes out of force, for example 90s, 15m, 24h, 7d, or seconds
+    /// How long until it expires, for example 90s, 15m, 24h, 7d, or seconds
     #[arg(long, value_name = "DURATION", value_parser = duration::seconds, conflicts_with = "expires_at")]
     expires_in: Option<u64>,
-    /// When it goes out of force, Unix time in milliseconds
+    /// When it expires, Unix time in milliseconds
     #[arg(long, value_name = "TIME")]
     expires_at: Option<i64>,
 }
@@ -92,7 +92,7 @@ pub(crate) struct Update {
     label: Option<String>,
     #[command(flatten)]
     expiry: Expiry,
-    /// It stays in force until it is revoked
+    /// It stays active until it is revoked
     #[arg(long, conflicts_with_all = ["expires_in", "expires_at"])]
     never_expires: bool,
     /// Print JSON

@@ -12,7 +12,7 @@ use crate::admin::tokens::{CreatedToken, Token};
 pub(crate) enum Command {
     /// Create an API token for a program, and print it once
     Create(Create),
-    /// List API tokens, those out of force as well
+    /// List API tokens, expired and revoked ones as well
     List(Listing),
     /// Show one API token, without the token itself
     Show {

@@ -19,19 +19,19 @@ use serde_json::Value;
 
 use crate::{server, server_with};
 
-/// The issue of whether a change is in force: within a second, wherever it was made.
+/// The issue of whether a change is active: within a second, wherever it was made.
 async fn within_a_second(condition: impl AsyncFn() -> bool) {
     let start = SystemTime::now();
     while !condition().await {
         assert!(
             start.elapsed().unwrap().as_millis() < 1000,
-            "not in force within a second"
+            "not active within a second"
         );
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
 }
 
-async fn an_app_made_while_the_server_runs_is_in_force(settings: &[&str]) {
+async fn an_app_made_while_the_server_runs_is_active(settings: &[&str]) {
     let server = server_with(settings).await;
     let created: Value =
         serde_json::from_str(&server.run_ok(&["app", "create", "--name", "New", "--json"]))
@@ -59,8 +59,8 @@ async fn an_app_made_while_the_server_runs_is_in_force(settings: &[&str]) {
 }
 
 #[tokio::test]
-async fn an_app_made_while_the_server_runs_is_in_force_on_sqlite() {
-    an_app_made_while_the_server_runs_is_in_force(&[]).await;
+async fn an_app_made_while_the_server_runs_is_active_on_sqlite() {
+    an_app_made_while_the_server_runs_is_active(&[]).await;
 }
 
 #[tokio::test]
@@ -68,7 +68,7 @@ async fn an_app_made_while_the_server_runs_is_in_force_on_sqlite() {
     clippy::disallowed_methods,
     reason = "tells whether there is a Postgres to test with"
 )]
-async fn an_app_made_while_the_server_runs_is_in_force_on_postgres() {
+async fn an_app_made_while_the_server_runs_is_active_on_postgres() {
     let Ok(postgres) = std::env::var("FANFARE_TEST_POSTGRES") else {
         eprintln!("SKIPPED: FANFARE_TEST_POSTGRES is not set");
         return;
@@ -85,7 +85,7 @@ async fn an_app_made_while_the_server_runs_is_in_force_on_postgres() {
         .output()
         .unwrap();
     assert!(created.status.success(), "{created:?}");
-    an_app_made_while_the_server_runs_is_in_force(&[&format!("store.url={postgres}/{database}")])
+    an_app_made_while_the_server_runs_is_active(&[&format!("store.url={postgres}/{database}")])
         .await;
 }
 
@@ -105,7 +105,7 @@ async fn keys_overlap_and_a_revoked_one_is_out_of_force_within_a_second() {
     assert_eq!(
         server.api().get("channels", &[]).await.status,
         200,
-        "the old key is still in force"
+        "the old key is still active"
     );
     assert_eq!(
         server.run_ok(&["key", "revoke", KEY]).trim(),

@@ -197,7 +197,7 @@ async fn a_header_that_is_sent_twice_is_not_the_first_of_them() {
     let path = format!("GET /app/{KEY}?protocol=7 HTTP/1.1");
     let evil = [&UPGRADE[..], &["Origin: https://evil.example"]].concat();
     while head(&server, &path, &evil).await.contains("established") {
-        // The setting is not in force yet.
+        // The setting is not active yet.
     }
     for (origins, admitted) in [
         (&["Origin: https://good.example"][..], true),

@@ -42,7 +42,7 @@ async fn each_kind_of_refusal_is_logged_with_app_reason_and_address() {
         "Invalid signature for private-a",
     ];
     logged(&server, &signed).await;
-    // Until a change of the app is in force, a connection may still be taken.
+    // Until a change of the app is active, a connection may still be taken.
     let refused = async |path: &str, headers: &[(&'static str, &str)]| {
         loop {
             let mut client = Client::open(server.address, path, headers).await.unwrap();

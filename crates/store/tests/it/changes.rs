@@ -34,7 +34,7 @@ async fn changes_are_seen_once_by_whoever_asks_since_when() {
         assert_eq!(revoked.apps[0].app.id, app.id);
         assert!(
             revoked.apps[0].keys.is_empty(),
-            "a revoked key is not in force"
+            "a revoked key is not active"
         );
         assert_eq!(store.changes_since(0).await.expect("changes").apps.len(), 1);
     }

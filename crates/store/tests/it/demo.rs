@@ -22,7 +22,7 @@ async fn the_demo_app_is_made_once_and_found_again() {
             .expect("revoke");
         assert!(
             store.demo_app().await.expect("demo").is_none(),
-            "without a key in force there is no demo"
+            "without an active key there is no demo"
         );
     }
 }

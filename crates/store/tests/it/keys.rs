@@ -26,12 +26,12 @@ async fn an_app_has_several_keys_and_a_revoked_one_stays_revoked() {
             Err(StoreError::NotFound(_))
         ));
         let keys = store.keys(&app.id).await.expect("keys");
-        let in_force: Vec<_> = keys
+        let active: Vec<_> = keys
             .iter()
             .filter(|key| key.revoked_at.is_none())
             .map(|key| &key.key)
             .collect();
-        assert_eq!(in_force, [&second.key]);
+        assert_eq!(active, [&second.key]);
     }
 }
 

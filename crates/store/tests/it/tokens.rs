@@ -44,13 +44,13 @@ async fn a_token_is_created_used_and_revoked_for_good() {
 async fn a_token_expires_at_its_time() {
     for kind in Kind::all().await {
         let store = kind.store().await;
-        for (expires_at, in_force) in [(1, false), (i64::MAX, true)] {
+        for (expires_at, active) in [(1, false), (i64::MAX, true)] {
             let new = NewToken {
                 expires_at: Some(expires_at),
                 ..token("x")
             };
             let made = store.create_token(&new, &by()).await.unwrap();
-            assert_eq!(made.is_active(), in_force);
+            assert_eq!(made.is_active(), active);
         }
     }
 }
@@ -119,7 +119,7 @@ async fn a_token_that_a_token_made_ends_with_it() {
             .await
             .expect("create");
         store.revoke_token(&parent.id, &by()).await.expect("revoke");
-        for (id, in_force) in [
+        for (id, active) in [
             (&parent.id, false),
             (&child.id, false),
             (&grandchild.id, false),
@@ -127,7 +127,7 @@ async fn a_token_that_a_token_made_ends_with_it() {
         ] {
             assert_eq!(
                 store.token(id).await.expect("a token").is_active(),
-                in_force
+                active
             );
         }
         let late = store.create_token(&token("late"), &of(&child)).await;

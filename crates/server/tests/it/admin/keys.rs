@@ -89,7 +89,7 @@ async fn a_key_is_rotated_while_a_publisher_and_subscribers_run_and_nothing_is_l
 }
 
 #[tokio::test]
-async fn every_key_in_force_signs_requests_subscriptions_and_sign_ins_and_lets_clients_in() {
+async fn every_active_key_signs_requests_subscriptions_and_sign_ins_and_lets_clients_in() {
     let server = server(&[]).await;
     let owner = server.owner().await;
     let made = owner.create_app("Many").await;
@@ -134,7 +134,7 @@ async fn a_revoked_key_is_refused_and_its_connections_are_closed_within_a_second
     let old_auth = channel_auth(&old, &with_new, "private-a");
     let path = format!("/apps/{app}/keys/{}", text(&old, "key"));
     assert_eq!(owner.delete(&path).await.status, 204);
-    // It was in force here before it was answered.
+    // It was active here before it was answered.
     assert_eq!(
         backend(&server, &app, &old)
             .get("channels", &[])

@@ -1,4 +1,4 @@
-//! Two processes on one Postgres: what is changed through one is in force on the other.
+//! Two processes on one Postgres: what is changed through one is active on the other.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -92,7 +92,7 @@ fn sql(postgres: &str, database: &str, statement: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_change_through_one_is_in_force_on_the_other_within_a_second() {
+async fn a_change_through_one_is_active_on_the_other_within_a_second() {
     let Some(nodes) = Nodes::start().await else {
         return;
     };
@@ -305,11 +305,11 @@ async fn a_create_that_is_sent_to_both_is_done_once() {
 }
 
 #[tokio::test]
-async fn while_nobody_listens_for_changes_they_are_in_force_soon_and_afterwards_at_once() {
+async fn while_nobody_listens_for_changes_they_are_active_soon_and_afterwards_at_once() {
     let Some(nodes) = Nodes::start().await else {
         return;
     };
-    let in_force_within = async |limit: Duration, name: &str| {
+    let active_within = async |limit: Duration, name: &str| {
         let made = nodes.owner.create_app(name).await;
         let api = backend(&nodes.two, &text(&made, "id"), &made["key"]);
         within(limit, name, async || {
@@ -318,11 +318,11 @@ async fn while_nobody_listens_for_changes_they_are_in_force_soon_and_afterwards_
         .await;
     };
     nodes.both_listen().await;
-    in_force_within(SECOND, "while both listen").await;
+    active_within(SECOND, "while both listen").await;
     for name in ["cut off once", "cut off twice"] {
         assert!(nodes.listeners("pg_terminate_backend(pid)").contains('t'));
-        in_force_within(5 * SECOND, name).await;
+        active_within(5 * SECOND, name).await;
         nodes.both_listen().await;
-        in_force_within(SECOND, "while both listen again").await;
+        active_within(SECOND, "while both listen again").await;
     }
 }
