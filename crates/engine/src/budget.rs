@@ -235,14 +235,14 @@ struct Networks {
 }
 
 /// Fewest entries at which a sweep is worth its time.
-const SWEEP_AT_LEAST: usize = 1024;
+const MIN_SWEEP_ENTRIES: usize = 1024;
 
 impl Networks {
     fn usage(&mut self, network: Network) -> Arc<Usage> {
         if let Some(known) = self.usage.get(&network).and_then(Weak::upgrade) {
             return known;
         }
-        if self.usage.len() >= self.sweep_at.max(SWEEP_AT_LEAST) {
+        if self.usage.len() >= self.sweep_at.max(MIN_SWEEP_ENTRIES) {
             self.usage.retain(|_, usage| usage.strong_count() > 0);
             self.sweep_at = self.usage.len() * 2;
         }
@@ -608,9 +608,9 @@ mod tests {
     #[test]
     fn networks_that_nobody_holds_are_forgotten() {
         let ledger = ledger(1, 1);
-        for number in 0..10 * SWEEP_AT_LEAST as u32 {
+        for number in 0..10 * MIN_SWEEP_ENTRIES as u32 {
             drop(ledger.payer(Some(IpAddr::from(number.to_be_bytes()))));
         }
-        assert!(ledger.0.networks.lock().usage.len() <= SWEEP_AT_LEAST);
+        assert!(ledger.0.networks.lock().usage.len() <= MIN_SWEEP_ENTRIES);
     }
 }

@@ -11,7 +11,7 @@ use crate::outbox::{Origin, SharedFrame};
 use crate::shard::{Shard, State};
 
 /// How often some of the connections get their PING.
-const TURN: Duration = Duration::from_millis(100);
+const PING_TICK: Duration = Duration::from_millis(100);
 
 impl Shard {
     /// Sends every WebSocket a PING once in each `period`, forever.
@@ -22,15 +22,15 @@ impl Shard {
     /// traffic of a busy one. Connections take turns by their slots, so those that connected at the
     /// same moment get their PINGs spread over the period.
     pub(crate) async fn keep_alive(self: Rc<Self>, period: Duration) {
-        let turns = (period.as_millis() / TURN.as_millis()).max(1) as u64;
+        let turns = (period.as_millis() / PING_TICK.as_millis()).max(1) as u64;
         let ping = Frame::ping();
         let start = Instant::now();
         let mut done = 0;
-        let mut ticks = interval(TURN);
+        let mut ticks = interval(PING_TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let due = (start.elapsed().as_millis() / TURN.as_millis()) as u64;
+            let due = (start.elapsed().as_millis() / PING_TICK.as_millis()) as u64;
             // Missed turns are made up for, but no connection gets two PINGs for that.
             for turn in done.max(due.saturating_sub(turns))..due {
                 self.state().send_every(&ping, turns, turn % turns);

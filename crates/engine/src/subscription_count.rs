@@ -17,7 +17,7 @@ use crate::route::{CountAnnounced, Route};
 
 /// Up to this many subscribers get each count at once; a larger channel gets one every
 /// [`COUNT_INTERVAL`] at most.
-const COUNTED_AT_ONCE: usize = 100;
+const MAX_IMMEDIATE_SUBSCRIBERS: usize = 100;
 const COUNT_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Deliverer {
@@ -62,7 +62,8 @@ impl Deliverer {
         match route.count_announced {
             CountAnnounced::Due(_) => false,
             CountAnnounced::At(before)
-                if route.subscribers > COUNTED_AT_ONCE && now < before + COUNT_INTERVAL =>
+                if route.subscribers > MAX_IMMEDIATE_SUBSCRIBERS
+                    && now < before + COUNT_INTERVAL =>
             {
                 route.count_announced = CountAnnounced::Due(before + COUNT_INTERVAL);
                 self.due_counts.lock().push(channel_ref.clone());

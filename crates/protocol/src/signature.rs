@@ -23,7 +23,7 @@ pub const MAX_QUERY: usize = 8 * 1024;
 /// Bytes of the query of an ordinary publish, with some to spare.
 const USUAL_QUERY: usize = 256;
 /// Most characters of the signed text that are repeated to a caller whose signature is wrong.
-const MAX_TOLD_TEXT: usize = 1000;
+const MAX_QUOTED_TEXT: usize = 1000;
 
 /// The characters of a query value that must be encoded: they would end a value or be read as
 /// something else.
@@ -360,7 +360,7 @@ fn is_signature(text: &str) -> bool {
 
 /// Returns the beginning of the signed text, enough to compare it with what an SDK signs.
 fn cut(text: &str) -> String {
-    match text.char_indices().nth(MAX_TOLD_TEXT) {
+    match text.char_indices().nth(MAX_QUOTED_TEXT) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }

@@ -5,7 +5,7 @@
 //! | `caller` | [`Caller`]: the operator or token behind a request, and its rights |
 //! | `jwt` | [`Jwts`]: signs and verifies the installation's own tokens |
 //! | `password` | [`Passwords`]: argon2, a bounded number at a time |
-//! | `turns` | a semaphore with two queues, for password checks |
+//! | `priority_semaphore` | a semaphore with two queues, for password checks |
 //! | `sign_in_rate_limiter` | [`SignInRateLimiter`]: how often sign-ins from a network may fail |
 //! | `refusals` | [`Refusals`]: refused sign-ins, counted for the audit log |
 //! | `address` | [`Addresses`]: a request's client address, also behind proxies |
@@ -14,9 +14,9 @@ mod address;
 mod caller;
 mod jwt;
 mod password;
+mod priority_semaphore;
 mod refusals;
 mod sign_in_rate_limiter;
-mod turns;
 
 pub(crate) use address::{Addresses, Peer};
 pub(crate) use caller::Caller;

@@ -18,14 +18,14 @@ const OTHER_LEVELS: [(&str, &str); 6] = [
 ];
 /// Filter for Postgres notices about existing tables and for the pool's errors about connections that it replaces. What
 /// matters of them is logged elsewhere.
-const QUIET: &str = "sqlx=error,sqlx_core=error";
+const QUIET_TARGETS: &str = "sqlx=error,sqlx_core=error";
 
 /// Starts logging. Called once, before anything else runs.
 pub(crate) fn start(log: &LogConfig) {
     // A filter that names the library shows its lines.
     let quiet = !log.filter.contains("sqlx");
     let filter = match quiet {
-        true => EnvFilter::new(format!("{},{QUIET}", log.filter)),
+        true => EnvFilter::new(format!("{},{QUIET_TARGETS}", log.filter)),
         false => EnvFilter::new(&log.filter),
     };
     let builder = tracing_subscriber::fmt()

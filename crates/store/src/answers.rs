@@ -8,8 +8,8 @@ use crate::dialect::{execute, fetch_optional, on_db};
 use crate::error::StoreError;
 use crate::row::from_row;
 
-const FORGET: &str = "DELETE FROM answers WHERE created_at < $1";
-const FORGET_PENDING: &str =
+const DELETE_EXPIRED: &str = "DELETE FROM answers WHERE created_at < $1";
+const DELETE_PENDING: &str =
     "DELETE FROM answers WHERE scope = $1 AND key = $2 AND status IS NULL AND created_at < $3";
 const RESERVE: &str = "INSERT INTO answers (scope, key, body_hash, created_at) VALUES ($1, $2, $3, $4) \
                        ON CONFLICT (scope, key) DO NOTHING";
@@ -69,8 +69,8 @@ impl Store {
         let sealed_hash = self
             .master_key
             .seal(&body_hash, &request_context(scope, key));
-        execute!(tx, FORGET, at - KEEP)?;
-        execute!(tx, FORGET_PENDING, scope, key, at - PENDING_TIMEOUT_MILLIS)?;
+        execute!(tx, DELETE_EXPIRED, at - KEEP)?;
+        execute!(tx, DELETE_PENDING, scope, key, at - PENDING_TIMEOUT_MILLIS)?;
         let reserved = execute!(tx, RESERVE, scope, key, sealed_hash, at)? == 1;
         let found = fetch_optional!(AnswerRow, tx, SELECT, scope, key)?;
         transaction.commit().await?;

@@ -10,7 +10,7 @@ use crate::error::StoreError;
 use crate::keys::KeyRecord;
 
 const SELECT: &str = "SELECT id FROM apps WHERE demo";
-const ANY_APP_EVER: &str =
+const HAD_ANY_APP: &str =
     "SELECT COUNT(*) FROM (SELECT id FROM apps UNION ALL SELECT id FROM deleted_apps) ever";
 
 impl Store {
@@ -35,7 +35,7 @@ impl Store {
     /// Returns the database's error.
     pub async fn is_pristine(&self) -> Result<bool, StoreError> {
         let apps: i64 =
-            on_db!(&self.db, pool => sqlx::query_scalar(ANY_APP_EVER).fetch_one(pool).await)?;
+            on_db!(&self.db, pool => sqlx::query_scalar(HAD_ANY_APP).fetch_one(pool).await)?;
         Ok(apps == 0)
     }
 

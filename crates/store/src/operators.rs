@@ -10,7 +10,7 @@ use crate::database::{Store, issue_id};
 use crate::dialect::{execute, fetch_optional, on_db};
 use crate::error::StoreError;
 use crate::row::{from_row, parsed};
-use crate::scope::{Role, check_apps, check_name, from_column, to_column};
+use crate::scope::{Role, apps_from_column, apps_to_column, check_apps, check_name};
 use crate::transaction::Transaction;
 
 const INSERT: &str = "INSERT INTO operators (id, name, folded_name, role, apps, enabled, password_hash, \
@@ -58,7 +58,7 @@ from_row!(row => OperatorRecord {
     id,
     name,
     role: parsed(row, "role", Role::try_from)?,
-    apps: from_column(row.try_get("apps")?),
+    apps: apps_from_column(row.try_get("apps")?),
     enabled,
     created_at,
     updated_at,
@@ -320,7 +320,7 @@ impl Transaction<'_> {
             &operator.name,
             fold(&operator.name),
             operator.role.as_str(),
-            to_column(operator.apps.as_deref()),
+            apps_to_column(operator.apps.as_deref()),
             operator.enabled,
             new.password_hash.expose_secret(),
             operator.created_at,
@@ -342,7 +342,7 @@ impl Transaction<'_> {
             &operator.name,
             fold(&operator.name),
             operator.role.as_str(),
-            to_column(operator.apps.as_deref()),
+            apps_to_column(operator.apps.as_deref()),
             operator.enabled,
             operator.updated_at,
             operator.revision,

@@ -24,7 +24,7 @@ use crate::migrations;
 /// Serializes the migrations of nodes that start at once. The number is arbitrary.
 const LOCK_MIGRATIONS: &str = "SELECT pg_advisory_xact_lock(5201860395146293177)";
 /// Named statements stay on a server connection, where they would collide with those of a pooler's next client.
-const FORGET_STATEMENTS: &str = "DEALLOCATE ALL";
+const DEALLOCATE_ALL: &str = "DEALLOCATE ALL";
 const IS_BEGUN: &str = "SELECT to_regclass('installation') IS NOT NULL";
 const SERVER_PROCESS: &str = "SELECT pg_backend_pid()";
 const TRANSACTION_ID: &str = "SELECT pg_current_xact_id_if_assigned()::text";
@@ -125,11 +125,11 @@ impl Postgres {
         sqlx::raw_sql(LOCK_MIGRATIONS).execute(&mut *tx).await?;
         let pooled = self.pooling == Pooling::Transaction;
         if pooled {
-            sqlx::raw_sql(FORGET_STATEMENTS).execute(&mut *tx).await?;
+            sqlx::raw_sql(DEALLOCATE_ALL).execute(&mut *tx).await?;
         }
         migrator.run_direct(None, &mut *tx, false).await?;
         if pooled {
-            sqlx::raw_sql(FORGET_STATEMENTS).execute(&mut *tx).await?;
+            sqlx::raw_sql(DEALLOCATE_ALL).execute(&mut *tx).await?;
         }
         Ok(tx.commit().await?)
     }

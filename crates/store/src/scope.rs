@@ -66,11 +66,11 @@ impl TryFrom<String> for Role {
 }
 
 /// Parses the column `apps` of operators and tokens. A text that isn't a list of apps allows none.
-pub(crate) fn from_column(text: Option<String>) -> Option<Vec<String>> {
+pub(crate) fn apps_from_column(text: Option<String>) -> Option<Vec<String>> {
     Some(serde_json::from_str(&text?).unwrap_or_default())
 }
 
-pub(crate) fn to_column(apps: Option<&[String]>) -> Option<String> {
+pub(crate) fn apps_to_column(apps: Option<&[String]>) -> Option<String> {
     apps.map(|apps| serde_json::to_string(apps).expect("texts are JSON"))
 }
 
@@ -119,7 +119,7 @@ mod tests {
 
     #[test]
     fn a_list_of_apps_that_cannot_be_read_allows_none() {
-        assert_eq!(from_column(None), None);
-        assert_eq!(from_column(Some("[".into())), Some(Vec::new()));
+        assert_eq!(apps_from_column(None), None);
+        assert_eq!(apps_from_column(Some("[".into())), Some(Vec::new()));
     }
 }

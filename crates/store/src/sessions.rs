@@ -26,11 +26,11 @@ const REVOKE: &str = "UPDATE sessions SET revoked_at = $2 WHERE id = $1";
 const REVOKE_ALL: &str = "UPDATE sessions SET revoked_at = $2 \
                           WHERE operator_id = $1 AND revoked_at IS NULL AND expires_at > $2";
 /// Deletes their refresh tokens too, through the foreign key.
-const FORGET: &str = "DELETE FROM sessions WHERE expires_at < $1";
+const DELETE_EXPIRED: &str = "DELETE FROM sessions WHERE expires_at < $1";
 
 /// How long, in milliseconds, a replaced refresh token may still be presented without counting as stolen: by a second
 /// tab of a browser, or after a lost answer.
-const RACE: i64 = 10_000;
+const REUSE_GRACE: i64 = 10_000;
 /// How long an expired session is kept, in milliseconds.
 const KEEP: i64 = 30 * 24 * 60 * 60 * 1000;
 
@@ -121,7 +121,7 @@ impl Store {
         };
         let tx = &mut transaction.tx;
         // Deleted here, because sign-ins are rare and expired sessions need no task of their own.
-        execute!(tx, FORGET, session.created_at - KEEP)?;
+        execute!(tx, DELETE_EXPIRED, session.created_at - KEEP)?;
         execute!(
             tx,
             INSERT,
@@ -177,7 +177,7 @@ impl Store {
         };
         match replaced_at {
             None => {}
-            Some(replaced_at) if now - replaced_at <= RACE => return Ok(Rotation::Raced),
+            Some(replaced_at) if now - replaced_at <= REUSE_GRACE => return Ok(Rotation::Raced),
             Some(_) => return transaction.revoke_reused(session, now).await,
         }
         execute!(tx, REPLACE_TOKEN, &presented_hash[..], now)?;

@@ -10,7 +10,7 @@ use crate::database::{Store, issue_id, now};
 use crate::dialect::{execute, fetch_all, fetch_optional, on_db};
 use crate::error::StoreError;
 use crate::row::{from_row, parsed};
-use crate::scope::{Role, check_apps, check_name, from_column, to_column};
+use crate::scope::{Role, apps_from_column, apps_to_column, check_apps, check_name};
 use crate::transaction::Transaction;
 
 const INSERT: &str = "INSERT INTO tokens (id, name, role, apps, operator_id, parent_id, created_at, expires_at) \
@@ -55,7 +55,7 @@ from_row!(row => TokenRecord {
     id,
     name,
     role: parsed(row, "role", Role::try_from)?,
-    apps: from_column(row.try_get("apps")?),
+    apps: apps_from_column(row.try_get("apps")?),
     operator_id,
     created_at,
     expires_at,
@@ -125,7 +125,7 @@ impl Store {
             &token.id,
             &token.name,
             token.role.as_str(),
-            to_column(token.apps.as_deref()),
+            apps_to_column(token.apps.as_deref()),
             &token.operator_id,
             parent.map(|parent| parent.id),
             token.created_at,

@@ -11,7 +11,7 @@ use crate::clock::unix_millis;
 use crate::http::headers::bearer_token;
 
 /// Resolution of a token's last use, in milliseconds.
-const TOUCHED_EVERY: i64 = 60_000;
+const LAST_USE_RESOLUTION: i64 = 60_000;
 
 /// An operator, an API token, or the command line on this machine.
 #[derive(Debug, Clone)]
@@ -144,7 +144,7 @@ impl Caller {
         let now = unix_millis();
         if token
             .last_used_at
-            .is_none_or(|last| last + TOUCHED_EVERY <= now)
+            .is_none_or(|last| last + LAST_USE_RESOLUTION <= now)
         {
             // The token works even if its last use can't be recorded.
             if let Err(error) = state.admin.store.touch_token(&token.id, now).await {

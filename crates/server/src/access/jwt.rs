@@ -16,9 +16,9 @@ use crate::clock::{unix_millis, unix_seconds};
 
 const ISSUER: &str = "fanfare";
 /// How long signing keys are cached before the store is asked again.
-const KEYS_FOR: Duration = Duration::from_secs(30);
+const KEY_CACHE_TTL: Duration = Duration::from_secs(30);
 /// Least time between two queries to the store because of tokens with an unknown key.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(100);
+const MIN_REFRESH_INTERVAL: Duration = Duration::from_millis(100);
 /// Longest token, in bytes. This installation issues no longer ones.
 const MAX_TOKEN: usize = 1024;
 
@@ -147,7 +147,7 @@ impl Jwts {
     async fn keys_with(&self, kid: &str) -> Result<Arc<Keys>, StoreError> {
         let arrived = Instant::now();
         let is_good = |keys: &Keys| match (keys.asked, keys.find(kid)) {
-            (Some(asked), Some(_)) => asked.elapsed() < KEYS_FOR,
+            (Some(asked), Some(_)) => asked.elapsed() < KEY_CACHE_TTL,
             (Some(asked), None) => asked > arrived,
             (None, _) => false,
         };
@@ -162,7 +162,7 @@ impl Jwts {
         }
         // Another caller may have asked the store while this one waited for the lock, hence the second look above.
         if let Some(asked) = keys.asked {
-            sleep_until(asked + ASK_AGAIN_AFTER).await;
+            sleep_until(asked + MIN_REFRESH_INTERVAL).await;
         }
         // Taken before the query: a key that is made meanwhile may be missing from its result.
         let asked = Some(Instant::now());

@@ -11,11 +11,11 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::turns::Turns;
+use super::priority_semaphore::PrioritySemaphore;
 
 /// Niceness of threads that hash. Each hash takes 19 MiB and about 20 ms.
 const NICE: i32 = 10;
-/// How long a password check waits for its turn.
+/// How long a password check waits for its permit.
 const QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Number of characters of a password.
 const LENGTHS: std::ops::RangeInclusive<usize> = 10..=1000;
@@ -23,13 +23,13 @@ const LENGTHS: std::ops::RangeInclusive<usize> = 10..=1000;
 /// Hashes and verifies passwords. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct Passwords {
-    turns: Turns,
+    semaphore: PrioritySemaphore,
     /// Hash to compare with if there is no operator of that name, so that the refusal takes as long. Made when it is
     /// first needed, because hashing takes much memory.
-    nobody: Arc<OnceLock<SecretString>>,
+    dummy: Arc<OnceLock<SecretString>>,
 }
 
-/// Error if too many passwords are being checked and this check's turn did not come.
+/// Error if too many passwords are being checked and this check's permit did not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many passwords are being checked at this moment; try again later")]
 pub(crate) struct Busy;
@@ -50,49 +50,49 @@ impl Passwords {
     pub(crate) fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
-            turns: Turns::new((cores / 2).max(1)),
-            nobody: Arc::default(),
+            semaphore: PrioritySemaphore::new((cores / 2).max(1)),
+            dummy: Arc::default(),
         }
     }
 
-    /// Returns the hash of a new password as a PHC string. Waits at most [`QUEUE_TIMEOUT`] for its turn, or returns
+    /// Returns the hash of a new password as a PHC string. Waits at most [`QUEUE_TIMEOUT`] for its permit, or returns
     /// [`Busy`].
     pub(crate) async fn hash(&self, password: SecretString) -> Result<SecretString, Busy> {
-        // Only signed-in operators set passwords, so they go before strangers.
-        self.in_turn(true, move || hash(password.expose_secret()))
+        // Only signed-in operators set passwords, so they go before others.
+        self.with_permit(true, move || hash(password.expose_secret()))
             .await
     }
 
     /// Returns whether `password` is the one that was hashed. Without a hash it returns false, after the same time.
-    /// Known callers go before strangers. Returns [`Busy`] if the turn doesn't come within [`QUEUE_TIMEOUT`].
+    /// Known callers go before others. Returns [`Busy`] if the permit doesn't come within [`QUEUE_TIMEOUT`].
     pub(crate) async fn verify(
         &self,
         password: SecretString,
         hashed: Option<SecretString>,
         is_known: bool,
     ) -> Result<bool, Busy> {
-        let nobody = Arc::clone(&self.nobody);
-        self.in_turn(is_known, move || {
+        let dummy = Arc::clone(&self.dummy);
+        self.with_permit(is_known, move || {
             // Made even if it isn't needed, so that the first attempt doesn't take longer for an unknown name.
-            let nobody = nobody.get_or_init(|| hash(&hex::encode(rand::random::<[u8; 16]>())));
-            is_right(&password, hashed.as_ref(), nobody, argon2_verifies)
+            let dummy = dummy.get_or_init(|| hash(&hex::encode(rand::random::<[u8; 16]>())));
+            is_right(&password, hashed.as_ref(), dummy, argon2_verifies)
         })
         .await
     }
 
-    async fn in_turn<T: Send + 'static>(
+    async fn with_permit<T: Send + 'static>(
         &self,
         is_known: bool,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let turn = timeout(QUEUE_TIMEOUT, self.turns.turn(is_known)).await;
-        let turn = turn.map_err(|_| Busy)?.ok_or(Busy)?;
+        let permit = timeout(QUEUE_TIMEOUT, self.semaphore.acquire(is_known)).await;
+        let permit = permit.map_err(|_| Busy)?.ok_or(Busy)?;
         let (done, result) = oneshot::channel();
         // A new thread, because a thread of a pool would keep the low priority.
         let thread = std::thread::Builder::new().name("password".into());
         let started = thread.spawn(move || {
-            // Held by the thread: if the caller goes away, the turn isn't free before the hash is done.
-            let _turn = turn;
+            // Held by the thread: if the caller goes away, the permit isn't free before the hash is done.
+            let _permit = permit;
             lower_priority();
             // The caller may have gone away.
             let _ = done.send(work());
@@ -114,10 +114,10 @@ fn lower_priority() {
 fn is_right(
     password: &SecretString,
     hashed: Option<&SecretString>,
-    nobody: &SecretString,
+    dummy: &SecretString,
     verifies: impl FnOnce(&SecretString, &SecretString) -> bool,
 ) -> bool {
-    let right = verifies(password, hashed.unwrap_or(nobody));
+    let right = verifies(password, hashed.unwrap_or(dummy));
     right && hashed.is_some()
 }
 
@@ -146,7 +146,7 @@ mod tests {
         let hash = passwords
             .hash("correct horse".into())
             .await
-            .expect("a turn");
+            .expect("a permit");
         assert!(hash.expose_secret().starts_with("$argon2id$"));
         for (password, right) in [
             ("correct horse", true),
@@ -166,7 +166,7 @@ mod tests {
 
     #[test]
     fn one_hash_is_verified_whether_there_is_an_operator_or_not() {
-        let (real, nobody) = (hash("correct horse"), hash("drawn at the start"));
+        let (real, dummy) = (hash("correct horse"), hash("drawn at the start"));
         for (password, hashed, right) in [
             ("correct horse", Some(&real), true),
             ("correct horsf", Some(&real), false),
@@ -174,7 +174,7 @@ mod tests {
             ("drawn at the start", None, false),
         ] {
             let mut verified = Vec::new();
-            let answer = is_right(&password.into(), hashed, &nobody, |password, hashed| {
+            let answer = is_right(&password.into(), hashed, &dummy, |password, hashed| {
                 verified.push(hashed.expose_secret().to_owned());
                 argon2_verifies(password, hashed)
             });

@@ -19,7 +19,7 @@ const HOUR: i64 = 60 * 60 * 1000;
 /// one entry.
 const MAX_ADDRESSES: usize = 100;
 /// How long entries are kept, in milliseconds: 90 days.
-const KEPT_FOR: i64 = 90 * 24 * HOUR;
+const RETENTION: i64 = 90 * 24 * HOUR;
 /// How often an ended hour is recorded.
 const TICK: Duration = Duration::from_secs(60);
 /// How long a call to the store may take.
@@ -57,7 +57,7 @@ impl Refusals {
         write_down(store, entries).await;
     }
 
-    /// Records hours that are over and deletes entries older than [`KEPT_FOR`]. Never returns.
+    /// Records hours that are over and deletes entries older than [`RETENTION`]. Never returns.
     pub(crate) async fn run(self, store: Store) {
         let mut tick = 0_u32;
         loop {
@@ -155,7 +155,7 @@ async fn write_down(store: &Store, entries: Vec<Entry>) {
 }
 
 async fn prune(store: &Store) {
-    let before = unix_millis() - KEPT_FOR;
+    let before = unix_millis() - RETENTION;
     let pruned = timeout(STORE_TIMEOUT, store.delete_refused_sign_ins(before)).await;
     if let Err(error) = pruned.unwrap_or(Err(StoreError::Late)) {
         tracing::debug!(%error, "old refused sign-ins stay in the audit log");

@@ -17,7 +17,7 @@ const PER_NETWORK: u32 = 30;
 /// Failed attempts from an IPv6 /48. It may be one customer's, who then has 65,536 networks.
 const PER_WIDE_NETWORK: u32 = 120;
 /// Number of counts above which those that are full again are removed.
-const MANY: usize = 10_000;
+const SWEEP_ABOVE: usize = 10_000;
 /// Largest number of successful sign-ins that are remembered, by network, name and program.
 const MAX_KNOWN: usize = 10_000;
 
@@ -197,7 +197,7 @@ impl State {
     }
 
     fn take(&mut self, counts: &[Count], now: Instant) {
-        if self.full_at.len() > MANY {
+        if self.full_at.len() > SWEEP_ABOVE {
             self.full_at.retain(|_, full_at| *full_at > now);
         }
         for count in counts {

@@ -15,7 +15,7 @@ use crate::http::headers::media_type;
 /// Largest body, in bytes.
 const MAX_BODY: usize = 256 * 1024;
 /// Largest body of a request without a token, in bytes: twice a name and a password of 1000 characters, all escaped.
-const MAX_STRANGERS_BODY: usize = 16 * 1024;
+const MAX_ANONYMOUS_BODY: usize = 16 * 1024;
 
 /// A JSON body. It may hold secrets, so it has no `Debug`.
 pub(super) struct Body<T> {
@@ -47,7 +47,7 @@ impl<T: DeserializeOwned> Body<T> {
             .addresses
             .charged(request.headers(), request.extensions());
         let ledger = state.engine.ledger();
-        let body = read_pending(ledger, request.into_body(), MAX_STRANGERS_BODY, from);
+        let body = read_pending(ledger, request.into_body(), MAX_ANONYMOUS_BODY, from);
         Self::of(body.await?.bytes, is_json)
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Seconds after which a caller should try again if the request can't be done now.
-const SOON: u64 = 1;
+const RETRY_AFTER_SECONDS: u64 = 1;
 
 /// Why a request was refused. Nothing was changed.
 #[derive(Debug, Clone)]
@@ -121,7 +121,7 @@ impl Problem {
     /// Returns 503: the request can't be done now.
     pub(crate) fn unavailable(detail: impl Into<String>) -> Self {
         Self {
-            retry_after: Some(SOON),
+            retry_after: Some(RETRY_AFTER_SECONDS),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
         }
     }

@@ -22,9 +22,9 @@ use crate::clock::unix_millis;
 use crate::http::ClientAddress;
 
 /// How long an access token is valid, in milliseconds.
-const ACCESS_FOR: i64 = 15 * 60 * 1000;
+const ACCESS_TOKEN_LIFETIME: i64 = 15 * 60 * 1000;
 /// How long a session lives without being refreshed, in milliseconds.
-const SESSION_FOR: i64 = 30 * 24 * 60 * 60 * 1000;
+const SESSION_LIFETIME: i64 = 30 * 24 * 60 * 60 * 1000;
 
 /// Who signs in.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -145,7 +145,7 @@ async fn signed_in(
     session: &SessionRecord,
     refresh_token: &SecretString,
 ) -> Result<SignedIn, Problem> {
-    let access_expires_at = unix_millis() + ACCESS_FOR;
+    let access_expires_at = unix_millis() + ACCESS_TOKEN_LIFETIME;
     let expires_at = u64::try_from(access_expires_at / 1000).unwrap_or_default();
     let access_token = state
         .admin
@@ -215,7 +215,7 @@ pub(super) async fn sign_in(
     let new = NewSession {
         operator_id: operator.id.clone(),
         refresh_hash: hash(&refresh_token),
-        expires_at: unix_millis() + SESSION_FOR,
+        expires_at: unix_millis() + SESSION_LIFETIME,
         address: address.clone(),
         agent: client.agent,
     };
@@ -269,7 +269,7 @@ pub(super) async fn refresh(
         hash(&body.value.refresh_token),
         hash(&refresh_token),
         now,
-        now + SESSION_FOR,
+        now + SESSION_LIFETIME,
     );
     match rotation.await? {
         Rotation::Rotated(session) => Ok(Json(signed_in(&state, &session, &refresh_token).await?)),

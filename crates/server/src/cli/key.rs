@@ -13,7 +13,7 @@ use crate::admin::page::Page;
 use crate::clock::unix_millis;
 
 /// Number of apps whose keys are searched at a time.
-const AT_ONCE: usize = 8;
+const CONCURRENT_LOOKUPS: usize = 8;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -222,7 +222,7 @@ impl KeyName {
         };
         let found = stream::iter(apps.items)
             .map(holds)
-            .buffer_unordered(AT_ONCE);
+            .buffer_unordered(CONCURRENT_LOOKUPS);
         let found: Vec<String> = found
             .try_filter_map(async |id| Ok(id))
             .try_collect()

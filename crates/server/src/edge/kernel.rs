@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 #[cfg(any(target_os = "android", target_os = "linux", target_vendor = "apple"))]
 const MAX_UNSENT: u32 = 16 * 1024;
 /// How long the kernel may try to deliver what was written to a connection that has ended.
-const LAST_WORDS: Duration = Duration::from_secs(10);
+const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bounds the send queue of a connection that was just accepted, and sets how long its client may acknowledge nothing.
 pub(crate) fn bound_send_queue(stream: &TcpStream, write_timeout: Duration) {
@@ -27,12 +27,12 @@ pub(crate) fn set_write_timeout(stream: &TcpStream, write_timeout: Duration) {
 }
 
 /// Sets how a socket ends that is dropped next: it is reset at once if the client left bytes `unread` until its
-/// time-out. Otherwise the kernel has [`LAST_WORDS`] to deliver what was written.
+/// time-out. Otherwise the kernel has [`LINGER_TIMEOUT`] to deliver what was written.
 pub(crate) fn end(stream: &TcpStream, unread: bool) {
     if unread {
         note(SockRef::from(stream).set_linger(Some(Duration::ZERO)));
     } else {
-        set_write_timeout(stream, LAST_WORDS);
+        set_write_timeout(stream, LINGER_TIMEOUT);
     }
 }
 

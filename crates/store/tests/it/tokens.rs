@@ -125,10 +125,7 @@ async fn a_token_that_a_token_made_ends_with_it() {
             (&grandchild.id, false),
             (&other.id, true),
         ] {
-            assert_eq!(
-                store.token(id).await.expect("a token").is_active(),
-                active
-            );
+            assert_eq!(store.token(id).await.expect("a token").is_active(), active);
         }
         let late = store.create_token(&token("late"), &of(&child)).await;
         assert!(matches!(late, Err(StoreError::Conflict(_))), "{late:?}");

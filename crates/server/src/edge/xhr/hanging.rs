@@ -17,7 +17,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use parking_lot::Mutex;
 
-use super::pipe::ROTATED_AFTER;
+use super::pipe::MAX_STREAM_LENGTH;
 
 /// How long a request waits for lines if its browser has as many hanging requests as it may have. With twelve tabs,
 /// each one asks about once a second.
@@ -107,7 +107,7 @@ impl Drop for HangingRequest {
 /// The padding is one line that begins with a space, which clients ignore. Compressed it takes about 300 bytes.
 pub(super) fn ended_stream(lines: &[u8]) -> Bytes {
     static PADDING: LazyLock<Vec<u8>> = LazyLock::new(|| {
-        let mut line = vec![b' '; ROTATED_AFTER + 1];
+        let mut line = vec![b' '; MAX_STREAM_LENGTH + 1];
         line.push(b'\n');
         line
     });
@@ -159,6 +159,6 @@ mod tests {
         let mut lines = text.lines();
         assert_eq!((lines.next(), lines.next()), (Some("o"), Some("a[\"x\"]")));
         assert!(lines.next().expect("padding").starts_with(' '));
-        assert!(text.len() > ROTATED_AFTER && text.ends_with('\n'));
+        assert!(text.len() > MAX_STREAM_LENGTH && text.ends_with('\n'));
     }
 }

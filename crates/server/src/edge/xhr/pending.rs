@@ -60,7 +60,7 @@ pub(super) struct PendingSession {
 
 impl PendingSession {
     /// Waits until the session has to end because newer ones need its place.
-    pub(super) async fn is_to_end(&mut self) {
+    pub(super) async fn evicted(&mut self) {
         // Nothing is ever sent. The wait ends when the sender is dropped.
         let _ = (&mut self.ended).await;
     }
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     async fn ended(pending: &mut PendingSession) -> bool {
-        timeout(Duration::ZERO, pending.is_to_end()).await.is_ok()
+        timeout(Duration::ZERO, pending.evicted()).await.is_ok()
     }
 
     #[tokio::test(start_paused = true)]

@@ -12,16 +12,16 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tokio::time::Instant;
 
 /// Silence after which a waiting request gets a line (docs/protocol.md#fallback-sessions).
-const HEARTBEAT_AFTER: Duration = Duration::from_secs(25);
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(25);
 /// How long a session lives while no request waits for its lines. There is no other sign that its client has left.
-const GONE_AFTER: Duration = Duration::from_secs(5);
+const RECEIVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes after which a batch of lines is full. A poll's answer is one batch.
 const BATCH: usize = 64 * 1024;
 /// Number of batches that may wait for the network.
 const BATCHES: usize = 2;
 /// Length of a streamed answer, in UTF-16 code units, after which pusher-js ends it and asks for the next one. Lines
 /// sent beyond that would be lost, so no more are sent.
-pub(super) const ROTATED_AFTER: usize = 256 * 1024;
+pub(super) const MAX_STREAM_LENGTH: usize = 256 * 1024;
 /// Sent first, because some proxies and browsers hold back the beginning of an answer. Clients ignore an `h` before the
 /// `o`.
 const PRELUDE: [u8; 2049] = {
@@ -39,7 +39,7 @@ pub(super) struct Receive {
 
 #[derive(Debug)]
 enum Kind {
-    /// Takes lines until its answer is longer than [`ROTATED_AFTER`].
+    /// Takes lines until its answer is longer than [`MAX_STREAM_LENGTH`].
     Streaming { sent: usize },
     /// Takes one batch.
     Polling,
@@ -65,7 +65,7 @@ impl Receive {
     }
 
     fn is_used_up(&self) -> bool {
-        matches!(self.kind, Kind::Streaming { sent } if sent > ROTATED_AFTER)
+        matches!(self.kind, Kind::Streaming { sent } if sent > MAX_STREAM_LENGTH)
     }
 
     /// Sends whole lines, so that the rest can go to the next request. Returns `WouldBlock` if the request takes none
@@ -86,7 +86,7 @@ impl Receive {
             let full = match &mut self.kind {
                 Kind::Streaming { sent } => {
                     *sent += utf16_units(line);
-                    *sent > ROTATED_AFTER
+                    *sent > MAX_STREAM_LENGTH
                 }
                 Kind::Polling => false,
             };
@@ -166,9 +166,9 @@ impl Pipe {
     /// Returns when a heartbeat is due or, without a request, when the session ends.
     pub(super) fn due(&self) -> Instant {
         let deadline_after = if self.is_attached() {
-            HEARTBEAT_AFTER
+            HEARTBEAT_INTERVAL
         } else {
-            GONE_AFTER
+            RECEIVE_TIMEOUT
         };
         self.since.get() + deadline_after
     }
@@ -244,7 +244,7 @@ mod tests {
         assert!(!receive.is_used_up());
         let many = "é\n".repeat(30_000);
         let taken = written(&mut receive, &many).expect("room");
-        assert_eq!(2049 + 8 * 30_001 + taken / 3 * 2, ROTATED_AFTER + 1);
+        assert_eq!(2049 + 8 * 30_001 + taken / 3 * 2, MAX_STREAM_LENGTH + 1);
         assert_eq!(written(&mut receive, &line), None);
     }
 

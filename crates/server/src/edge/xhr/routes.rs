@@ -38,7 +38,7 @@ use crate::http::headers::{combined, has_token};
 /// Number of requests that may wait for their session.
 const REQUESTS: usize = 16;
 /// How long a browser may cache the preflight's answer.
-const PREFLIGHT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest part of a session's name, in bytes. pusher-js sends parts of 3 and 8.
 const MAX_NAME: usize = 64;
 /// Headers as SockJS servers send them. The last one is for nginx, which would buffer lines.
@@ -54,7 +54,7 @@ pub(crate) fn router() -> Router<AppState> {
         .allow_origin(Any)
         .allow_methods([Method::POST])
         .allow_headers([CONTENT_TYPE])
-        .max_age(PREFLIGHT_FOR);
+        .max_age(PREFLIGHT_MAX_AGE);
     // The CORS layer answers preflights, but only on methods that have a route.
     let asked = || async { StatusCode::NO_CONTENT };
     let session = Router::new()

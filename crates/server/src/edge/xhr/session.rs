@@ -56,7 +56,7 @@ pub(super) fn start(shard: &Rc<Shard>, accepted: Accepted, sessions: Sessions) {
     let reader = Reader {
         session: shard.connect(accepted.admitted, Box::new(sink)),
         pipe,
-        unplaced: accepted.pending,
+        pending_session: accepted.pending,
         requests: accepted.requests,
         pending: VecDeque::new(),
         retry: accepted.retry,
@@ -71,7 +71,7 @@ struct Reader {
     session: Session,
     pipe: Rc<Pipe>,
     /// Set while its client has sent one request only.
-    unplaced: Option<PendingSession>,
+    pending_session: Option<PendingSession>,
     requests: Receiver<Request>,
     retry: Option<Retry>,
     /// Frames of the client that aren't handled yet.
@@ -98,9 +98,9 @@ enum Step {
     Handle,
     Flush,
     Detach,
-    Beat,
+    Heartbeat,
     /// Newer pending sessions need its place.
-    MakeRoom,
+    Evict,
     AskToRetry,
     End,
 }
@@ -113,9 +113,9 @@ impl Reader {
                 Step::Handle => self.handle_next().await,
                 Step::Flush => {}
                 Step::Detach => self.pipe.detach(),
-                Step::Beat => self.session.push_raw(HEARTBEAT),
+                Step::Heartbeat => self.session.push_raw(HEARTBEAT),
                 Step::AskToRetry => self.ask_to_retry(),
-                Step::MakeRoom => {
+                Step::Evict => {
                     self.session.close(&Refusal::new(
                         CloseCode::OverCapacity,
                         "Too many sessions were opened that did not come back, reconnect",
@@ -161,7 +161,7 @@ impl Reader {
         });
         tokio::select! {
             () = changed => Step::Flush,
-            () = make_room(&mut self.unplaced) => Step::MakeRoom,
+            () = evicted(&mut self.pending_session) => Step::Evict,
             request = self.requests.recv() => request.map_or(Step::End, Step::Take),
             event = self.pipe.event(wants.write) => match event {
                 Event::Writable => Step::Flush,
@@ -186,7 +186,7 @@ impl Reader {
                 self.pipe.touch();
                 Step::Flush
             }
-            (true, true) => Step::Beat,
+            (true, true) => Step::Heartbeat,
         }
     }
 
@@ -207,7 +207,7 @@ impl Reader {
     /// takes its permits.
     async fn take(&mut self, request: Request) {
         let mut placed = Ok(());
-        if self.unplaced.is_some() {
+        if self.pending_session.is_some() {
             placed = self.session.take_permits().await;
         }
         match request {
@@ -219,7 +219,7 @@ impl Reader {
             Request::Send(..) => {}
         }
         match placed {
-            Ok(()) => self.unplaced = None,
+            Ok(()) => self.pending_session = None,
             Err(refusal) => self.session.close(&refusal),
         }
     }
@@ -265,9 +265,9 @@ impl Reader {
 }
 
 /// Waits until a pending session has to end, or forever if it isn't pending.
-async fn make_room(pending: &mut Option<PendingSession>) {
+async fn evicted(pending: &mut Option<PendingSession>) {
     match pending {
-        Some(pending) => pending.is_to_end().await,
+        Some(pending) => pending.evicted().await,
         None => std::future::pending().await,
     }
 }

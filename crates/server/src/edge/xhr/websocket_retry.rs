@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// Least time between two times that a client is asked. A network's WebSockets count as evidence for as long.
-const ROUND: Duration = Duration::from_secs(60 * 60);
+const RETRY_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// Sessions opened this soon after the start are asked without further evidence, because the start itself may be why
 /// their clients fell back.
 const AFTER_START: Duration = Duration::from_secs(10 * 60);
@@ -100,7 +100,9 @@ impl WebSocketRetry {
         let (network, now) = (self.network(client), Instant::now());
         let mut state = self.state.lock();
         if state.websockets.len() >= MAX_REMEMBERED && !state.websockets.contains_key(&network) {
-            state.websockets.retain(|_, seen| now - *seen < ROUND);
+            state
+                .websockets
+                .retain(|_, seen| now - *seen < RETRY_INTERVAL);
         }
         // If there is no room, sessions of this network are asked later or not at all.
         if state.websockets.len() < MAX_REMEMBERED || state.websockets.contains_key(&network) {
@@ -133,10 +135,10 @@ impl WebSocketRetry {
         let now = Instant::now();
         candidate.due = now + period;
         let after_start =
-            now - self.started < ROUND && candidate.opened - self.started < AFTER_START;
+            now - self.started < RETRY_INTERVAL && candidate.opened - self.started < AFTER_START;
         let mut state = self.state.lock();
         let seen = state.websockets.get(&candidate.network);
-        let has_evidence = seen.is_some_and(|seen| now - *seen < ROUND);
+        let has_evidence = seen.is_some_and(|seen| now - *seen < RETRY_INTERVAL);
         (after_start || has_evidence) && state.note_asked(candidate, now)
     }
 
@@ -153,11 +155,11 @@ impl WebSocketRetry {
 }
 
 impl State {
-    /// Records that a client is asked. Returns whether it may be: it wasn't asked within [`ROUND`], and there is room
+    /// Records that a client is asked. Returns whether it may be: it wasn't asked within [`RETRY_INTERVAL`], and there is room
     /// to remember it.
     fn note_asked(&mut self, candidate: &Candidate, now: Instant) -> bool {
         let known = self.asked.get(&candidate.client).copied();
-        let asked = match known.filter(|asked| now - asked.last < ROUND) {
+        let asked = match known.filter(|asked| now - asked.last < RETRY_INTERVAL) {
             // Other tabs of the same browser that were open before the first one was asked have their turn too. Later
             // ones are those that were asked and came back.
             Some(asked) if candidate.opened < asked.first => Asked { last: now, ..asked },
@@ -168,7 +170,8 @@ impl State {
             },
         };
         if self.asked.len() >= MAX_REMEMBERED && known.is_none() {
-            self.asked.retain(|_, asked| now - asked.last < ROUND);
+            self.asked
+                .retain(|_, asked| now - asked.last < RETRY_INTERVAL);
             if self.asked.len() >= MAX_REMEMBERED {
                 return false;
             }
@@ -212,7 +215,7 @@ mod tests {
     /// Creates a node that has run long enough for its start to be no reason to ask.
     async fn long_started() -> WebSocketRetry {
         let retry = WebSocketRetry::new(PERIOD);
-        advance(2 * ROUND).await;
+        advance(2 * RETRY_INTERVAL).await;
         retry
     }
 
