@@ -117,9 +117,7 @@ impl Store {
     ///
     /// Returns [`StoreError::NotFound`] if there is no such app.
     pub async fn app(&self, id: &str) -> Result<AppRecord, StoreError> {
-        let found =
-            on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(id).fetch_optional(pool).await)?;
-        found.ok_or_else(|| not_found(id))
+        self.find(SELECT, id).await?.ok_or_else(|| not_found(id))
     }
 
     /// Returns all apps, oldest first.

@@ -4,6 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use sqlx::FromRow;
+use sqlx::postgres::PgRow;
+use sqlx::sqlite::SqliteRow;
+
 use crate::dialect::{Db, Pool, on_db};
 use crate::error::StoreError;
 use crate::seal::MasterKey;
@@ -121,6 +125,41 @@ impl Database {
 
     async fn check(&self) -> Result<Option<Vec<u8>>, StoreError> {
         Ok(on_db!(&self.db, pool => sqlx::query_scalar(MASTER_KEY_CHECK).fetch_one(pool).await)?)
+    }
+}
+
+/// A struct that rows of both databases are read into.
+pub(crate) trait AnyRow:
+    for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{
+}
+
+impl<T> AnyRow for T where
+    T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{
+}
+
+impl Store {
+    /// Returns the row that `select` finds by an id.
+    pub(crate) async fn find<T: AnyRow>(
+        &self,
+        select: &'static str,
+        id: &str,
+    ) -> Result<Option<T>, StoreError> {
+        Ok(on_db!(&self.db, pool => sqlx::query_as(select).bind(id).fetch_optional(pool).await)?)
+    }
+
+    /// Returns at most `limit` rows, oldest first: those after the one with this `created_at` and id.
+    pub(crate) async fn page<T: AnyRow>(
+        &self,
+        select: &'static str,
+        after: Option<(i64, String)>,
+        limit: i64,
+    ) -> Result<Vec<T>, StoreError> {
+        let (created_at, id) = after.unwrap_or((i64::MIN, String::new()));
+        let rows = on_db!(&self.db, pool => sqlx::query_as(select).bind(created_at).bind(id).bind(limit)
+            .fetch_all(pool).await);
+        Ok(rows?)
     }
 }
 

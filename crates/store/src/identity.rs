@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::actor::Actor;
 use crate::audit::Target;
 use crate::database::Store;
-use crate::dialect::{execute, fetch_optional, on_db};
+use crate::dialect::{execute, fetch_optional};
 use crate::error::StoreError;
 use crate::row::from_row;
 
@@ -77,7 +77,7 @@ impl Store {
     ///
     /// Returns [`StoreError::WrongMasterKey`] if it doesn't open, or the database's error.
     pub async fn identity(&self, app_id: &str) -> Result<Option<SecretString>, StoreError> {
-        let sealed: Option<SealedIdentity> = on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(app_id).fetch_optional(pool).await)?;
+        let sealed: Option<SealedIdentity> = self.find(SELECT, app_id).await?;
         sealed.map(|sealed| self.open_identity(&sealed)).transpose()
     }
 

@@ -148,9 +148,7 @@ impl Store {
     ///
     /// Returns [`StoreError::NotFound`] if there is no such operator.
     pub async fn operator(&self, id: &str) -> Result<OperatorRecord, StoreError> {
-        let found =
-            on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(id).fetch_optional(pool).await)?;
-        found.ok_or_else(|| not_found(id))
+        self.find(SELECT, id).await?.ok_or_else(|| not_found(id))
     }
 
     /// Returns the operator with this name, in any case, and the hash of their password. The operator may be disabled.
@@ -179,11 +177,7 @@ impl Store {
         after: Option<(i64, String)>,
         limit: i64,
     ) -> Result<Vec<OperatorRecord>, StoreError> {
-        let (created_at, id) = after.unwrap_or((i64::MIN, String::new()));
-        Ok(
-            on_db!(&self.db, pool => sqlx::query_as(SELECT_PAGE).bind(created_at).bind(id).bind(limit)
-            .fetch_all(pool).await)?,
-        )
+        self.page(SELECT_PAGE, after, limit).await
     }
 
     /// Changes an operator's name, role, apps and whether they may sign in, and returns the changed operator. Disabling

@@ -197,9 +197,7 @@ impl Store {
     ///
     /// Returns [`StoreError::NotFound`] if there is no such session.
     pub async fn session(&self, id: &str) -> Result<SessionRecord, StoreError> {
-        let found =
-            on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(id).fetch_optional(pool).await)?;
-        found.ok_or_else(|| not_found(id))
+        self.find(SELECT, id).await?.ok_or_else(|| not_found(id))
     }
 
     /// Returns the active sessions, of one operator or of all, most recently used first.

@@ -145,9 +145,7 @@ impl Store {
     ///
     /// Returns [`StoreError::NotFound`] if there is no such token.
     pub async fn token(&self, id: &str) -> Result<TokenRecord, StoreError> {
-        let found =
-            on_db!(&self.db, pool => sqlx::query_as(SELECT).bind(id).fetch_optional(pool).await)?;
-        found.ok_or_else(|| not_found(id))
+        self.find(SELECT, id).await?.ok_or_else(|| not_found(id))
     }
 
     /// Returns at most `limit` tokens, oldest first, including revoked and expired ones: those after the one with this
@@ -161,11 +159,7 @@ impl Store {
         after: Option<(i64, String)>,
         limit: i64,
     ) -> Result<Vec<TokenRecord>, StoreError> {
-        let (created_at, id) = after.unwrap_or((i64::MIN, String::new()));
-        Ok(
-            on_db!(&self.db, pool => sqlx::query_as(SELECT_PAGE).bind(created_at).bind(id).bind(limit)
-            .fetch_all(pool).await)?,
-        )
+        self.page(SELECT_PAGE, after, limit).await
     }
 
     /// Revokes a token and those that it made, for good.
