@@ -13,7 +13,7 @@ use fanfare_protocol::ChannelName;
 use fanfare_protocol::api::{Event, Info, NewEvent};
 use fanfare_protocol::signature::body_md5;
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::auth::SignedRequest;
 use super::channels::{Attributes, attributes};
@@ -83,6 +83,29 @@ pub(crate) struct TriggerBatch {
     batch: Vec<BatchTrigger>,
 }
 
+/// The header that makes a publish safe to repeat.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "describes what SignedRequest reads")]
+struct IdempotencyHeader {
+    /// Delivered once, however often it is sent within two minutes
+    #[param(rename = "idempotency-key")]
+    idempotency_key: Option<String>,
+}
+
+/// Why nothing was published, besides what is wrong with the request.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "describes the answers of PublishError")]
+enum Unpublished {
+    #[response(status = 429, description = "The app's limit of events per second")]
+    OverRate,
+    #[response(
+        status = 503,
+        description = "Overloaded, or cut off from the other nodes; nothing was published, unless the answer says that this is not known"
+    )]
+    Unavailable,
+}
+
 /// What was asked of the channels.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Published {
@@ -108,13 +131,12 @@ pub(crate) struct BatchPublished {
     post, path = "/apps/{app_id}/events", tag = "Backend", operation_id = "publish_event",
     params(
         ("app_id" = String, Path, description = "The app's id"),
-        ("idempotency-key" = Option<String>, Header, description = "Delivered once, however often it is sent within two minutes"),
+        IdempotencyHeader,
     ),
     request_body = Trigger,
     responses(
         (status = 200, body = Published),
-        (status = 429, description = "The app's limit of events per second"),
-        (status = 503, description = "Overloaded, or cut off from the other nodes; nothing was published, unless the answer says that this is not known"),
+        Unpublished,
     ),
 )]
 pub(crate) async fn publish(
@@ -131,13 +153,13 @@ async fn publish_one(state: &AppState, request: &SignedRequest) -> Result<Respon
         .idempotency_key
         .as_ref()
         .or(event.idempotency_key.as_ref());
-    let published = publish_event(state, &request.app, &event, once(request, key));
+    let published = publish_event(state, &request.app, &event, idempotency_key(request, key));
     answer_once(state, request, key, published).await
 }
 
 /// Returns the key under which every node recognises the request when a backend sends it again, perhaps to another
 /// node.
-fn once(request: &SignedRequest, key: Option<&String>) -> Option<IdempotencyKey> {
+fn idempotency_key(request: &SignedRequest, key: Option<&String>) -> Option<IdempotencyKey> {
     key.map(|key| IdempotencyKey {
         key: key.clone(),
         digest: body_md5(&request.body),
@@ -180,7 +202,7 @@ async fn publish_event(
         for channel in &event.channels {
             asked.insert(
                 channel.to_string(),
-                applicable(state, app, channel, info).await,
+                requested_attributes(state, app, channel, info).await,
             );
         }
         channels = Some(asked);
@@ -211,8 +233,7 @@ pub(crate) struct ChannelPath {
     request_body(content = Option<serde_json::Value>, content_type = "application/json", description = "The event's data, whatever it is"),
     responses(
         (status = 202, description = "Published"),
-        (status = 429, description = "The app's limit of events per second"),
-        (status = 503, description = "Overloaded, or cut off from the other nodes; nothing was published, unless the answer says that this is not known"),
+        Unpublished,
     ),
 )]
 pub(crate) async fn publish_to_channel(
@@ -260,13 +281,12 @@ async fn publish_body(
     post, path = "/apps/{app_id}/batch_events", tag = "Backend", operation_id = "publish_events",
     params(
         ("app_id" = String, Path, description = "The app's id"),
-        ("idempotency-key" = Option<String>, Header, description = "Delivered once, however often it is sent within two minutes"),
+        IdempotencyHeader,
     ),
     request_body = TriggerBatch,
     responses(
         (status = 200, body = BatchPublished),
-        (status = 429, description = "The app's limit of events per second"),
-        (status = 503, description = "Overloaded, or cut off from the other nodes; nothing was published, unless the answer says that this is not known"),
+        Unpublished,
     ),
 )]
 pub(crate) async fn publish_batch(
@@ -280,7 +300,7 @@ pub(crate) async fn publish_batch(
 async fn publish_several(state: &AppState, request: &SignedRequest) -> Result<Response, ApiError> {
     let events = Event::parse_batch(&request.body, &request.app.settings().limits)?;
     let key = request.idempotency_key.as_ref();
-    let published = publish_events(state, &request.app, &events, once(request, key));
+    let published = publish_events(state, &request.app, &events, idempotency_key(request, key));
     answer_once(state, request, key, published).await
 }
 
@@ -296,7 +316,9 @@ async fn publish_events(
         let mut answers = Vec::with_capacity(events.len());
         for event in events {
             answers.push(match (event.info, event.channels.first()) {
-                (Some(info), Some(channel)) => applicable(state, app, channel, info).await,
+                (Some(info), Some(channel)) => {
+                    requested_attributes(state, app, channel, info).await
+                }
                 _ => Attributes::default(),
             });
         }
@@ -307,7 +329,7 @@ async fn publish_events(
 
 /// Returns those of the requested attributes that the channel has. Asking for others is no error here
 /// (docs/protocol.md#publish). Neither is a lost connection to the other nodes, because the event is already published.
-async fn applicable(
+async fn requested_attributes(
     state: &AppState,
     app: &Arc<App>,
     channel: &ChannelName,
