@@ -1,5 +1,6 @@
 //! A server with one app and without a socket, which tests ask as a backend or as a browser.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -8,9 +9,10 @@ use axum::body::Body;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::http::{HeaderMap, Request};
 use fanfare_engine::{AppDefinition, Budgets, Engine, Key as AppKeyPair, KeyUsed, Ledger, Options};
-use fanfare_protocol::signature::{Credential, SigningKey, sign_request};
+use fanfare_protocol::signature::SigningKey;
 use fanfare_protocol::{AppId, AppKey, AppSettings, Identity};
 use fanfare_store::{Database, MasterKey};
+use fanfare_testkit::Api;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use tower::ServiceExt;
@@ -148,21 +150,11 @@ impl Node {
 
     /// Sends a request as a backend does.
     pub(crate) async fn backend(&self, path: &str, body: &Value) -> Answer {
-        let path = format!("/apps/1/{path}");
-        let credential = Credential {
-            key: KEY,
-            secret: SECRET,
-        };
+        // Only signs, and sends nothing to this address.
+        let api = Api::new((Ipv4Addr::LOCALHOST, 0).into(), "1", KEY, SECRET);
         let body = body.to_string();
-        let query = sign_request(
-            "POST",
-            &path,
-            &[],
-            body.as_bytes(),
-            credential,
-            unix_seconds(),
-        );
-        let request = Request::post(format!("{path}?{query}"));
+        let query = api.sign("POST", path, &[], body.as_bytes(), unix_seconds());
+        let request = Request::post(format!("{}?{query}", api.path(path)));
         self.send(request.body(body.into()).unwrap()).await
     }
 
