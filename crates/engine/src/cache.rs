@@ -1,7 +1,6 @@
 //! The last event of each cache channel (docs/protocol.md#cache-channels), bounded for each app:
 //! the oldest are evicted first.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use fanfare_protocol::{AppId, ChannelName, Limits};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::eviction_map::EvictionMap;
 use crate::recent_events::{KeptBytes, RecentEvents};
 use crate::sequence::{Offset, Position};
 
@@ -57,14 +57,8 @@ pub(crate) struct Cache {
     kept: KeptBytes,
 }
 
-#[derive(Debug, Default)]
-struct Entries {
-    by_channel: HashMap<ChannelName, CachedEvent>,
-    by_age: BTreeMap<Option<Offset>, ChannelName>,
-    weight: usize,
-    /// Events that were evicted before they expired.
-    evicted: u64,
-}
+/// Events by channel, of which the oldest is evicted first.
+type Entries = EvictionMap<Option<Offset>, CachedEvent>;
 
 impl Cache {
     pub(crate) fn new(app: AppId, all: &Arc<RecentEvents>) -> Self {
@@ -83,10 +77,10 @@ impl Cache {
     /// Evicts the oldest events until `bytes` are free, and returns how many bytes were freed.
     pub(crate) fn evict(&self, bytes: usize) -> usize {
         let mut entries = self.entries.lock();
-        let before = entries.weight;
+        let before = entries.weight();
         let max = before.saturating_sub(bytes);
         self.shrink(&mut entries, max, self.kept.max_of_all(), Instant::now());
-        before - entries.weight
+        before - entries.weight()
     }
 
     /// Keeps an event in place of the channel's last one. Called under the channel's lock, so the
@@ -101,21 +95,18 @@ impl Cache {
         let mut entries = self.entries.lock();
         let now = Instant::now();
         let offset = Some(offset);
-        if entries.has(channel.as_str(), offset) {
+        if has(&entries, channel.as_str(), offset) {
             // The event was in what [`Self::seed`] took already.
             return;
         }
         let expires = now + Duration::from_secs(limits.cache_ttl.min(Limits::MAX_CACHE_TTL));
-        entries.remove(channel.as_str());
-        entries.insert(
-            channel,
-            CachedEvent {
-                name: Arc::clone(name),
-                data: Arc::clone(data),
-                expires,
-                offset,
-            },
-        );
+        let event = CachedEvent {
+            name: Arc::clone(name),
+            data: Arc::clone(data),
+            expires,
+            offset,
+        };
+        insert(&mut entries, channel, event);
         self.shrink(&mut entries, limits.cache_bytes, limits.cache_bytes, now);
         // `make_room` locks the caches of apps, this one perhaps included.
         drop(entries);
@@ -127,10 +118,9 @@ impl Cache {
     pub(crate) fn seed(&self, channel: &ChannelName, event: Option<CachedEvent>, limits: &Limits) {
         let mut entries = self.entries.lock();
         if let Some(event) = event
-            && !entries.has(channel.as_str(), event.offset)
+            && !has(&entries, channel.as_str(), event.offset)
         {
-            entries.remove(channel.as_str());
-            entries.insert(channel, event);
+            insert(&mut entries, channel, event);
             let max = limits.cache_bytes;
             self.shrink(&mut entries, max, max, Instant::now());
         }
@@ -142,29 +132,26 @@ impl Cache {
     pub(crate) fn forget(&self, channel: &str) {
         let mut entries = self.entries.lock();
         entries.remove(channel);
-        self.kept.set(entries.weight);
+        self.kept.set(entries.weight());
     }
 
     /// Drops all events.
     pub(crate) fn clear(&self) {
         let mut entries = self.entries.lock();
-        *entries = Entries {
-            evicted: entries.evicted,
-            ..Entries::default()
-        };
+        entries.clear();
         self.kept.set(0);
     }
 
     /// Evicts events down to `max` bytes. `bound` is the setting's value that the log names.
     fn shrink(&self, entries: &mut Entries, max: usize, bound: usize, now: Instant) {
-        let before = entries.evicted;
-        entries.shrink(max, now);
-        self.kept.set(entries.weight);
+        let before = entries.evicted();
+        shrink(entries, max, now);
+        self.kept.set(entries.weight());
         // A line for every doubling: the first says that evictions began, and no flood follows.
-        if entries.evicted.checked_ilog2() != before.checked_ilog2() {
+        if entries.evicted().checked_ilog2() != before.checked_ilog2() {
             tracing::warn!(
                 app = %self.app,
-                evicted = entries.evicted,
+                evicted = entries.evicted(),
                 bytes = bound,
                 "cache channels keep more than they may: the oldest events go before their time (limits.cache_bytes, or \
                  recent_events.max_bytes of all apps)"
@@ -176,54 +163,40 @@ impl Cache {
     pub(crate) fn recall(&self, channel: &str) -> (Option<CachedEvent>, Option<Offset>) {
         let mut entries = self.entries.lock();
         if entries
-            .by_channel
             .get(channel)
             .is_some_and(|event| event.expires <= Instant::now())
         {
             entries.remove(channel);
-            self.kept.set(entries.weight);
+            self.kept.set(entries.weight());
         }
-        let event = entries.by_channel.get(channel).cloned();
+        let event = entries.get(channel).cloned();
         let offset = event.as_ref().and_then(|event| event.offset);
         (event, offset)
     }
 }
 
-impl Entries {
-    /// Returns whether the channel keeps this event or a later one.
-    fn has(&self, channel: &str, offset: Option<Offset>) -> bool {
-        self.by_channel
-            .get(channel)
-            .is_some_and(|event| event.offset >= offset)
-    }
+/// Returns whether the channel keeps this event or a later one.
+fn has(entries: &Entries, channel: &str, offset: Option<Offset>) -> bool {
+    let kept = entries.get(channel);
+    kept.is_some_and(|event| event.offset >= offset)
+}
 
-    fn insert(&mut self, channel: &ChannelName, event: CachedEvent) {
-        self.weight += event.weight(channel.as_str());
-        self.by_age.insert(event.offset, channel.clone());
-        self.by_channel.insert(channel.clone(), event);
-    }
+/// Adds an event in place of the channel's last one.
+fn insert(entries: &mut Entries, channel: &ChannelName, event: CachedEvent) {
+    let (rank, weight) = (event.offset, event.weight(channel.as_str()));
+    entries.insert(channel, rank, weight, event);
+}
 
-    fn remove(&mut self, channel: &str) {
-        if let Some(event) = self.by_channel.remove(channel) {
-            self.weight -= event.weight(channel);
-            self.by_age.remove(&event.offset);
-        }
-    }
-
-    /// Drops what has expired, and the oldest beyond the bound. All are kept equally long, so the
-    /// oldest expires first.
-    fn shrink(&mut self, max: usize, now: Instant) {
-        while let Some((_, channel)) = self.by_age.first_key_value() {
-            let channel = channel.clone();
-            let expired = self
-                .by_channel
-                .get(&channel)
-                .is_none_or(|event| event.expires <= now);
-            if !expired && self.weight <= max {
-                return;
-            }
-            self.evicted += u64::from(!expired);
-            self.remove(channel.as_str());
+/// Drops what has expired, and the oldest beyond the bound. All are kept equally long, so the
+/// oldest expires first.
+fn shrink(entries: &mut Entries, max: usize, now: Instant) {
+    while let Some((_, event)) = entries.first() {
+        if event.expires <= now {
+            entries.pop_first();
+        } else if entries.weight() > max {
+            entries.evict_first();
+        } else {
+            return;
         }
     }
 }
@@ -264,7 +237,7 @@ mod tests {
             (0..8).map(kept).collect::<Vec<_>>(),
             [false, false, false, true, true, true, true, true]
         );
-        assert_eq!(cache.entries.lock().evicted, 3);
+        assert_eq!(cache.entries.lock().evicted(), 3);
         cache.keep(&name("cache-3"), (&"e".into(), &text), &limits, offset(9));
         assert!(
             kept(4),
@@ -313,7 +286,7 @@ mod tests {
             &Limits::HOSTED,
             offset(2),
         );
-        assert_eq!(cache.entries.lock().by_age.len(), 1);
-        assert_eq!(cache.entries.lock().evicted, 0);
+        assert_eq!(cache.entries.lock().len(), 1);
+        assert_eq!(cache.entries.lock().evicted(), 0);
     }
 }

@@ -1,7 +1,7 @@
 //! The events that channels keep for clients that reconnect, bounded for each channel by its rule
 //! and for each app in bytes; the longest unused history is evicted first.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,6 +9,7 @@ use fanfare_protocol::{AppId, ChannelName, HistoryPosition, SocketId, Unrecovere
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::eviction_map::EvictionMap;
 use crate::recent_events::{KeptBytes, RecentEvents};
 use crate::sequence::Offset;
 
@@ -162,12 +163,9 @@ pub(crate) struct Histories {
 
 #[derive(Debug, Default)]
 struct State {
-    logs: HashMap<ChannelName, Log>,
-    /// Channels by the number of their last use.
-    by_use: BTreeMap<u64, ChannelName>,
+    /// Histories by channel. Their rank is the number of their last use.
+    logs: EvictionMap<u64, Log>,
     uses: u64,
-    weight: usize,
-    evicted: u64,
 }
 
 #[derive(Debug)]
@@ -179,7 +177,6 @@ struct Log {
     newest: Option<Offset>,
     events: VecDeque<(Recorded, Instant)>,
     weight: usize,
-    used: u64,
 }
 
 impl Histories {
@@ -200,19 +197,19 @@ impl Histories {
     /// are free. Returns how many bytes were freed.
     pub(crate) fn evict(&self, bytes: usize) -> usize {
         let mut state = self.state.lock();
-        let (before, evicted) = (state.weight, state.evicted);
+        let (before, evicted) = (state.logs.weight(), state.logs.evicted());
         state.evict_to(before.saturating_sub(bytes));
         self.note(&state, evicted, self.kept.max_of_all());
-        before - state.weight
+        before - state.logs.weight()
     }
 
     /// Notes how much is kept, and logs evictions: a line for every doubling.
     fn note(&self, state: &State, evicted_before: u64, bound: usize) {
-        self.kept.set(state.weight);
-        if state.evicted.checked_ilog2() != evicted_before.checked_ilog2() {
+        self.kept.set(state.logs.weight());
+        if state.logs.evicted().checked_ilog2() != evicted_before.checked_ilog2() {
             tracing::warn!(
                 app = %self.app,
-                evicted = state.evicted,
+                evicted = state.logs.evicted(),
                 bytes = bound,
                 "histories keep more than they may: the longest unused goes (limits.history_bytes, or \
                  recent_events.max_bytes of all apps)"
@@ -247,7 +244,7 @@ impl Histories {
         log.push(recorded, now + retention.ttl);
         log.trim(retention.size, now);
         state.put(channel, log);
-        let before = state.evicted;
+        let before = state.logs.evicted();
         state.shrink(max_bytes, channel);
         self.note(&state, before, max_bytes);
         // `make_room` locks the histories of apps, this one perhaps included.
@@ -259,7 +256,7 @@ impl Histories {
     /// Drops all histories, because other rules make other histories.
     pub(crate) fn clear(&self) {
         let mut state = self.state.lock();
-        *state = State::default();
+        state.logs.clear();
         self.kept.set(0);
     }
 
@@ -280,7 +277,7 @@ impl Histories {
             events: log.select(query),
         };
         state.put(channel, log);
-        let before = state.evicted;
+        let before = state.logs.evicted();
         state.shrink(max_bytes, channel);
         self.note(&state, before, max_bytes);
         drop(state);
@@ -292,33 +289,20 @@ impl Histories {
 impl State {
     /// Takes a history out, or begins one; [`Self::put`] puts it back.
     fn take(&mut self, channel: &ChannelName) -> Log {
-        match self.logs.remove(channel) {
-            Some(log) => {
-                self.weight -= log.weight;
-                self.by_use.remove(&log.used);
-                log
-            }
-            None => Log::new(),
-        }
+        self.logs.remove(channel.as_str()).unwrap_or_else(Log::new)
     }
 
-    fn put(&mut self, channel: &ChannelName, mut log: Log) {
+    fn put(&mut self, channel: &ChannelName, log: Log) {
         self.uses += 1;
-        log.used = self.uses;
-        self.weight += log.weight;
-        self.by_use.insert(log.used, channel.clone());
-        self.logs.insert(channel.clone(), log);
+        self.logs.insert(channel, self.uses, log.weight, log);
     }
 
     /// Evicts the longest unused histories, and the oldest events of the last one, which may be in
     /// use.
     fn evict_to(&mut self, max: usize) {
-        while self.weight > max
-            && let Some((_, channel)) = self.by_use.first_key_value()
+        while self.logs.weight() > max
+            && let Some((channel, mut log)) = self.logs.evict_first()
         {
-            let channel = channel.clone();
-            let mut log = self.take(&channel);
-            self.evicted += 1;
             if self.logs.is_empty() {
                 while log.weight > max
                     && let Some((event, _)) = log.events.pop_front()
@@ -333,18 +317,15 @@ impl State {
         }
     }
 
-    /// Evicts the longest unused histories, except `but`, which is used now.
-    fn shrink(&mut self, max: usize, but: &ChannelName) {
-        while self.weight > max {
-            let Some((_, channel)) = self.by_use.first_key_value() else {
-                return;
-            };
-            if channel == but {
-                return;
-            }
-            let channel = channel.clone();
-            self.take(&channel);
-            self.evicted += 1;
+    /// Evicts the longest unused histories, except `used`, which is used now.
+    fn shrink(&mut self, max: usize, used: &ChannelName) {
+        while self.logs.weight() > max
+            && self
+                .logs
+                .first()
+                .is_some_and(|(channel, _)| channel != used)
+        {
+            self.logs.evict_first();
         }
     }
 }
@@ -358,7 +339,6 @@ impl Log {
             newest: None,
             events: VecDeque::new(),
             weight: LOG_WEIGHT,
-            used: 0,
         }
     }
 

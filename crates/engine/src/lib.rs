@@ -26,6 +26,7 @@
 //! | `client_event` | events from clients |
 //! | `rate_limit` | rates of backends' events, of clients' messages and of client events |
 //! | `clients` | which client libraries have connections |
+//! | `eviction_map` | values by channel, bounded in bytes |
 //! | `cache` | the last event of each cache channel |
 //! | `history` | the events that channels keep for clients that reconnect |
 //! | `recover`, `replay` | what a client that reconnects gets of a history, and how it is sent |
@@ -72,6 +73,7 @@ mod deliver;
 mod displace;
 mod engine;
 mod error;
+mod eviction_map;
 mod heartbeat;
 mod history;
 mod inbox;
