@@ -156,7 +156,7 @@ impl Cluster {
                 self.node
                     .announce(&channel_ref, &PresenceChange::Removed(&user_id), position);
             }
-            Message::Count(count) => self.node.announce_count(&channel_ref, count),
+            Message::Count(count) => self.node.update_count(&channel_ref, count),
             Message::Online { .. }
             | Message::Beat(_)
             | Message::Terminate { .. }

@@ -47,6 +47,8 @@ pub(crate) struct Backlog {
     bytes: usize,
     /// How many joins began after this many had passed.
     joins: BTreeMap<u64, usize>,
+    /// Whether a subscription count was announced.
+    pub(crate) passed_count: bool,
 }
 
 /// A join that has begun.

@@ -1,6 +1,7 @@
 //! Commands that other threads send to a shard.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,8 +36,13 @@ pub(crate) enum Command {
         frame: Frame,
         position: Position,
     },
-    /// Send a message of the server, such as a subscription count, to the subscribers of a channel.
-    Broadcast { channel: ChannelId, frame: Frame },
+    /// Send a channel's subscription count to the subscribers that have another one.
+    Count {
+        channel: ChannelId,
+        name: ChannelName,
+        count: NonZeroU32,
+        frame: Frame,
+    },
     /// Send a change of a watched user to one connection, if it is still there.
     NotifyWatcher {
         slot: usize,
@@ -65,7 +71,7 @@ impl fmt::Debug for Command {
             Self::Run(_) => "Run",
             Self::Deliver { .. } => "Deliver",
             Self::Announce { .. } => "Announce",
-            Self::Broadcast { .. } => "Broadcast",
+            Self::Count { .. } => "Count",
             Self::NotifyWatcher { .. } => "NotifyWatcher",
             Self::Review => "Review",
             Self::Terminate { .. } => "Terminate",

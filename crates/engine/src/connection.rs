@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -64,6 +65,9 @@ pub(crate) struct Connection {
     pub(crate) pinged: bool,
     /// Whether the message being handled doesn't count against the connection's message rate.
     pub(crate) is_exempt: bool,
+    /// Whether a subscription count was announced while its socket took nothing. The client gets
+    /// the newest ones once it has read what waits.
+    pub(crate) owes_counts: bool,
     /// Created with the first client event.
     pub(crate) client_events: Option<Box<ClientEventRate>>,
     /// Whether it is in the shard's list of outboxes to flush.
@@ -111,6 +115,8 @@ pub(crate) struct Subscription {
     pub(crate) member: Option<(UserId, u64)>,
     /// The newest cached or recorded event that the client got before or with the subscription.
     pub(crate) replayed: Option<Offset>,
+    /// The subscription count that the client got last, if any.
+    pub(crate) counted: Option<NonZeroU32>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +165,7 @@ impl Connection {
             heard: now,
             pinged: false,
             is_exempt: false,
+            owes_counts: false,
             client_events: None,
             dirty: false,
             progressed: now,

@@ -1,11 +1,14 @@
 //! The one way out for an event: finds the shards that have subscribers of its channel, encodes the
 //! frame once and queues it. The locks of the routes are never held across an await.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use fanfare_protocol::{AppId, Frame, HistoryPosition, ServerMessage, UserId};
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::bus::{BusError, Envelope, StreamPosition};
 use crate::channel_ref::ChannelRef;
@@ -13,6 +16,7 @@ use crate::command::Command;
 use crate::history::NewEvent;
 use crate::inbox::{self, Inbox};
 use crate::notice::Notices;
+use crate::route::ChannelId;
 use crate::sequence::{Generation, Offset};
 
 /// Most shards a node may have: one bit each.
@@ -20,13 +24,17 @@ pub(crate) const MAX_SHARDS: usize = 64;
 /// Most bytes that a history position adds to a frame.
 const POSITION_ROOM: usize = 128;
 
+/// Channels whose subscribers get the newest subscription count at a time, the first one first.
+pub(crate) type DueCounts = BTreeMap<(Instant, ChannelId), ChannelRef>;
+
 /// Queues events to the shards that have subscribers for them.
 #[derive(Debug)]
 pub(crate) struct Deliverer {
     pub(crate) inboxes: Vec<Arc<Inbox<Command>>>,
     pub(crate) next_channel: AtomicU64,
-    /// Channels whose subscribers get their subscription count later.
-    pub(crate) due_counts: Mutex<Vec<ChannelRef>>,
+    /// Subscription counts that are due, and the signal that one has become the first of them.
+    pub(crate) due_counts: Mutex<DueCounts>,
+    pub(crate) first_count_due: Notify,
     /// Whether this node belongs to a cluster.
     is_shared: bool,
     generation: AtomicU32,
@@ -51,6 +59,7 @@ impl Deliverer {
             inboxes,
             next_channel: AtomicU64::new(0),
             due_counts: Mutex::default(),
+            first_count_due: Notify::new(),
             is_shared: shared,
             generation: AtomicU32::new(1),
             changed: Mutex::default(),

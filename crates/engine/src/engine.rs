@@ -93,6 +93,10 @@ impl ShardSeed {
     pub async fn run(self) {
         let shard = Shard::new(self.index, self.engine, self.inbox);
         tokio::task::spawn_local(Rc::clone(&shard).heartbeat());
+        if self.index == 0 {
+            // One shard does this for the whole node.
+            tokio::task::spawn_local(Rc::clone(&shard).announce_due_counts());
+        }
         if let Some(interval) = shard.engine.options().ping_interval {
             tokio::task::spawn_local(Rc::clone(&shard).keep_alive(interval));
         }

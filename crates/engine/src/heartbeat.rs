@@ -25,10 +25,6 @@ impl Shard {
         loop {
             sweeps.tick().await;
             self.sweep(Instant::now());
-            if self.index == 0 {
-                // One shard does this for the whole node.
-                self.engine.deliverer().announce_due_counts(Instant::now());
-            }
         }
     }
 
@@ -68,7 +64,12 @@ impl Shard {
                 connection.pinged = true;
                 let ping = Frame::ping();
                 connection.push(&SharedFrame::new(&ping), Origin::Answer, buffers);
-                connection.flush(buffers);
+                // A blocked one is flushed when its socket takes more.
+                if connection.is_blocked() {
+                    connection.note_held(buffers);
+                } else {
+                    connection.flush(buffers);
+                }
             }
         }
         state.relieve(now);

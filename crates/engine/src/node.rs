@@ -64,9 +64,10 @@ impl Node {
         self.deliverer.announce(channel_ref, change, position);
     }
 
-    /// Queues a channel's subscription count over all nodes to its subscribers.
-    pub fn announce_count(&self, channel_ref: &ChannelRef, count: usize) {
-        self.deliverer.announce_count(channel_ref, count);
+    /// Takes a channel's subscription count over all nodes, which its subscribers here get now, or
+    /// soon if they have just got one.
+    pub fn update_count(&self, channel_ref: &ChannelRef, count: usize) {
+        self.deliverer.update_count(channel_ref, count);
     }
 
     /// Queues to a user's watchers that the user came online or went offline. Called in the order

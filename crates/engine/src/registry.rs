@@ -39,7 +39,7 @@ impl Deliverer {
         if route.subscribers == 1 {
             self.notice(channel_ref, Notice::Occupied);
         }
-        self.count(channel_ref, route);
+        self.report_count(channel_ref, route);
         Attached {
             id: route.id,
             // A route that listens since an earlier generation may miss events: the caller listens again.
@@ -66,7 +66,7 @@ impl Deliverer {
             // Events that are queued already find no subscribers in the shard.
             route.shards &= !(1 << shard);
         }
-        self.count(channel_ref, route);
+        self.report_count(channel_ref, route);
         let vacated = route.subscribers == 0;
         if vacated {
             routes.remove(&channel_ref.channel);

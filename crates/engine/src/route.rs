@@ -15,7 +15,7 @@ const STRIPES: usize = 16;
 
 /// The number of an occupied channel on this node. A channel that is vacated and occupied again
 /// gets another number, so commands that are still queued for the old one find nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ChannelId(pub(crate) u64);
 
 /// The channels of one app that are occupied on this node.
@@ -41,13 +41,13 @@ pub(crate) struct Route {
     pub(crate) changed: bool,
 }
 
-/// When a channel's subscribers got their subscription count.
+/// When a channel's subscribers on this node got their subscription count.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum CountAnnounced {
     Never,
     At(Instant),
-    /// Not since the count changed; they get it at this time.
-    Due(Instant),
+    /// They get this count soon, unless it changes until then.
+    Due(usize),
 }
 
 /// A channel to which a connection is about to subscribe.

@@ -3,6 +3,7 @@
 use std::cell::{RefCell, RefMut};
 use std::collections::HashMap;
 use std::fmt;
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -67,7 +68,7 @@ pub(crate) struct Outgoing {
     /// Slots of connections that have something to write, each once.
     dirty: Vec<usize>,
     /// Most bytes of live events that may wait for one connection.
-    max_waiting: usize,
+    pub(crate) max_waiting: usize,
 }
 
 /// A channel's subscribers on this shard.
@@ -82,6 +83,8 @@ pub(crate) struct Subscribers {
     pub(crate) backlog: Option<Box<Backlog>>,
     /// Offset of the newest event that any subscriber got from the cache.
     pub(crate) replayed: Option<Offset>,
+    /// The subscription count that was announced last, if any.
+    pub(crate) count: Option<NonZeroU32>,
 }
 
 impl Subscribers {
@@ -190,10 +193,12 @@ impl Shard {
             } => {
                 self.state().announce(channel, &name, &frame, position);
             }
-            Command::Broadcast { channel, frame } => {
-                let frame = SharedFrame::new(&frame);
-                self.state().deliver(channel, [&frame, &frame], None, None);
-            }
+            Command::Count {
+                channel,
+                name,
+                count,
+                frame,
+            } => self.state().announce_count(channel, &name, count, &frame),
             Command::NotifyWatcher {
                 slot,
                 socket_id,
@@ -439,6 +444,9 @@ impl State {
     /// finds nothing to write.
     pub(crate) fn flush(&mut self, slot: usize) {
         self.connections[slot].flush(&mut self.outgoing.buffers);
+        if self.connections[slot].owes_counts {
+            self.send_owed_counts(slot);
+        }
         self.relieve_at_once();
     }
 
@@ -463,7 +471,7 @@ impl State {
 }
 
 impl Outgoing {
-    fn push(
+    pub(crate) fn push(
         &mut self,
         connection: &mut Connection,
         slot: usize,

@@ -230,7 +230,10 @@ impl Session {
         joining.subscribe(Position::MIN, &recovery, newest);
         if !was_listening {
             // The count may have been announced before this connection could receive it.
-            self.shard.engine.deliverer().count_again(channel_ref);
+            self.shard
+                .engine
+                .deliverer()
+                .report_count_again(channel_ref);
         }
         Ok(())
     }

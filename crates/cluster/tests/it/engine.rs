@@ -222,6 +222,7 @@ cases! {
     channels_and_users_are_counted_over_all_nodes
     a_presence_channel_is_counted_as_its_members_are_listed
     subscribers_are_told_how_many_they_are_over_all_nodes
+    who_comes_and_goes_on_several_nodes_costs_subscribers_four_counts_a_second
     who_comes_back_to_a_channel_that_was_left_gets_its_events
     a_cache_channel_keeps_its_last_event_for_every_node
     a_request_that_is_sent_again_is_delivered_once
@@ -440,6 +441,45 @@ async fn subscribers_are_told_how_many_they_are_over_all_nodes(nodes: Nodes) {
         if expected == 4 {
             clients[3].leave().await;
         }
+    }
+}
+
+async fn who_comes_and_goes_on_several_nodes_costs_subscribers_four_counts_a_second(nodes: Nodes) {
+    nodes.set(&AppSettings {
+        subscription_count: true,
+        ..settings()
+    });
+    let clients: Vec<_> = (0..6).map(|number| nodes.node(number).connect()).collect();
+    let (staying, toggling) = clients.split_at(3);
+    for client in staying {
+        client.subscribe("news").await;
+    }
+    let mut counts: Vec<Vec<Value>> = vec![Vec::new(); 3];
+    let mut look = |client: usize| {
+        let events = staying[client].events().into_iter();
+        let told = events.filter(|e| e["event"] == "pusher_internal:subscription_count");
+        counts[client].extend(told.map(|event| data(&event)["subscription_count"].clone()));
+        counts[client].clone()
+    };
+    let start = Instant::now();
+    for _ in 0..20 {
+        for client in toggling {
+            client.subscribe("news").await;
+            client.unsubscribe("news").await;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+    toggling[2].subscribe("news").await;
+    for client in 0..3 {
+        until("the last count", async || {
+            look(client).last() == Some(&json!(4))
+        })
+        .await;
+        let most = start.elapsed().as_millis() / 250 + 3;
+        let counts = look(client);
+        assert!(counts.len() as u128 <= most, "{counts:?}");
+        let again = counts.windows(2).find(|two| two[0] == two[1]);
+        assert_eq!(again, None, "told twice");
     }
 }
 

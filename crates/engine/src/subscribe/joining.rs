@@ -33,6 +33,8 @@ pub(super) struct Joining<'a> {
     backlog: Option<Join>,
     /// The user that was added to a presence channel.
     member: Option<UserId>,
+    /// Whether a subscription count was announced meanwhile.
+    missed_count: bool,
     is_subscribed: bool,
 }
 
@@ -91,6 +93,7 @@ impl<'a> Joining<'a> {
             wants_positions,
             backlog: None,
             member: None,
+            missed_count: false,
             is_subscribed: false,
         }
     }
@@ -203,8 +206,10 @@ impl<'a> Joining<'a> {
     /// more than is kept.
     fn end_backlog(&mut self) -> Option<Vec<BacklogEntry>> {
         let join = self.backlog.take()?;
+        let missed_count = &mut self.missed_count;
         self.session.with_channel(self.id, |subscribers| {
             let backlog = subscribers.backlog.as_mut()?;
+            *missed_count |= backlog.passed_count;
             let passed = backlog.end(join);
             if !backlog.is_needed() {
                 subscribers.backlog = None;
@@ -252,10 +257,15 @@ impl<'a> Joining<'a> {
             wants_positions: self.wants_positions,
             member,
             replayed,
+            counted: None,
         };
         session.with(|connection| {
             connection.add_subscription(channel_ref.channel.clone(), subscription);
         });
+        if self.missed_count {
+            let mut state = session.shard.state();
+            state.send_count(session.slot, &channel_ref.channel);
+        }
     }
 }
 
