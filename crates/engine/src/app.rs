@@ -29,6 +29,7 @@ use crate::rate_limit::PublishRateLimiter;
 use crate::recent_events::RecentEvents;
 use crate::route::Channels;
 use crate::sequence::Offset;
+use crate::subscription_share::NetworkSubscriptions;
 use crate::watchlist::Users;
 
 /// An app as the store describes it.
@@ -85,6 +86,7 @@ pub struct App {
     pub(crate) connections: Arc<AtomicUsize>,
     /// Subscriptions on this node, with those that are being made.
     pub(crate) subscriptions: AtomicUsize,
+    pub(crate) network_subscriptions: NetworkSubscriptions,
     /// Resources of this node that the app's clients hold.
     pub(crate) usage: Arc<Usage>,
     pub(crate) displacements: Displacements,
@@ -124,6 +126,7 @@ impl App {
             keys: ArcSwap::from_pointee(definition.keys),
             deleted: AtomicBool::new(false),
             subscriptions: AtomicUsize::new(0),
+            network_subscriptions: NetworkSubscriptions::default(),
             connections: Arc::default(),
             usage: Arc::default(),
             displacements: Displacements::default(),

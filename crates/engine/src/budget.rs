@@ -154,13 +154,14 @@ impl Network {
     }
 
     /// Returns how many networks of one client it counts for.
-    pub(crate) fn factor(self) -> usize {
+    #[must_use]
+    pub fn factor(self) -> usize {
         let is_wide = self.address.is_ipv6() && self.prefix < 64;
         if is_wide { WIDE_FACTOR } else { 1 }
     }
 
     /// Returns the network and the wider one that it is a part of.
-    pub(crate) fn all(self) -> impl Iterator<Item = Self> {
+    pub fn all(self) -> impl Iterator<Item = Self> {
         [Some(self), self.wide()].into_iter().flatten()
     }
 
@@ -224,12 +225,13 @@ pub struct Ledger(Arc<Books>);
 struct Books {
     budgets: Budgets,
     node: Usage,
-    networks: Mutex<Networks>,
+    networks: Mutex<ByNetwork<Usage>>,
 }
 
-#[derive(Debug, Default)]
-struct Networks {
-    usage: HashMap<Network, Weak<Usage>>,
+/// A value for each network, for as long as anything refers to it.
+#[derive(Debug)]
+pub(crate) struct ByNetwork<T> {
+    values: HashMap<Network, Weak<T>>,
     /// How many entries there may be before those without a holder are removed.
     sweep_at: usize,
 }
@@ -237,17 +239,27 @@ struct Networks {
 /// Fewest entries at which a sweep is worth its time.
 const MIN_SWEEP_ENTRIES: usize = 1024;
 
-impl Networks {
-    fn usage(&mut self, network: Network) -> Arc<Usage> {
-        if let Some(known) = self.usage.get(&network).and_then(Weak::upgrade) {
+impl<T> Default for ByNetwork<T> {
+    fn default() -> Self {
+        Self {
+            values: HashMap::new(),
+            sweep_at: MIN_SWEEP_ENTRIES,
+        }
+    }
+}
+
+impl<T: Default> ByNetwork<T> {
+    /// Returns the value of a network, which is created if there is none.
+    pub(crate) fn value(&mut self, network: Network) -> Arc<T> {
+        if let Some(known) = self.values.get(&network).and_then(Weak::upgrade) {
             return known;
         }
-        if self.usage.len() >= self.sweep_at.max(MIN_SWEEP_ENTRIES) {
-            self.usage.retain(|_, usage| usage.strong_count() > 0);
-            self.sweep_at = self.usage.len() * 2;
+        if self.values.len() >= self.sweep_at {
+            self.values.retain(|_, value| value.strong_count() > 0);
+            self.sweep_at = MIN_SWEEP_ENTRIES.max(self.values.len() * 2);
         }
         let new = Arc::default();
-        self.usage.insert(network, Arc::downgrade(&new));
+        self.values.insert(network, Arc::downgrade(&new));
         new
     }
 }
@@ -301,7 +313,7 @@ impl Ledger {
             let (_, networks) = networks.as_mut()?;
             Some(NetworkUsage {
                 network,
-                usage: networks.usage(network),
+                usage: networks.value(network),
             })
         };
         let narrow = network.and_then(&mut holder);
@@ -611,6 +623,6 @@ mod tests {
         for number in 0..10 * MIN_SWEEP_ENTRIES as u32 {
             drop(ledger.payer(Some(IpAddr::from(number.to_be_bytes()))));
         }
-        assert!(ledger.0.networks.lock().usage.len() <= MIN_SWEEP_ENTRIES);
+        assert!(ledger.0.networks.lock().values.len() <= MIN_SWEEP_ENTRIES);
     }
 }

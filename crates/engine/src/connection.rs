@@ -24,6 +24,7 @@ use crate::reading::Reading;
 use crate::replay::Replay;
 use crate::route::ChannelId;
 use crate::sequence::{Offset, Position};
+use crate::subscription_share::SubscriptionShare;
 
 /// How long a closed connection may take to read what waits and to answer the close frame.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
@@ -50,6 +51,8 @@ pub(crate) struct Connection {
     /// The payer of what the client makes this node hold.
     pub(crate) payer: Payer,
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
+    /// Counts them for its network, once the app's quota was asked for one.
+    share: Option<Box<SubscriptionShare>>,
     /// The charge for the subscriptions.
     subscription_bytes: Charge,
     /// The signed-in user.
@@ -161,6 +164,7 @@ impl Connection {
             connected: now,
             authorized: false,
             subscriptions: HashMap::new(),
+            share: None,
             user: None,
             heard: now,
             pinged: false,
@@ -206,6 +210,20 @@ impl Connection {
         self.payer.check(Resource::SubscriptionBytes, more)
     }
 
+    /// Returns its share of its network's subscriptions, which is counted from the first call on, or
+    /// `None` if no network is charged.
+    pub(crate) fn subscription_share(&mut self) -> Option<&SubscriptionShare> {
+        if self.share.is_none() {
+            let mut share = self
+                .app
+                .network_subscriptions
+                .share_of(self.payer.network()?);
+            share.add(self.subscriptions.len());
+            self.share = Some(Box::new(share));
+        }
+        self.share.as_deref()
+    }
+
     /// Adds a subscription, and charges its bytes.
     pub(crate) fn add_subscription(&mut self, channel: ChannelName, subscription: Subscription) {
         let charged = self.subscription_bytes.amount() + subscription_bytes(&channel);
@@ -213,6 +231,9 @@ impl Connection {
         // between.
         let _ = self.subscription_bytes.set(charged);
         self.app.subscriptions.fetch_add(1, Ordering::Relaxed);
+        if let Some(share) = &mut self.share {
+            share.add(1);
+        }
         self.subscriptions.insert(channel, subscription);
     }
 
@@ -223,6 +244,9 @@ impl Connection {
     ) -> Option<(ChannelName, Subscription)> {
         let removed = self.subscriptions.remove_entry(channel)?;
         self.app.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        if let Some(share) = &mut self.share {
+            share.remove_one();
+        }
         self.subscription_bytes
             .shrink(subscription_bytes(&removed.0));
         if self.subscriptions.is_empty() {

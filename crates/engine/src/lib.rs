@@ -37,6 +37,7 @@
 //! | `deliver` | the only way out: encode once, reserve room, queue |
 //! | `route`, `registry` | where a channel's subscribers are; attaching shards to channels and detaching them |
 //! | `subscription_count` | the number of a channel's subscribers, and its announcement |
+//! | `subscription_share` | how much of an app's quota of subscriptions a network may have |
 //! | `presence` | presence changes, announced to a channel's subscribers |
 //! | `local_presence` | the users that this node has on presence channels |
 //! | `snapshot` | the members of a channel and the users online, as a roster answers |
@@ -105,6 +106,7 @@ mod sign_in;
 mod snapshot;
 mod subscribe;
 mod subscription_count;
+mod subscription_share;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod waiting;

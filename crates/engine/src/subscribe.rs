@@ -25,6 +25,7 @@ use crate::route::ChannelId;
 use crate::sequence::{Generation, Position};
 use crate::session::{Session, excerpt};
 use crate::shard::Subscribers;
+use crate::subscription_share::SubscriptionShare;
 
 mod error;
 mod joining;
@@ -36,7 +37,11 @@ mod replay;
 const MAX_REPEATED_NAME: usize = 1000;
 
 /// A reserved subscription of an app, held while the subscription is being made.
-struct Reserved(Arc<App>);
+struct Reserved {
+    app: Arc<App>,
+    /// Counts it for the client's network, if the app has a quota.
+    _share: Option<SubscriptionShare>,
+}
 
 impl Reserved {
     fn take(app: &Arc<App>, max: usize) -> Option<Self> {
@@ -45,13 +50,16 @@ impl Reserved {
         app.subscriptions
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
             .ok()?;
-        Some(Self(Arc::clone(app)))
+        Some(Self {
+            app: Arc::clone(app),
+            _share: None,
+        })
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.0.subscriptions.fetch_sub(1, Ordering::Relaxed);
+        self.app.subscriptions.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -157,10 +165,37 @@ impl Session {
         // A subscription that came with the sign-in counts already.
         let is_unlimited = quota == 0 || self.with(|connection| connection.is_implicit(channel));
         let max = if is_unlimited { usize::MAX } else { quota };
-        Reserved::take(app, max).ok_or_else(|| {
+        let mut reserved = Reserved::take(app, max).ok_or_else(|| {
             SubscribeError::LimitReached(format!(
                 "The app has {quota} subscriptions on this server, the most it may have (limits.subscriptions)"
             ))
+        })?;
+        if !is_unlimited {
+            let used = app.subscriptions.load(Ordering::Relaxed);
+            // This one is counted already.
+            let left = quota.saturating_sub(used.saturating_sub(1));
+            reserved._share = self.reserve_share(quota, left)?;
+        }
+        Ok(reserved)
+    }
+
+    /// Reserves a subscription of the client's network, if one is charged. Only new subscriptions
+    /// are refused: a client relies on those that were confirmed.
+    fn reserve_share(
+        &self,
+        quota: usize,
+        left: usize,
+    ) -> Result<Option<SubscriptionShare>, SubscribeError> {
+        self.with(|connection| {
+            let Some(share) = connection.subscription_share() else {
+                return Ok(None);
+            };
+            match share.exceeded(quota, left) {
+                None => Ok(Some(share.one_more())),
+                Some((network, held)) => Err(SubscribeError::LimitReached(format!(
+                    "Your network {network} has {held} of the {quota} subscriptions that the app may have on this server, and the rest is kept for other networks (limits.subscriptions)"
+                ))),
+            }
         })
     }
 

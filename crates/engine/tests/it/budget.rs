@@ -21,8 +21,12 @@ fn small() -> Options {
 }
 
 fn from(node: &LocalNode, last: u8) -> Client {
+    at(node, IpAddr::from([192, 0, 2, last]))
+}
+
+fn at(node: &LocalNode, address: IpAddr) -> Client {
     let admitted = node.engine.admit(Arrival {
-        charged_address: Some(IpAddr::from([192, 0, 2, last])),
+        charged_address: Some(address),
         ..arrival(KEY)
     });
     node.connect_admitted(admitted.expect("admitted"))
@@ -118,5 +122,79 @@ fn an_app_has_its_quota_of_subscriptions_on_all_its_connections() {
         limit(0);
         second.subscribe("d").await;
         assert_eq!(second.names(), ["pusher_internal:subscription_succeeded"]);
+    });
+}
+
+/// Clients of one network that each ask for fifty subscriptions, and how many they get in all.
+async fn fill(node: &LocalNode, address: IpAddr, clients: usize) -> (Vec<Client>, usize) {
+    let mut held = Vec::new();
+    let mut count = 0;
+    for _ in 0..clients {
+        let client = at(node, address);
+        for number in 0..50 {
+            client.subscribe(&format!("{number}")).await;
+        }
+        let names = client.names();
+        let succeeded = |name: &&String| *name == "pusher_internal:subscription_succeeded";
+        count += names.iter().filter(succeeded).count();
+        held.push(client);
+    }
+    (held, count)
+}
+
+#[test]
+fn one_network_leaves_subscriptions_of_an_apps_quota_to_others() {
+    with_node(2, async |node| {
+        let mut limited = settings();
+        limited.limits.subscriptions = 800;
+        let changed = definition("1", KEY, limited);
+        node.engine.update_apps(vec![changed], &[]);
+        let address = |last| IpAddr::from([192, 0, 2, last]);
+        let (mut first, count) = fill(&node, address(1), 15).await;
+        assert_eq!(count, 700);
+        // However many networks come, each gets some.
+        let mut held = Vec::new();
+        for last in 2..9 {
+            let (clients, count) = fill(&node, address(last), 2).await;
+            assert!(count > 0, "network {last}");
+            held.extend(clients);
+        }
+        let asked = &first[14];
+        asked.subscribe("more").await;
+        let refused = complaint(&asked.events());
+        assert_eq!(
+            refused,
+            "Your network 192.0.2.1 has 700 of the 800 subscriptions that the app may have on this server, and the rest is kept for \
+             other networks (limits.subscriptions)"
+        );
+        // Those that it has stay, and what its clients give up is there again.
+        for mut client in first.drain(..).chain(held) {
+            client.leave().await;
+        }
+        let (_, count) = fill(&node, address(1), 15).await;
+        assert_eq!(count, 700);
+    });
+}
+
+#[test]
+fn the_networks_of_one_ipv6_customer_share_subscriptions_of_a_quota() {
+    with_node(1, async |node| {
+        let mut limited = settings();
+        limited.limits.subscriptions = 80;
+        let changed = definition("1", KEY, limited);
+        node.engine.update_apps(vec![changed], &[]);
+        let address = |customer: u16, network: u16| {
+            IpAddr::from([0x2001, 0xdb8, customer, network, 0, 0, 0, 1])
+        };
+        let (mut held, mut count) = (Vec::new(), 0);
+        for network in 0..60 {
+            let (clients, more) = fill(&node, address(1, network), 1).await;
+            held.extend(clients);
+            count += more;
+        }
+        // It counts as four networks, so the last of it is left.
+        assert!(count < 80, "{count}");
+        let (_other, count) = fill(&node, address(2, 0), 1).await;
+        assert!(count > 0);
     });
 }
