@@ -6,6 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::{HeaderMap, header};
 use fanfare_engine::{BudgetExceeded, Charge, Ledger, Resource};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Body as _;
@@ -16,6 +18,45 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many bytes of a refused body are read, and for how long.
 const MAX_DISCARDED: usize = 16 << 20;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A request's body, before it is read.
+#[derive(Debug)]
+pub(crate) struct RequestBody {
+    body: Body,
+    /// Whether the client sends it only after `100 Continue`, which it gets with the first read.
+    awaits_continue: bool,
+}
+
+impl RequestBody {
+    /// Returns the body of a request with these headers.
+    pub(crate) fn new(headers: &HeaderMap, body: Body) -> Self {
+        let expect = headers.get(header::EXPECT);
+        let awaits_continue =
+            expect.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+        Self {
+            body,
+            awaits_continue,
+        }
+    }
+
+    /// Returns whether the announced length is over `limit`, which is known before anything is read.
+    fn is_longer_than(&self, limit: usize) -> bool {
+        self.body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the body to read it, which asks the client to send it.
+    fn requested(&mut self) -> &mut Body {
+        self.awaits_continue = false;
+        &mut self.body
+    }
+}
+
+impl From<Request> for RequestBody {
+    fn from(request: Request) -> Self {
+        let (parts, body) = request.into_parts();
+        Self::new(&parts.headers, body)
+    }
+}
 
 /// Why a body could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -36,9 +77,17 @@ pub(crate) enum BodyError {
 ///
 /// Returns [`BodyError::TooLarge`], [`BodyError::Late`] after 30 seconds, or [`BodyError::Broken`]. The rest of a body
 /// that is too large or late is discarded, so that the caller reads the answer.
-pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
-    let collected = timeout(BODY_TIMEOUT, Limited::new(&mut body, limit).collect()).await;
-    let error = match collected {
+pub(crate) async fn read_body(
+    body: impl Into<RequestBody>,
+    limit: usize,
+) -> Result<Bytes, BodyError> {
+    let mut body = body.into();
+    if body.is_longer_than(limit) {
+        discard(body).await;
+        return Err(BodyError::TooLarge(limit));
+    }
+    let collected = Limited::new(body.requested(), limit).collect();
+    let error = match timeout(BODY_TIMEOUT, collected).await {
         Ok(Ok(collected)) => return Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => BodyError::TooLarge(limit),
         Ok(Err(error)) => return Err(BodyError::Broken(error.to_string())),
@@ -49,9 +98,14 @@ pub(crate) async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, Bod
 }
 
 /// Reads and drops the body of a refused caller. A caller that is still sending doesn't read the answer, and could not
-/// use its connection again. Bounded in bytes and time.
-pub(crate) async fn discard(body: Body) {
-    let mut body = Limited::new(body, MAX_DISCARDED);
+/// use its connection again. Bounded in bytes and time. A body that the client has yet to be asked for isn't read: it
+/// reads the answer instead.
+pub(crate) async fn discard(body: impl Into<RequestBody>) {
+    let body = body.into();
+    if body.awaits_continue {
+        return;
+    }
+    let mut body = Limited::new(body.body, MAX_DISCARDED);
     let discarded = async { while let Some(Ok(_)) = body.frame().await {} };
     // Whatever comes after that is lost when the connection closes.
     let _ = timeout(DISCARD_TIMEOUT, discarded).await;
@@ -72,10 +126,11 @@ pub(crate) struct PendingBody {
 /// rest of the body is read and dropped, as [`discard`] does.
 pub(crate) async fn read_pending(
     ledger: &Ledger,
-    mut body: Body,
+    body: impl Into<RequestBody>,
     limit: usize,
     from: Option<IpAddr>,
 ) -> Result<PendingBody, BodyError> {
+    let mut body = body.into();
     let mut charge = ledger.payer(from).empty_charge(Resource::RequestBytes);
     let read = timeout(BODY_TIMEOUT, collect(&mut body, limit, &mut charge)).await;
     match read.unwrap_or(Err(BodyError::Late)) {
@@ -91,11 +146,16 @@ pub(crate) async fn read_pending(
     }
 }
 
-async fn collect(body: &mut Body, limit: usize, charge: &mut Charge) -> Result<Bytes, BodyError> {
+async fn collect(
+    body: &mut RequestBody,
+    limit: usize,
+    charge: &mut Charge,
+) -> Result<Bytes, BodyError> {
     // A body whose announced length is too large is refused before it is read.
-    if body.size_hint().lower() > u64::try_from(limit).unwrap_or(u64::MAX) {
+    if body.is_longer_than(limit) {
         return Err(BodyError::TooLarge(limit));
     }
+    let body = body.requested();
     // Room for the whole body. Memory is only used for bytes that have come, and a growing buffer would take twice as
     // much.
     let announced = body.size_hint().exact().unwrap_or(0);
@@ -139,7 +199,10 @@ mod tests {
             network: bounds(100),
             ..Budgets::default()
         });
-        let read = |size, from| read_pending(&ledger, Body::from(vec![b'x'; size]), 100, from);
+        let read = |size, from| {
+            let body = RequestBody::new(&HeaderMap::new(), Body::from(vec![b'x'; size]));
+            read_pending(&ledger, body, 100, from)
+        };
         let held = read(100, ONE).await.expect("it fits");
         let refused = read(1, ONE).await.expect_err("full");
         assert!(matches!(refused, BodyError::Busy(_)), "{refused}");

@@ -107,7 +107,7 @@ async fn refuse(state: &AppState, request: Request, status: u16, message: String
         reason: &message,
     });
     let is_admin = request.uri().path().starts_with("/api/");
-    discard(request.into_body()).await;
+    discard(request).await;
     match (is_admin, status) {
         (true, 405) => Problem::wrong_method(message).into_response(),
         (true, _) => Problem::not_found(message).into_response(),

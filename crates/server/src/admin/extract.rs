@@ -29,7 +29,7 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Body<T> {
 
     async fn from_request(request: Request, _: &AppState) -> Result<Self, Problem> {
         let is_json = is_json(request.headers());
-        let bytes = read_body(request.into_body(), MAX_BODY).await?;
+        let bytes = read_body(request, MAX_BODY).await?;
         Self::of(bytes, is_json)
     }
 }
@@ -47,7 +47,7 @@ impl<T: DeserializeOwned> Body<T> {
             .addresses
             .charged(request.headers(), request.extensions());
         let ledger = state.engine.ledger();
-        let body = read_pending(ledger, request.into_body(), MAX_ANONYMOUS_BODY, from);
+        let body = read_pending(ledger, request, MAX_ANONYMOUS_BODY, from);
         Self::of(body.await?.bytes, is_json)
     }
 

@@ -190,7 +190,7 @@ pub(super) async fn sign_in(
 ) -> Result<(StatusCode, Json<SignedIn>), Problem> {
     // Checked before the body is read, so that an attempt too many costs only its head.
     if let Err(error) = state.admin.sign_in_limiter.has_attempts(client.address) {
-        discard(request.into_body()).await;
+        discard(request).await;
         return Err(Problem::too_many(error.to_string(), error.seconds));
     }
     let body = Body::<SignIn>::of_stranger(request, &state).await;

@@ -14,7 +14,7 @@ use serde::Deserialize;
 
 use crate::app_state::AppState;
 use crate::auth_endpoint::Signer;
-use crate::body::{discard, read_body};
+use crate::body::{RequestBody, discard, read_body};
 use crate::clock::unix_seconds;
 use crate::http::error::ApiError;
 use crate::http::headers::combined;
@@ -103,6 +103,7 @@ impl FromRequest<AppState> for SignedRequest {
 
     async fn from_request(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
+        let body = RequestBody::new(&parts.headers, body);
         let address = state.addresses.of(&parts.headers, &parts.extensions);
         let (app, query, signing) = match authenticate(&mut parts, state, address).await {
             Ok(authenticated) => authenticated,

@@ -20,7 +20,7 @@ use crate::app_state::AppState;
 use crate::auth_endpoint::{
     ChannelAuth, MAX_BODY, Signer, UserAuth, channel, check_member, check_user,
 };
-use crate::body::{discard, read_body};
+use crate::body::{RequestBody, discard, read_body};
 use crate::http::error::ApiError;
 
 /// Who joins a presence channel.
@@ -138,6 +138,7 @@ impl TrustedBackend {
 
     async fn of_token(request: Request, state: &AppState) -> Result<Self, ApiError> {
         let (mut parts, body) = request.into_parts();
+        let body = RequestBody::new(&parts.headers, body);
         // The token is checked first, so that no body is kept for a caller without one.
         let caller = match Caller::from_request_parts(&mut parts, state).await {
             Ok(caller) => caller,

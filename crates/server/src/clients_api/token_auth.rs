@@ -21,7 +21,7 @@ use crate::app_state::AppState;
 use crate::auth_endpoint::{
     ChannelAuth, MAX_BODY, Signer, UserAuth, channel, check_member, check_user,
 };
-use crate::body::{discard, read_pending};
+use crate::body::{RequestBody, discard, read_pending};
 use crate::http::cors::Cors;
 use crate::http::error::ApiError;
 use crate::http::headers::{self, media_type};
@@ -130,6 +130,7 @@ async fn answer<T: Serialize>(
     let key = key.map_or_else(|_| String::new(), |Path(key)| key);
     let app = state.engine.apps().by_key(&key);
     let (parts, body) = request.into_parts();
+    let body = RequestBody::new(&parts.headers, body);
     let from = state.addresses.of(&parts.headers, &parts.extensions);
     let note = |kind: RefusalKind, error: &ApiError| {
         state.engine.refusals().note(Refused {

@@ -1,7 +1,12 @@
 //! What a stranger may make the server do is bounded before it is done.
 
+use std::time::Duration;
+
 use fanfare_testkit::{KEY, Server};
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::server;
 
@@ -121,4 +126,68 @@ async fn the_largest_file_of_the_docs_is_sent_compressed_or_not_at_all() {
     let again = again.send().await.unwrap();
     assert_eq!(again.status(), 304);
     assert!(again.bytes().await.unwrap().is_empty());
+}
+
+/// Sends the head of a `POST` whose client waits for `100 Continue`.
+async fn ask_to_send(server: &Server, path: &str, length: usize) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\
+         Expect: 100-continue\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_and_refused_is_not_asked_for() {
+    let server = server().await;
+    let session = session(&server).await;
+    let api = server.api();
+    let signed = api.sign("POST", "events", &[], b"x", fanfare_testkit::api::now());
+    let events = api.path("events");
+    for (path, status) in [
+        (format!("{events}?{signed}"), 413),
+        (format!("{events}?{}", signed.replace("1.0", "2.0")), 401),
+        (format!("{session}/xhr_send"), 413),
+        ("/pusher/app/none/1/abcdefgh/xhr_send".into(), 404),
+        ("/api/v1/sessions".into(), 413),
+        ("/api/v1/apps".into(), 401),
+        ("/nowhere".into(), 404),
+    ] {
+        let mut stream = ask_to_send(&server, &path, 100 << 20).await;
+        let mut seen = Vec::new();
+        let answered = timeout(Duration::from_secs(10), stream.read_to_end(&mut seen)).await;
+        answered.expect("an answer and an end").unwrap();
+        let seen = String::from_utf8_lossy(&seen);
+        assert!(
+            seen.starts_with(&format!("HTTP/1.1 {status}")),
+            "{path}: {seen}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_is_announced_and_accepted_is_asked_for() {
+    let server = server().await;
+    let api = server.api();
+    let body = json!({"name": "e", "channel": "a", "data": "d"}).to_string();
+    let now = fanfare_testkit::api::now();
+    let signed = api.sign("POST", "events", &[], body.as_bytes(), now);
+    let path = format!("{}?{signed}", api.path("events"));
+    let mut stream = ask_to_send(&server, &path, body.len()).await;
+    let mut seen = String::new();
+    for (words, next) in [
+        ("HTTP/1.1 100 Continue\r\n\r\n", &*body),
+        ("HTTP/1.1 200", ""),
+    ] {
+        while !seen.contains(words) {
+            let mut bytes = [0; 1024];
+            let read = timeout(Duration::from_secs(10), stream.read(&mut bytes)).await;
+            let read = read.expect("an answer").unwrap();
+            assert!(read > 0, "{seen}");
+            seen.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        }
+        stream.write_all(next.as_bytes()).await.unwrap();
+    }
 }

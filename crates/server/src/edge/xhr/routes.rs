@@ -319,7 +319,7 @@ async fn take_frames(
         Ok(session) => session,
         Err(error) => {
             // No body is kept without a session to charge it to.
-            discard(request.into_body()).await;
+            discard(request).await;
             return Err(error);
         }
     };
@@ -328,7 +328,7 @@ async fn take_frames(
     let pays = state
         .addresses
         .charged(request.headers(), request.extensions());
-    let body = read_pending(state.engine.ledger(), request.into_body(), limit, pays).await?;
+    let body = read_pending(state.engine.ledger(), request, limit, pays).await?;
     let frames = sockjs::parse_send(&body.bytes, state.max_message_bytes)?;
     session
         .send(SessionRequest::Send(frames, Some(body.charge)))
