@@ -10,7 +10,7 @@ use crate::ceilings::Ceilings;
 #[serde(default)]
 pub struct Limits {
     /// Most connections of the app, over all nodes; 0 for no limit. Further clients are refused
-    /// with 4004.
+    /// with 4004, or with 4100 while one network has many of the connections.
     #[schema(value_type = u64, maximum = 100_000_000)]
     pub connections: usize,
     /// Most subscriptions of the app's connections on each node; 0 for no limit. Further

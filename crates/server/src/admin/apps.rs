@@ -42,7 +42,9 @@ pub(crate) struct CreateApp {
     /// For people; 1 to 200 printable characters.
     #[schema(example = "Shop")]
     name: String,
-    /// An id to import, for a move from another server without a change in clients.
+    /// An id to import, for a move from another server without a change in clients. Without one it is drawn, and is digits.
+    /// Another id than digits works, and gets a warning in the answer: `pusher` of PyPI refuses such ids before it sends
+    /// anything, so Python backends can't use it.
     #[schema(example = "123456789")]
     id: Option<String>,
     /// A key to import.
@@ -64,7 +66,7 @@ pub(crate) struct CreatedApp {
     pub(crate) app: App,
     /// Its first key, with its secret, which is shown this once.
     pub(crate) key: CreatedKey,
-    /// What may surprise, for people; absent if nothing does.
+    /// What may surprise, for people: an id that isn't digits, which `pusher` of PyPI refuses. Absent if nothing does.
     #[schema(nullable = false)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
