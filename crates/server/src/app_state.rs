@@ -11,7 +11,7 @@ use fanfare_protocol::Ceilings;
 use crate::access::Addresses;
 use crate::admin::Admin;
 use crate::app_sync::ConfigBarrier;
-use crate::backend_api::Idempotency;
+use crate::backend_api::{Idempotency, Unauthenticated};
 use crate::demo::Demo;
 use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) demo: Option<Arc<Demo>>,
     pub(crate) path_prefix: Arc<str>,
     pub(crate) idempotency: Idempotency,
+    pub(crate) unauthenticated: Unauthenticated,
     pub(crate) sessions: Sessions,
     pub(crate) hanging: HangingRequests,
     pub(crate) websocket_retry: Arc<WebSocketRetry>,

@@ -11,9 +11,11 @@ mod channels;
 mod events;
 mod history;
 mod idempotency;
+mod unauthenticated;
 pub(crate) mod users;
 
 pub(crate) use idempotency::Idempotency;
+pub(crate) use unauthenticated::Unauthenticated;
 
 /// Returns the routes that take requests signed by a backend.
 pub(crate) fn backend() -> OpenApiRouter<AppState> {

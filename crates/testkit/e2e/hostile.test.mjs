@@ -84,9 +84,12 @@ const WAYS = {
   'nonsense messages': { begin: (key) => [handshake(key)], again: () => frame(0x81, '{}').toString('latin1').repeat(500) },
   pings: { begin: (key) => [handshake(key)], again: () => frame(0x89, 'x'.repeat(125)).toString('latin1').repeat(500) },
   'wrong signatures over long queries': {
-    again: () => {
-      const query = Array.from({ length: 60 }, (_, i) => `a${i}[]=%41%2B${'x'.repeat(100)}`).join('&');
-      return `GET /apps/app%2Did/channels?${query}&auth_key=x&auth_signature=0 HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(20);
+    // A known key, the right time and the form of a signature, so that every text that a client may have signed is tried.
+    again: (key, number, turn, id) => {
+      const query = Array.from({ length: 60 }, (_, i) => `a${60 - i}[]=%41%2B+${'x'.repeat(100)}`).join('&');
+      const auth = `auth_key=${key}&auth_timestamp=${Math.floor(Date.now() / 1000)}&auth_version=1.0&auth_signature=${'0'.repeat(64)}`;
+      const path = `/apps/%${id.charCodeAt(0).toString(16)}${id.slice(1)}/channels`;
+      return `GET ${path}?${query}&${auth} HTTP/1.1\r\nHost: x\r\n\r\n`.repeat(20);
     },
   },
 };
@@ -102,7 +105,7 @@ if (isMainThread) {
 }
 
 /** Opens 100 sockets and goes on until the worker is ended; what the server closes is opened again. */
-function beStranger({ port, key, way }) {
+function beStranger({ port, key, id, way }) {
   const { begin = () => [], again, reads = true } = WAYS[way];
   let turn = 0;
   for (let number = 0; number < CONNECTIONS; number += 1) open(number);
@@ -122,7 +125,7 @@ function beStranger({ port, key, way }) {
   function repeat(socket, number) {
     if (socket.destroyed) return;
     turn += 1;
-    const taken = socket.write(again(key, number, turn), 'latin1');
+    const taken = socket.write(again(key, number, turn, id), 'latin1');
     // As fast as the server reads; other sockets get their turn.
     if (taken) setTimeout(repeat, 5, socket, number);
     else socket.once('drain', () => setImmediate(repeat, socket, number));
@@ -146,7 +149,7 @@ async function runTests() {
 
   for (const way of Object.keys(WAYS)) {
     test(`${way} cost others little and the server a bounded amount`, async (t) => {
-      const worker = new Worker(new URL(import.meta.url), { workerData: { port: server.port, key: server.app.key, way } });
+      const worker = new Worker(new URL(import.meta.url), { workerData: { port: server.port, ...server.app, way } });
       try {
         await once(worker, 'message');
         const { took, connects, peak } = await measure(LASTS);

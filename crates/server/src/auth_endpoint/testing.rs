@@ -21,7 +21,7 @@ use crate::access::Addresses;
 use crate::admin::Admin;
 use crate::app_state::{AppState, Shared};
 use crate::app_sync::AppSync;
-use crate::backend_api::Idempotency;
+use crate::backend_api::{Idempotency, Unauthenticated};
 use crate::clock::unix_seconds;
 use crate::edge::sockets::Sockets;
 use crate::identity::Identities;
@@ -113,6 +113,7 @@ impl Node {
             config_barrier,
             ready: Arc::new(AtomicBool::new(true)),
             demo: None,
+            unauthenticated: Unauthenticated::default(),
             path_prefix: "".into(),
             ceilings: fanfare_protocol::Ceilings::default(),
             idempotency: Idempotency::new(1 << 20),

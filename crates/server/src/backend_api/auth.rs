@@ -109,6 +109,12 @@ impl FromRequest<AppState> for SignedRequest {
             Ok(authenticated) => authenticated,
             Err(Denied { kind, app, error }) => {
                 note(state, kind, app.as_ref(), address, &error);
+                if !matches!(kind, RefusalKind::Connection(_)) {
+                    let pays = state.addresses.charged(&parts.headers, &parts.extensions);
+                    // Nothing of the request is kept while its answer waits.
+                    drop(parts);
+                    state.unauthenticated.wait(pays).await;
+                }
                 // Reading the body lets the client see the answer: closing with unread bytes would reset the
                 // connection.
                 discard(body).await;

@@ -149,16 +149,17 @@ async fn answer<T: Serialize>(
             return error.into_response();
         }
     };
+    let pays = state.addresses.charged(&parts.headers, &parts.extensions);
     let answered = async {
         // The token is verified first, so that no body is kept for a client without one.
         let bearer = match Bearer::of(state, app.clone(), key, &parts.headers).await {
             Ok(bearer) => bearer,
             Err(error) => {
+                state.unauthenticated.wait(pays).await;
                 discard(body).await;
                 return Err(error);
             }
         };
-        let pays = state.addresses.charged(&parts.headers, &parts.extensions);
         let body = read_pending(state.engine.ledger(), body, MAX_BODY, pays).await?;
         let request = browser_request(&parts.headers, &body.bytes)?;
         authorize(&bearer, &request)

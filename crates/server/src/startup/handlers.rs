@@ -11,7 +11,7 @@ use crate::access::Addresses;
 use crate::admin::Admin;
 use crate::app_state::{AppState, Shared};
 use crate::app_sync::ConfigBarrier;
-use crate::backend_api::Idempotency;
+use crate::backend_api::{Idempotency, Unauthenticated};
 use crate::clock::unix_millis;
 use crate::config::Config;
 use crate::edge::listener::Listening;
@@ -46,6 +46,7 @@ pub(super) fn state(
         demo: None,
         path_prefix: config.path_prefix.as_str().into(),
         idempotency: Idempotency::new(config.idempotency.max_bytes),
+        unauthenticated: Unauthenticated::default(),
         sessions: Sessions::new(config.pending_sessions()),
         hanging: HangingRequests::new(config.fallback.max_hanging_requests),
         websocket_retry: Arc::new(WebSocketRetry::new(Duration::from_secs(

@@ -7,6 +7,7 @@ use std::time::Duration;
 use fanfare_testkit::{APP_ID, KEY, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::server_with;
@@ -261,5 +262,40 @@ async fn websocket(server: &Server, from: &str) -> (TcpStream, String) {
         if text.contains("connection_established") || text.contains("\"code\":") {
             return (stream, text);
         }
+    }
+}
+
+#[tokio::test]
+async fn many_wrong_signatures_of_a_network_are_answered_later_and_right_ones_at_once() {
+    let server = server_with(&["network.exempt=none"]).await;
+    let api = server.api();
+    let now = fanfare_testkit::api::now();
+    let signed = api.sign("GET", "channels", &[], b"", now);
+    let right = format!("{}?{signed}", api.path("channels"));
+    let wrong = format!(
+        "{}?auth_key={KEY}&auth_timestamp={now}&auth_version=1.0&auth_signature={}",
+        api.path("channels"),
+        "0".repeat(64)
+    );
+    let mut asked = JoinSet::new();
+    for _ in 0..60 {
+        let (stream, request) = (socket(&server, 2).await, get(&wrong, ""));
+        asked.spawn(async move { answer(stream, &request).await });
+    }
+    let is_refused = |seen: String| assert!(seen.contains("Invalid signature"), "{seen}");
+    for _ in 0..20 {
+        is_refused(asked.join_next().await.unwrap().unwrap());
+    }
+    for host in [2, 3] {
+        let seen = answer(socket(&server, host).await, &get(&right, "")).await;
+        assert!(seen.starts_with("HTTP/1.1 200"), "{seen}");
+    }
+    is_refused(answer(socket(&server, 3).await, &get(&wrong, "")).await);
+    while let Some(seen) = asked.try_join_next() {
+        is_refused(seen.unwrap());
+    }
+    assert!(!asked.is_empty(), "all were answered at once");
+    while let Some(seen) = asked.join_next().await {
+        is_refused(seen.unwrap());
     }
 }
