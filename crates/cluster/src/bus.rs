@@ -6,17 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fanfare_engine::{
     App, BoxFuture, Bus, BusError, CachedEvent, ChannelRef, Envelope, Generation, HistoryAnswer,
-    HistoryQuery, IdempotencyKey, PublishOutcome, Recorded, Topic,
+    HistoryCharge, HistoryRead, IdempotencyKey, PublishOutcome, Topic,
 };
-use fanfare_protocol::{Unrecovered, UserId};
+use fanfare_protocol::UserId;
 use std::time::Duration;
 
-use crate::backend::{Answer, HistoryPage, Keep, Kept, Publication, Published, Step, StepError};
+use crate::backend::{Answer, Keep, Kept, Publication, Published, Step, StepError};
 use crate::cluster::{Cluster, TAKES_NOTHING};
 use crate::message::Message;
-
-/// Positions are times in microseconds.
-const MICROS_PER_MILLI: u64 = 1000;
 
 impl Bus for Cluster {
     fn publish(
@@ -74,32 +71,27 @@ impl Bus for Cluster {
     fn history<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
-        query: HistoryQuery,
-        room: usize,
-    ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>> {
+        read: HistoryRead,
+    ) -> BoxFuture<'a, Result<(HistoryAnswer, HistoryCharge), BusError>> {
+        let HistoryRead {
+            query,
+            room,
+            charge,
+        } = read;
+        let step = Step::History {
+            app: channel_ref.app.id().clone(),
+            channel: channel_ref.channel.to_string(),
+            query,
+            rules: channel_ref
+                .app
+                .retention(&channel_ref.channel)
+                .map_or(0, |retention| retention.rules),
+            room,
+        };
         Box::pin(async move {
             let link = self.link().ok_or(BusError::Disconnected)?;
-            // Queries take turns, because answers are large and all other answers wait behind them.
-            // If the link is lost meanwhile, the step's answer says so.
-            let _in_turn = self
-                .asking
-                .acquire()
-                .await
-                .map_err(|_| BusError::Disconnected)?;
-            let step = Step::History {
-                app: channel_ref.app.id().clone(),
-                channel: channel_ref.channel.to_string(),
-                query,
-                rules: channel_ref
-                    .app
-                    .retention(&channel_ref.channel)
-                    .map_or(0, |retention| retention.rules),
-                room,
-            };
-            match link.take_one(step).await {
-                Ok(Answer::History(told)) => Ok(history_answer(told)),
-                _ => Err(BusError::Disconnected),
-            }
+            let answer = link.read_history(step, charge).await;
+            answer.ok_or(BusError::Disconnected)
         })
     }
 
@@ -261,33 +253,4 @@ pub(crate) fn cached_event(kept: &Kept) -> Option<CachedEvent> {
         } => Some(CachedEvent::new(name, data, kept.ttl, position)),
         _ => None,
     }
-}
-
-/// Returns a page of a history for subscribers. If one event cannot be read none counts, because
-/// there would be a gap.
-fn history_answer(told: HistoryPage) -> HistoryAnswer {
-    let read = |message: &Bytes| match Message::read(message).ok()? {
-        Message::Event {
-            position: Some(position),
-            recorded: Some(recorded),
-            name,
-            user_id,
-            except,
-            data,
-            ..
-        } => Some(Recorded {
-            position: recorded,
-            name: name.into(),
-            data: data.into(),
-            user_id,
-            except,
-            time: position / MICROS_PER_MILLI,
-        }),
-        _ => None,
-    };
-    let events = told.messages.and_then(|messages| {
-        let events: Option<Vec<_>> = messages.iter().map(read).collect();
-        events.ok_or(Unrecovered::Expired)
-    });
-    HistoryAnswer::new(told.position, told.newest, events)
 }

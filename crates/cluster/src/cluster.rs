@@ -42,9 +42,6 @@ const IN_FLIGHT: usize = 10_000;
 const CLOSE_AFTER: Duration = Duration::from_millis(500);
 /// After a connection that lasted this long, the next attempt is made at once.
 const LASTED: Duration = Duration::from_secs(1);
-/// Most queries of histories at once. Their answers come over the connection that carries everything else, and each may be as large
-/// as `outbox.max_replay_bytes` (4 MiB): Redis cuts a connection off for which 32 MiB wait.
-const ASKING: usize = 2;
 /// How long a node that stops may take to say farewell.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
 /// Interval at which [`Cluster::flush`] looks whether all steps are answered.
@@ -110,8 +107,6 @@ pub struct Cluster {
     pub(crate) topics: Topics,
     pub(crate) queue: Queue,
     pub(crate) in_flight: Semaphore,
-    /// Queries of histories.
-    pub(crate) asking: Semaphore,
     pub(crate) admissions: Admissions,
     pub(crate) queries: Queries,
     fence: Fence,
@@ -223,7 +218,6 @@ impl Cluster {
             topics: Topics::default(),
             queue: Queue::default(),
             in_flight: Semaphore::new(IN_FLIGHT),
-            asking: Semaphore::new(ASKING),
             admissions: Admissions::default(),
             queries: Queries::default(),
             fence: Fence::default(),

@@ -15,6 +15,7 @@
 //! | `peers` | which nodes receive each other's heartbeats |
 //! | `reaper` | removes what dead nodes had |
 //! | `fence` | the deadline by which fenced clients are closed |
+//! | `history_page` | pages of histories, as subscribers get them |
 //! | `message`, `names` | messages on topics; names of topics |
 //! | [`backend`] | the traits of a back end, with its steps and answers |
 //! | `redis` | the back end over Redis: one script for each step |
@@ -25,6 +26,7 @@ mod bus;
 mod cluster;
 mod displacement;
 mod fence;
+mod history_page;
 mod incoming;
 mod link;
 mod message;

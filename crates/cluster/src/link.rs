@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use fanfare_engine::{BoxFuture, Generation};
+use fanfare_engine::{BoxFuture, Generation, HistoryAnswer, HistoryCharge};
 use fanfare_protocol::AppId;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::backend::{Answer, Connection, Moment, NodeName, Step, StepError};
+use crate::history_page::history_answer;
 use crate::peers::Peers;
 
 /// How long a publish may take to reach the back end, which refuses it after that.
@@ -41,6 +43,7 @@ pub(crate) struct Link {
     /// Whether what this process announced over earlier connections is removed.
     cleared: AtomicBool,
     lost: watch::Sender<Option<String>>,
+    runtime: Handle,
 }
 
 impl Link {
@@ -65,6 +68,7 @@ impl Link {
             joined: AtomicBool::new(false),
             cleared: AtomicBool::new(false),
             lost: watch::channel(None).0,
+            runtime: Handle::current(),
         })
     }
 
@@ -167,6 +171,36 @@ impl Link {
             .await
             .pop()
             .unwrap_or_else(none)
+    }
+
+    /// Reads a history, and returns the answer with its charge, or `None` if it cannot be read.
+    pub(crate) async fn read_history(
+        self: &Arc<Self>,
+        step: Step,
+        charge: HistoryCharge,
+    ) -> Option<(HistoryAnswer, HistoryCharge)> {
+        let (answered, answer) = oneshot::channel();
+        let page = self.connection.take(vec![step]);
+        let link = Arc::clone(self);
+        // A task of this runtime decodes the answer, because the caller's thread has connections to
+        // serve. It also holds the charge until the answer is here, even if the caller has given up.
+        self.runtime.spawn(async move {
+            let page = tokio::select! {
+                page = page => page,
+                // The connection doesn't outlast its loss.
+                _ = link.lost() => return,
+            };
+            let answer = match page.into_iter().next() {
+                Some(Ok(Answer::History(page))) => history_answer(page),
+                // Another master serves the app now, so this whole connection is useless.
+                Some(Err(error @ StepError::Unserved(_))) => return link.lose(error.to_string()),
+                // A history that cannot be read concerns its reader only.
+                other => return tracing::debug!(?other, "a history could not be read"),
+            };
+            // The caller may have given up.
+            let _ = answered.send((answer, charge));
+        });
+        answer.await.ok()
     }
 
     /// Returns how long ago the link was made.

@@ -3,6 +3,7 @@
 
 mod answer;
 mod connection;
+mod history_line;
 mod script;
 mod topology;
 mod url;

@@ -23,9 +23,11 @@ pub enum Resource {
     MessageBytes,
     /// Bytes that subscriptions take.
     SubscriptionBytes,
+    /// Bytes of histories that are being read, or that wait for the clients who asked for them.
+    HistoryBytes,
 }
 
-const RESOURCES: usize = Resource::SubscriptionBytes as usize + 1;
+const RESOURCES: usize = Resource::HistoryBytes as usize + 1;
 
 impl Resource {
     pub(crate) fn name(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Resource {
             Self::RequestBytes => "bytes of request bodies",
             Self::MessageBytes => "bytes of unfinished messages",
             Self::SubscriptionBytes => "bytes of subscriptions",
+            Self::HistoryBytes => "bytes of histories",
         }
     }
 }
@@ -401,6 +404,12 @@ impl Payer {
     pub fn used_by_network(&self, resource: Resource) -> usize {
         let narrow = self.0.narrow.as_ref();
         narrow.map_or(0, |narrow| narrow.usage.of(resource))
+    }
+
+    /// Returns the lowest bound of a resource among all holders.
+    pub(crate) fn lowest_bound(&self, resource: Resource) -> usize {
+        let bounds = self.holders(resource).map(|(_, _, max)| max);
+        bounds.min().unwrap_or(usize::MAX)
     }
 
     /// Returns each holder, its usage and its bound. The node comes last: an error names the

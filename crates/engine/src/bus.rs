@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::cache::CachedEvent;
 use crate::channel_ref::ChannelRef;
 use crate::history::{HistoryAnswer, HistoryQuery, Retention};
+use crate::history_reads::HistoryCharge;
 use crate::sequence::{Generation, Position};
 
 /// A boxed future, which keeps the traits usable as objects.
@@ -84,6 +85,18 @@ pub enum BusError {
     OtherRequest,
 }
 
+/// A read of a channel's history.
+#[derive(Debug)]
+pub struct HistoryRead {
+    /// The query.
+    pub query: HistoryQuery,
+    /// About the most bytes of texts. Of the last events, those that fit are returned; of all events
+    /// after a position, all or none.
+    pub room: usize,
+    /// The charge for what the answer may take.
+    pub charge: HistoryCharge,
+}
+
 /// A topic that a node can listen to at the bus.
 #[derive(Debug, Clone)]
 pub enum Topic {
@@ -118,15 +131,13 @@ pub trait Bus: Send + Sync + 'static {
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<Option<CachedEvent>, BusError>>;
 
-    /// Returns what a channel's history holds, on whichever node it was published, with about
-    /// `room` bytes of texts at most. Of the last events, those that fit are returned; of all
-    /// events after a position, all or none.
+    /// Returns what a channel's history holds, on whichever node it was published. The answer comes
+    /// with the read's charge, which is held until then even if the caller gives up.
     fn history<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
-        query: HistoryQuery,
-        room: usize,
-    ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>>;
+        read: HistoryRead,
+    ) -> BoxFuture<'a, Result<(HistoryAnswer, HistoryCharge), BusError>>;
 
     /// Closes a user's connections on every node.
     fn terminate(&self, app: &Arc<App>, user: &UserId) -> BoxFuture<'_, Result<(), BusError>>;

@@ -11,21 +11,25 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelName, UserId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::app::{App, AppDefinition, Apps};
-use crate::budget::Ledger;
-use crate::bus::{Bus, BusError};
+use crate::budget::{Ledger, Payer};
+use crate::bus::{Bus, BusError, HistoryRead};
 use crate::cache::CachedEvent;
 use crate::channel_ref::ChannelRef;
+use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::command::Command;
 use crate::deliver::Deliverer;
 use crate::history::{HistoryAnswer, HistoryQuery};
+use crate::history_reads::{HistoryCharge, HistoryReads};
 use crate::inbox::Inbox;
 use crate::node::Node;
 use crate::notice::Notices;
 use crate::options::Options;
 use crate::recent_events::RecentEvents;
 use crate::refusals::Refusals;
+use crate::replay::most_bytes;
 use crate::roster::{Roster, RosterError};
 use crate::shard::Shard;
 
@@ -66,6 +70,7 @@ pub struct Engine {
     options: Options,
     connections: Arc<AtomicUsize>,
     ledger: Ledger,
+    history_reads: HistoryReads,
     next_shard: AtomicUsize,
     draining: AtomicBool,
     updating: Mutex<()>,
@@ -134,6 +139,7 @@ impl Engine {
             bus,
             roster,
             ledger: Ledger::new(options.budgets),
+            history_reads: HistoryReads::default(),
             options,
             connections: Arc::default(),
             next_shard: AtomicUsize::new(0),
@@ -278,11 +284,13 @@ impl Engine {
         self.bus.cached(&channel_ref).await
     }
 
-    /// Returns what a channel's history holds. Waits for the other nodes.
+    /// Returns what a channel's history holds, for a backend of the app. Waits for its turn, and for
+    /// the other nodes.
     ///
     /// # Errors
     ///
-    /// Returns `Disconnected` if the other nodes don't answer.
+    /// Returns `Overloaded` if its turn doesn't come within [`SUBSCRIBE_TIMEOUT`], and `Disconnected`
+    /// if the other nodes don't answer.
     pub async fn history(
         &self,
         app: &Arc<App>,
@@ -293,7 +301,28 @@ impl Engine {
             app: Arc::clone(app),
             channel: channel.clone(),
         };
-        self.bus.history(&channel_ref, query, usize::MAX).await
+        let payer = self.ledger.payer_of(None, Some(Arc::clone(&app.usage)));
+        let bytes = most_bytes(&channel_ref, &query);
+        let reserved = self.reserve_history(app, &payer, bytes).await;
+        let read = HistoryRead {
+            query,
+            room: usize::MAX,
+            charge: reserved.ok_or(BusError::Overloaded)?,
+        };
+        let (answer, _) = self.bus.history(&channel_ref, read).await?;
+        Ok(answer)
+    }
+
+    /// Waits until a read of at most `bytes` of a history has its turn, and returns the charge for
+    /// them, or `None` after [`SUBSCRIBE_TIMEOUT`].
+    pub(crate) async fn reserve_history(
+        &self,
+        app: &App,
+        payer: &Payer,
+        bytes: usize,
+    ) -> Option<HistoryCharge> {
+        let turn = self.history_reads.reserve(app.id(), payer, bytes);
+        timeout(SUBSCRIBE_TIMEOUT, turn).await.ok()
     }
 
     /// Returns the users on a presence channel, by id. Waits for the other nodes.

@@ -99,6 +99,16 @@ impl HistoryAnswer {
 }
 
 impl HistoryQuery {
+    /// Returns the most events that an answer has, of a history that keeps `size` events.
+    pub(crate) fn most_events(&self, size: usize) -> usize {
+        match self {
+            Self::After(_) => size,
+            Self::Last(count) | Self::Forward(_, count) | Self::Backward(_, count) => {
+                (*count).min(size)
+            }
+        }
+    }
+
     /// Returns which events answer the query, in a history with `length` events kept and `newest`
     /// the offset of the last: how many to leave out at the end, and how many to take before those.
     ///

@@ -29,6 +29,7 @@
 //! | `eviction_map` | values by channel, bounded in bytes |
 //! | `cache` | the last event of each cache channel |
 //! | `history` | the events that channels keep for clients that reconnect |
+//! | `history_reads` | [`HistoryCharge`]: reads of histories take turns, and are charged before they begin |
 //! | `recover`, `replay` | what a client that reconnects gets of a history, and how it is sent |
 //! | `recent_events` | the bound that caches and histories of all apps share |
 //! | `refusals` | [`Refusals`]: refusals for the log, once a minute for each kind and app |
@@ -77,6 +78,7 @@ mod error;
 mod eviction_map;
 mod heartbeat;
 mod history;
+mod history_reads;
 mod inbox;
 mod inspect;
 mod keep_alive;
@@ -118,7 +120,8 @@ pub use budget::{
     Bounds, BudgetExceeded, Budgets, Charge, Holder, Ledger, Network, Payer, Resource,
 };
 pub use bus::{
-    BoxFuture, Bus, BusError, Envelope, IdempotencyKey, PublishOutcome, StreamPosition, Topic,
+    BoxFuture, Bus, BusError, Envelope, HistoryRead, IdempotencyKey, PublishOutcome,
+    StreamPosition, Topic,
 };
 pub use cache::CachedEvent;
 pub use channel_ref::ChannelRef;
@@ -127,6 +130,7 @@ pub use connect::Arrival;
 pub use engine::{Engine, Occupancy, ShardSeed};
 pub use error::Refusal;
 pub use history::{HistoryAnswer, HistoryQuery, Recorded, Retention};
+pub use history_reads::HistoryCharge;
 pub use inspect::ConnectionInfo;
 pub use memory::Memory;
 pub use network_counts::{NetworksElsewhere, NodeNetworks};

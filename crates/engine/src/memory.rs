@@ -12,11 +12,14 @@ use parking_lot::Mutex;
 
 use crate::app::App;
 use crate::budget::Network;
-use crate::bus::{BoxFuture, Bus, BusError, Envelope, IdempotencyKey, PublishOutcome, Topic};
+use crate::bus::{
+    BoxFuture, Bus, BusError, Envelope, HistoryRead, IdempotencyKey, PublishOutcome, Topic,
+};
 use crate::cache::CachedEvent;
 use crate::channel_ref::ChannelRef;
 use crate::engine::{Engine, ShardSeed};
-use crate::history::{HistoryAnswer, HistoryQuery};
+use crate::history::HistoryAnswer;
+use crate::history_reads::HistoryCharge;
 use crate::network_counts::NetworksElsewhere;
 use crate::node::Node;
 use crate::notice::{Notice, Notices};
@@ -169,15 +172,14 @@ impl Bus for Memory {
     fn history<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
-        query: HistoryQuery,
-        _: usize,
-    ) -> BoxFuture<'a, Result<HistoryAnswer, BusError>> {
+        read: HistoryRead,
+    ) -> BoxFuture<'a, Result<(HistoryAnswer, HistoryCharge), BusError>> {
         let max = channel_ref.app.settings().limits.history_bytes;
         let answer = channel_ref
             .app
             .histories
-            .read(&channel_ref.channel, &query, max);
-        Box::pin(ready(Ok(answer)))
+            .read(&channel_ref.channel, &read.query, max);
+        Box::pin(ready(Ok((answer, read.charge))))
     }
 
     fn terminate(&self, app: &Arc<App>, user: &UserId) -> BoxFuture<'_, Result<(), BusError>> {

@@ -6,10 +6,12 @@ use fanfare_protocol::history::MAX_SIZE;
 use fanfare_protocol::{HistoryState, Recover, SocketId, Unrecovered};
 use tokio::time::timeout;
 
+use crate::bus::HistoryRead;
 use crate::channel_ref::ChannelRef;
 use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::history::{HistoryAnswer, HistoryQuery, Recorded};
-use crate::replay::{Replay, before, weight};
+use crate::history_reads::HistoryCharge;
+use crate::replay::{Replay, before, most_bytes, weight};
 use crate::roster::RosterError;
 use crate::sequence::Offset;
 use crate::session::Session;
@@ -24,6 +26,14 @@ pub(crate) struct RecoveryQuery {
     lost: bool,
     /// The connection that the client had before.
     former: Option<SocketId>,
+}
+
+/// A query that has its turn.
+#[derive(Debug)]
+pub(crate) struct ReservedQuery {
+    query: RecoveryQuery,
+    /// The charge for what the answer may take.
+    charge: HistoryCharge,
 }
 
 /// The answer to a client's query of a history.
@@ -112,6 +122,22 @@ impl RecoveryQuery {
 }
 
 impl Session {
+    /// Waits for the turn of a query, whose answer is charged from then on. Returns `None` if the turn
+    /// doesn't come within [`SUBSCRIBE_TIMEOUT`].
+    pub(crate) async fn reserve_history(
+        &self,
+        channel_ref: &ChannelRef,
+        query: RecoveryQuery,
+    ) -> Option<ReservedQuery> {
+        let engine = &self.shard.engine;
+        let payer = self.with(|connection| connection.payer.clone());
+        let bytes = most_bytes(channel_ref, &query.history).min(engine.options().max_replay_bytes);
+        let charge = engine
+            .reserve_history(&channel_ref.app, &payer, bytes)
+            .await?;
+        Some(ReservedQuery { query, charge })
+    }
+
     /// Asks the channel's history, and waits for the answer. The connection counts as joining, so
     /// that events that pass meanwhile are kept.
     ///
@@ -122,22 +148,20 @@ impl Session {
     pub(crate) async fn recover(
         &self,
         channel_ref: &ChannelRef,
-        query: &RecoveryQuery,
+        ReservedQuery { query, charge }: ReservedQuery,
     ) -> Result<Recovery, RosterError> {
         let engine = &self.shard.engine;
-        let room = engine.options().max_replay_bytes;
-        let answer = timeout(
-            SUBSCRIBE_TIMEOUT,
-            engine
-                .bus()
-                .history(channel_ref, query.history.clone(), room),
-        )
-        .await;
-        let answer = answer
+        let read = HistoryRead {
+            query: query.history.clone(),
+            room: engine.options().max_replay_bytes,
+            charge,
+        };
+        let answer = timeout(SUBSCRIBE_TIMEOUT, engine.bus().history(channel_ref, read)).await;
+        let (answer, charge) = answer
             .ok()
             .and_then(Result::ok)
             .ok_or(RosterError::Disconnected)?;
-        Ok(self.recovery(channel_ref, query, answer))
+        Ok(self.recovery(channel_ref, &query, answer, charge))
     }
 
     fn recovery(
@@ -145,6 +169,7 @@ impl Session {
         channel_ref: &ChannelRef,
         query: &RecoveryQuery,
         answer: HistoryAnswer,
+        charge: HistoryCharge,
     ) -> Recovery {
         let HistoryAnswer {
             position,
@@ -171,7 +196,7 @@ impl Session {
                 recovered,
             },
             has_events: !events.is_empty(),
-            replay: Replay::new(&channel_ref.channel, events, position),
+            replay: Replay::new(&channel_ref.channel, events, position, charge),
             newest,
             former: query.former,
         }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::signature::channel_auth_text;
-use fanfare_protocol::{ChannelKind, ChannelName, CloseCode, ServerMessage, UserId};
+use fanfare_protocol::{ChannelKind, ChannelName, CloseCode, HistoryState, ServerMessage, UserId};
 use tokio::time::timeout;
 
 use self::error::SubscribeError;
@@ -18,7 +18,7 @@ use crate::channel_ref::ChannelRef;
 use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::connection::Connection;
 use crate::error::Refusal;
-use crate::recover::{Recovery, RecoveryQuery};
+use crate::recover::{Recovery, RecoveryQuery, ReservedQuery};
 use crate::refusals::RefusalKind;
 use crate::roster::RosterError;
 use crate::route::ChannelId;
@@ -225,6 +225,27 @@ impl Session {
             .map_err(SubscribeError::Auth)
     }
 
+    /// Returns what a subscription asks of the channel's history, or what the client is told if it
+    /// asks nothing. Waits for the query's turn. The connection isn't attached meanwhile, so no
+    /// backlog grows for it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`SubscribeError::Busy`] if the turn doesn't come in time.
+    async fn recovery_query(
+        &self,
+        request: &Subscribe<'_>,
+        channel_ref: &ChannelRef,
+    ) -> Result<Result<ReservedQuery, HistoryState>, SubscribeError> {
+        match RecoveryQuery::of(request, channel_ref) {
+            Ok(query) => {
+                let reserved = self.reserve_history(channel_ref, query).await;
+                reserved.map(Ok).ok_or(SubscribeError::Busy)
+            }
+            Err(state) => Ok(Err(state)),
+        }
+    }
+
     /// Subscribes to a channel without members: attaches first, then asks for the history, and
     /// sends what passed in between after it.
     async fn join(
@@ -232,7 +253,7 @@ impl Session {
         request: &Subscribe<'_>,
         channel_ref: &ChannelRef,
     ) -> Result<(), SubscribeError> {
-        let query = RecoveryQuery::of(request, channel_ref);
+        let query = self.recovery_query(request, channel_ref).await?;
         let wants_positions = query.is_ok();
         let mut joining = Joining::begin(self, channel_ref, wants_positions);
         let was_listening = joining.is_listening();

@@ -1,5 +1,6 @@
-//! One connection to each master, over which everything goes: what this node publishes, reports and
-//! receives. So a node never publishes while it doesn't receive.
+//! One connection to each master, over which everything goes that this node publishes, reports and
+//! receives. So a node never publishes while it doesn't receive. Only histories are read over
+//! another one.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -8,11 +9,12 @@ use bytes::Bytes;
 use fanfare_engine::BoxFuture;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Pipeline, PushInfo, PushKind, RedisError, Value};
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, RedisError, Value};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::answer::{self, text};
+use super::history_line::HistoryLine;
 use super::script::Scripts;
 use super::topology::{self, Master, connect_to};
 use super::url::RedisUrl;
@@ -34,19 +36,21 @@ struct RedisConnection {
     names: Names,
     scripts: Arc<Scripts>,
     masters: Vec<(Master, Line)>,
+    /// The connections for histories, in the order of the masters.
+    history_lines: Vec<HistoryLine>,
     /// Number of `SUNSUBSCRIBE`s whose confirmation is outstanding.
     unlistening: Arc<AtomicUsize>,
 }
 
 /// A connection to one master.
 #[derive(Clone)]
-struct Line {
+pub(super) struct Line {
     connection: MultiplexedConnection,
     loaded: Arc<Loaded>,
 }
 
 /// The scripts that are loaded over a connection.
-struct Loaded {
+pub(super) struct Loaded {
     scripts: Arc<Scripts>,
     /// How often they were loaded.
     times: AtomicU64,
@@ -55,6 +59,11 @@ struct Loaded {
 }
 
 impl Line {
+    pub(super) fn new(connection: MultiplexedConnection, loaded: &Arc<Loaded>) -> Self {
+        let loaded = Arc::clone(loaded);
+        Self { connection, loaded }
+    }
+
     fn times_loaded(&self) -> u64 {
         self.loaded.times.load(Ordering::Acquire)
     }
@@ -79,7 +88,7 @@ pub(crate) async fn connect(url: &RedisUrl, names: &Names) -> Result<Connected, 
     let (sender, incoming) = mpsc::unbounded_channel();
     let scripts = Arc::new(Scripts::new());
     let unlistening = Arc::new(AtomicUsize::new(0));
-    let mut masters = Vec::new();
+    let (mut masters, mut history_lines) = (Vec::new(), Vec::new());
     for mut master in topology::find(url).await? {
         let hears = Hears {
             sender: sender.clone(),
@@ -91,27 +100,30 @@ pub(crate) async fn connect(url: &RedisUrl, names: &Names) -> Result<Connected, 
             .set_pipeline_buffer_size(PIPELINE);
         let opened = async {
             let mut connection = connect_to(url.redis_at(&master.address), config).await?;
-            let run = topology::run_of(&mut connection).await?;
+            master.run = topology::run_of(&mut connection).await?;
+            master.process = topology::process_of(&mut connection).await?;
             load(&scripts, &mut connection).await?;
-            Ok((connection, run))
+            Ok(connection)
         };
         // Of several masters, the operator must know which.
-        let (connection, run) = opened.await.map_err(|error: ConnectError| {
+        let opened: Result<_, ConnectError> = opened.await;
+        let connection = opened.map_err(|error| {
             let (host, port) = &master.address;
             ConnectError(format!("{host}:{port}: {error}"))
         })?;
-        master.run = run;
         let loaded = Arc::new(Loaded {
             scripts: Arc::clone(&scripts),
             times: AtomicU64::new(1),
             loading: Mutex::default(),
         });
-        masters.push((master, Line { connection, loaded }));
+        history_lines.push(HistoryLine::new(url, &master, &loaded));
+        masters.push((master, Line::new(connection, &loaded)));
     }
     let connection = RedisConnection {
         names: names.clone(),
         scripts,
         masters,
+        history_lines,
         unlistening,
     };
     Ok(Connected {
@@ -190,7 +202,14 @@ impl Hears {
 }
 
 impl Connection for RedisConnection {
-    fn take(&self, steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
+    fn take(&self, mut steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
+        if matches!(&steps[..], [Step::History { .. }])
+            && let Some(step) = steps.pop()
+        {
+            let (master, command) = self.command(&step);
+            let read = self.history_lines[master].clone().read(command, step);
+            return Box::pin(async move { vec![read.await] });
+        }
         let mut calls: Vec<Call> = self.masters.iter().map(|(_, to)| Call::new(to)).collect();
         // The master that takes a step, and the step's index among those of that master.
         let mut places = Vec::with_capacity(steps.len());
@@ -199,10 +218,7 @@ impl Connection for RedisConnection {
                 // Counted before the command is sent, so that the confirmation never comes first.
                 self.unlistening.fetch_add(1, Ordering::AcqRel);
             }
-            let key = self.scripts.key(&self.names, &step);
-            let master = self.master(&key);
-            let run = &self.masters[master].0.run;
-            let command = self.scripts.command(&self.names, &step, run);
+            let (master, command) = self.command(&step);
             places.push((master, calls[master].steps.len()));
             calls[master].pipeline.add_command(command);
             calls[master].steps.push(step);
@@ -224,6 +240,13 @@ impl Connection for RedisConnection {
 }
 
 impl RedisConnection {
+    /// Returns the index of the master that takes a step, and the step as a command.
+    fn command(&self, step: &Step) -> (usize, Cmd) {
+        let master = self.master(&self.scripts.key(&self.names, step));
+        let run = &self.masters[master].0.run;
+        (master, self.scripts.command(&self.names, step, run))
+    }
+
     /// Returns the index of the master that serves a key's slot.
     fn master(&self, key: &str) -> usize {
         if self.masters.len() == 1 {
@@ -239,7 +262,7 @@ impl RedisConnection {
 }
 
 /// The steps of a call that go to one master.
-struct Call {
+pub(super) struct Call {
     to: Line,
     pipeline: Pipeline,
     steps: Vec<Step>,
@@ -254,8 +277,15 @@ impl Call {
         }
     }
 
+    pub(super) fn of_one(to: &Line, command: Cmd, step: Step) -> Self {
+        let mut call = Self::new(to);
+        call.pipeline.add_command(command);
+        call.steps.push(step);
+        call
+    }
+
     /// Sends the steps, loads missing scripts, and returns the answers in order.
-    async fn make(mut self) -> Vec<Result<Answer, StepError>> {
+    pub(super) async fn make(mut self) -> Vec<Result<Answer, StepError>> {
         let count = self.steps.len();
         if count == 0 {
             return Vec::new();
@@ -330,6 +360,6 @@ fn is_script_gone(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }
 
-fn broken(count: usize, reason: &str) -> Vec<Result<Answer, StepError>> {
+pub(super) fn broken(count: usize, reason: &str) -> Vec<Result<Answer, StepError>> {
     vec![Err(StepError::Broken(reason.into())); count]
 }

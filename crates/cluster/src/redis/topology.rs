@@ -23,6 +23,8 @@ pub(crate) struct Master {
     pub(crate) slots: Vec<(u16, u16)>,
     /// Names its run: another one after it was restarted or took over from another master.
     pub(crate) run: String,
+    /// Names its process: another one after it was restarted.
+    pub(crate) process: String,
 }
 
 /// Returns the hash slot of a key, which is that of its hash tag.
@@ -115,6 +117,7 @@ async fn ask_redis(url: &RedisUrl, host: &(String, u16)) -> Result<Vec<Master>, 
             address: host.clone(),
             slots: vec![(0, SLOTS - 1)],
             run: String::new(),
+            process: String::new(),
         }]),
         _ => Err(ConnectError(
             "this is a replica, which takes no changes".into(),
@@ -161,6 +164,7 @@ fn masters(slots: Value, asked: &(String, u16)) -> Result<Vec<Master>, ConnectEr
                 address,
                 slots: vec![(first, last)],
                 run: String::new(),
+                process: String::new(),
             }),
         }
     }
@@ -205,16 +209,32 @@ async fn ask(
 
 /// Returns the name of a master's run: its replication id.
 pub(crate) async fn run_of(connection: &mut MultiplexedConnection) -> Result<String, ConnectError> {
-    let info = ask(connection, cmd("INFO").arg("replication")).await?;
+    info_of(connection, "replication", "master_replid").await
+}
+
+/// Returns the name of the process that runs a Redis. It stays while replicas come and go, which
+/// may rename the run.
+pub(crate) async fn process_of(
+    connection: &mut MultiplexedConnection,
+) -> Result<String, ConnectError> {
+    info_of(connection, "server", "run_id").await
+}
+
+async fn info_of(
+    connection: &mut MultiplexedConnection,
+    section: &str,
+    field: &str,
+) -> Result<String, ConnectError> {
+    let info = ask(connection, cmd("INFO").arg(section)).await?;
     let info = match info {
         Value::VerbatimString { text, .. } => text,
         other => text(other).unwrap_or_default(),
     };
-    let line = info
+    let value = info
         .lines()
-        .find_map(|line| line.strip_prefix("master_replid:"));
-    let run = line.map(|run| run.trim().to_owned());
-    run.ok_or_else(|| ConnectError("INFO replication names no master_replid".into()))
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let value = value.map(|value| value.trim().to_owned());
+    value.ok_or_else(|| ConnectError(format!("INFO {section} names no {field}")))
 }
 
 fn late() -> ConnectError {

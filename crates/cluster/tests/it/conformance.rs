@@ -323,3 +323,44 @@ cases! {
         two_who_clear_away_the_same_do_it_once
         a_node_that_leaves_thousands_of_everything_is_cleared_away_bit_by_bit;
 }
+
+/// Returns Redis' clients that send commands of nodes: whether each is subscribed to something, and its id.
+fn clients(server: &servers::Server) -> Vec<(bool, String)> {
+    let list = server.ask(&["client", "list"]);
+    let field = |line: &str, name: &str| {
+        let mut fields = line.split(' ');
+        let value = fields.find_map(|field| field.strip_prefix(name)?.strip_prefix('='));
+        value.unwrap_or_default().to_owned()
+    };
+    let nodes = list
+        .lines()
+        .filter(|line| !field(line, "cmd").starts_with("client"));
+    nodes
+        .map(|line| (field(line, "ssub") != "0", field(line, "id")))
+        .collect()
+}
+
+#[test]
+fn histories_are_read_over_a_connection_of_their_own_that_may_break() {
+    let server = servers::Server::start(servers::free_port(), &[], false);
+    let case = async |stage: Stage| {
+        let peer = stage.listener(&["a"]).await;
+        assert_eq!(clients(&server).len(), 1, "no history was read yet");
+        for _ in 0..2 {
+            assert_eq!(history::length_of_an_empty_one(&peer).await, 0);
+            let all = clients(&server);
+            let [(false, id)] = &all
+                .into_iter()
+                .filter(|(is_subscribed, _)| !is_subscribed)
+                .collect::<Vec<_>>()[..]
+            else {
+                panic!("one connection reads histories alone");
+            };
+            assert_eq!(server.ask(&["client", "kill", "id", id]).trim(), "1");
+        }
+        // The connection for everything else is still the first one.
+        peer.take(publish("a", "1")).await;
+        assert_eq!(peer.events(1).await, ["1"]);
+    };
+    run(case, &format!("redis://127.0.0.1:{}", server.port));
+}

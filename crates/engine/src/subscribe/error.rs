@@ -22,6 +22,10 @@ pub(super) enum SubscribeError {
     /// client reconnects to may reach them.
     #[error("This server is cut off from the others and cannot serve you now, reconnect")]
     Disconnected,
+    /// Histories that were asked for before are still being read or sent. The connection is closed,
+    /// because the node that the client reconnects to may have room.
+    #[error("Too many histories are being read for your network or on this server, reconnect")]
+    Busy,
     /// More events passed than are kept for a connection that joins; it is closed.
     #[error("More came on a channel than is kept for you while you subscribed, reconnect")]
     Overtaken,
@@ -43,7 +47,7 @@ impl SubscribeError {
             Self::InvalidMember(_) => ("InvalidMember", 400),
             Self::AlreadySubscribed(_) => ("AlreadySubscribed", 409),
             Self::LimitReached(_) => ("LimitReached", 403),
-            Self::Disconnected | Self::Overtaken => return None,
+            Self::Disconnected | Self::Busy | Self::Overtaken => return None,
         };
         Some(ErrorEvent { kind, status })
     }

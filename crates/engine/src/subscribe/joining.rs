@@ -11,7 +11,7 @@ use crate::bus::Topic;
 use crate::channel_ref::ChannelRef;
 use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::connection::Subscription;
-use crate::recover::{Recovery, RecoveryQuery};
+use crate::recover::{Recovery, ReservedQuery};
 use crate::roster::RosterError;
 use crate::route::{Attached, ChannelId};
 use crate::sequence::{Generation, Offset, Position};
@@ -171,11 +171,11 @@ impl<'a> Joining<'a> {
     pub(super) async fn recover(
         &self,
         listening: Generation,
-        query: Result<RecoveryQuery, HistoryState>,
+        query: Result<ReservedQuery, HistoryState>,
     ) -> Result<Recovery, SubscribeError> {
         let recovery = match query {
             Ok(query) => {
-                let recovery = self.session.recover(self.channel_ref, &query).await;
+                let recovery = self.session.recover(self.channel_ref, query).await;
                 recovery.map_err(|_| SubscribeError::Disconnected)?
             }
             Err(state) => Recovery::without_events(state),

@@ -8,7 +8,6 @@ use super::error::SubscribeError;
 use super::joining::{Joining, Meanwhile};
 use crate::channel_ref::ChannelRef;
 use crate::outbox::Origin;
-use crate::recover::RecoveryQuery;
 use crate::session::Session;
 
 impl Session {
@@ -44,7 +43,7 @@ impl Session {
         member: Member,
         max: usize,
     ) -> Result<(), SubscribeError> {
-        let query = RecoveryQuery::of(request, channel_ref);
+        let query = self.recovery_query(request, channel_ref).await?;
         let mut joining = Joining::begin(self, channel_ref, query.is_ok());
         joining.keep_backlog();
         let listening = joining.listen().await?;

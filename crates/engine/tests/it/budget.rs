@@ -1,9 +1,11 @@
-//! What subscriptions take is charged to the client's network and the node, and given back.
+//! What subscriptions and histories take is charged to the client's network and the node, and given back.
 
 use std::net::IpAddr;
 
 use fanfare_engine::testing::{Client, LocalNode, arrival, options, run_paused};
 use fanfare_engine::{Arrival, Bounds, Budgets, Options, Resource};
+use fanfare_protocol::{AppSettings, HistoryRule};
+use serde_json::json;
 
 use crate::node::{KEY, Seen, complaint, data, definition, settings, with_node};
 
@@ -196,5 +198,92 @@ fn the_networks_of_one_ipv6_customer_share_subscriptions_of_a_quota() {
         assert!(count < 80, "{count}");
         let (_other, count) = fill(&node, address(2, 0), 1).await;
         assert!(count > 0);
+    });
+}
+
+/// A node on which a network may hold one long history.
+async fn with_a_history() -> LocalNode {
+    let bounds = |bytes| Bounds::unlimited().with(Resource::HistoryBytes, bytes);
+    let budgets = Budgets {
+        node: bounds(400_000),
+        network: bounds(210_000),
+        ..Budgets::default()
+    };
+    let node = LocalNode::alone(Options {
+        budgets,
+        ..options(1)
+    })
+    .await;
+    let rule = HistoryRule {
+        channels: "room".into(),
+        size: 20,
+        ttl: 60,
+    };
+    let settings = AppSettings {
+        history: vec![rule],
+        ..settings()
+    };
+    let definitions = vec![definition("1", KEY, settings)];
+    node.engine.update_apps(definitions, &[]);
+    for _ in 0..20 {
+        node.publish("room", "e", &"x".repeat(10_000)).await;
+    }
+    node
+}
+
+async fn rewind(client: &Client) {
+    let data = json!({"channel": "room", "recover": true, "rewind": 20});
+    client
+        .send(&json!({"event": "pusher:subscribe", "data": data}))
+        .await;
+}
+
+#[test]
+fn a_history_waits_until_its_network_was_sent_those_that_it_holds_and_other_networks_do_not() {
+    run_paused(async {
+        let node = with_a_history().await;
+        let (slow, second, other) = (from(&node, 1), from(&node, 1), from(&node, 2));
+        for client in [&slow, &second, &other] {
+            client.seen();
+        }
+        slow.allow(0);
+        rewind(&slow).await;
+        assert!(node.engine.ledger().used(Resource::HistoryBytes) > 100_000);
+        let waits = async {
+            rewind(&second).await;
+            second.names().len()
+        };
+        let goes_on = async {
+            rewind(&other).await;
+            assert_eq!(other.names().len(), 21, "the success and the events");
+            assert!(second.seen().is_empty());
+            slow.allow(usize::MAX);
+            slow.session().flush();
+        };
+        assert_eq!(tokio::join!(waits, goes_on).0, 21);
+        assert_eq!(node.engine.ledger().used(Resource::HistoryBytes), 0);
+    });
+}
+
+#[test]
+fn a_history_that_waits_too_long_closes_its_connection_so_that_the_client_comes_back() {
+    run_paused(async {
+        let node = with_a_history().await;
+        let (slow, second) = (from(&node, 1), from(&node, 1));
+        slow.allow(0);
+        rewind(&slow).await;
+        second.seen();
+        rewind(&second).await;
+        let seen = second.seen();
+        assert_eq!(seen.last(), Some(&Seen::Close(4100)));
+        let Some(Seen::Event(error)) = seen.first() else {
+            panic!("an error comes first: {seen:?}");
+        };
+        let message = error["data"]["message"].as_str().unwrap();
+        assert!(
+            message.starts_with("Too many histories are being read"),
+            "{message}"
+        );
+        drop(slow);
     });
 }

@@ -102,7 +102,13 @@ pub(crate) async fn list(
     let limit = limit(&request)?;
     // One event beyond the page shows whether there are more.
     let query = query(&request, limit + 1)?;
-    let answer = state.engine.history(&request.app, &channel, query).await?;
+    let answer = state.engine.history(&request.app, &channel, query).await;
+    let answer = answer.map_err(|error| {
+        ApiError::new(
+            503,
+            format!("The history is not known now: {error}; try again later"),
+        )
+    })?;
     let mut events = answer.events.map_err(gone)?;
     let more = events.len() > limit;
     events.truncate(limit);

@@ -5,9 +5,9 @@ use fanfare_engine::{Bounds, Budgets, Resource};
 use super::Config;
 use crate::edge::xhr::PendingBounds;
 
-/// Largest number of bytes of request bodies, and of unfinished messages, for one network, however much memory there
-/// is.
-const MAX_NETWORK_BODIES: usize = 8 << 20;
+/// Largest number of bytes of request bodies, of unfinished messages and of histories, for one network, however much
+/// memory there is.
+const MAX_NETWORK_BYTES: usize = 8 << 20;
 
 impl Config {
     /// Returns how many sessions may be pending, which are those whose client has sent one request only.
@@ -24,12 +24,17 @@ impl Config {
         let unfinished = self.websocket.max_unfinished_bytes;
         // One body or message of a client must fit. It takes up to twice its size while it is read.
         let fits_one = |bytes: usize| bytes.max(2 * self.websocket.max_message_bytes);
-        let of_network = |bytes: usize| fits_one((bytes / 4).min(MAX_NETWORK_BODIES));
+        let part = |bytes: usize| (bytes / 4).min(MAX_NETWORK_BYTES);
+        let of_network = |bytes: usize| fits_one(part(bytes));
+        let histories = self.outbox.max_total_replay_bytes;
+        // One history must fit.
+        let fits_history = |bytes: usize| bytes.max(self.outbox.max_replay_bytes);
         Budgets {
             node: Bounds::unlimited()
                 .with(Resource::RequestBytes, bodies)
                 .with(Resource::MessageBytes, unfinished)
-                .with(Resource::SubscriptionBytes, self.memory.subscriptions),
+                .with(Resource::SubscriptionBytes, self.memory.subscriptions)
+                .with(Resource::HistoryBytes, fits_history(histories)),
             app: Bounds::unlimited()
                 .with(Resource::MessageBytes, fits_one(unfinished / 2))
                 .with(
@@ -41,6 +46,7 @@ impl Config {
                 .with(Resource::RequestBytes, of_network(bodies))
                 .with(Resource::MessageBytes, of_network(unfinished))
                 .with(Resource::Sockets, self.network.max_sockets)
+                .with(Resource::HistoryBytes, fits_history(part(histories)))
                 .with(
                     Resource::SubscriptionBytes,
                     self.network.max_subscription_bytes,

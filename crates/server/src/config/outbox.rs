@@ -26,6 +26,9 @@ pub(crate) struct OutboxConfig {
     /// Largest number of bytes of a history that one subscription is sent.
     #[serde(deserialize_with = "bytes")]
     pub(crate) max_replay_bytes: usize,
+    /// Largest number of bytes of histories that are being read, or that wait for the clients who asked for them.
+    #[serde(deserialize_with = "bytes")]
+    pub(crate) max_total_replay_bytes: usize,
 }
 
 impl OutboxConfig {
@@ -35,6 +38,7 @@ impl OutboxConfig {
             max_total_bytes: capacity.memory / 8,
             max_app_bytes: capacity.memory / 16,
             max_replay_bytes: 4 * 1024 * 1024,
+            max_total_replay_bytes: (capacity.memory / 32).max(4 << 20),
         }
     }
 
@@ -62,6 +66,7 @@ impl OutboxConfig {
             self.max_replay_bytes,
             64 * 1024..=1 << 30,
             "bytes",
-        )
+        )?;
+        rules.at_least("max_total_replay_bytes", self.max_total_replay_bytes, 1)
     }
 }

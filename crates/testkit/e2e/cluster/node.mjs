@@ -17,6 +17,10 @@ export class Node {
     this.#env = env;
   }
 
+  get pid() {
+    return this.#child.pid;
+  }
+
   get log() {
     return this.#logs.join('') + (this.#child?.log ?? '');
   }

@@ -55,6 +55,11 @@ async fn ask_under(
     }
 }
 
+pub(super) async fn length_of_an_empty_one(who: &Peer) -> usize {
+    let page = ask(who, "empty", HistoryQuery::Last(9)).await;
+    page.messages.map_or(0, |messages| messages.len())
+}
+
 fn texts(messages: &[Bytes]) -> Vec<&str> {
     let text = |message| match Message::read(message).unwrap() {
         Message::Event { data, .. } => data,
