@@ -99,7 +99,7 @@ pub(crate) struct SignedIn {
     /// The users it watches.
     pub(crate) watchlist: Vec<UserId>,
     /// The position of the watchlist state that the client got last: it has changes up to there.
-    pub(crate) watches_from: Position,
+    pub(crate) watchlist_position: Position,
     /// The user's own channel, while the connection gets its events through the sign-in alone
     /// because the client has not subscribed yet.
     pub(crate) implicit_channel: Option<ChannelName>,

@@ -58,9 +58,10 @@ impl<C> Inbox<C> {
 
     /// Reserves room for events, and returns whether there was any. An empty queue takes anything.
     pub(crate) fn reserve(&self, weight: usize) -> bool {
-        let room = |now: usize| (now == 0 || now + weight <= self.capacity).then_some(now + weight);
+        let reserved =
+            |now: usize| (now == 0 || now + weight <= self.capacity).then_some(now + weight);
         self.reserved
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, room)
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, reserved)
             .is_ok()
     }
 

@@ -55,9 +55,9 @@ pub struct ConnectionPermit(Arc<AtomicUsize>);
 
 impl ConnectionPermit {
     pub(crate) fn take(connections: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
-        let room = |now: usize| (now < max).then_some(now + 1);
+        let reserved = |now: usize| (now < max).then_some(now + 1);
         connections
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, room)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, reserved)
             .ok()?;
         Some(Self(Arc::clone(connections)))
     }

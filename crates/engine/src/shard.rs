@@ -399,7 +399,7 @@ impl State {
         if let Some(connection) = self.connections.get_mut(slot)
             && connection.socket_id == socket_id
             && let Some(signed_in) = &connection.user
-            && signed_in.watches_from < position
+            && signed_in.watchlist_position < position
         {
             let frame = SharedFrame::new(frame);
             self.outgoing.push(connection, slot, &frame, Origin::Live);
@@ -417,14 +417,16 @@ impl State {
     pub(crate) fn replay(&mut self, slot: usize, replay: Replay) {
         let connection = &mut self.connections[slot];
         connection.replay(replay);
-        self.outgoing.settle(connection, slot, Origin::Answer);
+        self.outgoing
+            .schedule_write(connection, slot, Origin::Answer);
     }
 
     /// Queues bytes of the transport's own, such as a PONG, for one connection, to be flushed soon.
     pub(crate) fn push_raw(&mut self, slot: usize, bytes: &[u8]) {
         let connection = &mut self.connections[slot];
         connection.push_raw(bytes, &mut self.outgoing.buffers);
-        self.outgoing.settle(connection, slot, Origin::Answer);
+        self.outgoing
+            .schedule_write(connection, slot, Origin::Answer);
     }
 
     /// Returns whether the slot still belongs to this connection: slots are reused.
@@ -479,13 +481,13 @@ impl Outgoing {
         origin: Origin,
     ) {
         connection.push(frame, origin, &mut self.buffers);
-        self.settle(connection, slot, origin);
+        self.schedule_write(connection, slot, origin);
     }
 
     /// Schedules a write after something was queued: a blocked connection is flushed when its
     /// socket takes more, any other with the batch. A connection for which more live events wait
     /// than may is closed with an error; no event is ever skipped.
-    fn settle(&mut self, connection: &mut Connection, slot: usize, origin: Origin) {
+    fn schedule_write(&mut self, connection: &mut Connection, slot: usize, origin: Origin) {
         if origin == Origin::Live && connection.lags(self.max_waiting) {
             self.check_lag(connection);
         }

@@ -72,13 +72,13 @@ impl Session {
         let implicit_channel = self.open_own_channel(app, &member.user_id).await?;
         // After the await, so that a user who is online receives the events sent to the user.
         let roster = self.shard.engine.roster();
-        let here = self.reference();
+        let here = self.connection_ref();
         let user = &member.user_id;
         app.users.enter(user, here, || roster.enter(app, user));
         let signed_in = SignedIn {
             member: member.clone(),
             watchlist: Vec::new(),
-            watches_from: 0,
+            watchlist_position: 0,
             implicit_channel,
         };
         self.with(|connection| connection.user = Some(Box::new(signed_in)));
@@ -121,8 +121,8 @@ impl Session {
     /// if the other nodes don't answer in time.
     async fn watch(&self, app: &Arc<App>, watched: &[UserId], before: &[UserId]) -> Option<()> {
         let engine = &self.shard.engine;
-        let watcher = self.reference();
-        // Before the roster is asked, so that changes meanwhile are kept for `settle`.
+        let watcher = self.connection_ref();
+        // Before the roster is asked, so that changes meanwhile are kept for `finish_watch`.
         app.users.watch(watcher, watched, before);
         if app.users.listening() != Some(engine.deliverer().generation()) {
             let since = self.listen(Topic::Users(Arc::clone(app))).await?;
@@ -136,12 +136,12 @@ impl Session {
         if since != Some(engine.deliverer().generation()) {
             return None;
         }
-        let (online, offline, position) = app.users.settle(watcher, watched, answer);
+        let (online, offline, position) = app.users.finish_watch(watcher, watched, answer);
         // A change that was queued before this answer, for the previous watchlist, is older than
         // the answer.
         self.with(|connection| {
             if let Some(signed_in) = &mut connection.user {
-                signed_in.watches_from = position;
+                signed_in.watchlist_position = position;
             }
         });
         self.send(&ServerMessage::WatchlistEvents {
@@ -153,7 +153,7 @@ impl Session {
 
     /// Ends watching. The bus stops listening after the node's last watcher.
     fn unwatch(&self, app: &Arc<App>, watched: &[UserId]) {
-        if app.users.unwatch(self.reference(), watched) {
+        if app.users.unwatch(self.connection_ref(), watched) {
             let bus = self.shard.engine.bus();
             bus.unlisten(&Topic::Users(Arc::clone(app)));
         }
@@ -169,13 +169,13 @@ impl Session {
             self.unwatch(&app, &user.watchlist);
         }
         let roster = self.shard.engine.roster();
-        let here = self.reference();
+        let here = self.connection_ref();
         let user = &user.member.user_id;
         app.users.leave(user, here, || roster.exit(&app, user));
     }
 
     /// Returns how other threads name this connection.
-    fn reference(&self) -> ConnectionRef {
+    fn connection_ref(&self) -> ConnectionRef {
         ConnectionRef {
             shard: self.shard.index,
             slot: self.slot,

@@ -13,7 +13,7 @@ use crate::snapshot::Online;
 #[derive(Debug, Default)]
 pub(crate) struct Users {
     /// The connections of each user who is signed in here.
-    here: Mutex<HashMap<UserId, HashSet<ConnectionRef>>>,
+    signed_in: Mutex<HashMap<UserId, HashSet<ConnectionRef>>>,
     watchers: Mutex<Watchers>,
 }
 
@@ -45,8 +45,8 @@ impl Users {
     /// Adds a connection of a user. For the first one, `enter` tells the roster under the lock, so
     /// that the roster gets changes in the order in which they happen.
     pub(crate) fn enter(&self, user: &UserId, connection: ConnectionRef, enter: impl FnOnce()) {
-        let mut here = self.here.lock();
-        let connections = here.entry(user.clone()).or_default();
+        let mut signed_in = self.signed_in.lock();
+        let connections = signed_in.entry(user.clone()).or_default();
         connections.insert(connection);
         if connections.len() == 1 {
             enter();
@@ -55,30 +55,30 @@ impl Users {
 
     /// Removes a connection of a user. For the last one, `exit` tells the roster under the lock.
     pub(crate) fn leave(&self, user: &UserId, connection: ConnectionRef, exit: impl FnOnce()) {
-        let mut here = self.here.lock();
-        let Some(connections) = here.get_mut(user) else {
+        let mut signed_in = self.signed_in.lock();
+        let Some(connections) = signed_in.get_mut(user) else {
             return;
         };
         connections.remove(&connection);
         if connections.is_empty() {
-            here.remove(user);
+            signed_in.remove(user);
             exit();
         }
     }
 
     /// Returns the connections of a user on this node.
     pub(crate) fn connections(&self, user: &UserId) -> Vec<ConnectionRef> {
-        let here = self.here.lock();
-        here.get(user).into_iter().flatten().copied().collect()
+        let signed_in = self.signed_in.lock();
+        signed_in.get(user).into_iter().flatten().copied().collect()
     }
 
     /// Calls `tell` for every user who is signed in on this node, under the lock.
     pub(crate) fn for_each(&self, tell: impl FnMut(&UserId)) {
-        self.here.lock().keys().for_each(tell);
+        self.signed_in.lock().keys().for_each(tell);
     }
 
     /// Watches `watched` from now on, and no longer those of `before` that are not among them.
-    /// Changes that pass are kept until [`Self::settle`].
+    /// Changes that pass are kept until [`Self::finish_watch`].
     pub(crate) fn watch(&self, watcher: ConnectionRef, watched: &[UserId], before: &[UserId]) {
         let mut watchers = self.watchers.lock();
         for user in watched {
@@ -95,7 +95,7 @@ impl Users {
     /// Returns which of the watched users are online and which are not, by the answer and the
     /// changes that passed meanwhile, and the position of that. Later changes are sent as they
     /// come.
-    pub(crate) fn settle(
+    pub(crate) fn finish_watch(
         &self,
         watcher: ConnectionRef,
         watched: &[UserId],
@@ -138,12 +138,12 @@ impl Users {
         for user in watched {
             watchers.remove(watcher, user);
         }
-        let nobody = watchers.by_user.is_empty();
-        if nobody {
+        let is_unwatched = watchers.by_user.is_empty();
+        if is_unwatched {
             // The next watcher makes this node listen again.
             watchers.listening = None;
         }
-        nobody
+        is_unwatched
     }
 
     pub(crate) fn has_watchers(&self) -> bool {
@@ -240,7 +240,7 @@ mod tests {
                 position: 1,
                 online: vec![false; watched.len()],
             };
-            users.settle(*watcher, &watched, answer);
+            users.finish_watch(*watcher, &watched, answer);
         }
         for watcher in &watchers {
             users.unwatch(*watcher, &watched);

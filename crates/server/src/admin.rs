@@ -79,7 +79,7 @@ pub(crate) async fn finish(
     next: Next,
 ) -> Response {
     let from = state.addresses.of(request.headers(), request.extensions());
-    let path = paths::sent(request.uri(), request.extensions());
+    let path = paths::original(request.uri(), request.extensions());
     let (app, signs_in) = (named_app(path), signs_in(&request, path));
     let answer = do_whole(state.clone(), request, next).await;
     let kind = match answer.status().as_u16() {

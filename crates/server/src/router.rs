@@ -80,17 +80,17 @@ pub(crate) fn router(state: AppState) -> Router {
 }
 
 async fn not_found(State(state): State<AppState>, request: Request) -> Response {
-    let path = paths::sent(request.uri(), request.extensions());
+    let path = paths::original(request.uri(), request.extensions());
     let message = if path.starts_with("/api/") {
-        format!("There is nothing at {}", paths::shown(path))
+        format!("There is nothing at {}", paths::truncated(path))
     } else {
-        paths::nothing(&state.path_prefix, path)
+        paths::not_found_message(&state.path_prefix, path)
     };
     refuse(&state, request, 404, message).await
 }
 
 async fn method_not_allowed(State(state): State<AppState>, request: Request) -> Response {
-    let path = paths::shown(paths::sent(request.uri(), request.extensions()));
+    let path = paths::truncated(paths::original(request.uri(), request.extensions()));
     let message = format!("{} is not possible at {path}", request.method());
     refuse(&state, request, 405, message).await
 }

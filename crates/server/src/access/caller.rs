@@ -90,10 +90,10 @@ impl Caller {
     }
 
     /// Checks that the caller may give these rights. No caller gives more rights than its own.
-    pub(crate) fn give(&self, role: Role, apps: Option<&[String]>) -> Result<(), Problem> {
+    pub(crate) fn check_grant(&self, role: Role, apps: Option<&[String]>) -> Result<(), Problem> {
         if role > self.role {
             let message = format!(
-                "you cannot give the role {role}, for yours is {}",
+                "you cannot give the role {role}, because yours is {}",
                 self.role
             );
             return Err(Problem::forbidden(message));
@@ -101,7 +101,7 @@ impl Caller {
         match (&self.apps, apps) {
             (None, _) => Ok(()),
             (Some(_), None) => Err(Problem::forbidden(
-                "you cannot give rights on all apps, for yours are only some: say which (apps)",
+                "you cannot give rights on all apps, because yours are only some: say which (apps)",
             )),
             (Some(_), Some(apps)) => apps.iter().try_for_each(|app| self.see(app)),
         }

@@ -82,8 +82,8 @@ impl Hour {
     fn note(&mut self, address: Option<IpAddr>, operator: &str, now: i64) -> Vec<Entry> {
         let mut entries = self.end_if_over(now);
         self.number = now / HOUR;
-        let place = (address, operator.to_owned());
-        if let Some(count) = self.counts.get_mut(&place) {
+        let key = (address, operator.to_owned());
+        if let Some(count) = self.counts.get_mut(&key) {
             *count += 1;
         } else if self.counts.len() >= MAX_ADDRESSES {
             self.elsewhere += 1;
@@ -93,7 +93,7 @@ impl Hour {
                 operator: operator.to_owned(),
                 refused: None,
             });
-            self.counts.insert(place, 1);
+            self.counts.insert(key, 1);
         }
         entries
     }

@@ -109,7 +109,7 @@ impl SignInRateLimiter {
     }
 
     /// Counts a failed attempt that names no account, because malformed sign-ins are bounded too.
-    pub(crate) fn count_nonsense(&self, from: Option<IpAddr>) {
+    pub(crate) fn count_malformed(&self, from: Option<IpAddr>) {
         if let Some(from) = from {
             let counts = network_counts(from);
             self.0.state.lock().take(&counts, Instant::now());
@@ -145,8 +145,8 @@ impl SignInRateLimiter {
     pub(crate) fn remember(&self, candidate: Candidate<'_>) {
         if let Some(from) = candidate.address {
             let name = candidate.name.trim().to_lowercase();
-            let place = self.0.hasher.hash_one((&name, candidate.agent));
-            self.0.state.lock().remember((network(from), place));
+            let key = self.0.hasher.hash_one((&name, candidate.agent));
+            self.0.state.lock().remember((network(from), key));
         }
     }
 
@@ -185,8 +185,8 @@ impl State {
         for count in counts {
             let full_at = self.full_at.get(count).copied().unwrap_or(now).max(now);
             // Generic cell rate algorithm: one timestamp stands for a bucket that refills steadily.
-            let room = count.interval() * (count.max() - 1);
-            let wait = full_at.saturating_duration_since(now + room);
+            let burst = count.interval() * (count.max() - 1);
+            let wait = full_at.saturating_duration_since(now + burst);
             if !wait.is_zero() {
                 return Err(TooOften {
                     seconds: wait.as_secs() + 1,
@@ -277,7 +277,7 @@ mod tests {
         assert!(!fails(&limiter, "192.0.2.1", "one more"));
         assert!(limiter.has_attempts("192.0.2.1".parse().ok()).is_err());
         for _ in 0..PER_NETWORK {
-            limiter.count_nonsense("192.0.2.3".parse().ok());
+            limiter.count_malformed("192.0.2.3".parse().ok());
         }
         assert!(limiter.has_attempts("192.0.2.3".parse().ok()).is_err());
         assert_eq!(limiter.has_attempts("192.0.2.2".parse().ok()), Ok(()));

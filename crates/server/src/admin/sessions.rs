@@ -194,7 +194,7 @@ pub(super) async fn sign_in(
         return Err(Problem::too_many(error.to_string(), error.seconds));
     }
     let body = Body::<SignIn>::of_stranger(request, &state).await;
-    let body = body.inspect_err(|_| state.admin.sign_in_limiter.count_nonsense(client.address))?;
+    let body = body.inspect_err(|_| state.admin.sign_in_limiter.count_malformed(client.address))?;
     let SignIn { name, password } = body.value;
     // Counted as failed before the store and argon2 are asked, so that parallel attempts can't exceed the bound.
     let attempt = attempt(&state, &client, &name)?;

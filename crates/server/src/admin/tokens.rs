@@ -113,7 +113,11 @@ impl From<TokenRecord> for Token {
 fn sees(caller: &Caller, token: &TokenRecord) -> bool {
     let own = caller.operator_id.is_some() && caller.operator_id == token.operator_id;
     let is_person = caller.session_id.is_some();
-    let within = || caller.give(token.role, token.apps.as_deref()).is_ok();
+    let within = || {
+        caller
+            .check_grant(token.role, token.apps.as_deref())
+            .is_ok()
+    };
     own && (is_person || within()) || caller.require_everywhere(Role::Owner).is_ok()
 }
 
@@ -196,7 +200,7 @@ pub(super) async fn create(
     caller.require(Role::Admin)?;
     let Body { value, bytes } = body;
     let apps = value.apps.or_else(|| caller.apps().map(<[String]>::to_vec));
-    caller.give(value.role, apps.as_deref())?;
+    caller.check_grant(value.role, apps.as_deref())?;
     let days = match value.expires_in_days.unwrap_or(DEFAULT_DAYS) {
         days @ 1..=MAX_DAYS => i64::from(days),
         days => {

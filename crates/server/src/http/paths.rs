@@ -9,14 +9,14 @@ const ROOTS: [&str; 3] = ["/apps/", "/app/", "/users/"];
 const MAX_SHOWN: usize = 100;
 
 /// Returns the path as the client sent it, before a nested router removed the prefix.
-pub(crate) fn sent<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str {
+pub(crate) fn original<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str {
     extensions
         .get::<OriginalUri>()
         .map_or(uri.path(), |original| original.path())
 }
 
 /// Returns a path for a message, cut if it is long.
-pub(crate) fn shown(path: &str) -> String {
+pub(crate) fn truncated(path: &str) -> String {
     match path.char_indices().nth(MAX_SHOWN) {
         Some((end, _)) => format!("{}…", &path[..end]),
         None => path.to_owned(),
@@ -24,9 +24,9 @@ pub(crate) fn shown(path: &str) -> String {
 }
 
 /// Returns the message for a client that wants a WebSocket at another path.
-pub(crate) fn no_websocket(prefix: &str, path: &str) -> String {
-    let shown = shown(path);
-    let wanted = meant(prefix, path).filter(|meant| {
+pub(crate) fn no_websocket_message(prefix: &str, path: &str) -> String {
+    let shown = truncated(path);
+    let wanted = intended(prefix, path).filter(|meant| {
         let key = meant[prefix.len()..].strip_prefix("/app/");
         key.is_some_and(|key| !key.is_empty() && !key.contains('/'))
     });
@@ -47,12 +47,12 @@ fn ws_path(prefix: &str) -> String {
 }
 
 /// Returns the message for a backend or browser at a path that has no route.
-pub(crate) fn nothing(prefix: &str, path: &str) -> String {
-    let shown = shown(path);
-    match meant(prefix, path) {
+pub(crate) fn not_found_message(prefix: &str, path: &str) -> String {
+    let shown = truncated(path);
+    match intended(prefix, path) {
         Some(meant) if meant != path => format!(
             "There is nothing at {shown}: it should be {} (path_prefix is {prefix:?})",
-            self::shown(&meant)
+            self::truncated(&meant)
         ),
         _ => format!(
             "There is nothing at {shown}: clients connect to {prefix}/app/APP_KEY, backends publish to \
@@ -62,7 +62,7 @@ pub(crate) fn nothing(prefix: &str, path: &str) -> String {
 }
 
 /// Returns the last known root in a path and what follows it, after the prefix.
-fn meant(prefix: &str, path: &str) -> Option<String> {
+fn intended(prefix: &str, path: &str) -> Option<String> {
     let root = ROOTS.iter().find_map(|root| path.rfind(root))?;
     // The fallbacks of pusher-js are at `/pusher/app/`.
     let start = path[..root].strip_suffix("/pusher").map_or(root, str::len);
@@ -95,7 +95,7 @@ mod tests {
             ),
             ("", "/apps/1/events", "connect to /app/APP_KEY"),
         ] {
-            let message = no_websocket(prefix, path);
+            let message = no_websocket_message(prefix, path);
             assert!(message.contains(words), "{prefix} {path}: {message}");
         }
     }
@@ -125,10 +125,10 @@ mod tests {
                 "There is nothing at /nowhere: clients connect to /app/APP_KEY",
             ),
         ] {
-            let message = nothing(prefix, path);
+            let message = not_found_message(prefix, path);
             assert!(message.contains(words), "{prefix} {path}: {message}");
         }
-        let long = nothing("", &format!("/{}", "é".repeat(10_000)));
+        let long = not_found_message("", &format!("/{}", "é".repeat(10_000)));
         assert!(long.len() < 500, "{} bytes", long.len());
     }
 }

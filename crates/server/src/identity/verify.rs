@@ -100,9 +100,9 @@ impl CompiledIdentity {
             return Err(TokenError::Malformed);
         }
         // Unverified: used only to skip providers whose issuer can't match.
-        let said: Map<String, Value> =
+        let unverified: Map<String, Value> =
             insecure_decode_claims(token).map_err(|_| TokenError::Malformed)?;
-        let issuer = said.get("iss").and_then(Value::as_str);
+        let issuer = unverified.get("iss").and_then(Value::as_str);
         let mut refused = TokenError::Algorithm;
         for verifier in &self.verifiers {
             match verifier.verify(token, &header, issuer).await {

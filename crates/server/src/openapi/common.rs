@@ -339,9 +339,9 @@ fn describe_operation(path: &str, operation: &mut Value) {
     }
     let responses = object(&mut operation["responses"]);
     for (status, description) in errors {
-        let said = responses.entry(status).or_insert_with(|| json!({}));
-        if said["description"].as_str().is_none_or(str::is_empty) {
-            said["description"] = json!(description);
+        let response = responses.entry(status).or_insert_with(|| json!({}));
+        if response["description"].as_str().is_none_or(str::is_empty) {
+            response["description"] = json!(description);
         }
     }
     for (status, response) in responses {

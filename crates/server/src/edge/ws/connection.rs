@@ -232,14 +232,14 @@ impl Connection {
 
     async fn next_step(&self) -> Step {
         poll_fn(|cx| {
-            let wants = self.session.poll_interest(cx);
-            if wants.end {
+            let interest = self.session.poll_interest(cx);
+            if interest.end {
                 return Poll::Ready(Step::End);
             }
-            if wants.write && self.stream.poll_write_ready(cx).is_ready() {
+            if interest.write && self.stream.poll_write_ready(cx).is_ready() {
                 return Poll::Ready(Step::Write);
             }
-            match wants.read {
+            match interest.read {
                 Reading::OnceWritten => Poll::Pending,
                 Reading::Now | Reading::At(_) if self.unread => Poll::Ready(Step::Read),
                 Reading::Now | Reading::At(_) => {

@@ -14,7 +14,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Sends the reason as an error message and as the close code, because client libraries look at either. Waits until the
 /// client closes, or [`CLOSE_TIMEOUT`].
 pub(crate) async fn refuse(mut stream: TcpStream, refusal: Refusal) {
-    let told = async {
+    let farewell = async {
         let error = ServerMessage::Error {
             code: Some(refusal.code.number()),
             message: &refusal.message,
@@ -32,5 +32,5 @@ pub(crate) async fn refuse(mut stream: TcpStream, refusal: Refusal) {
         std::io::Result::Ok(())
     };
     // The connection is closed either way.
-    let _ = timeout(CLOSE_TIMEOUT, told).await;
+    let _ = timeout(CLOSE_TIMEOUT, farewell).await;
 }

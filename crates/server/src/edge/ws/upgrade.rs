@@ -58,10 +58,10 @@ pub(crate) async fn connect_without_key(
 
 /// Refuses a WebSocket at a path that isn't one of the server's.
 pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
-    let path = paths::sent(request.uri(), request.extensions());
+    let path = paths::original(request.uri(), request.extensions());
     let refusal = Refusal::new(
         CloseCode::PathNotFound,
-        paths::no_websocket(&state.path_prefix, path),
+        paths::no_websocket_message(&state.path_prefix, path),
     );
     let from = state.addresses.of(request.headers(), request.extensions());
     let handshake = match Handshake::of(&request) {
@@ -310,7 +310,7 @@ fn given(headers: &HeaderMap, name: &HeaderName) -> String {
         _ => "Sec-WebSocket-Key",
     };
     match combined(headers, name) {
-        Some(value) => format!("{title} is {:?}", paths::shown(&value)),
+        Some(value) => format!("{title} is {:?}", paths::truncated(&value)),
         None => format!("{title} is missing"),
     }
 }

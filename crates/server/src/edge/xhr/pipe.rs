@@ -64,14 +64,14 @@ impl Receive {
         (Self { lines, kind }, answer)
     }
 
-    fn is_used_up(&self) -> bool {
+    fn is_full(&self) -> bool {
         matches!(self.kind, Kind::Streaming { sent } if sent > MAX_STREAM_LENGTH)
     }
 
     /// Sends whole lines, so that the rest can go to the next request. Returns `WouldBlock` if the request takes none
     /// now.
     fn write(&mut self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
-        if self.is_used_up() {
+        if self.is_full() {
             return Err(ErrorKind::WouldBlock.into());
         }
         let Ok(permit) = self.lines.try_reserve() else {
@@ -160,7 +160,7 @@ impl Pipe {
         let receive = self.receive.borrow();
         receive
             .as_ref()
-            .is_none_or(|receive| matches!(receive.kind, Kind::Polling) || receive.is_used_up())
+            .is_none_or(|receive| matches!(receive.kind, Kind::Polling) || receive.is_full())
     }
 
     /// Returns when a heartbeat is due or, without a request, when the session ends.
@@ -181,7 +181,7 @@ impl Pipe {
     /// Waits for news of the attached request, or forever if there is none.
     pub(super) async fn event(&self, wants_to_write: bool) -> Event {
         let lines = self.receive.borrow().as_ref().map(|receive| {
-            let writes = wants_to_write && !receive.is_used_up();
+            let writes = wants_to_write && !receive.is_full();
             (receive.lines.clone(), writes)
         });
         let Some((lines, writes)) = lines else {
@@ -241,7 +241,7 @@ mod tests {
             assert_eq!(written(&mut receive, &line), Some(60_001));
             streamed.try_recv().expect("the line");
         }
-        assert!(!receive.is_used_up());
+        assert!(!receive.is_full());
         let many = "é\n".repeat(30_000);
         let taken = written(&mut receive, &many).expect("room");
         assert_eq!(2049 + 8 * 30_001 + taken / 3 * 2, MAX_STREAM_LENGTH + 1);

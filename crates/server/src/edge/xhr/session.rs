@@ -138,13 +138,13 @@ impl Reader {
             .retry
             .as_ref()
             .map_or_else(Instant::now, |retry| retry.candidate.due);
-        let wants = poll_fn(|cx| Poll::Ready(session.poll_interest(cx))).await;
+        let interest = poll_fn(|cx| Poll::Ready(session.poll_interest(cx))).await;
         // A session whose client was told why it is closed has nothing left to do.
         let is_over = || session.is_closing() && session.is_flushed();
-        if wants.end || is_over() {
+        if interest.end || is_over() {
             return Step::End;
         }
-        let handle_at = match wants.read {
+        let handle_at = match interest.read {
             Reading::Now if !self.pending.is_empty() => {
                 // New requests come between the frames, and other connections get their turn.
                 return match self.requests.try_recv() {
@@ -156,21 +156,21 @@ impl Reader {
             Reading::Now | Reading::At(_) | Reading::OnceWritten => None,
         };
         let changed = poll_fn(|cx| {
-            let same = session.poll_interest(cx) == wants && !is_over();
+            let same = session.poll_interest(cx) == interest && !is_over();
             if same { Poll::Pending } else { Poll::Ready(()) }
         });
         tokio::select! {
             () = changed => Step::Flush,
             () = evicted(&mut self.pending_session) => Step::Evict,
             request = self.requests.recv() => request.map_or(Step::End, Step::Take),
-            event = self.pipe.event(wants.write) => match event {
+            event = self.pipe.event(interest.write) => match event {
                 Event::Writable => Step::Flush,
                 Event::Gone if self.pipe.is_read() => Step::Detach,
                 // It isn't known how much of the answer arrived, and events must not be lost silently.
                 Event::Gone => Step::End,
             },
             () = sleep_until(handle_at.unwrap_or_else(Instant::now)), if handle_at.is_some() => Step::Handle,
-            () = sleep_until(self.pipe.due()) => self.on_time(wants.write),
+            () = sleep_until(self.pipe.due()) => self.on_time(interest.write),
             () = sleep_until(retry_due), if self.retry.is_some() => Step::AskToRetry,
         }
     }
@@ -193,7 +193,7 @@ impl Reader {
     /// Asks the client to try a WebSocket again if its turn has come: closes the session with a code that makes the
     /// client reconnect at once, with a WebSocket first.
     fn ask_to_retry(&mut self) {
-        let asked = |retry: &mut Retry| retry.rules.is_to_be_asked(&mut retry.candidate);
+        let asked = |retry: &mut Retry| retry.rules.is_due(&mut retry.candidate);
         if self.retry.as_mut().is_some_and(asked) {
             self.retry = None;
             self.session.close(&Refusal::new(

@@ -64,7 +64,7 @@ pub(super) struct Candidate {
     client: u64,
     network: u64,
     opened: Instant,
-    /// When [`WebSocketRetry::is_to_be_asked`] is due.
+    /// When the client may be asked, as [`WebSocketRetry::is_due`] finds.
     pub(super) due: Instant,
 }
 
@@ -128,7 +128,7 @@ impl WebSocketRetry {
 
     /// Returns whether a session that is due is to be asked now, and records it then. Otherwise the session is due
     /// again later.
-    pub(super) fn is_to_be_asked(&self, candidate: &mut Candidate) -> bool {
+    pub(super) fn is_due(&self, candidate: &mut Candidate) -> bool {
         let Some(period) = self.period else {
             return false;
         };
@@ -241,14 +241,14 @@ mod tests {
         );
         advance(PERIOD).await;
         for candidate in &mut candidates {
-            assert!(retry.is_to_be_asked(candidate));
+            assert!(retry.is_due(candidate));
         }
         assert_eq!(retry.asked(), 200);
         // The clients came back without a WebSocket, so their networks block WebSockets.
         for _ in 0..30 {
             let mut again = retry.candidate(client("1")).unwrap();
             advance(MINUTE).await;
-            assert!(!retry.is_to_be_asked(&mut again));
+            assert!(!retry.is_due(&mut again));
         }
     }
 
@@ -256,7 +256,7 @@ mod tests {
     async fn later_only_sessions_whose_network_lets_websockets_through_are_asked() {
         let retry = long_started().await;
         let mut candidate = retry.candidate(client("a")).unwrap();
-        assert!(!retry.is_to_be_asked(&mut candidate));
+        assert!(!retry.is_due(&mut candidate));
         let elsewhere = Client {
             address: Some([192, 0, 2, 2].into()),
             ..client("a")
@@ -267,11 +267,11 @@ mod tests {
         };
         for other in [elsewhere, other_app] {
             retry.websocket_opened(other);
-            assert!(!retry.is_to_be_asked(&mut candidate));
+            assert!(!retry.is_due(&mut candidate));
         }
         retry.websocket_opened(client("another browser there"));
         assert!(candidate.due > Instant::now(), "it is looked at again");
-        assert!(retry.is_to_be_asked(&mut candidate));
+        assert!(retry.is_due(&mut candidate));
     }
 
     #[tokio::test(start_paused = true)]
@@ -283,17 +283,17 @@ mod tests {
         for tab in &mut tabs {
             advance(MINUTE).await;
             retry.websocket_opened(client("a"));
-            assert!(retry.is_to_be_asked(tab));
+            assert!(retry.is_due(tab));
         }
         for _ in 0..59 {
             let mut back = retry.candidate(client("a")).unwrap();
             advance(MINUTE).await;
             retry.websocket_opened(client("a"));
-            assert!(!retry.is_to_be_asked(&mut back));
+            assert!(!retry.is_due(&mut back));
         }
         let mut back = retry.candidate(client("a")).unwrap();
         advance(MINUTE).await;
-        assert!(retry.is_to_be_asked(&mut back));
+        assert!(retry.is_due(&mut back));
     }
 
     #[tokio::test(start_paused = true)]
@@ -304,11 +304,11 @@ mod tests {
         for agent in &agents {
             let mut candidate = retry.candidate(client(agent)).unwrap();
             advance(Duration::from_millis(1)).await;
-            asked += usize::from(retry.is_to_be_asked(&mut candidate));
+            asked += usize::from(retry.is_due(&mut candidate));
         }
         assert_eq!(asked, MAX_REMEMBERED);
         let mut first = retry.candidate(client("0")).unwrap();
-        assert!(!retry.is_to_be_asked(&mut first));
+        assert!(!retry.is_due(&mut first));
     }
 
     #[tokio::test]
