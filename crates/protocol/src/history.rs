@@ -21,10 +21,10 @@ pub struct HistoryRule {
     /// The channels' names; `*` stands for any characters.
     #[schema(example = "private-room-*", min_length = 1, max_length = 200)]
     pub channels: String,
-    /// How many events a channel keeps, the newest ones.
+    /// The number of events that a channel keeps, the newest ones.
     #[schema(example = 100, minimum = 1, maximum = 10_000)]
     pub size: usize,
-    /// How many seconds each event is kept.
+    /// Seconds for which each event is kept.
     #[schema(example = 300, minimum = 1, maximum = 31_536_000)]
     pub ttl: u64,
 }

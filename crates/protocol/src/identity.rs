@@ -65,7 +65,7 @@ pub struct Provider {
     pub jwks_url: Option<String>,
 }
 
-/// How a token is signed.
+/// The algorithm that signs tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub enum Algorithm {
     /// HMAC with SHA-256, with a shared secret.

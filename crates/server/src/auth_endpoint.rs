@@ -21,7 +21,7 @@ pub(crate) struct Signer<'a> {
     pub(crate) signing: &'a SigningKey,
 }
 
-/// What pusher-js subscribes with.
+/// The signature that pusher-js subscribes with.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ChannelAuth {
     /// Key and signature, for `pusher:subscribe`.
@@ -29,13 +29,13 @@ pub(crate) struct ChannelAuth {
         example = "278d425bdf160c739803:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"
     )]
     auth: String,
-    /// Who the client is on the channel, as it was signed; on presence channels.
+    /// The member, as it was signed; on presence channels.
     #[schema(nullable = false, example = r#"{"user_id":"ada"}"#)]
     #[serde(skip_serializing_if = "Option::is_none")]
     channel_data: Option<String>,
 }
 
-/// What pusher-js signs in with.
+/// The signature that pusher-js signs in with.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct UserAuth {
     /// Key and signature, for `pusher:signin`.
@@ -43,7 +43,7 @@ pub(crate) struct UserAuth {
         example = "278d425bdf160c739803:58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"
     )]
     auth: String,
-    /// Who the user is, as it was signed.
+    /// The user, as it was signed.
     #[schema(example = r#"{"id":"ada"}"#)]
     user_data: String,
 }

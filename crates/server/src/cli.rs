@@ -139,10 +139,10 @@ impl Listing {
     }
 }
 
-/// How something is created.
+/// Options of commands that create something.
 #[derive(Debug, Args)]
 struct Creation {
-    /// Any text: whoever creates again with the same one within a day gets the same answer, and no second thing
+    /// Any text: a second request with the same one within a day gets the same answer and creates nothing
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
     /// Print JSON

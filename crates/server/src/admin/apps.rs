@@ -24,10 +24,10 @@ pub(crate) struct App {
     /// Its id; digits, unless it was imported.
     #[schema(example = "123456789")]
     pub(crate) id: String,
-    /// For people.
+    /// The name that people see.
     #[schema(example = "Shop")]
     pub(crate) name: String,
-    /// What may be changed while it runs.
+    /// The settings, which may change while the app runs.
     pub(crate) settings: AppSettings,
     /// Unix time in milliseconds.
     pub(crate) created_at: i64,
@@ -39,7 +39,7 @@ pub(crate) struct App {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateApp {
-    /// For people; 1 to 200 printable characters.
+    /// The name that people see; 1 to 200 printable characters.
     #[schema(example = "Shop")]
     name: String,
     /// An id to import, for a move from another server without a change in clients. Without one it is drawn, and is digits.
@@ -66,7 +66,7 @@ pub(crate) struct CreatedApp {
     pub(crate) app: App,
     /// Its first key, with its secret, which is shown this once.
     pub(crate) key: CreatedKey,
-    /// What may surprise, for people: an id that isn't digits, which `pusher` of PyPI refuses. Absent if nothing does.
+    /// Consequences that may surprise, as texts for people: an id that isn't digits, which `pusher` of PyPI refuses. Absent if there are none.
     #[schema(nullable = false)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) warnings: Vec<String>,
@@ -84,11 +84,11 @@ fn warnings(id: &str) -> Vec<String> {
     (!is_digits).then(warning).into_iter().collect()
 }
 
-/// What is to be changed; the rest stays.
+/// The fields to change; the others stay.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateApp {
-    /// For people; 1 to 200 printable characters.
+    /// The name that people see; 1 to 200 printable characters.
     #[schema(example = "Shop")]
     name: Option<String>,
     /// The settings to change; the others stay.
@@ -126,7 +126,7 @@ impl From<AppRecord> for App {
 
 /// List apps, oldest first
 ///
-/// Those that the caller may see.
+/// The list has the apps that the caller may see.
 #[utoipa::path(
     get, path = "/apps", tag = "Apps", operation_id = "list_apps",
     params(PageQuery),
@@ -225,8 +225,8 @@ pub(super) async fn show(
 
 /// Change an app's name, settings or limits
 ///
-/// What is left out stays. In force on every node within a second. Needs the role admin. Limits protect other apps, so
-/// raising one, and keeping more history, needs the role admin on all apps; lowering does not.
+/// Fields that are left out stay. The change is active on every node within a second. Needs the role admin. Limits protect
+/// other apps, so raising one, and keeping more history, needs the role admin on all apps; lowering does not.
 #[utoipa::path(
     patch, path = "/apps/{app_id}", tag = "Apps", operation_id = "update_app",
     params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
@@ -235,7 +235,7 @@ pub(super) async fn show(
         (status = 200, body = App, headers(("etag" = String, description = "For If-Match"))),
         (status = 403, description = "Not an admin, or a limit would be raised by an admin of some apps"),
         (status = 404),
-        (status = 412, description = "It was changed in the meantime"),
+        (status = 412, description = "The app was changed in the meantime"),
     ),
 )]
 pub(super) async fn update(
@@ -285,7 +285,7 @@ fn require_right_to_raise(
 
 /// Delete an app with its keys
 ///
-/// Its connections are closed. Needs the role admin, and the app's name in `confirm`.
+/// The app's connections are closed. Needs the role admin, and the app's name in `confirm`.
 #[utoipa::path(
     delete, path = "/apps/{app_id}", tag = "Apps", operation_id = "delete_app",
     params(AppName, Confirmation),

@@ -20,16 +20,16 @@ use crate::app_state::AppState;
 /// Number of entries that an export reads at once.
 const EXPORT_BATCH: i64 = 500;
 
-/// Something that was done.
+/// A recorded change.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct AuditEntry {
-    /// Later entries have higher ones.
+    /// The id of the entry; later entries have higher ones.
     pub(crate) id: i64,
     /// Unix time in milliseconds.
     pub(crate) at: i64,
-    /// Who did it.
+    /// The actor.
     pub(crate) actor: AuditActor,
-    /// What was done.
+    /// The kind of change.
     #[schema(example = "key.create")]
     pub(crate) action: String,
     /// The kind of what it was done to.
@@ -40,12 +40,12 @@ pub(crate) struct AuditEntry {
     /// The app it belongs to.
     #[schema(required)]
     pub(crate) app_id: Option<String>,
-    /// More about it, never a secret; of a change each field with `before` and `after`.
+    /// Details, never a secret; of a change each field with `before` and `after`.
     #[schema(value_type = Object)]
     pub(crate) details: Value,
 }
 
-/// The kind of somebody who did something.
+/// The kind of an actor.
 #[derive(ToSchema)]
 #[schema(as = ActorKind, rename_all = "snake_case")]
 #[expect(
@@ -63,7 +63,7 @@ pub(crate) enum ActorName {
     System,
 }
 
-/// Who did something.
+/// The actor of a change.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct AuditActor {
     /// `operator`, `token`, `command_line` or `system`.
@@ -72,28 +72,28 @@ pub(crate) struct AuditActor {
     /// The operator's or token's id.
     #[schema(required)]
     pub(crate) id: Option<String>,
-    /// For people, as it was then.
+    /// The name that people see, as it was then.
     pub(crate) name: String,
     /// The network address.
     #[schema(required)]
     pub(crate) address: Option<String>,
 }
 
-/// Which entries; all of them if nothing is given.
+/// The entries to return; all of them without a filter.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct AuditQuery {
-    /// Of one app.
+    /// The entries of one app.
     app_id: Option<String>,
-    /// By one operator or token.
+    /// The entries of one operator or token.
     actor_id: Option<String>,
-    /// Of one kind, for example `key.revoke`.
+    /// The entries of one kind, for example `key.revoke`.
     action: Option<String>,
-    /// Done to this.
+    /// The entries about this target.
     target_id: Option<String>,
-    /// Not before, Unix time in milliseconds.
+    /// The entries from this Unix time in milliseconds on.
     since: Option<i64>,
-    /// Before, Unix time in milliseconds.
+    /// The entries before this Unix time in milliseconds.
     until: Option<i64>,
 }
 
@@ -134,7 +134,7 @@ impl From<AuditRecord> for AuditEntry {
 
 /// List what was done, newest first
 ///
-/// Who sees only some apps sees what was done to those. Needs the role admin.
+/// A caller with rights on some apps gets the entries of those. Needs the role admin.
 #[utoipa::path(
     get, path = "/audit", tag = "Audit", operation_id = "list_audit",
     params(AuditQuery, PageQuery),
@@ -163,9 +163,9 @@ pub(super) async fn list(
     )))
 }
 
-/// Export what was done, newest first
+/// Export the audit log, newest first
 ///
-/// One JSON object a line, all of them. Needs the role admin.
+/// All entries, one JSON object a line. Needs the role admin.
 #[utoipa::path(
     get, path = "/audit/export", tag = "Audit", operation_id = "export_audit",
     params(AuditQuery),

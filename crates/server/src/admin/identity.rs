@@ -44,14 +44,14 @@ pub(super) async fn show(
 
 /// Set an app's identity
 ///
-/// Replaces what was there, secrets included. In force on every node within a second. Needs the role admin.
+/// Replaces the previous identity, secrets included. The change is active on every node within a second. Needs the role admin.
 #[utoipa::path(
     put, path = "/apps/{app_id}/identity", tag = "Identity", operation_id = "set_identity",
     params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
     request_body = Identity,
     responses(
         (status = 204),
-        (status = 400, description = "It says which field cannot be so"),
+        (status = 400, description = "A field is invalid; the answer names it"),
         (status = 404),
         (status = 412, description = "The app, or what belongs to it, was changed in the meantime"),
     ),

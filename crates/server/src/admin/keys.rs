@@ -23,13 +23,13 @@ use crate::clock::unix_millis;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum KeyState {
-    /// It signs.
+    /// The key signs.
     Active,
-    /// It signs until `expires_at`.
+    /// The key signs until `expires_at`.
     Expiring,
-    /// It signed until `expires_at`.
+    /// The key signed until `expires_at`.
     Expired,
-    /// It was revoked, for good.
+    /// The key was revoked, for good.
     Revoked,
 }
 
@@ -50,9 +50,9 @@ pub(crate) struct Key {
     /// The public half.
     #[schema(example = "278d425bdf160c739803")]
     pub(crate) key: String,
-    /// Whose it is.
+    /// The app's id.
     pub(crate) app_id: String,
-    /// What it is for.
+    /// The purpose of the key.
     #[schema(required)]
     pub(crate) label: Option<String>,
     /// Whether it signs.
@@ -95,7 +95,7 @@ impl std::fmt::Debug for CreatedKey {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateKey {
-    /// What it is for; at most 200 characters.
+    /// The purpose of the key; at most 200 characters.
     #[schema(example = "web, from 2027")]
     label: Option<String>,
     /// Unix time in milliseconds from which it signs no more.
@@ -107,11 +107,11 @@ pub(crate) struct CreateKey {
     secret: Option<String>,
 }
 
-/// What is to be changed; `null` takes it away, what is left out stays.
+/// The fields to change; `null` removes one, and those that are left out stay.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateKey {
-    /// What it is for.
+    /// The purpose of the key.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     label: Option<Option<String>>,
@@ -171,7 +171,7 @@ impl From<KeyRecord> for CreatedKey {
 
 /// List an app's keys, oldest first
 ///
-/// Expired and revoked ones as well.
+/// The list has expired and revoked keys as well.
 #[utoipa::path(
     get, path = "/apps/{app_id}/keys", tag = "Keys", operation_id = "list_keys",
     params(AppName, PageQuery),
@@ -276,7 +276,7 @@ pub(super) async fn show(
     responses(
         (status = 200, body = Key, headers(("etag" = String, description = "For If-Match"))),
         (status = 404),
-        (status = 409, description = "It was revoked"),
+        (status = 409, description = "The key is revoked"),
         (status = 412, description = "The app, or one of its keys, was changed in the meantime"),
     ),
 )]
@@ -300,14 +300,14 @@ pub(super) async fn update(
 
 /// Revoke a key, for good
 ///
-/// Its signatures are refused and its connections closed on every node within a second. Needs the role admin.
+/// The key's signatures are refused and its connections closed on every node within a second. Needs the role admin.
 #[utoipa::path(
     delete, path = "/apps/{app_id}/keys/{key}", tag = "Keys", operation_id = "revoke_key",
     params(KeyName),
     responses(
         (status = 204),
         (status = 404),
-        (status = 409, description = "It was revoked before"),
+        (status = 409, description = "The key is revoked already"),
     ),
 )]
 pub(super) async fn revoke(

@@ -17,7 +17,7 @@ use super::problem::Problem;
 use crate::access::{Caller, check_password};
 use crate::app_state::AppState;
 
-/// What somebody may do. A higher role may do all that a lower one may.
+/// The rights of an operator or token. A higher role has all rights of a lower one.
 #[derive(ToSchema)]
 #[schema(as = Role, rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes `Role`, which knows nothing of HTTP")]
@@ -30,12 +30,12 @@ pub(crate) enum RoleName {
     Owner,
 }
 
-/// Somebody who may sign in.
+/// A person who may sign in.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Operator {
     /// Their id.
     pub(crate) id: String,
-    /// What they sign in with.
+    /// The name to sign in with.
     #[schema(example = "ada@example.com")]
     pub(crate) name: String,
     /// `viewer` looks, `admin` changes apps and keys, `owner` changes operators as well.
@@ -56,7 +56,7 @@ pub(crate) struct Operator {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateOperator {
-    /// What they sign in with, for example an e-mail address.
+    /// The name to sign in with, for example an e-mail address.
     #[schema(example = "ada@example.com")]
     name: String,
     /// 10 to 1000 characters.
@@ -69,11 +69,11 @@ pub(crate) struct CreateOperator {
     apps: Option<Vec<String>>,
 }
 
-/// What is to be changed; the rest stays.
+/// The fields to change; the others stay.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct UpdateOperator {
-    /// What they sign in with.
+    /// The name to sign in with.
     name: Option<String>,
     /// `viewer`, `admin` or `owner`.
     #[schema(value_type = Option<RoleName>)]
@@ -210,7 +210,7 @@ pub(super) async fn show(
 
 /// Change an operator's name, rights or whether they may sign in
 ///
-/// Counts with their next request. Needs the role owner.
+/// The change is active with their next request. Needs the role owner.
 #[utoipa::path(
     patch, path = "/operators/{operator_id}", tag = "Operators", operation_id = "update_operator",
     params(OperatorName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
@@ -219,7 +219,7 @@ pub(super) async fn show(
         (status = 200, body = Operator, headers(("etag" = String, description = "For If-Match"))),
         (status = 404),
         (status = 409, description = "The name is taken, or no operator would be left who may do everything"),
-        (status = 412, description = "They were changed in the meantime"),
+        (status = 412, description = "The operator was changed in the meantime"),
     ),
 )]
 pub(super) async fn update(
@@ -252,7 +252,7 @@ pub(super) async fn update(
 
 /// Set an operator's password
 ///
-/// Ends all their sessions. Needs the role owner.
+/// Ends all sessions of the operator. Needs the role owner.
 #[utoipa::path(
     put, path = "/operators/{operator_id}/password", tag = "Operators", operation_id = "set_password",
     params(OperatorName),
@@ -280,14 +280,14 @@ pub(super) async fn set_password(
 
 /// Delete an operator
 ///
-/// They are signed out, and the tokens they made are revoked. Needs the role owner.
+/// The operator is signed out, and the tokens they made are revoked. Needs the role owner.
 #[utoipa::path(
     delete, path = "/operators/{operator_id}", tag = "Operators", operation_id = "delete_operator",
     params(OperatorName),
     responses(
         (status = 204),
         (status = 404),
-        (status = 409, description = "Nobody would be left who may do everything"),
+        (status = 409, description = "No operator would be left who may do everything"),
     ),
 )]
 pub(super) async fn delete(

@@ -13,7 +13,7 @@ use super::problem::Problem;
 const DEFAULT_LIMIT: u16 = 50;
 const MAX_LIMIT: u16 = 200;
 
-/// Which page.
+/// The page to return.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(super) struct PageQuery {
@@ -29,7 +29,7 @@ pub(super) struct PageQuery {
 pub(crate) struct Page<T> {
     /// The items.
     pub(crate) items: Vec<T>,
-    /// Where to go on; `null` if this was the last page.
+    /// The cursor of the next page; `null` if this is the last one.
     #[schema(required)]
     pub(crate) next_cursor: Option<String>,
 }

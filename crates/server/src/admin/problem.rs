@@ -38,10 +38,10 @@ pub(crate) struct ProblemBody {
     /// The HTTP status.
     #[schema(example = 404)]
     pub(crate) status: u16,
-    /// What it was, for programs: one of those in docs/errors.md.
+    /// The kind of problem, for programs: a code of docs/errors.md.
     #[schema(example = "not_found")]
     pub(crate) code: String,
-    /// What it was and what to do, for people.
+    /// The problem and what to do, for people.
     #[schema(example = "there is no app with id \"1\"")]
     pub(crate) detail: String,
 }

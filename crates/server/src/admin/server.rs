@@ -23,7 +23,7 @@ pub(crate) struct ServerInfo {
     /// Connections of all apps; `null` for those who see only some apps.
     #[schema(required)]
     pub(crate) connections: Option<usize>,
-    /// Those of them that are sessions of the HTTP fallbacks; `null` likewise.
+    /// The connections that are sessions of the HTTP fallbacks; `null` likewise.
     #[schema(required)]
     pub(crate) fallback_sessions: Option<usize>,
     /// Sessions of the HTTP fallbacks that were asked to try a WebSocket again, since the start; `null` likewise.

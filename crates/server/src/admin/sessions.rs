@@ -26,7 +26,7 @@ const ACCESS_TOKEN_LIFETIME: i64 = 15 * 60 * 1000;
 /// How long a session lives without being refreshed, in milliseconds.
 const SESSION_LIFETIME: i64 = 30 * 24 * 60 * 60 * 1000;
 
-/// Who signs in.
+/// The operator who signs in.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SignIn {
@@ -38,26 +38,26 @@ pub(crate) struct SignIn {
     password: SecretString,
 }
 
-/// What keeps somebody signed in.
+/// The token that refreshes a session.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Refresh {
-    /// Of the sign-in, or of the refresh before; it is good for once.
+    /// The refresh token of the sign-in, or of the previous refresh. It can be used once.
     #[schema(value_type = String, format = Password)]
     refresh_token: SecretString,
 }
 
-/// What somebody who is signed in goes on with.
+/// A session and its tokens.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct SignedIn {
     /// The session's id.
     pub(crate) session_id: String,
-    /// For `Authorization: Bearer`, for 15 minutes.
+    /// The token for `Authorization: Bearer`, valid for 15 minutes.
     #[schema(format = Password, example = "eyJ...")]
     pub(crate) access_token: String,
     /// Unix time in milliseconds.
     pub(crate) access_expires_at: i64,
-    /// For `POST /api/v1/sessions/refresh`, once, within 30 days.
+    /// The token for `POST /api/v1/sessions/refresh`, valid once and for 30 days.
     #[schema(format = Password, example = "shown once")]
     pub(crate) refresh_token: String,
     /// Unix time in milliseconds.
@@ -69,7 +69,7 @@ pub(crate) struct SignedIn {
 pub(crate) struct Session {
     /// Its id.
     pub(crate) id: String,
-    /// Whose it is.
+    /// The operator's id.
     pub(crate) operator_id: String,
     /// Unix time in milliseconds.
     pub(crate) created_at: i64,
@@ -87,7 +87,7 @@ pub(crate) struct Session {
     pub(crate) current: bool,
 }
 
-/// Who is asking, and what it may do.
+/// The caller and its rights.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Me {
     /// `operator`, `token` or `command_line`.
@@ -96,9 +96,9 @@ pub(crate) struct Me {
     /// The operator's or the token's id.
     #[schema(required)]
     pub(crate) id: Option<String>,
-    /// For people.
+    /// The name that people see.
     pub(crate) name: String,
-    /// What it may do.
+    /// The caller's role.
     #[schema(value_type = RoleName)]
     pub(crate) role: Role,
     /// On which apps; all of them if `null`.
@@ -255,7 +255,7 @@ async fn verify(
     responses(
         (status = 200, body = SignedIn),
         (status = 401),
-        (status = 409, description = "Another request has just used it"),
+        (status = 409, description = "Another request has just used the refresh token"),
     ),
 )]
 pub(super) async fn refresh(
@@ -309,7 +309,7 @@ pub(super) async fn me(caller: Caller) -> Json<Me> {
 
 /// Change one's own password
 ///
-/// Ends all one's sessions, this one as well. Not for API tokens.
+/// Ends all sessions of the caller, this one as well. Not for API tokens.
 #[utoipa::path(
     put, path = "/me/password", tag = "Sessions", operation_id = "set_own_password",
     request_body = SetOwnPassword,
@@ -359,7 +359,7 @@ pub(super) async fn set_own_password(
 
 /// List the sessions that have not ended
 ///
-/// One's own, of which an API token has none; owners may ask for those of others.
+/// An operator gets their own sessions, and an owner those of others as well. An API token has none.
 #[utoipa::path(
     get, path = "/sessions", tag = "Sessions", operation_id = "list_sessions",
     params(WhoseSessions),

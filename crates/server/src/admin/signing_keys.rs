@@ -33,12 +33,12 @@ pub(crate) struct TokenKey {
     pub(crate) retired_at: Option<i64>,
 }
 
-/// How to rotate.
+/// The way to rotate.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RotateKeys {
-    /// How long the old keys still verify, in seconds; as long as what they signed may live if left out. 0 signs everybody
-    /// out and revokes all API tokens: for a key that somebody else has seen.
+    /// Seconds for which the old keys still verify; if left out, as long as what they signed is valid. 0 signs all operators
+    /// out and revokes all API tokens: for a key that was leaked.
     #[schema(minimum = 0, maximum = 31_622_400)]
     keep_old_for: Option<u32>,
 }
@@ -70,7 +70,7 @@ pub(super) async fn list(
 
 /// Sign with a new key from now on
 ///
-/// Nobody is signed out, unless `keep_old_for` says so. Needs the role owner.
+/// No operator is signed out, unless `keep_old_for` says so. Needs the role owner.
 #[utoipa::path(
     post, path = "/signing-keys", tag = "Signing keys", operation_id = "rotate_signing_keys",
     request_body = RotateKeys,

@@ -41,7 +41,7 @@ pub(crate) struct Member {
     pub(crate) user_id: String,
 }
 
-/// How a client is connected.
+/// The transport of a connection.
 #[derive(ToSchema)]
 #[schema(rename_all = "lowercase")]
 #[expect(dead_code, reason = "describes what `Connection` says")]
@@ -63,16 +63,16 @@ pub(crate) struct Connection {
     /// `websocket`, or `http` for the fallbacks.
     #[schema(value_type = Transport)]
     pub(crate) transport: String,
-    /// Who is signed in.
+    /// The user who is signed in.
     #[schema(required)]
     pub(crate) user_id: Option<String>,
     /// When it came in, Unix time in milliseconds.
     pub(crate) connected_at: i64,
     /// When it was heard last, Unix time in milliseconds.
     pub(crate) heard_at: i64,
-    /// Bytes that wait for it to read.
+    /// Bytes that wait until the client reads.
     pub(crate) waiting_bytes: usize,
-    /// What it is subscribed to, by name.
+    /// The channels that it is subscribed to, by name.
     pub(crate) channels: Vec<String>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) struct Clients {
 /// A client library of one version.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ClientCount {
-    /// What it calls itself: `js` for pusher-js; empty if it says nothing.
+    /// The name that the library gives itself: `js` for pusher-js; empty if it gives none.
     #[schema(example = "js")]
     pub(crate) client: String,
     /// Its version; empty if it says none.
@@ -96,7 +96,7 @@ pub(crate) struct ClientCount {
     /// Its connections on this node.
     #[schema(example = 3)]
     pub(crate) connections: usize,
-    /// What is known to go wrong with it, and what to do.
+    /// A known problem of this version, and what to do.
     #[schema(required)]
     pub(crate) risk: Option<String>,
 }
@@ -108,7 +108,7 @@ pub(crate) struct PublishEvent {
     /// The event's name.
     #[schema(example = "greeting", min_length = 1, max_length = 200)]
     name: String,
-    /// Where to.
+    /// The channel to publish to.
     #[schema(example = json!(["news"]))]
     channels: Vec<String>,
     /// The payload: a string as it is, anything else as its JSON text.
@@ -119,14 +119,14 @@ pub(crate) struct PublishEvent {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ChannelQuery {
-    /// How their names start.
+    /// The prefix of their names.
     prefix: Option<String>,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ConnectionQuery {
-    /// Of one signed-in user.
+    /// The connections of one signed-in user.
     user_id: Option<String>,
 }
 
@@ -234,7 +234,7 @@ pub(super) async fn channels(
 
 /// Show a channel
 ///
-/// One that nobody is subscribed to has a count of 0.
+/// A channel without subscribers has a count of 0.
 #[utoipa::path(
     get, path = "/apps/{app_id}/channels/{channel}", tag = "State", operation_id = "show_occupied_channel",
     params(ChannelPath),
@@ -260,7 +260,7 @@ pub(super) async fn channel(
     params(ChannelPath, PageQuery),
     responses(
         (status = 200, body = Page<Member>),
-        (status = 400, description = "It is no presence channel"),
+        (status = 400, description = "The channel isn't a presence channel"),
         (status = 404),
     ),
 )]
@@ -292,7 +292,7 @@ pub(super) async fn members(
 
 /// List an app's connections, by socket id
 ///
-/// Those of the node that answers.
+/// The list has the connections of the node that answers.
 #[utoipa::path(
     get, path = "/apps/{app_id}/connections", tag = "State", operation_id = "list_connections",
     params(AppName, ConnectionQuery, PageQuery),
@@ -329,8 +329,8 @@ fn no_connection(id: &str) -> Problem {
 
 /// Count an app's connections by client library and version
 ///
-/// What clients say of themselves when they connect, of the node that answers. Clients that may lose their WebSocket for good
-/// have a `risk`.
+/// Counts the connections of the node that answers, by the names that clients give when they connect. Clients that may lose
+/// their WebSocket for good have a `risk`.
 #[utoipa::path(
     get, path = "/apps/{app_id}/clients", tag = "State", operation_id = "count_clients",
     params(AppName),
@@ -392,7 +392,7 @@ pub(super) async fn connection(
 
 /// Disconnect a client
 ///
-/// With a code that keeps it away until it is started anew. Needs the role admin.
+/// The close code keeps the client away until it is restarted. Needs the role admin.
 #[utoipa::path(
     delete, path = "/apps/{app_id}/connections/{socket_id}", tag = "State", operation_id = "disconnect",
     params(ConnectionPath),
@@ -425,7 +425,7 @@ pub(super) async fn disconnect(
 
 /// Publish a test event
 ///
-/// As a backend would with `POST /apps/{app_id}/events`, within the same limits. Needs the role admin.
+/// Publishes as a backend does with `POST /apps/{app_id}/events`, within the same limits. Needs the role admin.
 #[utoipa::path(
     post, path = "/apps/{app_id}/events", tag = "State", operation_id = "publish_test_event",
     params(AppName),

@@ -28,16 +28,16 @@ pub(super) const MAX_DAYS: u16 = 366;
 pub(crate) struct Token {
     /// Its id.
     pub(crate) id: String,
-    /// What it is for.
+    /// The purpose of the token.
     #[schema(example = "deploy pipeline")]
     pub(crate) name: String,
-    /// What it may do, but never more than whoever made it.
+    /// The token's role, which is never higher than that of its maker.
     #[schema(value_type = RoleName)]
     pub(crate) role: Role,
     /// The apps it sees; all of them if `null`.
     #[schema(required)]
     pub(crate) apps: Option<Vec<String>>,
-    /// Who made it; `null` if it was made on the command line.
+    /// The operator who made it; `null` if it was made on the command line.
     #[schema(required)]
     pub(crate) operator_id: Option<String>,
     /// Whether it is taken.
@@ -58,10 +58,10 @@ pub(crate) struct Token {
 /// A new token, which is shown this once.
 #[derive(Serialize, Deserialize, ToSchema)]
 pub(crate) struct CreatedToken {
-    /// What is known of it.
+    /// The token's record.
     #[serde(flatten)]
     pub(crate) token: Token,
-    /// For `Authorization: Bearer`.
+    /// The token for `Authorization: Bearer`.
     #[schema(format = Password, example = "eyJ...")]
     pub(crate) secret: String,
 }
@@ -70,7 +70,7 @@ pub(crate) struct CreatedToken {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreateToken {
-    /// What it is for.
+    /// The purpose of the token.
     #[schema(example = "deploy pipeline")]
     name: String,
     /// `viewer`, `admin` or `owner`; no higher than one's own.
@@ -78,7 +78,7 @@ pub(crate) struct CreateToken {
     role: Role,
     /// The apps it sees; all of one's own if left out.
     apps: Option<Vec<String>>,
-    /// How long it lives, in days.
+    /// Days until the token expires.
     #[schema(minimum = 1, maximum = 366, default = 90, example = 90)]
     expires_in_days: Option<u16>,
 }
@@ -142,8 +142,8 @@ async fn find(state: &AppState, caller: &Caller, id: &str) -> Result<TokenRecord
 
 /// List API tokens, oldest first
 ///
-/// Those one has made; owners see all, and an API token those of its maker that may do no more than itself. Those out of
-/// force as well.
+/// An owner gets all tokens, another operator their own, and an API token those of its maker whose rights are no more than
+/// its own. Expired and revoked tokens are included.
 #[utoipa::path(
     get, path = "/tokens", tag = "Tokens", operation_id = "list_tokens",
     params(PageQuery),
@@ -180,15 +180,15 @@ pub(super) async fn list(
 
 /// Create an API token
 ///
-/// It is shown this once. Its rights are no more than one's own, and shrink with them. One that a token
-/// makes ends with it. Needs the role admin.
+/// The token is shown this once. Its rights are no more than its maker's, and shrink with them. A token that another
+/// token makes ends with that one. Needs the role admin.
 #[utoipa::path(
     post, path = "/tokens", tag = "Tokens", operation_id = "create_token",
     params(("idempotency-key" = Option<String>, Header, description = "A request with the same key within a day gets the same answer")),
     request_body = CreateToken,
     responses(
         (status = 201, body = CreatedToken),
-        (status = 404, description = "One of the apps is not there"),
+        (status = 404, description = "There is no such app among `apps`"),
     ),
 )]
 pub(super) async fn create(
@@ -254,14 +254,14 @@ pub(super) async fn show(
 
 /// Revoke an API token
 ///
-/// It is refused with its next request. Needs the role admin.
+/// The token is refused with its next request. Needs the role admin.
 #[utoipa::path(
     delete, path = "/tokens/{token_id}", tag = "Tokens", operation_id = "revoke_token",
     params(TokenName),
     responses(
         (status = 204),
         (status = 404),
-        (status = 409, description = "It was revoked before"),
+        (status = 409, description = "The token is revoked already"),
     ),
 )]
 pub(super) async fn revoke(

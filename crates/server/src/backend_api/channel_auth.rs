@@ -23,14 +23,14 @@ use crate::auth_endpoint::{
 use crate::body::{RequestBody, discard, read_body};
 use crate::http::error::ApiError;
 
-/// Who joins a presence channel.
+/// The user who joins a presence channel.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what fanfare_protocol::presence reads")]
 pub(crate) struct MemberData {
     /// The user's id, at most `limits.user_id` characters; a number stands for its digits.
     #[schema(schema_with = user_id_schema)]
     user_id: String,
-    /// What others on the channel see of the user.
+    /// The data that other members of the channel get.
     #[schema(value_type = Option<Object>, example = json!({"name": "Ada"}))]
     user_info: Option<String>,
 }
@@ -47,52 +47,52 @@ fn user_id_schema() -> Schema {
         .into()
 }
 
-/// Who signs in.
+/// The user who signs in.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what fanfare_protocol::user reads")]
 pub(crate) struct UserData {
     /// The user's id.
     #[schema(example = "ada", max_length = 128, pattern = "^[-a-zA-Z0-9_=@,.;]+$")]
     id: String,
-    /// What others see of the user.
+    /// The data that others get.
     #[schema(value_type = Option<Object>, example = json!({"name": "Ada"}))]
     user_info: Option<String>,
-    /// The users of whom this one is told whether they are online.
+    /// The users whose coming online and going offline this user is sent.
     #[schema(example = json!(["bob"]))]
     watchlist: Option<Vec<String>>,
 }
 
-/// Which subscription is to be signed.
+/// The subscription to sign.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
 pub(crate) struct ChannelAuthRequest {
     /// The connection.
     #[schema(example = "123.456", pattern = r"^[0-9]+\.[0-9]+$")]
     socket_id: String,
-    /// What it wants to subscribe to.
+    /// The channel to subscribe to.
     #[schema(example = "presence-room-1", max_length = 200)]
     channel_name: String,
-    /// Who it is there, on presence channels.
+    /// The user on the channel, for presence channels.
     #[schema(value_type = Option<MemberData>)]
     user: Option<String>,
 }
 
-/// Which sign-in is to be signed.
+/// The sign-in to sign.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
 pub(crate) struct UserAuthRequest {
     /// The connection.
     #[schema(example = "123.456", pattern = r"^[0-9]+\.[0-9]+$")]
     socket_id: String,
-    /// Who signs in.
+    /// The user who signs in.
     #[schema(value_type = UserData)]
     user: String,
 }
 
 /// Sign a subscription
 ///
-/// For a backend that would rather ask than sign. Signed like any other request, or with an API token that may change the
-/// app, in `Authorization: Bearer`.
+/// For a backend that doesn't sign by itself. The request is signed like any other, or has an API token that may change
+/// the app, in `Authorization: Bearer`.
 #[utoipa::path(
     post, path = "/apps/{app_id}/auth", tag = "Backend", operation_id = "authorize_channel",
     params(("app_id" = String, Path, description = "The app's id")),
@@ -106,8 +106,8 @@ pub(crate) async fn for_backend(backend: TrustedBackend) -> Result<Json<ChannelA
 
 /// Sign a user's sign-in
 ///
-/// For a backend that would rather ask than sign. Signed like any other request, or with an API token that may change the
-/// app, in `Authorization: Bearer`.
+/// For a backend that doesn't sign by itself. The request is signed like any other, or has an API token that may change
+/// the app, in `Authorization: Bearer`.
 #[utoipa::path(
     post, path = "/apps/{app_id}/user-auth", tag = "Backend", operation_id = "authorize_user",
     params(("app_id" = String, Path, description = "The app's id")),

@@ -16,7 +16,7 @@ use super::auth::SignedRequest;
 use crate::app_state::AppState;
 use crate::http::error::ApiError;
 
-/// What was asked about a channel.
+/// The requested attributes of a channel.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct Attributes {
     /// Distinct users, on presence channels.
@@ -38,7 +38,7 @@ pub(crate) struct Kept {
     /// The event's data.
     #[schema(example = r#"{"text":"hello"}"#)]
     data: String,
-    /// How long it is still kept, in seconds.
+    /// Seconds for which the event is still kept.
     #[schema(example = 1740)]
     ttl: u64,
 }
@@ -47,7 +47,7 @@ pub(crate) struct Kept {
 #[derive(Serialize, ToSchema)]
 #[schema(as = BackendChannels)]
 pub(crate) struct Channels {
-    /// What was asked of each, by name.
+    /// The requested attributes of each channel, by name.
     #[schema(example = json!({"presence-room-1": {"user_count": 2}}))]
     channels: BTreeMap<String, Attributes>,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Channels {
 #[derive(Serialize, ToSchema)]
 #[schema(as = BackendChannel)]
 pub(crate) struct Channel {
-    /// Whether anybody is subscribed.
+    /// Whether the channel has subscribers.
     occupied: bool,
     #[serde(flatten)]
     attributes: Attributes,
@@ -66,7 +66,7 @@ pub(crate) struct Channel {
 #[derive(Serialize, ToSchema)]
 #[schema(as = BackendStats)]
 pub(crate) struct Stats {
-    /// Whether anybody is subscribed.
+    /// Whether the channel has subscribers.
     occupied: bool,
     /// Distinct users, on presence channels.
     #[schema(nullable = false, example = 2)]
@@ -81,7 +81,7 @@ pub(crate) struct Stats {
 #[derive(Serialize, ToSchema)]
 #[schema(as = BackendUsers)]
 pub(crate) struct Users {
-    /// Each once, by id.
+    /// The list has each user once, by id.
     users: Vec<User>,
 }
 
@@ -92,17 +92,17 @@ pub(crate) struct User {
     /// The user's id.
     #[schema(example = "ada")]
     id: String,
-    /// What the app's backend said of the user, where `with_user_info` asks for it.
+    /// The `user_info` that the app's backend signed, if `with_user_info` asks for it.
     #[schema(value_type = Option<Object>, nullable = true, required = false, example = json!({"name": "Ada"}))]
     #[serde(skip_serializing_if = "Option::is_none")]
     user_info: Option<Option<Box<RawValue>>>,
 }
 
-/// Connections of an app, as Reverb tells them.
+/// Connections of an app, in the form of Reverb.
 #[derive(Serialize, ToSchema)]
 #[schema(as = BackendConnections)]
 pub(crate) struct Connections {
-    /// How many there are.
+    /// The number of connections.
     #[schema(example = 3)]
     connections: usize,
 }
@@ -130,7 +130,7 @@ fn info(request: &SignedRequest) -> Result<Info, ApiError> {
 /// List occupied channels
 #[utoipa::path(
     get, path = "/apps/{app_id}/channels", tag = "Backend", operation_id = "list_channels",
-    params(("app_id" = String, Path, description = "The app's id"), ("filter_by_prefix" = Option<String>, Query, description = "How their names start"), ("info" = Option<String>, Query, description = "`subscription_count`, `user_count`, with commas")),
+    params(("app_id" = String, Path, description = "The app's id"), ("filter_by_prefix" = Option<String>, Query, description = "The prefix of their names"), ("info" = Option<String>, Query, description = "`subscription_count`, `user_count`, with commas")),
     responses((status = 200, body = Channels)),
 )]
 pub(crate) async fn list(
@@ -160,7 +160,7 @@ pub(crate) async fn list(
     }))
 }
 
-/// Tell about a channel
+/// Show a channel
 #[utoipa::path(
     get, path = "/apps/{app_id}/channels/{channel}", tag = "Backend", operation_id = "show_channel",
     params(("app_id" = String, Path, description = "The app's id"), ("channel" = String, Path, description = "The channel's name"), ("info" = Option<String>, Query, description = "`subscription_count`, `user_count`, `cache`, with commas")),
@@ -200,7 +200,7 @@ pub(crate) async fn show(
     }))
 }
 
-/// Tell about a channel, as older SDKs ask
+/// Show a channel, as older SDKs ask
 #[utoipa::path(
     get, path = "/apps/{app_id}/channels/{channel}/stats", tag = "Backend", operation_id = "show_channel_stats",
     params(("app_id" = String, Path, description = "The app's id"), ("channel" = String, Path, description = "The channel's name")),
@@ -223,7 +223,7 @@ pub(crate) async fn stats(
 
 /// Count an app's connections, as Reverb does
 ///
-/// Those over all nodes.
+/// The number over all nodes.
 #[utoipa::path(
     get, path = "/apps/{app_id}/connections", tag = "Backend", operation_id = "count_connections",
     params(("app_id" = String, Path, description = "The app's id")),

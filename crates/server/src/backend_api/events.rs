@@ -30,16 +30,16 @@ pub(crate) struct Trigger {
     /// The payload: a string as it is, anything else as its JSON text.
     #[schema(schema_with = crate::openapi::any_but_null)]
     data: String,
-    /// Where to; this or `channels`.
+    /// The channel to publish to; this or `channels`.
     #[schema(example = "news")]
     channel: Option<String>,
-    /// Where to.
+    /// The channels to publish to.
     #[schema(example = json!(["news"]))]
     channels: Option<Vec<String>>,
-    /// The connection that does not get it.
+    /// The connection that does not get the event.
     #[schema(example = "123.456", pattern = r"^([0-9]+\.[0-9]+)?$")]
     socket_id: Option<String>,
-    /// What to tell of the channels: `subscription_count`, `user_count`, with commas.
+    /// The attributes of the channels to return: `subscription_count`, `user_count`, `cache`, separated by commas.
     #[schema(
         example = "subscription_count",
         pattern = "^ *((user_count|subscription_count|cache)? *(, *(user_count|subscription_count|cache)? *)*)$"
@@ -60,13 +60,13 @@ pub(crate) struct BatchTrigger {
     /// The payload: a string as it is, anything else but null as its JSON text.
     #[schema(schema_with = crate::openapi::any_but_null)]
     data: String,
-    /// Where to.
+    /// The channel to publish to.
     #[schema(example = "news")]
     channel: String,
-    /// The connection that does not get it.
+    /// The connection that does not get the event.
     #[schema(example = "123.456", pattern = r"^([0-9]+\.[0-9]+)?$")]
     socket_id: Option<String>,
-    /// What to tell of the channel: `subscription_count`, `user_count`, with commas.
+    /// The attributes of the channel to return: `subscription_count`, `user_count`, `cache`, separated by commas.
     #[schema(
         example = "subscription_count",
         pattern = "^ *((user_count|subscription_count|cache)? *(, *(user_count|subscription_count|cache)? *)*)$"
@@ -106,19 +106,19 @@ enum Unpublished {
     Unavailable,
 }
 
-/// What was asked of the channels.
+/// The requested attributes of the channels.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Published {
-    /// What was asked with `info`, by channel; absent if nothing was.
+    /// The attributes that `info` requested, by channel; absent without `info`.
     #[schema(nullable = false, example = json!({"news": {"subscription_count": 3}}))]
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<BTreeMap<String, Attributes>>,
 }
 
-/// What was asked of each event's channel.
+/// The requested attributes of each event's channel.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct BatchPublished {
-    /// What was asked with `info`, by event; absent if nothing was.
+    /// The attributes that `info` requested, by event; absent without `info`.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     batch: Option<Vec<Attributes>>,
@@ -228,7 +228,7 @@ pub(crate) struct ChannelPath {
         ("app_id" = String, Path, description = "The app's id"),
         ("channel" = String, Path, description = "The channel's name"),
         ("name" = String, Query, description = "The event's name", min_length = 1, max_length = 200, example = "greeting"),
-        ("socket_id" = Option<String>, Query, description = "The connection that does not get it"),
+        ("socket_id" = Option<String>, Query, description = "The connection that does not get the event"),
     ),
     request_body(content = Option<serde_json::Value>, content_type = "application/json", description = "The event's data, whatever it is"),
     responses(

@@ -27,7 +27,7 @@ pub(crate) struct ChannelPath {
 pub(crate) struct History {
     /// The events: the newest first, or the oldest where `after` was given.
     events: Vec<HistoryEvent>,
-    /// Where the history is at this moment: what is published later comes after it.
+    /// The history's newest position: later events come after it.
     #[schema(example = "5f0c1f6e:42")]
     position: String,
     /// Whether there is more in this direction.
@@ -37,7 +37,7 @@ pub(crate) struct History {
 /// An event of a channel's history.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct HistoryEvent {
-    /// Where it is.
+    /// The event's position.
     #[schema(example = "5f0c1f6e:41")]
     position: String,
     /// Its name.
@@ -46,7 +46,7 @@ pub(crate) struct HistoryEvent {
     /// Its data, as it was published.
     #[schema(example = r#"{"text":"hello"}"#)]
     data: String,
-    /// Who sent it: client events on presence channels only.
+    /// The user who sent it, for client events on presence channels only.
     #[schema(nullable = false)]
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<String>,
@@ -79,7 +79,7 @@ impl From<Recorded> for HistoryEvent {
         ("channel" = String, Path, description = "The channel's name"),
         ("before" = Option<String>, Query, description = "A position: events before it, newest first"),
         ("after" = Option<String>, Query, description = "A position: events after it, oldest first; `0` begins with the oldest"),
-        ("limit" = Option<usize>, Query, description = "At most so many, 1 to 1000", minimum = 1, maximum = 1000, example = 100),
+        ("limit" = Option<usize>, Query, description = "The most events to return, 1 to 1000", minimum = 1, maximum = 1000, example = 100),
     ),
     responses(
         (status = 200, body = History),

@@ -17,7 +17,7 @@ pub(crate) struct UserPath {
 
 /// Close the connections of a user
 ///
-/// Says the same whether the user has connections or not.
+/// The answer is the same whether the user has connections or not.
 #[utoipa::path(
     post, path = "/apps/{app_id}/users/{user}/terminate_connections", tag = "Backend", operation_id = "terminate_user_connections",
     params(("app_id" = String, Path, description = "The app's id"), ("user" = String, Path, description = "The user's id")),

@@ -106,7 +106,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Disconnect a client, which stays away until it is started anew; needs --server
+    /// Disconnect a client, which stays away until it is restarted; needs --server
     Disconnect {
         /// The app's id
         id: String,

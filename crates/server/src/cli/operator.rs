@@ -53,7 +53,7 @@ pub(crate) enum Command {
     },
 }
 
-/// What somebody may do.
+/// The rights of an operator or token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RoleName {
     /// Looks

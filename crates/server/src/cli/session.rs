@@ -17,7 +17,7 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// End a session: sign somebody out
+    /// End a session, which signs its operator out
     End {
         /// Its id
         id: String,

@@ -29,19 +29,19 @@ use crate::identity::CompiledIdentity;
 
 type Key = Result<Path<String>, PathRejection>;
 
-/// What pusher-js sends to have a subscription signed.
+/// The request of pusher-js to sign a subscription.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
 pub(crate) struct ClientChannelAuth {
     /// The connection.
     #[schema(example = "123.456", pattern = r"^[0-9]+\.[0-9]+$")]
     socket_id: String,
-    /// What it wants to subscribe to.
+    /// The channel to subscribe to.
     #[schema(example = "private-orders", max_length = 200)]
     channel_name: String,
 }
 
-/// What pusher-js sends to have a sign-in signed.
+/// The request of pusher-js to sign a sign-in.
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes what fanfare_protocol::api reads")]
 pub(crate) struct ClientUserAuth {
@@ -52,8 +52,9 @@ pub(crate) struct ClientUserAuth {
 
 /// Sign a subscription for the bearer of a token
 ///
-/// What pusher-js asks with `channelAuthorization`, in apps that have an identity (see the tag Identity): the token says who it
-/// is, the app's grants say which channels that opens. Cross-origin requests are answered for the app's allowed origins.
+/// The request of pusher-js with `channelAuthorization`, in apps that have an identity (see the tag Identity). The token names
+/// the user, and the app's grants name the channels that it opens. Cross-origin requests are answered for the app's allowed
+/// origins.
 #[utoipa::path(
     post, path = "/app/{key}/auth", tag = "Clients", operation_id = "authorize_own_channel",
     params(("key" = String, Path, description = "A key of the app")),
@@ -75,7 +76,7 @@ pub(crate) async fn for_bearer(
 
 /// Sign the sign-in of the bearer of a token
 ///
-/// What pusher-js asks with `userAuthentication`, in apps that have an identity with `sign_in`.
+/// The request of pusher-js with `userAuthentication`, in apps that have an identity with `sign_in`.
 #[utoipa::path(
     post, path = "/app/{key}/user-auth", tag = "Clients", operation_id = "authorize_own_user",
     params(("key" = String, Path, description = "A key of the app")),

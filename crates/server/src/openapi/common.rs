@@ -34,7 +34,7 @@ name and not percent-encoded, with line feeds between the three: \
 const TAGS: [(&str, &str); 12] = [
     (
         "Sessions",
-        "Signing in, staying so, and what one may do about oneself.",
+        "Sign-in, refresh, and the caller's own sessions.",
     ),
     (
         "Apps",
@@ -46,30 +46,36 @@ const TAGS: [(&str, &str); 12] = [
     ),
     (
         "Identity",
-        "How an app's end users prove who they are, where Fanfare signs for them.",
+        "The identity providers of an app's users, for apps whose subscriptions Fanfare signs.",
     ),
     (
         "State",
-        "What is happening on an app now: channels, members, connections; and a test event.",
+        "An app's channels, members and connections at this moment; and a test event.",
     ),
     (
         "Tokens",
-        "API tokens for programs, with a role, perhaps for some apps, until some day.",
+        "API tokens for programs: each has a role, all apps or some, and an expiry.",
     ),
-    ("Operators", "The people who may change things. For owners."),
+    (
+        "Operators",
+        "The people who administer the installation. For owners.",
+    ),
     (
         "Signing keys",
         "The keys that sign sessions and API tokens. For owners.",
     ),
-    ("Audit", "Who did what, when, from where."),
+    (
+        "Audit",
+        "All changes, with their actors, times and addresses.",
+    ),
     ("Server", "The node that answers."),
     (
         "Backend",
-        "What an app's backends call, through any Pusher server SDK or signed by hand.",
+        "Requests of an app's backends, through any Pusher server SDK or signed by hand.",
     ),
     (
         "Clients",
-        "What browsers and mobile clients ask, with a token of the app's identity provider.",
+        "Requests of browsers and mobile clients, with a token of the app's identity provider.",
     ),
 ];
 
@@ -302,12 +308,12 @@ fn describe_operation(path: &str, operation: &mut Value) {
         let parameters = operation["parameters"].as_array();
         parameters.is_some_and(|all| all.iter().any(|it| it["name"] == name))
     };
-    let mut errors = vec![("400", "It cannot be understood, or is not possible")];
+    let mut errors = vec![("400", "The request is invalid")];
     if is_admin {
         errors.push(("503", "The store does not answer; nothing was changed"));
         if !is_open {
-            errors.push(("401", "No token, or one that is not taken"));
-            errors.push(("403", "Not with these rights"));
+            errors.push(("401", "The token is missing or invalid"));
+            errors.push(("403", "The rights of the caller do not allow it"));
         }
         if has_body {
             errors.push(("413", "The body is too large"));
@@ -316,11 +322,11 @@ fn describe_operation(path: &str, operation: &mut Value) {
         if takes("idempotency-key") {
             errors.push((
                 "409",
-                "In use already, or another request with this Idempotency-Key",
+                "The name is in use, or another request had this Idempotency-Key",
             ));
         }
     } else {
-        errors.push(("401", "The signature or the token is not right"));
+        errors.push(("401", "The signature or the token is invalid"));
         errors.push(("403", "The app is disabled, or does not allow it"));
         errors.push(("404", "There is no such app"));
         errors.push(("408", "The body did not arrive in time"));
@@ -373,14 +379,14 @@ fn describe_parameter(parameter: &mut Value) {
 fn describe_response(status: &str, response: &mut Value, is_admin: bool) {
     if response["description"].as_str().is_none_or(str::is_empty) {
         let description = match status {
-            "200" => "As asked",
+            "200" => "The answer",
             "201" => "Created",
             "204" => "Done",
-            "401" => "Not who it claims to be",
-            "404" => "There is no such thing, or not for this caller",
-            "409" => "In the way of something that is there already",
-            "412" => "It was changed in the meantime",
-            "429" => "Too often; try again later",
+            "401" => "The credentials are missing or invalid",
+            "404" => "There is no such resource, or the caller may not see it",
+            "409" => "The request conflicts with something that exists",
+            "412" => "The resource was changed in the meantime",
+            "429" => "Too many requests; try again later",
             _ => "Refused",
         };
         response["description"] = json!(description);
@@ -407,7 +413,7 @@ fn describe_response(status: &str, response: &mut Value, is_admin: bool) {
     let header = match status {
         "401" if is_admin => (
             "www-authenticate",
-            "How to say who one is",
+            "The way to authenticate",
             json!({"type": "string", "example": "Bearer"}),
         ),
         "429" | "503" => (
