@@ -22,7 +22,7 @@ use crate::recover::{Recovery, RecoveryQuery, ReservedQuery};
 use crate::refusals::RefusalKind;
 use crate::roster::RosterError;
 use crate::route::ChannelId;
-use crate::sequence::{Generation, Position};
+use crate::sequence::Generation;
 use crate::session::{Session, excerpt};
 use crate::shard::Subscribers;
 use crate::subscription_share::SubscriptionShare;
@@ -270,7 +270,7 @@ impl Session {
                 let listening = joining.listen().await?;
                 let recovery = joining.recover(listening, query).await?;
                 let meanwhile = if wants_positions {
-                    joining.meanwhile(Position::MAX, &recovery)?
+                    joining.meanwhile(None, &recovery)?
                 } else {
                     Meanwhile::default()
                 };
@@ -283,7 +283,7 @@ impl Session {
             history: &recovery.state,
         });
         let newest = self.send_missed(&mut recovery, meanwhile.events);
-        joining.subscribe(Position::MIN, &recovery, newest);
+        joining.subscribe(None, &recovery, newest);
         if !was_listening {
             // The count may have been announced before this connection could receive it.
             self.shard
@@ -345,7 +345,7 @@ impl Session {
             let listening = joining.listen().await;
             listening.map_err(|_| RosterError::Disconnected)?;
         }
-        joining.subscribe(Position::MIN, &Recovery::default(), None);
+        joining.subscribe(None, &Recovery::default(), None);
         Ok(Some(channel_ref.channel))
     }
 

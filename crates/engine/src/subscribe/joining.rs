@@ -46,16 +46,17 @@ pub(super) struct Meanwhile {
 }
 
 impl Meanwhile {
-    /// Picks what is newer than `position` and than what was recovered.
-    fn newer(passed: Vec<BacklogEntry>, position: Position, recovery: &Recovery) -> Self {
+    /// Picks the changes after `snapshot`, if there is one, and the events after what was recovered.
+    fn newer(passed: Vec<BacklogEntry>, snapshot: Option<Position>, recovery: &Recovery) -> Self {
         let has_position = recovery.state.position.is_some();
         let mut newer = Self::default();
         for passed in passed {
             match passed {
-                BacklogEntry::PresenceChange {
-                    position: at,
-                    frame,
-                } if at > position => newer.changes.push((at, frame)),
+                BacklogEntry::PresenceChange { position, frame }
+                    if snapshot.is_some_and(|snapshot| position > snapshot) =>
+                {
+                    newer.changes.push((position, frame));
+                }
                 BacklogEntry::Event {
                     offset,
                     frame,
@@ -187,19 +188,19 @@ impl<'a> Joining<'a> {
         Ok(recovery)
     }
 
-    /// Takes what passed since [`Joining::keep_backlog`] and is newer than `position` and the
-    /// recovery.
+    /// Takes what passed since [`Joining::keep_backlog`] and is newer than the recovery and, on
+    /// presence channels, than the `snapshot` at this position.
     ///
     /// # Errors
     ///
     /// Returns [`SubscribeError::Overtaken`] if more passed than is kept.
     pub(super) fn meanwhile(
         &mut self,
-        position: Position,
+        snapshot: Option<Position>,
         recovery: &Recovery,
     ) -> Result<Meanwhile, SubscribeError> {
         let passed = self.end_backlog().ok_or(SubscribeError::Overtaken)?;
-        Ok(Meanwhile::newer(passed, position, recovery))
+        Ok(Meanwhile::newer(passed, snapshot, recovery))
     }
 
     /// Ends the backlog's part for this connection, and returns what passed; `None` if that was
@@ -219,19 +220,19 @@ impl<'a> Joining<'a> {
     }
 
     /// Subscribes the connection: from here on it gets events as they come. On a cache channel the
-    /// last event comes before any live one, unless the client has it. `known_until` is the position
-    /// of the last presence change that the client knows, and `newest` the offset of the last event
+    /// last event comes before any live one, unless the client has it. `known_until` is, on presence
+    /// channels, the position of the last change that the client knows, and `newest` the offset of the last event
     /// that it was sent.
     pub(super) fn subscribe(
         mut self,
-        known_until: Position,
+        known_until: Option<Position>,
         recovery: &Recovery,
         newest: Option<Offset>,
     ) {
         // The backlog ends without a look; the caller took what it needs.
         self.end_backlog();
         self.is_subscribed = true;
-        let member = self.member.take().map(|user| (user, known_until));
+        let member = self.member.take().zip(known_until);
         let (session, channel_ref) = (self.session, self.channel_ref);
         let recovered = self.wants_positions.then_some((recovery, newest));
         let mut replayed = recovered.and_then(|(_, newest)| newest);

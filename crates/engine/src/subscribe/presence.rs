@@ -49,7 +49,8 @@ impl Session {
         let listening = joining.listen().await?;
         let snapshot = joining.enter(member, max).await?;
         let mut recovery = joining.recover(listening, query).await?;
-        let Meanwhile { changes, events } = joining.meanwhile(snapshot.position, &recovery)?;
+        let Meanwhile { changes, events } =
+            joining.meanwhile(Some(snapshot.position), &recovery)?;
         // No await from here to `subscribe`, so nothing passes in between.
         self.send(&ServerMessage::PresenceSucceeded {
             channel: channel_ref.channel.as_str(),
@@ -63,7 +64,7 @@ impl Session {
             self.shard.state().push(self.slot, &frame, Origin::Live);
         }
         let newest = self.send_missed(&mut recovery, events);
-        joining.subscribe(newest_change, &recovery, newest);
+        joining.subscribe(Some(newest_change), &recovery, newest);
         Ok(())
     }
 }
