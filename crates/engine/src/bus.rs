@@ -110,12 +110,12 @@ pub enum Topic {
 /// hands incoming events to the [`Node`](crate::Node).
 pub trait Bus: Send + Sync + 'static {
     /// Publishes events to every node that listens to their channels: all of them, or none. A
-    /// repeated `once` makes the publish a [`PublishOutcome::Duplicate`]. Waits for the back end's
+    /// repeated `idempotency_key` makes the publish a [`PublishOutcome::Duplicate`]. Waits for the back end's
     /// answer.
     fn publish(
         &self,
         envelopes: Vec<Envelope>,
-        once: Option<IdempotencyKey>,
+        idempotency_key: Option<IdempotencyKey>,
     ) -> BoxFuture<'_, Result<PublishOutcome, BusError>>;
 
     /// Waits until this node receives everything that is published from now on, and returns the

@@ -29,7 +29,7 @@ pub enum PublishError {
 
 impl Engine {
     /// Publishes checked events, in order: all of them, or none. When this returns, they will be
-    /// written to every subscriber whose connection stays open. A publish with a known `once` is
+    /// written to every subscriber whose connection stays open. A publish with a known `idempotency_key` is
     /// not delivered again. Waits for the back end in a cluster.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl Engine {
         &self,
         app: &Arc<App>,
         events: &[Event],
-        once: Option<IdempotencyKey>,
+        idempotency_key: Option<IdempotencyKey>,
     ) -> Result<PublishOutcome, PublishError> {
         if !app.is_within_publish_rate(events.len()) {
             let limit = app.settings().limits.backend_events_per_second;
@@ -73,6 +73,6 @@ impl Engine {
                 }
             }));
         }
-        Ok(self.bus().publish(envelopes, once).await?)
+        Ok(self.bus().publish(envelopes, idempotency_key).await?)
     }
 }

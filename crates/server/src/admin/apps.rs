@@ -163,7 +163,7 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<AppState>,
     caller: Caller,
-    once: IdempotentRequest,
+    idempotent: IdempotentRequest,
     body: Body<CreateApp>,
 ) -> Result<Response, Problem> {
     // On all apps, because a caller of some apps would not see the new one.
@@ -200,7 +200,7 @@ pub(super) async fn create(
             key: key.into(),
         })
     };
-    Box::pin(once.create(store, &caller, &bytes, created)).await
+    Box::pin(idempotent.create(store, &caller, &bytes, created)).await
 }
 
 /// Show an app

@@ -219,7 +219,7 @@ pub(super) async fn create(
     State(state): State<AppState>,
     caller: Caller,
     PathParams(AppName { app_id }): PathParams<AppName>,
-    once: IdempotentRequest,
+    idempotent: IdempotentRequest,
     body: Body<CreateKey>,
 ) -> Result<Response, Problem> {
     caller.change(&app_id)?;
@@ -235,7 +235,7 @@ pub(super) async fn create(
         let key = store.create_key(&app_id, new, &caller.actor).await?;
         Ok(CreatedKey::from(key))
     };
-    once.create(store, &caller, &bytes, created).await
+    idempotent.create(store, &caller, &bytes, created).await
 }
 
 /// Returns a key with its app's revision, which changes with each of the app's keys.

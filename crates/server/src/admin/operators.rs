@@ -163,7 +163,7 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<AppState>,
     caller: Caller,
-    once: IdempotentRequest,
+    idempotent: IdempotentRequest,
     body: Body<CreateOperator>,
 ) -> Result<Response, Problem> {
     caller.require_everywhere(Role::Owner)?;
@@ -182,7 +182,8 @@ pub(super) async fn create(
             .await?;
         Ok(Operator::from(operator))
     };
-    once.create(&state.admin.store, &caller, &bytes, created)
+    idempotent
+        .create(&state.admin.store, &caller, &bytes, created)
         .await
 }
 

@@ -194,7 +194,7 @@ pub(super) async fn list(
 pub(super) async fn create(
     State(state): State<AppState>,
     caller: Caller,
-    once: IdempotentRequest,
+    idempotent: IdempotentRequest,
     body: Body<CreateToken>,
 ) -> Result<Response, Problem> {
     caller.require(Role::Admin)?;
@@ -230,7 +230,8 @@ pub(super) async fn create(
             secret: secret.expose_secret().to_owned(),
         })
     };
-    once.create(&state.admin.store, &caller, &bytes, created)
+    idempotent
+        .create(&state.admin.store, &caller, &bytes, created)
         .await
 }
 

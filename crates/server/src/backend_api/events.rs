@@ -190,11 +190,11 @@ async fn publish_event(
     state: &AppState,
     app: &Arc<App>,
     event: &Event,
-    once: Option<IdempotencyKey>,
+    idempotency_key: Option<IdempotencyKey>,
 ) -> Result<Bytes, ApiError> {
     state
         .engine
-        .publish(app, std::slice::from_ref(event), once)
+        .publish(app, std::slice::from_ref(event), idempotency_key)
         .await?;
     let mut channels = None;
     if let Some(info) = event.info {
@@ -308,9 +308,9 @@ async fn publish_events(
     state: &AppState,
     app: &Arc<App>,
     events: &[Event],
-    once: Option<IdempotencyKey>,
+    idempotency_key: Option<IdempotencyKey>,
 ) -> Result<Bytes, ApiError> {
-    state.engine.publish(app, events, once).await?;
+    state.engine.publish(app, events, idempotency_key).await?;
     let mut batch = None;
     if events.iter().any(|event| event.info.is_some()) {
         let mut answers = Vec::with_capacity(events.len());

@@ -189,7 +189,7 @@ impl Call {
     }
 
     /// Sets the idempotency key: a repeated request with it gets the first one's answer.
-    pub(crate) fn once(self, idempotency_key: Option<String>) -> Self {
+    pub(crate) fn with_idempotency_key(self, idempotency_key: Option<String>) -> Self {
         Self {
             idempotency_key,
             ..self

@@ -199,7 +199,7 @@ async fn run_create(create: Create, api: &Api) -> anyhow::Result<()> {
         "secret": create.secret,
         "settings": settings,
     });
-    let call = Call::post(&["apps"], body).once(create.creation.idempotency_key);
+    let call = Call::post(&["apps"], body).with_idempotency_key(create.creation.idempotency_key);
     let answer = api.send(call).await?;
     output::answer(answer, create.creation.json, |created: CreatedApp| {
         for warning in &created.warnings {

@@ -138,7 +138,9 @@ async fn run_create(create: Create, api: &Api) -> anyhow::Result<()> {
         "expires_at": create.expiry.at(),
     });
     let call = Call::post(&["apps", &create.app, "keys"], body);
-    let answer = api.send(call.once(create.creation.idempotency_key)).await?;
+    let answer = api
+        .send(call.with_idempotency_key(create.creation.idempotency_key))
+        .await?;
     output::answer(answer, create.creation.json, |created: CreatedKey| {
         output::fields(&[
             ("app", created.key.app_id),

@@ -187,7 +187,8 @@ async fn run_create(create: Create, api: &Api) -> anyhow::Result<()> {
         "apps": some(create.apps),
         "password": password.text.expose_secret(),
     });
-    let call = Call::post(&["operators"], body).once(create.creation.idempotency_key);
+    let call =
+        Call::post(&["operators"], body).with_idempotency_key(create.creation.idempotency_key);
     let mut answer = api.send(call).await?;
     if create.creation.json {
         if let Some(password) = password.shown() {

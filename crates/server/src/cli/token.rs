@@ -69,7 +69,7 @@ async fn run_create(create: Create, api: &Api) -> anyhow::Result<()> {
         "apps": some(create.apps),
         "expires_in_days": create.expires_in,
     });
-    let call = Call::post(&["tokens"], body).once(create.creation.idempotency_key);
+    let call = Call::post(&["tokens"], body).with_idempotency_key(create.creation.idempotency_key);
     let answer = api.send(call).await?;
     output::answer(answer, create.creation.json, |created: CreatedToken| {
         let secret = vec![("token", created.secret)];
