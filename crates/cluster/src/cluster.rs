@@ -188,7 +188,7 @@ impl Attempts {
             } else {
                 tracing::error!(
                     error = reason,
-                    "no connection to the other nodes (cluster.url): publishes are refused until there is one"
+                    "no connection to the other nodes (cluster.url): until there is one, publishes and /readyz are answered with 503 and clients that subscribe are closed with 4100; this node keeps trying"
                 );
             }
         }

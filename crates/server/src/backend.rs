@@ -9,7 +9,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
 use crate::clock::unix_seconds;
-use crate::failure::{Code, Failure, request_failed};
+use crate::failure::{Code, Failure, is_plain_http, request_failed};
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -102,8 +102,13 @@ impl Backend {
                 self.server
             ));
         }
+        let question = if is_plain_http(&error) {
+            ""
+        } else {
+            "; is a server running there? Name another with --server URL"
+        };
         let message = format!(
-            "cannot publish to {}: {}; is a server running there? Name another with --server URL",
+            "cannot publish to {}: {}{question}",
             self.server,
             request_failed(error)
         );

@@ -198,7 +198,7 @@ impl Config {
         figment = figment.join(Serialized::defaults(Self::defaults(capacity)));
         let mut config: Self = figment
             .extract()
-            .map_err(|error| anyhow::anyhow!(in_words(&error)))?;
+            .map_err(|error| anyhow::anyhow!(in_words(&error, &figment)))?;
         config.sources = sources::of_settings(&given);
         config.raise_waiting_defaults(&given);
         config.check(Rules::new(&figment))?;
@@ -335,6 +335,28 @@ mod tests {
             .filter_map(|line| line.strip_prefix("| `")?.split_once("` |"));
         for (path, _) in documented {
             assert!(names::kind(path).is_some(), "{path} is no setting");
+        }
+    }
+
+    #[test]
+    fn every_range_is_in_the_documentation() {
+        let docs = include_str!("../../../docs/configuration.md");
+        let ranges = std::cell::RefCell::default();
+        let figment = Figment::from(Serialized::defaults(Config::default()));
+        let mut rules = Rules::new(&figment);
+        rules.ranges = Some(&ranges);
+        Config::default().check(rules).unwrap();
+        let ranges = ranges.into_inner();
+        assert!(ranges.len() > 20, "the checks don't note them");
+        for rules::Range { path, words } in ranges {
+            let row = docs
+                .lines()
+                .find(|line| line.starts_with(&format!("| `{path}` |")));
+            let row = row.unwrap_or_else(|| panic!("{path} is not in docs/configuration.md"));
+            assert!(
+                row.to_lowercase().contains(&words.to_lowercase()),
+                "{path}: its row in docs/configuration.md doesn't say {words:?}"
+            );
         }
     }
 
@@ -487,11 +509,59 @@ mod tests {
             ("[limits]\nconnections = 5\n", "is a setting of an app"),
             ("[drain]\nperid = 5\n", "did you mean drain.period?"),
             ("listne = \"x\"\n", "did you mean listen?"),
+            ("[drain]\nperiod = 20s # short\n", "`period = \"20s\"`"),
+            ("[outbox]\nmax_bytes = 2MiB\n", "`max_bytes = \"2MiB\"`"),
+            ("data_dir = /var/lib/x\n", "`data_dir = \"/var/lib/x\"`"),
+            ("listen = 127.0.0.1:6001\n", "`listen = \"127.0.0.1:6001\"`"),
+            (
+                "[http]\ntrusted_proxies = 10.0.0.0/8, 192.0.2.7\n",
+                "`trusted_proxies = \"10.0.0.0/8, 192.0.2.7\"`",
+            ),
+            (
+                "[http]\ntrusted_proxies = [10.0.0.0/8, 192.0.2.7]\n",
+                "`trusted_proxies = [\"10.0.0.0/8\", \"192.0.2.7\"]`",
+            ),
+            ("master_key = 00zz\n", "the line sets a secret"),
+            ("[store]\nurl = postgres://h/db\n", "the line sets a secret"),
         ] {
             std::fs::write(&file, text).unwrap();
             let error = Config::load(Some(&file), vec![]).unwrap_err().to_string();
             assert!(
                 error.contains(words) && error.contains("x.toml") && !error.contains(['\n', '|']),
+                "{error}"
+            );
+            assert!(
+                !error.contains("00zz") && !error.contains("postgres"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn lists_are_written_as_lists_or_with_commas() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.toml");
+        let of_file = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            Config::load(Some(&file), vec![])
+        };
+        for text in [
+            "[http]\ntrusted_proxies = [\"10.0.0.0/8\", \"192.0.2.7\"]\n",
+            "[http]\ntrusted_proxies = \"10.0.0.0/8, 192.0.2.7\"\n",
+        ] {
+            let config = of_file(text).unwrap();
+            assert_eq!(config.http.trusted_proxies().unwrap().len(), 2, "{text}");
+        }
+        let config = of_file("[network]\nexempt = []\n").unwrap();
+        assert_eq!(config.network.exempt_networks().unwrap(), []);
+        let config = of_file("[network]\nexempt = [\"10.0.0.0/8\"]\n").unwrap();
+        assert_eq!(config.network.exempt_networks().unwrap().len(), 1);
+        for wrong in ["5", "[5]", "[[\"10.0.0.0/8\"]]", "{}"] {
+            let error = of_file(&format!("[http]\ntrusted_proxies = {wrong}\n")).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.contains("http.trusted_proxies in file")
+                    && error.contains("`trusted_proxies = [\"10.0.0.0/8\", \"192.0.2.7\"]`"),
                 "{error}"
             );
         }
@@ -531,7 +601,28 @@ mod tests {
             (of_file("http = 5"), &["http in file", "5 is not a section"]),
             (
                 of_file("path_prefix = 5"),
-                &["path_prefix", "5 is not text in quotes"],
+                &[
+                    "path_prefix",
+                    "5 is not text in quotes",
+                    "`path_prefix = \"5\"`",
+                ],
+            ),
+            (
+                of_file("data_dir = [\"/var/lib/x\"]"),
+                &[
+                    "a list is not text in quotes",
+                    "`data_dir = \"/var/lib/x\"`",
+                ],
+            ),
+            (of_file("shards = \"2\""), &["`shards = 2`"]),
+            (of_file("demo = \"true\""), &["`demo = true`"]),
+            (
+                of_file("[drain]\nperiod = true"),
+                &["true is not a time", "`period = \"20s\"`"],
+            ),
+            (
+                of_file("[outbox]\nmax_bytes = []"),
+                &["a list is not a size", "`max_bytes = \"64MiB\"`"],
             ),
             (
                 of_file("[log]\nformat = \"xml\""),
@@ -568,7 +659,14 @@ mod tests {
                 assert!(!error.contains(of_rust), "{error}");
             }
         }
-        let secret = of_file("master_key = 1234567");
+    }
+
+    #[test]
+    fn a_secret_is_not_shown_and_a_folder_is_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.toml");
+        std::fs::write(&file, "master_key = 1234567").unwrap();
+        let secret = Config::load(Some(&file), vec![]).unwrap_err().to_string();
         assert!(
             secret.contains("master_key") && !secret.contains("1234567"),
             "{secret}"

@@ -100,9 +100,17 @@ pub(crate) fn request_failed(error: reqwest::Error) -> String {
     explain(causes.join(": "))
 }
 
+/// Returns whether a request failed because the peer doesn't speak TLS.
+pub(crate) fn is_plain_http(error: &reqwest::Error) -> bool {
+    format!("{error:?}").contains(NO_TLS)
+}
+
+/// The TLS library's error for a peer that doesn't speak TLS.
+const NO_TLS: &str = "InvalidContentType";
+
 /// Replaces the TLS library's error for a peer that doesn't speak TLS by one that says what to do.
 fn explain(causes: String) -> String {
-    if causes.contains("InvalidContentType") {
+    if causes.contains(NO_TLS) {
         return "the server speaks plain HTTP there, and TLS was wanted: write http:// instead of https://, or give the \
                 address of the proxy that ends TLS"
             .into();

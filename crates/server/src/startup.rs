@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -119,12 +120,7 @@ pub(crate) async fn serve(
         listeners.spawn(listener::serve(socket, listening.clone(), shutdown.clone()));
     }
     listeners.close();
-    tracing::info!(
-        %listen,
-        inherited,
-        store = config.store_shown(),
-        "ready: clients and backends are served"
-    );
+    log_listening(listen, inherited, &config.store_shown(), cluster.is_some());
     if let Some(owner) = owner {
         print_to_stdout(&owner.welcome());
     }
@@ -153,6 +149,20 @@ pub(crate) async fn serve(
     refusals.finish(&store).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Logs that the node listens, and whether it serves already: a node of a cluster must be connected to the others.
+fn log_listening(listen: SocketAddr, inherited: bool, store: &str, clustered: bool) {
+    if clustered {
+        tracing::info!(
+            %listen,
+            inherited,
+            store,
+            "listening: clients and backends are served once this node is connected to the others (cluster.url)"
+        );
+    } else {
+        tracing::info!(%listen, inherited, store, "ready: clients and backends are served");
+    }
 }
 
 /// Parts that must exist before the first client is served.

@@ -69,6 +69,8 @@ const NOT_A_DATABASE: [&str; 2] = ["11", "26"];
 /// Codes for a wrong URL: of SQLite (`SQLITE_READONLY`, `SQLITE_CANTOPEN`), and of Postgres (no such database, user or
 /// password).
 const CONFIGURED_WRONGLY: [&str; 5] = ["8", "14", "3D000", "28000", "28P01"];
+/// Postgres' code for missing rights (`insufficient_privilege`).
+const NO_RIGHTS: &str = "42501";
 /// pgbouncer's message for `BEGIN` in statement pooling mode.
 const STATEMENT_POOLING: &str = "transaction blocks not allowed in statement pooling mode";
 /// Postgres' codes for a named statement that is missing, or exists already, because a pooler shares server connections
@@ -98,6 +100,15 @@ impl From<sqlx::Error> for StoreError {
         if SHARED_STATEMENTS.contains(&code) {
             return Self::Unreachable(format!(
                 "{error}: a connection pooler has changed to transaction mode since this process started; restart it"
+            ));
+        }
+        if code == NO_RIGHTS {
+            // The message alone: the error also names a line of a migration, which says nothing to an operator.
+            let message = error.as_database_error().map(|cause| cause.message());
+            return Self::Configured(format!(
+                "{}; its owner or a superuser grants the rights with `GRANT CREATE ON SCHEMA public TO USER`, or makes the \
+                 user of store.url the owner with `ALTER DATABASE NAME OWNER TO USER`",
+                message.unwrap_or_default()
             ));
         }
         if CONFIGURED_WRONGLY.contains(&code) {

@@ -179,7 +179,9 @@ test('node: letters and mail of the page arrive', async () => {
   const makeKey = blocks('quickstart/node.md').find(({ code }) => code.includes('ENCRYPTION_KEY=')).code;
   const key = execFileSync('bash', ['-e'], { input: `${makeKey}\nprintf %s "$ENCRYPTION_KEY"`, encoding: 'utf8' });
   const port = await freePort();
-  const env = { PORT: String(port), ENCRYPTION_KEY: key, AUTH: `http://127.0.0.1:${port}/pusher` };
+  const address = (path) => `http://127.0.0.1:${port}/pusher/${path}`;
+  const endpoints = { AUTH_ENDPOINT: address('auth'), USER_AUTH_ENDPOINT: address('user-auth') };
+  const env = { PORT: String(port), ENCRYPTION_KEY: key, ...endpoints };
   const endpoint = start('node auth.mjs', path, env);
   let reader;
   try {

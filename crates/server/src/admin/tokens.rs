@@ -21,7 +21,7 @@ use crate::clock::unix_millis;
 const DAY: i64 = 24 * 60 * 60 * 1000;
 /// How long a token lives by default, and at most, in days.
 const DEFAULT_DAYS: u16 = 90;
-pub(super) const MAX_DAYS: u16 = 366;
+pub(crate) const MAX_DAYS: u16 = 366;
 
 /// An API token, without the token itself.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]

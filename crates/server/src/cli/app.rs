@@ -123,11 +123,11 @@ pub(crate) struct Create {
     /// Id to import; PyPI pusher takes digits only [default: drawn, digits]
     #[arg(long)]
     id: Option<String>,
-    /// Key to import [default: drawn]
-    #[arg(long)]
+    /// Key to import, with --secret [default: drawn]
+    #[arg(long, requires = "secret")]
     key: Option<String>,
-    /// Secret to import [default: drawn]
-    #[arg(long)]
+    /// Its secret
+    #[arg(long, requires = "key")]
     secret: Option<String>,
     /// Let clients send events of their own on private and presence channels
     #[arg(long)]
@@ -160,6 +160,14 @@ pub(crate) async fn run(command: Command, api: &Api) -> anyhow::Result<()> {
             update(&id, json!({"settings": {"enabled": false}}), json, api).await
         }
         Command::Delete { id, confirm } => {
+            let app: App = serde_json::from_value(api.send(Call::get(&["apps", &id])).await?)?;
+            if app.name != confirm {
+                let (id, name) = (app.id, app.name);
+                return Err(Failure::misuse(format!(
+                    "app {id} is named {name:?}, not {confirm:?}: if it is the one to delete, write --confirm {name:?}"
+                ))
+                .into());
+            }
             let call = Call::delete(&["apps", &id]).query("confirm", Some(confirm));
             api.send(call).await?;
             output::text(&format!("deleted {id}"))

@@ -40,21 +40,26 @@ pub(crate) struct Filter {
     /// Done to this
     #[arg(long, value_name = "ID")]
     target: Option<String>,
-    /// Not before: Unix time in milliseconds, or a while ago such as 24h
+    /// Not before: a date, a time such as 2026-11-21T09:34:10Z, Unix time in milliseconds, or a while ago such as 24h
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<i64>,
-    /// Before: Unix time in milliseconds, or a while ago such as 24h
+    /// Before: the same
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<i64>,
 }
 
-/// Parses a time in Unix milliseconds: a plain number is a time, a number with a unit is how long ago.
+/// Parses a time, or a number with a unit, which is how long ago.
 fn time(text: &str) -> Result<i64, String> {
-    if let Ok(time) = text.parse() {
-        return Ok(time);
+    let error = match duration::time(text) {
+        Ok(time) => return Ok(time),
+        Err(error) => error,
+    };
+    // A plain number is a time, right or wrong.
+    if text.parse::<i64>().is_ok() {
+        return Err(error);
     }
-    let ago = duration::seconds(text)
-        .map_err(|_| "write Unix time in milliseconds, or how long ago: 15m, 24h, 7d")?;
+    let ago =
+        duration::seconds(text).map_err(|_| format!("{error}, or how long ago: 15m, 24h, 7d"))?;
     let ago = i64::try_from(ago * 1000).unwrap_or(i64::MAX);
     Ok(unix_millis().saturating_sub(ago))
 }

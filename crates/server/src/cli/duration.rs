@@ -1,5 +1,10 @@
-//! Durations as people write them.
+//! Durations and times as people write them.
 
+use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
+use jiff::tz::TimeZone;
+
+use crate::admin::tokens::MAX_DAYS;
 use crate::config::parse_seconds;
 
 const DAY: u64 = 24 * 60 * 60;
@@ -21,12 +26,43 @@ pub(crate) fn any_seconds(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "write 90s, 15m, 24h or 7d, or a number of seconds".into())
 }
 
-/// Returns the same in days, which must be whole.
-pub(crate) fn days(text: &str) -> Result<u64, String> {
-    match seconds(text)? {
-        seconds if seconds % DAY == 0 => Ok(seconds / DAY),
-        _ => Err("write whole days, for example 30d".into()),
+/// Returns the days that an API token lives, which must be whole.
+pub(crate) fn token_days(text: &str) -> Result<u64, String> {
+    let seconds = seconds(text)?;
+    let days = seconds / DAY;
+    if seconds % DAY != 0 {
+        return Err("write whole days, for example 30d".into());
     }
+    if days > u64::from(MAX_DAYS) {
+        return Err(format!("a token lives {MAX_DAYS}d at most"));
+    }
+    Ok(days)
+}
+
+/// Earliest Unix time in milliseconds that is accepted: March 1973. A smaller number is a mistake, mostly a time in
+/// seconds.
+const FIRST_MILLISECOND: i64 = 100_000_000_000;
+const TIME_FORMS: &str = "2026-11-21, 2026-11-21T09:34:10Z, or Unix time in milliseconds";
+
+/// Returns Unix time in milliseconds of a date, of a date and a time (UTC without an offset), or of such a number.
+pub(crate) fn time(text: &str) -> Result<i64, String> {
+    if let Ok(number) = text.parse::<i64>() {
+        return match number {
+            0 | FIRST_MILLISECOND.. => Ok(number),
+            1_000_000_000.. => Err(format!(
+                "that is Unix time in seconds, and milliseconds are wanted: write {number}000, or a date such as \
+                 2026-11-21"
+            )),
+            _ => Err(format!("write {TIME_FORMS}")),
+        };
+    }
+    let utc = |time: DateTime| time.to_zoned(TimeZone::UTC).map(|time| time.timestamp());
+    let time = text
+        .parse::<Timestamp>()
+        .or_else(|_| text.parse::<DateTime>().and_then(utc))
+        .or_else(|_| text.parse::<Date>().and_then(|date| utc(date.into())));
+    let time = time.map_err(|_| format!("write {TIME_FORMS}"))?;
+    Ok(time.as_millisecond())
 }
 
 #[cfg(test)]
@@ -65,7 +101,29 @@ mod tests {
             assert!(seconds(text).is_err(), "{text}");
         }
         assert_eq!(any_seconds("0"), Ok(0));
-        assert_eq!((days("30d"), days("48h")), (Ok(30), Ok(2)));
-        assert!(days("90m").is_err());
+        assert_eq!((token_days("30d"), token_days("48h")), (Ok(30), Ok(2)));
+        assert!(token_days("90m").is_err());
+        assert!(token_days("367d").unwrap_err().contains("366d"));
+    }
+
+    #[test]
+    fn a_time_is_a_date_or_a_number_of_milliseconds_and_seconds_are_not_taken_for_them() {
+        for (text, milliseconds) in [
+            ("1700000000000", 1_700_000_000_000),
+            ("0", 0),
+            ("2023-11-14", 1_699_920_000_000),
+            ("2023-11-14T22:13:20Z", 1_700_000_000_000),
+            ("2023-11-14 22:13:20Z", 1_700_000_000_000),
+            ("2023-11-14T22:13:20", 1_700_000_000_000),
+            ("2023-11-14T23:13:20+01:00", 1_700_000_000_000),
+        ] {
+            assert_eq!(time(text), Ok(milliseconds), "{text}");
+        }
+        let error = time("1700000000").unwrap_err();
+        assert!(error.contains("write 1700000000000"), "{error}");
+        for text in ["20231114", "1", "-5", "yesterday", "2023-13-01", ""] {
+            let error = time(text).unwrap_err();
+            assert!(error.contains("2026-11-21"), "{text}: {error}");
+        }
     }
 }

@@ -58,8 +58,8 @@ struct Expiry {
     /// How long until it expires, for example 90s, 15m, 24h, 7d, or seconds
     #[arg(long, value_name = "DURATION", value_parser = duration::seconds, conflicts_with = "expires_at")]
     expires_in: Option<u64>,
-    /// When it expires, Unix time in milliseconds
-    #[arg(long, value_name = "TIME")]
+    /// When it expires: a date, a time such as 2026-11-21T09:34:10Z, or Unix time in milliseconds
+    #[arg(long, value_name = "TIME", value_parser = duration::time)]
     expires_at: Option<i64>,
 }
 
@@ -68,11 +68,11 @@ pub(crate) struct Create {
     /// The app's id
     #[arg(long)]
     app: String,
-    /// Key to import [default: drawn]
-    #[arg(long)]
+    /// Key to import, with --secret [default: drawn]
+    #[arg(long, requires = "secret")]
     key: Option<String>,
-    /// Secret to import [default: drawn]
-    #[arg(long)]
+    /// Its secret
+    #[arg(long, requires = "key")]
     secret: Option<String>,
     /// What it is for
     #[arg(long)]

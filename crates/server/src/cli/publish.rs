@@ -8,7 +8,7 @@ use super::api::without_api_path;
 use super::output;
 use crate::backend::Backend;
 use crate::config::{Config, reachable};
-use crate::failure::{Code, Failure};
+use crate::failure::{Code, Failure, code_of};
 use crate::startup::{self, Begin};
 
 #[derive(Debug, Args)]
@@ -59,10 +59,17 @@ pub(crate) async fn run(publish: Publish, config: &Config) -> anyhow::Result<()>
             secret: secret.clone(),
         },
         _ => {
-            let store = startup::open_store(config, Begin::Never).await?;
-            find_target(publish.app.as_deref(), &store).await?
+            let target = async {
+                let store = startup::open_store(config, Begin::Never).await?;
+                find_target(publish.app.as_deref(), &store).await
+            };
+            target.await.map_err(|error| match &publish.server {
+                Some(_) => without_credentials(&server, &error),
+                None => error,
+            })?
         }
     };
+    let is_from_store = target.name.is_some();
     let backend = Backend {
         server,
         app_id: target.id,
@@ -76,9 +83,19 @@ pub(crate) async fn run(publish: Publish, config: &Config) -> anyhow::Result<()>
                 .to_curl(),
         );
     }
-    backend
-        .publish(&publish.channel, &publish.event, &publish.data)
-        .await?;
+    let published = backend.publish(&publish.channel, &publish.event, &publish.data);
+    published.await.map_err(|error| {
+        let is_refused = matches!(code_of(&error), Code::Refused | Code::NotFound);
+        if is_from_store && publish.server.is_some() && is_refused {
+            let id = &backend.app_id;
+            error.context(format!(
+                "signed with a key of app {id} in this machine's store; for another server's app pass --app ID --key KEY \
+                 --secret SECRET"
+            ))
+        } else {
+            error
+        }
+    })?;
     let name = target.name.map(|name| format!(" ({name})"));
     output::text(&format!(
         "published {} to {} of app {}{} on {}",
@@ -88,6 +105,16 @@ pub(crate) async fn run(publish: Publish, config: &Config) -> anyhow::Result<()>
         name.unwrap_or_default(),
         backend.server
     ))
+}
+
+/// Returns what to pass if this machine's store has no credentials for a server.
+fn without_credentials(server: &str, error: &anyhow::Error) -> anyhow::Error {
+    let code = code_of(error);
+    let message = format!(
+        "to publish to {server}, pass --app ID --key KEY --secret SECRET of an app there; this machine's store has none: \
+         {error:#}"
+    );
+    Failure::new(code, message).into()
 }
 
 /// Returns the app with its oldest active key.

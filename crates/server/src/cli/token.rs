@@ -41,7 +41,7 @@ pub(crate) struct Create {
     #[arg(long = "app", value_name = "ID")]
     apps: Vec<String>,
     /// How long it lives, in whole days [default: 90d]
-    #[arg(long, value_name = "DURATION", value_parser = duration::days)]
+    #[arg(long, value_name = "DURATION", value_parser = duration::token_days)]
     expires_in: Option<u64>,
     #[command(flatten)]
     creation: Creation,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::network::networks;
 use super::rules::Rules;
-use super::units::{bytes, seconds};
+use super::units::{bytes, network_list, seconds};
 use crate::capacity::Capacity;
 use crate::edge::listener::Timeouts;
 
@@ -33,6 +33,7 @@ pub(crate) struct HttpConfig {
     #[serde(deserialize_with = "seconds")]
     pub(crate) header_timeout: u64,
     /// Proxies whose `X-Forwarded-For` is trusted: addresses and networks, separated by commas.
+    #[serde(deserialize_with = "network_list")]
     pub(crate) trusted_proxies: String,
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::outbox::LEAST_WAITING;
 use super::rules::Rules;
-use super::units::bytes;
+use super::units::{bytes, network_list};
 use crate::capacity::Capacity;
 
 /// Private networks. An address there may be an undeclared proxy or a container's gateway that stands for all clients.
@@ -31,6 +31,7 @@ pub(crate) struct NetworkConfig {
     #[serde(deserialize_with = "bytes")]
     pub(crate) max_subscription_bytes: usize,
     /// Addresses and networks that are exempt from these bounds, or `none`.
+    #[serde(deserialize_with = "network_list")]
     pub(crate) exempt: String,
 }
 

@@ -14,6 +14,17 @@ use super::names;
 pub(super) struct Rules<'a> {
     figment: &'a Figment,
     section: &'a str,
+    /// Ranges that were checked, for the test that looks them up in the documentation.
+    #[cfg(test)]
+    pub(super) ranges: Option<&'a std::cell::RefCell<Vec<Range>>>,
+}
+
+/// A setting with its range, as `docs/configuration.md` has it.
+#[cfg(test)]
+#[derive(Debug)]
+pub(super) struct Range {
+    pub(super) path: String,
+    pub(super) words: String,
 }
 
 impl<'a> Rules<'a> {
@@ -22,6 +33,8 @@ impl<'a> Rules<'a> {
         Self {
             figment,
             section: "",
+            #[cfg(test)]
+            ranges: None,
         }
     }
 
@@ -35,10 +48,7 @@ impl<'a> Rules<'a> {
         if valid {
             return Ok(());
         }
-        let path = match self.section {
-            "" => name.to_owned(),
-            section => format!("{section}.{name}"),
-        };
+        let path = self.path(name);
         let source = self
             .figment
             .find_metadata(&path)
@@ -46,6 +56,22 @@ impl<'a> Rules<'a> {
         match self.shown(&path) {
             Some(value) => bail!("{path} {rule} (it was set to {value} by {source})"),
             None => bail!("{path} {rule} (it was set by {source})"),
+        }
+    }
+
+    fn path(self, name: &str) -> String {
+        match self.section {
+            "" => name.to_owned(),
+            section => format!("{section}.{name}"),
+        }
+    }
+
+    /// Notes a range for the test.
+    #[cfg(test)]
+    fn note(self, name: &str, words: String) {
+        if let Some(ranges) = self.ranges {
+            let path = self.path(name);
+            ranges.borrow_mut().push(Range { path, words });
         }
     }
 
@@ -64,6 +90,15 @@ impl<'a> Rules<'a> {
         range: RangeInclusive<T>,
         unit: &str,
     ) -> anyhow::Result<()> {
+        #[cfg(test)]
+        self.note(
+            name,
+            format!(
+                "{} to {}",
+                words(range.start(), unit),
+                words(range.end(), unit)
+            ),
+        );
         let rule = format!("must be {} to {} {unit}", range.start(), range.end());
         self.check(name, range.contains(&value), rule.trim_end())
     }
@@ -75,10 +110,26 @@ impl<'a> Rules<'a> {
         value: T,
         least: T,
     ) -> anyhow::Result<()> {
+        #[cfg(test)]
+        self.note(name, format!("at least {least}"));
         self.check(
             name,
             value >= least,
             format_args!("must be at least {least}"),
         )
+    }
+}
+
+/// Returns a bound as the documentation writes it: sizes with a unit, and large numbers in groups.
+#[cfg(test)]
+fn words(bound: &impl Display, unit: &str) -> String {
+    let text = bound.to_string();
+    let number: u64 = text.parse().expect("ranges are of whole numbers");
+    match (unit, number) {
+        ("bytes", size) if size % (1 << 30) == 0 => format!("{} GiB", size >> 30),
+        ("bytes", size) if size % (1 << 20) == 0 => format!("{} MiB", size >> 20),
+        ("bytes", size) if size % 1024 == 0 => format!("{} KiB", size >> 10),
+        (_, 1_000_000) => "1,000,000".into(),
+        _ => text,
     }
 }

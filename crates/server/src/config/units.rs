@@ -1,4 +1,4 @@
-//! Durations and sizes: plain numbers, or numbers with a unit.
+//! Durations, sizes and lists: plain numbers, or numbers with a unit; lists, or text with commas.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,12 +6,15 @@ use std::str::FromStr;
 use bytesize::ByteSize;
 use jiff::{Span, SpanRelativeTo};
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Unexpected, Visitor};
+use serde::de::{Deserializer, Error, SeqAccess, Unexpected, Visitor};
 
 /// How a duration is written.
 pub(super) const TIME: &str = "a time in whole seconds, such as 20, 20s, 5m or 1h";
 /// How a size is written.
 pub(super) const SIZE: &str = "a size in bytes, such as 1048576, 64MiB or 1GB";
+/// How networks are written.
+pub(super) const NETWORKS: &str =
+    "a list of addresses and networks, or text with commas between them";
 
 /// Deserializes a duration in seconds.
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -28,6 +31,38 @@ pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize,
         parse: parse_bytes,
     })?;
     usize::try_from(bytes).map_err(D::Error::custom)
+}
+
+/// Deserializes addresses and networks into text with commas. The environment has only text, and in a file a list is
+/// what people write.
+pub(super) fn network_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_any(NetworkList)
+}
+
+struct NetworkList;
+
+impl<'de> Visitor<'de> for NetworkList {
+    type Value = String;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(NETWORKS)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {
+        Ok(text.to_owned())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<String, A::Error> {
+        let mut texts = Vec::new();
+        // An item of another type is an error of the whole setting, because figment's path would name its index.
+        while let Some(item) = items.next_element::<figment::value::Value>()? {
+            match item.into_string() {
+                Some(text) => texts.push(text),
+                None => return Err(A::Error::invalid_type(Unexpected::Seq, &self)),
+            }
+        }
+        Ok(texts.join(", "))
+    }
 }
 
 /// Returns the seconds of a duration as people write it, or `None` if it isn't valid, not whole or negative.

@@ -171,12 +171,14 @@ async fn a_key_is_not_made_to_expire_in_the_past() {
     let create = ["key", "create", "--app", APP_ID];
     for (when, words) in [
         (
-            &["--expires-at", "1700000000"][..],
+            &["--expires-at", "1700000000000"][..],
             "cannot expire in the past",
         ),
+        (&["--expires-at", "1700000000"], "write 1700000000000"),
+        (&["--expires-at", "2023-11-14"], "cannot expire in the past"),
         (&["--expires-in", "0"], "--expires-in"),
         (
-            &["--expires-in", "5", "--expires-at", "5"],
+            &["--expires-in", "5", "--expires-at", "2099-01-01"],
             "cannot be used with",
         ),
     ] {
@@ -219,7 +221,18 @@ async fn what_cannot_be_done_is_said_in_one_line_with_an_exit_code() {
             "there is an app with id",
             5,
         ),
-        (&["app", "create", "--name", "x", "--key", "a:b"], "':'", 2),
+        (
+            &[
+                "app", "create", "--name", "x", "--key", "a:b", "--secret", "s",
+            ],
+            "':'",
+            2,
+        ),
+        (
+            &["app", "delete", APP_ID, "--confirm", "Tset"],
+            "write --confirm \"Test\"",
+            2,
+        ),
         (&["app", "show", "nope"], "there is no app", 3),
         (&["key", "revoke", "nope"], "there is no key", 3),
         (&["app", "show", ".."], "is no id and no name", 2),
@@ -278,6 +291,62 @@ async fn what_cannot_be_done_is_said_in_one_line_with_an_exit_code() {
             "{arguments:?}: {error}"
         );
         assert_eq!(output.status.code(), Some(code), "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_command_needs_is_said_by_the_names_of_its_flags() {
+    let server = server().await;
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().to_str().unwrap();
+    let elsewhere = [
+        "publish",
+        "a",
+        "e",
+        "d",
+        "--server",
+        "http://127.0.0.1:9",
+        "--data-dir",
+        empty,
+    ];
+    for (arguments, words) in [
+        (
+            &["app", "create", "--name", "x", "--key", "k"][..],
+            "--secret <SECRET>",
+        ),
+        (
+            &["app", "create", "--name", "x", "--secret", "s"],
+            "--key <KEY>",
+        ),
+        (
+            &["key", "create", "--app", APP_ID, "--key", "k"],
+            "--secret <SECRET>",
+        ),
+        (&["app", "delete", APP_ID], "--confirm <NAME>"),
+        (
+            &[
+                "token",
+                "create",
+                "--name",
+                "x",
+                "--role",
+                "viewer",
+                "--expires-in",
+                "400d",
+            ],
+            "'--expires-in <DURATION>': a token lives 366d at most",
+        ),
+        (
+            &["audit", "list", "--since", "1700000000"],
+            "'--since <TIME>': that is Unix time in seconds, and milliseconds are wanted: write 1700000000000",
+        ),
+        (&["audit", "list", "--until", "soon"], "or how long ago"),
+        (&elsewhere, "pass --app ID --key KEY --secret SECRET"),
+    ] {
+        let output = server.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains(words), "{arguments:?}: {error}");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
     }
 }
 

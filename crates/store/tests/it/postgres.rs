@@ -124,6 +124,28 @@ async fn a_server_that_is_not_there_is_told_at_once_in_words() {
 }
 
 #[tokio::test]
+async fn a_user_without_rights_is_told_what_to_grant() {
+    for kind in Kind::all().await {
+        let Some(url) = direct(&kind) else { continue };
+        let role = format!("guest_{:016x}", rand::random::<u64>());
+        kind.execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'x'"))
+            .await;
+        let (_, place) = url.split_once('@').expect("a URL with a user");
+        let guest = format!("postgres://{role}:x@{place}");
+        let refused = Database::connect(&guest).await.unwrap_err();
+        assert!(matches!(refused, StoreError::Configured(_)), "{refused:?}");
+        let text = refused.to_string();
+        assert!(
+            text.contains("permission denied for schema public")
+                && text.contains("GRANT CREATE ON SCHEMA public")
+                && !text.contains("line"),
+            "{text}"
+        );
+        kind.execute(&format!("DROP ROLE {role}")).await;
+    }
+}
+
+#[tokio::test]
 async fn a_store_of_a_newer_version_is_told_once_and_left_as_it_is() {
     for kind in Kind::all().await {
         drop(kind.store().await);

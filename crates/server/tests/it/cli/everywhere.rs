@@ -136,7 +136,7 @@ async fn apps_are_created_changed_and_deleted() {
         );
 
         let wrong = cli.refused(2, &["app", "delete", &id, "--confirm", "My shop"]);
-        assert!(wrong.contains("wants its name"), "{wrong}");
+        assert!(wrong.contains("write --confirm \"Ours\""), "{wrong}");
         cli.ok(&["app", "delete", &id, "--confirm", "Ours"]);
         cli.refused(3, &["app", "show", &id]);
     })
@@ -171,7 +171,11 @@ async fn keys_are_created_changed_and_revoked() {
         );
         let none = cli.refused(3, &["key", "revoke", "nope"]);
         assert!(none.contains("there is no key \"nope\""), "{none}");
-        cli.refused(5, &["key", "create", "--app", APP_ID, "--key", KEY]);
+        let again = ["--key", KEY, "--secret", "s"];
+        cli.refused(
+            5,
+            &[&["key", "create", "--app", APP_ID][..], &again].concat(),
+        );
         cli.refused(3, &["key", "list", "--app", "nope"]);
     })
     .await;
