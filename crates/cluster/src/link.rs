@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use fanfare_engine::{BoxFuture, Generation, HistoryAnswer, HistoryCharge};
 use fanfare_protocol::AppId;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
-use crate::backend::{Answer, Connection, Moment, NodeName, Step, StepError};
+use crate::backend::{Answer, Connection, HistoryPage, Moment, NodeName, Step, StepError};
 use crate::history_page::history_answer;
 use crate::peers::Peers;
 
@@ -20,6 +22,9 @@ use crate::peers::Peers;
 const PUBLISH_WITHIN: Duration = Duration::from_secs(2);
 /// How long an answer may take: longer than a step may.
 const ANSWER_WITHIN: Duration = Duration::from_millis(3500);
+
+/// Bytes of a history from which on it is decoded on a thread of its own.
+const LONG_PAGE: usize = 64 * 1024;
 
 /// A connection, and this node's name over it.
 pub(crate) struct Link {
@@ -191,11 +196,14 @@ impl Link {
                 _ = link.lost() => return,
             };
             let answer = match page.into_iter().next() {
-                Some(Ok(Answer::History(page))) => history_answer(page),
+                Some(Ok(Answer::History(page))) => decode(page).await,
                 // Another master serves the app now, so this whole connection is useless.
                 Some(Err(error @ StepError::Unserved(_))) => return link.lose(error.to_string()),
                 // A history that cannot be read concerns its reader only.
                 other => return tracing::debug!(?other, "a history could not be read"),
+            };
+            let Some(answer) = answer else {
+                return;
             };
             // The caller may have given up.
             let _ = answered.send((answer, charge));
@@ -257,6 +265,17 @@ impl Link {
     pub(crate) fn answered_steps(&self) -> u64 {
         self.answered.load(Ordering::Acquire)
     }
+}
+
+/// Decodes a page, a long one on a thread where nothing waits for it. Returns `None` if that thread
+/// ended, which is a bug.
+async fn decode(page: HistoryPage) -> Option<HistoryAnswer> {
+    let messages = page.messages.iter().flatten();
+    if messages.map(Bytes::len).sum::<usize>() < LONG_PAGE {
+        return Some(history_answer(page));
+    }
+    let decoded = spawn_blocking(move || history_answer(page));
+    decoded.await.ok()
 }
 
 fn micros(duration: Duration) -> u64 {

@@ -82,6 +82,8 @@ pub(crate) struct Connection {
     messages: MessageRate,
     state: State,
     blocked: bool,
+    /// Whether it is blocked only to let others have their turn: nothing waits for its client then.
+    is_turn_over: bool,
     /// Whether bytes were dropped that the socket did not take in time.
     left_unread: bool,
     /// How many bytes of its outbox [`Buffers`] has noted.
@@ -176,6 +178,7 @@ impl Connection {
             messages: MessageRate::default(),
             state: State::Open,
             blocked: false,
+            is_turn_over: false,
             left_unread: false,
             noted: 0,
             outbox: Outbox::default(),
@@ -280,6 +283,11 @@ impl Connection {
     /// Returns whether it is over: nothing more is read or written.
     pub(crate) fn is_gone(&self) -> bool {
         self.state == State::Gone
+    }
+
+    /// Returns whether events of a history are left only because other connections get their turn.
+    pub(crate) fn is_turn_over(&self) -> bool {
+        self.is_turn_over
     }
 
     /// Returns whether bytes wait for a socket that took no more.
@@ -393,7 +401,8 @@ impl Connection {
 
     /// Notes in the shard's [`Buffers`] how much a blocked outbox holds.
     pub(crate) fn note_held(&mut self, buffers: &mut Buffers) {
-        let held = if self.blocked { self.outbox.own() } else { 0 };
+        let waits = self.blocked && !self.is_turn_over;
+        let held = if waits { self.outbox.own() } else { 0 };
         if held != self.noted {
             buffers.note(self.noted, held);
             self.noted = held;
@@ -406,9 +415,12 @@ impl Connection {
             return;
         }
         let was_blocked = self.blocked;
-        match self.outbox.flush(&*self.sink, buffers) {
+        let flushed = self.outbox.flush(&*self.sink, buffers);
+        self.is_turn_over = flushed == Flushed::TurnOver;
+        match flushed {
             Flushed::All => self.blocked = false,
-            Flushed::Blocked => self.blocked = true,
+            // The reader goes on when the socket takes more, which it may do at once.
+            Flushed::Blocked | Flushed::TurnOver => self.blocked = true,
             Flushed::Gone => self.abandon(buffers),
         }
         if self.blocked || was_blocked {

@@ -25,6 +25,9 @@ const SLICES: usize = 64;
 const CHUNKS_KEPT: usize = 8;
 /// A replay is encoded while fewer bytes than this wait before it.
 const REPLAY_AHEAD: usize = 64 * 1024;
+/// Bytes after which a connection that is sent a history lets others have their turn: encoding all
+/// of a long one at once would hold up its shard.
+const REPLAY_TURN: usize = 128 * 1024;
 /// Buffers that a shard keeps for reuse, and the largest that it keeps, in bytes.
 const SPARE_BUFFERS: usize = 1024;
 const SPARE_SIZE: usize = 4 * 1024;
@@ -58,6 +61,8 @@ pub(crate) enum Flushed {
     All,
     /// The socket takes no more for now.
     Blocked,
+    /// Events of a history are left, and other connections get their turn first.
+    TurnOver,
     /// The socket is gone.
     Gone,
 }
@@ -377,8 +382,16 @@ impl Outbox {
 
     /// Writes as much as the socket takes.
     pub(crate) fn flush(&mut self, sink: &dyn Sink, buffers: &mut Buffers) -> Flushed {
+        // A transport that bounds what it takes has turns already.
+        let mut turn = match sink.framing() {
+            Framing::WebSocket => REPLAY_TURN,
+            Framing::SockJs => usize::MAX,
+        };
         loop {
             if self.replays > 0 {
+                if turn == 0 {
+                    return Flushed::TurnOver;
+                }
                 self.make_frames(sink.framing(), buffers);
             }
             if self.bytes == 0 {
@@ -386,7 +399,10 @@ impl Outbox {
             }
             match self.write_once(sink) {
                 Ok(0) => return Flushed::Gone,
-                Ok(count) => self.advance(count, buffers),
+                Ok(count) => {
+                    turn = turn.saturating_sub(count);
+                    self.advance(count, buffers);
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(_) => return Flushed::Gone,
@@ -636,7 +652,14 @@ mod tests {
                 }
             }
             sink.room.set(usize::MAX);
-            prop_assert_eq!(outbox.flush(&sink, &mut buffers), Flushed::All);
+            let mut last = Flushed::TurnOver;
+            while last == Flushed::TurnOver {
+                let before = sink.taken.borrow().len();
+                last = outbox.flush(&sink, &mut buffers);
+                let written = sink.taken.borrow().len() - before;
+                prop_assert!(last == Flushed::All || written >= REPLAY_TURN);
+            }
+            prop_assert_eq!(last, Flushed::All);
             model.take(usize::MAX);
             let taken = sink.taken.borrow();
             if truncated {

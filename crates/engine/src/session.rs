@@ -75,6 +75,11 @@ impl Session {
         now
     }
 
+    /// Returns whether events of a history are left only because other connections get their turn.
+    pub(crate) fn is_turn_over(&self) -> bool {
+        self.with(|connection| connection.is_turn_over())
+    }
+
     /// Returns an empty charge to the client's payer, for memory that its reader holds.
     pub fn empty_charge(&self, resource: Resource) -> Charge {
         self.with(|connection| connection.payer.empty_charge(resource))

@@ -312,6 +312,10 @@ impl Client {
         self.session().heard();
         self.session().handle(text).await;
         self.session().flush();
+        // A long history takes several turns.
+        while self.session().is_turn_over() {
+            self.session().flush();
+        }
         settle().await;
     }
 

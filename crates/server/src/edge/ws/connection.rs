@@ -212,7 +212,12 @@ impl Connection {
                         break;
                     }
                 }
-                Step::Write => self.flush(),
+                Step::Write => {
+                    self.flush();
+                    self.session.serve_inbox();
+                    // The socket may be ready again at once, and others wait for their turn.
+                    tokio::task::yield_now().await;
+                }
                 Step::Late => self.end_late_message(),
                 Step::End => break,
             }
