@@ -9,7 +9,7 @@ use fanfare_engine::{
     BoxFuture, HistoryQuery, IdempotencyKey, Position, PresenceSnapshot, Retention,
 };
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::{AppId, HistoryPosition, Unrecovered, UserId};
+use fanfare_protocol::{AppId, ChannelName, HistoryPosition, Unrecovered, UserId};
 use tokio::sync::mpsc;
 
 /// Connects to a back end.
@@ -32,13 +32,35 @@ pub struct Connected {
     pub incoming: mpsc::UnboundedReceiver<Incoming>,
 }
 
+/// A topic, on which messages reach the nodes that subscribe to it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// What all nodes receive: heartbeats, farewells and orders.
+    Nodes,
+    /// An app's users who come online and go offline.
+    Users(AppId),
+    /// A channel's events, presence changes and counts.
+    Channel(AppId, ChannelName),
+}
+
+impl From<&fanfare_engine::Topic> for Topic {
+    fn from(topic: &fanfare_engine::Topic) -> Self {
+        match topic {
+            fanfare_engine::Topic::Channel(channel_ref) => {
+                Self::Channel(channel_ref.app.id().clone(), channel_ref.channel.clone())
+            }
+            fanfare_engine::Topic::Users(app) => Self::Users(app.id().clone()),
+        }
+    }
+}
+
 /// A message that a connection receives, or its end.
 #[derive(Debug)]
 pub enum Incoming {
     /// A message on a topic.
     Told {
-        /// The topic's name.
-        topic: String,
+        /// The topic.
+        topic: Topic,
         /// The message.
         message: Bytes,
         /// The room that it takes, given back when dropped.
@@ -396,13 +418,13 @@ pub enum Step {
     },
     /// Subscribe to a topic. Answered with `Done`.
     Listen {
-        /// The topic's name.
-        topic: String,
+        /// The topic.
+        topic: Topic,
     },
     /// Unsubscribe from a topic. Answered with `Done`.
     Unlisten {
-        /// The topic's name.
-        topic: String,
+        /// The topic.
+        topic: Topic,
     },
 }
 

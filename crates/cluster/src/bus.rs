@@ -11,7 +11,7 @@ use fanfare_engine::{
 use fanfare_protocol::UserId;
 use std::time::Duration;
 
-use crate::backend::{Answer, Keep, Kept, Publication, Published, Step, StepError};
+use crate::backend::{self, Answer, Keep, Kept, Publication, Published, Step, StepError};
 use crate::cluster::{Cluster, TAKES_NOTHING};
 use crate::message::Message;
 
@@ -25,7 +25,7 @@ impl Bus for Cluster {
     }
 
     fn listen(&self, topic: &Topic) -> BoxFuture<'_, Generation> {
-        let name = self.names.topic(topic);
+        let name = backend::Topic::from(topic);
         let mut listened = self.topics.listen(name.clone(), topic);
         if let Ok(since) = listened {
             return Box::pin(ready(since));
@@ -48,7 +48,7 @@ impl Bus for Cluster {
     }
 
     fn unlisten(&self, topic: &Topic) {
-        self.topics.unlisten(self.names.topic(topic));
+        self.topics.unlisten(topic.into());
     }
 
     fn cached<'a>(

@@ -15,12 +15,11 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::admission::Admissions;
-use crate::backend::{Answer, Backend, Connected, NodeName, Step, StepError};
+use crate::backend::{self, Answer, Backend, Connected, NodeName, Step, StepError};
 use crate::displacement::Queries;
 use crate::fence::Fence;
 use crate::link::Link;
 use crate::message::{Beat, Message};
-use crate::names::Names;
 use crate::peers::Peers;
 use crate::queue::Queue;
 use crate::reaper::Rounds;
@@ -69,9 +68,6 @@ pub(crate) const TAKES_NOTHING: &str = "what nodes share takes no events: publis
 /// Settings of a cluster.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The prefix of all names: installations with different prefixes don't receive each other's
-    /// messages.
-    pub prefix: String,
     /// How long a node counts as alive without a heartbeat.
     pub lease: Duration,
     /// Longest time that clients stay fenced before they are closed.
@@ -99,7 +95,6 @@ pub struct Cluster {
     pub(crate) node: Arc<Node>,
     backend: Arc<dyn Backend>,
     pub(crate) settings: Settings,
-    pub(crate) names: Names,
     /// The name of this process, the same over all its connections.
     process: String,
     /// The connection, from when other nodes know this node until it is lost.
@@ -211,7 +206,6 @@ impl Cluster {
             itself: Weak::clone(itself),
             node: Arc::clone(node),
             backend,
-            names: Names::new(&settings.prefix),
             settings,
             process: format!("{:016x}", rand::random::<u64>()),
             link: ArcSwapOption::empty(),
@@ -357,7 +351,7 @@ impl Cluster {
     async fn live(self: &Arc<Self>, link: &Arc<Link>, past: &Past) -> BeatError {
         let joined = async {
             self.beat(link).await?;
-            let topic = self.names.nodes_topic();
+            let topic = backend::Topic::Nodes;
             let listening = link.take_one(Step::Listen { topic }).await;
             listening
                 .map_err(|error| BeatError::Lost(format!("listening to the other nodes: {error}")))

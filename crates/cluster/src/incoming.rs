@@ -7,7 +7,7 @@ use fanfare_engine::{ChannelRef, Envelope, PresenceChange, Retention, StreamPosi
 use fanfare_protocol::presence::Member;
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::backend::Incoming;
+use crate::backend::{self, Incoming};
 use crate::cluster::Cluster;
 use crate::link::Link;
 use crate::message::{Beat, Message, Unreadable};
@@ -28,7 +28,6 @@ impl Cluster {
         link: Arc<Link>,
         mut incoming: UnboundedReceiver<Incoming>,
     ) {
-        let nodes_topic = self.names.nodes_topic();
         let mut lost = std::pin::pin!(link.lost());
         loop {
             let next = tokio::select! {
@@ -43,8 +42,8 @@ impl Cluster {
                     message,
                     room,
                 }) => {
-                    if let Err(error) = self.handle(&link, &nodes_topic, &topic, &message).await {
-                        tracing::error!(%error, topic, "a message from another node is lost");
+                    if let Err(error) = self.handle(&link, &topic, &message).await {
+                        tracing::error!(%error, ?topic, "a message from another node is lost");
                         // The topic has a gap now, so nothing after it may be delivered.
                         return link.lose(format!("a message could not be read: {error}"));
                     }
@@ -65,12 +64,11 @@ impl Cluster {
     async fn handle(
         self: &Arc<Self>,
         link: &Arc<Link>,
-        nodes_topic: &str,
-        topic: &str,
+        topic: &backend::Topic,
         message: &[u8],
     ) -> Result<(), Unreadable> {
         let message = Message::read(message)?;
-        if topic == nodes_topic {
+        if *topic == backend::Topic::Nodes {
             self.take_in_of_nodes(link, message);
             return Ok(());
         }

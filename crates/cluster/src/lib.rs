@@ -16,7 +16,7 @@
 //! | `reaper` | removes what dead nodes had |
 //! | `fence` | the deadline by which fenced clients are closed |
 //! | `history_page` | pages of histories, as subscribers get them |
-//! | `message`, `names` | messages on topics; names of topics |
+//! | `message` | messages on topics |
 //! | [`backend`] | the traits of a back end, with its steps and answers |
 //! | `redis` | the back end over Redis: one script for each step |
 
@@ -30,7 +30,6 @@ mod history_page;
 mod incoming;
 mod link;
 mod message;
-mod names;
 mod peers;
 mod queue;
 mod reaper;
@@ -40,5 +39,4 @@ mod topics;
 
 pub use cluster::{Cluster, Settings};
 pub use message::{Beat, Message, NodeQuery, NodeReply, QueryKind, ReplyKind, stamp};
-pub use names::Names;
 pub use redis::{InvalidUrl, Redis};

@@ -4,6 +4,7 @@
 mod answer;
 mod connection;
 mod history_line;
+mod keys;
 mod script;
 mod topology;
 mod url;
@@ -11,8 +12,8 @@ mod url;
 use fanfare_engine::BoxFuture;
 
 use crate::backend::{Backend, ConnectError, Connected};
-use crate::names::Names;
 
+use keys::Keys;
 pub use url::InvalidUrl;
 use url::RedisUrl;
 
@@ -20,7 +21,7 @@ use url::RedisUrl;
 #[derive(Debug)]
 pub struct Redis {
     url: RedisUrl,
-    names: Names,
+    keys: Keys,
 }
 
 impl Redis {
@@ -34,13 +35,13 @@ impl Redis {
     pub fn new(url: &str, prefix: &str) -> Result<Self, InvalidUrl> {
         Ok(Self {
             url: RedisUrl::parse(url)?,
-            names: Names::new(prefix),
+            keys: Keys::new(prefix),
         })
     }
 }
 
 impl Backend for Redis {
     fn connect(&self) -> BoxFuture<'_, Result<Connected, ConnectError>> {
-        Box::pin(connection::connect(&self.url, &self.names))
+        Box::pin(connection::connect(&self.url, &self.keys))
     }
 }

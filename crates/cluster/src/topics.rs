@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
+use crate::backend;
+
 /// How long a topic is received after its last subscriber has gone: a client that reloads a page is
 /// back by then.
 const LINGER: Duration = Duration::from_secs(5);
@@ -26,11 +28,11 @@ pub(crate) struct Topics {
 
 #[derive(Debug, Default)]
 struct State {
-    by_name: HashMap<String, Listened>,
-    /// Topics to subscribe to, by name.
-    pending: VecDeque<String>,
+    by_name: HashMap<backend::Topic, Listened>,
+    /// Topics to subscribe to.
+    pending: VecDeque<backend::Topic>,
     /// Topics that had no subscriber at this time, oldest first; they may have one again.
-    idle: VecDeque<(Instant, String)>,
+    idle: VecDeque<(Instant, backend::Topic)>,
 }
 
 #[derive(Debug)]
@@ -45,7 +47,11 @@ struct Listened {
 
 impl Topics {
     /// Returns the generation since which a topic is received, or a [`Waiting`] for it.
-    pub(crate) fn listen(&self, name: String, topic: &Topic) -> Result<Generation, Waiting> {
+    pub(crate) fn listen(
+        &self,
+        name: backend::Topic,
+        topic: &Topic,
+    ) -> Result<Generation, Waiting> {
         let mut state = self.state.lock();
         let State {
             by_name, pending, ..
@@ -79,7 +85,7 @@ impl Topics {
     }
 
     /// Notes that a topic has no subscriber at this moment.
-    pub(crate) fn unlisten(&self, name: String) {
+    pub(crate) fn unlisten(&self, name: backend::Topic) {
         let mut state = self.state.lock();
         if let Entry::Occupied(mut known) = state.by_name.entry(name.clone()) {
             let listened = known.get_mut();
@@ -94,7 +100,7 @@ impl Topics {
     }
 
     /// Returns the topic of this name, if it is known.
-    pub(crate) fn find(&self, name: &str) -> Option<Topic> {
+    pub(crate) fn find(&self, name: &backend::Topic) -> Option<Topic> {
         let state = self.state.lock();
         state
             .by_name
@@ -108,7 +114,7 @@ impl Topics {
     }
 
     /// Takes the topics to subscribe to, those first that have waited longest; there may be more.
-    pub(crate) fn take_pending(&self) -> Vec<(String, Topic)> {
+    pub(crate) fn take_pending(&self) -> Vec<(backend::Topic, Topic)> {
         let mut state = self.state.lock();
         let State {
             by_name, pending, ..
@@ -129,7 +135,7 @@ impl Topics {
 
     /// Notes that topics are received since a generation, and wakes the subscribes that wait for
     /// them.
-    pub(crate) fn listening(&self, names: &[String], since: Generation) {
+    pub(crate) fn listening(&self, names: &[backend::Topic], since: Generation) {
         let mut state = self.state.lock();
         for name in names {
             if let Some(listened) = state.by_name.get_mut(name) {
@@ -144,7 +150,10 @@ impl Topics {
 
     /// Takes topics that have had no subscriber for a while; `wanted` tells whether one has come
     /// since. There may be more.
-    pub(crate) fn take_idle(&self, wanted: impl Fn(&Topic) -> bool) -> Vec<(String, Topic)> {
+    pub(crate) fn take_idle(
+        &self,
+        wanted: impl Fn(&Topic) -> bool,
+    ) -> Vec<(backend::Topic, Topic)> {
         let mut state = self.state.lock();
         let state = &mut *state;
         let before = Instant::now() - LINGER;
@@ -227,18 +236,19 @@ mod tests {
             let app = LocalNode::alone(options(1)).await.app();
             let topics = Topics::default();
             let count = 3 * MOST_AT_ONCE + 1;
-            let names: Vec<_> = (0..count).map(|number| format!("c{number}")).collect();
+            let wanted: Vec<_> = (0..count)
+                .map(|number| topic(&app, &format!("c{number}")))
+                .collect();
+            let names: Vec<_> = wanted.iter().map(backend::Topic::from).collect();
             let mut waiting = Vec::new();
-            for name in &names {
-                waiting.push(topics.listen(name.clone(), &topic(&app, name)).err());
+            for (name, topic) in names.iter().zip(&wanted) {
+                waiting.push(topics.listen(name.clone(), topic).err());
             }
             // One that was given up and wanted again, and one that was given up.
             topics.unlisten(names[1].clone());
             waiting[1] = None;
             topics.unlisten(names[1].clone());
-            waiting[1] = topics
-                .listen(names[1].clone(), &topic(&app, &names[1]))
-                .err();
+            waiting[1] = topics.listen(names[1].clone(), &wanted[1]).err();
             waiting[0] = None;
             topics.unlisten(names[0].clone());
             let mut asked = Vec::new();

@@ -286,6 +286,7 @@ impl Connection {
     }
 
     /// Returns whether events of a history are left only because other connections get their turn.
+    #[cfg(feature = "testing")]
     pub(crate) fn is_turn_over(&self) -> bool {
         self.is_turn_over
     }

@@ -76,6 +76,7 @@ impl Session {
     }
 
     /// Returns whether events of a history are left only because other connections get their turn.
+    #[cfg(feature = "testing")]
     pub(crate) fn is_turn_over(&self) -> bool {
         self.with(|connection| connection.is_turn_over())
     }

@@ -15,13 +15,13 @@ use tokio::sync::mpsc::{self, UnboundedSender};
 
 use super::answer::{self, text};
 use super::history_line::HistoryLine;
+use super::keys::Keys;
 use super::script::Scripts;
 use super::topology::{self, Master, connect_to};
 use super::url::RedisUrl;
 use crate::backend::{
     Answer, ConnectError, Connected, Connection, Incoming, IncomingBytes, Step, StepError,
 };
-use crate::names::Names;
 
 /// Most bytes that may wait to be delivered. A node that is further behind reconnects.
 const MAX_WAITING: usize = 64 << 20;
@@ -33,7 +33,7 @@ const PIPELINE: usize = 4096;
 
 /// Connections to all masters.
 struct RedisConnection {
-    names: Names,
+    keys: Keys,
     scripts: Arc<Scripts>,
     masters: Vec<(Master, Line)>,
     /// The connections for histories, in the order of the masters.
@@ -84,13 +84,14 @@ impl Line {
 }
 
 /// Connects to all masters and loads the scripts. Each step gives up after a few seconds.
-pub(crate) async fn connect(url: &RedisUrl, names: &Names) -> Result<Connected, ConnectError> {
+pub(crate) async fn connect(url: &RedisUrl, keys: &Keys) -> Result<Connected, ConnectError> {
     let (sender, incoming) = mpsc::unbounded_channel();
     let scripts = Arc::new(Scripts::new());
     let unlistening = Arc::new(AtomicUsize::new(0));
     let (mut masters, mut history_lines) = (Vec::new(), Vec::new());
     for mut master in topology::find(url).await? {
         let hears = Hears {
+            keys: keys.clone(),
             sender: sender.clone(),
             waiting: Arc::default(),
             unlistening: Arc::clone(&unlistening),
@@ -120,7 +121,7 @@ pub(crate) async fn connect(url: &RedisUrl, names: &Names) -> Result<Connected, 
         masters.push((master, Line::new(connection, &loaded)));
     }
     let connection = RedisConnection {
-        names: names.clone(),
+        keys: keys.clone(),
         scripts,
         masters,
         history_lines,
@@ -152,6 +153,7 @@ async fn load(
 
 /// Receives what Redis pushes over one connection.
 struct Hears {
+    keys: Keys,
     sender: UnboundedSender<Incoming>,
     /// Bytes that wait to be delivered.
     waiting: Arc<AtomicUsize>,
@@ -183,11 +185,12 @@ impl Hears {
 
     fn told(&self, data: Vec<Value>) -> Option<Incoming> {
         let mut data = data.into_iter();
-        let topic = text(data.next()?)?;
+        let name = text(data.next()?)?;
+        let topic = self.keys.parse_topic(&name)?;
         let Value::BulkString(message) = data.next()? else {
             return None;
         };
-        let room = IncomingBytes::take(&self.waiting, topic.len() + message.len());
+        let room = IncomingBytes::take(&self.waiting, name.len() + message.len());
         if self.waiting.load(Ordering::Relaxed) > MAX_WAITING {
             return Some(Incoming::Lost(format!(
                 "this node is {MAX_WAITING} bytes of events behind"
@@ -242,9 +245,9 @@ impl Connection for RedisConnection {
 impl RedisConnection {
     /// Returns the index of the master that takes a step, and the step as a command.
     fn command(&self, step: &Step) -> (usize, Cmd) {
-        let master = self.master(&self.scripts.key(&self.names, step));
+        let master = self.master(&self.scripts.key(&self.keys, step));
         let run = &self.masters[master].0.run;
-        (master, self.scripts.command(&self.names, step, run))
+        (master, self.scripts.command(&self.keys, step, run))
     }
 
     /// Returns the index of the master that serves a key's slot.

@@ -4,8 +4,8 @@ use redis::{Cmd, cmd};
 
 use fanfare_engine::HistoryQuery;
 
+use super::keys::Keys;
 use crate::backend::Step;
-use crate::names::Names;
 
 /// Scripts that write nothing.
 const READS: &[&str] = &[
@@ -73,22 +73,22 @@ scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter
 
 impl Scripts {
     /// Returns the key or topic that decides which master takes a step.
-    pub(crate) fn key(&self, names: &Names, step: &Step) -> String {
+    pub(crate) fn key(&self, keys: &Keys, step: &Step) -> String {
         match (step.app(), step) {
-            (Some(app), _) => names.of_app(app),
-            (None, Step::Listen { topic } | Step::Unlisten { topic }) => topic.clone(),
-            (None, _) => names.of_installation(),
+            (Some(app), _) => keys.of_app(app),
+            (None, Step::Listen { topic } | Step::Unlisten { topic }) => keys.topic(topic),
+            (None, _) => keys.of_installation(),
         }
     }
 
     /// Returns a step as a command; `run` names the run of the master that takes it.
-    pub(crate) fn command(&self, names: &Names, step: &Step, run: &str) -> Cmd {
+    pub(crate) fn command(&self, keys: &Keys, step: &Step, run: &str) -> Cmd {
         let mut command = match self.script(step) {
-            Some(script) => script.call(&self.key(names, step)),
+            Some(script) => script.call(&self.key(keys, step)),
             None if matches!(step, Step::Listen { .. }) => cmd("SSUBSCRIBE"),
             None => cmd("SUNSUBSCRIBE"),
         };
-        put_arguments(&mut command, step, run);
+        put_arguments(&mut command, keys, step, run);
         command
     }
 
@@ -129,7 +129,7 @@ impl Scripts {
 /// Appends a step's arguments in the order in which its script reads them. `run` names the run of
 /// the Redis that takes it.
 #[expect(clippy::too_many_lines, reason = "a table: one entry a step")]
-fn put_arguments(command: &mut Cmd, step: &Step, run: &str) {
+fn put_arguments(command: &mut Cmd, keys: &Keys, step: &Step, run: &str) {
     match step {
         Step::Publish {
             tellings,
@@ -296,7 +296,7 @@ fn put_arguments(command: &mut Cmd, step: &Step, run: &str) {
             command.arg(&**node);
         }
         Step::Listen { topic } | Step::Unlisten { topic } => {
-            command.arg(topic);
+            command.arg(keys.topic(topic));
         }
     }
 }

@@ -16,12 +16,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use fanfare_cluster::backend::{
     Answer, Backend, Connected, Connection, Incoming, Moment, NodeName, Publication, Step,
-    StepError,
+    StepError, Topic,
 };
-use fanfare_cluster::{Message, Names, Redis};
+use fanfare_cluster::{Message, Redis};
 use fanfare_engine::testing::run_paused;
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::{AppId, UserId};
+use fanfare_protocol::{AppId, ChannelName, UserId};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::timeout;
 
@@ -38,7 +38,6 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// A backend that nobody else uses, as if there were one for each test.
 struct Stage {
     backend: Arc<dyn Backend>,
-    names: Names,
 }
 
 impl Stage {
@@ -47,7 +46,6 @@ impl Stage {
         let prefix = format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         Self {
             backend: Arc::new(Redis::new(url, &prefix).unwrap()),
-            names: Names::new(&prefix),
         }
     }
 
@@ -63,15 +61,11 @@ impl Stage {
         }
     }
 
-    fn topic(&self, channel: &str) -> String {
-        format!("{}:channel:{channel}", self.names.of_app(&app()))
-    }
-
     /// A connection that listens to channels.
     async fn listener(&self, channels: &[&str]) -> Peer {
         let peer = self.connect().await;
         for channel in channels {
-            let topic = self.topic(channel);
+            let topic = topic_of(channel);
             peer.done(Step::Listen { topic }).await;
         }
         peer
@@ -133,7 +127,7 @@ impl Peer {
         clippy::await_holding_refcell_ref,
         reason = "one thing is heard at a time"
     )]
-    async fn next_message(&self) -> (String, Bytes) {
+    async fn next_message(&self) -> (Topic, Bytes) {
         let next = timeout(TIMEOUT, self.incoming.borrow_mut().recv()).await;
         match next.expect("a message in time") {
             Some(Incoming::Told { topic, message, .. }) => (topic, message),
@@ -154,8 +148,8 @@ impl Peer {
     }
 
     /// Nothing is on its way: something that is told now is the next that is heard.
-    async fn hears_nothing(&self, stage: &Stage) {
-        let topic = stage.topic("hears-nothing");
+    async fn hears_nothing(&self) {
+        let topic = topic_of("hears-nothing");
         self.done(Step::Listen {
             topic: topic.clone(),
         })
@@ -177,6 +171,12 @@ fn enlist_in(app: AppId, node: NodeName) -> Step {
 
 fn app() -> AppId {
     AppId::parse("1").unwrap()
+}
+
+/// The topic of a channel of [`app`].
+pub(crate) fn topic_of(channel: &str) -> Topic {
+    let channel = ChannelName::parse(channel, usize::MAX).unwrap();
+    Topic::Channel(app(), channel)
 }
 
 fn node(name: &str) -> NodeName {
@@ -257,7 +257,7 @@ macro_rules! cases {
             $($(#[test] fn $case() {
                 run_paused(async {
                     let sim = Sim::new(1, Weather::Windy);
-                    let stage = Stage { backend: sim.backend(0), names: Names::new("fanfare") };
+                    let stage = Stage { backend: sim.backend(0) };
                     $module::$case(stage).await;
                 });
             })*)*

@@ -14,7 +14,7 @@ use crate::sim::{Sim, Weather};
 async fn nodes(sim: &Sim, count: u64, quota: usize) -> Vec<ClusterNode> {
     let mut nodes = Vec::new();
     for process in 0..count {
-        let node = ClusterNode::start(sim.backend(process), "fanfare", 2).await;
+        let node = ClusterNode::start(sim.backend(process), 2).await;
         let mut limited = settings();
         limited.limits.connections = quota;
         let app = definition("1", KEY, limited);

@@ -179,7 +179,7 @@ fn run<F: Future<Output = ()>>(case: impl FnOnce(Nodes) -> F) {
         let mut started = Vec::new();
         for _ in 0..3 {
             let redis = Arc::new(Redis::new(&url, &prefix).unwrap());
-            started.push(ClusterNode::start(redis, &prefix, 2).await);
+            started.push(ClusterNode::start(redis, 2).await);
         }
         case(Nodes::together(started).await).await;
     });
@@ -199,7 +199,7 @@ macro_rules! cases {
                     let sim = Sim::new(1, Weather::Windy);
                     let mut started = Vec::new();
                     for process in 0..3 {
-                        started.push(ClusterNode::start(sim.backend(process), "fanfare", 2).await);
+                        started.push(ClusterNode::start(sim.backend(process), 2).await);
                     }
                     super::$case(Nodes::together(started).await).await;
                 });

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fanfare_cluster::Redis;
 use fanfare_cluster::backend::{
     Answer, Backend, ConnectError, Connected, Connection, Incoming, IncomingBytes, Publication,
-    Step, StepError,
+    Step, StepError, Topic,
 };
 use fanfare_engine::testing::{KEY, Seen, arrival, definition, run_paused, settings, settle};
 use fanfare_engine::{BoxFuture, HistoryQuery, Retention};
@@ -19,12 +19,10 @@ use tokio::sync::Notify;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::time::sleep;
 
-use crate::conformance::event;
+use crate::conformance::{event, topic_of};
 use crate::nodes::{ClusterNode, LEASE};
 use crate::servers::{Server, free_port};
 use crate::sim::{Sim, Weather};
-
-const NEWS: &str = "{fanfare:1}:channel:news";
 
 /// The simulated backend, with somebody in the way of one process.
 struct Between {
@@ -113,7 +111,7 @@ impl State {
 
 fn told(data: &str) -> Incoming {
     Incoming::Told {
-        topic: NEWS.into(),
+        topic: topic_of("news"),
         message: event(data),
         room: IncomingBytes::default(),
     }
@@ -125,7 +123,7 @@ async fn start_between(sim: &Sim, process: u64) -> (ClusterNode, Arc<State>) {
         inner: sim.backend(process),
         state: Arc::clone(&state),
     };
-    let node = ClusterNode::start(Arc::new(between), "fanfare", 1).await;
+    let node = ClusterNode::start(Arc::new(between), 1).await;
     node.ready().await;
     (node, state)
 }
@@ -220,7 +218,7 @@ fn clients_of_a_killed_node_are_not_over_the_quota() {
         };
         let mut nodes = Vec::new();
         for process in 0..2 {
-            let node = ClusterNode::start(sim.backend(process), "fanfare", 1).await;
+            let node = ClusterNode::start(sim.backend(process), 1).await;
             let settings = AppSettings {
                 limits: limits.clone(),
                 ..settings()
@@ -263,7 +261,7 @@ fn clients_of_a_killed_node_are_not_over_the_quota() {
 fn what_nobody_waits_for_any_more_is_not_listened_to() {
     run_paused(async {
         let sim = Sim::new(5, Weather::Calm);
-        let node = ClusterNode::start(sim.backend(0), "fanfare", 1).await;
+        let node = ClusterNode::start(sim.backend(0), 1).await;
         node.ready().await;
         sim.refuse(true);
         sim.cut(0);
@@ -280,7 +278,7 @@ fn what_nobody_waits_for_any_more_is_not_listened_to() {
         let left = sim.topics_of(0);
         let left: Vec<_> = left
             .iter()
-            .filter(|topic| topic.contains("random"))
+            .filter(|topic| matches!(topic, Topic::Channel(_, name) if name.as_str().contains("random")))
             .collect();
         assert!(
             left.is_empty(),

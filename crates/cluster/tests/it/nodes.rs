@@ -14,9 +14,8 @@ use tokio::task::AbortHandle;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
-pub(crate) fn settings(prefix: &str) -> Settings {
+pub(crate) fn settings() -> Settings {
     Settings {
-        prefix: prefix.into(),
         lease: LEASE,
         fence_max: Duration::from_secs(5),
         fence_per_second: 2000,
@@ -33,12 +32,12 @@ pub(crate) struct ClusterNode {
 
 impl ClusterNode {
     /// Starts a node; it connects while others go on.
-    pub(crate) async fn start(backend: Arc<dyn Backend>, prefix: &str, shards: usize) -> Self {
+    pub(crate) async fn start(backend: Arc<dyn Backend>, shards: usize) -> Self {
         let notices = Arc::new(Recorder::default());
         let mut made = None;
         let recorder = Arc::clone(&notices) as Arc<dyn Notices>;
         let engine = Engine::clustered(options(shards), recorder, |node| {
-            let cluster = Cluster::new(node, backend, settings(prefix));
+            let cluster = Cluster::new(node, backend, settings());
             made = Some(Arc::clone(&cluster));
             (
                 Arc::clone(&cluster) as Arc<dyn Bus>,

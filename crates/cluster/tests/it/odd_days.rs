@@ -25,7 +25,7 @@ const ROOM: &str = "presence-a";
 async fn nodes(sim: &Sim, count: u64, quota: usize) -> Vec<ClusterNode> {
     let mut nodes = Vec::new();
     for process in 0..count {
-        let node = ClusterNode::start(sim.backend(process), "fanfare", 2).await;
+        let node = ClusterNode::start(sim.backend(process), 2).await;
         let mut limited = settings();
         limited.limits.connections = quota;
         let app = definition("1", KEY, limited);
@@ -238,7 +238,7 @@ fn a_clock_that_is_set_back_keeps_a_dead_node_alive_for_no_longer_than_a_lease()
         sim.with(|world| world.set_clock(false, Duration::from_secs(60)));
         sleep(GONE_WITHIN).await;
         assert_eq!(users(&nodes[1]).await, Vec::<String>::new());
-        let fresh = ClusterNode::start(sim.backend(3), "fanfare", 1).await;
+        let fresh = ClusterNode::start(sim.backend(3), 1).await;
         sleep(Duration::from_secs(1)).await;
         assert!(fresh.is_ready(), "it waits for the dead");
     });

@@ -7,6 +7,7 @@ use fanfare_engine::{BusError, PublishError};
 use fanfare_protocol::ChannelName;
 use tokio::time::{Instant, sleep};
 
+use crate::conformance::topic_of;
 use crate::nodes::{ClusterNode, LEASE};
 use crate::sim::{Sim, Weather};
 
@@ -15,7 +16,7 @@ const SILENT: Duration = Duration::from_millis(3500);
 const MOMENT: Duration = Duration::from_millis(300);
 
 async fn start(sim: &Sim, process: u64) -> ClusterNode {
-    ClusterNode::start(sim.backend(process), "fanfare", 2).await
+    ClusterNode::start(sim.backend(process), 2).await
 }
 
 /// Nodes that hear each other.
@@ -555,7 +556,7 @@ fn nothing_is_delivered_after_a_message_that_cannot_be_read() {
         publish(&nodes[1], "before").await.unwrap();
         sleep(MOMENT).await;
         sim.stall(0, false, true);
-        sim.tell("{fanfare:1}:channel:news", b"2 of another version");
+        sim.tell(topic_of("news"), b"2 of another version");
         publish(&nodes[1], "after").await.unwrap();
         sleep(MOMENT).await;
         sim.stall(0, false, false);

@@ -13,6 +13,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fanfare_cluster::backend::{
     Answer, Backend, ConnectError, Connected, Connection, Incoming, IncomingBytes, Step, StepError,
+    Topic,
 };
 use fanfare_engine::BoxFuture;
 use parking_lot::Mutex;
@@ -78,7 +79,7 @@ struct Up {
 }
 
 enum Down {
-    Told(String, Bytes),
+    Told(Topic, Bytes),
     Answers(oneshot::Sender<Answers>, Answers, Vec<usize>),
 }
 
@@ -98,7 +99,7 @@ const DOWN: usize = 1;
 impl Sim {
     pub(crate) fn new(seed: u64, weather: Weather) -> Self {
         Self(Arc::new(Mutex::new(State {
-            world: World::new("fanfare"),
+            world: World::new(),
             begin: Instant::now(),
             seed,
             weather,
@@ -200,12 +201,12 @@ impl Sim {
     }
 
     /// What the connections of a process listen to.
-    pub(crate) fn topics_of(&self, process: u64) -> Vec<String> {
+    pub(crate) fn topics_of(&self, process: u64) -> Vec<Topic> {
         let state = self.0.lock();
         let lines = state.lines_of(process).into_iter();
         lines
             .flat_map(|id| state.world.topics_of(id))
-            .map(str::to_owned)
+            .cloned()
             .collect()
     }
 
@@ -215,7 +216,7 @@ impl Sim {
     }
 
     /// Tells something that no step would.
-    pub(crate) fn tell(&self, topic: &str, message: &'static [u8]) {
+    pub(crate) fn tell(&self, topic: Topic, message: &'static [u8]) {
         let mut state = self.0.lock();
         let tells = state.world.told_to(topic, &Bytes::from_static(message));
         for (to, topic, message) in tells {

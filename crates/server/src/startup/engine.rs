@@ -27,12 +27,12 @@ pub(super) fn engine(config: &Config) -> anyhow::Result<Parts> {
         return Ok((engine, shards, None));
     };
     let settings = Settings {
-        prefix: config.cluster.prefix.clone(),
         lease: Duration::from_secs(config.cluster.lease),
         fence_max: Duration::from_secs(config.fence.max),
         fence_per_second: config.fence.per_second,
     };
-    let redis = Redis::new(url.expose_secret(), &settings.prefix).context("reading cluster.url")?;
+    let redis =
+        Redis::new(url.expose_secret(), &config.cluster.prefix).context("reading cluster.url")?;
     let mut cluster = None;
     // The engine and the cluster refer to each other, so the cluster is created while the engine is.
     let (engine, shards) = Engine::clustered(options, notices, |node| {

@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use fanfare_cluster::Message;
-use fanfare_cluster::backend::{Answer, Keep, Kept, Publication, Published, Step, StepError};
+use fanfare_cluster::backend::{
+    Answer, Keep, Kept, Publication, Published, Step, StepError, Topic,
+};
 use fanfare_engine::{IdempotencyKey, Position};
 use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::{
     BEFORE, LATER, Peer, Stage, admit, app, event, member, node, publish, publish_all, telling,
-    user,
+    topic_of, user,
 };
 
 const NOW: Answer = Answer::Published(Published::Now);
@@ -29,12 +31,12 @@ pub(super) async fn events_are_told_in_order_to_all_who_listen_and_to_nobody_els
     let even: Vec<_> = all.iter().step_by(2).cloned().collect();
     assert_eq!(one.events(25).await, even);
     assert_eq!(both.events(50).await, all);
-    let topic = stage.topic("a");
+    let topic = topic_of("a");
     both.done(Step::Unlisten { topic }).await;
     who.take(publish("a", "last")).await;
     assert_eq!(one.events(1).await, ["last"]);
-    both.hears_nothing(&stage).await;
-    who.hears_nothing(&stage).await;
+    both.hears_nothing().await;
+    who.hears_nothing().await;
 }
 
 pub(super) async fn events_of_one_request_are_told_one_after_the_other(stage: Stage) {
@@ -94,7 +96,7 @@ pub(super) async fn a_request_that_comes_twice_is_told_once(stage: Stage) {
     assert_eq!(who.take(with("key", "two")).await, other);
     assert_eq!(who.take(with("another", "two")).await, NOW);
     assert_eq!(listener.events(2).await, ["one", "two"]);
-    listener.hears_nothing(&stage).await;
+    listener.hears_nothing().await;
 }
 
 /// Every step that has a deadline, after it.
@@ -172,7 +174,7 @@ fn late_steps(once: &IdempotencyKey) -> Vec<Step> {
 
 pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
     let listener = stage.listener(&["presence-a"]).await;
-    let nodes_topic = stage.names.nodes_topic();
+    let nodes_topic = Topic::Nodes;
     listener.done(Step::Listen { topic: nodes_topic }).await;
     let once = IdempotencyKey {
         key: "key".into(),
@@ -183,7 +185,7 @@ pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
         let words = format!("{step:?}");
         assert_eq!(who.try_take(step).await, Err(StepError::Late), "{words}");
     }
-    listener.hears_nothing(&stage).await;
+    listener.hears_nothing().await;
     let in_time = Step::Publish {
         app: app(),
         tellings: vec![telling("presence-a", "in time")],

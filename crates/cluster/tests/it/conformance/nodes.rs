@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_cluster::backend::{Answer, Moment, Step, StepError};
+use fanfare_cluster::backend::{Answer, Moment, Step, StepError, Topic};
 use fanfare_protocol::AppId;
 use tokio::time::sleep;
 
@@ -69,7 +69,7 @@ pub(super) async fn nodes_live_for_as_long_as_their_lease_and_are_dead_until_the
 
 pub(super) async fn all_nodes_are_told_of_beats_and_of_what_is_said_to_all(stage: Stage) {
     let (one, other) = (stage.connect().await, stage.connect().await);
-    let topic = stage.names.nodes_topic();
+    let topic = Topic::Nodes;
     for who in [&one, &other] {
         who.done(Step::Listen {
             topic: topic.clone(),

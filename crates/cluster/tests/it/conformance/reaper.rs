@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use fanfare_cluster::Message;
-use fanfare_cluster::backend::{Answer, Reaped, Step};
+use fanfare_cluster::backend::{Answer, Reaped, Step, Topic};
 
 use super::roster::{count, enter, join, view};
 use super::{LATER, Peer, Stage, admit, app, member, node, user};
@@ -55,7 +55,7 @@ pub(super) async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_
     })
     .await;
     let listener = stage.listener(&["presence-a", "b"]).await;
-    let users = format!("{}:users", stage.names.of_app(&app()));
+    let users = Topic::Users(app());
     listener.done(Step::Listen { topic: users }).await;
     let (reaped, _) = reap(&who, "dead").await;
     assert_eq!(reaped.removed, [("presence-a".to_owned(), user("alone"))]);
@@ -68,7 +68,7 @@ pub(super) async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_
     let offline = Message::read(&message).unwrap();
     let is_alone = matches!(offline, Message::Online { user_id, online: false, .. } if user_id == user("alone"));
     assert!(is_alone);
-    listener.hears_nothing(&stage).await;
+    listener.hears_nothing().await;
 
     assert_eq!(view(&who, "presence-a").await.members, [member("both")]);
     assert_eq!(
@@ -110,7 +110,7 @@ pub(super) async fn two_who_clear_away_the_same_do_it_once(stage: Stage) {
             other => panic!("{other:?}"),
         }
     }
-    listener.hears_nothing(&stage).await;
+    listener.hears_nothing().await;
 }
 
 pub(super) async fn a_node_that_leaves_thousands_of_everything_is_cleared_away_bit_by_bit(

@@ -1,7 +1,7 @@
 //! Who is where.
 
 use fanfare_cluster::Message;
-use fanfare_cluster::backend::{Answer, Step};
+use fanfare_cluster::backend::{Answer, Step, Topic};
 use fanfare_engine::{Position, PresenceSnapshot};
 use fanfare_protocol::UserId;
 use fanfare_protocol::presence::Member;
@@ -138,7 +138,7 @@ pub(super) async fn a_user_comes_with_the_first_node_and_leaves_with_the_last(st
         user_id: user("é:u"),
     };
     assert_eq!(Message::read(&message), Ok(removed));
-    listener.hears_nothing(&stage).await;
+    listener.hears_nothing().await;
 }
 
 pub(super) async fn what_is_said_twice_counts_once(stage: Stage) {
@@ -165,7 +165,7 @@ pub(super) async fn what_is_said_twice_counts_once(stage: Stage) {
     }
     listener.next_message().await;
     listener.next_message().await;
-    listener.hears_nothing(&stage).await;
+    listener.hears_nothing().await;
 }
 
 pub(super) async fn a_full_channel_takes_nobody_new(stage: Stage) {
@@ -262,12 +262,12 @@ pub(super) async fn counts_are_added_up_over_all_nodes(stage: Stage) {
         let (_, message) = listener.next_message().await;
         assert_eq!(Message::read(&message), Ok(Message::Count(told)));
     }
-    listener.hears_nothing(&stage).await;
+    listener.hears_nothing().await;
 }
 
 pub(super) async fn users_are_online_from_the_first_node_to_the_last(stage: Stage) {
     let listener = stage.connect().await;
-    let topic = format!("{}:users", stage.names.of_app(&app()));
+    let topic = Topic::Users(app());
     listener.done(Step::Listen { topic }).await;
     let who = stage.connect().await;
     let online = || Step::Online {
@@ -311,7 +311,7 @@ pub(super) async fn users_are_online_from_the_first_node_to_the_last(stage: Stag
         } => assert!(later > position),
         other => panic!("{other:?}"),
     }
-    listener.hears_nothing(&stage).await;
+    listener.hears_nothing().await;
 }
 
 pub(super) async fn connections_are_let_in_up_to_the_quota_of_all_nodes(stage: Stage) {

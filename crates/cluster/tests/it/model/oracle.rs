@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fanfare_cluster::Message;
+use fanfare_cluster::backend::Topic;
 use fanfare_engine::testing::{Seen, data};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ pub(crate) type Log = BTreeMap<String, Vec<Told>>;
 pub(crate) fn log(world: &World) -> Log {
     let mut log = Log::new();
     for told in &world.told {
-        let Some((_, channel)) = told.topic.split_once(":channel:") else {
+        let Topic::Channel(_, channel) = &told.topic else {
             continue;
         };
         if let Ok(Message::Event {
@@ -34,7 +35,7 @@ pub(crate) fn log(world: &World) -> Log {
             ..
         }) = Message::read(&told.message)
         {
-            log.entry(channel.to_owned()).or_default().push(Told {
+            log.entry(channel.to_string()).or_default().push(Told {
                 id: data.to_owned(),
                 at: told.at,
                 losses: told.losses,

@@ -12,6 +12,8 @@ use fanfare_protocol::{AppSettings, ChannelName, Limits};
 use serde_json::json;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use fanfare_cluster::backend::Topic;
+
 use super::client::{Command, Connection};
 use super::oracle::{self, Belief, Log};
 use super::plan::{Act, CHANNELS, CLIENTS, Lost, NODES, Plan, USERS};
@@ -90,7 +92,7 @@ impl Run {
     async fn start(&self, slot: usize) {
         let process = self.next_process.replace(self.next_process.get() + 1);
         let backend = self.sim.backend(process);
-        let node = ClusterNode::start(backend, "fanfare", self.shards).await;
+        let node = ClusterNode::start(backend, self.shards).await;
         if self.nodes.borrow()[slot].is_some() {
             // Somebody else was faster.
             node.kill();
@@ -540,12 +542,13 @@ impl Run {
                 })
                 .collect();
             for topic in self.sim.topics_of(process) {
-                let channel = topic.split_once(":channel:").map(|(_, channel)| channel);
-                let is_wanted =
-                    channel.is_none_or(|channel| wanted.iter().any(|name| *name == channel));
+                let is_wanted = match &topic {
+                    Topic::Channel(_, channel) => wanted.contains(channel.as_str()),
+                    Topic::Nodes | Topic::Users(_) => true,
+                };
                 assert!(
                     is_wanted,
-                    "node {slot} listens to {topic}, which nobody wants"
+                    "node {slot} listens to {topic:?}, which nobody wants"
                 );
             }
         }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_cluster::backend::{
-    Answer, HistoryPage, Keep, Kept, Publication, Published, Reaped, Step, StepError,
+    Answer, HistoryPage, Keep, Kept, Publication, Published, Reaped, Step, StepError, Topic,
 };
-use fanfare_cluster::{Message, Names, stamp};
+use fanfare_cluster::{Message, stamp};
 use fanfare_engine::{HistoryQuery, Position, PresenceSnapshot, Retention};
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::{AppId, HistoryPosition, Unrecovered, UserId};
+use fanfare_protocol::{AppId, ChannelName, HistoryPosition, Unrecovered, UserId};
 use tokio::time::Instant;
 
 /// The moment at which a world begins, in microseconds since 1970.
@@ -26,16 +26,15 @@ const ENTRY_WEIGHT: usize = 256;
 /// One of the connections that a world has.
 pub(crate) type ConnectionId = u64;
 /// Something for who listens: to whom, on which topic, what.
-pub(crate) type Tell = (ConnectionId, String, Bytes);
+pub(crate) type Tell = (ConnectionId, Topic, Bytes);
 
 pub(crate) struct World {
-    names: Names,
     begin: Instant,
     /// How far its clock was set, in microseconds.
     clock_set: i64,
     pub(crate) was_set_back: bool,
     memory: Memory,
-    listening: BTreeMap<String, BTreeSet<ConnectionId>>,
+    listening: BTreeMap<Topic, BTreeSet<ConnectionId>>,
     /// Most pieces that go with one `Reap`: rooms, and users or counts.
     pub(crate) part: (usize, usize),
     /// How often it has lost its memory.
@@ -51,7 +50,7 @@ pub(crate) struct Told {
     pub(crate) at: Instant,
     /// How often the memory was lost before.
     pub(crate) losses: usize,
-    pub(crate) topic: String,
+    pub(crate) topic: Topic,
     pub(crate) message: Bytes,
 }
 
@@ -102,9 +101,8 @@ struct Log {
 }
 
 impl World {
-    pub(crate) fn new(prefix: &str) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            names: Names::new(prefix),
             begin: Instant::now(),
             clock_set: 0,
             was_set_back: false,
@@ -179,10 +177,10 @@ impl World {
     }
 
     /// What a connection listens to.
-    pub(crate) fn topics_of(&self, connection: ConnectionId) -> Vec<&str> {
+    pub(crate) fn topics_of(&self, connection: ConnectionId) -> Vec<&Topic> {
         let listening = self.listening.iter();
         let its = listening.filter(|(_, who)| who.contains(&connection));
-        its.map(|(topic, _)| &**topic).collect()
+        its.map(|(topic, _)| topic).collect()
     }
 
     /// Every node of which something is left, and what.
@@ -258,9 +256,9 @@ impl World {
     }
 
     /// Tells something to all who listen.
-    pub(crate) fn told_to(&mut self, topic: &str, message: &Bytes) -> Vec<Tell> {
+    pub(crate) fn told_to(&mut self, topic: Topic, message: &Bytes) -> Vec<Tell> {
         let mut tells = Vec::new();
-        self.tell(topic.to_owned(), message, &mut tells);
+        self.tell(topic, message, &mut tells);
         tells
     }
 
@@ -274,7 +272,7 @@ impl World {
         app.is_some_and(|app| app.enlisted.contains(node))
     }
 
-    fn tell(&mut self, topic: String, message: &Bytes, tells: &mut Vec<Tell>) {
+    fn tell(&mut self, topic: Topic, message: &Bytes, tells: &mut Vec<Tell>) {
         let listening = self.listening.get(&topic).into_iter().flatten();
         tells.extend(listening.map(|to| (*to, topic.clone(), message.clone())));
         self.told.push(Told {
@@ -317,20 +315,20 @@ impl World {
                     live: names(live),
                     dead: names(dead),
                 };
-                self.tell(self.names.nodes_topic(), message, tells);
+                self.tell(Topic::Nodes, message, tells);
                 answer
             }
             Step::Census => {
                 let live = memory.nodes.iter().filter(|(_, until)| **until > millis);
                 let live = live.map(|(node, _)| node.clone()).collect();
-                let listening = self.listening.get(&self.names.nodes_topic());
+                let listening = self.listening.get(&Topic::Nodes);
                 Answer::Census {
                     listening: listening.map_or(0, BTreeSet::len),
                     live,
                 }
             }
             Step::TellNodes { message, .. } => {
-                self.tell(self.names.nodes_topic(), message, tells);
+                self.tell(Topic::Nodes, message, tells);
                 Answer::Done
             }
             Step::Register { app, node, .. } => {
@@ -366,6 +364,7 @@ impl World {
         let (rooms, pieces) = self.part;
         let app = self.memory.apps.entry(id.to_string()).or_default();
         let mut moment = Moment {
+            id,
             app,
             now,
             tells: Vec::new(),
@@ -482,9 +481,8 @@ impl World {
             Step::Reap { node, .. } => Answer::Reaped(moment.reap(node, rooms, pieces)),
             other => panic!("{other:?} is of no app"),
         };
-        let tag = self.names.of_app(id);
         for (topic, message) in moment.tells {
-            self.tell(format!("{tag}:{topic}"), &message, tells);
+            self.tell(topic, &message, tells);
         }
         answer
     }
@@ -492,9 +490,10 @@ impl World {
 
 /// What one step sees and does.
 struct Moment<'a> {
+    id: &'a AppId,
     app: &'a mut App,
     now: u64,
-    tells: Vec<(String, Bytes)>,
+    tells: Vec<(Topic, Bytes)>,
 }
 
 impl Moment<'_> {
@@ -513,7 +512,9 @@ impl Moment<'_> {
     }
 
     fn tell_channel(&mut self, channel: &str, message: Bytes) {
-        self.tells.push((format!("channel:{channel}"), message));
+        let channel = ChannelName::parse(channel, usize::MAX).unwrap();
+        let topic = Topic::Channel(self.id.clone(), channel);
+        self.tells.push((topic, message));
     }
 
     fn next_position(&mut self) -> Position {
@@ -806,7 +807,8 @@ impl Moment<'_> {
             user_id: UserId::new(user).unwrap(),
             online,
         };
-        self.tells.push(("users".into(), message.write()));
+        self.tells
+            .push((Topic::Users(self.id.clone()), message.write()));
     }
 
     fn reap(&mut self, node: &str, rooms: usize, pieces: usize) -> Reaped {
