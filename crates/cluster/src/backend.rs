@@ -58,7 +58,7 @@ impl From<&fanfare_engine::Topic> for Topic {
 #[derive(Debug)]
 pub enum Incoming {
     /// A message on a topic.
-    Told {
+    Message {
         /// The topic.
         topic: Topic,
         /// The message.
@@ -162,7 +162,7 @@ pub enum Step {
         /// The app.
         app: AppId,
         /// The events.
-        tellings: Vec<Publication>,
+        publications: Vec<Publication>,
         /// The request's idempotency key.
         once: Option<IdempotencyKey>,
         /// The deadline.
@@ -215,7 +215,7 @@ pub enum Step {
         channels: Vec<String>,
     },
     /// `node` has this many subscribed connections of a channel. Answered with `Counted`; announced
-    /// as `Count` with `tell`.
+    /// as `Count` with `announce`.
     Count {
         /// The app.
         app: AppId,
@@ -226,7 +226,7 @@ pub enum Step {
         /// Subscribed connections.
         count: usize,
         /// Whether subscribers get the count over all nodes.
-        tell: bool,
+        announce: bool,
         /// The deadline.
         deadline: Moment,
     },
@@ -351,7 +351,7 @@ pub enum Step {
     /// `Census`.
     Census,
     /// Send a message to all nodes. Answered with `Done`.
-    TellNodes {
+    Broadcast {
         /// The message.
         message: Bytes,
         /// The deadline.
@@ -432,7 +432,7 @@ impl Step {
     /// Returns the app and the node of a step by which a node reports on itself. Such steps of one
     /// node are taken in order.
     #[must_use]
-    pub fn says(&self) -> Option<(&AppId, &NodeName)> {
+    pub fn reporter(&self) -> Option<(&AppId, &NodeName)> {
         match self {
             Self::Join { app, node, .. }
             | Self::Leave { app, node, .. }

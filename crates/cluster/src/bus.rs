@@ -105,8 +105,8 @@ impl Bus for Cluster {
             let link = self.link().filter(|link| link.is_ready());
             let link = link.ok_or(BusError::Disconnected)?;
             let deadline = link.publish_until();
-            let told = link.take_one(Step::TellNodes { message, deadline }).await;
-            told.map(|_| ()).map_err(|error| self.bus_error(error))
+            let sent = link.take_one(Step::Broadcast { message, deadline }).await;
+            sent.map(|_| ()).map_err(|error| self.bus_error(error))
         })
     }
 
@@ -140,7 +140,7 @@ impl Cluster {
             .map_err(|_| BusError::Overloaded)?;
         let step = Step::Publish {
             app: first.channel_ref.app.id().clone(),
-            tellings: tellings(&envelopes),
+            publications: publications(&envelopes),
             once,
             deadline: link.publish_until(),
         };
@@ -168,7 +168,7 @@ impl Cluster {
     fn bus_error(&self, error: StepError) -> BusError {
         match error {
             StepError::Late => {
-                if self.late_said.is_due() {
+                if self.late_reminder.is_due() {
                     tracing::warn!(
                         "events are refused by Redis' clock: they reached it more than two seconds late, or it was set"
                     );
@@ -176,7 +176,7 @@ impl Cluster {
                 BusError::Late
             }
             StepError::Refused(reason) => {
-                if self.refused_said.is_due() {
+                if self.refused_reminder.is_due() {
                     tracing::error!(reason, "{TAKES_NOTHING}");
                 }
                 BusError::Disconnected
@@ -191,9 +191,9 @@ impl Cluster {
 }
 
 /// Encodes events for the back end. An event for many channels is encoded once.
-fn tellings(envelopes: &[Envelope]) -> Vec<Publication> {
+fn publications(envelopes: &[Envelope]) -> Vec<Publication> {
     let mut written: Option<(&Envelope, Bytes)> = None;
-    let telling = |envelope| {
+    let publication = |envelope| {
         let message = match &written {
             Some((same, message)) if is_same_event(same, envelope) => message.clone(),
             _ => {
@@ -209,7 +209,7 @@ fn tellings(envelopes: &[Envelope]) -> Vec<Publication> {
             history: envelope.history,
         }
     };
-    envelopes.iter().map(telling).collect()
+    envelopes.iter().map(publication).collect()
 }
 
 fn is_same_event(one: &Envelope, other: &Envelope) -> bool {

@@ -53,10 +53,10 @@ pub(crate) struct Reminder(Mutex<Option<Instant>>);
 impl Reminder {
     /// Returns whether the line is due, and notes that it is logged now.
     pub(crate) fn is_due(&self) -> bool {
-        let mut said = self.0.lock();
-        let is_due = said.is_none_or(|at| at.elapsed() >= REMIND_EVERY);
+        let mut logged = self.0.lock();
+        let is_due = logged.is_none_or(|at| at.elapsed() >= REMIND_EVERY);
         if is_due {
-            *said = Some(Instant::now());
+            *logged = Some(Instant::now());
         }
         is_due
     }
@@ -106,8 +106,8 @@ pub struct Cluster {
     pub(crate) queries: Queries,
     fence: Fence,
     /// When the log said last that the back end refuses events, and that its clock does.
-    pub(crate) refused_said: Reminder,
-    pub(crate) late_said: Reminder,
+    pub(crate) refused_reminder: Reminder,
+    pub(crate) late_reminder: Reminder,
     /// Whether the node is stopping and sends no heartbeats any more.
     leaving: AtomicBool,
 }
@@ -158,14 +158,14 @@ struct Census {
 struct Attempts {
     pause: Duration,
     /// When their failure was logged last, and whether it was a refusal.
-    said: Option<(Instant, bool)>,
+    logged: Option<(Instant, bool)>,
 }
 
 impl Default for Attempts {
     fn default() -> Self {
         Self {
             pause: SHORTEST_PAUSE,
-            said: None,
+            logged: None,
         }
     }
 }
@@ -173,11 +173,12 @@ impl Default for Attempts {
 impl Attempts {
     /// Notes a failed attempt: logs it now and then, and waits, longer each time.
     async fn failed(&mut self, reason: &str, refused: bool) {
-        let is_said = |(at, same): (Instant, bool)| same == refused && at.elapsed() < REMIND_EVERY;
-        if self.said.is_some_and(is_said) {
+        let is_logged =
+            |(at, same): (Instant, bool)| same == refused && at.elapsed() < REMIND_EVERY;
+        if self.logged.is_some_and(is_logged) {
             tracing::debug!(reason, "still not among the other nodes");
         } else {
-            self.said = Some((Instant::now(), refused));
+            self.logged = Some((Instant::now(), refused));
             if refused {
                 tracing::error!(reason, "{TAKES_NOTHING}");
             } else {
@@ -215,8 +216,8 @@ impl Cluster {
             admissions: Admissions::default(),
             queries: Queries::default(),
             fence: Fence::default(),
-            refused_said: Reminder::default(),
-            late_said: Reminder::default(),
+            refused_reminder: Reminder::default(),
+            late_reminder: Reminder::default(),
             leaving: AtomicBool::new(false),
         })
     }
@@ -368,7 +369,7 @@ impl Cluster {
         // Opened before everything is announced: a change in between is queued under the lock that
         // `recount` takes, so it stays in order.
         self.queue.open();
-        self.tell_everything();
+        self.announce_everything();
         // The first heartbeat was sent before this node could receive the answers to it.
         link.beat.notify_one();
         let reason = tokio::select! {
@@ -382,12 +383,12 @@ impl Cluster {
     }
 
     /// Announces all that this node has, to nodes that know nothing of it.
-    fn tell_everything(self: &Arc<Self>) {
+    fn announce_everything(self: &Arc<Self>) {
         self.node.recount(
             |channel_ref, member| self.enqueue_join(channel_ref, &member, Answered::Unread, |_| {}),
             |app, user| self.queue.enqueue(app, roster::enter(app, user), |_| {}),
         );
-        self.tell_counts();
+        self.report_counts();
     }
 
     /// Once everything is announced, waits until all nodes receive each other's messages, and then
@@ -421,8 +422,8 @@ impl Cluster {
 
     /// Waits until all steps that were queued until now are answered.
     async fn flush(&self, link: &Link) {
-        let said = self.queue.said();
-        while link.answered_steps() < said {
+        let queued = self.queue.queued_steps();
+        while link.answered_steps() < queued {
             sleep(FAREWELL_TICK).await;
         }
     }
@@ -561,22 +562,22 @@ impl Cluster {
     async fn count_loop(self: &Arc<Self>) -> String {
         self.admissions.start();
         loop {
-            self.tell_counts();
+            self.report_counts();
             self.admissions.announce(&self.queue, self.node.apps());
             sleep(COUNT_EVERY).await;
         }
     }
 
     /// Queues the counts that have changed.
-    fn tell_counts(self: &Arc<Self>) {
+    fn report_counts(self: &Arc<Self>) {
         for changed in self.node.take_changed_counts() {
             let node = Arc::clone(&self.node);
             let Changed {
                 channel_ref,
                 count,
-                tell,
+                announce,
             } = changed;
-            let step = roster::count(&channel_ref, count, tell);
+            let step = roster::count(&channel_ref, count, announce);
             let app = Arc::clone(&channel_ref.app);
             self.queue.enqueue(&app, step, move |answer| {
                 roster::notice_count(&node, &channel_ref, &answer);
@@ -591,7 +592,7 @@ impl Cluster {
             return;
         };
         let farewell = async {
-            self.tell_counts();
+            self.report_counts();
             self.flush(&link).await;
             self.leaving.store(true, Ordering::Relaxed);
             // Entries for connections that are still here would be left behind if they were
@@ -605,7 +606,7 @@ impl Cluster {
             link.take_one(Step::Forget { node }).await?;
             let message = Message::Farewell { node: link.name() }.write();
             let deadline = link.publish_until();
-            link.take_one(Step::TellNodes { message, deadline }).await
+            link.take_one(Step::Broadcast { message, deadline }).await
         };
         match timeout(FAREWELL_WITHIN, farewell).await {
             Ok(Ok(_)) => tracing::debug!("the other nodes know that this one ends"),

@@ -193,7 +193,7 @@ impl Cluster {
 async fn send(link: &Arc<Link>, message: &Message<'_>) {
     let message = message.write();
     let deadline = link.publish_until();
-    if let Err(error) = link.take_one(Step::TellNodes { message, deadline }).await {
+    if let Err(error) = link.take_one(Step::Broadcast { message, deadline }).await {
         tracing::debug!(%error, "the other nodes were asked in vain");
     }
 }

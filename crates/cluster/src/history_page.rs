@@ -12,7 +12,7 @@ const MICROS_PER_MILLI: u64 = 1000;
 
 /// Returns a page of a history for subscribers. If one event cannot be read none counts, because
 /// there would be a gap.
-pub(crate) fn history_answer(told: HistoryPage) -> HistoryAnswer {
+pub(crate) fn history_answer(page: HistoryPage) -> HistoryAnswer {
     let read = |message: &Bytes| match Message::read(message).ok()? {
         Message::Event {
             position: Some(position),
@@ -32,9 +32,9 @@ pub(crate) fn history_answer(told: HistoryPage) -> HistoryAnswer {
         }),
         _ => None,
     };
-    let events = told.messages.and_then(|messages| {
+    let events = page.messages.and_then(|messages| {
         let events: Option<Vec<_>> = messages.iter().map(read).collect();
         events.ok_or(Unrecovered::Expired)
     });
-    HistoryAnswer::new(told.position, told.newest, events)
+    HistoryAnswer::new(page.position, page.newest, events)
 }

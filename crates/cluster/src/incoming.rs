@@ -37,7 +37,7 @@ impl Cluster {
                 next = incoming.recv() => next,
             };
             match next {
-                Some(Incoming::Told {
+                Some(Incoming::Message {
                     topic,
                     message,
                     room,
@@ -69,12 +69,12 @@ impl Cluster {
     ) -> Result<(), Unreadable> {
         let message = Message::read(message)?;
         if *topic == backend::Topic::Nodes {
-            self.take_in_of_nodes(link, message);
+            self.handle_node_message(link, message);
             return Ok(());
         }
         match self.topics.find(topic) {
             Some(Topic::Channel(channel_ref)) => {
-                self.take_in_of_channel(channel_ref, message).await
+                self.handle_channel_message(channel_ref, message).await
             }
             Some(Topic::Users(app)) => {
                 if let Message::Online {
@@ -92,9 +92,9 @@ impl Cluster {
         Ok(())
     }
 
-    fn take_in_of_nodes(self: &Arc<Self>, link: &Arc<Link>, message: Message<'_>) {
+    fn handle_node_message(self: &Arc<Self>, link: &Arc<Link>, message: Message<'_>) {
         match message {
-            Message::Beat(beat) => self.take_in_beat(link, &beat),
+            Message::Beat(beat) => self.handle_beat(link, &beat),
             Message::Farewell { node } => link.peers.forget(node),
             Message::Terminate { app, user_id } => {
                 if let Some(app) = self.node.app(app) {
@@ -109,13 +109,13 @@ impl Cluster {
 
     /// Notes a heartbeat. A node that doesn't receive this one's yet is answered at once, so that
     /// it need not wait.
-    fn take_in_beat(&self, link: &Link, beat: &Beat) {
+    fn handle_beat(&self, link: &Link, beat: &Beat) {
         if !link.peers.heard(beat) && beat.node != **link.name() {
             link.beat.notify_one();
         }
     }
 
-    async fn take_in_of_channel(&self, channel_ref: ChannelRef, message: Message<'_>) {
+    async fn handle_channel_message(&self, channel_ref: ChannelRef, message: Message<'_>) {
         match message {
             Message::Event {
                 position,

@@ -36,7 +36,7 @@ pub(crate) struct Queue {
 struct State {
     open: bool,
     /// Steps that were queued since the queue was opened.
-    said: u64,
+    queued: u64,
     steps: VecDeque<Queued>,
 }
 
@@ -56,7 +56,7 @@ impl Queue {
     ) {
         let mut state = self.state.lock();
         if state.open {
-            state.said += 1;
+            state.queued += 1;
             state.steps.push_back(Queued {
                 app: app.id().clone(),
                 make: Box::new(make),
@@ -71,7 +71,7 @@ impl Queue {
     /// Opens the queue at the start of a connection.
     pub(crate) fn open(&self) {
         let mut state = self.state.lock();
-        (state.open, state.said) = (true, 0);
+        (state.open, state.queued) = (true, 0);
     }
 
     /// Closes the queue, and drops what waits in it.
@@ -86,8 +86,8 @@ impl Queue {
     }
 
     /// Returns how many steps were queued since the queue was opened.
-    pub(crate) fn said(&self) -> u64 {
-        self.state.lock().said
+    pub(crate) fn queued_steps(&self) -> u64 {
+        self.state.lock().queued
     }
 
     /// Sends the steps that wait, forever; returns why that ended. A step that was not taken makes

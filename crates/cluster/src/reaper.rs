@@ -126,7 +126,7 @@ impl Cluster {
             let Answer::Reaped(reaped) = link.take_one(step).await? else {
                 return Ok(());
             };
-            self.tell_of(app, &reaped);
+            self.announce_reaped(app, &reaped);
             if !reaped.more {
                 return Ok(());
             }
@@ -214,7 +214,7 @@ impl Cluster {
     }
 
     /// Reports what was removed as channel events, and lets subscribers here get the new counts.
-    fn tell_of(self: &Arc<Self>, id: &AppId, reaped: &Reaped) {
+    fn announce_reaped(self: &Arc<Self>, id: &AppId, reaped: &Reaped) {
         let name = |channel: &str| ChannelName::parse(channel, usize::MAX).ok();
         for (channel, user) in &reaped.removed {
             if let Some(channel) = name(channel) {

@@ -355,7 +355,7 @@ pub(crate) fn enter(
 pub(crate) fn count(
     channel_ref: &ChannelRef,
     count: usize,
-    tell: bool,
+    announce: bool,
 ) -> impl FnOnce(&NodeName, Moment) -> Step + Send + 'static {
     let (app, channel) = (
         channel_ref.app.id().clone(),
@@ -366,7 +366,7 @@ pub(crate) fn count(
         node: node.clone(),
         channel,
         count,
-        tell,
+        announce,
         deadline,
     }
 }

@@ -21,7 +21,7 @@ pub struct Changed {
     /// Subscribed connections on this node.
     pub count: usize,
     /// Whether the channel's subscribers get the subscription count over all nodes.
-    pub tell: bool,
+    pub announce: bool,
 }
 
 /// Why a roster refuses a request.

@@ -72,7 +72,7 @@ impl Deliverer {
             drop(routes);
             Changed {
                 count,
-                tell: is_counted(&channel_ref),
+                announce: is_counted(&channel_ref),
                 channel_ref,
             }
         };

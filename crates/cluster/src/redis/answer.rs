@@ -113,7 +113,7 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
             }
             _ => None,
         }),
-        Step::History { .. } => Answer::History(told(value)?),
+        Step::History { .. } => Answer::History(history_page(value)?),
         Step::Beat { .. } => {
             let [now, live, dead] = <[Value; 3]>::try_from(array(value)?).ok()?;
             Answer::Beat {
@@ -137,7 +137,7 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
         Step::Connections { .. }
         | Step::Register { .. }
         | Step::Enlist { .. }
-        | Step::TellNodes { .. }
+        | Step::Broadcast { .. }
         | Step::Listen { .. }
         | Step::Unlisten { .. } => Answer::Done,
     })
@@ -145,7 +145,7 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
 
 /// Reads a page of a history: epoch, offset, place of the newest event, then the messages or why
 /// there are none.
-fn told(value: Value) -> Option<HistoryPage> {
+fn history_page(value: Value) -> Option<HistoryPage> {
     let [epoch, offset, newest, messages] = <[Value; 4]>::try_from(array(value)?).ok()?;
     let message = |value| match value {
         Value::BulkString(message) => Some(message.into()),

@@ -90,14 +90,14 @@ pub(crate) async fn connect(url: &RedisUrl, keys: &Keys) -> Result<Connected, Co
     let unlistening = Arc::new(AtomicUsize::new(0));
     let (mut masters, mut history_lines) = (Vec::new(), Vec::new());
     for mut master in topology::find(url).await? {
-        let hears = Hears {
+        let pushes = PushReceiver {
             keys: keys.clone(),
             sender: sender.clone(),
             waiting: Arc::default(),
             unlistening: Arc::clone(&unlistening),
         };
         let config = AsyncConnectionConfig::new()
-            .set_push_sender(move |push: PushInfo| hears.push(push))
+            .set_push_sender(move |push: PushInfo| pushes.push(push))
             .set_pipeline_buffer_size(PIPELINE);
         let opened = async {
             let mut connection = connect_to(url.redis_at(&master.address), config).await?;
@@ -152,7 +152,7 @@ async fn load(
 }
 
 /// Receives what Redis pushes over one connection.
-struct Hears {
+struct PushReceiver {
     keys: Keys,
     sender: UnboundedSender<Incoming>,
     /// Bytes that wait to be delivered.
@@ -160,11 +160,11 @@ struct Hears {
     unlistening: Arc<AtomicUsize>,
 }
 
-impl Hears {
+impl PushReceiver {
     /// Handles a push: a message, the end of the connection, or an unsubscription.
     fn push(&self, push: PushInfo) -> Result<(), ()> {
         let incoming = match push.kind {
-            PushKind::SMessage => self.told(push.data),
+            PushKind::SMessage => self.message(push.data),
             PushKind::Disconnection => Some(Incoming::Lost("Redis closed the connection".into())),
             PushKind::SUnsubscribe => {
                 // An unsubscription that this node didn't ask for means that a slot has moved.
@@ -183,7 +183,7 @@ impl Hears {
         }
     }
 
-    fn told(&self, data: Vec<Value>) -> Option<Incoming> {
+    fn message(&self, data: Vec<Value>) -> Option<Incoming> {
         let mut data = data.into_iter();
         let name = text(data.next()?)?;
         let topic = self.keys.parse_topic(&name)?;
@@ -196,7 +196,7 @@ impl Hears {
                 "this node is {MAX_WAITING} bytes of events behind"
             )));
         }
-        Some(Incoming::Told {
+        Some(Incoming::Message {
             topic,
             message: Bytes::from(message),
             room,
@@ -323,7 +323,7 @@ impl Call {
     async fn repeat(&mut self, seen: u64, values: &mut [Value]) -> Result<(), String> {
         let gone = |at: &usize| is_script_gone(&values[*at]);
         let gone: Vec<_> = (0..values.len()).filter(gone).collect();
-        let is_said = |at: &usize| self.steps[*at].says().is_some();
+        let is_said = |at: &usize| self.steps[*at].reporter().is_some();
         let first = gone.iter().copied().find(is_said);
         let later = first.unwrap_or(values.len())..values.len();
         if later

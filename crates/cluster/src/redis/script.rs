@@ -69,7 +69,7 @@ macro_rules! scripts {
 }
 
 scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections connections_elsewhere cached history beat
-    tell_nodes census register apps claim reap forget enlist enlisted connections_by_node);
+    broadcast census register apps claim reap forget enlist enlisted connections_by_node);
 
 impl Scripts {
     /// Returns the key or topic that decides which master takes a step.
@@ -113,7 +113,7 @@ impl Scripts {
             Step::Reap { .. } => &self.reap,
             Step::Beat { .. } => &self.beat,
             Step::Census => &self.census,
-            Step::TellNodes { .. } => &self.tell_nodes,
+            Step::Broadcast { .. } => &self.broadcast,
             Step::Register { .. } => &self.register,
             Step::Apps { .. } => &self.apps,
             Step::Claim { .. } => &self.claim,
@@ -132,7 +132,7 @@ impl Scripts {
 fn put_arguments(command: &mut Cmd, keys: &Keys, step: &Step, run: &str) {
     match step {
         Step::Publish {
-            tellings,
+            publications,
             once,
             deadline,
             ..
@@ -141,7 +141,9 @@ fn put_arguments(command: &mut Cmd, keys: &Keys, step: &Step, run: &str) {
                 .as_ref()
                 .map_or(("", ""), |once| (&*once.key, &*once.digest));
             // Most publishes go to channels without a history, which need no epoch.
-            let records = tellings.iter().any(|telling| telling.history.is_some());
+            let records = publications
+                .iter()
+                .any(|publication| publication.history.is_some());
             let epoch = if records {
                 fresh_epoch()
             } else {
@@ -149,16 +151,16 @@ fn put_arguments(command: &mut Cmd, keys: &Keys, step: &Step, run: &str) {
             };
             command.arg(deadline).arg(key).arg(digest);
             command.arg(epoch).arg(run);
-            for telling in tellings {
-                let (ttl, most) = telling
+            for publication in publications {
+                let (ttl, most) = publication
                     .keep
                     .map_or((0, 0), |keep| (millis(keep.ttl), keep.max_bytes));
-                command.arg(&telling.channel).arg(ttl).arg(most);
-                let (size, ttl, rules) = telling.history.map_or((0, 0, 0), |history| {
+                command.arg(&publication.channel).arg(ttl).arg(most);
+                let (size, ttl, rules) = publication.history.map_or((0, 0, 0), |history| {
                     (history.size, millis(history.ttl), history.rules)
                 });
                 command.arg(size).arg(ttl).arg(rules);
-                command.arg(&telling.message[..]);
+                command.arg(&publication.message[..]);
             }
         }
         Step::Join {
@@ -214,12 +216,12 @@ fn put_arguments(command: &mut Cmd, keys: &Keys, step: &Step, run: &str) {
             node,
             channel,
             count,
-            tell,
+            announce,
             deadline,
             ..
         } => {
             command.arg(deadline).arg(&**node).arg(channel);
-            command.arg(count).arg(u8::from(*tell));
+            command.arg(count).arg(u8::from(*announce));
         }
         Step::Elsewhere { node, channel, .. } => {
             command.arg(&**node).arg(channel);
@@ -279,7 +281,7 @@ fn put_arguments(command: &mut Cmd, keys: &Keys, step: &Step, run: &str) {
             command.arg(&**node).arg(millis(*lease)).arg(&message[..]);
             command.arg(u8::from(*first));
         }
-        Step::TellNodes { message, deadline } => {
+        Step::Broadcast { message, deadline } => {
             command.arg(deadline).arg(&message[..]);
         }
         Step::Register {

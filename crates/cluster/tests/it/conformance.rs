@@ -85,7 +85,7 @@ impl Peer {
     async fn take_all(&self, steps: Vec<Step>) -> Vec<Result<Answer, StepError>> {
         let new: Vec<_> = steps
             .iter()
-            .filter_map(Step::says)
+            .filter_map(Step::reporter)
             .filter(|(app, node)| {
                 let name = (app.to_string(), node.to_string());
                 self.enlisted.borrow_mut().insert(name)
@@ -130,7 +130,7 @@ impl Peer {
     async fn next_message(&self) -> (Topic, Bytes) {
         let next = timeout(TIMEOUT, self.incoming.borrow_mut().recv()).await;
         match next.expect("a message in time") {
-            Some(Incoming::Told { topic, message, .. }) => (topic, message),
+            Some(Incoming::Message { topic, message, .. }) => (topic, message),
             other => panic!("instead of a message: {other:?}"),
         }
     }
@@ -219,7 +219,7 @@ fn admit(name: &str, max: usize) -> Step {
     }
 }
 
-fn telling(channel: &str, data: &str) -> Publication {
+fn publication(channel: &str, data: &str) -> Publication {
     Publication {
         channel: channel.into(),
         message: event(data),
@@ -228,17 +228,17 @@ fn telling(channel: &str, data: &str) -> Publication {
     }
 }
 
-fn publish_all(tellings: Vec<Publication>) -> Step {
+fn publish_all(publications: Vec<Publication>) -> Step {
     Step::Publish {
         app: app(),
-        tellings,
+        publications,
         once: None,
         deadline: LATER,
     }
 }
 
 fn publish(channel: &str, data: &str) -> Step {
-    publish_all(vec![telling(channel, data)])
+    publish_all(vec![publication(channel, data)])
 }
 
 fn run<F: Future<Output = ()>>(case: impl FnOnce(Stage) -> F, url: &str) {

@@ -110,7 +110,7 @@ impl State {
 }
 
 fn told(data: &str) -> Incoming {
-    Incoming::Told {
+    Incoming::Message {
         topic: topic_of("news"),
         message: event(data),
         room: IncomingBytes::default(),
@@ -363,7 +363,7 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
         },
         None => Step::Publish {
             app: app.clone(),
-            tellings: vec![Publication {
+            publications: vec![Publication {
                 channel: "news".into(),
                 message: event("x"),
                 keep: None,
@@ -430,7 +430,7 @@ async fn reap_many(port: u16) -> Option<usize> {
         node: Arc::clone(&node),
         channel: format!("channel-{number}"),
         count: 1,
-        tell: false,
+        announce: false,
         deadline: u64::MAX / 2,
     };
     take((0..8000).map(count).collect()).await;

@@ -291,7 +291,7 @@ async fn scripts_that_are_gone_are_loaded_again_and_every_step_is_taken_once() {
         node: Arc::clone(&node),
         channel: "a".into(),
         count,
-        tell: false,
+        announce: false,
         deadline,
     };
     let enlist = Step::Enlist {

@@ -445,7 +445,7 @@ impl State {
             Down::Told(topic, message) => {
                 let room = IncomingBytes::default();
                 // Who does not listen any more does not hear it.
-                let _ = incoming.send(Incoming::Told {
+                let _ = incoming.send(Incoming::Message {
                     topic,
                     message,
                     room,

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::{
-    BEFORE, LATER, Peer, Stage, admit, app, event, member, node, publish, publish_all, telling,
+    BEFORE, LATER, Peer, Stage, admit, app, event, member, node, publication, publish, publish_all,
     topic_of, user,
 };
 
@@ -43,7 +43,7 @@ pub(super) async fn events_of_one_request_are_told_one_after_the_other(stage: St
     let listener = stage.listener(&["a", "b"]).await;
     let (one, other) = (stage.connect().await, stage.connect().await);
     let request = |who: &'static str| {
-        let three = ["a", "b", "a"].map(|channel| telling(channel, who));
+        let three = ["a", "b", "a"].map(|channel| publication(channel, who));
         publish_all(three.into())
     };
     for _ in 0..20 {
@@ -82,7 +82,7 @@ pub(super) async fn a_request_that_comes_twice_is_told_once(stage: Stage) {
     let who = stage.connect().await;
     let with = |key: &str, digest: &str| Step::Publish {
         app: app(),
-        tellings: vec![telling("a", digest)],
+        publications: vec![publication("a", digest)],
         once: Some(IdempotencyKey {
             key: key.into(),
             digest: digest.into(),
@@ -105,7 +105,7 @@ fn late_steps(once: &IdempotencyKey) -> Vec<Step> {
     let channel = || "presence-a".to_owned();
     let publish_late = Step::Publish {
         app: app.clone(),
-        tellings: vec![telling("presence-a", "late")],
+        publications: vec![publication("presence-a", "late")],
         once: Some(once.clone()),
         deadline,
     };
@@ -132,7 +132,7 @@ fn late_steps(once: &IdempotencyKey) -> Vec<Step> {
             node: node.clone(),
             channel: channel(),
             count: 3,
-            tell: true,
+            announce: true,
             deadline,
         },
         Step::Enter {
@@ -160,7 +160,7 @@ fn late_steps(once: &IdempotencyKey) -> Vec<Step> {
             max: 9,
             deadline,
         },
-        Step::TellNodes {
+        Step::Broadcast {
             message: event("late"),
             deadline,
         },
@@ -188,7 +188,7 @@ pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
     listener.hears_nothing().await;
     let in_time = Step::Publish {
         app: app(),
-        tellings: vec![telling("presence-a", "in time")],
+        publications: vec![publication("presence-a", "in time")],
         once: Some(once),
         deadline: LATER,
     };
@@ -232,7 +232,7 @@ pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
 fn kept(channel: &str, data: &str, ttl: Duration, max_bytes: usize) -> Publication {
     Publication {
         keep: Some(Keep { ttl, max_bytes }),
-        ..telling(channel, data)
+        ..publication(channel, data)
     }
 }
 
@@ -262,8 +262,8 @@ pub(super) async fn a_kept_event_is_told_and_kept_with_a_position_that_grows(sta
     assert_eq!(cached(&who, "cache-a").await, None);
     let mut newest = 0;
     for number in 0..5 {
-        let telling = kept("cache-a", &number.to_string(), LONG, 10_000);
-        who.take(publish_all(vec![telling])).await;
+        let publication = kept("cache-a", &number.to_string(), LONG, 10_000);
+        who.take(publish_all(vec![publication])).await;
         let (_, told) = listener.next_message().await;
         let kept = cached(&who, "cache-a").await.unwrap();
         assert_eq!(kept.message, told);
@@ -279,12 +279,12 @@ pub(super) async fn a_kept_event_is_told_and_kept_with_a_position_that_grows(sta
 pub(super) async fn a_kept_event_expires(stage: Stage) {
     let who = stage.connect().await;
     let short = Duration::from_millis(1500);
-    let tellings = vec![
+    let publications = vec![
         kept("cache-short", "s", short, 10_000),
         kept("cache-long", "l", LONG, 10_000),
         kept("cache-not", "n", Duration::ZERO, 10_000),
     ];
-    who.take(publish_all(tellings)).await;
+    who.take(publish_all(publications)).await;
     assert!(cached(&who, "cache-short").await.is_some());
     assert!(cached(&who, "cache-not").await.is_none());
     sleep(short + Duration::from_millis(50)).await;
@@ -296,8 +296,8 @@ pub(super) async fn the_oldest_kept_events_go_when_there_is_too_much(stage: Stag
     let who = stage.connect().await;
     let data = "x".repeat(1000);
     for number in 0..6 {
-        let telling = kept(&format!("cache-{number}"), &data, LONG, 4 * 1400);
-        who.take(publish_all(vec![telling])).await;
+        let publication = kept(&format!("cache-{number}"), &data, LONG, 4 * 1400);
+        who.take(publish_all(vec![publication])).await;
         // Of two that were kept at the same moment, either may go.
         sleep(Duration::from_millis(3)).await;
     }

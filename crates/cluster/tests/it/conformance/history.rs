@@ -9,7 +9,7 @@ use fanfare_engine::{HistoryQuery, Retention};
 use fanfare_protocol::{HistoryPosition, Unrecovered};
 use tokio::time::sleep;
 
-use super::{Peer, Stage, app, publish_all, telling};
+use super::{Peer, Stage, app, publication, publish_all};
 
 const LONG: Retention = Retention {
     size: 100,
@@ -20,14 +20,14 @@ const LONG: Retention = Retention {
 fn recorded(channel: &str, data: &str, retention: Retention) -> Publication {
     Publication {
         history: Some(retention),
-        ..telling(channel, data)
+        ..publication(channel, data)
     }
 }
 
 async fn record(who: &Peer, numbers: std::ops::Range<usize>, retention: Retention) {
     for number in numbers {
-        let telling = recorded("a", &number.to_string(), retention);
-        who.take(publish_all(vec![telling])).await;
+        let publication = recorded("a", &number.to_string(), retention);
+        who.take(publish_all(vec![publication])).await;
     }
 }
 
@@ -128,7 +128,7 @@ pub(super) async fn a_history_answers_with_what_came_after_a_position(stage: Sta
     };
     let expired = held(&who, HistoryQuery::After(other)).await;
     assert_eq!(expired, Err(Unrecovered::Expired));
-    who.take(publish_all(vec![telling("a", "not recorded")]))
+    who.take(publish_all(vec![publication("a", "not recorded")]))
         .await;
     assert_eq!(held(&who, after(5)).await, Ok(vec![]));
 }

@@ -79,7 +79,7 @@ pub(super) async fn all_nodes_are_told_of_beats_and_of_what_is_said_to_all(stage
     one.take(beat("one", true, LONG)).await;
     let message = event("to all");
     other
-        .done(Step::TellNodes {
+        .done(Step::Broadcast {
             message: message.clone(),
             deadline: LATER,
         })

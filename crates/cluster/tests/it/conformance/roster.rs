@@ -30,13 +30,13 @@ pub(super) fn leave(name: &str, channel: &str, who: &str) -> Step {
     }
 }
 
-pub(super) fn count(name: &str, channel: &str, count: usize, tell: bool) -> Step {
+pub(super) fn count(name: &str, channel: &str, count: usize, announce: bool) -> Step {
     Step::Count {
         app: app(),
         node: node(name),
         channel: channel.into(),
         count,
-        tell,
+        announce,
         deadline: LATER,
     }
 }

@@ -231,7 +231,7 @@ impl World {
             return Err(StepError::Late);
         }
         if step
-            .says()
+            .reporter()
             .is_some_and(|(app, node)| !self.is_enlisted(app, node))
         {
             return Err(StepError::Forgotten);
@@ -327,7 +327,7 @@ impl World {
                     live,
                 }
             }
-            Step::TellNodes { message, .. } => {
+            Step::Broadcast { message, .. } => {
                 self.tell(Topic::Nodes, message, tells);
                 Answer::Done
             }
@@ -370,13 +370,15 @@ impl World {
             tells: Vec::new(),
         };
         let answer = match step {
-            Step::Publish { tellings, once, .. } => {
+            Step::Publish {
+                publications, once, ..
+            } => {
                 let known = once.as_ref().map(|once| moment.known(once));
                 match known {
                     Some(Some(same)) => Answer::Published(same),
                     _ => {
-                        for telling in tellings {
-                            moment.publish(telling);
+                        for publication in publications {
+                            moment.publish(publication);
                         }
                         Answer::Published(Published::Now)
                     }
@@ -407,11 +409,11 @@ impl World {
                 node,
                 channel,
                 count,
-                tell,
+                announce,
                 ..
             } => {
                 let (before, after) = moment.recount(node, channel, *count);
-                if *tell && after > 0 {
+                if *announce && after > 0 {
                     moment.tell_channel(channel, Message::Count(after).write());
                 }
                 Answer::Counted { before, after }
@@ -538,21 +540,21 @@ impl Moment<'_> {
         }
     }
 
-    fn publish(&mut self, telling: &Publication) {
+    fn publish(&mut self, publication: &Publication) {
         let Publication {
             channel, message, ..
-        } = telling;
-        let kept = telling.keep.filter(|kept| !kept.ttl.is_zero());
-        if kept.is_none() && telling.history.is_none() {
+        } = publication;
+        let kept = publication.keep.filter(|kept| !kept.ttl.is_zero());
+        if kept.is_none() && publication.history.is_none() {
             return self.tell_channel(channel, message.clone());
         }
         let position = self.next_position();
-        let recorded = telling.history.map(|retention| {
+        let recorded = publication.history.map(|retention| {
             let log = self.log(channel, retention.rules);
             log.next(position)
         });
         let message = stamp(message, position, kept.is_some(), recorded.as_ref());
-        if let Some(retention) = telling.history {
+        if let Some(retention) = publication.history {
             self.hold(channel, position, retention, message.clone());
         }
         let Some(Keep { ttl, max_bytes }) = kept else {
@@ -899,7 +901,7 @@ fn deadline(step: &Step) -> Option<u64> {
         | Step::Admit { deadline, .. }
         | Step::Register { deadline, .. }
         | Step::Enlist { deadline, .. }
-        | Step::TellNodes { deadline, .. } => Some(*deadline),
+        | Step::Broadcast { deadline, .. } => Some(*deadline),
         _ => None,
     }
 }
