@@ -19,6 +19,7 @@
 //! | `message` | messages on topics |
 //! | [`backend`] | the traits of a back end, with its steps and answers |
 //! | `redis` | the back end over Redis: one script for each step |
+//! | `testing` | a simulated back end, and a suite of what every back end promises, for tests |
 
 mod admission;
 pub mod backend;
@@ -35,6 +36,8 @@ mod queue;
 mod reaper;
 mod redis;
 mod roster;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod topics;
 
 pub use cluster::{Cluster, Settings};

@@ -15,4 +15,5 @@ mod nodes;
 mod odd_days;
 mod rules;
 mod servers;
-mod sim;
+
+pub(crate) use fanfare_cluster::testing::sim;

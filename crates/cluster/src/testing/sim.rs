@@ -2,7 +2,7 @@
 //!
 //! Every connection has a way up and a way down, each first in, first out. What goes wrong is asked for by tests.
 
-pub(crate) mod trace;
+pub mod trace;
 mod weather;
 mod world;
 
@@ -10,18 +10,18 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use fanfare_cluster::backend::{
+use crate::backend::{
     Answer, Backend, ConnectError, Connected, Connection, Incoming, IncomingBytes, Step, StepError,
     Topic,
 };
+use bytes::Bytes;
 use fanfare_engine::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
-pub(crate) use weather::{Weather, mix};
-pub(crate) use world::World;
+pub use weather::{Weather, mix};
+pub use world::World;
 use world::{ConnectionId, Tell};
 
 /// Backends make connections at multiples of this, so that who waits a random while before comes at the same time.
@@ -35,7 +35,7 @@ type Answers = Vec<Result<Answer, StepError>>;
 
 /// A world and the ways to it.
 #[derive(Clone)]
-pub(crate) struct Sim(Arc<Mutex<State>>);
+pub struct Sim(Arc<Mutex<State>>);
 
 struct State {
     world: World,
@@ -85,19 +85,24 @@ enum Down {
 
 /// Something that became so over all nodes, and of which one of them was told alone.
 #[derive(Debug, Clone)]
-pub(crate) struct WorldEdge {
-    pub(crate) process: u64,
-    pub(crate) channel: String,
-    pub(crate) what: String,
+pub struct WorldEdge {
+    /// The process that was told.
+    pub process: u64,
+    /// The channel.
+    pub channel: String,
+    /// What began or ended, in words.
+    pub what: String,
     /// Since when the process knows.
-    pub(crate) answered: Option<Instant>,
+    pub answered: Option<Instant>,
 }
 
 const UP: usize = 0;
 const DOWN: usize = 1;
 
 impl Sim {
-    pub(crate) fn new(seed: u64, weather: Weather) -> Self {
+    /// Returns an empty world. The same seed makes the same delays.
+    #[must_use]
+    pub fn new(seed: u64, weather: Weather) -> Self {
         Self(Arc::new(Mutex::new(State {
             world: World::new(),
             begin: Instant::now(),
@@ -116,27 +121,31 @@ impl Sim {
     }
 
     /// The backend of one process.
-    pub(crate) fn backend(&self, process: u64) -> Arc<dyn Backend> {
+    pub fn backend(&self, process: u64) -> Arc<dyn Backend> {
         Arc::new(Process {
             sim: self.clone(),
             process,
         })
     }
 
-    pub(crate) fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
+    /// Looks at the world, or changes it.
+    pub fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
         look(&mut self.0.lock().world)
     }
 
-    pub(crate) fn edges(&self) -> Vec<WorldEdge> {
+    /// Returns what began or ended over all nodes so far.
+    #[must_use]
+    pub fn edges(&self) -> Vec<WorldEdge> {
         self.0.lock().edges.clone()
     }
 
-    pub(crate) fn set_weather(&self, weather: Weather) {
+    /// Sets how slow the ways are from now on.
+    pub fn set_weather(&self, weather: Weather) {
         self.0.lock().weather = weather;
     }
 
     /// Breaks the connections of a process: some of what is on the way still arrives.
-    pub(crate) fn cut(&self, process: u64) {
+    pub fn cut(&self, process: u64) {
         let mut state = self.0.lock();
         for id in state.lines_of(process) {
             state.cut(self, id);
@@ -144,7 +153,7 @@ impl Sim {
     }
 
     /// From now on nothing gets through to the world, or from it; or it does again, in order and late.
-    pub(crate) fn stall(&self, process: u64, up: bool, down: bool) {
+    pub fn stall(&self, process: u64, up: bool, down: bool) {
         let mut state = self.0.lock();
         for (stalled, is) in state.stalled.iter_mut().zip([up, down]) {
             if is {
@@ -157,7 +166,7 @@ impl Sim {
     }
 
     /// A process ends at once; what it has sent is on the way.
-    pub(crate) fn kill(&self, process: u64) {
+    pub fn kill(&self, process: u64) {
         let mut state = self.0.lock();
         state.dead.insert(process);
         for id in state.lines_of(process) {
@@ -166,32 +175,34 @@ impl Sim {
     }
 
     /// The world does nothing, like a process that was stopped; or it goes on with what waits.
-    pub(crate) fn stop(&self, stopped: bool) {
+    pub fn stop(&self, stopped: bool) {
         let mut state = self.0.lock();
         state.stopped = stopped;
         state.wake_all();
     }
 
-    pub(crate) fn refuse(&self, refusing: bool) {
+    /// Refuses connections from now on, or accepts them again.
+    pub fn refuse(&self, refusing: bool) {
         self.0.lock().refusing = refusing;
     }
 
     /// Nothing is taken any more of those who are connected, or it is again.
-    pub(crate) fn fill(&self, full: bool) {
+    pub fn fill(&self, full: bool) {
         self.0.lock().full = full;
     }
 
     /// How many connections there ever were.
-    pub(crate) fn connections(&self) -> u64 {
+    pub fn connections(&self) -> u64 {
         self.0.lock().next_line
     }
 
-    pub(crate) fn slow(&self, slow: Duration) {
+    /// Sets how long each step takes besides its way.
+    pub fn slow(&self, slow: Duration) {
         self.0.lock().slow = slow;
     }
 
     /// The world loses its memory and all connections.
-    pub(crate) fn restart(&self) {
+    pub fn restart(&self) {
         let mut state = self.0.lock();
         let all: Vec<_> = state.lines.keys().copied().collect();
         for id in all {
@@ -201,7 +212,7 @@ impl Sim {
     }
 
     /// What the connections of a process listen to.
-    pub(crate) fn topics_of(&self, process: u64) -> Vec<Topic> {
+    pub fn topics_of(&self, process: u64) -> Vec<Topic> {
         let state = self.0.lock();
         let lines = state.lines_of(process).into_iter();
         lines
@@ -211,12 +222,12 @@ impl Sim {
     }
 
     /// How many connections a process has.
-    pub(crate) fn lines(&self, process: u64) -> usize {
+    pub fn lines(&self, process: u64) -> usize {
         self.0.lock().lines_of(process).len()
     }
 
     /// Tells something that no step would.
-    pub(crate) fn tell(&self, topic: Topic, message: &'static [u8]) {
+    pub fn tell(&self, topic: Topic, message: &'static [u8]) {
         let mut state = self.0.lock();
         let tells = state.world.told_to(topic, &Bytes::from_static(message));
         for (to, topic, message) in tells {

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use fanfare_cluster::Message;
-use fanfare_cluster::backend::{Answer, Reaped, Step, Topic};
+use crate::Message;
+use crate::backend::{Answer, Reaped, Step, Topic};
 
 use super::roster::{count, enter, join, view};
 use super::{LATER, Peer, Stage, admit, app, member, node, user};
@@ -30,9 +30,7 @@ async fn reap(who: &Peer, name: &str) -> (Reaped, usize) {
     }
 }
 
-pub(super) async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_had_said_so(
-    stage: Stage,
-) {
+pub async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_had_said_so(stage: Stage) {
     let who = stage.connect().await;
     for step in [
         join("dead", "presence-a", member("alone")),
@@ -84,7 +82,7 @@ pub(super) async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_
     assert_eq!(reap(&who, "never was").await, (Reaped::default(), 1));
 }
 
-pub(super) async fn two_who_clear_away_the_same_do_it_once(stage: Stage) {
+pub async fn two_who_clear_away_the_same_do_it_once(stage: Stage) {
     let (one, other) = (stage.connect().await, stage.connect().await);
     let users: BTreeSet<_> = (0..500).map(|number| format!("u{number:03}")).collect();
     let mut steps: Vec<_> = users
@@ -113,9 +111,7 @@ pub(super) async fn two_who_clear_away_the_same_do_it_once(stage: Stage) {
     listener.hears_nothing().await;
 }
 
-pub(super) async fn a_node_that_leaves_thousands_of_everything_is_cleared_away_bit_by_bit(
-    stage: Stage,
-) {
+pub async fn a_node_that_leaves_thousands_of_everything_is_cleared_away_bit_by_bit(stage: Stage) {
     const MANY: usize = 10_000;
     let who = stage.connect().await;
     for from in (0..MANY).step_by(1000) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_cluster::backend::{Answer, Moment, Step, StepError, Topic};
+use crate::backend::{Answer, Moment, Step, StepError, Topic};
 use fanfare_protocol::AppId;
 use tokio::time::sleep;
 
@@ -36,7 +36,7 @@ async fn nodes(who: &Peer, step: Step) -> (Moment, Vec<String>, Vec<String>) {
     }
 }
 
-pub(super) async fn nodes_live_for_as_long_as_their_lease_and_are_dead_until_they_are_forgotten(
+pub async fn nodes_live_for_as_long_as_their_lease_and_are_dead_until_they_are_forgotten(
     stage: Stage,
 ) {
     let who = stage.connect().await;
@@ -67,7 +67,7 @@ pub(super) async fn nodes_live_for_as_long_as_their_lease_and_are_dead_until_the
     assert_eq!((live.len(), dead.len()), (1, 0));
 }
 
-pub(super) async fn all_nodes_are_told_of_beats_and_of_what_is_said_to_all(stage: Stage) {
+pub async fn all_nodes_are_told_of_beats_and_of_what_is_said_to_all(stage: Stage) {
     let (one, other) = (stage.connect().await, stage.connect().await);
     let topic = Topic::Nodes;
     for who in [&one, &other] {
@@ -90,7 +90,7 @@ pub(super) async fn all_nodes_are_told_of_beats_and_of_what_is_said_to_all(stage
     }
 }
 
-pub(super) async fn it_is_known_of_which_apps_a_node_has_said_something(stage: Stage) {
+pub async fn it_is_known_of_which_apps_a_node_has_said_something(stage: Stage) {
     let who = stage.connect().await;
     let second = AppId::parse("2").unwrap();
     for app in [app(), second.clone(), second] {
@@ -111,7 +111,7 @@ pub(super) async fn it_is_known_of_which_apps_a_node_has_said_something(stage: S
     assert_eq!(apps, Answer::Names(vec![]));
 }
 
-pub(super) async fn one_node_takes_a_burial_on_until_its_time_is_over(stage: Stage) {
+pub async fn one_node_takes_a_burial_on_until_its_time_is_over(stage: Stage) {
     let (one, other) = (stage.connect().await, stage.connect().await);
     let claim = || Step::Claim {
         node: node("dead"),
@@ -130,7 +130,7 @@ pub(super) async fn one_node_takes_a_burial_on_until_its_time_is_over(stage: Sta
     assert_eq!(one.take(claim()).await, Answer::Numbers(vec![1]));
 }
 
-pub(super) async fn no_lease_ends_further_ahead_than_it_is_long(stage: Stage) {
+pub async fn no_lease_ends_further_ahead_than_it_is_long(stage: Stage) {
     let who = stage.connect().await;
     nodes(&who, beat("long", true, LONG)).await;
     nodes(&who, beat("ahead", true, SHORT)).await;
@@ -143,7 +143,7 @@ pub(super) async fn no_lease_ends_further_ahead_than_it_is_long(stage: Stage) {
     assert_eq!(dead, ["ahead", "other"]);
 }
 
-pub(super) async fn an_app_takes_nothing_of_a_node_that_is_not_in_its_list(stage: Stage) {
+pub async fn an_app_takes_nothing_of_a_node_that_is_not_in_its_list(stage: Stage) {
     let who = stage.connect().await;
     let all = || {
         let mut all = vec![

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bytes::Bytes;
-use fanfare_cluster::backend::{
+use crate::backend::{
     Answer, HistoryPage, Keep, Kept, Publication, Published, Reaped, Step, StepError, Topic,
 };
-use fanfare_cluster::{Message, stamp};
+use crate::{Message, stamp};
+use bytes::Bytes;
 use fanfare_engine::{HistoryQuery, Position, PresenceSnapshot, Retention};
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, ChannelName, HistoryPosition, Unrecovered, UserId};
@@ -24,34 +24,36 @@ const UNUSED_KEPT_FOR: u64 = 600_000_000;
 const ENTRY_WEIGHT: usize = 256;
 
 /// One of the connections that a world has.
-pub(crate) type ConnectionId = u64;
+pub(super) type ConnectionId = u64;
 /// Something for who listens: to whom, on which topic, what.
-pub(crate) type Tell = (ConnectionId, Topic, Bytes);
+pub(super) type Tell = (ConnectionId, Topic, Bytes);
 
-pub(crate) struct World {
+/// What nodes share, in memory.
+pub struct World {
     begin: Instant,
     /// How far its clock was set, in microseconds.
     clock_set: i64,
-    pub(crate) was_set_back: bool,
+    /// Whether its clock was set back.
+    pub was_set_back: bool,
     memory: Memory,
     listening: BTreeMap<Topic, BTreeSet<ConnectionId>>,
     /// Most pieces that go with one `Reap`: rooms, and users or counts.
-    pub(crate) part: (usize, usize),
+    pub part: (usize, usize),
     /// How often it has lost its memory.
-    pub(crate) losses: usize,
+    pub losses: usize,
     /// How often it has lost some of it while everybody stayed connected.
-    pub(crate) flushes: usize,
+    pub flushes: usize,
     /// All that was ever told, in order.
-    pub(crate) told: Vec<Told>,
+    pub told: Vec<Told>,
 }
 
 /// Something that was told.
-pub(crate) struct Told {
-    pub(crate) at: Instant,
+pub struct Told {
+    pub at: Instant,
     /// How often the memory was lost before.
-    pub(crate) losses: usize,
-    pub(crate) topic: Topic,
-    pub(crate) message: Bytes,
+    pub losses: usize,
+    pub topic: Topic,
+    pub message: Bytes,
 }
 
 #[derive(Default)]
@@ -101,7 +103,7 @@ struct Log {
 }
 
 impl World {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             begin: Instant::now(),
             clock_set: 0,
@@ -115,32 +117,33 @@ impl World {
         }
     }
 
-    pub(crate) fn now(&self) -> u64 {
+    /// Returns the time, in microseconds since 1970.
+    pub fn now(&self) -> u64 {
         let elapsed = u64::try_from(self.begin.elapsed().as_micros()).unwrap();
         (BEGIN + elapsed).saturating_add_signed(self.clock_set)
     }
 
     /// Sets the clock forward, or back.
-    pub(crate) fn set_clock(&mut self, forward: bool, by: Duration) {
+    pub fn set_clock(&mut self, forward: bool, by: Duration) {
         let by = i64::try_from(by.as_micros()).unwrap();
         self.clock_set += if forward { by } else { -by };
         self.was_set_back |= !forward;
     }
 
     /// All memory is gone.
-    pub(crate) fn forget(&mut self) {
+    pub fn forget(&mut self) {
         self.memory = Memory::default();
         self.losses += 1;
     }
 
     /// All memory is gone, and nobody was disconnected.
-    pub(crate) fn flush(&mut self) {
+    pub fn flush(&mut self) {
         self.forget();
         self.flushes += 1;
     }
 
     /// What is of the installation is gone, as when one master of a Redis Cluster is emptied, and nobody was disconnected.
-    pub(crate) fn flush_installation(&mut self) {
+    pub fn flush_installation(&mut self) {
         let apps = std::mem::take(&mut self.memory.apps);
         self.memory = Memory {
             apps,
@@ -150,26 +153,26 @@ impl World {
     }
 
     /// What is of apps is gone, and nothing else, and nobody was disconnected.
-    pub(crate) fn flush_apps(&mut self) {
+    pub fn flush_apps(&mut self) {
         self.memory.apps.clear();
         self.losses += 1;
         self.flushes += 1;
     }
 
     /// An app's connections, by node.
-    pub(crate) fn connections_of(&self, app: &str) -> BTreeMap<String, usize> {
+    pub fn connections_of(&self, app: &str) -> BTreeMap<String, usize> {
         let app = self.memory.apps.get(app);
         app.map(|app| app.connections.clone()).unwrap_or_default()
     }
 
     /// All memory is gone, and everybody who was connected.
-    pub(crate) fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.forget();
         self.listening.clear();
     }
 
     /// A connection has ended.
-    pub(crate) fn hang_up(&mut self, connection: ConnectionId) {
+    pub fn hang_up(&mut self, connection: ConnectionId) {
         self.listening.retain(|_, listening| {
             listening.remove(&connection);
             !listening.is_empty()
@@ -177,14 +180,14 @@ impl World {
     }
 
     /// What a connection listens to.
-    pub(crate) fn topics_of(&self, connection: ConnectionId) -> Vec<&Topic> {
+    pub fn topics_of(&self, connection: ConnectionId) -> Vec<&Topic> {
         let listening = self.listening.iter();
         let its = listening.filter(|(_, who)| who.contains(&connection));
         its.map(|(topic, _)| topic).collect()
     }
 
     /// Every node of which something is left, and what.
-    pub(crate) fn traces(&self) -> BTreeMap<String, BTreeSet<&'static str>> {
+    pub fn traces(&self) -> BTreeMap<String, BTreeSet<&'static str>> {
         let Memory {
             nodes,
             leases: _,
@@ -214,7 +217,7 @@ impl World {
     }
 
     /// Takes a step that came over a connection; what is told goes to `tells`.
-    pub(crate) fn take(
+    pub fn take(
         &mut self,
         from: ConnectionId,
         step: &Step,
@@ -256,7 +259,7 @@ impl World {
     }
 
     /// Tells something to all who listen.
-    pub(crate) fn told_to(&mut self, topic: Topic, message: &Bytes) -> Vec<Tell> {
+    pub fn told_to(&mut self, topic: Topic, message: &Bytes) -> Vec<Tell> {
         let mut tells = Vec::new();
         self.tell(topic, message, &mut tells);
         tells

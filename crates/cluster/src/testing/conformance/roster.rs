@@ -1,7 +1,7 @@
 //! Who is where.
 
-use fanfare_cluster::Message;
-use fanfare_cluster::backend::{Answer, Step, Topic};
+use crate::Message;
+use crate::backend::{Answer, Step, Topic};
 use fanfare_engine::{Position, PresenceSnapshot};
 use fanfare_protocol::UserId;
 use fanfare_protocol::presence::Member;
@@ -59,7 +59,7 @@ pub(super) fn exit(name: &str, who: &str) -> Step {
     }
 }
 
-pub(super) async fn view(who: &Peer, channel: &str) -> PresenceSnapshot {
+pub async fn view(who: &Peer, channel: &str) -> PresenceSnapshot {
     let (app, channel) = (app(), channel.to_owned());
     match who.take(Step::View { app, channel }).await {
         Answer::PresenceSnapshot(mut view) => {
@@ -83,7 +83,7 @@ async fn joined(who: &Peer, step: Step) -> (bool, Position, Vec<String>) {
     }
 }
 
-pub(super) async fn a_user_comes_with_the_first_node_and_leaves_with_the_last(stage: Stage) {
+pub async fn a_user_comes_with_the_first_node_and_leaves_with_the_last(stage: Stage) {
     let listener = stage.listener(&["presence-a"]).await;
     let who = stage.connect().await;
     let info = |text: &str| Member {
@@ -141,7 +141,7 @@ pub(super) async fn a_user_comes_with_the_first_node_and_leaves_with_the_last(st
     listener.hears_nothing().await;
 }
 
-pub(super) async fn what_is_said_twice_counts_once(stage: Stage) {
+pub async fn what_is_said_twice_counts_once(stage: Stage) {
     let listener = stage.listener(&["presence-a"]).await;
     let who = stage.connect().await;
     let (edge, first, _) = joined(&who, join("one", "presence-a", member("u"))).await;
@@ -168,7 +168,7 @@ pub(super) async fn what_is_said_twice_counts_once(stage: Stage) {
     listener.hears_nothing().await;
 }
 
-pub(super) async fn a_full_channel_takes_nobody_new(stage: Stage) {
+pub async fn a_full_channel_takes_nobody_new(stage: Stage) {
     let who = stage.connect().await;
     let join = |name: &str, who: &str, most: usize| Step::Join {
         app: app(),
@@ -197,7 +197,7 @@ pub(super) async fn a_full_channel_takes_nobody_new(stage: Stage) {
     assert!(edge);
 }
 
-pub(super) async fn counts_are_added_up_over_all_nodes(stage: Stage) {
+pub async fn counts_are_added_up_over_all_nodes(stage: Stage) {
     let listener = stage.listener(&["a"]).await;
     let who = stage.connect().await;
     let counted = |before, after| Answer::Counted { before, after };
@@ -265,7 +265,7 @@ pub(super) async fn counts_are_added_up_over_all_nodes(stage: Stage) {
     listener.hears_nothing().await;
 }
 
-pub(super) async fn users_are_online_from_the_first_node_to_the_last(stage: Stage) {
+pub async fn users_are_online_from_the_first_node_to_the_last(stage: Stage) {
     let listener = stage.connect().await;
     let topic = Topic::Users(app());
     listener.done(Step::Listen { topic }).await;
@@ -314,7 +314,7 @@ pub(super) async fn users_are_online_from_the_first_node_to_the_last(stage: Stag
     listener.hears_nothing().await;
 }
 
-pub(super) async fn connections_are_let_in_up_to_the_quota_of_all_nodes(stage: Stage) {
+pub async fn connections_are_let_in_up_to_the_quota_of_all_nodes(stage: Stage) {
     let who = stage.connect().await;
     let connections = |name: &str, count| Step::Connections {
         app: app(),
@@ -345,7 +345,7 @@ pub(super) async fn connections_are_let_in_up_to_the_quota_of_all_nodes(stage: S
     }
 }
 
-pub(super) async fn connections_are_known_by_node(stage: Stage) {
+pub async fn connections_are_known_by_node(stage: Stage) {
     let who = stage.connect().await;
     let by_node = || Step::ConnectionsByNode { app: app() };
     assert_eq!(who.take(by_node()).await, Answer::Counts(vec![]));

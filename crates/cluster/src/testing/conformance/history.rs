@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use crate::Message;
+use crate::backend::{Answer, HistoryPage, Keep, Publication, Step};
 use bytes::Bytes;
-use fanfare_cluster::Message;
-use fanfare_cluster::backend::{Answer, HistoryPage, Keep, Publication, Step};
 use fanfare_engine::{HistoryQuery, Retention};
 use fanfare_protocol::{HistoryPosition, Unrecovered};
 use tokio::time::sleep;
@@ -55,7 +55,7 @@ async fn ask_under(
     }
 }
 
-pub(super) async fn length_of_an_empty_one(who: &Peer) -> usize {
+pub async fn length_of_an_empty_one(who: &Peer) -> usize {
     let page = ask(who, "empty", HistoryQuery::Last(9)).await;
     page.messages.map_or(0, |messages| messages.len())
 }
@@ -81,7 +81,7 @@ fn at(told: &HistoryPage, offset: u64) -> HistoryPosition {
     }
 }
 
-pub(super) async fn a_history_answers_with_what_came_after_a_position(stage: Stage) {
+pub async fn a_history_answers_with_what_came_after_a_position(stage: Stage) {
     let listener = stage.listener(&["a"]).await;
     let who = stage.connect().await;
     let empty = ask(&who, "a", HistoryQuery::Last(9)).await;
@@ -133,7 +133,7 @@ pub(super) async fn a_history_answers_with_what_came_after_a_position(stage: Sta
     assert_eq!(held(&who, after(5)).await, Ok(vec![]));
 }
 
-pub(super) async fn a_history_is_read_forward_and_backward_from_any_position(stage: Stage) {
+pub async fn a_history_is_read_forward_and_backward_from_any_position(stage: Stage) {
     let who = stage.connect().await;
     record(&who, 1..8, Retention { size: 5, ..LONG }).await;
     let told = ask(&who, "a", HistoryQuery::Last(0)).await;
@@ -164,7 +164,7 @@ pub(super) async fn a_history_is_read_forward_and_backward_from_any_position(sta
     }
 }
 
-pub(super) async fn a_history_holds_so_many_events_and_for_so_long(stage: Stage) {
+pub async fn a_history_holds_so_many_events_and_for_so_long(stage: Stage) {
     let who = stage.connect().await;
     let short = Retention {
         size: 100,
@@ -195,7 +195,7 @@ pub(super) async fn a_history_holds_so_many_events_and_for_so_long(stage: Stage)
     assert_eq!(texts(&next.messages.unwrap()), ["5"]);
 }
 
-pub(super) async fn a_history_that_begins_anew_knows_nothing_of_the_one_before(stage: Stage) {
+pub async fn a_history_that_begins_anew_knows_nothing_of_the_one_before(stage: Stage) {
     let who = stage.connect().await;
     record(&who, 1..3, LONG).await;
     let one = ask(&who, "a", HistoryQuery::Last(9)).await;
@@ -204,7 +204,7 @@ pub(super) async fn a_history_that_begins_anew_knows_nothing_of_the_one_before(s
     assert_eq!(other.messages, Ok(vec![]));
 }
 
-pub(super) async fn a_history_is_of_its_rules(stage: Stage) {
+pub async fn a_history_is_of_its_rules(stage: Stage) {
     let who = stage.connect().await;
     record(&who, 1..3, LONG).await;
     let before = ask(&who, "a", HistoryQuery::Last(9)).await;
@@ -226,7 +226,7 @@ pub(super) async fn a_history_is_of_its_rules(stage: Stage) {
     assert_eq!(texts(&told.messages.unwrap()), ["4"], "it was begun anew");
 }
 
-pub(super) async fn a_history_gives_what_there_is_room_for(stage: Stage) {
+pub async fn a_history_gives_what_there_is_room_for(stage: Stage) {
     let who = stage.connect().await;
     let begin = ask(&who, "a", HistoryQuery::Last(0)).await;
     record(&who, 1..6, LONG).await;
@@ -251,7 +251,7 @@ pub(super) async fn a_history_gives_what_there_is_room_for(stage: Stage) {
     }
 }
 
-pub(super) async fn an_event_that_is_kept_and_recorded_is_both(stage: Stage) {
+pub async fn an_event_that_is_kept_and_recorded_is_both(stage: Stage) {
     let listener = stage.listener(&["cache-a"]).await;
     let who = stage.connect().await;
     let both = Publication {

@@ -2,10 +2,8 @@
 
 use std::time::Duration;
 
-use fanfare_cluster::Message;
-use fanfare_cluster::backend::{
-    Answer, Keep, Kept, Publication, Published, Step, StepError, Topic,
-};
+use crate::Message;
+use crate::backend::{Answer, Keep, Kept, Publication, Published, Step, StepError, Topic};
 use fanfare_engine::{IdempotencyKey, Position};
 use futures_util::future::join_all;
 use tokio::time::sleep;
@@ -17,7 +15,7 @@ use super::{
 
 const NOW: Answer = Answer::Published(Published::Now);
 
-pub(super) async fn events_are_told_in_order_to_all_who_listen_and_to_nobody_else(stage: Stage) {
+pub async fn events_are_told_in_order_to_all_who_listen_and_to_nobody_else(stage: Stage) {
     let (one, both) = (
         stage.listener(&["a"]).await,
         stage.listener(&["a", "b"]).await,
@@ -39,7 +37,7 @@ pub(super) async fn events_are_told_in_order_to_all_who_listen_and_to_nobody_els
     who.hears_nothing().await;
 }
 
-pub(super) async fn events_of_one_request_are_told_one_after_the_other(stage: Stage) {
+pub async fn events_of_one_request_are_told_one_after_the_other(stage: Stage) {
     let listener = stage.listener(&["a", "b"]).await;
     let (one, other) = (stage.connect().await, stage.connect().await);
     let request = |who: &'static str| {
@@ -54,7 +52,7 @@ pub(super) async fn events_of_one_request_are_told_one_after_the_other(stage: St
     }
 }
 
-pub(super) async fn steps_of_an_app_are_taken_in_the_order_in_which_they_were_asked(stage: Stage) {
+pub async fn steps_of_an_app_are_taken_in_the_order_in_which_they_were_asked(stage: Stage) {
     let listener = stage.listener(&["a"]).await;
     let who = stage.connect().await;
     let steps = |from: usize| -> Vec<Step> {
@@ -70,14 +68,14 @@ pub(super) async fn steps_of_an_app_are_taken_in_the_order_in_which_they_were_as
     assert_eq!(listener.events(300).await, all);
 }
 
-pub(super) async fn an_event_as_long_as_they_come_is_told_whole(stage: Stage) {
+pub async fn an_event_as_long_as_they_come_is_told_whole(stage: Stage) {
     let listener = stage.listener(&["a"]).await;
     let data = "é:1 ".repeat(100_000);
     stage.connect().await.take(publish("a", &data)).await;
     assert!(listener.events(1).await == [data]);
 }
 
-pub(super) async fn a_request_that_comes_twice_is_told_once(stage: Stage) {
+pub async fn a_request_that_comes_twice_is_told_once(stage: Stage) {
     let listener = stage.listener(&["a"]).await;
     let who = stage.connect().await;
     let with = |key: &str, digest: &str| Step::Publish {
@@ -172,7 +170,7 @@ fn late_steps(once: &IdempotencyKey) -> Vec<Step> {
     ]
 }
 
-pub(super) async fn what_comes_too_late_is_not_taken(stage: Stage) {
+pub async fn what_comes_too_late_is_not_taken(stage: Stage) {
     let listener = stage.listener(&["presence-a"]).await;
     let nodes_topic = Topic::Nodes;
     listener.done(Step::Listen { topic: nodes_topic }).await;
@@ -256,7 +254,7 @@ fn position(message: &[u8]) -> Position {
 
 const LONG: Duration = Duration::from_secs(60);
 
-pub(super) async fn a_kept_event_is_told_and_kept_with_a_position_that_grows(stage: Stage) {
+pub async fn a_kept_event_is_told_and_kept_with_a_position_that_grows(stage: Stage) {
     let listener = stage.listener(&["cache-a"]).await;
     let who = stage.connect().await;
     assert_eq!(cached(&who, "cache-a").await, None);
@@ -276,7 +274,7 @@ pub(super) async fn a_kept_event_is_told_and_kept_with_a_position_that_grows(sta
     assert_eq!(position(&kept.message), newest);
 }
 
-pub(super) async fn a_kept_event_expires(stage: Stage) {
+pub async fn a_kept_event_expires(stage: Stage) {
     let who = stage.connect().await;
     let short = Duration::from_millis(1500);
     let publications = vec![
@@ -292,7 +290,7 @@ pub(super) async fn a_kept_event_expires(stage: Stage) {
     assert!(cached(&who, "cache-long").await.is_some());
 }
 
-pub(super) async fn the_oldest_kept_events_go_when_there_is_too_much(stage: Stage) {
+pub async fn the_oldest_kept_events_go_when_there_is_too_much(stage: Stage) {
     let who = stage.connect().await;
     let data = "x".repeat(1000);
     for number in 0..6 {

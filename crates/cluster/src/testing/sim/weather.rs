@@ -5,8 +5,9 @@ use std::time::Duration;
 /// For how long a way stays as fast as it is.
 const SPELL: Duration = Duration::from_millis(50);
 
+/// How slow the ways are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Weather {
+pub enum Weather {
     /// A few milliseconds.
     Calm,
     /// Some tens of milliseconds, now and then some hundreds.
@@ -17,7 +18,7 @@ pub(crate) enum Weather {
 
 impl Weather {
     /// How long a message takes that sets out at a time after the beginning.
-    pub(crate) fn delay(self, seed: u64, way: u64, at: Duration) -> Duration {
+    pub fn delay(self, seed: u64, way: u64, at: Duration) -> Duration {
         let spell = u64::try_from(at.as_millis() / SPELL.as_millis()).unwrap();
         let random = mix(mix(seed ^ way.rotate_left(32)) ^ spell);
         let (odds, random) = (random % 1000, random / 1000);
@@ -35,7 +36,7 @@ impl Weather {
 }
 
 /// Well mixed bits of a number.
-pub(crate) fn mix(number: u64) -> u64 {
+pub fn mix(number: u64) -> u64 {
     let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

@@ -12,11 +12,13 @@ fn is_wanted() -> bool {
     std::env::var_os("FANFARE_MODEL_TRACE").is_some()
 }
 
-pub(crate) fn is_on() -> bool {
+/// Returns whether lines are written.
+pub fn is_on() -> bool {
     *IS_ON
 }
 
-pub(crate) fn line(line: &str) {
+/// Writes a line, if that is on.
+pub fn line(line: &str) {
     if is_on() {
         eprintln!("{line}");
     }
