@@ -38,7 +38,7 @@ impl OutboxConfig {
             max_total_bytes: capacity.memory / 8,
             max_app_bytes: capacity.memory / 16,
             max_replay_bytes: 4 * 1024 * 1024,
-            max_total_replay_bytes: (capacity.memory / 32).max(4 << 20),
+            max_total_replay_bytes: (capacity.memory / 16).max(4 << 20),
         }
     }
 
