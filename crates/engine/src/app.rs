@@ -30,6 +30,7 @@ use crate::recent_events::RecentEvents;
 use crate::route::Channels;
 use crate::sequence::Offset;
 use crate::subscription_share::NetworkSubscriptions;
+use crate::traffic::{BackendTraffic, PublishCounters};
 use crate::watchlist::Users;
 
 /// An app as the store describes it.
@@ -89,6 +90,8 @@ pub struct App {
     pub(crate) network_subscriptions: NetworkSubscriptions,
     /// Resources of this node that the app's clients hold.
     pub(crate) usage: Arc<Usage>,
+    /// What the app's backends have published.
+    pub(crate) published: PublishCounters,
     pub(crate) displacements: Displacements,
     /// Connections that count against the quota over all nodes.
     counted: Arc<AtomicUsize>,
@@ -129,6 +132,7 @@ impl App {
             network_subscriptions: NetworkSubscriptions::default(),
             connections: Arc::default(),
             usage: Arc::default(),
+            published: PublishCounters::default(),
             displacements: Displacements::default(),
             counted: Arc::default(),
             publish_rate: ArcSwapOption::from(limiter),
@@ -156,6 +160,11 @@ impl App {
         } else {
             self.histories.evict(bytes)
         }
+    }
+
+    /// Returns whether the app was deleted.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Relaxed)
     }
 
     /// Returns the app's current settings.
@@ -328,6 +337,8 @@ fn rules_fingerprint(rules: &[HistoryRule]) -> u64 {
 pub struct Apps {
     directory: ArcSwap<Directory>,
     recent_events: Arc<RecentEvents>,
+    /// What the backends of deleted apps published.
+    deleted_traffic: Mutex<BackendTraffic>,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -341,6 +352,7 @@ impl Apps {
         Self {
             directory: ArcSwap::default(),
             recent_events,
+            deleted_traffic: Mutex::default(),
         }
     }
 
@@ -359,6 +371,11 @@ impl Apps {
     /// Returns all apps, in no particular order.
     pub(crate) fn all(&self) -> Vec<Arc<App>> {
         self.directory.load().by_id.values().cloned().collect()
+    }
+
+    /// Returns what the backends of deleted apps published.
+    pub(crate) fn deleted_traffic(&self) -> BackendTraffic {
+        *self.deleted_traffic.lock()
     }
 
     /// Returns the keys that were used since the last call, and the network address of each one's
@@ -380,7 +397,10 @@ impl Apps {
         let mut directory = Directory::clone(&self.directory.load());
         let mut concerns_connections = false;
         for id in deleted {
-            concerns_connections |= directory.remove(id);
+            if let Some(app) = directory.remove(id) {
+                *self.deleted_traffic.lock() += app.published.sum();
+                concerns_connections = true;
+            }
         }
         for definition in definitions {
             concerns_connections |= directory.update(definition, &self.recent_events);
@@ -392,16 +412,13 @@ impl Apps {
 }
 
 impl Directory {
-    /// Removes an app, which lives on as long as its last connection. Returns whether the app was
-    /// there.
-    fn remove(&mut self, id: &str) -> bool {
-        let Some(app) = self.by_id.remove(id) else {
-            return false;
-        };
+    /// Removes and returns an app, which lives on as long as its last connection.
+    fn remove(&mut self, id: &str) -> Option<Arc<App>> {
+        let app = self.by_id.remove(id)?;
         app.deleted.store(true, Ordering::Relaxed);
         self.remove_keys(&app);
         app.keys.store(Arc::default());
-        true
+        Some(app)
     }
 
     fn remove_keys(&mut self, app: &Arc<App>) {

@@ -30,6 +30,29 @@ pub enum Resource {
 const RESOURCES: usize = Resource::HistoryBytes as usize + 1;
 
 impl Resource {
+    /// All resources.
+    pub const ALL: [Self; RESOURCES] = [
+        Self::Sockets,
+        Self::Connections,
+        Self::RequestBytes,
+        Self::MessageBytes,
+        Self::SubscriptionBytes,
+        Self::HistoryBytes,
+    ];
+
+    /// Returns the resource's name in metrics.
+    #[must_use]
+    pub fn metric_name(self) -> &'static str {
+        match self {
+            Self::Sockets => "sockets",
+            Self::Connections => "connections",
+            Self::RequestBytes => "request_bytes",
+            Self::MessageBytes => "message_bytes",
+            Self::SubscriptionBytes => "subscription_bytes",
+            Self::HistoryBytes => "history_bytes",
+        }
+    }
+
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Sockets => "TCP connections",

@@ -44,6 +44,11 @@ impl Session {
                 }),
             Err(refused) => Err(refused),
         };
+        if published.is_ok() {
+            let state = &mut *self.shard.state();
+            let app = state.connections[self.slot].app_slot;
+            state.stats.of(app).client_events += 1;
+        }
         if let Err(Refused { code, message }) = published {
             self.note_refusal(RefusalKind::ClientEvent, &message);
             self.send(&ServerMessage::Error {

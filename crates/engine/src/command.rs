@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fanfare_protocol::{ChannelName, Frame, SocketId};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use crate::route::ChannelId;
 use crate::sequence::{Offset, Position};
@@ -28,6 +29,8 @@ pub(crate) enum Command {
         except: Option<SocketId>,
         /// The offset of an event that is cached or recorded.
         offset: Option<Offset>,
+        /// When this node got the event.
+        at: Instant,
     },
     /// Announce a presence change to the subscribers whose snapshot is older.
     Announce {

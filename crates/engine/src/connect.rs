@@ -304,14 +304,16 @@ impl Shard {
     /// Registers an admitted connection and greets it.
     #[must_use]
     pub fn connect(self: &Rc<Self>, admitted: Admitted, sink: Box<dyn Sink>) -> Session {
-        let connection = Connection::new(admitted, sink, Instant::now());
+        let mut state = self.state();
+        let connection = Connection::new(admitted, sink, Instant::now(), &mut state.stats);
         let greeting = ServerMessage::ConnectionEstablished {
             socket_id: connection.socket_id,
             activity_timeout: self.engine.options().activity_timeout.as_secs(),
         };
         let opening = connection.framing().opening();
         let refusal = connection.app.refusal(&connection.key);
-        let slot = self.state().connections.insert(connection);
+        let slot = state.connections.insert(connection);
+        drop(state);
         let session = Session::new(Rc::clone(self), slot);
         session.push_raw(opening);
         session.send(&greeting);

@@ -10,7 +10,9 @@ use std::task::Waker;
 use std::time::Duration;
 
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::{AppKey, ChannelName, Frame, Framing, ServerMessage, SocketId, UserId};
+use fanfare_protocol::{
+    AppKey, ChannelName, CloseCode, Frame, Framing, ServerMessage, SocketId, UserId,
+};
 use tokio::time::Instant;
 
 use crate::admitted::Admitted;
@@ -24,6 +26,7 @@ use crate::reading::Reading;
 use crate::replay::Replay;
 use crate::route::ChannelId;
 use crate::sequence::{Offset, Position};
+use crate::shard_stats::{AppSlot, ShardStats};
 use crate::subscription_share::SubscriptionShare;
 
 /// How long a closed connection may take to read what waits and to answer the close frame.
@@ -42,6 +45,10 @@ const SUBSCRIPTION_BYTES: usize = 600;
 pub(crate) struct Connection {
     pub(crate) socket_id: SocketId,
     pub(crate) app: Arc<App>,
+    /// The app's counters on this shard.
+    pub(crate) app_slot: AppSlot,
+    /// The code with which the server has closed it.
+    pub(crate) closed_with: Option<CloseCode>,
     pub(crate) key: AppKey,
     /// Its network address, if known.
     pub(crate) address: Option<IpAddr>,
@@ -153,9 +160,16 @@ fn subscription_bytes(channel: &ChannelName) -> usize {
 }
 
 impl Connection {
-    pub(crate) fn new(admitted: Admitted, sink: Box<dyn Sink>, now: Instant) -> Self {
+    pub(crate) fn new(
+        admitted: Admitted,
+        sink: Box<dyn Sink>,
+        now: Instant,
+        stats: &mut ShardStats,
+    ) -> Self {
         Self {
             socket_id: SocketId::random(),
+            app_slot: stats.open(&admitted.app, sink.framing()),
+            closed_with: None,
             app: admitted.app,
             key: admitted.key,
             address: admitted.address,
@@ -465,6 +479,7 @@ impl Connection {
         self.push(&SharedFrame::new(&close), Origin::Answer, buffers);
         // Set after the pushes, which a closing connection would refuse.
         self.state = State::Closing(now + CLOSE_GRACE);
+        self.closed_with = Some(refusal.code);
         self.flush(buffers);
         self.wake();
     }

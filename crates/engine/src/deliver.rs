@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use fanfare_protocol::{AppId, Frame, HistoryPosition, ServerMessage, UserId};
 use parking_lot::Mutex;
@@ -32,6 +32,8 @@ pub(crate) type DueCounts = BTreeMap<(Instant, ChannelId), ChannelRef>;
 pub(crate) struct Deliverer {
     pub(crate) inboxes: Vec<Arc<Inbox<Command>>>,
     pub(crate) next_channel: AtomicU64,
+    /// Number of channels with subscribers on this node.
+    pub(crate) occupied: AtomicUsize,
     /// Subscription counts that are due, and the signal that one has become the first of them.
     pub(crate) due_counts: Mutex<DueCounts>,
     pub(crate) first_count_due: Notify,
@@ -58,6 +60,7 @@ impl Deliverer {
         Self {
             inboxes,
             next_channel: AtomicU64::new(0),
+            occupied: AtomicUsize::new(0),
             due_counts: Mutex::default(),
             first_count_due: Notify::new(),
             is_shared: shared,
@@ -82,6 +85,16 @@ impl Deliverer {
     /// Starts the next generation, after the connection to the back end was lost.
     pub(crate) fn start_generation(&self, next: Generation) {
         self.generation.store(next, Ordering::Release);
+    }
+
+    /// Returns the number of channels with subscribers on this node.
+    pub(crate) fn occupied(&self) -> usize {
+        self.occupied.load(Ordering::Relaxed)
+    }
+
+    /// Returns the bytes of events that are queued, or have reserved room, in all inboxes.
+    pub(crate) fn queued_bytes(&self) -> usize {
+        self.inboxes.iter().map(|inbox| inbox.reserved()).sum()
     }
 
     pub(crate) fn inboxes(&self) -> &[Arc<Inbox<Command>>] {
@@ -144,6 +157,7 @@ impl Deliverer {
         stream_position: Option<&StreamPosition>,
     ) {
         let mut unused = vec![reserved; self.inboxes.len()];
+        let at = Instant::now();
         for (envelope, frame) in envelopes.iter().zip(frames) {
             let ChannelRef { app, channel } = &envelope.channel_ref;
             let routes = app.channels.stripe(channel.as_str()).lock();
@@ -177,6 +191,7 @@ impl Deliverer {
                     positioned: positioned.clone(),
                     except: envelope.except,
                     offset,
+                    at,
                 });
             }
         }

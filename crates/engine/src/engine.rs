@@ -21,6 +21,7 @@ use crate::channel_ref::ChannelRef;
 use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::command::Command;
 use crate::deliver::Deliverer;
+use crate::histogram::SharedHistogram;
 use crate::history::{HistoryAnswer, HistoryQuery};
 use crate::history_reads::{HistoryCharge, HistoryReads};
 use crate::inbox::Inbox;
@@ -75,6 +76,8 @@ pub struct Engine {
     draining: AtomicBool,
     updating: Mutex<()>,
     refusals: Refusals,
+    /// Time until the other nodes have accepted a publish.
+    pub(crate) bus_delay: SharedHistogram,
 }
 
 impl fmt::Debug for Engine {
@@ -146,6 +149,7 @@ impl Engine {
             draining: AtomicBool::new(false),
             updating: Mutex::new(()),
             refusals: Refusals::default(),
+            bus_delay: SharedHistogram::default(),
         });
         let seed = |(index, inbox)| ShardSeed {
             index,

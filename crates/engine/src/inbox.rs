@@ -84,6 +84,11 @@ impl<C> Inbox<C> {
         true
     }
 
+    /// Returns the bytes of events that are queued or have reserved room.
+    pub(crate) fn reserved(&self) -> usize {
+        self.reserved.load(Ordering::Relaxed)
+    }
+
     /// Waits until there is room, and reserves it.
     pub(crate) async fn reserve_when_room(&self, weight: usize) {
         if self.reserve(weight) {

@@ -47,6 +47,8 @@
 //! | `command`, `inbox` | commands from other threads to a shard, and their queue |
 //! | `outbox` | the bytes that wait for one socket |
 //! | `waiting` | the memory that may wait for slow clients, and which of them are closed over it |
+//! | `traffic`, `shard_stats`, `histogram` | counters for metrics and usage, without locks or look-ups |
+//! | `stats` | all counters of the node, added up when asked |
 //! | `inspect` | connections as an operator sees them, and closing one |
 //! | `heartbeat` | liveness: the sweep over a shard's connections |
 //! | `keep_alive` | PINGs that keep idle connections open at proxies |
@@ -77,6 +79,7 @@ mod engine;
 mod error;
 mod eviction_map;
 mod heartbeat;
+mod histogram;
 mod history;
 mod history_reads;
 mod inbox;
@@ -104,13 +107,16 @@ mod route;
 mod sequence;
 mod session;
 mod shard;
+mod shard_stats;
 mod sign_in;
 mod snapshot;
+mod stats;
 mod subscribe;
 mod subscription_count;
 mod subscription_share;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod traffic;
 mod waiting;
 mod watchlist;
 
@@ -129,6 +135,7 @@ pub use clients::ClientConnections;
 pub use connect::Arrival;
 pub use engine::{Engine, Occupancy, ShardSeed};
 pub use error::Refusal;
+pub use histogram::{Histogram, NativeBucket, SharedHistogram};
 pub use history::{HistoryAnswer, HistoryQuery, Recorded, Retention};
 pub use history_reads::HistoryCharge;
 pub use inspect::ConnectionInfo;
@@ -147,3 +154,5 @@ pub use sequence::{Generation, Position};
 pub use session::Session;
 pub use shard::Shard;
 pub use snapshot::{Online, PresenceChange, PresenceSnapshot};
+pub use stats::{AppStats, ClusterStats, NodeStats};
+pub use traffic::{BackendTraffic, ByTransport, ClientTraffic, Closed, PublishResult, Recoveries};

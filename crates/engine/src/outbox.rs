@@ -130,6 +130,8 @@ pub(crate) struct Buffers {
     long: Rc<Cell<usize>>,
     /// Bytes that blocked outboxes hold alone.
     own: usize,
+    /// Bytes that sockets have taken.
+    written: u64,
 }
 
 impl Buffers {
@@ -137,6 +139,11 @@ impl Buffers {
     /// with all of their capacity.
     pub(crate) fn held(&self) -> usize {
         self.long.get() + self.own
+    }
+
+    /// Returns the bytes that sockets have taken so far.
+    pub(crate) fn written(&self) -> u64 {
+        self.written
     }
 
     /// Notes that a blocked outbox holds `now` bytes alone, which were `before` when last noted.
@@ -401,6 +408,7 @@ impl Outbox {
                 Ok(0) => return Flushed::Gone,
                 Ok(count) => {
                     turn = turn.saturating_sub(count);
+                    buffers.written += count as u64;
                     self.advance(count, buffers);
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Flushed::Blocked,

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use fanfare_protocol::api::Event;
+use tokio::time::Instant;
 
 use crate::app::App;
 use crate::bus::{BusError, Envelope, IdempotencyKey, PublishOutcome};
 use crate::channel_ref::ChannelRef;
 use crate::engine::Engine;
+use crate::traffic::PublishResult;
 
 /// Why events were not accepted. They are not delivered, except where [`BusError`] says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +45,7 @@ impl Engine {
         idempotency_key: Option<IdempotencyKey>,
     ) -> Result<PublishOutcome, PublishError> {
         if !app.is_within_publish_rate(events.len()) {
+            app.published.count(PublishResult::OverRate, 0, 0);
             let limit = app.settings().limits.backend_events_per_second;
             return Err(PublishError::OverRate {
                 limit,
@@ -73,6 +76,38 @@ impl Engine {
                 }
             }));
         }
-        Ok(self.bus().publish(envelopes, idempotency_key).await?)
+        let accepted = envelopes.len();
+        let bytes = envelopes.iter().map(|envelope| envelope.data.len()).sum();
+        let outcome = self.publish_timed(envelopes, idempotency_key).await;
+        app.published.count(result(&outcome), accepted, bytes);
+        Ok(outcome?)
+    }
+
+    /// Publishes, and counts how long other nodes take to accept it. On a node by itself that takes no time.
+    async fn publish_timed(
+        &self,
+        envelopes: Vec<Envelope>,
+        idempotency_key: Option<IdempotencyKey>,
+    ) -> Result<PublishOutcome, BusError> {
+        if !self.deliverer().is_shared() {
+            return self.bus().publish(envelopes, idempotency_key).await;
+        }
+        let began = Instant::now();
+        let outcome = self.bus().publish(envelopes, idempotency_key).await;
+        self.bus_delay.observe(began.elapsed());
+        outcome
+    }
+}
+
+/// Returns how an answer of the bus is counted.
+fn result(outcome: &Result<PublishOutcome, BusError>) -> PublishResult {
+    match outcome {
+        Ok(PublishOutcome::Accepted) => PublishResult::Accepted,
+        Ok(PublishOutcome::Duplicate) => PublishResult::Duplicate,
+        Err(BusError::Overloaded) => PublishResult::Overloaded,
+        Err(BusError::Disconnected | BusError::Unanswered | BusError::Late) => {
+            PublishResult::Unavailable
+        }
+        Err(BusError::OtherRequest) => PublishResult::Conflict,
     }
 }

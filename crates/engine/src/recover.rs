@@ -188,6 +188,9 @@ impl Session {
             Ok(_) => Ok(()),
             Err(reason) => Err(*reason),
         });
+        if let Some(recovered) = recovered {
+            self.shard.state().stats.recoveries.count(recovered.is_ok());
+        }
         let events = events.unwrap_or_default();
         let from = events.first().map_or_else(|| position.clone(), before);
         Recovery {

@@ -2,7 +2,7 @@
 //! once, repetitions are counted and logged once a minute. A flood therefore costs a line a minute,
 //! and an operator still sees a wrong secret or a forbidden origin at the default log level.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -117,7 +117,15 @@ pub struct Refused<'a> {
 
 /// Counts refusals. Costs nothing while nothing is refused.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<HashMap<&'static str, HashMap<String, Entry>>>);
+pub struct Refusals(Mutex<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Refusals by kind and app since the last line about them.
+    kinds: HashMap<&'static str, HashMap<String, Entry>>,
+    /// All refusals of each kind since the node's start.
+    totals: BTreeMap<&'static str, u64>,
+}
 
 /// Refusals of one kind and app since the last line about them.
 #[derive(Debug, Default)]
@@ -157,6 +165,17 @@ impl Refusals {
         );
     }
 
+    /// Returns the number of refusals of each kind since the node's start.
+    #[must_use]
+    pub fn totals(&self) -> Vec<(&'static str, u64)> {
+        let counts = self.0.lock();
+        counts
+            .totals
+            .iter()
+            .map(|(kind, count)| (*kind, *count))
+            .collect()
+    }
+
     /// Logs what was counted, and drops entries without repetitions. Called every
     /// [`REFUSALS_LOG_PERIOD`].
     pub fn log_repeated(&self) {
@@ -180,7 +199,8 @@ impl Refusals {
     }
 
     fn is_first(&self, refused: Refused<'_>) -> bool {
-        let mut kinds = self.0.lock();
+        let Counts { kinds, totals } = &mut *self.0.lock();
+        *totals.entry(refused.kind.as_str()).or_default() += 1;
         let entries: usize = kinds.values().map(HashMap::len).sum();
         let apps = kinds.entry(refused.kind.as_str()).or_default();
         let mut app = refused.app.unwrap_or_default();
@@ -201,7 +221,7 @@ impl Refusals {
 
     fn take_repeated(&self) -> Vec<Repeated> {
         let mut repeated = Vec::new();
-        for (kind, apps) in &mut *self.0.lock() {
+        for (kind, apps) in &mut self.0.lock().kinds {
             apps.retain(|app, entry| {
                 if entry.more == 0 {
                     return false;
@@ -257,6 +277,7 @@ mod tests {
         assert_eq!(repeated[0].app.as_deref(), Some("a"));
         assert_eq!(repeated[0].reason, "Origin x");
         assert_eq!(refusals.take_repeated(), [], "a quiet minute");
+        assert_eq!(refusals.totals(), [("origin", 1205), ("path", 1)]);
         assert!(refusals.is_first(origin("a")), "after a quiet minute");
     }
 

@@ -37,6 +37,7 @@ impl Deliverer {
         route.subscribers += 1;
         route.positioned += usize::from(wants_positions);
         if route.subscribers == 1 {
+            self.occupied.fetch_add(1, Ordering::Relaxed);
             self.notice(channel_ref, Notice::Occupied);
         }
         self.report_count(channel_ref, route);
@@ -70,6 +71,7 @@ impl Deliverer {
         let vacated = route.subscribers == 0;
         if vacated {
             routes.remove(&channel_ref.channel);
+            self.occupied.fetch_sub(1, Ordering::Relaxed);
             self.notice(channel_ref, Notice::Vacated);
         }
         vacated

@@ -48,6 +48,7 @@ impl Session {
     /// Handles one text frame, and waits until its answer is queued. An invalid message gets an
     /// error; the connection stays usable.
     pub async fn handle(&self, text: &str) {
+        self.count_received(text.len());
         match ClientMessage::parse(text) {
             Ok(ClientMessage::Ping) => self.send(&ServerMessage::Pong),
             Ok(ClientMessage::Pong) => {}
@@ -62,6 +63,14 @@ impl Session {
                 self.send_error(&message);
             }
         }
+    }
+
+    /// Counts a message for metrics and usage.
+    fn count_received(&self, bytes: usize) {
+        let state = &mut *self.shard.state();
+        let traffic = state.stats.of(state.connections[self.slot].app_slot);
+        traffic.messages += 1;
+        traffic.received_bytes += bytes as u64;
     }
 
     /// Notes that the client sent a frame of any kind, PING and PONG included, and returns the

@@ -24,6 +24,7 @@ use crate::outbox::{Buffers, Origin, SharedFrame};
 use crate::replay::Replay;
 use crate::route::ChannelId;
 use crate::sequence::{Offset, Position};
+use crate::shard_stats::{AppSlot, ShardStats};
 
 /// A thread that owns connections, their outboxes and the subscriber lists of their channels.
 pub struct Shard {
@@ -33,6 +34,8 @@ pub struct Shard {
     inbox: Arc<Inbox<Command>>,
     /// Commands that are being applied. Empty between batches, and kept for its allocation.
     batch: RefCell<Vec<Command>>,
+    /// When the events of the batch were published. Empty between batches, too.
+    published: RefCell<Vec<Instant>>,
 }
 
 /// Interval at which a drain closes a part of the connections.
@@ -54,6 +57,7 @@ pub(crate) struct State {
     pub(crate) connections: Slab<Connection>,
     pub(crate) channels: HashMap<ChannelId, Subscribers, foldhash::fast::RandomState>,
     pub(crate) outgoing: Outgoing,
+    pub(crate) stats: ShardStats,
     /// Most bytes that may wait for the connections of this shard, in all, per app and per network.
     pub(crate) waiting: WaitingLimits,
     /// Whether closing connections brought the waiting bytes below the bound when it was last
@@ -69,11 +73,15 @@ pub(crate) struct Outgoing {
     dirty: Vec<usize>,
     /// Most bytes of live events that may wait for one connection.
     pub(crate) max_waiting: usize,
+    /// Number of connections that were closed because they lagged.
+    pub(crate) slow_consumers: u64,
 }
 
 /// A channel's subscribers on this shard.
 #[derive(Debug, Default)]
 pub(crate) struct Subscribers {
+    /// The app that the channel belongs to.
+    pub(crate) app: AppSlot,
     /// Slots of the subscribers, except those in `positioned`.
     pub(crate) slots: Vec<usize>,
     /// Slots of the subscribers that get each event's position in the channel's history.
@@ -103,12 +111,14 @@ impl Shard {
         let state = State {
             connections: Slab::new(),
             channels: HashMap::default(),
+            stats: ShardStats::default(),
             waiting: WaitingLimits::of_shard(engine.options()),
             relieved: true,
             outgoing: Outgoing {
                 buffers: Buffers::default(),
                 dirty: Vec::new(),
                 max_waiting: engine.options().outbox_bytes,
+                slow_consumers: 0,
             },
         };
         Rc::new(Self {
@@ -117,6 +127,7 @@ impl Shard {
             state: RefCell::new(state),
             inbox,
             batch: RefCell::default(),
+            published: RefCell::default(),
         })
     }
 
@@ -141,20 +152,29 @@ impl Shard {
         let mut batch = self.batch.take();
         if self.inbox.take(&mut batch) {
             let mut weight = 0;
+            let mut published = self.published.take();
             for command in batch.drain(..) {
                 if let Command::Deliver {
-                    frame, positioned, ..
+                    frame,
+                    positioned,
+                    at,
+                    ..
                 } = &command
                 {
                     let extra = positioned.as_ref().map_or(0, Frame::len);
                     weight += inbox::weight(frame.len() + extra);
+                    published.push(*at);
                 }
                 self.apply(command);
             }
             // Room is given back after the write, so that publishers are held back by what this shard can
             // write.
-            self.state().flush_dirty();
+            let mut state = self.state();
+            state.flush_dirty();
             self.inbox.release(weight);
+            state.stats.note_batch(&mut published, weight);
+            drop(state);
+            self.published.replace(published);
         }
         self.batch.replace(batch);
     }
@@ -175,6 +195,7 @@ impl Shard {
                 positioned,
                 except,
                 offset,
+                ..
             } => {
                 let frame = SharedFrame::new(&frame);
                 let positioned = positioned.as_ref().map(SharedFrame::new);
@@ -342,6 +363,7 @@ impl State {
         }
         // A subscriber may have got this event from the cache; it is left out below.
         let replayed = offset.is_some() && offset <= subscribers.replayed;
+        let (mut deliveries, mut bytes) = (0, 0);
         let plain = subscribers.slots.iter().map(|slot| (slot, frame));
         let with_positions = subscribers.positioned.iter();
         for (slot, frame) in plain.chain(with_positions.map(|slot| (slot, positioned))) {
@@ -355,8 +377,13 @@ impl State {
             };
             if except != Some(connection.socket_id) && !(replayed && has_it(connection)) {
                 self.outgoing.push(connection, *slot, frame, Origin::Live);
+                deliveries += 1;
+                bytes += frame.frame().len();
             }
         }
+        let traffic = self.stats.of(subscribers.app);
+        traffic.deliveries += deliveries;
+        traffic.delivered_bytes += bytes as u64;
     }
 
     /// Queues a presence change to the subscribers whose snapshot is older.
@@ -469,6 +496,8 @@ impl State {
     pub(crate) fn take_out(&mut self, slot: usize) {
         let mut connection = self.connections.remove(slot);
         connection.abandon(&mut self.outgoing.buffers);
+        let (app, framing) = (connection.app_slot, connection.framing());
+        self.stats.close(app, framing, connection.closed_with);
     }
 }
 
@@ -513,6 +542,7 @@ impl Outgoing {
             waiting_bytes = connection.waiting(),
             "disconnecting a slow consumer: it does not read as fast as it is written to (outbox.max_bytes)"
         );
+        self.slow_consumers += 1;
         let refusal = Refusal::new(
             CloseCode::OverCapacity,
             "You read too slowly and have missed events, reconnect",

@@ -369,6 +369,12 @@ impl Session {
 
     /// Runs `read` on the channel's entry of this shard, which is created if there is none.
     fn with_channel<T>(&self, id: ChannelId, read: impl FnOnce(&mut Subscribers) -> T) -> T {
-        read(self.shard.state().channels.entry(id).or_default())
+        let mut state = self.shard.state();
+        let app = state.connections[self.slot].app_slot;
+        let new = || Subscribers {
+            app,
+            ..Subscribers::default()
+        };
+        read(state.channels.entry(id).or_insert_with(new))
     }
 }

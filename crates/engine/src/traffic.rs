@@ -1,0 +1,228 @@
+//! Counters of what clients and backends of an app do: plain data of one thread, and counters that publishing threads
+//! share without sharing a cache line.
+
+use std::cell::Cell;
+use std::fmt;
+use std::ops::AddAssign;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use fanfare_protocol::Framing;
+
+/// What an app's clients did and got on one shard, since the shard's start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct ClientTraffic {
+    /// Connections that were opened.
+    pub opened: u64,
+    /// Events queued to subscribers, one for each subscriber.
+    pub deliveries: u64,
+    /// Bytes of these events as WebSocket frames.
+    pub delivered_bytes: u64,
+    /// Messages from clients, client events included.
+    pub messages: u64,
+    /// Bytes of these messages, without their framing.
+    pub received_bytes: u64,
+    /// Events of clients that were published.
+    pub client_events: u64,
+}
+
+impl AddAssign for ClientTraffic {
+    fn add_assign(&mut self, other: Self) {
+        self.opened += other.opened;
+        self.deliveries += other.deliveries;
+        self.delivered_bytes += other.delivered_bytes;
+        self.messages += other.messages;
+        self.received_bytes += other.received_bytes;
+        self.client_events += other.client_events;
+    }
+}
+
+/// Who closed a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Closed {
+    /// The client, or the network in between.
+    ByClient,
+    /// The server, with the number of this close code.
+    ByServer(u16),
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ByClient => f.write_str("client"),
+            Self::ByServer(code) => code.fmt(f),
+        }
+    }
+}
+
+/// Numbers of connections by transport.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct ByTransport {
+    /// WebSockets.
+    pub websocket: u64,
+    /// Sessions of the HTTP fallbacks.
+    pub fallback: u64,
+}
+
+impl ByTransport {
+    pub(crate) fn of(&mut self, framing: Framing) -> &mut u64 {
+        match framing {
+            Framing::WebSocket => &mut self.websocket,
+            Framing::SockJs => &mut self.fallback,
+        }
+    }
+}
+
+impl AddAssign for ByTransport {
+    fn add_assign(&mut self, other: Self) {
+        self.websocket += other.websocket;
+        self.fallback += other.fallback;
+    }
+}
+
+/// Answers to clients that asked for the events that they have missed.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Recoveries {
+    /// All missed events were there.
+    pub complete: u64,
+    /// Some were no longer kept.
+    pub incomplete: u64,
+}
+
+impl Recoveries {
+    pub(crate) fn count(&mut self, is_complete: bool) {
+        match is_complete {
+            true => self.complete += 1,
+            false => self.incomplete += 1,
+        }
+    }
+}
+
+impl AddAssign for Recoveries {
+    fn add_assign(&mut self, other: Self) {
+        self.complete += other.complete;
+        self.incomplete += other.incomplete;
+    }
+}
+
+/// Publishes of backends that were answered, by their result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PublishResult {
+    /// Events that are on their way.
+    Accepted,
+    /// The events were accepted before.
+    Duplicate,
+    /// The app's rate is exceeded.
+    OverRate,
+    /// A queue is full.
+    Overloaded,
+    /// The other nodes can't be reached, or did not answer in time.
+    Unavailable,
+    /// The idempotency key stood for another request.
+    Conflict,
+}
+
+impl PublishResult {
+    /// All results.
+    pub const ALL: [Self; 6] = [
+        Self::Accepted,
+        Self::Duplicate,
+        Self::OverRate,
+        Self::Overloaded,
+        Self::Unavailable,
+        Self::Conflict,
+    ];
+
+    /// Returns the result's name in metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Duplicate => "duplicate",
+            Self::OverRate => "over_rate",
+            Self::Overloaded => "overloaded",
+            Self::Unavailable => "unavailable",
+            Self::Conflict => "conflict",
+        }
+    }
+}
+
+/// Number of threads that publish without sharing a cache line.
+const STRIPES: usize = 4;
+
+/// What an app's backends published: one cache line for each of a few threads.
+#[derive(Debug, Default)]
+pub(crate) struct PublishCounters([Stripe; STRIPES]);
+
+/// A cache line of counters.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Stripe {
+    requests: [AtomicU64; PublishResult::ALL.len()],
+    events: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// What an app's backends published since the node's start.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct BackendTraffic {
+    /// Requests by result, in the order of [`PublishResult::ALL`].
+    pub requests: [u64; PublishResult::ALL.len()],
+    /// Events that were accepted, one for each channel.
+    pub events: u64,
+    /// Bytes of the data of these events.
+    pub bytes: u64,
+}
+
+impl AddAssign for BackendTraffic {
+    fn add_assign(&mut self, other: Self) {
+        for (sum, more) in self.requests.iter_mut().zip(other.requests) {
+            *sum += more;
+        }
+        self.events += other.events;
+        self.bytes += other.bytes;
+    }
+}
+
+thread_local! {
+    static STRIPE: Cell<Option<usize>> = const { Cell::new(None) };
+}
+static THREADS: AtomicUsize = AtomicUsize::new(0);
+
+/// Returns the stripe of this thread. Threads take stripes in turn.
+fn stripe() -> usize {
+    STRIPE.get().unwrap_or_else(|| {
+        let next = THREADS.fetch_add(1, Ordering::Relaxed) % STRIPES;
+        STRIPE.set(Some(next));
+        next
+    })
+}
+
+impl PublishCounters {
+    /// Counts a request with `events` events, whose data has `bytes` bytes in all. Only accepted events count.
+    pub(crate) fn count(&self, result: PublishResult, events: usize, bytes: usize) {
+        let stripe = &self.0[stripe()];
+        stripe.requests[result as usize].fetch_add(1, Ordering::Relaxed);
+        if result == PublishResult::Accepted {
+            stripe.events.fetch_add(events as u64, Ordering::Relaxed);
+            stripe.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the sums over all threads.
+    pub(crate) fn sum(&self) -> BackendTraffic {
+        let mut sum = BackendTraffic::default();
+        for stripe in &self.0 {
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let mut requests = [0; PublishResult::ALL.len()];
+            for (to, from) in requests.iter_mut().zip(&stripe.requests) {
+                *to = read(from);
+            }
+            sum += BackendTraffic {
+                requests,
+                events: read(&stripe.events),
+                bytes: read(&stripe.bytes),
+            };
+        }
+        sum
+    }
+}
