@@ -19,7 +19,7 @@ mod refusals;
 mod sign_in_rate_limiter;
 
 pub(crate) use address::{Addresses, Peer};
-pub(crate) use caller::Caller;
+pub(crate) use caller::{Caller, Scraper};
 pub(crate) use jwt::{Jwts, Kind};
 pub(crate) use password::{Passwords, check_password};
 pub(crate) use refusals::Refusals;

@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fanfare_engine::Engine;
@@ -10,12 +10,13 @@ use fanfare_protocol::Ceilings;
 
 use crate::access::Addresses;
 use crate::admin::Admin;
-use crate::app_sync::ConfigBarrier;
+use crate::app_sync::{ConfigBarrier, SyncCounters};
 use crate::backend_api::{Idempotency, Unauthenticated};
 use crate::demo::Demo;
 use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
+use crate::metrics::Named;
 
 /// Shared state. axum clones it several times for each request, so a clone is one reference count.
 #[derive(Clone)]
@@ -32,6 +33,22 @@ impl Deref for AppState {
 impl From<Shared> for AppState {
     fn from(shared: Shared) -> Self {
         Self(Arc::new(shared))
+    }
+}
+
+impl Shared {
+    /// Returns why this node takes no connections and events now, if so.
+    pub(crate) fn unready(&self) -> Option<String> {
+        if !self.ready.load(Ordering::Relaxed) {
+            return Some("starting or shutting down".into());
+        }
+        if self.sockets.is_full() {
+            return Some(format!(
+                "no more connections can be accepted, {} sockets are in use (http.max_sockets, or the limit of open files)",
+                self.sockets.open()
+            ));
+        }
+        self.engine.unready()
     }
 }
 
@@ -52,6 +69,9 @@ pub(crate) struct Shared {
     pub(crate) addresses: Addresses,
     pub(crate) ceilings: Ceilings,
     pub(crate) sockets: Sockets,
+    /// The apps that have metrics of their own.
+    pub(crate) metrics_apps: Named,
+    pub(crate) sync: SyncCounters,
     /// When this node started, Unix time in milliseconds.
     pub(crate) started_at: i64,
     pub(crate) max_body_bytes: usize,

@@ -5,10 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fanfare_engine::{AppDefinition, Engine, Key, KeyUsed};
+use fanfare_engine::{AppDefinition, Engine, Histogram, Key, KeyUsed};
 use fanfare_protocol::signature::SigningKey;
 use fanfare_protocol::{AppId, AppKey, Ceilings, Identity};
 use fanfare_store::{AppRecord, ChangedApp, KeyRecord, Store, StoreError, Watch};
+use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -49,6 +50,51 @@ pub(crate) struct AppSync {
     expiring: HashMap<String, (AppRecord, Vec<KeyRecord>)>,
     /// Set while the store's disk is full.
     disk_full: Option<DiskFull>,
+    counters: SyncCounters,
+}
+
+/// How the store answers, for metrics. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct SyncCounters(Arc<Mutex<SyncStats>>);
+
+/// How the store has answered the question for changed apps.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SyncStats {
+    /// Time since its last answer.
+    pub(crate) age: Duration,
+    /// Times that it did not answer.
+    pub(crate) failures: u64,
+    /// Time that it took, in seconds.
+    pub(crate) store: Histogram,
+    answered: Option<Instant>,
+}
+
+impl SyncCounters {
+    pub(crate) fn new() -> Self {
+        let stats = SyncStats {
+            answered: Some(Instant::now()),
+            ..SyncStats::default()
+        };
+        Self(Arc::new(Mutex::new(stats)))
+    }
+
+    pub(crate) fn read(&self) -> SyncStats {
+        let stats = self.0.lock();
+        SyncStats {
+            age: stats.answered.map_or(Duration::ZERO, |at| at.elapsed()),
+            ..stats.clone()
+        }
+    }
+
+    fn count(&self, took: Duration, answered: bool) {
+        let stats = &mut *self.0.lock();
+        if answered {
+            stats.store.observe(took);
+            stats.answered = Some(Instant::now());
+        } else {
+            stats.failures += 1;
+        }
+    }
 }
 
 /// When to log again that the disk is full, and when to try a write again.
@@ -117,6 +163,7 @@ impl AppSync {
             revision: 0,
             expiring: HashMap::new(),
             disk_full: None,
+            counters: SyncCounters::new(),
         };
         (sync, config_barrier)
     }
@@ -148,8 +195,16 @@ impl AppSync {
 
     /// Refreshes with a time-out, because a database behind a broken network returns no error.
     async fn refresh_in_time(&mut self) -> Result<(), StoreError> {
+        let began = Instant::now();
         let answered = timeout(REFRESH_TIMEOUT, self.refresh()).await;
-        answered.unwrap_or(Err(StoreError::Late))
+        let answered = answered.unwrap_or(Err(StoreError::Late));
+        self.counters.count(began.elapsed(), answered.is_ok());
+        answered
+    }
+
+    /// Returns the counters of the store's answers.
+    pub(crate) fn counters(&self) -> SyncCounters {
+        self.counters.clone()
     }
 
     /// Refreshes forever. While the store is unavailable, the apps stay as they were last known.

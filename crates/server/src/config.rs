@@ -28,6 +28,7 @@ mod log;
 mod memory;
 mod names;
 mod network;
+mod ops;
 mod outbox;
 mod owner;
 mod queue;
@@ -61,6 +62,7 @@ use listen::{DEFAULT_PORT, listen_address};
 use memory::MemoryConfig;
 use names::no_such_setting;
 use network::NetworkConfig;
+use ops::{DEFAULT_OPS_PORT, MetricsConfig, OpsConfig};
 use outbox::OutboxConfig;
 use queue::QueueConfig;
 use rules::Rules;
@@ -117,6 +119,8 @@ pub(crate) struct Config {
     pub(crate) drain: DrainConfig,
     pub(crate) fence: FenceConfig,
     pub(crate) log: LogConfig,
+    pub(crate) metrics: MetricsConfig,
+    pub(crate) ops: OpsConfig,
     /// Source of each value.
     #[serde(skip)]
     sources: Sources,
@@ -158,6 +162,8 @@ impl Config {
             drain: DrainConfig::default(),
             fence: FenceConfig::default(),
             log: LogConfig::default(),
+            metrics: MetricsConfig::default(),
+            ops: OpsConfig::default(),
             sources: Sources::default(),
         }
     }
@@ -192,8 +198,10 @@ impl Config {
             size.map(|Size(bytes)| bytes),
             given.extract_inner("connections.max").ok(),
         );
-        if let Some(address) = listen_address(&given)? {
-            figment = figment.merge(("listen", address.to_string()));
+        for (path, port) in [("listen", DEFAULT_PORT), ("ops.listen", DEFAULT_OPS_PORT)] {
+            if let Some(address) = listen_address(&given, path, port)? {
+                figment = figment.merge((path, address.to_string()));
+            }
         }
         figment = figment.join(Serialized::defaults(Self::defaults(capacity)));
         let mut config: Self = figment
@@ -233,7 +241,9 @@ impl Config {
         self.owner.check(rules.of("owner"))?;
         self.drain.check(rules.of("drain"))?;
         self.fence.check(rules.of("fence"))?;
-        self.log.check(rules.of("log"))
+        self.log.check(rules.of("log"))?;
+        self.metrics.check(rules.of("metrics"))?;
+        self.ops.check(self.listen, rules.of("ops"))
     }
 
     /// Raises bounds that weren't given to what `outbox.max_bytes` needs.

@@ -30,6 +30,7 @@
 //! | `demo` | the demo app, the self-check, and the text printed at the start |
 //! | `master_key` | the source of the master key |
 //! | `notices` | log lines about what happens on channels |
+//! | `metrics` | what the node does and holds, for Prometheus |
 //! | `telemetry`, `throttle` | logging; log lines that are written at most once in a period |
 
 mod access;
@@ -54,6 +55,7 @@ mod http;
 mod identity;
 mod key_uses;
 mod master_key;
+mod metrics;
 mod notices;
 mod openapi;
 mod outbound;

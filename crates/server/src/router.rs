@@ -19,10 +19,22 @@ use crate::edge::ws::upgrade;
 use crate::edge::xhr;
 use crate::http::error::ApiError;
 use crate::http::{demo, health, paths};
+use crate::metrics;
 use crate::openapi::{self, Described};
 
-/// Returns the routes of the node.
-pub(crate) fn router(state: AppState) -> Router {
+/// Who reaches a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Audience {
+    /// Everybody: there is one address for everything.
+    All,
+    /// Clients and backends: operators have an address of their own.
+    ClientsAndBackends,
+    /// Operators, at that address.
+    Operators,
+}
+
+/// Returns the routes for an audience.
+pub(crate) fn router(state: AppState, audience: Audience) -> Router {
     let Described {
         admin,
         pusher,
@@ -48,28 +60,34 @@ pub(crate) fn router(state: AppState) -> Router {
         "" => pusher,
         prefix => Router::new().nest(prefix, pusher),
     };
-    let mut router = pusher
-        // Operators and automation, with a session or an API token.
-        .merge(admin)
-        // People and code generators.
-        .merge(docs::pages(&document))
-        // Browsers, through a script tag.
-        .merge(sdk::router())
-        // Orchestrators and load balancers.
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        // The same probes under the paths of Reverb and Soketi.
-        .route("/up", get(health::up))
-        .route("/ready", get(health::soketi_ready))
-        // People who look at what listens here.
-        .route("/", get(health::root));
-    if state.demo.is_some() {
+    let mut router = probes();
+    if audience != Audience::Operators {
         router = router
-            // The demo page and its own backend.
-            .route("/demo", get(demo::page))
-            .route("/demo/app", get(demo::app))
-            .route("/demo/auth", post(demo::auth));
+            .merge(pusher)
+            // Browsers, through a script tag.
+            .merge(sdk::router())
+            // People who look at what listens here.
+            .route("/", get(health::root));
+        if state.demo.is_some() {
+            router = router
+                // The demo page and its own backend.
+                .route("/demo", get(demo::page))
+                .route("/demo/app", get(demo::app))
+                .route("/demo/auth", post(demo::auth));
+        }
     }
+    if audience != Audience::ClientsAndBackends {
+        router = router
+            // Operators and automation, with a session or an API token.
+            .merge(admin)
+            // People and code generators.
+            .merge(docs::pages(&document));
+    }
+    router = match audience {
+        Audience::All => router.route("/metrics", get(metrics::metrics)),
+        Audience::Operators => router.route("/metrics", get(metrics::open_metrics)),
+        Audience::ClientsAndBackends => router,
+    };
     router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
@@ -79,10 +97,23 @@ pub(crate) fn router(state: AppState) -> Router {
         .with_state(state)
 }
 
+/// Returns the routes of orchestrators and load balancers.
+fn probes() -> Router<AppState> {
+    Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        // The same probes under the paths of Reverb and Soketi.
+        .route("/up", get(health::up))
+        .route("/ready", get(health::soketi_ready))
+}
+
 async fn not_found(State(state): State<AppState>, request: Request) -> Response {
     let path = paths::original(request.uri(), request.extensions());
     let message = if path.starts_with("/api/") {
-        format!("There is nothing at {}", paths::truncated(path))
+        format!(
+            "There is nothing at {} (with ops.listen set, the admin API is at that address alone)",
+            paths::truncated(path)
+        )
     } else {
         paths::not_found_message(&state.path_prefix, path)
     };

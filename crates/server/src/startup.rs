@@ -1,7 +1,6 @@
 //! From the configuration to running parts, in reading order, and back down again.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +10,6 @@ use fanfare_cluster::Cluster;
 use fanfare_engine::{Engine, REFUSALS_LOG_PERIOD};
 use fanfare_store::{Store, StoreError};
 use tokio::time::sleep;
-use tokio_util::task::TaskTracker;
 
 use crate::access::{Candidate, SignInRateLimiter};
 use crate::admin::Admin;
@@ -20,9 +18,8 @@ use crate::app_sync::{AppSync, ConfigBarrier};
 use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::demo::Demo;
-use crate::edge::listener::{self, Shutdown};
+use crate::edge::listener::Shutdown;
 use crate::edge::listening_socket::ListeningSockets;
-use crate::failure::{Code, Failure};
 use crate::first_owner::{self, FirstOwner};
 use crate::identity::Identities;
 use crate::key_uses;
@@ -31,6 +28,7 @@ use crate::server_lock::ServerLock;
 mod data_dir;
 mod engine;
 mod handlers;
+mod listeners;
 mod shutdown;
 mod store;
 mod welcome;
@@ -40,7 +38,8 @@ pub(crate) use store::{Begin, open_store, open_store_alone};
 
 use data_dir::make_data_dir;
 use engine::{engine, start_shard};
-use handlers::{listening, state};
+use handlers::state;
+use listeners::NodeSockets;
 use shutdown::{DrainPlan, StopSignals, answer_last, drain, finish_requests};
 use welcome::{print_to_stdout, warn_of_demo_app, welcome};
 
@@ -56,17 +55,15 @@ pub(crate) async fn serve(
     // Before clients are served, because an unwatched signal would end the process without closing their connections.
     let mut signals = StopSignals::watch()?;
     // Before the store is opened, so that connection attempts wait in the queue instead of meeting a closed port.
-    let sockets = match inherited {
-        Some(sockets) => sockets,
-        None => {
-            ListeningSockets::bind(config.listen).map_err(|error| cannot_listen(&config, &error))?
-        }
-    };
+    let sockets = NodeSockets::bind(&config, inherited)?;
     // After the port is bound, so that a start that fails there leaves nothing behind. If another server runs on the
     // store, nothing else is touched. The lock is held until the process ends.
     make_data_dir(&config.data_dir)?;
     let mut server_lock = ServerLock::take(&config)?;
-    let addresses = sockets.addresses().context("reading our own address")?;
+    let addresses = sockets
+        .main
+        .addresses()
+        .context("reading our own address")?;
     let listen = addresses[0];
     server_lock.describe(listen);
     // Rules that depend on who can reach this node use the address on which it really listens.
@@ -92,6 +89,7 @@ pub(crate) async fn serve(
         barrier,
         owner,
     } = prepared;
+    let sync = apps.counters();
     // These tasks end with the process.
     tokio::spawn(apps.run());
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(&engine)));
@@ -107,19 +105,21 @@ pub(crate) async fn serve(
     let state = AppState::from(Shared {
         ready: Arc::clone(&ready),
         demo: demo.clone(),
-        ..state(&config, Arc::clone(&engine), identities, admin, barrier)
+        ..state(
+            &config,
+            Arc::clone(&engine),
+            identities,
+            admin,
+            barrier,
+            sync,
+        )
     });
-    let inherited = sockets.inherited();
+    let inherited = sockets.main.inherited();
     let shutdown = Shutdown {
         keeps_queue: inherited,
         ..Shutdown::default()
     };
-    let listening = listening(&config, state);
-    let listeners = TaskTracker::new();
-    for socket in sockets.into_tokio().context("watching our sockets")? {
-        listeners.spawn(listener::serve(socket, listening.clone(), shutdown.clone()));
-    }
-    listeners.close();
+    let listeners = sockets.serve(&config, &state, &shutdown)?;
     log_listening(listen, inherited, &config.store_shown(), cluster.is_some());
     if let Some(owner) = owner {
         print_to_stdout(&owner.welcome());
@@ -250,38 +250,4 @@ async fn log_refusals(engine: Arc<Engine>) {
         sleep(REFUSALS_LOG_PERIOD).await;
         engine.refusals().log_repeated();
     }
-}
-
-/// Returns why the address can't be used, and what to do.
-fn cannot_listen(config: &Config, error: &io::Error) -> Failure {
-    // Another server on the same store explains more than a port in use.
-    if let Some(refused) = ServerLock::held_by_another(config) {
-        return refused;
-    }
-    let listen = config.listen;
-    let (code, why) = match error.kind() {
-        io::ErrorKind::AddrInUse => (
-            Code::Conflict,
-            "address already in use: another program listens there; stop it, or choose another port"
-                .to_owned(),
-        ),
-        io::ErrorKind::AddrNotAvailable => (
-            // The address may appear later: at boot, interfaces get their addresses after this.
-            Code::Unavailable,
-            format!(
-                "{} is not an address of this machine; 0.0.0.0:{} is all that it has",
-                listen.ip(),
-                listen.port()
-            ),
-        ),
-        io::ErrorKind::PermissionDenied => (
-            Code::Misuse,
-            "this user may not use that port; ports below 1024 need CAP_NET_BIND_SERVICE, others do not".to_owned(),
-        ),
-        _ => (Code::Failed, error.to_string()),
-    };
-    Failure::new(
-        code,
-        format!("cannot listen on {listen} (setting listen, FANFARE_LISTEN, --listen): {why}"),
-    )
 }

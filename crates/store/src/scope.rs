@@ -15,7 +15,9 @@ const MAX_NAME: usize = 200;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// May only read.
+    /// Reads the metrics of the nodes and nothing else. For API tokens.
+    Metrics,
+    /// May only read, metrics included.
     Viewer,
     /// Changes apps and keys.
     Admin,
@@ -25,7 +27,7 @@ pub enum Role {
 
 /// Error for a text that isn't a role.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no role {0:?}; there are owner, admin and viewer")]
+#[error("there is no role {0:?}; there are owner, admin, viewer and metrics")]
 pub struct InvalidRole(String);
 
 impl Role {
@@ -33,6 +35,7 @@ impl Role {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Metrics => "metrics",
             Self::Viewer => "viewer",
             Self::Admin => "admin",
             Self::Owner => "owner",
@@ -50,7 +53,7 @@ impl FromStr for Role {
     type Err = InvalidRole;
 
     fn from_str(text: &str) -> Result<Self, InvalidRole> {
-        [Self::Viewer, Self::Admin, Self::Owner]
+        [Self::Metrics, Self::Viewer, Self::Admin, Self::Owner]
             .into_iter()
             .find(|role| role.as_str() == text)
             .ok_or_else(|| InvalidRole(text.into()))

@@ -196,6 +196,29 @@ impl FromRequestParts<AppState> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let caller = Self::identify(parts, state).await?;
+        // Some endpoints ask for no more than a valid token.
+        caller.require(Role::Viewer)?;
+        Ok(caller)
+    }
+}
+
+/// A caller that may read the metrics of all apps.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scraper;
+
+impl FromRequestParts<AppState> for Scraper {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let caller = Caller::identify(parts, state).await?;
+        caller.require_everywhere(Role::Metrics)?;
+        Ok(Self)
+    }
+}
+
+impl Caller {
+    async fn identify(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
         // Only a request made within this process can carry one: extensions don't come over the network.
         if let Some(caller) = parts.extensions.get::<Self>() {
             return Ok(caller.clone());

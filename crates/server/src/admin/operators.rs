@@ -168,6 +168,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     caller.require_everywhere(Role::Owner)?;
     let Body { value, bytes } = body;
+    check_role(value.role)?;
     let created = async {
         let new = NewOperator {
             name: value.name,
@@ -242,6 +243,7 @@ pub(super) async fn update(
     } = body.value;
     operator.name = name.unwrap_or(operator.name);
     operator.role = role.unwrap_or(operator.role);
+    check_role(operator.role)?;
     operator.apps = apps.unwrap_or(operator.apps);
     operator.enabled = enabled.unwrap_or(operator.enabled);
     let operator = store
@@ -303,4 +305,14 @@ pub(super) async fn delete(
         .delete_operator(&operator_id, &caller.actor)
         .await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Checks that a person may have a role.
+fn check_role(role: Role) -> Result<(), Problem> {
+    match role {
+        Role::Metrics => Err(Problem::invalid(
+            "role: metrics is for API tokens, which read metrics with it and nothing else; the lowest role of operators is viewer",
+        )),
+        Role::Viewer | Role::Admin | Role::Owner => Ok(()),
+    }
 }

@@ -25,7 +25,8 @@ use crate::backend_api::{Idempotency, Unauthenticated};
 use crate::clock::unix_seconds;
 use crate::edge::sockets::Sockets;
 use crate::identity::Identities;
-use crate::router::router;
+use crate::metrics::Named;
+use crate::router::{Audience, router};
 
 /// The credentials of the published vectors (docs/protocol.md#channel-signatures).
 pub(crate) const KEY: &str = "278d425bdf160c739803";
@@ -101,7 +102,7 @@ impl Node {
         );
         let identities = Arc::new(identities);
         let admin = Admin::new(store.clone());
-        let (_, config_barrier) = AppSync::new(
+        let (sync, config_barrier) = AppSync::new(
             store,
             Arc::clone(&engine),
             Arc::clone(&identities),
@@ -122,6 +123,8 @@ impl Node {
             sockets: Sockets::new(1, Ledger::new(Budgets::default())),
             addresses: Addresses::new(Vec::new(), Vec::new()),
             started_at: 0,
+            metrics_apps: Named::default(),
+            sync: sync.counters(),
             sessions: crate::edge::xhr::Sessions::new(crate::edge::xhr::PendingBounds {
                 app: 1,
                 network: 1,
@@ -139,7 +142,10 @@ impl Node {
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
-        let response = router(self.state.clone()).oneshot(request).await.unwrap();
+        let response = router(self.state.clone(), Audience::All)
+            .oneshot(request)
+            .await
+            .unwrap();
         let (parts, body) = response.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         Answer {

@@ -56,6 +56,8 @@ pub(crate) enum Command {
 /// The rights of an operator or token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum RoleName {
+    /// Reads metrics and nothing else; for tokens
+    Metrics,
     /// Looks
     Viewer,
     /// Changes apps and keys
@@ -67,6 +69,7 @@ pub(crate) enum RoleName {
 impl RoleName {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
+            Self::Metrics => "metrics",
             Self::Viewer => "viewer",
             Self::Admin => "admin",
             Self::Owner => "owner",

@@ -22,36 +22,41 @@ enum ListenError {
     Host(String),
 }
 
-/// Parses `listen`: a port, a host, or both. A port alone means 127.0.0.1. Returns `None` if it isn't set.
+/// Parses an address to listen on: a port, a host, or both. A port alone means 127.0.0.1. Returns `None` if `path` isn't
+/// set.
 ///
 /// # Errors
 ///
 /// Returns a [`Failure`] with [`Code::Unavailable`] if the host's name doesn't resolve, because a later attempt may
 /// succeed, and otherwise an error that says how to write it.
-pub(super) fn listen_address(settings: &Figment) -> anyhow::Result<Option<SocketAddr>> {
-    let Ok(value) = settings.find_value("listen") else {
+pub(super) fn listen_address(
+    settings: &Figment,
+    path: &str,
+    default_port: u16,
+) -> anyhow::Result<Option<SocketAddr>> {
+    let Ok(value) = settings.find_value(path) else {
         return Ok(None);
     };
     let source = settings
-        .find_metadata("listen")
+        .find_metadata(path)
         .map_or_else(|| "default".into(), source_of);
     // In the file, a port alone is a number.
     let port = value.to_i128().map(|port| port.to_string());
     let text = match (value.as_str(), port) {
         (Some(text), _) => text.to_owned(),
         (None, Some(port)) => port,
-        (None, None) => bail!("listen in {source}: not an address: {LISTEN_FORMS}"),
+        (None, None) => bail!("{path} in {source}: not an address: {LISTEN_FORMS}"),
     };
-    match parse_listen(text.trim()) {
+    match parse_listen(text.trim(), default_port) {
         Ok(address) => Ok(Some(address)),
-        Err(ListenError::Form(why)) => bail!("listen in {source}: {why}"),
+        Err(ListenError::Form(why)) => bail!("{path} in {source}: {why}"),
         Err(ListenError::Host(why)) => {
-            Err(Failure::new(Code::Unavailable, format!("listen in {source}: {why}")).into())
+            Err(Failure::new(Code::Unavailable, format!("{path} in {source}: {why}")).into())
         }
     }
 }
 
-fn parse_listen(text: &str) -> Result<SocketAddr, ListenError> {
+fn parse_listen(text: &str, default_port: u16) -> Result<SocketAddr, ListenError> {
     let in_words = |why: &str| format!("{text:?} {why}: {LISTEN_FORMS}");
     let wrong = |why: &str| ListenError::Form(in_words(why));
     let not_found = |why: &str| ListenError::Host(in_words(why));
@@ -65,16 +70,16 @@ fn parse_listen(text: &str) -> Result<SocketAddr, ListenError> {
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
     if let Ok(ip) = literal.unwrap_or(text).parse::<IpAddr>() {
-        return Ok(SocketAddr::from((ip, DEFAULT_PORT)));
+        return Ok(SocketAddr::from((ip, default_port)));
     }
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) => (host, port),
-        None if is_number(text) => ("", text),
-        None => (text, "6001"),
+        Some((host, port)) => (host, Some(port)),
+        None if is_number(text) => ("", Some(text)),
+        None => (text, None),
     };
     let port: u16 = port
-        .parse()
+        .map_or(Ok(default_port), str::parse)
         .map_err(|_| wrong("has no port from 0 to 65535"))?;
     match host {
         "" => return Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),

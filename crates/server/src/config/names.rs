@@ -28,8 +28,9 @@ pub(super) enum Kind {
 /// Every setting, read from the structs, so that each name is declared once.
 static SETTINGS: LazyLock<Vec<Name>> = LazyLock::new(|| {
     let mut config = Config::defaults(Capacity::detected());
-    // An optional setting is a secret, except this one.
+    // An optional setting is a secret, except these.
     config.demo = Some(false);
+    config.ops.listen = Some(config.listen);
     values(&config)
         .into_iter()
         .map(|(path, value)| Name {

@@ -1,7 +1,5 @@
 //! Probes of orchestrators, and the text at `/`.
 
-use std::sync::atomic::Ordering;
-
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
@@ -19,21 +17,7 @@ pub(crate) async fn alive() -> &'static str {
 
 /// `GET /readyz`: answers 200 if the node takes connections and events, and otherwise 503 with the reason.
 pub(crate) async fn ready(State(state): State<AppState>) -> Response {
-    if !state.ready.load(Ordering::Relaxed) {
-        return ApiError::new(503, "Not ready: starting or shutting down").into_response();
-    }
-    if state.sockets.is_full() {
-        return ApiError::new(
-            503,
-            format!(
-                "Not ready: no more connections can be accepted, {} sockets are in use (http.max_sockets, or the limit of open \
-                 files)",
-                state.sockets.open()
-            ),
-        )
-        .into_response();
-    }
-    match state.engine.unready() {
+    match state.unready() {
         Some(reason) => ApiError::new(503, format!("Not ready: {reason}")).into_response(),
         // Events are still served. Another node would write to the same disk, or have none of this node's clients.
         None if state.admin.store.is_disk_full() => {

@@ -10,7 +10,7 @@ use super::engine::engine_options;
 use crate::access::Addresses;
 use crate::admin::Admin;
 use crate::app_state::{AppState, Shared};
-use crate::app_sync::ConfigBarrier;
+use crate::app_sync::{ConfigBarrier, SyncCounters};
 use crate::backend_api::{Idempotency, Unauthenticated};
 use crate::clock::unix_millis;
 use crate::config::Config;
@@ -18,16 +18,17 @@ use crate::edge::listener::Listening;
 use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
-use crate::router::router;
+use crate::metrics::Named;
+use crate::router::{Audience, router};
 
-/// Returns what the listeners share.
-pub(super) fn listening(config: &Config, state: AppState) -> Listening {
+/// Returns what a listener needs: its routes are for `audience`.
+pub(super) fn listening(config: &Config, state: AppState, audience: Audience) -> Listening {
     Listening {
         sockets: state.sockets.clone(),
         addresses: state.addresses.clone(),
         timeouts: config.http.timeouts(),
         engine: Arc::clone(&state.engine),
-        router: router(state),
+        router: router(state, audience),
     }
 }
 
@@ -38,6 +39,7 @@ pub(super) fn state(
     identities: Arc<Identities>,
     admin: Admin,
     config_barrier: ConfigBarrier,
+    sync: SyncCounters,
 ) -> Shared {
     Shared {
         sockets: Sockets::new(config.http.max_sockets, engine.ledger().clone()),
@@ -60,6 +62,8 @@ pub(super) fn state(
             config.network.exempt_networks().unwrap_or_default(),
         ),
         ceilings: config.ceilings.clone(),
+        metrics_apps: Named(config.metrics.apps()),
+        sync,
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,
@@ -73,6 +77,13 @@ pub(crate) fn state_at_rest(config: &Config, store: Store) -> anyhow::Result<App
     let (engine, _) = Engine::new(engine_options(config)?, Arc::new(NoNotices));
     let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
     let admin = Admin::new(store);
-    let state = state(config, engine, identities, admin, ConfigBarrier::nowhere());
+    let state = state(
+        config,
+        engine,
+        identities,
+        admin,
+        ConfigBarrier::nowhere(),
+        SyncCounters::new(),
+    );
     Ok(state.into())
 }

@@ -1,0 +1,471 @@
+//! Every metric of the node. `docs/metrics.md` has the same table, which a test compares.
+
+use fanfare_engine::{AppStats, BackendTraffic, ClusterStats, Histogram, PublishResult};
+
+use super::snapshot::Snapshot;
+
+/// How a metric's value may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// A value at one moment.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Counter(u64),
+    /// A counter of seconds.
+    Seconds(f64),
+    Gauge(f64),
+    Histogram(Histogram),
+}
+
+/// A value and its labels, in the order of the family's.
+#[derive(Debug, Clone)]
+pub(super) struct Series {
+    pub(super) labels: Vec<String>,
+    pub(super) value: Value,
+}
+
+/// A metric: series that differ only in their labels.
+pub(super) struct Family {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    pub(super) labels: &'static [&'static str],
+    /// One sentence; the encoders add no full stop.
+    pub(super) help: &'static str,
+    pub(super) read: fn(&Snapshot) -> Vec<Series>,
+}
+
+const fn counter(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    read: fn(&Snapshot) -> Vec<Series>,
+) -> Family {
+    Family {
+        name,
+        kind: Kind::Counter,
+        labels,
+        help,
+        read,
+    }
+}
+
+const fn gauge(
+    name: &'static str,
+    labels: &'static [&'static str],
+    help: &'static str,
+    read: fn(&Snapshot) -> Vec<Series>,
+) -> Family {
+    Family {
+        name,
+        kind: Kind::Gauge,
+        labels,
+        help,
+        read,
+    }
+}
+
+const fn histogram(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&Snapshot) -> Vec<Series>,
+) -> Family {
+    Family {
+        name,
+        kind: Kind::Histogram,
+        labels: &[],
+        help,
+        read,
+    }
+}
+
+fn count(value: u64) -> Vec<Series> {
+    one(Value::Counter(value))
+}
+
+fn number(value: impl Into<f64>) -> Vec<Series> {
+    one(Value::Gauge(value.into()))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are f64")]
+fn amount(value: usize) -> Vec<Series> {
+    one(Value::Gauge(value as f64))
+}
+
+fn one(value: Value) -> Vec<Series> {
+    vec![Series {
+        labels: Vec::new(),
+        value,
+    }]
+}
+
+fn counts(values: impl IntoIterator<Item = (impl ToString, u64)>) -> Vec<Series> {
+    values
+        .into_iter()
+        .map(|(label, value)| Series {
+            labels: vec![label.to_string()],
+            value: Value::Counter(value),
+        })
+        .collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are f64")]
+fn amounts(values: impl IntoIterator<Item = (impl ToString, usize)>) -> Vec<Series> {
+    values
+        .into_iter()
+        .map(|(label, value)| Series {
+            labels: vec![label.to_string()],
+            value: Value::Gauge(value as f64),
+        })
+        .collect()
+}
+
+fn by_app(snapshot: &Snapshot, read: fn(&AppStats) -> u64) -> Vec<Series> {
+    let apps = snapshot.node.apps.iter();
+    counts(apps.map(|app| (app.app.id(), read(app))))
+}
+
+fn by_result(traffic: &BackendTraffic) -> impl Iterator<Item = (&'static str, u64)> {
+    let results = PublishResult::ALL.into_iter().map(PublishResult::as_str);
+    results.zip(traffic.requests)
+}
+
+/// Returns no series on a node by itself.
+fn of_cluster(snapshot: &Snapshot, read: fn(&ClusterStats) -> Vec<Series>) -> Vec<Series> {
+    snapshot.cluster.as_ref().map(read).unwrap_or_default()
+}
+
+/// Every metric, in the order in which they are written.
+pub(super) const CATALOG: &[Family] = &[
+    gauge(
+        "fanfare_build_info",
+        &["version"],
+        "1, with the version of the program.",
+        |_| amounts([(env!("CARGO_PKG_VERSION"), 1)]),
+    ),
+    gauge(
+        "fanfare_ready",
+        &[],
+        "1 if the node takes connections and events, as /readyz answers, and 0 otherwise.",
+        |s| number(u8::from(s.ready)),
+    ),
+    gauge(
+        "fanfare_connections",
+        &["transport"],
+        "Open connections, by transport (websocket or fallback).",
+        |s| {
+            let connections = s.node.connections;
+            let values = [
+                ("websocket", connections.websocket),
+                ("fallback", connections.fallback),
+            ];
+            amounts(values.map(|(name, value)| (name, usize::try_from(value).unwrap_or(0))))
+        },
+    ),
+    counter(
+        "fanfare_connections_opened_total",
+        &["transport"],
+        "Connections that were opened, by transport.",
+        |s| {
+            counts([
+                ("websocket", s.node.opened.websocket),
+                ("fallback", s.node.opened.fallback),
+            ])
+        },
+    ),
+    counter(
+        "fanfare_connections_closed_total",
+        &["code"],
+        "Connections that have ended, by the code with which the server closed them, or client if the client left.",
+        |s| counts(s.node.closed.iter().map(|(by, count)| (by, *count))),
+    ),
+    counter(
+        "fanfare_slow_consumers_closed_total",
+        &[],
+        "Connections that were closed because they read more slowly than events came (outbox.max_bytes).",
+        |s| count(s.node.slow_consumers),
+    ),
+    gauge(
+        "fanfare_sockets",
+        &[],
+        "TCP connections that are open, whatever they are used for.",
+        |s| amount(s.sockets.open),
+    ),
+    gauge(
+        "fanfare_sockets_max",
+        &[],
+        "TCP connections that may be open (http.max_sockets).",
+        |s| amount(s.sockets.max),
+    ),
+    gauge(
+        "fanfare_channels",
+        &[],
+        "Channels that have subscribers on this node.",
+        |s| amount(s.node.channels),
+    ),
+    gauge(
+        "fanfare_subscriptions",
+        &[],
+        "Subscriptions on this node.",
+        |s| amount(s.node.subscriptions),
+    ),
+    counter(
+        "fanfare_publishes_total",
+        &["result"],
+        "Requests of backends to publish, by result: accepted, duplicate (its idempotency key was known), over_rate, \
+         overloaded (a queue was full), unavailable (the cluster's back end did not answer) or conflict (its key stood \
+         for another request).",
+        |s| counts(by_result(&s.node.backend)),
+    ),
+    counter(
+        "fanfare_events_published_total",
+        &[],
+        "Events of backends that were accepted, one for each channel.",
+        |s| count(s.node.backend.events),
+    ),
+    counter(
+        "fanfare_published_bytes_total",
+        &[],
+        "Bytes of data of these events.",
+        |s| count(s.node.backend.bytes),
+    ),
+    counter(
+        "fanfare_client_events_total",
+        &[],
+        "Events of clients that were published.",
+        |s| count(s.node.clients.client_events),
+    ),
+    counter(
+        "fanfare_deliveries_total",
+        &[],
+        "Events that were queued to subscribers, one for each subscriber.",
+        |s| count(s.node.clients.deliveries),
+    ),
+    counter(
+        "fanfare_delivered_bytes_total",
+        &[],
+        "Bytes of these events as WebSocket frames.",
+        |s| count(s.node.clients.delivered_bytes),
+    ),
+    counter(
+        "fanfare_written_bytes_total",
+        &[],
+        "Bytes that sockets have taken: events, answers, pings and frames around them.",
+        |s| count(s.node.written_bytes),
+    ),
+    counter(
+        "fanfare_messages_received_total",
+        &[],
+        "Messages of clients.",
+        |s| count(s.node.clients.messages),
+    ),
+    counter(
+        "fanfare_received_bytes_total",
+        &[],
+        "Bytes of these messages, without frames.",
+        |s| count(s.node.clients.received_bytes),
+    ),
+    histogram(
+        "fanfare_publish_to_write_seconds",
+        "Time from an event's arrival at this node to the write to its subscribers on one shard.",
+        |s| one(Value::Histogram(s.node.write_delay.clone())),
+    ),
+    gauge(
+        "fanfare_inbox_bytes",
+        &[],
+        "Bytes of events that wait for the shards (inbox.max_bytes).",
+        |s| amount(s.node.inbox_bytes),
+    ),
+    gauge(
+        "fanfare_inbox_largest_batch_bytes",
+        &[],
+        "Most bytes of events that a shard had to handle at once since the start.",
+        |s| amount(s.node.largest_batch),
+    ),
+    gauge(
+        "fanfare_outbox_bytes",
+        &[],
+        "Bytes that wait for sockets that take no more at the moment.",
+        |s| amount(s.node.outbox_bytes),
+    ),
+    counter(
+        "fanfare_recoveries_total",
+        &["result"],
+        "Clients that came back to a channel with a history, by whether all that they missed was there: complete or \
+         incomplete.",
+        |s| {
+            counts([
+                ("complete", s.node.recoveries.complete),
+                ("incomplete", s.node.recoveries.incomplete),
+            ])
+        },
+    ),
+    counter(
+        "fanfare_refused_total",
+        &["kind"],
+        "Clients and requests that were refused, by the kind that the log names (docs/errors.md).",
+        |s| counts(s.refused.iter().copied()),
+    ),
+    gauge(
+        "fanfare_budget_used",
+        &["resource"],
+        "What the clients of this node hold of a bounded resource: sockets, connections, or bytes.",
+        |s| amounts(s.budgets.iter().map(|budget| (budget.name, budget.used))),
+    ),
+    gauge(
+        "fanfare_budget_max",
+        &["resource"],
+        "The most that they may hold. A resource without a bound is left out.",
+        |s| amounts(s.budgets.iter().map(|budget| (budget.name, budget.max))),
+    ),
+    gauge(
+        "fanfare_cluster_connected",
+        &[],
+        "1 if the node is connected to the other nodes, and 0 otherwise. Absent on a node by itself.",
+        |s| of_cluster(s, |cluster| number(u8::from(cluster.connected))),
+    ),
+    counter(
+        "fanfare_cluster_gaps_total",
+        &[],
+        "Times that the connection to the other nodes was lost, so that connections were closed with 4101.",
+        |s| of_cluster(s, |cluster| count(cluster.gaps)),
+    ),
+    histogram(
+        "fanfare_cluster_publish_seconds",
+        "Time until the cluster's back end has accepted a publish.",
+        |s| of_cluster(s, |cluster| one(Value::Histogram(cluster.publish.clone()))),
+    ),
+    gauge(
+        "fanfare_app_sync_age_seconds",
+        &[],
+        "Time since the store was last asked for changed apps with success.",
+        |s| number(s.sync.age.as_secs_f64()),
+    ),
+    counter(
+        "fanfare_app_sync_failures_total",
+        &[],
+        "Times that the store did not answer this question.",
+        |s| count(s.sync.failures),
+    ),
+    histogram(
+        "fanfare_store_seconds",
+        "Time that the store takes for this question.",
+        |s| one(Value::Histogram(s.sync.store.clone())),
+    ),
+    gauge(
+        "fanfare_app_connections",
+        &["app"],
+        "Open connections of an app: of those that metrics.apps names, or of the 50 busiest.",
+        |s| {
+            let apps = s.node.apps.iter();
+            amounts(apps.map(|app| (app.app.id(), app.connections)))
+        },
+    ),
+    counter(
+        "fanfare_app_events_published_total",
+        &["app"],
+        "Events of an app's backends that were accepted.",
+        |s| by_app(s, |app| app.backend.events),
+    ),
+    counter(
+        "fanfare_app_publishes_refused_total",
+        &["app"],
+        "Requests of an app's backends to publish that were not accepted, by rate, a full queue or the cluster.",
+        |s| {
+            by_app(s, |app| {
+                let accepted = [PublishResult::Accepted, PublishResult::Duplicate];
+                let results = PublishResult::ALL.into_iter().zip(app.backend.requests);
+                let refused = results.filter(|(result, _)| !accepted.contains(result));
+                refused.map(|(_, requests)| requests).sum()
+            })
+        },
+    ),
+    counter(
+        "fanfare_app_deliveries_total",
+        &["app"],
+        "Events that were queued to an app's subscribers.",
+        |s| by_app(s, |app| app.clients.deliveries),
+    ),
+    counter(
+        "fanfare_app_delivered_bytes_total",
+        &["app"],
+        "Bytes of these events as WebSocket frames.",
+        |s| by_app(s, |app| app.clients.delivered_bytes),
+    ),
+    counter(
+        "fanfare_app_messages_received_total",
+        &["app"],
+        "Messages of an app's clients.",
+        |s| by_app(s, |app| app.clients.messages),
+    ),
+    counter(
+        "process_cpu_seconds_total",
+        &[],
+        "CPU time of the process.",
+        |s| one(Value::Seconds(s.process.cpu_seconds)),
+    ),
+    gauge(
+        "process_resident_memory_bytes",
+        &[],
+        "Resident memory of the process.",
+        |s| amount(usize::try_from(s.process.resident_bytes).unwrap_or(usize::MAX)),
+    ),
+    gauge("process_open_fds", &[], "Open file descriptors.", |s| {
+        amount(s.process.open_files)
+    }),
+    gauge(
+        "process_max_fds",
+        &[],
+        "File descriptors that may be open.",
+        |s| amount(usize::try_from(s.process.max_files).unwrap_or(usize::MAX)),
+    ),
+    gauge(
+        "process_start_time_seconds",
+        &[],
+        "Start of the process, in Unix time.",
+        |s| number(s.started_at.as_secs_f64()),
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_about_metrics_lists_exactly_these() {
+        let page = include_str!("../../../../docs/metrics.md");
+        let rows = CATALOG.iter().map(|family| {
+            let labels: Vec<_> = family.labels.iter().map(|l| format!("`{l}`")).collect();
+            let kind = format!("{:?}", family.kind).to_lowercase();
+            let (name, help) = (family.name, family.help);
+            format!("| `{name}` | {kind} | {} | {help} |", labels.join(", "))
+        });
+        let rows: Vec<String> = rows.collect();
+        let of_page = page
+            .lines()
+            .filter(|line| line.starts_with("| `fanfare_") || line.starts_with("| `process_"));
+        let of_page: Vec<&str> = of_page.collect();
+        assert_eq!(of_page, rows, "the table should be:\n{}", rows.join("\n"));
+    }
+
+    #[test]
+    fn names_end_as_prometheus_advises() {
+        for family in CATALOG {
+            let is_counter = family.kind == Kind::Counter;
+            assert_eq!(
+                family.name.ends_with("_total"),
+                is_counter,
+                "{}",
+                family.name
+            );
+            if family.kind == Kind::Histogram {
+                assert!(family.name.ends_with("_seconds"), "{}", family.name);
+            }
+            assert!(family.help.ends_with('.'), "{}", family.name);
+        }
+    }
+}

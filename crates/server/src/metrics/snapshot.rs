@@ -1,0 +1,89 @@
+//! Reads all values at one moment.
+
+use std::cmp::Reverse;
+use std::collections::HashSet;
+use std::time::Duration;
+
+use fanfare_engine::{AppStats, ClusterStats, NodeStats, Resource};
+
+use super::process::Process;
+use crate::app_state::AppState;
+use crate::app_sync::SyncStats;
+
+/// How many apps have series of their own if the configuration names none.
+const BUSIEST: usize = 50;
+
+/// The apps whose series the configuration asks for, by id; if there are none, the busiest get some.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Named(pub(crate) HashSet<String>);
+
+/// All values at one moment.
+#[derive(Debug)]
+pub(super) struct Snapshot {
+    pub(super) node: NodeStats,
+    pub(super) cluster: Option<ClusterStats>,
+    pub(super) refused: Vec<(&'static str, u64)>,
+    pub(super) budgets: Vec<Budget>,
+    pub(super) sockets: Sockets,
+    pub(super) sync: SyncStats,
+    pub(super) process: Process,
+    pub(super) started_at: Duration,
+    pub(super) ready: bool,
+}
+
+/// A bounded resource of the node.
+#[derive(Debug)]
+pub(super) struct Budget {
+    pub(super) name: &'static str,
+    pub(super) used: usize,
+    pub(super) max: usize,
+}
+
+/// Accepted TCP connections.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    pub(super) open: usize,
+    pub(super) max: usize,
+}
+
+impl Snapshot {
+    pub(super) async fn take(state: &AppState) -> Self {
+        let engine = &state.engine;
+        let mut node = engine.stats().await;
+        choose(&mut node.apps, &state.metrics_apps);
+        let ledger = engine.ledger();
+        let budgets = Resource::ALL.into_iter().map(|resource| Budget {
+            name: resource.metric_name(),
+            used: ledger.used(resource),
+            max: ledger.budgets().node.of(resource),
+        });
+        Self {
+            node,
+            cluster: engine.cluster_stats(),
+            refused: engine.refusals().totals(),
+            budgets: budgets.filter(|budget| budget.max < usize::MAX).collect(),
+            sockets: Sockets {
+                open: state.sockets.open(),
+                max: state.sockets.max(),
+            },
+            sync: state.sync.read(),
+            process: Process::read(),
+            started_at: Duration::from_millis(u64::try_from(state.started_at).unwrap_or_default()),
+            ready: state.unready().is_none(),
+        }
+    }
+}
+
+/// Keeps the apps that the configuration names, or else the busiest: a series for each of ten thousand apps would cost
+/// the collector more than it tells.
+fn choose(apps: &mut Vec<AppStats>, Named(named): &Named) {
+    if !named.is_empty() {
+        apps.retain(|app| named.contains(app.app.id().as_str()));
+        return;
+    }
+    apps.sort_by_key(|app| {
+        let moved = app.backend.events + app.clients.deliveries + app.clients.messages;
+        (Reverse(moved), app.app.id().clone())
+    });
+    apps.truncate(BUSIEST);
+}
