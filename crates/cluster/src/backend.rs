@@ -98,6 +98,13 @@ pub trait Connection: Send + Sync + 'static {
     /// are taken in the order in which the futures were first polled. If the connection breaks, any
     /// number of them may have been taken.
     fn take(&self, steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>>;
+
+    /// Reads a channel's history, which begins now if there is none, and waits for the page. Pages
+    /// are large, so a back end must not let messages and answers of steps wait behind them.
+    fn history(
+        &self,
+        request: HistoryRequest,
+    ) -> BoxFuture<'static, Result<HistoryPage, StepError>>;
 }
 
 /// Why a step has no answer.
@@ -321,20 +328,6 @@ pub enum Step {
         /// The channel.
         channel: String,
     },
-    /// Read a channel's history, which begins now if there is none. Answered with `History`.
-    History {
-        /// The app.
-        app: AppId,
-        /// The channel.
-        channel: String,
-        /// The query.
-        query: HistoryQuery,
-        /// The fingerprint of the app's rules: events recorded under other rules are gone.
-        rules: u64,
-        /// Most bytes of the last events, or of all after a position; of the latter, all or none
-        /// are returned.
-        room: usize,
-    },
     /// Heartbeat: `node` is alive, and all nodes get `message`. Answered with `Beat`, or refused as
     /// late if the node counts as dead by now.
     Beat {
@@ -464,7 +457,6 @@ impl Step {
             | Self::Connections { app, .. }
             | Self::ConnectionsElsewhere { app, .. }
             | Self::Cached { app, .. }
-            | Self::History { app, .. }
             | Self::Enlist { app, .. }
             | Self::Enlisted { app }
             | Self::ConnectionsByNode { app }
@@ -521,8 +513,6 @@ pub enum Answer {
     },
     /// The event that a cache channel keeps.
     Kept(Option<Kept>),
-    /// A page of a history.
-    History(HistoryPage),
     /// The answer to a heartbeat.
     Beat {
         /// The time of the answer.
@@ -556,6 +546,22 @@ pub struct Kept {
     pub ttl: Duration,
     /// The message as it was published.
     pub message: Bytes,
+}
+
+/// A request for a page of a history.
+#[derive(Debug, Clone)]
+pub struct HistoryRequest {
+    /// The app.
+    pub app: AppId,
+    /// The channel.
+    pub channel: String,
+    /// The query.
+    pub query: HistoryQuery,
+    /// The fingerprint of the app's rules: events recorded under other rules are gone.
+    pub rules: u64,
+    /// Most bytes of the last events, or of all after a position; of the latter, all or none are
+    /// returned.
+    pub room: usize,
 }
 
 /// A page of a history.

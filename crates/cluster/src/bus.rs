@@ -11,7 +11,9 @@ use fanfare_engine::{
 use fanfare_protocol::UserId;
 use std::time::Duration;
 
-use crate::backend::{self, Answer, Keep, Kept, Publication, Published, Step, StepError};
+use crate::backend::{
+    self, Answer, HistoryRequest, Keep, Kept, Publication, Published, Step, StepError,
+};
 use crate::cluster::{Cluster, TAKES_NOTHING};
 use crate::message::Message;
 
@@ -78,7 +80,7 @@ impl Bus for Cluster {
             room,
             charge,
         } = read;
-        let step = Step::History {
+        let request = HistoryRequest {
             app: channel_ref.app.id().clone(),
             channel: channel_ref.channel.to_string(),
             query,
@@ -90,7 +92,7 @@ impl Bus for Cluster {
         };
         Box::pin(async move {
             let link = self.link().ok_or(BusError::Disconnected)?;
-            let answer = link.read_history(step, charge).await;
+            let answer = link.read_history(request, charge).await;
             answer.ok_or(BusError::Disconnected)
         })
     }

@@ -14,7 +14,9 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
-use crate::backend::{Answer, Connection, HistoryPage, Moment, NodeName, Step, StepError};
+use crate::backend::{
+    Answer, Connection, HistoryPage, HistoryRequest, Moment, NodeName, Step, StepError,
+};
 use crate::history_page::history_answer;
 use crate::peers::Peers;
 
@@ -181,11 +183,11 @@ impl Link {
     /// Reads a history, and returns the answer with its charge, or `None` if it cannot be read.
     pub(crate) async fn read_history(
         self: &Arc<Self>,
-        step: Step,
+        request: HistoryRequest,
         charge: HistoryCharge,
     ) -> Option<(HistoryAnswer, HistoryCharge)> {
         let (answered, answer) = oneshot::channel();
-        let page = self.connection.take(vec![step]);
+        let page = self.connection.history(request);
         let link = Arc::clone(self);
         // A task of this runtime decodes the answer, because the caller's thread has connections to
         // serve. It also holds the charge until the answer is here, even if the caller has given up.
@@ -195,12 +197,12 @@ impl Link {
                 // The connection doesn't outlast its loss.
                 _ = link.lost() => return,
             };
-            let answer = match page.into_iter().next() {
-                Some(Ok(Answer::History(page))) => decode(page).await,
+            let answer = match page {
+                Ok(page) => decode(page).await,
                 // Another master serves the app now, so this whole connection is useless.
-                Some(Err(error @ StepError::Unserved(_))) => return link.lose(error.to_string()),
+                Err(error @ StepError::Unserved(_)) => return link.lose(error.to_string()),
                 // A history that cannot be read concerns its reader only.
-                other => return tracing::debug!(?other, "a history could not be read"),
+                Err(error) => return tracing::debug!(%error, "a history could not be read"),
             };
             let Some(answer) = answer else {
                 return;

@@ -16,11 +16,24 @@ use crate::backend::{Answer, HistoryPage, Kept, Published, Reaped, Step, StepErr
 /// Returns the [`StepError`] that a script or Redis replied, or [`StepError::Broken`] for a reply
 /// of another form.
 pub(crate) fn read(step: &Step, value: Value) -> Result<Answer, StepError> {
+    read_with(value, |value| read_of(step, value))
+}
+
+/// Reads a page of a history.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(crate) fn read_history(value: Value) -> Result<HistoryPage, StepError> {
+    read_with(value, history_page)
+}
+
+fn read_with<T>(value: Value, read: impl FnOnce(Value) -> Option<T>) -> Result<T, StepError> {
     if let Value::ServerError(error) = &value {
         return Err(refusal(error.code(), error.details().unwrap_or_default()));
     }
     let unexpected = || StepError::Broken("an answer of another form than expected".into());
-    read_of(step, value).ok_or_else(unexpected)
+    read(value).ok_or_else(unexpected)
 }
 
 fn refusal(code: &str, details: &str) -> StepError {
@@ -113,7 +126,6 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
             }
             _ => None,
         }),
-        Step::History { .. } => Answer::History(history_page(value)?),
         Step::Beat { .. } => {
             let [now, live, dead] = <[Value; 3]>::try_from(array(value)?).ok()?;
             Answer::Beat {

@@ -20,7 +20,8 @@ use super::script::Scripts;
 use super::topology::{self, Master, connect_to};
 use super::url::RedisUrl;
 use crate::backend::{
-    Answer, ConnectError, Connected, Connection, Incoming, IncomingBytes, Step, StepError,
+    Answer, ConnectError, Connected, Connection, HistoryPage, HistoryRequest, Incoming,
+    IncomingBytes, Step, StepError,
 };
 
 /// Most bytes that may wait to be delivered. A node that is further behind reconnects.
@@ -205,14 +206,7 @@ impl PushReceiver {
 }
 
 impl Connection for RedisConnection {
-    fn take(&self, mut steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
-        if matches!(&steps[..], [Step::History { .. }])
-            && let Some(step) = steps.pop()
-        {
-            let (master, command) = self.command(&step);
-            let read = self.history_lines[master].clone().read(command, step);
-            return Box::pin(async move { vec![read.await] });
-        }
+    fn take(&self, steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
         let mut calls: Vec<Call> = self.masters.iter().map(|(_, to)| Call::new(to)).collect();
         // The master that takes a step, and the step's index among those of that master.
         let mut places = Vec::with_capacity(steps.len());
@@ -239,6 +233,16 @@ impl Connection for RedisConnection {
                 .map(|answer| answer.unwrap_or_else(|| Err(StepError::Broken(String::new()))))
                 .collect()
         })
+    }
+
+    fn history(
+        &self,
+        request: HistoryRequest,
+    ) -> BoxFuture<'static, Result<HistoryPage, StepError>> {
+        let master = self.master(&self.keys.of_app(&request.app));
+        let run = &self.masters[master].0.run;
+        let command = self.scripts.history(&self.keys, &request, run);
+        Box::pin(self.history_lines[master].clone().read(command))
     }
 }
 
@@ -280,38 +284,46 @@ impl Call {
         }
     }
 
-    pub(super) fn of_one(to: &Line, command: Cmd, step: Step) -> Self {
+    /// Returns a call of one command that is no step.
+    pub(super) fn of_command(to: &Line, command: Cmd) -> Self {
         let mut call = Self::new(to);
         call.pipeline.add_command(command);
-        call.steps.push(step);
         call
     }
 
-    /// Sends the steps, loads missing scripts, and returns the answers in order.
-    pub(super) async fn make(mut self) -> Vec<Result<Answer, StepError>> {
-        let count = self.steps.len();
-        if count == 0 {
-            return Vec::new();
+    /// Sends the steps, and returns the answers in order.
+    async fn make(mut self) -> Vec<Result<Answer, StepError>> {
+        match self.values().await {
+            Ok(values) => {
+                let steps = self.steps.iter().zip(values);
+                steps
+                    .map(|(step, value)| answer::read(step, value))
+                    .collect()
+            }
+            Err(reason) => vec![Err(StepError::Broken(reason)); self.steps.len()],
+        }
+    }
+
+    /// Sends the commands, loads missing scripts, and returns the replies in order.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the connection is broken.
+    pub(super) async fn values(&mut self) -> Result<Vec<Value>, String> {
+        if self.pipeline.is_empty() {
+            return Ok(Vec::new());
         }
         // Read before sending, so that a load after it is noticed.
         let mut seen = self.to.times_loaded();
-        let mut values = match send(&mut self.to, &self.pipeline).await {
-            Ok(values) => values,
-            Err(error) => return broken(count, &error),
-        };
+        let mut values = send(&mut self.to, &self.pipeline).await?;
         for _ in 0..MOST_RELOADS {
             if !values.iter().any(is_script_gone) {
                 break;
             }
-            if let Err(error) = self.repeat(seen, &mut values).await {
-                return broken(count, &error);
-            }
+            self.repeat(seen, &mut values).await?;
             seen = self.to.times_loaded();
         }
-        let steps = self.steps.iter().zip(values);
-        steps
-            .map(|(step, value)| answer::read(step, value))
-            .collect()
+        Ok(values)
     }
 
     /// Loads the scripts again, and repeats the steps whose script was missing: nothing was changed
@@ -323,7 +335,10 @@ impl Call {
     async fn repeat(&mut self, seen: u64, values: &mut [Value]) -> Result<(), String> {
         let gone = |at: &usize| is_script_gone(&values[*at]);
         let gone: Vec<_> = (0..values.len()).filter(gone).collect();
-        let is_said = |at: &usize| self.steps[*at].reporter().is_some();
+        let is_said = |at: &usize| {
+            let step = self.steps.get(*at);
+            step.is_some_and(|step| step.reporter().is_some())
+        };
         let first = gone.iter().copied().find(is_said);
         let later = first.unwrap_or(values.len())..values.len();
         if later
@@ -361,8 +376,4 @@ async fn send(to: &mut Line, pipeline: &Pipeline) -> Result<Vec<Value>, String> 
 /// Returns whether a step was not taken because Redis no longer has its script.
 fn is_script_gone(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
-}
-
-pub(super) fn broken(count: usize, reason: &str) -> Vec<Result<Answer, StepError>> {
-    vec![Err(StepError::Broken(reason.into())); count]
 }

@@ -8,10 +8,11 @@ use redis::{AsyncConnectionConfig, Cmd};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::connection::{Call, Line, Loaded, broken};
+use super::answer;
+use super::connection::{Call, Line, Loaded};
 use super::topology::{self, Master, connect_to};
 use super::url::RedisUrl;
-use crate::backend::{Answer, Step, StepError};
+use crate::backend::{ConnectError, HistoryPage, StepError};
 
 /// How long one attempt to read may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
@@ -39,29 +40,30 @@ impl HistoryLine {
     }
 
     /// Reads a history. A connection that was closed because nothing was read for long is replaced.
-    pub(super) async fn read(self, command: Cmd, step: Step) -> Result<Answer, StepError> {
-        let answer = self.try_read(&command, &step).await;
-        match answer {
-            Err(StepError::Broken(_)) => self.try_read(&command, &step).await,
-            answer => answer,
+    pub(super) async fn read(self, command: Cmd) -> Result<HistoryPage, StepError> {
+        match self.try_read(&command).await {
+            Err(StepError::Broken(_)) => self.try_read(&command).await,
+            page => page,
         }
     }
 
-    async fn try_read(&self, command: &Cmd, step: &Step) -> Result<Answer, StepError> {
+    async fn try_read(&self, command: &Cmd) -> Result<HistoryPage, StepError> {
         let (number, line) = self.line().await?;
-        let call = Call::of_one(&line, command.clone(), step.clone());
-        let late = || broken(1, &format!("no history within {READ_TIMEOUT:?}"));
-        let answers = timeout(READ_TIMEOUT, call.make()).await;
-        let answer = answers.unwrap_or_else(|_| late()).pop();
-        let answer = answer.unwrap_or_else(|| Err(StepError::Broken("there is no answer".into())));
-        if matches!(answer, Err(StepError::Broken(_))) {
+        let mut call = Call::of_command(&line, command.clone());
+        let values = timeout(READ_TIMEOUT, call.values()).await;
+        let values = values.unwrap_or_else(|_| Err(format!("no history within {READ_TIMEOUT:?}")));
+        let value = values.and_then(|mut values| values.pop().ok_or("there is no answer".into()));
+        let page = value
+            .map_err(StepError::Broken)
+            .and_then(answer::read_history);
+        if matches!(page, Err(StepError::Broken(_))) {
             // With it goes the rest of an answer that is too late.
             let mut open = self.0.open.lock().await;
             if open.0 == number {
                 open.1 = None;
             }
         }
-        answer
+        page
     }
 
     /// Returns the connection and its number, and opens it if it is not open.
@@ -86,12 +88,9 @@ impl HistoryLine {
             let process = topology::process_of(&mut connection).await?;
             Ok((connection, process))
         };
-        let (connection, process) =
-            opened
-                .await
-                .map_err(|error: crate::backend::ConnectError| {
-                    StepError::Broken(format!("connecting to read histories: {error}"))
-                })?;
+        let (connection, process) = opened.await.map_err(|error: ConnectError| {
+            StepError::Broken(format!("connecting to read histories: {error}"))
+        })?;
         if process != master.process {
             return Err(StepError::Unserved("Redis was started again".into()));
         }

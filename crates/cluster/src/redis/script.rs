@@ -5,7 +5,7 @@ use redis::{Cmd, cmd};
 use fanfare_engine::HistoryQuery;
 
 use super::keys::Keys;
-use crate::backend::Step;
+use crate::backend::{HistoryRequest, Step};
 
 /// Scripts that write nothing.
 const READS: &[&str] = &[
@@ -92,6 +92,23 @@ impl Scripts {
         command
     }
 
+    /// Returns the command that reads a history; `run` names the run of the master that has it.
+    pub(crate) fn history(&self, keys: &Keys, request: &HistoryRequest, run: &str) -> Cmd {
+        let (kind, position, count) = match &request.query {
+            HistoryQuery::Last(count) => ("last", None, *count),
+            HistoryQuery::After(position) => ("after", Some(position), 0),
+            HistoryQuery::Forward(position, count) => ("forward", position.as_ref(), *count),
+            HistoryQuery::Backward(position, count) => ("backward", position.as_ref(), *count),
+        };
+        let epoch = position.map_or("", |position| &*position.epoch);
+        let offset = position.map_or(0, |position| position.offset);
+        let mut command = self.history.call(&keys.of_app(&request.app));
+        command.arg(&request.channel).arg(kind).arg(epoch);
+        command.arg(offset).arg(count).arg(fresh_epoch()).arg(run);
+        command.arg(request.rules).arg(request.room);
+        command
+    }
+
     fn script(&self, step: &Step) -> Option<&Script> {
         Some(match step {
             Step::Publish { .. } => &self.publish,
@@ -109,7 +126,6 @@ impl Scripts {
             Step::Connections { .. } => &self.connections,
             Step::ConnectionsElsewhere { .. } => &self.connections_elsewhere,
             Step::Cached { .. } => &self.cached,
-            Step::History { .. } => &self.history,
             Step::Reap { .. } => &self.reap,
             Step::Beat { .. } => &self.beat,
             Step::Census => &self.census,
@@ -189,25 +205,6 @@ fn put_arguments(command: &mut Cmd, keys: &Keys, step: &Step, run: &str) {
         }
         Step::View { channel, .. } | Step::Cached { channel, .. } => {
             command.arg(channel);
-        }
-        Step::History {
-            channel,
-            query,
-            rules,
-            room,
-            ..
-        } => {
-            let (kind, position, count) = match query {
-                HistoryQuery::Last(count) => ("last", None, *count),
-                HistoryQuery::After(position) => ("after", Some(position), 0),
-                HistoryQuery::Forward(position, count) => ("forward", position.as_ref(), *count),
-                HistoryQuery::Backward(position, count) => ("backward", position.as_ref(), *count),
-            };
-            let epoch = position.map_or("", |position| &*position.epoch);
-            let offset = position.map_or(0, |position| position.offset);
-            command.arg(channel).arg(kind).arg(epoch).arg(offset);
-            command.arg(count).arg(fresh_epoch()).arg(run).arg(rules);
-            command.arg(room);
         }
         Step::UserCounts { channels, .. } => {
             command.arg(channels);

@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use crate::Message;
 use crate::backend::{
-    Answer, Backend, Connected, Connection, Incoming, Moment, NodeName, Publication, Step,
-    StepError, Topic,
+    Answer, Backend, Connected, Connection, HistoryPage, HistoryRequest, Incoming, Moment,
+    NodeName, Publication, Step, StepError, Topic,
 };
 use bytes::Bytes;
 use fanfare_protocol::presence::Member;
@@ -119,6 +119,13 @@ impl Peer {
         let words = format!("{step:?}");
         let answer = self.try_take(step).await;
         answer.unwrap_or_else(|error| panic!("{words}: {error}"))
+    }
+
+    /// Reads a page of a history.
+    pub async fn history(&self, request: HistoryRequest) -> HistoryPage {
+        let page = timeout(TIMEOUT, self.connection.history(request)).await;
+        page.expect("a page in time")
+            .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Takes a step that must be answered with [`Answer::Done`].

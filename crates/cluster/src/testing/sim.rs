@@ -7,12 +7,13 @@ mod weather;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{
-    Answer, Backend, ConnectError, Connected, Connection, Incoming, IncomingBytes, Step, StepError,
-    Topic,
+    Answer, Backend, ConnectError, Connected, Connection, HistoryPage, HistoryRequest, Incoming,
+    IncomingBytes, Step, StepError, Topic,
 };
 use bytes::Bytes;
 use fanfare_engine::BoxFuture;
@@ -31,7 +32,21 @@ const LONG_TICK: Duration = Duration::from_secs(1);
 /// How long it is tried to connect.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-type Answers = Vec<Result<Answer, StepError>>;
+type Answers = Vec<Result<Reply, StepError>>;
+
+/// What a process asks of the world.
+#[derive(Debug)]
+enum Request {
+    Step(Step),
+    History(HistoryRequest),
+}
+
+/// What the world answers.
+#[derive(Debug)]
+enum Reply {
+    Answer(Answer),
+    History(HistoryPage),
+}
 
 /// A world and the ways to it.
 #[derive(Clone)]
@@ -72,7 +87,7 @@ struct Line {
 
 struct Up {
     arrives: Instant,
-    steps: VecDeque<Step>,
+    steps: VecDeque<Request>,
     answers: Answers,
     edges: Vec<usize>,
     reply: oneshot::Sender<Answers>,
@@ -326,7 +341,7 @@ impl State {
     fn send_up(
         &mut self,
         id: ConnectionId,
-        steps: Vec<Step>,
+        steps: Vec<Request>,
     ) -> Option<oneshot::Receiver<Answers>> {
         self.lines.get(&id)?.incoming.as_ref()?;
         let arrives = self.arrival(id, UP);
@@ -391,13 +406,15 @@ impl State {
         };
         if let Some(step) = front.steps.pop_front() {
             let mut tells: Vec<Tell> = Vec::new();
-            let answer = if self.full && !matches!(step, Step::Listen { .. }) {
-                Err(StepError::Refused("OOM there is no room".into()))
-            } else {
-                self.world.take(id, &step, &mut tells)
+            let answer = match &step {
+                Request::Step(Step::Listen { .. }) => {
+                    Self::take(&mut self.world, id, &step, &mut tells)
+                }
+                _ if self.full => Err(StepError::Refused("OOM there is no room".into())),
+                step => Self::take(&mut self.world, id, step, &mut tells),
             };
-            if let Ok(answer) = &answer {
-                for (channel, what) in edges_of(&step, answer) {
+            if let (Request::Step(step), Ok(Reply::Answer(answer))) = (&step, &answer) {
+                for (channel, what) in edges_of(step, answer) {
                     front.edges.push(self.edges.len());
                     self.edges.push(WorldEdge {
                         process,
@@ -422,6 +439,18 @@ impl State {
         if line.up.front().is_some_and(|front| front.steps.is_empty()) {
             let done = line.up.pop_front().unwrap();
             self.send_down(id, Down::Answers(done.reply, done.answers, done.edges));
+        }
+    }
+
+    fn take(
+        world: &mut World,
+        id: ConnectionId,
+        request: &Request,
+        tells: &mut Vec<Tell>,
+    ) -> Result<Reply, StepError> {
+        match request {
+            Request::Step(step) => world.take(id, step, tells).map(Reply::Answer),
+            Request::History(request) => Ok(Reply::History(world.history(request))),
         }
     }
 
@@ -596,16 +625,48 @@ struct SimConnection {
     id: ConnectionId,
 }
 
+impl SimConnection {
+    /// Sends requests, and waits for their replies. The connection is cut if there are none.
+    fn send(&self, requests: Vec<Request>) -> impl Future<Output = Answers> + use<> {
+        let (sim, id) = (self.sim.clone(), self.id);
+        async move {
+            let count = requests.len();
+            let sent = sim.0.lock().send_up(id, requests);
+            let replies = match sent {
+                Some(replies) => replies.await.ok(),
+                None => None,
+            };
+            let cut = || Err(StepError::Broken("the connection was cut".into()));
+            replies.unwrap_or_else(|| (0..count).map(|_| cut()).collect())
+        }
+    }
+}
+
+fn mixed_up() -> StepError {
+    StepError::Broken("the reply is of another request".into())
+}
+
 impl Connection for SimConnection {
     fn take(&self, steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
-        let (sim, id) = (self.sim.clone(), self.id);
+        let replies = self.send(steps.into_iter().map(Request::Step).collect());
+        let answer = |reply| match reply {
+            Ok(Reply::Answer(answer)) => Ok(answer),
+            Ok(Reply::History(_)) => Err(mixed_up()),
+            Err(error) => Err(error),
+        };
+        Box::pin(async move { replies.await.into_iter().map(answer).collect() })
+    }
+
+    fn history(
+        &self,
+        request: HistoryRequest,
+    ) -> BoxFuture<'static, Result<HistoryPage, StepError>> {
+        let replies = self.send(vec![Request::History(request)]);
         Box::pin(async move {
-            let count = steps.len();
-            let sent = sim.0.lock().send_up(id, steps);
-            let broken = || vec![Err(StepError::Broken("the connection was cut".into())); count];
-            match sent {
-                Some(answers) => answers.await.unwrap_or_else(|_| broken()),
-                None => broken(),
+            match replies.await.pop() {
+                Some(Ok(Reply::History(page))) => Ok(page),
+                Some(Err(error)) => Err(error),
+                _ => Err(mixed_up()),
             }
         })
     }

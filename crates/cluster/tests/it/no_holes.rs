@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use fanfare_cluster::Redis;
 use fanfare_cluster::backend::{
-    Answer, Backend, ConnectError, Connected, Connection, Incoming, IncomingBytes, Publication,
-    Step, StepError, Topic,
+    Answer, Backend, ConnectError, Connected, Connection, HistoryPage, HistoryRequest, Incoming,
+    IncomingBytes, Publication, Step, StepError, Topic,
 };
 use fanfare_engine::testing::{KEY, Seen, arrival, definition, run_paused, settings, settle};
 use fanfare_engine::{BoxFuture, HistoryQuery, Retention};
@@ -91,15 +91,22 @@ impl Connection for Line {
                 return Box::pin(std::future::ready(broken("the connection broke")));
             }
         }
-        let taken = self.inner.take(steps.clone());
-        if matches!(steps[0], Step::History { .. }) && self.state.busy.load(Ordering::Relaxed) {
+        self.inner.take(steps)
+    }
+
+    fn history(
+        &self,
+        request: HistoryRequest,
+    ) -> BoxFuture<'static, Result<HistoryPage, StepError>> {
+        let page = self.inner.history(request);
+        if self.state.busy.load(Ordering::Relaxed) {
             return Box::pin(async move {
-                let answers = taken.await;
+                let page = page.await;
                 sleep(Duration::from_millis(500)).await;
-                answers
+                page
             });
         }
-        taken
+        page
     }
 }
 
@@ -353,39 +360,34 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
         cli.output().unwrap();
     };
     let app = AppId::parse("1").unwrap();
-    let step = |query: Option<HistoryQuery>| match query {
-        Some(query) => Step::History {
+    let step = || Step::Publish {
+        app: app.clone(),
+        publications: vec![Publication {
+            channel: "news".into(),
+            message: event("x"),
+            keep: None,
+            history: Some(Retention {
+                size: 100,
+                ttl: Duration::from_secs(60),
+                rules: 0,
+            }),
+        }],
+        once: None,
+        deadline: u64::MAX / 2,
+    };
+    let ask = async |connected: &Connected, query: HistoryQuery| {
+        let request = HistoryRequest {
             app: app.clone(),
             channel: "news".into(),
             query,
             rules: 0,
             room: usize::MAX,
-        },
-        None => Step::Publish {
-            app: app.clone(),
-            publications: vec![Publication {
-                channel: "news".into(),
-                message: event("x"),
-                keep: None,
-                history: Some(Retention {
-                    size: 100,
-                    ttl: Duration::from_secs(60),
-                    rules: 0,
-                }),
-            }],
-            once: None,
-            deadline: u64::MAX / 2,
-        },
-    };
-    let ask = async |connected: &Connected, query: HistoryQuery| {
-        let answer = connected.connection.take(vec![step(Some(query))]).await;
-        match answer.into_iter().next() {
-            Some(Ok(Answer::History(told))) => told,
-            other => panic!("{other:?}"),
-        }
+        };
+        connected.connection.history(request).await.unwrap()
     };
     let publish = async |connected: &Connected, count: usize| {
-        let answers = connected.connection.take(vec![step(None); count]).await;
+        let steps = (0..count).map(|_| step()).collect();
+        let answers = connected.connection.take(steps).await;
         assert!(answers.iter().all(Result::is_ok), "{answers:?}");
     };
     let master = connect(one).await;

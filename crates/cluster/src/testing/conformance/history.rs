@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::Message;
-use crate::backend::{Answer, HistoryPage, Keep, Publication, Step};
+use crate::backend::{Answer, HistoryPage, HistoryRequest, Keep, Publication, Step};
 use bytes::Bytes;
 use fanfare_engine::{HistoryQuery, Retention};
 use fanfare_protocol::{HistoryPosition, Unrecovered};
@@ -42,17 +42,14 @@ async fn ask_under(
     rules: u64,
     room: usize,
 ) -> HistoryPage {
-    let step = Step::History {
+    let request = HistoryRequest {
         app: app(),
         channel: channel.into(),
         query,
         rules,
         room,
     };
-    match who.take(step).await {
-        Answer::History(told) => told,
-        other => panic!("{other:?}"),
-    }
+    who.history(request).await
 }
 
 pub async fn length_of_an_empty_one(who: &Peer) -> usize {

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::backend::{
-    Answer, HistoryPage, Keep, Kept, Publication, Published, Reaped, Step, StepError, Topic,
+    Answer, HistoryPage, HistoryRequest, Keep, Kept, Publication, Published, Reaped, Step,
+    StepError, Topic,
 };
 use crate::{Message, stamp};
 use bytes::Bytes;
@@ -258,6 +259,25 @@ impl World {
         }
     }
 
+    /// Reads a history.
+    pub(super) fn history(&mut self, request: &HistoryRequest) -> HistoryPage {
+        let HistoryRequest {
+            app: id,
+            channel,
+            query,
+            rules,
+            room,
+        } = request;
+        let now = self.now();
+        let mut moment = Moment {
+            id,
+            app: self.memory.apps.entry(id.to_string()).or_default(),
+            now,
+            tells: Vec::new(),
+        };
+        moment.history(channel, query, *rules, *room)
+    }
+
     /// Tells something to all who listen.
     pub fn told_to(&mut self, topic: Topic, message: &Bytes) -> Vec<Tell> {
         let mut tells = Vec::new();
@@ -462,13 +482,6 @@ impl World {
             Step::Admit {
                 node, max, change, ..
             } => Answer::Changed(moment.admit(node, *max, *change)),
-            Step::History {
-                channel,
-                query,
-                rules,
-                room,
-                ..
-            } => Answer::History(moment.history(channel, query, *rules, *room)),
             Step::Enlist { node, .. } => {
                 moment.app.enlisted.insert(node.to_string());
                 Answer::Done
@@ -926,7 +939,6 @@ fn app(step: &Step) -> Option<&AppId> {
         | Step::ConnectionsElsewhere { app, .. }
         | Step::Admit { app, .. }
         | Step::Cached { app, .. }
-        | Step::History { app, .. }
         | Step::Enlist { app, .. }
         | Step::Enlisted { app }
         | Step::ConnectionsByNode { app }
