@@ -2,11 +2,12 @@
 //! costs a few bytes instead of an HTTP connection's buffers, and has little time.
 
 use std::io;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use httparse::Status;
-use memchr::memmem;
+use memchr::memmem::Finder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -19,6 +20,8 @@ pub(crate) const MAX_HEAD: usize = 16 * 1024;
 const MAX_HEADERS: usize = 100;
 /// Bytes allocated for the first read. Most heads fit.
 const FIRST_READ: usize = 1024;
+/// The end of a head. Built once, because building costs as much as the search.
+static END: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\r\n\r\n"));
 /// How long a client may take to read the answer to a head that is too large.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -68,8 +71,8 @@ pub(crate) async fn read_first_head(stream: &mut TcpStream) -> io::Result<FirstH
 /// Returns the length of a complete head, or an error if these bytes can never become one.
 fn parse(head: &[u8]) -> httparse::Result<usize> {
     // hyper parses the head again, so it is enough to find the empty line at its end.
-    if let Some(at) = memmem::find(head, b"\r\n\r\n") {
-        return Ok(Status::Complete(at + 4));
+    if let Some(at) = END.find(head) {
+        return Ok(Status::Complete(at + END.needle().len()));
     }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     httparse::Request::new(&mut headers).parse(head)

@@ -3,9 +3,11 @@
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
+use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use memchr::memmem::Finder;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -55,16 +57,19 @@ impl<S> WriteTimeout<S> {
     }
 }
 
+/// The line that hyper writes.
+const LINE: &[u8] = b"\r\nconnection: Upgrade, close\r\n";
+static CLOSE_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(LINE));
+
 /// Returns the head of an upgrade without the `close` that hyper adds if the client sent `Connection: close` on a line
 /// of its own, as Tcl's WebSocket client does. That client would take the answer for the end of the connection. Spaces
 /// keep the length, by which the caller counts.
 fn without_close(bytes: &[u8]) -> Option<Vec<u8>> {
-    const LINE: &[u8] = b"\r\nconnection: Upgrade, close\r\n";
     const KEPT: usize = b"\r\nconnection: Upgrade".len();
     if !bytes.starts_with(b"HTTP/1.1 101 ") {
         return None;
     }
-    let at = memchr::memmem::find(bytes, LINE)?;
+    let at = CLOSE_LINE.find(bytes)?;
     let mut head = bytes.to_vec();
     head[at + KEPT..at + LINE.len() - 2].fill(b' ');
     Some(head)
