@@ -170,11 +170,17 @@ impl Engine {
             },
             Err(refused) => (refused, None),
         };
-        if let NoPermits::OverQuota { quota, .. } = refused {
-            let displaced = self.displace(app, payer, quota, local).await;
-            return displaced.map_err(Refusal::from);
-        }
-        Err(refused.into())
+        let (quota, is_settled) = match refused {
+            NoPermits::OverQuota { quota, .. } => (quota, true),
+            // Attempts of one network must not keep others out while they wait for their answers.
+            NoPermits::Unsettled => (app.settings().limits.connections, false),
+            NoPermits::Refused(refusal) => return Err(refusal),
+        };
+        let displaced = self.displace(app, payer, quota, local).await;
+        displaced.map_err(|error| match error {
+            NoPermits::OverQuota { .. } if !is_settled => NoPermits::Unsettled.into(),
+            error => error.into(),
+        })
     }
 
     /// Takes permits on this node alone.

@@ -123,3 +123,29 @@ fn only_many_networks_over_all_nodes_keep_a_client_away() {
         assert_eq!(displaced(&held), 0);
     });
 }
+
+#[test]
+fn attempts_of_one_network_that_wait_for_an_answer_keep_nobody_out() {
+    run_paused(async {
+        let sim = Sim::new(3, Weather::Windy);
+        let nodes = nodes(&sim, 2, 8).await;
+        let mut held = Vec::new();
+        for number in 0..4 {
+            held.push(connect(&nodes[1], [198, 51, 100, number]).await.unwrap());
+            held.push(connect(&nodes[0], [192, 0, 2, 1]).await.unwrap());
+        }
+        // The attempts take what is left of the quota on their node until the other node has answered.
+        let attempt = || connect(&nodes[0], [192, 0, 2, 1]);
+        let attempts = async { tokio::join!(attempt(), attempt(), attempt(), attempt()) };
+        let other = connect(&nodes[0], [203, 0, 113, 1]);
+        let (attempts, other) = tokio::join!(attempts, other);
+        other.expect("a place of the network that holds most");
+        for attempt in [attempts.0, attempts.1, attempts.2, attempts.3] {
+            let Err(refusal) = attempt else {
+                panic!("its network holds most");
+            };
+            assert_eq!(refusal.code, CloseCode::OverCapacity);
+        }
+        assert_eq!(displaced(&held), 1);
+    });
+}
