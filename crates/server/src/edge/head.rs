@@ -70,9 +70,13 @@ pub(crate) async fn read_first_head(stream: &mut TcpStream) -> io::Result<FirstH
 
 /// Returns the length of a complete head, or an error if these bytes can never become one.
 fn parse(head: &[u8]) -> httparse::Result<usize> {
-    // hyper parses the head again, so it is enough to find the empty line at its end.
-    if let Some(at) = END.find(head) {
-        return Ok(Status::Complete(at + END.needle().len()));
+    // hyper parses the head again, so it is enough to find the empty line at its end. Those before it don't count.
+    let begins = head
+        .iter()
+        .take_while(|byte| b"\r\n".contains(byte))
+        .count();
+    if let Some(at) = END.find(&head[begins..]) {
+        return Ok(Status::Complete(begins + at + END.needle().len()));
     }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     httparse::Request::new(&mut headers).parse(head)
@@ -145,6 +149,18 @@ mod tests {
         assert_eq!(first_head(&parts).await, complete(whole));
         assert_eq!(first_head(&[b"GET / HTT"]).await, FirstHead::Closed);
         assert_eq!(first_head(&[]).await, FirstHead::Closed);
+    }
+
+    #[tokio::test]
+    async fn empty_lines_are_no_head() {
+        for sent in [&b"\r\n\r\n"[..], b"\n\n", b"\r\n\r\n\r\nGET / HT"] {
+            assert_eq!(first_head(&[sent]).await, FirstHead::Closed, "{sent:?}");
+        }
+        let after_lines = b"\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        assert_eq!(
+            first_head(&[after_lines]).await,
+            FirstHead::Complete(after_lines.as_slice().into())
+        );
     }
 
     #[tokio::test]
