@@ -26,13 +26,11 @@ pub(crate) fn truncated(path: &str) -> String {
 /// Returns the message for a client that wants a WebSocket at another path.
 pub(crate) fn no_websocket_message(prefix: &str, path: &str) -> String {
     let shown = truncated(path);
-    let wanted = intended(prefix, path).filter(|meant| {
-        let key = meant[prefix.len()..].strip_prefix("/app/");
-        key.is_some_and(|key| !key.is_empty() && !key.contains('/'))
-    });
-    match wanted {
-        Some(wanted) => format!(
-            "Path not found: {shown}, connect to {wanted} ({})",
+    // Whatever precedes it, such as the path of another server: a client has put it into wsPath.
+    let key = path.rsplit_once("/app/").map(|(_, key)| key);
+    match key.filter(|key| !key.is_empty() && !key.contains('/')) {
+        Some(key) => format!(
+            "Path not found: {shown}, connect to {prefix}/app/{key} ({})",
             ws_path(prefix)
         ),
         None => format!("Path not found: {shown}, connect to {prefix}/app/APP_KEY"),
@@ -87,6 +85,8 @@ mod tests {
                 "Path not found: /app/k, connect to /rt/app/k (in pusher-js set wsPath to /rt)",
             ),
             ("/rt", "/rt/app/app/k", "connect to /rt/app/k ("),
+            ("", "/apps/app/k", "connect to /app/k (in pusher-js leave"),
+            ("", "/pusher/app/k", "connect to /app/k (in pusher-js leave"),
             ("", "/", "Path not found: /, connect to /app/APP_KEY"),
             (
                 "/rt",
