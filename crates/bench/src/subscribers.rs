@@ -151,6 +151,10 @@ impl Subscribers {
         let Some(frame) = wire::frame(bytes) else {
             return Ok(0);
         };
+        if frame.opcode != wire::TEXT {
+            // A PING to keep the connection open, which may come at any moment.
+            return Ok(frame.len);
+        }
         let text = &bytes[frame.head..frame.len];
         if socket.phase == Phase::Greeting {
             let id = socket_id(text)
