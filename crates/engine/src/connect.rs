@@ -172,9 +172,10 @@ impl Engine {
         };
         let (quota, is_settled) = match refused {
             NoPermits::OverQuota { quota, .. } => (quota, true),
-            // Attempts of one network must not keep others out while they wait for their answers.
-            NoPermits::Unsettled => (app.settings().limits.connections, false),
-            NoPermits::Refused(refusal) => return Err(refusal),
+            // Attempts that wait for other nodes have taken what was left here. Those of one network must not keep
+            // others out.
+            NoPermits::Unsettled if local.is_none() => (app.settings().limits.connections, false),
+            refused => return Err(refused.into()),
         };
         let displaced = self.displace(app, payer, quota, local).await;
         displaced.map_err(|error| match error {
