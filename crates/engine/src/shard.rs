@@ -242,9 +242,11 @@ impl Shard {
         }
     }
 
-    /// Closes the connections whose app is disabled or deleted, or whose key is no longer active.
+    /// Closes the connections whose app is disabled or deleted, or whose key is no longer active, and lets go of deleted
+    /// apps without connections.
     fn review(&self) {
         let mut state = self.state();
+        state.stats.drop_deleted();
         let now = Instant::now();
         let slots: Vec<usize> = state.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {

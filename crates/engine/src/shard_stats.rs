@@ -66,7 +66,11 @@ impl ShardStats {
         let closed = code.map_or(Closed::ByClient, |code| Closed::ByServer(code.number()));
         *self.closed.entry(closed).or_default() += 1;
         *self.connections.of(framing) -= 1;
-        self.apps[slot.0].connections -= 1;
+        let entry = &mut self.apps[slot.0];
+        entry.connections -= 1;
+        if entry.connections == 0 && entry.app.is_deleted() {
+            self.drop_deleted();
+        }
     }
 
     /// Returns an app's counters.
@@ -93,7 +97,7 @@ impl ShardStats {
         published.shrink_to(EVENTS_KEPT);
     }
 
-    /// Moves the counters of deleted apps without connections to the sum of these apps.
+    /// Moves the counters of deleted apps without connections to the sum of these apps, and lets go of the apps.
     pub(crate) fn drop_deleted(&mut self) {
         let (slots, deleted) = (&mut self.slots, &mut self.deleted);
         self.apps.retain(|_, entry| {

@@ -143,8 +143,7 @@ impl NodeStats {
 
 impl Shard {
     fn stats(&self) -> ShardPart {
-        let mut state = self.state();
-        state.stats.drop_deleted();
+        let state = self.state();
         let stats = &state.stats;
         let apps: Vec<_> = stats.apps().collect();
         let mut clients = stats.deleted;

@@ -1,6 +1,7 @@
 //! Admission: docs/compatibility.md#connections, C-003 and C-007 to C-009.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use fanfare_engine::Arrival;
 use fanfare_protocol::AppSettings;
@@ -282,4 +283,29 @@ fn an_app_that_wants_tls_sends_others_to_it() {
         };
         assert!(node.engine.admit(secure).is_ok());
     });
+}
+
+#[test]
+fn a_deleted_app_is_let_go_once_its_last_connection_has_ended_and_its_traffic_still_counts() {
+    for connected_at_the_end in [false, true] {
+        with_node(1, async |node| {
+            let mut client = node.connect();
+            client.subscribe("news").await;
+            node.publish("news", "e", "data").await;
+            let app = Arc::downgrade(&node.app());
+            if !connected_at_the_end {
+                client.leave().await;
+            }
+            node.engine.update_apps(vec![], &["1".into()]);
+            settle().await;
+            if connected_at_the_end {
+                client.leave().await;
+            }
+            drop(client);
+            assert!(app.upgrade().is_none(), "nobody has asked for metrics");
+            let stats = node.engine.stats().await;
+            assert_eq!((stats.clients.deliveries, stats.clients.opened), (1, 1));
+            assert!(stats.apps.is_empty(), "{:?}", stats.apps);
+        });
+    }
 }
