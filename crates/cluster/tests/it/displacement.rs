@@ -2,30 +2,13 @@
 
 use std::net::IpAddr;
 
-use fanfare_engine::testing::{Client, KEY, Seen, arrival, definition, run_paused, settings};
+use fanfare_engine::testing::{Client, KEY, Seen, arrival, run_paused};
 use fanfare_engine::{Arrival, Refusal};
 use fanfare_protocol::CloseCode;
 use tokio::time::{Instant, sleep};
 
-use crate::nodes::{ClusterNode, LEASE};
+use crate::nodes::{ClusterNode, LEASE, with_quota};
 use crate::sim::{Sim, Weather};
-
-/// Nodes that hear each other, with an app that may have so many connections.
-async fn nodes(sim: &Sim, count: u64, quota: usize) -> Vec<ClusterNode> {
-    let mut nodes = Vec::new();
-    for process in 0..count {
-        let node = ClusterNode::start(sim.backend(process), 2).await;
-        let mut limited = settings();
-        limited.limits.connections = quota;
-        let app = definition("1", KEY, limited);
-        node.engine().update_apps(vec![app], &[]);
-        nodes.push(node);
-    }
-    for node in &nodes {
-        node.ready().await;
-    }
-    nodes
-}
 
 async fn connect(node: &ClusterNode, address: impl Into<IpAddr>) -> Result<Client, Refusal> {
     let arrival = Arrival {
@@ -45,7 +28,7 @@ fn displaced(clients: &[Client]) -> usize {
 fn a_network_with_few_connections_on_each_of_many_nodes_gives_way() {
     run_paused(async {
         let sim = Sim::new(1, Weather::Windy);
-        let nodes = nodes(&sim, 4, 40).await;
+        let nodes = with_quota(&sim, 4, 40).await;
         let mut held = Vec::new();
         // On no node does the network hold more than an eighth.
         for node in &nodes {
@@ -72,7 +55,7 @@ fn a_network_with_few_connections_on_each_of_many_nodes_gives_way() {
 fn a_client_that_comes_back_at_once_gets_no_place_that_was_made_for_another() {
     run_paused(async {
         let sim = Sim::new(2, Weather::Windy);
-        let nodes = nodes(&sim, 2, 20).await;
+        let nodes = with_quota(&sim, 2, 20).await;
         let mut held = Vec::new();
         for _ in 0..20 {
             held.push(connect(&nodes[0], [192, 0, 2, 1]).await.unwrap());
@@ -110,7 +93,7 @@ fn a_client_that_comes_back_at_once_gets_no_place_that_was_made_for_another() {
 fn only_many_networks_over_all_nodes_keep_a_client_away() {
     run_paused(async {
         let sim = Sim::new(3, Weather::Windy);
-        let nodes = nodes(&sim, 3, 24).await;
+        let nodes = with_quota(&sim, 3, 24).await;
         let mut held = Vec::new();
         for number in 0..24 {
             let (node, network) = (&nodes[usize::from(number) % 3], number / 2);
@@ -128,7 +111,7 @@ fn only_many_networks_over_all_nodes_keep_a_client_away() {
 fn attempts_of_one_network_that_wait_for_an_answer_keep_nobody_out() {
     run_paused(async {
         let sim = Sim::new(3, Weather::Windy);
-        let nodes = nodes(&sim, 2, 8).await;
+        let nodes = with_quota(&sim, 2, 8).await;
         let mut held = Vec::new();
         for number in 0..4 {
             held.push(connect(&nodes[1], [198, 51, 100, number]).await.unwrap());

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use fanfare_cluster::backend::Backend;
 use fanfare_cluster::{Cluster, Settings};
-use fanfare_engine::testing::{LocalNode, options};
+use fanfare_engine::testing::{self, KEY, LocalNode, definition, options};
 use fanfare_engine::{Bus, Engine, Notice, Notices, Roster};
 use fanfare_protocol::{AppId, ChannelName};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
+
+use crate::sim::Sim;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
@@ -104,4 +106,21 @@ impl Notices for Recorder {
         };
         self.all.lock().push((channel.to_string(), what));
     }
+}
+
+/// Nodes that hear each other, with an app that may have so many connections.
+pub(crate) async fn with_quota(sim: &Sim, count: u64, quota: usize) -> Vec<ClusterNode> {
+    let mut nodes = Vec::new();
+    for process in 0..count {
+        let node = ClusterNode::start(sim.backend(process), 2).await;
+        let mut limited = testing::settings();
+        limited.limits.connections = quota;
+        let app = definition("1", KEY, limited);
+        node.engine().update_apps(vec![app], &[]);
+        nodes.push(node);
+    }
+    for node in &nodes {
+        node.ready().await;
+    }
+    nodes
 }

@@ -6,37 +6,18 @@ use std::time::Duration;
 
 use fanfare_cluster::Redis;
 use fanfare_cluster::backend::{Answer, Backend, NodeName, Step};
-use fanfare_engine::testing::{
-    Client, KEY, Seen, arrival, data, definition, run_paused, settings, settle,
-};
+use fanfare_engine::testing::{Client, KEY, Seen, arrival, data, run_paused, settle};
 use fanfare_engine::{Admitted, Refusal};
 use fanfare_protocol::{AppId, ChannelName, CloseCode};
 use tokio::time::{Instant, sleep};
 
-use crate::nodes::{ClusterNode, LEASE};
+use crate::nodes::{ClusterNode, LEASE, with_quota};
 use crate::servers::{Server, free_port};
 use crate::sim::{Sim, Weather, World};
 
 /// Within this nothing is left of who is gone.
 const GONE_WITHIN: Duration = LEASE.saturating_add(Duration::from_secs(2));
 const ROOM: &str = "presence-a";
-
-/// Nodes that hear each other, with an app that may have so many connections.
-async fn nodes(sim: &Sim, count: u64, quota: usize) -> Vec<ClusterNode> {
-    let mut nodes = Vec::new();
-    for process in 0..count {
-        let node = ClusterNode::start(sim.backend(process), 2).await;
-        let mut limited = settings();
-        limited.limits.connections = quota;
-        let app = definition("1", KEY, limited);
-        node.engine().update_apps(vec![app], &[]);
-        nodes.push(node);
-    }
-    for node in &nodes {
-        node.ready().await;
-    }
-    nodes
-}
 
 async fn admit(node: &ClusterNode) -> Result<Admitted, Refusal> {
     node.engine().admit_on_all_nodes(arrival(KEY)).await
@@ -91,7 +72,7 @@ fn after_any_loss_nobody_who_is_gone_is_there_or_counts() {
         for (offset, also_killed) in [(0, false), (300, false), (600, true), (900, true)] {
             run_paused(async {
                 let sim = Sim::new(offset, Weather::Calm);
-                let nodes = nodes(&sim, 3, 4).await;
+                let nodes = with_quota(&sim, 3, 4).await;
                 sleep(Duration::from_millis(offset)).await;
                 let (stays, goes) = (connect(&nodes[0]).await, connect(&nodes[1]).await);
                 join(&stays, "stays").await;
@@ -152,7 +133,7 @@ fn clients_are_told_in_time_that_they_have_missed_something_however_often_the_co
     for period in [300, 700, 1800, 2500] {
         run_paused(async {
             let sim = Sim::new(period, Weather::Calm);
-            let nodes = nodes(&sim, 2, 0).await;
+            let nodes = with_quota(&sim, 2, 0).await;
             let client = connect(&nodes[0]).await;
             client.subscribe("news").await;
             settle().await;
@@ -173,7 +154,7 @@ fn clients_are_told_in_time_that_they_have_missed_something_however_often_the_co
 fn when_the_connection_is_back_those_who_missed_something_are_told_within_a_second() {
     run_paused(async {
         let sim = Sim::new(1, Weather::Calm);
-        let nodes = nodes(&sim, 1, 0).await;
+        let nodes = with_quota(&sim, 1, 0).await;
         let mut clients = Vec::new();
         for _ in 0..140 {
             let client = connect(&nodes[0]).await;
@@ -194,7 +175,7 @@ fn when_the_connection_is_back_those_who_missed_something_are_told_within_a_seco
 fn the_first_node_back_after_a_long_outage_buries_nobody_who_lives() {
     run_paused(async {
         let sim = Sim::new(2, Weather::Calm);
-        let nodes = nodes(&sim, 3, 0).await;
+        let nodes = with_quota(&sim, 3, 0).await;
         let away = [connect(&nodes[1]).await, connect(&nodes[2]).await];
         join(&away[0], "one").await;
         join(&away[1], "two").await;
@@ -229,7 +210,7 @@ fn the_first_node_back_after_a_long_outage_buries_nobody_who_lives() {
 fn a_clock_that_is_set_back_keeps_a_dead_node_alive_for_no_longer_than_a_lease() {
     run_paused(async {
         let sim = Sim::new(3, Weather::Calm);
-        let nodes = nodes(&sim, 3, 0).await;
+        let nodes = with_quota(&sim, 3, 0).await;
         let dies = connect(&nodes[0]).await;
         join(&dies, "dies").await;
         sleep(Duration::from_secs(2)).await;
@@ -252,7 +233,7 @@ fn nobody_is_over_a_quota_that_only_the_dead_use_up() {
     for silent in [false, true] {
         run_paused(async {
             let sim = Sim::new(4, Weather::Calm);
-            let nodes = nodes(&sim, 2, 2).await;
+            let nodes = with_quota(&sim, 2, 2).await;
             let _clients = [connect(&nodes[0]).await, connect(&nodes[0]).await];
             sleep(Duration::from_secs(2)).await;
             nodes[0].kill();
@@ -323,7 +304,7 @@ async fn scripts_that_are_gone_are_loaded_again_and_every_step_is_taken_once() {
 fn a_node_whose_first_beat_is_refused_waits_before_it_tries_again() {
     run_paused(async {
         let sim = Sim::new(5, Weather::Calm);
-        let nodes = nodes(&sim, 1, 0).await;
+        let nodes = with_quota(&sim, 1, 0).await;
         sim.fill(true);
         sleep(LEASE).await;
         let before = sim.connections();
