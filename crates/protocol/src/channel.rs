@@ -58,7 +58,7 @@ pub enum InvalidChannelName {
     Reserved(String),
 }
 
-const SERVER_TO_USER: &str = "#server-to-user-";
+pub(crate) const SERVER_TO_USER: &str = "#server-to-user-";
 
 impl ChannelName {
     /// Checks a name against the character set and a length in bytes.

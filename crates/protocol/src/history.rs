@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::channel::{SERVER_TO_USER, is_allowed};
 use crate::limits::Limits;
 use crate::wildcard;
 
@@ -13,13 +14,20 @@ use crate::wildcard;
 pub const MAX_SIZE: usize = 10_000;
 /// Most rules of an app.
 pub const MAX_RULES: usize = 100;
+/// How patterns for users' own channels begin. No other channel's name has a `#`.
+const OF_USERS: [&str; 2] = [SERVER_TO_USER, "#*"];
 
 /// A rule by which channels keep a history of their events.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct HistoryRule {
     /// The channels' names; `*` stands for any characters.
-    #[schema(example = "private-room-*", min_length = 1, max_length = 200)]
+    #[schema(
+        example = "private-room-*",
+        min_length = 1,
+        max_length = 200,
+        pattern = r"^(#server-to-user-|#\*)?[-a-zA-Z0-9_=@,.;*]*$"
+    )]
     pub channels: String,
     /// The number of events that a channel keeps, the newest ones.
     #[schema(example = 100, minimum = 1, maximum = 10_000)]
@@ -44,6 +52,15 @@ impl HistoryRule {
         self.size >= other.size && self.ttl >= other.ttl && self.matches(&other.channels)
     }
 
+    /// Returns a character of the pattern that no channel's name has at that place.
+    fn impossible_character(&self) -> Option<char> {
+        let rest = OF_USERS
+            .iter()
+            .find_map(|of_users| self.channels.strip_prefix(of_users));
+        let mut rest = rest.unwrap_or(&self.channels).chars();
+        rest.find(|c| *c != '*' && !is_allowed(*c))
+    }
+
     /// Checks that the rule is valid.
     ///
     /// # Errors
@@ -54,6 +71,13 @@ impl HistoryRule {
             return Err(format!(
                 "history: channels must have 1 to {} bytes",
                 Limits::HOSTED.channel_name
+            ));
+        }
+        if let Some(character) = self.impossible_character() {
+            return Err(format!(
+                "history: no channel matches {:?}, because no name has a {character:?} there: names have A-Z a-z 0-9 \
+                 _ - = @ , . ; and those of users' own channels begin with {SERVER_TO_USER}",
+                self.channels
             ));
         }
         if !(1..=MAX_SIZE).contains(&self.size) {
@@ -126,9 +150,66 @@ impl Unrecovered {
     }
 }
 
+/// Checks the rules of an app: each by itself, and that channels reach it.
+///
+/// # Errors
+///
+/// Returns the first rule that is broken.
+pub(crate) fn check_rules(rules: &[HistoryRule]) -> Result<(), String> {
+    if rules.len() > MAX_RULES {
+        return Err(format!("history: at most {MAX_RULES} rules"));
+    }
+    rules.iter().try_for_each(HistoryRule::check)?;
+    for (index, rule) in rules.iter().enumerate() {
+        let takes_all = |earlier: &&HistoryRule| earlier.matches(&rule.channels);
+        if let Some(earlier) = rules[..index].iter().find(takes_all) {
+            return Err(format!(
+                "history: the rule for {:?} is never reached, because the one for {:?} before it matches the same \
+                 channels; put it first",
+                rule.channels, earlier.channels
+            ));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_rule_for_names_that_no_channel_has_is_refused() {
+        let check = |channels: &str| {
+            let rule = HistoryRule {
+                channels: channels.into(),
+                size: 1,
+                ttl: 1,
+            };
+            rule.check()
+        };
+        for possible in [
+            "*",
+            "room-*",
+            "#server-to-user-*",
+            "#server-to-user-1",
+            "#*",
+            "*=@,.;_",
+        ] {
+            assert_eq!(check(possible), Ok(()), "{possible}");
+        }
+        for (impossible, character) in [
+            ("public-#", "'#'"),
+            ("x y", "' '"),
+            ("client-é*", "'é'"),
+            ("#x", "'#'"),
+            ("#x*", "'#'"),
+            ("#ser*", "'#'"),
+            ("a*#server-to-user-1", "'#'"),
+        ] {
+            let error = check(impossible).expect_err(impossible);
+            assert!(error.contains(character), "{error}");
+        }
+    }
 
     #[test]
     fn positions_are_read_as_they_were_written_and_others_are_none() {

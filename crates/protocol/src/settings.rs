@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::history::{HistoryRule, MAX_RULES};
+use crate::history::{self, HistoryRule};
 use crate::limits::Limits;
 use crate::wildcard;
 
@@ -127,16 +127,17 @@ impl AppSettings {
         };
         let changed: Self =
             serde_json::from_value(all).map_err(|error| invalid(expected(&error)))?;
-        changed.check().map_err(invalid)?;
+        changed.check(self).map_err(invalid)?;
         *self = changed;
         Ok(())
     }
 
-    fn check(&self) -> Result<(), String> {
-        if self.history.len() > MAX_RULES {
-            return Err(format!("history: at most {MAX_RULES} rules"));
+    /// Checks these settings, which are to take the place of `before`. A history that stays is not checked: rules that
+    /// an earlier version has taken must not stand in the way of other changes.
+    fn check(&self, before: &Self) -> Result<(), String> {
+        if self.history != before.history {
+            history::check_rules(&self.history)?;
         }
-        self.history.iter().try_for_each(HistoryRule::check)?;
         // Each connection's origin is compared with all of them.
         if self.allowed_origins.len() > MAX_ORIGINS {
             return Err(format!("allowed_origins: at most {MAX_ORIGINS} origins"));
@@ -169,7 +170,7 @@ impl AppSettings {
         };
         let changed: Self =
             serde_json::from_value(all).map_err(|error| invalid(expected(&error)))?;
-        changed.check().map_err(invalid)?;
+        changed.check(self).map_err(invalid)?;
         *self = changed;
         Ok(())
     }
@@ -420,6 +421,31 @@ mod tests {
             assert!(error.contains(words), "{patch}: {error}");
         }
         assert_eq!(settings, before);
+    }
+
+    #[test]
+    fn a_history_rule_that_no_channel_reaches_is_refused_where_it_is_set() {
+        let rules =
+            r#"[{"channels":"a-*","size":5,"ttl":60},{"channels":"a-b-*","size":9,"ttl":9}]"#;
+        let mut settings = AppSettings::default();
+        let error = settings.set("history", rules).unwrap_err().to_string();
+        for words in [r#""a-b-*" is never reached"#, r#"the one for "a-*""#] {
+            assert!(error.contains(words), "{error}");
+        }
+        // Twice the same.
+        let twice = serde_json::json!([{"channels": "*", "size": 1, "ttl": 1}, {"channels": "*", "size": 2, "ttl": 2}]);
+        assert!(
+            settings
+                .merge(&serde_json::json!({"history": twice}))
+                .is_err()
+        );
+        // What an earlier version has stored stays, and other settings can be changed.
+        let mut stored = AppSettings::try_from(format!(r#"{{"history":{rules}}}"#)).unwrap();
+        stored.set("client_events", "true").unwrap();
+        assert_eq!((stored.client_events, stored.history.len()), (true, 2));
+        let other =
+            r#"[{"channels":"a-b-*","size":9,"ttl":9},{"channels":"a-*","size":5,"ttl":60}]"#;
+        stored.set("history", other).unwrap();
     }
 
     #[test]

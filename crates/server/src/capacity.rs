@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 use rlimit::Resource;
 
 /// Open files that aren't for clients: database, Redis, requests to other servers, listener, logs, shards.
-const RESERVED_FILES: u64 = 64;
+pub(crate) const RESERVED_FILES: u64 = 64;
+/// How to raise the limit of open files.
+pub(crate) const RAISE_OPEN_FILES: &str =
+    "LimitNOFILE= in a systemd unit, --ulimit nofile= with Docker, ulimit -Hn in a shell";
 /// Sockets beyond the connections, so that requests are answered when all connections are in use.
 const SOCKETS_FOR_REQUESTS: usize = 64;
 /// Open files beyond the connections.
@@ -32,14 +35,7 @@ pub(crate) struct Capacity {
 impl Capacity {
     /// Returns what the machine, the control group and the limit of open files allow.
     pub(crate) fn detected() -> Self {
-        let memory = memory_limit(Path::new("/")).map_or(UNKNOWN_MEMORY, to_usize);
-        let sockets = client_sockets();
-        Self {
-            memory,
-            connections: sockets.saturating_sub(SOCKETS_FOR_REQUESTS).max(1),
-            sockets,
-        }
-        .within_memory()
+        Self::of_machine().within_memory()
     }
 
     /// Returns this capacity with the settings `memory.limit` and `connections.max` applied.
@@ -60,9 +56,14 @@ impl Capacity {
         }
     }
 
-    /// Returns how many connections the limit of open files allows, regardless of memory.
-    pub(crate) fn connections_by_open_files() -> usize {
-        client_sockets().saturating_sub(SOCKETS_FOR_REQUESTS).max(1)
+    /// Returns what the machine, the control group and the limit of open files allow, regardless of each other.
+    pub(crate) fn of_machine() -> Self {
+        let sockets = client_sockets();
+        Self {
+            memory: memory_limit(Path::new("/")).map_or(UNKNOWN_MEMORY, to_usize),
+            connections: sockets.saturating_sub(SOCKETS_FOR_REQUESTS).max(1),
+            sockets,
+        }
     }
 
     /// Bounds connections and sockets by memory. Containers often may open a billion files, which no memory holds.

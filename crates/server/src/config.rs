@@ -210,6 +210,7 @@ impl Config {
         config.sources = sources::of_settings(&given);
         config.raise_waiting_defaults(&given);
         config.check(Rules::new(&figment))?;
+        config.derive_ceilings(&given, Rules::new(&figment))?;
         // After the rules, which allow 0 for as many as possible.
         if config.connections.max == 0 {
             config.connections.max = capacity.connections;
@@ -265,6 +266,42 @@ impl Config {
         }
     }
 
+    /// Lowers ceilings that weren't given to what requests and messages have room for, and checks those that were.
+    fn derive_ceilings(&mut self, given: &Figment, rules: Rules<'_>) -> anyhow::Result<()> {
+        let body = ("http.max_body_bytes", self.http.max_body_bytes);
+        let message = (
+            "websocket.max_message_bytes",
+            self.websocket.max_message_bytes,
+        );
+        let ceilings = &mut self.ceilings;
+        for (name, ceiling, (setting, room)) in [
+            ("event_data", &mut ceilings.event_data, body),
+            (
+                "client_event_data",
+                &mut ceilings.client_event_data,
+                message,
+            ),
+            (
+                "presence_member_size",
+                &mut ceilings.presence_member_size,
+                message,
+            ),
+        ] {
+            let path = format!("ceilings.{name}");
+            if given.contains(&path) {
+                let rule =
+                    format!("must be at most {room}, for which {setting} has room; raise that too");
+                rules
+                    .of("ceilings")
+                    .check(name, *ceiling <= room as u64, rule)?;
+            } else {
+                *ceiling = (*ceiling).min(room as u64);
+                self.sources.insert(path, format!("derived from {setting}"));
+            }
+        }
+        Ok(())
+    }
+
     /// Returns the number of threads that serve HTTP. With more than there are cores, each request would cost a
     /// wake-up.
     pub(crate) fn http_threads(&self) -> usize {
@@ -273,6 +310,16 @@ impl Config {
             0 => cores.saturating_sub(self.shards).max(1),
             threads => threads,
         }
+    }
+
+    /// Returns a warning for each bound that is higher than what the machine has, and therefore bounds nothing.
+    pub(crate) fn beyond_machine(&self, machine: Capacity) -> Vec<String> {
+        let warnings = [
+            self.memory.beyond_machine(machine.memory),
+            self.connections.beyond_open_files(machine.connections),
+            self.http.beyond_open_files(machine.sockets),
+        ];
+        warnings.into_iter().flatten().collect()
     }
 
     /// Returns whether the configuration names the store, by a data folder or a URL, instead of leaving the default.
@@ -384,6 +431,55 @@ mod tests {
     }
 
     #[test]
+    fn more_than_the_machine_has_is_warned_of_with_numbers() {
+        let config = load(&[
+            ("connections.max", "100000"),
+            ("http.max_sockets", "200000"),
+            ("memory.limit", "1TiB"),
+        ])
+        .unwrap();
+        let machine = Capacity {
+            memory: 2 << 30,
+            connections: 1000,
+            sockets: 1064,
+        };
+        let warnings = config.beyond_machine(machine);
+        assert_eq!(warnings.len(), 3);
+        for (warning, words) in warnings.iter().zip([
+            ["memory.limit is 1.0 TiB", "has 2.0 GiB", "MemoryMax="],
+            ["connections.max is 100000", "allows 1000", "100128"],
+            ["http.max_sockets is 200000", "allows 1064", "200064"],
+        ]) {
+            for words in words {
+                assert!(warning.contains(words), "{warning}");
+            }
+        }
+        let enough = Capacity {
+            memory: 1 << 40,
+            connections: 100_000,
+            sockets: 200_000,
+        };
+        assert_eq!(config.beyond_machine(enough), Vec::<String>::new());
+        let defaults = load(&[]).unwrap();
+        assert_eq!(
+            defaults.beyond_machine(Capacity::of_machine()),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn a_refusal_names_a_setting_that_was_set() {
+        for path in names::names().filter(|path| names::kind(path) == Some(names::Kind::Number)) {
+            for value in ["0", "1", "999999999999999"] {
+                if let Err(error) = load(&[(path, value)]) {
+                    let error = error.to_string();
+                    assert!(error.contains(path), "{path}={value}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_wrong_value_is_refused_with_its_source() {
         assert!(refused("listen", "nowhere.invalid").contains("listen in flag --set"));
         assert!(
@@ -394,6 +490,19 @@ mod tests {
         assert!(refused("ceilings.event_data", "0").contains("ceilings.event_data must be 1 to"));
         assert!(refused("ceilings.cache_bytes", "9999999999999").contains("ceilings.cache_bytes"));
         assert!(load(&[("ceilings.connections", "0")]).is_ok());
+        let ceilings = load(&[("http.max_body_bytes", "2097152")])
+            .unwrap()
+            .ceilings;
+        assert_eq!(
+            (ceilings.event_data, ceilings.client_event_data),
+            (2 << 20, 128 << 10)
+        );
+        assert_eq!(ceilings.presence_member_size, 128 << 10);
+        let error = refused("ceilings.event_data", "2097152");
+        assert!(
+            error.contains("1048576, for which http.max_body_bytes has room"),
+            "{error}"
+        );
         for prefix in [
             "app", "/", "/a/", "/:x", "/*x", "/{x}", "/a b", "//a", "/..", "/a/./b", "/api/v1",
             "/sdk", "/docs/x",

@@ -48,8 +48,7 @@ pub(crate) async fn serve(
     mut config: Config,
     inherited: Option<ListeningSockets>,
 ) -> anyhow::Result<()> {
-    let allowed = Capacity::connections_by_open_files();
-    if let Some(warning) = config.connections.beyond_open_files(allowed) {
+    for warning in config.beyond_machine(Capacity::of_machine()) {
         tracing::warn!("{warning}");
     }
     // Before clients are served, because an unwatched signal would end the process without closing their connections.

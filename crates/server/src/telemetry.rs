@@ -16,6 +16,21 @@ const OTHER_LEVELS: [(&str, &str); 6] = [
     ("critical", "error"),
     ("none", "off"),
 ];
+/// Crates whose lines a filter may name. The first are Fanfare's own.
+const TARGETS: [&str; 12] = [
+    "fanfare",
+    "fanfare_cluster",
+    "fanfare_engine",
+    "fanfare_store",
+    "hyper_util",
+    "reqwest",
+    "sqlx",
+    "sqlx_core",
+    "sqlx_postgres",
+    "sqlx_sqlite",
+    "tower_http",
+    "tungstenite",
+];
 /// Filter for Postgres notices about existing tables and for the pool's errors about connections that it replaces. What
 /// matters of them is logged elsewhere.
 const QUIET_TARGETS: &str = "sqlx=error,sqlx_core=error";
@@ -77,11 +92,24 @@ fn check_directive(directive: &str) -> Result<(), String> {
     if let Some(level) = level.filter(|level| !is_level(level)) {
         return Err(format!("{directive:?} has no level{}", did_you_mean(level)));
     }
-    let name = target.and_then(|target| target.split("::").next());
-    match name.and_then(|name| nearest(name, ["fanfare"].into_iter()).map(|meant| (name, meant))) {
-        // Names of Fanfare's own crates begin so.
-        Some((name, _)) if name.starts_with("fanfare") => Ok(()),
-        Some((name, meant)) => Err(format!("{name:?} logs nothing; did you mean {meant}?")),
+    let Some(name) = target.and_then(|target| target.split("::").next()) else {
+        return Ok(());
+    };
+    // A filter takes every target that begins with it.
+    if TARGETS.iter().any(|target| target.starts_with(name)) {
+        return Ok(());
+    }
+    match nearest(name, TARGETS.into_iter()) {
+        Some(meant) => Err(format!("{name:?} logs nothing; did you mean {meant}?")),
+        None if name.starts_with("fanfare") => Err(format!(
+            "{name:?} logs nothing; there are {}",
+            TARGETS
+                .into_iter()
+                .filter(|target| target.starts_with("fanfare"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        )),
+        // Another library's.
         None => Ok(()),
     }
 }
@@ -98,4 +126,50 @@ fn did_you_mean(level: &str) -> String {
         .map(|(_, level)| *level)
         .or_else(|| nearest(&lower, LEVELS.into_iter()));
     meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_for_what_logs_nothing_is_refused_with_the_nearest_name() {
+        for filter in [
+            "info",
+            "fanfare=debug",
+            "fanfare_engine=trace,warn",
+            "fanfare::notices=debug",
+            "fanfare_store::postgres=debug",
+            "sqlx=debug",
+            "sqlx::query=info",
+            "hyper=warn",
+            "another_library=warn",
+        ] {
+            assert_eq!(check_filter(filter), Ok(()), "{filter}");
+        }
+        for (filter, meant) in [
+            ("fanfre=debug", "did you mean fanfare?"),
+            ("Fanfare=debug", "did you mean fanfare?"),
+            ("fanfare_egnine=debug", "did you mean fanfare_engine?"),
+            ("fanfare-store=debug", "did you mean fanfare_store?"),
+            ("sqlxx=debug", "did you mean sqlx?"),
+            ("tungstenit3::protocol=debug", "did you mean tungstenite?"),
+            (
+                "fanfare_webhooks_and_more=debug",
+                "there are fanfare, fanfare_cluster",
+            ),
+        ] {
+            let error = check_filter(filter).unwrap_err();
+            assert!(error.contains(meant), "{filter}: {error}");
+        }
+    }
+
+    #[test]
+    fn targets_are_crates_of_this_program() {
+        let lock = include_str!("../../../Cargo.lock");
+        for target in TARGETS {
+            let name = format!("name = \"{}\"\n", target.replace('_', "-"));
+            assert!(lock.contains(&name), "{target} is no crate of this program");
+        }
+    }
 }

@@ -34,7 +34,9 @@ class OpenApi(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls):
-        cls.server = Server(APP, FANFARE_OWNER_PASSWORD=PASSWORD)
+        # The document has the highest values that any node may allow, so this one has room for them.
+        room = {"FANFARE_HTTP_MAX_BODY_BYTES": "64MiB", "FANFARE_WEBSOCKET_MAX_MESSAGE_BYTES": "16MiB"}
+        cls.server = Server(APP, FANFARE_OWNER_PASSWORD=PASSWORD, **room)
         cls.addClassCleanup(cls.server.stop)
         session = cls.call("POST", "/api/v1/sessions", {"name": "owner", "password": PASSWORD})
         cls.token, cls.session = session["access_token"], session["session_id"]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::network::networks;
 use super::rules::Rules;
 use super::units::{bytes, network_list, seconds};
-use crate::capacity::Capacity;
+use crate::capacity::{Capacity, RAISE_OPEN_FILES, RESERVED_FILES};
 use crate::edge::listener::Timeouts;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -61,6 +61,19 @@ impl HttpConfig {
             first_head: Duration::from_secs(self.first_head_timeout),
             head: Duration::from_secs(self.header_timeout),
         }
+    }
+
+    /// Returns a warning if the limit of open files doesn't allow so many sockets.
+    pub(super) fn beyond_open_files(&self, allowed: usize) -> Option<String> {
+        (self.max_sockets > allowed).then(|| {
+            format!(
+                "http.max_sockets is {}, and the limit of open files of this process allows {allowed}: clients \
+                 beyond that wait until another socket is closed. Raise the limit to at least {} ({RAISE_OPEN_FILES}), or \
+                 lower http.max_sockets",
+                self.max_sockets,
+                (self.max_sockets as u64).saturating_add(RESERVED_FILES),
+            )
+        })
     }
 
     pub(super) fn check(&self, max_message_bytes: usize, rules: Rules<'_>) -> anyhow::Result<()> {

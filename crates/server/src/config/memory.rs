@@ -1,5 +1,6 @@
 //! Settings of `memory`: what the process may use.
 
+use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
 
 use super::rules::Rules;
@@ -29,13 +30,26 @@ impl MemoryConfig {
         }
     }
 
+    /// Returns a warning if the machine or the control group has less memory than the limit.
+    pub(super) fn beyond_machine(&self, memory: usize) -> Option<String> {
+        (self.limit > memory).then(|| {
+            let (limit, memory) = (ByteSize::b(self.limit as u64), ByteSize::b(memory as u64));
+            format!(
+                "memory.limit is {limit}, and this machine or the control group of this process has {memory}: the system may \
+                 end this process before it refuses a client. Raise the limit of the control group (MemoryMax= in a systemd \
+                 unit, --memory with Docker, resources.limits.memory in Kubernetes), or lower memory.limit or leave it out"
+            )
+        })
+    }
+
     pub(super) fn check(&self, rules: Rules<'_>) -> anyhow::Result<()> {
-        rules.at_least("subscriptions", self.subscriptions, 1)?;
-        rules.at_least("subscriptions_of_app", self.subscriptions_of_app, 1)?;
+        // First, because too small a limit makes bounds that are derived from it too small as well.
         rules.check(
             "limit",
             self.limit >= 64 << 20,
             "must be at least 67108864 bytes (64 MiB)",
-        )
+        )?;
+        rules.at_least("subscriptions", self.subscriptions, 1)?;
+        rules.at_least("subscriptions_of_app", self.subscriptions_of_app, 1)
     }
 }
