@@ -251,12 +251,14 @@ impl SignedQuery {
     }
 
     /// Checks version, clock and signature; `now` is Unix time in seconds, `path` is as on the wire.
+    /// Afterwards parameters have the values that were signed: a `+` on the wire is a space if the
+    /// SDK signed a space.
     ///
     /// # Errors
     ///
     /// Returns [`AuthError`], which says what is wrong.
     pub fn verify(
-        &self,
+        &mut self,
         method: &str,
         path: &str,
         key: &SigningKey,
@@ -320,7 +322,7 @@ impl SignedQuery {
     /// (docs/protocol.md#signed-requests): a decoded path, `+` for a space, PHP's collapsed arrays,
     /// and Rust's parameters in wire order. Each is built only where it differs, and only until one
     /// fits, because the caller has proved nothing yet.
-    fn verify_variants(&self, method: &str, path: &str, key: &SigningKey) -> bool {
+    fn verify_variants(&mut self, method: &str, path: &str, key: &SigningKey) -> bool {
         if !is_signature(&self.signature) {
             return false;
         }
@@ -338,12 +340,19 @@ impl SignedQuery {
                 || has_arrays() && fits(&join(sorted(&collapse(pairs))))
                 || !is_sorted() && fits(&join(pairs))
         };
-        any_fits(&self.pairs, false)
-            || self.raw.contains('+') && {
-                let mut pairs = decode(&self.raw, true);
-                pairs.retain(|(key, _)| key != "auth_signature");
-                any_fits(&pairs, true)
-            }
+        if any_fits(&self.pairs, false) {
+            return true;
+        }
+        if !self.raw.contains('+') {
+            return false;
+        }
+        let mut pairs = decode(&self.raw, true);
+        pairs.retain(|(key, _)| key != "auth_signature");
+        let fits = any_fits(&pairs, true);
+        if fits {
+            self.pairs = pairs;
+        }
+        fits
     }
 }
 
@@ -518,18 +527,15 @@ mod tests {
     }
 
     #[test]
-    fn a_plus_is_tried_as_itself_and_as_a_space() {
+    fn a_plus_is_itself_or_a_space_as_it_was_signed() {
         let auth = format!("auth_key={KEY}&auth_timestamp={NOW}&auth_version=1.0");
         for value in ["a+b", "a b"] {
             let text = format!("GET\n/apps/3/channels\n{auth}&filter_by_prefix={value}");
-            assert_eq!(
-                verify(
-                    "GET",
-                    "/apps/3/channels",
-                    &signed_as("filter_by_prefix=a+b", &text)
-                ),
-                Ok(())
-            );
+            let raw = signed_as("filter_by_prefix=a+b", &text);
+            let mut query = SignedQuery::parse(&raw).unwrap();
+            assert_eq!(query.verify("GET", "/apps/3/channels", &key(), NOW), Ok(()));
+            // What the SDK signed is what it was given.
+            assert_eq!(query.get("filter_by_prefix"), Some(value));
         }
     }
 
@@ -560,7 +566,7 @@ mod tests {
             },
             NOW,
         );
-        let query = SignedQuery::parse(&raw).unwrap();
+        let mut query = SignedQuery::parse(&raw).unwrap();
         assert_eq!(query.verify("POST", "/apps/3/events", &key(), NOW), Ok(()));
         assert_eq!(query.verify_body(b"{}"), Ok(()));
         assert!(matches!(
@@ -625,7 +631,7 @@ mod tests {
             },
             NOW,
         );
-        let query = SignedQuery::parse(&raw).unwrap();
+        let mut query = SignedQuery::parse(&raw).unwrap();
         for (now, ok) in [
             (NOW + 599, true),
             (NOW - 599, true),
@@ -682,7 +688,7 @@ mod tests {
                 secret: "my secret",
             };
             let raw = sign_request("GET", "/apps/a b?c/channels", &[], b"", credential, NOW);
-            let query = SignedQuery::parse(&raw).unwrap();
+            let mut query = SignedQuery::parse(&raw).unwrap();
             assert_eq!(query.auth_key(), Ok(key), "{raw}");
             let verified = query.verify(
                 "GET",

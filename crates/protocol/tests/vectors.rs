@@ -37,7 +37,7 @@ fn signed_requests_of_the_vectors_verify() {
             text(request, "query"),
             text(request, "signature"),
         );
-        let query = SignedQuery::parse(&raw).expect("a signed query");
+        let mut query = SignedQuery::parse(&raw).expect("a signed query");
         assert_eq!(
             query.verify(text(request, "method"), text(request, "path"), &key, now),
             Ok(()),

@@ -158,7 +158,7 @@ async fn authenticate(
         .map(|id| apps.by_id(&id).ok_or_else(|| unknown_app(&id)))
         .transpose()?;
     let denied = |error| Denied::from((named.clone(), error));
-    let query = SignedQuery::parse(parts.uri.query().unwrap_or_default()).map_err(denied)?;
+    let mut query = SignedQuery::parse(parts.uri.query().unwrap_or_default()).map_err(denied)?;
     let key = query.auth_key().map_err(denied)?;
     let app = named
         .clone()
@@ -177,7 +177,7 @@ async fn authenticate(
         .verify(parts.method.as_str(), path, &signing, unix_seconds())
         .map_err(|error| Denied::from((Some(Arc::clone(&app)), error)))?;
     // After the signature was verified: a stranger must not make a key look used.
-    app.note_key_use(key, address);
+    app.note_key_use(query.auth_key().map_err(denied)?, address);
     // Checked last, so that only the app's own backend learns that it is disabled.
     if !app.settings().enabled {
         return Err(Denied {
