@@ -240,7 +240,8 @@ impl App {
             .map(|key| (key.key.clone(), key.signing.clone()))
     }
 
-    fn update(&self, settings: AppSettings) {
+    /// Applies settings. Returns whether the app's subscribers get subscription counts from now on.
+    fn update(&self, settings: AppSettings) -> bool {
         let before = self.settings.swap(Arc::new(settings));
         let per_second = self.settings.load().limits.backend_events_per_second;
         if before.limits.backend_events_per_second != per_second {
@@ -253,6 +254,7 @@ impl App {
             self.history_rules.store(number, Ordering::Relaxed);
             self.histories.clear();
         }
+        self.settings.load().subscription_count && !before.subscription_count
     }
 
     /// Counts events of the app's backends, and returns whether they are within its rate.
@@ -341,6 +343,16 @@ pub struct Apps {
     deleted_traffic: Mutex<BackendTraffic>,
 }
 
+/// What a change of apps asks of connections.
+#[derive(Debug, Default)]
+pub(crate) struct AppsChange {
+    /// Whether connections may have to be closed. Most changes concern none, and a look at all
+    /// connections of a node is work that other apps pay for.
+    pub(crate) concerns_connections: bool,
+    /// Apps whose subscribers get subscription counts from now on.
+    pub(crate) newly_counted: Vec<Arc<App>>,
+}
+
 #[derive(Debug, Default, Clone)]
 struct Directory {
     by_id: HashMap<AppId, Arc<App>>,
@@ -391,23 +403,22 @@ impl Apps {
     }
 
     /// Applies definitions that are new or have changed, and removes apps that were deleted. One
-    /// caller at a time. Returns whether connections may have to be closed: most changes concern
-    /// none, and a look at all connections of a node is work that other apps pay for.
-    pub(crate) fn update(&self, definitions: Vec<AppDefinition>, deleted: &[String]) -> bool {
+    /// caller at a time.
+    pub(crate) fn update(&self, definitions: Vec<AppDefinition>, deleted: &[String]) -> AppsChange {
         let mut directory = Directory::clone(&self.directory.load());
-        let mut concerns_connections = false;
+        let mut change = AppsChange::default();
         for id in deleted {
             if let Some(app) = directory.remove(id) {
                 *self.deleted_traffic.lock() += app.published.sum();
-                concerns_connections = true;
+                change.concerns_connections = true;
             }
         }
         for definition in definitions {
-            concerns_connections |= directory.update(definition, &self.recent_events);
+            directory.update(definition, &self.recent_events, &mut change);
         }
         // Readers see the directory of before or of after, never one in between.
         self.directory.store(Arc::new(directory));
-        concerns_connections
+        change
     }
 }
 
@@ -434,16 +445,23 @@ impl Directory {
         }
     }
 
-    /// Applies a definition. Returns whether connections may have to be closed because the app is
-    /// disabled or one of its keys is no longer active.
-    fn update(&mut self, definition: AppDefinition, recent_events: &Arc<RecentEvents>) -> bool {
-        let mut concerns_connections = !definition.settings.enabled;
+    /// Applies a definition. Connections may have to be closed if the app is disabled or one of its
+    /// keys is no longer active.
+    fn update(
+        &mut self,
+        definition: AppDefinition,
+        recent_events: &Arc<RecentEvents>,
+        change: &mut AppsChange,
+    ) {
+        change.concerns_connections |= !definition.settings.enabled;
         let keys: Vec<AppKey> = definition.keys.iter().map(|key| key.key.clone()).collect();
         let app = match self.by_id.get(&definition.id).cloned() {
             Some(app) => {
                 // The former keys go first; those that stay are inserted again below.
                 self.remove_keys(&app);
-                app.update(definition.settings);
+                if app.update(definition.settings) {
+                    change.newly_counted.push(Arc::clone(&app));
+                }
                 let mut keys = definition.keys;
                 for key in &mut keys {
                     let known = app.keys.load();
@@ -453,7 +471,7 @@ impl Directory {
                 let before = app.keys.swap(Arc::new(keys));
                 let active = app.keys.load();
                 let is_active = |key: &Key| active.iter().any(|active| active.key == key.key);
-                concerns_connections |= !before.iter().all(is_active);
+                change.concerns_connections |= !before.iter().all(is_active);
                 app
             }
             None => {
@@ -465,7 +483,6 @@ impl Directory {
         self.by_key
             .extend(keys.into_iter().map(|key| (key, Arc::clone(&app))));
         self.by_id.insert(app.id.clone(), app);
-        concerns_connections
     }
 }
 

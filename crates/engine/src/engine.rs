@@ -175,7 +175,11 @@ impl Engine {
     pub fn update_apps(&self, definitions: Vec<AppDefinition>, deleted: &[String]) {
         // Two updates at once would each copy the directory, and one would overwrite the other.
         let _one_at_a_time = self.updating.lock();
-        if !self.node.apps.update(definitions, deleted) {
+        let change = self.node.apps.update(definitions, deleted);
+        for app in &change.newly_counted {
+            self.deliverer().report_all_counts(app);
+        }
+        if !change.concerns_connections {
             return;
         }
         for inbox in self.deliverer().inboxes() {

@@ -81,15 +81,16 @@ impl Deliverer {
 
     /// Lists the counts of all channels of an app as changed.
     pub(crate) fn mark_all_changed(&self, app: &Arc<App>) {
-        for stripe in &app.channels.stripes {
-            for (channel, route) in stripe.lock().iter_mut() {
-                let channel_ref = ChannelRef {
-                    app: Arc::clone(app),
-                    channel: channel.clone(),
-                };
-                self.mark_changed(&channel_ref, route);
-            }
-        }
+        for_each_route(app, |channel_ref, route| {
+            self.mark_changed(channel_ref, route)
+        });
+    }
+
+    /// Reports the counts of all channels of an app whose subscribers get counts from now on.
+    pub(crate) fn report_all_counts(&self, app: &Arc<App>) {
+        for_each_route(app, |channel_ref, route| {
+            self.report_count(channel_ref, route)
+        });
     }
 
     /// Takes a channel's count over all nodes.
@@ -267,6 +268,19 @@ impl State {
             self.connections[slot].flush(&mut self.outgoing.buffers);
         }
         self.connections[slot].owes_counts = false;
+    }
+}
+
+/// Calls `visit` for each channel of an app, under the channel's lock.
+fn for_each_route(app: &Arc<App>, visit: impl Fn(&ChannelRef, &mut Route)) {
+    for stripe in &app.channels.stripes {
+        for (channel, route) in stripe.lock().iter_mut() {
+            let channel_ref = ChannelRef {
+                app: Arc::clone(app),
+                channel: channel.clone(),
+            };
+            visit(&channel_ref, route);
+        }
     }
 }
 

@@ -42,6 +42,8 @@ fn everybody_is_told_when_somebody_comes_or_goes_where_the_app_wants_that() {
         before.subscribe("a").await;
         assert!(counts(&before).is_empty());
         enable(&node);
+        quiet().await;
+        assert_eq!(counts(&before), [1], "a client that was there before");
         let (one, mut two) = (node.connect(), node.connect());
         one.subscribe("a").await;
         quiet().await;
