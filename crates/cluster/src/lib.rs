@@ -42,4 +42,4 @@ mod topics;
 
 pub use cluster::{Cluster, Settings};
 pub use message::{Beat, Message, NodeQuery, NodeReply, QueryKind, ReplyKind, stamp};
-pub use redis::{InvalidUrl, Redis};
+pub use redis::{InvalidUrl, Redis, RedisExamination};

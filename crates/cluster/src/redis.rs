@@ -3,6 +3,7 @@
 
 mod answer;
 mod connection;
+mod examine;
 mod history_line;
 mod keys;
 mod script;
@@ -13,6 +14,7 @@ use fanfare_engine::BoxFuture;
 
 use crate::backend::{Backend, ConnectError, Connected};
 
+pub use examine::RedisExamination;
 use keys::Keys;
 pub use url::InvalidUrl;
 use url::RedisUrl;

@@ -39,7 +39,7 @@ pub(crate) mod keys;
 pub(crate) mod operators;
 pub(crate) mod page;
 pub(crate) mod problem;
-mod server;
+pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod signing_keys;
 pub(crate) mod state;

@@ -17,6 +17,7 @@ use crate::{openapi, startup, telemetry};
 mod api;
 mod app;
 mod audit;
+mod doctor;
 mod duration;
 mod identity;
 mod key;
@@ -96,6 +97,11 @@ enum Command {
     MasterKey(Noun<master_key::Command>),
     /// Publish an event, as an app's backend does
     Publish(publish::Publish),
+    /// Look at what a node depends on, and say what to do
+    ///
+    /// Looks at the configuration's open files, memory, kernel settings, data folder, store and Redis, and at the server
+    /// if it runs. With --server it looks at a server as its clients see it, through all proxies. Changes nothing.
+    Doctor(doctor::Doctor),
     /// Print the active settings, secrets hidden
     Config,
     /// Print the description of the HTTP APIs (OpenAPI 3.1)
@@ -247,7 +253,9 @@ fn command_line() -> clap::Command {
         .collect();
     command.mut_subcommands(|command| {
         let shown: &[&str] = match command.get_name() {
-            "serve" | "publish" | "config" => &["config", "listen", "data_dir", "store_url", "set"],
+            "serve" | "publish" | "doctor" | "config" => {
+                &["config", "listen", "data_dir", "store_url", "set"]
+            }
             "completions" | "openapi" | "man" => &[],
             _ => &["config", "data_dir", "store_url", "set"],
         };
@@ -354,6 +362,7 @@ async fn dispatch(
         }
         Command::MasterKey(noun) => master_key::run(noun.command, &noun.server, &config).await,
         Command::Publish(publish) => publish::run(publish, &config).await,
+        Command::Doctor(doctor) => doctor::run(doctor, &config).await,
         Command::Config => {
             let comments = unknown_variables().into_iter();
             let comments: String = comments.map(|message| format!("# {message}\n")).collect();

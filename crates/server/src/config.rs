@@ -358,12 +358,12 @@ fn no_file(file: &Path) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(super) const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-    pub(super) fn load(settings: &[(&str, &str)]) -> anyhow::Result<Config> {
+    pub(crate) fn load(settings: &[(&str, &str)]) -> anyhow::Result<Config> {
         let flags = settings
             .iter()
             .map(|(path, value)| Setting::flag("--set", path, *value))

@@ -9,6 +9,7 @@
 //! | `startup` | from the configuration to running parts, in reading order; one file for each phase |
 //! | `server_lock` | one server on one SQLite store |
 //! | `failure` | errors with their exit codes |
+//! | `doctor` | looking at what a node depends on, for `fanfare doctor` |
 //! | `edge` | client connections: sockets, the first request on each, WebSockets and their fallbacks |
 //! | `backend_api` | signed requests of backends, one file for each resource |
 //! | `clients_api` | what browsers ask without a socket: signatures for the bearer of a token |
@@ -48,6 +49,7 @@ mod clients_api;
 mod clock;
 mod config;
 mod demo;
+mod doctor;
 mod edge;
 mod failure;
 mod first_owner;

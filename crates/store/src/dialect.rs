@@ -15,7 +15,7 @@ use crate::migrations;
 use crate::postgres::{self, Postgres, PostgresTx};
 
 /// Whether the table exists that every installation has.
-const IS_BEGUN: &str =
+pub(crate) const IS_BEGUN: &str =
     "SELECT COUNT(*) > 0 FROM sqlite_schema WHERE type = 'table' AND name = 'installation'";
 
 const UNKNOWN_URL: &str = "a store URL starts with sqlite: or postgres:, for example sqlite:data/fanfare.db or \

@@ -17,6 +17,7 @@
 //! | `demo` | the demo app of the first run |
 //! | `changes`, `watch` | changes since a revision, and when to ask for them |
 //! | `seal`, `master_key` | [`MasterKey`]: secrets at rest, and replacing their key |
+//! | `examine` | looking at a database without changing it |
 //! | `error` | [`StoreError`] |
 //!
 //! Each change takes an [`Actor`] and writes one entry of the audit log in the same transaction. A call that changes
@@ -31,6 +32,7 @@ mod database;
 mod demo;
 mod dialect;
 mod error;
+mod examine;
 mod identity;
 mod keys;
 mod master_key;
@@ -54,6 +56,7 @@ pub use changes::{ChangedApp, Changes};
 pub use database::{Database, Store};
 pub use dialect::{check_url, sqlite_file};
 pub use error::StoreError;
+pub use examine::{Examination, ServerExamination};
 pub use keys::{KeyRecord, KeyUse, NewKey};
 pub use operators::{NewOperator, OperatorRecord};
 pub use scope::{InvalidRole, Role};

@@ -25,7 +25,7 @@ use crate::migrations;
 const LOCK_MIGRATIONS: &str = "SELECT pg_advisory_xact_lock(5201860395146293177)";
 /// Named statements stay on a server connection, where they would collide with those of a pooler's next client.
 const DEALLOCATE_ALL: &str = "DEALLOCATE ALL";
-const IS_BEGUN: &str = "SELECT to_regclass('installation') IS NOT NULL";
+pub(crate) const IS_BEGUN: &str = "SELECT to_regclass('installation') IS NOT NULL";
 const SERVER_PROCESS: &str = "SELECT pg_backend_pid()";
 const TRANSACTION_ID: &str = "SELECT pg_current_xact_id_if_assigned()::text";
 const TRANSACTION_STATUS: &str = "SELECT pg_xact_status($1::text::xid8)";
@@ -200,13 +200,13 @@ pub(crate) fn check_url(url: &str) -> Result<(), sqlx::Error> {
 }
 
 /// Parses a URL. It leaves out `extra_float_digits`, which sqlx would send and pgbouncer refuses by default.
-fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+pub(crate) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
     Ok(PgConnectOptions::from_str(url)?.extra_float_digits(None))
 }
 
 /// Detects a pooler in transaction mode: only there do two connections share a server process, or does one have
 /// several.
-async fn detect_pooling(options: &PgConnectOptions) -> Result<Pooling, StoreError> {
+pub(crate) async fn detect_pooling(options: &PgConnectOptions) -> Result<Pooling, StoreError> {
     let connect = async || {
         let connected = timeout(ACQUIRE_TIMEOUT, options.connect()).await;
         connected.unwrap_or(Err(sqlx::Error::PoolTimedOut))

@@ -33,6 +33,12 @@ impl Keys {
         format!("{{{}}}", self.prefix)
     }
 
+    /// Returns a name for a trial. Its hash tag is that of an app that no installation has, because ids of apps don't
+    /// contain a slash.
+    pub(crate) fn of_trial(&self, number: u32) -> String {
+        format!("{{{}:/{number}}}:trial", self.prefix)
+    }
+
     /// Returns the name of a topic.
     pub(crate) fn topic(&self, topic: &Topic) -> String {
         match topic {

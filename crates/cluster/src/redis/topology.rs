@@ -197,7 +197,7 @@ pub(crate) async fn connect_to(
     connected.map_err(|_| late())?.map_err(words)
 }
 
-async fn ask(
+pub(crate) async fn ask(
     connection: &mut MultiplexedConnection,
     question: &redis::Cmd,
 ) -> Result<Value, ConnectError> {

@@ -9,6 +9,7 @@
 mod conformance;
 mod displacement;
 mod engine;
+mod examine;
 mod model;
 mod no_holes;
 mod nodes;

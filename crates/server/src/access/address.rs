@@ -39,10 +39,10 @@ impl Addresses {
     /// Returns the client's address, or `None` for a request that came over no network.
     pub(crate) fn of(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
         let peer = extensions.get::<Peer>()?.0.ip().to_canonical();
+        if let Some(peer) = self.undeclared_proxy(headers, extensions) {
+            self.warn_of_undeclared(peer);
+        }
         if !self.is_trusted(peer) {
-            if headers.contains_key(FORWARDED_FOR) {
-                self.warn_of_undeclared(peer);
-            }
             return Some(peer);
         }
         let forwarded = headers
@@ -52,6 +52,19 @@ impl Addresses {
             .flat_map(|value| value.split(','));
         let hops: Vec<&str> = forwarded.map(str::trim).collect();
         Some(self.client(peer, &hops))
+    }
+
+    /// Returns the peer of a request if it names another client in `X-Forwarded-For` and isn't trusted.
+    pub(crate) fn undeclared_proxy(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+    ) -> Option<IpAddr> {
+        if !headers.contains_key(FORWARDED_FOR) {
+            return None;
+        }
+        let peer = extensions.get::<Peer>()?.0.ip().to_canonical();
+        (!self.is_trusted(peer)).then_some(peer)
     }
 
     /// Warns once of a peer that is perhaps a proxy. All clients of a proxy that isn't declared share one network's

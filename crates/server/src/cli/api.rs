@@ -27,7 +27,7 @@ mod remote;
 
 use local::Local;
 use remote::Remote;
-pub(in crate::cli) use remote::without_api_path;
+pub(in crate::cli) use remote::{check_server, without_api_path};
 
 /// Characters that are percent-encoded in a path: all but the unreserved ones of RFC 3986.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
@@ -88,7 +88,8 @@ impl ServerFlags {
         Ok(Api { transport })
     }
 
-    fn token(&self) -> anyhow::Result<Option<SecretString>> {
+    /// Returns the API token that was given, if one was.
+    pub(crate) fn token(&self) -> anyhow::Result<Option<SecretString>> {
         let token = self.token.as_ref();
         if self.reads_standard_input() {
             return standard_input().map(|text| Some(text.expose_secret().trim().into()));

@@ -69,7 +69,7 @@ pub(crate) fn time_or(milliseconds: Option<i64>, otherwise: &str) -> String {
 }
 
 /// Replaces control characters, which a terminal would obey: names and agents come from other people.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }
 

@@ -2,11 +2,13 @@
 //!
 //! | module | what it holds |
 //! |---|---|
+//! | `doctor` | what doctor finds on this machine, and behind proxies |
 //! | `everywhere` | each command on this machine's store and, with a token, on the server elsewhere |
 //! | `elsewhere` | servers that cannot be reached, tokens that are not taken, what only a running server knows |
 //! | `installation` | where an installation begins, who serves from it, and the exit codes of what stands in the way |
 //! | `master_key` | another master key |
 
+mod doctor;
 mod elsewhere;
 mod everywhere;
 mod installation;

@@ -13,6 +13,7 @@ mod audit;
 mod changes;
 mod database;
 mod demo;
+mod examine;
 mod harness;
 mod identity;
 mod keys;

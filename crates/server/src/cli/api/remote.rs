@@ -25,7 +25,7 @@ pub(super) struct Remote {
 
 impl Remote {
     pub(super) fn new(server: &str, token: &SecretString) -> anyhow::Result<Self> {
-        let url = parse(without_api_path(server))?;
+        let url = check_server(without_api_path(server))?;
         let is_local = is_this_machine(&url);
         if url.scheme() == "http" && !is_local {
             tracing::warn!(
@@ -87,7 +87,8 @@ pub(in crate::cli) fn without_api_path(server: &str) -> &str {
     trimmed.strip_suffix("/api/v1").unwrap_or(server)
 }
 
-fn parse(server: &str) -> Result<Url, Failure> {
+/// Parses a server's address, and says what is wrong with it.
+pub(in crate::cli) fn check_server(server: &str) -> Result<Url, Failure> {
     let wrong = |why: &str| {
         let message =
             format!("the server {server:?} {why}; an address is like https://realtime.example.com");
@@ -151,7 +152,7 @@ mod tests {
         ] {
             assert_eq!(without_api_path(given), server);
         }
-        let wrong = parse("wss://a.example").unwrap_err().to_string();
+        let wrong = check_server("wss://a.example").unwrap_err().to_string();
         assert!(wrong.contains("write https:// instead"), "{wrong}");
     }
 
@@ -162,7 +163,7 @@ mod tests {
             "https://a.example",
             "https://a.example/below/",
         ] {
-            assert!(parse(good).is_ok(), "{good}");
+            assert!(check_server(good).is_ok(), "{good}");
         }
         for bad in [
             "a.example",
@@ -171,14 +172,14 @@ mod tests {
             "https://a.example/?x=1",
             "https://me:pass@a.example",
         ] {
-            let error = parse(bad).expect_err(bad).to_string();
+            let error = check_server(bad).expect_err(bad).to_string();
             assert!(!error.contains("me:pass"), "{error}");
         }
     }
 
     #[test]
     fn this_machine_is_told_from_others_whose_names_begin_like_it() {
-        let is_local = |url: &str| is_this_machine(&parse(url).unwrap());
+        let is_local = |url: &str| is_this_machine(&check_server(url).unwrap());
         for local in [
             "http://127.0.0.1:1",
             "http://127.9.9.9",
