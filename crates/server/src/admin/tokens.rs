@@ -40,7 +40,13 @@ pub(crate) struct Token {
     /// The operator who made it; `null` if it was made on the command line.
     #[schema(required)]
     pub(crate) operator_id: Option<String>,
-    /// Whether it is taken.
+    /// Whether requests with it are accepted.
+    // A server of an earlier version, which this command line may ask, has the other name alone.
+    #[serde(default)]
+    #[schema(required)]
+    pub(crate) active: bool,
+    /// The former name of `active`, with the same value.
+    #[schema(deprecated)]
     pub(crate) in_force: bool,
     /// Unix time in milliseconds.
     pub(crate) created_at: i64,
@@ -90,9 +96,17 @@ pub(crate) struct TokenName {
     token_id: String,
 }
 
+impl Token {
+    /// Returns whether the server accepts requests with it, whichever name its answer has for that.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active || self.in_force
+    }
+}
+
 impl From<TokenRecord> for Token {
     fn from(token: TokenRecord) -> Self {
         Self {
+            active: token.is_active(),
             in_force: token.is_active(),
             id: token.id,
             name: token.name,

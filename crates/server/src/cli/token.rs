@@ -86,9 +86,10 @@ async fn list(listing: &Listing, api: &Api) -> anyhow::Result<()> {
         "APPS",
         "EXPIRES",
         "LAST USED",
-        "IN FORCE",
+        "ACTIVE",
     ];
     output::list(answer, listing.json, &headings, |token: Token| {
+        let active = output::yes(token.is_active());
         vec![
             token.id,
             token.name,
@@ -96,7 +97,7 @@ async fn list(listing: &Listing, api: &Api) -> anyhow::Result<()> {
             output::apps(token.apps.as_deref()),
             output::time_or(token.expires_at, "never"),
             output::time_or(token.last_used_at, "never"),
-            output::yes(token.in_force),
+            active,
         ]
     })
 }
@@ -107,7 +108,7 @@ fn fields(token: &Token) -> Vec<(&'static str, String)> {
         ("name", token.name.clone()),
         ("role", token.role.to_string()),
         ("apps", output::apps(token.apps.as_deref())),
-        ("active", output::yes(token.in_force)),
+        ("active", output::yes(token.is_active())),
         ("expires", output::time_or(token.expires_at, "never")),
         ("last used", output::time_or(token.last_used_at, "never")),
     ]

@@ -106,14 +106,19 @@ async fn a_revoked_token_is_refused_at_once_and_its_use_is_known() {
     let path = format!("/tokens/{id}");
     let shown = owner.get(&path).await.expect(200);
     assert!(
-        shown["last_used_at"].is_i64() && shown["in_force"] == true,
+        shown["last_used_at"].is_i64() && shown["active"] == true,
         "{shown}"
     );
+    assert_eq!(shown["in_force"], true, "its former name stays");
     assert_eq!(shown.get("secret"), None);
     assert_eq!(owner.delete(&path).await.status, 204);
     assert_eq!(token.get("/me").await.problem(401), "unauthorized");
     assert_eq!(owner.delete(&path).await.problem(409), "conflict");
-    assert_eq!(owner.get(&path).await.expect(200)["in_force"], false);
+    let revoked = owner.get(&path).await.expect(200);
+    assert_eq!(
+        (&revoked["active"], &revoked["in_force"]),
+        (&json!(false), &json!(false))
+    );
     for days in [0, 367] {
         let body = json!({"name": "x", "role": "viewer", "expires_in_days": days});
         assert_eq!(owner.post("/tokens", &body).await.problem(400), "invalid");
