@@ -208,7 +208,7 @@ pub enum Step {
         deadline: Moment,
     },
     /// Read the members of a presence channel. Answered with `PresenceSnapshot`.
-    View {
+    PresenceSnapshot {
         /// The app.
         app: AppId,
         /// The channel.
@@ -239,7 +239,7 @@ pub enum Step {
     },
     /// Count the subscribed connections of a channel on nodes other than `node`. Answered with
     /// `Numbers`, one.
-    Elsewhere {
+    RemoteSubscriptions {
         /// The app.
         app: AppId,
         /// The node's name.
@@ -249,7 +249,7 @@ pub enum Step {
     },
     /// The same for all channels whose names start with `prefix`, and for all presence channels
     /// that have members, even where the count is 0. Answered with `Counts`.
-    AllElsewhere {
+    AllRemoteSubscriptions {
         /// The app.
         app: AppId,
         /// The node's name.
@@ -259,7 +259,7 @@ pub enum Step {
     },
     /// `node` has a signed-in user. Answered with `Changed`; announced as `Online` with `online`
     /// true if no node had the user.
-    Enter {
+    SignIn {
         /// The app.
         app: AppId,
         /// The node's name.
@@ -271,7 +271,7 @@ pub enum Step {
     },
     /// `node` no longer has a signed-in user. Answered with `Changed`; announced as `Online` with
     /// `online` false if no node has the user.
-    Exit {
+    SignOut {
         /// The app.
         app: AppId,
         /// The node's name.
@@ -315,22 +315,22 @@ pub enum Step {
         deadline: Moment,
     },
     /// Count the connections of an app on nodes other than `node`. Answered with `Numbers`, one.
-    ConnectionsElsewhere {
+    RemoteConnections {
         /// The app.
         app: AppId,
         /// The node's name.
         node: NodeName,
     },
-    /// Read the event that a cache channel keeps. Answered with `Kept`.
+    /// Read the event that a cache channel keeps. Answered with `CachedMessage`.
     Cached {
         /// The app.
         app: AppId,
         /// The channel.
         channel: String,
     },
-    /// Heartbeat: `node` is alive, and all nodes get `message`. Answered with `Beat`, or refused as
+    /// Heartbeat: `node` is alive, and all nodes get `message`. Answered with `Heartbeat`, or refused as
     /// late if the node counts as dead by now.
-    Beat {
+    Heartbeat {
         /// The node's name.
         node: NodeName,
         /// Whether this is its first heartbeat under this name.
@@ -410,12 +410,12 @@ pub enum Step {
         node: NodeName,
     },
     /// Subscribe to a topic. Answered with `Done`.
-    Listen {
+    Subscribe {
         /// The topic.
         topic: Topic,
     },
     /// Unsubscribe from a topic. Answered with `Done`.
-    Unlisten {
+    Unsubscribe {
         /// The topic.
         topic: Topic,
     },
@@ -430,8 +430,8 @@ impl Step {
             Self::Join { app, node, .. }
             | Self::Leave { app, node, .. }
             | Self::Count { app, node, .. }
-            | Self::Enter { app, node, .. }
-            | Self::Exit { app, node, .. }
+            | Self::SignIn { app, node, .. }
+            | Self::SignOut { app, node, .. }
             | Self::Connections { app, node, .. }
             | Self::Admit { app, node, .. } => Some((app, node)),
             _ => None,
@@ -445,17 +445,17 @@ impl Step {
             Self::Publish { app, .. }
             | Self::Join { app, .. }
             | Self::Leave { app, .. }
-            | Self::View { app, .. }
+            | Self::PresenceSnapshot { app, .. }
             | Self::UserCounts { app, .. }
             | Self::Count { app, .. }
-            | Self::Elsewhere { app, .. }
-            | Self::AllElsewhere { app, .. }
-            | Self::Enter { app, .. }
-            | Self::Exit { app, .. }
+            | Self::RemoteSubscriptions { app, .. }
+            | Self::AllRemoteSubscriptions { app, .. }
+            | Self::SignIn { app, .. }
+            | Self::SignOut { app, .. }
             | Self::Online { app, .. }
             | Self::Admit { app, .. }
             | Self::Connections { app, .. }
-            | Self::ConnectionsElsewhere { app, .. }
+            | Self::RemoteConnections { app, .. }
             | Self::Cached { app, .. }
             | Self::Enlist { app, .. }
             | Self::Enlisted { app }
@@ -476,9 +476,9 @@ pub enum Answer {
     /// The members of a channel with the new one, if that was asked.
     Joined {
         /// Whether no node had the user there before.
-        edge: bool,
+        added: bool,
         /// The members.
-        view: PresenceSnapshot,
+        snapshot: PresenceSnapshot,
     },
     /// The channel has reached its limit of users.
     Full,
@@ -512,9 +512,9 @@ pub enum Answer {
         online: Vec<bool>,
     },
     /// The event that a cache channel keeps.
-    Kept(Option<Kept>),
+    Cached(Option<CachedMessage>),
     /// The answer to a heartbeat.
-    Beat {
+    Heartbeat {
         /// The time of the answer.
         now: Moment,
         /// Nodes whose lease has not run out.
@@ -541,7 +541,7 @@ pub enum Published {
 
 /// An event that a cache channel keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kept {
+pub struct CachedMessage {
     /// How much longer it is kept.
     pub ttl: Duration,
     /// The message as it was published.

@@ -12,7 +12,7 @@ use fanfare_protocol::UserId;
 use std::time::Duration;
 
 use crate::backend::{
-    self, Answer, HistoryRequest, Keep, Kept, Publication, Published, Step, StepError,
+    self, Answer, CachedMessage, HistoryRequest, Keep, Publication, Published, Step, StepError,
 };
 use crate::cluster::{Cluster, TAKES_NOTHING};
 use crate::message::Message;
@@ -26,31 +26,31 @@ impl Bus for Cluster {
         Box::pin(self.publish_all(envelopes, once))
     }
 
-    fn listen(&self, topic: &Topic) -> BoxFuture<'_, Generation> {
+    fn subscribe(&self, topic: &Topic) -> BoxFuture<'_, Generation> {
         let name = backend::Topic::from(topic);
-        let mut listened = self.topics.listen(name.clone(), topic);
-        if let Ok(since) = listened {
+        let mut received = self.topics.subscribe(name.clone(), topic);
+        if let Ok(since) = received {
             return Box::pin(ready(since));
         }
         let topic = topic.clone();
         Box::pin(async move {
             loop {
-                match listened {
+                match received {
                     Ok(since) => return since,
                     Err(waiting) => {
-                        if let Some(since) = waiting.heard().await {
+                        if let Some(since) = waiting.received().await {
                             return since;
                         }
                         // The connection was lost during the wait, which goes on with the next one.
-                        listened = self.topics.listen(name.clone(), &topic);
+                        received = self.topics.subscribe(name.clone(), &topic);
                     }
                 }
             }
         })
     }
 
-    fn unlisten(&self, topic: &Topic) {
-        self.topics.unlisten(topic.into());
+    fn unsubscribe(&self, topic: &Topic) {
+        self.topics.unsubscribe(topic.into());
     }
 
     fn cached<'a>(
@@ -64,7 +64,7 @@ impl Bus for Cluster {
         Box::pin(async move {
             let link = self.link().ok_or(BusError::Disconnected)?;
             match link.take_one(step).await {
-                Ok(Answer::Kept(kept)) => Ok(kept.as_ref().and_then(cached_event)),
+                Ok(Answer::Cached(kept)) => Ok(kept.as_ref().and_then(cached_event)),
                 _ => Err(BusError::Disconnected),
             }
         })
@@ -245,7 +245,7 @@ fn keep_of(channel_ref: &ChannelRef) -> Keep {
 }
 
 /// Returns a kept event for subscribers, or `None` if it cannot be read.
-pub(crate) fn cached_event(kept: &Kept) -> Option<CachedEvent> {
+pub(crate) fn cached_event(kept: &CachedMessage) -> Option<CachedEvent> {
     match Message::read(&kept.message).ok()? {
         Message::Event {
             position: Some(position),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use fanfare_engine::{Changed, ChannelRef, Generation, Node, Topic};
+use fanfare_engine::{ChangedCount, ChannelRef, Generation, Node, Topic};
 use fanfare_protocol::AppId;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -19,7 +19,7 @@ use crate::backend::{self, Answer, Backend, Connected, NodeName, Step, StepError
 use crate::displacement::Queries;
 use crate::fence::Fence;
 use crate::link::Link;
-use crate::message::{Beat, Message};
+use crate::message::{Heartbeat, Message};
 use crate::peers::Peers;
 use crate::queue::Queue;
 use crate::reaper::Rounds;
@@ -84,7 +84,7 @@ impl Settings {
         self.lease * 3 / 5
     }
 
-    fn beat_every(&self) -> Duration {
+    fn heartbeat_interval(&self) -> Duration {
         self.lease / 5
     }
 }
@@ -132,14 +132,14 @@ struct Past {
 }
 
 /// Why a heartbeat failed.
-enum BeatError {
+enum HeartbeatError {
     /// The back end answers, and refuses it.
     Refused(String),
     /// Anything else.
     Lost(String),
 }
 
-impl BeatError {
+impl HeartbeatError {
     fn reason(self) -> String {
         match self {
             Self::Refused(reason) | Self::Lost(reason) => reason,
@@ -308,12 +308,12 @@ impl Cluster {
         let receiving =
             tokio::spawn(Arc::clone(self).receive(Arc::clone(&link), connected.incoming));
         let ended = tokio::select! {
-            reason = link.lost() => BeatError::Lost(reason),
+            reason = link.lost() => HeartbeatError::Lost(reason),
             ended = self.live(&link, &past) => ended,
         };
-        let refused = matches!(ended, BeatError::Refused(_));
+        let refused = matches!(ended, HeartbeatError::Refused(_));
         let reason = ended.reason();
-        link.lose(reason.clone());
+        link.set_lost(reason.clone());
         if link.has_joined() {
             tracing::warn!(
                 %reason,
@@ -323,8 +323,8 @@ impl Cluster {
         // In this order: no new step takes this connection, subscribes see another generation, and
         // then topics and queue start again for the next one.
         self.link.store(None);
-        self.node.lose(generation + 1);
-        self.topics.lose();
+        self.node.start_generation(generation + 1);
+        self.topics.reset();
         self.queue.close();
         // Nothing of this connection may be delivered once the next one exists.
         if receiving.await.is_err() {
@@ -349,13 +349,14 @@ impl Cluster {
     }
 
     /// Announces this node and serves the connection; returns why that ended.
-    async fn live(self: &Arc<Self>, link: &Arc<Link>, past: &Past) -> BeatError {
+    async fn live(self: &Arc<Self>, link: &Arc<Link>, past: &Past) -> HeartbeatError {
         let joined = async {
-            self.beat(link).await?;
+            self.heartbeat(link).await?;
             let topic = backend::Topic::Nodes;
-            let listening = link.take_one(Step::Listen { topic }).await;
-            listening
-                .map_err(|error| BeatError::Lost(format!("listening to the other nodes: {error}")))
+            let subscribed = link.take_one(Step::Subscribe { topic }).await;
+            subscribed.map_err(|error| {
+                HeartbeatError::Lost(format!("subscribing to the other nodes: {error}"))
+            })
         };
         if let Err(error) = joined.await {
             return error;
@@ -371,7 +372,7 @@ impl Cluster {
         self.queue.open();
         self.announce_everything();
         // The first heartbeat was sent before this node could receive the answers to it.
-        link.beat.notify_one();
+        link.heartbeat_now.notify_one();
         let reason = tokio::select! {
             reason = self.queue.send(link) => reason,
             reason = self.subscribe_loop(link) => reason,
@@ -379,7 +380,7 @@ impl Cluster {
             reason = self.count_loop() => reason,
             reason = self.settle(link, past) => reason,
         };
-        BeatError::Lost(reason)
+        HeartbeatError::Lost(reason)
     }
 
     /// Announces all that this node has, to nodes that know nothing of it.
@@ -436,10 +437,10 @@ impl Cluster {
             let pending = self.topics.take_pending();
             let mut steps = Vec::new();
             for (topic, _) in idle {
-                steps.push(Step::Unlisten { topic });
+                steps.push(Step::Unsubscribe { topic });
             }
             for (topic, wanted) in &pending {
-                steps.push(Step::Listen {
+                steps.push(Step::Subscribe {
                     topic: topic.clone(),
                 });
                 if let Some(channel_ref) = cached(wanted) {
@@ -456,23 +457,23 @@ impl Cluster {
                 continue;
             }
             // Answers come in the order of the steps.
-            let mut kept = pending.iter().filter_map(|(_, topic)| cached(topic));
+            let mut caches = pending.iter().filter_map(|(_, topic)| cached(topic));
             for answer in link.take_in_time(steps).await {
                 match answer {
-                    Ok(Answer::Kept(event)) => {
-                        if let Some(channel_ref) = kept.next() {
+                    Ok(Answer::Cached(event)) => {
+                        if let Some(channel_ref) = caches.next() {
                             let event = event.as_ref().and_then(crate::bus::cached_event);
                             self.node.seed_cache(channel_ref, event);
                         }
                     }
                     Ok(_) => {}
-                    Err(error) => return format!("listening to channels: {error}"),
+                    Err(error) => return format!("subscribing to channels: {error}"),
                 }
             }
             // Only now may subscribes go on: the topics are received, and caches have what came
             // before.
             let names: Vec<_> = pending.into_iter().map(|(name, _)| name).collect();
-            self.topics.listening(&names, link.generation);
+            self.topics.finish_subscribe(&names, link.generation);
         }
     }
 
@@ -485,30 +486,32 @@ impl Cluster {
     }
 
     /// Sends one heartbeat, and returns which nodes are alive and which are dead.
-    async fn beat(&self, link: &Arc<Link>) -> Result<Census, BeatError> {
-        let beat = Message::Beat(Beat {
+    async fn heartbeat(&self, link: &Arc<Link>) -> Result<Census, HeartbeatError> {
+        let beat = Message::Heartbeat(Heartbeat {
             node: link.name().to_string(),
-            hears: link.peers.hears(),
+            receives: link.peers.received_nodes(),
         });
-        let step = Step::Beat {
+        let step = Step::Heartbeat {
             node: link.name().clone(),
             first: link.is_unknown(),
             lease: self.settings.lease,
             message: beat.write(),
         };
         match timeout(self.settings.silence(), link.take_one(step)).await {
-            Ok(Ok(Answer::Beat { now, live, dead })) => {
+            Ok(Ok(Answer::Heartbeat { now, live, dead })) => {
                 link.set_clock(now, self.settings.lease);
                 link.peers.set_live(live.clone());
                 Ok(Census { live, dead })
             }
-            Ok(Ok(other)) => Err(BeatError::Lost(format!(
-                "a beat was answered with {other:?}, which is a bug"
+            Ok(Ok(other)) => Err(HeartbeatError::Lost(format!(
+                "a heartbeat was answered with {other:?}, which is a bug"
             ))),
-            Ok(Err(StepError::Refused(reason))) => Err(BeatError::Refused(reason)),
-            Ok(Err(error)) => Err(BeatError::Lost(format!("beating: {error}"))),
-            Err(_) => Err(BeatError::Lost(format!(
-                "a beat was not answered within {:?}",
+            Ok(Err(StepError::Refused(reason))) => Err(HeartbeatError::Refused(reason)),
+            Ok(Err(error)) => Err(HeartbeatError::Lost(format!(
+                "sending a heartbeat: {error}"
+            ))),
+            Err(_) => Err(HeartbeatError::Lost(format!(
+                "a heartbeat was not answered within {:?}",
                 self.settings.silence()
             ))),
         }
@@ -518,7 +521,11 @@ impl Cluster {
     async fn heartbeat_loop(self: &Arc<Self>, link: &Arc<Link>) -> String {
         let (start, mut rounds) = (Instant::now(), Rounds::default());
         loop {
-            let _ = timeout(self.settings.beat_every(), link.beat.notified()).await;
+            let _ = timeout(
+                self.settings.heartbeat_interval(),
+                link.heartbeat_now.notified(),
+            )
+            .await;
             if self.is_leaving() {
                 // Once the node is forgotten, a heartbeat would be refused and end the connection
                 // before the farewell.
@@ -526,7 +533,7 @@ impl Cluster {
             }
             // Taken before the heartbeat is sent: its answer may take a while.
             let sent = Instant::now();
-            let Census { live, dead } = match self.beat(link).await {
+            let Census { live, dead } = match self.heartbeat(link).await {
                 Ok(census) => census,
                 Err(error) => return error.reason(),
             };
@@ -548,7 +555,9 @@ impl Cluster {
                 .peers
                 .silent_for(start.max(sent - self.settings.silence()));
             if silent > self.settings.silence() {
-                return format!("nothing was heard for {silent:?}, not even this node's own beats");
+                return format!(
+                    "nothing was received for {silent:?}, not even this node's own heartbeats"
+                );
             }
         }
     }
@@ -572,7 +581,7 @@ impl Cluster {
     fn report_counts(self: &Arc<Self>) {
         for changed in self.node.take_changed_counts() {
             let node = Arc::clone(&self.node);
-            let Changed {
+            let ChangedCount {
                 channel_ref,
                 count,
                 announce,

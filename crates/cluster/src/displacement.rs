@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fanfare_engine::{App, Network, NetworksElsewhere, NodeNetworks};
+use fanfare_engine::{App, Network, NodeNetworks, RemoteNetworks};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -69,8 +69,8 @@ impl Drop for Query<'_> {
 impl Cluster {
     /// Asks the other nodes which networks hold most of an app's connections, and waits
     /// [`REPLY_TIMEOUT`] for their replies.
-    pub(crate) async fn ask_for_networks(&self, app: &Arc<App>) -> NetworksElsewhere {
-        let mut found = NetworksElsewhere::default();
+    pub(crate) async fn ask_for_networks(&self, app: &Arc<App>) -> RemoteNetworks {
+        let mut found = RemoteNetworks::default();
         let Some(link) = self.link() else {
             return found;
         };

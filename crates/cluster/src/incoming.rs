@@ -10,7 +10,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use crate::backend::{self, Incoming};
 use crate::cluster::Cluster;
 use crate::link::Link;
-use crate::message::{Beat, Message, Unreadable};
+use crate::message::{Heartbeat, Message, Unreadable};
 
 /// The history of an event from the bus, which the back end has recorded already.
 const RECORDED: Retention = Retention {
@@ -45,13 +45,13 @@ impl Cluster {
                     if let Err(error) = self.handle(&link, &topic, &message).await {
                         tracing::error!(%error, ?topic, "a message from another node is lost");
                         // The topic has a gap now, so nothing after it may be delivered.
-                        return link.lose(format!("a message could not be read: {error}"));
+                        return link.set_lost(format!("a message could not be read: {error}"));
                     }
                     // Given back only after the delivery: what waits here counts against the bound.
                     drop(room);
                 }
-                Some(Incoming::Lost(reason)) => return link.lose(reason),
-                None => return link.lose("the connection ended".into()),
+                Some(Incoming::Lost(reason)) => return link.set_lost(reason),
+                None => return link.set_lost("the connection ended".into()),
             }
         }
     }
@@ -94,7 +94,7 @@ impl Cluster {
 
     fn handle_node_message(self: &Arc<Self>, link: &Arc<Link>, message: Message<'_>) {
         match message {
-            Message::Beat(beat) => self.handle_beat(link, &beat),
+            Message::Heartbeat(beat) => self.handle_heartbeat(link, &beat),
             Message::Farewell { node } => link.peers.forget(node),
             Message::Terminate { app, user_id } => {
                 if let Some(app) = self.node.app(app) {
@@ -109,9 +109,9 @@ impl Cluster {
 
     /// Notes a heartbeat. A node that doesn't receive this one's yet is answered at once, so that
     /// it need not wait.
-    fn handle_beat(&self, link: &Link, beat: &Beat) {
-        if !link.peers.heard(beat) && beat.node != **link.name() {
-            link.beat.notify_one();
+    fn handle_heartbeat(&self, link: &Link, beat: &Heartbeat) {
+        if !link.peers.note_heartbeat(beat) && beat.node != **link.name() {
+            link.heartbeat_now.notify_one();
         }
     }
 
@@ -156,7 +156,7 @@ impl Cluster {
             }
             Message::Count(count) => self.node.update_count(&channel_ref, count),
             Message::Online { .. }
-            | Message::Beat(_)
+            | Message::Heartbeat(_)
             | Message::Terminate { .. }
             | Message::Query(_)
             | Message::Reply(_)

@@ -41,5 +41,5 @@ pub mod testing;
 mod topics;
 
 pub use cluster::{Cluster, Settings};
-pub use message::{Beat, Message, NodeQuery, NodeReply, QueryKind, ReplyKind, stamp};
+pub use message::{Heartbeat, Message, NodeQuery, NodeReply, QueryKind, ReplyKind, stamp};
 pub use redis::{InvalidUrl, Redis, RedisExamination};

@@ -35,7 +35,7 @@ pub(crate) struct Link {
     pub(crate) generation: Generation,
     pub(crate) peers: Peers,
     /// Asks for a heartbeat at once.
-    pub(crate) beat: Notify,
+    pub(crate) heartbeat_now: Notify,
     /// A time on the back end's clock, and when that was here.
     clock: Mutex<(Moment, Instant)>,
     lease_until: AtomicU64,
@@ -65,7 +65,7 @@ impl Link {
             name,
             generation,
             peers,
-            beat: Notify::new(),
+            heartbeat_now: Notify::new(),
             clock: Mutex::new((0, Instant::now())),
             lease_until: AtomicU64::new(0),
             ready: AtomicBool::new(false),
@@ -84,7 +84,7 @@ impl Link {
     }
 
     /// Notes that the connection is lost; the first reason counts.
-    pub(crate) fn lose(&self, reason: String) {
+    pub(crate) fn set_lost(&self, reason: String) {
         // Before the waiters wake, so that none of them finds the link ready.
         self.ready.store(false, Ordering::Release);
         self.lost.send_if_modified(|lost| {
@@ -165,7 +165,7 @@ impl Link {
                 _ => None,
             };
             if let Some(reason) = answers.iter().find_map(broken) {
-                link.lose(reason);
+                link.set_lost(reason);
             }
             answers
         })
@@ -200,7 +200,7 @@ impl Link {
             let answer = match page {
                 Ok(page) => decode(page).await,
                 // Another master serves the app now, so this whole connection is useless.
-                Err(error @ StepError::Unserved(_)) => return link.lose(error.to_string()),
+                Err(error @ StepError::Unserved(_)) => return link.set_lost(error.to_string()),
                 // A history that cannot be read concerns its reader only.
                 Err(error) => return tracing::debug!(%error, "a history could not be read"),
             };

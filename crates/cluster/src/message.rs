@@ -61,7 +61,7 @@ pub enum Message<'a> {
         online: bool,
     },
     /// A heartbeat.
-    Beat(Beat),
+    Heartbeat(Heartbeat),
     /// Close the connections of a user.
     Terminate {
         /// The app.
@@ -82,11 +82,13 @@ pub enum Message<'a> {
 
 /// A node's heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Beat {
+pub struct Heartbeat {
     /// The node's name.
     pub node: String,
     /// Nodes whose heartbeats it received lately.
-    pub hears: Vec<String>,
+    // Nodes of earlier versions read this name.
+    #[serde(rename = "hears")]
+    pub receives: Vec<String>,
 }
 
 /// A node's query to others about the networks that hold an app's connections.
@@ -207,7 +209,7 @@ impl Message<'_> {
                 put_position(&mut text, if *online { 'O' } else { 'F' }, *position);
                 text.push_str(user_id.as_str());
             }
-            Self::Beat(beat) => put_json(&mut text, 'B', beat),
+            Self::Heartbeat(beat) => put_json(&mut text, 'B', beat),
             Self::Terminate { app, user_id } => {
                 text.push('T');
                 put(&mut text, app);
@@ -318,7 +320,7 @@ fn read_kind(kind: Option<u8>, rest: &str) -> Option<Message<'_>> {
                 online: kind == b'O',
             }
         }
-        b'B' => Message::Beat(serde_json::from_str(rest).ok()?),
+        b'B' => Message::Heartbeat(serde_json::from_str(rest).ok()?),
         b'T' => {
             let (app, rest) = part(rest)?;
             Message::Terminate {
@@ -416,9 +418,9 @@ mod tests {
 
     #[test]
     fn every_other_message_is_read_as_it_was_written() {
-        let beat = Beat {
+        let beat = Heartbeat {
             node: "a.1".into(),
-            hears: vec!["b.2".into()],
+            receives: vec!["b.2".into()],
         };
         let query = NodeQuery {
             id: u64::MAX,
@@ -458,7 +460,7 @@ mod tests {
                 user_id: user("u"),
                 online: false,
             },
-            Message::Beat(beat),
+            Message::Heartbeat(beat),
             Message::Terminate {
                 app: "app",
                 user_id: user("u:1"),

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::message::Beat;
+use crate::message::Heartbeat;
 
 /// The state of all nodes as this one knows it, itself included.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) struct Peers {
 
 #[derive(Debug)]
 struct State {
-    heard: HashMap<String, Heard>,
+    heartbeats: HashMap<String, LastHeartbeat>,
     /// Nodes whose lease has not run out.
     live: Vec<String>,
     /// Processes that this node knew before its connection broke, and until when it waits for them.
@@ -30,9 +30,9 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Heard {
+struct LastHeartbeat {
     at: Instant,
-    hears_me: bool,
+    receives_me: bool,
 }
 
 impl State {
@@ -61,7 +61,7 @@ impl Peers {
             me: me.into(),
             silence,
             state: Mutex::new(State {
-                heard: HashMap::new(),
+                heartbeats: HashMap::new(),
                 live: Vec::new(),
                 expected,
                 expected_until,
@@ -71,22 +71,22 @@ impl Peers {
     }
 
     /// Notes a heartbeat, and returns whether its node receives those of this one.
-    pub(crate) fn heard(&self, beat: &Beat) -> bool {
-        let hears_me = beat.hears.contains(&self.me);
-        let heard = Heard {
+    pub(crate) fn note_heartbeat(&self, beat: &Heartbeat) -> bool {
+        let receives_me = beat.receives.contains(&self.me);
+        let heartbeat = LastHeartbeat {
             at: Instant::now(),
-            hears_me,
+            receives_me,
         };
         let mut state = self.state.lock();
-        state.heard.insert(beat.node.clone(), heard);
+        state.heartbeats.insert(beat.node.clone(), heartbeat);
         self.changed.send_replace(());
-        hears_me
+        receives_me
     }
 
     /// Notes that a node has stopped.
     pub(crate) fn forget(&self, node: &str) {
         let mut state = self.state.lock();
-        state.heard.remove(node);
+        state.heartbeats.remove(node);
         state.live.retain(|live| live != node);
         state.expected.remove(process(node));
     }
@@ -95,7 +95,9 @@ impl Peers {
     pub(crate) fn set_live(&self, live: Vec<String>) {
         let mut state = self.state.lock();
         let silence = self.silence;
-        state.heard.retain(|_, heard| heard.at.elapsed() <= silence);
+        state
+            .heartbeats
+            .retain(|_, heartbeat| heartbeat.at.elapsed() <= silence);
         state.live = live;
         self.changed.send_replace(());
     }
@@ -106,15 +108,20 @@ impl Peers {
     }
 
     /// Waits until a heartbeat of each of these nodes has arrived after this call.
-    pub(crate) async fn hear_all(&self, names: &[String]) {
+    pub(crate) async fn wait_for_heartbeats(&self, names: &[String]) {
         // Subscribed before the first look, so that no heartbeat falls between look and wait.
         let (now, mut changes) = (Instant::now(), self.changes());
-        let heard = || {
+        let arrived = || {
             let state = self.state.lock();
-            let later = |name: &String| state.heard.get(name).is_some_and(|heard| heard.at > now);
+            let later = |name: &String| {
+                state
+                    .heartbeats
+                    .get(name)
+                    .is_some_and(|heartbeat| heartbeat.at > now)
+            };
             names.iter().all(later)
         };
-        while !heard() {
+        while !arrived() {
             // The wait ends with the connection over which the caller asks.
             let _ = changes.changed().await;
         }
@@ -123,31 +130,40 @@ impl Peers {
     /// Returns whether the process of a node is alive, under whichever name.
     pub(crate) fn is_process_alive(&self, node: &str) -> bool {
         let state = self.state.lock();
-        let lately = |heard: &Heard| heard.at.elapsed() <= self.silence;
-        let heard = state.heard.iter().filter(|(_, heard)| lately(heard));
-        let mut alive = state.live.iter().chain(heard.map(|(name, _)| name));
+        let lately = |heartbeat: &LastHeartbeat| heartbeat.at.elapsed() <= self.silence;
+        let heartbeats = state
+            .heartbeats
+            .iter()
+            .filter(|(_, heartbeat)| lately(heartbeat));
+        let mut alive = state.live.iter().chain(heartbeats.map(|(name, _)| name));
         process(node) == process(&self.me) || alive.any(|name| process(name) == process(node))
     }
 
     /// Returns how long ago this node received its own heartbeat.
     pub(crate) fn silent_for(&self, since: Instant) -> Duration {
         let state = self.state.lock();
-        let last = state.heard.get(&self.me).map_or(since, |heard| heard.at);
+        let last = state
+            .heartbeats
+            .get(&self.me)
+            .map_or(since, |heartbeat| heartbeat.at);
         last.elapsed()
     }
 
     /// Returns the nodes whose heartbeats this node receives.
-    pub(crate) fn hears(&self) -> Vec<String> {
+    pub(crate) fn received_nodes(&self) -> Vec<String> {
         let state = self.state.lock();
-        let lately = |heard: &Heard| heard.at.elapsed() <= self.silence;
-        let names = state.heard.iter().filter(|(_, heard)| lately(heard));
+        let lately = |heartbeat: &LastHeartbeat| heartbeat.at.elapsed() <= self.silence;
+        let names = state
+            .heartbeats
+            .iter()
+            .filter(|(_, heartbeat)| lately(heartbeat));
         names.map(|(name, _)| name.clone()).collect()
     }
 
     /// Returns the processes of the other nodes, and of those for which this node still waits.
     pub(crate) fn others(&self) -> HashSet<String> {
         let state = self.state.lock();
-        let names = state.live.iter().chain(state.heard.keys());
+        let names = state.live.iter().chain(state.heartbeats.keys());
         let others = names
             .map(|name| process(name))
             .chain(state.awaited())
@@ -159,9 +175,9 @@ impl Peers {
     /// those of this node; `None` if none is.
     pub(crate) fn missing(&self) -> Option<String> {
         let state = self.state.lock();
-        let lately = |heard: &Heard| heard.at.elapsed() <= self.silence;
-        if !state.heard.get(&self.me).is_some_and(lately) {
-            return Some("its own beats do not come back".into());
+        let lately = |heartbeat: &LastHeartbeat| heartbeat.at.elapsed() <= self.silence;
+        if !state.heartbeats.get(&self.me).is_some_and(lately) {
+            return Some("its own heartbeats do not come back".into());
         }
         let live = state.live.iter().map(|name| process(name));
         let mut others = live
@@ -169,8 +185,10 @@ impl Peers {
             .filter(|other| *other != process(&self.me));
         // A process may have several leases: those of its former connections don't count.
         let reached = |other: &str| {
-            let mut heard = state.heard.iter();
-            heard.any(|(name, heard)| process(name) == other && lately(heard) && heard.hears_me)
+            let mut heartbeats = state.heartbeats.iter();
+            heartbeats.any(|(name, heartbeat)| {
+                process(name) == other && lately(heartbeat) && heartbeat.receives_me
+            })
         };
         let missing = others.find(|other| !reached(other))?;
         Some(format!(

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use fanfare_engine::{
-    App, BoxFuture, ChannelRef, ConnectionPermit, Network, NetworksElsewhere, Node, Notice, Online,
-    PresenceSnapshot, Roster, RosterError,
+    App, BoxFuture, ChannelRef, ConnectionPermit, Network, Node, Notice, Online, PresenceSnapshot,
+    RemoteNetworks, Roster, RosterError,
 };
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelName, UserId};
@@ -22,7 +22,7 @@ const ANY_LENGTH: usize = usize::MAX;
 #[derive(Clone, Copy)]
 pub(crate) enum Answered {
     /// A client waits for the members, and may be one too many.
-    View {
+    Snapshot {
         /// The limit of users.
         max: usize,
     },
@@ -38,13 +38,13 @@ impl Roster for Cluster {
         max: usize,
     ) -> BoxFuture<'static, Result<PresenceSnapshot, RosterError>> {
         let (answered, answer) = oneshot::channel();
-        self.enqueue_join(channel_ref, member, Answered::View { max }, |answer| {
+        self.enqueue_join(channel_ref, member, Answered::Snapshot { max }, |answer| {
             // The client may have gone.
             let _ = answered.send(answer);
         });
         Box::pin(async move {
             match answer.await {
-                Ok(Answer::Joined { view, .. }) => Ok(view),
+                Ok(Answer::Joined { snapshot, .. }) => Ok(snapshot),
                 Ok(Answer::Full) => Err(RosterError::Full { max }),
                 Ok(_) | Err(_) => Err(RosterError::Disconnected),
             }
@@ -73,12 +73,12 @@ impl Roster for Cluster {
             });
     }
 
-    fn view<'a>(
+    fn presence_snapshot<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<PresenceSnapshot, RosterError>> {
         Box::pin(async move {
-            let step = Step::View {
+            let step = Step::PresenceSnapshot {
                 app: channel_ref.app.id().clone(),
                 channel: channel_ref.channel.to_string(),
             };
@@ -109,7 +109,7 @@ impl Roster for Cluster {
         })
     }
 
-    fn elsewhere<'a>(
+    fn remote_subscriptions<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<usize, RosterError>> {
@@ -118,7 +118,7 @@ impl Roster for Cluster {
                 channel_ref.app.id().clone(),
                 channel_ref.channel.to_string(),
             );
-            let step = |node| Step::Elsewhere { app, node, channel };
+            let step = |node| Step::RemoteSubscriptions { app, node, channel };
             match self.ask_as(step).await? {
                 Answer::Numbers(numbers) => Ok(numbers.first().copied().unwrap_or(0)),
                 _ => Err(RosterError::Disconnected),
@@ -126,13 +126,13 @@ impl Roster for Cluster {
         })
     }
 
-    fn connections_elsewhere<'a>(
+    fn remote_connections<'a>(
         &'a self,
         app: &'a Arc<App>,
     ) -> BoxFuture<'a, Result<usize, RosterError>> {
         Box::pin(async move {
             let app = app.id().clone();
-            let step = |node| Step::ConnectionsElsewhere { app, node };
+            let step = |node| Step::RemoteConnections { app, node };
             match self.ask_as(step).await? {
                 Answer::Numbers(numbers) => Ok(numbers.first().copied().unwrap_or(0)),
                 _ => Err(RosterError::Disconnected),
@@ -140,14 +140,14 @@ impl Roster for Cluster {
         })
     }
 
-    fn all_elsewhere<'a>(
+    fn all_remote_subscriptions<'a>(
         &'a self,
         app: &'a Arc<App>,
         prefix: &'a str,
     ) -> BoxFuture<'a, Result<Vec<(ChannelName, usize)>, RosterError>> {
         Box::pin(async move {
             let (app, prefix) = (app.id().clone(), prefix.to_owned());
-            let step = |node| Step::AllElsewhere { app, node, prefix };
+            let step = |node| Step::AllRemoteSubscriptions { app, node, prefix };
             let Answer::Counts(counts) = self.ask_as(step).await? else {
                 return Err(RosterError::Disconnected);
             };
@@ -164,7 +164,7 @@ impl Roster for Cluster {
 
     fn exit(&self, app: &Arc<App>, user: &UserId) {
         let (id, user) = (app.id().clone(), user.clone());
-        let step = move |node: &NodeName, deadline| Step::Exit {
+        let step = move |node: &NodeName, deadline| Step::SignOut {
             app: id,
             node: node.clone(),
             user,
@@ -213,11 +213,11 @@ impl Roster for Cluster {
         })
     }
 
-    fn networks_elsewhere<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, NetworksElsewhere> {
+    fn remote_networks<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, RemoteNetworks> {
         Box::pin(self.ask_for_networks(app))
     }
 
-    fn displace_elsewhere<'a>(
+    fn displace_remotely<'a>(
         &'a self,
         app: &'a Arc<App>,
         node: &'a str,
@@ -241,7 +241,7 @@ impl Cluster {
 
     /// Decides about a connection where all counted connections use a quota up. Stock clients never
     /// reconnect after the code of a quota, so a refusal needs proof that live connections use it
-    /// up: every node that has some must be heard after the query, and the query is repeated then.
+    /// up: every node that has some must send a heartbeat after the query, and the query is repeated then.
     /// Connections that have just ended no longer count by that time.
     ///
     /// # Errors
@@ -273,8 +273,12 @@ impl Cluster {
         }
         let names: Vec<_> = counted.into_iter().map(|(node, _)| node).collect();
         // A heartbeat after the query shows that the node's counts in it were those of a live node.
-        let heard = timeout(self.settings.silence(), link.peers.hear_all(&names)).await;
-        if heard.is_err() {
+        let arrived = timeout(
+            self.settings.silence(),
+            link.peers.wait_for_heartbeats(&names),
+        )
+        .await;
+        if arrived.is_err() {
             return Err(RosterError::Unsettled);
         }
         self.ask_for_place(app, max)
@@ -300,7 +304,7 @@ impl Cluster {
             (Arc::clone(&self.node), channel_ref.clone(), member.clone());
         let user = member.user_id.clone();
         let (max, view) = match answered {
-            Answered::View { max } => (max, true),
+            Answered::Snapshot { max } => (max, true),
             Answered::Unread => (usize::MAX, false),
         };
         let step = move |node: &NodeName, deadline| Step::Join {
@@ -314,7 +318,7 @@ impl Cluster {
         };
         self.queue
             .enqueue(&channel_ref.app.clone(), step, move |answer| {
-                if matches!(answer, Answer::Joined { edge: true, .. }) {
+                if matches!(answer, Answer::Joined { added: true, .. }) {
                     notice(&node, &channel_ref, Notice::MemberAdded(&user));
                 }
                 then(answer);
@@ -343,7 +347,7 @@ pub(crate) fn enter(
     user: &UserId,
 ) -> impl FnOnce(&NodeName, Moment) -> Step + Send + 'static {
     let (app, user) = (app.id().clone(), user.clone());
-    move |node, deadline| Step::Enter {
+    move |node, deadline| Step::SignIn {
         app,
         node: node.clone(),
         user,

@@ -28,7 +28,7 @@ pub(crate) struct Topics {
 
 #[derive(Debug, Default)]
 struct State {
-    by_name: HashMap<backend::Topic, Listened>,
+    by_name: HashMap<backend::Topic, TopicState>,
     /// Topics to subscribe to.
     pending: VecDeque<backend::Topic>,
     /// Topics that had no subscriber at this time, oldest first; they may have one again.
@@ -36,7 +36,7 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Listened {
+struct TopicState {
     topic: Topic,
     /// Whether its subscription was sent over this connection.
     asked: bool,
@@ -47,7 +47,7 @@ struct Listened {
 
 impl Topics {
     /// Returns the generation since which a topic is received, or a [`Waiting`] for it.
-    pub(crate) fn listen(
+    pub(crate) fn subscribe(
         &self,
         name: backend::Topic,
         topic: &Topic,
@@ -56,17 +56,17 @@ impl Topics {
         let State {
             by_name, pending, ..
         } = &mut *state;
-        let listened = match by_name.entry(name) {
-            Entry::Occupied(known) => {
-                let known = known.into_mut();
+        let known = match by_name.entry(name) {
+            Entry::Occupied(entry) => {
+                let known = entry.into_mut();
                 // An app that was deleted and created again is another app with the same name.
                 known.topic = topic.clone();
                 known
             }
-            Entry::Vacant(new) => {
-                pending.push_back(new.key().clone());
+            Entry::Vacant(entry) => {
+                pending.push_back(entry.key().clone());
                 self.changed.notify_one();
-                new.insert(Listened {
+                entry.insert(TopicState {
                     topic: topic.clone(),
                     asked: false,
                     since: None,
@@ -74,25 +74,25 @@ impl Topics {
                 })
             }
         };
-        if let Some(since) = listened.since {
+        if let Some(since) = known.since {
             return Ok(since);
         }
-        let (listening, heard) = oneshot::channel();
+        let (received, since) = oneshot::channel();
         // Clients that gave up are removed here, so that the list doesn't grow.
-        listened.waiting.retain(|other| !other.is_closed());
-        listened.waiting.push(listening);
-        Err(Waiting(heard))
+        known.waiting.retain(|other| !other.is_closed());
+        known.waiting.push(received);
+        Err(Waiting(since))
     }
 
     /// Notes that a topic has no subscriber at this moment.
-    pub(crate) fn unlisten(&self, name: backend::Topic) {
+    pub(crate) fn unsubscribe(&self, name: backend::Topic) {
         let mut state = self.state.lock();
-        if let Entry::Occupied(mut known) = state.by_name.entry(name.clone()) {
-            let listened = known.get_mut();
-            listened.waiting.retain(|waiting| !waiting.is_closed());
-            if !listened.asked && listened.waiting.is_empty() {
+        if let Entry::Occupied(mut entry) = state.by_name.entry(name.clone()) {
+            let known = entry.get_mut();
+            known.waiting.retain(|waiting| !waiting.is_closed());
+            if !known.asked && known.waiting.is_empty() {
                 // While there is no connection, subscribes that give up leave nothing behind.
-                known.remove();
+                entry.remove();
                 return;
             }
         }
@@ -102,10 +102,7 @@ impl Topics {
     /// Returns the topic of this name, if it is known.
     pub(crate) fn find(&self, name: &backend::Topic) -> Option<Topic> {
         let state = self.state.lock();
-        state
-            .by_name
-            .get(name)
-            .map(|listened| listened.topic.clone())
+        state.by_name.get(name).map(|known| known.topic.clone())
     }
 
     /// Waits until there may be a topic to subscribe to, at most for `at_most`.
@@ -124,10 +121,10 @@ impl Topics {
             && let Some(name) = pending.pop_front()
         {
             // A topic that was given up and wanted again is in the list twice.
-            if let Some(listened) = by_name.get_mut(&name)
-                && !std::mem::replace(&mut listened.asked, true)
+            if let Some(known) = by_name.get_mut(&name)
+                && !std::mem::replace(&mut known.asked, true)
             {
-                taken.push((name, listened.topic.clone()));
+                taken.push((name, known.topic.clone()));
             }
         }
         taken
@@ -135,12 +132,12 @@ impl Topics {
 
     /// Notes that topics are received since a generation, and wakes the subscribes that wait for
     /// them.
-    pub(crate) fn listening(&self, names: &[backend::Topic], since: Generation) {
+    pub(crate) fn finish_subscribe(&self, names: &[backend::Topic], since: Generation) {
         let mut state = self.state.lock();
         for name in names {
-            if let Some(listened) = state.by_name.get_mut(name) {
-                listened.since = Some(since);
-                for waiting in listened.waiting.drain(..) {
+            if let Some(known) = state.by_name.get_mut(name) {
+                known.since = Some(since);
+                for waiting in known.waiting.drain(..) {
                     // The client may have gone.
                     let _ = waiting.send(since);
                 }
@@ -164,13 +161,13 @@ impl Topics {
             let Entry::Occupied(entry) = state.by_name.entry(name) else {
                 continue;
             };
-            let listened = entry.get();
-            if wanted(&listened.topic) {
+            let known = entry.get();
+            if wanted(&known.topic) {
                 continue;
             }
-            if listened.since.is_some() {
-                let (name, listened) = entry.remove_entry();
-                taken.push((name, listened.topic));
+            if known.since.is_some() {
+                let (name, known) = entry.remove_entry();
+                taken.push((name, known.topic));
             } else {
                 // Its subscription is on its way, though no client waits for it any more.
                 later.push((Instant::now(), entry.key().clone()));
@@ -182,7 +179,7 @@ impl Topics {
 
     /// Notes that no topic is received any more. Those that subscribes wait for are pending for the
     /// next connection.
-    pub(crate) fn lose(&self) {
+    pub(crate) fn reset(&self) {
         let mut state = self.state.lock();
         let State {
             by_name,
@@ -190,12 +187,12 @@ impl Topics {
             idle,
         } = &mut *state;
         idle.clear();
-        by_name.retain(|_, listened| {
-            listened.waiting.retain(|waiting| !waiting.is_closed());
-            !listened.waiting.is_empty()
+        by_name.retain(|_, known| {
+            known.waiting.retain(|waiting| !waiting.is_closed());
+            !known.waiting.is_empty()
         });
-        for listened in by_name.values_mut() {
-            (listened.asked, listened.since) = (false, None);
+        for known in by_name.values_mut() {
+            (known.asked, known.since) = (false, None);
         }
         *pending = by_name.keys().cloned().collect();
         self.changed.notify_one();
@@ -207,9 +204,9 @@ impl Topics {
 pub(crate) struct Waiting(oneshot::Receiver<Generation>);
 
 impl Waiting {
-    /// Waits, and returns the generation, or `None` if the caller must call [`Topics::listen`]
+    /// Waits, and returns the generation, or `None` if the caller must call [`Topics::subscribe`]
     /// again.
-    pub(crate) async fn heard(self) -> Option<Generation> {
+    pub(crate) async fn received(self) -> Option<Generation> {
         self.0.await.ok()
     }
 }
@@ -242,15 +239,15 @@ mod tests {
             let names: Vec<_> = wanted.iter().map(backend::Topic::from).collect();
             let mut waiting = Vec::new();
             for (name, topic) in names.iter().zip(&wanted) {
-                waiting.push(topics.listen(name.clone(), topic).err());
+                waiting.push(topics.subscribe(name.clone(), topic).err());
             }
             // One that was given up and wanted again, and one that was given up.
-            topics.unlisten(names[1].clone());
+            topics.unsubscribe(names[1].clone());
             waiting[1] = None;
-            topics.unlisten(names[1].clone());
-            waiting[1] = topics.listen(names[1].clone(), &wanted[1]).err();
+            topics.unsubscribe(names[1].clone());
+            waiting[1] = topics.subscribe(names[1].clone(), &wanted[1]).err();
             waiting[0] = None;
-            topics.unlisten(names[0].clone());
+            topics.unsubscribe(names[0].clone());
             let mut asked = Vec::new();
             for turn in 0..4 {
                 let taken = topics.take_pending();
@@ -260,20 +257,20 @@ mod tests {
             // Oldest first.
             assert_eq!(asked.len(), count - 1);
             assert_eq!(asked, names[1..]);
-            topics.listening(&asked, 1);
+            topics.finish_subscribe(&asked, 1);
             for waiting in waiting.into_iter().flatten() {
-                assert_eq!(waiting.heard().await, Some(1));
+                assert_eq!(waiting.received().await, Some(1));
             }
             for name in &asked {
-                topics.unlisten(name.clone());
+                topics.unsubscribe(name.clone());
             }
             assert!(topics.take_idle(|_| false).is_empty());
             tokio::time::advance(LINGER).await;
-            let mut given_up = 0;
+            let mut ended = 0;
             for _ in 0..4 {
-                given_up += topics.take_idle(|_| false).len();
+                ended += topics.take_idle(|_| false).len();
             }
-            assert_eq!(given_up, count - 1);
+            assert_eq!(ended, count - 1);
         });
     }
 }

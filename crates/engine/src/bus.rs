@@ -97,7 +97,7 @@ pub struct HistoryRead {
     pub charge: HistoryCharge,
 }
 
-/// A topic that a node can listen to at the bus.
+/// A topic that a node can subscribe to at the bus.
 #[derive(Debug, Clone)]
 pub enum Topic {
     /// A channel's events and presence changes.
@@ -109,7 +109,7 @@ pub enum Topic {
 /// Carries events to all nodes, this one included, at most once and in order per channel. A bus
 /// hands incoming events to the [`Node`](crate::Node).
 pub trait Bus: Send + Sync + 'static {
-    /// Publishes events to every node that listens to their channels: all of them, or none. A
+    /// Publishes events to every node that receives their channels: all of them, or none. A
     /// repeated `idempotency_key` makes the publish a [`PublishOutcome::Duplicate`]. Waits for the back end's
     /// answer.
     fn publish(
@@ -120,10 +120,10 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Waits until this node receives everything that is published from now on, and returns the
     /// generation since which it does. Waits without limit while the other nodes are unreachable.
-    fn listen(&self, topic: &Topic) -> BoxFuture<'_, Generation>;
+    fn subscribe(&self, topic: &Topic) -> BoxFuture<'_, Generation>;
 
-    /// Ends listening: this node has no subscribers of the topic any more.
-    fn unlisten(&self, topic: &Topic);
+    /// Ends the subscription, because this node has no subscribers of the topic any more.
+    fn unsubscribe(&self, topic: &Topic);
 
     /// Returns the event that a cache channel keeps, on whichever node it was published.
     fn cached<'a>(

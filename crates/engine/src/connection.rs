@@ -64,14 +64,14 @@ pub(crate) struct Connection {
     subscription_bytes: Charge,
     /// The signed-in user.
     pub(crate) user: Option<Box<SignedIn>>,
-    /// When the client was last heard, as coarse as the sweep.
-    pub(crate) heard: Instant,
+    /// When the client last sent anything, as coarse as the sweep.
+    pub(crate) last_activity: Instant,
     /// When it connected.
     pub(crate) connected: Instant,
     /// Whether it has signed in or subscribed to a private or presence channel with a valid
     /// signature.
     pub(crate) authorized: bool,
-    /// Whether a PING was sent since `heard`.
+    /// Whether a PING was sent since `last_activity`.
     pub(crate) pinged: bool,
     /// Whether the message being handled doesn't count against the connection's message rate.
     pub(crate) is_exempt: bool,
@@ -182,7 +182,7 @@ impl Connection {
             subscriptions: HashMap::new(),
             share: None,
             user: None,
-            heard: now,
+            last_activity: now,
             pinged: false,
             is_exempt: false,
             owes_counts: false,
@@ -344,22 +344,22 @@ impl Connection {
         if self.blocked && self.outbox.answer_bytes() > MAX_UNWRITTEN_ANSWERS {
             return Reading::OnceWritten;
         }
-        let later = self.messages.allowed_after(self.heard);
+        let later = self.messages.allowed_after(self.last_activity);
         later.map_or(Reading::Now, Reading::At)
     }
 
     /// Counts a message against the rate of the connection.
     pub(crate) fn count_message(&mut self, per_second: u32, burst: u32) {
-        self.messages.count(self.heard, per_second, burst);
+        self.messages.count(self.last_activity, per_second, burst);
     }
 
     /// Returns for how long the socket has taken nothing of what waits. A client whose reader is
-    /// paused counts as heard while its socket takes bytes.
+    /// paused counts as active while its socket takes bytes.
     pub(crate) fn stalled_for(&mut self, now: Instant) -> Duration {
         if self.outbox.take_progress() || !self.blocked || self.sink.has_write_timeout() {
             self.progressed = now;
             if self.reading() == Reading::OnceWritten {
-                self.heard = now;
+                self.last_activity = now;
                 self.pinged = false;
             }
         }

@@ -15,7 +15,7 @@ use crate::connect::{NoPermits, large_share};
 use crate::connection::Connection;
 use crate::engine::Engine;
 use crate::error::Refusal;
-use crate::network_counts::{Elsewhere, NetworkCounts};
+use crate::network_counts::{NetworkCounts, RemoteCounts};
 use crate::node::Node;
 use crate::permit::Permits;
 use crate::shard::Shard;
@@ -33,14 +33,14 @@ struct Shares {
 }
 
 impl Shares {
-    fn sum(here: &[(Network, usize)], elsewhere: &Elsewhere) -> Self {
+    fn sum(here: &[(Network, usize)], remote: &RemoteCounts) -> Self {
         let mut held: HashMap<Network, usize> = here.iter().copied().collect();
-        for (network, count) in elsewhere.nodes.iter().flat_map(|node| &node.networks) {
+        for (network, count) in remote.nodes.iter().flat_map(|node| &node.networks) {
             *held.entry(*network).or_default() += count;
         }
         Self {
             held,
-            complete: elsewhere.complete,
+            complete: remote.complete,
         }
     }
 
@@ -88,9 +88,9 @@ impl Engine {
     ) -> Result<Permits, NoPermits> {
         // Held across the awaits on purpose: one displacement at a time for each app, so each sees
         // the count that the last one left. It is an async lock that no hot path takes.
-        let mut known = app.displacements.elsewhere.lock().await;
-        let mut elsewhere = match known.take().filter(Elsewhere::is_recent) {
-            Some(elsewhere) => elsewhere,
+        let mut known = app.displacements.remote.lock().await;
+        let mut remote = match known.take().filter(RemoteCounts::is_recent) {
+            Some(remote) => remote,
             None => self.count_elsewhere(app).await,
         };
         let own: Vec<_> = newcomer.network().iter().flat_map(|n| n.all()).collect();
@@ -100,7 +100,7 @@ impl Engine {
             here.iter()
                 .any(|(named, held)| *named == network && *held > 0)
         };
-        let shares = Shares::sum(&here, &elsewhere);
+        let shares = Shares::sum(&here, &remote);
         let own = own.iter().map(|own| shares.of(*own)).max().unwrap_or(0);
         let gives_way = |(_, held): &(Network, usize)| {
             // A network that has many itself must not take the place of others' clients.
@@ -108,7 +108,7 @@ impl Engine {
             held.saturating_mul(LARGE_PART) > quota && is_small
         };
         let Some((network, _)) = shares.largest().filter(gives_way) else {
-            *known = Some(elsewhere);
+            *known = Some(remote);
             return Err(NoPermits::over(quota, &shares));
         };
         if has_any(network) {
@@ -116,31 +116,31 @@ impl Engine {
             // If no connection is found, the counts are out of date and are dropped.
             let displaced = self.node().displace(app, network).await;
             let permits = displaced.ok_or(NoPermits::Unsettled)?;
-            *known = Some(elsewhere);
+            *known = Some(remote);
             let charge = newcomer.charge(Resource::Connections, 1)?;
             self.node().note_arrival(app, newcomer).await;
             return Ok(permits.charged_to(charge));
         }
-        let (Some(local), Some(node)) = (local, elsewhere.holder_of(network)) else {
+        let (Some(local), Some(node)) = (local, remote.holder_of(network)) else {
             return Err(NoPermits::Unsettled);
         };
         if !self
             .roster()
-            .displace_elsewhere(app, &node.node, network)
+            .displace_remotely(app, &node.node, network)
             .await
         {
             return Err(NoPermits::Unsettled);
         }
         node.remove_one(network);
-        *known = Some(elsewhere);
+        *known = Some(remote);
         self.node().note_arrival(app, newcomer).await;
         // Counted whatever the quota: the other node keeps the place until this is known.
         Ok(local.counted(app.count_connection()))
     }
 
-    async fn count_elsewhere(&self, app: &Arc<App>) -> Elsewhere {
-        let found = self.roster().networks_elsewhere(app).await;
-        Elsewhere {
+    async fn count_elsewhere(&self, app: &Arc<App>) -> RemoteCounts {
+        let found = self.roster().remote_networks(app).await;
+        RemoteCounts {
             nodes: found.nodes,
             complete: found.complete,
             counted: Instant::now(),

@@ -227,8 +227,8 @@ impl Engine {
             app: Arc::clone(app),
             channel: channel.clone(),
         };
-        let elsewhere = self.roster.elsewhere(&channel_ref).await?;
-        let subscribed = elsewhere + app.channels.subscribers(channel.as_str());
+        let remote = self.roster.remote_subscriptions(&channel_ref).await?;
+        let subscribed = remote + app.channels.subscribers(channel.as_str());
         if !channel.kind().has_members() {
             return Ok(Occupancy::counted(subscribed));
         }
@@ -255,9 +255,9 @@ impl Engine {
     ) -> Result<Vec<(ChannelName, Occupancy)>, RosterError> {
         // The numbers of other nodes, of this one and of users are of three moments; none is exact
         // while clients come and go.
-        let elsewhere = self.roster.all_elsewhere(app, prefix).await?;
+        let remote = self.roster.all_remote_subscriptions(app, prefix).await?;
         let mut found: BTreeMap<_, _> = app.channels.list(prefix).into_iter().collect();
-        for (channel, count) in elsewhere {
+        for (channel, count) in remote {
             *found.entry(channel).or_default() += count;
         }
         let presence = found.keys().filter(|channel| channel.kind().has_members());
@@ -362,7 +362,7 @@ impl Engine {
             app: Arc::clone(app),
             channel: channel.clone(),
         };
-        let mut members = self.roster.view(&channel_ref).await?.members;
+        let mut members = self.roster.presence_snapshot(&channel_ref).await?.members;
         members.sort_by(|a, b| a.user_id.cmp(&b.user_id));
         Ok(members)
     }
@@ -373,8 +373,8 @@ impl Engine {
     ///
     /// Returns `Disconnected` if the other nodes don't answer.
     pub async fn count_connections(&self, app: &Arc<App>) -> Result<usize, RosterError> {
-        let elsewhere = self.roster.connections_elsewhere(app).await?;
-        Ok(elsewhere + app.connection_count())
+        let remote = self.roster.remote_connections(app).await?;
+        Ok(remote + app.connection_count())
     }
 
     /// Admits no connections from now on.

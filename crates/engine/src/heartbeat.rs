@@ -55,7 +55,7 @@ impl Shard {
                 );
                 connection.evict(&refusal, now, buffers);
             }
-            let silent = now.saturating_duration_since(connection.heard);
+            let silent = now.saturating_duration_since(connection.last_activity);
             if silent >= close_after {
                 let refusal =
                     Refusal::new(CloseCode::PongTimeout, "Pong reply not received in time");

@@ -29,7 +29,7 @@ pub struct ConnectionInfo {
     pub user_id: Option<UserId>,
     /// How long ago it connected.
     pub age: Duration,
-    /// How long ago the client was heard last, to about a second.
+    /// How long ago the client last sent anything, to about a second.
     pub silent: Duration,
     /// Bytes that wait to be written.
     pub waiting_bytes: usize,
@@ -55,7 +55,7 @@ impl ConnectionInfo {
                 .as_ref()
                 .map(|user| user.member.user_id.clone()),
             age: now.saturating_duration_since(connection.connected),
-            silent: now.saturating_duration_since(connection.heard),
+            silent: now.saturating_duration_since(connection.last_activity),
             waiting_bytes: connection.waiting(),
             channels,
         }

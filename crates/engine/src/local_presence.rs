@@ -1,4 +1,4 @@
-//! The users that this node has on an app's presence channels: the roster hears of each user once,
+//! The users that this node has on an app's presence channels: the roster gets each user once,
 //! however many connections the user has.
 
 use std::collections::HashMap;

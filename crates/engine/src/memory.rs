@@ -20,7 +20,7 @@ use crate::channel_ref::ChannelRef;
 use crate::engine::{Engine, ShardSeed};
 use crate::history::HistoryAnswer;
 use crate::history_reads::HistoryCharge;
-use crate::network_counts::NetworksElsewhere;
+use crate::network_counts::RemoteNetworks;
 use crate::node::Node;
 use crate::notice::{Notice, Notices};
 use crate::options::Options;
@@ -86,7 +86,7 @@ impl Memory {
         let presence_channel = presence.entry(key(channel_ref)).or_default();
         if let Some(user_info) = presence_channel.members.get_mut(&member.user_id) {
             user_info.clone_from(&member.user_info);
-            return Ok(presence_channel.view());
+            return Ok(presence_channel.snapshot());
         }
         if presence_channel.members.len() >= max {
             if presence_channel.members.is_empty() {
@@ -102,7 +102,7 @@ impl Memory {
         presence_channel
             .members
             .insert(member.user_id.clone(), member.user_info.clone());
-        Ok(presence_channel.view())
+        Ok(presence_channel.snapshot())
     }
 
     fn notice(&self, channel_ref: &ChannelRef, notice: Notice<'_>) {
@@ -127,7 +127,7 @@ impl Memory {
 }
 
 impl PresenceChannel {
-    fn view(&self) -> PresenceSnapshot {
+    fn snapshot(&self) -> PresenceSnapshot {
         let member = |(user_id, user_info): (&UserId, &Option<Arc<str>>)| Member {
             user_id: user_id.clone(),
             user_info: user_info.clone(),
@@ -155,11 +155,11 @@ impl Bus for Memory {
         Box::pin(ready(delivered.map(|()| PublishOutcome::Accepted)))
     }
 
-    fn listen(&self, _: &Topic) -> BoxFuture<'_, Generation> {
+    fn subscribe(&self, _: &Topic) -> BoxFuture<'_, Generation> {
         Box::pin(ready(self.node.deliverer.generation()))
     }
 
-    fn unlisten(&self, _: &Topic) {}
+    fn unsubscribe(&self, _: &Topic) {}
 
     fn cached<'a>(
         &'a self,
@@ -222,7 +222,7 @@ impl Roster for Memory {
         }
     }
 
-    fn view<'a>(
+    fn presence_snapshot<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<PresenceSnapshot, RosterError>> {
@@ -230,7 +230,7 @@ impl Roster for Memory {
             .presence
             .lock()
             .get(&key(channel_ref))
-            .map(PresenceChannel::view);
+            .map(PresenceChannel::snapshot);
         let nobody = || PresenceSnapshot {
             position: self.position.load(Ordering::Relaxed),
             members: Vec::new(),
@@ -252,18 +252,21 @@ impl Roster for Memory {
         Box::pin(ready(Ok(channels.iter().map(count).collect())))
     }
 
-    fn elsewhere<'a>(&'a self, _: &'a ChannelRef) -> BoxFuture<'a, Result<usize, RosterError>> {
+    fn remote_subscriptions<'a>(
+        &'a self,
+        _: &'a ChannelRef,
+    ) -> BoxFuture<'a, Result<usize, RosterError>> {
         Box::pin(ready(Ok(0)))
     }
 
-    fn connections_elsewhere<'a>(
+    fn remote_connections<'a>(
         &'a self,
         _: &'a Arc<App>,
     ) -> BoxFuture<'a, Result<usize, RosterError>> {
         Box::pin(ready(Ok(0)))
     }
 
-    fn all_elsewhere<'a>(
+    fn all_remote_subscriptions<'a>(
         &'a self,
         _: &'a Arc<App>,
         _: &'a str,
@@ -301,15 +304,15 @@ impl Roster for Memory {
         Box::pin(ready(Ok(Some(app.count_connection()))))
     }
 
-    fn networks_elsewhere<'a>(&'a self, _: &'a Arc<App>) -> BoxFuture<'a, NetworksElsewhere> {
+    fn remote_networks<'a>(&'a self, _: &'a Arc<App>) -> BoxFuture<'a, RemoteNetworks> {
         let nodes = Vec::new();
-        Box::pin(ready(NetworksElsewhere {
+        Box::pin(ready(RemoteNetworks {
             nodes,
             complete: true,
         }))
     }
 
-    fn displace_elsewhere<'a>(
+    fn displace_remotely<'a>(
         &'a self,
         _: &'a Arc<App>,
         _: &'a str,

@@ -18,7 +18,7 @@ const COUNTED_FOR: Duration = Duration::from_secs(1);
 const MAX_NAMED: usize = 64;
 /// The networks that hold most of an app's connections on other nodes.
 #[derive(Debug, Clone, Default)]
-pub struct NetworksElsewhere {
+pub struct RemoteNetworks {
     /// The nodes that answered.
     pub nodes: Vec<NodeNetworks>,
     /// Whether every other node answered.
@@ -38,7 +38,7 @@ pub struct NodeNetworks {
 #[derive(Debug, Default)]
 pub(crate) struct Displacements {
     /// The counts of the other nodes. Its lock serializes displacements.
-    pub(crate) elsewhere: Mutex<Option<Elsewhere>>,
+    pub(crate) remote: Mutex<Option<RemoteCounts>>,
     /// The counts of this node. Taken after the other lock, and by the requests of other nodes
     /// alone, so that two nodes which ask each other don't wait for each other.
     pub(crate) here: Mutex<Option<NetworkCounts>>,
@@ -51,16 +51,16 @@ pub(crate) struct NetworkCounts {
     pub(crate) counted: Instant,
 }
 
-/// What other nodes said about the networks that hold most of an app's connections there.
+/// Other nodes' answers about the networks that hold most of an app's connections there.
 #[derive(Debug)]
-pub(crate) struct Elsewhere {
+pub(crate) struct RemoteCounts {
     pub(crate) nodes: Vec<NodeNetworks>,
     /// Whether every other node answered.
     pub(crate) complete: bool,
     pub(crate) counted: Instant,
 }
 
-impl Elsewhere {
+impl RemoteCounts {
     pub(crate) fn is_recent(&self) -> bool {
         self.counted.elapsed() < COUNTED_FOR
     }

@@ -14,7 +14,7 @@ use crate::command::Command;
 use crate::deliver::Deliverer;
 use crate::notice::{Notice, Notices};
 use crate::recent_events::RecentEvents;
-use crate::roster::Changed;
+use crate::roster::ChangedCount;
 use crate::sequence::{Generation, Position};
 use crate::snapshot::PresenceChange;
 use crate::watchlist::ConnectionRef;
@@ -102,9 +102,9 @@ impl Node {
         self.notices.notice(app, channel, notice);
     }
 
-    /// Starts a generation: events may be missed from now on, so clients that subscribe from now on
-    /// listen again.
-    pub fn lose(&self, next: Generation) {
+    /// Starts a generation: events may be missed from now on, so clients that subscribe from now on wait
+    /// until their topics are received again.
+    pub fn start_generation(&self, next: Generation) {
         self.deliverer.start_generation(next);
     }
 
@@ -129,7 +129,7 @@ impl Node {
         }
     }
 
-    /// Stores the event that a cache channel kept before this node listened to it. Called before a
+    /// Stores the event that a cache channel kept before this node received the channel. Called before a
     /// connection subscribes.
     pub fn seed_cache(&self, channel_ref: &ChannelRef, event: Option<CachedEvent>) {
         let limits = &channel_ref.app.settings().limits;
@@ -147,7 +147,7 @@ impl Node {
     /// Returns the channels whose number of subscribed connections on this node has changed since
     /// the last call.
     #[must_use]
-    pub fn take_changed_counts(&self) -> Vec<Changed> {
+    pub fn take_changed_counts(&self) -> Vec<ChangedCount> {
         self.deliverer.take_changed()
     }
 

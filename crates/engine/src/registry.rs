@@ -29,7 +29,7 @@ impl Deliverer {
                 positioned: 0,
                 count_announced: CountAnnounced::Never,
                 // A node by itself receives everything.
-                listening: (!self.is_shared()).then_some(generation),
+                received_since: (!self.is_shared()).then_some(generation),
                 changed: false,
             });
         // Set before the shard lists the connection, so that no event passes its backlog by.
@@ -43,8 +43,8 @@ impl Deliverer {
         self.report_count(channel_ref, route);
         Attached {
             id: route.id,
-            // A route that listens since an earlier generation may miss events: the caller listens again.
-            listening: route.listening.filter(|since| *since == generation),
+            // A route received since an earlier generation may miss events, so the caller subscribes again.
+            received_since: route.received_since.filter(|since| *since == generation),
         }
     }
 
@@ -78,10 +78,10 @@ impl Deliverer {
     }
 
     /// Notes that this node receives the channel's events since a generation.
-    pub(crate) fn note_listening(&self, channel_ref: &ChannelRef, since: Generation) {
+    pub(crate) fn note_receiving(&self, channel_ref: &ChannelRef, since: Generation) {
         let mut routes = channel_ref.routes();
         if let Some(route) = routes.get_mut(&channel_ref.channel) {
-            route.listening = Some(since);
+            route.received_since = Some(since);
         }
     }
 

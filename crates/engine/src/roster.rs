@@ -9,13 +9,13 @@ use crate::app::App;
 use crate::budget::Network;
 use crate::bus::BoxFuture;
 use crate::channel_ref::ChannelRef;
-use crate::network_counts::NetworksElsewhere;
+use crate::network_counts::RemoteNetworks;
 use crate::permit::ConnectionPermit;
 use crate::snapshot::{Online, PresenceSnapshot};
 
 /// A channel whose number of subscribed connections on this node has changed.
 #[derive(Debug, Clone)]
-pub struct Changed {
+pub struct ChangedCount {
     /// The channel.
     pub channel_ref: ChannelRef,
     /// Subscribed connections on this node.
@@ -48,7 +48,7 @@ pub enum RosterError {
 ///
 /// A presence change happens when a user's first connection over all nodes joins a channel, or the
 /// last one leaves; the same holds for being online. Each change gets the next position and is
-/// announced once to every node that listens. While the other nodes are unreachable, reports are
+/// announced once to every node that receives the topic. While the other nodes are unreachable, reports are
 /// dropped, because this node announces all it has once they are back.
 pub trait Roster: Send + Sync + 'static {
     /// Adds a user of this node to a presence channel, and returns its members. A repeated call
@@ -62,7 +62,7 @@ pub trait Roster: Send + Sync + 'static {
     /// Removes a user of this node from a presence channel.
     fn leave(&self, channel_ref: &ChannelRef, user: &UserId);
     /// Returns the members of a presence channel.
-    fn view<'a>(
+    fn presence_snapshot<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<PresenceSnapshot, RosterError>>;
@@ -74,21 +74,21 @@ pub trait Roster: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<Vec<usize>, RosterError>>;
 
     /// Returns the number of subscribed connections of a channel on other nodes.
-    fn elsewhere<'a>(
+    fn remote_subscriptions<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<usize, RosterError>>;
     /// Returns the channels whose names start with `prefix` and that have subscribed connections on
     /// other nodes, with their number. Presence channels with members on any node are included even
     /// before a number is known; theirs is 0 then.
-    fn all_elsewhere<'a>(
+    fn all_remote_subscriptions<'a>(
         &'a self,
         app: &'a Arc<App>,
         prefix: &'a str,
     ) -> BoxFuture<'a, Result<Vec<(ChannelName, usize)>, RosterError>>;
 
     /// Returns the number of connections of an app on other nodes.
-    fn connections_elsewhere<'a>(
+    fn remote_connections<'a>(
         &'a self,
         app: &'a Arc<App>,
     ) -> BoxFuture<'a, Result<usize, RosterError>>;
@@ -115,12 +115,12 @@ pub trait Roster: Send + Sync + 'static {
 
     /// Asks the other nodes which networks hold most of an app's connections there. Waits for their
     /// answers, at most for a second.
-    fn networks_elsewhere<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, NetworksElsewhere>;
+    fn remote_networks<'a>(&'a self, app: &'a Arc<App>) -> BoxFuture<'a, RemoteNetworks>;
 
     /// Asks another node to close one of a network's connections, and returns whether it did. That
     /// node keeps the place for as long as the caller may need to count its own connection. Waits
     /// for the answer, at most for a second.
-    fn displace_elsewhere<'a>(
+    fn displace_remotely<'a>(
         &'a self,
         app: &'a Arc<App>,
         node: &'a str,

@@ -36,7 +36,7 @@ pub(crate) struct Route {
     pub(crate) positioned: usize,
     pub(crate) count_announced: CountAnnounced,
     /// Generation since which this node receives the channel's events, if it does.
-    pub(crate) listening: Option<Generation>,
+    pub(crate) received_since: Option<Generation>,
     /// Whether the channel is in the list of counts to report to other nodes.
     pub(crate) changed: bool,
 }
@@ -55,7 +55,7 @@ pub(crate) enum CountAnnounced {
 pub(crate) struct Attached {
     pub(crate) id: ChannelId,
     /// Generation since which this node receives the channel's events, if it does.
-    pub(crate) listening: Option<Generation>,
+    pub(crate) received_since: Option<Generation>,
 }
 
 impl Channels {

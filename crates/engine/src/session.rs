@@ -75,10 +75,10 @@ impl Session {
 
     /// Notes that the client sent a frame of any kind, PING and PONG included, and returns the
     /// time.
-    pub fn heard(&self) -> Instant {
+    pub fn note_activity(&self) -> Instant {
         let now = Instant::now();
         self.with(|connection| {
-            connection.heard = now;
+            connection.last_activity = now;
             connection.pinged = false;
         });
         now

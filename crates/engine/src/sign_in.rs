@@ -124,13 +124,13 @@ impl Session {
         let watcher = self.connection_ref();
         // Before the roster is asked, so that changes meanwhile are kept for `finish_watch`.
         app.users.watch(watcher, watched, before);
-        if app.users.listening() != Some(engine.deliverer().generation()) {
-            let since = self.listen(Topic::Users(Arc::clone(app))).await?;
-            app.users.note_listening(since);
+        if app.users.received_since() != Some(engine.deliverer().generation()) {
+            let since = self.receive_topic(Topic::Users(Arc::clone(app))).await?;
+            app.users.note_receiving(since);
         }
         // Read again after the await: the generation may have ended, which the check below the next
         // await finds.
-        let since = app.users.listening();
+        let since = app.users.received_since();
         let answer = timeout(SUBSCRIBE_TIMEOUT, engine.roster().online(app, watched)).await;
         let answer = answer.ok()?.ok()?;
         if since != Some(engine.deliverer().generation()) {
@@ -151,11 +151,11 @@ impl Session {
         Some(())
     }
 
-    /// Ends watching. The bus stops listening after the node's last watcher.
+    /// Ends watching. The bus ends its subscription after the node's last watcher.
     fn unwatch(&self, app: &Arc<App>, watched: &[UserId]) {
         if app.users.unwatch(self.connection_ref(), watched) {
             let bus = self.shard.engine.bus();
-            bus.unlisten(&Topic::Users(Arc::clone(app)));
+            bus.unsubscribe(&Topic::Users(Arc::clone(app)));
         }
     }
 

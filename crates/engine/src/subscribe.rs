@@ -256,10 +256,10 @@ impl Session {
         let query = self.recovery_query(request, channel_ref).await?;
         let wants_positions = query.is_ok();
         let mut joining = Joining::begin(self, channel_ref, wants_positions);
-        let was_listening = joining.is_listening();
+        let was_receiving = joining.is_receiving();
         let (mut recovery, meanwhile) = match query {
             // Nothing is awaited, so nothing can pass meanwhile.
-            Err(state) if was_listening => (Recovery::without_events(state), Meanwhile::default()),
+            Err(state) if was_receiving => (Recovery::without_events(state), Meanwhile::default()),
             query => {
                 joining.keep_backlog();
                 // The client's own subscription replaces the one from its sign-in; the backlog
@@ -267,8 +267,8 @@ impl Session {
                 self.leave_implicit(&channel_ref.channel);
                 // The connection may be fenced or closed after each of these awaits; what is sent
                 // then is dropped.
-                let listening = joining.listen().await?;
-                let recovery = joining.recover(listening, query).await?;
+                let received_since = joining.receive_channel().await?;
+                let recovery = joining.recover(received_since, query).await?;
                 let meanwhile = if wants_positions {
                     joining.meanwhile(None, &recovery)?
                 } else {
@@ -284,7 +284,7 @@ impl Session {
         });
         let newest = self.send_missed(&mut recovery, meanwhile.events);
         joining.subscribe(None, &recovery, newest);
-        if !was_listening {
+        if !was_receiving {
             // The count may have been announced before this connection could receive it.
             self.shard
                 .engine
@@ -340,10 +340,10 @@ impl Session {
             channel,
         };
         let mut joining = Joining::begin(self, &channel_ref, false);
-        if !joining.is_listening() {
+        if !joining.is_receiving() {
             joining.keep_backlog();
-            let listening = joining.listen().await;
-            listening.map_err(|_| RosterError::Disconnected)?;
+            let received_since = joining.receive_channel().await;
+            received_since.map_err(|_| RosterError::Disconnected)?;
         }
         joining.subscribe(None, &Recovery::default(), None);
         Ok(Some(channel_ref.channel))
@@ -351,11 +351,11 @@ impl Session {
 
     /// Waits until this node receives a topic, and returns the generation since which it does, or
     /// `None` after [`SUBSCRIBE_TIMEOUT`].
-    pub(crate) async fn listen(&self, topic: Topic) -> Option<Generation> {
+    pub(crate) async fn receive_topic(&self, topic: Topic) -> Option<Generation> {
         let engine = &self.shard.engine;
         let unbroken = async {
             loop {
-                let since = engine.bus().listen(&topic).await;
+                let since = engine.bus().subscribe(&topic).await;
                 if since == engine.deliverer().generation() {
                     return since;
                 }

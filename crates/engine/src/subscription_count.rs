@@ -16,7 +16,7 @@ use crate::command::Command;
 use crate::connection::Subscription;
 use crate::deliver::{Deliverer, shards};
 use crate::outbox::{Origin, SharedFrame};
-use crate::roster::Changed;
+use crate::roster::ChangedCount;
 use crate::route::{ChannelId, CountAnnounced, Route};
 use crate::shard::{Shard, State};
 
@@ -58,7 +58,7 @@ impl Deliverer {
     }
 
     /// Returns the channels whose count has changed since the last call.
-    pub(crate) fn take_changed(&self) -> Vec<Changed> {
+    pub(crate) fn take_changed(&self) -> Vec<ChangedCount> {
         // Released before a route is locked, because `mark_changed` takes the two locks in the other order.
         // A count that changes in between is read below.
         let changed = mem::take(&mut *self.changed.lock());
@@ -70,7 +70,7 @@ impl Deliverer {
                 route.subscribers
             });
             drop(routes);
-            Changed {
+            ChangedCount {
                 count,
                 announce: is_counted(&channel_ref),
                 channel_ref,

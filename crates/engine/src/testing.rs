@@ -309,7 +309,7 @@ impl Client {
 
     /// Sends a text frame.
     pub async fn send_text(&self, text: &str) {
-        self.session().heard();
+        self.session().note_activity();
         self.session().handle(text).await;
         self.session().flush();
         // A long history takes several turns.

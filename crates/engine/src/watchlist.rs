@@ -23,7 +23,7 @@ pub(crate) struct Users {
 struct Watchers {
     /// Generation since which this node receives who comes online, or `None` while no connection
     /// watches.
-    listening: Option<Generation>,
+    received_since: Option<Generation>,
     /// The connections that watch a user, each with the position up to which it knows all changes;
     /// `None` while it waits for the roster's answer.
     by_user: HashMap<UserId, HashMap<ConnectionRef, Option<Position>>>,
@@ -140,8 +140,8 @@ impl Users {
         }
         let is_unwatched = watchers.by_user.is_empty();
         if is_unwatched {
-            // The next watcher makes this node listen again.
-            watchers.listening = None;
+            // The next watcher makes this node subscribe again.
+            watchers.received_since = None;
         }
         is_unwatched
     }
@@ -151,12 +151,12 @@ impl Users {
     }
 
     /// Returns the generation since which this node receives who comes online, if it does.
-    pub(crate) fn listening(&self) -> Option<Generation> {
-        self.watchers.lock().listening
+    pub(crate) fn received_since(&self) -> Option<Generation> {
+        self.watchers.lock().received_since
     }
 
-    pub(crate) fn note_listening(&self, generation: Generation) {
-        self.watchers.lock().listening = Some(generation);
+    pub(crate) fn note_receiving(&self, generation: Generation) {
+        self.watchers.lock().received_since = Some(generation);
     }
 
     /// Announces a change of a user to its watchers: `tell` queues the frame to one of them. All

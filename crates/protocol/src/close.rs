@@ -36,7 +36,7 @@ pub enum CloseCode {
     EventsMissed,
     /// 4200: reconnect now; this node is shutting down.
     Reconnect,
-    /// 4201: nothing was heard from the client in time.
+    /// 4201: nothing was received from the client in time.
     PongTimeout,
 }
 

@@ -15,7 +15,7 @@ import PusherHttp from 'pusher';
 import PusherJs from 'pusher-js';
 
 const HOST = '127.0.0.1';
-const PATIENCE = 10_000;
+const TIMEOUT = 10_000;
 // The unmodified pusher-js waits 15 s after an attempt to connect that failed, and 30 s after the second. A restart that takes
 // longer than the client needs for its first attempt is no failure of either.
 const CLIENT_PATIENCE = 60_000;
@@ -91,13 +91,13 @@ class Server {
     child.once('exit', () => running.delete(child));
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (this.#log += chunk));
 
-    const deadline = Date.now() + PATIENCE;
+    const deadline = Date.now() + TIMEOUT;
     while (!(await answersOk(`${this.url}/readyz`))) {
       if (hasEnded(child)) {
         if (!child.stderr.closed) await once(child.stderr, 'close');
         throw new Error(`the server ended before it was ready:\n${this.#log}`);
       }
-      if (Date.now() > deadline) throw new Error(`the server is not ready after ${PATIENCE} ms:\n${this.#log}`);
+      if (Date.now() > deadline) throw new Error(`the server is not ready after ${TIMEOUT} ms:\n${this.#log}`);
       await delay(25);
     }
   }
@@ -108,7 +108,7 @@ class Server {
     if (!child || hasEnded(child)) return { code: child?.exitCode, log: this.#log };
     const ended = once(child, 'close');
     child.kill(signal);
-    const tooLong = setTimeout(() => child.kill('SIGKILL'), PATIENCE);
+    const tooLong = setTimeout(() => child.kill('SIGKILL'), TIMEOUT);
     const [code] = await ended;
     clearTimeout(tooLong);
     return { code, log: this.#log };
@@ -126,7 +126,7 @@ class Server {
 
   /** Runs the program's own command line against the same data and returns what it printed. */
   async cli(...args) {
-    const { stdout } = await run(binary(), args, { ...this.#surroundings(), timeout: PATIENCE });
+    const { stdout } = await run(binary(), args, { ...this.#surroundings(), timeout: TIMEOUT });
     return stdout;
   }
 
@@ -187,7 +187,7 @@ class Server {
     const signature = createHmac('sha256', app.secret).update(`${method}\n${fullPath}\n${text}`).digest('hex');
     const headers = body === undefined ? {} : { 'content-type': 'application/json' };
     const url = `${this.url}${fullPath}?${text}&auth_signature=${signature}`;
-    const response = await fetch(url, { method, body, headers, signal: AbortSignal.timeout(PATIENCE) });
+    const response = await fetch(url, { method, body, headers, signal: AbortSignal.timeout(TIMEOUT) });
     return { status: response.status, type: response.headers.get('content-type'), text: await response.text() };
   }
 

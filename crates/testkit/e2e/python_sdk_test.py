@@ -10,7 +10,7 @@ import unittest
 import pusher
 from pusher.errors import PusherBadAuth, PusherBadRequest
 
-from server import HOST, PATIENCE, Server
+from server import HOST, TIMEOUT, Server
 
 APP = {"app_id": "1234567", "key": "e2e-key", "secret": "e2e-secret"}
 
@@ -19,7 +19,7 @@ class Socket:
     """As much of a WebSocket client as it takes to see frames: the SDK brings none."""
 
     def __init__(self, port):
-        self.stream = socket.create_connection((HOST, port), timeout=PATIENCE)
+        self.stream = socket.create_connection((HOST, port), timeout=TIMEOUT)
         self.reader = self.stream.makefile("rb")
         nonce = base64.b64encode(os.urandom(16)).decode()
         self.stream.sendall(

@@ -19,7 +19,7 @@ import { connected, eventually, freePort, next, startServer, subscribe } from '.
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const DOCS = join(HERE, '../../../docs');
-const PATIENCE = 20_000;
+const TIMEOUT = 20_000;
 const run = promisify(execFile);
 const running = new Set();
 const work = mkdtempSync(join(tmpdir(), 'fanfare-quickstart-'));
@@ -77,7 +77,7 @@ await eventually(() => server.sdk().get({ path: '/channels' }));
 /** Runs to its end; the result is what was printed. */
 async function output(command, cwd, env = {}) {
   const [program, ...args] = command.split(' ');
-  const options = { cwd, env: { ...surroundings, ...credentials, ...env }, timeout: PATIENCE };
+  const options = { cwd, env: { ...surroundings, ...credentials, ...env }, timeout: TIMEOUT };
   const { stdout } = await run(program, args, options);
   return stdout;
 }
@@ -99,7 +99,7 @@ function start(command, cwd, env = {}) {
       return child.exitCode !== null;
     },
     async until(what) {
-      const deadline = Date.now() + PATIENCE;
+      const deadline = Date.now() + TIMEOUT;
       while (!what.test(printed)) {
         if (Date.now() > deadline || child.exitCode !== null) throw new Error(`${command} did not print ${what}:\n${printed}`);
         await delay(20);
@@ -116,7 +116,7 @@ function start(command, cwd, env = {}) {
 }
 
 async function listens(program, port) {
-  const deadline = Date.now() + PATIENCE;
+  const deadline = Date.now() + TIMEOUT;
   for (;;) {
     const socket = createConnection(port, '127.0.0.1');
     const open = await once(socket, 'connect').then(() => true, () => false);
@@ -129,7 +129,7 @@ async function listens(program, port) {
 
 /** Whether a command succeeds; what it says does not matter. */
 async function succeeds(program, args, cwd) {
-  return run(program, args, { cwd: cwd ?? work, env: surroundings, timeout: PATIENCE }).then(() => true, () => false);
+  return run(program, args, { cwd: cwd ?? work, env: surroundings, timeout: TIMEOUT }).then(() => true, () => false);
 }
 
 const listener = folder('listener', 'quickstart/README.md');
@@ -398,7 +398,7 @@ describe('history.md', () => {
       id,
       say: (frame) => client.send_event(frame.event, frame.data),
       async hear(count) {
-        const deadline = Date.now() + PATIENCE;
+        const deadline = Date.now() + TIMEOUT;
         while (frames.length < count) {
           if (Date.now() > deadline) throw new Error(`${count} frames did not come: ${frames}`);
           await delay(10);

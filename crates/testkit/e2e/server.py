@@ -9,7 +9,7 @@ import time
 import urllib.request
 
 HOST = "127.0.0.1"
-PATIENCE = 10
+TIMEOUT = 10
 
 
 class Server:
@@ -44,10 +44,10 @@ class Server:
 
     def run(self, *arguments):
         command = [os.environ["FANFARE_BIN"], *arguments]
-        subprocess.run(command, **self.surroundings, check=True, timeout=PATIENCE, capture_output=True)
+        subprocess.run(command, **self.surroundings, check=True, timeout=TIMEOUT, capture_output=True)
 
     def wait_until_ready(self):
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while True:
             try:
                 urllib.request.urlopen(f"{self.url}/readyz", timeout=1).close()
@@ -61,7 +61,7 @@ class Server:
     def stop(self):
         self.process.terminate()
         try:
-            self.process.wait(PATIENCE)
+            self.process.wait(TIMEOUT)
         finally:
             self.process.kill()
             self.log.close()

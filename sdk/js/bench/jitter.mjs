@@ -16,7 +16,7 @@ import { startServers } from './servers.mjs';
 const CHANNEL = 'room-jitter';
 const EVENTS_PER_SECOND = 2;
 /** How long clients may take to have everything after the last event. */
-const PATIENCE = 30_000;
+const TIMEOUT = 30_000;
 
 const { values } = parseArgs({
   options: {
@@ -72,7 +72,7 @@ function judge(all, sent) {
 }
 
 async function until(condition) {
-  const deadline = performance.now() + PATIENCE;
+  const deadline = performance.now() + TIMEOUT;
   while (!condition() && performance.now() < deadline) await delay(100);
 }
 

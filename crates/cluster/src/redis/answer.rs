@@ -7,7 +7,7 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::{HistoryPosition, Unrecovered, UserId};
 use redis::Value;
 
-use crate::backend::{Answer, HistoryPage, Kept, Published, Reaped, Step, StepError};
+use crate::backend::{Answer, CachedMessage, HistoryPage, Published, Reaped, Step, StepError};
 
 /// Reads the reply to a step.
 ///
@@ -59,21 +59,21 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
         }),
         Step::Join { .. } => match value {
             Value::Array(parts) => {
-                let [edge, position, members] = <[Value; 3]>::try_from(parts).ok()?;
+                let [added, position, members] = <[Value; 3]>::try_from(parts).ok()?;
                 Answer::Joined {
-                    edge: integer(edge)? == 1,
-                    view: view(position, members)?,
+                    added: integer(added)? == 1,
+                    snapshot: snapshot(position, members)?,
                 }
             }
             _ => Answer::Full,
         },
-        Step::View { .. } => {
+        Step::PresenceSnapshot { .. } => {
             let [position, members] = pair(value)?;
-            Answer::PresenceSnapshot(view(position, members)?)
+            Answer::PresenceSnapshot(snapshot(position, members)?)
         }
         Step::Leave { .. }
-        | Step::Enter { .. }
-        | Step::Exit { .. }
+        | Step::SignIn { .. }
+        | Step::SignOut { .. }
         | Step::Admit { .. }
         | Step::Forget { .. } => Answer::Changed(integer(value)? == 1),
         Step::Census => {
@@ -87,8 +87,8 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
             Some((text(node)?, text(connections)?.parse().unwrap_or(0)))
         })?),
         Step::UserCounts { .. }
-        | Step::Elsewhere { .. }
-        | Step::ConnectionsElsewhere { .. }
+        | Step::RemoteSubscriptions { .. }
+        | Step::RemoteConnections { .. }
         | Step::Claim { .. } => Answer::Numbers(
             array(value)?
                 .into_iter()
@@ -102,7 +102,7 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
                 after: count(after)?,
             }
         }
-        Step::AllElsewhere { .. } => Answer::Counts(pairs(value, |name, value| {
+        Step::AllRemoteSubscriptions { .. } => Answer::Counts(pairs(value, |name, value| {
             Some((text(name)?, count(value)?))
         })?),
         Step::Online { .. } => {
@@ -113,22 +113,22 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
                 online: online.collect::<Option<_>>()?,
             }
         }
-        Step::Cached { .. } => Answer::Kept(match value {
+        Step::Cached { .. } => Answer::Cached(match value {
             Value::Array(_) => {
                 let [left, message] = pair(value)?;
                 let Value::BulkString(message) = message else {
                     return None;
                 };
-                Some(Kept {
+                Some(CachedMessage {
                     ttl: Duration::from_millis(u64::try_from(integer(left)?).ok()?),
                     message: message.into(),
                 })
             }
             _ => None,
         }),
-        Step::Beat { .. } => {
+        Step::Heartbeat { .. } => {
             let [now, live, dead] = <[Value; 3]>::try_from(array(value)?).ok()?;
-            Answer::Beat {
+            Answer::Heartbeat {
                 now: position(now)?,
                 live: texts(live)?,
                 dead: texts(dead)?,
@@ -150,8 +150,8 @@ fn read_of(step: &Step, value: Value) -> Option<Answer> {
         | Step::Register { .. }
         | Step::Enlist { .. }
         | Step::Broadcast { .. }
-        | Step::Listen { .. }
-        | Step::Unlisten { .. } => Answer::Done,
+        | Step::Subscribe { .. }
+        | Step::Unsubscribe { .. } => Answer::Done,
     })
 }
 
@@ -181,7 +181,7 @@ fn history_page(value: Value) -> Option<HistoryPage> {
     })
 }
 
-fn view(at: Value, members: Value) -> Option<PresenceSnapshot> {
+fn snapshot(at: Value, members: Value) -> Option<PresenceSnapshot> {
     let member = |user, info| {
         Some(Member {
             user_id: UserId::new(&text(user)?)?,

@@ -211,7 +211,7 @@ impl Connection for RedisConnection {
         // The master that takes a step, and the step's index among those of that master.
         let mut places = Vec::with_capacity(steps.len());
         for step in steps {
-            if matches!(step, Step::Unlisten { .. }) {
+            if matches!(step, Step::Unsubscribe { .. }) {
                 // Counted before the command is sent, so that the confirmation never comes first.
                 self.unlistening.fetch_add(1, Ordering::AcqRel);
             }

@@ -5,13 +5,13 @@ local seats, members = seats_key(channel), members_key(channel)
 local refused = refusal(ARGV[1], ARGV[2])
 if refused then return refused end
 if redis.call('HEXISTS', seats, user) == 0 and redis.call('HLEN', seats) >= tonumber(ARGV[6]) then return 'full' end
-local edge = 0
+local added = 0
 redis.call('HSET', members, user, ARGV[5])
 if redis.call('SADD', here_key(node, channel), user) == 1 then
   redis.call('SADD', rooms_key(node), channel)
   if redis.call('HINCRBY', seats, user, 1) == 1 then
-    edge = 1
-    tell(channel, '1A' .. next_position() .. #user .. ':' .. user .. ARGV[5])
+    added = 1
+    announce(channel, '1A' .. next_position() .. #user .. ':' .. user .. ARGV[5])
   end
 end
-return { edge, position(), ARGV[7] == '1' and redis.call('HGETALL', members) or {} }
+return { added, position(), ARGV[7] == '1' and redis.call('HGETALL', members) or {} }

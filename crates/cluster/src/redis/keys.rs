@@ -1,5 +1,8 @@
 //! Names of keys and topics in Redis. All names of an app have the same hash tag, so a Redis Cluster
 //! keeps them on one master, where a script reaches all of them.
+//!
+//! During a rolling upgrade nodes of two versions share these names, so a name of something that both must see never
+//! changes: `told` is the topic of all nodes, `seats` and `here` have the members of presence channels.
 
 use fanfare_protocol::{AppId, ChannelName};
 

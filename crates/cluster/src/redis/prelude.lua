@@ -38,7 +38,7 @@ local function position()
   return redis.call('GET', tag .. ':position') or '0'
 end
 
-local function tell(channel, message)
+local function announce(channel, message)
   redis.call('SPUBLISH', tag .. ':channel:' .. channel, message)
 end
 
@@ -73,7 +73,7 @@ local function unseat(node, channel, user)
   if redis.call('HINCRBY', seats_key(channel), user, -1) > 0 then return false end
   redis.call('HDEL', seats_key(channel), user)
   redis.call('HDEL', members_key(channel), user)
-  tell(channel, '1R' .. next_position() .. user)
+  announce(channel, '1R' .. next_position() .. user)
   return true
 end
 

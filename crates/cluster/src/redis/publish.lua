@@ -75,6 +75,6 @@ for i = 6, #ARGV, 7 do
     end
     if ttl > 0 then keep(channel, ttl, tonumber(ARGV[i + 2]), message) end
   end
-  tell(channel, message)
+  announce(channel, message)
 end
 return 0

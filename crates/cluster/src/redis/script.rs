@@ -9,10 +9,10 @@ use crate::backend::{HistoryRequest, Step};
 
 /// Scripts that write nothing.
 const READS: &[&str] = &[
-    "view",
+    "presence_snapshot",
     "user_counts",
-    "elsewhere",
-    "all_elsewhere",
+    "remote_subscriptions",
+    "all_remote_subscriptions",
     "online",
     "cached",
     "apps",
@@ -68,7 +68,7 @@ macro_rules! scripts {
     };
 }
 
-scripts!(publish join leave view user_counts count elsewhere all_elsewhere enter exit online admit connections connections_elsewhere cached history beat
+scripts!(publish join leave presence_snapshot user_counts count remote_subscriptions all_remote_subscriptions sign_in sign_out online admit connections remote_connections cached history heartbeat
     broadcast census register apps claim reap forget enlist enlisted connections_by_node);
 
 impl Scripts {
@@ -76,7 +76,7 @@ impl Scripts {
     pub(crate) fn key(&self, keys: &Keys, step: &Step) -> String {
         match (step.app(), step) {
             (Some(app), _) => keys.of_app(app),
-            (None, Step::Listen { topic } | Step::Unlisten { topic }) => keys.topic(topic),
+            (None, Step::Subscribe { topic } | Step::Unsubscribe { topic }) => keys.topic(topic),
             (None, _) => keys.of_installation(),
         }
     }
@@ -85,7 +85,7 @@ impl Scripts {
     pub(crate) fn command(&self, keys: &Keys, step: &Step, run: &str) -> Cmd {
         let mut command = match self.script(step) {
             Some(script) => script.call(&self.key(keys, step)),
-            None if matches!(step, Step::Listen { .. }) => cmd("SSUBSCRIBE"),
+            None if matches!(step, Step::Subscribe { .. }) => cmd("SSUBSCRIBE"),
             None => cmd("SUNSUBSCRIBE"),
         };
         put_arguments(&mut command, keys, step, run);
@@ -114,20 +114,20 @@ impl Scripts {
             Step::Publish { .. } => &self.publish,
             Step::Join { .. } => &self.join,
             Step::Leave { .. } => &self.leave,
-            Step::View { .. } => &self.view,
+            Step::PresenceSnapshot { .. } => &self.presence_snapshot,
             Step::UserCounts { .. } => &self.user_counts,
             Step::Count { .. } => &self.count,
-            Step::Elsewhere { .. } => &self.elsewhere,
-            Step::AllElsewhere { .. } => &self.all_elsewhere,
-            Step::Enter { .. } => &self.enter,
-            Step::Exit { .. } => &self.exit,
+            Step::RemoteSubscriptions { .. } => &self.remote_subscriptions,
+            Step::AllRemoteSubscriptions { .. } => &self.all_remote_subscriptions,
+            Step::SignIn { .. } => &self.sign_in,
+            Step::SignOut { .. } => &self.sign_out,
             Step::Online { .. } => &self.online,
             Step::Admit { .. } => &self.admit,
             Step::Connections { .. } => &self.connections,
-            Step::ConnectionsElsewhere { .. } => &self.connections_elsewhere,
+            Step::RemoteConnections { .. } => &self.remote_connections,
             Step::Cached { .. } => &self.cached,
             Step::Reap { .. } => &self.reap,
-            Step::Beat { .. } => &self.beat,
+            Step::Heartbeat { .. } => &self.heartbeat,
             Step::Census => &self.census,
             Step::Broadcast { .. } => &self.broadcast,
             Step::Register { .. } => &self.register,
@@ -137,7 +137,7 @@ impl Scripts {
             Step::Enlist { .. } => &self.enlist,
             Step::Enlisted { .. } => &self.enlisted,
             Step::ConnectionsByNode { .. } => &self.connections_by_node,
-            Step::Listen { .. } | Step::Unlisten { .. } => return None,
+            Step::Subscribe { .. } | Step::Unsubscribe { .. } => return None,
         })
     }
 }
@@ -203,7 +203,7 @@ fn put_arguments(command: &mut Cmd, keys: &Keys, step: &Step, run: &str) {
             command.arg(deadline).arg(&**node).arg(channel);
             command.arg(user.as_str());
         }
-        Step::View { channel, .. } | Step::Cached { channel, .. } => {
+        Step::PresenceSnapshot { channel, .. } | Step::Cached { channel, .. } => {
             command.arg(channel);
         }
         Step::UserCounts { channels, .. } => {
@@ -220,19 +220,19 @@ fn put_arguments(command: &mut Cmd, keys: &Keys, step: &Step, run: &str) {
             command.arg(deadline).arg(&**node).arg(channel);
             command.arg(count).arg(u8::from(*announce));
         }
-        Step::Elsewhere { node, channel, .. } => {
+        Step::RemoteSubscriptions { node, channel, .. } => {
             command.arg(&**node).arg(channel);
         }
-        Step::AllElsewhere { node, prefix, .. } => {
+        Step::AllRemoteSubscriptions { node, prefix, .. } => {
             command.arg(&**node).arg(prefix);
         }
-        Step::Enter {
+        Step::SignIn {
             node,
             user,
             deadline,
             ..
         }
-        | Step::Exit {
+        | Step::SignOut {
             node,
             user,
             deadline,
@@ -254,7 +254,7 @@ fn put_arguments(command: &mut Cmd, keys: &Keys, step: &Step, run: &str) {
         } => {
             command.arg(deadline).arg(&**node).arg(max).arg(change);
         }
-        Step::ConnectionsElsewhere { node, .. } => {
+        Step::RemoteConnections { node, .. } => {
             command.arg(&**node);
         }
         Step::Census | Step::Enlisted { .. } | Step::ConnectionsByNode { .. } => {}
@@ -269,7 +269,7 @@ fn put_arguments(command: &mut Cmd, keys: &Keys, step: &Step, run: &str) {
         } => {
             command.arg(deadline).arg(&**node).arg(count);
         }
-        Step::Beat {
+        Step::Heartbeat {
             node,
             first,
             lease,
@@ -294,7 +294,7 @@ fn put_arguments(command: &mut Cmd, keys: &Keys, step: &Step, run: &str) {
         Step::Apps { node } | Step::Forget { node } | Step::Reap { node, .. } => {
             command.arg(&**node);
         }
-        Step::Listen { topic } | Step::Unlisten { topic } => {
+        Step::Subscribe { topic } | Step::Unsubscribe { topic } => {
             command.arg(keys.topic(topic));
         }
     }

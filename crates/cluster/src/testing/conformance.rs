@@ -66,7 +66,7 @@ impl Stage {
         let peer = self.connect().await;
         for channel in channels {
             let topic = topic_of(channel);
-            peer.done(Step::Listen { topic }).await;
+            peer.done(Step::Subscribe { topic }).await;
         }
         peer
     }
@@ -161,14 +161,14 @@ impl Peer {
     /// Nothing is on its way: something that is told now is the next that is heard.
     pub async fn hears_nothing(&self) {
         let topic = topic_of("hears-nothing");
-        self.done(Step::Listen {
+        self.done(Step::Subscribe {
             topic: topic.clone(),
         })
         .await;
         self.take(publish("hears-nothing", "end")).await;
         let (heard, _) = self.next_message().await;
         assert_eq!(heard, topic);
-        self.done(Step::Unlisten { topic }).await;
+        self.done(Step::Unsubscribe { topic }).await;
     }
 }
 
@@ -286,7 +286,7 @@ macro_rules! conformance_suite {
         it_is_known_of_which_apps_a_node_has_said_something
         no_lease_ends_further_ahead_than_it_is_long
         an_app_takes_nothing_of_a_node_that_is_not_in_its_list
-        one_node_takes_a_burial_on_until_its_time_is_over;
+        one_node_claims_a_dead_node_until_its_claim_expires;
     reaper: what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_had_said_so
         two_who_clear_away_the_same_do_it_once
         a_node_that_leaves_thousands_of_everything_is_cleared_away_bit_by_bit;

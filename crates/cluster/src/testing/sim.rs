@@ -70,7 +70,7 @@ struct State {
     full: bool,
     /// What each step takes besides.
     slow: Duration,
-    edges: Vec<WorldEdge>,
+    changes: Vec<WorldChange>,
 }
 
 /// A connection.
@@ -89,7 +89,7 @@ struct Up {
     arrives: Instant,
     steps: VecDeque<Request>,
     answers: Answers,
-    edges: Vec<usize>,
+    changes: Vec<usize>,
     reply: oneshot::Sender<Answers>,
 }
 
@@ -100,7 +100,7 @@ enum Down {
 
 /// Something that became so over all nodes, and of which one of them was told alone.
 #[derive(Debug, Clone)]
-pub struct WorldEdge {
+pub struct WorldChange {
     /// The process that was told.
     pub process: u64,
     /// The channel.
@@ -131,7 +131,7 @@ impl Sim {
             refusing: false,
             full: false,
             slow: Duration::ZERO,
-            edges: Vec::new(),
+            changes: Vec::new(),
         })))
     }
 
@@ -150,8 +150,8 @@ impl Sim {
 
     /// Returns what began or ended over all nodes so far.
     #[must_use]
-    pub fn edges(&self) -> Vec<WorldEdge> {
-        self.0.lock().edges.clone()
+    pub fn changes(&self) -> Vec<WorldChange> {
+        self.0.lock().changes.clone()
     }
 
     /// Sets how slow the ways are from now on.
@@ -351,7 +351,7 @@ impl State {
             arrives,
             steps: steps.into(),
             answers: Vec::new(),
-            edges: Vec::new(),
+            changes: Vec::new(),
             reply,
         });
         line.wake[UP].notify_one();
@@ -407,16 +407,16 @@ impl State {
         if let Some(step) = front.steps.pop_front() {
             let mut tells: Vec<Tell> = Vec::new();
             let answer = match &step {
-                Request::Step(Step::Listen { .. }) => {
+                Request::Step(Step::Subscribe { .. }) => {
                     Self::take(&mut self.world, id, &step, &mut tells)
                 }
                 _ if self.full => Err(StepError::Refused("OOM there is no room".into())),
                 step => Self::take(&mut self.world, id, step, &mut tells),
             };
             if let (Request::Step(step), Ok(Reply::Answer(answer))) = (&step, &answer) {
-                for (channel, what) in edges_of(step, answer) {
-                    front.edges.push(self.edges.len());
-                    self.edges.push(WorldEdge {
+                for (channel, what) in changes_of(step, answer) {
+                    front.changes.push(self.changes.len());
+                    self.changes.push(WorldChange {
                         process,
                         channel,
                         what,
@@ -438,7 +438,7 @@ impl State {
         let line = self.lines.get_mut(&id).unwrap();
         if line.up.front().is_some_and(|front| front.steps.is_empty()) {
             let done = line.up.pop_front().unwrap();
-            self.send_down(id, Down::Answers(done.reply, done.answers, done.edges));
+            self.send_down(id, Down::Answers(done.reply, done.answers, done.changes));
         }
     }
 
@@ -491,10 +491,10 @@ impl State {
                     room,
                 });
             }
-            Down::Answers(reply, answers, edges) => {
+            Down::Answers(reply, answers, changes) => {
                 if reply.send(answers).is_ok() {
-                    for edge in edges {
-                        self.edges[edge].answered = Some(Instant::now());
+                    for change in changes {
+                        self.changes[change].answered = Some(Instant::now());
                     }
                 }
             }
@@ -541,14 +541,14 @@ impl State {
 }
 
 /// What has begun or ended over all nodes, in words.
-fn edges_of(step: &Step, answer: &Answer) -> Vec<(String, String)> {
+fn changes_of(step: &Step, answer: &Answer) -> Vec<(String, String)> {
     let one = |channel: &String, what: String| vec![(channel.clone(), what)];
     match (step, answer) {
         (
             Step::Join {
                 channel, member, ..
             },
-            Answer::Joined { edge: true, .. },
+            Answer::Joined { added: true, .. },
         ) => one(channel, format!("added {}", member.user_id)),
         (Step::Leave { channel, user, .. }, Answer::Changed(true)) => {
             one(channel, format!("removed {user}"))

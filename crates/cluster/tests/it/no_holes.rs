@@ -81,7 +81,7 @@ impl Connection for Line {
         if matches!(steps[0], Step::Publish { .. }) && self.state.moved.load(Ordering::Relaxed) {
             return Box::pin(std::future::ready(broken("MOVED 1 10.0.0.2:6379")));
         }
-        if matches!(steps[0], Step::Beat { .. }) {
+        if matches!(steps[0], Step::Heartbeat { .. }) {
             let count = self.state.break_next.swap(0, Ordering::Relaxed);
             if count > 0 {
                 for number in 0..count {
@@ -406,10 +406,10 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
     told.messages.map(|messages| messages.len())
 }
 
-/// `HSCAN 0` looks at the first 4000 buckets only, and finds nothing once these are empty: a burial of some thousand
-/// channels never ends, and a node that buries what it was before is never ready again.
+/// `HSCAN 0` looks at the first 4000 buckets only, and finds nothing once these are empty: reaping some thousand
+/// channels never ends, and a node that reaps its former names is never ready again.
 #[test]
-fn a_node_with_many_channels_can_be_buried() {
+fn a_node_with_many_channels_can_be_reaped() {
     let redis = Server::start(free_port(), &[], false);
     let port = redis.port;
     let runtime = tokio::runtime::Runtime::new().unwrap();

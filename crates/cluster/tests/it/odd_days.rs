@@ -39,8 +39,8 @@ async fn users(node: &ClusterNode) -> Vec<String> {
 }
 
 /// What a client was told of who comes and goes.
-fn edges(client: &Client) -> Vec<String> {
-    let edges = client.seen().into_iter().filter_map(|seen| match seen {
+fn changes(client: &Client) -> Vec<String> {
+    let changes = client.seen().into_iter().filter_map(|seen| match seen {
         Seen::Event(event) => {
             let name = event["event"].as_str()?;
             let name = name.strip_prefix("pusher_internal:member_")?;
@@ -48,7 +48,7 @@ fn edges(client: &Client) -> Vec<String> {
         }
         _ => None,
     });
-    edges.collect()
+    changes.collect()
 }
 
 fn close_code(client: &Client) -> Option<u16> {
@@ -197,7 +197,7 @@ fn the_first_node_back_after_a_long_outage_buries_nobody_who_lives() {
         }
         sleep(Duration::from_secs(3)).await;
         assert!(nodes.iter().all(ClusterNode::is_ready));
-        assert_eq!(edges(&first), Vec::<String>::new());
+        assert_eq!(changes(&first), Vec::<String>::new());
         let notices: Vec<_> = nodes.iter().flat_map(|node| node.notices.all()).collect();
         let ended =
             |(_, what): &&(String, String)| what.starts_with("removed") || what == "vacated";

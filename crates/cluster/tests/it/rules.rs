@@ -60,8 +60,8 @@ async fn join(client: &Client, user: &str) {
 }
 
 /// What a client was told of who comes and goes.
-fn edges(client: &Client) -> Vec<(String, String)> {
-    let edges = client.seen().into_iter().filter_map(|seen| match seen {
+fn changes(client: &Client) -> Vec<(String, String)> {
+    let changes = client.seen().into_iter().filter_map(|seen| match seen {
         Seen::Event(event) => {
             let name = event["event"]
                 .as_str()?
@@ -71,10 +71,10 @@ fn edges(client: &Client) -> Vec<(String, String)> {
         }
         _ => None,
     });
-    edges.collect()
+    changes.collect()
 }
 
-fn edge(name: &str, user: &str) -> (String, String) {
+fn change(name: &str, user: &str) -> (String, String) {
     (name.to_owned(), user.to_owned())
 }
 
@@ -274,7 +274,7 @@ fn a_node_that_does_not_hear_does_not_publish_either() {
     });
 }
 
-/// docs/clustering.md#rule-5: fails if a view and the edges after it are put together without positions.
+/// docs/clustering.md#rule-5: fails if a view and the changes after it are put together without positions.
 #[test]
 fn a_hundred_users_who_join_at_the_same_moment_over_three_nodes_all_see_each_other() {
     for seed in 0..20 {
@@ -324,7 +324,7 @@ fn within_ten_seconds_exactly_one_node_speaks_for_a_dead_one() {
             nodes[0].kill();
             sim.kill(0);
             sleep(Duration::from_secs(10)).await;
-            assert_eq!(edges(&stays), [edge("removed", "dead")]);
+            assert_eq!(changes(&stays), [change("removed", "dead")]);
             let notices: Vec<_> = nodes[1..]
                 .iter()
                 .flat_map(|node| node.notices.all())
@@ -361,9 +361,9 @@ fn somebody_else_goes_on_when_who_clears_up_after_the_dead_dies_as_well() {
         }
         for process in [1, 2] {
             if sim
-                .edges()
+                .changes()
                 .iter()
-                .any(|edge| edge.process == process && edge.what.starts_with("removed"))
+                .any(|change| change.process == process && change.what.starts_with("removed"))
             {
                 // Its connection is lost in the midst of it.
                 sim.cut(process);
@@ -436,7 +436,7 @@ fn a_node_that_has_lost_its_connection_for_a_moment_is_not_seen_to_leave() {
             sim.cut(0);
             // Nobody takes what the client is told for its end: it is cut off, and stays for as long as that takes.
             sleep(Duration::from_millis(1500)).await;
-            assert_eq!(edges(&clients[1]), []);
+            assert_eq!(changes(&clients[1]), []);
             let notices: Vec<_> = nodes.iter().flat_map(|node| node.notices.all()).collect();
             let vacated = notices.iter().filter(|(_, what)| what == "vacated");
             assert_eq!(vacated.count(), 0, "{notices:?}");
@@ -524,7 +524,7 @@ fn a_node_that_says_farewell_leaves_nothing_even_with_clients_still_there() {
         nodes[0].cluster.leave().await;
         sleep(MOMENT).await;
         assert_eq!(users(&nodes[1], "presence-a").await, ["b"]);
-        assert_eq!(edges(&stays), [edge("removed", "a")]);
+        assert_eq!(changes(&stays), [change("removed", "a")]);
         // Whoever is still there does not know that it is over.
         busy.unsubscribe("news").await;
         let more = async {

@@ -26,7 +26,7 @@ pub(super) struct Joining<'a> {
     channel_ref: &'a ChannelRef,
     id: ChannelId,
     /// Generation since which this node receives the channel's events, if it does.
-    listening: Option<Generation>,
+    received_since: Option<Generation>,
     /// Whether the client gets each event's position in the channel's history.
     wants_positions: bool,
     /// The backlog entry that keeps what passes for this connection.
@@ -85,12 +85,12 @@ impl<'a> Joining<'a> {
     ) -> Self {
         let shard = session.shard.index;
         let deliverer = session.shard.engine.deliverer();
-        let Attached { id, listening } = deliverer.attach(channel_ref, shard, wants_positions);
+        let Attached { id, received_since } = deliverer.attach(channel_ref, shard, wants_positions);
         Self {
             session,
             channel_ref,
             id,
-            listening,
+            received_since,
             wants_positions,
             backlog: None,
             member: None,
@@ -100,8 +100,8 @@ impl<'a> Joining<'a> {
     }
 
     /// Returns whether this node receives the channel's events already.
-    pub(super) fn is_listening(&self) -> bool {
-        self.listening.is_some()
+    pub(super) fn is_receiving(&self) -> bool {
+        self.received_since.is_some()
     }
 
     /// Keeps what passes from now on, until [`Joining::meanwhile`] takes it.
@@ -117,16 +117,16 @@ impl<'a> Joining<'a> {
     /// # Errors
     ///
     /// Returns [`SubscribeError::Disconnected`] if the other nodes don't answer in time.
-    pub(super) async fn listen(&mut self) -> Result<Generation, SubscribeError> {
-        if let Some(since) = self.listening {
+    pub(super) async fn receive_channel(&mut self) -> Result<Generation, SubscribeError> {
+        if let Some(since) = self.received_since {
             return Ok(since);
         }
         let topic = Topic::Channel(self.channel_ref.clone());
-        let since = self.session.listen(topic).await;
+        let since = self.session.receive_topic(topic).await;
         let since = since.ok_or(SubscribeError::Disconnected)?;
         let deliverer = self.session.shard.engine.deliverer();
-        deliverer.note_listening(self.channel_ref, since);
-        self.listening = Some(since);
+        deliverer.note_receiving(self.channel_ref, since);
+        self.received_since = Some(since);
         Ok(since)
     }
 
@@ -171,7 +171,7 @@ impl<'a> Joining<'a> {
     /// connection to them broke since: events missed then are in no answer.
     pub(super) async fn recover(
         &self,
-        listening: Generation,
+        received_since: Generation,
         query: Result<ReservedQuery, HistoryState>,
     ) -> Result<Recovery, SubscribeError> {
         let recovery = match query {
@@ -182,7 +182,7 @@ impl<'a> Joining<'a> {
             Err(state) => Recovery::without_events(state),
         };
         // Checked after the last await: the generation may have ended during it.
-        if listening != self.session.shard.engine.deliverer().generation() {
+        if received_since != self.session.shard.engine.deliverer().generation() {
             return Err(SubscribeError::Disconnected);
         }
         Ok(recovery)

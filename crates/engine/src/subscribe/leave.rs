@@ -58,7 +58,7 @@ impl Session {
         }
     }
 
-    /// Removes a connection of a user from a presence channel. The roster hears of it if it was the
+    /// Removes a connection of a user from a presence channel. The roster gets it if it was the
     /// user's last one here.
     pub(super) fn leave_presence(&self, channel_ref: &ChannelRef, user: &UserId) {
         let roster = self.shard.engine.roster();
@@ -68,7 +68,7 @@ impl Session {
         });
     }
 
-    /// Detaches the shard from a channel. The bus stops listening after the node's last subscriber.
+    /// Detaches the shard from a channel. The bus ends its subscription after the node's last subscriber.
     pub(super) fn leave_channel(
         &self,
         channel_ref: &ChannelRef,
@@ -81,7 +81,9 @@ impl Session {
             .deliverer()
             .detach(channel_ref, index, wants_positions, last)
         {
-            engine.bus().unlisten(&Topic::Channel(channel_ref.clone()));
+            engine
+                .bus()
+                .unsubscribe(&Topic::Channel(channel_ref.clone()));
         }
     }
 }

@@ -46,9 +46,9 @@ impl Session {
         let query = self.recovery_query(request, channel_ref).await?;
         let mut joining = Joining::begin(self, channel_ref, query.is_ok());
         joining.keep_backlog();
-        let listening = joining.listen().await?;
+        let received_since = joining.receive_channel().await?;
         let snapshot = joining.enter(member, max).await?;
-        let mut recovery = joining.recover(listening, query).await?;
+        let mut recovery = joining.recover(received_since, query).await?;
         let Meanwhile { changes, events } =
             joining.meanwhile(Some(snapshot.position), &recovery)?;
         // No await from here to `subscribe`, so nothing passes in between.

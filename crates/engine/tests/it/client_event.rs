@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::node::{Client, KEY, complaint, data, definition, settings, with_node};
 
-async fn say(client: &Client, channel: &str, data: &Value) {
+async fn trigger(client: &Client, channel: &str, data: &Value) {
     client.send(&json!({"event": "client-say", "channel": channel, "data": data, "user_id": "forged", "extra": 1})).await;
 }
 
@@ -19,7 +19,7 @@ fn an_event_reaches_the_others_and_not_its_sender() {
             client.subscribe("private-a").await;
             client.events();
         }
-        say(&a, "private-a", &json!({"x": [1, 2]})).await;
+        trigger(&a, "private-a", &json!({"x": [1, 2]})).await;
         for client in [&b, &c] {
             let events = client.events();
             assert_eq!(
@@ -27,7 +27,7 @@ fn an_event_reaches_the_others_and_not_its_sender() {
                 [json!({"event": "client-say", "channel": "private-a", "data": "{\"x\":[1,2]}"})]
             );
         }
-        say(&a, "private-a", &json!("text")).await;
+        trigger(&a, "private-a", &json!("text")).await;
         assert_eq!(b.events()[0]["data"], "text");
         a.send(&json!({"event": "client-say", "channel": "private-a"}))
             .await;
@@ -48,7 +48,7 @@ fn on_presence_channels_the_sender_is_named_and_cannot_be_forged() {
         [&a, &tab, &b]
             .iter()
             .for_each(|client| drop(client.events()));
-        say(&a, "presence-a", &json!({})).await;
+        trigger(&a, "presence-a", &json!({})).await;
         for client in [&tab, &b] {
             assert_eq!(
                 client.events(),
@@ -79,7 +79,7 @@ fn what_breaks_a_rule_is_refused_and_not_relayed() {
                 "exceeds 10240 bytes",
             ),
         ] {
-            say(&a, channel, &data).await;
+            trigger(&a, channel, &data).await;
             let complaint = complaint(&a.events());
             assert!(complaint.contains(words), "{complaint}");
         }
@@ -102,7 +102,7 @@ fn what_breaks_a_rule_is_refused_and_not_relayed() {
             )],
             &[],
         );
-        say(&a, "private-a", &json!({})).await;
+        trigger(&a, "private-a", &json!({})).await;
         assert!(complaint(&a.events()).contains("not enabled"));
         assert!(b.seen().is_empty());
     });
@@ -117,14 +117,14 @@ fn more_than_ten_a_second_are_dropped_with_4301() {
             client.events();
         }
         for number in 0..30 {
-            say(&a, "private-a", &json!({"n": number})).await;
+            trigger(&a, "private-a", &json!({"n": number})).await;
         }
         let errors = a.events();
         assert_eq!(errors.len(), 20);
         assert!(errors.iter().all(|error| error["data"]["code"] == 4301));
         assert_eq!(b.events().len(), 10);
         tokio::time::sleep(Duration::from_secs(1)).await;
-        say(&a, "private-a", &json!({"n": 30})).await;
+        trigger(&a, "private-a", &json!({"n": 30})).await;
         assert_eq!(data(&b.events()[0]), json!({"n": 30}));
     });
 }
@@ -146,7 +146,7 @@ fn a_limit_that_is_changed_holds_for_connections_that_are_there_already() {
         for (per_second, arrive) in [(10, 10), (1000, 50), (3, 3), (0, 50)] {
             allow(per_second);
             for number in 0..50 {
-                say(&a, "private-a", &json!({"n": number})).await;
+                trigger(&a, "private-a", &json!({"n": number})).await;
             }
             assert_eq!(b.events().len(), arrive, "{per_second} a second");
             a.events();

@@ -17,7 +17,7 @@ fn a_client_that_answers_pings_stays_for_ever() {
             for seen in client.seen() {
                 assert_eq!(seen, Seen::Ping);
                 pings += 1;
-                client.session().heard();
+                client.session().note_activity();
             }
         }
         assert_eq!(pings, 4, "one ping every two minutes of silence");
@@ -30,7 +30,7 @@ fn a_client_that_pings_by_itself_is_not_asked() {
         let client = node.connect();
         for _ in 0..5 {
             sleep(Duration::from_secs(60)).await;
-            client.session().heard();
+            client.session().note_activity();
         }
         assert!(client.seen().is_empty());
     });
@@ -66,7 +66,7 @@ async fn pings_by_second(client: &crate::node::Client, seconds: usize) -> Vec<us
         sleep(Duration::from_secs(1)).await;
         let seen = client.seen();
         if !seen.is_empty() {
-            client.session().heard();
+            client.session().note_activity();
         }
         pings.push(seen.iter().filter(|seen| **seen == Seen::Ping).count());
     }
@@ -92,7 +92,7 @@ fn a_client_that_only_sends_gets_pings_as_well() {
         let client = node.connect();
         for _ in 0..75 {
             sleep(Duration::from_secs(1)).await;
-            client.session().heard();
+            client.session().note_activity();
         }
         assert_eq!(client.seen(), [Seen::Ping, Seen::Ping, Seen::Ping]);
     });

@@ -25,7 +25,7 @@ async fn read(client: &Client, messages: Vec<Value>, link: usize) -> Duration {
     loop {
         client.allow(link);
         session.flush();
-        session.heard();
+        session.note_activity();
         while session.reading() == Reading::Now
             && let Some(message) = messages.pop_front()
         {
@@ -292,12 +292,12 @@ fn a_client_that_never_reads_is_closed_whatever_it_says() {
         node.publish("a", "e", "d").await;
         for _ in 0..28 {
             sleep(Duration::from_secs(1)).await;
-            client.session().heard();
+            client.session().note_activity();
         }
         assert!(!client.session().is_closing());
         for _ in 0..4 {
             sleep(Duration::from_secs(1)).await;
-            client.session().heard();
+            client.session().note_activity();
         }
         assert!(client.session().is_closing());
         client.allow(usize::MAX);

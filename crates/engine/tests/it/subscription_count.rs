@@ -155,7 +155,7 @@ fn toggling_disconnects_no_slow_reader_and_it_gets_the_last_number() {
             }
             quiet().await;
             for client in [&slow, &quick] {
-                client.session().heard();
+                client.session().note_activity();
             }
             // Just enough that it isn't disconnected because it takes nothing.
             slow.allow(1);

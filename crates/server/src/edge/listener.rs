@@ -35,9 +35,9 @@ use crate::edge::write_timeout::WriteTimeout;
 use crate::throttle::Throttle;
 
 /// How long the listener waits when there are no more file descriptors.
-const PAUSE: Duration = Duration::from_millis(100);
+const NO_FILES_PAUSE: Duration = Duration::from_millis(100);
 /// Least time between two log lines about connections that can't be accepted.
-const SAID_EVERY: Duration = Duration::from_secs(60);
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long a client that connected before the shutdown may take for its request head.
 const LAST_HEAD: Duration = Duration::from_secs(1);
@@ -94,14 +94,14 @@ pub(crate) async fn serve(listener: TcpListener, listening: Listening, shutdown:
     http.timer(TokioTimer::new())
         .header_read_timeout(listening.timeouts.head)
         .max_buf_size(MAX_HEAD);
-    let said = Throttle::new(SAID_EVERY);
+    let log_throttle = Throttle::new(LOG_INTERVAL);
     loop {
         let accepted = tokio::select! {
             // Connections in the queue are accepted first, because closing the socket would reset them. A queue that
             // the next process takes over is left alone instead.
             biased;
             () = shutdown.stop_accepting.cancelled(), if shutdown.keeps_queue => return,
-            accepted = accept(&listener, &listening.sockets, &said) => accepted,
+            accepted = accept(&listener, &listening.sockets, &log_throttle) => accepted,
             () = shutdown.stop_accepting.cancelled() => return,
         };
         let Some((stream, peer)) = accepted else {
@@ -136,10 +136,10 @@ pub(crate) async fn serve(listener: TcpListener, listening: Listening, shutdown:
 async fn accept(
     listener: &TcpListener,
     sockets: &Sockets,
-    said: &Throttle,
+    log_throttle: &Throttle,
 ) -> Option<(TcpStream, Peer)> {
     let on_full = || {
-        if said.may_pass() {
+        if log_throttle.may_pass() {
             tracing::error!(
                 max = sockets.max(),
                 "cannot accept connections: all sockets are in use (http.max_sockets, or the limit of open files)"
@@ -152,13 +152,13 @@ async fn accept(
             Some((stream, Peer(peer)))
         }
         Err(error) if is_out_of_files(&error) => {
-            if said.may_pass() {
+            if log_throttle.may_pass() {
                 tracing::error!(%error, "cannot accept connections: raise the limit of open files (ulimit -n, LimitNOFILE)");
             }
             sockets.note_full();
             // The system may give this process fewer files than its limit promises.
             sockets.close_idle();
-            sleep(PAUSE).await;
+            sleep(NO_FILES_PAUSE).await;
             None
         }
         Err(error) => {

@@ -2,7 +2,7 @@
 import { Agent, request } from 'node:http';
 import { now } from './history.mjs';
 
-const PATIENCE = 15_000;
+const TIMEOUT = 15_000;
 const MAYBE = /may have been delivered/;
 
 export class Backend {
@@ -62,7 +62,7 @@ export class Backend {
         if (socket.connecting) socket.once('connect', () => (reached = true));
         else reached = true;
       });
-      sent.setTimeout(PATIENCE, () => sent.destroy(new Error('no answer in time')));
+      sent.setTimeout(TIMEOUT, () => sent.destroy(new Error('no answer in time')));
       sent.once('error', (error) => resolve({ status: 0, text: error.message, reached }));
       sent.end(text);
     });

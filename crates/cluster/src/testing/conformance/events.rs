@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::Message;
-use crate::backend::{Answer, Keep, Kept, Publication, Published, Step, StepError, Topic};
+use crate::backend::{Answer, CachedMessage, Keep, Publication, Published, Step, StepError, Topic};
 use fanfare_engine::{IdempotencyKey, Position};
 use futures_util::future::join_all;
 use tokio::time::sleep;
@@ -30,7 +30,7 @@ pub async fn events_are_told_in_order_to_all_who_listen_and_to_nobody_else(stage
     assert_eq!(one.events(25).await, even);
     assert_eq!(both.events(50).await, all);
     let topic = topic_of("a");
-    both.done(Step::Unlisten { topic }).await;
+    both.done(Step::Unsubscribe { topic }).await;
     who.take(publish("a", "last")).await;
     assert_eq!(one.events(1).await, ["last"]);
     both.hears_nothing().await;
@@ -133,13 +133,13 @@ fn late_steps(once: &IdempotencyKey) -> Vec<Step> {
             announce: true,
             deadline,
         },
-        Step::Enter {
+        Step::SignIn {
             app: app.clone(),
             node: node.clone(),
             user: user("u"),
             deadline,
         },
-        Step::Exit {
+        Step::SignOut {
             app: app.clone(),
             node: node.clone(),
             user: user("u"),
@@ -173,7 +173,7 @@ fn late_steps(once: &IdempotencyKey) -> Vec<Step> {
 pub async fn what_comes_too_late_is_not_taken(stage: Stage) {
     let listener = stage.listener(&["presence-a"]).await;
     let nodes_topic = Topic::Nodes;
-    listener.done(Step::Listen { topic: nodes_topic }).await;
+    listener.done(Step::Subscribe { topic: nodes_topic }).await;
     let once = IdempotencyKey {
         key: "key".into(),
         digest: "d".into(),
@@ -195,7 +195,7 @@ pub async fn what_comes_too_late_is_not_taken(stage: Stage) {
         NOW,
         "its key stands for nothing yet"
     );
-    let view = Step::View {
+    let view = Step::PresenceSnapshot {
         app: app(),
         channel: "presence-a".into(),
     };
@@ -203,7 +203,7 @@ pub async fn what_comes_too_late_is_not_taken(stage: Stage) {
         panic!("a view");
     };
     assert_eq!((view.position, view.members), (0, vec![]));
-    let counts = Step::AllElsewhere {
+    let counts = Step::AllRemoteSubscriptions {
         app: app(),
         node: node("other"),
         prefix: String::new(),
@@ -234,10 +234,10 @@ fn kept(channel: &str, data: &str, ttl: Duration, max_bytes: usize) -> Publicati
     }
 }
 
-async fn cached(who: &Peer, channel: &str) -> Option<Kept> {
+async fn cached(who: &Peer, channel: &str) -> Option<CachedMessage> {
     let (app, channel) = (app(), channel.to_owned());
     match who.take(Step::Cached { app, channel }).await {
-        Answer::Kept(kept) => kept,
+        Answer::Cached(kept) => kept,
         other => panic!("{other:?}"),
     }
 }

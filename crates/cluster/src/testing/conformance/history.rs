@@ -271,7 +271,7 @@ pub async fn an_event_that_is_kept_and_recorded_is_both(stage: Stage) {
     );
     assert!(is_both, "{event:?}");
     let (app, channel) = (app(), "cache-a".to_owned());
-    let Answer::Kept(Some(kept)) = who.take(Step::Cached { app, channel }).await else {
+    let Answer::Cached(Some(kept)) = who.take(Step::Cached { app, channel }).await else {
         panic!("it is not kept");
     };
     assert_eq!(kept.message, told);

@@ -13,7 +13,7 @@ const SHORT: Duration = Duration::from_millis(1200);
 const LONG: Duration = Duration::from_secs(60);
 
 fn beat(name: &str, first: bool, lease: Duration) -> Step {
-    Step::Beat {
+    Step::Heartbeat {
         node: node(name),
         first,
         lease,
@@ -23,7 +23,7 @@ fn beat(name: &str, first: bool, lease: Duration) -> Step {
 
 async fn nodes(who: &Peer, step: Step) -> (Moment, Vec<String>, Vec<String>) {
     match who.take(step).await {
-        Answer::Beat {
+        Answer::Heartbeat {
             now,
             mut live,
             mut dead,
@@ -71,7 +71,7 @@ pub async fn all_nodes_are_told_of_beats_and_of_what_is_said_to_all(stage: Stage
     let (one, other) = (stage.connect().await, stage.connect().await);
     let topic = Topic::Nodes;
     for who in [&one, &other] {
-        who.done(Step::Listen {
+        who.done(Step::Subscribe {
             topic: topic.clone(),
         })
         .await;
@@ -111,7 +111,7 @@ pub async fn it_is_known_of_which_apps_a_node_has_said_something(stage: Stage) {
     assert_eq!(apps, Answer::Names(vec![]));
 }
 
-pub async fn one_node_takes_a_burial_on_until_its_time_is_over(stage: Stage) {
+pub async fn one_node_claims_a_dead_node_until_its_claim_expires(stage: Stage) {
     let (one, other) = (stage.connect().await, stage.connect().await);
     let claim = || Step::Claim {
         node: node("dead"),

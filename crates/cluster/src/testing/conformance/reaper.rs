@@ -54,7 +54,7 @@ pub async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_had_sai
     .await;
     let listener = stage.listener(&["presence-a", "b"]).await;
     let users = Topic::Users(app());
-    listener.done(Step::Listen { topic: users }).await;
+    listener.done(Step::Subscribe { topic: users }).await;
     let (reaped, _) = reap(&who, "dead").await;
     assert_eq!(reaped.removed, [("presence-a".to_owned(), user("alone"))]);
     assert_eq!(reaped.vacated, ["b"]);

@@ -42,7 +42,7 @@ pub(super) fn count(name: &str, channel: &str, count: usize, announce: bool) -> 
 }
 
 pub(super) fn enter(name: &str, who: &str) -> Step {
-    Step::Enter {
+    Step::SignIn {
         app: app(),
         node: node(name),
         user: user(who),
@@ -51,7 +51,7 @@ pub(super) fn enter(name: &str, who: &str) -> Step {
 }
 
 pub(super) fn exit(name: &str, who: &str) -> Step {
-    Step::Exit {
+    Step::SignOut {
         app: app(),
         node: node(name),
         user: user(who),
@@ -61,11 +61,12 @@ pub(super) fn exit(name: &str, who: &str) -> Step {
 
 pub async fn view(who: &Peer, channel: &str) -> PresenceSnapshot {
     let (app, channel) = (app(), channel.to_owned());
-    match who.take(Step::View { app, channel }).await {
-        Answer::PresenceSnapshot(mut view) => {
-            view.members
+    match who.take(Step::PresenceSnapshot { app, channel }).await {
+        Answer::PresenceSnapshot(mut snapshot) => {
+            snapshot
+                .members
                 .sort_by(|one, other| one.user_id.cmp(&other.user_id));
-            view
+            snapshot
         }
         other => panic!("{other:?}"),
     }
@@ -73,11 +74,14 @@ pub async fn view(who: &Peer, channel: &str) -> PresenceSnapshot {
 
 async fn joined(who: &Peer, step: Step) -> (bool, Position, Vec<String>) {
     match who.take(step).await {
-        Answer::Joined { edge, view } => {
-            let members = view.members.iter().map(|member| member.user_id.to_string());
+        Answer::Joined { added, snapshot } => {
+            let members = snapshot
+                .members
+                .iter()
+                .map(|member| member.user_id.to_string());
             let mut members: Vec<_> = members.collect();
             members.sort();
-            (edge, view.position, members)
+            (added, snapshot.position, members)
         }
         other => panic!("{other:?}"),
     }
@@ -90,11 +94,11 @@ pub async fn a_user_comes_with_the_first_node_and_leaves_with_the_last(stage: St
         user_id: user("é:u"),
         user_info: Some(text.into()),
     };
-    let (edge, first, members) = joined(&who, join("one", "presence-a", info("{\"n\":1}"))).await;
-    assert!(edge);
+    let (added, first, members) = joined(&who, join("one", "presence-a", info("{\"n\":1}"))).await;
+    assert!(added);
     assert_eq!(members, ["é:u"]);
-    let (edge, second, members) = joined(&who, join("two", "presence-a", info("{\"n\":2}"))).await;
-    assert!(!edge, "another node had them");
+    let (added, second, members) = joined(&who, join("two", "presence-a", info("{\"n\":2}"))).await;
+    assert!(!added, "another node had them");
     assert_eq!((second, members), (first, vec!["é:u".to_owned()]));
     let seen = view(&who, "presence-a").await;
     assert_eq!(
@@ -102,8 +106,8 @@ pub async fn a_user_comes_with_the_first_node_and_leaves_with_the_last(stage: St
         [info("{\"n\":2}")],
         "the newest is known of them"
     );
-    let (edge, third, members) = joined(&who, join("two", "presence-a", member("b"))).await;
-    assert!(edge && third > first);
+    let (added, third, members) = joined(&who, join("two", "presence-a", member("b"))).await;
+    assert!(added && third > first);
     assert_eq!(members, ["b", "é:u"]);
 
     assert_eq!(
@@ -144,9 +148,9 @@ pub async fn a_user_comes_with_the_first_node_and_leaves_with_the_last(stage: St
 pub async fn what_is_said_twice_counts_once(stage: Stage) {
     let listener = stage.listener(&["presence-a"]).await;
     let who = stage.connect().await;
-    let (edge, first, _) = joined(&who, join("one", "presence-a", member("u"))).await;
+    let (added, first, _) = joined(&who, join("one", "presence-a", member("u"))).await;
     let (again, second, _) = joined(&who, join("one", "presence-a", member("u"))).await;
-    assert_eq!((edge, again, first), (true, false, second));
+    assert_eq!((added, again, first), (true, false, second));
     for expected in [true, false] {
         let left = who.take(leave("one", "presence-a", "u")).await;
         assert_eq!(left, Answer::Changed(expected));
@@ -184,8 +188,8 @@ pub async fn a_full_channel_takes_nobody_new(stage: Stage) {
         joined(&who, join("one", user, 2)).await;
     }
     assert_eq!(who.take(join("two", "c", 2)).await, Answer::Full);
-    let (edge, _, members) = joined(&who, join("two", "b", 2)).await;
-    assert_eq!((edge, members.len()), (false, 2));
+    let (added, _, members) = joined(&who, join("two", "b", 2)).await;
+    assert_eq!((added, members.len()), (false, 2));
     let channels = ["presence-a", "presence-b"].map(str::to_owned).into();
     let counts = Step::UserCounts {
         app: app(),
@@ -193,8 +197,8 @@ pub async fn a_full_channel_takes_nobody_new(stage: Stage) {
     };
     assert_eq!(who.take(counts).await, Answer::Numbers(vec![2, 0]));
     who.take(leave("one", "presence-a", "a")).await;
-    let (edge, ..) = joined(&who, join("two", "c", 2)).await;
-    assert!(edge);
+    let (added, ..) = joined(&who, join("two", "c", 2)).await;
+    assert!(added);
 }
 
 pub async fn counts_are_added_up_over_all_nodes(stage: Stage) {
@@ -205,7 +209,7 @@ pub async fn counts_are_added_up_over_all_nodes(stage: Stage) {
     assert_eq!(who.take(count("two", "a", 3, true)).await, counted(2, 5));
     assert_eq!(who.take(count("two", "ab", 1, false)).await, counted(0, 1));
     assert_eq!(who.take(count("two", "b", 4, false)).await, counted(0, 4));
-    let elsewhere = |name: &str, channel: &str| Step::Elsewhere {
+    let elsewhere = |name: &str, channel: &str| Step::RemoteSubscriptions {
         app: app(),
         node: node(name),
         channel: channel.into(),
@@ -220,7 +224,7 @@ pub async fn counts_are_added_up_over_all_nodes(stage: Stage) {
         let answer = who.take(elsewhere(name, channel)).await;
         assert_eq!(answer, Answer::Numbers(vec![count]), "{channel} for {name}");
     }
-    let all = |name: &str| Step::AllElsewhere {
+    let all = |name: &str| Step::AllRemoteSubscriptions {
         app: app(),
         node: node(name),
         prefix: "a".into(),
@@ -232,7 +236,7 @@ pub async fn counts_are_added_up_over_all_nodes(stage: Stage) {
     assert_eq!(counts, [("a".to_owned(), 3), ("ab".to_owned(), 1)]);
     let counts = who.take(all("two")).await;
     assert_eq!(counts, Answer::Counts(vec![("a".into(), 2)]));
-    let presence = |prefix: &str| Step::AllElsewhere {
+    let presence = |prefix: &str| Step::AllRemoteSubscriptions {
         app: app(),
         node: node("one"),
         prefix: prefix.into(),
@@ -268,7 +272,7 @@ pub async fn counts_are_added_up_over_all_nodes(stage: Stage) {
 pub async fn users_are_online_from_the_first_node_to_the_last(stage: Stage) {
     let listener = stage.connect().await;
     let topic = Topic::Users(app());
-    listener.done(Step::Listen { topic }).await;
+    listener.done(Step::Subscribe { topic }).await;
     let who = stage.connect().await;
     let online = || Step::Online {
         app: app(),
@@ -279,12 +283,12 @@ pub async fn users_are_online_from_the_first_node_to_the_last(stage: Stage) {
         online: vec![false; 3],
     };
     assert_eq!(who.take(online()).await, nobody);
-    for (step, edge) in [
+    for (step, added) in [
         (enter("one", "a"), true),
         (enter("two", "a"), false),
         (exit("one", "a"), false),
     ] {
-        assert_eq!(who.take(step).await, Answer::Changed(edge));
+        assert_eq!(who.take(step).await, Answer::Changed(added));
     }
     let Answer::Online {
         position,
@@ -333,7 +337,7 @@ pub async fn connections_are_let_in_up_to_the_quota_of_all_nodes(stage: Stage) {
         assert_eq!(who.take(admit("two")).await, Answer::Changed(expected));
     }
     for (name, count) in [("one", 5), ("two", 1), ("three", 4), ("nobody", 5)] {
-        let elsewhere = Step::ConnectionsElsewhere {
+        let elsewhere = Step::RemoteConnections {
             app: app(),
             node: node(name),
         };

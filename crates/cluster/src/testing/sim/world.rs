@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::backend::{
-    Answer, HistoryPage, HistoryRequest, Keep, Kept, Publication, Published, Reaped, Step,
+    Answer, CachedMessage, HistoryPage, HistoryRequest, Keep, Publication, Published, Reaped, Step,
     StepError, Topic,
 };
 use crate::{Message, stamp};
@@ -224,7 +224,7 @@ impl World {
         step: &Step,
         tells: &mut Vec<Tell>,
     ) -> Result<Answer, StepError> {
-        if let Step::Beat {
+        if let Step::Heartbeat {
             node, first: false, ..
         } = step
             && !self.is_alive(node)
@@ -241,12 +241,12 @@ impl World {
             return Err(StepError::Forgotten);
         }
         match step {
-            Step::Listen { topic } => {
+            Step::Subscribe { topic } => {
                 let listening = self.listening.entry(topic.clone()).or_default();
                 listening.insert(from);
                 Ok(Answer::Done)
             }
-            Step::Unlisten { topic } => {
+            Step::Unsubscribe { topic } => {
                 if let Some(listening) = self.listening.get_mut(topic) {
                     listening.remove(&from);
                 }
@@ -311,7 +311,7 @@ impl World {
         let millis = now / 1000;
         let memory = &mut self.memory;
         match step {
-            Step::Beat {
+            Step::Heartbeat {
                 node,
                 first,
                 lease,
@@ -333,7 +333,7 @@ impl World {
                 let names = |nodes: Vec<(&String, &u64)>| {
                     nodes.into_iter().map(|(name, _)| name.clone()).collect()
                 };
-                let answer = Answer::Beat {
+                let answer = Answer::Heartbeat {
                     now,
                     live: names(live),
                     dead: names(dead),
@@ -421,7 +421,9 @@ impl World {
                 user,
                 ..
             } => Answer::Changed(moment.unseat(node, channel, user.as_str())),
-            Step::View { channel, .. } => Answer::PresenceSnapshot(moment.view(channel)),
+            Step::PresenceSnapshot { channel, .. } => {
+                Answer::PresenceSnapshot(moment.snapshot(channel))
+            }
             Step::UserCounts { channels, .. } => Answer::Numbers(
                 channels
                     .iter()
@@ -441,11 +443,11 @@ impl World {
                 }
                 Answer::Counted { before, after }
             }
-            Step::Elsewhere { node, channel, .. } => {
+            Step::RemoteSubscriptions { node, channel, .. } => {
                 let all = moment.app.counts.get(channel).copied().unwrap_or(0);
                 Answer::Numbers(vec![all - moment.count_of(node, channel)])
             }
-            Step::AllElsewhere { node, prefix, .. } => {
+            Step::AllRemoteSubscriptions { node, prefix, .. } => {
                 let counts = moment.app.counts.iter();
                 let mut elsewhere: BTreeMap<_, _> = counts
                     .map(|(name, all)| (name.clone(), all - moment.count_of(node, name)))
@@ -457,8 +459,10 @@ impl World {
                 elsewhere.retain(|name, _| name.starts_with(prefix));
                 Answer::Counts(elsewhere.into_iter().collect())
             }
-            Step::Enter { node, user, .. } => Answer::Changed(moment.sign_in(node, user)),
-            Step::Exit { node, user, .. } => Answer::Changed(moment.sign_out(node, user.as_str())),
+            Step::SignIn { node, user, .. } => Answer::Changed(moment.sign_in(node, user)),
+            Step::SignOut { node, user, .. } => {
+                Answer::Changed(moment.sign_out(node, user.as_str()))
+            }
             Step::Online { users, .. } => Answer::Online {
                 position: moment.app.position,
                 online: users
@@ -474,7 +478,7 @@ impl World {
                 };
                 Answer::Done
             }
-            Step::ConnectionsElsewhere { node, .. } => {
+            Step::RemoteConnections { node, .. } => {
                 let counts = moment.app.connections.iter();
                 let elsewhere = counts.filter(|(name, _)| name.as_str() != &**node);
                 Answer::Numbers(vec![elsewhere.map(|(_, count)| count).sum()])
@@ -495,7 +499,7 @@ impl World {
                         .collect(),
                 )
             }
-            Step::Cached { channel, .. } => Answer::Kept(moment.cached(channel)),
+            Step::Cached { channel, .. } => Answer::Cached(moment.cached(channel)),
             Step::Reap { node, .. } => Answer::Reaped(moment.reap(node, rooms, pieces)),
             other => panic!("{other:?} is of no app"),
         };
@@ -669,10 +673,10 @@ impl Moment<'_> {
         }
     }
 
-    fn cached(&self, channel: &str) -> Option<Kept> {
+    fn cached(&self, channel: &str) -> Option<CachedMessage> {
         let (message, until) = self.app.cache.get(channel)?;
         let left = (until * 1000).checked_sub(self.now)?;
-        (left > 0).then(|| Kept {
+        (left > 0).then(|| CachedMessage {
             ttl: Duration::from_millis(left.div_ceil(1000)),
             message: message.clone(),
         })
@@ -684,7 +688,7 @@ impl Moment<'_> {
         channel: &str,
         member: &Member,
         max: usize,
-        wants_view: bool,
+        wants_snapshot: bool,
     ) -> Answer {
         let user = member.user_id.as_str();
         let seats = self.app.seats.entry(channel.to_owned()).or_default();
@@ -699,13 +703,13 @@ impl Moment<'_> {
         members.insert(user.to_owned(), info.to_owned());
         let key = (node.to_owned(), channel.to_owned());
         let here = self.app.here.entry(key).or_default();
-        let mut edge = false;
+        let mut added = false;
         if here.insert(user.to_owned()) {
             let nodes = seats.entry(user.to_owned()).or_default();
             *nodes += 1;
-            edge = *nodes == 1;
+            added = *nodes == 1;
         }
-        if edge {
+        if added {
             let position = self.next_position();
             let added = Message::Added {
                 position,
@@ -714,14 +718,14 @@ impl Moment<'_> {
             };
             self.tell_channel(channel, added.write());
         }
-        let mut view = self.view(channel);
-        if !wants_view {
-            view.members.clear();
+        let mut snapshot = self.snapshot(channel);
+        if !wants_snapshot {
+            snapshot.members.clear();
         }
-        Answer::Joined { edge, view }
+        Answer::Joined { added, snapshot }
     }
 
-    fn view(&self, channel: &str) -> PresenceSnapshot {
+    fn snapshot(&self, channel: &str) -> PresenceSnapshot {
         let members = self.app.members.get(channel).into_iter().flatten();
         let member = |(user, info): (&String, &String)| Member {
             user_id: UserId::new(user).unwrap(),
@@ -911,8 +915,8 @@ fn deadline(step: &Step) -> Option<u64> {
         | Step::Join { deadline, .. }
         | Step::Leave { deadline, .. }
         | Step::Count { deadline, .. }
-        | Step::Enter { deadline, .. }
-        | Step::Exit { deadline, .. }
+        | Step::SignIn { deadline, .. }
+        | Step::SignOut { deadline, .. }
         | Step::Connections { deadline, .. }
         | Step::Admit { deadline, .. }
         | Step::Register { deadline, .. }
@@ -927,16 +931,16 @@ fn app(step: &Step) -> Option<&AppId> {
         Step::Publish { app, .. }
         | Step::Join { app, .. }
         | Step::Leave { app, .. }
-        | Step::View { app, .. }
+        | Step::PresenceSnapshot { app, .. }
         | Step::UserCounts { app, .. }
         | Step::Count { app, .. }
-        | Step::Elsewhere { app, .. }
-        | Step::AllElsewhere { app, .. }
-        | Step::Enter { app, .. }
-        | Step::Exit { app, .. }
+        | Step::RemoteSubscriptions { app, .. }
+        | Step::AllRemoteSubscriptions { app, .. }
+        | Step::SignIn { app, .. }
+        | Step::SignOut { app, .. }
         | Step::Online { app, .. }
         | Step::Connections { app, .. }
-        | Step::ConnectionsElsewhere { app, .. }
+        | Step::RemoteConnections { app, .. }
         | Step::Admit { app, .. }
         | Step::Cached { app, .. }
         | Step::Enlist { app, .. }

@@ -143,7 +143,7 @@ impl Connection {
             Command::Leave => return,
         };
         let session = client.session();
-        session.heard();
+        session.note_activity();
         session.handle(&message.to_string()).await;
         session.flush();
     }

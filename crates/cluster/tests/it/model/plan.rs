@@ -100,7 +100,7 @@ pub(crate) enum Lost {
 pub(crate) struct Plan {
     pub(crate) shards: usize,
     pub(crate) weather: Weather,
-    /// Most pieces that a burial takes at once.
+    /// Most entries that one step of a reaper removes.
     pub(crate) part: (usize, usize),
     pub(crate) acts: Vec<(Duration, Act)>,
     /// When all that fails is well again.

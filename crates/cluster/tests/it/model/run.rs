@@ -556,13 +556,16 @@ impl Run {
 
     /// Whoever was told of something alone has passed it on, once.
     fn check_notices(&self) {
-        let edges = self.sim.edges();
+        let changes = self.sim.changes();
         for running in self.all_notices.borrow().iter() {
             let mut left: BTreeMap<(String, String), (usize, usize)> = BTreeMap::new();
-            for edge in edges.iter().filter(|edge| edge.process == running.process) {
-                let key = (edge.channel.clone(), edge.what.clone());
+            for change in changes
+                .iter()
+                .filter(|change| change.process == running.process)
+            {
+                let key = (change.channel.clone(), change.what.clone());
                 let (sure, possible) = left.entry(key).or_default();
-                *sure += usize::from(edge.answered.is_some());
+                *sure += usize::from(change.answered.is_some());
                 *possible += 1;
             }
             for notice in running.node.notices.all() {

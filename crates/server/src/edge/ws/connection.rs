@@ -259,7 +259,7 @@ impl Connection {
     async fn read_all(&mut self) -> Flow {
         loop {
             self.budget.set(READ_PER_TURN);
-            let now = self.session.heard();
+            let now = self.session.note_activity();
             let turn = self.read_turn().await;
             self.account(now, &turn);
             self.flush();

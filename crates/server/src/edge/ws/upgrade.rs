@@ -69,7 +69,7 @@ pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
         Err(not) => return not_a_handshake(state, from, not),
     };
     note(state, None, from, &refusal);
-    handshake.answer(request, |socket| turn_away(socket, refusal))
+    handshake.answer(request, |socket| refuse_socket(socket, refusal))
 }
 
 /// Records a refused connection for the operator. `key` is the one of its URL.
@@ -89,20 +89,24 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
 }
 
 /// Returns the first query parameter with this name, as it is written.
-pub(crate) fn said<'a>(query: &'a str, name: &str) -> Option<&'a str> {
+pub(crate) fn query_parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
     let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
     values.find_map(|(key, value)| (key == name).then_some(value))
 }
 
 /// Returns the protocol version that a client asks for.
 pub(crate) fn protocol(query: &str) -> Option<&str> {
-    said(query, "protocol")
+    query_parameter(query, "protocol")
 }
 
 /// Counts an admitted connection for its client library and version.
 pub(crate) fn count_client(admitted: &mut Admitted, query: Option<&str>) {
-    let said = |name| query.and_then(|query| said(query, name)).unwrap_or("");
-    admitted.count_client(said("client"), said("version"));
+    let parameter = |name| {
+        query
+            .and_then(|query| query_parameter(query, name))
+            .unwrap_or("")
+    };
+    admitted.count_client(parameter("client"), parameter("version"));
 }
 
 async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
@@ -163,13 +167,13 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
                 .adopt(move |shard| connection::start(&shard, accepted));
         }
         Err(refusal) => {
-            turn_away(socket, refusal).await;
+            refuse_socket(socket, refusal).await;
         }
     })
 }
 
 /// Tells a client why it is refused. Its socket keeps its place until it is closed.
-async fn turn_away(socket: UpgradedSocket, refusal: Refusal) {
+async fn refuse_socket(socket: UpgradedSocket, refusal: Refusal) {
     let Socket { stream, place, .. } = socket.into_inner();
     refuse(stream, refusal).await;
     drop(place);

@@ -212,7 +212,7 @@ impl Reader {
         }
         match request {
             Request::Receive(receive) => {
-                self.session.heard();
+                self.session.note_activity();
                 self.pipe.attach(receive);
             }
             Request::Send(frames, charge) if placed.is_ok() => self.take_frames(frames, charge),
@@ -226,7 +226,7 @@ impl Reader {
 
     /// Queues the client's frames, which are handled as fast as the client reads the answers.
     fn take_frames(&mut self, frames: SentFrames, charge: Option<Charge>) {
-        self.session.heard();
+        self.session.note_activity();
         if self.pending.iter().map(Pending::len).sum::<usize>() > MAX_PENDING {
             return self.session.close(&Refusal::new(
                 CloseCode::OverCapacity,
@@ -253,7 +253,7 @@ impl Reader {
             && !self.session.is_closing()
         {
             pending.handled += 1;
-            self.session.heard();
+            self.session.note_activity();
             self.session.handle(text).await;
             self.session.count_message();
         } else {
