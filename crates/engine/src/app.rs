@@ -92,6 +92,10 @@ pub struct App {
     pub(crate) usage: Arc<Usage>,
     /// What the app's backends have published.
     pub(crate) published: PublishCounters,
+    /// Whether they have published since usage was taken.
+    has_moved: AtomicBool,
+    /// What they had published when usage was taken.
+    taken: Mutex<BackendTraffic>,
     pub(crate) displacements: Displacements,
     /// Connections that count against the quota over all nodes.
     counted: Arc<AtomicUsize>,
@@ -133,6 +137,8 @@ impl App {
             connections: Arc::default(),
             usage: Arc::default(),
             published: PublishCounters::default(),
+            has_moved: AtomicBool::new(false),
+            taken: Mutex::default(),
             displacements: Displacements::default(),
             counted: Arc::default(),
             publish_rate: ArcSwapOption::from(limiter),
@@ -341,6 +347,8 @@ pub struct Apps {
     recent_events: Arc<RecentEvents>,
     /// What the backends of deleted apps published.
     deleted_traffic: Mutex<BackendTraffic>,
+    /// The apps whose backends have published since usage was taken.
+    moved: Mutex<Vec<Arc<App>>>,
 }
 
 /// What a change of apps asks of connections.
@@ -365,6 +373,7 @@ impl Apps {
             directory: ArcSwap::default(),
             recent_events,
             deleted_traffic: Mutex::default(),
+            moved: Mutex::default(),
         }
     }
 
@@ -388,6 +397,29 @@ impl Apps {
     /// Returns what the backends of deleted apps published.
     pub(crate) fn deleted_traffic(&self) -> BackendTraffic {
         *self.deleted_traffic.lock()
+    }
+
+    /// Notes that an app's backends have published, after that was counted. Only the first time since usage was taken
+    /// takes the lock.
+    pub(crate) fn note_moved(&self, app: &Arc<App>) {
+        if !app.has_moved.load(Ordering::SeqCst) && !app.has_moved.swap(true, Ordering::SeqCst) {
+            self.moved.lock().push(Arc::clone(app));
+        }
+    }
+
+    /// Returns the apps whose backends have published since the last call, and what. Costs nothing for the others.
+    pub(crate) fn take_moved(&self) -> Vec<(Arc<App>, BackendTraffic)> {
+        let moved = std::mem::take(&mut *self.moved.lock());
+        let since_taken = |app: Arc<App>| {
+            // Before the counters are read, so that what comes after them sets the mark again.
+            app.has_moved.store(false, Ordering::SeqCst);
+            let mut taken = app.taken.lock();
+            let sum = app.published.sum();
+            let since = sum - std::mem::replace(&mut *taken, sum);
+            drop(taken);
+            (app, since)
+        };
+        moved.into_iter().map(since_taken).collect()
     }
 
     /// Returns the keys that were used since the last call, and the network address of each one's

@@ -11,6 +11,9 @@ use crate::outbox::{Origin, SharedFrame};
 use crate::shard::Shard;
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Number of sweeps that look at the users of each connection once, together. Fewer than a minute has, so that a user who
+/// stays counts in each minute.
+const USER_SWEEPS: usize = 30;
 /// How long a connection may take to authorize itself, if the app requires that
 /// (docs/protocol.md#admission).
 const AUTHORIZE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -22,9 +25,31 @@ impl Shard {
         let mut sweeps = interval(SWEEP_INTERVAL);
         // A late sweep doesn't make the next ones come at once.
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut number = 0;
         loop {
             sweeps.tick().await;
             self.sweep(Instant::now());
+            number = (number + 1) % USER_SWEEPS;
+            self.note_users(number);
+        }
+    }
+
+    /// Counts the users of every [`USER_SWEEPS`]th connection for usage.
+    fn note_users(&self, sweep: usize) {
+        let key = self.engine.options().user_hash_key;
+        let state = &mut *self.state();
+        for (slot, connection) in &state.connections {
+            if slot % USER_SWEEPS != sweep {
+                continue;
+            }
+            let signed_in = connection.user.iter().map(|user| &user.member.user_id);
+            let subscriptions = connection.subscriptions.values();
+            let members = subscriptions.filter_map(|subscription| subscription.member.as_ref());
+            for user in signed_in.chain(members.map(|(user, _)| user)) {
+                state
+                    .stats
+                    .note_user(connection.app_slot, key, user.as_str());
+            }
         }
     }
 

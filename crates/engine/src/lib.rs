@@ -48,6 +48,7 @@
 //! | `outbox` | the bytes that wait for one socket |
 //! | `waiting` | the memory that may wait for slow clients, and which of them are closed over it |
 //! | `traffic`, `shard_stats`, `histogram` | counters for metrics and usage, without locks or look-ups |
+//! | `usage` | [`AppUsage`]: what each app did since it was asked last |
 //! | `stats` | all counters of the node, added up when asked |
 //! | `inspect` | connections as an operator sees them, and closing one |
 //! | `heartbeat` | liveness: the sweep over a shard's connections |
@@ -117,6 +118,7 @@ mod subscription_share;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod traffic;
+mod usage;
 mod waiting;
 mod watchlist;
 
@@ -156,3 +158,4 @@ pub use shard::Shard;
 pub use snapshot::{Online, PresenceChange, PresenceSnapshot};
 pub use stats::{AppStats, ClusterStats, NodeStats};
 pub use traffic::{BackendTraffic, ByTransport, ClientTraffic, Closed, PublishResult, Recoveries};
+pub use usage::{AppUsage, NodeUsage};

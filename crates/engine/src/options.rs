@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use fanfare_protocol::UserHashKey;
+
 use crate::budget::Budgets;
 
 /// The settings of a node.
@@ -35,6 +37,8 @@ pub struct Options {
     pub max_subscriptions: usize,
     /// Bounds of the node, of each app and of each network of clients.
     pub budgets: Budgets,
+    /// The key under which users are hashed for usage, the same on all nodes.
+    pub user_hash_key: UserHashKey,
 }
 
 /// Most bytes that may wait for connections that read slowly.

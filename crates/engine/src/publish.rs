@@ -46,6 +46,7 @@ impl Engine {
     ) -> Result<PublishOutcome, PublishError> {
         if !app.is_within_publish_rate(events.len()) {
             app.published.count(PublishResult::OverRate, 0, 0);
+            self.apps().note_moved(app);
             let limit = app.settings().limits.backend_events_per_second;
             return Err(PublishError::OverRate {
                 limit,
@@ -80,6 +81,7 @@ impl Engine {
         let bytes = envelopes.iter().map(|envelope| envelope.data.len()).sum();
         let outcome = self.publish_timed(envelopes, idempotency_key).await;
         app.published.count(result(&outcome), accepted, bytes);
+        self.apps().note_moved(app);
         Ok(outcome?)
     }
 

@@ -125,6 +125,25 @@ struct Counts {
     kinds: HashMap<&'static str, HashMap<String, Entry>>,
     /// All refusals of each kind since the node's start.
     totals: BTreeMap<&'static str, u64>,
+    /// Refusals of each app by kind since usage was taken. Those without an app, and of apps for which there is no
+    /// entry left, have an empty id.
+    untaken: HashMap<String, BTreeMap<&'static str, u64>>,
+}
+
+impl Counts {
+    /// Counts a refusal for usage.
+    fn count_untaken(&mut self, kind: &'static str, app: Option<&str>) {
+        let mut app = app.unwrap_or_default();
+        if self.untaken.len() >= MAX_ENTRIES && !self.untaken.contains_key(app) {
+            app = "";
+        }
+        if let Some(kinds) = self.untaken.get_mut(app) {
+            *kinds.entry(kind).or_default() += 1;
+        } else {
+            self.untaken
+                .insert(app.to_owned(), BTreeMap::from([(kind, 1)]));
+        }
+    }
 }
 
 /// Refusals of one kind and app since the last line about them.
@@ -176,6 +195,11 @@ impl Refusals {
             .collect()
     }
 
+    /// Returns the refusals of each app by kind since the last call; those that belong to no app have an empty id.
+    pub(crate) fn take_by_app(&self) -> HashMap<String, BTreeMap<&'static str, u64>> {
+        std::mem::take(&mut self.0.lock().untaken)
+    }
+
     /// Logs what was counted, and drops entries without repetitions. Called every
     /// [`REFUSALS_LOG_PERIOD`].
     pub fn log_repeated(&self) {
@@ -199,7 +223,9 @@ impl Refusals {
     }
 
     fn is_first(&self, refused: Refused<'_>) -> bool {
-        let Counts { kinds, totals } = &mut *self.0.lock();
+        let counts = &mut *self.0.lock();
+        counts.count_untaken(refused.kind.as_str(), refused.app);
+        let Counts { kinds, totals, .. } = counts;
         *totals.entry(refused.kind.as_str()).or_default() += 1;
         let entries: usize = kinds.values().map(HashMap::len).sum();
         let apps = kinds.entry(refused.kind.as_str()).or_default();

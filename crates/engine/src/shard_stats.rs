@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fanfare_protocol::{AppId, CloseCode, Framing};
+use fanfare_protocol::{AppId, CloseCode, Framing, UserHashKey, UserSketch};
 use slab::Slab;
 use tokio::time::Instant;
 
@@ -21,6 +21,38 @@ struct AppEntry {
     app: Arc<App>,
     connections: usize,
     traffic: ClientTraffic,
+    /// The traffic when usage was taken.
+    taken: ClientTraffic,
+    /// Users since then.
+    users: Option<Box<UserSketch>>,
+    /// Whether it is in [`ShardStats::active`].
+    is_active: bool,
+}
+
+/// What an app's clients did on a shard since usage was taken.
+#[derive(Debug)]
+pub(crate) struct ShardUsage {
+    pub(crate) app: AppId,
+    /// Connections now.
+    pub(crate) connections: usize,
+    pub(crate) traffic: ClientTraffic,
+    pub(crate) users: Option<Box<UserSketch>>,
+}
+
+impl AppEntry {
+    /// Returns what came since the last call, or `None` if there was nothing and no connection.
+    fn take_usage(&mut self) -> Option<ShardUsage> {
+        let traffic = self.traffic - std::mem::replace(&mut self.taken, self.traffic);
+        let users = self.users.take();
+        let is_idle =
+            self.connections == 0 && traffic == ClientTraffic::default() && users.is_none();
+        (!is_idle).then(|| ShardUsage {
+            app: self.app.id().clone(),
+            connections: self.connections,
+            traffic,
+            users,
+        })
+    }
 }
 
 /// Events for whose times a shard keeps room after a burst.
@@ -31,6 +63,10 @@ const EVENTS_KEPT: usize = 1024;
 pub(crate) struct ShardStats {
     apps: Slab<AppEntry>,
     slots: HashMap<AppId, AppSlot>,
+    /// The apps with connections, or with traffic since usage was taken, so that the others cost nothing.
+    active: Vec<AppSlot>,
+    /// What apps did before they were dropped, since usage was taken.
+    dropped: Vec<ShardUsage>,
     /// Traffic of apps that were deleted.
     pub(crate) deleted: ClientTraffic,
     pub(crate) connections: ByTransport,
@@ -52,6 +88,9 @@ impl ShardStats {
                 app: Arc::clone(app),
                 connections: 0,
                 traffic: ClientTraffic::default(),
+                taken: ClientTraffic::default(),
+                users: None,
+                is_active: false,
             }))
         });
         *self.opened.of(framing) += 1;
@@ -75,7 +114,33 @@ impl ShardStats {
 
     /// Returns an app's counters.
     pub(crate) fn of(&mut self, slot: AppSlot) -> &mut ClientTraffic {
-        &mut self.apps[slot.0].traffic
+        let entry = &mut self.apps[slot.0];
+        if !entry.is_active {
+            entry.is_active = true;
+            self.active.push(slot);
+        }
+        &mut entry.traffic
+    }
+
+    /// Counts a user of an app, who counts once for all their connections.
+    pub(crate) fn note_user(&mut self, slot: AppSlot, key: UserHashKey, user_id: &str) {
+        // An app with a user has a connection, so it is active.
+        let users = &mut self.apps[slot.0].users;
+        users.get_or_insert_default().insert(key, user_id);
+    }
+
+    /// Returns what the apps did that had connections or traffic since the last call.
+    pub(crate) fn take_usage(&mut self) -> Vec<ShardUsage> {
+        let mut taken = std::mem::take(&mut self.dropped);
+        let apps = &mut self.apps;
+        self.active.retain(|slot| {
+            let entry = &mut apps[slot.0];
+            let usage = entry.take_usage();
+            entry.is_active = usage.is_some();
+            taken.extend(usage);
+            entry.is_active
+        });
+        taken
     }
 
     /// Returns the apps that had connections, and their counters.
@@ -100,13 +165,17 @@ impl ShardStats {
     /// Moves the counters of deleted apps without connections to the sum of these apps, and lets go of the apps.
     pub(crate) fn drop_deleted(&mut self) {
         let (slots, deleted) = (&mut self.slots, &mut self.deleted);
+        let dropped = &mut self.dropped;
         self.apps.retain(|_, entry| {
             let stays = entry.connections > 0 || !entry.app.is_deleted();
             if !stays {
                 *deleted += entry.traffic;
                 slots.remove(entry.app.id());
+                dropped.extend(entry.take_usage());
             }
             stays
         });
+        let apps = &self.apps;
+        self.active.retain(|slot| apps.contains(slot.0));
     }
 }

@@ -82,6 +82,7 @@ impl Session {
             implicit_channel,
         };
         self.with(|connection| connection.user = Some(Box::new(signed_in)));
+        self.note_user(member.user_id.as_str());
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use fanfare_protocol::api::Event;
 use fanfare_protocol::signature::{SigningKey, channel_auth_text};
-use fanfare_protocol::{AppId, AppKey, AppSettings, Limits};
+use fanfare_protocol::{AppId, AppKey, AppSettings, Limits, UserHashKey};
 use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
@@ -144,6 +144,7 @@ pub fn options(shards: usize) -> Options {
         max_connections: 1000,
         max_subscriptions: 100,
         budgets: Budgets::default(),
+        user_hash_key: UserHashKey::default(),
     }
 }
 

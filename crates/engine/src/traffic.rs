@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::ops::AddAssign;
+use std::ops::{AddAssign, Sub};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use fanfare_protocol::Framing;
@@ -33,6 +33,22 @@ impl AddAssign for ClientTraffic {
         self.messages += other.messages;
         self.received_bytes += other.received_bytes;
         self.client_events += other.client_events;
+    }
+}
+
+impl Sub for ClientTraffic {
+    type Output = Self;
+
+    /// Returns what was counted since `earlier`.
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            opened: self.opened - earlier.opened,
+            deliveries: self.deliveries - earlier.deliveries,
+            delivered_bytes: self.delivered_bytes - earlier.delivered_bytes,
+            messages: self.messages - earlier.messages,
+            received_bytes: self.received_bytes - earlier.received_bytes,
+            client_events: self.client_events - earlier.client_events,
+        }
     }
 }
 
@@ -183,6 +199,22 @@ impl AddAssign for BackendTraffic {
     }
 }
 
+impl Sub for BackendTraffic {
+    type Output = Self;
+
+    /// Returns what was counted since `earlier`.
+    fn sub(mut self, earlier: Self) -> Self {
+        for (count, before) in self.requests.iter_mut().zip(earlier.requests) {
+            *count -= before;
+        }
+        Self {
+            requests: self.requests,
+            events: self.events - earlier.events,
+            bytes: self.bytes - earlier.bytes,
+        }
+    }
+}
+
 thread_local! {
     static STRIPE: Cell<Option<usize>> = const { Cell::new(None) };
 }
@@ -201,18 +233,20 @@ impl PublishCounters {
     /// Counts a request with `events` events, whose data has `bytes` bytes in all. Only accepted events count.
     pub(crate) fn count(&self, result: PublishResult, events: usize, bytes: usize) {
         let stripe = &self.0[stripe()];
-        stripe.requests[result as usize].fetch_add(1, Ordering::Relaxed);
         if result == PublishResult::Accepted {
             stripe.events.fetch_add(events as u64, Ordering::Relaxed);
             stripe.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
+        // Last, and in one order with `App::note_moved`: whoever resets that mark and then reads these counters sees
+        // this request, or the mark is set again.
+        stripe.requests[result as usize].fetch_add(1, Ordering::SeqCst);
     }
 
     /// Returns the sums over all threads.
     pub(crate) fn sum(&self) -> BackendTraffic {
         let mut sum = BackendTraffic::default();
         for stripe in &self.0 {
-            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let read = |counter: &AtomicU64| counter.load(Ordering::SeqCst);
             let mut requests = [0; PublishResult::ALL.len()];
             for (to, from) in requests.iter_mut().zip(&stripe.requests) {
                 *to = read(from);

@@ -26,6 +26,7 @@
 //! | [`identity`] | [`Identity`]: the token issuers that an app accepts, and what their tokens grant |
 //! | [`json`] | JSON text that is passed through |
 //! | `wildcard` | names against patterns with stars |
+//! | [`user_sketch`] | [`UserSketch`]: how many different users there were, without their ids |
 //! | `excerpt` | a text from outside, cut for an error message |
 
 pub mod api;
@@ -47,6 +48,7 @@ pub mod settings;
 pub mod signature;
 pub mod sockjs;
 pub mod user;
+pub mod user_sketch;
 mod wildcard;
 
 pub use ceilings::Ceilings;
@@ -61,6 +63,7 @@ pub use ids::{AppId, AppKey, SocketId, UserId};
 pub use limits::Limits;
 pub use server::{HistoryState, ServerMessage};
 pub use settings::AppSettings;
+pub use user_sketch::{UserHashKey, UserSketch};
 
 /// Oldest protocol version a client may announce.
 pub const OLDEST_PROTOCOL: u32 = 4;

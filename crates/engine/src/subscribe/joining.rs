@@ -234,6 +234,9 @@ impl<'a> Joining<'a> {
         self.is_subscribed = true;
         let member = self.member.take().zip(known_until);
         let (session, channel_ref) = (self.session, self.channel_ref);
+        if let Some((user, _)) = &member {
+            session.note_user(user.as_str());
+        }
         let recovered = self.wants_positions.then_some((recovery, newest));
         let mut replayed = recovered.and_then(|(_, newest)| newest);
         let has_it = recovered.is_some_and(|(recovery, _)| recovery.is_complete());

@@ -24,6 +24,7 @@ mod recent_events;
 mod slow_consumer;
 mod subscribe;
 mod subscription_count;
+mod usage;
 mod users;
 mod waiting;
 mod watchlist;

@@ -80,6 +80,7 @@ impl Node {
                 max_connections: 1,
                 max_subscriptions: 1,
                 budgets: Budgets::default(),
+                user_hash_key: fanfare_protocol::UserHashKey::default(),
             },
             Arc::new(fanfare_engine::NoNotices),
         );

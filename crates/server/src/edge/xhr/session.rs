@@ -311,6 +311,7 @@ mod tests {
                 max_connections: 10,
                 max_subscriptions: 10,
                 budgets: Budgets::default(),
+                user_hash_key: fanfare_protocol::UserHashKey::default(),
             },
             std::sync::Arc::new(fanfare_engine::NoNotices),
         );
