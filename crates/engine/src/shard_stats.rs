@@ -125,8 +125,8 @@ impl ShardStats {
     /// Counts a user of an app, who counts once for all their connections.
     pub(crate) fn note_user(&mut self, slot: AppSlot, key: UserHashKey, user_id: &str) {
         // An app with a user has a connection, so it is active.
-        let users = &mut self.apps[slot.0].users;
-        users.get_or_insert_default().insert(key, user_id);
+        let AppEntry { app, users, .. } = &mut self.apps[slot.0];
+        users.get_or_insert_default().insert(key, app.id(), user_id);
     }
 
     /// Returns what the apps did that had connections or traffic since the last call.

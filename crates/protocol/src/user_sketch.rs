@@ -6,6 +6,8 @@ use std::hash::Hasher;
 use datasketches::hll::{HllSketch, HllType, HllUnion};
 use siphasher::sip::SipHasher13;
 
+use crate::ids::AppId;
+
 /// Base-2 logarithm of the number of registers. With 2048 of them, two of three estimates are within 2.3 %, and a few
 /// hundred users are counted exactly.
 const LG_REGISTERS: u8 = 11;
@@ -42,11 +44,20 @@ impl fmt::Debug for UserSketch {
 }
 
 impl UserSketch {
-    /// Counts a user.
-    pub fn insert(&mut self, key: UserHashKey, user_id: &str) {
+    /// Counts a user of an app. The same id is another user in another app.
+    pub fn insert(&mut self, key: UserHashKey, app: &AppId, user_id: &str) {
         let mut hasher = SipHasher13::new_with_key(&key.0);
+        hasher.write(app.as_str().as_bytes());
+        // No id of an app holds this byte.
+        hasher.write(&[0]);
         hasher.write(user_id.as_bytes());
         self.0.update_value(hasher.finish());
+    }
+
+    /// Returns whether it holds no user.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// Adds the users of another sketch.
@@ -90,9 +101,13 @@ mod tests {
 
     const KEY: UserHashKey = UserHashKey([7; 16]);
 
+    fn app() -> AppId {
+        AppId::parse("1").expect("an id")
+    }
+
     fn sketch(users: std::ops::Range<u32>) -> UserSketch {
         let mut sketch = UserSketch::default();
-        users.for_each(|user| sketch.insert(KEY, &format!("user-{user}")));
+        users.for_each(|user| sketch.insert(KEY, &app(), &format!("user-{user}")));
         sketch
     }
 
@@ -103,8 +118,10 @@ mod tests {
         all.merge_bytes(&sketch(0..100).to_bytes())
             .expect("our own bytes");
         assert_eq!(all.estimate(), 100);
-        all.insert(KEY, "user-7");
+        all.insert(KEY, &app(), "user-7");
         assert_eq!(all.estimate(), 100);
+        all.insert(KEY, &AppId::parse("2").expect("an id"), "user-7");
+        assert_eq!(all.estimate(), 101, "another app's");
         assert_eq!(UserSketch::default().estimate(), 0);
     }
 
@@ -123,9 +140,9 @@ mod tests {
     #[test]
     fn neither_ids_nor_the_same_hashes_are_in_a_sketch_under_another_key() {
         let mut other = UserSketch::default();
-        other.insert(UserHashKey([8; 16]), "alice");
+        other.insert(UserHashKey([8; 16]), &app(), "alice");
         let mut one = UserSketch::default();
-        one.insert(KEY, "alice");
+        one.insert(KEY, &app(), "alice");
         assert_ne!(one.to_bytes(), other.to_bytes());
         assert!(!one.to_bytes().windows(5).any(|bytes| bytes == b"alice"));
         assert!(one.merge_bytes(b"alice").is_err());

@@ -16,11 +16,12 @@
 //! | `answers` | answers to idempotent requests |
 //! | `demo` | the demo app of the first run |
 //! | `changes`, `watch` | changes since a revision, and when to ask for them |
+//! | `usage` | what apps did, by minute, hour and day |
 //! | `seal`, `master_key` | [`MasterKey`]: secrets at rest, and replacing their key |
 //! | `examine` | looking at a database without changing it |
 //! | `error` | [`StoreError`] |
 //!
-//! Each change takes an [`Actor`] and writes one entry of the audit log in the same transaction. A call that changes
+//! Each change of what is administered takes an [`Actor`] and writes one entry of the audit log in the same transaction. A call that changes
 //! nothing writes none.
 
 mod actor;
@@ -46,6 +47,7 @@ mod sessions;
 mod signing_keys;
 mod tokens;
 mod transaction;
+mod usage;
 mod watch;
 
 pub use actor::{Actor, ActorKind, InvalidActorKind};
@@ -64,4 +66,5 @@ pub use seal::{InvalidMasterKey, MasterKey};
 pub use sessions::{NewSession, Rotation, SessionRecord};
 pub use signing_keys::SigningKeyRecord;
 pub use tokens::{NewToken, TokenRecord};
+pub use usage::{DAY, HOUR, MINUTE, SAMPLES, UsageCounts, UsageMinute, UsageStep, UsageTotal};
 pub use watch::Watch;

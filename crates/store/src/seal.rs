@@ -75,6 +75,19 @@ impl MasterKey {
         hex::encode(&hash.finalize()[..16])
     }
 
+    /// Derives a key for one purpose, which reveals nothing of this one.
+    pub(crate) fn derive(&self, purpose: &str) -> [u8; 16] {
+        // The key has a fixed length and comes first, as in `id`, and no two purposes are equal.
+        let hash = Sha256::new()
+            .chain_update("fanfare derived key")
+            .chain_update(self.0.expose_secret())
+            .chain_update(purpose)
+            .finalize();
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash[..16]);
+        key
+    }
+
     /// Seals `plain` so that it opens only in the same `context`: a sealed secret cannot be moved to another row.
     pub(crate) fn seal(&self, plain: &str, context: &str) -> Vec<u8> {
         let nonce: [u8; NONCE_BYTES] = rand::random();

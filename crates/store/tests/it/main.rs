@@ -23,4 +23,5 @@ mod postgres;
 mod sessions;
 mod signing_keys;
 mod tokens;
+mod usage;
 mod watch;
