@@ -62,7 +62,9 @@ impl UserSketch {
 
     /// Adds the users of another sketch.
     pub fn merge(&mut self, other: &Self) {
-        self.0.update(&other.0.to_sketch(HllType::Hll8));
+        if !other.is_empty() {
+            self.0.update(&other.0.to_sketch(HllType::Hll8));
+        }
     }
 
     /// Returns about how many users were counted.

@@ -8,6 +8,7 @@
 //! | `apps`, `keys`, `identity` | apps and what belongs to them |
 //! | `state` | what is happening on an app now: channels, members, connections; and a test event |
 //! | `sessions`, `operators`, `tokens`, `signing_keys` | the callers and their rights |
+//! | `usage` | what apps did |
 //! | `audit` | the audit log |
 //! | `server` | this node |
 //! | `problem` | [`Problem`](problem::Problem): an error with its status and code |
@@ -44,6 +45,7 @@ pub(crate) mod sessions;
 pub(crate) mod signing_keys;
 pub(crate) mod state;
 pub(crate) mod tokens;
+pub(crate) mod usage;
 
 /// Path of the admin API.
 pub(crate) const PATH: &str = "/api/v1";
@@ -157,6 +159,9 @@ pub(crate) fn offline_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(identity::show, identity::set, identity::delete))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::show, tokens::revoke))
+        .routes(routes!(usage::show_app))
+        .routes(routes!(usage::show))
+        .routes(routes!(usage::list))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         // Owners.

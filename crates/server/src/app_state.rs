@@ -17,6 +17,7 @@ use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
 use crate::metrics::Named;
+use crate::usage::Usage;
 
 /// Shared state. axum clones it several times for each request, so a clone is one reference count.
 #[derive(Clone)]
@@ -72,6 +73,7 @@ pub(crate) struct Shared {
     /// The apps that have metrics of their own.
     pub(crate) metrics_apps: Named,
     pub(crate) sync: SyncCounters,
+    pub(crate) usage: Usage,
     /// When this node started, Unix time in milliseconds.
     pub(crate) started_at: i64,
     pub(crate) max_body_bytes: usize,

@@ -28,6 +28,7 @@ mod publish;
 mod session;
 mod signing_key;
 mod token;
+mod usage;
 
 use api::ServerFlags;
 
@@ -93,6 +94,8 @@ enum Command {
     SigningKey(Noun<signing_key::Command>),
     /// The audit log: who did what
     Audit(Noun<audit::Command>),
+    /// What apps did, by minute, hour and day, with a small chart in a terminal
+    Usage(usage::Usage),
     /// The key that the store's secrets are sealed with; on this machine only
     MasterKey(Noun<master_key::Command>),
     /// Publish an event, as an app's backend does
@@ -359,6 +362,10 @@ async fn dispatch(
                 &noun.server.open(&config, Begin::Never).await?,
             )
             .await
+        }
+        Command::Usage(usage) => {
+            let api = usage.server.open(&config, Begin::Never).await?;
+            usage::run(&usage, &api).await
         }
         Command::MasterKey(noun) => master_key::run(noun.command, &noun.server, &config).await,
         Command::Publish(publish) => publish::run(publish, &config).await,

@@ -38,6 +38,7 @@ mod server;
 mod sources;
 mod store;
 mod units;
+mod usage;
 mod websocket;
 
 pub(crate) use environment::{new_master_key_variable, token_variable, unknown_variables};
@@ -70,6 +71,7 @@ use secret::hide;
 use sources::Sources;
 use store::StoreConfig;
 use units::{Size, seconds};
+use usage::UsageConfig;
 use websocket::WebSocketConfig;
 
 /// File that is read if it exists and no other one is named.
@@ -120,6 +122,7 @@ pub(crate) struct Config {
     pub(crate) fence: FenceConfig,
     pub(crate) log: LogConfig,
     pub(crate) metrics: MetricsConfig,
+    pub(crate) usage: UsageConfig,
     pub(crate) ops: OpsConfig,
     /// Source of each value.
     #[serde(skip)]
@@ -163,6 +166,7 @@ impl Config {
             fence: FenceConfig::default(),
             log: LogConfig::default(),
             metrics: MetricsConfig::default(),
+            usage: UsageConfig::default(),
             ops: OpsConfig::default(),
             sources: Sources::default(),
         }
@@ -244,6 +248,7 @@ impl Config {
         self.fence.check(rules.of("fence"))?;
         self.log.check(rules.of("log"))?;
         self.metrics.check(rules.of("metrics"))?;
+        self.usage.check(rules.of("usage"))?;
         self.ops.check(self.listen, rules.of("ops"))
     }
 

@@ -32,6 +32,7 @@
 //! | `master_key` | the source of the master key |
 //! | `notices` | log lines about what happens on channels |
 //! | `metrics` | what the node does and holds, for Prometheus |
+//! | `usage` | what each app did, by minute, hour and day |
 //! | `telemetry`, `throttle` | logging; log lines that are written at most once in a period |
 
 mod access;
@@ -66,6 +67,7 @@ mod server_lock;
 mod startup;
 mod telemetry;
 mod throttle;
+mod usage;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Context;
 use fanfare_cluster::Cluster;
@@ -113,6 +114,10 @@ pub(crate) async fn serve(
             sync,
         )
     });
+    let usage = state.usage.clone();
+    let flush_period = Duration::from_secs(config.usage.flush_period);
+    tokio::spawn(usage.clone().count(Arc::clone(&engine), flush_period));
+    tokio::spawn(usage.clone().write(store.clone()));
     let inherited = sockets.main.inherited();
     let shutdown = Shutdown {
         keeps_queue: inherited,
@@ -145,6 +150,7 @@ pub(crate) async fn serve(
     answer_last(&shutdown, &listeners).await;
     // After the last request, so that no use is lost.
     key_uses::write_down(&store, &engine).await;
+    usage.finish(&engine, &store).await;
     refusals.finish(&store).await;
     tracing::info!("stopped");
     Ok(())
@@ -186,7 +192,7 @@ async fn prepare(config: &Config) -> anyhow::Result<Prepared> {
         warn_of_demo_app(&store).await?;
         None
     };
-    let (engine, shards, cluster) = engine(config)?;
+    let (engine, shards, cluster) = engine(config, &store)?;
     for (number, shard) in shards.into_iter().enumerate() {
         start_shard(number, shard)?;
     }

@@ -126,6 +126,7 @@ impl Node {
             started_at: 0,
             metrics_apps: Named::default(),
             sync: sync.counters(),
+            usage: crate::usage::Usage::new(),
             sessions: crate::edge::xhr::Sessions::new(crate::edge::xhr::PendingBounds {
                 app: 1,
                 network: 1,

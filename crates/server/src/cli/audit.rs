@@ -8,7 +8,6 @@ use clap::{Args, Subcommand};
 use super::api::{Api, Call};
 use super::{Listing, duration, output};
 use crate::admin::audit::AuditEntry;
-use crate::clock::unix_millis;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -41,27 +40,11 @@ pub(crate) struct Filter {
     #[arg(long, value_name = "ID")]
     target: Option<String>,
     /// Not before: a date, a time such as 2026-11-21T09:34:10Z, Unix time in milliseconds, or a while ago such as 24h
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = duration::time_or_ago)]
     since: Option<i64>,
     /// Before: the same
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = duration::time_or_ago)]
     until: Option<i64>,
-}
-
-/// Parses a time, or a number with a unit, which is how long ago.
-fn time(text: &str) -> Result<i64, String> {
-    let error = match duration::time(text) {
-        Ok(time) => return Ok(time),
-        Err(error) => error,
-    };
-    // A plain number is a time, right or wrong.
-    if text.parse::<i64>().is_ok() {
-        return Err(error);
-    }
-    let ago =
-        duration::seconds(text).map_err(|_| format!("{error}, or how long ago: 15m, 24h, 7d"))?;
-    let ago = i64::try_from(ago * 1000).unwrap_or(i64::MAX);
-    Ok(unix_millis().saturating_sub(ago))
 }
 
 impl Filter {

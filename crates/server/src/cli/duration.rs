@@ -5,6 +5,7 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 
 use crate::admin::tokens::MAX_DAYS;
+use crate::clock::unix_millis;
 use crate::config::parse_seconds;
 
 const DAY: u64 = 24 * 60 * 60;
@@ -63,6 +64,21 @@ pub(crate) fn time(text: &str) -> Result<i64, String> {
         .or_else(|_| text.parse::<Date>().and_then(|date| utc(date.into())));
     let time = time.map_err(|_| format!("write {TIME_FORMS}"))?;
     Ok(time.as_millisecond())
+}
+
+/// Returns Unix time in milliseconds of a time, or of a number with a unit, which is how long ago.
+pub(crate) fn time_or_ago(text: &str) -> Result<i64, String> {
+    let error = match time(text) {
+        Ok(time) => return Ok(time),
+        Err(error) => error,
+    };
+    // A plain number is a time, right or wrong.
+    if text.parse::<i64>().is_ok() {
+        return Err(error);
+    }
+    let ago = seconds(text).map_err(|_| format!("{error}, or how long ago: 15m, 24h, 7d"))?;
+    let ago = i64::try_from(ago * 1000).unwrap_or(i64::MAX);
+    Ok(unix_millis().saturating_sub(ago))
 }
 
 #[cfg(test)]

@@ -357,6 +357,18 @@ pub(super) const CATALOG: &[Family] = &[
         |s| one(Value::Histogram(s.sync.store.clone())),
     ),
     gauge(
+        "fanfare_usage_unwritten_minutes",
+        &[],
+        "Minutes of apps whose usage is not in the store yet, or not as a whole.",
+        |s| amount(s.usage.unwritten),
+    ),
+    counter(
+        "fanfare_usage_lost_minutes_total",
+        &[],
+        "Minutes of apps whose usage was given up because the store was away for too long.",
+        |s| count(s.usage.lost),
+    ),
+    gauge(
         "fanfare_app_connections",
         &["app"],
         "Open connections of an app: of those that metrics.apps names, or of the 50 busiest.",

@@ -9,6 +9,7 @@ use fanfare_engine::{AppStats, ClusterStats, NodeStats, Resource};
 use super::process::Process;
 use crate::app_state::AppState;
 use crate::app_sync::SyncStats;
+use crate::usage::UsageBacklog;
 
 /// How many apps have series of their own if the configuration names none.
 const BUSIEST: usize = 50;
@@ -26,6 +27,7 @@ pub(super) struct Snapshot {
     pub(super) budgets: Vec<Budget>,
     pub(super) sockets: Sockets,
     pub(super) sync: SyncStats,
+    pub(super) usage: UsageBacklog,
     pub(super) process: Process,
     pub(super) started_at: Duration,
     pub(super) ready: bool,
@@ -67,6 +69,7 @@ impl Snapshot {
                 max: state.sockets.max(),
             },
             sync: state.sync.read(),
+            usage: state.usage.backlog(),
             process: Process::read(),
             started_at: Duration::from_millis(u64::try_from(state.started_at).unwrap_or_default()),
             ready: state.unready().is_none(),

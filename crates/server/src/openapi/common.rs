@@ -31,7 +31,7 @@ Every Pusher server SDK signs for you. The query of a signed request has, beside
 name and not percent-encoded, with line feeds between the three: \
 `POST\\n/apps/123456789/events\\nauth_key=...&auth_timestamp=...&auth_version=1.0&body_md5=...`";
 
-const TAGS: [(&str, &str); 12] = [
+const TAGS: [(&str, &str); 13] = [
     (
         "Sessions",
         "Sign-in, refresh, and the caller's own sessions.",
@@ -63,6 +63,10 @@ const TAGS: [(&str, &str); 12] = [
     (
         "Signing keys",
         "The keys that sign sessions and API tokens. For owners.",
+    ),
+    (
+        "Usage",
+        "What apps did, by minute, hour and day, over all nodes.",
     ),
     (
         "Audit",

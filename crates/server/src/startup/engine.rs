@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use fanfare_cluster::{Cluster, Redis, Settings};
 use fanfare_engine::{Bus, Engine, Options, ShardSeed, WaitingLimits};
+use fanfare_store::Store;
 use secrecy::ExposeSecret;
 use tokio::task::LocalSet;
 
@@ -20,8 +21,8 @@ const EXIT_BUG: i32 = 70;
 type Parts = (Arc<Engine>, Vec<ShardSeed>, Option<Arc<Cluster>>);
 
 /// Creates the node, alone or in a cluster.
-pub(super) fn engine(config: &Config) -> anyhow::Result<Parts> {
-    let (options, notices) = (engine_options(config)?, Arc::new(LoggedNotices));
+pub(super) fn engine(config: &Config, store: &Store) -> anyhow::Result<Parts> {
+    let (options, notices) = (engine_options(config, store)?, Arc::new(LoggedNotices));
     let Some(url) = &config.cluster.url else {
         let (engine, shards) = Engine::new(options, notices);
         return Ok((engine, shards, None));
@@ -43,7 +44,7 @@ pub(super) fn engine(config: &Config) -> anyhow::Result<Parts> {
     Ok((engine, shards, cluster))
 }
 
-pub(super) fn engine_options(config: &Config) -> anyhow::Result<Options> {
+pub(super) fn engine_options(config: &Config, store: &Store) -> anyhow::Result<Options> {
     rlimit::increase_nofile_limit(u64::MAX).context("asking for more open files")?;
     Ok(Options {
         shards: config.shards,
@@ -63,6 +64,7 @@ pub(super) fn engine_options(config: &Config) -> anyhow::Result<Options> {
         max_connections: config.connections.max,
         max_subscriptions: config.connections.max_subscriptions,
         budgets: config.budgets(),
+        user_hash_key: store.user_hash_key(),
     })
 }
 

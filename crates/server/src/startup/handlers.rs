@@ -20,6 +20,7 @@ use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
 use crate::metrics::Named;
 use crate::router::{Audience, router};
+use crate::usage::Usage;
 
 /// Returns what a listener needs: its routes are for `audience`.
 pub(super) fn listening(config: &Config, state: AppState, audience: Audience) -> Listening {
@@ -64,6 +65,7 @@ pub(super) fn state(
         ceilings: config.ceilings.clone(),
         metrics_apps: Named(config.metrics.apps()),
         sync,
+        usage: Usage::new(),
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,
@@ -74,7 +76,7 @@ pub(super) fn state(
 /// Returns what the handlers of [`admin::kept`](crate::admin::kept) share in a process without a node. The engine has
 /// no shards, so a handler that asked it would wait forever.
 pub(crate) fn state_at_rest(config: &Config, store: Store) -> anyhow::Result<AppState> {
-    let (engine, _) = Engine::new(engine_options(config)?, Arc::new(NoNotices));
+    let (engine, _) = Engine::new(engine_options(config, &store)?, Arc::new(NoNotices));
     let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
     let admin = Admin::new(store);
     let state = state(

@@ -19,6 +19,7 @@ mod sign_in;
 mod state;
 mod tokens;
 mod two_nodes;
+mod usage;
 
 /// A server with the test app, where the owner's password is known.
 async fn server(settings: &[&str]) -> Server {

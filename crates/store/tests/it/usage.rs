@@ -161,7 +161,7 @@ async fn what_is_too_old_is_refused_and_deleted_and_hours_outlive_their_minutes(
     for kind in Kind::all().await {
         let store = kind.store().await;
         let row = minute(Some("a"), DAY_ZERO, 1, 7);
-        write(&store, "one", 1, &[row.clone()], DAY_ZERO).await;
+        write(&store, "one", 1, std::slice::from_ref(&row), DAY_ZERO).await;
         let now = DAY_ZERO + 49 * HOUR;
         // Not rolled up yet, so it stays.
         store.delete_old_usage(now).await.unwrap();

@@ -20,6 +20,8 @@ enum Needs {
     Person,
     /// To see the app.
     Sight,
+    /// To see all apps.
+    SightOfAll,
     /// To be an admin, or more, of the app.
     AppAdmin,
     /// To be an admin, or more, of all apps; to whoever does not see the app there is no such app.
@@ -120,6 +122,9 @@ fn routes() -> Vec<Route> {
             .with(|on| json!({"name": on.unique, "role": "viewer"})),
         route("GET", "/tokens/{token_id}", ItsMaker, 200),
         route("DELETE", "/tokens/{token_id}", ItsMakerAdmin, 204),
+        route("GET", "/apps/{app_id}/usage", Sight, 200),
+        route("GET", "/usage", SightOfAll, 200),
+        route("GET", "/usage/apps", SightOfAll, 200),
         route("GET", "/audit", SomeAdmin, 200),
         route("GET", "/audit/export", SomeAdmin, 200),
         route("GET", "/operators", Owner, 200),
@@ -177,6 +182,7 @@ impl Caller {
             Nothing | SignedIn => route.status,
             Person => or(!self.is_token, 403),
             Sight => or(sees, 404),
+            SightOfAll => or(!self.scoped, 403),
             AppAdmin | AppAdminOfAll if !sees => 404,
             AppAdmin | SomeAdmin => or(is_admin, 403),
             Admin | AppAdminOfAll => or(is_admin && !self.scoped, 403),

@@ -256,6 +256,53 @@ async fn a_refresh_token_that_comes_again_ends_the_session_and_an_expired_token_
 }
 
 #[tokio::test]
+async fn usage_of_both_nodes_adds_up_and_a_new_app_of_the_same_id_begins_with_nothing() {
+    let Some(nodes) = Nodes::start().await else {
+        return;
+    };
+    let new = json!({"name": "First", "id": "4711"});
+    let app = nodes.owner.post("/apps", &new).await.expect(201);
+    let clients = [
+        client(&nodes.one, &text(&app["key"], "key")).await,
+        client(&nodes.two, &text(&app["key"], "key")).await,
+    ];
+    for (node, events) in [(&nodes.one, 3), (&nodes.two, 4)] {
+        let api = backend(node, "4711", &app["key"]);
+        for _ in 0..events {
+            api.publish("news", "e", "x").await;
+        }
+    }
+    let usage = async |path: &str| nodes.owner.get(path).await.expect(200);
+    let path = "/apps/4711/usage?step=minute";
+    within(30 * SECOND, "both have written", async || {
+        let total = &usage(path).await["total"];
+        total["messages"] == 7 && total["connections_peak"] == 2
+    })
+    .await;
+    drop(clients);
+    let deleted = nodes.owner.delete("/apps/4711?confirm=First").await;
+    assert_eq!(deleted.status, 204);
+    // The nodes write what they have, so that it can become older.
+    within(30 * SECOND, "its clients are gone", async || {
+        let (database, postgres) = (&nodes.database, &nodes.postgres);
+        let alive = "SELECT COUNT(*) FROM usage_minutes WHERE app_id = '4711' AND at > ";
+        sql(
+            postgres,
+            database,
+            "UPDATE usage_minutes SET at = at - 7200000 WHERE app_id = '4711'",
+        );
+        sql(postgres, database, &format!("{alive}{}", now() - 3_600_000)) == "0"
+    })
+    .await;
+    nodes.owner.post("/apps", &new).await.expect(201);
+    let found = usage("/apps/4711/usage?step=hour").await;
+    assert_eq!(found["total"]["messages"], 0, "{found}");
+    let from = now() / 1000 - 4 * 3600;
+    let found = usage(&format!("/usage/apps?from={from}&step=minute")).await;
+    assert_eq!(found["items"][0]["messages"], 7, "{found}");
+}
+
+#[tokio::test]
 async fn a_text_that_postgres_cannot_keep_is_refused_in_words() {
     let Some(nodes) = Nodes::start().await else {
         return;
