@@ -9,6 +9,8 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
+use crate::sparse::ShrinkIfSparse;
+
 /// A bounded resource. A new resource is a variant here and its name in [`Resource::name`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Resource {
@@ -282,6 +284,7 @@ impl<T: Default> ByNetwork<T> {
         }
         if self.values.len() >= self.sweep_at {
             self.values.retain(|_, value| value.strong_count() > 0);
+            self.values.shrink_if_sparse();
             self.sweep_at = MIN_SWEEP_ENTRIES.max(self.values.len() * 2);
         }
         let new = Arc::default();

@@ -27,6 +27,7 @@ use crate::replay::Replay;
 use crate::route::ChannelId;
 use crate::sequence::{Offset, Position};
 use crate::shard_stats::{AppSlot, ShardStats};
+use crate::sparse::ShrinkIfSparse;
 use crate::subscription_share::SubscriptionShare;
 
 /// How long a closed connection may take to read what waits and to answer the close frame.
@@ -269,6 +270,9 @@ impl Connection {
         if self.subscriptions.is_empty() {
             // The map's allocation is not kept for a connection without subscriptions.
             self.subscriptions = HashMap::new();
+        } else {
+            // Nor is most of it for few: these bytes are charged to nobody any more.
+            self.subscriptions.shrink_if_sparse();
         }
         Some(removed)
     }

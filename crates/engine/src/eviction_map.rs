@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use fanfare_protocol::ChannelName;
 
+use crate::sparse::ShrinkIfSparse;
+
 /// Values by channel, each with its weight in bytes and a rank that no other value has. The lowest
 /// rank is evicted first.
 #[derive(Debug)]
@@ -75,6 +77,7 @@ impl<R: Ord + Copy, V> EvictionMap<R, V> {
 
     pub(crate) fn remove(&mut self, channel: &str) -> Option<V> {
         let entry = self.by_channel.remove(channel)?;
+        self.by_channel.shrink_if_sparse();
         self.by_rank.remove(&entry.rank);
         self.weight -= entry.weight;
         Some(entry.value)

@@ -26,6 +26,7 @@
 //! | `client_event` | events from clients |
 //! | `rate_limit` | rates of backends' events, of clients' messages and of client events |
 //! | `clients` | which client libraries have connections |
+//! | `sparse` | maps that give memory back once they have lost most of their entries |
 //! | `eviction_map` | values by channel, bounded in bytes |
 //! | `cache` | the last event of each cache channel |
 //! | `history` | the events that channels keep for clients that reconnect |
@@ -111,6 +112,7 @@ mod shard;
 mod shard_stats;
 mod sign_in;
 mod snapshot;
+mod sparse;
 mod stats;
 mod subscribe;
 mod subscription_count;

@@ -8,6 +8,8 @@ use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelName, UserId};
 use parking_lot::Mutex;
 
+use crate::sparse::ShrinkIfSparse;
+
 /// The presence channels of one app on this node.
 #[derive(Debug, Default)]
 pub(crate) struct LocalPresence(Mutex<HashMap<ChannelName, Members>>);
@@ -59,8 +61,10 @@ impl LocalPresence {
             return;
         }
         members.remove(user);
+        members.shrink_if_sparse();
         if members.is_empty() {
             channels.remove(channel);
+            channels.shrink_if_sparse();
         }
         leave();
     }

@@ -28,6 +28,7 @@ use crate::permit::ConnectionPermit;
 use crate::roster::{Roster, RosterError};
 use crate::sequence::{Generation, Position};
 use crate::snapshot::{Online, PresenceChange, PresenceSnapshot};
+use crate::sparse::ShrinkIfSparse;
 
 /// Delivers events directly, and keeps the roster in this process.
 #[derive(Debug)]
@@ -119,6 +120,7 @@ impl Memory {
         } else {
             online.remove(&entry)
         };
+        online.shrink_if_sparse();
         if changed {
             let position = self.next_position();
             self.node.announce_online(app, user, is_online, position);
@@ -217,8 +219,10 @@ impl Roster for Memory {
             presence_channel.position,
         );
         self.notice(channel_ref, Notice::MemberRemoved(user));
+        presence_channel.members.shrink_if_sparse();
         if presence_channel.members.is_empty() {
             presence.remove(&key(channel_ref));
+            presence.shrink_if_sparse();
         }
     }
 

@@ -8,6 +8,7 @@ use crate::deliver::Deliverer;
 use crate::notice::Notice;
 use crate::route::{Attached, ChannelId, CountAnnounced, Route};
 use crate::sequence::Generation;
+use crate::sparse::ShrinkIfSparse;
 
 impl Deliverer {
     /// Attaches a subscribing connection of `shard`: from now on the shard gets the channel's
@@ -71,6 +72,7 @@ impl Deliverer {
         let vacated = route.subscribers == 0;
         if vacated {
             routes.remove(&channel_ref.channel);
+            routes.shrink_if_sparse();
             self.occupied.fetch_sub(1, Ordering::Relaxed);
             self.notice(channel_ref, Notice::Vacated);
         }
@@ -92,5 +94,40 @@ impl Deliverer {
             let channel = &channel_ref.channel;
             self.notices.notice(channel_ref.app.id(), channel, notice);
         }
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use crate::testing::{LocalNode, options, run_paused};
+
+    #[test]
+    fn channels_that_were_vacated_take_no_memory() {
+        run_paused(async {
+            let node = LocalNode::alone(options(1)).await;
+            let room = || {
+                let app = node.app();
+                let room = app
+                    .channels
+                    .stripes
+                    .iter()
+                    .map(|stripe| stripe.lock().capacity());
+                room.sum::<usize>()
+            };
+            let before = node.connect();
+            before.subscribe("stays").await;
+            let mut clients: Vec<_> = (0..100).map(|_| node.connect()).collect();
+            for (number, client) in clients.iter().enumerate() {
+                for channel in 0..100 {
+                    client.subscribe(&format!("{number}-{channel}")).await;
+                }
+            }
+            let peak = room();
+            assert!(peak >= 10_000, "{peak}");
+            for client in &mut clients {
+                client.leave().await;
+            }
+            assert!(room() <= peak / 2, "{} of {peak}", room());
+        });
     }
 }

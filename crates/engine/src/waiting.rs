@@ -12,6 +12,7 @@ use crate::budget::Network;
 use crate::connection::Connection;
 use crate::error::Refusal;
 use crate::shard::State;
+use crate::sparse::ShrinkIfSparse;
 
 /// Empty entries for which a map keeps room after a burst.
 const ENTRIES_KEPT: usize = 1024;
@@ -121,9 +122,7 @@ impl State {
     /// Frees memory that a burst needed.
     pub(crate) fn trim(&mut self) {
         self.outgoing.buffers.trim();
-        if self.channels.capacity() > 4 * self.channels.len().max(ENTRIES_KEPT) {
-            self.channels.shrink_to_fit();
-        }
+        self.channels.shrink_if_sparse();
         let last = self.connections.iter().next_back();
         let used = last.map_or(0, |(slot, _)| slot + 1);
         if self.connections.capacity() > 4 * used.max(ENTRIES_KEPT) {

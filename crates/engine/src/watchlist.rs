@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::sequence::{Generation, Position};
 use crate::snapshot::Online;
+use crate::sparse::ShrinkIfSparse;
 
 /// The signed-in users of one app on this node, and the connections that watch users.
 #[derive(Debug, Default)]
@@ -62,6 +63,7 @@ impl Users {
         connections.remove(&connection);
         if connections.is_empty() {
             signed_in.remove(user);
+            signed_in.shrink_if_sparse();
             exit();
         }
     }
@@ -204,8 +206,10 @@ impl Watchers {
     fn remove(&mut self, watcher: ConnectionRef, user: &UserId) {
         if let Some(others) = self.by_user.get_mut(user) {
             others.remove(&watcher);
+            others.shrink_if_sparse();
             if others.is_empty() {
                 self.by_user.remove(user);
+                self.by_user.shrink_if_sparse();
             }
         }
     }
