@@ -3,15 +3,15 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::http::{Extensions, HeaderMap};
+use axum::http::{Extensions, HeaderMap, HeaderName};
 use ipnet::IpNet;
 use parking_lot::Mutex;
 
 /// Header in which proxies name the client they forward for.
-const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// Largest number of addresses that the log warns of.
 const MAX_UNDECLARED: usize = 8;
-const FORWARDED_PROTO: &str = "x-forwarded-proto";
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// Peer address of a request's connection. The listener adds it to every request.
 #[derive(Debug, Clone, Copy)]

@@ -45,7 +45,8 @@ pub(crate) async fn connect(
     if key.is_empty() {
         return refuse_path(&state, request);
     }
-    upgrade(state, &key, request).await
+    // Boxed here and below, because these futures are large and would be moved several times on their way.
+    Box::pin(upgrade(state, &key, request)).await
 }
 
 /// Refuses a client whose URL has no app key.
@@ -88,25 +89,36 @@ pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
     has_token(headers, CONNECTION, "upgrade") && has_token(headers, UPGRADE, "websocket")
 }
 
-/// Returns the first query parameter with this name, as it is written.
-pub(crate) fn query_parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
-    let mut values = query.split('&').filter_map(|pair| pair.split_once('='));
-    values.find_map(|(key, value)| (key == name).then_some(value))
+/// What a client's URL says about the client, as it is written. The first parameter of a name counts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct ConnectQuery<'a> {
+    /// The protocol version that the client asks for.
+    pub(crate) protocol: Option<&'a str>,
+    client: Option<&'a str>,
+    version: Option<&'a str>,
 }
 
-/// Returns the protocol version that a client asks for.
-pub(crate) fn protocol(query: &str) -> Option<&str> {
-    query_parameter(query, "protocol")
-}
+impl<'a> ConnectQuery<'a> {
+    pub(crate) fn parse(query: Option<&'a str>) -> Self {
+        let mut parsed = Self::default();
+        let pairs = query.unwrap_or_default().split('&');
+        for (name, value) in pairs.filter_map(|pair| pair.split_once('=')) {
+            let parameter = match name {
+                "protocol" => &mut parsed.protocol,
+                "client" => &mut parsed.client,
+                "version" => &mut parsed.version,
+                _ => continue,
+            };
+            parameter.get_or_insert(value);
+        }
+        parsed
+    }
 
-/// Counts an admitted connection for its client library and version.
-pub(crate) fn count_client(admitted: &mut Admitted, query: Option<&str>) {
-    let parameter = |name| {
-        query
-            .and_then(|query| query_parameter(query, name))
-            .unwrap_or("")
-    };
-    admitted.count_client(parameter("client"), parameter("version"));
+    /// Counts an admitted connection for its client library and version.
+    pub(crate) fn count_client(&self, admitted: &mut Admitted) {
+        let text = Option::unwrap_or_default;
+        admitted.count_client(text(self.client), text(self.version));
+    }
 }
 
 async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
@@ -117,22 +129,21 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
         Err(not) => return not_a_handshake(&state, from, not),
     };
     let origin = combined(request.headers(), ORIGIN);
+    let query = ConnectQuery::parse(request.uri().query());
     let arrival = Arrival {
         key,
-        protocol: request.uri().query().and_then(protocol),
+        protocol: query.protocol,
         origin: origin.as_deref(),
         secure: state
             .addresses
             .is_secure(request.headers(), request.extensions()),
-        charged_address: state
-            .addresses
-            .charged(request.headers(), request.extensions()),
+        charged_address: from.filter(|address| state.addresses.is_charged(*address)),
     };
     let mut admitted = state.engine.admit_on_all_nodes(arrival).await;
     match &mut admitted {
         Ok(admitted) => {
             admitted.came_from(from);
-            count_client(admitted, request.uri().query());
+            query.count_client(admitted);
             state.websocket_retry.websocket_opened(Client {
                 key,
                 address: from,
@@ -273,7 +284,7 @@ impl Handshake {
         }
         let upgrades = request.extensions().get::<Upgrades>().cloned();
         let upgraded: OnUpgrade = hyper::upgrade::on(&mut request);
-        let hand_over = async move {
+        let hand_over = Box::pin(async move {
             match upgraded.await.map(UpgradedSocket::of) {
                 Ok(Some(socket)) => then(socket).await,
                 Ok(None) => tracing::error!(
@@ -281,7 +292,7 @@ impl Handshake {
                 ),
                 Err(error) => tracing::debug!(%error, "a client left during the handshake"),
             }
-        };
+        });
         match upgrades {
             Some(Upgrades(tasks)) => tasks.spawn(hand_over),
             None => tokio::spawn(hand_over),
@@ -341,4 +352,23 @@ fn offered_subprotocol(headers: &HeaderMap) -> Option<HeaderValue> {
     let ours = members(headers, SEC_WEBSOCKET_PROTOCOL)
         .find(|name| name.starts_with(SUBPROTOCOL_PREFIX))?;
     HeaderValue::from_str(ours).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_parameter_of_a_name_counts() {
+        let query = Some("x&version=8.4&client=js&protocol=7&protocol=5&version=&flash=false");
+        let expected = ConnectQuery {
+            protocol: Some("7"),
+            client: Some("js"),
+            version: Some("8.4"),
+        };
+        assert_eq!(ConnectQuery::parse(query), expected);
+        for empty in [None, Some(""), Some("protocol"), Some("Protocol=7")] {
+            assert_eq!(ConnectQuery::parse(empty), ConnectQuery::default());
+        }
+    }
 }

@@ -31,7 +31,7 @@ use super::sessions::SessionId;
 use super::websocket_retry::Client as RetryClient;
 use crate::app_state::AppState;
 use crate::body::{discard, read_pending};
-use crate::edge::ws::upgrade::{self, protocol};
+use crate::edge::ws::upgrade::{self, ConnectQuery};
 use crate::http::error::ApiError;
 use crate::http::headers::{combined, has_token};
 
@@ -110,13 +110,14 @@ impl FromRequestParts<AppState> for Client {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
+        let address = state.addresses.of(&parts.headers, &parts.extensions);
         Ok(Self {
             origin: combined(&parts.headers, ORIGIN),
             agent: combined(&parts.headers, USER_AGENT),
             accepts_gzip: has_token(&parts.headers, ACCEPT_ENCODING, "gzip"),
             query: parts.uri.query().map(str::to_owned),
-            address: state.addresses.of(&parts.headers, &parts.extensions),
-            charged_address: state.addresses.charged(&parts.headers, &parts.extensions),
+            address,
+            charged_address: address.filter(|address| state.addresses.is_charged(*address)),
             secure: state.addresses.is_secure(&parts.headers, &parts.extensions),
         })
     }
@@ -225,16 +226,16 @@ async fn attach(
 }
 
 fn open(state: &AppState, id: SessionId, receive: Receive, client: &Client) -> Result<(), Refusal> {
-    let protocol = client.query.as_deref().and_then(protocol);
+    let query = ConnectQuery::parse(client.query.as_deref());
     let mut admitted = state.engine.admit_pending(Arrival {
         key: &id.key,
-        protocol,
+        protocol: query.protocol,
         origin: client.origin.as_deref(),
         secure: client.secure,
         charged_address: client.charged_address,
     })?;
     admitted.came_from(client.address);
-    upgrade::count_client(&mut admitted, client.query.as_deref());
+    query.count_client(&mut admitted);
     let pending = state
         .sessions
         .pending
