@@ -28,6 +28,7 @@ mod publish;
 mod session;
 mod signing_key;
 mod token;
+mod top;
 mod usage;
 
 use api::ServerFlags;
@@ -100,6 +101,10 @@ enum Command {
     MasterKey(Noun<master_key::Command>),
     /// Publish an event, as an app's backend does
     Publish(publish::Publish),
+    /// Show what nodes and apps do, again and again
+    ///
+    /// Shows connections, events, latencies and queues of each node, what stands out, and the busiest apps, until Ctrl-C.
+    Top(top::Top),
     /// Look at what a node depends on, and say what to do
     ///
     /// Looks at the configuration's open files, memory, kernel settings, data folder, store and Redis, and at the server
@@ -256,7 +261,7 @@ fn command_line() -> clap::Command {
         .collect();
     command.mut_subcommands(|command| {
         let shown: &[&str] = match command.get_name() {
-            "serve" | "publish" | "doctor" | "config" => {
+            "serve" | "publish" | "top" | "doctor" | "config" => {
                 &["config", "listen", "data_dir", "store_url", "set"]
             }
             "completions" | "openapi" | "man" => &[],
@@ -369,6 +374,7 @@ async fn dispatch(
         }
         Command::MasterKey(noun) => master_key::run(noun.command, &noun.server, &config).await,
         Command::Publish(publish) => publish::run(publish, &config).await,
+        Command::Top(top) => top::run(top, &config).await,
         Command::Doctor(doctor) => doctor::run(doctor, &config).await,
         Command::Config => {
             let comments = unknown_variables().into_iter();

@@ -267,6 +267,12 @@ impl Answer {
 }
 
 impl Api {
+    /// Opens this machine's store.
+    pub(crate) async fn on_this_machine(config: &Config) -> anyhow::Result<Self> {
+        let transport = Transport::Local(Local::open(config, Begin::Never).await?);
+        Ok(Self { transport })
+    }
+
     /// Sends a request and returns the answer as it comes. An error status is an error with the API's message.
     pub(crate) async fn stream(&self, call: Call) -> anyhow::Result<Answer> {
         let request = call.into_request()?;

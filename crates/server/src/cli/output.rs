@@ -98,6 +98,11 @@ pub(crate) fn time(milliseconds: i64) -> String {
 
 /// Prints rows under their headings.
 pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> anyhow::Result<()> {
+    text(&table_text(headings, rows))
+}
+
+/// Returns rows under their headings.
+pub(crate) fn table_text(headings: &[&str], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
     table.load_preset(NOTHING).set_header(headings);
     for row in rows {
@@ -106,7 +111,7 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> anyhow::Result<(
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    text(&table.trim_fmt())
+    table.trim_fmt()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! The formats of metrics: Prometheus' text, OpenMetrics, and Prometheus' protobuf, which alone carries native
-//! histograms.
+//! The formats of metrics: Prometheus' text, OpenMetrics, Prometheus' protobuf, which carries native histograms, and
+//! JSON for programs that aren't scrapers.
 
 use std::fmt::Error;
 
@@ -13,6 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::catalog::{CATALOG, Kind, Series, Value};
+use super::document::Document;
 use super::snapshot::Snapshot;
 
 /// A format that a scraper may ask for.
@@ -24,10 +25,12 @@ pub(super) enum Format {
     OpenMetrics,
     /// Prometheus' protobuf, length-delimited.
     Protobuf,
+    /// One JSON object: [`Document`].
+    Json,
 }
 
 impl Format {
-    const ALL: [Self; 3] = [Self::Protobuf, Self::OpenMetrics, Self::Text];
+    const ALL: [Self; 4] = [Self::Protobuf, Self::OpenMetrics, Self::Text, Self::Json];
 
     /// Returns the format that the lines of `Accept` like best, and the text if they name none of them.
     pub(super) fn negotiate<'a>(accept: impl Iterator<Item = &'a str>) -> Self {
@@ -56,6 +59,7 @@ impl Format {
         match self {
             Self::Text => media_type == "text/plain",
             Self::OpenMetrics => media_type == "application/openmetrics-text",
+            Self::Json => media_type == "application/json",
             Self::Protobuf => {
                 media_type == "application/vnd.google.protobuf"
                     && parameters.contains(&"proto=io.prometheus.client.MetricFamily")
@@ -68,6 +72,7 @@ impl Format {
         match self {
             Self::Text => "text/plain; version=0.0.4; charset=utf-8",
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Json => "application/json",
             Self::Protobuf => {
                 "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
             }
@@ -77,6 +82,9 @@ impl Format {
 
 /// Encodes a snapshot.
 pub(super) fn encode(snapshot: Snapshot, format: Format) -> Vec<u8> {
+    if format == Format::Json {
+        return serde_json::to_vec(&Document::from(&snapshot)).expect("a document is JSON");
+    }
     let mut registry = Registry::default();
     registry.register_collector(Box::new(snapshot));
     let mut written = String::new();
@@ -85,7 +93,7 @@ pub(super) fn encode(snapshot: Snapshot, format: Format) -> Vec<u8> {
             prometheus_text::encode(&mut written, &registry).map(|()| written.into_bytes())
         }
         Format::OpenMetrics => text::encode(&mut written, &registry).map(|()| written.into_bytes()),
-        Format::Protobuf => {
+        Format::Protobuf | Format::Json => {
             return prometheus_protobuf::encode_to_vec(&registry).expect("a vector takes all");
         }
     };

@@ -49,10 +49,14 @@ pub(super) struct Sockets {
 }
 
 impl Snapshot {
-    pub(super) async fn take(state: &AppState) -> Self {
+    /// Takes a snapshot with the given number of the busiest apps, or those that the configuration chooses.
+    pub(super) async fn take(state: &AppState, busiest: Option<usize>) -> Self {
         let engine = &state.engine;
         let mut node = engine.stats().await;
-        choose(&mut node.apps, &state.metrics_apps);
+        match busiest {
+            Some(busiest) => keep_busiest(&mut node.apps, busiest),
+            None => choose(&mut node.apps, &state.metrics_apps),
+        }
         let ledger = engine.ledger();
         let budgets = Resource::ALL.into_iter().map(|resource| Budget {
             name: resource.metric_name(),
@@ -82,11 +86,15 @@ impl Snapshot {
 fn choose(apps: &mut Vec<AppStats>, Named(named): &Named) {
     if !named.is_empty() {
         apps.retain(|app| named.contains(app.app.id().as_str()));
-        return;
+    } else {
+        keep_busiest(apps, BUSIEST);
     }
+}
+
+fn keep_busiest(apps: &mut Vec<AppStats>, busiest: usize) {
     apps.sort_by_key(|app| {
         let moved = app.backend.events + app.clients.deliveries + app.clients.messages;
         (Reverse(moved), app.app.id().clone())
     });
-    apps.truncate(BUSIEST);
+    apps.truncate(busiest);
 }

@@ -7,12 +7,14 @@
 //! | `elsewhere` | servers that cannot be reached, tokens that are not taken, what only a running server knows |
 //! | `installation` | where an installation begins, who serves from it, and the exit codes of what stands in the way |
 //! | `master_key` | another master key |
+//! | `top` | what top shows of a running node |
 
 mod doctor;
 mod elsewhere;
 mod everywhere;
 mod installation;
 mod master_key;
+mod top;
 
 use std::time::SystemTime;
 
