@@ -9,7 +9,7 @@ use fanfare_protocol::AppId;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use crate::backend::{Answer, Moment, NodeName, Step};
+use crate::backend::{Change, Reply};
 use crate::queue::Queue;
 
 /// Queries and reports of connections.
@@ -37,27 +37,19 @@ impl Admissions {
         answered: oneshot::Sender<Option<ConnectionPermit>>,
     ) {
         let asking = Asking::begin(app, &self.0);
-        let (id, asked) = (app.id().clone(), Arc::clone(app));
-        let known = Arc::clone(&self.0);
-        let step = move |node: &NodeName, deadline: Moment| {
+        let (known, asked) = (Arc::clone(&self.0), Arc::clone(app));
+        queue.enqueue_at_send(app, move || {
             let mut known = known.lock();
-            let known = known.entry(id.clone()).or_default();
+            let known = known.entry(asked.id().clone()).or_default();
             let count = asked.connection_count();
-            // Computed when the step is sent, under the lock, so that each change is reported once.
+            // Computed when the report is sent, under the lock, so that each change is reported once.
             let change = difference(count, known.count);
             known.count = count;
-            Step::Admit {
-                app: id,
-                node: node.clone(),
-                change,
-                max,
-                deadline,
-            }
-        };
-        queue.enqueue(app, step, move |answer| {
-            let channel_ref = asking.end(answer == Answer::Changed(true));
-            // The client may have gone; its permit is dropped then.
-            let _ = answered.send(channel_ref);
+            let reply = Reply::new(move |admitted| {
+                // The client may have gone; its permit is dropped then.
+                let _ = answered.send(asking.end(admitted));
+            });
+            Change::Admit { change, max, reply }
         });
     }
 
@@ -74,15 +66,8 @@ impl Admissions {
                 continue;
             }
             known.count = count;
-            let id = app.id().clone();
-            let step = move |node: &NodeName, deadline: Moment| Step::Connections {
-                app: id,
-                node: node.clone(),
-                count,
-                deadline,
-            };
             // Queued under the lock, so that a query that is queued now comes after it.
-            queue.enqueue(&app, step, |_| {});
+            queue.enqueue(&app, Change::Connections { count });
         }
     }
 

@@ -12,7 +12,7 @@ use fanfare_protocol::UserId;
 use std::time::Duration;
 
 use crate::backend::{
-    self, Answer, CachedMessage, HistoryRequest, Keep, Publication, Published, Step, StepError,
+    self, BackendError, CachedMessage, HistoryRequest, Keep, Publication, Publish, Published,
 };
 use crate::cluster::{Cluster, TAKES_NOTHING};
 use crate::message::Message;
@@ -21,9 +21,9 @@ impl Bus for Cluster {
     fn publish(
         &self,
         envelopes: Vec<Envelope>,
-        once: Option<IdempotencyKey>,
+        idempotency_key: Option<IdempotencyKey>,
     ) -> BoxFuture<'_, Result<PublishOutcome, BusError>> {
-        Box::pin(self.publish_all(envelopes, once))
+        Box::pin(self.publish_all(envelopes, idempotency_key))
     }
 
     fn subscribe(&self, topic: &Topic) -> BoxFuture<'_, Generation> {
@@ -57,16 +57,12 @@ impl Bus for Cluster {
         &'a self,
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<Option<CachedEvent>, BusError>> {
-        let step = Step::Cached {
-            app: channel_ref.app.id().clone(),
-            channel: channel_ref.channel.to_string(),
-        };
         Box::pin(async move {
             let link = self.link().ok_or(BusError::Disconnected)?;
-            match link.take_one(step).await {
-                Ok(Answer::Cached(kept)) => Ok(kept.as_ref().and_then(cached_event)),
-                _ => Err(BusError::Disconnected),
-            }
+            let (app, channel) = (channel_ref.app.id(), channel_ref.channel.as_str());
+            let cached = link.in_time(link.broker.cached(app, channel)).await;
+            let cached = cached.map_err(|_| BusError::Disconnected)?;
+            Ok(cached.as_ref().and_then(cached_event))
         })
     }
 
@@ -106,9 +102,9 @@ impl Bus for Cluster {
         Box::pin(async move {
             let link = self.link().filter(|link| link.is_ready());
             let link = link.ok_or(BusError::Disconnected)?;
-            let deadline = link.publish_until();
-            let sent = link.take_one(Step::Broadcast { message, deadline }).await;
-            sent.map(|_| ()).map_err(|error| self.bus_error(error))
+            let sent = link.broker.broadcast(message, link.publish_until());
+            let sent = link.in_time(sent).await;
+            sent.map_err(|error| self.bus_error(error))
         })
     }
 
@@ -124,11 +120,11 @@ impl Bus for Cluster {
 }
 
 impl Cluster {
-    /// Publishes envelopes in one step, and waits for its answer.
+    /// Publishes envelopes in one call, and waits for its answer.
     async fn publish_all(
         &self,
         envelopes: Vec<Envelope>,
-        once: Option<IdempotencyKey>,
+        idempotency_key: Option<IdempotencyKey>,
     ) -> Result<PublishOutcome, BusError> {
         let Some(first) = envelopes.first() else {
             return Ok(PublishOutcome::Accepted);
@@ -140,36 +136,26 @@ impl Cluster {
             .in_flight
             .try_acquire()
             .map_err(|_| BusError::Overloaded)?;
-        let step = Step::Publish {
+        let publish = Publish {
             app: first.channel_ref.app.id().clone(),
             publications: publications(&envelopes),
-            once,
+            idempotency_key,
             deadline: link.publish_until(),
         };
-        match link
-            .take_one(step)
-            .await
-            .map_err(|error| self.bus_error(error))?
-        {
-            Answer::Published(Published::Now) => Ok(PublishOutcome::Accepted),
-            Answer::Published(Published::Before) => Ok(PublishOutcome::Duplicate),
-            Answer::Published(Published::OtherRequest) => Err(BusError::OtherRequest),
-            other => {
-                tracing::error!(
-                    ?other,
-                    "a publish was answered with something else, which is a bug"
-                );
-                Err(BusError::Unanswered)
-            }
+        let published = link.in_time(link.broker.publish(publish)).await;
+        match published.map_err(|error| self.bus_error(error))? {
+            Published::Now => Ok(PublishOutcome::Accepted),
+            Published::Before => Ok(PublishOutcome::Duplicate),
+            Published::OtherRequest => Err(BusError::OtherRequest),
         }
     }
 }
 
 impl Cluster {
-    /// Turns a failed step into the bus's error, and logs what an operator must know, now and then.
-    fn bus_error(&self, error: StepError) -> BusError {
+    /// Turns a failed call into the bus's error, and logs what an operator must know, now and then.
+    fn bus_error(&self, error: BackendError) -> BusError {
         match error {
-            StepError::Late => {
+            BackendError::Late => {
                 if self.late_reminder.is_due() {
                     tracing::warn!(
                         "events are refused by Redis' clock: they reached it more than two seconds late, or it was set"
@@ -177,14 +163,14 @@ impl Cluster {
                 }
                 BusError::Late
             }
-            StepError::Refused(reason) => {
+            BackendError::Refused(reason) => {
                 if self.refused_reminder.is_due() {
                     tracing::error!(reason, "{TAKES_NOTHING}");
                 }
                 BusError::Disconnected
             }
-            StepError::Unserved(_) | StepError::Forgotten => BusError::Disconnected,
-            StepError::Broken(reason) => {
+            BackendError::Unserved(_) | BackendError::Forgotten => BusError::Disconnected,
+            BackendError::Broken(reason) => {
                 tracing::debug!(reason, "an event is taken or not");
                 BusError::Unanswered
             }

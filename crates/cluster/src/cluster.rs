@@ -10,12 +10,15 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use fanfare_engine::{ChangedCount, ChannelRef, Generation, Node, Topic};
 use fanfare_protocol::AppId;
+use futures_util::future::join3;
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::admission::Admissions;
-use crate::backend::{self, Answer, Backend, Connected, NodeName, Step, StepError};
+use crate::backend::{
+    self, Backend, BackendError, Census, Connected, LeaseRenewal, NodeName, Reply,
+};
 use crate::displacement::Queries;
 use crate::fence::Fence;
 use crate::link::Link;
@@ -23,7 +26,7 @@ use crate::message::{Heartbeat, Message};
 use crate::peers::Peers;
 use crate::queue::Queue;
 use crate::reaper::Rounds;
-use crate::roster::{self, Answered};
+use crate::roster;
 use crate::topics::Topics;
 
 /// Interval at which changed counts are reported.
@@ -43,7 +46,7 @@ const CLOSE_AFTER: Duration = Duration::from_millis(500);
 const LASTED: Duration = Duration::from_secs(1);
 /// How long a node that stops may take to say farewell.
 const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
-/// Interval at which [`Cluster::flush`] looks whether all steps are answered.
+/// Interval at which [`Cluster::flush`] looks whether all reports are answered.
 const FAREWELL_TICK: Duration = Duration::from_millis(10);
 
 /// Limits a log line that could come with every event.
@@ -145,12 +148,6 @@ impl HeartbeatError {
             Self::Refused(reason) | Self::Lost(reason) => reason,
         }
     }
-}
-
-/// The nodes that the back end knows.
-struct Census {
-    live: Vec<String>,
-    dead: Vec<String>,
 }
 
 /// Attempts to connect since the last good connection.
@@ -304,9 +301,8 @@ impl Cluster {
             std::mem::take(&mut past.others),
             Instant::now() + lease,
         );
-        let link = Link::new(connected.connection, Arc::clone(&name), generation, peers);
-        let receiving =
-            tokio::spawn(Arc::clone(self).receive(Arc::clone(&link), connected.incoming));
+        let (link, incoming) = Link::new(connected, Arc::clone(&name), generation, peers);
+        let receiving = tokio::spawn(Arc::clone(self).receive(Arc::clone(&link), incoming));
         let ended = tokio::select! {
             reason = link.lost() => HeartbeatError::Lost(reason),
             ended = self.live(&link, &past) => ended,
@@ -320,7 +316,7 @@ impl Cluster {
                 "lost the connection to the other nodes: clients stay connected, publishes are refused until it is back"
             );
         }
-        // In this order: no new step takes this connection, subscribes see another generation, and
+        // In this order: no new call takes this connection, subscribes see another generation, and
         // then topics and queue start again for the next one.
         self.link.store(None);
         self.node.start_generation(generation + 1);
@@ -352,9 +348,8 @@ impl Cluster {
     async fn live(self: &Arc<Self>, link: &Arc<Link>, past: &Past) -> HeartbeatError {
         let joined = async {
             self.heartbeat(link).await?;
-            let topic = backend::Topic::Nodes;
-            let subscribed = link.take_one(Step::Subscribe { topic }).await;
-            subscribed.map_err(|error| {
+            let subscribed = link.broker.subscribe(vec![backend::Topic::Nodes]);
+            link.in_time(subscribed).await.map_err(|error| {
                 HeartbeatError::Lost(format!("subscribing to the other nodes: {error}"))
             })
         };
@@ -386,8 +381,8 @@ impl Cluster {
     /// Announces all that this node has, to nodes that know nothing of it.
     fn announce_everything(self: &Arc<Self>) {
         self.node.recount(
-            |channel_ref, member| self.enqueue_join(channel_ref, &member, Answered::Unread, |_| {}),
-            |app, user| self.queue.enqueue(app, roster::enter(app, user), |_| {}),
+            |channel_ref, member| self.enqueue_join(channel_ref, &member, None, Reply::ignore()),
+            |app, user| self.queue.enqueue(app, roster::sign_in(user)),
         );
         self.report_counts();
     }
@@ -421,10 +416,10 @@ impl Cluster {
         std::future::pending().await
     }
 
-    /// Waits until all steps that were queued until now are answered.
+    /// Waits until all reports that were queued until now are answered.
     async fn flush(&self, link: &Link) {
-        let queued = self.queue.queued_steps();
-        while link.answered_steps() < queued {
+        let queued = self.queue.queued_reports();
+        while link.answered_reports() < queued {
             sleep(FAREWELL_TICK).await;
         }
     }
@@ -435,46 +430,56 @@ impl Cluster {
         loop {
             let idle = self.topics.take_idle(|topic| self.is_wanted(topic));
             let pending = self.topics.take_pending();
-            let mut steps = Vec::new();
-            for (topic, _) in idle {
-                steps.push(Step::Unsubscribe { topic });
-            }
-            for (topic, wanted) in &pending {
-                steps.push(Step::Subscribe {
-                    topic: topic.clone(),
-                });
-                if let Some(channel_ref) = cached(wanted) {
-                    // The cached event of this node may be out of date; events from now on are not.
-                    self.node.forget_cached(channel_ref);
-                    steps.push(Step::Cached {
-                        app: channel_ref.app.id().clone(),
-                        channel: channel_ref.channel.to_string(),
-                    });
-                }
-            }
-            if steps.is_empty() {
+            if idle.is_empty() && pending.is_empty() {
                 self.topics.changed(Duration::from_secs(1)).await;
                 continue;
             }
-            // Answers come in the order of the steps.
-            let mut caches = pending.iter().filter_map(|(_, topic)| cached(topic));
-            for answer in link.take_in_time(steps).await {
-                match answer {
-                    Ok(Answer::Cached(event)) => {
-                        if let Some(channel_ref) = caches.next() {
-                            let event = event.as_ref().and_then(crate::bus::cached_event);
-                            self.node.seed_cache(channel_ref, event);
-                        }
-                    }
-                    Ok(_) => {}
-                    Err(error) => return format!("subscribing to channels: {error}"),
-                }
+            if let Err(error) = self.change_topics(link, idle, &pending).await {
+                return format!("subscribing to channels: {error}");
             }
             // Only now may subscribes go on: the topics are received, and caches have what came
             // before.
             let names: Vec<_> = pending.into_iter().map(|(name, _)| name).collect();
             self.topics.finish_subscribe(&names, link.generation);
         }
+    }
+
+    /// Unsubscribes from idle topics, subscribes to pending ones, and reads the events that their
+    /// channels cache.
+    async fn change_topics(
+        &self,
+        link: &Link,
+        idle: Vec<(backend::Topic, Topic)>,
+        pending: &[(backend::Topic, Topic)],
+    ) -> Result<(), BackendError> {
+        let broker = &link.broker;
+        let idle: Vec<_> = idle.into_iter().map(|(name, _)| name).collect();
+        let names = pending.iter().map(|(name, _)| name.clone()).collect();
+        let caches: Vec<_> = pending
+            .iter()
+            .filter_map(|(_, topic)| cached(topic))
+            .collect();
+        for channel_ref in &caches {
+            // The cached event of this node may be out of date; events from now on are not.
+            self.node.forget_cached(channel_ref);
+        }
+        let read = |channel_ref: &&ChannelRef| {
+            broker.cached(channel_ref.app.id(), channel_ref.channel.as_str())
+        };
+        // Polled in this order: an event that is published in between is received, or cached.
+        let (unsubscribed, subscribed, events) = join3(
+            link.all_in_time((!idle.is_empty()).then(|| broker.unsubscribe(idle))),
+            link.in_time(broker.subscribe(names)),
+            link.all_in_time(caches.iter().map(read)),
+        )
+        .await;
+        unsubscribed?;
+        subscribed?;
+        for (channel_ref, event) in caches.into_iter().zip(events?) {
+            let event = event.as_ref().and_then(crate::bus::cached_event);
+            self.node.seed_cache(channel_ref, event);
+        }
+        Ok(())
     }
 
     /// Returns whether a topic has a subscriber or watcher on this node.
@@ -491,22 +496,20 @@ impl Cluster {
             node: link.name().to_string(),
             receives: link.peers.received_nodes(),
         });
-        let step = Step::Heartbeat {
+        let renewal = LeaseRenewal {
             node: link.name().clone(),
             first: link.is_unknown(),
             lease: self.settings.lease,
             message: beat.write(),
         };
-        match timeout(self.settings.silence(), link.take_one(step)).await {
-            Ok(Ok(Answer::Heartbeat { now, live, dead })) => {
-                link.set_clock(now, self.settings.lease);
-                link.peers.set_live(live.clone());
-                Ok(Census { live, dead })
+        let answer = link.in_time(link.membership.heartbeat(renewal));
+        match timeout(self.settings.silence(), answer).await {
+            Ok(Ok(census)) => {
+                link.set_clock(census.now, self.settings.lease);
+                link.peers.set_live(census.live.clone());
+                Ok(census)
             }
-            Ok(Ok(other)) => Err(HeartbeatError::Lost(format!(
-                "a heartbeat was answered with {other:?}, which is a bug"
-            ))),
-            Ok(Err(StepError::Refused(reason))) => Err(HeartbeatError::Refused(reason)),
+            Ok(Err(BackendError::Refused(reason))) => Err(HeartbeatError::Refused(reason)),
             Ok(Err(error)) => Err(HeartbeatError::Lost(format!(
                 "sending a heartbeat: {error}"
             ))),
@@ -533,7 +536,7 @@ impl Cluster {
             }
             // Taken before the heartbeat is sent: its answer may take a while.
             let sent = Instant::now();
-            let Census { live, dead } = match self.heartbeat(link).await {
+            let Census { live, dead, .. } = match self.heartbeat(link).await {
                 Ok(census) => census,
                 Err(error) => return error.reason(),
             };
@@ -580,17 +583,15 @@ impl Cluster {
     /// Queues the counts that have changed.
     fn report_counts(self: &Arc<Self>) {
         for changed in self.node.take_changed_counts() {
-            let node = Arc::clone(&self.node);
             let ChangedCount {
                 channel_ref,
                 count,
                 announce,
             } = changed;
-            let step = roster::count(&channel_ref, count, announce);
-            let app = Arc::clone(&channel_ref.app);
-            self.queue.enqueue(&app, step, move |answer| {
-                roster::notice_count(&node, &channel_ref, &answer);
-            });
+            let (node, of) = (Arc::clone(&self.node), channel_ref.clone());
+            let reply = Reply::new(move |counted| roster::notice_count(&node, &of, counted));
+            let change = roster::subscriptions(&channel_ref, count, announce, reply);
+            self.queue.enqueue(&channel_ref.app, change);
         }
     }
 
@@ -611,11 +612,10 @@ impl Cluster {
             // Everything is removed before the farewell, so that nodes that get it have nothing to
             // reap.
             self.reap(&link, link.name()).await?;
-            let node = link.name().clone();
-            link.take_one(Step::Forget { node }).await?;
+            link.in_time(link.membership.forget(link.name())).await?;
             let message = Message::Farewell { node: link.name() }.write();
-            let deadline = link.publish_until();
-            link.take_one(Step::Broadcast { message, deadline }).await
+            let sent = link.broker.broadcast(message, link.publish_until());
+            link.in_time(sent).await
         };
         match timeout(FAREWELL_WITHIN, farewell).await {
             Ok(Ok(_)) => tracing::debug!("the other nodes know that this one ends"),

@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use crate::backend::Step;
 use crate::cluster::Cluster;
 use crate::link::Link;
 use crate::message::{Message, NodeQuery, NodeReply, QueryKind, ReplyKind};
@@ -191,9 +190,8 @@ impl Cluster {
 
 /// Publishes a message to all nodes. A query or reply that is lost is missed by the node that asks.
 async fn send(link: &Arc<Link>, message: &Message<'_>) {
-    let message = message.write();
-    let deadline = link.publish_until();
-    if let Err(error) = link.take_one(Step::Broadcast { message, deadline }).await {
+    let sent = link.broker.broadcast(message.write(), link.publish_until());
+    if let Err(error) = link.in_time(sent).await {
         tracing::debug!(%error, "the other nodes were asked in vain");
     }
 }

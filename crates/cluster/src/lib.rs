@@ -17,8 +17,8 @@
 //! | `fence` | the deadline by which fenced clients are closed |
 //! | `history_page` | pages of histories, as subscribers get them |
 //! | `message` | messages on topics |
-//! | [`backend`] | the traits of a back end, with its steps and answers |
-//! | `redis` | the back end over Redis: one script for each step |
+//! | [`backend`] | the three traits of a back end: broker, presence, membership |
+//! | `redis` | the back end over Redis: one script for each call, its files by trait |
 //! | `testing` | a simulated back end, and a suite of what every back end promises, for tests |
 
 mod admission;

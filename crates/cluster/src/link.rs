@@ -6,23 +6,26 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare_engine::{BoxFuture, Generation, HistoryAnswer, HistoryCharge};
+use fanfare_engine::{Generation, HistoryAnswer, HistoryCharge};
 use fanfare_protocol::AppId;
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 use crate::backend::{
-    Answer, Connection, HistoryPage, HistoryRequest, Moment, NodeName, Step, StepError,
+    BackendError, Broker, Call, Connected, HistoryPage, HistoryRequest, Incoming, Membership,
+    Moment, NodeName, Presence, Report,
 };
 use crate::history_page::history_answer;
 use crate::peers::Peers;
 
 /// How long a publish may take to reach the back end, which refuses it after that.
 const PUBLISH_WITHIN: Duration = Duration::from_secs(2);
-/// How long an answer may take: longer than a step may.
+/// How long an answer may take: longer than a call may.
 const ANSWER_WITHIN: Duration = Duration::from_millis(3500);
 
 /// Bytes of a history from which on it is decoded on a thread of its own.
@@ -30,7 +33,9 @@ const LONG_PAGE: usize = 64 * 1024;
 
 /// A connection, and this node's name over it.
 pub(crate) struct Link {
-    connection: Arc<dyn Connection>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) presence: Arc<dyn Presence>,
+    pub(crate) membership: Arc<dyn Membership>,
     name: NodeName,
     pub(crate) generation: Generation,
     pub(crate) peers: Peers,
@@ -40,7 +45,7 @@ pub(crate) struct Link {
     clock: Mutex<(Moment, Instant)>,
     lease_until: AtomicU64,
     ready: AtomicBool,
-    /// Number of the queue's steps that are answered.
+    /// Number of the queue's reports that are answered.
     answered: AtomicU64,
     /// Apps in which this node may have entries, and whether it is known to be in their lists.
     apps: Mutex<HashMap<AppId, bool>>,
@@ -54,14 +59,17 @@ pub(crate) struct Link {
 }
 
 impl Link {
+    /// Returns the link over a connection, and what the connection receives.
     pub(crate) fn new(
-        connection: Arc<dyn Connection>,
+        connected: Connected,
         name: NodeName,
         generation: Generation,
         peers: Peers,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            connection,
+    ) -> (Arc<Self>, UnboundedReceiver<Incoming>) {
+        let link = Self {
+            broker: connected.broker,
+            presence: connected.presence,
+            membership: connected.membership,
             name,
             generation,
             peers,
@@ -76,7 +84,8 @@ impl Link {
             cleared: AtomicBool::new(false),
             lost: watch::channel(None).0,
             runtime: Handle::current(),
-        })
+        };
+        (Arc::new(link), connected.incoming)
     }
 
     pub(crate) fn name(&self) -> &NodeName {
@@ -144,40 +153,49 @@ impl Link {
         then + micros(at.elapsed() + PUBLISH_WITHIN)
     }
 
-    /// Takes steps, and waits [`ANSWER_WITHIN`] for their answers. Without an answer it is unknown
-    /// what was done, so the connection counts as lost. The steps are handed over when this is
-    /// called.
-    pub(crate) fn take_in_time(
-        self: &Arc<Self>,
-        steps: Vec<Step>,
-    ) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
-        let link = Arc::clone(self);
-        let count = steps.len();
-        let answers = self.connection.take(steps);
-        Box::pin(async move {
-            let answers = timeout(ANSWER_WITHIN, answers).await;
-            let late = StepError::Broken(format!("no answer within {ANSWER_WITHIN:?}"));
-            let answers = answers.unwrap_or_else(|_| vec![Err(late); count]);
-            let broken = |answer: &Result<Answer, StepError>| match answer {
-                Err(
-                    error @ (StepError::Broken(_) | StepError::Unserved(_) | StepError::Forgotten),
-                ) => Some(error.to_string()),
-                _ => None,
-            };
-            if let Some(reason) = answers.iter().find_map(broken) {
-                link.set_lost(reason);
-            }
-            answers
-        })
+    /// Makes a call, and waits [`ANSWER_WITHIN`] for its answer. Without an answer it is unknown what
+    /// was done, so the connection counts as lost.
+    pub(crate) async fn in_time<T>(&self, call: Call<T>) -> Result<T, BackendError> {
+        let answer = timeout(ANSWER_WITHIN, call).await;
+        let answer = answer.unwrap_or_else(|_| Err(late()));
+        self.note_answer(&answer);
+        answer
     }
 
-    /// Takes one step, and waits [`ANSWER_WITHIN`] for its answer.
-    pub(crate) async fn take_one(self: &Arc<Self>, step: Step) -> Result<Answer, StepError> {
-        let none = || Err(StepError::Broken("there is no answer".into()));
-        self.take_in_time(vec![step])
-            .await
-            .pop()
-            .unwrap_or_else(none)
+    /// Makes several calls at once, and returns their answers, or the first error.
+    pub(crate) async fn all_in_time<T>(
+        &self,
+        calls: impl IntoIterator<Item = Call<T>>,
+    ) -> Result<Vec<T>, BackendError> {
+        // The calls are first polled in this order, which is the order in which they are taken.
+        let answers = join_all(calls.into_iter().map(|call| self.in_time(call)));
+        answers.await.into_iter().collect()
+    }
+
+    /// Sends reports of this node, and waits [`ANSWER_WITHIN`] for their answers, which their
+    /// replies get.
+    ///
+    /// # Errors
+    ///
+    /// Returns the first error.
+    pub(crate) async fn report(&self, reports: Vec<Report>) -> Result<(), BackendError> {
+        let answers = self
+            .presence
+            .report(&self.name, self.lease_until(), reports);
+        let answers = timeout(ANSWER_WITHIN, answers).await;
+        let answers = answers.unwrap_or_else(|_| vec![Err(late())]);
+        answers.iter().for_each(|answer| self.note_answer(answer));
+        answers.into_iter().collect()
+    }
+
+    /// Notes that the connection is lost if an answer shows that.
+    fn note_answer<T>(&self, answer: &Result<T, BackendError>) {
+        if let Err(
+            error @ (BackendError::Broken(_) | BackendError::Unserved(_) | BackendError::Forgotten),
+        ) = answer
+        {
+            self.set_lost(error.to_string());
+        }
     }
 
     /// Reads a history, and returns the answer with its charge, or `None` if it cannot be read.
@@ -187,7 +205,7 @@ impl Link {
         charge: HistoryCharge,
     ) -> Option<(HistoryAnswer, HistoryCharge)> {
         let (answered, answer) = oneshot::channel();
-        let page = self.connection.history(request);
+        let page = self.broker.history(request);
         let link = Arc::clone(self);
         // A task of this runtime decodes the answer, because the caller's thread has connections to
         // serve. It also holds the charge until the answer is here, even if the caller has given up.
@@ -200,7 +218,7 @@ impl Link {
             let answer = match page {
                 Ok(page) => decode(page).await,
                 // Another master serves the app now, so this whole connection is useless.
-                Err(error @ StepError::Unserved(_)) => return link.set_lost(error.to_string()),
+                Err(error @ BackendError::Unserved(_)) => return link.set_lost(error.to_string()),
                 // A history that cannot be read concerns its reader only.
                 Err(error) => return tracing::debug!(%error, "a history could not be read"),
             };
@@ -258,13 +276,13 @@ impl Link {
         enlisted.map(|(app, _)| app.clone()).collect()
     }
 
-    /// Notes that steps of the queue are answered.
-    pub(crate) fn answered(&self, steps: usize) {
-        self.answered.fetch_add(steps as u64, Ordering::AcqRel);
+    /// Notes that reports of the queue are answered.
+    pub(crate) fn note_answered(&self, reports: usize) {
+        self.answered.fetch_add(reports as u64, Ordering::AcqRel);
     }
 
-    /// Returns how many steps of the queue are answered.
-    pub(crate) fn answered_steps(&self) -> u64 {
+    /// Returns how many reports of the queue are answered.
+    pub(crate) fn answered_reports(&self) -> u64 {
         self.answered.load(Ordering::Acquire)
     }
 }
@@ -278,6 +296,10 @@ async fn decode(page: HistoryPage) -> Option<HistoryAnswer> {
     }
     let decoded = spawn_blocking(move || history_answer(page));
     decoded.await.ok()
+}
+
+fn late() -> BackendError {
+    BackendError::Broken(format!("no answer within {ANSWER_WITHIN:?}"))
 }
 
 fn micros(duration: Duration) -> u64 {

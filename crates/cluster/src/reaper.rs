@@ -10,7 +10,7 @@ use fanfare_engine::{ChannelRef, Notice};
 use fanfare_protocol::{AppId, ChannelName};
 use tokio::time::{Duration, Instant};
 
-use crate::backend::{Answer, NodeName, Reaped, Step, StepError};
+use crate::backend::{BackendError, NodeName, Reaped, Reply};
 use crate::cluster::Cluster;
 use crate::link::Link;
 use crate::peers::process;
@@ -55,38 +55,30 @@ impl Round {
 async fn enlisted(
     link: &Arc<Link>,
     apps: &[AppId],
-) -> Result<Vec<(AppId, Vec<String>)>, StepError> {
-    let steps = apps.iter().map(|app| Step::Enlisted { app: app.clone() });
-    let answers = link.take_in_time(steps.collect()).await;
-    let names = |(app, answer): (&AppId, Result<Answer, StepError>)| match answer? {
-        Answer::Names(names) => Ok((app.clone(), names)),
-        _ => Ok((app.clone(), Vec::new())),
-    };
-    apps.iter().zip(answers).map(names).collect()
+) -> Result<Vec<(AppId, Vec<String>)>, BackendError> {
+    let lists = apps.iter().map(|app| link.membership.enlisted(app));
+    let lists = link.all_in_time(lists).await?;
+    Ok(apps.iter().cloned().zip(lists).collect())
 }
 
 impl Cluster {
-    /// Removes what a dead node had, unless another node does. Each piece goes in one atomic step
+    /// Removes what a dead node had, unless another node does. Each entry goes in one atomic call
     /// that also announces it, so two nodes that do the same would not announce it twice.
     pub(crate) async fn reap_in_turn(self: Arc<Self>, link: Arc<Link>, dead: String) {
         let dead: NodeName = dead.into();
-        let claim = Step::Claim {
-            node: dead.clone(),
-            lease: self.settings.lease,
-        };
         let cleared = async {
-            if link.take_one(claim).await? == Answer::Numbers(vec![0]) {
+            let claim = link.membership.claim(&dead, self.settings.lease);
+            if !link.in_time(claim).await? {
                 return Ok(());
             }
             self.reap(&link, &dead).await?;
-            let node = dead.clone();
-            let known = link.take_one(Step::Forget { node }).await?;
-            if known == Answer::Changed(true) && !link.peers.is_process_alive(&dead) {
+            let was_known = link.in_time(link.membership.forget(&dead)).await?;
+            if was_known && !link.peers.is_process_alive(&dead) {
                 tracing::info!(node = %dead, "a node is gone: what it had was cleared away");
             } else {
                 tracing::debug!(node = %dead, "cleared away what a node had said over an earlier connection");
             }
-            Ok::<(), StepError>(())
+            Ok::<(), BackendError>(())
         };
         if let Err(error) = cleared.await {
             tracing::debug!(%error, node = %dead, "clearing away what a dead node left; another node will go on");
@@ -98,11 +90,8 @@ impl Cluster {
         self: &Arc<Self>,
         link: &Arc<Link>,
         dead: &NodeName,
-    ) -> Result<(), StepError> {
-        let node = dead.clone();
-        let Answer::Names(apps) = link.take_one(Step::Apps { node }).await? else {
-            return Ok(());
-        };
+    ) -> Result<(), BackendError> {
+        let apps = link.in_time(link.membership.apps(dead)).await?;
         for app in apps {
             if let Ok(app) = AppId::parse(&app) {
                 self.reap_in_app(link, &app, dead).await?;
@@ -117,15 +106,9 @@ impl Cluster {
         link: &Arc<Link>,
         app: &AppId,
         dead: &NodeName,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), BackendError> {
         loop {
-            let step = Step::Reap {
-                app: app.clone(),
-                node: dead.clone(),
-            };
-            let Answer::Reaped(reaped) = link.take_one(step).await? else {
-                return Ok(());
-            };
+            let reaped = link.in_time(link.membership.reap(app, dead)).await?;
             self.announce_reaped(app, &reaped);
             if !reaped.more {
                 return Ok(());
@@ -140,7 +123,7 @@ impl Cluster {
         link: &Arc<Link>,
         apps: &HashSet<AppId>,
         names: &[NodeName],
-    ) -> Result<(), StepError> {
+    ) -> Result<(), BackendError> {
         let apps: Vec<_> = apps.iter().cloned().collect();
         for apps in apps.chunks(APPS_AT_ONCE) {
             for (app, enlisted) in enlisted(link, apps).await? {
@@ -153,9 +136,8 @@ impl Cluster {
             }
         }
         for names in names.chunks(APPS_AT_ONCE) {
-            let forget = |node: &NodeName| Step::Forget { node: node.clone() };
-            let forgotten = link.take_in_time(names.iter().map(forget).collect()).await;
-            forgotten.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let forget = |node| link.membership.forget(node);
+            link.all_in_time(names.iter().map(forget)).await?;
         }
         Ok(())
     }
@@ -165,14 +147,14 @@ impl Cluster {
     ///
     /// # Errors
     ///
-    /// Returns [`StepError::Forgotten`] if this node is missing in the list of an app in which it
+    /// Returns [`BackendError::Forgotten`] if this node is missing in the list of an app in which it
     /// has entries, so that these are lost.
     pub(crate) async fn inspect_lists(
         self: &Arc<Self>,
         link: &Arc<Link>,
         rounds: &mut Rounds,
         known: &HashSet<String>,
-    ) -> Result<(), StepError> {
+    ) -> Result<(), BackendError> {
         let mine = link.enlisted();
         let all = self
             .node
@@ -187,7 +169,7 @@ impl Cluster {
         apps.dedup();
         for (app, enlisted) in enlisted(link, &apps).await? {
             if mine.contains(&app) && !enlisted.iter().any(|name| **name == **link.name()) {
-                return Err(StepError::Forgotten);
+                return Err(BackendError::Forgotten);
             }
             let unlisted = |name: &String| !known.contains(name) && **name != **link.name();
             let unlisted: HashSet<_> = enlisted.into_iter().filter(unlisted).collect();
@@ -239,8 +221,10 @@ impl Cluster {
                     channel,
                 };
                 let here = self.node.subscribers(&channel_ref);
-                self.queue
-                    .enqueue(&app, roster::count(&channel_ref, here, true), |_| {});
+                self.queue.enqueue(
+                    &app,
+                    roster::subscriptions(&channel_ref, here, true, Reply::ignore()),
+                );
             }
         }
     }

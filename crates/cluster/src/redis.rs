@@ -2,10 +2,13 @@
 //! Redis Cluster.
 
 mod answer;
+mod broker;
 mod connection;
 mod examine;
 mod history_line;
 mod keys;
+mod membership;
+mod presence;
 mod script;
 mod topology;
 mod url;

@@ -1,5 +1,6 @@
 //! The engine's roster: what this node reports of itself, and queries over all nodes.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use fanfare_engine::{
@@ -8,27 +9,16 @@ use fanfare_engine::{
 };
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelName, UserId};
+use futures_util::future::join;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::backend::{Answer, Moment, NodeName, Step};
+use crate::backend::{Call, Change, Counted, Joined, Reply};
 use crate::cluster::Cluster;
 use crate::link::Link;
 
 /// No limit for channel names, because nodes with higher limits may have accepted them.
 const ANY_LENGTH: usize = usize::MAX;
-
-/// How a join is answered.
-#[derive(Clone, Copy)]
-pub(crate) enum Answered {
-    /// A client waits for the members, and may be one too many.
-    Snapshot {
-        /// The limit of users.
-        max: usize,
-    },
-    /// No client waits: the join is only announced again.
-    Unread,
-}
 
 impl Roster for Cluster {
     fn join(
@@ -38,55 +28,36 @@ impl Roster for Cluster {
         max: usize,
     ) -> BoxFuture<'static, Result<PresenceSnapshot, RosterError>> {
         let (answered, answer) = oneshot::channel();
-        self.enqueue_join(channel_ref, member, Answered::Snapshot { max }, |answer| {
-            // The client may have gone.
-            let _ = answered.send(answer);
-        });
+        self.enqueue_join(channel_ref, member, Some(max), answered.into());
         Box::pin(async move {
             match answer.await {
-                Ok(Answer::Joined { snapshot, .. }) => Ok(snapshot),
-                Ok(Answer::Full) => Err(RosterError::Full { max }),
-                Ok(_) | Err(_) => Err(RosterError::Disconnected),
+                Ok(Joined::Member { snapshot, .. }) => Ok(snapshot),
+                Ok(Joined::Full) => Err(RosterError::Full { max }),
+                Err(_) => Err(RosterError::Disconnected),
             }
         })
     }
 
     fn leave(&self, channel_ref: &ChannelRef, user: &UserId) {
-        let (app, channel) = (
-            channel_ref.app.id().clone(),
-            channel_ref.channel.to_string(),
-        );
-        let (node, channel_ref, who) = (Arc::clone(&self.node), channel_ref.clone(), user.clone());
-        let user = user.clone();
-        let step = move |node: &NodeName, deadline| Step::Leave {
-            app,
-            node: node.clone(),
-            channel,
-            user,
-            deadline,
-        };
-        self.queue
-            .enqueue(&channel_ref.app.clone(), step, move |answer| {
-                if answer == Answer::Changed(true) {
-                    notice(&node, &channel_ref, Notice::MemberRemoved(&who));
+        let (node, left, who) = (Arc::clone(&self.node), channel_ref.clone(), user.clone());
+        let change = Change::Leave {
+            channel: channel_ref.channel.to_string(),
+            user: user.clone(),
+            reply: Reply::new(move |removed| {
+                if removed {
+                    notice(&node, &left, Notice::MemberRemoved(&who));
                 }
-            });
+            }),
+        };
+        self.queue.enqueue(&channel_ref.app, change);
     }
 
     fn presence_snapshot<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<PresenceSnapshot, RosterError>> {
-        Box::pin(async move {
-            let step = Step::PresenceSnapshot {
-                app: channel_ref.app.id().clone(),
-                channel: channel_ref.channel.to_string(),
-            };
-            match self.ask(step).await? {
-                Answer::PresenceSnapshot(view) => Ok(view),
-                _ => Err(RosterError::Disconnected),
-            }
-        })
+        let (app, channel) = (channel_ref.app.id(), channel_ref.channel.as_str());
+        Box::pin(self.ask(move |link| link.presence.snapshot(app, channel)))
     }
 
     fn user_counts<'a>(
@@ -94,50 +65,29 @@ impl Roster for Cluster {
         app: &'a Arc<App>,
         channels: &'a [ChannelName],
     ) -> BoxFuture<'a, Result<Vec<usize>, RosterError>> {
-        Box::pin(async move {
-            if channels.is_empty() {
-                return Ok(Vec::new());
-            }
-            let step = Step::UserCounts {
-                app: app.id().clone(),
-                channels: channels.iter().map(ToString::to_string).collect(),
-            };
-            match self.ask(step).await? {
-                Answer::Numbers(counts) => Ok(counts),
-                _ => Err(RosterError::Disconnected),
-            }
-        })
+        if channels.is_empty() {
+            return Box::pin(ready(Ok(Vec::new())));
+        }
+        let names = channels.iter().map(ToString::to_string).collect();
+        Box::pin(self.ask(move |link| link.presence.user_counts(app.id(), names)))
     }
 
     fn remote_subscriptions<'a>(
         &'a self,
         channel_ref: &'a ChannelRef,
     ) -> BoxFuture<'a, Result<usize, RosterError>> {
-        Box::pin(async move {
-            let (app, channel) = (
-                channel_ref.app.id().clone(),
-                channel_ref.channel.to_string(),
-            );
-            let step = |node| Step::RemoteSubscriptions { app, node, channel };
-            match self.ask_as(step).await? {
-                Answer::Numbers(numbers) => Ok(numbers.first().copied().unwrap_or(0)),
-                _ => Err(RosterError::Disconnected),
-            }
-        })
+        let (app, channel) = (channel_ref.app.id(), channel_ref.channel.as_str());
+        Box::pin(self.ask(move |link| {
+            link.presence
+                .remote_subscriptions(app, link.name(), channel)
+        }))
     }
 
     fn remote_connections<'a>(
         &'a self,
         app: &'a Arc<App>,
     ) -> BoxFuture<'a, Result<usize, RosterError>> {
-        Box::pin(async move {
-            let app = app.id().clone();
-            let step = |node| Step::RemoteConnections { app, node };
-            match self.ask_as(step).await? {
-                Answer::Numbers(numbers) => Ok(numbers.first().copied().unwrap_or(0)),
-                _ => Err(RosterError::Disconnected),
-            }
-        })
+        Box::pin(self.ask(move |link| link.presence.remote_connections(app.id(), link.name())))
     }
 
     fn all_remote_subscriptions<'a>(
@@ -146,31 +96,24 @@ impl Roster for Cluster {
         prefix: &'a str,
     ) -> BoxFuture<'a, Result<Vec<(ChannelName, usize)>, RosterError>> {
         Box::pin(async move {
-            let (app, prefix) = (app.id().clone(), prefix.to_owned());
-            let step = |node| Step::AllRemoteSubscriptions { app, node, prefix };
-            let Answer::Counts(counts) = self.ask_as(step).await? else {
-                return Err(RosterError::Disconnected);
-            };
+            let counts = self.ask(|link| {
+                link.presence
+                    .all_remote_subscriptions(app.id(), link.name(), prefix)
+            });
             let parsed = |(name, count): (String, usize)| {
                 Some((ChannelName::parse(&name, ANY_LENGTH).ok()?, count))
             };
-            Ok(counts.into_iter().filter_map(parsed).collect())
+            Ok(counts.await?.into_iter().filter_map(parsed).collect())
         })
     }
 
     fn enter(&self, app: &Arc<App>, user: &UserId) {
-        self.queue.enqueue(app, enter(app, user), |_| {});
+        self.queue.enqueue(app, sign_in(user));
     }
 
     fn exit(&self, app: &Arc<App>, user: &UserId) {
-        let (id, user) = (app.id().clone(), user.clone());
-        let step = move |node: &NodeName, deadline| Step::SignOut {
-            app: id,
-            node: node.clone(),
-            user,
-            deadline,
-        };
-        self.queue.enqueue(app, step, |_| {});
+        let (user, reply) = (user.clone(), Reply::ignore());
+        self.queue.enqueue(app, Change::SignOut { user, reply });
     }
 
     fn online<'a>(
@@ -178,16 +121,7 @@ impl Roster for Cluster {
         app: &'a Arc<App>,
         users: &'a [UserId],
     ) -> BoxFuture<'a, Result<Online, RosterError>> {
-        Box::pin(async move {
-            let step = Step::Online {
-                app: app.id().clone(),
-                users: users.to_vec(),
-            };
-            match self.ask(step).await? {
-                Answer::Online { position, online } => Ok(Online { position, online }),
-                _ => Err(RosterError::Disconnected),
-            }
-        })
+        Box::pin(self.ask(move |link| link.presence.online(app.id(), users.to_vec())))
     }
 
     fn admit(
@@ -254,21 +188,19 @@ impl Cluster {
         app: &Arc<App>,
         max: usize,
     ) -> Result<Option<ConnectionPermit>, RosterError> {
-        let (id, mut counted) = (app.id().clone(), Vec::new());
-        let steps = vec![Step::Census, Step::ConnectionsByNode { app: id }];
-        let mut census = None;
-        for answer in link.take_in_time(steps).await {
-            match answer {
-                Ok(Answer::Census { listening, live }) => census = Some((listening, live)),
-                Ok(Answer::Counts(counts)) => counted = counts,
-                _ => return Err(RosterError::Disconnected),
-            }
-        }
-        let (listening, live) = census.ok_or(RosterError::Disconnected)?;
+        // Polled in this order, and so sent together.
+        let (live, counted) = join(
+            link.in_time(link.membership.live_nodes()),
+            link.in_time(link.presence.connections_by_node(app.id())),
+        )
+        .await;
+        let (Ok(live), Ok(mut counted)) = (live, counted) else {
+            return Err(RosterError::Disconnected);
+        };
         // What dead nodes had doesn't count: the reaper is about to remove it.
-        counted.retain(|(node, _)| live.contains(node));
+        counted.retain(|(node, _)| live.names.contains(node));
         let living: usize = counted.iter().map(|(_, count)| count).sum();
-        if living < max || listening < live.len() {
+        if living < max || live.receiving < live.names.len() {
             return Err(RosterError::Unsettled);
         }
         let names: Vec<_> = counted.into_iter().map(|(node, _)| node).collect();
@@ -288,103 +220,75 @@ impl Cluster {
 }
 
 impl Cluster {
-    /// Queues that this node has a member; `then` gets the answer.
+    /// Queues that this node has a member, of whom a client waits for the channel's members if
+    /// there is a limit of users.
     pub(crate) fn enqueue_join(
         &self,
         channel_ref: &ChannelRef,
         member: &Member,
-        answered: Answered,
-        then: impl FnOnce(Answer) + Send + 'static,
+        max: Option<usize>,
+        reply: Reply<Joined>,
     ) {
-        let (app, channel) = (
-            channel_ref.app.id().clone(),
-            channel_ref.channel.to_string(),
-        );
-        let (node, channel_ref, member) =
-            (Arc::clone(&self.node), channel_ref.clone(), member.clone());
+        let (node, joined) = (Arc::clone(&self.node), channel_ref.clone());
         let user = member.user_id.clone();
-        let (max, view) = match answered {
-            Answered::Snapshot { max } => (max, true),
-            Answered::Unread => (usize::MAX, false),
-        };
-        let step = move |node: &NodeName, deadline| Step::Join {
-            app,
-            node: node.clone(),
-            channel,
-            member,
-            max,
-            view,
-            deadline,
-        };
-        self.queue
-            .enqueue(&channel_ref.app.clone(), step, move |answer| {
-                if matches!(answer, Answer::Joined { added: true, .. }) {
-                    notice(&node, &channel_ref, Notice::MemberAdded(&user));
+        let change = Change::Join {
+            channel: channel_ref.channel.to_string(),
+            member: member.clone(),
+            max: max.unwrap_or(usize::MAX),
+            wants_members: max.is_some(),
+            reply: Reply::new(move |outcome| {
+                if matches!(outcome, Joined::Member { added: true, .. }) {
+                    notice(&node, &joined, Notice::MemberAdded(&user));
                 }
-                then(answer);
-            });
+                reply.send(outcome);
+            }),
+        };
+        self.queue.enqueue(&channel_ref.app, change);
     }
 
-    /// Takes a step that reads, and waits for its answer.
-    async fn ask(&self, step: Step) -> Result<Answer, RosterError> {
-        self.ask_as(|_| step).await
-    }
-
-    /// Takes a step that reads and names this node, and waits for its answer.
-    async fn ask_as(&self, step: impl FnOnce(NodeName) -> Step) -> Result<Answer, RosterError> {
+    /// Makes a call that reads, and waits for its answer.
+    async fn ask<T>(&self, call: impl FnOnce(&Link) -> Call<T>) -> Result<T, RosterError> {
         let link = self.link().ok_or(RosterError::Disconnected)?;
-        let answer = link.take_one(step(link.name().clone())).await;
-        answer.map_err(|error| {
+        link.in_time(call(&link)).await.map_err(|error| {
             tracing::debug!(%error, "the other nodes were asked in vain");
             RosterError::Disconnected
         })
     }
 }
 
-/// Returns the step that announces a signed-in user of the node.
-pub(crate) fn enter(
-    app: &Arc<App>,
-    user: &UserId,
-) -> impl FnOnce(&NodeName, Moment) -> Step + Send + 'static {
-    let (app, user) = (app.id().clone(), user.clone());
-    move |node, deadline| Step::SignIn {
-        app,
-        node: node.clone(),
-        user,
-        deadline,
+/// Returns the change that announces a signed-in user of the node.
+pub(crate) fn sign_in(user: &UserId) -> Change {
+    Change::SignIn {
+        user: user.clone(),
+        reply: Reply::ignore(),
     }
 }
 
-/// Returns the step that reports a channel's subscribed connections on the node.
-pub(crate) fn count(
+/// Returns the change that reports a channel's subscribed connections on the node.
+pub(crate) fn subscriptions(
     channel_ref: &ChannelRef,
     count: usize,
     announce: bool,
-) -> impl FnOnce(&NodeName, Moment) -> Step + Send + 'static {
-    let (app, channel) = (
-        channel_ref.app.id().clone(),
-        channel_ref.channel.to_string(),
-    );
-    move |node, deadline| Step::Count {
-        app,
-        node: node.clone(),
-        channel,
+    reply: Reply<Counted>,
+) -> Change {
+    Change::Subscriptions {
+        channel: channel_ref.channel.to_string(),
         count,
         announce,
-        deadline,
+        reply,
     }
 }
 
 /// Reports that a channel became occupied or vacated over all nodes.
-pub(crate) fn notice_count(node: &Node, channel_ref: &ChannelRef, answer: &Answer) {
-    match answer {
-        Answer::Counted { before: 0, after } if *after > 0 => {
+pub(crate) fn notice_count(node: &Node, channel_ref: &ChannelRef, counted: Counted) {
+    match counted {
+        Counted { before: 0, after } if after > 0 => {
             notice(node, channel_ref, Notice::Occupied);
         }
-        Answer::Counted { before, after: 0 } if *before > 0 => {
+        Counted { before, after: 0 } if before > 0 => {
             notice(node, channel_ref, Notice::Vacated);
         }
-        _ => {}
+        Counted { .. } => {}
     }
 }
 

@@ -7,21 +7,24 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use fanfare_engine::BoxFuture;
+use fanfare_protocol::AppId;
 use futures_util::future::join_all;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, RedisError, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, Pipeline, PushInfo, PushKind, RedisError, ToRedisArgs, Value,
+};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{self, UnboundedSender};
+use tokio::task::unconstrained;
 
 use super::answer::{self, text};
 use super::history_line::HistoryLine;
 use super::keys::Keys;
-use super::script::Scripts;
+use super::script::{Script, Scripts};
 use super::topology::{self, Master, connect_to};
 use super::url::RedisUrl;
 use crate::backend::{
-    Answer, ConnectError, Connected, Connection, HistoryPage, HistoryRequest, Incoming,
-    IncomingBytes, Step, StepError,
+    BackendError, Call, ConnectError, Connected, HistoryPage, Incoming, IncomingBytes,
 };
 
 /// Most bytes that may wait to be delivered. A node that is further behind reconnects.
@@ -33,14 +36,14 @@ const MOST_RELOADS: usize = 5;
 const PIPELINE: usize = 4096;
 
 /// Connections to all masters.
-struct RedisConnection {
-    keys: Keys,
+pub(super) struct RedisConnection {
+    pub(super) keys: Keys,
     scripts: Arc<Scripts>,
     masters: Vec<(Master, Line)>,
     /// The connections for histories, in the order of the masters.
     history_lines: Vec<HistoryLine>,
     /// Number of `SUNSUBSCRIBE`s whose confirmation is outstanding.
-    unlistening: Arc<AtomicUsize>,
+    pub(super) unsubscribing: Arc<AtomicUsize>,
 }
 
 /// A connection to one master.
@@ -84,18 +87,18 @@ impl Line {
     }
 }
 
-/// Connects to all masters and loads the scripts. Each step gives up after a few seconds.
+/// Connects to all masters and loads the scripts. Each part gives up after a few seconds.
 pub(crate) async fn connect(url: &RedisUrl, keys: &Keys) -> Result<Connected, ConnectError> {
     let (sender, incoming) = mpsc::unbounded_channel();
     let scripts = Arc::new(Scripts::new());
-    let unlistening = Arc::new(AtomicUsize::new(0));
+    let unsubscribing = Arc::new(AtomicUsize::new(0));
     let (mut masters, mut history_lines) = (Vec::new(), Vec::new());
     for mut master in topology::find(url).await? {
         let pushes = PushReceiver {
             keys: keys.clone(),
             sender: sender.clone(),
             waiting: Arc::default(),
-            unlistening: Arc::clone(&unlistening),
+            unsubscribing: Arc::clone(&unsubscribing),
         };
         let config = AsyncConnectionConfig::new()
             .set_push_sender(move |push: PushInfo| pushes.push(push))
@@ -126,12 +129,9 @@ pub(crate) async fn connect(url: &RedisUrl, keys: &Keys) -> Result<Connected, Co
         scripts,
         masters,
         history_lines,
-        unlistening,
+        unsubscribing,
     };
-    Ok(Connected {
-        connection: Arc::new(connection),
-        incoming,
-    })
+    Ok(Connected::new(connection, incoming))
 }
 
 /// Loads all scripts in one pipeline.
@@ -158,7 +158,7 @@ struct PushReceiver {
     sender: UnboundedSender<Incoming>,
     /// Bytes that wait to be delivered.
     waiting: Arc<AtomicUsize>,
-    unlistening: Arc<AtomicUsize>,
+    unsubscribing: Arc<AtomicUsize>,
 }
 
 impl PushReceiver {
@@ -171,7 +171,7 @@ impl PushReceiver {
                 // An unsubscription that this node didn't ask for means that a slot has moved.
                 let expected = |count: usize| count.checked_sub(1);
                 let own =
-                    self.unlistening
+                    self.unsubscribing
                         .fetch_update(Ordering::AcqRel, Ordering::Acquire, expected);
                 own.is_err()
                     .then(|| Incoming::Lost("slots have moved to another Redis".into()))
@@ -205,53 +205,111 @@ impl PushReceiver {
     }
 }
 
-impl Connection for RedisConnection {
-    fn take(&self, steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
-        let mut calls: Vec<Call> = self.masters.iter().map(|(_, to)| Call::new(to)).collect();
-        // The master that takes a step, and the step's index among those of that master.
-        let mut places = Vec::with_capacity(steps.len());
-        for step in steps {
-            if matches!(step, Step::Unsubscribe { .. }) {
-                // Counted before the command is sent, so that the confirmation never comes first.
-                self.unlistening.fetch_add(1, Ordering::AcqRel);
-            }
-            let (master, command) = self.command(&step);
-            places.push((master, calls[master].steps.len()));
-            calls[master].pipeline.add_command(command);
-            calls[master].steps.push(step);
-        }
-        Box::pin(async move {
-            // All masters at once: the steps of an app go to one master, so their order holds.
-            let answered = join_all(calls.into_iter().map(Call::make)).await;
-            let mut answered: Vec<Vec<_>> = answered
-                .into_iter()
-                .map(|answers| answers.into_iter().map(Some).collect())
-                .collect();
-            let take = |(master, index): (usize, usize)| answered[master][index].take();
-            let answers = places.into_iter().map(take);
-            answers
-                .map(|answer| answer.unwrap_or_else(|| Err(StepError::Broken(String::new()))))
-                .collect()
-        })
-    }
+/// A command, and the index of the master that takes it.
+pub(super) struct Command {
+    master: usize,
+    command: Cmd,
+}
 
-    fn history(
-        &self,
-        request: HistoryRequest,
-    ) -> BoxFuture<'static, Result<HistoryPage, StepError>> {
-        let master = self.master(&self.keys.of_app(&request.app));
-        let run = &self.masters[master].0.run;
-        let command = self.scripts.history(&self.keys, &request, run);
-        Box::pin(self.history_lines[master].clone().read(command))
+impl Command {
+    /// Appends an argument.
+    pub(super) fn arg(&mut self, argument: impl ToRedisArgs) -> &mut Self {
+        self.command.arg(argument);
+        self
     }
 }
 
 impl RedisConnection {
-    /// Returns the index of the master that takes a step, and the step as a command.
-    fn command(&self, step: &Step) -> (usize, Cmd) {
-        let master = self.master(&self.scripts.key(&self.keys, step));
-        let run = &self.masters[master].0.run;
-        (master, self.scripts.command(&self.keys, step, run))
+    /// Returns the command that runs a script in an app.
+    pub(super) fn of_app(&self, app: &AppId, script: impl FnOnce(&Scripts) -> &Script) -> Command {
+        let tag = self.keys.of_app(app);
+        self.command(&tag, script(&self.scripts).call(&tag))
+    }
+
+    /// Returns the command that runs a script in the installation.
+    pub(super) fn of_installation(&self, script: impl FnOnce(&Scripts) -> &Script) -> Command {
+        let tag = self.keys.of_installation();
+        self.command(&tag, script(&self.scripts).call(&tag))
+    }
+
+    /// Returns a command for the master that serves a key.
+    pub(super) fn command(&self, key: &str, command: Cmd) -> Command {
+        let master = self.master(key);
+        Command { master, command }
+    }
+
+    /// Returns the name of the run of the master that takes a command.
+    pub(super) fn run(&self, command: &Command) -> &str {
+        &self.masters[command.master].0.run
+    }
+
+    /// Sends a command, and reads its reply.
+    pub(super) fn ask<T: 'static>(
+        &self,
+        command: Command,
+        read: impl FnOnce(Value) -> Option<T> + Send + 'static,
+    ) -> Call<T> {
+        let to = &self.masters[command.master].1;
+        let mut batch = Batch::of_command(to, command.command);
+        Box::pin(async move {
+            let value = batch.value().await.map_err(BackendError::Broken)?;
+            answer::read(value, read)
+        })
+    }
+
+    /// Sends the command that reads a history.
+    pub(super) fn ask_history(
+        &self,
+        command: Command,
+        read: fn(Value) -> Option<HistoryPage>,
+    ) -> Call<HistoryPage> {
+        let line = self.history_lines[command.master].clone();
+        Box::pin(line.read(command.command, read))
+    }
+
+    /// Sends commands whose replies say only whether they were taken.
+    pub(super) fn ask_all(&self, commands: Vec<Command>) -> Call<()> {
+        let values = self.take(commands, false);
+        Box::pin(async move {
+            for value in values.await {
+                answer::read(value?, answer::done)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Sends commands of which none may be taken before an earlier one of the same master, and
+    /// returns their replies.
+    pub(super) fn take_in_order(
+        &self,
+        commands: Vec<Command>,
+    ) -> BoxFuture<'static, Vec<Result<Value, BackendError>>> {
+        self.take(commands, true)
+    }
+
+    fn take(
+        &self,
+        commands: Vec<Command>,
+        ordered: bool,
+    ) -> BoxFuture<'static, Vec<Result<Value, BackendError>>> {
+        let batch = |(_, to): &(Master, Line)| Batch::new(to, ordered);
+        let mut batches: Vec<Batch> = self.masters.iter().map(batch).collect();
+        // The master that takes a command, and the command's index among those of that master.
+        let mut places = Vec::with_capacity(commands.len());
+        for Command { master, command } in commands {
+            let pipeline = &mut batches[master].pipeline;
+            places.push((master, pipeline.len()));
+            pipeline.add_command(command);
+        }
+        Box::pin(async move {
+            // All masters at once: the commands of an app go to one master, so their order holds.
+            let mut taken: Vec<Vec<_>> = join_all(batches.into_iter().map(Batch::send)).await;
+            let take = |(master, index): (usize, usize)| taken[master][index].take();
+            let values = places.into_iter().map(take);
+            values
+                .map(|value| value.unwrap_or_else(|| Err(BackendError::Broken(String::new()))))
+                .collect()
+        })
     }
 
     /// Returns the index of the master that serves a key's slot.
@@ -268,40 +326,49 @@ impl RedisConnection {
     }
 }
 
-/// The steps of a call that go to one master.
-pub(super) struct Call {
+/// Commands that go to one master at once.
+pub(super) struct Batch {
     to: Line,
     pipeline: Pipeline,
-    steps: Vec<Step>,
+    /// Whether no command may be taken before an earlier one.
+    ordered: bool,
 }
 
-impl Call {
-    fn new(to: &Line) -> Self {
+impl Batch {
+    fn new(to: &Line, ordered: bool) -> Self {
         Self {
             to: to.clone(),
             pipeline: Pipeline::new(),
-            steps: Vec::new(),
+            ordered,
         }
     }
 
-    /// Returns a call of one command that is no step.
+    /// Returns a batch of one command.
     pub(super) fn of_command(to: &Line, command: Cmd) -> Self {
-        let mut call = Self::new(to);
-        call.pipeline.add_command(command);
-        call
+        let mut batch = Self::new(to, false);
+        batch.pipeline.add_command(command);
+        batch
     }
 
-    /// Sends the steps, and returns the answers in order.
-    async fn make(mut self) -> Vec<Result<Answer, StepError>> {
+    /// Sends the commands, and returns the replies in order, each to be taken once.
+    async fn send(mut self) -> Vec<Option<Result<Value, BackendError>>> {
         match self.values().await {
-            Ok(values) => {
-                let steps = self.steps.iter().zip(values);
-                steps
-                    .map(|(step, value)| answer::read(step, value))
-                    .collect()
+            Ok(values) => values.into_iter().map(|value| Some(Ok(value))).collect(),
+            Err(reason) => {
+                let broken = || Some(Err(BackendError::Broken(reason.clone())));
+                (0..self.pipeline.len()).map(|_| broken()).collect()
             }
-            Err(reason) => vec![Err(StepError::Broken(reason)); self.steps.len()],
         }
+    }
+
+    /// Sends the one command, and returns its reply.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the connection is broken.
+    pub(super) async fn value(&mut self) -> Result<Value, String> {
+        let value = self.values().await?.pop();
+        value.ok_or_else(|| "there is no answer".into())
     }
 
     /// Sends the commands, loads missing scripts, and returns the replies in order.
@@ -309,7 +376,7 @@ impl Call {
     /// # Errors
     ///
     /// Returns why the connection is broken.
-    pub(super) async fn values(&mut self) -> Result<Vec<Value>, String> {
+    async fn values(&mut self) -> Result<Vec<Value>, String> {
         if self.pipeline.is_empty() {
             return Ok(Vec::new());
         }
@@ -326,27 +393,19 @@ impl Call {
         Ok(values)
     }
 
-    /// Loads the scripts again, and repeats the steps whose script was missing: nothing was changed
-    /// by these.
+    /// Loads the scripts again, and repeats the commands whose script was missing: nothing was
+    /// changed by these.
     ///
     /// # Errors
     ///
-    /// Returns why the steps cannot be repeated; the connection is broken then.
+    /// Returns why the commands cannot be repeated; the connection is broken then.
     async fn repeat(&mut self, seen: u64, values: &mut [Value]) -> Result<(), String> {
         let gone = |at: &usize| is_script_gone(&values[*at]);
         let gone: Vec<_> = (0..values.len()).filter(gone).collect();
-        let is_said = |at: &usize| {
-            let step = self.steps.get(*at);
-            step.is_some_and(|step| step.reporter().is_some())
-        };
-        let first = gone.iter().copied().find(is_said);
-        let later = first.unwrap_or(values.len())..values.len();
-        if later
-            .into_iter()
-            .any(|at| is_said(&at) && !is_script_gone(&values[at]))
-        {
+        let later = gone.first().copied().unwrap_or(values.len())..values.len();
+        if self.ordered && later.into_iter().any(|at| !is_script_gone(&values[at])) {
             // An earlier report of this node would be taken after a later one.
-            return Err("another node loaded scripts in the middle of what this node says".into());
+            return Err("another node loaded scripts between the reports of this node".into());
         }
         let reloaded = self.to.reload(seen).await;
         reloaded.map_err(|error| error.to_string())?;
@@ -366,14 +425,17 @@ impl Call {
 
 async fn send(to: &mut Line, pipeline: &Pipeline) -> Result<Vec<Value>, String> {
     let count = pipeline.len();
-    match to.connection.send_packed_commands(pipeline, 0, count).await {
+    let sent = to.connection.send_packed_commands(pipeline, 0, count);
+    // Otherwise, a task that has made as many sends as Tokio lets it make at once would go on with
+    // the others in the reverse order.
+    match unconstrained(sent).await {
         Ok(values) if values.len() == count => Ok(values),
         Ok(_) => Err("there are fewer answers than questions".into()),
         Err(error) => Err(error.to_string()),
     }
 }
 
-/// Returns whether a step was not taken because Redis no longer has its script.
+/// Returns whether a command was not taken because Redis no longer has its script.
 fn is_script_gone(value: &Value) -> bool {
     matches!(value, Value::ServerError(error) if error.code() == "NOSCRIPT")
 }

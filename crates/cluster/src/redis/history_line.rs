@@ -1,18 +1,19 @@
-//! The connection to one master over which histories are read. Their answers are large, so they never stand before an event, a
-//! heartbeat or the answer to a step. It is opened by the first read, and again after it broke.
+//! The connection to one master over which histories are read. Their answers are large, so they
+//! never stand before an event, a heartbeat or another answer. It is opened by the first read, and
+//! again after it broke.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{AsyncConnectionConfig, Cmd};
+use redis::{AsyncConnectionConfig, Cmd, Value};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
 use super::answer;
-use super::connection::{Call, Line, Loaded};
+use super::connection::{Batch, Line, Loaded};
 use super::topology::{self, Master, connect_to};
 use super::url::RedisUrl;
-use crate::backend::{ConnectError, HistoryPage, StepError};
+use crate::backend::{BackendError, ConnectError, HistoryPage};
 
 /// How long one attempt to read may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
@@ -40,23 +41,29 @@ impl HistoryLine {
     }
 
     /// Reads a history. A connection that was closed because nothing was read for long is replaced.
-    pub(super) async fn read(self, command: Cmd) -> Result<HistoryPage, StepError> {
-        match self.try_read(&command).await {
-            Err(StepError::Broken(_)) => self.try_read(&command).await,
+    pub(super) async fn read(
+        self,
+        command: Cmd,
+        read: fn(Value) -> Option<HistoryPage>,
+    ) -> Result<HistoryPage, BackendError> {
+        match self.try_read(&command, read).await {
+            Err(BackendError::Broken(_)) => self.try_read(&command, read).await,
             page => page,
         }
     }
 
-    async fn try_read(&self, command: &Cmd) -> Result<HistoryPage, StepError> {
+    async fn try_read(
+        &self,
+        command: &Cmd,
+        read: fn(Value) -> Option<HistoryPage>,
+    ) -> Result<HistoryPage, BackendError> {
         let (number, line) = self.line().await?;
-        let mut call = Call::of_command(&line, command.clone());
-        let values = timeout(READ_TIMEOUT, call.values()).await;
-        let values = values.unwrap_or_else(|_| Err(format!("no history within {READ_TIMEOUT:?}")));
-        let value = values.and_then(|mut values| values.pop().ok_or("there is no answer".into()));
-        let page = value
-            .map_err(StepError::Broken)
-            .and_then(answer::read_history);
-        if matches!(page, Err(StepError::Broken(_))) {
+        let mut batch = Batch::of_command(&line, command.clone());
+        let value = timeout(READ_TIMEOUT, batch.value()).await;
+        let value = value.unwrap_or_else(|_| Err(format!("no history within {READ_TIMEOUT:?}")));
+        let value = value.map_err(BackendError::Broken);
+        let page = value.and_then(|value| answer::read(value, read));
+        if matches!(page, Err(BackendError::Broken(_))) {
             // With it goes the rest of an answer that is too late.
             let mut open = self.0.open.lock().await;
             if open.0 == number {
@@ -70,8 +77,8 @@ impl HistoryLine {
     ///
     /// # Errors
     ///
-    /// Returns [`StepError::Unserved`] if Redis was started again: to read a history there would begin it again.
-    async fn line(&self) -> Result<(u64, Line), StepError> {
+    /// Returns [`BackendError::Unserved`] if Redis was started again: to read a history there would begin it again.
+    async fn line(&self) -> Result<(u64, Line), BackendError> {
         let mut open = self.0.open.lock().await;
         if let (number, Some(line)) = &*open {
             return Ok((*number, line.clone()));
@@ -89,10 +96,10 @@ impl HistoryLine {
             Ok((connection, process))
         };
         let (connection, process) = opened.await.map_err(|error: ConnectError| {
-            StepError::Broken(format!("connecting to read histories: {error}"))
+            BackendError::Broken(format!("connecting to read histories: {error}"))
         })?;
         if process != master.process {
-            return Err(StepError::Unserved("Redis was started again".into()));
+            return Err(BackendError::Unserved("Redis was started again".into()));
         }
         let line = Line::new(connection, loaded);
         *open = (open.0 + 1, Some(line.clone()));

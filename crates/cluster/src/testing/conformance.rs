@@ -13,36 +13,39 @@ pub mod roster;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 
 use std::time::Duration;
 
 use crate::Message;
 use crate::backend::{
-    Answer, Backend, Connected, Connection, HistoryPage, HistoryRequest, Incoming, Moment,
-    NodeName, Publication, Step, StepError, Topic,
+    Backend, BackendError, Broker, Call, Change, Connected, Counted, Incoming, Joined, Membership,
+    Moment, NodeName, Presence, Publication, Publish, Published, Reply, Report, Topic,
 };
 use bytes::Bytes;
+use fanfare_engine::{IdempotencyKey, PresenceSnapshot};
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, ChannelName, UserId};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-/// A moment that does not come.
+/// A deadline that does not pass.
 const LATER: Moment = 9_000_000_000_000_000;
-/// A moment that is over.
+/// A deadline that has passed.
 const BEFORE: Moment = 1;
 /// How long something that must come may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A backend that nobody else uses, as if there were one for each test.
+/// A back end of one test.
 #[derive(Clone)]
 pub struct Stage {
     backend: Arc<dyn Backend>,
 }
 
 impl Stage {
-    /// Returns a stage on a back end that nobody else uses.
+    /// Returns the stage of a test on a back end of its own.
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>) -> Self {
         Self { backend }
@@ -51,92 +54,165 @@ impl Stage {
     /// Connects.
     pub async fn connect(&self) -> Peer {
         let Connected {
-            connection,
+            broker,
+            presence,
+            membership,
             incoming,
         } = self.backend.connect().await.unwrap();
         Peer {
-            connection,
+            broker,
+            presence,
+            membership,
             incoming: RefCell::new(incoming),
             enlisted: RefCell::default(),
         }
     }
 
-    /// A connection that listens to channels.
-    pub async fn listener(&self, channels: &[&str]) -> Peer {
+    /// Returns a connection that subscribes to channels.
+    pub async fn subscriber(&self, channels: &[&str]) -> Peer {
         let peer = self.connect().await;
         for channel in channels {
-            let topic = topic_of(channel);
-            peer.done(Step::Subscribe { topic }).await;
+            peer.subscribe(topic_of(channel)).await;
         }
         peer
     }
 }
 
-/// Somebody who is connected.
+/// A connection of a node.
 pub struct Peer {
-    connection: Arc<dyn Connection>,
-    /// Nodes that were put into the list of an app.
-    enlisted: RefCell<HashSet<(String, String)>>,
+    pub(crate) broker: Arc<dyn Broker>,
+    pub(crate) presence: Arc<dyn Presence>,
+    pub(crate) membership: Arc<dyn Membership>,
+    /// Nodes that were put into the list of the app.
+    enlisted: RefCell<HashSet<String>>,
     incoming: RefCell<UnboundedReceiver<Incoming>>,
 }
 
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").finish_non_exhaustive()
+    }
+}
+
 impl Peer {
-    /// Takes steps as nodes do, which put themselves into an app's list before they say something of it.
-    pub async fn take_all(&self, steps: Vec<Step>) -> Vec<Result<Answer, StepError>> {
-        let new: Vec<_> = steps
-            .iter()
-            .filter_map(Step::reporter)
-            .filter(|(app, node)| {
-                let name = (app.to_string(), node.to_string());
-                self.enlisted.borrow_mut().insert(name)
-            })
-            .map(|(app, node)| enlist_in(app.clone(), node.clone()))
-            .collect();
-        if !new.is_empty() {
-            for answer in self.take_as_they_are(new).await {
-                assert_eq!(answer, Ok(Answer::Done));
-            }
-        }
-        self.take_as_they_are(steps).await
+    /// Waits for an answer that must not be an error.
+    pub async fn ok<T>(&self, call: Call<T>) -> T {
+        let answer = timeout(TIMEOUT, call).await.expect("an answer in time");
+        answer.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Takes steps, and returns their answers.
-    pub async fn take_as_they_are(&self, steps: Vec<Step>) -> Vec<Result<Answer, StepError>> {
-        let count = steps.len();
-        let answers = timeout(TIMEOUT, self.connection.take(steps)).await;
-        let answers = answers.expect("answers in time");
+    /// Subscribes to a topic.
+    pub async fn subscribe(&self, topic: Topic) {
+        self.ok(self.broker.subscribe(vec![topic])).await;
+    }
+
+    /// Unsubscribes from a topic.
+    pub async fn unsubscribe(&self, topic: Topic) {
+        self.ok(self.broker.unsubscribe(vec![topic])).await;
+    }
+
+    /// Publishes events.
+    async fn publish_all(&self, publications: Vec<Publication>) -> Published {
+        self.ok(self.broker.publish(publish_of(publications))).await
+    }
+
+    /// Publishes one event.
+    pub async fn publish(&self, channel: &str, data: &str) -> Published {
+        self.publish_all(vec![publication(channel, data)]).await
+    }
+
+    /// Sends reports of a node as nodes do, which put themselves into the app's list before.
+    async fn report_all(&self, name: &str, changes: Vec<Change>) {
+        if self.enlisted.borrow_mut().insert(name.to_owned()) {
+            self.enlist(name).await;
+        }
+        for answer in self.try_report(name, LATER, changes).await {
+            answer.unwrap();
+        }
+    }
+
+    /// Puts a node into the app's list.
+    async fn enlist(&self, name: &str) {
+        let enlisted = self.membership.enlist(&app(), &node(name), LATER);
+        self.ok(enlisted).await;
+    }
+
+    /// Sends reports of a node, and returns whether each was taken.
+    async fn try_report(
+        &self,
+        name: &str,
+        deadline: Moment,
+        changes: Vec<Change>,
+    ) -> Vec<Result<(), BackendError>> {
+        let count = changes.len();
+        let report = |change| Report { app: app(), change };
+        let reports = changes.into_iter().map(report).collect();
+        let answers = self.presence.report(&node(name), deadline, reports);
+        let answers = timeout(TIMEOUT, answers).await.expect("answers in time");
         assert_eq!(answers.len(), count);
         answers
     }
 
-    /// Takes a step, and returns its answer.
-    pub async fn try_take(&self, step: Step) -> Result<Answer, StepError> {
-        self.take_all(vec![step]).await.remove(0)
+    /// Sends one report of a node, and returns its answer.
+    async fn report<T: Send + 'static>(
+        &self,
+        name: &str,
+        change: impl FnOnce(Reply<T>) -> Change,
+    ) -> T {
+        let (sender, answer) = oneshot::channel();
+        self.report_all(name, vec![change(sender.into())]).await;
+        answer.await.expect("an answer")
     }
 
-    /// Takes a step that must not fail, and returns its answer.
-    pub async fn take(&self, step: Step) -> Answer {
-        let words = format!("{step:?}");
-        let answer = self.try_take(step).await;
-        answer.unwrap_or_else(|error| panic!("{words}: {error}"))
+    async fn join(&self, name: &str, channel: &str, member: Member) -> Joined {
+        self.join_at_most(name, channel, member, usize::MAX).await
     }
 
-    /// Reads a page of a history.
-    pub async fn history(&self, request: HistoryRequest) -> HistoryPage {
-        let page = timeout(TIMEOUT, self.connection.history(request)).await;
-        page.expect("a page in time")
-            .unwrap_or_else(|error| panic!("{error}"))
+    async fn join_at_most(&self, name: &str, channel: &str, member: Member, max: usize) -> Joined {
+        let join = |reply| join(channel, member, max, reply);
+        self.report(name, join).await
     }
 
-    /// Takes a step that must be answered with [`Answer::Done`].
-    pub async fn done(&self, step: Step) {
-        assert_eq!(self.take(step).await, Answer::Done);
+    async fn leave(&self, name: &str, channel: &str, who: &str) -> bool {
+        self.report(name, |reply| leave(channel, who, reply)).await
     }
 
-    /// The next message that was told.
+    async fn count(&self, name: &str, channel: &str, number: usize, announce: bool) -> Counted {
+        self.report(name, |reply| count(channel, number, announce, reply))
+            .await
+    }
+
+    async fn sign_in(&self, name: &str, who: &str) -> bool {
+        self.report(name, |reply| sign_in(who, reply)).await
+    }
+
+    async fn sign_out(&self, name: &str, who: &str) -> bool {
+        self.report(name, |reply| sign_out(who, reply)).await
+    }
+
+    async fn connections(&self, name: &str, count: usize) {
+        self.report_all(name, vec![Change::Connections { count }])
+            .await;
+    }
+
+    /// Admits one more connection of the app if it has fewer than `max` over all nodes.
+    async fn admit(&self, name: &str, max: usize) -> bool {
+        self.report(name, |reply| admit(max, reply)).await
+    }
+
+    /// Returns the members of a channel in the order of their ids.
+    async fn snapshot(&self, channel: &str) -> PresenceSnapshot {
+        let mut snapshot = self.ok(self.presence.snapshot(&app(), channel)).await;
+        snapshot
+            .members
+            .sort_by(|one, other| one.user_id.cmp(&other.user_id));
+        snapshot
+    }
+
+    /// Returns the next message.
     #[expect(
         clippy::await_holding_refcell_ref,
-        reason = "one thing is heard at a time"
+        reason = "one message is received at a time"
     )]
     pub async fn next_message(&self) -> (Topic, Bytes) {
         let next = timeout(TIMEOUT, self.incoming.borrow_mut().recv()).await;
@@ -146,7 +222,7 @@ impl Peer {
         }
     }
 
-    /// The data of the events that were told, so many.
+    /// Returns the data of the next events.
     pub async fn events(&self, count: usize) -> Vec<String> {
         let mut events = Vec::new();
         while events.len() < count {
@@ -158,25 +234,14 @@ impl Peer {
         events
     }
 
-    /// Nothing is on its way: something that is told now is the next that is heard.
-    pub async fn hears_nothing(&self) {
-        let topic = topic_of("hears-nothing");
-        self.done(Step::Subscribe {
-            topic: topic.clone(),
-        })
-        .await;
-        self.take(publish("hears-nothing", "end")).await;
-        let (heard, _) = self.next_message().await;
-        assert_eq!(heard, topic);
-        self.done(Step::Unsubscribe { topic }).await;
-    }
-}
-
-fn enlist_in(app: AppId, node: NodeName) -> Step {
-    Step::Enlist {
-        app,
-        node,
-        deadline: LATER,
+    /// Checks that no message is on its way: one that is published now is the next to arrive.
+    pub async fn receives_nothing(&self) {
+        let topic = topic_of("receives-nothing");
+        self.subscribe(topic.clone()).await;
+        self.publish("receives-nothing", "end").await;
+        let (received, _) = self.next_message().await;
+        assert_eq!(received, topic);
+        self.unsubscribe(topic).await;
     }
 }
 
@@ -219,15 +284,62 @@ pub fn event(data: &str) -> Bytes {
     event.write()
 }
 
-/// One more connection of the app, where it may have `max` of them over all nodes.
-fn admit(name: &str, max: usize) -> Step {
-    Step::Admit {
-        app: app(),
-        node: node(name),
+fn join(channel: &str, member: Member, max: usize, reply: Reply<Joined>) -> Change {
+    Change::Join {
+        channel: channel.into(),
+        member,
+        max,
+        wants_members: true,
+        reply,
+    }
+}
+
+fn leave(channel: &str, who: &str, reply: Reply<bool>) -> Change {
+    Change::Leave {
+        channel: channel.into(),
+        user: user(who),
+        reply,
+    }
+}
+
+fn count(channel: &str, count: usize, announce: bool, reply: Reply<Counted>) -> Change {
+    Change::Subscriptions {
+        channel: channel.into(),
+        count,
+        announce,
+        reply,
+    }
+}
+
+fn sign_in(who: &str, reply: Reply<bool>) -> Change {
+    let user = user(who);
+    Change::SignIn { user, reply }
+}
+
+fn sign_out(who: &str, reply: Reply<bool>) -> Change {
+    let user = user(who);
+    Change::SignOut { user, reply }
+}
+
+fn admit(max: usize, reply: Reply<bool>) -> Change {
+    Change::Admit {
         change: 0,
         max,
-        deadline: LATER,
+        reply,
     }
+}
+
+/// One change of each kind.
+fn changes_of_every_kind(channel: &str, who: &str) -> Vec<Change> {
+    vec![
+        join(channel, member(who), 9, Reply::ignore()),
+        leave(channel, who, Reply::ignore()),
+        count(channel, 3, true, Reply::ignore()),
+        sign_in(who, Reply::ignore()),
+        sign_out(who, Reply::ignore()),
+        Change::Connections { count: 3 },
+        admit(9, Reply::ignore()),
+    ]
 }
 
 fn publication(channel: &str, data: &str) -> Publication {
@@ -239,18 +351,23 @@ fn publication(channel: &str, data: &str) -> Publication {
     }
 }
 
-fn publish_all(publications: Vec<Publication>) -> Step {
-    Step::Publish {
+fn publish_of(publications: Vec<Publication>) -> Publish {
+    Publish {
         app: app(),
         publications,
-        once: None,
+        idempotency_key: None,
         deadline: LATER,
     }
 }
 
-/// Returns a step that publishes one event.
-pub fn publish(channel: &str, data: &str) -> Step {
-    publish_all(vec![publication(channel, data)])
+fn publish_once(publications: Vec<Publication>, key: &str, digest: &str) -> Publish {
+    Publish {
+        idempotency_key: Some(IdempotencyKey {
+            key: key.into(),
+            digest: digest.into(),
+        }),
+        ..publish_of(publications)
+    }
 }
 
 /// Defines a test for each case. `$run` is a function that runs a case on a [`Stage`].
@@ -258,38 +375,38 @@ pub fn publish(channel: &str, data: &str) -> Step {
 macro_rules! conformance_suite {
     ($run:path) => {
         $crate::conformance_suite! { @cases $run;
-    events: events_are_told_in_order_to_all_who_listen_and_to_nobody_else
-        events_of_one_request_are_told_one_after_the_other
-        steps_of_an_app_are_taken_in_the_order_in_which_they_were_asked
-        an_event_as_long_as_they_come_is_told_whole
-        a_request_that_comes_twice_is_told_once
-        what_comes_too_late_is_not_taken
-        a_kept_event_is_told_and_kept_with_a_position_that_grows
-        a_kept_event_expires
-        the_oldest_kept_events_go_when_there_is_too_much;
+    events: events_reach_all_subscribers_in_order_and_no_others
+        events_of_one_request_arrive_one_after_the_other
+        calls_of_an_app_are_taken_in_the_order_in_which_they_were_made
+        the_longest_event_arrives_whole
+        a_repeated_request_is_published_once
+        calls_after_their_deadline_are_not_taken
+        a_cached_event_is_published_and_cached_with_a_position_that_grows
+        a_cached_event_expires
+        the_oldest_cached_events_are_dropped_beyond_the_limit;
     history: a_history_answers_with_what_came_after_a_position
         a_history_is_read_forward_and_backward_from_any_position
         a_history_holds_so_many_events_and_for_so_long
-        a_history_that_begins_anew_knows_nothing_of_the_one_before
+        histories_of_two_channels_have_different_epochs
         a_history_is_of_its_rules
         a_history_gives_what_there_is_room_for
-        an_event_that_is_kept_and_recorded_is_both;
+        an_event_can_be_cached_and_recorded;
     roster: a_user_comes_with_the_first_node_and_leaves_with_the_last
-        what_is_said_twice_counts_once
-        a_full_channel_takes_nobody_new
+        a_repeated_report_counts_once
+        a_full_channel_admits_no_new_user
         counts_are_added_up_over_all_nodes
         users_are_online_from_the_first_node_to_the_last
-        connections_are_let_in_up_to_the_quota_of_all_nodes
+        connections_are_admitted_up_to_the_quota_of_all_nodes
         connections_are_known_by_node;
     nodes: nodes_live_for_as_long_as_their_lease_and_are_dead_until_they_are_forgotten
-        all_nodes_are_told_of_beats_and_of_what_is_said_to_all
-        it_is_known_of_which_apps_a_node_has_said_something
+        all_nodes_receive_heartbeats_and_broadcasts
+        the_apps_of_a_node_are_known_until_it_is_forgotten
         no_lease_ends_further_ahead_than_it_is_long
-        an_app_takes_nothing_of_a_node_that_is_not_in_its_list
+        an_app_takes_no_report_of_a_node_that_is_not_in_its_list
         one_node_claims_a_dead_node_until_its_claim_expires;
-    reaper: what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_had_said_so
-        two_who_clear_away_the_same_do_it_once
-        a_node_that_leaves_thousands_of_everything_is_cleared_away_bit_by_bit;
+    reaper: the_entries_of_a_dead_node_are_removed_and_announced_as_if_it_had_reported_that
+        two_reapers_of_the_same_node_remove_each_entry_once
+        a_node_that_leaves_thousands_of_entries_is_reaped_part_by_part;
         }
     };
     (@cases $run:path; $($module:ident: $($case:ident)*;)*) => {

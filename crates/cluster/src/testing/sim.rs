@@ -1,54 +1,29 @@
-//! A backend in memory whose ways are slow, break and split.
+//! A back end in memory whose lines are slow, break and split.
 //!
-//! Every connection has a way up and a way down, each first in, first out. What goes wrong is asked for by tests.
+//! Every connection has a line up and a line down, each first in, first out. Tests ask for what goes
+//! wrong.
 
+mod connection;
 pub mod trace;
 mod weather;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{
-    Answer, Backend, ConnectError, Connected, Connection, HistoryPage, HistoryRequest, Incoming,
-    IncomingBytes, Step, StepError, Topic,
-};
+use crate::backend::{Backend, BackendError, Incoming, IncomingBytes, Topic};
 use bytes::Bytes;
-use fanfare_engine::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, timeout_at};
 
+use connection::{Process, Request, RequestAnswer};
 pub use weather::{Weather, mix};
 pub use world::World;
-use world::{ConnectionId, Tell};
+use world::{ConnectionId, Turn};
 
-/// Backends make connections at multiples of this, so that who waits a random while before comes at the same time.
-const TICK: Duration = Duration::from_millis(100);
-/// The same after an attempt that failed: longer than any such while.
-const LONG_TICK: Duration = Duration::from_secs(1);
-/// How long it is tried to connect.
-const TIMEOUT: Duration = Duration::from_secs(2);
-
-type Answers = Vec<Result<Reply, StepError>>;
-
-/// What a process asks of the world.
-#[derive(Debug)]
-enum Request {
-    Step(Step),
-    History(HistoryRequest),
-}
-
-/// What the world answers.
-#[derive(Debug)]
-enum Reply {
-    Answer(Answer),
-    History(HistoryPage),
-}
-
-/// A world and the ways to it.
+/// A world and the lines to it.
 #[derive(Clone)]
 pub struct Sim(Arc<Mutex<State>>);
 
@@ -62,13 +37,13 @@ struct State {
     /// Numbers of processes whose messages do not get through: to the world, and from it.
     stalled: [BTreeSet<u64>; 2],
     dead: BTreeSet<u64>,
-    /// Nothing is taken.
+    /// Whether no request is taken.
     stopped: bool,
-    /// Nobody gets in.
+    /// Whether connections are refused.
     refusing: bool,
-    /// Everybody gets in, and nothing is taken: the world has no room.
+    /// Whether requests are refused because the world has no room.
     full: bool,
-    /// What each step takes besides.
+    /// How long each request takes besides its way.
     slow: Duration,
     changes: Vec<WorldChange>,
 }
@@ -78,36 +53,37 @@ struct Line {
     process: u64,
     up: VecDeque<Up>,
     down: VecDeque<(Instant, Down)>,
-    /// When the last message of each way arrives.
+    /// When the last message of each direction arrives.
     last: [Instant; 2],
-    /// Nothing, once the process has closed it.
+    /// `None` once the process has closed it.
     incoming: Option<mpsc::UnboundedSender<Incoming>>,
     wake: [Arc<Notify>; 2],
 }
 
 struct Up {
     arrives: Instant,
-    steps: VecDeque<Request>,
+    requests: VecDeque<Request>,
     answers: Answers,
-    changes: Vec<usize>,
-    reply: oneshot::Sender<Answers>,
 }
+
+/// Answers, each with the indices of the changes that it reports.
+type Answers = Vec<(RequestAnswer, Vec<usize>)>;
 
 enum Down {
-    Told(Topic, Bytes),
-    Answers(oneshot::Sender<Answers>, Answers, Vec<usize>),
+    Message(Topic, Bytes),
+    Answers(Answers),
 }
 
-/// Something that became so over all nodes, and of which one of them was told alone.
+/// A change over all nodes, which the world reports to one of them alone.
 #[derive(Debug, Clone)]
 pub struct WorldChange {
-    /// The process that was told.
+    /// The process that gets the report.
     pub process: u64,
     /// The channel.
     pub channel: String,
-    /// What began or ended, in words.
+    /// The beginning or end, in words.
     pub what: String,
-    /// Since when the process knows.
+    /// When the process got the report.
     pub answered: Option<Instant>,
 }
 
@@ -135,26 +111,23 @@ impl Sim {
         })))
     }
 
-    /// The backend of one process.
+    /// Returns the back end of one process.
     pub fn backend(&self, process: u64) -> Arc<dyn Backend> {
-        Arc::new(Process {
-            sim: self.clone(),
-            process,
-        })
+        Arc::new(Process::new(self.clone(), process))
     }
 
-    /// Looks at the world, or changes it.
+    /// Reads the world, or changes it.
     pub fn with<T>(&self, look: impl FnOnce(&mut World) -> T) -> T {
         look(&mut self.0.lock().world)
     }
 
-    /// Returns what began or ended over all nodes so far.
+    /// Returns the changes over all nodes so far.
     #[must_use]
     pub fn changes(&self) -> Vec<WorldChange> {
         self.0.lock().changes.clone()
     }
 
-    /// Sets how slow the ways are from now on.
+    /// Sets how slow the lines are from now on.
     pub fn set_weather(&self, weather: Weather) {
         self.0.lock().weather = weather;
     }
@@ -163,11 +136,11 @@ impl Sim {
     pub fn cut(&self, process: u64) {
         let mut state = self.0.lock();
         for id in state.lines_of(process) {
-            state.cut(self, id);
+            state.cut(id);
         }
     }
 
-    /// From now on nothing gets through to the world, or from it; or it does again, in order and late.
+    /// Stops the lines of a process, up or down, or lets them go on with what waits.
     pub fn stall(&self, process: u64, up: bool, down: bool) {
         let mut state = self.0.lock();
         for (stalled, is) in state.stalled.iter_mut().zip([up, down]) {
@@ -180,7 +153,7 @@ impl Sim {
         state.wake_all();
     }
 
-    /// A process ends at once; what it has sent is on the way.
+    /// Ends a process at once; what it has sent is on the way.
     pub fn kill(&self, process: u64) {
         let mut state = self.0.lock();
         state.dead.insert(process);
@@ -189,7 +162,7 @@ impl Sim {
         }
     }
 
-    /// The world does nothing, like a process that was stopped; or it goes on with what waits.
+    /// Stops the world, like a process that is suspended, or lets it go on with what waits.
     pub fn stop(&self, stopped: bool) {
         let mut state = self.0.lock();
         state.stopped = stopped;
@@ -201,32 +174,32 @@ impl Sim {
         self.0.lock().refusing = refusing;
     }
 
-    /// Nothing is taken any more of those who are connected, or it is again.
+    /// Refuses requests for lack of room from now on, or takes them again.
     pub fn fill(&self, full: bool) {
         self.0.lock().full = full;
     }
 
-    /// How many connections there ever were.
+    /// Returns how many connections there ever were.
     pub fn connections(&self) -> u64 {
         self.0.lock().next_line
     }
 
-    /// Sets how long each step takes besides its way.
+    /// Sets how long each request takes besides its way.
     pub fn slow(&self, slow: Duration) {
         self.0.lock().slow = slow;
     }
 
-    /// The world loses its memory and all connections.
+    /// Makes the world lose its memory and all connections.
     pub fn restart(&self) {
         let mut state = self.0.lock();
         let all: Vec<_> = state.lines.keys().copied().collect();
         for id in all {
-            state.cut(self, id);
+            state.cut(id);
         }
         state.world.restart();
     }
 
-    /// What the connections of a process listen to.
+    /// Returns the topics to which the connections of a process subscribe.
     pub fn topics_of(&self, process: u64) -> Vec<Topic> {
         let state = self.0.lock();
         let lines = state.lines_of(process).into_iter();
@@ -236,18 +209,18 @@ impl Sim {
             .collect()
     }
 
-    /// How many connections a process has.
+    /// Returns how many connections a process has.
     pub fn lines(&self, process: u64) -> usize {
         self.0.lock().lines_of(process).len()
     }
 
-    /// Tells something that no step would.
-    pub fn tell(&self, topic: Topic, message: &'static [u8]) {
+    /// Publishes a message that no request would.
+    pub fn publish(&self, topic: Topic, message: &'static [u8]) {
         let mut state = self.0.lock();
-        let tells = state.world.told_to(topic, &Bytes::from_static(message));
-        for (to, topic, message) in tells {
-            state.send_down(to, Down::Told(topic, message));
-        }
+        let mut turn = Turn::new(&mut state.world, ConnectionId::MAX);
+        turn.publish_on(topic, &Bytes::from_static(message));
+        let deliveries = turn.deliveries;
+        state.deliver(deliveries);
     }
 
     fn is_dead(&self, process: u64) -> bool {
@@ -261,10 +234,10 @@ impl Sim {
         tokio::time::sleep(Duration::from_millis(u64::try_from(left).unwrap())).await;
     }
 
-    /// Carries what a process says to the world, in order.
+    /// Carries the requests of a process to the world, in order.
     async fn carry_up(self, id: ConnectionId, wake: Arc<Notify>) {
         loop {
-            let next = self.0.lock().next_up(&self, id);
+            let next = self.0.lock().next_up(id);
             match next {
                 Next::Again => tokio::task::yield_now().await,
                 Next::At(time) => {
@@ -276,7 +249,7 @@ impl Sim {
         }
     }
 
-    /// Carries what the world says to a process, in order.
+    /// Carries answers and messages to a process, in order.
     async fn carry_down(self, id: ConnectionId, wake: Arc<Notify>) {
         loop {
             let next = self.0.lock().next_down(id);
@@ -292,7 +265,7 @@ impl Sim {
     }
 }
 
-/// What is to be done on a way.
+/// The next thing to do on a line.
 enum Next {
     Again,
     At(Instant),
@@ -338,24 +311,25 @@ impl State {
         (id, incoming)
     }
 
-    fn send_up(
-        &mut self,
-        id: ConnectionId,
-        steps: Vec<Request>,
-    ) -> Option<oneshot::Receiver<Answers>> {
-        self.lines.get(&id)?.incoming.as_ref()?;
-        let arrives = self.arrival(id, UP);
-        let (reply, answers) = oneshot::channel();
-        let line = self.lines.get_mut(&id)?;
-        line.up.push_back(Up {
-            arrives,
-            steps: steps.into(),
-            answers: Vec::new(),
-            changes: Vec::new(),
-            reply,
-        });
-        line.wake[UP].notify_one();
-        Some(answers)
+    /// Sends requests up a line; they are dropped if it is closed.
+    fn send_up(&mut self, id: ConnectionId, requests: Vec<Request>) {
+        let open = |line: &Line| line.incoming.is_some();
+        if self.lines.get(&id).is_some_and(open) {
+            let arrives = self.arrival(id, UP);
+            let line = self.lines.get_mut(&id).unwrap();
+            line.up.push_back(Up {
+                arrives,
+                requests: requests.into(),
+                answers: Vec::new(),
+            });
+            line.wake[UP].notify_one();
+        }
+    }
+
+    fn deliver(&mut self, deliveries: Vec<world::Delivery>) {
+        for (to, topic, message) in deliveries {
+            self.send_down(to, Down::Message(topic, message));
+        }
     }
 
     fn send_down(&mut self, id: ConnectionId, message: Down) {
@@ -368,7 +342,7 @@ impl State {
         }
     }
 
-    fn next_up(&mut self, sim: &Sim, id: ConnectionId) -> Next {
+    fn next_up(&mut self, id: ConnectionId) -> Next {
         let Some(line) = self.lines.get_mut(&id) else {
             return Next::End;
         };
@@ -387,16 +361,16 @@ impl State {
         if arrives > Instant::now() {
             return Next::At(arrives);
         }
-        // Others get their turn between the steps of one request.
-        let turn = mix(self.seed ^ id ^ front.steps.len() as u64) % 4;
+        // Other connections get their turn between the requests of one batch.
+        let turn = mix(self.seed ^ id ^ front.requests.len() as u64) % 4;
         for _ in 0..=turn {
-            self.take_next(sim, id);
+            self.take_next(id);
         }
         Next::Again
     }
 
-    /// Takes the next step that has come over a line.
-    fn take_next(&mut self, _: &Sim, id: ConnectionId) {
+    /// Takes the next request that has come over a line.
+    fn take_next(&mut self, id: ConnectionId) {
         let Some(line) = self.lines.get_mut(&id) else {
             return;
         };
@@ -404,53 +378,43 @@ impl State {
         let Some(front) = line.up.front_mut() else {
             return;
         };
-        if let Some(step) = front.steps.pop_front() {
-            let mut tells: Vec<Tell> = Vec::new();
-            let answer = match &step {
-                Request::Step(Step::Subscribe { .. }) => {
-                    Self::take(&mut self.world, id, &step, &mut tells)
-                }
-                _ if self.full => Err(StepError::Refused("OOM there is no room".into())),
-                step => Self::take(&mut self.world, id, step, &mut tells),
+        if let Some(request) = front.requests.pop_front() {
+            let mut turn = Turn::new(&mut self.world, id);
+            let words = request.words.clone();
+            let answer = if self.full && !request.needs_no_room {
+                request.answer(Err(BackendError::Refused("OOM there is no room".into())))
+            } else {
+                request.answer(Ok(&mut turn))
             };
-            if let (Request::Step(step), Ok(Reply::Answer(answer))) = (&step, &answer) {
-                for (channel, what) in changes_of(step, answer) {
-                    front.changes.push(self.changes.len());
-                    self.changes.push(WorldChange {
-                        process,
-                        channel,
-                        what,
-                        answered: None,
-                    });
-                }
-            }
-            if trace::is_on() {
+            let Turn {
+                deliveries,
+                changes,
+                ..
+            } = turn;
+            trace::line(|| {
                 let at = self.begin.elapsed().as_millis();
-                trace::line(&format!(
-                    "{at} ms, process {process}: {step:?} => {answer:?}"
-                ));
-            }
-            front.answers.push(answer);
-            for (to, topic, message) in tells {
-                self.send_down(to, Down::Told(topic, message));
-            }
+                format!("{at} ms, process {process}: {words} => {}", answer.words)
+            });
+            let first = self.changes.len();
+            self.changes
+                .extend(changes.into_iter().map(|(channel, what)| WorldChange {
+                    process,
+                    channel,
+                    what,
+                    answered: None,
+                }));
+            let reported = (first..self.changes.len()).collect();
+            front.answers.push((answer, reported));
+            self.deliver(deliveries);
         }
         let line = self.lines.get_mut(&id).unwrap();
-        if line.up.front().is_some_and(|front| front.steps.is_empty()) {
+        if line
+            .up
+            .front()
+            .is_some_and(|front| front.requests.is_empty())
+        {
             let done = line.up.pop_front().unwrap();
-            self.send_down(id, Down::Answers(done.reply, done.answers, done.changes));
-        }
-    }
-
-    fn take(
-        world: &mut World,
-        id: ConnectionId,
-        request: &Request,
-        tells: &mut Vec<Tell>,
-    ) -> Result<Reply, StepError> {
-        match request {
-            Request::Step(step) => world.take(id, step, tells).map(Reply::Answer),
-            Request::History(request) => Ok(Reply::History(world.history(request))),
+            self.send_down(id, Down::Answers(done.answers));
         }
     }
 
@@ -482,19 +446,21 @@ impl State {
             return;
         };
         match message {
-            Down::Told(topic, message) => {
+            Down::Message(topic, message) => {
                 let room = IncomingBytes::default();
-                // Who does not listen any more does not hear it.
+                // A process that closed its connection gets nothing.
                 let _ = incoming.send(Incoming::Message {
                     topic,
                     message,
                     room,
                 });
             }
-            Down::Answers(reply, answers, changes) => {
-                if reply.send(answers).is_ok() {
-                    for change in changes {
-                        self.changes[change].answered = Some(Instant::now());
+            Down::Answers(answers) => {
+                for (answer, changes) in answers {
+                    if answer.deliver() {
+                        for change in changes {
+                            self.changes[change].answered = Some(Instant::now());
+                        }
                     }
                 }
             }
@@ -502,16 +468,16 @@ impl State {
     }
 
     /// Breaks a connection: a part of what is on the way arrives.
-    fn cut(&mut self, sim: &Sim, id: ConnectionId) {
+    fn cut(&mut self, id: ConnectionId) {
         let line = &self.lines[&id];
         let random = mix(self.seed ^ mix(id) ^ line.last[UP].elapsed().as_nanos() as u64);
-        let steps: usize = line.up.iter().map(|up| up.steps.len()).sum();
-        let taken = random as usize % (steps + 1);
-        let heard = (random >> 32) as usize % (line.down.len() + 1);
+        let requests: usize = line.up.iter().map(|up| up.requests.len()).sum();
+        let taken = random as usize % (requests + 1);
+        let delivered = (random >> 32) as usize % (line.down.len() + 1);
         for _ in 0..taken {
-            self.take_next(sim, id);
+            self.take_next(id);
         }
-        for _ in 0..heard {
+        for _ in 0..delivered {
             self.deliver_next(id);
         }
         if let Some(incoming) = &self.lines[&id].incoming {
@@ -524,8 +490,10 @@ impl State {
     fn hang_up(&mut self, id: ConnectionId) {
         self.world.hang_up(id);
         if let Some(line) = self.lines.remove(&id) {
-            let at = self.begin.elapsed().as_millis();
-            trace::line(&format!("{at} ms, process {}: hung up", line.process));
+            trace::line(|| {
+                let at = self.begin.elapsed().as_millis();
+                format!("{at} ms, process {}: hung up", line.process)
+            });
             line.wake.iter().for_each(|wake| wake.notify_one());
         }
     }
@@ -537,143 +505,5 @@ impl State {
             line.down.clear();
             line.wake.iter().for_each(|wake| wake.notify_one());
         }
-    }
-}
-
-/// What has begun or ended over all nodes, in words.
-fn changes_of(step: &Step, answer: &Answer) -> Vec<(String, String)> {
-    let one = |channel: &String, what: String| vec![(channel.clone(), what)];
-    match (step, answer) {
-        (
-            Step::Join {
-                channel, member, ..
-            },
-            Answer::Joined { added: true, .. },
-        ) => one(channel, format!("added {}", member.user_id)),
-        (Step::Leave { channel, user, .. }, Answer::Changed(true)) => {
-            one(channel, format!("removed {user}"))
-        }
-        (Step::Count { channel, .. }, Answer::Counted { before: 0, after }) if *after > 0 => {
-            one(channel, "occupied".into())
-        }
-        (Step::Count { channel, .. }, Answer::Counted { before, after: 0 }) if *before > 0 => {
-            one(channel, "vacated".into())
-        }
-        (Step::Reap { .. }, Answer::Reaped(reaped)) => {
-            let removed = reaped.removed.iter();
-            let removed =
-                removed.map(|(channel, user)| (channel.clone(), format!("removed {user}")));
-            let vacated = reaped.vacated.iter();
-            let vacated = vacated.map(|channel| (channel.clone(), "vacated".into()));
-            removed.chain(vacated).collect()
-        }
-        _ => Vec::new(),
-    }
-}
-
-struct Process {
-    sim: Sim,
-    process: u64,
-}
-
-impl Backend for Process {
-    fn connect(&self) -> BoxFuture<'_, Result<Connected, ConnectError>> {
-        Box::pin(async move {
-            self.sim.tick(TICK).await;
-            let until = Instant::now() + TIMEOUT;
-            loop {
-                if self.sim.is_dead(self.process) {
-                    return std::future::pending().await;
-                }
-                if let Some(connected) = self.try_connect() {
-                    return Ok(connected);
-                }
-                let refused = self.sim.0.lock().refusing;
-                if refused || Instant::now() > until {
-                    self.sim.tick(LONG_TICK).await;
-                    return Err(ConnectError("nobody answers".into()));
-                }
-                self.sim.tick(TICK).await;
-            }
-        })
-    }
-}
-
-impl Process {
-    fn try_connect(&self) -> Option<Connected> {
-        let mut state = self.sim.0.lock();
-        let stalled = state.stalled.iter().any(|is| is.contains(&self.process));
-        if state.refusing || state.stopped || stalled {
-            return None;
-        }
-        let (id, incoming) = state.open(self.process);
-        let [up, down] = &state.lines[&id].wake;
-        tokio::spawn(self.sim.clone().carry_up(id, Arc::clone(up)));
-        tokio::spawn(self.sim.clone().carry_down(id, Arc::clone(down)));
-        Some(Connected {
-            connection: Arc::new(SimConnection {
-                sim: self.sim.clone(),
-                id,
-            }),
-            incoming,
-        })
-    }
-}
-
-struct SimConnection {
-    sim: Sim,
-    id: ConnectionId,
-}
-
-impl SimConnection {
-    /// Sends requests, and waits for their replies. The connection is cut if there are none.
-    fn send(&self, requests: Vec<Request>) -> impl Future<Output = Answers> + use<> {
-        let (sim, id) = (self.sim.clone(), self.id);
-        async move {
-            let count = requests.len();
-            let sent = sim.0.lock().send_up(id, requests);
-            let replies = match sent {
-                Some(replies) => replies.await.ok(),
-                None => None,
-            };
-            let cut = || Err(StepError::Broken("the connection was cut".into()));
-            replies.unwrap_or_else(|| (0..count).map(|_| cut()).collect())
-        }
-    }
-}
-
-fn mixed_up() -> StepError {
-    StepError::Broken("the reply is of another request".into())
-}
-
-impl Connection for SimConnection {
-    fn take(&self, steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
-        let replies = self.send(steps.into_iter().map(Request::Step).collect());
-        let answer = |reply| match reply {
-            Ok(Reply::Answer(answer)) => Ok(answer),
-            Ok(Reply::History(_)) => Err(mixed_up()),
-            Err(error) => Err(error),
-        };
-        Box::pin(async move { replies.await.into_iter().map(answer).collect() })
-    }
-
-    fn history(
-        &self,
-        request: HistoryRequest,
-    ) -> BoxFuture<'static, Result<HistoryPage, StepError>> {
-        let replies = self.send(vec![Request::History(request)]);
-        Box::pin(async move {
-            match replies.await.pop() {
-                Some(Ok(Reply::History(page))) => Ok(page),
-                Some(Err(error)) => Err(error),
-                _ => Err(mixed_up()),
-            }
-        })
-    }
-}
-
-impl Drop for SimConnection {
-    fn drop(&mut self) {
-        self.sim.0.lock().close(self.id);
     }
 }

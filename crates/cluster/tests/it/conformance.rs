@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fanfare_cluster::Redis;
-use fanfare_cluster::testing::conformance::{Stage, history, publish};
+use fanfare_cluster::testing::conformance::{Stage, history};
 pub(crate) use fanfare_cluster::testing::conformance::{event, topic_of};
 use fanfare_engine::testing::run_paused;
 
@@ -93,7 +93,7 @@ fn clients(server: &servers::Server) -> Vec<(bool, String)> {
 fn histories_are_read_over_a_connection_of_their_own_that_may_break() {
     let server = servers::Server::start(servers::free_port(), &[], false);
     let case = async |stage: Stage| {
-        let peer = stage.listener(&["a"]).await;
+        let peer = stage.subscriber(&["a"]).await;
         assert_eq!(clients(&server).len(), 1, "no history was read yet");
         for _ in 0..2 {
             assert_eq!(history::length_of_an_empty_one(&peer).await, 0);
@@ -108,7 +108,7 @@ fn histories_are_read_over_a_connection_of_their_own_that_may_break() {
             assert_eq!(server.ask(&["client", "kill", "id", id]).trim(), "1");
         }
         // The connection for everything else is still the first one.
-        peer.take(publish("a", "1")).await;
+        peer.publish("a", "1").await;
         assert_eq!(peer.events(1).await, ["1"]);
     };
     run(case, &format!("redis://127.0.0.1:{}", server.port));

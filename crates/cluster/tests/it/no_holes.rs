@@ -1,14 +1,17 @@
 //! No hole, no double, nobody sent away for good: the sequences that have each broken that once, and what a node must do
 //! in them. Each test says first what went wrong.
 
+use std::future::ready;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use fanfare_cluster::Redis;
 use fanfare_cluster::backend::{
-    Answer, Backend, ConnectError, Connected, Connection, HistoryPage, HistoryRequest, Incoming,
-    IncomingBytes, Publication, Step, StepError, Topic,
+    Backend, BackendError, Broker, CachedMessage, Call, Census, Change, ConnectError, Connected,
+    HistoryPage, HistoryRequest, Incoming, IncomingBytes, LeaseRenewal, LiveNodes, Membership,
+    Moment, NodeName, Publication, Publish, Published, Reaped, Reply, Report, Topic,
 };
 use fanfare_engine::testing::{KEY, Seen, arrival, definition, run_paused, settings, settle};
 use fanfare_engine::{BoxFuture, HistoryQuery, Retention};
@@ -32,8 +35,8 @@ struct Between {
 
 #[derive(Default)]
 struct State {
-    /// Into what the node hears.
-    hears: Mutex<Option<UnboundedSender<Incoming>>>,
+    /// Into what the node receives.
+    incoming: Mutex<Option<UnboundedSender<Incoming>>>,
     connects: AtomicUsize,
     /// The next beat brings this many events first, and then breaks the connection.
     break_next: AtomicUsize,
@@ -51,7 +54,7 @@ impl Backend for Between {
             self.state.connects.fetch_add(1, Ordering::Relaxed);
             self.state.moved.store(false, Ordering::Relaxed);
             let (sender, incoming) = mpsc::unbounded_channel();
-            *self.state.hears.lock() = Some(sender.clone());
+            *self.state.incoming.lock() = Some(sender.clone());
             tokio::spawn(async move {
                 while let Some(next) = connected.incoming.recv().await {
                     if sender.send(next).is_err() {
@@ -60,8 +63,13 @@ impl Backend for Between {
                 }
             });
             Ok(Connected {
-                connection: Arc::new(Line {
-                    inner: connected.connection,
+                broker: Arc::new(BrokerBetween {
+                    inner: connected.broker,
+                    state: Arc::clone(&self.state),
+                }),
+                presence: connected.presence,
+                membership: Arc::new(MembershipBetween {
+                    inner: connected.membership,
                     state: Arc::clone(&self.state),
                 }),
                 incoming,
@@ -70,34 +78,36 @@ impl Backend for Between {
     }
 }
 
-struct Line {
-    inner: Arc<dyn Connection>,
+struct BrokerBetween {
+    inner: Arc<dyn Broker>,
     state: Arc<State>,
 }
 
-impl Connection for Line {
-    fn take(&self, steps: Vec<Step>) -> BoxFuture<'static, Vec<Result<Answer, StepError>>> {
-        let broken = |reason: &str| vec![Err(StepError::Broken(reason.into())); steps.len()];
-        if matches!(steps[0], Step::Publish { .. }) && self.state.moved.load(Ordering::Relaxed) {
-            return Box::pin(std::future::ready(broken("MOVED 1 10.0.0.2:6379")));
+impl Broker for BrokerBetween {
+    fn publish(&self, publish: Publish) -> Call<Published> {
+        if self.state.moved.load(Ordering::Relaxed) {
+            return broken("MOVED 1 10.0.0.2:6379");
         }
-        if matches!(steps[0], Step::Heartbeat { .. }) {
-            let count = self.state.break_next.swap(0, Ordering::Relaxed);
-            if count > 0 {
-                for number in 0..count {
-                    self.state.tell(told(&number.to_string()));
-                }
-                self.state.broke.notify_one();
-                return Box::pin(std::future::ready(broken("the connection broke")));
-            }
-        }
-        self.inner.take(steps)
+        self.inner.publish(publish)
     }
 
-    fn history(
-        &self,
-        request: HistoryRequest,
-    ) -> BoxFuture<'static, Result<HistoryPage, StepError>> {
+    fn broadcast(&self, message: Bytes, deadline: Moment) -> Call<()> {
+        self.inner.broadcast(message, deadline)
+    }
+
+    fn subscribe(&self, topics: Vec<Topic>) -> Call<()> {
+        self.inner.subscribe(topics)
+    }
+
+    fn unsubscribe(&self, topics: Vec<Topic>) -> Call<()> {
+        self.inner.unsubscribe(topics)
+    }
+
+    fn cached(&self, app: &AppId, channel: &str) -> Call<Option<CachedMessage>> {
+        self.inner.cached(app, channel)
+    }
+
+    fn history(&self, request: HistoryRequest) -> Call<HistoryPage> {
         let page = self.inner.history(request);
         if self.state.busy.load(Ordering::Relaxed) {
             return Box::pin(async move {
@@ -110,13 +120,68 @@ impl Connection for Line {
     }
 }
 
-impl State {
-    fn tell(&self, incoming: Incoming) {
-        let _ = self.hears.lock().as_ref().unwrap().send(incoming);
+struct MembershipBetween {
+    inner: Arc<dyn Membership>,
+    state: Arc<State>,
+}
+
+impl Membership for MembershipBetween {
+    fn heartbeat(&self, renewal: LeaseRenewal) -> Call<Census> {
+        let count = self.state.break_next.swap(0, Ordering::Relaxed);
+        if count > 0 {
+            for number in 0..count {
+                self.state.push(message(&number.to_string()));
+            }
+            self.state.broke.notify_one();
+            return broken("the connection broke");
+        }
+        self.inner.heartbeat(renewal)
+    }
+
+    fn live_nodes(&self) -> Call<LiveNodes> {
+        self.inner.live_nodes()
+    }
+
+    fn register(&self, app: &AppId, node: &NodeName, deadline: Moment) -> Call<()> {
+        self.inner.register(app, node, deadline)
+    }
+
+    fn apps(&self, node: &NodeName) -> Call<Vec<String>> {
+        self.inner.apps(node)
+    }
+
+    fn enlist(&self, app: &AppId, node: &NodeName, deadline: Moment) -> Call<()> {
+        self.inner.enlist(app, node, deadline)
+    }
+
+    fn enlisted(&self, app: &AppId) -> Call<Vec<String>> {
+        self.inner.enlisted(app)
+    }
+
+    fn claim(&self, node: &NodeName, lease: Duration) -> Call<bool> {
+        self.inner.claim(node, lease)
+    }
+
+    fn reap(&self, app: &AppId, node: &NodeName) -> Call<Reaped> {
+        self.inner.reap(app, node)
+    }
+
+    fn forget(&self, node: &NodeName) -> Call<bool> {
+        self.inner.forget(node)
     }
 }
 
-fn told(data: &str) -> Incoming {
+fn broken<T: Send + 'static>(reason: &str) -> Call<T> {
+    Box::pin(ready(Err(BackendError::Broken(reason.into()))))
+}
+
+impl State {
+    fn push(&self, incoming: Incoming) {
+        let _ = self.incoming.lock().as_ref().unwrap().send(incoming);
+    }
+}
+
+fn message(data: &str) -> Incoming {
     Incoming::Message {
         topic: topic_of("news"),
         message: event(data),
@@ -144,7 +209,7 @@ fn received(seen: &[Seen]) -> Vec<String> {
 }
 
 /// A node that is 64 MiB behind drops a message, says that the connection is lost, and goes on with what comes as soon as
-/// there is room again (`Hears::told`): that stands behind the word, and is handed on.
+/// there is room again: what comes after the loss must not be handed on.
 #[test]
 fn nothing_is_delivered_after_the_word_that_the_connection_is_lost() {
     run_paused(async {
@@ -153,11 +218,11 @@ fn nothing_is_delivered_after_the_word_that_the_connection_is_lost() {
         let client = node.node.connect();
         client.subscribe("news").await;
         client.seen();
-        state.tell(told("1"));
-        state.tell(Incoming::Lost(
+        state.push(message("1"));
+        state.push(Incoming::Lost(
             "this node is 64 MiB behind; 2 is lost".into(),
         ));
-        state.tell(told("3"));
+        state.push(message("3"));
         settle().await;
         assert_eq!(received(&client.seen()), ["1"], "3 comes after a hole");
     });
@@ -360,7 +425,7 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
         cli.output().unwrap();
     };
     let app = AppId::parse("1").unwrap();
-    let step = || Step::Publish {
+    let event = || Publish {
         app: app.clone(),
         publications: vec![Publication {
             channel: "news".into(),
@@ -372,7 +437,7 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
                 rules: 0,
             }),
         }],
-        once: None,
+        idempotency_key: None,
         deadline: u64::MAX / 2,
     };
     let ask = async |connected: &Connected, query: HistoryQuery| {
@@ -383,12 +448,12 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
             rules: 0,
             room: usize::MAX,
         };
-        connected.connection.history(request).await.unwrap()
+        connected.broker.history(request).await.unwrap()
     };
     let publish = async |connected: &Connected, count: usize| {
-        let steps = (0..count).map(|_| step()).collect();
-        let answers = connected.connection.take(steps).await;
-        assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        for _ in 0..count {
+            connected.broker.publish(event()).await.unwrap();
+        }
     };
     let master = connect(one).await;
     drop(connect(other).await);
@@ -414,7 +479,7 @@ fn a_node_with_many_channels_can_be_reaped() {
     let port = redis.port;
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let answer = runtime.block_on(reap_many(port));
-    assert!(answer.is_some(), "it was not done after 1000 steps");
+    assert!(answer.is_some(), "it was not done after 1000 calls");
 }
 
 async fn reap_many(port: u16) -> Option<usize> {
@@ -425,25 +490,26 @@ async fn reap_many(port: u16) -> Option<usize> {
             Err(_) => sleep(Duration::from_millis(100)).await,
         }
     };
-    let take = |steps| connected.connection.take(steps);
-    let (app, node): (_, Arc<str>) = (AppId::parse("1").unwrap(), "dead.1".into());
-    let count = |number: usize| Step::Count {
+    let (app, node): (_, NodeName) = (AppId::parse("1").unwrap(), "dead.1".into());
+    let deadline = u64::MAX / 2;
+    let enlisted = connected.membership.enlist(&app, &node, deadline);
+    enlisted.await.unwrap();
+    let report = |number: usize| Report {
         app: app.clone(),
-        node: Arc::clone(&node),
-        channel: format!("channel-{number}"),
-        count: 1,
-        announce: false,
-        deadline: u64::MAX / 2,
+        change: Change::Subscriptions {
+            channel: format!("channel-{number}"),
+            count: 1,
+            announce: false,
+            reply: Reply::ignore(),
+        },
     };
-    take((0..8000).map(count).collect()).await;
-    for step in 0..1000 {
-        let reap = Step::Reap {
-            app: app.clone(),
-            node: Arc::clone(&node),
-        };
-        let answer = take(vec![reap]).await.pop().unwrap();
-        if matches!(answer, Ok(Answer::Reaped(ref reaped)) if !reaped.more) {
-            return Some(step);
+    let reports = (0..8000).map(report).collect();
+    let reported = connected.presence.report(&node, deadline, reports).await;
+    assert!(reported.iter().all(Result::is_ok));
+    for calls in 0..1000 {
+        let reaped = connected.membership.reap(&app, &node).await.unwrap();
+        if !reaped.more {
+            return Some(calls);
         }
     }
     None

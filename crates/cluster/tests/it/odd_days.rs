@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_cluster::Redis;
-use fanfare_cluster::backend::{Answer, Backend, NodeName, Step};
+use fanfare_cluster::backend::{Backend, Change, Counted, NodeName, Reply, Report};
 use fanfare_engine::testing::{Client, KEY, Seen, arrival, data, run_paused, settle};
 use fanfare_engine::{Admitted, Refusal};
 use fanfare_protocol::{AppId, ChannelName, CloseCode};
+use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::nodes::{ClusterNode, LEASE, with_quota};
@@ -259,42 +260,42 @@ fn nobody_is_over_a_quota_that_only_the_dead_use_up() {
     }
 }
 
-/// Fails if a step whose script is gone breaks the connection, or is answered as if it may have been taken.
+/// Fails if a call whose script is gone breaks the connection, or is answered as if it may have been taken.
 #[tokio::test]
-async fn scripts_that_are_gone_are_loaded_again_and_every_step_is_taken_once() {
+async fn scripts_that_are_gone_are_loaded_again_and_every_call_is_taken_once() {
     let server = Server::start(free_port(), &[], false);
     let backend = Redis::new(&format!("redis://127.0.0.1:{}", server.port), "test").unwrap();
     let connected = backend.connect().await.unwrap();
     let (app, node): (_, NodeName) = (AppId::parse("1").unwrap(), "n".into());
     let deadline = 9_000_000_000_000_000;
-    let count = |count| Step::Count {
-        app: app.clone(),
-        node: Arc::clone(&node),
-        channel: "a".into(),
-        count,
-        announce: false,
-        deadline,
+    let enlisted = connected.membership.enlist(&app, &node, deadline);
+    enlisted.await.unwrap();
+    let counted = Arc::new(Mutex::new(Vec::new()));
+    let report = |count| {
+        let counted = Arc::clone(&counted);
+        let change = Change::Subscriptions {
+            channel: "a".into(),
+            count,
+            announce: false,
+            reply: Reply::new(move |answer| counted.lock().push(answer)),
+        };
+        let app = app.clone();
+        Report { app, change }
     };
-    let enlist = Step::Enlist {
-        app: app.clone(),
-        node: Arc::clone(&node),
-        deadline,
-    };
-    let take = |steps| connected.connection.take(steps);
-    assert_eq!(take(vec![enlist]).await, [Ok(Answer::Done)]);
-    let counted = |before, after| Ok(Answer::Counted { before, after });
     for _ in 0..3 {
         server.ask(&["SCRIPT", "FLUSH"]);
         // Many at once: one of them loads for all.
-        let others = (0..20).map(|_| take(vec![Step::Census]));
+        let others = (0..20).map(|_| connected.membership.live_nodes());
         let others = futures_util::future::join_all(others);
-        let (said, others) = tokio::join!(take(vec![count(2), count(1), count(0)]), others);
-        assert_eq!(said, [counted(0, 2), counted(2, 1), counted(1, 0)]);
-        for answers in others {
-            assert!(
-                matches!(&answers[..], [Ok(Answer::Census { .. })]),
-                "{answers:?}"
-            );
+        let reports = vec![report(2), report(1), report(0)];
+        let reported = connected.presence.report(&node, deadline, reports);
+        let (reported, others) = tokio::join!(reported, others);
+        assert_eq!(reported, [Ok(()), Ok(()), Ok(())]);
+        let expected = [(0, 2), (2, 1), (1, 0)];
+        let expected = expected.map(|(before, after)| Counted { before, after });
+        assert_eq!(std::mem::take(&mut *counted.lock()), expected);
+        for answer in others {
+            answer.unwrap();
         }
     }
 }

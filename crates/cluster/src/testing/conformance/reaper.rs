@@ -1,78 +1,61 @@
-//! What dead nodes have left.
+//! The removal of what dead nodes left.
 
 use std::collections::BTreeSet;
 
 use crate::Message;
-use crate::backend::{Answer, Reaped, Step, Topic};
+use crate::backend::{Reaped, Reply, Topic};
 
-use super::roster::{count, enter, join, view};
-use super::{LATER, Peer, Stage, admit, app, member, node, user};
+use super::{Peer, Stage, app, count, join, member, node, sign_in, user};
 
-/// Clears all away; gives what was, and how many steps that took.
+/// Removes all entries of a node, and returns them and how many calls that took.
 async fn reap(who: &Peer, name: &str) -> (Reaped, usize) {
-    let (mut all, mut steps) = (Reaped::default(), 0);
+    let (mut all, mut calls) = (Reaped::default(), 0);
     loop {
-        let step = Step::Reap {
-            app: app(),
-            node: node(name),
-        };
-        let Answer::Reaped(part) = who.take(step).await else {
-            panic!("what was cleared away");
-        };
-        steps += 1;
-        assert!(steps < 10_000, "it does not end");
+        let part = who.ok(who.membership.reap(&app(), &node(name))).await;
+        calls += 1;
+        assert!(calls < 10_000, "it does not end");
         all.removed.extend(part.removed);
         all.vacated.extend(part.vacated);
         all.counted.extend(part.counted);
         if !part.more {
-            return (all, steps);
+            return (all, calls);
         }
     }
 }
 
-pub async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_had_said_so(stage: Stage) {
+pub async fn the_entries_of_a_dead_node_are_removed_and_announced_as_if_it_had_reported_that(
+    stage: Stage,
+) {
     let who = stage.connect().await;
-    for step in [
-        join("dead", "presence-a", member("alone")),
-        join("dead", "presence-a", member("both")),
-        join("alive", "presence-a", member("both")),
-        count("dead", "presence-a", 2, false),
-        count("alive", "presence-a", 1, false),
-        count("dead", "b", 1, false),
-        enter("dead", "alone"),
-        enter("dead", "both"),
-        enter("alive", "both"),
-    ] {
-        who.take(step).await;
-    }
-    who.done(Step::Connections {
-        app: app(),
-        node: node("dead"),
-        count: 5,
-        deadline: LATER,
-    })
-    .await;
-    let listener = stage.listener(&["presence-a", "b"]).await;
-    let users = Topic::Users(app());
-    listener.done(Step::Subscribe { topic: users }).await;
+    who.join("dead", "presence-a", member("alone")).await;
+    who.join("dead", "presence-a", member("both")).await;
+    who.join("alive", "presence-a", member("both")).await;
+    who.count("dead", "presence-a", 2, false).await;
+    who.count("alive", "presence-a", 1, false).await;
+    who.count("dead", "b", 1, false).await;
+    who.sign_in("dead", "alone").await;
+    who.sign_in("dead", "both").await;
+    who.sign_in("alive", "both").await;
+    who.connections("dead", 5).await;
+    let subscriber = stage.subscriber(&["presence-a", "b"]).await;
+    subscriber.subscribe(Topic::Users(app())).await;
     let (reaped, _) = reap(&who, "dead").await;
     assert_eq!(reaped.removed, [("presence-a".to_owned(), user("alone"))]);
     assert_eq!(reaped.vacated, ["b"]);
     assert_eq!(reaped.counted, ["presence-a"]);
-    let (_, message) = listener.next_message().await;
+    let (_, message) = subscriber.next_message().await;
     let removed = Message::read(&message).unwrap();
     assert!(matches!(removed, Message::Removed { user_id, .. } if user_id == user("alone")));
-    let (_, message) = listener.next_message().await;
+    let (_, message) = subscriber.next_message().await;
     let offline = Message::read(&message).unwrap();
     let is_alone = matches!(offline, Message::Online { user_id, online: false, .. } if user_id == user("alone"));
     assert!(is_alone);
-    listener.hears_nothing().await;
+    subscriber.receives_nothing().await;
 
-    assert_eq!(view(&who, "presence-a").await.members, [member("both")]);
-    assert_eq!(
-        who.take(admit("alive", 1)).await,
-        Answer::Changed(true),
-        "its connections count no more"
+    assert_eq!(who.snapshot("presence-a").await.members, [member("both")]);
+    assert!(
+        who.admit("alive", 1).await,
+        "the dead node's connections don't count any more"
     );
     assert_eq!(
         reap(&who, "dead").await,
@@ -82,59 +65,49 @@ pub async fn what_a_dead_node_has_left_is_cleared_away_and_told_as_if_it_had_sai
     assert_eq!(reap(&who, "never was").await, (Reaped::default(), 1));
 }
 
-pub async fn two_who_clear_away_the_same_do_it_once(stage: Stage) {
+pub async fn two_reapers_of_the_same_node_remove_each_entry_once(stage: Stage) {
     let (one, other) = (stage.connect().await, stage.connect().await);
     let users: BTreeSet<_> = (0..500).map(|number| format!("u{number:03}")).collect();
-    let mut steps: Vec<_> = users
-        .iter()
-        .map(|user| join("dead", "presence-a", member(user)))
-        .collect();
-    steps.extend(users.iter().map(|user| count("dead", user, 1, false)));
-    for answer in one.take_all(steps).await {
-        answer.unwrap();
-    }
-    let listener = stage.listener(&["presence-a"]).await;
+    let join = |user: &String| join("presence-a", member(user), usize::MAX, Reply::ignore());
+    let count = |user: &String| count(user, 1, false, Reply::ignore());
+    let changes = users.iter().map(join).chain(users.iter().map(count));
+    one.report_all("dead", changes.collect()).await;
+    let subscriber = stage.subscriber(&["presence-a"]).await;
     let ((first, _), (second, _)) = tokio::join!(reap(&one, "dead"), reap(&other, "dead"));
     let removed = first.removed.iter().chain(&second.removed);
     let removed: Vec<_> = removed.map(|(_, user)| user.to_string()).collect();
     assert_eq!(removed.len(), 500, "each once");
     assert_eq!(removed.into_iter().collect::<BTreeSet<_>>(), users);
     assert_eq!(first.vacated.len() + second.vacated.len(), 500, "each once");
-    let mut told = BTreeSet::new();
+    let mut announced = BTreeSet::new();
     for _ in 0..500 {
-        let (_, message) = listener.next_message().await;
+        let (_, message) = subscriber.next_message().await;
         match Message::read(&message).unwrap() {
-            Message::Removed { user_id, .. } => assert!(told.insert(user_id.to_string())),
+            Message::Removed { user_id, .. } => assert!(announced.insert(user_id.to_string())),
             other => panic!("{other:?}"),
         }
     }
-    listener.hears_nothing().await;
+    subscriber.receives_nothing().await;
 }
 
-pub async fn a_node_that_leaves_thousands_of_everything_is_cleared_away_bit_by_bit(stage: Stage) {
+pub async fn a_node_that_leaves_thousands_of_entries_is_reaped_part_by_part(stage: Stage) {
     const MANY: usize = 10_000;
     let who = stage.connect().await;
     for from in (0..MANY).step_by(1000) {
         let numbers = || from..from + 1000;
-        let mut steps: Vec<_> = numbers()
-            .map(|n| count("dead", &format!("c{n}"), 1, false))
-            .collect();
-        steps.extend(numbers().map(|n| enter("dead", &format!("u{n}"))));
-        steps.extend(numbers().map(|n| {
-            join(
-                "dead",
-                &format!("presence-{}", n % 100),
-                member(&format!("u{n}")),
-            )
-        }));
-        for answer in who.take_all(steps).await {
-            answer.unwrap();
-        }
+        let user = |n| format!("u{n}");
+        let channel = |n| format!("presence-{}", n % 100);
+        let counts = numbers().map(|n| count(&format!("c{n}"), 1, false, Reply::ignore()));
+        let users = numbers().map(|n| sign_in(&user(n), Reply::ignore()));
+        let members =
+            numbers().map(|n| join(&channel(n), member(&user(n)), usize::MAX, Reply::ignore()));
+        let changes = counts.chain(users).chain(members).collect();
+        who.report_all("dead", changes).await;
     }
-    let (reaped, steps) = reap(&who, "dead").await;
+    let (reaped, calls) = reap(&who, "dead").await;
     assert_eq!(reaped.vacated.len(), MANY);
     assert_eq!(reaped.removed.len(), MANY);
-    assert!(steps > 10, "each step is short: {steps}");
+    assert!(calls > 10, "each call is short: {calls}");
     let (rest, _) = reap(&who, "dead").await;
     assert_eq!(rest, Reaped::default());
 }

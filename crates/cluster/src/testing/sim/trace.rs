@@ -1,5 +1,6 @@
-//! What happens in a run, for who looks for the cause of a failure: with `FANFARE_MODEL_TRACE` set, on standard error.
+//! Traces a run on standard error, with `FANFARE_MODEL_TRACE` set, to find the cause of a failure.
 
+use std::fmt::Debug;
 use std::sync::LazyLock;
 
 static IS_ON: LazyLock<bool> = LazyLock::new(is_wanted);
@@ -18,8 +19,17 @@ pub fn is_on() -> bool {
 }
 
 /// Writes a line, if that is on.
-pub fn line(line: &str) {
+pub fn line(line: impl FnOnce() -> String) {
     if is_on() {
-        eprintln!("{line}");
+        eprintln!("{}", line());
+    }
+}
+
+/// Returns a value for a line, empty if no lines are written.
+pub(super) fn in_words(value: &dyn Debug) -> String {
+    if is_on() {
+        format!("{value:?}")
+    } else {
+        String::new()
     }
 }

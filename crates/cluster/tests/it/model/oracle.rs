@@ -11,8 +11,8 @@ use tokio::time::Instant;
 use super::client::{Connection, Entry};
 use crate::sim::World;
 
-/// What was told on a channel, in the world's order.
-pub(crate) struct Told {
+/// An event that was published on a channel, in the world's order.
+pub(crate) struct SentEvent {
     pub(crate) id: String,
     pub(crate) at: Instant,
     losses: usize,
@@ -20,12 +20,12 @@ pub(crate) struct Told {
     is_kept: bool,
 }
 
-pub(crate) type Log = BTreeMap<String, Vec<Told>>;
+pub(crate) type Log = BTreeMap<String, Vec<SentEvent>>;
 
 pub(crate) fn log(world: &World) -> Log {
     let mut log = Log::new();
-    for told in &world.told {
-        let Topic::Channel(_, channel) = &told.topic else {
+    for sent in &world.sent {
+        let Topic::Channel(_, channel) = &sent.topic else {
             continue;
         };
         if let Ok(Message::Event {
@@ -33,12 +33,12 @@ pub(crate) fn log(world: &World) -> Log {
             except,
             data,
             ..
-        }) = Message::read(&told.message)
+        }) = Message::read(&sent.message)
         {
-            log.entry(channel.to_string()).or_default().push(Told {
+            log.entry(channel.to_string()).or_default().push(SentEvent {
                 id: data.to_owned(),
-                at: told.at,
-                losses: told.losses,
+                at: sent.at,
+                losses: sent.losses,
                 except: except.map(|id| id.to_string()),
                 is_kept: position.is_some(),
             });
@@ -55,10 +55,10 @@ pub(crate) struct Belief {
     pub(crate) online: BTreeSet<String>,
     pub(crate) offline: BTreeSet<String>,
     watched: BTreeSet<String>,
-    /// With each new watchlist a client is told about all users on it, also about those it knows of.
+    /// With each new watchlist a client is sent about all users on it, also about those it knows of.
     has_signed_in_again: bool,
     closed: bool,
-    /// The world has lost something while connections stayed: those who live say again who is with them, which is told to
+    /// The world has lost something while connections stayed: those who live say again who is with them, which is sent to
     /// clients who know, until their own node has noticed and closes them.
     flushed: bool,
     /// The newest event of each channel that came live, over all subscriptions.
@@ -194,14 +194,14 @@ impl Belief {
     }
 
     fn receive(&mut self, connection: &Connection, log: &Log, channel: &str, id: &str) {
-        let told = log.get(channel).map_or(&[][..], Vec::as_slice);
+        let sent = log.get(channel).map_or(&[][..], Vec::as_slice);
         let subscribed = self.channels.get_mut(channel).expect("a subscription");
-        let known: Vec<usize> = (0..told.len()).filter(|at| told[*at].id == id).collect();
+        let known: Vec<usize> = (0..sent.len()).filter(|at| sent[*at].id == id).collect();
         assert!(!known.is_empty(), "{id} on {channel} was never told");
         if subscribed.expects_kept {
             subscribed.expects_kept = false;
             let replayed = *known.last().unwrap();
-            assert!(told[replayed].is_kept, "{id} on {channel} is not kept");
+            assert!(sent[replayed].is_kept, "{id} on {channel} is not kept");
             subscribed.replayed = Some(replayed);
             return;
         }
@@ -213,11 +213,11 @@ impl Belief {
         let at = known.into_iter().find(|at| *at >= from);
         let at = at.unwrap_or_else(|| panic!("{id} on {channel} came again, or too late"));
         for missed in from..at {
-            let missed = &told[missed];
+            let missed = &sent[missed];
             let is_own = missed.except.as_deref() == Some(&*connection.socket_id);
             let before = !is_next && missed.at <= subscribed.since;
             assert!(
-                is_own || before && !needs_replay(subscribed, channel, missed, &told[at]),
+                is_own || before && !needs_replay(subscribed, channel, missed, &sent[at]),
                 "{} on {channel} was missed before {id}",
                 missed.id
             );
@@ -237,19 +237,19 @@ impl Belief {
                 !subscribed.expects_kept,
                 "no answer of the cache: {channel}"
             );
-            let told = log.get(channel).map_or(&[][..], Vec::as_slice);
+            let sent = log.get(channel).map_or(&[][..], Vec::as_slice);
             let from = match (subscribed.last, subscribed.replayed) {
                 (Some(last), _) => last + 1,
                 (None, Some(replayed)) => replayed + 1,
                 (None, None) => 0,
             };
-            for missed in &told[from..] {
+            for missed in &sent[from..] {
                 let is_own = missed.except.as_deref() == Some(&*connection.socket_id);
                 let before = subscribed.last.is_none() && missed.at <= subscribed.since;
                 assert!(
                     is_own
                         || before
-                            && !needs_replay(subscribed, channel, missed, told.last().unwrap()),
+                            && !needs_replay(subscribed, channel, missed, sent.last().unwrap()),
                     "{} on {channel} did not come to {} of process {}",
                     missed.id,
                     connection.socket_id,
@@ -261,7 +261,12 @@ impl Belief {
 }
 
 /// Whether an event from before a subscription had to be the one that was kept, or a later one.
-fn needs_replay(subscribed: &Subscribed, channel: &str, missed: &Told, next: &Told) -> bool {
+fn needs_replay(
+    subscribed: &Subscribed,
+    channel: &str,
+    missed: &SentEvent,
+    next: &SentEvent,
+) -> bool {
     let replays = channel.contains("cache-") && missed.is_kept;
     // What was kept is lost with the world's memory.
     replays && (subscribed.replayed.is_some() || missed.losses == next.losses)

@@ -79,7 +79,7 @@ pub(crate) async fn run(seed: u64) {
     }
     for (at, act) in plan.acts {
         sleep_until(begin + at).await;
-        trace::line(&format!("{} ms: {act:?}", at.as_millis()));
+        trace::line(|| format!("{} ms: {act:?}", at.as_millis()));
         run.act(act).await;
     }
     sleep_until(begin + plan.healed).await;
@@ -395,7 +395,7 @@ impl Run {
                 let told: Vec<_> = told.filter(|told| told.id.starts_with(&id)).collect();
                 let times = told.len();
                 // A deadline on a clock that was set back is over later.
-                let in_time = |told: &&oracle::Told| {
+                let in_time = |told: &&oracle::SentEvent| {
                     self.sim.with(|world| world.was_set_back)
                         || request.answered.is_none_or(|at| told.at <= at)
                 };
@@ -437,7 +437,7 @@ impl Run {
                     "process {}, {}, {user}",
                     connection.process, connection.socket_id
                 );
-                trace::line(&format!("{whose}: {entries:#?}"));
+                trace::line(|| format!("{whose}: {entries:#?}"));
             }
             let flushed = self.sim.with(|world| world.flushes > 0);
             let belief = Belief::of(connection, log, flushed);
