@@ -74,6 +74,7 @@ impl Cluster {
             self.reap(&link, &dead).await?;
             let was_known = link.in_time(link.membership.forget(&dead)).await?;
             if was_known && !link.peers.is_process_alive(&dead) {
+                self.node.note_lost_node();
                 tracing::info!(node = %dead, "a node is gone: what it had was cleared away");
             } else {
                 tracing::debug!(node = %dead, "cleared away what a node had said over an earlier connection");

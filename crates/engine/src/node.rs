@@ -2,6 +2,7 @@
 //! comes from other nodes, and ask it what is true here.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, ChannelName, UserId};
@@ -25,6 +26,7 @@ pub struct Node {
     pub(crate) apps: Apps,
     pub(crate) deliverer: Deliverer,
     notices: Arc<dyn Notices>,
+    lost_nodes: AtomicU64,
 }
 
 impl Node {
@@ -37,7 +39,17 @@ impl Node {
             apps: Apps::new(recent_events),
             deliverer,
             notices,
+            lost_nodes: AtomicU64::new(0),
         })
+    }
+
+    /// Counts another node that has ended without leaving, and that this node was the one to clear away.
+    pub fn note_lost_node(&self) {
+        self.lost_nodes.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lost_nodes(&self) -> u64 {
+        self.lost_nodes.load(Ordering::Relaxed)
     }
 
     /// Returns the app with this id.

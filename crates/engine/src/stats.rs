@@ -90,6 +90,18 @@ impl Engine {
         })
     }
 
+    /// Returns how many other nodes have ended without leaving, of those that this node cleared away.
+    #[must_use]
+    pub fn lost_nodes(&self) -> u64 {
+        self.node().lost_nodes()
+    }
+
+    /// Returns how many connections were closed because they read too slowly, since the node's start.
+    pub async fn slow_consumers(&self) -> u64 {
+        let closed = self.ask(|shard: &Shard| shard.state().outgoing.slow_consumers);
+        closed.await.into_iter().sum()
+    }
+
     /// Returns what this node did and holds. Waits for all shards.
     pub async fn stats(&self) -> NodeStats {
         let parts = self.ask(Shard::stats).await;

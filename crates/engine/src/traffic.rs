@@ -148,6 +148,12 @@ impl PublishResult {
         Self::Conflict,
     ];
 
+    /// Returns whether the events were not taken.
+    #[must_use]
+    pub fn is_refused(self) -> bool {
+        !matches!(self, Self::Accepted | Self::Duplicate)
+    }
+
     /// Returns the result's name in metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {

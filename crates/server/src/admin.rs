@@ -9,6 +9,7 @@
 //! | `state` | what is happening on an app now: channels, members, connections; and a test event |
 //! | `sessions`, `operators`, `tokens`, `signing_keys` | the callers and their rights |
 //! | `usage` | what apps did |
+//! | `alerts` | conditions that need an operator |
 //! | `audit` | the audit log |
 //! | `server` | this node |
 //! | `problem` | [`Problem`](problem::Problem): an error with its status and code |
@@ -30,6 +31,7 @@ use crate::access::{Jwts, Passwords, Refusals, SignInRateLimiter};
 use crate::app_state::AppState;
 use crate::http::paths;
 
+pub(crate) mod alerts;
 pub(crate) mod apps;
 pub(crate) mod audit;
 mod etag;
@@ -162,6 +164,8 @@ pub(crate) fn offline_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(usage::show_app))
         .routes(routes!(usage::show))
         .routes(routes!(usage::list))
+        .routes(routes!(alerts::list))
+        .routes(routes!(alerts::silence))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         // Owners.

@@ -10,6 +10,7 @@ use fanfare_protocol::Ceilings;
 
 use crate::access::Addresses;
 use crate::admin::Admin;
+use crate::alerts::Alerts;
 use crate::app_sync::{ConfigBarrier, SyncCounters};
 use crate::backend_api::{Idempotency, Unauthenticated};
 use crate::demo::Demo;
@@ -74,6 +75,7 @@ pub(crate) struct Shared {
     pub(crate) metrics_apps: Named,
     pub(crate) sync: SyncCounters,
     pub(crate) usage: Usage,
+    pub(crate) alerts: Alerts,
     /// When this node started, Unix time in milliseconds.
     pub(crate) started_at: i64,
     pub(crate) max_body_bytes: usize,

@@ -14,6 +14,7 @@ use crate::failure::{self, Code, code_of};
 use crate::startup::Begin;
 use crate::{openapi, startup, telemetry};
 
+mod alert;
 mod api;
 mod app;
 mod audit;
@@ -93,6 +94,8 @@ enum Command {
     Session(Noun<session::Command>),
     /// The keys that sign sessions and API tokens
     SigningKey(Noun<signing_key::Command>),
+    /// Alerts: conditions that need an operator
+    Alert(Noun<alert::Command>),
     /// The audit log: who did what
     Audit(Noun<audit::Command>),
     /// What apps did, by minute, hour and day, with a small chart in a terminal
@@ -356,6 +359,13 @@ async fn dispatch(
         }
         Command::SigningKey(noun) => {
             signing_key::run(
+                noun.command,
+                &noun.server.open(&config, Begin::Never).await?,
+            )
+            .await
+        }
+        Command::Alert(noun) => {
+            alert::run(
                 noun.command,
                 &noun.server.open(&config, Begin::Never).await?,
             )

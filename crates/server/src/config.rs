@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capacity::Capacity;
 
+mod alerts;
 mod budgets;
 mod cluster;
 mod connections;
@@ -41,6 +42,7 @@ mod units;
 mod usage;
 mod websocket;
 
+pub(crate) use alerts::AlertsConfig;
 pub(crate) use environment::{new_master_key_variable, token_variable, unknown_variables};
 pub(crate) use layer::Setting;
 pub(crate) use listen::reachable;
@@ -124,6 +126,7 @@ pub(crate) struct Config {
     pub(crate) metrics: MetricsConfig,
     pub(crate) usage: UsageConfig,
     pub(crate) ops: OpsConfig,
+    pub(crate) alerts: AlertsConfig,
     /// Source of each value.
     #[serde(skip)]
     sources: Sources,
@@ -168,6 +171,7 @@ impl Config {
             metrics: MetricsConfig::default(),
             usage: UsageConfig::default(),
             ops: OpsConfig::default(),
+            alerts: AlertsConfig::default(),
             sources: Sources::default(),
         }
     }
@@ -249,6 +253,7 @@ impl Config {
         self.log.check(rules.of("log"))?;
         self.metrics.check(rules.of("metrics"))?;
         self.usage.check(rules.of("usage"))?;
+        self.alerts.check(rules.of("alerts"))?;
         self.ops.check(self.listen, rules.of("ops"))
     }
 

@@ -31,12 +31,14 @@
 //! | `demo` | the demo app, the self-check, and the text printed at the start |
 //! | `master_key` | the source of the master key |
 //! | `notices` | log lines about what happens on channels |
+//! | `alerts` | conditions that need an operator, and the way to the operators |
 //! | `metrics` | what the node does and holds, for Prometheus |
 //! | `usage` | what each app did, by minute, hour and day |
 //! | `telemetry`, `throttle` | logging; log lines that are written at most once in a period |
 
 mod access;
 mod admin;
+mod alerts;
 mod app_state;
 mod app_sync;
 mod assets;

@@ -115,9 +115,7 @@ pub(crate) async fn serve(
         )
     });
     let usage = state.usage.clone();
-    let flush_period = Duration::from_secs(config.usage.flush_period);
-    tokio::spawn(usage.clone().count(Arc::clone(&engine), flush_period));
-    tokio::spawn(usage.clone().write(store.clone()));
+    watch_apps(&config, &state);
     let inherited = sockets.main.inherited();
     let shutdown = Shutdown {
         keeps_queue: inherited,
@@ -154,6 +152,21 @@ pub(crate) async fn serve(
     refusals.finish(&store).await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Counts what apps do, writes it down, and looks at the node for what needs an operator, until the process ends.
+fn watch_apps(config: &Config, state: &AppState) {
+    let (usage, alerts) = (&state.usage, &state.alerts);
+    let engine = Arc::clone(&state.engine);
+    let flush_period = Duration::from_secs(config.usage.flush_period);
+    let store = state.admin.store.clone();
+    tokio::spawn(
+        usage
+            .clone()
+            .count(Arc::clone(&engine), alerts.clone(), flush_period),
+    );
+    tokio::spawn(usage.clone().write(store.clone()));
+    tokio::spawn(alerts.clone().run(engine, store, state.sync.clone()));
 }
 
 /// Logs that the node listens, and whether it serves already: a node of a cluster must be connected to the others.

@@ -14,12 +14,13 @@ mod series;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_engine::Engine;
+use fanfare_engine::{Engine, NodeUsage};
 use fanfare_store::{Store, StoreError};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
+use crate::alerts::Alerts;
 use crate::clock::unix_millis;
 use recorder::{Recorder, SAMPLE_PERIOD};
 
@@ -69,7 +70,7 @@ impl Usage {
 
     /// Counts every [`SAMPLE_PERIOD`], or every `flush_period` if that is shorter, and asks for a write every
     /// `flush_period`. Never returns.
-    pub(crate) async fn count(self, engine: Arc<Engine>, flush_period: Duration) {
+    pub(crate) async fn count(self, engine: Arc<Engine>, alerts: Alerts, flush_period: Duration) {
         let flush_period = i64::try_from(flush_period.as_millis()).unwrap_or(SAMPLE_PERIOD);
         let tick = flush_period.min(SAMPLE_PERIOD);
         let mut flushed = unix_millis().div_euclid(flush_period);
@@ -77,7 +78,9 @@ impl Usage {
             // At the beginning of each ten seconds of the clock, so that all nodes count at the same moments.
             let until_next = tick - unix_millis().rem_euclid(tick);
             sleep(Duration::from_millis(until_next.unsigned_abs())).await;
-            self.take(&engine).await;
+            let usage = engine.take_usage().await;
+            alerts.note_usage(&usage);
+            self.add(usage);
             let flush = unix_millis().div_euclid(flush_period);
             if flush != flushed {
                 flushed = flush;
@@ -86,8 +89,7 @@ impl Usage {
         }
     }
 
-    async fn take(&self, engine: &Engine) {
-        let usage = engine.take_usage().await;
+    fn add(&self, usage: NodeUsage) {
         self.0.recorder.lock().add(usage, unix_millis());
     }
 
@@ -140,7 +142,7 @@ impl Usage {
 
     /// Counts and writes for the last time, after the last connection and request.
     pub(crate) async fn finish(&self, engine: &Engine, store: &Store) {
-        self.take(engine).await;
+        self.add(engine.take_usage().await);
         if let Err(error) = self.flush(store, LAST_WRITE_TIMEOUT).await {
             let minutes = self.backlog().unwritten;
             tracing::error!(%error, minutes, "the last usage is lost: the store does not take it");

@@ -13,6 +13,7 @@
 //! | `operators`, `sessions`, `tokens`, `scope` | operators, their sessions and API tokens, and their rights |
 //! | `signing_keys` | the keys that sign Fanfare's own tokens |
 //! | `actor`, `audit` | the audit log |
+//! | `alerts` | conditions that need an operator |
 //! | `answers` | answers to idempotent requests |
 //! | `demo` | the demo app of the first run |
 //! | `changes`, `watch` | changes since a revision, and when to ask for them |
@@ -25,6 +26,7 @@
 //! nothing writes none.
 
 mod actor;
+mod alerts;
 mod answers;
 mod apps;
 mod audit;
@@ -51,6 +53,7 @@ mod usage;
 mod watch;
 
 pub use actor::{Actor, ActorKind, InvalidActorKind};
+pub use alerts::{AlertRecord, NewAlert};
 pub use answers::Reservation;
 pub use apps::{AppRecord, NewApp};
 pub use audit::{AuditFilter, AuditRecord};

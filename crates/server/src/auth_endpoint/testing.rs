@@ -127,6 +127,7 @@ impl Node {
             metrics_apps: Named::default(),
             sync: sync.counters(),
             usage: crate::usage::Usage::new(),
+            alerts: crate::alerts::Alerts::new(&crate::config::AlertsConfig::default(), 0),
             sessions: crate::edge::xhr::Sessions::new(crate::edge::xhr::PendingBounds {
                 app: 1,
                 network: 1,

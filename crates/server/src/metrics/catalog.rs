@@ -368,6 +368,17 @@ pub(super) const CATALOG: &[Family] = &[
         "Minutes of apps whose usage was given up because the store was away for too long.",
         |s| count(s.usage.lost),
     ),
+    counter(
+        "fanfare_alert_notifications_total",
+        &["result"],
+        "Notifications of alerts, by result: sent, or lost because the target took none for an hour.",
+        |s| {
+            counts([
+                ("sent", s.notifications.sent),
+                ("lost", s.notifications.lost),
+            ])
+        },
+    ),
     gauge(
         "fanfare_app_connections",
         &["app"],

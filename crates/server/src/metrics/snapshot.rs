@@ -7,6 +7,7 @@ use std::time::Duration;
 use fanfare_engine::{AppStats, ClusterStats, NodeStats, Resource};
 
 use super::process::Process;
+use crate::alerts::NotificationCounts;
 use crate::app_state::AppState;
 use crate::app_sync::SyncStats;
 use crate::usage::UsageBacklog;
@@ -28,6 +29,7 @@ pub(super) struct Snapshot {
     pub(super) sockets: Sockets,
     pub(super) sync: SyncStats,
     pub(super) usage: UsageBacklog,
+    pub(super) notifications: NotificationCounts,
     pub(super) process: Process,
     pub(super) started_at: Duration,
     pub(super) ready: bool,
@@ -74,6 +76,7 @@ impl Snapshot {
             },
             sync: state.sync.read(),
             usage: state.usage.backlog(),
+            notifications: state.alerts.notifications(),
             process: Process::read(),
             started_at: Duration::from_millis(u64::try_from(state.started_at).unwrap_or_default()),
             ready: state.unready().is_none(),

@@ -9,6 +9,7 @@ use fanfare_store::Store;
 use super::engine::engine_options;
 use crate::access::Addresses;
 use crate::admin::Admin;
+use crate::alerts::Alerts;
 use crate::app_state::{AppState, Shared};
 use crate::app_sync::{ConfigBarrier, SyncCounters};
 use crate::backend_api::{Idempotency, Unauthenticated};
@@ -66,6 +67,7 @@ pub(super) fn state(
         metrics_apps: Named(config.metrics.apps()),
         sync,
         usage: Usage::new(),
+        alerts: Alerts::new(&config.alerts, config.listen.port()),
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,

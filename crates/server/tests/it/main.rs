@@ -6,6 +6,7 @@
 )]
 
 mod admin;
+mod alerts;
 mod api;
 mod bounds;
 mod cli;

@@ -125,6 +125,8 @@ fn routes() -> Vec<Route> {
         route("GET", "/apps/{app_id}/usage", Sight, 200),
         route("GET", "/usage", SightOfAll, 200),
         route("GET", "/usage/apps", SightOfAll, 200),
+        route("GET", "/alerts", SignedIn, 200),
+        route("PUT", "/alerts/{alert_id}/silence", Admin, 404).with(|_| json!({"seconds": 60})),
         route("GET", "/audit", SomeAdmin, 200),
         route("GET", "/audit/export", SomeAdmin, 200),
         route("GET", "/operators", Owner, 200),

@@ -1,0 +1,388 @@
+//! Which conditions hold, from what a node reads about itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use fanfare_engine::{Engine, NodeUsage, PublishResult, Resource};
+
+use super::kind::AlertKind;
+
+/// Time without an answer of the store that is no cause for alarm: it is asked several times a second.
+const STORE_PATIENCE: Duration = Duration::from_secs(10);
+/// Share of a bounded resource above which new clients are soon refused.
+const NEARLY_FULL: f64 = 0.9;
+/// Slow consumers between two looks that are no cause for alarm.
+const SLOW_CONSUMERS: u64 = 10;
+/// Refused publishes of an app between two looks that are no cause for alarm, as a number and as a share.
+const REFUSED_PUBLISHES: u64 = 10;
+const REFUSED_SHARE: f64 = 0.01;
+/// Connections that are opened between two looks without being a storm, as a number and as a share of the open ones.
+const STORM: u64 = 200;
+const STORM_SHARE: f64 = 0.5;
+/// Most apps that have an alert of one kind at once. More have one cause.
+const MAX_APPS: usize = 20;
+
+/// A condition that needs an operator if it lasts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Condition {
+    pub(crate) kind: AlertKind,
+    /// The node or the app that it is about.
+    pub(crate) subject: String,
+    pub(crate) app_id: Option<String>,
+    /// One sentence with the numbers.
+    pub(crate) summary: String,
+}
+
+/// What apps did between two looks.
+#[derive(Debug, Default)]
+pub(super) struct AppTraffic {
+    opened: u64,
+    connections: u64,
+    /// Requests to publish by app: all, and those that were refused.
+    publishes: BTreeMap<String, (u64, u64)>,
+}
+
+/// What a node reads about itself at one moment.
+#[derive(Debug, Default)]
+pub(super) struct Readings {
+    pub(super) node: String,
+    pub(super) store_silent_for: Duration,
+    pub(super) disk_full: bool,
+    /// Whether the node is connected to the others; `None` on a node by itself.
+    pub(super) connected: Option<bool>,
+    /// Nodes that were found dead by this one, since the start.
+    pub(super) lost_nodes: u64,
+    /// Connections closed because they read too slowly, since the start.
+    pub(super) slow_consumers: u64,
+    /// Bounded resources: name, bytes or number in use, and the most.
+    pub(super) budgets: Vec<(&'static str, usize, usize)>,
+    pub(super) traffic: AppTraffic,
+}
+
+/// The counters of the last look.
+#[derive(Debug, Default)]
+pub(super) struct Conditions {
+    before: Option<(u64, u64)>,
+}
+
+impl AppTraffic {
+    pub(super) fn add(&mut self, usage: &NodeUsage) {
+        self.connections = usage.apps.values().map(|app| app.connections).sum();
+        for (id, app) in &usage.apps {
+            self.opened += app.clients.opened;
+            let requests = app.backend.requests;
+            let all: u64 = requests.iter().sum();
+            if all == 0 {
+                continue;
+            }
+            let results = PublishResult::ALL.into_iter().zip(requests);
+            let refused: u64 = results
+                .filter(|(result, _)| result.is_refused())
+                .map(|(_, count)| count)
+                .sum();
+            let sum = self.publishes.entry(id.as_str().into()).or_default();
+            sum.0 += all;
+            sum.1 += refused;
+        }
+    }
+}
+
+impl Readings {
+    /// Reads what the engine knows.
+    pub(super) async fn take(engine: &Engine, node: &str, traffic: AppTraffic) -> Self {
+        let ledger = engine.ledger();
+        let budgets = Resource::ALL.into_iter().map(|resource| {
+            let max = ledger.budgets().node.of(resource);
+            (resource.metric_name(), ledger.used(resource), max)
+        });
+        Self {
+            node: node.into(),
+            connected: engine.cluster_stats().map(|cluster| cluster.connected),
+            lost_nodes: engine.lost_nodes(),
+            slow_consumers: engine.slow_consumers().await,
+            budgets: budgets.filter(|(_, _, max)| *max < usize::MAX).collect(),
+            traffic,
+            ..Self::default()
+        }
+    }
+}
+
+impl Conditions {
+    /// Returns the conditions that hold. The first look compares with nothing.
+    pub(super) fn find(&mut self, readings: &Readings) -> Vec<Condition> {
+        let counters = (readings.lost_nodes, readings.slow_consumers);
+        let (lost, slow) = self.before.replace(counters).unwrap_or(counters);
+        let mut found: Vec<Condition> = [
+            store_away(readings),
+            store_disk_full(readings),
+            cluster_away(readings),
+            node_lost(readings, readings.lost_nodes - lost),
+            slow_consumers(readings, readings.slow_consumers - slow),
+            reconnect_storm(readings),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
+        found.extend(budgets(readings));
+        found.extend(publishes_refused(readings));
+        found
+    }
+}
+
+fn of_node(kind: AlertKind, readings: &Readings, summary: String) -> Condition {
+    Condition {
+        kind,
+        subject: readings.node.clone(),
+        app_id: None,
+        summary,
+    }
+}
+
+fn store_away(readings: &Readings) -> Option<Condition> {
+    let silent = readings.store_silent_for;
+    (silent > STORE_PATIENCE).then(|| {
+        let seconds = silent.as_secs();
+        of_node(
+            AlertKind::StoreAway,
+            readings,
+            format!(
+                "the store has not answered node {} for {seconds} s",
+                readings.node
+            ),
+        )
+    })
+}
+
+fn store_disk_full(readings: &Readings) -> Option<Condition> {
+    readings.disk_full.then(|| {
+        let summary = format!(
+            "the disk that holds the store of node {} is full",
+            readings.node
+        );
+        of_node(AlertKind::StoreDiskFull, readings, summary)
+    })
+}
+
+fn cluster_away(readings: &Readings) -> Option<Condition> {
+    (readings.connected == Some(false)).then(|| {
+        let summary = format!("node {} is not connected to the other nodes", readings.node);
+        of_node(AlertKind::ClusterAway, readings, summary)
+    })
+}
+
+/// Other nodes find the same dead node, so the alert is about the cluster.
+fn node_lost(readings: &Readings, lost: u64) -> Option<Condition> {
+    (lost > 0).then(|| Condition {
+        subject: "cluster".into(),
+        ..of_node(
+            AlertKind::NodeLost,
+            readings,
+            "a node has ended without leaving the cluster".into(),
+        )
+    })
+}
+
+fn slow_consumers(readings: &Readings, closed: u64) -> Option<Condition> {
+    (closed > SLOW_CONSUMERS).then(|| {
+        let node = &readings.node;
+        let summary = format!("node {node} has closed {closed} slow consumers since the last look");
+        of_node(AlertKind::SlowConsumers, readings, summary)
+    })
+}
+
+fn reconnect_storm(readings: &Readings) -> Option<Condition> {
+    let AppTraffic {
+        opened,
+        connections,
+        ..
+    } = readings.traffic;
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "numbers of connections are far below 2^53"
+    )]
+    let is_storm = opened > STORM && opened as f64 > STORM_SHARE * connections as f64;
+    is_storm.then(|| {
+        let node = &readings.node;
+        let summary = format!("{opened} connections were opened on node {node} since the last look, and {connections} are open");
+        of_node(AlertKind::ReconnectStorm, readings, summary)
+    })
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "bytes of memory are far below 2^53"
+)]
+fn budgets(readings: &Readings) -> Vec<Condition> {
+    let nearly_full = readings
+        .budgets
+        .iter()
+        .filter(|(_, used, max)| *used as f64 > NEARLY_FULL * *max as f64);
+    nearly_full
+        .map(|(resource, used, max)| Condition {
+            subject: format!("{} {resource}", readings.node),
+            ..of_node(
+                AlertKind::Budget,
+                readings,
+                format!(
+                    "clients of node {} hold {used} of {max} {resource}",
+                    readings.node
+                ),
+            )
+        })
+        .collect()
+}
+
+fn publishes_refused(readings: &Readings) -> Vec<Condition> {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "numbers of requests are far below 2^53"
+    )]
+    let is_much = |all: u64, refused: u64| {
+        refused > REFUSED_PUBLISHES && refused as f64 > REFUSED_SHARE * all as f64
+    };
+    let mut apps: Vec<_> = readings
+        .traffic
+        .publishes
+        .iter()
+        .filter(|(_, (all, refused))| is_much(*all, *refused))
+        .collect();
+    apps.sort_by_key(|(_, (_, refused))| std::cmp::Reverse(*refused));
+    apps.truncate(MAX_APPS);
+    apps.into_iter()
+        .map(|(app, (all, refused))| Condition {
+            kind: AlertKind::PublishesRefused,
+            subject: app.clone(),
+            app_id: Some(app.clone()),
+            summary: format!(
+                "{refused} of {all} publishes of app {app} were refused since the last look"
+            ),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn well() -> Readings {
+        Readings {
+            node: "a:6001".into(),
+            connected: Some(true),
+            budgets: vec![("connections", 10, 100)],
+            traffic: AppTraffic {
+                opened: 100,
+                connections: 1000,
+                publishes: [("shop".into(), (1000, 5))].into(),
+            },
+            ..Readings::default()
+        }
+    }
+
+    fn kinds(before: &Readings, now: &Readings) -> Vec<&'static str> {
+        let mut conditions = Conditions::default();
+        conditions.find(before);
+        let found = conditions.find(now);
+        found
+            .iter()
+            .map(|condition| condition.kind.as_str())
+            .collect()
+    }
+
+    #[test]
+    fn a_node_that_is_well_has_no_condition() {
+        assert_eq!(kinds(&well(), &well()), [] as [&str; 0]);
+    }
+
+    #[test]
+    fn each_trouble_is_one_condition() {
+        let traffic = |opened, publishes: (u64, u64)| AppTraffic {
+            opened,
+            connections: 300,
+            publishes: [("shop".into(), publishes)].into(),
+        };
+        let cases = [
+            (
+                Readings {
+                    store_silent_for: Duration::from_secs(11),
+                    ..well()
+                },
+                "store_away",
+            ),
+            (
+                Readings {
+                    disk_full: true,
+                    ..well()
+                },
+                "store_disk_full",
+            ),
+            (
+                Readings {
+                    connected: Some(false),
+                    ..well()
+                },
+                "cluster_away",
+            ),
+            (
+                Readings {
+                    lost_nodes: 1,
+                    ..well()
+                },
+                "node_lost",
+            ),
+            (
+                Readings {
+                    slow_consumers: 11,
+                    ..well()
+                },
+                "slow_consumers",
+            ),
+            (
+                Readings {
+                    budgets: vec![("connections", 91, 100)],
+                    ..well()
+                },
+                "budget",
+            ),
+            (
+                Readings {
+                    traffic: traffic(0, (1000, 11)),
+                    ..well()
+                },
+                "publishes_refused",
+            ),
+            (
+                Readings {
+                    traffic: traffic(201, (0, 0)),
+                    ..well()
+                },
+                "reconnect_storm",
+            ),
+        ];
+        for (readings, kind) in cases {
+            assert_eq!(kinds(&well(), &readings), [kind]);
+        }
+    }
+
+    #[test]
+    fn many_connections_of_a_busy_node_are_no_storm() {
+        let traffic = AppTraffic {
+            opened: 400,
+            connections: 1000,
+            ..AppTraffic::default()
+        };
+        assert_eq!(
+            kinds(&well(), &Readings { traffic, ..well() }),
+            [] as [&str; 0]
+        );
+    }
+
+    #[test]
+    fn what_was_counted_before_the_first_look_is_no_news() {
+        let readings = Readings {
+            lost_nodes: 3,
+            slow_consumers: 900,
+            ..well()
+        };
+        assert_eq!(Conditions::default().find(&readings), []);
+    }
+}
