@@ -6,7 +6,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `apps`, `keys`, `identity` | apps and what belongs to them |
-//! | `state` | what is happening on an app now: channels, members, connections; and a test event |
+//! | `channels`, `connections` | the current state of an app: channels, members, connections, client libraries |
+//! | `events` | test events |
 //! | `sessions`, `operators`, `tokens`, `signing_keys` | the callers and their rights |
 //! | `usage` | what apps did |
 //! | `alerts` | conditions that need an operator |
@@ -34,7 +35,10 @@ use crate::http::paths;
 pub(crate) mod alerts;
 pub(crate) mod apps;
 pub(crate) mod audit;
+pub(crate) mod channels;
+pub(crate) mod connections;
 mod etag;
+pub(crate) mod events;
 mod extract;
 mod idempotent_request;
 pub(crate) mod identity;
@@ -45,7 +49,6 @@ pub(crate) mod problem;
 pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod signing_keys;
-pub(crate) mod state;
 pub(crate) mod tokens;
 pub(crate) mod usage;
 
@@ -182,12 +185,12 @@ pub(crate) fn offline_routes() -> OpenApiRouter<AppState> {
 /// Returns the routes that need a running node. Viewers read, admins change.
 fn live_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
-        .routes(routes!(state::channels))
-        .routes(routes!(state::channel))
-        .routes(routes!(state::members))
-        .routes(routes!(state::connections))
-        .routes(routes!(state::clients))
-        .routes(routes!(state::connection, state::disconnect))
-        .routes(routes!(state::publish))
+        .routes(routes!(channels::channels))
+        .routes(routes!(channels::channel))
+        .routes(routes!(channels::members))
+        .routes(routes!(connections::connections))
+        .routes(routes!(connections::clients))
+        .routes(routes!(connections::connection, connections::disconnect))
+        .routes(routes!(events::publish))
         .routes(routes!(server::show))
 }

@@ -1,5 +1,7 @@
 //! Apps.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -310,4 +312,18 @@ pub(super) async fn delete(
     }
     state.admin.store.delete_app(&app_id, &caller.actor).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Returns the app as this node has it. An app created a moment ago on another node may be missing.
+pub(super) fn live_app(
+    state: &AppState,
+    caller: &Caller,
+    id: &str,
+) -> Result<Arc<fanfare_engine::App>, Problem> {
+    caller.see(id)?;
+    state
+        .engine
+        .apps()
+        .by_id(id)
+        .ok_or_else(|| Problem::no_app(id))
 }

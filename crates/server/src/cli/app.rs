@@ -10,9 +10,10 @@ use super::identity;
 use super::output::{self, yes};
 use super::{Creation, Listing};
 use crate::admin::apps::{App, CreatedApp};
+use crate::admin::channels::{Channel, Member};
+use crate::admin::connections::{Clients, Connection};
 use crate::admin::keys::{Key, KeyState};
 use crate::admin::page::Page;
-use crate::admin::state::{Channel, Clients, Connection, Member};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
