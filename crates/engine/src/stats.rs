@@ -74,6 +74,7 @@ pub struct ClusterStats {
 
 /// A shard's part of [`NodeStats`].
 struct ShardPart {
+    /// Its `clients` are those of deleted apps alone; `apps` has the others.
     stats: NodeStats,
     apps: Vec<(Arc<App>, ClientTraffic)>,
 }
@@ -118,6 +119,10 @@ impl Engine {
             }
             sum.add(stats);
         }
+        // Those of apps that were deleted since a shard answered are added as well.
+        for traffic in clients.values() {
+            sum.clients += *traffic;
+        }
         for app in self.apps().all() {
             let backend = app.published.sum();
             let clients = clients.remove(app.id()).unwrap_or_default();
@@ -157,16 +162,11 @@ impl Shard {
     fn stats(&self) -> ShardPart {
         let state = self.state();
         let stats = &state.stats;
-        let apps: Vec<_> = stats.apps().collect();
-        let mut clients = stats.deleted;
-        for (_, traffic) in &apps {
-            clients += *traffic;
-        }
         let outgoing = &state.outgoing;
         ShardPart {
-            apps,
+            apps: stats.apps().collect(),
             stats: NodeStats {
-                clients,
+                clients: stats.deleted,
                 connections: stats.connections,
                 opened: stats.opened,
                 closed: stats.closed.clone(),
