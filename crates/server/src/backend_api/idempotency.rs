@@ -1,7 +1,7 @@
 //! Idempotency keys of publishes. A publish that a backend sends again, because its answer was lost, gets the same
 //! answer and is delivered once.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use axum::body::Bytes;
 use fanfare_engine::App;
 use fanfare_protocol::AppId;
 use fanfare_protocol::signature::body_md5;
+use hashlink::LinkedHashMap;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use tokio::sync::OnceCell;
@@ -19,7 +20,7 @@ use crate::http::error::ApiError;
 
 /// How long a key is remembered.
 const KEY_TTL: Duration = Duration::from_secs(120);
-/// Bytes charged for a key besides its answer: its digest in a map and in a queue, and the cell that requests wait on.
+/// Bytes charged for a key besides its answer: its digest in a linked map, and the cell that requests wait on.
 const ENTRY_WEIGHT: usize = 400;
 /// Over the budget, keys are forgotten until this fraction of the budget (1/16) is free, so that not every publish has
 /// to make room.
@@ -47,10 +48,8 @@ struct RememberedKeys {
 /// The keys of one app.
 #[derive(Debug, Default)]
 struct Keys {
-    entries: HashMap<KeyDigest, Entry>,
-    /// Keys with the time at which they were added, oldest first. The number tells an entry from a later one with the
-    /// same key.
-    by_age: VecDeque<(Instant, KeyDigest, u64)>,
+    /// The oldest entry is the first.
+    entries: LinkedHashMap<KeyDigest, Entry>,
     bytes: usize,
     /// Number of keys that were forgotten before they expired.
     evicted: u64,
@@ -59,7 +58,9 @@ struct Keys {
 
 #[derive(Debug)]
 struct Entry {
+    /// Tells the entry from a later one with the same key.
     number: u64,
+    added: Instant,
     bytes: usize,
     answered: Arc<OnceCell<Answered>>,
 }
@@ -197,7 +198,7 @@ impl RememberedKeys {
         for keys in self.apps.values_mut() {
             self.bytes -= keys.expire(now);
         }
-        self.apps.retain(|_, keys| !keys.by_age.is_empty());
+        self.apps.retain(|_, keys| !keys.entries.is_empty());
     }
 
     /// Evicts keys of the app that holds most, and repeats that, until [`EVICTED_PART`] says there is room.
@@ -239,12 +240,12 @@ impl Keys {
         self.next += 1;
         let entry = Entry {
             number: self.next,
+            added: now,
             bytes: ENTRY_WEIGHT,
             answered: Arc::default(),
         };
         let answered = Arc::clone(&entry.answered);
         self.entries.insert(key, entry);
-        self.by_age.push_back((now, key, self.next));
         self.bytes += ENTRY_WEIGHT;
         (self.next, answered)
     }
@@ -262,38 +263,43 @@ impl Keys {
 
     /// Removes expired entries, and returns how many bytes that freed.
     fn expire(&mut self, now: Instant) -> usize {
-        let mut freed = 0;
-        while let Some((at, key, number)) = self.by_age.front().copied()
-            && now >= at + KEY_TTL
+        let before = self.bytes;
+        let expired = |entry: &Entry| now >= entry.added + KEY_TTL;
+        while self
+            .entries
+            .front()
+            .is_some_and(|(_, entry)| expired(entry))
         {
-            self.by_age.pop_front();
-            freed += self.remove(key, number);
+            self.pop_oldest();
         }
         self.give_back();
-        freed
+        before - self.bytes
     }
 
     /// Removes the oldest entries until `bytes` are free. Returns how many bytes that freed, and when the last removed
     /// entry was added.
     fn evict(&mut self, bytes: usize) -> (usize, Option<Instant>) {
-        let (mut freed, mut last) = (0, None);
-        while freed < bytes
-            && let Some((at, key, number)) = self.by_age.pop_front()
+        let (before, mut last) = (self.bytes, None);
+        while before - self.bytes < bytes
+            && let Some(entry) = self.pop_oldest()
         {
-            let removed = self.remove(key, number);
-            self.evicted += u64::from(removed > 0);
-            freed += removed;
-            last = Some(at);
+            self.evicted += 1;
+            last = Some(entry.added);
         }
         self.give_back();
-        (freed, last)
+        (before - self.bytes, last)
     }
 
-    /// Shrinks the collections once most of their capacity is unused, as after a flood of keys.
+    fn pop_oldest(&mut self) -> Option<Entry> {
+        let (_, entry) = self.entries.pop_front()?;
+        self.bytes -= entry.bytes;
+        Some(entry)
+    }
+
+    /// Gives memory back once most of it is unused, as after a flood of keys.
     fn give_back(&mut self) {
         if self.entries.capacity() > 1024 && self.entries.len() < self.entries.capacity() / 8 {
-            self.entries.shrink_to(self.entries.len() * 2);
-            self.by_age.shrink_to(self.by_age.len() * 2);
+            self.entries.shrink_to_fit();
         }
     }
 }
@@ -355,7 +361,6 @@ mod tests {
         remembered.forget(&one, key, number);
         assert!(!knows(&remembered, &one, "a"), "what failed is tried again");
         assert_eq!(remembered.bytes, 0);
-        tokio::time::advance(KEY_TTL).await;
         remembered.sweep(Instant::now());
         assert!(remembered.apps.is_empty());
     }
