@@ -45,7 +45,7 @@ const CLOSE_AFTER: Duration = Duration::from_millis(500);
 /// After a connection that lasted this long, the next attempt is made at once.
 const LASTED: Duration = Duration::from_secs(1);
 /// How long a node that stops may take to say farewell.
-const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Interval at which [`Cluster::flush`] looks whether all reports are answered.
 const FAREWELL_TICK: Duration = Duration::from_millis(10);
 
@@ -617,7 +617,7 @@ impl Cluster {
             let sent = link.broker.broadcast(message, link.publish_until());
             link.in_time(sent).await
         };
-        match timeout(FAREWELL_WITHIN, farewell).await {
+        match timeout(FAREWELL_TIMEOUT, farewell).await {
             Ok(Ok(_)) => tracing::debug!("the other nodes know that this one ends"),
             Ok(Err(error)) => {
                 tracing::info!(%error, "the other nodes were not told that this one ends; they find out")

@@ -24,9 +24,9 @@ use crate::history_page::history_answer;
 use crate::peers::Peers;
 
 /// How long a publish may take to reach the back end, which refuses it after that.
-const PUBLISH_WITHIN: Duration = Duration::from_secs(2);
+const PUBLISH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an answer may take: longer than a call may.
-const ANSWER_WITHIN: Duration = Duration::from_millis(3500);
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(3500);
 
 /// Bytes of a history from which on it is decoded on a thread of its own.
 const LONG_PAGE: usize = 64 * 1024;
@@ -150,13 +150,13 @@ impl Link {
     /// Returns the deadline of an event that is published now.
     pub(crate) fn publish_until(&self) -> Moment {
         let (then, at) = *self.clock.lock();
-        then + micros(at.elapsed() + PUBLISH_WITHIN)
+        then + micros(at.elapsed() + PUBLISH_TIMEOUT)
     }
 
-    /// Makes a call, and waits [`ANSWER_WITHIN`] for its answer. Without an answer it is unknown what
+    /// Makes a call, and waits [`ANSWER_TIMEOUT`] for its answer. Without an answer it is unknown what
     /// was done, so the connection counts as lost.
     pub(crate) async fn in_time<T>(&self, call: Call<T>) -> Result<T, BackendError> {
-        let answer = timeout(ANSWER_WITHIN, call).await;
+        let answer = timeout(ANSWER_TIMEOUT, call).await;
         let answer = answer.unwrap_or_else(|_| Err(late()));
         self.note_answer(&answer);
         answer
@@ -172,7 +172,7 @@ impl Link {
         answers.await.into_iter().collect()
     }
 
-    /// Sends reports of this node, and waits [`ANSWER_WITHIN`] for their answers, which their
+    /// Sends reports of this node, and waits [`ANSWER_TIMEOUT`] for their answers, which their
     /// replies get.
     ///
     /// # Errors
@@ -182,7 +182,7 @@ impl Link {
         let answers = self
             .presence
             .report(&self.name, self.lease_until(), reports);
-        let answers = timeout(ANSWER_WITHIN, answers).await;
+        let answers = timeout(ANSWER_TIMEOUT, answers).await;
         let answers = answers.unwrap_or_else(|_| vec![Err(late())]);
         answers.iter().for_each(|answer| self.note_answer(answer));
         answers.into_iter().collect()
@@ -299,7 +299,7 @@ async fn decode(page: HistoryPage) -> Option<HistoryAnswer> {
 }
 
 fn late() -> BackendError {
-    BackendError::Broken(format!("no answer within {ANSWER_WITHIN:?}"))
+    BackendError::Broken(format!("no answer within {ANSWER_TIMEOUT:?}"))
 }
 
 fn micros(duration: Duration) -> u64 {
