@@ -13,6 +13,7 @@ use anyhow::Context;
 use clap::Args;
 use secrecy::SecretString;
 use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::api::{Api, Call, check_server, standard_input, without_api_path};
@@ -123,11 +124,14 @@ async fn watch(mut nodes: Vec<Node>, top: &Top) -> anyhow::Result<()> {
         }
         return output::text(&screen::draw(&nodes, Size::UNBOUNDED));
     }
-    write(ENTER)?;
+    // Watched first, so that the terminal is left as it was.
+    let mut terminate = signal(SignalKind::terminate())?;
     let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
+    write(ENTER)?;
     let watched = loop {
         tokio::select! {
             _ = &mut stop => break Ok(()),
+            _ = terminate.recv() => break Ok(()),
             _ = ticks.tick() => look(&mut nodes).await,
         }
         let lines = screen::draw(&nodes, Size::of_terminal());

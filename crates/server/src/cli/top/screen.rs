@@ -21,7 +21,7 @@ const MIN_APPS: usize = 5;
 const REFUSALS: [(&str, &str); 4] = [
     (
         "over_rate",
-        "an app publishes faster than limits.backend_events_per_second allows: see REFUSED/s of the apps",
+        "an app is over limits.backend_events_per_second: see REFUSED/s below",
     ),
     (
         "overloaded",
@@ -178,7 +178,7 @@ fn remarks(
             .map(|(kind, rate)| format!("{kind} {}/s", count(*rate)));
         let kinds: Vec<String> = kinds.collect();
         remarks.push(format!(
-            "! clients and requests refused: {}; the log has app, reason and address of each kind",
+            "! clients and requests refused: {}; the log has reasons and addresses",
             kinds.join(", ")
         ));
     }
@@ -190,7 +190,7 @@ fn remarks_on_node(url: &str, rates: &Rates) -> Vec<String> {
     match state(rates) {
         "ready" => {}
         "LAGS" => remarks.push(format!(
-            "! {url} lags: 1 event of 100 takes {} or more from its arrival to its write; look at its CPU and OUTBOX",
+            "! {url} lags: 1 event of 100 takes {} or more until its write; look at its CPU and OUTBOX",
             time(rates.delay.p99)
         )),
         "CUT OFF" => remarks.push(format!(
@@ -393,7 +393,7 @@ mod tests {
                     ..rates()
                 },
                 "ready",
-                "over_rate: 40/s; an app publishes faster than",
+                "over_rate: 40/s; an app is over limits",
             ),
             (
                 Rates {
