@@ -61,7 +61,7 @@ export interface ChannelHost {
   /** @internal */
   readonly connection: Connection;
   /** @internal */
-  readonly complaints: FanfareError[];
+  readonly serverErrors: FanfareError[];
   readonly user: { readonly id: string | undefined };
   /** @internal */
   authorize(channel: string, signal: AbortSignal): Promise<ChannelAuth>;

@@ -25,8 +25,8 @@ export class Fanfare implements ChannelHost {
   /** @internal */
   readonly connection: Connection;
 
-  /** @internal What the server has complained of, until it is known what that was about. */
-  readonly complaints: FanfareError[] = [];
+  /** @internal Errors that the server sent, until it is known which subscription they are about. */
+  readonly serverErrors: FanfareError[] = [];
 
   #channels = new Map<string, Channel<any, any>>();
 
@@ -40,7 +40,7 @@ export class Fanfare implements ChannelHost {
     connection.on('state', ({ previous, current }) => {
       if (previous === 'connected') {
         this.#each((channel) => channel.lost());
-        this.#complain();
+        this.#reportServerErrors();
       }
       if (current === 'connected') this.#each((channel) => channel.begin());
       if (current === 'disconnected' || current === 'failed')
@@ -158,17 +158,17 @@ export class Fanfare implements ChannelHost {
       if (code >= 4300) this.connection.report(error);
       if (code) return;
       // If it is about a subscription, the channel is told next; the answer to a ping comes after that.
-      this.complaints.push(error);
+      this.serverErrors.push(error);
       this.connection.send('pusher:ping', {});
     } else if (event === 'pusher:subscription_error') {
-      const index = this.complaints.findIndex(({ reason }) => reason === data.error);
-      if (index >= 0) this.complaints.splice(index, 1);
+      const index = this.serverErrors.findIndex(({ reason }) => reason === data.error);
+      if (index >= 0) this.serverErrors.splice(index, 1);
     } else if (event === 'pusher:pong') {
-      this.#complain();
+      this.#reportServerErrors();
     }
   }
 
-  #complain(): void {
-    this.complaints.splice(0).forEach((error) => this.connection.report(error));
+  #reportServerErrors(): void {
+    this.serverErrors.splice(0).forEach((error) => this.connection.report(error));
   }
 }

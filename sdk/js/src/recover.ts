@@ -13,7 +13,7 @@ export interface PusherLike {
 }
 
 // How long an auth endpoint may take to answer, in milliseconds.
-const PATIENCE = 15_000;
+const ANSWER_TIMEOUT = 15_000;
 // First and largest limit of the delay before an auth endpoint is asked again, in milliseconds. It doubles with each
 // failure.
 const FIRST = 1_000;
@@ -97,8 +97,8 @@ export function recover<Instance extends PusherLike>(pusher: Instance): Instance
         // pusher-js gives 0 if there was no answer.
         if (status === 0 || status === 429 || status >= 500) again(request);
       };
-      let timer = later(PATIENCE, () =>
-        answer(Object.assign(new Error(`No answer within ${PATIENCE} ms`), { status: 0 }), null),
+      let timer = later(ANSWER_TIMEOUT, () =>
+        answer(Object.assign(new Error(`No answer within ${ANSWER_TIMEOUT} ms`), { status: 0 }), null),
       );
       return ask(request, answer);
     };

@@ -69,7 +69,7 @@ export class User<Events extends EventMap = EventMap> extends Channel<Events, Us
     } else if (event === 'pusher_internal:watchlist_events') {
       for (const { name, user_ids: ids } of data.events) this.tell(name, ids);
     } else if (event === 'pusher:pong') {
-      const refusal = this.#asked && this.host.complaints.pop();
+      const refusal = this.#asked && this.host.serverErrors.pop();
       if (!refusal) return;
       this.#asked = false;
       this.failed(new FanfareError('signin_refused', `Sign-in refused: ${refusal.reason}`));
