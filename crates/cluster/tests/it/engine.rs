@@ -50,7 +50,7 @@ impl Nodes {
         for node in &started {
             timeout(TIMEOUT, node.ready())
                 .await
-                .expect("nodes that hear each other");
+                .expect("nodes that receive each other");
         }
         let mut nodes = Self {
             nodes: Vec::new(),

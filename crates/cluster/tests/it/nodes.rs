@@ -108,7 +108,7 @@ impl Notices for Recorder {
     }
 }
 
-/// Nodes that hear each other, with an app that may have so many connections.
+/// Nodes that receive each other, with an app that may have so many connections.
 pub(crate) async fn with_quota(sim: &Sim, count: u64, quota: usize) -> Vec<ClusterNode> {
     let mut nodes = Vec::new();
     for process in 0..count {

@@ -39,7 +39,7 @@ async fn users(node: &ClusterNode) -> Vec<String> {
     users.iter().map(ToString::to_string).collect()
 }
 
-/// What a client was told of who comes and goes.
+/// The presence changes that a client received.
 fn changes(client: &Client) -> Vec<String> {
     let changes = client.seen().into_iter().filter_map(|seen| match seen {
         Seen::Event(event) => {

@@ -19,7 +19,7 @@ async fn start(sim: &Sim, process: u64) -> ClusterNode {
     ClusterNode::start(sim.backend(process), 2).await
 }
 
-/// Nodes that hear each other.
+/// Nodes that receive each other's messages.
 async fn nodes(sim: &Sim, count: u64) -> Vec<ClusterNode> {
     let mut nodes = Vec::new();
     for process in 0..count {
@@ -59,7 +59,7 @@ async fn join(client: &Client, user: &str) {
     client.join("presence-a", &member).await;
 }
 
-/// What a client was told of who comes and goes.
+/// The presence changes that a client received.
 fn changes(client: &Client) -> Vec<(String, String)> {
     let changes = client.seen().into_iter().filter_map(|seen| match seen {
         Seen::Event(event) => {
@@ -116,7 +116,7 @@ fn an_event_that_was_not_taken_in_time_is_refused_fast_and_never_delivered() {
         };
         assert!(was_published("new") && !was_published("late"));
         assert_eq!(received(&again), ["new"]);
-        assert!(received(&client).is_empty(), "it was cut off before");
+        assert!(received(&client).is_empty(), "it was fenced before");
     });
 }
 
@@ -166,10 +166,10 @@ fn connections_get_the_events_of_their_own_node_in_the_order_of_all_nodes() {
     });
 }
 
-/// docs/clustering.md#rule-3: fails if a node is ready as soon as it has a connection, or when it hears others who do not
-/// hear it.
+/// docs/clustering.md#rule-3: fails if a node is ready as soon as it has a connection, or when it receives others that do not
+/// receive it.
 #[test]
-fn a_fresh_node_publishes_nothing_before_everybody_hears_it() {
+fn a_fresh_node_publishes_nothing_before_all_nodes_receive_it() {
     for (up, down) in [(true, false), (false, true)] {
         run_paused(async {
             let sim = Sim::new(4, Weather::Calm);
@@ -222,7 +222,7 @@ fn after_a_loss_of_memory_nobody_publishes_before_all_are_back_or_their_lease_is
     });
 }
 
-/// docs/clustering.md#rule-3: fails if a connection that broke before it heard of anybody forgets whom the node had known.
+/// docs/clustering.md#rule-3: fails if a connection that broke before a heartbeat arrived forgets the nodes that were known.
 #[test]
 fn a_connection_that_breaks_at_once_does_not_make_a_node_forget_the_others() {
     run_paused(async {
@@ -246,15 +246,15 @@ fn a_connection_that_breaks_at_once_does_not_make_a_node_forget_the_others() {
     });
 }
 
-/// docs/clustering.md#rule-4: fails if events can still be published over a connection on which nothing is heard.
+/// docs/clustering.md#rule-4: fails if events can still be published over a connection on which nothing arrives.
 #[test]
-fn a_node_that_does_not_hear_does_not_publish_either() {
+fn a_node_that_receives_nothing_publishes_nothing() {
     run_paused(async {
         let sim = Sim::new(7, Weather::Calm);
         let nodes = nodes(&sim, 2).await;
-        let (deaf, hearing) = (nodes[0].node.connect(), nodes[1].node.connect());
+        let (deaf, receiving) = (nodes[0].node.connect(), nodes[1].node.connect());
         deaf.subscribe("news").await;
-        hearing.subscribe("news").await;
+        receiving.subscribe("news").await;
         sim.stall(0, false, true);
         sleep(SILENT + Duration::from_secs(1)).await;
         assert!(!nodes[0].is_ready());
@@ -264,7 +264,7 @@ fn a_node_that_does_not_hear_does_not_publish_either() {
         nodes[0].ready().await;
         publish(&nodes[0], "after").await.unwrap();
         sleep(LEASE).await;
-        assert_eq!(received(&hearing), ["missed", "after"]);
+        assert_eq!(received(&receiving), ["missed", "after"]);
         let seen = deaf.seen();
         assert_eq!(
             seen.last(),
@@ -274,7 +274,7 @@ fn a_node_that_does_not_hear_does_not_publish_either() {
     });
 }
 
-/// docs/clustering.md#rule-5: fails if a view and the changes after it are put together without positions.
+/// docs/clustering.md#rule-5: fails if a snapshot and the changes after it are put together without positions.
 #[test]
 fn a_hundred_users_who_join_at_the_same_moment_over_three_nodes_all_see_each_other() {
     for seed in 0..20 {
@@ -291,14 +291,14 @@ fn a_hundred_users_who_join_at_the_same_moment_over_three_nodes_all_see_each_oth
                 let events = client.events();
                 assert_eq!(events[0]["event"], "pusher_internal:subscription_succeeded");
                 let ids = data(&events[0])["presence"]["ids"].clone();
-                let mut view: Vec<String> = serde_json::from_value(ids).unwrap();
+                let mut members: Vec<String> = serde_json::from_value(ids).unwrap();
                 for event in &events[1..] {
                     assert_eq!(event["event"], "pusher_internal:member_added");
                     let user = data(event)["user_id"].as_str().unwrap().to_owned();
-                    assert!(!view.contains(&user), "{user} was announced twice");
-                    view.push(user);
+                    assert!(!members.contains(&user), "{user} was announced twice");
+                    members.push(user);
                 }
-                assert_eq!(view.len(), 100, "what user {user} sees");
+                assert_eq!(members.len(), 100, "what user {user} sees");
             }
         });
     }
@@ -434,7 +434,7 @@ fn a_node_that_has_lost_its_connection_for_a_moment_is_not_seen_to_leave() {
             sleep(Duration::from_secs(1)).await;
             clients[1].seen();
             sim.cut(0);
-            // Nobody takes what the client is told for its end: it is cut off, and stays for as long as that takes.
+            // Nobody takes what the client is told for its end: it is fenced, and stays for as long as that takes.
             sleep(Duration::from_millis(1500)).await;
             assert_eq!(changes(&clients[1]), []);
             let notices: Vec<_> = nodes.iter().flat_map(|node| node.notices.all()).collect();
