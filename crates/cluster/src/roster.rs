@@ -107,11 +107,11 @@ impl Roster for Cluster {
         })
     }
 
-    fn enter(&self, app: &Arc<App>, user: &UserId) {
+    fn sign_in(&self, app: &Arc<App>, user: &UserId) {
         self.queue.enqueue(app, sign_in(user));
     }
 
-    fn exit(&self, app: &Arc<App>, user: &UserId) {
+    fn sign_out(&self, app: &Arc<App>, user: &UserId) {
         let (user, reply) = (user.clone(), Reply::ignore());
         self.queue.enqueue(app, Change::SignOut { user, reply });
     }

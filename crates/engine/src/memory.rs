@@ -278,11 +278,11 @@ impl Roster for Memory {
         Box::pin(ready(Ok(Vec::new())))
     }
 
-    fn enter(&self, app: &Arc<App>, user: &UserId) {
+    fn sign_in(&self, app: &Arc<App>, user: &UserId) {
         self.set_online(app, user, true);
     }
 
-    fn exit(&self, app: &Arc<App>, user: &UserId) {
+    fn sign_out(&self, app: &Arc<App>, user: &UserId) {
         self.set_online(app, user, false);
     }
 

@@ -94,9 +94,9 @@ pub trait Roster: Send + Sync + 'static {
     ) -> BoxFuture<'a, Result<usize, RosterError>>;
 
     /// Notes that a user signed in on this node.
-    fn enter(&self, app: &Arc<App>, user: &UserId);
+    fn sign_in(&self, app: &Arc<App>, user: &UserId);
     /// Notes that a user is no longer signed in on this node.
-    fn exit(&self, app: &Arc<App>, user: &UserId);
+    fn sign_out(&self, app: &Arc<App>, user: &UserId);
     /// Returns which of these users are signed in on any node.
     fn online<'a>(
         &'a self,

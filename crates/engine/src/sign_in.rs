@@ -74,7 +74,7 @@ impl Session {
         let roster = self.shard.engine.roster();
         let here = self.connection_ref();
         let user = &member.user_id;
-        app.users.enter(user, here, || roster.enter(app, user));
+        app.users.enter(user, here, || roster.sign_in(app, user));
         let signed_in = SignedIn {
             member: member.clone(),
             watchlist: Vec::new(),
@@ -172,7 +172,7 @@ impl Session {
         let roster = self.shard.engine.roster();
         let here = self.connection_ref();
         let user = &user.member.user_id;
-        app.users.leave(user, here, || roster.exit(&app, user));
+        app.users.leave(user, here, || roster.sign_out(&app, user));
     }
 
     /// Returns how other threads name this connection.
