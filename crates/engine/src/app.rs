@@ -25,6 +25,7 @@ use crate::local_presence::LocalPresence;
 use crate::network_counts::Displacements;
 use crate::options::Options;
 use crate::permit::ConnectionPermit;
+use crate::quota::{QuotaOwner, QuotaShares};
 use crate::rate_limit::PublishRateLimiter;
 use crate::recent_events::RecentEvents;
 use crate::route::Channels;
@@ -92,6 +93,7 @@ pub struct App {
     pub(crate) usage: Arc<Usage>,
     /// What the app's backends have published.
     pub(crate) published: PublishCounters,
+    pub(crate) quotas: QuotaShares,
     /// Whether they have published since usage was taken.
     has_moved: AtomicBool,
     /// What they had published when usage was taken.
@@ -121,6 +123,7 @@ impl fmt::Debug for App {
 impl App {
     fn new(definition: AppDefinition, recent_events: &Arc<RecentEvents>) -> Self {
         let limiter = PublishRateLimiter::new(definition.settings.limits.backend_events_per_second);
+        let quotas = QuotaShares::new(QuotaOwner::App, &definition.settings.quotas);
         Self {
             cache: Cache::new(definition.id.clone(), recent_events),
             users: Users::default(),
@@ -137,6 +140,7 @@ impl App {
             connections: Arc::default(),
             usage: Arc::default(),
             published: PublishCounters::default(),
+            quotas,
             has_moved: AtomicBool::new(false),
             taken: Mutex::default(),
             displacements: Displacements::default(),
@@ -166,6 +170,12 @@ impl App {
         } else {
             self.histories.evict(bytes)
         }
+    }
+
+    /// Returns this node's shares of the app's quotas.
+    #[must_use]
+    pub fn quotas(&self) -> &QuotaShares {
+        &self.quotas
     }
 
     /// Returns whether the app was deleted.
@@ -252,6 +262,9 @@ impl App {
         let per_second = self.settings.load().limits.backend_events_per_second;
         if before.limits.backend_events_per_second != per_second {
             self.publish_rate.store(PublishRateLimiter::new(per_second));
+        }
+        if before.quotas != self.settings.load().quotas {
+            self.quotas.configure(&self.settings.load().quotas);
         }
         if before.history != self.settings.load().history {
             // Events published while no rule matched a channel are missing in its history, so all

@@ -1,12 +1,14 @@
 //! Events from clients (docs/protocol.md#client-events).
 
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use fanfare_protocol::client::ClientEvent;
 use fanfare_protocol::{ChannelKind, ServerMessage, event, json};
 
 use crate::bus::Envelope;
 use crate::channel_ref::ChannelRef;
+use crate::publish::PublishError;
 use crate::rate_limit::ClientEventRate;
 use crate::refusals::RefusalKind;
 use crate::session::{Session, excerpt};
@@ -33,10 +35,7 @@ impl Session {
     pub(crate) async fn client_event(&self, client_event: ClientEvent<'_>) {
         let published = match self.check_client_event(&client_event) {
             Ok(envelope) => self
-                .shard
-                .engine
-                .bus()
-                .publish(vec![envelope], None)
+                .publish_client_event(envelope)
                 .await
                 .map_err(|error| Refused {
                     code: None,
@@ -56,6 +55,19 @@ impl Session {
                 message: excerpt(&message),
             });
         }
+    }
+
+    /// Publishes an event that counts against the app's quotas, as those of backends do.
+    async fn publish_client_event(&self, envelope: Envelope) -> Result<(), PublishError> {
+        let engine = &self.shard.engine;
+        let app = Arc::clone(&envelope.channel_ref.app);
+        engine.quotas.reserve(&app, 1).await?;
+        let published = engine.bus().publish(vec![envelope], None).await;
+        if published.is_err() {
+            engine.quotas.refund(&app, 1);
+        }
+        published?;
+        Ok(())
     }
 
     /// Checks a client event by the app's settings and its rate, and returns its envelope.

@@ -142,6 +142,9 @@ impl Engine {
             );
             return Err(Refusal::new(CloseCode::Unauthorized, message));
         }
+        if let Some(used_up) = self.quotas.used_up(&app) {
+            return Err(Refusal::new(CloseCode::OverQuota, used_up.to_string()));
+        }
         if self.is_draining() {
             // Not the code that connections here get: its "at once" would bring clients back to
             // this node again and again.

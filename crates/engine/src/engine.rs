@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::{ChannelName, UserId};
+use fanfare_protocol::{ChannelName, Quotas, UserId};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -26,8 +26,10 @@ use crate::history::{HistoryAnswer, HistoryQuery};
 use crate::history_reads::{HistoryCharge, HistoryReads};
 use crate::inbox::Inbox;
 use crate::node::Node;
+use crate::node_quotas::{NodeQuotas, QuotaRequests};
 use crate::notice::Notices;
 use crate::options::Options;
+use crate::quota::QuotaShares;
 use crate::recent_events::RecentEvents;
 use crate::refusals::Refusals;
 use crate::replay::most_bytes;
@@ -76,6 +78,7 @@ pub struct Engine {
     draining: AtomicBool,
     updating: Mutex<()>,
     refusals: Refusals,
+    pub(crate) quotas: Arc<NodeQuotas>,
     /// Time until the other nodes have accepted a publish.
     pub(crate) bus_delay: SharedHistogram,
 }
@@ -143,6 +146,7 @@ impl Engine {
             roster,
             ledger: Ledger::new(options.budgets),
             history_reads: HistoryReads::default(),
+            quotas: Arc::new(NodeQuotas::new(&options.quotas)),
             options,
             connections: Arc::default(),
             next_shard: AtomicUsize::new(0),
@@ -165,6 +169,24 @@ impl Engine {
         &self.refusals
     }
 
+    /// Returns this node's shares of the installation's quotas.
+    #[must_use]
+    pub fn installation_quotas(&self) -> &QuotaShares {
+        &self.quotas.installation
+    }
+
+    /// Returns whether an app or the installation has a quota, or had one since the start.
+    #[must_use]
+    pub fn has_quotas(&self) -> bool {
+        self.quotas.are_set.load(Ordering::Relaxed)
+    }
+
+    /// Returns the requests for shares.
+    #[must_use]
+    pub fn quota_requests(&self) -> &QuotaRequests {
+        &self.quotas.requests
+    }
+
     /// Returns all apps.
     pub fn apps(&self) -> &Apps {
         &self.node.apps
@@ -175,6 +197,10 @@ impl Engine {
     pub fn update_apps(&self, definitions: Vec<AppDefinition>, deleted: &[String]) {
         // Two updates at once would each copy the directory, and one would overwrite the other.
         let _one_at_a_time = self.updating.lock();
+        let has_quotas = |app: &AppDefinition| app.settings.quotas != Quotas::default();
+        if definitions.iter().any(has_quotas) {
+            self.quotas.are_set.store(true, Ordering::Relaxed);
+        }
         let change = self.node.apps.update(definitions, deleted);
         for app in &change.newly_counted {
             self.deliverer().report_all_counts(app);

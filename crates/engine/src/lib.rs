@@ -33,6 +33,7 @@
 //! | `history_reads` | [`HistoryCharge`]: reads of histories take turns, and are charged before they begin |
 //! | `recover`, `replay` | what a client that reconnects gets of a history, and how it is sent |
 //! | `recent_events` | the bound that caches and histories of all apps share |
+//! | `quota`, `node_quotas` | [`QuotaShares`]: shares of the quotas of a day or a month, and requests for more |
 //! | `refusals` | [`Refusals`]: refusals for the log, once a minute for each kind and app |
 //! | `error` | [`Refusal`]: why a connection is refused or closed |
 //! | `publish` | the only way in for an event |
@@ -91,12 +92,14 @@ mod local_presence;
 mod memory;
 mod network_counts;
 mod node;
+mod node_quotas;
 mod notice;
 mod options;
 mod outbox;
 mod permit;
 mod presence;
 mod publish;
+mod quota;
 mod rate_limit;
 mod reading;
 mod recent_events;
@@ -146,11 +149,13 @@ pub use inspect::ConnectionInfo;
 pub use memory::Memory;
 pub use network_counts::{NodeNetworks, RemoteNetworks};
 pub use node::Node;
+pub use node_quotas::{QuotaRequest, QuotaRequests};
 pub use notice::{NoNotices, Notice, Notices};
 pub use options::{Options, WaitingLimits};
 pub use outbox::Sink;
 pub use permit::{ConnectionPermit, Permits};
 pub use publish::PublishError;
+pub use quota::{OverQuota, QuotaOwner, QuotaShare, QuotaShares, UsedUp};
 pub use reading::{Interest, Reading};
 pub use refusals::{REFUSALS_LOG_PERIOD, RefusalKind, Refusals, Refused};
 pub use roster::{ChangedCount, Roster, RosterError};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanfare_protocol::UserHashKey;
+use fanfare_protocol::{Quotas, UserHashKey};
 
 use crate::budget::Budgets;
 
@@ -39,6 +39,8 @@ pub struct Options {
     pub budgets: Budgets,
     /// The key under which users are hashed for usage, the same on all nodes.
     pub user_hash_key: UserHashKey,
+    /// The quotas of all apps together.
+    pub quotas: Quotas,
 }
 
 /// Most bytes that may wait for connections that read slowly.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fanfare_protocol::QuotaKind;
 use fanfare_protocol::api::Event;
 use tokio::time::Instant;
 
@@ -9,10 +10,11 @@ use crate::app::App;
 use crate::bus::{BusError, Envelope, IdempotencyKey, PublishOutcome};
 use crate::channel_ref::ChannelRef;
 use crate::engine::Engine;
+use crate::quota::OverQuota;
 use crate::traffic::PublishResult;
 
 /// Why events were not accepted. They are not delivered, except where [`BusError`] says otherwise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// The bus didn't accept them.
     #[error(transparent)]
@@ -27,6 +29,9 @@ pub enum PublishError {
         /// Events in this request.
         sent: usize,
     },
+    /// A quota of the app or of the installation allows no more.
+    #[error(transparent)]
+    OverQuota(#[from] OverQuota),
 }
 
 impl Engine {
@@ -36,8 +41,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// Returns [`PublishError::OverRate`] if the app's rate is exceeded, and [`PublishError::Bus`]
-    /// if the bus doesn't accept the events.
+    /// Returns [`PublishError::OverRate`] if the app's rate is exceeded, [`PublishError::OverQuota`] if a
+    /// quota is used up, and [`PublishError::Bus`] if the bus doesn't accept the events.
     pub async fn publish(
         &self,
         app: &Arc<App>,
@@ -79,10 +84,39 @@ impl Engine {
         }
         let accepted = envelopes.len();
         let bytes = envelopes.iter().map(|envelope| envelope.data.len()).sum();
+        if let Err(error) = self.quotas.reserve(app, accepted as u64).await {
+            app.published.count(PublishResult::OverQuota, 0, 0);
+            self.apps().note_moved(app);
+            return Err(error.into());
+        }
         let outcome = self.publish_timed(envelopes, idempotency_key).await;
         app.published.count(result(&outcome), accepted, bytes);
         self.apps().note_moved(app);
+        self.settle(app, &outcome, accepted, bytes);
         Ok(outcome?)
+    }
+
+    /// Counts the bytes of accepted events against quotas, or gives back the messages that were reserved.
+    fn settle(
+        &self,
+        app: &Arc<App>,
+        outcome: &Result<PublishOutcome, BusError>,
+        messages: usize,
+        bytes: usize,
+    ) {
+        if !self.quotas.is_metered(app) {
+            return;
+        }
+        // An event that isn't known to have arrived counts, because it may have.
+        let is_sent = matches!(
+            outcome,
+            Ok(PublishOutcome::Accepted) | Err(BusError::Unanswered)
+        );
+        if is_sent {
+            self.quotas.charge(app, QuotaKind::Bytes, bytes as u64);
+        } else {
+            self.quotas.refund(app, messages as u64);
+        }
     }
 
     /// Publishes, and counts how long other nodes take to accept it. On a node by itself that takes no time.

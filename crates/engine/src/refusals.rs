@@ -45,7 +45,7 @@ pub enum RefusalKind {
     ApiKey,
     /// An invalid request of a backend.
     ApiRequest,
-    /// A request of a backend beyond a limit of rate or size.
+    /// A request of a backend beyond a limit of rate or size, or a quota.
     ApiLimit,
     /// A request with an end user's token.
     UserToken,

@@ -65,12 +65,11 @@ impl Session {
         }
     }
 
-    /// Counts a message for metrics and usage.
+    /// Counts a message for metrics, usage and quotas.
     fn count_received(&self, bytes: usize) {
         let state = &mut *self.shard.state();
-        let traffic = state.stats.of(state.connections[self.slot].app_slot);
-        traffic.messages += 1;
-        traffic.received_bytes += bytes as u64;
+        let app = state.connections[self.slot].app_slot;
+        state.stats.count_received(app, bytes as u64);
     }
 
     /// Notes that the client sent a frame of any kind, PING and PONG included, and returns the

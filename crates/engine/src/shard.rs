@@ -111,7 +111,7 @@ impl Shard {
         let state = State {
             connections: Slab::new(),
             channels: HashMap::default(),
-            stats: ShardStats::default(),
+            stats: ShardStats::new(Arc::clone(&engine.quotas)),
             waiting: WaitingLimits::of_shard(engine.options()),
             relieved: true,
             outgoing: Outgoing {
@@ -383,9 +383,8 @@ impl State {
                 bytes += frame.frame().len();
             }
         }
-        let traffic = self.stats.of(subscribers.app);
-        traffic.deliveries += deliveries;
-        traffic.delivered_bytes += bytes as u64;
+        self.stats
+            .count_deliveries(subscribers.app, deliveries, bytes as u64);
     }
 
     /// Queues a presence change to the subscribers whose snapshot is older.

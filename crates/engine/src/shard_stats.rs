@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use fanfare_protocol::{AppId, CloseCode, Framing, UserHashKey, UserSketch};
+use fanfare_protocol::{AppId, CloseCode, Framing, QuotaKind, UserHashKey, UserSketch};
 use slab::Slab;
 use tokio::time::Instant;
 
 use crate::app::App;
 use crate::histogram::Histogram;
+use crate::node_quotas::NodeQuotas;
 use crate::traffic::{ByTransport, ClientTraffic, Closed, Recoveries};
 
 /// An app's entry among the counters of a shard. Connections and channels keep it, so that counting needs no look-up.
@@ -59,8 +60,9 @@ impl AppEntry {
 const EVENTS_KEPT: usize = 1024;
 
 /// Counters of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ShardStats {
+    quotas: Arc<NodeQuotas>,
     apps: Slab<AppEntry>,
     slots: HashMap<AppId, AppSlot>,
     /// The apps with connections, or with traffic since usage was taken, so that the others cost nothing.
@@ -80,6 +82,46 @@ pub(crate) struct ShardStats {
 }
 
 impl ShardStats {
+    pub(crate) fn new(quotas: Arc<NodeQuotas>) -> Self {
+        Self {
+            quotas,
+            apps: Slab::new(),
+            slots: HashMap::new(),
+            active: Vec::new(),
+            dropped: Vec::new(),
+            deleted: ClientTraffic::default(),
+            connections: ByTransport::default(),
+            opened: ByTransport::default(),
+            closed: BTreeMap::new(),
+            recoveries: Recoveries::default(),
+            write_delay: Histogram::default(),
+            largest_batch: 0,
+        }
+    }
+
+    /// Counts deliveries of an event of an app, and their bytes.
+    pub(crate) fn count_deliveries(&mut self, slot: AppSlot, deliveries: u64, bytes: u64) {
+        let traffic = self.of(slot);
+        traffic.deliveries += deliveries;
+        traffic.delivered_bytes += bytes;
+        let app = &self.apps[slot.0].app;
+        if self.quotas.is_metered(app) {
+            self.quotas.charge(app, QuotaKind::Deliveries, deliveries);
+            self.quotas.charge(app, QuotaKind::Bytes, bytes);
+        }
+    }
+
+    /// Counts a message of a client, and its bytes.
+    pub(crate) fn count_received(&mut self, slot: AppSlot, bytes: u64) {
+        let traffic = self.of(slot);
+        traffic.messages += 1;
+        traffic.received_bytes += bytes;
+        let app = &self.apps[slot.0].app;
+        if self.quotas.is_metered(app) {
+            self.quotas.charge(app, QuotaKind::Bytes, bytes);
+        }
+    }
+
     /// Counts an opened connection of an app, and returns the app's entry.
     pub(crate) fn open(&mut self, app: &Arc<App>, framing: Framing) -> AppSlot {
         let apps = &mut self.apps;

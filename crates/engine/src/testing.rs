@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use fanfare_protocol::api::Event;
 use fanfare_protocol::signature::{SigningKey, channel_auth_text};
-use fanfare_protocol::{AppId, AppKey, AppSettings, Limits, UserHashKey};
+use fanfare_protocol::{AppId, AppKey, AppSettings, Limits, Quotas, UserHashKey};
 use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
@@ -145,6 +145,7 @@ pub fn options(shards: usize) -> Options {
         max_subscriptions: 100,
         budgets: Budgets::default(),
         user_hash_key: UserHashKey::default(),
+        quotas: Quotas::default(),
     }
 }
 

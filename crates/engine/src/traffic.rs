@@ -131,6 +131,8 @@ pub enum PublishResult {
     OverRate,
     /// A queue is full.
     Overloaded,
+    /// A quota is used up.
+    OverQuota,
     /// The other nodes can't be reached, or did not answer in time.
     Unavailable,
     /// The idempotency key stood for another request.
@@ -139,11 +141,12 @@ pub enum PublishResult {
 
 impl PublishResult {
     /// All results.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Accepted,
         Self::Duplicate,
         Self::OverRate,
         Self::Overloaded,
+        Self::OverQuota,
         Self::Unavailable,
         Self::Conflict,
     ];
@@ -162,6 +165,7 @@ impl PublishResult {
             Self::Duplicate => "duplicate",
             Self::OverRate => "over_rate",
             Self::Overloaded => "overloaded",
+            Self::OverQuota => "over_quota",
             Self::Unavailable => "unavailable",
             Self::Conflict => "conflict",
         }

@@ -20,6 +20,7 @@
 //! | [`api`] | request bodies of the HTTP API |
 //! | [`limits`] | [`Limits`]: bounds on what an app's clients and backends may send |
 //! | [`ceilings`] | [`Ceilings`]: the highest values of any app's limits |
+//! | [`quotas`] | [`Quotas`]: how much may be used in a day or a month |
 //! | [`settings`] | [`AppSettings`]: the settings of an app that may change while it runs |
 //! | [`history`] | the rules of histories, and positions in them |
 //! | [`sockjs`] | lines for clients without WebSockets |
@@ -43,6 +44,7 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod presence;
+pub mod quotas;
 pub mod server;
 pub mod settings;
 pub mod signature;
@@ -61,6 +63,7 @@ pub use history::{HistoryPosition, HistoryRule, Unrecovered};
 pub use identity::Identity;
 pub use ids::{AppId, AppKey, SocketId, UserId};
 pub use limits::Limits;
+pub use quotas::{QuotaKind, QuotaValues, Quotas};
 pub use server::{HistoryState, ServerMessage};
 pub use settings::AppSettings;
 pub use user_sketch::{UserHashKey, UserSketch};

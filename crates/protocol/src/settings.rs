@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use crate::history::{self, HistoryRule};
 use crate::limits::Limits;
+use crate::quotas::Quotas;
 use crate::wildcard;
 
 /// Most origins of an app.
@@ -45,6 +46,8 @@ pub struct AppSettings {
     pub history: Vec<HistoryRule>,
     /// Bounds on what its clients and backends may send.
     pub limits: Limits,
+    /// How much it may use in a day or a month. Only admins of all apps change quotas.
+    pub quotas: Quotas,
 }
 
 impl Default for AppSettings {
@@ -59,6 +62,7 @@ impl Default for AppSettings {
             allowed_origins: Vec::new(),
             history: Vec::new(),
             limits: Limits::HOSTED,
+            quotas: Quotas::default(),
         }
     }
 }
@@ -145,6 +149,9 @@ impl AppSettings {
         self.allowed_origins
             .iter()
             .try_for_each(|origin| check_origin(origin))?;
+        self.quotas
+            .check()
+            .map_err(|(name, rule)| format!("quotas.{name} {rule}"))?;
         self.limits.check()
     }
 

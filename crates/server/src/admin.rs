@@ -9,7 +9,7 @@
 //! | `channels`, `connections` | the current state of an app: channels, members, connections, client libraries |
 //! | `events` | test events |
 //! | `sessions`, `operators`, `tokens`, `signing_keys` | the callers and their rights |
-//! | `usage` | what apps did |
+//! | `usage`, `quotas` | what apps did, and how far their quotas are used |
 //! | `alerts` | conditions that need an operator |
 //! | `audit` | the audit log |
 //! | `server` | this node |
@@ -46,6 +46,7 @@ pub(crate) mod keys;
 pub(crate) mod operators;
 pub(crate) mod page;
 pub(crate) mod problem;
+mod quotas;
 pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod signing_keys;
@@ -169,6 +170,8 @@ pub(crate) fn offline_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(usage::list))
         .routes(routes!(alerts::list))
         .routes(routes!(alerts::silence))
+        .routes(routes!(quotas::show_app))
+        .routes(routes!(quotas::show))
         .routes(routes!(audit::list))
         .routes(routes!(audit::export))
         // Owners.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use fanfare_engine::Engine;
-use fanfare_protocol::Ceilings;
+use fanfare_protocol::{Ceilings, Quotas};
 
 use crate::access::Addresses;
 use crate::admin::Admin;
@@ -18,6 +18,7 @@ use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
 use crate::metrics::Named;
+use crate::quotas::QuotaRatios;
 use crate::usage::Usage;
 
 /// Shared state. axum clones it several times for each request, so a clone is one reference count.
@@ -76,6 +77,9 @@ pub(crate) struct Shared {
     pub(crate) sync: SyncCounters,
     pub(crate) usage: Usage,
     pub(crate) alerts: Alerts,
+    /// The quotas of all apps together.
+    pub(crate) quotas: Quotas,
+    pub(crate) quota_ratios: QuotaRatios,
     /// When this node started, Unix time in milliseconds.
     pub(crate) started_at: i64,
     pub(crate) max_body_bytes: usize,

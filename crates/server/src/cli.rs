@@ -26,6 +26,7 @@ mod master_key;
 mod operator;
 mod output;
 mod publish;
+mod quotas;
 mod session;
 mod signing_key;
 mod token;
@@ -100,6 +101,8 @@ enum Command {
     Audit(Noun<audit::Command>),
     /// What apps did, by minute, hour and day, with a small chart in a terminal
     Usage(usage::Usage),
+    /// How far quotas are used
+    Quotas(quotas::Quotas),
     /// The key that the store's secrets are sealed with; on this machine only
     MasterKey(Noun<master_key::Command>),
     /// Publish an event, as an app's backend does
@@ -381,6 +384,10 @@ async fn dispatch(
         Command::Usage(usage) => {
             let api = usage.server.open(&config, Begin::Never).await?;
             usage::run(&usage, &api).await
+        }
+        Command::Quotas(quotas) => {
+            let api = quotas.server.open(&config, Begin::Never).await?;
+            quotas::run(&quotas, &api).await
         }
         Command::MasterKey(noun) => master_key::run(noun.command, &noun.server, &config).await,
         Command::Publish(publish) => publish::run(publish, &config).await,

@@ -33,6 +33,7 @@ mod ops;
 mod outbox;
 mod owner;
 mod queue;
+mod quotas;
 mod rules;
 mod secret;
 mod server;
@@ -65,6 +66,7 @@ use network::NetworkConfig;
 use ops::{MetricsConfig, OpsConfig};
 use outbox::OutboxConfig;
 use queue::QueueConfig;
+use quotas::QuotasConfig;
 use rules::Rules;
 use secret::hide;
 use sources::Sources;
@@ -119,6 +121,7 @@ pub(crate) struct Config {
     pub(crate) log: LogConfig,
     pub(crate) metrics: MetricsConfig,
     pub(crate) usage: UsageConfig,
+    pub(crate) quotas: QuotasConfig,
     pub(crate) ops: OpsConfig,
     pub(crate) alerts: AlertsConfig,
     /// Source of each value.
@@ -164,6 +167,7 @@ impl Config {
             log: LogConfig::default(),
             metrics: MetricsConfig::default(),
             usage: UsageConfig::default(),
+            quotas: QuotasConfig::default(),
             ops: OpsConfig::default(),
             alerts: AlertsConfig::default(),
             sources: Sources::default(),
@@ -200,6 +204,7 @@ impl Config {
         self.metrics.check(rules.of("metrics"))?;
         self.usage.check(rules.of("usage"))?;
         self.alerts.check(rules.of("alerts"))?;
+        self.quotas.check(rules.of("quotas"))?;
         self.ops.check(self.listen, rules.of("ops"))
     }
 

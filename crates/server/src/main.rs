@@ -34,6 +34,7 @@
 //! | `alerts` | conditions that need an operator, and the way to the operators |
 //! | `metrics` | what the node does and holds, for Prometheus |
 //! | `usage` | what each app did, by minute, hour and day |
+//! | `quotas` | shares of quotas of a day or a month, and how far they are used |
 //! | `telemetry`, `throttle` | logging; log lines that are written at most once in a period |
 
 mod access;
@@ -64,6 +65,7 @@ mod metrics;
 mod notices;
 mod openapi;
 mod outbound;
+mod quotas;
 mod router;
 mod server_lock;
 mod startup;

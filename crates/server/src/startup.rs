@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use anyhow::Context;
 use fanfare_cluster::Cluster;
@@ -30,6 +29,7 @@ mod data_dir;
 mod engine;
 mod handlers;
 mod listeners;
+mod metering;
 mod shutdown;
 mod store;
 mod welcome;
@@ -41,6 +41,7 @@ use data_dir::make_data_dir;
 use engine::{engine, start_shard};
 use handlers::state;
 use listeners::NodeSockets;
+use metering::Metering;
 use shutdown::{DrainPlan, StopSignals, answer_last, drain, finish_requests};
 use welcome::{print_to_stdout, warn_of_demo_app, welcome};
 
@@ -114,8 +115,7 @@ pub(crate) async fn serve(
             sync,
         )
     });
-    let usage = state.usage.clone();
-    watch_apps(&config, &state);
+    let metering = Metering::start(&config, &state, &store);
     let inherited = sockets.main.inherited();
     let shutdown = Shutdown {
         keeps_queue: inherited,
@@ -148,25 +148,10 @@ pub(crate) async fn serve(
     answer_last(&shutdown, &listeners).await;
     // After the last request, so that no use is lost.
     key_uses::write_down(&store, &engine).await;
-    usage.finish(&engine, &store).await;
+    metering.finish(&engine, &store).await;
     refusals.finish(&store).await;
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Counts what apps do, writes it down, and looks at the node for what needs an operator, until the process ends.
-fn watch_apps(config: &Config, state: &AppState) {
-    let (usage, alerts) = (&state.usage, &state.alerts);
-    let engine = Arc::clone(&state.engine);
-    let flush_period = Duration::from_secs(config.usage.flush_period);
-    let store = state.admin.store.clone();
-    tokio::spawn(
-        usage
-            .clone()
-            .count(Arc::clone(&engine), alerts.clone(), flush_period),
-    );
-    tokio::spawn(usage.clone().write(store.clone()));
-    tokio::spawn(alerts.clone().run(engine, store, state.sync.clone()));
 }
 
 /// Logs that the node listens, and whether it serves already: a node of a cluster must be connected to the others.

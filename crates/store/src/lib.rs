@@ -17,6 +17,7 @@
 //! | `answers` | answers to idempotent requests |
 //! | `demo` | the demo app of the first run |
 //! | `changes`, `watch` | changes since a revision, and when to ask for them |
+//! | `quotas` | shares of quotas |
 //! | `usage` | what apps did, by minute, hour and day |
 //! | `seal`, `master_key` | [`MasterKey`]: secrets at rest, and replacing their key |
 //! | `examine` | looking at a database without changing it |
@@ -42,6 +43,7 @@ mod master_key;
 mod migrations;
 mod operators;
 mod postgres;
+mod quotas;
 mod row;
 mod scope;
 mod seal;
@@ -64,6 +66,7 @@ pub use error::StoreError;
 pub use examine::{Examination, ServerExamination};
 pub use keys::{KeyRecord, KeyUse, NewKey};
 pub use operators::{NewOperator, OperatorRecord};
+pub use quotas::{QuotaLevel, QuotaPeriod, Share, ShareRequest, share_size};
 pub use scope::{InvalidRole, Role};
 pub use seal::{InvalidMasterKey, MasterKey};
 pub use sessions::{NewSession, Rotation, SessionRecord};

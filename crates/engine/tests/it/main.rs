@@ -20,6 +20,7 @@ mod node;
 mod pacing;
 mod presence;
 mod publish;
+mod quota;
 mod recent_events;
 mod slow_consumer;
 mod subscribe;

@@ -228,7 +228,8 @@ pub(super) async fn show(
 /// Change an app's name, settings or limits
 ///
 /// Fields that are left out stay. The change is active on every node within a second. Needs the role admin. Limits protect
-/// other apps, so raising one, and keeping more history, needs the role admin on all apps; lowering does not.
+/// other apps, so raising one, and keeping more history, needs the role admin on all apps; lowering does not. Changing a quota
+/// always does.
 #[utoipa::path(
     patch, path = "/apps/{app_id}", tag = "Apps", operation_id = "update_app",
     params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
@@ -274,14 +275,18 @@ fn require_right_to_raise(
     before: &AppSettings,
     after: &AppSettings,
 ) -> Result<(), Problem> {
-    let raised = after.raised(before);
+    let mut raised = after.raised(before);
+    if after.quotas != before.quotas {
+        // Lowering too: an app has no say in what it may use.
+        raised.push("quotas".into());
+    }
     if raised.is_empty() || caller.require_everywhere(Role::Admin).is_ok() {
         return Ok(());
     }
     let raised = raised.join(", ");
     Err(Problem::forbidden(format!(
         "raising {raised} needs the role admin on all apps, and your rights are on some: these settings protect the other \
-         apps of the server; lowering them is free"
+         apps of the server; lowering them is free, except quotas"
     )))
 }
 

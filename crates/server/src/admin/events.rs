@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use fanfare_engine::PublishError;
+use fanfare_engine::{OverQuota, PublishError};
 use fanfare_protocol::api::{Event, NewEvent};
 use fanfare_protocol::json;
 use serde::Deserialize;
@@ -85,6 +85,8 @@ pub(super) async fn publish(
     let published = state.engine.publish(&app, &[event], None).await;
     published.map_err(|error| match error {
         PublishError::Bus(_) => Problem::unavailable(error.to_string()),
+        PublishError::OverQuota(OverQuota::UsedUp(_)) => Problem::forbidden(error.to_string()),
+        PublishError::OverQuota(OverQuota::Unknown) => Problem::unavailable(error.to_string()),
         PublishError::OverRate { .. } => Problem::too_many(error.to_string(), 1),
     })?;
     Ok(StatusCode::NO_CONTENT)

@@ -81,6 +81,7 @@ impl Node {
                 max_subscriptions: 1,
                 budgets: Budgets::default(),
                 user_hash_key: fanfare_protocol::UserHashKey::default(),
+                quotas: fanfare_protocol::Quotas::default(),
             },
             Arc::new(fanfare_engine::NoNotices),
         );
@@ -128,6 +129,8 @@ impl Node {
             sync: sync.counters(),
             usage: crate::usage::Usage::new(),
             alerts: crate::alerts::Alerts::new(&crate::config::AlertsConfig::default(), 0),
+            quotas: fanfare_protocol::Quotas::default(),
+            quota_ratios: crate::quotas::QuotaRatios::default(),
             sessions: crate::edge::xhr::Sessions::new(crate::edge::xhr::PendingBounds {
                 app: 1,
                 network: 1,

@@ -62,7 +62,7 @@ impl SignedRequest {
     /// Records for the operator that the request was authenticated and then refused.
     pub(crate) fn note_refusal(&self, state: &AppState, error: &ApiError) {
         let kind = match error.status() {
-            413 | 429 | 503 => RefusalKind::ApiLimit,
+            403 | 413 | 429 | 503 => RefusalKind::ApiLimit,
             _ => RefusalKind::ApiRequest,
         };
         note(state, kind, Some(&self.app), self.address, error);

@@ -97,6 +97,11 @@ struct IdempotencyHeader {
 #[derive(IntoResponses)]
 #[expect(dead_code, reason = "describes the answers of PublishError")]
 enum Unpublished {
+    #[response(
+        status = 403,
+        description = "A quota of the app or of the installation is used up; the answer says which, and when it begins again"
+    )]
+    OverQuota,
     #[response(status = 429, description = "The app's limit of events per second")]
     OverRate,
     #[response(

@@ -4,7 +4,7 @@
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fanfare_engine::{BusError, PublishError, RosterError};
+use fanfare_engine::{BusError, OverQuota, PublishError, RosterError};
 use fanfare_protocol::api::BadRequest;
 use fanfare_protocol::signature::AuthError;
 
@@ -71,6 +71,11 @@ impl From<PublishError> for ApiError {
         let status = match error {
             PublishError::Bus(error) => return error.into(),
             PublishError::OverRate { .. } => 429,
+            PublishError::OverQuota(OverQuota::Unknown) => 503,
+            // Sent again before the quota begins again, it would be refused again.
+            PublishError::OverQuota(OverQuota::UsedUp(_)) => {
+                return Self::new(403, format!("Nothing was published: {error}"));
+            }
         };
         Self::new(
             status,

@@ -124,6 +124,13 @@ fn amounts(values: impl IntoIterator<Item = (impl ToString, usize)>) -> Vec<Seri
         .collect()
 }
 
+fn ratio_of(labels: Vec<String>, ratio: f64) -> Series {
+    Series {
+        labels,
+        value: Value::Gauge(ratio),
+    }
+}
+
 fn by_app(snapshot: &Snapshot, read: fn(&AppStats) -> u64) -> Vec<Series> {
     let apps = snapshot.node.apps.iter();
     counts(apps.map(|app| (app.app.id(), read(app))))
@@ -217,7 +224,7 @@ pub(super) const CATALOG: &[Family] = &[
         "fanfare_publishes_total",
         &["result"],
         "Requests of backends to publish, by result: accepted, duplicate (its idempotency key was known), over_rate, \
-         overloaded (a queue was full), unavailable (the cluster's back end did not answer) or conflict (its key stood \
+         overloaded (a queue was full), over_quota (a quota is used up), unavailable (the cluster's back end did not answer) or conflict (its key stood \
          for another request).",
         |s| counts(by_result(&s.node.backend)),
     ),
@@ -380,6 +387,29 @@ pub(super) const CATALOG: &[Family] = &[
         },
     ),
     gauge(
+        "fanfare_quota_used_ratio",
+        &["quota"],
+        "The used part of a quota of all apps together, on all nodes, as this node learned last.",
+        |s| {
+            let all = s.quotas.iter().filter(|((app, _), _)| app.is_none());
+            let series =
+                all.map(|((_, kind), ratio)| ratio_of(vec![kind.setting().into()], *ratio));
+            series.collect()
+        },
+    ),
+    gauge(
+        "fanfare_app_quota_used_ratio",
+        &["app", "quota"],
+        "The used part of an app's quota, on all nodes, as this node learned last. Absent until the app uses it.",
+        |s| {
+            let of_apps = s.quotas.iter().filter_map(|((app, kind), ratio)| {
+                let labels = vec![app.clone()?, kind.setting().into()];
+                Some(ratio_of(labels, *ratio))
+            });
+            of_apps.collect()
+        },
+    ),
+    gauge(
         "fanfare_app_connections",
         &["app"],
         "Open connections of an app: of those that metrics.apps names, or of the 50 busiest.",
@@ -397,7 +427,7 @@ pub(super) const CATALOG: &[Family] = &[
     counter(
         "fanfare_app_publishes_refused_total",
         &["app"],
-        "Requests of an app's backends to publish that were not accepted, by rate, a full queue or the cluster.",
+        "Requests of an app's backends to publish that were not accepted, by rate, quota, a full queue or the cluster.",
         |s| {
             by_app(s, |app| {
                 let accepted = [PublishResult::Accepted, PublishResult::Duplicate];

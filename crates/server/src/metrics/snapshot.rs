@@ -1,15 +1,17 @@
 //! Reads all values at one moment.
 
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 use std::collections::HashSet;
 use std::time::Duration;
 
 use fanfare_engine::{AppStats, ClusterStats, NodeStats, Resource};
+use fanfare_protocol::QuotaKind;
 
 use super::process::Process;
 use crate::alerts::NotificationCounts;
 use crate::app_state::AppState;
 use crate::app_sync::SyncStats;
+use crate::quotas::Ratios;
 use crate::usage::UsageBacklog;
 
 /// How many apps have series of their own if the configuration names none.
@@ -30,6 +32,8 @@ pub(super) struct Snapshot {
     pub(super) sync: SyncStats,
     pub(super) usage: UsageBacklog,
     pub(super) notifications: NotificationCounts,
+    /// The part that is used of each quota, of the apps that have metrics and of all apps together.
+    pub(super) quotas: Ratios,
     pub(super) process: Process,
     pub(super) started_at: Duration,
     pub(super) ready: bool,
@@ -77,11 +81,32 @@ impl Snapshot {
             sync: state.sync.read(),
             usage: state.usage.backlog(),
             notifications: state.alerts.notifications(),
+            quotas: quotas(state),
             process: Process::read(),
             started_at: Duration::from_millis(u64::try_from(state.started_at).unwrap_or_default()),
             ready: state.unready().is_none(),
         }
     }
+}
+
+/// Returns the quotas of the apps that the configuration names, or else of all: only apps with quotas that did anything
+/// are among them, and the collector is told of the fullest.
+fn quotas(state: &AppState) -> Ratios {
+    let Named(named) = &state.metrics_apps;
+    let mut ratios: Vec<_> = state.quota_ratios.read().into_iter().collect();
+    ratios.retain(|((app, _), _)| {
+        app.as_ref()
+            .is_none_or(|app| named.is_empty() || named.contains(app))
+    });
+    if named.is_empty() {
+        ratios.sort_by(|((app, _), a), ((other, _), b)| {
+            (app.is_some(), b)
+                .partial_cmp(&(other.is_some(), a))
+                .unwrap_or(Ordering::Equal)
+        });
+        ratios.truncate(BUSIEST * QuotaKind::ALL.len());
+    }
+    ratios.into_iter().collect()
 }
 
 /// Keeps the apps that the configuration names, or else the busiest: a series for each of ten thousand apps would cost

@@ -31,7 +31,7 @@ Every Pusher server SDK signs for you. The query of a signed request has, beside
 name and not percent-encoded, with line feeds between the three: \
 `POST\\n/apps/123456789/events\\nauth_key=...&auth_timestamp=...&auth_version=1.0&body_md5=...`";
 
-const TAGS: [(&str, &str); 13] = [
+const TAGS: [(&str, &str); 14] = [
     (
         "Sessions",
         "Sign-in, refresh, and the caller's own sessions.",
@@ -68,6 +68,7 @@ const TAGS: [(&str, &str); 13] = [
         "Usage",
         "What apps did, by minute, hour and day, over all nodes.",
     ),
+    ("Alerts", "Conditions that need an operator, and silences."),
     (
         "Audit",
         "All changes, with their actors, times and addresses.",
@@ -437,6 +438,7 @@ fn split_settings(schemas: &mut Map<String, Value>) {
     for (name, patch_name) in [
         ("AppSettings", "AppSettingsPatch"),
         ("Limits", "LimitsPatch"),
+        ("Quotas", "QuotasPatch"),
     ] {
         let whole = &mut schemas[name];
         let fields: Vec<Value> = object(&mut whole["properties"])
@@ -455,6 +457,7 @@ fn split_settings(schemas: &mut Map<String, Value>) {
         schemas.insert(patch_name.into(), patch);
     }
     point_to(&mut schemas["AppSettingsPatch"], "Limits", "LimitsPatch");
+    point_to(&mut schemas["AppSettingsPatch"], "Quotas", "QuotasPatch");
     for request in ["CreateApp", "UpdateApp"] {
         point_to(&mut schemas[request], "AppSettings", "AppSettingsPatch");
     }

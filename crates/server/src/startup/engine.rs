@@ -65,6 +65,7 @@ pub(super) fn engine_options(config: &Config, store: &Store) -> anyhow::Result<O
         max_subscriptions: config.connections.max_subscriptions,
         budgets: config.budgets(),
         user_hash_key: store.user_hash_key(),
+        quotas: config.quotas.quotas(),
     })
 }
 

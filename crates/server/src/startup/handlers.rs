@@ -20,6 +20,7 @@ use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
 use crate::metrics::Named;
+use crate::quotas::QuotaRatios;
 use crate::router::{Audience, router};
 use crate::usage::Usage;
 
@@ -68,6 +69,8 @@ pub(super) fn state(
         sync,
         usage: Usage::new(),
         alerts: Alerts::new(&config.alerts, config.listen.port()),
+        quotas: config.quotas.quotas(),
+        quota_ratios: QuotaRatios::default(),
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,

@@ -14,6 +14,7 @@ mod document;
 mod identity;
 mod keys;
 mod matrix;
+mod quotas;
 mod secrets;
 mod sign_in;
 mod state;

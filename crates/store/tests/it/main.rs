@@ -21,6 +21,7 @@ mod keys;
 mod master_key;
 mod operators;
 mod postgres;
+mod quotas;
 mod sessions;
 mod signing_keys;
 mod tokens;

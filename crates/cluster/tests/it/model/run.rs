@@ -339,7 +339,7 @@ impl Run {
         assert!(took <= ANSWERED_WITHIN, "a publish took {took:?}");
         let mut requests = self.requests.borrow_mut();
         let request = requests.get_mut(&number).unwrap();
-        request.answers.push(answer);
+        request.answers.push(answer.clone());
         request.answered = Some(Instant::now());
         Some(answer)
     }

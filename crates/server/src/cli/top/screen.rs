@@ -18,7 +18,7 @@ const NEARLY_FULL: f64 = 0.8;
 const MIN_APPS: usize = 5;
 
 /// Why publishes are refused, by result, and what to do.
-const REFUSALS: [(&str, &str); 4] = [
+const REFUSALS: [(&str, &str); 5] = [
     (
         "over_rate",
         "an app is over limits.backend_events_per_second: see REFUSED/s below",
@@ -26,6 +26,10 @@ const REFUSALS: [(&str, &str); 4] = [
     (
         "overloaded",
         "a queue is full, because shards or subscribers can't keep up: add cores or nodes",
+    ),
+    (
+        "over_quota",
+        "a quota of a day or a month is used up: fanfare quotas --app ID says when it begins again",
     ),
     (
         "unavailable",

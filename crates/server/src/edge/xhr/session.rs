@@ -312,6 +312,7 @@ mod tests {
                 max_subscriptions: 10,
                 budgets: Budgets::default(),
                 user_hash_key: fanfare_protocol::UserHashKey::default(),
+                quotas: fanfare_protocol::Quotas::default(),
             },
             std::sync::Arc::new(fanfare_engine::NoNotices),
         );

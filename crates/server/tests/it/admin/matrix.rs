@@ -87,6 +87,10 @@ fn routes() -> Vec<Route> {
         // What protects the other apps is not the app's own to raise.
         route("PATCH", "/apps/{app_id}", AppAdminOfAll, 200)
             .with(|on| json!({"settings": {"limits": {"cache_bytes": (16 << 20) + on.number}}})),
+        // Nor what it may use, whether to raise or to lower it.
+        route("PATCH", "/apps/{app_id}", AppAdminOfAll, 200).with(
+            |on| json!({"settings": {"quotas": {"messages_per_day": 1_000_000 - on.number}}}),
+        ),
         // 400: it is not confirmed.
         route("DELETE", "/apps/{app_id}", AppAdmin, 400),
         route("GET", "/apps/{app_id}/keys", Sight, 200),
@@ -124,6 +128,8 @@ fn routes() -> Vec<Route> {
         route("DELETE", "/tokens/{token_id}", ItsMakerAdmin, 204),
         route("GET", "/apps/{app_id}/usage", Sight, 200),
         route("GET", "/usage", SightOfAll, 200),
+        route("GET", "/apps/{app_id}/quotas", Sight, 200),
+        route("GET", "/quotas", SightOfAll, 200),
         route("GET", "/usage/apps", SightOfAll, 200),
         route("GET", "/alerts", SignedIn, 200),
         route("PUT", "/alerts/{alert_id}/silence", Admin, 404).with(|_| json!({"seconds": 60})),

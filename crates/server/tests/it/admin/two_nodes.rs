@@ -13,12 +13,25 @@ use super::{SECOND, backend, client, now, server, within};
 
 const MASTER_KEY: &str = "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
-struct Nodes {
-    postgres: String,
-    database: String,
-    one: Server,
-    two: Server,
-    owner: Admin,
+/// Starts a node on a store.
+async fn another(url: &str) -> Server {
+    Server::start_bare(
+        env!("CARGO_BIN_EXE_fanfare"),
+        &[
+            ("FANFARE_STORE_URL", url),
+            ("FANFARE_MASTER_KEY", MASTER_KEY),
+            ("FANFARE_DEMO", "false"),
+        ],
+    )
+    .await
+}
+
+pub(super) struct Nodes {
+    pub(super) postgres: String,
+    pub(super) database: String,
+    pub(super) one: Server,
+    pub(super) two: Server,
+    pub(super) owner: Admin,
 }
 
 impl Nodes {
@@ -27,7 +40,7 @@ impl Nodes {
         clippy::disallowed_methods,
         reason = "tells whether there is a Postgres to test with"
     )]
-    async fn start() -> Option<Self> {
+    pub(super) async fn start() -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let Ok(postgres) = std::env::var("FANFARE_TEST_POSTGRES") else {
             eprintln!("SKIPPED: FANFARE_TEST_POSTGRES is not set");
@@ -47,15 +60,7 @@ impl Nodes {
         let one = server(&[&format!("store.url={url}"), &master_key]).await;
         // Made by the node that was told the password.
         let owner = one.owner().await;
-        let two = Server::start_bare(
-            env!("CARGO_BIN_EXE_fanfare"),
-            &[
-                ("FANFARE_STORE_URL", &*url),
-                ("FANFARE_MASTER_KEY", MASTER_KEY),
-                ("FANFARE_DEMO", "false"),
-            ],
-        )
-        .await;
+        let two = another(&url).await;
         Some(Self {
             postgres,
             database,
@@ -63,6 +68,16 @@ impl Nodes {
             two,
             owner,
         })
+    }
+
+    /// Starts one more node.
+    pub(super) async fn third(&self) -> Server {
+        another(&format!("{}/{}", self.postgres, self.database)).await
+    }
+
+    /// Runs SQL on the store.
+    pub(super) fn sql(&self, text: &str) -> String {
+        sql(&self.postgres, &self.database, text)
     }
 
     fn listeners(&self, select: &str) -> String {
