@@ -188,6 +188,7 @@ fn of_name(name: &str) -> Value {
         "operator_id" | "actor_id" => json!({"example": "op_4be1f0c6a5d2e7938b10"}),
         "token_id" => json!({"example": "tok_0c9a7be25f1d8e643a2b"}),
         "session_id" => json!({"example": "ses_7d20f3a914c5b86e0a1f"}),
+        "alert_id" => json!({"example": "alr_2b6f90d1c7e3a845f01d"}),
         "target_id" => json!({"example": "278d425bdf160c739803"}),
         "socket_id" => json!({"example": "123.456", "pattern": r"^[0-9]+\.[0-9]+$"}),
         "channel" => json!({
