@@ -103,12 +103,23 @@ impl Api {
 
     /// Sends a signed `POST` with an `Idempotency-Key`.
     pub async fn post_once(&self, endpoint: &str, key: &str, body: impl Into<Vec<u8>>) -> Answer {
+        self.post_with(endpoint, ("idempotency-key", key), body)
+            .await
+    }
+
+    /// Sends a signed `POST` with one more header.
+    pub async fn post_with(
+        &self,
+        endpoint: &str,
+        (name, value): (&str, &str),
+        body: impl Into<Vec<u8>>,
+    ) -> Answer {
         let body = body.into();
         let signed = self.sign("POST", endpoint, &[], &body, now());
         let request = self
             .client
             .post(format!("{}{}?{signed}", self.server, self.path(endpoint)));
-        Self::answer(request.header("idempotency-key", key).body(body)).await
+        Self::answer(request.header(name, value).body(body)).await
     }
 
     /// Publishes an event, which must be accepted.

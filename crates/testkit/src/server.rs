@@ -35,6 +35,15 @@ impl Server {
         Self::spawn(binary.into(), folder, all, address).await
     }
 
+    /// Starts `binary` as [`Self::start`] does, with more environment variables, which keep their names.
+    pub async fn start_in(binary: &str, settings: &[&str], environment: &[(&str, &str)]) -> Self {
+        let (folder, mut all) = prepare(binary, settings, free_address());
+        let address = all[0].1.parse().unwrap();
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        all.extend(environment.iter().map(owned));
+        Self::spawn(binary.into(), folder, all, address).await
+    }
+
     /// Starts `binary` on a socket that the caller holds: the process inherits it, as from systemd.
     pub async fn start_on(binary: &str, settings: &[&str], socket: &TcpListener) -> Self {
         let mut address = socket.local_addr().unwrap();
