@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fanfare_engine::{
     App, BoxFuture, Bus, BusError, CachedEvent, ChannelRef, Envelope, Generation, HistoryAnswer,
-    HistoryCharge, HistoryRead, IdempotencyKey, PublishOutcome, Topic,
+    HistoryCharge, HistoryRead, IdempotencyKey, PublishOutcome, Topic, TraceContext,
 };
 use fanfare_protocol::UserId;
 use std::time::Duration;
@@ -181,7 +181,11 @@ impl Cluster {
 /// Encodes events for the back end. An event for many channels is encoded once.
 fn publications(envelopes: &[Envelope]) -> Vec<Publication> {
     let mut written: Option<(&Envelope, Bytes)> = None;
-    let publication = |envelope| {
+    let mut publications = Vec::with_capacity(envelopes.len());
+    for envelope in envelopes {
+        if let Some(context) = envelope.trace.as_deref() {
+            publications.push(trace_of(envelope, *context));
+        }
         let message = match &written {
             Some((same, message)) if is_same_event(same, envelope) => message.clone(),
             _ => {
@@ -190,14 +194,25 @@ fn publications(envelopes: &[Envelope]) -> Vec<Publication> {
                 message
             }
         };
-        Publication {
+        publications.push(Publication {
             channel: envelope.channel_ref.channel.to_string(),
             message,
             keep: envelope.keep.then(|| keep_of(&envelope.channel_ref)),
             history: envelope.history,
-        }
-    };
-    envelopes.iter().map(publication).collect()
+        });
+    }
+    publications
+}
+
+/// Returns the message that tells nodes to which span the event after it belongs. It is a message of its own, because
+/// the event's has no room for it that nodes of earlier versions would not read as something else.
+fn trace_of(envelope: &Envelope, context: TraceContext) -> Publication {
+    Publication {
+        channel: envelope.channel_ref.channel.to_string(),
+        message: Message::Trace(context).write(),
+        keep: None,
+        history: None,
+    }
 }
 
 fn is_same_event(one: &Envelope, other: &Envelope) -> bool {

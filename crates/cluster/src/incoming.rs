@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_engine::{ChannelRef, Envelope, PresenceChange, Retention, StreamPosition, Topic};
+use fanfare_engine::{
+    ChannelRef, Envelope, PresenceChange, Retention, StreamPosition, Topic, TraceContext,
+};
 use fanfare_protocol::presence::Member;
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -29,6 +31,7 @@ impl Cluster {
         mut incoming: UnboundedReceiver<Incoming>,
     ) {
         let mut lost = std::pin::pin!(link.lost());
+        let mut trace = None;
         loop {
             let next = tokio::select! {
                 // The loss is checked first, before a message that waits.
@@ -42,7 +45,7 @@ impl Cluster {
                     message,
                     room,
                 }) => {
-                    if let Err(error) = self.handle(&link, &topic, &message).await {
+                    if let Err(error) = self.handle(&link, &topic, &message, &mut trace).await {
                         tracing::error!(%error, ?topic, "a message from another node is lost");
                         // The topic has a gap now, so nothing after it may be delivered.
                         return link.set_lost(format!("a message could not be read: {error}"));
@@ -56,7 +59,7 @@ impl Cluster {
         }
     }
 
-    /// Delivers one message.
+    /// Delivers one message. A sampled event comes right after its span, which `trace` holds in between.
     ///
     /// # Errors
     ///
@@ -66,15 +69,24 @@ impl Cluster {
         link: &Arc<Link>,
         topic: &backend::Topic,
         message: &[u8],
+        trace: &mut Option<(backend::Topic, TraceContext)>,
     ) -> Result<(), Unreadable> {
         let message = Message::read(message)?;
         if *topic == backend::Topic::Nodes {
             self.handle_node_message(link, message);
             return Ok(());
         }
+        if let Message::Trace(context) = message {
+            *trace = Some((topic.clone(), context));
+            return Ok(());
+        }
+        // Messages of another topic may come in between.
+        let trace = trace.take_if(|(of, _)| of == topic);
+        let trace = trace.map(|(_, context)| Box::new(context));
         match self.topics.find(topic) {
             Some(Topic::Channel(channel_ref)) => {
-                self.handle_channel_message(channel_ref, message).await
+                self.handle_channel_message(channel_ref, message, trace)
+                    .await;
             }
             Some(Topic::Users(app)) => {
                 if let Message::Online {
@@ -115,7 +127,12 @@ impl Cluster {
         }
     }
 
-    async fn handle_channel_message(&self, channel_ref: ChannelRef, message: Message<'_>) {
+    async fn handle_channel_message(
+        &self,
+        channel_ref: ChannelRef,
+        message: Message<'_>,
+        trace: Option<Box<TraceContext>>,
+    ) {
         match message {
             Message::Event {
                 position,
@@ -134,6 +151,7 @@ impl Cluster {
                     user_id,
                     except,
                     keep,
+                    trace,
                 };
                 let stamp = StreamPosition { position, recorded };
                 self.node.deliver(&envelope, &stamp).await;
@@ -160,6 +178,7 @@ impl Cluster {
             | Message::Terminate { .. }
             | Message::Query(_)
             | Message::Reply(_)
+            | Message::Trace(_)
             | Message::Farewell { .. } => {}
         }
     }

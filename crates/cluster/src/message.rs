@@ -4,12 +4,15 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use fanfare_engine::Position;
+use fanfare_engine::{Position, TraceContext, TraceParent};
 use fanfare_protocol::{HistoryPosition, SocketId, UserId};
 use serde::{Deserialize, Serialize};
 
 /// The version of the format that this build writes and reads.
 const VERSION: u8 = b'1';
+/// Beginning of a [`Message::Trace`] after its kind, which is that of a farewell. Nodes of earlier versions take it for the
+/// farewell of a node with an impossible name: they ignore it, while a kind that they don't know would cut them off.
+const TRACE: &str = "traceparent:";
 /// Digits of a position.
 const POSITION_DIGITS: usize = 20;
 
@@ -69,6 +72,8 @@ pub enum Message<'a> {
         /// The user.
         user_id: UserId,
     },
+    /// The span to which the next event on the same channel belongs, because its publish is sampled.
+    Trace(TraceContext),
     /// A node stops, and leaves nothing behind.
     Farewell {
         /// The node's name.
@@ -215,6 +220,13 @@ impl Message<'_> {
                 put(&mut text, app);
                 text.push_str(user_id.as_str());
             }
+            Self::Trace(context) => {
+                let parent = TraceParent {
+                    context: *context,
+                    is_sampled: true,
+                };
+                let _ = write!(text, "X{TRACE}{parent}");
+            }
             Self::Farewell { node } => {
                 text.push('X');
                 text.push_str(node);
@@ -328,7 +340,11 @@ fn read_kind(kind: Option<u8>, rest: &str) -> Option<Message<'_>> {
                 user_id: user(rest)?,
             }
         }
-        b'X' => Message::Farewell { node: rest },
+        b'X' => match rest.strip_prefix(TRACE).and_then(TraceParent::parse) {
+            Some(parent) => Message::Trace(parent.context),
+            // A later version's, perhaps, which is ignored like a farewell.
+            _ => Message::Farewell { node: rest },
+        },
         b'Q' => Message::Query(serde_json::from_str(rest).ok()?),
         b'Y' => Message::Reply(serde_json::from_str(rest).ok()?),
         _ => return None,
@@ -414,6 +430,17 @@ mod tests {
             versioned.extend(bytes);
             let _ = Message::read(&versioned);
         }
+    }
+
+    #[test]
+    fn a_trace_looks_like_a_farewell_to_nodes_of_earlier_versions() {
+        let context = TraceContext::of_trace(7);
+        let written = Message::Trace(context).write();
+        assert_eq!(Message::read(&written), Ok(Message::Trace(context)));
+        // What they read is a kind that they know, and UTF-8.
+        let farewell = Message::Farewell { node: "a" }.write();
+        assert_eq!(written[..2], farewell[..2]);
+        assert!(std::str::from_utf8(&written).is_ok());
     }
 
     #[test]

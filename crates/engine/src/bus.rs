@@ -12,6 +12,7 @@ use crate::channel_ref::ChannelRef;
 use crate::history::{HistoryAnswer, HistoryQuery, Retention};
 use crate::history_reads::HistoryCharge;
 use crate::sequence::{Generation, Position};
+use crate::trace::TraceContext;
 
 /// A boxed future, which keeps the traits usable as objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -33,6 +34,8 @@ pub struct Envelope {
     pub keep: bool,
     /// The retention of the channel's history, if it has one.
     pub history: Option<Retention>,
+    /// The span that its deliveries belong to, if its publish is sampled. Boxed, because few are.
+    pub trace: Option<Box<TraceContext>>,
 }
 
 /// The places that the back end has given to an event that comes from other nodes.

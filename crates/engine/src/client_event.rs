@@ -115,6 +115,7 @@ impl Session {
         self.check_pace(settings.limits.client_events_per_second)?;
         let except = Some(self.socket_id());
         Ok(Envelope {
+            trace: None,
             history: app.retention(&channel),
             channel_ref: ChannelRef { app, channel },
             name: (&**name).into(),

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use crate::route::ChannelId;
 use crate::sequence::{Offset, Position};
 use crate::shard::Shard;
+use crate::trace::TraceContext;
 
 /// A closure that runs on a shard's thread.
 pub(crate) type Task = Box<dyn FnOnce(&Rc<Shard>) + Send>;
@@ -31,6 +32,8 @@ pub(crate) enum Command {
         offset: Option<Offset>,
         /// When this node got the event.
         at: Instant,
+        /// The span that the write belongs to, on one shard of a sampled event.
+        trace: Option<Box<TraceContext>>,
     },
     /// Announce a presence change to the subscribers whose snapshot is older.
     Announce {

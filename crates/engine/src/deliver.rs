@@ -177,6 +177,8 @@ impl Deliverer {
             let positioned = recorded.filter(|_| route.positioned > 0);
             let positioned = positioned.map(|position| encode(envelope, Some(&position)));
             let extra = positioned.as_ref().map_or(0, Frame::len);
+            // For the first of the shards: the write to one subscriber stands for all.
+            let mut trace = envelope.trace.clone();
             for shard in shards(route.shards) {
                 let weight = inbox::weight(frame.len() + extra);
                 if late {
@@ -192,6 +194,7 @@ impl Deliverer {
                     except: envelope.except,
                     offset,
                     at,
+                    trace: trace.take(),
                 });
             }
         }

@@ -138,7 +138,12 @@ impl Engine {
             .collect();
         let deliverer = Deliverer::new(inboxes.clone(), shared, Arc::clone(&notices));
         let recent_events = RecentEvents::new(options.recent_events_bytes);
-        let node = Node::new(deliverer, notices, recent_events);
+        let node = Node::new(
+            deliverer,
+            notices,
+            Arc::clone(&options.spans),
+            recent_events,
+        );
         let (bus, roster) = connect(&node);
         let engine = Arc::new(Self {
             node,
@@ -237,6 +242,12 @@ impl Engine {
     #[must_use]
     pub fn unready(&self) -> Option<String> {
         self.bus.unready()
+    }
+
+    /// Returns the number of a channel's subscribed connections on this node.
+    #[must_use]
+    pub fn local_subscribers(&self, app: &App, channel: &ChannelName) -> usize {
+        app.channels.subscribers(channel.as_str())
     }
 
     /// Returns one channel's subscriptions and users over all nodes. Waits for the other nodes.

@@ -59,6 +59,7 @@
 //! | `memory` | [`Bus`] and [`Roster`] of a single node |
 //! | `node` | [`Node`]: what a bus and a roster call on this node |
 //! | `notice` | channel events for the log |
+//! | `trace` | the steps of sampled publishes, for traces |
 //! | `testing` | a node and clients within the process, for tests |
 //!
 //! Modules form cycles of at most five, which `scripts/check-layers` measures.
@@ -122,6 +123,7 @@ mod subscription_count;
 mod subscription_share;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod trace;
 mod traffic;
 mod usage;
 mod waiting;
@@ -164,5 +166,6 @@ pub use session::Session;
 pub use shard::Shard;
 pub use snapshot::{Online, PresenceChange, PresenceSnapshot};
 pub use stats::{AppStats, ClusterStats, NodeStats};
+pub use trace::{FinishedSpan, NoSpans, SpanSink, TraceContext, TraceParent, TracedWork};
 pub use traffic::{BackendTraffic, ByTransport, ClientTraffic, Closed, PublishResult, Recoveries};
 pub use usage::{AppUsage, NodeUsage};

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, ChannelName, UserId};
+use tokio::time::Instant;
 
 use crate::app::{App, Apps};
 use crate::bus::{Envelope, StreamPosition};
@@ -18,6 +19,7 @@ use crate::recent_events::RecentEvents;
 use crate::roster::ChangedCount;
 use crate::sequence::{Generation, Position};
 use crate::snapshot::PresenceChange;
+use crate::trace::{FinishedSpan, SpanSink, TraceContext, TracedWork};
 use crate::watchlist::ConnectionRef;
 
 /// One node, as its bus and its roster use it.
@@ -27,12 +29,14 @@ pub struct Node {
     pub(crate) deliverer: Deliverer,
     notices: Arc<dyn Notices>,
     lost_nodes: AtomicU64,
+    spans: Arc<dyn SpanSink>,
 }
 
 impl Node {
     pub(crate) fn new(
         deliverer: Deliverer,
         notices: Arc<dyn Notices>,
+        spans: Arc<dyn SpanSink>,
         recent_events: Arc<RecentEvents>,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -40,6 +44,7 @@ impl Node {
             deliverer,
             notices,
             lost_nodes: AtomicU64::new(0),
+            spans,
         })
     }
 
@@ -61,9 +66,42 @@ impl Node {
     /// Queues an event from another node to the shards, and waits until their inboxes have room.
     /// Called in the channel's order.
     pub async fn deliver(&self, envelope: &Envelope, stream_position: &StreamPosition) {
+        match envelope.trace.as_deref() {
+            None => {
+                self.deliverer
+                    .deliver_when_room(envelope, stream_position)
+                    .await;
+            }
+            Some(parent) => {
+                let traced = self.deliver_traced(envelope, stream_position, *parent);
+                Box::pin(traced).await;
+            }
+        }
+    }
+
+    async fn deliver_traced(
+        &self,
+        envelope: &Envelope,
+        stream_position: &StreamPosition,
+        parent: TraceContext,
+    ) {
+        let (start, context) = (Instant::now(), parent.child());
+        let subscribers = self.subscribers(&envelope.channel_ref);
+        let envelope = Envelope {
+            trace: Some(Box::new(context)),
+            ..envelope.clone()
+        };
         self.deliverer
-            .deliver_when_room(envelope, stream_position)
+            .deliver_when_room(&envelope, stream_position)
             .await;
+        self.spans.record(FinishedSpan {
+            context,
+            parent,
+            is_parent_remote: true,
+            start,
+            end: Instant::now(),
+            work: TracedWork::Deliver { subscribers },
+        });
     }
 
     /// Queues a presence change to the channel's subscribers. Called in the order of positions.

@@ -1,10 +1,12 @@
 //! The settings of a node.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_protocol::{Quotas, UserHashKey};
 
 use crate::budget::Budgets;
+use crate::trace::SpanSink;
 
 /// The settings of a node.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub struct Options {
     pub user_hash_key: UserHashKey,
     /// The quotas of all apps together.
     pub quotas: Quotas,
+    /// Where spans of sampled publishes are recorded.
+    pub spans: Arc<dyn SpanSink>,
 }
 
 /// Most bytes that may wait for connections that read slowly.

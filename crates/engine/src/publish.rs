@@ -11,6 +11,7 @@ use crate::bus::{BusError, Envelope, IdempotencyKey, PublishOutcome};
 use crate::channel_ref::ChannelRef;
 use crate::engine::Engine;
 use crate::quota::OverQuota;
+use crate::trace::{FinishedSpan, MAX_TRACED_CHANNELS, TraceContext, TracedWork};
 use crate::traffic::PublishResult;
 
 /// Why events were not accepted. They are not delivered, except where [`BusError`] says otherwise.
@@ -49,6 +50,23 @@ impl Engine {
         events: &[Event],
         idempotency_key: Option<IdempotencyKey>,
     ) -> Result<PublishOutcome, PublishError> {
+        self.publish_traced(app, events, idempotency_key, None)
+            .await
+    }
+
+    /// Publishes events as [`Self::publish`] does. If the publish is sampled, `trace` is its span, and what is done
+    /// with its events is recorded as parts of it.
+    ///
+    /// # Errors
+    ///
+    /// Returns those of [`Self::publish`].
+    pub async fn publish_traced(
+        &self,
+        app: &Arc<App>,
+        events: &[Event],
+        idempotency_key: Option<IdempotencyKey>,
+        trace: Option<TraceContext>,
+    ) -> Result<PublishOutcome, PublishError> {
         if !app.is_within_publish_rate(events.len()) {
             app.published.count(PublishResult::OverRate, 0, 0);
             self.apps().note_moved(app);
@@ -79,6 +97,7 @@ impl Engine {
                     user_id: None,
                     except: event.except,
                     keep: channel.keeps_last(),
+                    trace: None,
                 }
             }));
         }
@@ -89,8 +108,14 @@ impl Engine {
             self.apps().note_moved(app);
             return Err(error.into());
         }
-        let outcome = self.publish_timed(envelopes, idempotency_key).await;
-        app.published.count(result(&outcome), accepted, bytes);
+        if let Some(trace) = trace {
+            for envelope in envelopes.iter_mut().take(MAX_TRACED_CHANNELS) {
+                envelope.trace = Some(Box::new(trace));
+            }
+        }
+        let outcome = self.publish_timed(envelopes, idempotency_key, trace).await;
+        app.published
+            .count(PublishResult::of_bus(&outcome), accepted, bytes);
         self.apps().note_moved(app);
         self.settle(app, &outcome, accepted, bytes);
         Ok(outcome?)
@@ -124,26 +149,50 @@ impl Engine {
         &self,
         envelopes: Vec<Envelope>,
         idempotency_key: Option<IdempotencyKey>,
+        trace: Option<TraceContext>,
     ) -> Result<PublishOutcome, BusError> {
         if !self.deliverer().is_shared() {
             return self.bus().publish(envelopes, idempotency_key).await;
         }
         let began = Instant::now();
         let outcome = self.bus().publish(envelopes, idempotency_key).await;
-        self.bus_delay.observe(began.elapsed());
+        let ended = Instant::now();
+        self.bus_delay.observe(ended - began);
+        if let Some(parent) = trace {
+            self.options().spans.record(FinishedSpan {
+                context: parent.child(),
+                parent,
+                is_parent_remote: false,
+                start: began,
+                end: ended,
+                work: TracedWork::Bus(PublishResult::of_bus(&outcome)),
+            });
+        }
         outcome
     }
 }
 
-/// Returns how an answer of the bus is counted.
-fn result(outcome: &Result<PublishOutcome, BusError>) -> PublishResult {
-    match outcome {
-        Ok(PublishOutcome::Accepted) => PublishResult::Accepted,
-        Ok(PublishOutcome::Duplicate) => PublishResult::Duplicate,
-        Err(BusError::Overloaded) => PublishResult::Overloaded,
-        Err(BusError::Disconnected | BusError::Unanswered | BusError::Late) => {
-            PublishResult::Unavailable
+impl PublishResult {
+    /// Returns how the outcome of a publish is counted.
+    #[must_use]
+    pub fn of(outcome: &Result<PublishOutcome, PublishError>) -> Self {
+        match outcome {
+            Ok(outcome) => Self::of_bus(&Ok(*outcome)),
+            Err(PublishError::Bus(error)) => Self::of_bus(&Err(*error)),
+            Err(PublishError::OverRate { .. }) => Self::OverRate,
+            Err(PublishError::OverQuota(_)) => Self::OverQuota,
         }
-        Err(BusError::OtherRequest) => PublishResult::Conflict,
+    }
+
+    fn of_bus(outcome: &Result<PublishOutcome, BusError>) -> Self {
+        match outcome {
+            Ok(PublishOutcome::Accepted) => Self::Accepted,
+            Ok(PublishOutcome::Duplicate) => Self::Duplicate,
+            Err(BusError::Overloaded) => Self::Overloaded,
+            Err(BusError::Disconnected | BusError::Unanswered | BusError::Late) => {
+                Self::Unavailable
+            }
+            Err(BusError::OtherRequest) => Self::Conflict,
+        }
     }
 }

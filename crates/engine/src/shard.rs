@@ -25,6 +25,7 @@ use crate::replay::Replay;
 use crate::route::ChannelId;
 use crate::sequence::{Offset, Position};
 use crate::shard_stats::{AppSlot, ShardStats};
+use crate::trace::{FinishedSpan, SpanSink, TraceContext, TracedWork};
 
 /// A thread that owns connections, their outboxes and the subscriber lists of their channels.
 pub struct Shard {
@@ -75,6 +76,14 @@ pub(crate) struct Outgoing {
     pub(crate) max_waiting: usize,
     /// Number of connections that were closed because they lagged.
     pub(crate) slow_consumers: u64,
+}
+
+/// A sampled event of a batch that is being written.
+struct TracedWrite {
+    channel: ChannelId,
+    except: Option<SocketId>,
+    at: Instant,
+    parent: TraceContext,
 }
 
 /// A channel's subscribers on this shard.
@@ -153,17 +162,30 @@ impl Shard {
         if self.inbox.take(&mut batch) {
             let mut weight = 0;
             let mut published = self.published.take();
-            for command in batch.drain(..) {
+            // Allocates nothing without a sampled event.
+            let mut traced = Vec::new();
+            for mut command in batch.drain(..) {
                 if let Command::Deliver {
+                    channel,
                     frame,
                     positioned,
+                    except,
                     at,
+                    trace,
                     ..
-                } = &command
+                } = &mut command
                 {
                     let extra = positioned.as_ref().map_or(0, Frame::len);
                     weight += inbox::weight(frame.len() + extra);
                     published.push(*at);
+                    if let Some(parent) = trace.take() {
+                        traced.push(TracedWrite {
+                            channel: *channel,
+                            except: *except,
+                            at: *at,
+                            parent: *parent,
+                        });
+                    }
                 }
                 self.apply(command);
             }
@@ -173,6 +195,9 @@ impl Shard {
             state.flush_dirty();
             self.inbox.release(weight);
             state.stats.note_batch(&mut published, weight);
+            for write in traced {
+                state.record_write(&write, &*self.engine.options().spans);
+            }
             drop(state);
             self.published.replace(published);
         }
@@ -341,6 +366,31 @@ impl Shard {
 }
 
 impl State {
+    /// Records the write of a sampled event, as one of its subscribers saw it.
+    fn record_write(&self, write: &TracedWrite, spans: &dyn SpanSink) {
+        let Some(subscribers) = self.channels.get(&write.channel) else {
+            return;
+        };
+        let slots = subscribers.slots.iter().chain(&subscribers.positioned);
+        let connections = slots.map(|slot| &self.connections[*slot]);
+        let mut got_it =
+            connections.filter(|connection| write.except != Some(connection.socket_id));
+        let Some(one) = got_it.next() else {
+            return;
+        };
+        spans.record(FinishedSpan {
+            context: write.parent.child(),
+            parent: write.parent,
+            is_parent_remote: false,
+            start: write.at,
+            end: Instant::now(),
+            work: TracedWork::Write {
+                subscribers: subscribers.slots.len() + subscribers.positioned.len(),
+                waiting_bytes: one.waiting(),
+            },
+        });
+    }
+
     /// Queues an event's frame to a channel's subscribers: `frame` to most, and `positioned` to
     /// those that get positions.
     fn deliver(

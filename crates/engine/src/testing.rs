@@ -21,8 +21,8 @@ use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
 use crate::{
-    Admitted, App, AppDefinition, Arrival, Budgets, Engine, Key, KeyUsed, NoNotices, Options,
-    PublishError, Session, Shard, ShardSeed, Sink, WaitingLimits,
+    Admitted, App, AppDefinition, Arrival, Budgets, Engine, Key, KeyUsed, NoNotices, NoSpans,
+    Options, PublishError, Session, Shard, ShardSeed, Sink, WaitingLimits,
 };
 
 /// The key of the app that a [`LocalNode`] has.
@@ -146,6 +146,7 @@ pub fn options(shards: usize) -> Options {
         budgets: Budgets::default(),
         user_hash_key: UserHashKey::default(),
         quotas: Quotas::default(),
+        spans: Arc::new(NoSpans),
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `problem` | [`Problem`](problem::Problem): an error with its status and code |
 //! | `extract`, `page`, `idempotent_request`, `etag` | bodies, pages, idempotent creates, lost updates |
 
+use std::net::IpAddr;
 use std::panic::resume_unwind;
 
 use axum::extract::{Request, State};
@@ -31,6 +32,7 @@ use self::problem::ProblemDetail;
 use crate::access::{Jwts, Passwords, Refusals, SignInRateLimiter};
 use crate::app_state::AppState;
 use crate::http::paths;
+use crate::traces::AdminSpans;
 
 pub(crate) mod alerts;
 pub(crate) mod apps;
@@ -89,12 +91,27 @@ pub(crate) async fn finish(
     let from = state.addresses.of(request.headers(), request.extensions());
     let path = paths::original(request.uri(), request.extensions());
     let (app, signs_in) = (named_app(path), signs_in(&request, path));
-    let answer = do_whole(state.clone(), request, next).await;
+    let spans = state.traces.admin_request(&request, path);
+    let answer = do_whole(state.clone(), request, next, &spans).await;
+    spans.finish(answer.status(), || {
+        note_refusal(&state, &answer, app, signs_in, from);
+    });
+    answer
+}
+
+/// Records for the operator that a request was refused, if it was.
+fn note_refusal(
+    state: &AppState,
+    answer: &Response,
+    app: Option<String>,
+    signs_in: bool,
+    from: Option<IpAddr>,
+) {
     let kind = match answer.status().as_u16() {
         401 | 429 if signs_in => RefusalKind::OperatorSignIn,
         401 => RefusalKind::OperatorToken,
         403 => RefusalKind::OperatorRights,
-        _ => return answer,
+        _ => return,
     };
     let told = answer.extensions().get::<ProblemDetail>();
     // Refusals are counted for each app only if the app exists, so that a stranger can't fill the counters.
@@ -105,7 +122,6 @@ pub(crate) async fn finish(
         address: from,
         reason: told.map_or("", |ProblemDetail(detail)| detail),
     });
-    answer
 }
 
 fn signs_in(request: &Request, path: &str) -> bool {
@@ -122,19 +138,19 @@ fn named_app(path: &str) -> Option<String> {
     Some(percent_decode_str(id).decode_utf8_lossy().into_owned())
 }
 
-async fn do_whole(state: AppState, request: Request, next: Next) -> Response {
+async fn do_whole(state: AppState, request: Request, next: Next, spans: &AdminSpans) -> Response {
     if request.method().is_safe() {
-        return next.run(request).await;
+        return spans.instrument(next.run(request)).await;
     }
     // In a task of its own, because hyper drops the handler's future when the client disconnects.
-    let done = tokio::spawn(async move {
+    let done = tokio::spawn(spans.instrument(async move {
         let answer = next.run(request).await;
         if answer.status().is_success() {
             // Before the answer, so that the caller's next request finds its own change active.
             state.config_barrier.wait().await;
         }
         answer
-    });
+    }));
     match done.await {
         Ok(answer) => answer,
         // A panic is passed on to the layer that answers it. The task is never cancelled, so there is no other error.

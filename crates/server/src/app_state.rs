@@ -19,6 +19,7 @@ use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
 use crate::metrics::Named;
 use crate::quotas::QuotaRatios;
+use crate::traces::Traces;
 use crate::usage::Usage;
 
 /// Shared state. axum clones it several times for each request, so a clone is one reference count.
@@ -80,6 +81,7 @@ pub(crate) struct Shared {
     /// The quotas of all apps together.
     pub(crate) quotas: Quotas,
     pub(crate) quota_ratios: QuotaRatios,
+    pub(crate) traces: Traces,
     /// When this node started, Unix time in milliseconds.
     pub(crate) started_at: i64,
     pub(crate) max_body_bytes: usize,

@@ -8,10 +8,11 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::config::{Config, Setting, unknown_variables};
+use crate::config::{Config, Setting, otel_variables, unknown_variables};
 use crate::edge::listening_socket::ListeningSockets;
-use crate::failure::{self, Code, code_of};
+use crate::failure::{self, Code, Failure, code_of};
 use crate::startup::Begin;
+use crate::traces::Traces;
 use crate::{openapi, startup, telemetry};
 
 mod alert;
@@ -224,12 +225,21 @@ pub(crate) fn run() -> ExitCode {
             return failed(&error, code);
         }
     };
-    telemetry::start(&config.log);
+    let command = cli.command.unwrap_or(Command::Serve);
+    // Only a server has traces: others that the same environment starts are not to fail for it.
+    let traces = match &command {
+        Command::Serve => Traces::new(&otel_variables()),
+        _ => Ok(Traces::default()),
+    };
+    let traces = match traces {
+        Ok(traces) => traces,
+        Err(message) => return failed(&Failure::misuse(message).into(), Code::Misuse),
+    };
+    telemetry::start(&config.log, &traces);
     for message in unknown_variables() {
         // An error, because the intended setting has no effect and this must be seen at every log level.
         tracing::error!("{message}");
     }
-    let command = cli.command.unwrap_or(Command::Serve);
     // Before the runtime starts threads, because this changes the environment.
     let inherited = match &command {
         Command::Serve => ListeningSockets::inherit(),
@@ -247,7 +257,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into(), Code::Failed),
     };
-    let done = runtime.block_on(dispatch(command, config, inherited));
+    let done = runtime.block_on(dispatch(command, config, inherited, traces));
     // Requests that took longer than their grace period end here, with the process.
     runtime.shutdown_background();
     match done {
@@ -321,9 +331,10 @@ async fn dispatch(
     command: Command,
     config: Config,
     inherited: Option<ListeningSockets>,
+    traces: Traces,
 ) -> anyhow::Result<()> {
     match command {
-        Command::Serve => startup::serve(config, inherited).await,
+        Command::Serve => startup::serve(config, inherited, traces).await,
         Command::App(noun) => {
             // Operators often import apps before the first start.
             let begin = match &noun.command {

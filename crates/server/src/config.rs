@@ -44,7 +44,9 @@ mod usage;
 mod websocket;
 
 pub(crate) use alerts::AlertsConfig;
-pub(crate) use environment::{new_master_key_variable, token_variable, unknown_variables};
+pub(crate) use environment::{
+    new_master_key_variable, otel_variables, token_variable, unknown_variables,
+};
 pub(crate) use layer::Setting;
 pub(crate) use listen::reachable;
 pub(crate) use log::{LogConfig, LogFormat};

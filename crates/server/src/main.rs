@@ -33,6 +33,7 @@
 //! | `notices` | log lines about what happens on channels |
 //! | `alerts` | conditions that need an operator, and the way to the operators |
 //! | `metrics` | what the node does and holds, for Prometheus |
+//! | `traces` | traces of publishes and admin requests, exported with OTLP |
 //! | `usage` | what each app did, by minute, hour and day |
 //! | `quotas` | shares of quotas of a day or a month, and how far they are used |
 //! | `telemetry`, `throttle` | logging; log lines that are written at most once in a period |
@@ -71,6 +72,8 @@ mod server_lock;
 mod startup;
 mod telemetry;
 mod throttle;
+#[cfg_attr(not(feature = "otlp"), path = "traces/absent.rs")]
+mod traces;
 mod usage;
 
 #[cfg(feature = "mimalloc")]

@@ -24,6 +24,7 @@ use crate::first_owner::{self, FirstOwner};
 use crate::identity::Identities;
 use crate::key_uses;
 use crate::server_lock::ServerLock;
+use crate::traces::Traces;
 
 mod data_dir;
 mod engine;
@@ -49,6 +50,7 @@ use welcome::{print_to_stdout, warn_of_demo_app, welcome};
 pub(crate) async fn serve(
     mut config: Config,
     inherited: Option<ListeningSockets>,
+    traces: Traces,
 ) -> anyhow::Result<()> {
     for warning in config.beyond_machine(Capacity::of_machine()) {
         tracing::warn!("{warning}");
@@ -73,7 +75,7 @@ pub(crate) async fn serve(
         .find(|address| !address.ip().is_loopback())
         .unwrap_or(listen);
     let prepared = tokio::select! {
-        prepared = prepare(&config) => prepared?,
+        prepared = prepare(&config, &traces) => prepared?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before anything was served");
             return Ok(());
@@ -92,6 +94,7 @@ pub(crate) async fn serve(
     } = prepared;
     let sync = apps.counters();
     // These tasks end with the process.
+    tokio::spawn(traces.clone().export());
     tokio::spawn(apps.run());
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(&engine)));
     tokio::spawn(log_refusals(Arc::clone(&engine)));
@@ -106,6 +109,7 @@ pub(crate) async fn serve(
     let state = AppState::from(Shared {
         ready: Arc::clone(&ready),
         demo: demo.clone(),
+        traces: traces.clone(),
         ..state(
             &config,
             Arc::clone(&engine),
@@ -150,6 +154,7 @@ pub(crate) async fn serve(
     key_uses::write_down(&store, &engine).await;
     metering.finish(&engine, &store).await;
     refusals.finish(&store).await;
+    traces.finish().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -182,7 +187,7 @@ struct Prepared {
 }
 
 /// Opens the store, starts the shards and reads the apps.
-async fn prepare(config: &Config) -> anyhow::Result<Prepared> {
+async fn prepare(config: &Config, traces: &Traces) -> anyhow::Result<Prepared> {
     let store = open_store(config, Begin::Always).await?;
     let demo = if config.demo() {
         Demo::find_or_create(&store).await?.map(Arc::new)
@@ -190,7 +195,7 @@ async fn prepare(config: &Config) -> anyhow::Result<Prepared> {
         warn_of_demo_app(&store).await?;
         None
     };
-    let (engine, shards, cluster) = engine(config, &store)?;
+    let (engine, shards, cluster) = engine(config, &store, traces)?;
     for (number, shard) in shards.into_iter().enumerate() {
         start_shard(number, shard)?;
     }

@@ -2,9 +2,12 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{LogConfig, LogFormat, nearest};
+use crate::traces::{EXPORTED_TARGET, LOG_TARGET, Traces};
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 /// Names of levels in other programs, with the level meant.
@@ -35,22 +38,36 @@ const TARGETS: [&str; 12] = [
 /// matters of them is logged elsewhere.
 const QUIET_TARGETS: &str = "sqlx=error,sqlx_core=error";
 
-/// Starts logging. Called once, before anything else runs.
-pub(crate) fn start(log: &LogConfig) {
-    // A filter that names the library shows its lines.
-    let quiet = !log.filter.contains("sqlx");
-    let filter = match quiet {
-        true => EnvFilter::new(format!("{},{QUIET_TARGETS}", log.filter)),
-        false => EnvFilter::new(&log.filter),
-    };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+/// Starts logging and the recording of traces. Called once, before anything else runs.
+pub(crate) fn start(log: &LogConfig, traces: &Traces) {
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    match log.format {
-        LogFormat::Text => builder.with_target(false).init(),
-        LogFormat::Json => builder.json().init(),
+    let lines = match log.format {
+        LogFormat::Text => lines.with_target(false).boxed(),
+        LogFormat::Json => lines.json().boxed(),
+    };
+    let lines = tracing_subscriber::registry().with(lines.with_filter(filter(log, traces)));
+    // A layer that is absent would make the others ask for each line anew whether it is wanted.
+    match traces.layer() {
+        Some(layer) => lines.with(layer).init(),
+        None => lines.init(),
     }
+}
+
+/// Returns which lines and spans the log has.
+fn filter(log: &LogConfig, traces: &Traces) -> EnvFilter {
+    let mut filter = log.filter.clone();
+    // A filter that names the library shows its lines.
+    if !filter.contains("sqlx") {
+        filter = format!("{filter},{QUIET_TARGETS}");
+    }
+    filter = format!("{filter},{EXPORTED_TARGET}=off");
+    if traces.is_on() {
+        // Whatever the level of a line is, it has the id of its trace.
+        filter = format!("{filter},{LOG_TARGET}=info");
+    }
+    EnvFilter::new(filter)
 }
 
 /// Checks a log filter. A word that isn't a level would be a valid target, and nothing would be logged.

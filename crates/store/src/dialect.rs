@@ -38,16 +38,39 @@ pub(crate) struct Db {
     disk_full: Arc<AtomicBool>,
 }
 
-/// Runs one body on the pool of either database.
+/// Runs one body on the pool of either database, in a span of traces.
 macro_rules! on_db {
     ($db:expr, $pool:ident => $body:expr) => {
         match &($db).pool {
-            $crate::dialect::Pool::Sqlite($pool) => $body,
-            $crate::dialect::Pool::Postgres($pool) => $body,
+            $crate::dialect::Pool::Sqlite($pool) => {
+                $crate::dialect::traced!("store query", "sqlite", $body)
+            }
+            $crate::dialect::Pool::Postgres($pool) => {
+                $crate::dialect::traced!("store query", "postgresql", $body)
+            }
         }
     };
 }
 pub(crate) use on_db;
+
+/// Runs a body in a span of traces, if the caller's request is traced. The span has no values and no texts of statements.
+macro_rules! traced {
+    ($name:literal, $system:literal, $body:expr) => {{
+        let span = if tracing::Span::current().is_none() {
+            tracing::Span::none()
+        } else {
+            tracing::info_span!(
+                target: "exported_spans",
+                $name,
+                otel.kind = "client",
+                db.system.name = $system,
+                code.module.name = module_path!(),
+            )
+        };
+        tracing::Instrument::instrument(async { $body }, span).await
+    }};
+}
+pub(crate) use traced;
 
 /// A transaction on one of the two databases.
 #[derive(Debug)]
@@ -69,11 +92,11 @@ macro_rules! on_tx {
         let done = match &mut tx.kind {
             $crate::dialect::TxKind::Sqlite(tx) => {
                 let $connection = &mut **tx;
-                $body
+                $crate::dialect::traced!("store statement", "sqlite", $body)
             }
             $crate::dialect::TxKind::Postgres(tx) => {
                 let $connection = tx.statements();
-                $body
+                $crate::dialect::traced!("store statement", "postgresql", $body)
             }
         };
         done.inspect_err(|error| tx.note(error))
@@ -112,8 +135,11 @@ impl Tx {
     /// Commits. After an error nothing was changed, except perhaps after [`StoreError::Uncertain`].
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         let committed = match self.kind {
-            TxKind::Sqlite(tx) => tx.commit().await.map_err(StoreError::from),
-            TxKind::Postgres(tx) => tx.commit().await,
+            TxKind::Sqlite(tx) => {
+                let committed = traced!("store commit", "sqlite", tx.commit().await);
+                committed.map_err(StoreError::from)
+            }
+            TxKind::Postgres(tx) => traced!("store commit", "postgresql", tx.commit().await),
         };
         match &committed {
             Ok(()) => self.disk_full.store(false, Ordering::Relaxed),
@@ -156,8 +182,18 @@ impl Db {
     /// become the writer after another transaction was.
     pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
         let begun = match &self.pool {
-            Pool::Sqlite(pool) => pool.begin_with("BEGIN IMMEDIATE").await.map(TxKind::Sqlite),
-            Pool::Postgres(postgres) => postgres.begin().await.map(TxKind::Postgres),
+            Pool::Sqlite(pool) => {
+                let begun = traced!(
+                    "store begin",
+                    "sqlite",
+                    pool.begin_with("BEGIN IMMEDIATE").await
+                );
+                begun.map(TxKind::Sqlite)
+            }
+            Pool::Postgres(postgres) => {
+                let begun = traced!("store begin", "postgresql", postgres.begin().await);
+                begun.map(TxKind::Postgres)
+            }
         };
         let kind = begun.inspect_err(|error| {
             if is_disk_full(error) {

@@ -25,6 +25,7 @@ mod recent_events;
 mod slow_consumer;
 mod subscribe;
 mod subscription_count;
+mod trace;
 mod usage;
 mod users;
 mod waiting;

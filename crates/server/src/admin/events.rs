@@ -82,7 +82,10 @@ pub(super) async fn publish(
     store
         .record(by, "event.publish", "app", id, Some(id), &details)
         .await?;
-    let published = state.engine.publish(&app, &[event], None).await;
+    let published = state
+        .engine
+        .publish_traced(&app, &[event], None, state.traces.current())
+        .await;
     published.map_err(|error| match error {
         PublishError::Bus(_) => Problem::unavailable(error.to_string()),
         PublishError::OverQuota(OverQuota::UsedUp(_)) => Problem::forbidden(error.to_string()),

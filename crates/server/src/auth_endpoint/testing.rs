@@ -82,6 +82,7 @@ impl Node {
                 budgets: Budgets::default(),
                 user_hash_key: fanfare_protocol::UserHashKey::default(),
                 quotas: fanfare_protocol::Quotas::default(),
+                spans: Arc::new(fanfare_engine::NoSpans),
             },
             Arc::new(fanfare_engine::NoNotices),
         );
@@ -131,6 +132,7 @@ impl Node {
             alerts: crate::alerts::Alerts::new(&crate::config::AlertsConfig::default(), 0),
             quotas: fanfare_protocol::Quotas::default(),
             quota_ratios: crate::quotas::QuotaRatios::default(),
+            traces: crate::traces::Traces::default(),
             sessions: crate::edge::xhr::Sessions::new(crate::edge::xhr::PendingBounds {
                 app: 1,
                 network: 1,

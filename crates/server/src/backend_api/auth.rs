@@ -18,6 +18,7 @@ use crate::body::{RequestBody, discard, read_body};
 use crate::clock::unix_seconds;
 use crate::http::error::ApiError;
 use crate::http::headers::combined;
+use crate::traces::{PublishTrace, log_span};
 
 /// A request whose signature was verified.
 pub(crate) struct SignedRequest {
@@ -25,6 +26,8 @@ pub(crate) struct SignedRequest {
     pub(crate) body: Bytes,
     /// The header `Idempotency-Key`.
     pub(crate) idempotency_key: Option<String>,
+    /// The publish that this is, if publishes are traced.
+    pub(crate) trace: Option<PublishTrace>,
     query: SignedQuery,
     signing: SigningKey,
     address: Option<IpAddr>,
@@ -47,6 +50,11 @@ impl SignedRequest {
     /// Returns a query parameter that isn't part of the signature's own. Clients may send it as an array (`name[]`).
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         self.query.list(name)
+    }
+
+    /// Returns the span for log lines about the request. There is none unless it is sampled.
+    pub(crate) fn log_span(&self) -> tracing::Span {
+        log_span(self.trace.as_ref().and_then(PublishTrace::context))
     }
 
     /// Returns the key that signed the request, with its secret.
@@ -133,6 +141,7 @@ impl FromRequest<AppState> for SignedRequest {
             .map_err(|error| refuse(RefusalKind::ApiSignature, error.into()))?;
         let idempotency_key = combined(&parts.headers, "idempotency-key");
         Ok(Self {
+            trace: state.traces.publish(&parts.headers),
             address,
             app,
             body,

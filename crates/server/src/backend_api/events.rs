@@ -8,17 +8,19 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use fanfare_engine::{App, IdempotencyKey};
+use fanfare_engine::{App, IdempotencyKey, PublishError, PublishOutcome};
 use fanfare_protocol::ChannelName;
 use fanfare_protocol::api::{Event, Info, NewEvent};
 use fanfare_protocol::signature::body_md5;
 use serde::{Deserialize, Serialize};
+use tracing::Instrument;
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
 use super::auth::SignedRequest;
 use super::channels::{Attributes, attributes};
 use crate::app_state::AppState;
 use crate::http::error::ApiError;
+use crate::traces::PublishTrace;
 
 /// One event for up to 100 channels.
 #[derive(ToSchema)]
@@ -148,8 +150,11 @@ pub(crate) async fn publish(
     State(state): State<AppState>,
     request: SignedRequest,
 ) -> Result<Response, ApiError> {
-    let published = publish_one(&state, &request).await;
-    published.inspect_err(|error| request.note_refusal(&state, error))
+    let answered = async {
+        let published = publish_one(&state, &request).await;
+        published.inspect_err(|error| request.note_refusal(&state, error))
+    };
+    answered.instrument(request.log_span()).await
 }
 
 async fn publish_one(state: &AppState, request: &SignedRequest) -> Result<Response, ApiError> {
@@ -158,7 +163,7 @@ async fn publish_one(state: &AppState, request: &SignedRequest) -> Result<Respon
         .idempotency_key
         .as_ref()
         .or(event.idempotency_key.as_ref());
-    let published = publish_event(state, &request.app, &event, idempotency_key(request, key));
+    let published = publish_event(state, request, &event, idempotency_key(request, key));
     answer_once(state, request, key, published).await
 }
 
@@ -191,23 +196,40 @@ async fn answer_once(
     Ok(([(CONTENT_TYPE, "application/json")], answer).into_response())
 }
 
+/// Publishes, and records that if it is sampled or slow.
+async fn publish_traced(
+    state: &AppState,
+    request: &SignedRequest,
+    events: &[Event],
+    idempotency_key: Option<IdempotencyKey>,
+) -> Result<PublishOutcome, PublishError> {
+    let SignedRequest { app, trace, .. } = request;
+    let context = trace.as_ref().and_then(PublishTrace::context);
+    let outcome = state
+        .engine
+        .publish_traced(app, events, idempotency_key, context)
+        .await;
+    if let Some(trace) = trace {
+        let of = (&*state.engine, &**app);
+        state.traces.record_publish(trace, of, events, &outcome);
+    }
+    outcome
+}
+
 async fn publish_event(
     state: &AppState,
-    app: &Arc<App>,
+    request: &SignedRequest,
     event: &Event,
     idempotency_key: Option<IdempotencyKey>,
 ) -> Result<Bytes, ApiError> {
-    state
-        .engine
-        .publish(app, std::slice::from_ref(event), idempotency_key)
-        .await?;
+    publish_traced(state, request, std::slice::from_ref(event), idempotency_key).await?;
     let mut channels = None;
     if let Some(info) = event.info {
         let mut asked = BTreeMap::new();
         for channel in &event.channels {
             asked.insert(
                 channel.to_string(),
-                requested_attributes(state, app, channel, info).await,
+                requested_attributes(state, &request.app, channel, info).await,
             );
         }
         channels = Some(asked);
@@ -246,8 +268,11 @@ pub(crate) async fn publish_to_channel(
     Path(ChannelPath { channel }): Path<ChannelPath>,
     request: SignedRequest,
 ) -> Result<StatusCode, ApiError> {
-    let published = publish_body(&state, &request, channel).await;
-    published.inspect_err(|error| request.note_refusal(&state, error))
+    let answered = async {
+        let published = publish_body(&state, &request, channel).await;
+        published.inspect_err(|error| request.note_refusal(&state, error))
+    };
+    answered.instrument(request.log_span()).await
 }
 
 async fn publish_body(
@@ -274,10 +299,7 @@ async fn publish_body(
         },
         &request.app.settings().limits,
     )?;
-    state
-        .engine
-        .publish(&request.app, std::slice::from_ref(&event), None)
-        .await?;
+    publish_traced(state, request, std::slice::from_ref(&event), None).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -298,31 +320,34 @@ pub(crate) async fn publish_batch(
     State(state): State<AppState>,
     request: SignedRequest,
 ) -> Result<Response, ApiError> {
-    let published = publish_several(&state, &request).await;
-    published.inspect_err(|error| request.note_refusal(&state, error))
+    let answered = async {
+        let published = publish_several(&state, &request).await;
+        published.inspect_err(|error| request.note_refusal(&state, error))
+    };
+    answered.instrument(request.log_span()).await
 }
 
 async fn publish_several(state: &AppState, request: &SignedRequest) -> Result<Response, ApiError> {
     let events = Event::parse_batch(&request.body, &request.app.settings().limits)?;
     let key = request.idempotency_key.as_ref();
-    let published = publish_events(state, &request.app, &events, idempotency_key(request, key));
+    let published = publish_events(state, request, &events, idempotency_key(request, key));
     answer_once(state, request, key, published).await
 }
 
 async fn publish_events(
     state: &AppState,
-    app: &Arc<App>,
+    request: &SignedRequest,
     events: &[Event],
     idempotency_key: Option<IdempotencyKey>,
 ) -> Result<Bytes, ApiError> {
-    state.engine.publish(app, events, idempotency_key).await?;
+    publish_traced(state, request, events, idempotency_key).await?;
     let mut batch = None;
     if events.iter().any(|event| event.info.is_some()) {
         let mut answers = Vec::with_capacity(events.len());
         for event in events {
             answers.push(match (event.info, event.channels.first()) {
                 (Some(info), Some(channel)) => {
-                    requested_attributes(state, app, channel, info).await
+                    requested_attributes(state, &request.app, channel, info).await
                 }
                 _ => Attributes::default(),
             });

@@ -1,5 +1,7 @@
 //! Environment variables: settings, variables of the command line, and names that look like a mistake.
 
+use std::collections::BTreeMap;
+
 use secrecy::SecretString;
 
 use super::layer::Setting;
@@ -32,6 +34,19 @@ pub(super) fn environment() -> Vec<Setting> {
                 value,
             })
         })
+        .collect()
+}
+
+/// Returns the variables of OpenTelemetry, which have the same names in all programs.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the environment is read"
+)]
+pub(crate) fn otel_variables() -> BTreeMap<String, String> {
+    let variables = std::env::vars_os();
+    variables
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("OTEL_"))
         .collect()
 }
 

@@ -386,6 +386,22 @@ pub(super) const CATALOG: &[Family] = &[
             ])
         },
     ),
+    counter(
+        "fanfare_trace_spans_total",
+        &["result"],
+        "Spans of traces by result: exported, failed (the collector did not take them) or dropped (the queue was full). \
+         Absent unless traces are exported.",
+        |s| {
+            let counts = s.traces.iter().flat_map(|spans| {
+                [
+                    ("exported", spans.exported),
+                    ("failed", spans.failed),
+                    ("dropped", spans.dropped),
+                ]
+            });
+            self::counts(counts)
+        },
+    ),
     gauge(
         "fanfare_quota_used_ratio",
         &["quota"],

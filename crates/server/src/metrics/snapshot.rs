@@ -12,6 +12,7 @@ use crate::alerts::NotificationCounts;
 use crate::app_state::AppState;
 use crate::app_sync::SyncStats;
 use crate::quotas::Ratios;
+use crate::traces::SpanCounts;
 use crate::usage::UsageBacklog;
 
 /// How many apps have series of their own if the configuration names none.
@@ -34,6 +35,7 @@ pub(super) struct Snapshot {
     pub(super) notifications: NotificationCounts,
     /// The part that is used of each quota, of the apps that have metrics and of all apps together.
     pub(super) quotas: Ratios,
+    pub(super) traces: Option<SpanCounts>,
     pub(super) process: Process,
     pub(super) started_at: Duration,
     pub(super) ready: bool,
@@ -82,6 +84,7 @@ impl Snapshot {
             usage: state.usage.backlog(),
             notifications: state.alerts.notifications(),
             quotas: quotas(state),
+            traces: state.traces.counts(),
             process: Process::read(),
             started_at: Duration::from_millis(u64::try_from(state.started_at).unwrap_or_default()),
             ready: state.unready().is_none(),

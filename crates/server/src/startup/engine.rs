@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fanfare_cluster::{Cluster, Redis, Settings};
-use fanfare_engine::{Bus, Engine, Options, ShardSeed, WaitingLimits};
+use fanfare_engine::{Bus, Engine, NoSpans, Options, ShardSeed, WaitingLimits};
 use fanfare_store::Store;
 use secrecy::ExposeSecret;
 use tokio::task::LocalSet;
 
 use crate::config::Config;
 use crate::notices::LoggedNotices;
+use crate::traces::Traces;
 
 /// Exit code after a bug (`EX_SOFTWARE`).
 const EXIT_BUG: i32 = 70;
@@ -21,8 +22,12 @@ const EXIT_BUG: i32 = 70;
 type Parts = (Arc<Engine>, Vec<ShardSeed>, Option<Arc<Cluster>>);
 
 /// Creates the node, alone or in a cluster.
-pub(super) fn engine(config: &Config, store: &Store) -> anyhow::Result<Parts> {
-    let (options, notices) = (engine_options(config, store)?, Arc::new(LoggedNotices));
+pub(super) fn engine(config: &Config, store: &Store, traces: &Traces) -> anyhow::Result<Parts> {
+    let options = Options {
+        spans: traces.spans(),
+        ..engine_options(config, store)?
+    };
+    let notices = Arc::new(LoggedNotices);
     let Some(url) = &config.cluster.url else {
         let (engine, shards) = Engine::new(options, notices);
         return Ok((engine, shards, None));
@@ -66,6 +71,7 @@ pub(super) fn engine_options(config: &Config, store: &Store) -> anyhow::Result<O
         budgets: config.budgets(),
         user_hash_key: store.user_hash_key(),
         quotas: config.quotas.quotas(),
+        spans: Arc::new(NoSpans),
     })
 }
 

@@ -22,6 +22,7 @@ use crate::identity::Identities;
 use crate::metrics::Named;
 use crate::quotas::QuotaRatios;
 use crate::router::{Audience, router};
+use crate::traces::Traces;
 use crate::usage::Usage;
 
 /// Returns what a listener needs: its routes are for `audience`.
@@ -71,6 +72,7 @@ pub(super) fn state(
         alerts: Alerts::new(&config.alerts, config.listen.port()),
         quotas: config.quotas.quotas(),
         quota_ratios: QuotaRatios::default(),
+        traces: Traces::default(),
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,

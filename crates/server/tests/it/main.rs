@@ -21,6 +21,8 @@ mod refusals;
 mod socket;
 mod stop;
 mod strangers;
+#[cfg(feature = "otlp")]
+mod traces;
 mod users;
 mod xhr;
 

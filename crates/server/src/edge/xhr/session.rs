@@ -313,6 +313,7 @@ mod tests {
                 budgets: Budgets::default(),
                 user_hash_key: fanfare_protocol::UserHashKey::default(),
                 quotas: fanfare_protocol::Quotas::default(),
+                spans: Arc::new(fanfare_engine::NoSpans),
             },
             std::sync::Arc::new(fanfare_engine::NoNotices),
         );
