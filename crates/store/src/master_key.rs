@@ -122,8 +122,15 @@ mod tests {
     use super::COLUMNS;
     use crate::dialect::{Db, Pool};
 
-    /// Columns with bytes that no master key seals: a hash, and the check that a rotation sets itself.
-    const NOT_RESEALED: [&str; 2] = ["refresh_tokens.hash", "installation.master_key_check"];
+    /// Columns with bytes that no master key seals: a hash, the check that a rotation sets itself, and the sketches of
+    /// users. These hold parts of keyed hashes, which can't be turned back into users to be hashed under a new key.
+    const NOT_RESEALED: [&str; 5] = [
+        "refresh_tokens.hash",
+        "installation.master_key_check",
+        "usage_minutes.users",
+        "usage_hours.users",
+        "usage_days.users",
+    ];
 
     /// Returns `keys.secret` for `UPDATE keys SET secret = $3 WHERE ..`.
     fn updated(sql: &str) -> String {
