@@ -31,7 +31,7 @@ use crate::recent_events::RecentEvents;
 use crate::route::Channels;
 use crate::sequence::Offset;
 use crate::subscription_share::NetworkSubscriptions;
-use crate::traffic::{BackendTraffic, PublishCounters};
+use crate::traffic::{BackendTraffic, PublishCounters, PublishResult};
 use crate::watchlist::Users;
 
 /// An app as the store describes it.
@@ -92,12 +92,8 @@ pub struct App {
     /// Resources of this node that the app's clients hold.
     pub(crate) usage: Arc<Usage>,
     /// What the app's backends have published.
-    pub(crate) published: PublishCounters,
+    pub(crate) published: Arc<Published>,
     pub(crate) quotas: QuotaShares,
-    /// Whether they have published since usage was taken.
-    has_moved: AtomicBool,
-    /// What they had published when usage was taken.
-    taken: Mutex<BackendTraffic>,
     pub(crate) displacements: Displacements,
     /// Connections that count against the quota over all nodes.
     counted: Arc<AtomicUsize>,
@@ -112,6 +108,33 @@ pub struct App {
     history_rules: AtomicU64,
     /// Number of events cached or recorded so far, on a node by itself.
     offsets: AtomicU64,
+}
+
+/// What an app's backends have published. It outlives a deleted app until usage is taken.
+#[derive(Debug)]
+pub(crate) struct Published {
+    app: AppId,
+    counters: PublishCounters,
+    /// Whether they have published since usage was taken.
+    has_moved: AtomicBool,
+    /// What they had published when usage was taken.
+    taken: Mutex<BackendTraffic>,
+}
+
+impl Published {
+    fn new(app: AppId) -> Self {
+        Self {
+            app,
+            counters: PublishCounters::default(),
+            has_moved: AtomicBool::new(false),
+            taken: Mutex::default(),
+        }
+    }
+
+    /// Returns what they have published so far.
+    pub(crate) fn sum(&self) -> BackendTraffic {
+        self.counters.sum()
+    }
 }
 
 impl fmt::Debug for App {
@@ -131,6 +154,7 @@ impl App {
             histories: Histories::new(definition.id.clone(), recent_events),
             history_rules: AtomicU64::new(rules_fingerprint(&definition.settings.history)),
             offsets: AtomicU64::new(0),
+            published: Arc::new(Published::new(definition.id.clone())),
             id: definition.id,
             settings: ArcSwap::from_pointee(definition.settings),
             keys: ArcSwap::from_pointee(definition.keys),
@@ -139,10 +163,7 @@ impl App {
             network_subscriptions: NetworkSubscriptions::default(),
             connections: Arc::default(),
             usage: Arc::default(),
-            published: PublishCounters::default(),
             quotas,
-            has_moved: AtomicBool::new(false),
-            taken: Mutex::default(),
             displacements: Displacements::default(),
             counted: Arc::default(),
             publish_rate: ArcSwapOption::from(limiter),
@@ -179,7 +200,8 @@ impl App {
     }
 
     /// Returns whether the app was deleted.
-    pub(crate) fn is_deleted(&self) -> bool {
+    #[must_use]
+    pub fn is_deleted(&self) -> bool {
         self.deleted.load(Ordering::Relaxed)
     }
 
@@ -360,8 +382,9 @@ pub struct Apps {
     recent_events: Arc<RecentEvents>,
     /// What the backends of deleted apps published.
     deleted_traffic: Mutex<BackendTraffic>,
-    /// The apps whose backends have published since usage was taken.
-    moved: Mutex<Vec<Arc<App>>>,
+    /// The counters of the apps whose backends have published since usage was taken. They count after the app is let
+    /// go.
+    moved: Mutex<Vec<Arc<Published>>>,
 }
 
 /// What a change of apps asks of connections.
@@ -412,25 +435,34 @@ impl Apps {
         *self.deleted_traffic.lock()
     }
 
-    /// Notes that an app's backends have published, after that was counted. Only the first time since usage was taken
-    /// takes the lock.
-    pub(crate) fn note_moved(&self, app: &Arc<App>) {
-        if !app.has_moved.load(Ordering::SeqCst) && !app.has_moved.swap(true, Ordering::SeqCst) {
-            self.moved.lock().push(Arc::clone(app));
+    /// Counts a request of an app's backends, as [`PublishCounters::count`] does. Only the first one since usage was
+    /// taken takes the lock.
+    pub(crate) fn count_published(
+        &self,
+        app: &App,
+        result: PublishResult,
+        events: usize,
+        bytes: usize,
+    ) {
+        let published = &app.published;
+        published.counters.count(result, events, bytes);
+        let has_moved = &published.has_moved;
+        if !has_moved.load(Ordering::SeqCst) && !has_moved.swap(true, Ordering::SeqCst) {
+            self.moved.lock().push(Arc::clone(published));
         }
     }
 
     /// Returns the apps whose backends have published since the last call, and what. Costs nothing for the others.
-    pub(crate) fn take_moved(&self) -> Vec<(Arc<App>, BackendTraffic)> {
+    pub(crate) fn take_moved(&self) -> Vec<(AppId, BackendTraffic)> {
         let moved = std::mem::take(&mut *self.moved.lock());
-        let since_taken = |app: Arc<App>| {
+        let since_taken = |published: Arc<Published>| {
             // Before the counters are read, so that what comes after them sets the mark again.
-            app.has_moved.store(false, Ordering::SeqCst);
-            let mut taken = app.taken.lock();
-            let sum = app.published.sum();
+            published.has_moved.store(false, Ordering::SeqCst);
+            let mut taken = published.taken.lock();
+            let sum = published.sum();
             let since = sum - std::mem::replace(&mut *taken, sum);
             drop(taken);
-            (app, since)
+            (published.app.clone(), since)
         };
         moved.into_iter().map(since_taken).collect()
     }

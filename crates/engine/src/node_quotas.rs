@@ -1,7 +1,7 @@
 //! The quotas that messages of this node's apps count against: each app's own, and that of all apps together.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Weak};
 
 use fanfare_protocol::{QuotaKind, Quotas};
 use parking_lot::Mutex;
@@ -22,7 +22,8 @@ pub enum QuotaRequest {
 /// Requests for shares, which whoever keeps the quotas answers.
 #[derive(Debug, Default)]
 pub struct QuotaRequests {
-    queue: Mutex<Vec<QuotaRequest>>,
+    /// Requests of apps, or of the installation as `None`. They don't keep a deleted app alive until they are answered.
+    queue: Mutex<Vec<Option<Weak<App>>>>,
     asked: Notify,
 }
 
@@ -32,12 +33,17 @@ impl QuotaRequests {
         self.asked.notified().await;
     }
 
-    /// Returns the requests since the last call.
+    /// Returns the requests since the last call, without those of apps that are gone.
     pub fn take(&self) -> Vec<QuotaRequest> {
-        std::mem::take(&mut *self.queue.lock())
+        let queue = std::mem::take(&mut *self.queue.lock());
+        let request = |app: Option<Weak<App>>| match app {
+            Some(app) => app.upgrade().map(QuotaRequest::App),
+            None => Some(QuotaRequest::Installation),
+        };
+        queue.into_iter().filter_map(request).collect()
     }
 
-    fn ask(&self, request: QuotaRequest) {
+    fn ask(&self, request: Option<Weak<App>>) {
         self.queue.lock().push(request);
         self.asked.notify_one();
     }
@@ -149,9 +155,10 @@ impl NodeQuotas {
     }
 }
 
-fn request(shares: &QuotaShares, app: &Arc<App>) -> QuotaRequest {
+/// Returns whose shares they are: the app's, or the installation's as `None`.
+fn request(shares: &QuotaShares, app: &Arc<App>) -> Option<Weak<App>> {
     match shares.owner() {
-        QuotaOwner::App => QuotaRequest::App(Arc::clone(app)),
-        QuotaOwner::Installation => QuotaRequest::Installation,
+        QuotaOwner::App => Some(Arc::downgrade(app)),
+        QuotaOwner::Installation => None,
     }
 }

@@ -68,8 +68,8 @@ impl Engine {
         trace: Option<TraceContext>,
     ) -> Result<PublishOutcome, PublishError> {
         if !app.is_within_publish_rate(events.len()) {
-            app.published.count(PublishResult::OverRate, 0, 0);
-            self.apps().note_moved(app);
+            self.apps()
+                .count_published(app, PublishResult::OverRate, 0, 0);
             let limit = app.settings().limits.backend_events_per_second;
             return Err(PublishError::OverRate {
                 limit,
@@ -104,8 +104,8 @@ impl Engine {
         let accepted = envelopes.len();
         let bytes = envelopes.iter().map(|envelope| envelope.data.len()).sum();
         if let Err(error) = self.quotas.reserve(app, accepted as u64).await {
-            app.published.count(PublishResult::OverQuota, 0, 0);
-            self.apps().note_moved(app);
+            self.apps()
+                .count_published(app, PublishResult::OverQuota, 0, 0);
             return Err(error.into());
         }
         if let Some(trace) = trace {
@@ -114,9 +114,8 @@ impl Engine {
             }
         }
         let outcome = self.publish_timed(envelopes, idempotency_key, trace).await;
-        app.published
-            .count(PublishResult::of_bus(&outcome), accepted, bytes);
-        self.apps().note_moved(app);
+        self.apps()
+            .count_published(app, PublishResult::of_bus(&outcome), accepted, bytes);
         self.settle(app, &outcome, accepted, bytes);
         Ok(outcome?)
     }

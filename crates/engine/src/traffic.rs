@@ -247,7 +247,7 @@ impl PublishCounters {
             stripe.events.fetch_add(events as u64, Ordering::Relaxed);
             stripe.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }
-        // Last, and in one order with `App::note_moved`: whoever resets that mark and then reads these counters sees
+        // Last, and in one order with `Apps::count_published`: whoever resets that mark and then reads these counters sees
         // this request, or the mark is set again.
         stripe.requests[result as usize].fetch_add(1, Ordering::SeqCst);
     }

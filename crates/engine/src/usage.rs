@@ -52,7 +52,7 @@ impl Engine {
             }
         }
         for (app, traffic) in self.apps().take_moved() {
-            usage.apps.entry(app.id().clone()).or_default().backend += traffic;
+            usage.apps.entry(app).or_default().backend += traffic;
         }
         for (app, kinds) in self.refusals().take_by_app() {
             match AppId::parse(&app) {

@@ -204,6 +204,20 @@ fn the_installations_quota_counts_all_apps_and_events_that_fail_are_given_back()
 }
 
 #[test]
+fn a_request_that_is_not_answered_keeps_no_deleted_app() {
+    with_node(1, async |node| {
+        limit(&node, messages());
+        assert!(publish(&node).await.is_err());
+        node.engine.quota_requests().asked().await;
+        let app = Arc::downgrade(&node.app());
+        node.engine.update_apps(vec![], &["1".into()]);
+        settle().await;
+        assert!(app.upgrade().is_none());
+        assert!(node.engine.quota_requests().take().is_empty());
+    });
+}
+
+#[test]
 fn without_quotas_nothing_is_asked() {
     with_node(1, async |node| {
         let _client = subscribed(&node).await;

@@ -1,5 +1,6 @@
 //! What each app did since it was asked last.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_engine::NodeUsage;
@@ -79,6 +80,20 @@ fn what_a_deleted_app_did_is_taken_once_more() {
         assert_eq!(numbers(&taken), Some([0, 1, 0, 1, 0]));
         assert!(node.engine.take_usage().await.apps.is_empty());
         drop(app);
+    });
+}
+
+#[test]
+fn what_an_app_published_counts_after_it_is_let_go() {
+    with_node(1, async |node| {
+        node.publish("a", "e", "x").await;
+        let app = Arc::downgrade(&node.app());
+        node.engine.update_apps(vec![], &["1".into()]);
+        settle().await;
+        assert!(app.upgrade().is_none());
+        let taken = node.engine.take_usage().await;
+        assert_eq!(numbers(&taken), Some([0, 0, 0, 1, 0]));
+        assert!(node.engine.take_usage().await.apps.is_empty());
     });
 }
 

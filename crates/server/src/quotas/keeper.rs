@@ -67,6 +67,10 @@ impl Owner {
         }
     }
 
+    fn is_deleted(&self) -> bool {
+        matches!(&self.owner, QuotaRequest::App(app) if app.is_deleted())
+    }
+
     fn values(&self, kind: QuotaKind, installation: &Quotas) -> QuotaValues {
         match &self.owner {
             QuotaRequest::App(app) => app.settings().quotas.of(kind),
@@ -144,7 +148,8 @@ impl Keeper {
         self.give_back().await;
     }
 
-    /// Begins the periods that are due, and forgets the owners whose quotas this node doesn't use in them yet.
+    /// Begins the periods that are due, and forgets deleted apps and the owners whose quotas this node doesn't use in
+    /// them yet.
     fn begin_periods(&mut self, now: i64) {
         let engine = &self.engine;
         for owner in self.owners.values_mut() {
@@ -157,8 +162,9 @@ impl Keeper {
             }
         }
         let before = self.owners.len();
-        self.owners
-            .retain(|_, owner| owner.quotas.iter().any(|held| held.period.is_some()));
+        self.owners.retain(|_, owner| {
+            !owner.is_deleted() && owner.quotas.iter().any(|held| held.period.is_some())
+        });
         if self.owners.len() != before {
             let owners = &self.owners;
             self.ratios.retain(|app, kind| {
