@@ -6,12 +6,14 @@
 //! | `kind` | the kinds of alerts, and what to do about each |
 //! | `conditions` | which conditions hold, from what a node reads about itself |
 //! | `tracker` | how long a condition must hold, and be gone |
+//! | `unwritten` | alerts that were told while the store was away |
 //! | `notifier` | the way to the targets: signed HTTP, and JSON for chats |
 
 mod conditions;
 mod kind;
 mod notifier;
 mod tracker;
+mod unwritten;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,11 +26,13 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use crate::app_sync::SyncCounters;
 use crate::clock::unix_millis;
 use crate::config::AlertsConfig;
-use conditions::{AppTraffic, Conditions, Readings};
+use crate::quotas::QuotaRatios;
+use conditions::{Conditions, Readings, RecentTraffic};
 use notifier::Notifier;
 use tracker::{Change, Tracker};
+use unwritten::Unwritten;
 
-pub(crate) use conditions::Condition;
+pub(crate) use conditions::{Bound, Condition};
 pub(crate) use kind::AlertKind;
 pub(crate) use notifier::{MIN_SECRET_BYTES, NotificationCounts, secret_bytes};
 
@@ -51,7 +55,8 @@ struct Shared {
     /// Name of this node for people.
     node: String,
     config: AlertsConfig,
-    traffic: Mutex<AppTraffic>,
+    traffic: Mutex<RecentTraffic>,
+    unwritten: Mutex<Unwritten>,
     notifier: Notifier,
 }
 
@@ -64,13 +69,14 @@ impl Alerts {
             node: format!("{host}:{port}"),
             config: config.clone(),
             traffic: Mutex::default(),
+            unwritten: Mutex::default(),
             notifier: Notifier::new(config),
         }))
     }
 
     /// Takes note of what the apps did since the last call.
     pub(crate) fn note_usage(&self, usage: &NodeUsage) {
-        self.0.traffic.lock().add(usage);
+        self.0.traffic.lock().add(Instant::now(), usage);
     }
 
     /// Returns how many notifications were sent, and how many were given up.
@@ -78,8 +84,15 @@ impl Alerts {
         self.0.notifier.counts()
     }
 
-    /// Looks at the node again and again. Never returns.
-    pub(crate) async fn run(self, engine: Arc<Engine>, store: Store, sync: SyncCounters) {
+    /// Looks at the node again and again. `bounds` returns what is bounded besides the engine's budgets. Never returns.
+    pub(crate) async fn run(
+        self,
+        engine: Arc<Engine>,
+        store: Store,
+        sync: SyncCounters,
+        quotas: QuotaRatios,
+        bounds: impl Fn() -> Vec<Bound> + Send,
+    ) {
         tokio::spawn(self.0.notifier.clone().run());
         let wait = Duration::from_secs(self.0.config.wait);
         let calm = Duration::from_secs(self.0.config.calm);
@@ -91,11 +104,14 @@ impl Alerts {
         let mut swept_at = unix_millis();
         loop {
             ticks.tick().await;
-            let traffic = std::mem::take(&mut *self.0.traffic.lock());
+            let traffic = self.0.traffic.lock().sum(Instant::now());
             let mut readings = Readings::take(&engine, &self.0.node, traffic).await;
             readings.store_silent_for = sync.read().age;
             readings.disk_full = store.is_disk_full();
-            let found = conditions.find(&readings);
+            readings.quotas = quotas.read();
+            readings.budgets.extend(bounds());
+            let found = conditions.find(Instant::now(), &readings);
+            self.write_unwritten(&store).await;
             for change in tracker.observe(Instant::now(), found) {
                 self.apply(&store, change).await;
             }
@@ -117,27 +133,51 @@ impl Alerts {
                     Ok(Some(record)) => self.tell_opened(&record),
                     Ok(None) => {}
                     // Others may not know either, so each node tells what it sees.
-                    Err(_) => self.tell_opened(&without_store(&alert)),
+                    Err(_) => {
+                        let record = self.0.unwritten.lock().open(alert);
+                        self.tell_opened(&record);
+                    }
                 }
             }
             Change::Seen(condition) => {
-                let alert = new_alert(&condition);
-                // Opens it if the store was away when it began.
-                if let Err(error) = in_time(store.open_alert(&alert)).await {
-                    tracing::debug!(%error, "an alert is not written to the store");
+                if let Err(error) = in_time(store.open_alert(&new_alert(&condition))).await {
+                    tracing::debug!(%error, "an alert is not noted as seen");
                 }
             }
-            Change::Resolved(condition) => {
-                let alert = new_alert(&condition);
-                match in_time(store.resolve_alert(&alert.kind, &alert.subject)).await {
-                    Ok(Some(record)) => self.tell_resolved(&record),
-                    Ok(None) => {}
-                    Err(_) => self.tell_resolved(&AlertRecord {
-                        resolved_at: Some(unix_millis()),
-                        ..without_store(&alert)
-                    }),
-                }
+            Change::Resolved(condition) => self.resolve(store, &condition).await,
+        }
+    }
+
+    async fn resolve(&self, store: &Store, condition: &Condition) {
+        let told = self.0.unwritten.lock().resolve(condition);
+        if let Some((record, false)) = &told {
+            // For the list and the audit log, if the store is back by now.
+            let alert = NewAlert {
+                id: record.id.clone(),
+                ..new_alert(condition)
+            };
+            let _ = in_time(store.open_alert(&alert)).await;
+        }
+        let kind = condition.kind.as_str();
+        let resolved = in_time(store.resolve_alert(kind, &condition.subject)).await;
+        // Its end is told by whoever told its beginning, under the same id.
+        match (told, resolved) {
+            (Some((record, _)), _) | (None, Ok(Some(record))) => self.tell_resolved(&record),
+            (None, Ok(None)) => {}
+            (None, Err(error)) => {
+                tracing::debug!(%error, "an alert is not resolved; a node resolves it when none has seen it for five minutes");
             }
+        }
+    }
+
+    /// Writes the alerts that were told while the store was away.
+    async fn write_unwritten(&self, store: &Store) {
+        let unwritten = self.0.unwritten.lock().to_write();
+        for alert in unwritten {
+            if in_time(store.open_alert(&alert)).await.is_err() {
+                return;
+            }
+            self.0.unwritten.lock().written(&alert);
         }
     }
 
@@ -163,7 +203,9 @@ impl Alerts {
             "alert is over: {}",
             alert.summary
         );
-        if !alert.is_silenced() {
+        // What happened at one moment has no end that anybody waits for.
+        let is_momentary = AlertKind::parse(&alert.kind).is_some_and(AlertKind::is_momentary);
+        if !alert.is_silenced() && !is_momentary {
             self.0.notifier.send(alert);
         }
     }
@@ -182,26 +224,11 @@ impl Alerts {
 
 fn new_alert(condition: &Condition) -> NewAlert {
     NewAlert {
+        id: NewAlert::issue_id(),
         kind: condition.kind.as_str().into(),
         subject: condition.subject.clone(),
         app_id: condition.app_id.clone(),
         summary: condition.summary.clone(),
-    }
-}
-
-/// Returns the record of an alert that the store doesn't know.
-fn without_store(alert: &NewAlert) -> AlertRecord {
-    let now = unix_millis();
-    AlertRecord {
-        id: format!("{}-{}", alert.kind, alert.subject),
-        kind: alert.kind.clone(),
-        subject: alert.subject.clone(),
-        app_id: alert.app_id.clone(),
-        summary: alert.summary.clone(),
-        opened_at: now,
-        seen_at: now,
-        resolved_at: None,
-        silenced_until: None,
     }
 }
 

@@ -39,6 +39,8 @@ const DELETE_OLD: &str = "DELETE FROM alerts WHERE resolved_at < $1 \
 /// A condition that needs an operator, as a node sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewAlert {
+    /// Id of the occurrence, if it is a new one.
+    pub id: String,
     /// Its kind, for example `store_away`.
     pub kind: String,
     /// The node or the app that it is about.
@@ -76,6 +78,14 @@ from_row!(row => AlertRecord {
     id, kind, subject, app_id, summary, opened_at, seen_at, resolved_at, silenced_until,
 });
 
+impl NewAlert {
+    /// Returns an id for a new occurrence.
+    #[must_use]
+    pub fn issue_id() -> String {
+        issue_id("alr")
+    }
+}
+
 impl AlertRecord {
     /// Returns whether nobody is notified of it now.
     #[must_use]
@@ -100,26 +110,26 @@ impl Store {
             transaction.commit().await?;
             return Ok(None);
         }
-        let id = issue_id("alr");
+        let id = &alert.id;
         let (app_id, summary) = (&alert.app_id, &alert.summary);
         execute!(
             &mut transaction.tx,
             OPEN,
             kind,
             subject,
-            &id,
+            id,
             app_id,
             summary,
             at
         )?;
         let target = Target {
             kind: "alert",
-            id: &id,
+            id,
             app: alert.app_id.as_deref(),
         };
         let details = json!({"kind": kind, "subject": subject, "summary": summary});
         transaction.record("alert.open", target, &details).await?;
-        let opened = fetch_optional!(AlertRecord, &mut transaction.tx, SELECT_BY_ID, &id)?;
+        let opened = fetch_optional!(AlertRecord, &mut transaction.tx, SELECT_BY_ID, id)?;
         transaction.commit().await?;
         Ok(opened)
     }

@@ -1,22 +1,28 @@
 //! Which conditions hold, from what a node reads about itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use fanfare_engine::{Engine, NodeUsage, PublishResult, Resource};
+use tokio::time::Instant;
 
 use super::kind::AlertKind;
+use crate::quotas::Ratios;
 
 /// Time without an answer of the store that is no cause for alarm: it is asked several times a second.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
+/// What happens is counted over so long, whenever it is looked at.
+const WINDOW: Duration = Duration::from_secs(10);
 /// Share of a bounded resource above which new clients are soon refused.
 const NEARLY_FULL: f64 = 0.9;
-/// Slow consumers between two looks that are no cause for alarm.
+/// Used part of a quota that operators want to know of.
+const NEARLY_USED: f64 = 0.8;
+/// Slow consumers within the window that are no cause for alarm.
 const SLOW_CONSUMERS: u64 = 10;
-/// Refused publishes of an app between two looks that are no cause for alarm, as a number and as a share.
+/// Refused publishes of an app within the window that are no cause for alarm, as a number and as a share.
 const REFUSED_PUBLISHES: u64 = 10;
 const REFUSED_SHARE: f64 = 0.01;
-/// Connections that are opened between two looks without being a storm, as a number and as a share of the open ones.
+/// Connections that are opened within the window without being a storm, as a number and as a share of the open ones.
 const STORM: u64 = 200;
 const STORM_SHARE: f64 = 0.5;
 /// Most apps that have an alert of one kind at once. More have one cause.
@@ -33,8 +39,15 @@ pub(crate) struct Condition {
     pub(crate) summary: String,
 }
 
-/// What apps did between two looks.
+/// A bounded resource: its name, the number or bytes in use, and the most.
+pub(crate) type Bound = (&'static str, usize, usize);
+
+/// What apps did lately, as it was counted.
 #[derive(Debug, Default)]
+pub(super) struct RecentTraffic(VecDeque<(Instant, AppTraffic)>);
+
+/// What apps did within [`WINDOW`].
+#[derive(Debug, Default, Clone)]
 pub(super) struct AppTraffic {
     opened: u64,
     connections: u64,
@@ -54,19 +67,53 @@ pub(super) struct Readings {
     pub(super) lost_nodes: u64,
     /// Connections closed because they read too slowly, since the start.
     pub(super) slow_consumers: u64,
-    /// Bounded resources: name, bytes or number in use, and the most.
-    pub(super) budgets: Vec<(&'static str, usize, usize)>,
+    pub(super) budgets: Vec<Bound>,
     pub(super) traffic: AppTraffic,
+    /// The used part of quotas, by app and kind.
+    pub(super) quotas: Ratios,
 }
 
-/// The counters of the last look.
+/// The counters of the last looks.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
-    before: Option<(u64, u64)>,
+    lost_before: Option<u64>,
+    /// Slow consumers at each look within [`WINDOW`], and at the one before it.
+    slow_before: VecDeque<(Instant, u64)>,
+}
+
+impl RecentTraffic {
+    pub(super) fn add(&mut self, now: Instant, usage: &NodeUsage) {
+        let mut traffic = AppTraffic::default();
+        traffic.add(usage);
+        self.0.push_back((now, traffic));
+        self.forget(now);
+    }
+
+    fn forget(&mut self, now: Instant) {
+        while self.0.front().is_some_and(|(at, _)| now - *at >= WINDOW) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Returns what the apps did within the window.
+    pub(super) fn sum(&mut self, now: Instant) -> AppTraffic {
+        self.forget(now);
+        let mut sum = AppTraffic::default();
+        for (_, traffic) in &self.0 {
+            sum.opened += traffic.opened;
+            sum.connections = traffic.connections;
+            for (app, (all, refused)) in &traffic.publishes {
+                let of_app = sum.publishes.entry(app.clone()).or_default();
+                of_app.0 += all;
+                of_app.1 += refused;
+            }
+        }
+        sum
+    }
 }
 
 impl AppTraffic {
-    pub(super) fn add(&mut self, usage: &NodeUsage) {
+    fn add(&mut self, usage: &NodeUsage) {
         self.connections = usage.apps.values().map(|app| app.connections).sum();
         for (id, app) in &usage.apps {
             self.opened += app.clients.opened;
@@ -109,9 +156,10 @@ impl Readings {
 
 impl Conditions {
     /// Returns the conditions that hold. The first look compares with nothing.
-    pub(super) fn find(&mut self, readings: &Readings) -> Vec<Condition> {
-        let counters = (readings.lost_nodes, readings.slow_consumers);
-        let (lost, slow) = self.before.replace(counters).unwrap_or(counters);
+    pub(super) fn find(&mut self, now: Instant, readings: &Readings) -> Vec<Condition> {
+        let lost = self.lost_before.replace(readings.lost_nodes);
+        let lost = lost.unwrap_or(readings.lost_nodes);
+        let slow = self.slow_at_beginning_of_window(now, readings.slow_consumers);
         let mut found: Vec<Condition> = [
             store_away(readings),
             store_disk_full(readings),
@@ -125,7 +173,24 @@ impl Conditions {
         .collect();
         found.extend(budgets(readings));
         found.extend(publishes_refused(readings));
+        found.extend(quotas(readings, AlertKind::QuotaNearlyUsed, NEARLY_USED));
+        found.extend(quotas(readings, AlertKind::QuotaUsedUp, 1.0));
         found
+    }
+}
+
+impl Conditions {
+    /// Notes the number of slow consumers, and returns what it was when the window began.
+    fn slow_at_beginning_of_window(&mut self, now: Instant, slow: u64) -> u64 {
+        self.slow_before.push_back((now, slow));
+        while self
+            .slow_before
+            .get(1)
+            .is_some_and(|(at, _)| now - *at >= WINDOW)
+        {
+            self.slow_before.pop_front();
+        }
+        self.slow_before.front().map_or(slow, |(_, slow)| *slow)
     }
 }
 
@@ -185,7 +250,7 @@ fn node_lost(readings: &Readings, lost: u64) -> Option<Condition> {
 fn slow_consumers(readings: &Readings, closed: u64) -> Option<Condition> {
     (closed > SLOW_CONSUMERS).then(|| {
         let node = &readings.node;
-        let summary = format!("node {node} has closed {closed} slow consumers since the last look");
+        let summary = format!("node {node} has closed {closed} slow consumers in ten seconds");
         of_node(AlertKind::SlowConsumers, readings, summary)
     })
 }
@@ -203,7 +268,7 @@ fn reconnect_storm(readings: &Readings) -> Option<Condition> {
     let is_storm = opened > STORM && opened as f64 > STORM_SHARE * connections as f64;
     is_storm.then(|| {
         let node = &readings.node;
-        let summary = format!("{opened} connections were opened on node {node} since the last look, and {connections} are open");
+        let summary = format!("{opened} connections were opened on node {node} in ten seconds, and {connections} are open");
         of_node(AlertKind::ReconnectStorm, readings, summary)
     })
 }
@@ -254,14 +319,38 @@ fn publishes_refused(readings: &Readings) -> Vec<Condition> {
             subject: app.clone(),
             app_id: Some(app.clone()),
             summary: format!(
-                "{refused} of {all} publishes of app {app} were refused since the last look"
+                "{refused} of {all} publishes of app {app} were refused in ten seconds"
             ),
+        })
+        .collect()
+}
+
+fn quotas(readings: &Readings, kind: AlertKind, from: f64) -> Vec<Condition> {
+    let used = readings.quotas.iter().filter(|(_, ratio)| **ratio >= from);
+    used.take(MAX_APPS)
+        .map(|((app, quota), ratio)| {
+            let owner = match app {
+                Some(app) => format!("app {app}"),
+                None => "the installation".into(),
+            };
+            let (percent, setting) = (ratio * 100.0, quota.setting());
+            Condition {
+                kind,
+                subject: format!(
+                    "{} quotas.{setting}",
+                    app.as_deref().unwrap_or("installation")
+                ),
+                app_id: app.clone(),
+                summary: format!("{owner} has used {percent:.0} % of quotas.{setting}"),
+            }
         })
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use fanfare_protocol::QuotaKind;
+
     use super::*;
 
     fn well() -> Readings {
@@ -280,8 +369,9 @@ mod tests {
 
     fn kinds(before: &Readings, now: &Readings) -> Vec<&'static str> {
         let mut conditions = Conditions::default();
-        conditions.find(before);
-        let found = conditions.find(now);
+        let start = Instant::now();
+        conditions.find(start, before);
+        let found = conditions.find(start + Duration::from_secs(1), now);
         found
             .iter()
             .map(|condition| condition.kind.as_str())
@@ -364,6 +454,44 @@ mod tests {
     }
 
     #[test]
+    fn what_happened_counts_for_ten_seconds_however_often_it_is_looked_at() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut recent = RecentTraffic::default();
+        let traffic = AppTraffic {
+            opened: 7,
+            ..AppTraffic::default()
+        };
+        recent.0.push_back((at(0), traffic));
+        assert_eq!(recent.sum(at(2)).opened, 7);
+        assert_eq!(recent.sum(at(9)).opened, 7);
+        assert_eq!(recent.sum(at(10)).opened, 0);
+        let mut conditions = Conditions::default();
+        let slow = |slow_consumers| Readings {
+            slow_consumers,
+            ..well()
+        };
+        assert_eq!(conditions.find(at(0), &slow(0)), []);
+        assert_eq!(conditions.find(at(1), &slow(11)).len(), 1);
+        assert_eq!(conditions.find(at(9), &slow(11)).len(), 1);
+        assert_eq!(conditions.find(at(21), &slow(11)), []);
+    }
+
+    #[test]
+    fn a_quota_is_told_when_most_and_when_all_of_it_is_used() {
+        let with = |ratio: f64| Readings {
+            quotas: [((Some("shop".into()), QuotaKind::Messages), ratio)].into(),
+            ..well()
+        };
+        assert_eq!(kinds(&well(), &with(0.79)), [] as [&str; 0]);
+        assert_eq!(kinds(&well(), &with(0.8)), ["quota_nearly_used"]);
+        assert_eq!(
+            kinds(&well(), &with(1.0)),
+            ["quota_nearly_used", "quota_used_up"]
+        );
+    }
+
+    #[test]
     fn many_connections_of_a_busy_node_are_no_storm() {
         let traffic = AppTraffic {
             opened: 400,
@@ -383,6 +511,6 @@ mod tests {
             slow_consumers: 900,
             ..well()
         };
-        assert_eq!(Conditions::default().find(&readings), []);
+        assert_eq!(Conditions::default().find(Instant::now(), &readings), []);
     }
 }

@@ -19,10 +19,14 @@ pub(crate) enum AlertKind {
     PublishesRefused,
     /// Many clients connect anew to a node.
     ReconnectStorm,
+    /// Most of a quota of an app or of the installation is used.
+    QuotaNearlyUsed,
+    /// All of it is used.
+    QuotaUsedUp,
 }
 
 impl AlertKind {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::StoreAway,
         Self::StoreDiskFull,
         Self::ClusterAway,
@@ -31,6 +35,8 @@ impl AlertKind {
         Self::SlowConsumers,
         Self::PublishesRefused,
         Self::ReconnectStorm,
+        Self::QuotaNearlyUsed,
+        Self::QuotaUsedUp,
     ];
 
     /// Returns its name in the API, in notifications and in the log.
@@ -44,6 +50,8 @@ impl AlertKind {
             Self::SlowConsumers => "slow_consumers",
             Self::PublishesRefused => "publishes_refused",
             Self::ReconnectStorm => "reconnect_storm",
+            Self::QuotaNearlyUsed => "quota_nearly_used",
+            Self::QuotaUsedUp => "quota_used_up",
         }
     }
 
@@ -77,13 +85,28 @@ impl AlertKind {
             Self::ReconnectStorm => {
                 "look at the log for close codes, at proxies and networks; clients come back by themselves if the node has CPU left"
             }
+            Self::QuotaNearlyUsed => {
+                "raise the quota, or tell the people of the app; fanfare quotas shows when it begins again"
+            }
+            Self::QuotaUsedUp => {
+                "a hard quota refuses publishes and new connections until it begins again; raise it, or tell the people of the app"
+            }
         }
     }
 
     /// Returns the advice for a kind by its name, or nothing for one of another version.
     pub(crate) fn advice_of(name: &str) -> &'static str {
-        let known = Self::ALL.into_iter().find(|kind| kind.as_str() == name);
-        known.map_or("", Self::advice)
+        Self::parse(name).map_or("", Self::advice)
+    }
+
+    /// Returns the kind with a name, unless it is one of another version.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Returns whether it is seen once, when it happens.
+    pub(super) fn is_momentary(self) -> bool {
+        self == Self::NodeLost
     }
 }
 

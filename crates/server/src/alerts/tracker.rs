@@ -103,13 +103,6 @@ impl Tracker {
     }
 }
 
-impl AlertKind {
-    /// Returns whether it is seen once, when it happens.
-    fn is_momentary(self) -> bool {
-        self == Self::NodeLost
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

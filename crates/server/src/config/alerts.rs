@@ -56,6 +56,11 @@ impl AlertsConfig {
             self.url.is_none() || self.secret.is_some(),
             "must have alerts.secret beside it, which its requests are signed with; `echo whsec_$(openssl rand -base64 32)` makes one",
         )?;
+        rules.check(
+            "secret",
+            self.secret.is_none() || self.url.is_some(),
+            "must have alerts.url beside it, whose requests it signs",
+        )?;
         if let Some(secret) = &self.secret {
             rules.check(
                 "secret",
@@ -83,7 +88,9 @@ mod tests {
         let error = refused(url.0, url.1);
         assert!(error.contains("openssl rand"), "{error}");
         assert!(refused("alerts.url", "ops.example.com").contains("https or http"));
-        assert!(refused("alerts.secret", "short").contains("24 to 64 bytes"));
+        assert!(refused("alerts.secret", SECRET).contains("alerts.url beside it"));
+        let short = load(&[url, ("alerts.secret", "short")]).expect_err("short");
+        assert!(short.to_string().contains("24 to 64 bytes"), "{short}");
         assert!(load(&[("alerts.chat_url", "https://hooks.example.com/x")]).is_ok());
     }
 

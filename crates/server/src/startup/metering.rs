@@ -32,7 +32,20 @@ impl Metering {
         tokio::spawn(counted);
         tokio::spawn(usage.clone().write(store.clone()));
         let alerts = state.alerts.clone();
-        tokio::spawn(alerts.run(Arc::clone(engine), store.clone(), state.sync.clone()));
+        let (open, max) = (state.clone(), config.connections.max);
+        let bounds = move || {
+            vec![
+                ("connections", open.engine.connections(), max),
+                ("sockets", open.sockets.open(), open.sockets.max()),
+            ]
+        };
+        tokio::spawn(alerts.run(
+            Arc::clone(engine),
+            store.clone(),
+            state.sync.clone(),
+            state.quota_ratios.clone(),
+            bounds,
+        ));
         let keeper = Keeper::new(
             store.clone(),
             Arc::clone(engine),

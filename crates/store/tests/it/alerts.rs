@@ -6,6 +6,7 @@ use crate::harness::{Kind, by};
 
 fn alert(kind: &str, summary: &str) -> NewAlert {
     NewAlert {
+        id: NewAlert::issue_id(),
         kind: kind.into(),
         subject: "a:6001".into(),
         app_id: None,
