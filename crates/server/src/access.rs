@@ -3,6 +3,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `caller` | [`Caller`]: the operator or token behind a request, and its rights |
+//! | `confirmed_scrapers` | [`ConfirmedScrapers`]: tokens that may read metrics while the store is away |
 //! | `jwt` | [`Jwts`]: signs and verifies the installation's own tokens |
 //! | `password` | [`Passwords`]: argon2, a bounded number at a time |
 //! | `priority_semaphore` | a semaphore with two queues, for password checks |
@@ -12,6 +13,7 @@
 
 mod address;
 mod caller;
+mod confirmed_scrapers;
 mod jwt;
 mod password;
 mod priority_semaphore;
@@ -20,6 +22,7 @@ mod sign_in_rate_limiter;
 
 pub(crate) use address::{Addresses, Peer};
 pub(crate) use caller::{Caller, Scraper};
+pub(crate) use confirmed_scrapers::ConfirmedScrapers;
 pub(crate) use jwt::{Jwts, Kind};
 pub(crate) use password::{Passwords, check_password};
 pub(crate) use refusals::Refusals;

@@ -29,7 +29,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use self::problem::ProblemDetail;
-use crate::access::{Jwts, Passwords, Refusals, SignInRateLimiter};
+use crate::access::{ConfirmedScrapers, Jwts, Passwords, Refusals, SignInRateLimiter};
 use crate::app_state::AppState;
 use crate::http::paths;
 use crate::traces::AdminSpans;
@@ -66,6 +66,7 @@ pub(crate) struct Admin {
     pub(crate) passwords: Passwords,
     pub(crate) sign_in_limiter: SignInRateLimiter,
     pub(crate) refusals: Refusals,
+    pub(crate) confirmed_scrapers: ConfirmedScrapers,
 }
 
 impl Admin {
@@ -75,6 +76,7 @@ impl Admin {
             passwords: Passwords::new(),
             sign_in_limiter: SignInRateLimiter::default(),
             refusals: Refusals::default(),
+            confirmed_scrapers: ConfirmedScrapers::default(),
             store,
         }
     }

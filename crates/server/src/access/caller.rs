@@ -4,7 +4,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use fanfare_store::{Actor, OperatorRecord, Role, StoreError, TokenRecord};
 
-use super::jwt::{InvalidToken, Kind};
+use super::jwt::{Claims, InvalidToken, Kind};
 use crate::admin::problem::Problem;
 use crate::app_state::AppState;
 use crate::clock::unix_millis;
@@ -211,8 +211,19 @@ impl FromRequestParts<AppState> for Scraper {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
-        let caller = Caller::identify(parts, state).await?;
-        caller.require_everywhere(Role::Metrics)?;
+        let Some(token) = bearer_token(&parts.headers) else {
+            let caller = Caller::identify(parts, state).await?;
+            caller.require_everywhere(Role::Metrics)?;
+            return Ok(Self);
+        };
+        let ask_store = async {
+            let claims = state.admin.jwts.verify(token).await?;
+            let caller = Caller::of_claims(&claims, parts, state).await?;
+            caller.require_everywhere(Role::Metrics)?;
+            Ok(claims.exp)
+        };
+        let scrapers = &state.admin.confirmed_scrapers;
+        scrapers.check(token, ask_store).await?;
         Ok(Self)
     }
 }
@@ -228,6 +239,10 @@ impl Caller {
                 Problem::unauthorized("this needs the header `Authorization: Bearer TOKEN`, once, with the token of a session (POST /api/v1/sessions) or an API token")
             })?;
         let claims = state.admin.jwts.verify(token).await?;
+        Self::of_claims(&claims, parts, state).await
+    }
+
+    async fn of_claims(claims: &Claims, parts: &Parts, state: &AppState) -> Result<Self, Problem> {
         match claims.kind {
             Kind::Session => Self::of_session(state, &claims.sub, parts).await,
             Kind::Token => Self::of_token(state, &claims.sub, parts).await,

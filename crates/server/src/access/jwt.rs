@@ -40,7 +40,8 @@ pub(crate) struct Claims {
     pub(crate) sub: String,
     pub(crate) kind: Kind,
     iat: u64,
-    exp: u64,
+    /// Unix time in seconds.
+    pub(crate) exp: u64,
 }
 
 /// Why a token was refused.

@@ -126,6 +126,10 @@ impl Problem {
         }
     }
 
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
     pub(crate) fn body(&self) -> ProblemBody {
         ProblemBody {
             kind: format!("urn:fanfare:problem:{}", self.code),
