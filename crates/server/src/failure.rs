@@ -37,6 +37,10 @@ impl Failure {
         }
     }
 
+    pub(crate) fn code(&self) -> Code {
+        self.code
+    }
+
     /// Returns a failure of a wrong call or configuration.
     pub(crate) fn misuse(message: impl Into<String>) -> Self {
         Self::new(Code::Misuse, message)
@@ -90,6 +94,23 @@ pub(crate) fn code_of(error: &anyhow::Error) -> Code {
         failure.or_else(store).or_else(master_key)
     };
     error.chain().find_map(known).unwrap_or(Code::Failed)
+}
+
+/// Reads the body of an answer of at most `max_bytes`. Whatever answers there may be another program, which sends no end.
+pub(crate) async fn read_body(
+    mut response: reqwest::Response,
+    max_bytes: usize,
+) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(request_failed)? {
+        if body.len() + chunk.len() > max_bytes {
+            return Err(format!(
+                "the answer has more than {max_bytes} bytes, as none of a Fanfare server has"
+            ));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// Returns what went wrong with a request, with all causes, because the outermost one says almost nothing.

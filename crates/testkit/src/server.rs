@@ -139,6 +139,17 @@ impl Server {
             .unwrap()
     }
 
+    /// Starts the binary's command line on the same store, without its output.
+    #[must_use]
+    pub fn start_command(&self, arguments: &[&str]) -> Child {
+        command(&self.binary, self.folder.path(), &self.settings)
+            .args(arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
     /// Runs the command line with more environment variables, and this standard input.
     #[must_use]
     pub fn run_with(

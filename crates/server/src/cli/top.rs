@@ -13,14 +13,14 @@ use anyhow::Context;
 use clap::Args;
 use secrecy::SecretString;
 use serde_json::json;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::api::{Api, Call, check_server, standard_input, without_api_path};
 use super::{duration, output};
 use crate::admin::tokens::CreatedToken;
 use crate::config::{Config, reachable, token_variable};
-use crate::failure::Failure;
+use crate::failure::{Code, Failure};
 
 mod node;
 mod rates;
@@ -58,7 +58,37 @@ pub(crate) struct Top {
     once: bool,
 }
 
+/// The signals that end the command: Ctrl-C, `kill`, and the end of its terminal.
+#[derive(Debug)]
+struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl StopSignals {
+    /// Watches for the signals, which don't kill the process from then on.
+    fn watch() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for one of the signals. Loses none if it is dropped.
+    async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.hang_up.recv() => {}
+        }
+    }
+}
+
 pub(crate) async fn run(top: Top, config: &Config) -> anyhow::Result<()> {
+    // Watched before there is a token to revoke, or a terminal to leave as it was.
+    let mut stop = StopSignals::watch()?;
     let token = top.token()?;
     match (&top.servers[..], token, config.ops.listen) {
         ([], Some(_), _) => Err(Failure::misuse(
@@ -68,9 +98,9 @@ pub(crate) async fn run(top: Top, config: &Config) -> anyhow::Result<()> {
         .into()),
         ([], None, Some(ops)) => {
             let node = Node::new(format!("http://{}", reachable(ops)), None)?;
-            watch(vec![node], &top).await
+            watch(vec![node], &top, &mut stop).await
         }
-        ([], None, None) => watch_own(&top, config).await,
+        ([], None, None) => watch_own(&top, config, &mut stop).await,
         (servers, token, _) => {
             let nodes: anyhow::Result<Vec<Node>> = servers
                 .iter()
@@ -79,7 +109,7 @@ pub(crate) async fn run(top: Top, config: &Config) -> anyhow::Result<()> {
                     Node::new(url.as_str().trim_end_matches('/').into(), token.clone())
                 })
                 .collect();
-            watch(nodes?, &top).await
+            watch(nodes?, &top, &mut stop).await
         }
     }
 }
@@ -98,41 +128,44 @@ impl Top {
 }
 
 /// Looks at the node of this machine's configuration, with a token that lives as long as this command.
-async fn watch_own(top: &Top, config: &Config) -> anyhow::Result<()> {
+async fn watch_own(top: &Top, config: &Config, stop: &mut StopSignals) -> anyhow::Result<()> {
     let api = Api::on_this_machine(config).await?;
     let body = json!({"name": "fanfare top", "role": "metrics", "expires_in_days": 1});
     let created = api.send(Call::post(&["tokens"], body)).await?;
     let created: CreatedToken = serde_json::from_value(created).context("reading the answer")?;
     let server = format!("http://{}", reachable(config.listen));
-    let node = Node::new(server, Some(created.secret.into()))?;
-    let watched = watch(vec![node], top).await;
+    let watched = match Node::new(server, Some(created.secret.into())) {
+        Ok(node) => watch(vec![node], top, stop).await,
+        Err(error) => Err(error),
+    };
     api.send(Call::delete(&["tokens", &created.token.id]))
         .await?;
     watched
 }
 
 /// Shows the nodes until the user has enough.
-async fn watch(mut nodes: Vec<Node>, top: &Top) -> anyhow::Result<()> {
+async fn watch(mut nodes: Vec<Node>, top: &Top, stop: &mut StopSignals) -> anyhow::Result<()> {
     let period = Duration::from_secs(top.every);
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let is_live = stdout().is_terminal() && !top.once;
     if !is_live {
         for _ in 0..2 {
-            ticks.tick().await;
-            look(&mut nodes).await;
+            tokio::select! {
+                () = stop.received() => {
+                    return Err(Failure::new(Code::Failed, "ended by a signal before the second look").into());
+                }
+                () = next_look(&mut ticks, &mut nodes) => {}
+            }
         }
-        return output::text(&screen::draw(&nodes, Size::UNBOUNDED));
+        output::text(&screen::draw(&nodes, Size::UNBOUNDED))?;
+        return all_down(&nodes).map_or(Ok(()), |failure| Err(failure.into()));
     }
-    // Watched first, so that the terminal is left as it was.
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
     write(ENTER)?;
     let watched = loop {
         tokio::select! {
-            _ = &mut stop => break Ok(()),
-            _ = terminate.recv() => break Ok(()),
-            _ = ticks.tick() => look(&mut nodes).await,
+            () = stop.received() => break Ok(()),
+            () = next_look(&mut ticks, &mut nodes) => {}
         }
         let lines = screen::draw(&nodes, Size::of_terminal());
         let lines = lines.replace('\n', &format!("{CLEAR_LINE}\n"));
@@ -144,8 +177,21 @@ async fn watch(mut nodes: Vec<Node>, top: &Top) -> anyhow::Result<()> {
     watched
 }
 
-/// Asks all nodes at once.
-async fn look(nodes: &mut [Node]) {
+/// Returns the failure if no node could be looked at: a refusal of the token if a node refused it.
+fn all_down(nodes: &[Node]) -> Option<Failure> {
+    let failures: Option<Vec<&Failure>> =
+        nodes.iter().map(|node| node.state.as_ref().err()).collect();
+    let is_refused = |failure: &&Failure| failure.code() == Code::Refused;
+    let code = match failures?.iter().any(is_refused) {
+        true => Code::Refused,
+        false => Code::Unavailable,
+    };
+    Some(Failure::new(code, "no node could be looked at"))
+}
+
+/// Waits for the next tick, then asks all nodes at once.
+async fn next_look(ticks: &mut Interval, nodes: &mut [Node]) {
+    ticks.tick().await;
     futures_util::future::join_all(nodes.iter_mut().map(Node::look)).await;
 }
 

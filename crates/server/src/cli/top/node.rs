@@ -9,11 +9,13 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 
 use super::rates::Rates;
-use crate::failure::request_failed;
+use crate::failure::{Code, Failure, read_body, request_failed};
 use crate::metrics::Document;
 
 /// How many apps are compared. More would take longer to read than the time between two looks.
 const APPS: usize = 2000;
+/// Most bytes of an answer. Those of [`APPS`] apps take a few MiB.
+const MAX_ANSWER: usize = 64 << 20;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A node that is looked at.
@@ -25,7 +27,7 @@ pub(super) struct Node {
     client: Client,
     last: Option<(Instant, Document)>,
     /// What the last look found, or why it found nothing.
-    pub(super) state: Result<Option<Rates>, String>,
+    pub(super) state: Result<Option<Rates>, Failure>,
 }
 
 impl Node {
@@ -66,7 +68,8 @@ impl Node {
         }
     }
 
-    async fn fetch(&self) -> Result<Document, String> {
+    async fn fetch(&self) -> Result<Document, Failure> {
+        let unavailable = |reason: String| Failure::new(Code::Unavailable, reason);
         let mut request = self
             .client
             .get(format!("{}/metrics?apps={APPS}", self.url))
@@ -74,18 +77,25 @@ impl Node {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose_secret());
         }
-        let response = request.send().await.map_err(request_failed)?;
+        let response = request.send().await;
+        let response = response.map_err(|error| unavailable(request_failed(error)))?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err("the token is missing, invalid, or not for metrics".into());
+                return Err(Failure::new(
+                    Code::Refused,
+                    "the token is missing, invalid, or not for metrics",
+                ));
             }
             StatusCode::NOT_FOUND => {
-                return Err("no metrics there: with ops.listen they are at that address".into());
+                return Err(unavailable(
+                    "no metrics there: with ops.listen they are at that address".into(),
+                ));
             }
-            status => return Err(status.to_string()),
+            status => return Err(unavailable(status.to_string())),
         }
-        let body = response.bytes().await.map_err(request_failed)?;
-        serde_json::from_slice(&body).map_err(|_| "it answers, but not as a Fanfare server".into())
+        let body = read_body(response, MAX_ANSWER).await.map_err(unavailable)?;
+        serde_json::from_slice(&body)
+            .map_err(|_| unavailable("it answers, but not as a Fanfare server".into()))
     }
 }

@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use super::node::Node;
 use super::rates::{AppRates, Quantiles, Rates};
 use crate::cli::output::{printable, table_text};
+use crate::failure::Failure;
 
 /// Seconds from an event's arrival to its write above which a node lags.
 const LAGGING: f64 = 0.25;
@@ -71,12 +72,12 @@ impl Size {
 
 /// Returns the lines of one look.
 pub(super) fn draw(nodes: &[Node], size: Size) -> String {
-    let looked: Vec<(&str, &Result<Option<Rates>, String>)> =
+    let looked: Vec<(&str, &Result<Option<Rates>, Failure>)> =
         nodes.iter().map(|node| (&*node.url, &node.state)).collect();
     draw_rates(&looked, size)
 }
 
-fn draw_rates(nodes: &[(&str, &Result<Option<Rates>, String>)], size: Size) -> String {
+fn draw_rates(nodes: &[(&str, &Result<Option<Rates>, Failure>)], size: Size) -> String {
     let mut lines: Vec<String> = vec![table_of_nodes(nodes)];
     let rates: Vec<(&str, &Rates)> = nodes
         .iter()
@@ -99,7 +100,7 @@ fn draw_rates(nodes: &[(&str, &Result<Option<Rates>, String>)], size: Size) -> S
     text.lines().map(fits).collect::<Vec<_>>().join("\n")
 }
 
-fn table_of_nodes(nodes: &[(&str, &Result<Option<Rates>, String>)]) -> String {
+fn table_of_nodes(nodes: &[(&str, &Result<Option<Rates>, Failure>)]) -> String {
     let headings = [
         "NODE", "STATE", "UP", "CONN", "CHANNELS", "EVENTS/s", "DELIV/s", "OUT/s", "P50", "P99",
         "BUS P99", "INBOX", "OUTBOX", "CPU", "MEM",
@@ -156,12 +157,12 @@ fn state(rates: &Rates) -> &'static str {
 
 /// Returns what stands out, one line for each thing.
 fn remarks(
-    nodes: &[(&str, &Result<Option<Rates>, String>)],
+    nodes: &[(&str, &Result<Option<Rates>, Failure>)],
     rates: &[(&str, &Rates)],
 ) -> Vec<String> {
     let down = nodes.iter().filter_map(|(url, state)| {
         let reason = state.as_ref().err()?;
-        Some(format!("! {url}: {}", printable(reason)))
+        Some(format!("! {url}: {}", printable(&reason.to_string())))
     });
     let mut remarks: Vec<String> = down.collect();
     for (url, node) in rates {
@@ -329,6 +330,7 @@ fn age(up: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Code;
     use crate::metrics::Document;
 
     fn rates() -> Rates {
@@ -341,7 +343,7 @@ mod tests {
         }
     }
 
-    fn screen(state: &Result<Option<Rates>, String>) -> String {
+    fn screen(state: &Result<Option<Rates>, Failure>) -> String {
         draw_rates(&[("http://a", state)], Size::UNBOUNDED)
     }
 
@@ -420,7 +422,7 @@ mod tests {
             let text = screen(&Ok(Some(rates)));
             assert!(text.contains(state) && text.contains(remark), "{text}");
         }
-        let text = screen(&Err("connection refused".into()));
+        let text = screen(&Err(Failure::new(Code::Unavailable, "connection refused")));
         assert!(
             text.contains("DOWN") && text.contains("connection refused"),
             "{text}"

@@ -90,3 +90,51 @@ async fn a_node_that_does_not_answer_is_down_and_the_others_are_shown() {
     assert!(shown.contains("DOWN") && shown.contains("ready"), "{shown}");
     assert!(shown.contains("! http://127.0.0.1:1: "), "{shown}");
 }
+
+#[tokio::test]
+async fn all_nodes_down_and_a_refused_token_have_their_exit_codes() {
+    let server = server().await;
+    let file = server.folder().join("token");
+    std::fs::write(&file, "wrong").unwrap();
+    let up = format!("http://{}", server.address);
+    for (url, code) in [("http://127.0.0.1:1", 6), (&*up, 4)] {
+        let output = server.run(&[
+            "top",
+            "--once",
+            "--every",
+            "1s",
+            "--server",
+            url,
+            "--token-file",
+            file.to_str().unwrap(),
+        ]);
+        assert_eq!(output.status.code(), Some(code), "{url}");
+        assert!(String::from_utf8_lossy(&output.stdout).contains("DOWN"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_leaves_no_token_that_is_active() {
+    let server = server().await;
+    let listen = server.address.to_string();
+    for signal in ["-INT", "-TERM", "-HUP"] {
+        let active = || {
+            let tokens = server.run_ok(&["token", "list", "--json"]);
+            let tokens: Value = serde_json::from_str(&tokens).unwrap();
+            let tokens = tokens["items"].as_array().unwrap().clone();
+            let is_active = |token: &&Value| token["revoked_at"].is_null();
+            (tokens.iter().filter(is_active).count(), tokens.len())
+        };
+        let (_, before) = active();
+        let mut top =
+            server.start_command(&["top", "--once", "--every", "1h", "--listen", &listen]);
+        while active() != (1, before + 1) {}
+        let kill = std::process::Command::new("kill")
+            .args([signal, &top.id().to_string()])
+            .status();
+        assert!(kill.unwrap().success());
+        let ended = tokio::task::block_in_place(|| top.wait()).unwrap();
+        assert_eq!(ended.code(), Some(1), "{signal}");
+        assert_eq!(active(), (0, before + 1), "{signal}");
+    }
+}
