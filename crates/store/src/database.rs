@@ -12,7 +12,7 @@ use crate::dialect::{Db, Pool, on_db};
 use crate::error::StoreError;
 use crate::seal::MasterKey;
 
-const MASTER_KEY_CHECK: &str = "SELECT master_key_check FROM installation WHERE id = 1";
+pub(crate) const MASTER_KEY_CHECK: &str = "SELECT master_key_check FROM installation WHERE id = 1";
 const SET_MASTER_KEY_CHECK: &str =
     "UPDATE installation SET master_key_check = $1 WHERE id = 1 AND master_key_check IS NULL";
 const SET_MASTER_KEY_ID: &str =

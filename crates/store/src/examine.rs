@@ -9,8 +9,9 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection, Row};
 use tokio::time::{Instant, timeout};
 
-use crate::database::now;
+use crate::database::{CHECK_TEXT, MASTER_KEY_CHECK, now};
 use crate::error::StoreError;
+use crate::seal::MasterKey;
 use crate::{dialect, migrations, postgres};
 
 /// How long the whole examination may take.
@@ -37,6 +38,8 @@ pub struct Examination {
     pub missing_migrations: usize,
     /// Number of migrations of a newer version, which this version refuses.
     pub newer_migrations: usize,
+    /// A known text, sealed with the installation's master key, if there is one.
+    pub master_key_check: Option<Vec<u8>>,
     /// What SQLite's check of the file found, if not `ok`.
     pub damage: Option<String>,
     /// What only a database behind a network has.
@@ -61,6 +64,19 @@ pub struct ServerExamination {
 }
 
 impl Examination {
+    /// Returns whether only one master key opens the secrets in the database.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.master_key_check.is_some()
+    }
+
+    /// Returns whether this is the installation's master key.
+    #[must_use]
+    pub fn is_sealed_with(&self, master_key: &MasterKey) -> bool {
+        let check = self.master_key_check.as_ref();
+        check.is_some_and(|check| master_key.open(check, CHECK_TEXT).is_ok())
+    }
+
     /// Examines the database at a URL, which begins with `sqlite:` or `postgres:`.
     ///
     /// # Errors
@@ -113,12 +129,20 @@ async fn examine_sqlite(file: &Path) -> Result<Examination, StoreError> {
         false => Vec::new(),
     };
     let (missing, newer) = compare(&migrations::sqlite(), &applied);
+    let master_key_check = match begun {
+        true => sqlx::query_scalar(MASTER_KEY_CHECK)
+            .fetch_optional(&mut connection)
+            .await?
+            .flatten(),
+        false => None,
+    };
     connection.close().await?;
     Ok(Examination {
         software: format!("SQLite {version}"),
         has_installation: begun,
         missing_migrations: missing,
         newer_migrations: newer,
+        master_key_check,
         damage: (damage != "ok").then_some(damage),
         server: None,
     })
@@ -145,6 +169,10 @@ async fn examine_postgres(url: &str) -> Result<Examination, StoreError> {
         false => Vec::new(),
     };
     let (missing, newer) = compare(&migrations::postgres(), &applied);
+    let master_key_check = match begun {
+        true => check_of_postgres(&mut connection).await?,
+        false => None,
+    };
     let (round_trip, clock_ahead) = clock(&mut connection).await?;
     connection.close().await?;
     Ok(Examination {
@@ -152,6 +180,7 @@ async fn examine_postgres(url: &str) -> Result<Examination, StoreError> {
         has_installation: begun,
         missing_migrations: missing,
         newer_migrations: newer,
+        master_key_check,
         damage: None,
         server: Some(ServerExamination {
             round_trip,
@@ -168,6 +197,16 @@ async fn applied_of_postgres(connection: &mut PgConnection) -> Result<Vec<i64>, 
     let rows = sqlx::raw_sql(APPLIED).fetch_all(connection).await?;
     let versions: Result<Vec<i64>, _> = rows.iter().map(|row| row.try_get(0)).collect();
     Ok(versions?)
+}
+
+async fn check_of_postgres(connection: &mut PgConnection) -> Result<Option<Vec<u8>>, StoreError> {
+    let row = sqlx::raw_sql(MASTER_KEY_CHECK)
+        .fetch_optional(connection)
+        .await?;
+    match row {
+        Some(row) => Ok(row.try_get(0)?),
+        None => Ok(None),
+    }
 }
 
 /// Returns the median round trip, and how far the server's clock is ahead, from the quickest one.
@@ -214,6 +253,20 @@ mod tests {
             ),
             (0, 0, None)
         );
+    }
+
+    #[tokio::test]
+    async fn only_the_key_of_the_installation_is_recognised() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("fanfare.db");
+        let database = Database::open(&file).await.expect("a database");
+        let before = Examination::of_file(&file).await.expect("an examination");
+        assert!(!before.is_sealed());
+        let key = MasterKey::random();
+        drop(database.unlock(key.clone()).await.expect("a store"));
+        let sealed = Examination::of_file(&file).await.expect("an examination");
+        assert!(sealed.is_sealed() && sealed.is_sealed_with(&key));
+        assert!(!sealed.is_sealed_with(&MasterKey::random()));
     }
 
     #[tokio::test]

@@ -25,6 +25,13 @@ pub(crate) async fn run(doctor: Doctor, config: &Config) -> anyhow::Result<()> {
             let target = Target::new(server.as_str(), doctor.server.token()?)?;
             doctor::examine_server(&target).await
         }
+        None if doctor.server.token()?.is_some() => {
+            return Err(Failure::misuse(
+                "there is an API token, but no server to use it on: name it with --server URL or FANFARE_SERVER, or leave \
+                 the token out to look at this machine",
+            )
+            .into());
+        }
         None => doctor::examine_node(config).await,
     };
     if doctor.json {

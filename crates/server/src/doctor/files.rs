@@ -1,7 +1,7 @@
 //! The data folder and the configuration file.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -79,15 +79,24 @@ fn room(folder: &Path, free: u64) -> Finding {
 }
 
 fn writes(folder: &Path) -> Finding {
-    let check = "files.writes";
     match median_write(folder) {
         Ok(milliseconds) => speed(milliseconds),
-        Err(error) => Finding::failure(
-            check,
-            format!("writing to the data folder {}: {error}", folder.display()),
-            "run this as the user that the server runs as, and give that user the folder",
-        ),
+        Err(error) => not_written(folder, &error),
     }
+}
+
+fn not_written(folder: &Path, error: &io::Error) -> Finding {
+    let advice = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+            "make room, or move the data folder to a larger disk: the store takes no changes until then"
+        }
+        ErrorKind::ReadOnlyFilesystem => {
+            "mount the disk for writing; if it became read-only by itself, look for its errors in the kernel's log"
+        }
+        _ => "run this as the user that the server runs as, and give that user the folder",
+    };
+    let found = format!("writing to the data folder {}: {error}", folder.display());
+    Finding::failure("files.writes", found, advice)
 }
 
 fn speed(milliseconds: u128) -> Finding {
@@ -104,7 +113,7 @@ fn speed(milliseconds: u128) -> Finding {
 }
 
 /// Returns the median time of a durable write, in milliseconds.
-fn median_write(folder: &Path) -> std::io::Result<u128> {
+fn median_write(folder: &Path) -> io::Result<u128> {
     let path = folder.join(format!(".doctor-{}", std::process::id()));
     let mut file = fs::File::create_new(&path)?;
     let mut times = Vec::new();
@@ -123,7 +132,7 @@ fn median_write(folder: &Path) -> std::io::Result<u128> {
     Ok(times[times.len() / 2])
 }
 
-fn unreadable(check: &'static str, folder: &Path, error: &std::io::Error) -> Finding {
+fn unreadable(check: &'static str, folder: &Path, error: &io::Error) -> Finding {
     Finding::failure(
         check,
         format!("looking at the data folder {}: {error}", folder.display()),
@@ -155,6 +164,21 @@ mod tests {
             (LOW_DISK, Severity::Ok),
         ] {
             assert_eq!(room(Path::new("data"), free).severity, severity, "{free}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_not_taken_for_missing_rights() {
+        for (kind, advice) in [
+            (ErrorKind::StorageFull, "make room"),
+            (ErrorKind::QuotaExceeded, "make room"),
+            (ErrorKind::PermissionDenied, "run this as the user"),
+        ] {
+            let finding = not_written(Path::new("data"), &kind.into());
+            assert!(
+                finding.advice.expect("advice").starts_with(advice),
+                "{kind}"
+            );
         }
     }
 

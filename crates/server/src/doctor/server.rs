@@ -17,8 +17,12 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use super::{Finding, compare_clock};
 use crate::admin::server::ServerInfo;
 use crate::config::{Config, reachable};
-use crate::failure::request_failed;
+use crate::failure::{read_body, request_failed};
 
+/// Most bytes of an answer that are read.
+const MAX_ANSWER: usize = 64 << 10;
+/// Most characters of an answer that are shown.
+const MAX_SHOWN: usize = 200;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A key that no app has. The server refuses it by a close code, which only arrives over a WebSocket.
 const UNKNOWN_KEY: &str = "fanfare-doctor";
@@ -145,21 +149,49 @@ async fn readiness(target: &Target) -> Finding {
         ),
         Ok(response) => {
             let status = response.status();
-            let text = response.text().await.unwrap_or_default();
-            let text = text.trim();
-            match status {
-                StatusCode::OK if text == "ready" => {
-                    Finding::ok(check, "it takes connections and events")
-                }
-                StatusCode::OK => Finding::warning(check, text, "do what it says"),
-                _ => Finding::failure(
+            match read_body(response, MAX_ANSWER).await {
+                Ok(body) => ready_or_why(status, &String::from_utf8_lossy(&body)),
+                Err(error) => Finding::failure(
                     check,
-                    format!("{status}: {text}"),
-                    "do what it says; the last ERROR line of the server's log has more",
+                    format!("/readyz is answered with {status}: {error}"),
+                    "another program or a proxy may answer there; if it is Fanfare, look at its log",
                 ),
             }
         }
     }
+}
+
+/// Judges the answer of `/readyz`: `ready`, perhaps with a line on what isn't well, or why not.
+fn ready_or_why(status: StatusCode, text: &str) -> Finding {
+    let check = "server.ready";
+    let (first, rest) = text.trim().split_once('\n').unwrap_or((text.trim(), ""));
+    match (status, first.trim(), rest.trim()) {
+        (StatusCode::OK, "ready", "") => Finding::ok(check, "it takes connections and events"),
+        (StatusCode::OK, "ready", remark) => Finding::warning(
+            check,
+            format!("ready, but {}", shown(remark)),
+            "do what it says",
+        ),
+        (StatusCode::OK, _, _) => Finding::failure(
+            check,
+            format!(
+                "/readyz is answered with {:?}, which is not Fanfare's text",
+                shown(first)
+            ),
+            "another program answers there: let the proxy pass /readyz to Fanfare, or name the address of Fanfare itself",
+        ),
+        _ => Finding::failure(
+            check,
+            format!("{status}: {}", shown(first)),
+            "do what it says; the last ERROR line of the server's log has more",
+        ),
+    }
+}
+
+/// Returns the beginning of a text's first line.
+fn shown(text: &str) -> String {
+    let line = text.lines().next().unwrap_or_default();
+    line.chars().take(MAX_SHOWN).collect()
 }
 
 /// Compares the clock in the answer's `Date`, which has whole seconds.
@@ -241,7 +273,13 @@ async fn clients(target: &Target) -> Finding {
         .bearer_auth(token.expose_secret());
     match server_info(request).await {
         Ok(info) => seen_as(&info),
-        Err(error) => Finding::warning(
+        Err(NoInfo::NotFound) => Finding::warning(
+            check,
+            "there is no admin API at this address",
+            "with ops.listen the admin API is at that address alone: give --server that one to check the token; whether \
+             proxies are known is seen only through them",
+        ),
+        Err(NoInfo::Other(error)) => Finding::warning(
             check,
             format!("the admin API: {error}"),
             "check the token; if the proxy admits /api/v1 from some addresses only, run this from one of them",
@@ -249,13 +287,28 @@ async fn clients(target: &Target) -> Finding {
     }
 }
 
-async fn server_info(request: reqwest::RequestBuilder) -> Result<ServerInfo, String> {
-    let response = request.send().await.map_err(request_failed)?;
-    if response.status() != StatusCode::OK {
-        return Err(response.status().to_string());
+/// Why the admin API told nothing.
+enum NoInfo {
+    /// It isn't at this address.
+    NotFound,
+    Other(String),
+}
+
+impl From<String> for NoInfo {
+    fn from(reason: String) -> Self {
+        Self::Other(reason)
     }
-    let body = response.bytes().await.map_err(request_failed)?;
-    serde_json::from_slice(&body).map_err(|error| error.to_string())
+}
+
+async fn server_info(request: reqwest::RequestBuilder) -> Result<ServerInfo, NoInfo> {
+    let response = request.send().await.map_err(request_failed)?;
+    match response.status() {
+        StatusCode::OK => {}
+        StatusCode::NOT_FOUND => return Err(NoInfo::NotFound),
+        status => return Err(status.to_string().into()),
+    }
+    let body = read_body(response, MAX_ANSWER).await?;
+    serde_json::from_slice(&body).map_err(|error| error.to_string().into())
 }
 
 fn seen_as(info: &ServerInfo) -> Finding {
@@ -270,5 +323,43 @@ fn seen_as(info: &ServerInfo) -> Finding {
                 "add {proxy} to http.trusted_proxies: until then all clients behind it count as one and share one network's bounds"
             ),
         ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Severity;
+
+    #[test]
+    fn only_the_text_of_fanfare_is_readiness() {
+        for (status, text, severity) in [
+            (StatusCode::OK, "ready\n", Severity::Ok),
+            (
+                StatusCode::OK,
+                "ready\nthe disk is full\n",
+                Severity::Warning,
+            ),
+            (StatusCode::OK, "<html>welcome</html>", Severity::Failure),
+            (StatusCode::OK, "", Severity::Failure),
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "ready\n",
+                Severity::Failure,
+            ),
+        ] {
+            assert_eq!(ready_or_why(status, text).severity, severity, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_answer_is_shown_with_a_part_of_its_first_line() {
+        let text = format!("{}\nsecond line", "a".repeat(10 * MAX_SHOWN));
+        for status in [StatusCode::OK, StatusCode::BAD_GATEWAY] {
+            let found = ready_or_why(status, &text).found;
+            assert!(found.contains(&"a".repeat(MAX_SHOWN)), "{found}");
+            assert!(!found.contains(&"a".repeat(MAX_SHOWN + 1)), "{found}");
+            assert!(!found.contains("second line"), "{found}");
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! The store: the database, its tables, its clock.
 
+use std::fs::File;
+use std::io::ErrorKind;
 use std::time::Duration;
 
-use fanfare_store::{Examination, ServerExamination, StoreError};
+use fanfare_store::{Examination, ServerExamination, StoreError, sqlite_file};
 use secrecy::ExposeSecret;
 
 use super::{Finding, compare_clock};
 use crate::config::Config;
+use crate::master_key::MasterKeySource;
 
 /// Round trip above which each change through the admin API is slow.
 const SLOW: Duration = Duration::from_millis(50);
@@ -15,14 +18,70 @@ const CONNECTIONS_OF_NODE: i64 = 9;
 
 pub(super) async fn examine(config: &Config) -> Vec<Finding> {
     let shown = config.store_shown();
+    let file = match &config.store.url {
+        Some(url) => sqlite_file(url.expose_secret()),
+        None => Some(config.store_file()),
+    };
+    // SQLite has one error for a missing file and for one that it may not read.
+    if let Some(Err(error)) = file.map(File::open)
+        && error.kind() == ErrorKind::PermissionDenied
+    {
+        return vec![not_permitted(&shown)];
+    }
     let examined = match &config.store.url {
         Some(url) => Examination::of_url(url.expose_secret()).await,
         None => Examination::of_file(&config.store_file()).await,
     };
     match examined {
-        Ok(examination) => findings(&shown, &examination, config.store.listen_url.is_some()),
+        Ok(examination) => {
+            let mut findings = findings(&shown, &examination, config.store.listen_url.is_some());
+            findings.extend(master_key(config, &examination));
+            findings
+        }
         Err(error) => vec![unreachable(&shown, &error)],
     }
+}
+
+fn not_permitted(shown: &str) -> Finding {
+    Finding::failure(
+        "store.reachable",
+        format!("the store {shown}: permission denied"),
+        "run this as the user that the server runs as; a server of this user doesn't start either",
+    )
+}
+
+/// Checks that the master key opens the store's secrets, because a server doesn't start with another one. Before the
+/// first start there is nothing to check.
+fn master_key(config: &Config, examination: &Examination) -> Option<Finding> {
+    let check = "store.master_key";
+    if !examination.is_sealed() {
+        return None;
+    }
+    let advice = "a server doesn't start without the key that sealed the store: set FANFARE_MASTER_KEY to it, or put the \
+         installation's master.key into the data folder (setting data_dir)";
+    // A sealed store's key is never made, so nothing is written.
+    let source = match MasterKeySource::find(config, true) {
+        Ok(source) => source,
+        Err(error) => return Some(Finding::failure(check, format!("{error:#}"), advice)),
+    };
+    let key = match source.read() {
+        Ok(key) => key,
+        Err(error) => return Some(Finding::failure(check, format!("{error:#}"), advice)),
+    };
+    // An interrupted rotation leaves two files, one of which is right. The server's start finds it out.
+    let replacement = || source.replacement()?.read().ok();
+    let opens = examination.is_sealed_with(&key)
+        || replacement().is_some_and(|key| examination.is_sealed_with(&key));
+    let shown = source.shown();
+    if opens {
+        return Some(Finding::ok(
+            check,
+            format!("the master key from {shown} opens the store"),
+        ));
+    }
+    let found =
+        format!("the store's secrets were sealed with another master key than that from {shown}");
+    Some(Finding::failure(check, found, advice))
 }
 
 fn unreachable(shown: &str, error: &StoreError) -> Finding {
@@ -178,6 +237,7 @@ mod tests {
             has_installation: true,
             missing_migrations: 0,
             newer_migrations: 0,
+            master_key_check: None,
             damage: None,
             server: Some(server),
         }

@@ -64,6 +64,7 @@ async fn a_node_that_runs_is_well() {
     for check in [
         "configuration",
         "store.tables",
+        "store.master_key",
         "server.ready",
         "server.websocket",
         "files.writes",
@@ -175,4 +176,41 @@ async fn a_machine_without_a_server_gets_a_warning_and_no_files() {
         assert_eq!(severity(&findings, check), "warning");
     }
     assert!(!server.folder().join("elsewhere").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_and_a_missing_master_key_are_failures() {
+    let server = server().await;
+    let (findings, printed) = doctor(
+        &server,
+        &["--set", &format!("master_key={}", "ab".repeat(32))],
+    )
+    .await;
+    assert_eq!(
+        severity(&findings, "store.master_key"),
+        "failure",
+        "{printed:#}"
+    );
+    let file = server.data_dir().join("master.key");
+    let aside = server.data_dir().join("aside");
+    std::fs::rename(&file, &aside).unwrap();
+    let (findings, printed) = doctor(&server, &[]).await;
+    assert_eq!(
+        severity(&findings, "store.master_key"),
+        "failure",
+        "{printed:#}"
+    );
+    assert!(!file.exists() && !file.with_extension("key.new").exists());
+    std::fs::rename(&aside, &file).unwrap();
+}
+
+#[tokio::test]
+async fn a_token_without_a_server_is_refused() {
+    let server = server().await;
+    let file = server.folder().join("token");
+    std::fs::write(&file, "token").unwrap();
+    let output = server.run(&["doctor", "--token-file", file.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("no server to use it on"), "{error}");
 }
