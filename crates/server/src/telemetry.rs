@@ -47,11 +47,12 @@ pub(crate) fn start(log: &LogConfig, traces: &Traces) {
         LogFormat::Text => lines.with_target(false).boxed(),
         LogFormat::Json => lines.json().boxed(),
     };
-    let lines = tracing_subscriber::registry().with(lines.with_filter(filter(log, traces)));
-    // A layer that is absent would make the others ask for each line anew whether it is wanted.
+    let filter = filter(log, traces);
+    let registry = tracing_subscriber::registry();
     match traces.layer() {
-        Some(layer) => lines.with(layer).init(),
-        None => lines.init(),
+        // The log's filter must not keep spans from the traces.
+        Some(layer) => registry.with(lines.with_filter(filter)).with(layer).init(),
+        None => registry.with(lines).with(filter).init(),
     }
 }
 
