@@ -33,7 +33,6 @@ pub(crate) enum Step {
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-#[schema(as = UsageFormat)]
 pub(crate) enum Format {
     /// A JSON object.
     Json,
@@ -54,6 +53,8 @@ pub(crate) struct RangeQuery {
     /// The length of a period. By default minutes for up to 6 hours, hours for up to 7 days, and days for more.
     pub(crate) step: Option<Step>,
     /// `csv` for CSV, as with the header `Accept: text/csv`.
+    // Inline, because no body has it: schemas that only parameters name do not come into the document.
+    #[param(inline)]
     pub(crate) format: Option<Format>,
 }
 

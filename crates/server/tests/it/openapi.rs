@@ -104,6 +104,22 @@ fn every_field_is_described() {
     }
 }
 
+#[test]
+fn every_reference_leads_to_a_part_of_the_description() {
+    fn check(document: &Value, part: &Value) {
+        if let Some(reference) = part["$ref"].as_str() {
+            let pointer = reference.strip_prefix('#').unwrap_or(reference);
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+        let fields = part.as_object().into_iter().flat_map(|all| all.values());
+        for inner in fields.chain(part.as_array().into_iter().flatten()) {
+            check(document, inner);
+        }
+    }
+    let document = document();
+    check(&document, &document);
+}
+
 #[tokio::test]
 async fn the_server_serves_the_description_and_need_not_send_it_twice() {
     let server = server().await;
