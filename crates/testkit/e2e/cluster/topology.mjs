@@ -106,11 +106,17 @@ class Cluster {
     const [id, key, secret] = [6, 10, 10].map((bytes) => randomBytes(bytes).toString('hex'));
     const flags = ['--name', `App ${id}`, '--id', id, '--key', key, '--secret', secret, '--client-events', '--json'];
     const set = Object.entries(settings).flatMap(([name, value]) => ['--setting', `${name}=${value}`]);
+    await this.command('app', 'create', ...flags, ...set);
+    return { id, key, secret, sdk: new PusherHttp({ appId: id, key, secret }) };
+  }
+
+  /** The program's own command line; what it printed. */
+  async command(...words) {
     const folder = await temporaryFolder('command');
     const env = { ...this.#env, PATH: process.env.PATH, FANFARE_DATA_DIR: folder };
-    await run(binary(), ['app', 'create', ...flags, ...set], { env, cwd: folder, timeout: 20_000 });
+    const { stdout } = await run(binary(), words, { env, cwd: folder, timeout: 20_000 });
     await removeFolder(folder);
-    return { id, key, secret, sdk: new PusherHttp({ appId: id, key, secret }) };
+    return stdout;
   }
 
   /** Another app while the nodes run, as soon as all of them know it. */
