@@ -8,11 +8,13 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use fanfare_engine::{ChangedCount, ChannelRef, Generation, Node, Topic};
+use fanfare_engine::{
+    Bus, ChangedCount, ChannelRef, Generation, Links, Node, Roster, Topic, TransitionLog,
+};
 use fanfare_protocol::AppId;
 use futures_util::future::join3;
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::admission::Admissions;
@@ -113,6 +115,7 @@ pub struct Cluster {
     pub(crate) late_reminder: Reminder,
     /// Whether the node is stopping and sends no heartbeats any more.
     leaving: AtomicBool,
+    pub(crate) log_generation: watch::Sender<Generation>,
 }
 
 impl fmt::Debug for Cluster {
@@ -216,7 +219,18 @@ impl Cluster {
             refused_reminder: Reminder::default(),
             late_reminder: Reminder::default(),
             leaving: AtomicBool::new(false),
+            log_generation: watch::Sender::new(0),
         })
+    }
+
+    /// Returns what links the node with the others.
+    #[must_use]
+    pub fn links(self: &Arc<Self>) -> Links {
+        Links {
+            bus: Arc::clone(self) as Arc<dyn Bus>,
+            roster: Arc::clone(self) as Arc<dyn Roster>,
+            transition_log: Arc::clone(self) as Arc<dyn TransitionLog>,
+        }
     }
 
     /// Returns a reference for tasks that may outlive the caller.

@@ -10,6 +10,7 @@
 //! | `incoming` | messages from other nodes |
 //! | `link` | one connection, from its first heartbeat until it is lost |
 //! | `topics`, `queue` | the topics that this node receives; its announcements, in order |
+//! | `transition_log` | the transition logs that all nodes share |
 //! | `admission` | the number of an app's connections over all nodes |
 //! | `displacement` | closing a connection of a large network for a client of another node |
 //! | `peers` | which nodes receive each other's heartbeats |
@@ -39,6 +40,7 @@ mod roster;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod topics;
+mod transition_log;
 
 pub use cluster::{Cluster, Settings};
 pub use message::{Heartbeat, Message, NodeQuery, NodeReply, QueryKind, ReplyKind, stamp};

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -23,6 +23,7 @@ use crate::error::Refusal;
 use crate::history::{Histories, Retention};
 use crate::local_presence::LocalPresence;
 use crate::network_counts::Displacements;
+use crate::notice::WantedNotices;
 use crate::options::Options;
 use crate::permit::ConnectionPermit;
 use crate::quota::{QuotaOwner, QuotaShares};
@@ -32,6 +33,7 @@ use crate::route::Channels;
 use crate::sequence::Offset;
 use crate::subscription_share::NetworkSubscriptions;
 use crate::traffic::{BackendTraffic, PublishCounters, PublishResult};
+use crate::transitions::LocalTransitions;
 use crate::watchlist::Users;
 
 /// An app as the store describes it.
@@ -43,6 +45,8 @@ pub struct AppDefinition {
     pub settings: AppSettings,
     /// Its active keys.
     pub keys: Vec<Key>,
+    /// The channel events that the outside wants of it.
+    pub wanted_notices: WantedNotices,
 }
 
 /// An active key and what its secret signs.
@@ -84,6 +88,8 @@ pub struct App {
     settings: ArcSwap<AppSettings>,
     keys: ArcSwap<Vec<Key>>,
     deleted: AtomicBool,
+    /// A [`WantedNotices`] in bits.
+    wanted_notices: AtomicU8,
     /// Admitted connections on this node.
     pub(crate) connections: Arc<AtomicUsize>,
     /// Subscriptions on this node, with those that are being made.
@@ -108,6 +114,8 @@ pub struct App {
     history_rules: AtomicU64,
     /// Number of events cached or recorded so far, on a node by itself.
     offsets: AtomicU64,
+    /// The transition log, on a node by itself.
+    pub(crate) transitions: LocalTransitions,
 }
 
 /// What an app's backends have published. It outlives a deleted app until usage is taken.
@@ -144,7 +152,8 @@ impl fmt::Debug for App {
 }
 
 impl App {
-    fn new(definition: AppDefinition, recent_events: &Arc<RecentEvents>) -> Self {
+    fn new(definition: AppDefinition, shared: &Shared) -> Self {
+        let recent_events = &shared.recent_events;
         let limiter = PublishRateLimiter::new(definition.settings.limits.backend_events_per_second);
         let quotas = QuotaShares::new(QuotaOwner::App, &definition.settings.quotas);
         Self {
@@ -154,6 +163,8 @@ impl App {
             histories: Histories::new(definition.id.clone(), recent_events),
             history_rules: AtomicU64::new(rules_fingerprint(&definition.settings.history)),
             offsets: AtomicU64::new(0),
+            transitions: LocalTransitions::new(shared.max_transitions),
+            wanted_notices: AtomicU8::new(definition.wanted_notices.to_bits()),
             published: Arc::new(Published::new(definition.id.clone())),
             id: definition.id,
             settings: ArcSwap::from_pointee(definition.settings),
@@ -209,6 +220,12 @@ impl App {
     #[must_use]
     pub fn settings(&self) -> Arc<AppSettings> {
         self.settings.load_full()
+    }
+
+    /// Returns which channel events the outside wants.
+    #[must_use]
+    pub fn wanted_notices(&self) -> WantedNotices {
+        WantedNotices::from_bits(self.wanted_notices.load(Ordering::Relaxed))
     }
 
     /// Returns how many messages of one connection are handled a second, client events included if
@@ -379,12 +396,20 @@ fn rules_fingerprint(rules: &[HistoryRule]) -> u64 {
 #[derive(Debug)]
 pub struct Apps {
     directory: ArcSwap<Directory>,
-    recent_events: Arc<RecentEvents>,
+    shared: Shared,
     /// What the backends of deleted apps published.
     deleted_traffic: Mutex<BackendTraffic>,
     /// The counters of the apps whose backends have published since usage was taken. They count after the app is let
     /// go.
     moved: Mutex<Vec<Arc<Published>>>,
+}
+
+/// What all apps of a node share.
+#[derive(Debug)]
+struct Shared {
+    recent_events: Arc<RecentEvents>,
+    /// Most entries of an app's transition log.
+    max_transitions: usize,
 }
 
 /// What a change of apps asks of connections.
@@ -404,10 +429,13 @@ struct Directory {
 }
 
 impl Apps {
-    pub(crate) fn new(recent_events: Arc<RecentEvents>) -> Self {
+    pub(crate) fn new(recent_events: Arc<RecentEvents>, max_transitions: usize) -> Self {
         Self {
             directory: ArcSwap::default(),
-            recent_events,
+            shared: Shared {
+                recent_events,
+                max_transitions,
+            },
             deleted_traffic: Mutex::default(),
             moved: Mutex::default(),
         }
@@ -491,7 +519,7 @@ impl Apps {
             }
         }
         for definition in definitions {
-            directory.update(definition, &self.recent_events, &mut change);
+            directory.update(definition, &self.shared, &mut change);
         }
         // Readers see the directory of before or of after, never one in between.
         self.directory.store(Arc::new(directory));
@@ -524,16 +552,13 @@ impl Directory {
 
     /// Applies a definition. Connections may have to be closed if the app is disabled or one of its
     /// keys is no longer active.
-    fn update(
-        &mut self,
-        definition: AppDefinition,
-        recent_events: &Arc<RecentEvents>,
-        change: &mut AppsChange,
-    ) {
+    fn update(&mut self, definition: AppDefinition, shared: &Shared, change: &mut AppsChange) {
         change.concerns_connections |= !definition.settings.enabled;
         let keys: Vec<AppKey> = definition.keys.iter().map(|key| key.key.clone()).collect();
         let app = match self.by_id.get(&definition.id).cloned() {
             Some(app) => {
+                let wanted = definition.wanted_notices.to_bits();
+                app.wanted_notices.store(wanted, Ordering::Relaxed);
                 // The former keys go first; those that stay are inserted again below.
                 self.remove_keys(&app);
                 if app.update(definition.settings) {
@@ -552,8 +577,8 @@ impl Directory {
                 app
             }
             None => {
-                let app = Arc::new(App::new(definition, recent_events));
-                recent_events.share(&app);
+                let app = Arc::new(App::new(definition, shared));
+                shared.recent_events.share(&app);
                 app
             }
         };

@@ -8,6 +8,7 @@ use fanfare_protocol::{ChannelKind, ServerMessage, event, json};
 
 use crate::bus::Envelope;
 use crate::channel_ref::ChannelRef;
+use crate::notice::Notice;
 use crate::publish::PublishError;
 use crate::rate_limit::ClientEventRate;
 use crate::refusals::RefusalKind;
@@ -62,11 +63,22 @@ impl Session {
         let engine = &self.shard.engine;
         let app = Arc::clone(&envelope.channel_ref.app);
         engine.quotas.reserve(&app, 1).await?;
+        let noticed = app.wanted_notices().client_events.then(|| envelope.clone());
         let published = engine.bus().publish(vec![envelope], None).await;
         if published.is_err() {
             engine.quotas.refund(&app, 1);
         }
         published?;
+        if let Some(accepted) = noticed {
+            let notice = Notice::ClientEvent {
+                event: &accepted.name,
+                data: &accepted.data,
+                socket_id: self.socket_id(),
+                user_id: accepted.user_id.as_ref(),
+            };
+            let channel = &accepted.channel_ref.channel;
+            engine.node().notice(app.id(), channel, notice);
+        }
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use fanfare_protocol::{AppId, Frame, HistoryPosition, ServerMessage, UserId};
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use crate::inbox::{self, Inbox};
 use crate::notice::Notices;
 use crate::route::ChannelId;
 use crate::sequence::{Generation, Offset};
+use crate::transitions::{LEAVE_GRACE, LOST_NODE_GRACE};
 
 /// Most shards a node may have: one bit each.
 pub(crate) const MAX_SHARDS: usize = 64;
@@ -43,6 +45,8 @@ pub(crate) struct Deliverer {
     /// Channels whose counts have changed and are to be reported to other nodes.
     pub(crate) changed: Mutex<Vec<ChannelRef>>,
     pub(crate) notices: Arc<dyn Notices>,
+    /// Whether the node stops, and closes all connections.
+    draining: AtomicBool,
 }
 
 impl Deliverer {
@@ -67,6 +71,25 @@ impl Deliverer {
             generation: AtomicU32::new(1),
             changed: Mutex::default(),
             notices,
+            draining: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes that the node stops.
+    pub(crate) fn start_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Returns how long clients that leave now may take to return before receivers are told.
+    pub(crate) fn leave_grace(&self) -> Duration {
+        if self.is_draining() {
+            LOST_NODE_GRACE
+        } else {
+            LEAVE_GRACE
         }
     }
 

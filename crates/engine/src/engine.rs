@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanfare_protocol::presence::Member;
@@ -35,6 +35,7 @@ use crate::refusals::Refusals;
 use crate::replay::most_bytes;
 use crate::roster::{Roster, RosterError};
 use crate::shard::Shard;
+use crate::transition_log::TransitionLog;
 
 /// A channel's number of subscriptions and users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,12 +71,12 @@ pub struct Engine {
     node: Arc<Node>,
     bus: Arc<dyn Bus>,
     roster: Arc<dyn Roster>,
+    transition_log: Arc<dyn TransitionLog>,
     options: Options,
     connections: Arc<AtomicUsize>,
     ledger: Ledger,
     history_reads: HistoryReads,
     next_shard: AtomicUsize,
-    draining: AtomicBool,
     updating: Mutex<()>,
     refusals: Refusals,
     pub(crate) quotas: Arc<NodeQuotas>,
@@ -88,6 +89,22 @@ impl fmt::Debug for Engine {
         f.debug_struct("Engine")
             .field("options", &self.options)
             .finish_non_exhaustive()
+    }
+}
+
+/// What links a node with the others, or stands for them on a node by itself.
+pub struct Links {
+    /// Carries events.
+    pub bus: Arc<dyn Bus>,
+    /// Knows who is where.
+    pub roster: Arc<dyn Roster>,
+    /// Keeps the transitions that receivers are to be told.
+    pub transition_log: Arc<dyn TransitionLog>,
+}
+
+impl fmt::Debug for Links {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Links").finish_non_exhaustive()
     }
 }
 
@@ -116,13 +133,13 @@ impl ShardSeed {
 }
 
 impl Engine {
-    /// Creates a node of a cluster, whose bus and roster `connect` creates, and its shards, which
-    /// the caller must run.
+    /// Creates a node of a cluster, whose links to the others `connect` creates, and its shards,
+    /// which the caller must run.
     #[must_use]
     pub fn clustered(
         options: Options,
         notices: Arc<dyn Notices>,
-        connect: impl FnOnce(&Arc<Node>) -> (Arc<dyn Bus>, Arc<dyn Roster>),
+        connect: impl FnOnce(&Arc<Node>) -> Links,
     ) -> (Arc<Self>, Vec<ShardSeed>) {
         Self::build(options, true, notices, connect)
     }
@@ -131,31 +148,31 @@ impl Engine {
         options: Options,
         shared: bool,
         notices: Arc<dyn Notices>,
-        connect: impl FnOnce(&Arc<Node>) -> (Arc<dyn Bus>, Arc<dyn Roster>),
+        connect: impl FnOnce(&Arc<Node>) -> Links,
     ) -> (Arc<Self>, Vec<ShardSeed>) {
         let inboxes: Vec<_> = (0..options.shards)
             .map(|_| Arc::new(Inbox::new(options.inbox_bytes)))
             .collect();
         let deliverer = Deliverer::new(inboxes.clone(), shared, Arc::clone(&notices));
         let recent_events = RecentEvents::new(options.recent_events_bytes);
-        let node = Node::new(
-            deliverer,
-            notices,
-            Arc::clone(&options.spans),
-            recent_events,
-        );
-        let (bus, roster) = connect(&node);
+        let apps = Apps::new(recent_events, options.max_transitions);
+        let node = Node::new(deliverer, notices, Arc::clone(&options.spans), apps);
+        let Links {
+            bus,
+            roster,
+            transition_log,
+        } = connect(&node);
         let engine = Arc::new(Self {
             node,
             bus,
             roster,
+            transition_log,
             ledger: Ledger::new(options.budgets),
             history_reads: HistoryReads::default(),
             quotas: Arc::new(NodeQuotas::new(&options.quotas)),
             options,
             connections: Arc::default(),
             next_shard: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
             updating: Mutex::new(()),
             refusals: Refusals::default(),
             bus_delay: SharedHistogram::default(),
@@ -190,6 +207,13 @@ impl Engine {
     #[must_use]
     pub fn quota_requests(&self) -> &QuotaRequests {
         &self.quotas.requests
+    }
+
+    /// Returns the transition logs of all apps: this node's, or in a cluster the ones that all nodes
+    /// share.
+    #[must_use]
+    pub fn transition_log(&self) -> &Arc<dyn TransitionLog> {
+        &self.transition_log
     }
 
     /// Returns all apps.
@@ -416,7 +440,7 @@ impl Engine {
 
     /// Admits no connections from now on.
     pub fn refuse_connections(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+        self.node.start_draining();
     }
 
     /// Closes all connections, spread over `period`, and waits until they are gone.
@@ -439,7 +463,7 @@ impl Engine {
     }
 
     pub(crate) fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
+        self.node.is_draining()
     }
 
     pub(crate) fn options(&self) -> &Options {

@@ -58,7 +58,10 @@
 //! | `bus`, `roster` | the traits that a cluster implements |
 //! | `memory` | [`Bus`] and [`Roster`] of a single node |
 //! | `node` | [`Node`]: what a bus and a roster call on this node |
-//! | `notice` | channel events for the log |
+//! | `notice` | [`Notice`]: channel events that the outside wants to know |
+//! | `transitions` | channels and members that became present or absent, until receivers are told |
+//! | `transition_log` | [`TransitionLog`]: the trait by which transitions are read and settled |
+//! | `local_transition_log` | the transition log of a single node |
 //! | `trace` | the steps of sampled publishes, for traces |
 //! | `testing` | a node and clients within the process, for tests |
 //!
@@ -90,6 +93,7 @@ mod inbox;
 mod inspect;
 mod keep_alive;
 mod local_presence;
+mod local_transition_log;
 mod memory;
 mod network_counts;
 mod node;
@@ -125,6 +129,8 @@ mod subscription_share;
 pub mod testing;
 mod trace;
 mod traffic;
+mod transition_log;
+mod transitions;
 mod usage;
 mod waiting;
 mod watchlist;
@@ -142,17 +148,18 @@ pub use cache::CachedEvent;
 pub use channel_ref::ChannelRef;
 pub use clients::ClientConnections;
 pub use connect::Arrival;
-pub use engine::{Engine, Occupancy, ShardSeed};
+pub use engine::{Engine, Links, Occupancy, ShardSeed};
 pub use error::Refusal;
 pub use histogram::{Histogram, NativeBucket, SharedHistogram};
 pub use history::{HistoryAnswer, HistoryQuery, Recorded, Retention};
 pub use history_reads::HistoryCharge;
 pub use inspect::ConnectionInfo;
+pub use local_transition_log::LocalTransitionLog;
 pub use memory::Memory;
 pub use network_counts::{NodeNetworks, RemoteNetworks};
 pub use node::Node;
 pub use node_quotas::{QuotaRequest, QuotaRequests};
-pub use notice::{NoNotices, Notice, Notices};
+pub use notice::{NoNotices, Notice, Notices, WantedNotices};
 pub use options::{Options, WaitingLimits};
 pub use outbox::Sink;
 pub use permit::{ConnectionPermit, Permits};
@@ -168,4 +175,9 @@ pub use snapshot::{Online, PresenceChange, PresenceSnapshot};
 pub use stats::{AppStats, ClusterStats, NodeStats};
 pub use trace::{FinishedSpan, NoSpans, SpanSink, TraceContext, TraceParent, TracedWork};
 pub use traffic::{BackendTraffic, ByTransport, ClientTraffic, Closed, PublishResult, Recoveries};
+pub use transition_log::{LogResult, Present, TransitionLog, TransitionLogUnavailable};
+pub use transitions::{
+    DueTransitions, LEAVE_GRACE, LOST_NODE_GRACE, ORDER_DELAY, Transition, TransitionKey,
+    TransitionKind,
+};
 pub use usage::{AppUsage, NodeUsage};

@@ -17,9 +17,10 @@ use crate::bus::{
 };
 use crate::cache::CachedEvent;
 use crate::channel_ref::ChannelRef;
-use crate::engine::{Engine, ShardSeed};
+use crate::engine::{Engine, Links, ShardSeed};
 use crate::history::HistoryAnswer;
 use crate::history_reads::HistoryCharge;
+use crate::local_transition_log::LocalTransitionLog;
 use crate::network_counts::RemoteNetworks;
 use crate::node::Node;
 use crate::notice::{Notice, Notices};
@@ -29,6 +30,7 @@ use crate::roster::{Roster, RosterError};
 use crate::sequence::{Generation, Position};
 use crate::snapshot::{Online, PresenceChange, PresenceSnapshot};
 use crate::sparse::ShrinkIfSparse;
+use crate::transitions::TransitionKind;
 
 /// Delivers events directly, and keeps the roster in this process.
 #[derive(Debug)]
@@ -53,7 +55,12 @@ impl Engine {
     pub fn new(options: Options, notices: Arc<dyn Notices>) -> (Arc<Self>, Vec<ShardSeed>) {
         Self::build(options, false, notices, |node| {
             let memory = Arc::new(Memory::new(Arc::clone(node)));
-            (Arc::clone(&memory) as Arc<dyn Bus>, memory)
+            let log = LocalTransitionLog::new(Arc::clone(node), Arc::clone(&memory));
+            Links {
+                bus: Arc::clone(&memory) as Arc<dyn Bus>,
+                roster: memory,
+                transition_log: Arc::new(log),
+            }
         })
     }
 }
@@ -99,16 +106,43 @@ impl Memory {
         let change = PresenceChange::Added(member);
         self.node
             .announce(channel_ref, &change, presence_channel.position);
-        self.notice(channel_ref, Notice::MemberAdded(&member.user_id));
+        self.report_member(channel_ref, TransitionKind::Added, &member.user_id);
         presence_channel
             .members
             .insert(member.user_id.clone(), member.user_info.clone());
         Ok(presence_channel.snapshot())
     }
 
-    fn notice(&self, channel_ref: &ChannelRef, notice: Notice<'_>) {
-        self.node
-            .notice(channel_ref.app.id(), &channel_ref.channel, notice);
+    /// Reports a member who came or left. Called under the lock of the members, so that the
+    /// transition log has transitions in their order.
+    fn report_member(&self, channel_ref: &ChannelRef, kind: TransitionKind, user: &UserId) {
+        let ChannelRef { app, channel } = channel_ref;
+        if app.wanted_notices().members {
+            let grace = self.node.leave_grace();
+            let user = Some(user.as_str());
+            app.transitions.add(kind, channel.as_str(), user, grace);
+        }
+        let notice = if kind.is_present() {
+            Notice::MemberAdded(user)
+        } else {
+            Notice::MemberRemoved(user)
+        };
+        self.node.notice(app.id(), channel, notice);
+    }
+
+    /// Calls `absent` if a user is not on a presence channel, under the lock of the members.
+    pub(crate) fn unless_member(
+        &self,
+        app: &App,
+        channel: &ChannelName,
+        user: &UserId,
+        absent: impl FnOnce(),
+    ) {
+        let presence = self.presence.lock();
+        let members = presence.get(&(app.id().clone(), channel.clone()));
+        if members.is_none_or(|found| !found.members.contains_key(user)) {
+            absent();
+        }
     }
 
     /// Notes that a user is online or not, and announces it under one lock, as for members.
@@ -218,7 +252,7 @@ impl Roster for Memory {
             &PresenceChange::Removed(user),
             presence_channel.position,
         );
-        self.notice(channel_ref, Notice::MemberRemoved(user));
+        self.report_member(channel_ref, TransitionKind::Removed, user);
         presence_channel.members.shrink_if_sparse();
         if presence_channel.members.is_empty() {
             presence.remove(&key(channel_ref));

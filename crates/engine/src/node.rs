@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, ChannelName, UserId};
@@ -15,7 +16,6 @@ use crate::channel_ref::ChannelRef;
 use crate::command::Command;
 use crate::deliver::Deliverer;
 use crate::notice::{Notice, Notices};
-use crate::recent_events::RecentEvents;
 use crate::roster::ChangedCount;
 use crate::sequence::{Generation, Position};
 use crate::snapshot::PresenceChange;
@@ -37,10 +37,10 @@ impl Node {
         deliverer: Deliverer,
         notices: Arc<dyn Notices>,
         spans: Arc<dyn SpanSink>,
-        recent_events: Arc<RecentEvents>,
+        apps: Apps,
     ) -> Arc<Self> {
         Arc::new(Self {
-            apps: Apps::new(recent_events),
+            apps,
             deliverer,
             notices,
             lost_nodes: AtomicU64::new(0),
@@ -120,6 +120,12 @@ impl Node {
         self.deliverer.update_count(channel_ref, count);
     }
 
+    /// Takes a channel's subscription count over all nodes after this node has changed it, so that
+    /// the change is reported once.
+    pub fn report_changed_count(&self, channel_ref: &ChannelRef, count: usize) {
+        self.deliverer.report_changed_count(channel_ref, count);
+    }
+
     /// Queues to a user's watchers that the user came online or went offline. Called in the order
     /// of positions.
     pub fn announce_online(&self, app: &App, user: &UserId, online: bool, position: Position) {
@@ -145,6 +151,21 @@ impl Node {
             } = connection;
             self.deliverer.inboxes()[shard].push(Command::Terminate { slot, socket_id });
         }
+    }
+
+    /// Notes that the node stops: clients that leave from now on have longer to return.
+    pub(crate) fn start_draining(&self) {
+        self.deliverer.start_draining();
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.deliverer.is_draining()
+    }
+
+    /// Returns how long clients that leave now may take to return before receivers are told.
+    #[must_use]
+    pub fn leave_grace(&self) -> Duration {
+        self.deliverer.leave_grace()
     }
 
     /// Reports a channel event.

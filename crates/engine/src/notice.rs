@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use fanfare_protocol::{AppId, ChannelName, UserId};
+use fanfare_protocol::{AppId, ChannelName, SocketId, UserId};
 
 /// A channel event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +15,77 @@ pub enum Notice<'a> {
     MemberAdded(&'a UserId),
     /// A user's last connection left a presence channel.
     MemberRemoved(&'a UserId),
+    /// A client event was accepted. Only for apps that want client events.
+    ClientEvent {
+        /// The event's name.
+        event: &'a str,
+        /// The event's data, as its subscribers get it.
+        data: &'a str,
+        /// The connection that sent the event.
+        socket_id: SocketId,
+        /// The user who sent the event, on presence channels.
+        user_id: Option<&'a UserId>,
+    },
+    /// A client subscribed to a cache channel that keeps no event. Only for apps that want cache
+    /// misses.
+    CacheMiss,
+    /// The channel's subscribers got a new subscription count over all nodes. Only for apps that
+    /// want subscription counts.
+    SubscriptionCount(usize),
+}
+
+/// Which channel events the outside wants of an app.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a kind of event that is wanted or not"
+)]
+pub struct WantedNotices {
+    /// Channels that become occupied or vacated, in the app's transition log.
+    pub channels: bool,
+    /// Members who come to presence channels or leave them, in the app's transition log.
+    pub members: bool,
+    /// Client events.
+    pub client_events: bool,
+    /// Cache misses.
+    pub cache_misses: bool,
+    /// Subscription counts.
+    pub subscription_counts: bool,
+}
+
+impl WantedNotices {
+    /// Returns the kinds as bits, so that one atomic holds them.
+    pub(crate) fn to_bits(self) -> u8 {
+        let Self {
+            channels,
+            members,
+            client_events,
+            cache_misses,
+            subscription_counts,
+        } = self;
+        [
+            channels,
+            members,
+            client_events,
+            cache_misses,
+            subscription_counts,
+        ]
+        .iter()
+        .rev()
+        .fold(0, |bits, wanted| bits << 1 | u8::from(*wanted))
+    }
+
+    /// Returns the kinds that [`WantedNotices::to_bits`] made bits of.
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        let wanted = |bit: u8| bits >> bit & 1 == 1;
+        Self {
+            channels: wanted(0),
+            members: wanted(1),
+            client_events: wanted(2),
+            cache_misses: wanted(3),
+            subscription_counts: wanted(4),
+        }
+    }
 }
 
 /// Receives channel events; never waits.
@@ -29,4 +100,17 @@ pub struct NoNotices;
 
 impl Notices for NoNotices {
     fn notice(&self, _: &AppId, _: &ChannelName, _: Notice<'_>) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_that_is_wanted_has_a_bit_of_its_own() {
+        for bits in 0..1 << 5 {
+            assert_eq!(WantedNotices::from_bits(bits).to_bits(), bits);
+        }
+        assert_eq!(WantedNotices::default().to_bits(), 0);
+    }
 }

@@ -43,6 +43,8 @@ pub struct Options {
     pub user_hash_key: UserHashKey,
     /// The quotas of all apps together.
     pub quotas: Quotas,
+    /// Most entries of an app's transition log. Further transitions are counted as refused.
+    pub max_transitions: usize,
     /// Where spans of sampled publishes are recorded.
     pub spans: Arc<dyn SpanSink>,
 }

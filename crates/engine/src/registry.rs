@@ -9,6 +9,7 @@ use crate::notice::Notice;
 use crate::route::{Attached, ChannelId, CountAnnounced, Route};
 use crate::sequence::Generation;
 use crate::sparse::ShrinkIfSparse;
+use crate::transitions::TransitionKind;
 
 impl Deliverer {
     /// Attaches a subscribing connection of `shard`: from now on the shard gets the channel's
@@ -29,6 +30,7 @@ impl Deliverer {
                 subscribers: 0,
                 positioned: 0,
                 count_announced: CountAnnounced::Never,
+                owes_count_notice: false,
                 // A node by itself receives everything.
                 received_since: (!self.is_shared()).then_some(generation),
                 changed: false,
@@ -39,7 +41,7 @@ impl Deliverer {
         route.positioned += usize::from(wants_positions);
         if route.subscribers == 1 {
             self.occupied.fetch_add(1, Ordering::Relaxed);
-            self.notice(channel_ref, Notice::Occupied);
+            self.report(channel_ref, TransitionKind::Occupied, Notice::Occupied);
         }
         self.report_count(channel_ref, route);
         Attached {
@@ -74,7 +76,7 @@ impl Deliverer {
             routes.remove(&channel_ref.channel);
             routes.shrink_if_sparse();
             self.occupied.fetch_sub(1, Ordering::Relaxed);
-            self.notice(channel_ref, Notice::Vacated);
+            self.report(channel_ref, TransitionKind::Vacated, Notice::Vacated);
         }
         vacated
     }
@@ -87,13 +89,20 @@ impl Deliverer {
         }
     }
 
-    /// Reports a channel event on a node by itself. In a cluster the roster does, because only all
-    /// nodes together know when a channel is occupied.
-    fn notice(&self, channel_ref: &ChannelRef, notice: Notice<'_>) {
-        if !self.is_shared() {
-            let channel = &channel_ref.channel;
-            self.notices.notice(channel_ref.app.id(), channel, notice);
+    /// Reports on a node by itself that a channel became occupied or vacated. In a cluster the
+    /// roster does, because only all nodes together know that. Called under the channel's lock, so
+    /// that the transition log has transitions in their order.
+    fn report(&self, channel_ref: &ChannelRef, kind: TransitionKind, notice: Notice<'_>) {
+        let ChannelRef { app, channel } = channel_ref;
+        // Users' own channels are nobody else's business.
+        if self.is_shared() || channel.user().is_some() {
+            return;
         }
+        if app.wanted_notices().channels {
+            let grace = self.leave_grace();
+            app.transitions.add(kind, channel.as_str(), None, grace);
+        }
+        self.notices.notice(app.id(), channel, notice);
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) struct Route {
     /// The subscribers that get each event's position in the channel's history.
     pub(crate) positioned: usize,
     pub(crate) count_announced: CountAnnounced,
+    /// Whether this node reports the next count that it announces, because it has changed it.
+    pub(crate) owes_count_notice: bool,
     /// Generation since which this node receives the channel's events, if it does.
     pub(crate) received_since: Option<Generation>,
     /// Whether the channel is in the list of counts to report to other nodes.

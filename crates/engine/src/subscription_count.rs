@@ -15,6 +15,7 @@ use crate::channel_ref::ChannelRef;
 use crate::command::Command;
 use crate::connection::Subscription;
 use crate::deliver::{Deliverer, shards};
+use crate::notice::Notice;
 use crate::outbox::{Origin, SharedFrame};
 use crate::roster::ChangedCount;
 use crate::route::{ChannelId, CountAnnounced, Route};
@@ -135,10 +136,14 @@ impl Deliverer {
     }
 
     /// Queues a count to the channel's subscribers.
-    fn push_count(&self, channel_ref: &ChannelRef, route: &Route, count: usize) {
+    fn push_count(&self, channel_ref: &ChannelRef, route: &mut Route, count: usize) {
         let Some(number) = u32::try_from(count).ok().and_then(NonZeroU32::new) else {
             return;
         };
+        let is_owed = mem::take(&mut route.owes_count_notice) || !self.is_shared();
+        if is_owed {
+            self.notice_count(channel_ref, count);
+        }
         let frame = frame(&channel_ref.channel, number);
         for shard in shards(route.shards) {
             self.inboxes[shard].push(Command::Count {
@@ -147,6 +152,34 @@ impl Deliverer {
                 count: number,
                 frame: frame.clone(),
             });
+        }
+    }
+
+    /// Reports a count over all nodes, if the outside wants it.
+    fn notice_count(&self, channel_ref: &ChannelRef, count: usize) {
+        let ChannelRef { app, channel } = channel_ref;
+        if app.wanted_notices().subscription_counts {
+            let notice = Notice::SubscriptionCount(count);
+            self.notices.notice(app.id(), channel, notice);
+        }
+    }
+
+    /// Takes a count over all nodes that this node has changed. Every node announces it, and this
+    /// one reports it as well: with its next announcement, so at most as often as subscribers get
+    /// counts.
+    pub(crate) fn report_changed_count(&self, channel_ref: &ChannelRef, count: usize) {
+        if count == 0 || !channel_ref.app.wanted_notices().subscription_counts {
+            return;
+        }
+        let mut routes = channel_ref.routes();
+        match routes.get_mut(&channel_ref.channel) {
+            Some(route) => {
+                route.owes_count_notice = true;
+                // Subscribers who have this count by then are left out.
+                self.announce_or_defer(channel_ref, route, count);
+            }
+            // The last subscriber of this node has left, so there is no announcement here.
+            None => self.notice_count(channel_ref, count),
         }
     }
 

@@ -6,6 +6,8 @@
     reason = "a test stops where something is missing"
 )]
 
+pub mod story;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::Future;
@@ -22,7 +24,7 @@ use tokio::task::LocalSet;
 
 use crate::{
     Admitted, App, AppDefinition, Arrival, Budgets, Engine, Key, KeyUsed, NoNotices, NoSpans,
-    Options, PublishError, Session, Shard, ShardSeed, Sink, WaitingLimits,
+    Options, PublishError, Session, Shard, ShardSeed, Sink, WaitingLimits, WantedNotices,
 };
 
 /// The key of the app that a [`LocalNode`] has.
@@ -146,6 +148,7 @@ pub fn options(shards: usize) -> Options {
         budgets: Budgets::default(),
         user_hash_key: UserHashKey::default(),
         quotas: Quotas::default(),
+        max_transitions: 100_000,
         spans: Arc::new(NoSpans),
     }
 }
@@ -162,6 +165,7 @@ pub fn definition(id: &str, key: &str, settings: AppSettings) -> AppDefinition {
         id: AppId::parse(id).unwrap(),
         settings,
         keys,
+        wanted_notices: WantedNotices::default(),
     }
 }
 

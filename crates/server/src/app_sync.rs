@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fanfare_engine::{AppDefinition, Engine, Histogram, Key, KeyUsed};
+use fanfare_engine::{AppDefinition, Engine, Histogram, Key, KeyUsed, WantedNotices};
 use fanfare_protocol::signature::SigningKey;
 use fanfare_protocol::{AppId, AppKey, Ceilings, Identity};
 use fanfare_store::{AppRecord, ChangedApp, KeyRecord, Store, StoreError, Watch};
@@ -367,6 +367,7 @@ impl AppSync {
             id,
             settings,
             keys: keys.iter().filter_map(key).collect(),
+            wanted_notices: WantedNotices::default(),
         })
     }
 }

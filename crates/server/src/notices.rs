@@ -1,7 +1,7 @@
 //! Logs what happens on channels. `log.filter = "info,fanfare::notices=debug"` shows it.
 
 use fanfare_engine::{Notice, Notices};
-use fanfare_protocol::{AppId, ChannelName};
+use fanfare_protocol::{AppId, ChannelName, UserId};
 
 /// Target of these lines in log filters.
 const TARGET: &str = "fanfare::notices";
@@ -17,6 +17,10 @@ impl Notices for LoggedNotices {
             Notice::Vacated => ("vacated", None),
             Notice::MemberAdded(user) => ("member_added", Some(user.as_str())),
             Notice::MemberRemoved(user) => ("member_removed", Some(user.as_str())),
+            // Its data is the app's own, and no business of the log's.
+            Notice::ClientEvent { user_id, .. } => ("client_event", user_id.map(UserId::as_str)),
+            Notice::CacheMiss => ("cache_miss", None),
+            Notice::SubscriptionCount(_) => ("subscription_count", None),
         };
         tracing::debug!(target: TARGET, notice = name, %app, %channel, user_id = user, "notice");
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use fanfare_cluster::backend::Backend;
 use fanfare_cluster::{Cluster, Settings};
 use fanfare_engine::testing::{self, KEY, LocalNode, definition, options};
-use fanfare_engine::{Bus, Engine, Notice, Notices, Roster};
+use fanfare_engine::{Engine, Notice, Notices};
 use fanfare_protocol::{AppId, ChannelName};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
@@ -41,10 +41,7 @@ impl ClusterNode {
         let engine = Engine::clustered(options(shards), recorder, |node| {
             let cluster = Cluster::new(node, backend, settings());
             made = Some(Arc::clone(&cluster));
-            (
-                Arc::clone(&cluster) as Arc<dyn Bus>,
-                cluster as Arc<dyn Roster>,
-            )
+            cluster.links()
         });
         let cluster = made.unwrap();
         let node = LocalNode::start(engine).await;
@@ -103,6 +100,7 @@ impl Notices for Recorder {
             Notice::Vacated => "vacated".to_owned(),
             Notice::MemberAdded(user) => format!("added {user}"),
             Notice::MemberRemoved(user) => format!("removed {user}"),
+            other => panic!("not wanted: {other:?}"),
         };
         self.all.lock().push((channel.to_string(), what));
     }

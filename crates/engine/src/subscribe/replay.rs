@@ -4,6 +4,7 @@
 use fanfare_protocol::{Frame, ServerMessage, SocketId};
 
 use crate::channel_ref::ChannelRef;
+use crate::notice::Notice;
 use crate::outbox::Origin;
 use crate::recover::Recovery;
 use crate::sequence::Offset;
@@ -57,6 +58,11 @@ impl Session {
         let (event, offset) = channel_ref.app.cache.recall(channel);
         if sent.is_some_and(|(before, newest)| before < offset && offset <= newest) {
             return offset;
+        }
+        if event.is_none() && channel_ref.app.wanted_notices().cache_misses {
+            let node = self.shard.engine.node();
+            let app = channel_ref.app.id();
+            node.notice(app, &channel_ref.channel, Notice::CacheMiss);
         }
         self.send(&match &event {
             Some(event) => ServerMessage::Event {

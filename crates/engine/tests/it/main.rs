@@ -26,6 +26,7 @@ mod slow_consumer;
 mod subscribe;
 mod subscription_count;
 mod trace;
+mod transition_log;
 mod usage;
 mod users;
 mod waiting;

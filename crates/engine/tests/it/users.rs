@@ -10,7 +10,7 @@ use crate::node::{
 
 const SUCCEEDED: &str = "pusher_internal:subscription_succeeded";
 
-async fn sign_in(client: &Client, user_data: &str) {
+pub(crate) async fn sign_in(client: &Client, user_data: &str) {
     let text = user_auth_text(client.session().socket_id(), user_data);
     let auth = format!("{KEY}:{}", SigningKey::new(SECRET).sign(&text));
     client

@@ -82,6 +82,7 @@ impl Node {
                 budgets: Budgets::default(),
                 user_hash_key: fanfare_protocol::UserHashKey::default(),
                 quotas: fanfare_protocol::Quotas::default(),
+                max_transitions: 1,
                 spans: Arc::new(fanfare_engine::NoSpans),
             },
             Arc::new(fanfare_engine::NoNotices),
@@ -100,6 +101,7 @@ impl Node {
                 id,
                 settings,
                 keys: vec![key],
+                wanted_notices: fanfare_engine::WantedNotices::default(),
             }],
             &[],
         );

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fanfare_cluster::{Cluster, Redis, Settings};
-use fanfare_engine::{Bus, Engine, NoSpans, Options, ShardSeed, WaitingLimits};
+use fanfare_engine::{Engine, NoSpans, Options, ShardSeed, WaitingLimits};
 use fanfare_store::Store;
 use secrecy::ExposeSecret;
 use tokio::task::LocalSet;
@@ -17,6 +17,9 @@ use crate::traces::Traces;
 
 /// Exit code after a bug (`EX_SOFTWARE`).
 const EXIT_BUG: i32 = 70;
+
+/// Most transitions of an app that wait until its receivers are told: about 200 MB.
+const MAX_TRANSITIONS: usize = 500_000;
 
 /// A node, its shards, and its cluster if it is in one.
 type Parts = (Arc<Engine>, Vec<ShardSeed>, Option<Arc<Cluster>>);
@@ -44,7 +47,7 @@ pub(super) fn engine(config: &Config, store: &Store, traces: &Traces) -> anyhow:
     let (engine, shards) = Engine::clustered(options, notices, |node| {
         let new = Cluster::new(node, Arc::new(redis), settings);
         cluster = Some(Arc::clone(&new));
-        (Arc::clone(&new) as Arc<dyn Bus>, new)
+        new.links()
     });
     Ok((engine, shards, cluster))
 }
@@ -71,6 +74,7 @@ pub(super) fn engine_options(config: &Config, store: &Store) -> anyhow::Result<O
         budgets: config.budgets(),
         user_hash_key: store.user_hash_key(),
         quotas: config.quotas.quotas(),
+        max_transitions: MAX_TRANSITIONS,
         spans: Arc::new(NoSpans),
     })
 }

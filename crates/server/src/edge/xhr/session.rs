@@ -313,6 +313,7 @@ mod tests {
                 budgets: Budgets::default(),
                 user_hash_key: fanfare_protocol::UserHashKey::default(),
                 quotas: fanfare_protocol::Quotas::default(),
+                max_transitions: 1,
                 spans: Arc::new(fanfare_engine::NoSpans),
             },
             std::sync::Arc::new(fanfare_engine::NoNotices),
@@ -329,6 +330,7 @@ mod tests {
                     signing: SigningKey::new("secret"),
                     used: KeyUsed::default(),
                 }],
+                wanted_notices: fanfare_engine::WantedNotices::default(),
             }],
             &[],
         );
