@@ -282,6 +282,7 @@ impl AppSync {
             app,
             keys,
             identity,
+            ..
         } = changed;
         self.take_identity(&app.id, identity.as_ref());
         let definition = self.definition(&app, &keys);

@@ -46,7 +46,7 @@ pub struct AppRecord {
     pub created_at: i64,
     /// When name, settings or identity were last changed, Unix time in milliseconds.
     pub updated_at: i64,
-    /// Revision of the installation at the last change of the app or of its keys or identity.
+    /// Revision of the installation at the last change of the app or of its keys, identity or webhooks.
     pub revision: i64,
 }
 
@@ -200,7 +200,7 @@ impl Store {
         Ok(after)
     }
 
-    /// Deletes an app with its keys and its identity. Running nodes close its connections.
+    /// Deletes an app with its keys, its identity and its webhooks. Running nodes close its connections.
     ///
     /// # Errors
     ///
@@ -208,6 +208,7 @@ impl Store {
     pub async fn delete_app(&self, id: &str, by: &Actor) -> Result<(), StoreError> {
         let mut transaction = self.begin(by).await?;
         let app = transaction.app(id).await?;
+        transaction.delete_webhooks(id).await?;
         for delete in [DELETE_KEYS, DELETE_IDENTITY, DELETE] {
             execute!(&mut transaction.tx, delete, id)?;
         }

@@ -107,6 +107,14 @@ impl<'a> Target<'a> {
         }
     }
 
+    pub(crate) fn webhook(id: &'a str, app_id: &'a str) -> Self {
+        Self {
+            kind: "webhook",
+            id,
+            app: Some(app_id),
+        }
+    }
+
     /// Returns a target that belongs to no app.
     pub(crate) fn of(kind: &'a str, id: &'a str) -> Self {
         Self {

@@ -10,6 +10,7 @@ use crate::dialect::on_db;
 use crate::error::StoreError;
 use crate::identity::SealedIdentity;
 use crate::keys::{KeyRecord, SealedKey};
+use crate::webhooks::{SealedWebhook, WebhookRecord};
 
 const REVISION: &str = "SELECT revision, master_key_id FROM installation WHERE id = 1";
 const CHANGED_APPS: &str = "SELECT id, name, settings, created_at, updated_at, revision FROM apps \
@@ -27,6 +28,11 @@ const CHANGED_IDENTITIES: &str = "SELECT i.app_id, i.config \
                                   FROM identities i JOIN apps a ON a.id = i.app_id \
                                   WHERE a.revision > $1";
 
+const CHANGED_WEBHOOKS: &str = "SELECT w.id, w.app_id, w.name, w.url, w.events, w.channels, w.format, w.is_batched, \
+                                       w.headers, w.secrets, w.state, w.state_reason, w.created_at, w.updated_at \
+                                FROM webhooks w JOIN apps a ON a.id = w.app_id \
+                                WHERE a.revision > $1 ORDER BY w.created_at, w.id";
+
 /// Changes that a node has to apply.
 #[derive(Debug)]
 pub struct Changes {
@@ -38,7 +44,7 @@ pub struct Changes {
     pub deleted: Vec<String>,
 }
 
-/// An app that is new or has changed, itself or in its keys or identity.
+/// An app that is new or has changed, itself or in its keys, identity or webhooks.
 #[derive(Debug)]
 pub struct ChangedApp {
     /// The app.
@@ -47,6 +53,8 @@ pub struct ChangedApp {
     pub keys: Vec<KeyRecord>,
     /// Its identity; see [`Store::identity`].
     pub identity: Option<SecretString>,
+    /// All its webhooks, oldest first.
+    pub webhooks: Vec<WebhookRecord>,
 }
 
 impl Store {
@@ -71,9 +79,11 @@ impl Store {
             sqlx::query_as(CHANGED_APPS).bind(revision).bind(newest).fetch_all(pool).await)?;
         let mut keys = self.changed_keys(revision).await?;
         let mut identities = self.changed_identities(revision).await?;
+        let mut webhooks = self.changed_webhooks(revision).await?;
         let whole = |app: AppRecord| ChangedApp {
             keys: keys.remove(&app.id).unwrap_or_default(),
             identity: identities.remove(&app.id),
+            webhooks: webhooks.remove(&app.id).unwrap_or_default(),
             app,
         };
         changes.apps = apps.into_iter().map(whole).collect();
@@ -120,6 +130,27 @@ impl Store {
                     // After a rotation no secret opens. Then nothing may be left out.
                     self.revision_under_our_key().await?;
                     tracing::error!(app, %error, "this app's identity is left out: it does not open");
+                }
+            }
+        }
+        Ok(by_app)
+    }
+
+    async fn changed_webhooks(
+        &self,
+        revision: i64,
+    ) -> Result<HashMap<String, Vec<WebhookRecord>>, StoreError> {
+        let sealed: Vec<SealedWebhook> = on_db!(&self.db, pool =>
+            sqlx::query_as(CHANGED_WEBHOOKS).bind(revision).fetch_all(pool).await)?;
+        let mut by_app: HashMap<String, Vec<WebhookRecord>> = HashMap::new();
+        for webhook in sealed {
+            let (app, id) = (webhook.app_id.clone(), webhook.id.clone());
+            match self.open_webhook(webhook) {
+                Ok(webhook) => by_app.entry(app).or_default().push(webhook),
+                Err(error) => {
+                    // After a rotation no secret opens. Then nothing may be left out.
+                    self.revision_under_our_key().await?;
+                    tracing::error!(app, webhook = id, %error, "this webhook is left out: its secrets do not open");
                 }
             }
         }

@@ -19,6 +19,7 @@
 //! | `changes`, `watch` | changes since a revision, and when to ask for them |
 //! | `quotas` | shares of quotas |
 //! | `usage` | what apps did, by minute, hour and day |
+//! | `webhooks` | webhooks, what was recorded for them, and what waits to be sent |
 //! | `seal`, `master_key` | [`MasterKey`]: secrets at rest, and replacing their key |
 //! | `examine` | looking at a database without changing it |
 //! | `error` | [`StoreError`] |
@@ -53,6 +54,7 @@ mod tokens;
 mod transaction;
 mod usage;
 mod watch;
+mod webhooks;
 
 pub use actor::{Actor, ActorKind, InvalidActorKind};
 pub use alerts::{AlertRecord, NewAlert};
@@ -74,3 +76,7 @@ pub use signing_keys::SigningKeyRecord;
 pub use tokens::{NewToken, TokenRecord};
 pub use usage::{DAY, HOUR, MINUTE, SAMPLES, UsageCounts, UsageMinute, UsageStep, UsageTotal};
 pub use watch::Watch;
+pub use webhooks::{
+    NewWebhook, UnknownWord, WEBHOOK_EVENTS, WebhookChange, WebhookFormat, WebhookHeader,
+    WebhookRecord, WebhookSecret, WebhookState,
+};

@@ -11,7 +11,7 @@ use crate::database::{CHECK_TEXT, Store};
 use crate::dialect::{Tx, execute, fetch_all};
 use crate::error::StoreError;
 use crate::seal::MasterKey;
-use crate::{identity, keys, signing_keys};
+use crate::{identity, keys, signing_keys, webhooks};
 
 const SET_CHECK: &str =
     "UPDATE installation SET master_key_check = $1, master_key_id = $2 WHERE id = 1";
@@ -24,7 +24,7 @@ struct Column {
     context: fn(&str, &str) -> String,
 }
 
-const COLUMNS: [Column; 5] = [
+const COLUMNS: [Column; 7] = [
     Column {
         name: "key",
         select: "SELECT app_id, key, secret FROM keys",
@@ -36,6 +36,18 @@ const COLUMNS: [Column; 5] = [
         select: "SELECT '', app_id, config FROM identities",
         update: "UPDATE identities SET config = $3 WHERE $1 = '' AND app_id = $2",
         context: |_, app_id| identity::context(app_id),
+    },
+    Column {
+        name: "webhook",
+        select: "SELECT app_id, id, secrets FROM webhooks",
+        update: "UPDATE webhooks SET secrets = $3 WHERE app_id = $1 AND id = $2",
+        context: webhooks::secrets_context,
+    },
+    Column {
+        name: "webhook's headers",
+        select: "SELECT app_id, id, headers FROM webhooks WHERE headers IS NOT NULL",
+        update: "UPDATE webhooks SET headers = $3 WHERE app_id = $1 AND id = $2",
+        context: webhooks::headers_context,
     },
     Column {
         name: "signing key",

@@ -27,3 +27,4 @@ mod signing_keys;
 mod tokens;
 mod usage;
 mod watch;
+mod webhooks;
