@@ -71,7 +71,7 @@ CREATE TABLE webhook_announced (
     PRIMARY KEY (app_id, kind, channel, user_id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX webhook_announced_absent ON webhook_announced (at) WHERE NOT is_present;
+CREATE INDEX webhook_announced_absent ON webhook_announced (app_id, at) WHERE NOT is_present;
 
 -- The days that have tables.
 CREATE TABLE webhook_days (

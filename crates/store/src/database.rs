@@ -10,7 +10,9 @@ use sqlx::sqlite::SqliteRow;
 
 use crate::dialect::{Db, Pool, on_db};
 use crate::error::StoreError;
+use crate::postgres;
 use crate::seal::MasterKey;
+use crate::webhooks::known_day::KnownDay;
 
 pub(crate) const MASTER_KEY_CHECK: &str = "SELECT master_key_check FROM installation WHERE id = 1";
 const SET_MASTER_KEY_CHECK: &str =
@@ -32,6 +34,7 @@ pub struct Database {
 pub struct Store {
     pub(crate) db: Db,
     pub(crate) master_key: Arc<MasterKey>,
+    pub(crate) webhook_day: KnownDay,
 }
 
 impl Database {
@@ -120,6 +123,7 @@ impl Database {
         Ok(Store {
             db: self.db.clone(),
             master_key: Arc::new(master_key),
+            webhook_day: KnownDay::default(),
         })
     }
 
@@ -147,6 +151,14 @@ impl Store {
         id: &str,
     ) -> Result<Option<T>, StoreError> {
         Ok(on_db!(&self.db, pool => sqlx::query_as(select).bind(id).fetch_optional(pool).await)?)
+    }
+
+    /// Returns the database's time, which is the same for all nodes, as Unix time in milliseconds.
+    pub(crate) async fn clock(&self) -> Result<i64, StoreError> {
+        match &self.db.pool {
+            Pool::Sqlite(_) => Ok(now()),
+            Pool::Postgres(pool) => Ok(sqlx::query_scalar(postgres::CLOCK).fetch_one(pool).await?),
+        }
     }
 
     /// Returns at most `limit` rows, oldest first: those after the one with this `created_at` and id.

@@ -21,6 +21,9 @@ pub(crate) const IS_BEGUN: &str =
 const UNKNOWN_URL: &str = "a store URL starts with sqlite: or postgres:, for example sqlite:data/fanfare.db or \
      postgres://user:password@host/database";
 
+/// How long a statement waits for other users of a table. Meanwhile those who come later wait for it.
+const LIMIT_LOCK_WAITS: &str = "SET LOCAL lock_timeout = '2s'";
+
 /// How long a caller waits for a connection, or for SQLite's only writer.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -131,6 +134,15 @@ macro_rules! fetch_all {
 }
 pub(crate) use fetch_all;
 
+/// Returns the placeholders of so many rows, each of so many values, from `$first` on: `($1, $2), ($3, $4)`.
+pub(crate) fn value_rows(rows: usize, width: usize, first: usize) -> String {
+    let row = |n: usize| {
+        let values = (0..width).map(|column| format!("${}", first + n * width + column));
+        format!("({})", values.collect::<Vec<_>>().join(", "))
+    };
+    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+}
+
 impl Tx {
     /// Commits. After an error nothing was changed, except perhaps after [`StoreError::Uncertain`].
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
@@ -147,6 +159,19 @@ impl Tx {
             Err(_) => {}
         }
         committed
+    }
+
+    pub(crate) fn is_postgres(&self) -> bool {
+        matches!(self.kind, TxKind::Postgres(_))
+    }
+
+    /// Limits how long the transaction's statements wait for locks on tables. After that they fail with
+    /// [`StoreError::Late`]. SQLite has no such locks.
+    pub(crate) async fn limit_lock_waits(&mut self) -> Result<(), StoreError> {
+        if self.is_postgres() {
+            execute!(self, LIMIT_LOCK_WAITS)?;
+        }
+        Ok(())
     }
 
     /// Notes whether a statement failed because the disk is full.

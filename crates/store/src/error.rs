@@ -62,6 +62,8 @@ pub enum StoreError {
 
 /// Postgres' code for text that it can't store (`character_not_in_repertoire`).
 const NO_TEXT: &str = "22021";
+/// Postgres' code for a lock that wasn't free in time (`lock_not_available`).
+const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// Codes for a full disk: of SQLite (`SQLITE_FULL`), and of Postgres (`disk_full`).
 const DISK_FULL: [&str; 2] = ["13", "53100"];
 /// SQLite's codes for a file that it can't read (`SQLITE_CORRUPT`, `SQLITE_NOTADB`).
@@ -86,6 +88,9 @@ impl From<sqlx::Error> for StoreError {
         }
         if DISK_FULL.contains(&code) {
             return Self::DiskFull;
+        }
+        if code == LOCK_NOT_AVAILABLE {
+            return Self::Late;
         }
         if NOT_A_DATABASE.contains(&code) {
             return Self::NotADatabase(error.to_string());

@@ -20,7 +20,6 @@ const EXAMINE_TIMEOUT: Duration = Duration::from_secs(15);
 const ROUND_TRIPS: usize = 5;
 
 const APPLIED: &str = "SELECT version FROM _sqlx_migrations ORDER BY version";
-const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 const POSTGRES_STATE: &str = "SELECT current_setting('server_version'), \
      current_setting('max_connections')::bigint \
        - current_setting('superuser_reserved_connections')::bigint, \
@@ -214,7 +213,7 @@ async fn clock(connection: &mut PgConnection) -> Result<(Duration, i64), StoreEr
     let mut trips = Vec::new();
     for _ in 0..ROUND_TRIPS {
         let (sent, sent_at) = (Instant::now(), now());
-        let there: i64 = sqlx::raw_sql(CLOCK)
+        let there: i64 = sqlx::raw_sql(postgres::CLOCK)
             .fetch_one(&mut *connection)
             .await?
             .try_get(0)?;

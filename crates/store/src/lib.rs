@@ -77,6 +77,8 @@ pub use tokens::{NewToken, TokenRecord};
 pub use usage::{DAY, HOUR, MINUTE, SAMPLES, UsageCounts, UsageMinute, UsageStep, UsageTotal};
 pub use watch::Watch;
 pub use webhooks::{
-    NewWebhook, UnknownWord, WEBHOOK_EVENTS, WebhookChange, WebhookFormat, WebhookHeader,
-    WebhookRecord, WebhookSecret, WebhookState,
+    Announced, DeliveryAttempt, DeliveryState, EndpointHealth, NewDelivery, NewWebhook, NextStep,
+    Outcome, Recorded, StateChange, Subject, UnknownWord, WEBHOOK_EVENTS, WaitingDelivery,
+    WebhookChange, WebhookDay, WebhookFormat, WebhookHeader, WebhookHealth, WebhookRecord,
+    WebhookSecret, WebhookState,
 };

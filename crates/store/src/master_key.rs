@@ -101,6 +101,7 @@ impl Store {
         let store = Self {
             db: self.db,
             master_key: Arc::new(new.clone()),
+            webhook_day: self.webhook_day,
         };
         Ok((store, resealed))
     }

@@ -27,6 +27,8 @@ const LOCK_MIGRATIONS: &str = "SELECT pg_advisory_xact_lock(5201860395146293177)
 const DEALLOCATE_ALL: &str = "DEALLOCATE ALL";
 pub(crate) const IS_BEGUN: &str = "SELECT to_regclass('installation') IS NOT NULL";
 const SERVER_PROCESS: &str = "SELECT pg_backend_pid()";
+/// The server's time, Unix time in milliseconds.
+pub(crate) const CLOCK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 const TRANSACTION_ID: &str = "SELECT pg_current_xact_id_if_assigned()::text";
 const TRANSACTION_STATUS: &str = "SELECT pg_xact_status($1::text::xid8)";
 /// Number of comparisons of two connections to find out what is between this process and the server.

@@ -1,11 +1,24 @@
 //! Webhooks: what receivers want to be told of, and where.
 
+mod announced;
+mod days;
 mod definition;
+pub(crate) mod known_day;
+mod log;
+mod queue;
+mod recording;
 
+pub use announced::{Announced, StateChange, Subject};
+pub use days::WebhookDay;
 pub use definition::{
     NewWebhook, UnknownWord, WEBHOOK_EVENTS, WebhookChange, WebhookFormat, WebhookHeader,
     WebhookRecord, WebhookSecret, WebhookState,
 };
+pub use log::DeliveryState;
+pub use queue::{
+    DeliveryAttempt, EndpointHealth, NextStep, Outcome, WaitingDelivery, WebhookHealth,
+};
+pub use recording::{NewDelivery, Recorded};
 
 use secrecy::SecretString;
 use serde_json::json;

@@ -9,7 +9,7 @@ use super::{
     UsageTotal,
 };
 use crate::database::AnyRow;
-use crate::dialect::{Db, Tx, on_db, on_tx};
+use crate::dialect::{Db, Tx, on_db, on_tx, value_rows};
 use crate::error::StoreError;
 use crate::row::from_row;
 
@@ -260,12 +260,7 @@ fn upsert(table: UsageStep, key: &[&str], values: &[String], rows: usize, unless
         .copied()
         .chain(values.iter().map(String::as_str))
         .collect();
-    let width = columns.len();
-    let row = |n: usize| {
-        let arguments = (1..=width).map(|column| format!("${}", n * width + column));
-        format!("({})", arguments.collect::<Vec<_>>().join(", "))
-    };
-    let rows = (0..rows).map(row).collect::<Vec<_>>().join(", ");
+    let rows = value_rows(rows, columns.len(), 1);
     let updates = values
         .iter()
         .map(|name| format!("{name} = excluded.{name}"));

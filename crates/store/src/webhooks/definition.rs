@@ -106,6 +106,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 impl UnknownWord {
     pub(crate) fn new(text: &str, known: &[&str]) -> Self {
         Self {

@@ -70,6 +70,23 @@ impl Kind {
     }
 }
 
+impl Kind {
+    /// Returns the number that a statement finds behind the store's back.
+    pub(crate) async fn number(&self, sql: &str) -> i64 {
+        let sql = sqlx::AssertSqlSafe(sql.to_owned());
+        match self {
+            Self::Sqlite(_) => {
+                let pool = sqlx::SqlitePool::connect(&self.url()).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap()
+            }
+            Self::Postgres(url) | Self::Pooled(_, url) => {
+                let pool = sqlx::PgPool::connect(url).await.unwrap();
+                sqlx::query_scalar(sql).fetch_one(&pool).await.unwrap()
+            }
+        }
+    }
+}
+
 async fn create_database(server: &str) -> String {
     // Process ids come again; a random number does not.
     let name = format!("conformance_{:016x}", rand::random::<u64>());

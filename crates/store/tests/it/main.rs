@@ -27,4 +27,5 @@ mod signing_keys;
 mod tokens;
 mod usage;
 mod watch;
+mod webhook_queue;
 mod webhooks;
