@@ -132,10 +132,7 @@ impl ChannelName {
     /// user's own.
     #[must_use]
     pub fn is_counted(&self) -> bool {
-        match self.kind() {
-            ChannelKind::Public | ChannelKind::Private => true,
-            ChannelKind::Encrypted | ChannelKind::Presence | ChannelKind::ServerToUser => false,
-        }
+        self.kind().is_counted()
     }
 
     /// Returns the kind that the prefix says.
@@ -178,6 +175,22 @@ impl ChannelKind {
             Self::Encrypted => "private-encrypted-",
             Self::Presence => "presence-",
             Self::ServerToUser => SERVER_TO_USER,
+        }
+    }
+
+    /// Returns the prefix of those of these channels that keep their last event.
+    #[must_use]
+    pub fn cache_prefix(self) -> String {
+        format!("{}cache-", self.prefix())
+    }
+
+    /// Returns whether the subscribers of these channels can get subscription counts; see
+    /// [`ChannelName::is_counted`].
+    #[must_use]
+    pub fn is_counted(self) -> bool {
+        match self {
+            Self::Public | Self::Private => true,
+            Self::Encrypted | Self::Presence | Self::ServerToUser => false,
         }
     }
 

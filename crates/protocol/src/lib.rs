@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`ids`] | [`AppId`], [`AppKey`], [`SocketId`], [`UserId`] |
 //! | [`channel`] | [`ChannelName`], [`ChannelKind`] |
+//! | [`channel_pattern`] | [`ChannelPattern`]: channel names with stars |
 //! | [`event`] | rules for event names |
 //! | [`client`] | [`ClientMessage`]: what a client may send |
 //! | [`server`] | [`ServerMessage`]: what the server sends |
@@ -25,6 +26,7 @@
 //! | [`history`] | the rules of histories, and positions in them |
 //! | [`sockjs`] | lines for clients without WebSockets |
 //! | [`identity`] | [`Identity`]: the token issuers that an app accepts, and what their tokens grant |
+//! | [`webhook`] | [`WebhookEvent`]: what webhooks tell of |
 //! | [`json`] | JSON text that is passed through |
 //! | `wildcard` | names against patterns with stars |
 //! | [`user_sketch`] | [`UserSketch`]: how many different users there were, without their ids |
@@ -33,6 +35,7 @@
 pub mod api;
 pub mod ceilings;
 pub mod channel;
+pub mod channel_pattern;
 pub mod client;
 pub mod close;
 pub mod event;
@@ -51,10 +54,12 @@ pub mod signature;
 pub mod sockjs;
 pub mod user;
 pub mod user_sketch;
+pub mod webhook;
 mod wildcard;
 
 pub use ceilings::Ceilings;
 pub use channel::{ChannelKind, ChannelName};
+pub use channel_pattern::{ChannelPattern, InvalidChannelPattern};
 pub use client::{ClientMessage, Recover};
 pub use close::CloseCode;
 pub use excerpt::excerpt;
@@ -67,6 +72,7 @@ pub use quotas::{QuotaKind, QuotaValues, Quotas};
 pub use server::{HistoryState, ServerMessage};
 pub use settings::AppSettings;
 pub use user_sketch::{UserHashKey, UserSketch};
+pub use webhook::WebhookEvent;
 
 /// Oldest protocol version a client may announce.
 pub const OLDEST_PROTOCOL: u32 = 4;
