@@ -295,6 +295,14 @@ impl App {
             .map(|key| (key.key.clone(), key.signing.clone()))
     }
 
+    /// Returns the active key that was made first, and what its secret signs.
+    #[must_use]
+    pub fn oldest_key(&self) -> Option<(AppKey, SigningKey)> {
+        let keys = self.keys.load();
+        keys.first()
+            .map(|key| (key.key.clone(), key.signing.clone()))
+    }
+
     /// Applies settings. Returns whether the app's subscribers get subscription counts from now on.
     fn update(&self, settings: AppSettings) -> bool {
         let before = self.settings.swap(Arc::new(settings));

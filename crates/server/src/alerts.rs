@@ -34,7 +34,7 @@ use unwritten::Unwritten;
 
 pub(crate) use conditions::{Bound, Condition};
 pub(crate) use kind::AlertKind;
-pub(crate) use notifier::{MIN_SECRET_BYTES, NotificationCounts, secret_bytes};
+pub(crate) use notifier::NotificationCounts;
 
 /// How long the store may take for one change.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);

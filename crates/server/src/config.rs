@@ -41,6 +41,7 @@ mod sources;
 mod store;
 mod units;
 mod usage;
+mod webhooks;
 mod websocket;
 
 pub(crate) use alerts::AlertsConfig;
@@ -54,6 +55,7 @@ pub(crate) use names::nearest;
 pub(crate) use owner::OwnerConfig;
 pub(crate) use secret::without_password;
 pub(crate) use units::parse_seconds;
+pub(crate) use webhooks::WebhooksConfig;
 
 use cluster::ClusterConfig;
 use connections::ConnectionsConfig;
@@ -123,6 +125,7 @@ pub(crate) struct Config {
     pub(crate) log: LogConfig,
     pub(crate) metrics: MetricsConfig,
     pub(crate) usage: UsageConfig,
+    pub(crate) webhooks: WebhooksConfig,
     pub(crate) quotas: QuotasConfig,
     pub(crate) ops: OpsConfig,
     pub(crate) alerts: AlertsConfig,
@@ -169,6 +172,7 @@ impl Config {
             log: LogConfig::default(),
             metrics: MetricsConfig::default(),
             usage: UsageConfig::default(),
+            webhooks: WebhooksConfig::default(),
             quotas: QuotasConfig::default(),
             ops: OpsConfig::default(),
             alerts: AlertsConfig::default(),
@@ -205,6 +209,7 @@ impl Config {
         self.log.check(rules.of("log"))?;
         self.metrics.check(rules.of("metrics"))?;
         self.usage.check(rules.of("usage"))?;
+        self.webhooks.check(rules.of("webhooks"))?;
         self.alerts.check(rules.of("alerts"))?;
         self.quotas.check(rules.of("quotas"))?;
         self.ops.check(self.listen, rules.of("ops"))

@@ -105,19 +105,20 @@ impl Identities {
     }
 
     /// Returns a provider's keys, or the field that gives none and why.
-    fn keys(&self, provider: &Provider) -> Result<Keys, (&'static str, &'static str)> {
+    fn keys(&self, provider: &Provider) -> Result<Keys, (&'static str, String)> {
         if let Some(secret) = &provider.secret {
             let key = VerifyingKey::from_secret(secret.expose_secret());
             return Ok(Keys::Fixed(Arc::new(key)));
         }
         if let (Some(pem), [algorithm, ..]) = (&provider.public_key, &*provider.algorithms) {
             let key = VerifyingKey::from_pem(pem, key::algorithm(*algorithm));
-            let key = key.map_err(|reason| ("public_key", reason))?;
+            let key = key.map_err(|reason| ("public_key", reason.into()))?;
             return Ok(Keys::Fixed(Arc::new(key)));
         }
         let url = provider.jwks_url.as_deref().unwrap_or_default();
-        let url: Url = url.parse().map_err(|_| ("jwks_url", "is no URL"))?;
-        outbound::check_url(&url, self.allow_inner).map_err(|reason| ("jwks_url", reason))?;
+        let url: Url = url.parse().map_err(|_| ("jwks_url", "is no URL".into()))?;
+        outbound::check_url(&url, self.allow_inner, "identity.allow_inner_addresses")
+            .map_err(|reason| ("jwks_url", reason))?;
         Ok(Keys::Published(self.jwks.at(&url)))
     }
 }

@@ -36,6 +36,7 @@
 //! | `traces` | traces of publishes and admin requests, exported with OTLP |
 //! | `usage` | what each app did, by minute, hour and day |
 //! | `quotas` | shares of quotas of a day or a month, and how far they are used |
+//! | `webhooks` | what happens on channels, recorded and sent to receivers |
 //! | `telemetry`, `throttle` | logging; log lines that are written at most once in a period |
 
 mod access;
@@ -75,6 +76,7 @@ mod throttle;
 #[cfg_attr(not(feature = "otlp"), path = "traces/absent.rs")]
 mod traces;
 mod usage;
+mod webhooks;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]

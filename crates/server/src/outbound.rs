@@ -7,38 +7,43 @@ use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 
-/// Creates a client without proxies and redirects. Unless `allow_inner` is set, names that resolve to inner addresses
-/// fail. An address in the URL itself is never resolved: call [`check_url`] first.
+/// Creates a client with a time-out for each whole request; see [`builder`].
 pub(crate) fn client(allow_inner: bool, timeout: Duration) -> reqwest::Result<reqwest::Client> {
+    builder(allow_inner, timeout).build()
+}
+
+/// Begins a client without proxies and redirects. Unless `allow_inner` is set, names that resolve to inner addresses
+/// fail, whenever a connection is made. An address in the URL itself is never resolved: call [`check_url`] first.
+pub(crate) fn builder(allow_inner: bool, timeout: Duration) -> reqwest::ClientBuilder {
     let client = reqwest::Client::builder()
         .timeout(timeout)
         .redirect(Policy::none())
         .no_proxy()
         .referer(false);
-    let client = if allow_inner {
+    if allow_inner {
         client
     } else {
         client.dns_resolver(OuterOnly)
-    };
-    client.build()
+    }
 }
 
-/// Checks a URL that an operator of an app chose, and returns what is wrong with it.
-pub(crate) fn check_url(url: &Url, allow_inner: bool) -> Result<(), &'static str> {
+/// Checks a URL that an operator of an app chose, and returns what is wrong with it. `setting` is the one that allows
+/// inner addresses.
+pub(crate) fn check_url(url: &Url, allow_inner: bool, setting: &str) -> Result<(), String> {
     match url.scheme() {
         "https" => {}
         "http" if allow_inner => {}
-        _ => return Err("must start with https://"),
+        _ => return Err("must start with https://".into()),
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not hold a user or a password");
+        return Err("must not hold a user or a password".into());
     }
     let host = url.host_str().unwrap_or_default();
     let literal = host.trim_start_matches('[').trim_end_matches(']');
     match literal.parse() {
-        Ok(address) if !allow_inner && is_inner(address) => Err(
-            "must not be an address of this machine or its network (identity.allow_inner_addresses)",
-        ),
+        Ok(address) if !allow_inner && is_inner(address) => Err(format!(
+            "must not be an address of this machine or its network ({setting})"
+        )),
         _ => Ok(()),
     }
 }
@@ -182,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_url_is_checked_however_its_address_is_written() {
-        let check = |url: &str| check_url(&url.parse().unwrap(), false);
+        let check = |url: &str| check_url(&url.parse().unwrap(), false, "allow");
         for url in [
             "https://127.0.0.1/",
             "https://127.1/",
@@ -209,7 +214,7 @@ mod tests {
             assert!(check(url).is_ok(), "{url}");
         }
         let local: Url = "http://127.0.0.1:8080/".parse().unwrap();
-        assert!(check_url(&local, true).is_ok());
+        assert!(check_url(&local, true, "allow").is_ok());
     }
 
     #[tokio::test]

@@ -5,15 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use fanfare_store::AlertRecord;
-use hmac::{Hmac, KeyInit, Mac};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use sha2::Sha256;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -21,13 +17,8 @@ use super::kind::AlertKind;
 use crate::clock::unix_seconds;
 use crate::config::AlertsConfig;
 use crate::failure::request_failed;
+use crate::webhooks::{secret_bytes, standard_signature};
 
-/// Beginning of a signing secret, before its base64.
-const SECRET_PREFIX: &str = "whsec_";
-/// Shortest secret that Standard Webhooks allows.
-pub(crate) const MIN_SECRET_BYTES: usize = 24;
-/// Longest one.
-const MAX_SECRET_BYTES: usize = 64;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Waiting times between the attempts of one notification.
 const RETRIES: [Duration; 6] = [
@@ -80,14 +71,6 @@ impl TargetKind {
             Self::Chat => "alerts.chat_url",
         }
     }
-}
-
-/// Returns the key that a secret stands for: base64 of 24 to 64 bytes after `whsec_`.
-pub(crate) fn secret_bytes(secret: &str) -> Option<Vec<u8>> {
-    let bytes = STANDARD.decode(secret.strip_prefix(SECRET_PREFIX)?).ok()?;
-    (MIN_SECRET_BYTES..=MAX_SECRET_BYTES)
-        .contains(&bytes.len())
-        .then_some(bytes)
 }
 
 impl Notifier {
@@ -194,7 +177,8 @@ async fn attempt(
             // The same for each attempt, so that a receiver tells a repeated notification from a new one.
             let id = format!("{}_{}", alert.id, event_type(alert).replace('.', "_"));
             let (body, at) = (webhook_body(alert).to_string(), unix_seconds());
-            let signature = sign(secret.expose_secret(), &id, at, &body);
+            let key = secret_bytes(secret.expose_secret()).unwrap_or_default();
+            let signature = standard_signature([key.as_slice()], &id, at, &body);
             request
                 .header("webhook-id", id)
                 .header("webhook-timestamp", at.to_string())
@@ -207,14 +191,6 @@ async fn attempt(
         status if status.is_success() => Ok(()),
         status => Err(format!("it answers {status}")),
     }
-}
-
-/// Returns the signature of a request: version 1, an HMAC-SHA256 over id, time and body.
-fn sign(secret: &str, id: &str, at: u64, body: &str) -> String {
-    let key = secret_bytes(secret).unwrap_or_default();
-    let mut mac = Hmac::<Sha256>::new_from_slice(&key).expect("HMAC takes keys of any length");
-    mac.update(format!("{id}.{at}.{body}").as_bytes());
-    format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
 }
 
 fn event_type(alert: &AlertRecord) -> &'static str {
@@ -279,33 +255,6 @@ mod tests {
             seen_at: 1_795_253_650_000,
             resolved_at,
             silenced_until: None,
-        }
-    }
-
-    #[test]
-    fn a_signature_is_the_one_of_the_specification() {
-        // The example of the Standard Webhooks libraries.
-        let signature = sign(
-            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-            "msg_p5jXN8AQM9LWM0D4loKWxJek",
-            1_614_265_330,
-            r#"{"test": 2432232314}"#,
-        );
-        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-    }
-
-    #[test]
-    fn a_secret_is_base64_of_24_to_64_bytes() {
-        let secret = |bytes: usize| format!("whsec_{}", STANDARD.encode(vec![7; bytes]));
-        assert_eq!(secret_bytes(&secret(24)).map(|bytes| bytes.len()), Some(24));
-        for wrong in [
-            secret(23),
-            secret(65),
-            "whsec_".into(),
-            "abc".into(),
-            "whsec_%".into(),
-        ] {
-            assert_eq!(secret_bytes(&wrong), None, "{wrong}");
         }
     }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::rules::Rules;
 use super::secret::hide;
 use super::units::seconds;
-use crate::alerts::{MIN_SECRET_BYTES, secret_bytes};
+use crate::webhooks::{MIN_SECRET_BYTES, secret_bytes};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
