@@ -21,7 +21,7 @@ pub use broker::{
     Broker, CachedMessage, HistoryPage, HistoryRequest, Keep, Publication, Publish, Published,
 };
 pub use membership::{Census, LeaseRenewal, LiveNodes, Membership, Reaped};
-pub use presence::{Change, Counted, Joined, Presence, Reply, Report};
+pub use presence::{Change, Counted, Joined, LogRules, Presence, Reply, Report};
 
 /// Connects to a back end.
 pub trait Backend: Send + Sync + 'static {

@@ -8,9 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use fanfare_engine::{
-    Bus, ChangedCount, ChannelRef, Generation, Links, Node, Roster, Topic, TransitionLog,
-};
+use fanfare_engine::{Bus, ChannelRef, Generation, Links, Node, Roster, Topic, TransitionLog};
 use fanfare_protocol::AppId;
 use futures_util::future::join3;
 use parking_lot::Mutex;
@@ -410,6 +408,8 @@ impl Cluster {
             return error.to_string();
         }
         link.set_cleared();
+        // Only now, because what this node has is no end that receivers are owed.
+        self.log_generation.send_replace(link.generation);
         // Subscribed before the first look, so that no change falls between look and wait.
         let mut changes = link.peers.changes();
         while let Some(missing) = link.peers.missing() {
@@ -597,15 +597,10 @@ impl Cluster {
     /// Queues the counts that have changed.
     fn report_counts(self: &Arc<Self>) {
         for changed in self.node.take_changed_counts() {
-            let ChangedCount {
-                channel_ref,
-                count,
-                announce,
-            } = changed;
-            let (node, of) = (Arc::clone(&self.node), channel_ref.clone());
+            let (node, of) = (Arc::clone(&self.node), changed.clone());
             let reply = Reply::new(move |counted| roster::notice_count(&node, &of, counted));
-            let change = roster::subscriptions(&channel_ref, count, announce, reply);
-            self.queue.enqueue(&channel_ref.app, change);
+            let app = Arc::clone(&changed.channel_ref.app);
+            self.queue.enqueue(&app, self.subscriptions(changed, reply));
         }
     }
 

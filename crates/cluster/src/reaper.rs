@@ -6,15 +6,14 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use fanfare_engine::{ChannelRef, Notice};
+use fanfare_engine::{ChangedCount, ChannelRef, LOST_NODE_GRACE, Notice};
 use fanfare_protocol::{AppId, ChannelName};
 use tokio::time::{Duration, Instant};
 
-use crate::backend::{BackendError, NodeName, Reaped, Reply};
+use crate::backend::{BackendError, Counted, NodeName, Reaped, Reply};
 use crate::cluster::Cluster;
 use crate::link::Link;
 use crate::peers::process;
-use crate::roster;
 
 /// Most apps whose lists are read at once.
 const APPS_AT_ONCE: usize = 128;
@@ -109,7 +108,11 @@ impl Cluster {
         dead: &NodeName,
     ) -> Result<(), BackendError> {
         loop {
-            let reaped = link.in_time(link.membership.reap(app, dead)).await?;
+            let known = self.node.app(app.as_str());
+            // An app that this node doesn't know wants nothing.
+            let log = known.map(|known| self.log_rules(&known, LOST_NODE_GRACE));
+            let reap = link.membership.reap(app, dead, log.unwrap_or_default());
+            let reaped = link.in_time(reap).await?;
             self.announce_reaped(app, &reaped);
             if !reaped.more {
                 return Ok(());
@@ -221,11 +224,18 @@ impl Cluster {
                     app: Arc::clone(&app),
                     channel,
                 };
-                let here = self.node.subscribers(&channel_ref);
-                self.queue.enqueue(
-                    &app,
-                    roster::subscriptions(&channel_ref, here, true, Reply::ignore()),
-                );
+                let (node, of) = (Arc::clone(&self.node), channel_ref.clone());
+                // The count has changed, but not with this report.
+                let reply = Reply::new(move |counted: Counted| {
+                    node.report_changed_count(&of, counted.after);
+                });
+                let changed = ChangedCount {
+                    count: self.node.subscribers(&channel_ref),
+                    channel_ref,
+                    visited: false,
+                    announce: true,
+                };
+                self.queue.enqueue(&app, self.subscriptions(changed, reply));
             }
         }
     }

@@ -11,6 +11,7 @@ mod membership;
 mod presence;
 mod script;
 mod topology;
+mod transitions;
 mod url;
 
 use fanfare_engine::BoxFuture;

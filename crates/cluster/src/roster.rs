@@ -2,10 +2,11 @@
 
 use std::future::ready;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fanfare_engine::{
-    App, BoxFuture, ChannelRef, ConnectionPermit, Network, Node, Notice, Online, PresenceSnapshot,
-    RemoteNetworks, Roster, RosterError,
+    App, BoxFuture, ChangedCount, ChannelRef, ConnectionPermit, Network, Node, Notice, Online,
+    PresenceSnapshot, RemoteNetworks, Roster, RosterError,
 };
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{ChannelName, UserId};
@@ -13,7 +14,7 @@ use futures_util::future::join;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use crate::backend::{Call, Change, Counted, Joined, Reply};
+use crate::backend::{Call, Change, Counted, Joined, LogRules, Reply};
 use crate::cluster::Cluster;
 use crate::link::Link;
 
@@ -43,6 +44,7 @@ impl Roster for Cluster {
         let change = Change::Leave {
             channel: channel_ref.channel.to_string(),
             user: user.clone(),
+            log: self.log_rules(&channel_ref.app, self.node.leave_grace()),
             reply: Reply::new(move |removed| {
                 if removed {
                     notice(&node, &left, Notice::MemberRemoved(&who));
@@ -236,6 +238,7 @@ impl Cluster {
             member: member.clone(),
             max: max.unwrap_or(usize::MAX),
             wants_members: max.is_some(),
+            log: self.log_rules(&channel_ref.app, self.node.leave_grace()),
             reply: Reply::new(move |outcome| {
                 if matches!(outcome, Joined::Member { added: true, .. }) {
                     notice(&node, &joined, Notice::MemberAdded(&user));
@@ -244,6 +247,36 @@ impl Cluster {
             }),
         };
         self.queue.enqueue(&channel_ref.app, change);
+    }
+
+    /// Returns the change that reports a channel's subscribed connections on this node.
+    pub(crate) fn subscriptions(&self, changed: ChangedCount, reply: Reply<Counted>) -> Change {
+        let ChangedCount {
+            channel_ref,
+            count,
+            visited,
+            announce,
+        } = changed;
+        Change::Subscriptions {
+            channel: channel_ref.channel.to_string(),
+            count,
+            announce,
+            // The visits of presence channels are known by their members.
+            visited: visited && !channel_ref.channel.kind().has_members(),
+            log: self.log_rules(&channel_ref.app, self.node.leave_grace()),
+            reply,
+        }
+    }
+
+    /// Returns how changes in an app are logged.
+    pub(crate) fn log_rules(&self, app: &App, grace: Duration) -> LogRules {
+        let wanted = app.wanted_notices();
+        LogRules {
+            channels: wanted.channels,
+            members: wanted.members,
+            grace,
+            max_entries: self.node.max_transitions(),
+        }
     }
 
     /// Makes a call that reads, and waits for its answer.
@@ -264,24 +297,25 @@ pub(crate) fn sign_in(user: &UserId) -> Change {
     }
 }
 
-/// Returns the change that reports a channel's subscribed connections on the node.
-pub(crate) fn subscriptions(
-    channel_ref: &ChannelRef,
-    count: usize,
-    announce: bool,
-    reply: Reply<Counted>,
-) -> Change {
-    Change::Subscriptions {
-        channel: channel_ref.channel.to_string(),
-        count,
+/// Reports what a report of a channel's subscriptions has changed over all nodes.
+pub(crate) fn notice_count(node: &Node, changed: &ChangedCount, counted: Counted) {
+    let ChangedCount {
+        channel_ref,
+        visited,
         announce,
-        reply,
+        ..
+    } = changed;
+    if *announce && counted.before != counted.after {
+        node.report_changed_count(channel_ref, counted.after);
     }
-}
-
-/// Reports that a channel became occupied or vacated over all nodes.
-pub(crate) fn notice_count(node: &Node, channel_ref: &ChannelRef, counted: Counted) {
     match counted {
+        Counted {
+            before: 0,
+            after: 0,
+        } if *visited && channel_ref.app.wanted_notices().channels => {
+            notice(node, channel_ref, Notice::Occupied);
+            notice(node, channel_ref, Notice::Vacated);
+        }
         Counted { before: 0, after } if after > 0 => {
             notice(node, channel_ref, Notice::Occupied);
         }

@@ -466,6 +466,11 @@ impl Apps {
         self.directory.load().by_id.values().cloned().collect()
     }
 
+    /// Returns the most entries that an app's transition log may have.
+    pub(crate) fn max_transitions(&self) -> usize {
+        self.shared.max_transitions
+    }
+
     /// Returns what the backends of deleted apps published.
     pub(crate) fn deleted_traffic(&self) -> BackendTraffic {
         *self.deleted_traffic.lock()

@@ -8,6 +8,9 @@ use governor::clock::Clock;
 /// that the client reconnects to another node.
 pub(crate) const SUBSCRIBE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a closed connection may take to read what waits and to answer the close frame.
+pub(crate) const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
 /// tokio's clock, so that rates follow paused time in tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct EngineClock;

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use crate::admitted::Admitted;
 use crate::app::App;
 use crate::budget::{BudgetExceeded, Charge, Payer, Resource};
+use crate::clock::CLOSE_GRACE;
 use crate::error::Refusal;
 use crate::outbox::{Buffers, Flushed, Origin, Outbox, SharedFrame, Sink};
 use crate::permit::{ConnectionPermit, Permits};
@@ -30,8 +31,6 @@ use crate::shard_stats::{AppSlot, ShardStats};
 use crate::sparse::ShrinkIfSparse;
 use crate::subscription_share::SubscriptionShare;
 
-/// How long a closed connection may take to read what waits and to answer the close frame.
-const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// The reader pauses while more bytes than this wait that the client asked for and its socket is
 /// blocked.
 const MAX_UNWRITTEN_ANSWERS: usize = 64 * 1024;

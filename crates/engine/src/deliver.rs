@@ -29,6 +29,14 @@ const POSITION_ROOM: usize = 128;
 /// Channels whose subscribers get the newest subscription count at a time, the first one first.
 pub(crate) type DueCounts = BTreeMap<(Instant, ChannelId), ChannelRef>;
 
+/// A channel whose count has changed and is to be reported to other nodes.
+#[derive(Debug)]
+pub(crate) struct ChangedRoute {
+    pub(crate) channel_ref: ChannelRef,
+    /// Whether it got its first subscriber on this node then.
+    pub(crate) is_new: bool,
+}
+
 /// Queues events to the shards that have subscribers for them.
 #[derive(Debug)]
 pub(crate) struct Deliverer {
@@ -43,10 +51,12 @@ pub(crate) struct Deliverer {
     is_shared: bool,
     generation: AtomicU32,
     /// Channels whose counts have changed and are to be reported to other nodes.
-    pub(crate) changed: Mutex<Vec<ChannelRef>>,
+    pub(crate) changed: Mutex<Vec<ChangedRoute>>,
     pub(crate) notices: Arc<dyn Notices>,
     /// Whether the node stops, and closes all connections.
     draining: AtomicBool,
+    /// Until when fenced connections are being closed, if they are.
+    closing_until: Mutex<Option<Instant>>,
 }
 
 impl Deliverer {
@@ -72,6 +82,7 @@ impl Deliverer {
             changed: Mutex::default(),
             notices,
             draining: AtomicBool::new(false),
+            closing_until: Mutex::default(),
         }
     }
 
@@ -80,13 +91,19 @@ impl Deliverer {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Notes that fenced connections are closed from now on, which takes so long.
+    pub(crate) fn start_closing(&self, period: Duration) {
+        *self.closing_until.lock() = Some(Instant::now() + period);
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
 
     /// Returns how long clients that leave now may take to return before receivers are told.
     pub(crate) fn leave_grace(&self) -> Duration {
-        if self.is_draining() {
+        let closing_until = *self.closing_until.lock();
+        if self.is_draining() || closing_until.is_some_and(|until| Instant::now() < until) {
             LOST_NODE_GRACE
         } else {
             LEAVE_GRACE

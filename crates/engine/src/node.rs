@@ -13,6 +13,7 @@ use crate::app::{App, Apps};
 use crate::bus::{Envelope, StreamPosition};
 use crate::cache::CachedEvent;
 use crate::channel_ref::ChannelRef;
+use crate::clock::CLOSE_GRACE;
 use crate::command::Command;
 use crate::deliver::Deliverer;
 use crate::notice::{Notice, Notices};
@@ -195,6 +196,10 @@ impl Node {
     pub fn close_fenced(&self, per_second: usize) {
         let inboxes = self.deliverer.inboxes();
         let per_second = per_second.div_ceil(inboxes.len().max(1)).max(1);
+        let connections: usize = self.apps().iter().map(|app| app.connection_count()).sum();
+        let seconds = connections.div_ceil(per_second) as u64;
+        self.deliverer
+            .start_closing(CLOSE_GRACE + Duration::from_secs(seconds));
         for inbox in inboxes {
             inbox.push(Command::CloseFenced { per_second });
         }
@@ -235,6 +240,12 @@ impl Node {
     #[must_use]
     pub fn has_watchers(&self, app: &App) -> bool {
         app.users.has_watchers()
+    }
+
+    /// Returns how many transitions of an app may wait until its receivers are told.
+    #[must_use]
+    pub fn max_transitions(&self) -> usize {
+        self.apps.max_transitions()
     }
 
     /// Returns all apps, in no particular order.

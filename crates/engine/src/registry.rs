@@ -39,11 +39,12 @@ impl Deliverer {
         route.shards |= 1 << shard;
         route.subscribers += 1;
         route.positioned += usize::from(wants_positions);
-        if route.subscribers == 1 {
+        let is_new = route.subscribers == 1;
+        if is_new {
             self.occupied.fetch_add(1, Ordering::Relaxed);
             self.report(channel_ref, TransitionKind::Occupied, Notice::Occupied);
         }
-        self.report_count(channel_ref, route);
+        self.report_count(channel_ref, route, is_new);
         Attached {
             id: route.id,
             // A route received since an earlier generation may miss events, so the caller subscribes again.
@@ -70,7 +71,7 @@ impl Deliverer {
             // Events that are queued already find no subscribers in the shard.
             route.shards &= !(1 << shard);
         }
-        self.report_count(channel_ref, route);
+        self.report_count(channel_ref, route, false);
         let vacated = route.subscribers == 0;
         if vacated {
             routes.remove(&channel_ref.channel);

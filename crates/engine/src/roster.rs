@@ -20,6 +20,8 @@ pub struct ChangedCount {
     pub channel_ref: ChannelRef,
     /// Subscribed connections on this node.
     pub count: usize,
+    /// Whether subscribers came and went since the last report, and none did before.
+    pub visited: bool,
     /// Whether the channel's subscribers get the subscription count over all nodes.
     pub announce: bool,
 }

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::channel_ref::ChannelRef;
 use crate::command::Command;
 use crate::connection::Subscription;
-use crate::deliver::{Deliverer, shards};
+use crate::deliver::{ChangedRoute, Deliverer, shards};
 use crate::notice::Notice;
 use crate::outbox::{Origin, SharedFrame};
 use crate::roster::ChangedCount;
@@ -32,21 +32,25 @@ const LARGE_INTERVAL: Duration = Duration::from_secs(5);
 const OWED_AT_ONCE: usize = 32;
 
 impl Deliverer {
-    /// Handles a changed number of subscribers on this node. On a node by itself that is the count.
+    /// Handles a changed number of subscribers on this node. `is_new` says that the first one came. On a node by itself that is the count.
     /// In a cluster it is reported to the other nodes, and the count over all nodes comes from there.
-    pub(crate) fn report_count(&self, channel_ref: &ChannelRef, route: &mut Route) {
+    pub(crate) fn report_count(&self, channel_ref: &ChannelRef, route: &mut Route, is_new: bool) {
         if self.is_shared() {
-            self.mark_changed(channel_ref, route);
+            self.mark_changed(channel_ref, route, is_new);
         } else if is_counted(channel_ref) && route.subscribers > 0 {
             self.announce_or_defer(channel_ref, route, route.subscribers);
         }
     }
 
     /// Lists the channel's count to be reported to other nodes, once.
-    fn mark_changed(&self, channel_ref: &ChannelRef, route: &mut Route) {
+    fn mark_changed(&self, channel_ref: &ChannelRef, route: &mut Route, is_new: bool) {
         // Users' own channels have no counts.
         if !mem::replace(&mut route.changed, true) && channel_ref.channel.user().is_none() {
-            self.changed.lock().push(channel_ref.clone());
+            let channel_ref = channel_ref.clone();
+            self.changed.lock().push(ChangedRoute {
+                channel_ref,
+                is_new,
+            });
         }
     }
 
@@ -54,7 +58,7 @@ impl Deliverer {
     pub(crate) fn report_count_again(&self, channel_ref: &ChannelRef) {
         let mut routes = channel_ref.routes();
         if let Some(route) = routes.get_mut(&channel_ref.channel) {
-            self.mark_changed(channel_ref, route);
+            self.mark_changed(channel_ref, route, false);
         }
     }
 
@@ -63,7 +67,10 @@ impl Deliverer {
         // Released before a route is locked, because `mark_changed` takes the two locks in the other order.
         // A count that changes in between is read below.
         let changed = mem::take(&mut *self.changed.lock());
-        let report = |channel_ref: ChannelRef| {
+        let report = |ChangedRoute {
+                          channel_ref,
+                          is_new,
+                      }| {
             let mut routes = channel_ref.routes();
             let route = routes.get_mut(&channel_ref.channel);
             let count = route.map_or(0, |route| {
@@ -73,6 +80,7 @@ impl Deliverer {
             drop(routes);
             ChangedCount {
                 count,
+                visited: is_new && count == 0,
                 announce: is_counted(&channel_ref),
                 channel_ref,
             }
@@ -83,14 +91,14 @@ impl Deliverer {
     /// Lists the counts of all channels of an app as changed.
     pub(crate) fn mark_all_changed(&self, app: &Arc<App>) {
         for_each_route(app, |channel_ref, route| {
-            self.mark_changed(channel_ref, route)
+            self.mark_changed(channel_ref, route, false)
         });
     }
 
     /// Reports the counts of all channels of an app whose subscribers get counts from now on.
     pub(crate) fn report_all_counts(&self, app: &Arc<App>) {
         for_each_route(app, |channel_ref, route| {
-            self.report_count(channel_ref, route)
+            self.report_count(channel_ref, route, false)
         });
     }
 

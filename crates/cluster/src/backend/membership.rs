@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fanfare_protocol::{AppId, UserId};
 
-use super::{Call, Moment, NodeName};
+use super::{Call, LogRules, Moment, NodeName};
 
 /// Knows the nodes and removes the entries of dead ones.
 pub trait Membership: Send + Sync + 'static {
@@ -33,9 +33,9 @@ pub trait Membership: Send + Sync + 'static {
     /// no other node has claimed it.
     fn claim(&self, node: &NodeName, lease: Duration) -> Call<bool>;
 
-    /// Removes a part of what a node has left in an app; announced as if the node had reported it.
-    /// When nothing is left, the node is removed from the app's own list.
-    fn reap(&self, app: &AppId, node: &NodeName) -> Call<Reaped>;
+    /// Removes a part of what a node has left in an app; announced and logged as if the node had
+    /// reported it. When nothing is left, the node is removed from the app's own list.
+    fn reap(&self, app: &AppId, node: &NodeName, log: LogRules) -> Call<Reaped>;
 
     /// Removes a node that has nothing left from the list of all nodes, and returns whether it was
     /// in the list.

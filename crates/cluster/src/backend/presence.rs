@@ -2,8 +2,9 @@
 //! signed-in users, and numbers of subscriptions and connections.
 
 use std::fmt;
+use std::time::Duration;
 
-use fanfare_engine::{BoxFuture, Online, PresenceSnapshot};
+use fanfare_engine::{BoxFuture, DueTransitions, Online, PresenceSnapshot, Present, Transition};
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, UserId};
 use tokio::sync::oneshot;
@@ -48,6 +49,26 @@ pub trait Presence: Send + Sync + 'static {
 
     /// Reads how many connections each node has of an app.
     fn connections_by_node(&self, app: &AppId) -> Call<Vec<(String, usize)>>;
+
+    /// Reads at most `max` entries of an app's transition log that are due. Drops those whose channel
+    /// or member is present again: nodes that log nothing, as other versions do, cancel no entries.
+    fn due_transitions(&self, app: &AppId, max: usize) -> Call<DueTransitions>;
+
+    /// Removes the entries that are still due at the same time.
+    fn settle_transitions(&self, app: &AppId, handled: Vec<Transition>) -> Call<()>;
+
+    /// Adds an end for each of these channels and members that is absent, as `rules` say. From now on
+    /// stamps are higher than `newest_stamp`.
+    fn arm_transitions(
+        &self,
+        app: &AppId,
+        present: Vec<Present>,
+        newest_stamp: i64,
+        rules: LogRules,
+    ) -> Call<()>;
+
+    /// Removes an app's transition log.
+    fn forget_transitions(&self, app: &AppId) -> Call<()>;
 }
 
 /// A node's report of a change in an app.
@@ -57,6 +78,19 @@ pub struct Report {
     pub app: AppId,
     /// The change.
     pub change: Change,
+}
+
+/// How a change is written to the app's transition log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogRules {
+    /// Whether channels are logged.
+    pub channels: bool,
+    /// Whether members are logged.
+    pub members: bool,
+    /// How long a client that left may take to return.
+    pub grace: Duration,
+    /// The most entries that the log may have.
+    pub max_entries: usize,
 }
 
 /// A change of what a node has.
@@ -73,6 +107,8 @@ pub enum Change {
         max: usize,
         /// Whether the answer has the channel's members.
         wants_members: bool,
+        /// How the change is logged.
+        log: LogRules,
         /// Receives the outcome.
         reply: Reply<Joined>,
     },
@@ -83,6 +119,8 @@ pub enum Change {
         channel: String,
         /// The user.
         user: UserId,
+        /// How the change is logged.
+        log: LogRules,
         /// Receives whether no node has the user there any more.
         reply: Reply<bool>,
     },
@@ -94,6 +132,11 @@ pub enum Change {
         count: usize,
         /// Whether subscribers get the number over all nodes, as `Count`.
         announce: bool,
+        /// Whether subscribers came and went since the last report, which is logged if no node has
+        /// any.
+        visited: bool,
+        /// How the change is logged.
+        log: LogRules,
         /// Receives the numbers over all nodes.
         reply: Reply<Counted>,
     },

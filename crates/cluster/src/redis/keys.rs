@@ -2,7 +2,7 @@
 //! keeps them on one master, where a script reaches all of them.
 //!
 //! During a rolling upgrade nodes of two versions share these names, so a name of something that both must see never
-//! changes: `told` is the topic of all nodes, `seats` and `here` have the members of presence channels.
+//! changes: `transitions` is the app's transition log, `told` is the topic of all nodes, `seats` and `here` have the members of presence channels.
 
 use fanfare_protocol::{AppId, ChannelName};
 

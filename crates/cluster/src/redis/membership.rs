@@ -7,7 +7,10 @@ use fanfare_protocol::{AppId, UserId};
 use super::answer::{count, done, flag, integer, one_count, pairs, parts, position, text, texts};
 use super::connection::RedisConnection;
 use super::script::millis;
-use crate::backend::{Call, Census, LeaseRenewal, LiveNodes, Membership, Moment, NodeName, Reaped};
+use super::transitions;
+use crate::backend::{
+    Call, Census, LeaseRenewal, LiveNodes, LogRules, Membership, Moment, NodeName, Reaped,
+};
 
 impl Membership for RedisConnection {
     fn heartbeat(&self, renewal: LeaseRenewal) -> Call<Census> {
@@ -70,9 +73,9 @@ impl Membership for RedisConnection {
         self.ask(call, |value| Some(one_count(value)? == 1))
     }
 
-    fn reap(&self, app: &AppId, node: &NodeName) -> Call<Reaped> {
+    fn reap(&self, app: &AppId, node: &NodeName, log: LogRules) -> Call<Reaped> {
         let mut call = self.of_app(app, |scripts| &scripts.reap);
-        call.arg(&**node);
+        call.arg(&**node).arg(transitions::rules(log));
         self.ask(call, |value| {
             let [removed, vacated, counted, left] = parts(value)?;
             Some(Reaped {

@@ -65,8 +65,85 @@ local function counts_key(node)
   return tag .. ':counts:' .. node
 end
 
+-- The app's transition log: what became present or absent over all nodes, until receivers are told. A
+-- member is a letter, the channel and, after a space, the user; its score is the millisecond from which
+-- on it is due. The letters are in the order of what is due at once: a channel is occupied (a), a user
+-- added (b), a user removed (c), a channel vacated (d).
+local transitions = tag .. ':transitions'
+local newest_stamp = transitions .. ':stamp'
+local refused_transitions = transitions .. ':refused'
+-- How much later a user is added than the channel is occupied, and a channel vacated than its users are
+-- removed, in milliseconds. Both are reported almost at once, in either order.
+local ORDER_DELAY = 50
+
+local NO_LOG = { channels = false, members = false }
+
+-- Reads what the app wants in its log: nothing if it is '', else 'c' for channels and 'm' for members,
+-- the milliseconds within which who left may return, and the most entries.
+local function read_log(text)
+  if text == '' then return NO_LOG end
+  local wanted, grace, most = string.match(text, '^(%a*) (%d+) (%d+)$')
+  return {
+    channels = string.find(wanted, 'c', 1, true) ~= nil,
+    members = string.find(wanted, 'm', 1, true) ~= nil,
+    grace = tonumber(grace),
+    most = tonumber(most),
+  }
+end
+
+local function is_subscribed(channel)
+  return redis.call('HEXISTS', tag .. ':counts', channel) == 1
+end
+
+-- Returns whether an entry says that a channel or user is absent that is present. A channel with members is
+-- occupied even if no node has reported its subscriptions yet.
+local function is_end_of_present(entry)
+  local kind, channel, user = string.match(entry, '^(.)([^ ]*) ?(.*)$')
+  if kind == 'c' then return redis.call('HEXISTS', seats_key(channel), user) == 1 end
+  if kind == 'd' then return is_subscribed(channel) or redis.call('EXISTS', seats_key(channel)) == 1 end
+  return false
+end
+
+-- Adds an entry, unless it waits already.
+local function add_transition(log, entry, delay)
+  if redis.call('ZSCORE', transitions, entry) then return end
+  if redis.call('ZCARD', transitions) >= log.most then
+    redis.call('INCR', refused_transitions)
+    return
+  end
+  redis.call('ZADD', transitions, math.floor(now() / 1000) + delay, entry)
+end
+
+-- Logs that a channel or user became absent. What waits of its beginning stays, so that a short visit is
+-- told as both.
+local function log_end(log, entry)
+  add_transition(log, entry, log.grace + (string.sub(entry, 1, 1) == 'd' and ORDER_DELAY or 0))
+end
+
+local function log_occupied(log, channel)
+  redis.call('ZREM', transitions, 'd' .. channel)
+  add_transition(log, 'a' .. channel, 0)
+end
+
+local function log_added(log, channel, user)
+  redis.call('ZREM', transitions, 'c' .. channel .. ' ' .. user)
+  add_transition(log, 'b' .. channel .. ' ' .. user, ORDER_DELAY)
+end
+
+-- Returns the stamp of a read, which is higher than that of every read before.
+local function next_stamp()
+  local stamp = string.format('%.0f', math.max(tonumber(redis.call('GET', newest_stamp) or '0') + 1, now()))
+  redis.call('SET', newest_stamp, stamp)
+  return stamp
+end
+
+-- Makes the stamps from now on higher than one that is known.
+local function raise_stamp(known)
+  if tonumber(known) > tonumber(redis.call('GET', newest_stamp) or '0') then redis.call('SET', newest_stamp, known) end
+end
+
 -- Removes a user of a node from a channel, and returns whether no node has the user there any more.
-local function unseat(node, channel, user)
+local function unseat(node, channel, user, log)
   local here = here_key(node, channel)
   if redis.call('SREM', here, user) == 0 then return false end
   if redis.call('EXISTS', here) == 0 then redis.call('SREM', rooms_key(node), channel) end
@@ -74,16 +151,26 @@ local function unseat(node, channel, user)
   redis.call('HDEL', seats_key(channel), user)
   redis.call('HDEL', members_key(channel), user)
   announce(channel, '1R' .. next_position() .. user)
+  if log.members then log_end(log, 'c' .. channel .. ' ' .. user) end
+  -- While nodes still report subscriptions, the report of the last one's end decides.
+  if log.channels and redis.call('EXISTS', seats_key(channel)) == 0 and not is_subscribed(channel) then
+    log_end(log, 'd' .. channel)
+  end
   return true
 end
 
 -- Sets a node's count of a channel, and returns the count over all nodes, before and after.
-local function recount(node, channel, count)
+local function recount(node, channel, count, log)
   local mine, all = counts_key(node), tag .. ':counts'
   local before = tonumber(redis.call('HGET', all, channel) or '0')
   local after = before + count - tonumber(redis.call('HGET', mine, channel) or '0')
   if count > 0 then redis.call('HSET', mine, channel, count) else redis.call('HDEL', mine, channel) end
   if after > 0 then redis.call('HSET', all, channel, after) else redis.call('HDEL', all, channel) end
+  if log.channels and before == 0 and after > 0 then log_occupied(log, channel) end
+  -- While the channel has members, the last one's leave decides.
+  if log.channels and before > 0 and after <= 0 and redis.call('EXISTS', seats_key(channel)) == 0 then
+    log_end(log, 'd' .. channel)
+  end
   return before, math.max(after, 0)
 end
 

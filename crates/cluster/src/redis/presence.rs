@@ -1,15 +1,21 @@
 //! What nodes report, in Redis: a script for each kind of change, and one for each question.
 
-use fanfare_engine::{BoxFuture, Online, PresenceSnapshot};
+use fanfare_engine::{BoxFuture, DueTransitions, Online, PresenceSnapshot, Present, Transition};
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, UserId};
 use redis::Value;
 
 use super::answer::{self, array, count, flag, one_count, pairs, parts, position, text};
 use super::connection::{Command, RedisConnection};
+use super::script::{Script, Scripts};
+use super::transitions;
 use crate::backend::{
-    BackendError, Call, Change, Counted, Joined, Moment, NodeName, Presence, Reply, Report,
+    BackendError, Call, Change, Counted, Joined, LogRules, Moment, NodeName, Presence, Reply,
+    Report,
 };
+
+/// Most entries of a transition log that one script handles.
+const PART: usize = 500;
 
 /// Reads the reply to a report, and hands it over.
 type Receive = Box<dyn FnOnce(Value) -> Result<(), BackendError> + Send>;
@@ -99,9 +105,71 @@ impl Presence for RedisConnection {
             })
         })
     }
+
+    fn due_transitions(&self, app: &AppId, max: usize) -> Call<DueTransitions> {
+        let mut call = self.of_app(app, |scripts| &scripts.due_transitions);
+        call.arg(max).arg(transitions::longest_delay());
+        self.ask(call, transitions::due)
+    }
+
+    fn settle_transitions(&self, app: &AppId, handled: Vec<Transition>) -> Call<()> {
+        self.in_parts(
+            app,
+            |scripts| &scripts.settle_transitions,
+            &handled,
+            |call, part| {
+                for Transition { due_ms, key } in part {
+                    call.arg(transitions::entry(key)).arg(due_ms);
+                }
+            },
+        )
+    }
+
+    fn arm_transitions(
+        &self,
+        app: &AppId,
+        present: Vec<Present>,
+        newest_stamp: i64,
+        rules: LogRules,
+    ) -> Call<()> {
+        self.in_parts(
+            app,
+            |scripts| &scripts.arm_transitions,
+            &present,
+            |call, part| {
+                call.arg(newest_stamp).arg(transitions::rules(rules));
+                for present in part {
+                    call.arg(transitions::end_of(present));
+                }
+            },
+        )
+    }
+
+    fn forget_transitions(&self, app: &AppId) -> Call<()> {
+        let call = self.of_app(app, |scripts| &scripts.forget_transitions);
+        self.ask(call, answer::done)
+    }
 }
 
 impl RedisConnection {
+    /// Returns the call of a script for each part of a list, or of one part if the list is empty,
+    /// because Redis takes nothing else while a script runs.
+    fn in_parts<T>(
+        &self,
+        app: &AppId,
+        script: impl Fn(&Scripts) -> &Script,
+        all: &[T],
+        append: impl Fn(&mut Command, &[T]),
+    ) -> Call<()> {
+        let parts = all.chunks(PART).chain(all.is_empty().then_some(all));
+        let command = |part| {
+            let mut call = self.of_app(app, &script);
+            append(&mut call, part);
+            call
+        };
+        self.ask_all(parts.map(command).collect())
+    }
+
     /// Returns the command of a report, and the receiver of its reply.
     fn report_command(
         &self,
@@ -126,28 +194,35 @@ impl RedisConnection {
                 member,
                 max,
                 wants_members,
+                log,
                 reply,
             } => {
                 let info = member.user_info.as_deref().unwrap_or_default();
                 call.arg(channel).arg(member.user_id.as_str()).arg(info);
                 call.arg(max).arg(u8::from(wants_members));
+                call.arg(transitions::rules(log));
                 receive(reply, joined)
             }
             Change::Leave {
                 channel,
                 user,
+                log,
                 reply,
             } => {
                 call.arg(channel).arg(user.as_str());
+                call.arg(transitions::rules(log));
                 receive(reply, flag)
             }
             Change::Subscriptions {
                 channel,
                 count,
                 announce,
+                visited,
+                log,
                 reply,
             } => {
                 call.arg(channel).arg(count).arg(u8::from(announce));
+                call.arg(transitions::rules(log)).arg(u8::from(visited));
                 receive(reply, counted)
             }
             Change::SignIn { user, reply } | Change::SignOut { user, reply } => {

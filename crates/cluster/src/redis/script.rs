@@ -66,6 +66,7 @@ macro_rules! scripts {
 
 scripts!(publish broadcast cached history
     join leave subscriptions sign_in sign_out connections admit
+    due_transitions settle_transitions arm_transitions forget_transitions
     presence_snapshot user_counts remote_subscriptions all_remote_subscriptions online remote_connections connections_by_node
     heartbeat live_nodes register apps enlist enlisted claim reap forget);
 

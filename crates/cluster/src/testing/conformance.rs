@@ -10,6 +10,8 @@ pub mod nodes;
 pub mod reaper;
 #[allow(missing_docs, reason = "the name of a case says what it checks")]
 pub mod roster;
+#[allow(missing_docs, reason = "the name of a case says what it checks")]
+pub mod transitions;
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -20,8 +22,8 @@ use std::time::Duration;
 
 use crate::Message;
 use crate::backend::{
-    Backend, BackendError, Broker, Call, Change, Connected, Counted, Incoming, Joined, Membership,
-    Moment, NodeName, Presence, Publication, Publish, Published, Reply, Report, Topic,
+    Backend, BackendError, Broker, Call, Change, Connected, Counted, Incoming, Joined, LogRules,
+    Membership, Moment, NodeName, Presence, Publication, Publish, Published, Reply, Report, Topic,
 };
 use bytes::Bytes;
 use fanfare_engine::{IdempotencyKey, PresenceSnapshot};
@@ -290,6 +292,7 @@ fn join(channel: &str, member: Member, max: usize, reply: Reply<Joined>) -> Chan
         member,
         max,
         wants_members: true,
+        log: LogRules::default(),
         reply,
     }
 }
@@ -298,6 +301,7 @@ fn leave(channel: &str, who: &str, reply: Reply<bool>) -> Change {
     Change::Leave {
         channel: channel.into(),
         user: user(who),
+        log: LogRules::default(),
         reply,
     }
 }
@@ -307,6 +311,8 @@ fn count(channel: &str, count: usize, announce: bool, reply: Reply<Counted>) -> 
         channel: channel.into(),
         count,
         announce,
+        visited: false,
+        log: LogRules::default(),
         reply,
     }
 }
@@ -407,6 +413,18 @@ macro_rules! conformance_suite {
     reaper: the_entries_of_a_dead_node_are_removed_and_announced_as_if_it_had_reported_that
         two_reapers_of_the_same_node_remove_each_entry_once
         a_node_that_leaves_thousands_of_entries_is_reaped_part_by_part;
+    transitions: a_channel_and_its_members_are_logged_in_the_order_in_which_receivers_are_told
+        a_return_within_the_grace_cancels_the_end
+        a_visit_between_two_reports_is_logged_as_both
+        only_what_is_wanted_is_logged
+        an_entry_that_is_due_at_another_time_is_not_settled
+        the_end_of_what_is_present_again_is_dropped
+        a_channel_is_occupied_while_it_has_members_or_subscriptions
+        what_receivers_are_owed_is_armed_unless_it_is_present
+        stamps_rise_with_every_read
+        a_full_log_refuses_entries_and_counts_them
+        what_a_dead_node_had_is_logged_when_it_is_reaped
+        thousands_of_entries_are_read_part_by_part;
         }
     };
     (@cases $run:path; $($module:ident: $($case:ident)*;)*) => {

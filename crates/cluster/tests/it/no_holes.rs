@@ -10,8 +10,8 @@ use bytes::Bytes;
 use fanfare_cluster::Redis;
 use fanfare_cluster::backend::{
     Backend, BackendError, Broker, CachedMessage, Call, Census, Change, ConnectError, Connected,
-    HistoryPage, HistoryRequest, Incoming, IncomingBytes, LeaseRenewal, LiveNodes, Membership,
-    Moment, NodeName, Publication, Publish, Published, Reaped, Reply, Report, Topic,
+    HistoryPage, HistoryRequest, Incoming, IncomingBytes, LeaseRenewal, LiveNodes, LogRules,
+    Membership, Moment, NodeName, Publication, Publish, Published, Reaped, Reply, Report, Topic,
 };
 use fanfare_engine::testing::{KEY, Seen, arrival, definition, run_paused, settings, settle};
 use fanfare_engine::{BoxFuture, HistoryQuery, Retention};
@@ -162,8 +162,8 @@ impl Membership for MembershipBetween {
         self.inner.claim(node, lease)
     }
 
-    fn reap(&self, app: &AppId, node: &NodeName) -> Call<Reaped> {
-        self.inner.reap(app, node)
+    fn reap(&self, app: &AppId, node: &NodeName, log: LogRules) -> Call<Reaped> {
+        self.inner.reap(app, node, log)
     }
 
     fn forget(&self, node: &NodeName) -> Call<bool> {
@@ -500,6 +500,8 @@ async fn reap_many(port: u16) -> Option<usize> {
             channel: format!("channel-{number}"),
             count: 1,
             announce: false,
+            visited: false,
+            log: LogRules::default(),
             reply: Reply::ignore(),
         },
     };
@@ -507,7 +509,11 @@ async fn reap_many(port: u16) -> Option<usize> {
     let reported = connected.presence.report(&node, deadline, reports).await;
     assert!(reported.iter().all(Result::is_ok));
     for calls in 0..1000 {
-        let reaped = connected.membership.reap(&app, &node).await.unwrap();
+        let reaped = connected
+            .membership
+            .reap(&app, &node, LogRules::default())
+            .await
+            .unwrap();
         if !reaped.more {
             return Some(calls);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_cluster::Redis;
-use fanfare_cluster::backend::{Backend, Change, Counted, NodeName, Reply, Report};
+use fanfare_cluster::backend::{Backend, Change, Counted, LogRules, NodeName, Reply, Report};
 use fanfare_engine::testing::{Client, KEY, Seen, arrival, data, run_paused, settle};
 use fanfare_engine::{Admitted, Refusal};
 use fanfare_protocol::{AppId, ChannelName, CloseCode};
@@ -277,6 +277,8 @@ async fn scripts_that_are_gone_are_loaded_again_and_every_call_is_taken_once() {
             channel: "a".into(),
             count,
             announce: false,
+            visited: false,
+            log: LogRules::default(),
             reply: Reply::new(move |answer| counted.lock().push(answer)),
         };
         let app = app.clone();

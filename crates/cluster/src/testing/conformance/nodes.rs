@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::backend::{BackendError, Call, Census, LeaseRenewal, Topic};
+use crate::backend::{BackendError, Call, Census, LeaseRenewal, LogRules, Topic};
 use fanfare_protocol::AppId;
 use tokio::time::sleep;
 
@@ -129,7 +129,8 @@ pub async fn an_app_takes_no_report_of_a_node_that_is_not_in_its_list(stage: Sta
     for answer in who.try_report("n", LATER, all()).await {
         answer.unwrap();
     }
-    who.ok(who.membership.reap(&app(), &node("n"))).await;
+    who.ok(who.membership.reap(&app(), &node("n"), LogRules::default()))
+        .await;
     assert_eq!(who.ok(who.membership.enlisted(&app())).await, ["m"]);
     assert_eq!(who.try_report("n", LATER, all()).await, refused);
 }

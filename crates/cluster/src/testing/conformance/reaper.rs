@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::Message;
-use crate::backend::{Reaped, Reply, Topic};
+use crate::backend::{LogRules, Reaped, Reply, Topic};
 
 use super::{Peer, Stage, app, count, join, member, node, sign_in, user};
 
@@ -11,7 +11,11 @@ use super::{Peer, Stage, app, count, join, member, node, sign_in, user};
 async fn reap(who: &Peer, name: &str) -> (Reaped, usize) {
     let (mut all, mut calls) = (Reaped::default(), 0);
     loop {
-        let part = who.ok(who.membership.reap(&app(), &node(name))).await;
+        let part = who
+            .ok(who
+                .membership
+                .reap(&app(), &node(name), LogRules::default()))
+            .await;
         calls += 1;
         assert!(calls < 10_000, "it does not end");
         all.removed.extend(part.removed);

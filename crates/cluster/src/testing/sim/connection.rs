@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare_engine::{BoxFuture, Online, PresenceSnapshot};
+use fanfare_engine::{BoxFuture, DueTransitions, Online, PresenceSnapshot, Present, Transition};
 use fanfare_protocol::{AppId, UserId};
 use futures_util::future::join_all;
 use tokio::sync::oneshot;
@@ -16,8 +16,8 @@ use super::trace::in_words;
 use super::world::{ConnectionId, Replied, Turn};
 use crate::backend::{
     Backend, BackendError, Broker, CachedMessage, Call, Census, ConnectError, Connected,
-    HistoryPage, HistoryRequest, LeaseRenewal, LiveNodes, Membership, Moment, NodeName, Presence,
-    Publish, Published, Reaped, Report, Topic,
+    HistoryPage, HistoryRequest, LeaseRenewal, LiveNodes, LogRules, Membership, Moment, NodeName,
+    Presence, Publish, Published, Reaped, Report, Topic,
 };
 
 /// Processes connect at multiples of this, so that those that waited for a random time connect at
@@ -284,6 +284,45 @@ impl Presence for SimConnection {
         let words = ("connections_by_node", app.clone());
         self.call(&words, move |turn| Ok(turn.connections_by_node(&app)))
     }
+
+    fn due_transitions(&self, app: &AppId, max: usize) -> Call<DueTransitions> {
+        let app = app.clone();
+        let words = ("due_transitions", app.clone());
+        self.call(&words, move |turn| Ok(turn.due_transitions(&app, max)))
+    }
+
+    fn settle_transitions(&self, app: &AppId, handled: Vec<Transition>) -> Call<()> {
+        let app = app.clone();
+        let words = ("settle_transitions", app.clone(), handled.clone());
+        self.call(&words, move |turn| {
+            turn.settle_transitions(&app, &handled);
+            Ok(())
+        })
+    }
+
+    fn arm_transitions(
+        &self,
+        app: &AppId,
+        present: Vec<Present>,
+        newest_stamp: i64,
+        rules: LogRules,
+    ) -> Call<()> {
+        let app = app.clone();
+        let words = ("arm_transitions", app.clone(), present.clone());
+        self.call(&words, move |turn| {
+            turn.arm_transitions(&app, &present, newest_stamp, rules);
+            Ok(())
+        })
+    }
+
+    fn forget_transitions(&self, app: &AppId) -> Call<()> {
+        let app = app.clone();
+        let words = ("forget_transitions", app.clone());
+        self.call(&words, move |turn| {
+            turn.forget_transitions(&app);
+            Ok(())
+        })
+    }
 }
 
 impl Membership for SimConnection {
@@ -324,10 +363,10 @@ impl Membership for SimConnection {
         self.call(&words, move |turn| Ok(turn.claim(&node, lease)))
     }
 
-    fn reap(&self, app: &AppId, node: &NodeName) -> Call<Reaped> {
+    fn reap(&self, app: &AppId, node: &NodeName, log: LogRules) -> Call<Reaped> {
         let (app, node) = (app.clone(), node.clone());
         let words = ("reap", app.clone(), node.clone());
-        self.call(&words, move |turn| Ok(turn.reap(&app, &node)))
+        self.call(&words, move |turn| Ok(turn.reap(&app, &node, log)))
     }
 
     fn forget(&self, node: &NodeName) -> Call<bool> {

@@ -4,6 +4,7 @@
 mod broker;
 mod membership;
 mod presence;
+mod transitions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 use crate::backend::{self, BackendError, Topic};
 use broker::Histories;
 pub(super) use presence::Replied;
+use transitions::Transitions;
 
 /// The moment at which a world begins, in microseconds since 1970.
 const BEGIN: u64 = 1_700_000_000_000_000;
@@ -82,6 +84,7 @@ struct App {
     /// Digests of requests by their idempotency keys, and until when they are known.
     requests: BTreeMap<String, (String, u64)>,
     histories: Histories,
+    transitions: Transitions,
 }
 
 impl World {

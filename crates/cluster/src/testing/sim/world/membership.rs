@@ -6,7 +6,9 @@ use std::time::Duration;
 use fanfare_protocol::{AppId, UserId};
 
 use super::{InApp, Turn};
-use crate::backend::{BackendError, Census, LeaseRenewal, LiveNodes, Moment, Reaped, Topic};
+use crate::backend::{
+    BackendError, Census, LeaseRenewal, LiveNodes, LogRules, Moment, Reaped, Topic,
+};
 
 impl Turn<'_> {
     pub(in crate::testing::sim) fn heartbeat(
@@ -102,9 +104,14 @@ impl Turn<'_> {
         true
     }
 
-    pub(in crate::testing::sim) fn reap(&mut self, app: &AppId, node: &str) -> Reaped {
-        let (channels, entries) = self.world.part;
-        self.in_app(app, |app| app.reap(node, channels, entries))
+    pub(in crate::testing::sim) fn reap(
+        &mut self,
+        app: &AppId,
+        node: &str,
+        log: LogRules,
+    ) -> Reaped {
+        let part = self.world.part;
+        self.in_app(app, |app| app.reap(node, part, log))
     }
 
     pub(in crate::testing::sim) fn forget(&mut self, node: &str) -> bool {
@@ -117,7 +124,7 @@ impl Turn<'_> {
 }
 
 impl InApp<'_> {
-    fn reap(&mut self, node: &str, channels: usize, entries: usize) -> Reaped {
+    fn reap(&mut self, node: &str, (channels, entries): (usize, usize), log: LogRules) -> Reaped {
         let mut reaped = Reaped::default();
         let of_node =
             |(owner, channel): &(String, String)| (owner == node).then(|| channel.clone());
@@ -132,7 +139,7 @@ impl InApp<'_> {
             let here = &self.app.here[&(node.to_owned(), channel.clone())];
             let users: Vec<_> = here.iter().take(entries).cloned().collect();
             for user in users {
-                if self.unseat(node, &channel, &user) {
+                if self.unseat(node, &channel, &user, log) {
                     let user = UserId::new(&user).unwrap();
                     reaped.removed.push((channel.clone(), user));
                 }
@@ -141,7 +148,7 @@ impl InApp<'_> {
         let counts = self.app.counts_of.get(node).into_iter().flatten();
         let counted: Vec<_> = counts.map(|(name, _)| name.clone()).take(entries).collect();
         for channel in counted {
-            let after = self.recount(node, &channel, 0).after;
+            let after = self.recount(node, &channel, 0, log).after;
             let list = if after == 0 {
                 &mut reaped.vacated
             } else {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use fanfare_engine::{Online, PresenceSnapshot};
+use fanfare_engine::{Online, PresenceSnapshot, TransitionKind};
 use fanfare_protocol::presence::Member;
 use fanfare_protocol::{AppId, UserId};
 
@@ -11,7 +11,7 @@ use super::super::trace::in_words;
 use super::{InApp, Turn};
 use crate::Message;
 use crate::backend::{
-    BackendError, Change, Counted, Joined, Moment, NodeName, Reply, Report, Topic,
+    BackendError, Change, Counted, Joined, LogRules, Moment, NodeName, Reply, Report, Topic,
 };
 
 /// The answer to a report, on its way to the report's reply.
@@ -147,26 +147,43 @@ impl InApp<'_> {
                 member,
                 max,
                 wants_members,
+                log,
                 reply,
-            } => Replied::new(
-                reply,
-                self.join(node, &channel, &member, max, wants_members),
-            ),
+            } => {
+                let joined = self.join(node, &channel, &member, max, wants_members, log);
+                Replied::new(reply, joined)
+            }
             Change::Leave {
                 channel,
                 user,
+                log,
                 reply,
             } => {
-                let removed = self.unseat(node, &channel, user.as_str());
+                let removed = self.unseat(node, &channel, user.as_str(), log);
                 Replied::new(reply, removed)
             }
             Change::Subscriptions {
                 channel,
                 count,
                 announce,
+                visited,
+                log,
                 reply,
             } => {
-                let counted = self.recount(node, &channel, count);
+                let counted = self.recount(node, &channel, count, log);
+                if visited
+                    && counted
+                        == (Counted {
+                            before: 0,
+                            after: 0,
+                        })
+                    && log.channels
+                {
+                    self.note_change(&channel, "occupied");
+                    self.note_change(&channel, "vacated");
+                    self.log_transition(TransitionKind::Occupied, &channel, None, log);
+                    self.log_transition(TransitionKind::Vacated, &channel, None, log);
+                }
                 if announce && counted.after > 0 {
                     self.publish_on_channel(&channel, Message::Count(counted.after).write());
                 }
@@ -214,6 +231,7 @@ impl InApp<'_> {
         member: &Member,
         max: usize,
         wants_members: bool,
+        log: LogRules,
     ) -> Joined {
         let user = member.user_id.as_str();
         let seats = self.app.seats.entry(channel.to_owned()).or_default();
@@ -235,6 +253,10 @@ impl InApp<'_> {
             added = *nodes == 1;
         }
         if added {
+            if self.app.seats[channel].len() == 1 && !self.app.counts.contains_key(channel) {
+                self.log_transition(TransitionKind::Occupied, channel, None, log);
+            }
+            self.log_transition(TransitionKind::Added, channel, Some(user), log);
             self.note_change(channel, format!("added {user}"));
             let position = self.next_position();
             let added = Message::Added {
@@ -263,7 +285,7 @@ impl InApp<'_> {
         }
     }
 
-    pub(super) fn unseat(&mut self, node: &str, channel: &str, user: &str) -> bool {
+    pub(super) fn unseat(&mut self, node: &str, channel: &str, user: &str, log: LogRules) -> bool {
         let key = (node.to_owned(), channel.to_owned());
         let Some(here) = self.app.here.get_mut(&key) else {
             return false;
@@ -289,6 +311,10 @@ impl InApp<'_> {
         if members.is_empty() {
             self.app.members.remove(channel);
         }
+        self.log_transition(TransitionKind::Removed, channel, Some(user), log);
+        if !self.is_occupied(channel) {
+            self.log_transition(TransitionKind::Vacated, channel, None, log);
+        }
         self.note_change(channel, format!("removed {user}"));
         let position = self.next_position();
         let user_id = UserId::new(user).unwrap();
@@ -304,7 +330,13 @@ impl InApp<'_> {
             .unwrap_or(0)
     }
 
-    pub(super) fn recount(&mut self, node: &str, channel: &str, count: usize) -> Counted {
+    pub(super) fn recount(
+        &mut self,
+        node: &str,
+        channel: &str,
+        count: usize,
+        log: LogRules,
+    ) -> Counted {
         let before = self.app.counts.get(channel).copied().unwrap_or(0);
         let after = before + count - self.count_of(node, channel);
         let mine = self.app.counts_of.entry(node.to_owned()).or_default();
@@ -313,6 +345,12 @@ impl InApp<'_> {
             self.app.counts_of.remove(node);
         }
         set(&mut self.app.counts, channel, after);
+        if before == 0 && after > 0 {
+            self.log_transition(TransitionKind::Occupied, channel, None, log);
+        }
+        if before > 0 && !self.is_occupied(channel) {
+            self.log_transition(TransitionKind::Vacated, channel, None, log);
+        }
         if before > 0 && after == 0 {
             self.note_change(channel, "vacated");
         }

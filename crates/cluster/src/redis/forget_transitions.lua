@@ -1,0 +1,2 @@
+redis.call('UNLINK', transitions, newest_stamp, refused_transitions)
+return 1
