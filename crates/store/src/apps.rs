@@ -208,7 +208,7 @@ impl Store {
     pub async fn delete_app(&self, id: &str, by: &Actor) -> Result<(), StoreError> {
         let mut transaction = self.begin(by).await?;
         let app = transaction.app(id).await?;
-        transaction.delete_webhooks(id).await?;
+        let webhooks = transaction.delete_webhooks(id).await?;
         for delete in [DELETE_KEYS, DELETE_IDENTITY, DELETE] {
             execute!(&mut transaction.tx, delete, id)?;
         }
@@ -222,7 +222,9 @@ impl Store {
         transaction
             .record("app.delete", Target::app(id), &json!({"name": app.name}))
             .await?;
-        transaction.commit().await
+        transaction.commit().await?;
+        self.tidy_webhooks(id, &webhooks).await;
+        Ok(())
     }
 }
 

@@ -77,8 +77,8 @@ pub use tokens::{NewToken, TokenRecord};
 pub use usage::{DAY, HOUR, MINUTE, SAMPLES, UsageCounts, UsageMinute, UsageStep, UsageTotal};
 pub use watch::Watch;
 pub use webhooks::{
-    Announced, DeliveryAttempt, DeliveryState, EndpointHealth, NewDelivery, NewWebhook, NextStep,
-    Outcome, Recorded, StateChange, Subject, UnknownWord, WEBHOOK_EVENTS, WaitingDelivery,
-    WebhookChange, WebhookDay, WebhookFormat, WebhookHeader, WebhookHealth, WebhookRecord,
-    WebhookSecret, WebhookState,
+    Announced, DeliveryAttempt, DeliveryDetails, DeliveryFilter, DeliveryPage, DeliveryRecord,
+    DeliveryState, EndpointHealth, NewDelivery, NewWebhook, NextStep, Outcome, Recorded, Replay,
+    StateChange, Subject, UnknownWord, WEBHOOK_EVENTS, WaitingDelivery, WebhookChange, WebhookDay,
+    WebhookFormat, WebhookHeader, WebhookHealth, WebhookRecord, WebhookSecret, WebhookState,
 };

@@ -5,8 +5,10 @@ mod days;
 mod definition;
 pub(crate) mod known_day;
 mod log;
+mod pruning;
 mod queue;
 mod recording;
+mod replay;
 
 pub use announced::{Announced, StateChange, Subject};
 pub use days::WebhookDay;
@@ -14,11 +16,12 @@ pub use definition::{
     NewWebhook, UnknownWord, WEBHOOK_EVENTS, WebhookChange, WebhookFormat, WebhookHeader,
     WebhookRecord, WebhookSecret, WebhookState,
 };
-pub use log::DeliveryState;
+pub use log::{DeliveryDetails, DeliveryFilter, DeliveryPage, DeliveryRecord, DeliveryState};
 pub use queue::{
     DeliveryAttempt, EndpointHealth, NextStep, Outcome, WaitingDelivery, WebhookHealth,
 };
 pub use recording::{NewDelivery, Recorded};
+pub use replay::Replay;
 
 use secrecy::SecretString;
 use serde_json::json;
@@ -71,8 +74,11 @@ impl Store {
         by: &Actor,
     ) -> Result<WebhookRecord, StoreError> {
         let webhook = WebhookRecord::issue(issue_id("wh"), app_id, new)?;
+        // Most of what the transaction would have to forget.
+        self.forget_unwanted(app_id).await?;
         let mut transaction = self.begin(by).await?;
         transaction.touch_app(app_id).await?;
+        let wanted = transaction.wanted_kinds(app_id).await?;
         let count = fetch_optional!((i64,), &mut transaction.tx, COUNT, app_id)?;
         let count = count.map_or(0, |(count,)| usize::try_from(count).unwrap_or(usize::MAX));
         if count >= max_per_app {
@@ -101,6 +107,7 @@ impl Store {
         )?;
         execute!(&mut transaction.tx, INSERT_APP, app_id)?;
         execute!(&mut transaction.tx, INSERT_HEALTH, &webhook.id)?;
+        transaction.forget_other_kinds(app_id, &wanted).await?;
         let details = json!({
             "name": webhook.name,
             "url": webhook.url,
@@ -154,6 +161,8 @@ impl Store {
         expected_app_revision: Option<i64>,
         by: &Actor,
     ) -> Result<WebhookRecord, StoreError> {
+        // Most of what the transaction would have to forget.
+        self.forget_unwanted(app_id).await?;
         let mut transaction = self.begin(by).await?;
         transaction
             .check_revision(app_id, expected_app_revision)
@@ -169,11 +178,14 @@ impl Store {
         if changed.is_empty() {
             return Ok(before);
         }
+        let wanted = transaction.wanted_kinds(app_id).await?;
         self.write_webhook(&mut transaction, &after).await?;
+        transaction.forget_other_kinds(app_id, &wanted).await?;
         transaction
             .record("webhook.update", target(&after), &changed.into())
             .await?;
         transaction.commit().await?;
+        self.tidy_webhooks(app_id, &[]).await;
         Ok(after)
     }
 
@@ -251,7 +263,7 @@ impl Store {
         Ok(after)
     }
 
-    /// Deletes a webhook. What waits for it is not sent.
+    /// Deletes a webhook. What waits for it is not sent. What was recorded for it is dropped with its day.
     ///
     /// # Errors
     ///
@@ -282,7 +294,9 @@ impl Store {
         transaction
             .record("webhook.delete", target, &details)
             .await?;
-        transaction.commit().await
+        transaction.commit().await?;
+        self.tidy_webhooks(app_id, &[id.to_owned()]).await;
+        Ok(())
     }
 
     async fn write_webhook(
@@ -366,15 +380,19 @@ impl Transaction<'_> {
             .ok_or_else(|| not_found(id))
     }
 
-    /// Deletes all webhooks of an app.
-    pub(crate) async fn delete_webhooks(&mut self, app_id: &str) -> Result<(), StoreError> {
+    /// Deletes all webhooks of an app and returns their ids.
+    pub(crate) async fn delete_webhooks(
+        &mut self,
+        app_id: &str,
+    ) -> Result<Vec<String>, StoreError> {
         // First, because whoever records events of the app locks this row before any other.
         execute!(&mut self.tx, DELETE_APP, app_id)?;
-        for (id,) in fetch_all!((String,), &mut self.tx, IDS, app_id)? {
-            execute!(&mut self.tx, DELETE, &id)?;
-            execute!(&mut self.tx, DELETE_HEALTH, &id)?;
+        let ids = fetch_all!((String,), &mut self.tx, IDS, app_id)?;
+        for (id,) in &ids {
+            execute!(&mut self.tx, DELETE, id)?;
+            execute!(&mut self.tx, DELETE_HEALTH, id)?;
         }
-        Ok(())
+        Ok(ids.into_iter().map(|(id,)| id).collect())
     }
 }
 

@@ -35,7 +35,7 @@ const ROWS_PER_STATEMENT: usize = 500;
 const BYTES_PER_STATEMENT: usize = 4 << 20;
 /// By how much the clock of a node may be behind that of the node that recorded before, in milliseconds: up to that, a
 /// webhook's deliveries are in the order of their times.
-const CLOCK_TOLERANCE: i64 = 60_000;
+pub(super) const CLOCK_TOLERANCE: i64 = 60_000;
 /// About what a row takes beside its texts, in bytes.
 pub(super) const ROW_BYTES: usize = 150;
 

@@ -27,5 +27,6 @@ mod signing_keys;
 mod tokens;
 mod usage;
 mod watch;
+mod webhook_log;
 mod webhook_queue;
 mod webhooks;
