@@ -11,6 +11,7 @@
 //! | `sessions`, `operators`, `tokens`, `signing_keys` | the callers and their rights |
 //! | `usage`, `quotas` | what apps did, and how far their quotas are used |
 //! | `alerts` | conditions that need an operator |
+//! | `webhooks` | who is told what happens on an app's channels |
 //! | `audit` | the audit log |
 //! | `server` | this node |
 //! | `problem` | [`Problem`](problem::Problem): an error with its status and code |
@@ -54,6 +55,7 @@ pub(crate) mod sessions;
 pub(crate) mod signing_keys;
 pub(crate) mod tokens;
 pub(crate) mod usage;
+pub(crate) mod webhooks;
 
 /// Path of the admin API.
 pub(crate) const PATH: &str = "/api/v1";
@@ -181,6 +183,10 @@ pub(crate) fn offline_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::show, keys::update, keys::revoke))
         .routes(routes!(identity::show, identity::set, identity::delete))
+        .routes(routes!(webhooks::list, webhooks::create))
+        .routes(routes!(webhooks::show, webhooks::update, webhooks::delete))
+        .routes(routes!(webhooks::set_state))
+        .routes(routes!(webhooks::create_secret))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::show, tokens::revoke))
         .routes(routes!(usage::show_app))

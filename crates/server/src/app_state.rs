@@ -13,6 +13,7 @@ use crate::admin::Admin;
 use crate::alerts::Alerts;
 use crate::app_sync::{ConfigBarrier, SyncCounters};
 use crate::backend_api::{Idempotency, Unauthenticated};
+use crate::config::WebhooksConfig;
 use crate::demo::Demo;
 use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
@@ -81,6 +82,7 @@ pub(crate) struct Shared {
     /// The quotas of all apps together.
     pub(crate) quotas: Quotas,
     pub(crate) quota_ratios: QuotaRatios,
+    pub(crate) webhook_settings: WebhooksConfig,
     pub(crate) traces: Traces,
     /// When this node started, Unix time in milliseconds.
     pub(crate) started_at: i64,

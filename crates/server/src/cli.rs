@@ -23,6 +23,7 @@ mod doctor;
 mod duration;
 mod identity;
 mod key;
+mod lookup;
 mod master_key;
 mod operator;
 mod output;
@@ -33,6 +34,7 @@ mod signing_key;
 mod token;
 mod top;
 mod usage;
+mod webhook;
 
 use api::ServerFlags;
 
@@ -88,6 +90,8 @@ enum Command {
     App(Noun<app::Command>),
     /// Keys of apps: create, change and revoke them
     Key(Noun<key::Command>),
+    /// Webhooks of apps: who is told what happens on channels, what was sent, and what came of it
+    Webhook(Noun<webhook::Command>),
     /// Operators: the people who may sign in
     Operator(Noun<operator::Command>),
     /// API tokens: for programs
@@ -349,6 +353,10 @@ async fn dispatch(
                 &noun.server.open(&config, Begin::Never).await?,
             )
             .await
+        }
+        Command::Webhook(noun) => {
+            let api = noun.server.open(&config, Begin::Never).await?;
+            webhook::run(noun.command, &api).await
         }
         Command::Operator(noun) => {
             operator::run(

@@ -33,6 +33,11 @@ pub(crate) fn check_url(url: &Url, allow_inner: bool, setting: &str) -> Result<(
     match url.scheme() {
         "https" => {}
         "http" if allow_inner => {}
+        "http" => {
+            return Err(format!(
+                "must start with https://, because http:// is only allowed for development ({setting})"
+            ));
+        }
         _ => return Err("must start with https://".into()),
     }
     if !url.username().is_empty() || url.password().is_some() {

@@ -19,4 +19,5 @@ mod request;
 mod schedule;
 mod sign;
 
+pub(crate) use hooks::HookSettings;
 pub(crate) use sign::{MIN_SECRET_BYTES, secret_bytes, standard_signature};

@@ -5,6 +5,7 @@ mod days;
 mod definition;
 pub(crate) mod known_day;
 mod log;
+mod progress;
 mod pruning;
 mod queue;
 mod recording;
@@ -83,7 +84,8 @@ impl Store {
         let count = count.map_or(0, |(count,)| usize::try_from(count).unwrap_or(usize::MAX));
         if count >= max_per_app {
             return Err(StoreError::Conflict(format!(
-                "the app {app_id:?} has {count} webhooks already, and may have {max_per_app}"
+                "the app {app_id:?} has {count} webhooks already, and may have {max_per_app} (webhooks.max_per_app): delete one that \
+                 isn't needed, or raise the setting"
             )));
         }
         let (headers, secrets) = self.seal_webhook(&webhook);

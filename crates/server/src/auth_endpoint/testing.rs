@@ -134,6 +134,7 @@ impl Node {
             alerts: crate::alerts::Alerts::new(&crate::config::AlertsConfig::default(), 0),
             quotas: fanfare_protocol::Quotas::default(),
             quota_ratios: crate::quotas::QuotaRatios::default(),
+            webhook_settings: crate::config::WebhooksConfig::default(),
             traces: crate::traces::Traces::default(),
             sessions: crate::edge::xhr::Sessions::new(crate::edge::xhr::PendingBounds {
                 app: 1,

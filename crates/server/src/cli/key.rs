@@ -1,19 +1,14 @@
 //! `fanfare key`.
 
 use clap::{Args, Subcommand};
-use futures_util::{StreamExt, TryStreamExt, stream};
 use serde_json::{Map, Value, json};
 
 use super::api::{Api, Call};
 use super::failure::{Code, Failure};
+use super::lookup::app_of;
 use super::{Creation, Listing, duration, output};
-use crate::admin::apps::App;
 use crate::admin::keys::{CreatedKey, Key};
-use crate::admin::page::Page;
 use crate::clock::unix_millis;
-
-/// Number of apps whose keys are searched at a time.
-const CONCURRENT_LOOKUPS: usize = 8;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -209,27 +204,8 @@ impl KeyName {
         if let Some(app) = &self.app {
             return Ok(app.clone());
         }
-        let apps = api.list(|| Call::get(&["apps"]), None).await?;
-        let apps: Page<App> = serde_json::from_value(apps)?;
-        let holds = async |app: App| -> anyhow::Result<Option<String>> {
-            let keys = api
-                .list(|| Call::get(&["apps", &app.id, "keys"]), None)
-                .await?;
-            let keys: Page<Key> = serde_json::from_value(keys)?;
-            Ok(keys
-                .items
-                .iter()
-                .any(|key| key.key == self.key)
-                .then_some(app.id))
-        };
-        let found = stream::iter(apps.items)
-            .map(holds)
-            .buffer_unordered(CONCURRENT_LOOKUPS);
-        let found: Vec<String> = found
-            .try_filter_map(async |id| Ok(id))
-            .try_collect()
-            .await?;
+        let found = app_of(api, "keys", "key", &self.key).await?;
         let none = || Failure::new(Code::NotFound, format!("there is no key {:?}", self.key));
-        Ok(found.into_iter().next().ok_or_else(none)?)
+        Ok(found.ok_or_else(none)?)
     }
 }

@@ -31,7 +31,7 @@ Every Pusher server SDK signs for you. The query of a signed request has, beside
 name and not percent-encoded, with line feeds between the three: \
 `POST\\n/apps/123456789/events\\nauth_key=...&auth_timestamp=...&auth_version=1.0&body_md5=...`";
 
-const TAGS: [(&str, &str); 14] = [
+const TAGS: [(&str, &str); 15] = [
     (
         "Sessions",
         "Sign-in, refresh, and the caller's own sessions.",
@@ -47,6 +47,10 @@ const TAGS: [(&str, &str); 14] = [
     (
         "Identity",
         "The identity providers of an app's users, for apps whose subscriptions Fanfare signs.",
+    ),
+    (
+        "Webhooks",
+        "An app's webhooks: who is told what happens on its channels, where and how.",
     ),
     (
         "State",
@@ -188,6 +192,7 @@ fn of_name(name: &str) -> Value {
         "operator_id" | "actor_id" => json!({"example": "op_4be1f0c6a5d2e7938b10"}),
         "token_id" => json!({"example": "tok_0c9a7be25f1d8e643a2b"}),
         "session_id" => json!({"example": "ses_7d20f3a914c5b86e0a1f"}),
+        "webhook_id" => json!({"example": "wh_9e3f7a10c5d8b2461f7e"}),
         "alert_id" => json!({"example": "alr_2b6f90d1c7e3a845f01d"}),
         "target_id" => json!({"example": "278d425bdf160c739803"}),
         "socket_id" => json!({"example": "123.456", "pattern": r"^[0-9]+\.[0-9]+$"}),
@@ -233,7 +238,8 @@ fn credential() -> Value {
 fn of_field(schema: &str, field: &str) -> Value {
     match (schema, field) {
         (
-            "CreateApp" | "UpdateApp" | "CreateOperator" | "UpdateOperator" | "CreateToken",
+            "CreateApp" | "UpdateApp" | "CreateOperator" | "UpdateOperator" | "CreateToken"
+            | "CreateWebhook" | "UpdateWebhook",
             "name",
         ) => name_of_people(),
         ("CreateApp" | "CreateKey", "id" | "key" | "secret") => credential(),

@@ -72,6 +72,7 @@ pub(super) fn state(
         alerts: Alerts::new(&config.alerts, config.listen.port()),
         quotas: config.quotas.quotas(),
         quota_ratios: QuotaRatios::default(),
+        webhook_settings: config.webhooks.clone(),
         traces: Traces::default(),
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,

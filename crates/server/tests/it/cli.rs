@@ -7,6 +7,7 @@
 //! | `elsewhere` | servers that cannot be reached, tokens that are not taken, what only a running server knows |
 //! | `installation` | where an installation begins, who serves from it, and the exit codes of what stands in the way |
 //! | `master_key` | another master key |
+//! | `webhook` | webhooks |
 //! | `top` | what top shows of a running node |
 
 mod doctor;
@@ -15,6 +16,7 @@ mod everywhere;
 mod installation;
 mod master_key;
 mod top;
+mod webhook;
 
 use std::time::SystemTime;
 

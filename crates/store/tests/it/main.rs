@@ -28,5 +28,6 @@ mod tokens;
 mod usage;
 mod watch;
 mod webhook_log;
+mod webhook_progress;
 mod webhook_queue;
 mod webhooks;

@@ -67,6 +67,48 @@ impl Route {
 }
 
 fn routes() -> Vec<Route> {
+    let mut all = webhook_routes();
+    all.extend(other_routes());
+    all
+}
+
+fn webhook_routes() -> Vec<Route> {
+    vec![
+        route("GET", "/apps/{app_id}/webhooks", Sight, 200),
+        route("POST", "/apps/{app_id}/webhooks", AppAdmin, 201)
+            .with(|on| json!({"name": on.unique})),
+        route("GET", "/apps/{app_id}/webhooks/{webhook_id}", Sight, 200),
+        route(
+            "PATCH",
+            "/apps/{app_id}/webhooks/{webhook_id}",
+            AppAdmin,
+            200,
+        )
+        .with(|on| json!({"name": on.unique})),
+        route(
+            "DELETE",
+            "/apps/{app_id}/webhooks/{webhook_id}",
+            AppAdmin,
+            204,
+        ),
+        route(
+            "PUT",
+            "/apps/{app_id}/webhooks/{webhook_id}/state",
+            AppAdmin,
+            200,
+        )
+        .with(|_| json!({"state": "paused"})),
+        route(
+            "POST",
+            "/apps/{app_id}/webhooks/{webhook_id}/secrets",
+            AppAdmin,
+            201,
+        )
+        .with(|_| json!({})),
+    ]
+}
+
+fn other_routes() -> Vec<Route> {
     vec![
         route("POST", "/sessions", Nothing, 201)
             .with(|_| json!({"name": OWNER, "password": PASSWORD})),
@@ -232,7 +274,7 @@ const UNKNOWN: &str = "999999999999";
 
 impl World {
     async fn new() -> Self {
-        let server = server(&[BEHIND_A_PROXY]).await;
+        let server = server(&[BEHIND_A_PROXY, "webhooks.max_per_app=100"]).await;
         let owner = server.owner().await;
         let mut apps = Vec::new();
         for name in ["Seen", "Hidden"] {
@@ -324,6 +366,13 @@ impl World {
             };
             path = path.replace("{key}", &key);
         }
+        if path.contains("{webhook_id}") {
+            let webhook = match app {
+                Some(app) => self.webhook(app).await,
+                None => "wh_none".into(),
+            };
+            path = path.replace("{webhook_id}", &webhook);
+        }
         if path.contains("{socket_id}") {
             let socket_id = match app {
                 Some(app) if uses_up => {
@@ -363,6 +412,25 @@ impl World {
             refresh_token,
             path,
             _socket: socket,
+        }
+    }
+
+    /// Returns the id of a webhook of an app: its only one, made again if a request has used it up. An app may have few.
+    async fn webhook(&self, app: usize) -> String {
+        let path = format!("/apps/{}/webhooks", self.apps[app].id);
+        let all = self.owner.get(&path).await.expect(200)["items"].clone();
+        let all = all.as_array().unwrap();
+        // Those that a request has made.
+        for webhook in all.iter().skip(1) {
+            let path = format!("{path}/{}", text(webhook, "id"));
+            assert_eq!(self.owner.delete(&path).await.status, 204);
+        }
+        match all.first() {
+            Some(webhook) => text(webhook, "id"),
+            None => {
+                let made = self.owner.post(&path, &json!({})).await.expect(201);
+                text(&made, "id")
+            }
         }
     }
 

@@ -89,13 +89,13 @@ impl<'a> Cli<'a> {
 }
 
 /// On this machine, then elsewhere.
-async fn here_and_elsewhere(test: impl AsyncFn(&Cli<'_>)) {
+pub(super) async fn here_and_elsewhere(test: impl AsyncFn(&Cli<'_>)) {
     let server = server_with(&["demo=false"]).await;
     test(&Cli::here(&server)).await;
     test(&Cli::elsewhere(&server, "owner")).await;
 }
 
-fn text(value: &Value, pointer: &str) -> String {
+pub(super) fn text(value: &Value, pointer: &str) -> String {
     let found = value
         .pointer(pointer)
         .unwrap_or_else(|| panic!("{pointer} in {value}"));
