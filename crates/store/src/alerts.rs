@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::actor::Actor;
 use crate::audit::Target;
 use crate::database::{Store, issue_id, now};
-use crate::dialect::{execute, fetch_optional, on_db};
+use crate::dialect::{execute, execute_alone, fetch_optional, on_db};
 use crate::error::StoreError;
 use crate::row::from_row;
 
@@ -236,7 +236,7 @@ impl Store {
     ///
     /// Returns the database's error.
     pub async fn delete_old_alerts(&self, before: i64) -> Result<(), StoreError> {
-        on_db!(&self.db, pool => sqlx::query(DELETE_OLD).bind(before).execute(pool).await.map(|_| ()))?;
+        execute_alone!(&self.db, DELETE_OLD, before)?;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::actor::Actor;
 use crate::database::Store;
-use crate::dialect::{execute, fetch_optional, on_db};
+use crate::dialect::{execute, execute_alone, fetch_optional};
 use crate::error::StoreError;
 use crate::row::from_row;
 
@@ -138,7 +138,7 @@ impl Store {
     ///
     /// Returns the database's error.
     pub async fn release_answer(&self, scope: &str, key: &str) -> Result<(), StoreError> {
-        on_db!(&self.db, pool => sqlx::query(RELEASE).bind(scope).bind(key).execute(pool).await.map(|_| ()))?;
+        execute_alone!(&self.db, RELEASE, scope, key)?;
         Ok(())
     }
 }

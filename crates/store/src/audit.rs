@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::actor::Actor;
 use crate::database::Store;
-use crate::dialect::{execute, on_db};
+use crate::dialect::{execute, execute_alone, on_db};
 use crate::error::StoreError;
 use crate::row::{from_row, parsed};
 use crate::scope::to_list;
@@ -185,7 +185,7 @@ impl Store {
     ///
     /// Returns the database's error.
     pub async fn delete_refused_sign_ins(&self, before: i64) -> Result<(), StoreError> {
-        on_db!(&self.db, pool => sqlx::query(DELETE_REFUSED).bind(before).execute(pool).await.map(drop))?;
+        execute_alone!(&self.db, DELETE_REFUSED, before)?;
         Ok(())
     }
 

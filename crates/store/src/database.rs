@@ -8,7 +8,7 @@ use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
 
-use crate::dialect::{Db, Pool, on_db};
+use crate::dialect::{Db, Pool, execute_alone, on_db};
 use crate::error::StoreError;
 use crate::postgres;
 use crate::seal::MasterKey;
@@ -112,14 +112,14 @@ impl Database {
     /// Returns [`StoreError::WrongMasterKey`] if it isn't the installation's key; nothing was changed then.
     pub async fn unlock(&self, master_key: MasterKey) -> Result<Store, StoreError> {
         let sealed = master_key.seal(CHECK_TEXT, CHECK_TEXT);
-        on_db!(&self.db, pool => sqlx::query(SET_MASTER_KEY_CHECK).bind(sealed).execute(pool).await.map(|_| ()))?;
+        execute_alone!(&self.db, SET_MASTER_KEY_CHECK, sealed)?;
         // Read back, because another node may have set its key first.
         let check = self.check().await?.ok_or(StoreError::WrongMasterKey)?;
         master_key
             .open(&check, CHECK_TEXT)
             .map_err(|_| StoreError::WrongMasterKey)?;
         let id = master_key.id();
-        on_db!(&self.db, pool => sqlx::query(SET_MASTER_KEY_ID).bind(id).execute(pool).await.map(|_| ()))?;
+        execute_alone!(&self.db, SET_MASTER_KEY_ID, id)?;
         Ok(Store {
             db: self.db.clone(),
             master_key: Arc::new(master_key),

@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{Connection, SqlitePool};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+use tokio::time::timeout;
 
 use crate::error::{StoreError, is_disk_full};
 use crate::migrations;
@@ -39,6 +41,8 @@ pub(crate) enum Pool {
 pub(crate) struct Db {
     pub(crate) pool: Pool,
     disk_full: Arc<AtomicBool>,
+    /// The turn to write to SQLite.
+    writer: Arc<Mutex<()>>,
 }
 
 /// Runs one body on the pool of either database, in a span of traces.
@@ -80,7 +84,13 @@ pub(crate) use traced;
 pub(crate) struct Tx {
     pub(crate) kind: TxKind,
     disk_full: Arc<AtomicBool>,
+    /// Dropped last, when the transaction is at its end.
+    _turn: Turn,
 }
+
+/// The turn to write. SQLite has one writer at a time, and those who wait for it only look now and then whether it is free:
+/// who writes much would keep all others waiting until they give up. So they queue here.
+pub(crate) type Turn = Option<OwnedMutexGuard<()>>;
 
 #[derive(Debug)]
 pub(crate) enum TxKind {
@@ -116,6 +126,18 @@ macro_rules! execute {
 }
 pub(crate) use execute;
 
+/// Runs a statement that writes, in a transaction of its own, and returns how many rows it changed.
+macro_rules! execute_alone {
+    ($db:expr, $sql:expr $(, $value:expr)* $(,)?) => {
+        match ($db).turn().await {
+            Ok(_turn) => $crate::dialect::on_db!($db, pool => sqlx::query($sql)$(.bind($value))*
+                .execute(pool).await.map(|done| done.rows_affected())),
+            Err(error) => Err(error),
+        }
+    };
+}
+pub(crate) use execute_alone;
+
 /// Returns the row that a statement finds in a transaction, if there is one.
 macro_rules! fetch_optional {
     ($row:ty, $tx:expr, $sql:expr $(, $value:expr)* $(,)?) => {
@@ -136,14 +158,52 @@ pub(crate) use fetch_all;
 
 /// Returns the placeholders of so many rows, each of so many values, from `$first` on: `($1, $2), ($3, $4)`.
 pub(crate) fn value_rows(rows: usize, width: usize, first: usize) -> String {
-    let row = |n: usize| {
-        let values = (0..width).map(|column| format!("${}", first + n * width + column));
-        format!("({})", values.collect::<Vec<_>>().join(", "))
-    };
-    (0..rows).map(row).collect::<Vec<_>>().join(", ")
+    let mut text = String::with_capacity(rows * width * "$1234, ".len());
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 0..width {
+            let separator = if column == 0 { "$" } else { ", $" };
+            text.push_str(separator);
+            text.push_str(&(first + row * width + column).to_string());
+        }
+        text.push(')');
+    }
+    text
+}
+
+/// Returns a statement for SQLite without the numbers of its placeholders, which must be in order and each used once.
+/// SQLite compares each numbered placeholder with all before it, which would take most of the time of a statement with
+/// thousands.
+fn without_numbers(sql: &str) -> String {
+    let mut text = String::with_capacity(sql.len());
+    let mut count = 0;
+    for (index, piece) in sql.split('$').enumerate() {
+        if index == 0 {
+            text.push_str(piece);
+            continue;
+        }
+        count += 1;
+        let rest = piece.trim_start_matches(|c: char| c.is_ascii_digit());
+        debug_assert_eq!(
+            piece[..piece.len() - rest.len()].parse(),
+            Ok(count),
+            "{sql}"
+        );
+        text.push('?');
+        text.push_str(rest);
+    }
+    text
 }
 
 impl Tx {
+    /// Returns the text of a statement with many placeholders, which must be in order and each used once.
+    pub(crate) fn in_order(&self, sql: String) -> String {
+        match self.kind {
+            TxKind::Sqlite(_) => without_numbers(&sql),
+            TxKind::Postgres(_) => sql,
+        }
+    }
+
     /// Commits. After an error nothing was changed, except perhaps after [`StoreError::Uncertain`].
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
         let committed = match self.kind {
@@ -187,6 +247,7 @@ impl Db {
         Self {
             pool,
             disk_full: Arc::default(),
+            writer: Arc::default(),
         }
     }
 
@@ -203,9 +264,23 @@ impl Db {
         self.disk_full.load(Ordering::Relaxed)
     }
 
+    /// Waits for the turn to write. On Postgres it is always there.
+    pub(crate) async fn turn(&self) -> Result<Turn, sqlx::Error> {
+        match &self.pool {
+            Pool::Sqlite(_) => {
+                let turn = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.writer).lock_owned()).await;
+                let turn = turn.map_err(|_| sqlx::Error::PoolTimedOut)?;
+                Ok(Some(turn))
+            }
+            Pool::Postgres(_) => Ok(None),
+        }
+    }
+
     /// Begins a transaction that writes. SQLite's takes the write lock at once: one that only reads at first could not
     /// become the writer after another transaction was.
     pub(crate) async fn begin(&self) -> Result<Tx, StoreError> {
+        // Before a connection is taken, so that whoever waits leaves the connections to those who read.
+        let turn = self.turn().await?;
         let begun = match &self.pool {
             Pool::Sqlite(pool) => {
                 let begun = traced!(
@@ -228,6 +303,7 @@ impl Db {
         Ok(Tx {
             kind,
             disk_full: Arc::clone(&self.disk_full),
+            _turn: turn,
         })
     }
 
@@ -332,6 +408,15 @@ mod tests {
 
     use super::*;
     use crate::{Actor, AuditFilter, Database, MasterKey, Store};
+
+    #[test]
+    fn placeholders_are_numbered_row_by_row() {
+        assert_eq!(value_rows(2, 3, 2), "($2, $3, $4), ($5, $6, $7)");
+        assert_eq!(value_rows(1, 1, 1), "($1)");
+        let sql = format!("INSERT INTO t VALUES {} RETURNING 1", value_rows(1, 11, 1));
+        let expected = "INSERT INTO t VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING 1";
+        assert_eq!(without_numbers(&sql), expected);
+    }
 
     /// Returns all connections that the pool may have.
     async fn all_connections(pool: &SqlitePool) -> Vec<PoolConnection<Sqlite>> {

@@ -4,7 +4,7 @@
 use fanfare_protocol::{QuotaKind, QuotaValues};
 
 use crate::database::Store;
-use crate::dialect::{Tx, execute, fetch_optional, on_db};
+use crate::dialect::{Tx, execute, execute_alone, fetch_optional, on_db};
 use crate::error::StoreError;
 use crate::row::from_row;
 
@@ -206,7 +206,7 @@ impl Store {
     ///
     /// Returns the database's error.
     pub async fn delete_old_quotas(&self, before: i64) -> Result<(), StoreError> {
-        on_db!(&self.db, pool => sqlx::query(DELETE).bind(before).execute(pool).await.map(drop))?;
+        execute_alone!(&self.db, DELETE, before)?;
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use sqlx::Row;
 use crate::actor::{Actor, ActorKind};
 use crate::audit::Target;
 use crate::database::{Store, issue_id, now};
-use crate::dialect::{execute, fetch_all, fetch_optional, on_db};
+use crate::dialect::{execute, execute_alone, fetch_all, fetch_optional};
 use crate::error::StoreError;
 use crate::row::{from_row, parsed};
 use crate::scope::{Role, apps_from_column, apps_to_column, check_apps, check_name};
@@ -189,7 +189,7 @@ impl Store {
     ///
     /// Returns the database's error.
     pub async fn touch_token(&self, id: &str, at: i64) -> Result<(), StoreError> {
-        on_db!(&self.db, pool => sqlx::query(TOUCH).bind(id).bind(at).execute(pool).await.map(|_| ()))?;
+        execute_alone!(&self.db, TOUCH, id, at)?;
         Ok(())
     }
 }

@@ -13,7 +13,7 @@ use fanfare_protocol::{UserHashKey, UserSketch};
 use sqlx::AssertSqlSafe;
 
 use crate::database::Store;
-use crate::dialect::{Tx, execute, fetch_optional, on_db};
+use crate::dialect::{Tx, execute, execute_alone, fetch_optional, on_db};
 use crate::error::StoreError;
 use crate::row::from_row;
 use statements::{Source, ids, totals_by_app, totals_by_time, write_minutes, write_totals};
@@ -323,7 +323,7 @@ impl Store {
         for step in UsageStep::ALL {
             let sql = format!("DELETE FROM {} WHERE {UNMARKED_BEFORE}", step.table());
             let before = step.floor(now - step.kept());
-            on_db!(&self.db, pool => sqlx::query(AssertSqlSafe(sql)).bind(before).execute(pool).await.map(drop))?;
+            execute_alone!(&self.db, AssertSqlSafe(sql), before)?;
         }
         Ok(())
     }

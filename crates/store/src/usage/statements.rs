@@ -298,6 +298,7 @@ pub(super) async fn write_minutes(
         rows.len(),
         "WHERE usage_minutes.flush <= excluded.flush",
     );
+    let sql = tx.in_order(sql);
     on_tx!(tx, connection => {
         let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
         for row in rows {
@@ -325,6 +326,7 @@ pub(super) async fn write_totals(
             .into_iter(),
     );
     let sql = upsert(table, &["app_id", "at"], &values, totals.len(), "");
+    let sql = tx.in_order(sql);
     on_tx!(tx, connection => {
         let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
         for total in totals {

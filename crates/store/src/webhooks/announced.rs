@@ -232,6 +232,7 @@ impl Judgement {
                  at = excluded.at, present_due = excluded.present_due, absent_due = excluded.absent_due",
                 value_rows(rows.len(), 8, 1)
             );
+            let sql = tx.in_order(sql);
             on_tx!(tx, connection => {
                 let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
                 for ((kind, channel, user_id), told) in rows {
@@ -249,16 +250,18 @@ impl Judgement {
 async fn told_of(tx: &mut Tx, app_id: &str, keys: &[&Key]) -> Result<Vec<StoredRow>, StoreError> {
     let sql = format!(
         "SELECT a.kind, a.channel, a.user_id, a.is_present, a.at, a.present_due, a.absent_due \
-         FROM (VALUES {}) AS k JOIN webhook_announced a ON a.app_id = $1 AND a.kind = k.column1 \
+         FROM (VALUES {}) AS k JOIN webhook_announced a ON a.app_id = ${} AND a.kind = k.column1 \
          AND a.channel = k.column2 AND a.user_id = k.column3",
-        value_rows(keys.len(), 3, 2)
+        value_rows(keys.len(), 3, 1),
+        3 * keys.len() + 1
     );
+    let sql = tx.in_order(sql);
     let rows = on_tx!(tx, connection => {
-        let mut query = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).bind(app_id);
+        let mut query = sqlx::query_as(AssertSqlSafe(sql)).persistent(false);
         for (kind, channel, user_id) in keys {
             query = query.bind(*kind).bind(channel).bind(user_id);
         }
-        query.fetch_all(connection).await
+        query.bind(app_id).fetch_all(connection).await
     })?;
     Ok(rows)
 }

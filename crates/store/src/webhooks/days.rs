@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 
 use crate::actor::Actor;
 use crate::database::{Store, now};
-use crate::dialect::{execute, on_db, on_tx};
+use crate::dialect::{execute, execute_alone, on_db, on_tx};
 use crate::error::StoreError;
 use crate::row::from_row;
 use crate::usage::UsageStep;
@@ -120,8 +120,7 @@ impl Store {
     }
 
     async fn delete_queued(&self, day: i64) -> Result<i64, StoreError> {
-        let deleted = on_db!(&self.db, pool => sqlx::query(DELETE_QUEUED).bind(day).bind(DELETED_AT_ONCE)
-            .execute(pool).await.map(|done| done.rows_affected()))?;
+        let deleted = execute_alone!(&self.db, DELETE_QUEUED, day, DELETED_AT_ONCE)?;
         Ok(i64::try_from(deleted).unwrap_or(i64::MAX))
     }
 

@@ -4,7 +4,7 @@
 
 use super::days::DELETED_AT_ONCE;
 use crate::database::Store;
-use crate::dialect::{Tx, execute, fetch_all, on_db};
+use crate::dialect::{Tx, execute, execute_alone, fetch_all, on_db};
 use crate::error::StoreError;
 use crate::transaction::Transaction;
 
@@ -140,8 +140,7 @@ impl Store {
 
     async fn empty_queue(&self, webhook_id: &str) -> Result<(), StoreError> {
         loop {
-            let deleted = on_db!(&self.db, pool => sqlx::query(DELETE_QUEUE).bind(webhook_id).bind(DELETED_AT_ONCE)
-                .execute(pool).await.map(|done| done.rows_affected()))?;
+            let deleted = execute_alone!(&self.db, DELETE_QUEUE, webhook_id, DELETED_AT_ONCE)?;
             if deleted == 0 {
                 return Ok(());
             }

@@ -7,7 +7,7 @@ use super::days::{attempts_table, deliveries_table};
 use super::log::DeliveryState;
 use super::recording::ROW_BYTES;
 use crate::database::Store;
-use crate::dialect::{Tx, execute, on_db, on_tx, value_rows};
+use crate::dialect::{Tx, execute, execute_alone, on_db, on_tx, value_rows};
 use crate::error::StoreError;
 use crate::row::from_row;
 
@@ -253,7 +253,7 @@ impl Store {
         webhook_ids: &[String],
     ) -> Result<(), StoreError> {
         for webhook_id in webhook_ids {
-            on_db!(&self.db, pool => sqlx::query(RELEASE).bind(webhook_id).bind(node).execute(pool).await.map(drop))?;
+            execute_alone!(&self.db, RELEASE, webhook_id, node)?;
         }
         Ok(())
     }
@@ -383,6 +383,23 @@ impl Store {
         outcomes: &[Outcome],
         health: &EndpointHealth,
     ) -> Result<bool, StoreError> {
+        let settled = self.settle_once(node, webhook_id, outcomes, health).await;
+        match settled {
+            // A day was dropped meanwhile, and what waited of it is gone.
+            Err(StoreError::Database(error)) if is_missing_table(&error) => {
+                self.settle_once(node, webhook_id, outcomes, health).await
+            }
+            settled => settled,
+        }
+    }
+
+    async fn settle_once(
+        &self,
+        node: &str,
+        webhook_id: &str,
+        outcomes: &[Outcome],
+        health: &EndpointHealth,
+    ) -> Result<bool, StoreError> {
         let mut tx = self.db.begin().await?;
         let is_ours = execute!(
             &mut tx,
@@ -424,6 +441,7 @@ async fn settle(tx: &mut Tx, webhook_id: &str, outcomes: &[Outcome]) -> Result<(
         "SELECT sequence, day FROM webhook_queue WHERE webhook_id = $1 AND sequence IN {} ORDER BY day, sequence",
         value_rows(1, sequences.len(), 2)
     );
+    let sql = tx.in_order(sql);
     let queued: Vec<(i64, i64)> = on_tx!(tx, connection => {
         let mut query = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).bind(webhook_id);
         for sequence in sequences {
@@ -461,11 +479,13 @@ async fn write_outcomes(
     let table = deliveries_table(day);
     let sql = format!(
         "UPDATE {table} SET state = v.column2, attempts = COALESCE(v.column3, {table}.attempts), finished_at = v.column4 \
-         FROM (VALUES {}) AS v WHERE {table}.webhook_id = $1 AND {table}.sequence = v.column1",
-        value_rows(outcomes.len(), 4, 2)
+         FROM (VALUES {}) AS v WHERE {table}.webhook_id = ${} AND {table}.sequence = v.column1",
+        value_rows(outcomes.len(), 4, 1),
+        4 * outcomes.len() + 1
     );
+    let sql = tx.in_order(sql);
     on_tx!(tx, connection => {
-        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(webhook_id);
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
         for outcome in outcomes {
             let (state, finished_at) = match outcome.next {
                 NextStep::Delivered => (DeliveryState::Delivered, Some(outcome.at)),
@@ -475,7 +495,7 @@ async fn write_outcomes(
             let attempts = outcome.attempt.as_ref().map(|attempt| attempt.attempt);
             query = query.bind(outcome.sequence).bind(state.as_str()).bind(attempts).bind(finished_at);
         }
-        query.execute(connection).await.map(drop)
+        query.bind(webhook_id).execute(connection).await.map(drop)
     })?;
     Ok(())
 }
@@ -499,6 +519,7 @@ async fn write_attempts(
         attempts_table(day),
         value_rows(attempts.len(), 10, 1)
     );
+    let sql = tx.in_order(sql);
     let mut bytes = 0;
     on_tx!(tx, connection => {
         let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
@@ -521,6 +542,7 @@ async fn dequeue(tx: &mut Tx, webhook_id: &str, finished: &[&Outcome]) -> Result
         "DELETE FROM webhook_queue WHERE webhook_id = $1 AND sequence IN {}",
         value_rows(1, finished.len(), 2)
     );
+    let sql = tx.in_order(sql);
     on_tx!(tx, connection => {
         let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(webhook_id);
         for outcome in finished {
@@ -534,11 +556,13 @@ async fn dequeue(tx: &mut Tx, webhook_id: &str, finished: &[&Outcome]) -> Result
 async fn put_off(tx: &mut Tx, webhook_id: &str, retried: &[&Outcome]) -> Result<(), StoreError> {
     let sql = format!(
         "UPDATE webhook_queue SET due = v.column2, attempts = webhook_queue.attempts + v.column3 \
-         FROM (VALUES {}) AS v WHERE webhook_queue.webhook_id = $1 AND webhook_queue.sequence = v.column1",
-        value_rows(retried.len(), 3, 2)
+         FROM (VALUES {}) AS v WHERE webhook_queue.webhook_id = ${} AND webhook_queue.sequence = v.column1",
+        value_rows(retried.len(), 3, 1),
+        3 * retried.len() + 1
     );
+    let sql = tx.in_order(sql);
     on_tx!(tx, connection => {
-        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false).bind(webhook_id);
+        let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
         for outcome in retried {
             let due = match outcome.next {
                 NextStep::Retry(due) => due,
@@ -546,7 +570,7 @@ async fn put_off(tx: &mut Tx, webhook_id: &str, retried: &[&Outcome]) -> Result<
             };
             query = query.bind(outcome.sequence).bind(due).bind(i64::from(outcome.attempt.is_some()));
         }
-        query.execute(connection).await.map(drop)
+        query.bind(webhook_id).execute(connection).await.map(drop)
     })?;
     Ok(())
 }

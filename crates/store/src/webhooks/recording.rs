@@ -261,6 +261,7 @@ async fn insert_deliveries(tx: &mut Tx, day: i64, placed: &[Placed<'_>]) -> Resu
         deliveries_table(day),
         value_rows(placed.len(), 11, 1)
     );
+    let sql = tx.in_order(sql);
     on_tx!(tx, connection => {
         let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
         for Placed { sequence, created_at, delivery } in placed {
@@ -283,6 +284,7 @@ async fn enqueue(tx: &mut Tx, day: i64, placed: &[&Placed<'_>]) -> Result<(), St
         "INSERT INTO webhook_queue (webhook_id, sequence, day, lane, size, queued_at, is_replay, attempts, due) VALUES {}",
         value_rows(placed.len(), 9, 1)
     );
+    let sql = tx.in_order(sql);
     on_tx!(tx, connection => {
         let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
         for Placed { sequence, created_at, delivery } in placed {

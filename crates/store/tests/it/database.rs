@@ -1,6 +1,8 @@
 //! Database.
 
-use fanfare_store::{Database, MasterKey, NewApp, NewKey, StoreError};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use fanfare_store::{Database, MINUTE, MasterKey, NewApp, NewKey, StoreError, UsageMinute};
 
 use crate::harness::{Kind, app, by};
 
@@ -84,5 +86,51 @@ async fn a_store_from_before_master_keys_had_ids_opens_with_its_key_only() {
         let store = kind.store().await;
         store.create_app(app("two"), &by()).await.unwrap();
         assert_eq!(store.changes_since(0).await.unwrap().apps.len(), 2);
+    }
+}
+
+/// SQLite lets those who wait look now and then whether the writer is done, so that one who writes without a pause would
+/// keep all others waiting.
+#[tokio::test]
+async fn whoever_waits_to_write_gets_a_turn_however_much_another_writes() {
+    const TURNS: usize = 10;
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        let (one, _) = store.create_app(app("one"), &by()).await.unwrap();
+        let minutes: Vec<_> = (0..2_000)
+            .map(|at| UsageMinute {
+                at: at * MINUTE,
+                ..UsageMinute::default()
+            })
+            .collect();
+        let done = AtomicBool::new(false);
+        let greedy = async {
+            let mut written = 0;
+            while !done.load(Ordering::Relaxed) {
+                store.write_usage("x", 1, &minutes, 0).await.unwrap();
+                written += 1;
+            }
+            written
+        };
+        let modest = async {
+            for turn in 0..TURNS {
+                // Some statements are a transaction by themselves.
+                match turn % 2 {
+                    0 => drop(
+                        store
+                            .create_key(&one.id, NewKey::default(), &by())
+                            .await
+                            .unwrap(),
+                    ),
+                    _ => store.delete_refused_sign_ins(0).await.unwrap(),
+                }
+            }
+            done.store(true, Ordering::Relaxed);
+        };
+        let (written, ()) = tokio::join!(greedy, modest);
+        assert!(
+            written <= TURNS + 1,
+            "{written} of one against {TURNS} of the other"
+        );
     }
 }

@@ -587,6 +587,45 @@ async fn a_day_that_somebody_reads_for_long_is_dropped_later_and_meanwhile_holds
 }
 
 #[tokio::test]
+async fn outcomes_are_written_although_a_day_of_theirs_is_dropped_at_the_same_time() {
+    for kind in Kind::all().await {
+        let (Kind::Postgres(url) | Kind::Pooled(_, url)) = &kind else {
+            continue;
+        };
+        let store = kind.store().await;
+        let setup = set_up(&store, 1).await;
+        let id = setup.webhooks[0].clone();
+        fill(&store, &setup, &[(DAY_ZERO, 1), (DAY_ZERO + DAY, 1)]).await;
+        let mut other = PgConnection::connect(url).await.unwrap();
+        let mut dropping = other.begin().await.unwrap();
+        for sql in [
+            "DROP TABLE webhook_deliveries_20261120",
+            "DELETE FROM webhook_queue WHERE sequence = 1",
+        ] {
+            dropping.execute(sql).await.unwrap();
+        }
+        let settling = {
+            let store = store.clone();
+            let outcomes = [
+                outcome(1, NextStep::Delivered),
+                outcome(2, NextStep::Delivered),
+            ];
+            tokio::spawn(async move { settle(&store, &id, &outcomes).await })
+        };
+        let mut observer = PgConnection::connect(url).await.unwrap();
+        let waiting = "SELECT 1 FROM pg_stat_activity \
+                       WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while observer.execute(waiting).await.unwrap().rows_affected() == 0 {
+            tokio::task::yield_now().await;
+        }
+        dropping.commit().await.unwrap();
+        settling.await.unwrap();
+        let left = store.webhook_delivery(&setup.webhooks[0], 2).await.unwrap();
+        assert_eq!(left.unwrap().delivery.state, DeliveryState::Delivered);
+    }
+}
+
+#[tokio::test]
 async fn what_deleted_webhooks_leave_is_deleted_and_what_nobody_wants_is_forgotten() {
     for kind in Kind::all().await {
         let store = kind.store().await;
