@@ -30,4 +30,5 @@ mod watch;
 mod webhook_log;
 mod webhook_progress;
 mod webhook_queue;
+mod webhook_speed;
 mod webhooks;
