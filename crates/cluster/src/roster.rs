@@ -261,8 +261,7 @@ impl Cluster {
             channel: channel_ref.channel.to_string(),
             count,
             announce,
-            // The visits of presence channels are known by their members.
-            visited: visited && !channel_ref.channel.kind().has_members(),
+            visited,
             log: self.log_rules(&channel_ref.app, self.node.leave_grace()),
             reply,
         }

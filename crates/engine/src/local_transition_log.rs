@@ -59,7 +59,8 @@ impl LocalTransitionLog {
                 let routes = app.channels.stripe(channel).lock();
                 if !routes.contains_key(&name) {
                     let kind = TransitionKind::Vacated;
-                    app.transitions.add(kind, channel, None, LOST_NODE_GRACE);
+                    app.transitions
+                        .add_if_none(kind, channel, None, LOST_NODE_GRACE);
                 }
             }
             Some(user) => {
@@ -69,7 +70,8 @@ impl LocalTransitionLog {
                 self.memory.unless_member(app, &name, &id, || {
                     let kind = TransitionKind::Removed;
                     let user = Some(user.as_str());
-                    app.transitions.add(kind, channel, user, LOST_NODE_GRACE);
+                    app.transitions
+                        .add_if_none(kind, channel, user, LOST_NODE_GRACE);
                 });
             }
         }

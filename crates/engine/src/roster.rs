@@ -20,7 +20,8 @@ pub struct ChangedCount {
     pub channel_ref: ChannelRef,
     /// Subscribed connections on this node.
     pub count: usize,
-    /// Whether subscribers came and went since the last report, and none did before.
+    /// Whether subscribers came and went since the last report, and none was there before. False on
+    /// presence channels, whose members are reported one by one.
     pub visited: bool,
     /// Whether the channel's subscribers get the subscription count over all nodes.
     pub announce: bool,

@@ -80,7 +80,7 @@ impl Deliverer {
             drop(routes);
             ChangedCount {
                 count,
-                visited: is_new && count == 0,
+                visited: is_new && count == 0 && !channel_ref.channel.kind().has_members(),
                 announce: is_counted(&channel_ref),
                 channel_ref,
             }

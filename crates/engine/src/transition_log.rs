@@ -46,7 +46,8 @@ pub trait TransitionLog: Send + Sync + 'static {
     /// Adds what receivers are owed after entries were lost: for each channel and member that they
     /// believe to be present and that is absent, an entry that is due after [`LOST_NODE_GRACE`],
     /// unless one waits already. From now on stamps are higher than `newest_stamp`, the highest one
-    /// that the recorder knows of the app, even if the clock was set back.
+    /// that the recorder knows of the app, even if the clock was set back. An entry that was read
+    /// under a lower stamp is not to be settled, because nothing was decided by it.
     fn arm<'a>(
         &'a self,
         app: &'a AppId,
@@ -57,7 +58,7 @@ pub trait TransitionLog: Send + Sync + 'static {
     /// Removes all entries of an app whose transitions are no longer wanted.
     fn forget<'a>(&'a self, app: &'a AppId) -> BoxFuture<'a, LogResult<()>>;
 
-    /// Returns the generation of the connection to the log. Whenever it changes, entries may have
-    /// been lost, and what receivers were told must be armed.
+    /// Returns the generation of the connection to the log, 0 before the first. Whenever it changes,
+    /// entries may have been lost, and what receivers were told must be armed.
     fn generations(&self) -> watch::Receiver<Generation>;
 }

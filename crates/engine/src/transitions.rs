@@ -128,14 +128,37 @@ impl LocalTransitions {
         }
     }
 
-    /// Adds an entry, and removes the one that it cancels. An entry that waits already stays as it
-    /// is.
+    /// Adds the entry of a transition, and removes the one that it cancels. An entry that waits
+    /// already becomes due anew: it may have been read, and what is settled then is the transition
+    /// before this one.
     pub(crate) fn add(
         &self,
         kind: TransitionKind,
         channel: &str,
         user: Option<&str>,
         grace: Duration,
+    ) {
+        self.insert(kind, channel, user, grace, false);
+    }
+
+    /// Adds an entry, unless it waits already.
+    pub(crate) fn add_if_none(
+        &self,
+        kind: TransitionKind,
+        channel: &str,
+        user: Option<&str>,
+        grace: Duration,
+    ) {
+        self.insert(kind, channel, user, grace, true);
+    }
+
+    fn insert(
+        &self,
+        kind: TransitionKind,
+        channel: &str,
+        user: Option<&str>,
+        grace: Duration,
+        only_if_none: bool,
     ) {
         let mut key = TransitionKey {
             kind,
@@ -148,6 +171,10 @@ impl LocalTransitions {
             entries.remove(&key);
             key.kind = kind;
         }
+        if only_if_none && entries.due_ms.contains_key(&key) {
+            return;
+        }
+        entries.remove(&key);
         let due_ms = (self.now() + micros(kind.delay(grace))) / 1000;
         entries.insert(key, due_ms, self.max_entries);
     }
@@ -212,9 +239,6 @@ impl LocalTransitions {
 
 impl Entries {
     fn insert(&mut self, key: TransitionKey, due_ms: u64, max: usize) {
-        if self.due_ms.contains_key(&key) {
-            return;
-        }
         if self.due_ms.len() >= max {
             self.refused += 1;
             return;

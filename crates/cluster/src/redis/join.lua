@@ -13,7 +13,7 @@ if redis.call('SADD', here_key(node, channel), user) == 1 then
     added = 1
     local log = read_log(ARGV[8])
     -- Its subscriptions are reported a moment later.
-    if log.channels and redis.call('HLEN', seats) == 1 and not is_subscribed(channel) then log_occupied(log, channel) end
+    if log.channels and redis.call('HLEN', seats) == 1 and not is_subscribed(channel) then log_occupied(log, channel, false) end
     if log.members then log_added(log, channel, user) end
     announce(channel, '1A' .. next_position() .. #user .. ':' .. user .. ARGV[5])
   end

@@ -104,30 +104,35 @@ local function is_end_of_present(entry)
   return false
 end
 
--- Adds an entry, unless it waits already.
-local function add_transition(log, entry, delay)
-  if redis.call('ZSCORE', transitions, entry) then return end
-  if redis.call('ZCARD', transitions) >= log.most then
+-- Adds the entry of a transition that is due after `delay`, and not before `earliest`. One that waits already
+-- becomes due anew: it may have been read, and what is settled then is the transition before this one.
+local function add_transition(log, entry, delay, earliest)
+  if redis.call('ZCARD', transitions) >= log.most and not redis.call('ZSCORE', transitions, entry) then
     redis.call('INCR', refused_transitions)
     return
   end
-  redis.call('ZADD', transitions, math.floor(now() / 1000) + delay, entry)
+  redis.call('ZADD', transitions, math.max(math.floor(now() / 1000) + delay, earliest), entry)
 end
 
 -- Logs that a channel or user became absent. What waits of its beginning stays, so that a short visit is
--- told as both.
+-- told as both, in this order even if the clock was set back in between.
 local function log_end(log, entry)
-  add_transition(log, entry, log.grace + (string.sub(entry, 1, 1) == 'd' and ORDER_DELAY or 0))
+  local is_channel, rest = string.sub(entry, 1, 1) == 'd', string.sub(entry, 2)
+  local begun = redis.call('ZSCORE', transitions, (is_channel and 'a' or 'b') .. rest)
+  add_transition(log, entry, log.grace + (is_channel and ORDER_DELAY or 0), tonumber(begun or '0'))
 end
 
-local function log_occupied(log, channel)
+-- Logs that a channel has members or subscriptions. If it had others before, that is no transition, and an entry
+-- that waits stays as it is.
+local function log_occupied(log, channel, had_others)
+  if had_others and redis.call('ZSCORE', transitions, 'a' .. channel) then return end
   redis.call('ZREM', transitions, 'd' .. channel)
-  add_transition(log, 'a' .. channel, 0)
+  add_transition(log, 'a' .. channel, 0, 0)
 end
 
 local function log_added(log, channel, user)
   redis.call('ZREM', transitions, 'c' .. channel .. ' ' .. user)
-  add_transition(log, 'b' .. channel .. ' ' .. user, ORDER_DELAY)
+  add_transition(log, 'b' .. channel .. ' ' .. user, ORDER_DELAY, 0)
 end
 
 -- Returns the stamp of a read, which is higher than that of every read before.
@@ -166,7 +171,9 @@ local function recount(node, channel, count, log)
   local after = before + count - tonumber(redis.call('HGET', mine, channel) or '0')
   if count > 0 then redis.call('HSET', mine, channel, count) else redis.call('HDEL', mine, channel) end
   if after > 0 then redis.call('HSET', all, channel, after) else redis.call('HDEL', all, channel) end
-  if log.channels and before == 0 and after > 0 then log_occupied(log, channel) end
+  if log.channels and before == 0 and after > 0 then
+    log_occupied(log, channel, redis.call('EXISTS', seats_key(channel)) == 1)
+  end
   -- While the channel has members, the last one's leave decides.
   if log.channels and before > 0 and after <= 0 and redis.call('EXISTS', seats_key(channel)) == 0 then
     log_end(log, 'd' .. channel)

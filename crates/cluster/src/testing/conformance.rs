@@ -418,6 +418,7 @@ macro_rules! conformance_suite {
         a_visit_between_two_reports_is_logged_as_both
         only_what_is_wanted_is_logged
         an_entry_that_is_due_at_another_time_is_not_settled
+        a_return_after_the_end_was_read_outlives_what_is_settled
         the_end_of_what_is_present_again_is_dropped
         a_channel_is_occupied_while_it_has_members_or_subscriptions
         what_receivers_are_owed_is_armed_unless_it_is_present

@@ -6,6 +6,7 @@
 mod client;
 mod oracle;
 mod plan;
+mod receivers;
 mod run;
 
 use std::cell::Cell;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use fanfare_protocol::AppId;
 
-use crate::{DueTransitions, Present, TransitionKey, TransitionKind, TransitionLog};
+use crate::{DueTransitions, Present, Transition, TransitionKey, TransitionKind, TransitionLog};
 
 /// The most entries that a test reads at once.
 const PART: usize = 1000;
@@ -20,45 +20,54 @@ pub struct Story {
     pub told: Vec<TransitionKey>,
 }
 
+/// What follows from one read.
+#[derive(Debug)]
+pub struct Recorded {
+    /// The events that receivers get.
+    pub events: Vec<TransitionKey>,
+    /// The entries that may be settled.
+    pub handled: Vec<Transition>,
+}
+
 /// A channel, or a user on it.
 pub type Subject = (String, Option<String>);
 
 impl Story {
-    /// Records one read: what was recorded under a higher stamp is newer, and what receivers know is
-    /// not told again. Returns the events that it makes.
-    pub fn record(&mut self, read: &DueTransitions) -> Vec<TransitionKey> {
+    /// Records one read: what receivers know is not told again. What was recorded under a higher
+    /// stamp is newer; it is not told and not handled, because the clock may have been set back.
+    pub fn record(&mut self, read: &DueTransitions) -> Recorded {
         let is_stale = |subject: &Subject| {
             let known = self.announced.get(subject);
             known.is_some_and(|(_, at)| *at >= read.stamp)
         };
         // Decided before the read changes anything, because it may have a subject twice.
-        let fresh = read.due.iter().map(|transition| &transition.key);
-        let fresh = fresh.filter(|key| !is_stale(&subject(key)));
-        let fresh: Vec<_> = fresh.cloned().collect();
+        let all = read.due.iter();
+        let fresh = all.filter(|transition| !is_stale(&subject(&transition.key)));
+        let handled: Vec<_> = fresh.cloned().collect();
         let mut events = Vec::new();
-        for key in fresh {
+        for Transition { key, .. } in &handled {
             let is_present = key.kind.is_present();
             let before = self
                 .announced
-                .insert(subject(&key), (is_present, read.stamp));
+                .insert(subject(key), (is_present, read.stamp));
             if before.is_none_or(|(was_present, _)| was_present != is_present) {
-                events.push(key);
+                events.push(key.clone());
             }
         }
         self.told.extend(events.iter().cloned());
-        events
+        Recorded { events, handled }
     }
 
     /// Reads, records and settles all that is due, and returns the events as text.
     pub async fn drain(&mut self, log: &dyn TransitionLog, app: &AppId) -> Vec<String> {
-        let mut events = Vec::new();
+        let mut told = Vec::new();
         loop {
             let read = log.due(app, PART).await.unwrap();
-            let count = read.due.len();
-            events.extend(self.record(&read));
-            log.settle(app, read.due).await.unwrap();
-            if count < PART {
-                return events.iter().map(in_words).collect();
+            let Recorded { events, handled } = self.record(&read);
+            told.extend(events.iter().map(in_words));
+            log.settle(app, handled).await.unwrap();
+            if read.due.len() < PART {
+                return told;
             }
         }
     }
@@ -82,7 +91,9 @@ impl Story {
     }
 }
 
-fn subject(key: &TransitionKey) -> Subject {
+/// Returns what a transition is about.
+#[must_use]
+pub fn subject(key: &TransitionKey) -> Subject {
     (key.channel.clone(), key.user.clone())
 }
 

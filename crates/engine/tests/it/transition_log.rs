@@ -295,6 +295,25 @@ fn an_entry_that_has_become_due_at_another_time_is_not_settled() {
 }
 
 #[test]
+fn a_return_after_the_end_was_read_outlives_what_is_settled() {
+    with_receivers(async |told| {
+        let app = AppId::parse("1").unwrap();
+        let log = Arc::clone(told.node.engine.transition_log());
+        let mut client = told.node.connect();
+        client.join("presence-a", &user("u")).await;
+        client.leave().await;
+        sleep(4 * SECOND).await;
+        let visit = log.due(&app, 10).await.unwrap();
+        assert_eq!(visit.due.len(), 4, "beginnings and ends");
+        told.story.lock().record(&visit);
+        told.node.connect().join("presence-a", &user("u")).await;
+        log.settle(&app, visit.due).await.unwrap();
+        let story = told.after(4 * SECOND).await;
+        assert_eq!(story, ["occupied presence-a", "added presence-a u"]);
+    });
+}
+
+#[test]
 fn an_app_that_wants_nothing_has_no_log_and_one_that_stops_to_want_it_none_any_more() {
     with_receivers(async |told| {
         let app = AppId::parse("1").unwrap();

@@ -212,8 +212,29 @@ pub async fn an_entry_that_is_due_at_another_time_is_not_settled(stage: Stage) {
     who.ok(who.presence.settle_transitions(&app(), earlier.due))
         .await;
     sleep(OVER).await;
-    assert_eq!(take(&who).await, ["vacated a"]);
+    assert_eq!(take(&who).await, ["occupied a", "vacated a"]);
     assert_eq!(take(&who).await, Vec::<String>::new());
+}
+
+pub async fn a_return_after_the_end_was_read_outlives_what_is_settled(stage: Stage) {
+    let who = stage.connect().await;
+    let come = || vec![join("presence-a", "u", ALL), count("b", 1, ALL)];
+    let go = || vec![leave("presence-a", "u", ALL), count("b", 0, ALL)];
+    who.report_all("one", come()).await;
+    who.report_all("one", go()).await;
+    sleep(OVER).await;
+    let visit = read(&who, 10).await;
+    assert_eq!(visit.due.len(), 6, "beginnings and ends");
+    who.report_all("one", come()).await;
+    who.ok(who.presence.settle_transitions(&app(), visit.due))
+        .await;
+    sleep(OVER).await;
+    let mut told = take(&who).await;
+    told.sort();
+    assert_eq!(
+        told,
+        ["added presence-a u", "occupied b", "occupied presence-a"]
+    );
 }
 
 pub async fn the_end_of_what_is_present_again_is_dropped(stage: Stage) {

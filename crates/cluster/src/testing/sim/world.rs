@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_engine::Position;
+use fanfare_engine::testing::story::Subject;
 use fanfare_protocol::{AppId, ChannelName};
 use tokio::time::Instant;
 
@@ -42,6 +43,8 @@ pub struct World {
     pub losses: usize,
     /// How often it has lost some of it while all connections stayed.
     pub flushes: usize,
+    /// What was present at each read of a transition log, by its stamp.
+    pub present_at: BTreeMap<i64, BTreeSet<Subject>>,
     /// All messages that were ever published, in order.
     pub sent: Vec<Sent>,
 }
@@ -98,6 +101,7 @@ impl World {
             part: (16, 200),
             losses: 0,
             flushes: 0,
+            present_at: BTreeMap::new(),
             sent: Vec::new(),
         }
     }

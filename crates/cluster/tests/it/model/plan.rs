@@ -103,6 +103,8 @@ pub(crate) struct Plan {
     /// Most entries that one step of a reaper removes.
     pub(crate) part: (usize, usize),
     pub(crate) acts: Vec<(Duration, Act)>,
+    /// Whether nodes log transitions, in each place.
+    pub(crate) logs: [bool; NODES],
     /// When all that fails is well again.
     pub(crate) healed: Duration,
 }
@@ -132,6 +134,11 @@ impl Plan {
             part: if random.random() { (16, 200) } else { (1, 2) },
             acts,
             healed: Duration::from_millis(span + random.random_range(1000..8000)),
+            logs: if random.random_bool(0.2) {
+                std::array::from_fn(|_| random.random())
+            } else {
+                [true; NODES]
+            },
         }
     }
 }

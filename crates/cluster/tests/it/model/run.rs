@@ -3,13 +3,18 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use fanfare_engine::testing::story::Subject;
 use fanfare_engine::testing::{KEY, definition, settings};
-use fanfare_engine::{BusError, IdempotencyKey, PublishError, PublishOutcome};
+use fanfare_engine::{
+    AppDefinition, BusError, IdempotencyKey, PublishError, PublishOutcome, WantedNotices,
+};
 use fanfare_protocol::api::Event;
 use fanfare_protocol::{AppSettings, ChannelName, Limits};
 use serde_json::json;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use fanfare_cluster::backend::Topic;
@@ -17,11 +22,14 @@ use fanfare_cluster::backend::Topic;
 use super::client::{Command, Connection};
 use super::oracle::{self, Belief, Log};
 use super::plan::{Act, CHANNELS, CLIENTS, Lost, NODES, Plan, USERS};
+use super::receivers::Receivers;
 use crate::nodes::{ClusterNode, LEASE};
 use crate::sim::{Sim, Weather, trace};
 
 /// How long until nobody can be in doubt any more: a lease runs out, and another one of somebody who cleared up and died.
 const SETTLED: Duration = Duration::from_secs(18);
+/// How long until receivers know: the grace for clients of lost nodes, and what recorders take.
+const TOLD_WITHIN: Duration = Duration::from_secs(60);
 /// Longest that somebody who publishes waits.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(3600);
 
@@ -37,12 +45,26 @@ struct Run {
     requests: RefCell<BTreeMap<usize, Request>>,
     next_event: Cell<usize>,
     faults_over: Cell<bool>,
+    receivers: Rc<Receivers>,
+    /// Whether the nodes in a place log transitions, as those of the version before don't.
+    logs: [bool; NODES],
+    seed: u64,
 }
 
 #[derive(Clone)]
 struct Running {
     node: Rc<ClusterNode>,
     process: u64,
+    /// The task that records what receivers are told.
+    recorder: AbortHandle,
+}
+
+impl Running {
+    fn kill(&self, sim: &Sim) {
+        self.recorder.abort();
+        self.node.kill();
+        sim.kill(self.process);
+    }
 }
 
 /// A request to publish, and all its answers.
@@ -60,6 +82,9 @@ pub(crate) async fn run(seed: u64) {
     let sim = Sim::new(seed, plan.weather);
     sim.with(|world| world.part = plan.part);
     let run = Rc::new(Run {
+        receivers: Receivers::new(&sim),
+        logs: plan.logs,
+        seed,
         sim,
         shards: plan.shards,
         nodes: RefCell::new(vec![None, None, None]),
@@ -103,11 +128,27 @@ impl Run {
             subscription_count: true,
             ..settings()
         };
-        node.engine()
-            .update_apps(vec![definition("1", KEY, app)], &[]);
+        let logs = self.logs[slot];
+        let app = AppDefinition {
+            wanted_notices: WantedNotices {
+                channels: logs,
+                members: logs,
+                ..WantedNotices::default()
+            },
+            ..definition("1", KEY, app)
+        };
+        node.engine().update_apps(vec![app], &[]);
+        let receivers = Rc::clone(&self.receivers);
+        let recorder = receivers.record_on(Arc::clone(node.engine()), self.seed ^ process << 32);
+        let recorder = tokio::task::spawn_local(async move {
+            if logs {
+                recorder.await;
+            }
+        });
         let running = Running {
             node: Rc::new(node),
             process,
+            recorder: recorder.abort_handle(),
         };
         self.all_notices.borrow_mut().push(running.clone());
         self.nodes.borrow_mut()[slot] = Some(running);
@@ -132,7 +173,7 @@ impl Run {
     }
 
     async fn connect(&self, client: usize, slot: usize) -> Option<Rc<Connection>> {
-        let Running { node, process } = self.node(slot)?;
+        let Running { node, process, .. } = self.node(slot)?;
         let connection = Connection::open(&node, process, &Self::user(client)).await;
         self.connections.borrow_mut().push(Rc::clone(&connection));
         self.clients.borrow_mut()[client] = Some(Rc::clone(&connection));
@@ -258,8 +299,7 @@ impl Run {
         let Some(running) = self.nodes.borrow_mut()[slot].take() else {
             return;
         };
-        running.node.kill();
-        self.sim.kill(running.process);
+        running.kill(&self.sim);
         for connection in self.connections.borrow().iter() {
             if connection.process == running.process {
                 connection.kill();
@@ -278,8 +318,7 @@ impl Run {
         running.node.cluster.leave().await;
         let took = start.elapsed();
         assert!(took < Duration::from_secs(3), "leaving took {took:?}");
-        running.node.kill();
-        self.sim.kill(running.process);
+        running.kill(&self.sim);
         for connection in self.connections.borrow().iter() {
             if connection.process == running.process {
                 connection.kill();
@@ -384,6 +423,53 @@ impl Run {
         self.check_counts(&beliefs).await;
         self.check_traces(&beliefs);
         self.check_notices();
+        self.check_story(&beliefs).await;
+    }
+
+    /// In the end receivers know what is true, and were told nothing on the way that was not.
+    async fn check_story(&self, open: &[(Rc<Connection>, Belief)]) {
+        let mut there = BTreeSet::new();
+        for (connection, belief) in open {
+            for channel in belief.channels.keys() {
+                there.insert((channel.clone(), None));
+                if channel.starts_with("presence-") {
+                    there.insert((channel.clone(), Some(connection.user.clone())));
+                }
+            }
+        }
+        let all_log = self.logs.iter().all(|logs| *logs);
+        let is_known = |told: &BTreeSet<Subject>| {
+            // Nodes that log nothing have told of no beginnings.
+            if all_log {
+                *told == there
+            } else {
+                told.is_subset(&there)
+            }
+        };
+        if !all_log {
+            // Nor have they told of ends, which are owed.
+            self.receivers
+                .arm(self.node(0).unwrap().node.engine())
+                .await;
+        }
+        let since = Instant::now();
+        while !is_known(&self.receivers.present()) && since.elapsed() < TOLD_WITHIN {
+            sleep(Duration::from_secs(1)).await;
+        }
+        let told = self.receivers.present();
+        assert!(
+            is_known(&told),
+            "receivers believe in {:?} and don't know of {:?}",
+            told.difference(&there).collect::<Vec<_>>(),
+            there.difference(&told).collect::<Vec<_>>()
+        );
+        self.receivers.check_turns(all_log);
+        if all_log {
+            let known = Instant::now();
+            sleep(Duration::from_secs(4)).await;
+            let more = self.receivers.told_since(known);
+            assert!(more.is_empty(), "told though nothing happens: {more:?}");
+        }
     }
 
     /// What was answered is what came of it.

@@ -345,7 +345,9 @@ impl InApp<'_> {
             self.app.counts_of.remove(node);
         }
         set(&mut self.app.counts, channel, after);
-        if before == 0 && after > 0 {
+        let had_members = self.app.seats.contains_key(channel);
+        let is_known = had_members && self.is_occupied_logged(channel);
+        if before == 0 && after > 0 && !is_known {
             self.log_transition(TransitionKind::Occupied, channel, None, log);
         }
         if before > 0 && !self.is_occupied(channel) {

@@ -1,14 +1,15 @@
 //! The transition logs that the world keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use fanfare_engine::testing::story::Subject;
 use fanfare_engine::{
     DueTransitions, LOST_NODE_GRACE, Present, Transition, TransitionKey, TransitionKind,
 };
 use fanfare_protocol::AppId;
 
-use super::{InApp, Turn};
+use super::{App, InApp, Turn};
 use crate::backend::LogRules;
 
 /// The transition log of an app.
@@ -26,7 +27,9 @@ impl Turn<'_> {
         app: &AppId,
         max: usize,
     ) -> DueTransitions {
-        self.in_app(app, |app| app.due_transitions(max))
+        let (due, present) = self.in_app(app, |app| (app.due_transitions(max), app.present()));
+        self.world.present_at.insert(due.stamp, present);
+        due
     }
 
     pub(in crate::testing::sim) fn settle_transitions(
@@ -59,7 +62,13 @@ impl Turn<'_> {
                     Some(_) => TransitionKind::Removed,
                     None => TransitionKind::Vacated,
                 };
-                if !app.is_present(channel, user.as_deref()) {
+                let key = TransitionKey {
+                    kind,
+                    channel: channel.clone(),
+                    user: user.clone(),
+                };
+                let waits = app.app.transitions.due_ms.contains_key(&key);
+                if !waits && !app.is_present(channel, user.as_deref()) {
                     app.log_transition(kind, channel, user.as_deref(), rules);
                 }
             }
@@ -72,6 +81,18 @@ impl Turn<'_> {
 }
 
 impl InApp<'_> {
+    /// Returns all channels and members that are present.
+    fn present(&self) -> BTreeSet<Subject> {
+        let App { seats, counts, .. } = &*self.app;
+        let channels = seats.keys().chain(counts.keys());
+        let channels = channels.map(|channel| (channel.clone(), None));
+        let members = seats.iter().flat_map(|(channel, users)| {
+            let member = |user: &String| (channel.clone(), Some(user.clone()));
+            users.keys().map(member)
+        });
+        channels.chain(members).collect()
+    }
+
     pub(super) fn is_occupied(&self, channel: &str) -> bool {
         self.app.counts.contains_key(channel) || self.app.seats.contains_key(channel)
     }
@@ -112,15 +133,29 @@ impl InApp<'_> {
             TransitionKind::Added => drop(log.due_ms.remove(&key(TransitionKind::Removed))),
             TransitionKind::Removed | TransitionKind::Vacated => {}
         }
-        if log.due_ms.contains_key(&key(kind)) {
-            return;
-        }
-        if log.due_ms.len() >= rules.max_entries {
+        let waits = log.due_ms.contains_key(&key(kind));
+        if log.due_ms.len() >= rules.max_entries && !waits {
             log.refused += 1;
             return;
         }
+        let begun = match kind {
+            TransitionKind::Vacated => log.due_ms.get(&key(TransitionKind::Occupied)),
+            TransitionKind::Removed => log.due_ms.get(&key(TransitionKind::Added)),
+            TransitionKind::Occupied | TransitionKind::Added => None,
+        };
         let due_ms = self.now / 1000 + millis(kind.delay(rules.grace));
+        // The clock may have been set back since it began.
+        let due_ms = due_ms.max(begun.copied().unwrap_or(0));
         log.due_ms.insert(key(kind), due_ms);
+    }
+
+    /// Returns whether a channel's entry that it is occupied waits.
+    pub(super) fn is_occupied_logged(&self, channel: &str) -> bool {
+        self.app.transitions.due_ms.contains_key(&TransitionKey {
+            kind: TransitionKind::Occupied,
+            channel: channel.to_owned(),
+            user: None,
+        })
     }
 
     fn due_transitions(&mut self, max: usize) -> DueTransitions {
