@@ -1,6 +1,7 @@
 //! Webhooks: what receivers want to be told of, and where.
 
 mod announced;
+mod backlog;
 mod days;
 mod definition;
 pub(crate) mod known_day;
@@ -12,6 +13,7 @@ mod recording;
 mod replay;
 
 pub use announced::{Announced, StateChange, Subject};
+pub use backlog::WebhookBacklog;
 pub use days::WebhookDay;
 pub use definition::{
     NewWebhook, UnknownWord, WEBHOOK_EVENTS, WebhookChange, WebhookFormat, WebhookHeader,

@@ -14,6 +14,8 @@ const ROWS_PER_STATEMENT: usize = 500;
 /// A cache miss of a channel is told again after so many microseconds.
 const CACHE_MISS_AGAIN: i64 = 10_000_000;
 
+const NEWEST: &str =
+    "SELECT MAX(at) FROM webhook_announced WHERE app_id = $1 AND kind <> 'cache_miss'";
 const PRESENT: &str = "SELECT channel, user_id, kind FROM webhook_announced \
                        WHERE app_id = $1 AND kind <> 'cache_miss' AND is_present \
                          AND (kind, channel, user_id) > ($2, $3, $4) \
@@ -294,6 +296,16 @@ impl Store {
             .bind(limit)
             .fetch_all(pool)
             .await)?)
+    }
+
+    /// Returns the newest stamp under which transitions of an app were recorded, in microseconds of the log's clock, or 0.
+    ///
+    /// # Errors
+    ///
+    /// Returns the database's error.
+    pub async fn newest_announcement(&self, app_id: &str) -> Result<i64, StoreError> {
+        let newest: Option<i64> = on_db!(&self.db, pool => sqlx::query_scalar(NEWEST).bind(app_id).fetch_one(pool).await)?;
+        Ok(newest.unwrap_or_default())
     }
 }
 
