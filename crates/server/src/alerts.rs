@@ -27,6 +27,7 @@ use crate::app_sync::SyncCounters;
 use crate::clock::unix_millis;
 use crate::config::AlertsConfig;
 use crate::quotas::QuotaRatios;
+use crate::webhooks::Webhooks;
 use conditions::{Conditions, Readings, RecentTraffic};
 use notifier::Notifier;
 use tracker::{Change, Tracker};
@@ -91,6 +92,7 @@ impl Alerts {
         store: Store,
         sync: SyncCounters,
         quotas: QuotaRatios,
+        webhooks: Webhooks,
         bounds: impl Fn() -> Vec<Bound> + Send,
     ) {
         tokio::spawn(self.0.notifier.clone().run());
@@ -109,6 +111,7 @@ impl Alerts {
             readings.store_silent_for = sync.read().age;
             readings.disk_full = store.is_disk_full();
             readings.quotas = quotas.read();
+            readings.webhooks = webhooks.readings();
             readings.budgets.extend(bounds());
             let found = conditions.find(Instant::now(), &readings);
             self.write_unwritten(&store).await;

@@ -22,6 +22,7 @@ use crate::metrics::Named;
 use crate::quotas::QuotaRatios;
 use crate::traces::Traces;
 use crate::usage::Usage;
+use crate::webhooks::Webhooks;
 
 /// Shared state. axum clones it several times for each request, so a clone is one reference count.
 #[derive(Clone)]
@@ -84,6 +85,7 @@ pub(crate) struct Shared {
     pub(crate) quota_ratios: QuotaRatios,
     pub(crate) webhook_settings: WebhooksConfig,
     pub(crate) traces: Traces,
+    pub(crate) webhooks: Webhooks,
     /// When this node started, Unix time in milliseconds.
     pub(crate) started_at: i64,
     pub(crate) max_body_bytes: usize,

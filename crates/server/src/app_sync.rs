@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::access::Jwts;
 use crate::identity::Identities;
+use crate::webhooks::Webhooks;
 
 /// How often the store is asked for changes even if it announces none.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -42,6 +43,7 @@ pub(crate) struct AppSync {
     identities: Arc<Identities>,
     jwts: Jwts,
     ceilings: Ceilings,
+    webhooks: Webhooks,
     /// Ticket of the last caller that waits, and of the last one whose changes are active.
     asked: watch::Receiver<u64>,
     answered: watch::Sender<u64>,
@@ -144,6 +146,7 @@ impl AppSync {
         identities: Arc<Identities>,
         jwts: Jwts,
         ceilings: Ceilings,
+        webhooks: Webhooks,
     ) -> (Self, ConfigBarrier) {
         let (ask, asked) = watch::channel(0);
         let (answer, answered) = watch::channel(0);
@@ -158,6 +161,7 @@ impl AppSync {
             identities,
             jwts,
             ceilings,
+            webhooks,
             asked,
             answered: answer,
             revision: 0,
@@ -181,8 +185,9 @@ impl AppSync {
                 self.expiring.remove(id);
                 self.take_identity(id, None);
             }
-            let definitions = changes
-                .apps
+            let mut changed = changes.apps;
+            self.take_webhooks(&mut changed, &changes.deleted);
+            let definitions = changed
                 .into_iter()
                 .filter_map(|changed| self.take(changed))
                 .collect();
@@ -294,6 +299,17 @@ impl AppSync {
         definition
     }
 
+    /// Sets the webhooks of changed and deleted apps, before the engine learns what these are to be told of.
+    fn take_webhooks(&self, changed: &mut [ChangedApp], deleted: &[String]) {
+        let of_changed = changed.iter_mut().filter_map(|changed| {
+            let app = AppId::parse(&changed.app.id).ok()?;
+            Some((app, std::mem::take(&mut changed.webhooks)))
+        });
+        let of_deleted = deleted.iter().filter_map(|id| AppId::parse(id).ok());
+        let of_deleted = of_deleted.map(|app| (app, Vec::new()));
+        self.webhooks.set(of_changed.chain(of_deleted));
+    }
+
     /// Sets an app's identity. One that can't be used grants nothing, and the log says so.
     fn take_identity(&self, app: &str, identity: Option<&SecretString>) {
         let Ok(id) = AppId::parse(app) else { return };
@@ -364,11 +380,13 @@ impl AppSync {
                 "these settings are above this node's ceilings, which count"
             );
         }
+        let hooks = self.webhooks.hooks().of(&id);
         Some(AppDefinition {
             id,
             settings,
             keys: keys.iter().filter_map(key).collect(),
-            wanted_notices: WantedNotices::default(),
+            wanted_notices: hooks
+                .map_or_else(WantedNotices::default, |hooks| hooks.wanted_notices()),
         })
     }
 }

@@ -1,17 +1,28 @@
-//! Logs what happens on channels. `log.filter = "info,fanfare::notices=debug"` shows it.
+//! What happens on channels: it is given to webhooks, and logged. `log.filter = "info,fanfare::notices=debug"` shows it.
 
 use fanfare_engine::{Notice, Notices};
 use fanfare_protocol::{AppId, ChannelName, UserId};
 
+use crate::webhooks::Intake;
+
 /// Target of these lines in log filters.
 const TARGET: &str = "fanfare::notices";
 
-/// Writes notices to the log.
+/// Gives notices to webhooks, and writes them to the log.
 #[derive(Debug)]
-pub(crate) struct LoggedNotices;
+pub(crate) struct NodeNotices {
+    intake: Intake,
+}
 
-impl Notices for LoggedNotices {
+impl NodeNotices {
+    pub(crate) fn new(intake: Intake) -> Self {
+        Self { intake }
+    }
+}
+
+impl Notices for NodeNotices {
     fn notice(&self, app: &AppId, channel: &ChannelName, notice: Notice<'_>) {
+        self.intake.notice(app, channel, notice);
         let (name, user) = match notice {
             Notice::Occupied => ("occupied", None),
             Notice::Vacated => ("vacated", None),

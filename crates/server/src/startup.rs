@@ -25,6 +25,7 @@ use crate::identity::Identities;
 use crate::key_uses;
 use crate::server_lock::ServerLock;
 use crate::traces::Traces;
+use crate::webhooks::Webhooks;
 
 mod data_dir;
 mod engine;
@@ -91,6 +92,7 @@ pub(crate) async fn serve(
         apps,
         barrier,
         owner,
+        webhooks,
     } = prepared;
     let sync = apps.counters();
     // These tasks end with the process.
@@ -105,6 +107,7 @@ pub(crate) async fn serve(
         tokio::spawn(Arc::clone(cluster).run());
     }
 
+    let webhooks_running = webhooks.start(&store, &engine);
     let ready = Arc::new(AtomicBool::new(true));
     let state = AppState::from(Shared {
         ready: Arc::clone(&ready),
@@ -117,6 +120,7 @@ pub(crate) async fn serve(
             admin,
             barrier,
             sync,
+            webhooks,
         )
     });
     let metering = Metering::start(&config, &state, &store);
@@ -145,6 +149,8 @@ pub(crate) async fn serve(
     let plan = DrainPlan::new(&config, engine.connections(), alone, inherited);
     drain(&engine, &plan, signal, &mut signals).await;
     tokio::join!(finish_requests(&shutdown), async {
+        // While the node can reach the others, which take over what waits.
+        webhooks_running.finish().await;
         if let Some(cluster) = cluster {
             cluster.leave().await;
         }
@@ -184,6 +190,7 @@ struct Prepared {
     apps: AppSync,
     barrier: ConfigBarrier,
     owner: Option<FirstOwner>,
+    webhooks: Webhooks,
 }
 
 /// Opens the store, starts the shards and reads the apps.
@@ -195,7 +202,8 @@ async fn prepare(config: &Config, traces: &Traces) -> anyhow::Result<Prepared> {
         warn_of_demo_app(&store).await?;
         None
     };
-    let (engine, shards, cluster) = engine(config, &store, traces)?;
+    let webhooks = Webhooks::new(&config.webhooks);
+    let (engine, shards, cluster) = engine(config, &store, traces, &webhooks)?;
     for (number, shard) in shards.into_iter().enumerate() {
         start_shard(number, shard)?;
     }
@@ -207,6 +215,7 @@ async fn prepare(config: &Config, traces: &Traces) -> anyhow::Result<Prepared> {
         Arc::clone(&identities),
         admin.jwts.clone(),
         config.ceilings.clone(),
+        webhooks.clone(),
     );
     apps.refresh().await.context("reading the apps")?;
     // After everything that may fail: the generated password is printed once, and a start that fails prints nothing.
@@ -221,6 +230,7 @@ async fn prepare(config: &Config, traces: &Traces) -> anyhow::Result<Prepared> {
         apps,
         barrier,
         owner,
+        webhooks,
     })
 }
 

@@ -231,6 +231,12 @@ impl Server {
         assert!(killed.success());
     }
 
+    /// Kills it, as the kernel does when memory is short, and waits until it is gone.
+    pub async fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.stopped().await;
+    }
+
     /// Waits until it has stopped, and returns its exit code.
     pub async fn stopped(&mut self) -> Option<i32> {
         let start = Instant::now();

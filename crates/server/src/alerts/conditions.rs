@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::kind::AlertKind;
 use crate::quotas::Ratios;
+use crate::webhooks::{FailingHook, HookLabel, WebhookReadings};
 
 /// Time without an answer of the store that is no cause for alarm: it is asked several times a second.
 const STORE_PATIENCE: Duration = Duration::from_secs(10);
@@ -25,7 +26,9 @@ const REFUSED_SHARE: f64 = 0.01;
 /// Connections that are opened within the window without being a storm, as a number and as a share of the open ones.
 const STORM: u64 = 200;
 const STORM_SHARE: f64 = 0.5;
-/// Most apps that have an alert of one kind at once. More have one cause.
+/// Milliseconds for which a webhook's receiver may fail without being a cause for alarm.
+const WEBHOOK_PATIENCE: i64 = 5 * 60_000;
+/// Most apps, or webhooks, that have an alert of one kind at once. More have one cause.
 const MAX_APPS: usize = 20;
 
 /// A condition that needs an operator if it lasts.
@@ -71,12 +74,14 @@ pub(super) struct Readings {
     pub(super) traffic: AppTraffic,
     /// The used part of quotas, by app and kind.
     pub(super) quotas: Ratios,
+    pub(super) webhooks: WebhookReadings,
 }
 
 /// The counters of the last looks.
 #[derive(Debug, Default)]
 pub(super) struct Conditions {
     lost_before: Option<u64>,
+    lost_events_before: Option<u64>,
     /// Slow consumers at each look within [`WINDOW`], and at the one before it.
     slow_before: VecDeque<(Instant, u64)>,
 }
@@ -160,6 +165,8 @@ impl Conditions {
         let lost = self.lost_before.replace(readings.lost_nodes);
         let lost = lost.unwrap_or(readings.lost_nodes);
         let slow = self.slow_at_beginning_of_window(now, readings.slow_consumers);
+        let events = readings.webhooks.lost_events;
+        let lost_events = events - self.lost_events_before.replace(events).unwrap_or(events);
         let mut found: Vec<Condition> = [
             store_away(readings),
             store_disk_full(readings),
@@ -167,6 +174,7 @@ impl Conditions {
             node_lost(readings, readings.lost_nodes - lost),
             slow_consumers(readings, readings.slow_consumers - slow),
             reconnect_storm(readings),
+            webhook_events_lost(readings, lost_events),
         ]
         .into_iter()
         .flatten()
@@ -175,6 +183,8 @@ impl Conditions {
         found.extend(publishes_refused(readings));
         found.extend(quotas(readings, AlertKind::QuotaNearlyUsed, NEARLY_USED));
         found.extend(quotas(readings, AlertKind::QuotaUsedUp, 1.0));
+        found.extend(webhooks_failing(&readings.webhooks));
+        found.extend(webhooks_disabled(&readings.webhooks));
         found
     }
 }
@@ -343,6 +353,52 @@ fn quotas(readings: &Readings, kind: AlertKind, from: f64) -> Vec<Condition> {
                 app_id: app.clone(),
                 summary: format!("{owner} has used {percent:.0} % of quotas.{setting}"),
             }
+        })
+        .collect()
+}
+
+fn webhook_events_lost(readings: &Readings, lost: u64) -> Option<Condition> {
+    (lost > 0).then(|| {
+        let node = &readings.node;
+        let summary = format!("node {node} has lost {lost} events of webhooks");
+        of_node(AlertKind::WebhookEventsLost, readings, summary)
+    })
+}
+
+fn of_webhook(kind: AlertKind, hook: &HookLabel, summary: String) -> Condition {
+    Condition {
+        kind,
+        subject: hook.id.clone(),
+        app_id: Some(hook.app.clone()),
+        summary,
+    }
+}
+
+/// Only the node that sends for a webhook sees these.
+fn webhooks_failing(readings: &WebhookReadings) -> Vec<Condition> {
+    let failing = readings.failing.iter();
+    let failing = failing.filter(|failing| readings.now - failing.since >= WEBHOOK_PATIENCE);
+    failing
+        .take(MAX_APPS)
+        .map(|FailingHook { hook, host, since, error, .. }| {
+            let minutes = (readings.now - since) / 60_000;
+            let HookLabel { id, app, name } = hook;
+            let summary = format!(
+                "the receiver {host} of the webhook {id} ({name}) of app {app} has taken nothing for {minutes} minutes: {error}"
+            );
+            of_webhook(AlertKind::WebhookFailing, hook, summary)
+        })
+        .collect()
+}
+
+/// Every node knows of these, and the alert is one.
+fn webhooks_disabled(readings: &WebhookReadings) -> Vec<Condition> {
+    let disabled = readings.disabled.iter().take(MAX_APPS);
+    disabled
+        .map(|hook| {
+            let HookLabel { id, app, name } = hook;
+            let summary = format!("the webhook {id} ({name}) of app {app} is disabled");
+            of_webhook(AlertKind::WebhookDisabled, hook, summary)
         })
         .collect()
 }

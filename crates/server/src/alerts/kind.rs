@@ -23,10 +23,16 @@ pub(crate) enum AlertKind {
     QuotaNearlyUsed,
     /// All of it is used.
     QuotaUsedUp,
+    /// The receiver of a webhook takes nothing.
+    WebhookFailing,
+    /// A webhook is disabled because of its receiver.
+    WebhookDisabled,
+    /// A node has lost events that webhooks were to be told of.
+    WebhookEventsLost,
 }
 
 impl AlertKind {
-    pub(crate) const ALL: [Self; 10] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::StoreAway,
         Self::StoreDiskFull,
         Self::ClusterAway,
@@ -37,6 +43,9 @@ impl AlertKind {
         Self::ReconnectStorm,
         Self::QuotaNearlyUsed,
         Self::QuotaUsedUp,
+        Self::WebhookFailing,
+        Self::WebhookDisabled,
+        Self::WebhookEventsLost,
     ];
 
     /// Returns its name in the API, in notifications and in the log.
@@ -52,6 +61,9 @@ impl AlertKind {
             Self::ReconnectStorm => "reconnect_storm",
             Self::QuotaNearlyUsed => "quota_nearly_used",
             Self::QuotaUsedUp => "quota_used_up",
+            Self::WebhookFailing => "webhook_failing",
+            Self::WebhookDisabled => "webhook_disabled",
+            Self::WebhookEventsLost => "webhook_events_lost",
         }
     }
 
@@ -91,6 +103,17 @@ impl AlertKind {
             Self::QuotaUsedUp => {
                 "a hard quota refuses publishes and new connections until it begins again; raise it, or tell the people of the app"
             }
+            Self::WebhookFailing => {
+                "its deliveries wait, and are given up after webhooks.retry_for; tell the people of the app, who see the attempts in the \
+                 webhook's log"
+            }
+            Self::WebhookDisabled => {
+                "events are recorded and not sent; once its receiver is well, enable it again and replay what it missed"
+            }
+            Self::WebhookEventsLost => {
+                "client events, cache misses or counts came faster than the store took them; look at the database, or raise \
+                 webhooks.max_queued_bytes"
+            }
         }
     }
 
@@ -106,7 +129,7 @@ impl AlertKind {
 
     /// Returns whether it is seen once, when it happens.
     pub(super) fn is_momentary(self) -> bool {
-        self == Self::NodeLost
+        matches!(self, Self::NodeLost | Self::WebhookEventsLost)
     }
 }
 

@@ -107,12 +107,14 @@ impl Node {
         );
         let identities = Arc::new(identities);
         let admin = Admin::new(store.clone());
+        let webhooks = crate::webhooks::Webhooks::new(&crate::config::WebhooksConfig::default());
         let (sync, config_barrier) = AppSync::new(
             store,
             Arc::clone(&engine),
             Arc::clone(&identities),
             admin.jwts.clone(),
             fanfare_protocol::Ceilings::default(),
+            webhooks.clone(),
         );
         let state = AppState::from(Shared {
             engine,
@@ -136,6 +138,7 @@ impl Node {
             quota_ratios: crate::quotas::QuotaRatios::default(),
             webhook_settings: crate::config::WebhooksConfig::default(),
             traces: crate::traces::Traces::default(),
+            webhooks,
             sessions: crate::edge::xhr::Sessions::new(crate::edge::xhr::PendingBounds {
                 app: 1,
                 network: 1,

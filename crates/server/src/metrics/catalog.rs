@@ -1,6 +1,7 @@
 //! Every metric of the node. `docs/metrics.md` has the same table, which a test compares.
 
 use fanfare_engine::{AppStats, BackendTraffic, ClusterStats, Histogram, PublishResult};
+use fanfare_protocol::WebhookEvent;
 
 use super::snapshot::Snapshot;
 
@@ -385,6 +386,59 @@ pub(super) const CATALOG: &[Family] = &[
                 ("lost", s.notifications.lost),
             ])
         },
+    ),
+    gauge(
+        "fanfare_webhooks",
+        &["state"],
+        "Webhooks by state: active, paused or disabled.",
+        |s| amounts(s.webhooks.by_state),
+    ),
+    counter(
+        "fanfare_webhook_events_recorded_total",
+        &["event"],
+        "Events that this node recorded for webhooks.",
+        |s| {
+            let names = WebhookEvent::ALL.map(WebhookEvent::as_str);
+            counts(names.into_iter().zip(s.webhooks.counts.recorded))
+        },
+    ),
+    counter(
+        "fanfare_webhook_events_lost_total",
+        &[],
+        "Client events, cache misses and counts that were not recorded, because they came faster than the store took them.",
+        |s| count(s.webhooks.counts.dropped),
+    ),
+    counter(
+        "fanfare_webhook_attempts_total",
+        &["result"],
+        "Requests of this node to receivers by result: delivered, refused (another status than 200 to 299) or unanswered.",
+        |s| {
+            let results = ["delivered", "refused", "unanswered"];
+            counts(results.into_iter().zip(s.webhooks.counts.attempts))
+        },
+    ),
+    counter(
+        "fanfare_webhook_deliveries_total",
+        &["result"],
+        "Deliveries that have ended, by result: delivered, or given_up after webhooks.retry_for.",
+        |s| {
+            counts([
+                ("delivered", s.webhooks.counts.delivered),
+                ("given_up", s.webhooks.counts.given_up),
+            ])
+        },
+    ),
+    gauge(
+        "fanfare_webhook_deliveries_waiting",
+        &[],
+        "Deliveries of active webhooks that wait to be sent, on all nodes together, as the node saw within the last 15 seconds.",
+        |s| amount(s.webhooks.waiting),
+    ),
+    gauge(
+        "fanfare_webhook_oldest_waiting_seconds",
+        &[],
+        "Age of the oldest of these.",
+        |s| number(s.webhooks.oldest.as_secs_f64()),
     ),
     counter(
         "fanfare_trace_spans_total",

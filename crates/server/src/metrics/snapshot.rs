@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use fanfare_engine::{AppStats, ClusterStats, NodeStats, Resource};
 use fanfare_protocol::QuotaKind;
+use fanfare_store::WebhookState;
 
 use super::process::Process;
 use crate::alerts::NotificationCounts;
 use crate::app_state::AppState;
 use crate::app_sync::SyncStats;
+use crate::clock::unix_millis;
 use crate::quotas::Ratios;
 use crate::traces::SpanCounts;
 use crate::usage::UsageBacklog;
+use crate::webhooks::WebhookCounts;
 
 /// How many apps have series of their own if the configuration names none.
 const BUSIEST: usize = 50;
@@ -36,9 +39,38 @@ pub(super) struct Snapshot {
     /// The part that is used of each quota, of the apps that have metrics and of all apps together.
     pub(super) quotas: Ratios,
     pub(super) traces: Option<SpanCounts>,
+    pub(super) webhooks: Webhooks,
     pub(super) process: Process,
     pub(super) started_at: Duration,
     pub(super) ready: bool,
+}
+
+/// What this node did for webhooks, and what waits on all nodes.
+#[derive(Debug)]
+pub(super) struct Webhooks {
+    pub(super) counts: WebhookCounts,
+    pub(super) by_state: [(&'static str, usize); 3],
+    pub(super) waiting: usize,
+    pub(super) oldest: Duration,
+}
+
+impl Webhooks {
+    fn take(state: &AppState) -> Self {
+        let webhooks = &state.webhooks;
+        let backlog = webhooks.backlog();
+        let states = [
+            WebhookState::Active,
+            WebhookState::Paused,
+            WebhookState::Disabled,
+        ];
+        let age = backlog.oldest.map_or(0, |at| unix_millis() - at);
+        Self {
+            counts: webhooks.counts(),
+            by_state: states.map(|state| (state.as_str(), webhooks.count_in(state))),
+            waiting: usize::try_from(backlog.waiting).unwrap_or_default(),
+            oldest: Duration::from_millis(u64::try_from(age).unwrap_or_default()),
+        }
+    }
 }
 
 /// A bounded resource of the node.
@@ -85,6 +117,7 @@ impl Snapshot {
             notifications: state.alerts.notifications(),
             quotas: quotas(state),
             traces: state.traces.counts(),
+            webhooks: Webhooks::take(state),
             process: Process::read(),
             started_at: Duration::from_millis(u64::try_from(state.started_at).unwrap_or_default()),
             ready: state.unready().is_none(),

@@ -12,25 +12,28 @@ use secrecy::ExposeSecret;
 use tokio::task::LocalSet;
 
 use crate::config::Config;
-use crate::notices::LoggedNotices;
+use crate::notices::NodeNotices;
 use crate::traces::Traces;
+use crate::webhooks::Webhooks;
 
 /// Exit code after a bug (`EX_SOFTWARE`).
 const EXIT_BUG: i32 = 70;
-
-/// Most transitions of an app that wait until its receivers are told: about 200 MB.
-const MAX_TRANSITIONS: usize = 500_000;
 
 /// A node, its shards, and its cluster if it is in one.
 type Parts = (Arc<Engine>, Vec<ShardSeed>, Option<Arc<Cluster>>);
 
 /// Creates the node, alone or in a cluster.
-pub(super) fn engine(config: &Config, store: &Store, traces: &Traces) -> anyhow::Result<Parts> {
+pub(super) fn engine(
+    config: &Config,
+    store: &Store,
+    traces: &Traces,
+    webhooks: &Webhooks,
+) -> anyhow::Result<Parts> {
     let options = Options {
         spans: traces.spans(),
         ..engine_options(config, store)?
     };
-    let notices = Arc::new(LoggedNotices);
+    let notices = Arc::new(NodeNotices::new(webhooks.intake().clone()));
     let Some(url) = &config.cluster.url else {
         let (engine, shards) = Engine::new(options, notices);
         return Ok((engine, shards, None));
@@ -74,7 +77,7 @@ pub(super) fn engine_options(config: &Config, store: &Store) -> anyhow::Result<O
         budgets: config.budgets(),
         user_hash_key: store.user_hash_key(),
         quotas: config.quotas.quotas(),
-        max_transitions: MAX_TRANSITIONS,
+        max_transitions: config.webhooks.max_transitions,
         spans: Arc::new(NoSpans),
     })
 }

@@ -24,6 +24,7 @@ use crate::quotas::QuotaRatios;
 use crate::router::{Audience, router};
 use crate::traces::Traces;
 use crate::usage::Usage;
+use crate::webhooks::Webhooks;
 
 /// Returns what a listener needs: its routes are for `audience`.
 pub(super) fn listening(config: &Config, state: AppState, audience: Audience) -> Listening {
@@ -44,6 +45,7 @@ pub(super) fn state(
     admin: Admin,
     config_barrier: ConfigBarrier,
     sync: SyncCounters,
+    webhooks: Webhooks,
 ) -> Shared {
     Shared {
         sockets: Sockets::new(config.http.max_sockets, engine.ledger().clone()),
@@ -74,6 +76,7 @@ pub(super) fn state(
         quota_ratios: QuotaRatios::default(),
         webhook_settings: config.webhooks.clone(),
         traces: Traces::default(),
+        webhooks,
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,
@@ -94,6 +97,7 @@ pub(crate) fn state_at_rest(config: &Config, store: Store) -> anyhow::Result<App
         admin,
         ConfigBarrier::nowhere(),
         SyncCounters::new(),
+        Webhooks::new(&config.webhooks),
     );
     Ok(state.into())
 }

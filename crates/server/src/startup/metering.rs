@@ -44,6 +44,7 @@ impl Metering {
             store.clone(),
             state.sync.clone(),
             state.quota_ratios.clone(),
+            state.webhooks.clone(),
             bounds,
         ));
         let keeper = Keeper::new(

@@ -4,7 +4,6 @@ use fanfare_protocol::WebhookEvent;
 use fanfare_store::WebhookFormat;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 /// Milliseconds after its creation for which the body of a delivery stays the same. Pusher's Python library refuses a
@@ -142,11 +141,6 @@ pub(super) fn array<'a>(events: impl IntoIterator<Item = &'a str>) -> String {
     }
     array.push(']');
     array
-}
-
-/// Returns the events of a JSON array as they are, or none if the text isn't one.
-pub(crate) fn events(array: &str) -> Vec<&RawValue> {
-    serde_json::from_str(array).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -290,13 +284,5 @@ mod tests {
         let body: Value = serde_json::from_str(&body).expect("JSON");
         assert_eq!(body["type"], "events");
         assert_eq!(body["data"]["events"][1]["name"], "cache_miss");
-    }
-
-    #[test]
-    fn recorded_events_are_read_as_they_are() {
-        let array = array([OCCUPIED, OCCUPIED]);
-        let texts: Vec<&str> = events(&array).into_iter().map(RawValue::get).collect();
-        assert_eq!(texts, [OCCUPIED, OCCUPIED]);
-        assert!(events("x").is_empty());
     }
 }

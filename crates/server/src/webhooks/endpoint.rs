@@ -133,6 +133,11 @@ impl Endpoint {
         self.health.failures >= FAILING_FROM
     }
 
+    /// Returns whether the receiver has failed several times in a row.
+    pub(super) fn is_careful(&self) -> bool {
+        self.health.failures >= CAREFUL_FROM
+    }
+
     /// Returns whether the webhook is to be disabled.
     pub(super) fn is_hopeless(&self, now: i64) -> bool {
         let since = self.health.failing_since;
@@ -174,7 +179,8 @@ impl Endpoint {
     }
 
     /// Returns a delivery by its sequence number.
-    pub(super) fn get(&self, sequence: i64) -> Option<&Item> {
+    #[cfg(test)]
+    fn get(&self, sequence: i64) -> Option<&Item> {
         self.tracked.get(&sequence).map(|tracked| &tracked.item)
     }
 

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use fanfare_engine::WantedNotices;
 use fanfare_protocol::{AppId, ChannelPattern, WebhookEvent};
 use fanfare_store::{WebhookFormat, WebhookRecord, WebhookState};
 use parking_lot::Mutex;
@@ -355,16 +356,22 @@ impl AppHooks {
         self.hooks.iter().any(|hook| hook.wants(event, channel))
     }
 
+    /// Returns what the engine is to tell of.
+    pub(crate) fn wanted_notices(&self) -> WantedNotices {
+        let wants = |event| self.tell_of(event);
+        WantedNotices {
+            channels: wants(WebhookEvent::ChannelOccupied) || wants(WebhookEvent::ChannelVacated),
+            members: wants(WebhookEvent::MemberAdded) || wants(WebhookEvent::MemberRemoved),
+            client_events: wants(WebhookEvent::ClientEvent),
+            cache_misses: wants(WebhookEvent::CacheMiss),
+            subscription_counts: wants(WebhookEvent::SubscriptionCount),
+        }
+    }
+
     /// Returns whether one of them tells of what is in the log of transitions.
     pub(crate) fn want_transitions(&self) -> bool {
-        [
-            WebhookEvent::ChannelOccupied,
-            WebhookEvent::ChannelVacated,
-            WebhookEvent::MemberAdded,
-            WebhookEvent::MemberRemoved,
-        ]
-        .into_iter()
-        .any(|event| self.tell_of(event))
+        let wanted = self.wanted_notices();
+        wanted.channels || wanted.members
     }
 
     /// Returns whether the events of a pass may be sent together.
@@ -459,6 +466,7 @@ impl Hooks {
 mod tests {
     use fanfare_store::WEBHOOK_EVENTS;
 
+    use super::super::testing::{hook_of, webhook};
     use super::*;
 
     fn settings<'a>() -> HookSettings<'a> {
@@ -481,23 +489,14 @@ mod tests {
     }
 
     fn hook(id: &str, settings: HookSettings<'_>) -> Hook {
-        Hook::new(WebhookRecord {
-            id: id.into(),
-            app_id: "1".into(),
-            name: id.into(),
+        hook_of(WebhookRecord {
             url: settings.url.map(Into::into),
             events: settings.events.map(<[_]>::to_vec),
             channels: settings.channels.to_vec(),
             format: settings.format,
             is_batched: settings.is_batched,
-            headers: Vec::new(),
-            secrets: Vec::new(),
-            state: WebhookState::Active,
-            state_reason: None,
-            created_at: 0,
-            updated_at: 0,
+            ..webhook(id)
         })
-        .expect("a webhook")
     }
 
     #[test]

@@ -12,9 +12,17 @@ use super::sign::{pusher_headers, standard_signature};
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attempted<'a> {
     pub(crate) content: Content<'a>,
-    pub(crate) sequence: i64,
+    pub(crate) id: DeliveryId,
     /// Counted from 1.
-    pub(crate) attempt: u32,
+    pub(crate) attempt: i64,
+}
+
+/// Which delivery of a webhook it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeliveryId {
+    Sequence(i64),
+    /// An example, which isn't recorded.
+    Test,
 }
 
 /// A request, without its address.
@@ -22,11 +30,6 @@ pub(crate) struct Attempted<'a> {
 pub(crate) struct SignedRequest {
     pub(crate) headers: HeaderMap,
     pub(crate) body: String,
-}
-
-/// Returns the id of a delivery, which is the same for each attempt.
-pub(crate) fn delivery_id(webhook: &str, sequence: i64) -> String {
-    format!("{webhook}_{sequence}")
 }
 
 /// Builds and signs the request for an attempt at `now`, Unix time in milliseconds. The app's oldest active key signs, as
@@ -42,16 +45,23 @@ pub(crate) fn signed_request(
     now: i64,
 ) -> Result<SignedRequest, String> {
     let body = body(hook.format(), attempted.content, now);
-    let id = delivery_id(&hook.id, attempted.sequence);
+    // The same for each attempt.
+    let id = match attempted.id {
+        DeliveryId::Sequence(sequence) => format!("{}_{sequence}", hook.id),
+        DeliveryId::Test => format!("{}_test_{now}", hook.id),
+    };
     let mut headers = hook.headers().clone();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut set = |name: &'static str, value: String| {
-        let name = HeaderName::from_bytes(name.as_bytes());
+        let name = HeaderName::try_from(name);
         if let (Ok(name), Ok(value)) = (name, HeaderValue::try_from(value)) {
             headers.insert(name, value);
         }
     };
-    set("Fanfare-Sequence", attempted.sequence.to_string());
+    match attempted.id {
+        DeliveryId::Sequence(sequence) => set("Fanfare-Sequence", sequence.to_string()),
+        DeliveryId::Test => set("Fanfare-Test", "true".into()),
+    }
     set("Fanfare-Attempt", attempted.attempt.to_string());
     if attempted.content.is_replay {
         set("Fanfare-Replay", "true".into());

@@ -24,6 +24,7 @@ mod strangers;
 #[cfg(feature = "otlp")]
 mod traces;
 mod users;
+mod webhooks;
 mod xhr;
 
 use fanfare_testkit::Server;

@@ -1,0 +1,580 @@
+//! Sends what waits for one webhook while this node holds its lease.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use fanfare_store::{
+    Actor, DeliveryAttempt, EndpointHealth, NextStep, Outcome, StoreError, WaitingDelivery,
+    WebhookState,
+};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::HookLabel;
+use super::body::Content;
+use super::counters::AttemptResult;
+use super::courier::Answer;
+use super::endpoint::{Endpoint, Health, Item, Next, Sends, Verdict};
+use super::hooks::Hook;
+use super::request::{Attempted, DeliveryId, signed_request};
+use super::sender::{FailingHook, Lease, STORE_TIMEOUT, Shared};
+use crate::clock::unix_millis;
+
+/// Deliveries that are read at once, and when memory is short.
+const PAGE: i64 = 64;
+const SHORT_PAGE: i64 = 4;
+/// Deliveries of which fewer wait here before more are read.
+const LOW: usize = 32;
+/// Most deliveries that are read because a lane has none.
+const MAX_HELD: usize = 1024;
+/// Bytes of events of a webhook, and of all webhooks, above which pages are short.
+const MAX_HELD_BYTES: usize = 8 << 20;
+const MAX_HELD_BYTES_OF_ALL: usize = 64 << 20;
+/// Outcomes that are not in the store yet, above which nothing is sent.
+const MAX_OUTCOMES: usize = 256;
+/// Milliseconds for which a task waits for the next attempt with its lease.
+const PATIENCE: i64 = 60_000;
+/// Milliseconds after which a node looks at a webhook again that may not send.
+const LOOK_AGAIN: i64 = 15_000;
+/// Time between two attempts to write outcomes while the store doesn't answer.
+const SETTLE_AGAIN: Duration = Duration::from_secs(1);
+/// How long a lease must last for another request.
+const LEAST_LEASE: Duration = Duration::from_secs(2);
+/// Longest time without a look around.
+const TICK: Duration = Duration::from_secs(60);
+
+/// The end of an attempt, or `None` if none was made.
+struct Finished {
+    sequence: i64,
+    at: i64,
+    answer: Option<Answer>,
+}
+
+/// The task of a webhook.
+pub(super) struct Sending {
+    shared: Arc<Shared>,
+    webhook: String,
+    lease: Arc<Lease>,
+    endpoint: Endpoint,
+    held: HashMap<i64, Arc<WaitingDelivery>>,
+    held_bytes: usize,
+    /// The last sequence number that was read, and whether there may be more after it.
+    read_to: i64,
+    has_more: bool,
+    outcomes: Vec<Outcome>,
+    /// Whether this task has disabled the webhook, which the node learns a little later.
+    is_disabled: bool,
+    /// When outcomes are written that the store didn't take.
+    settle_at: Option<Instant>,
+    /// Unix time in milliseconds before which nothing is sent, because the host isn't reached.
+    host_away_until: i64,
+    finish: mpsc::UnboundedSender<Finished>,
+    finished: mpsc::UnboundedReceiver<Finished>,
+}
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        self.shared
+            .held_bytes
+            .fetch_sub(self.held_bytes, Ordering::Relaxed);
+    }
+}
+
+impl Sending {
+    /// Sends until nothing waits, the lease is lost, or the node stops.
+    pub(super) async fn run(shared: Arc<Shared>, webhook: String, lease: Arc<Lease>) {
+        let found = timeout(STORE_TIMEOUT, shared.store.webhook_health(&webhook)).await;
+        let health = match found.unwrap_or(Err(StoreError::Late)) {
+            Ok(Some(found)) => health_of(&found.endpoint),
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(webhook, %error, "a webhook is not read; it is leased again");
+                return;
+            }
+        };
+        let (finish, finished) = mpsc::unbounded_channel();
+        let endpoint = Endpoint::new(shared.retry_for, health, Sends::All);
+        let mut sending = Self {
+            shared,
+            webhook,
+            lease,
+            endpoint,
+            held: HashMap::new(),
+            held_bytes: 0,
+            read_to: 0,
+            has_more: true,
+            outcomes: Vec::new(),
+            is_disabled: false,
+            settle_at: None,
+            host_away_until: i64::MIN,
+            finish,
+            finished,
+        };
+        if let Err(error) = sending.send().await {
+            tracing::debug!(webhook = sending.webhook, %error, "a webhook is left; it is leased again");
+        }
+    }
+
+    async fn send(&mut self) -> Result<(), StoreError> {
+        loop {
+            let Some(hook) = self.shared.hooks.get(&self.webhook) else {
+                return Ok(());
+            };
+            let is_active =
+                hook.state == WebhookState::Active && hook.url().is_some() && !self.is_disabled;
+            self.endpoint.set_sends(if is_active {
+                Sends::All
+            } else {
+                Sends::Replays
+            });
+            let news = self.lease.take_news();
+            self.has_more |= news.has_new || news.may_have_old;
+            if news.may_have_old {
+                self.read_to = 0;
+            }
+            self.read().await?;
+            let now = unix_millis();
+            self.give_up_expired(now);
+            let is_stopping = self.shared.stopping.is_cancelled();
+            if !is_stopping {
+                self.start(&hook, now);
+            }
+            if !self.settle(now).await {
+                return Ok(());
+            }
+            if self.is_at_rest(is_stopping) {
+                return self.hold(is_active).await;
+            }
+            self.wait().await;
+        }
+    }
+
+    /// Reads what waits in the store, if too little waits here.
+    async fn read(&mut self) -> Result<(), StoreError> {
+        loop {
+            let waiting = self.endpoint.waiting();
+            let is_short = self.held_bytes > MAX_HELD_BYTES
+                || self.shared.held_bytes.load(Ordering::Relaxed) > MAX_HELD_BYTES_OF_ALL;
+            let wants_more = waiting < LOW && !(is_short && waiting > 0)
+                || self.endpoint.has_idle_lane() && waiting < MAX_HELD && !is_short;
+            if !self.has_more || !wants_more || self.shared.stopping.is_cancelled() {
+                return Ok(());
+            }
+            let limit = if is_short { SHORT_PAGE } else { PAGE };
+            let store = &self.shared.store;
+            let page = store.waiting_deliveries(
+                &self.shared.node,
+                &self.webhook,
+                self.read_to,
+                false,
+                limit,
+            );
+            let page = timeout(STORE_TIMEOUT, page).await;
+            let page = page.unwrap_or(Err(StoreError::Late))?;
+            let Some(last) = page.last() else {
+                self.has_more = false;
+                return Ok(());
+            };
+            self.read_to = last.sequence;
+            let now = unix_millis();
+            for delivery in page {
+                self.keep(now, delivery);
+            }
+        }
+    }
+
+    fn keep(&mut self, now: i64, delivery: WaitingDelivery) {
+        // A delivery whose outcome isn't in the store yet still waits there.
+        let is_settled = |outcome: &Outcome| outcome.sequence == delivery.sequence;
+        if self.held.contains_key(&delivery.sequence) || self.outcomes.iter().any(is_settled) {
+            return;
+        }
+        let item = Item {
+            sequence: delivery.sequence,
+            lane: delivery.lane,
+            channel: delivery.channel.clone(),
+            queued_at: delivery.queued_at,
+            attempts: u32::try_from(delivery.tries).unwrap_or(u32::MAX),
+            due: delivery.due,
+            is_replay: delivery.is_replay,
+        };
+        self.endpoint.add(now, [item]);
+        let bytes = delivery.events.len();
+        self.held_bytes += bytes;
+        self.shared.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.held.insert(delivery.sequence, Arc::new(delivery));
+    }
+
+    fn forget(&mut self, sequence: i64) {
+        if let Some(delivery) = self.held.remove(&sequence) {
+            let bytes = delivery.events.len();
+            self.held_bytes -= bytes;
+            self.shared.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn give_up_expired(&mut self, now: i64) {
+        let expired = self.endpoint.take_expired(now);
+        self.shared.counters.count_given_up(expired.len());
+        for sequence in expired {
+            self.forget(sequence);
+            self.outcomes.push(Outcome {
+                sequence,
+                attempt: None,
+                next: NextStep::Failed,
+                at: now,
+            });
+        }
+    }
+
+    /// Starts the attempts whose time has come.
+    fn start(&mut self, hook: &Arc<Hook>, now: i64) {
+        if now < self.host_away_until
+            || self.outcomes.len() > MAX_OUTCOMES
+            || !self.lease.lasts(LEAST_LEASE)
+        {
+            return;
+        }
+        let host = host_of(hook);
+        for sequence in self.endpoint.take_ready(now) {
+            if let Err(wait) = self.shared.breakers.admit(&host) {
+                let wait = i64::try_from(wait.as_millis()).unwrap_or(PATIENCE);
+                self.host_away_until = now.saturating_add(wait);
+            }
+            let delivery = self.held.get(&sequence);
+            match delivery.filter(|_| now >= self.host_away_until) {
+                Some(delivery) => self.attempt(hook, Arc::clone(delivery)),
+                None => self.endpoint.put_back(sequence),
+            }
+        }
+    }
+
+    fn attempt(&self, hook: &Arc<Hook>, delivery: Arc<WaitingDelivery>) {
+        let (shared, hook, lease) = (
+            Arc::clone(&self.shared),
+            Arc::clone(hook),
+            Arc::clone(&self.lease),
+        );
+        let finish = self.finish.clone();
+        let is_struggling = self.endpoint.is_careful();
+        tokio::spawn(async move {
+            let struggling = async {
+                match is_struggling {
+                    true => shared.struggling.acquire().await.ok(),
+                    false => None,
+                }
+            };
+            let _struggling = struggling.await;
+            let _permit = shared.permits.acquire().await;
+            let at = unix_millis();
+            // It may have waited for a permit, and the webhook may be another node's by now.
+            let answer = match lease.lasts(Duration::ZERO) {
+                true => Some(send_once(&shared, &hook, &delivery, at).await),
+                false => None,
+            };
+            // An error means that the task of the webhook has ended, because the lease was lost.
+            let _ = finish.send(Finished {
+                sequence: delivery.sequence,
+                at,
+                answer,
+            });
+        });
+    }
+
+    /// Takes note of the end of an attempt.
+    async fn take_answer(&mut self, finished: Finished) {
+        let Finished {
+            sequence,
+            at,
+            answer,
+        } = finished;
+        let (Some(answer), Some(delivery)) = (answer, self.held.get(&sequence).cloned()) else {
+            self.endpoint.put_back(sequence);
+            return;
+        };
+        if answer.is_reached {
+            self.host_away_until = i64::MIN;
+        }
+        let now = unix_millis();
+        let verdict = match answer.is_success() {
+            true => Verdict::Delivered,
+            false => Verdict::Failed(answer.retry_after),
+        };
+        let next = self.endpoint.finish(sequence, verdict, now, rand::random());
+        self.count(&answer, next);
+        let attempt = delivery.attempts + 1;
+        if let Next::RetryAt(_) = next {
+            let attempted = WaitingDelivery {
+                attempts: attempt,
+                ..WaitingDelivery::clone(&delivery)
+            };
+            self.held.insert(sequence, Arc::new(attempted));
+        } else {
+            self.forget(sequence);
+        }
+        self.outcomes.push(Outcome {
+            sequence,
+            attempt: Some(DeliveryAttempt {
+                attempt,
+                at,
+                milliseconds: i64::try_from(answer.took.as_millis()).unwrap_or(i64::MAX),
+                status: answer.status.map(i64::from),
+                error: answer.error.clone(),
+                answer: (!answer.text.is_empty()).then(|| answer.text.clone()),
+                node: self.shared.node.clone(),
+                is_replay: delivery.is_replay,
+            }),
+            next: match next {
+                Next::Delivered => NextStep::Delivered,
+                Next::GivenUp => NextStep::Failed,
+                Next::RetryAt(due) => NextStep::Retry(due),
+            },
+            at: now,
+        });
+        if let Some(hook) = self.shared.hooks.get(&self.webhook) {
+            self.note_health(&hook, &answer, now);
+            self.disable_if_hopeless(&hook, &answer, now).await;
+        }
+    }
+
+    fn count(&self, answer: &Answer, next: Next) {
+        let counters = &self.shared.counters;
+        counters.count_attempt(match (answer.is_success(), answer.status) {
+            (true, _) => AttemptResult::Delivered,
+            (false, Some(_)) => AttemptResult::Refused,
+            (false, None) => AttemptResult::Unanswered,
+        });
+        match next {
+            Next::Delivered => counters.count_delivered(),
+            Next::GivenUp => counters.count_given_up(1),
+            Next::RetryAt(_) => {}
+        }
+    }
+
+    /// Remembers for alerts whether the receiver fails.
+    fn note_health(&self, hook: &Hook, answer: &Answer, now: i64) {
+        let host = host_of(hook);
+        self.shared.breakers.note(&host, answer.is_reached);
+        let health = self.endpoint.health();
+        let mut failing = self.shared.failing.lock();
+        let (true, Some(since)) = (self.endpoint.is_failing(), health.failing_since) else {
+            if failing.remove(&self.webhook).is_some() {
+                tracing::info!(webhook = self.webhook, app = %hook.app, "the receiver of a webhook takes deliveries again");
+            }
+            return;
+        };
+        let next = self.endpoint.next_ready_at(now).unwrap_or(now);
+        let known = FailingHook {
+            hook: HookLabel::of(hook),
+            host,
+            since,
+            error: answer.error.clone().unwrap_or_default(),
+            known_until: next.saturating_add(2 * PATIENCE),
+        };
+        if failing
+            .insert(self.webhook.clone(), known.clone())
+            .is_none()
+        {
+            tracing::warn!(
+                webhook = self.webhook,
+                app = known.hook.app,
+                host = known.host,
+                error = known.error,
+                "the receiver of a webhook fails: one delivery at a time is tried until it takes one, and the others wait"
+            );
+        }
+    }
+
+    /// Disables the webhook if its receiver says that it is gone, or has failed for days.
+    async fn disable_if_hopeless(&mut self, hook: &Hook, answer: &Answer, now: i64) {
+        let reason = if answer.is_gone() {
+            "its receiver answered that it is gone (410)".to_owned()
+        } else if self.endpoint.is_hopeless(now) {
+            let failures = self.endpoint.health().failures;
+            let error = answer.error.as_deref().unwrap_or_default();
+            format!(
+                "its receiver has taken nothing for five days and {failures} attempts; the last error was: {error}"
+            )
+        } else {
+            return;
+        };
+        if hook.state != WebhookState::Active {
+            return;
+        }
+        self.is_disabled = true;
+        let by = Actor::system();
+        let (store, app) = (&self.shared.store, hook.app.as_str());
+        let state = WebhookState::Disabled;
+        let disabled = store.set_webhook_state(app, &self.webhook, state, Some(&reason), None, &by);
+        let disabled = timeout(STORE_TIMEOUT, disabled).await;
+        if let Err(error) = disabled.unwrap_or(Err(StoreError::Late)) {
+            // The next failure tries again.
+            self.is_disabled = false;
+            tracing::debug!(webhook = self.webhook, %error, "a webhook is not disabled yet");
+            return;
+        }
+        tracing::warn!(
+            webhook = self.webhook,
+            app,
+            reason,
+            "a webhook is disabled: events are recorded for it, and nothing is sent until somebody enables it"
+        );
+    }
+
+    /// Writes outcomes to the store. Returns `false` if the lease was lost.
+    async fn settle(&mut self, now: i64) -> bool {
+        let is_due = self.settle_at.is_none_or(|at| at <= Instant::now());
+        if self.outcomes.is_empty() || !is_due {
+            return true;
+        }
+        let health = self.health_to_store(now, false);
+        let settled = self.shared.store.settle_deliveries(
+            &self.shared.node,
+            &self.webhook,
+            &self.outcomes,
+            &health,
+        );
+        match timeout(STORE_TIMEOUT, settled)
+            .await
+            .unwrap_or(Err(StoreError::Late))
+        {
+            Ok(true) => {
+                self.outcomes.clear();
+                self.settle_at = None;
+                true
+            }
+            Ok(false) => false,
+            Err(error) => {
+                tracing::debug!(webhook = self.webhook, %error, "outcomes of deliveries are not written; they are written again");
+                self.settle_at = Some(Instant::now() + SETTLE_AGAIN);
+                true
+            }
+        }
+    }
+
+    fn health_to_store(&self, now: i64, is_held: bool) -> EndpointHealth {
+        let health = self.endpoint.health();
+        // What has never been tried is due, but its turn comes later.
+        let next = self
+            .endpoint
+            .next_ready_at(now)
+            .map(|at| at.max(self.host_away_until));
+        let held_until = match (is_held, self.endpoint.is_failing()) {
+            (true, _) => Some(next.map_or(now + LOOK_AGAIN, |at| at.min(now + LOOK_AGAIN))),
+            (false, true) => next,
+            (false, false) => None,
+        };
+        EndpointHealth {
+            failures: health.failures.into(),
+            failing_since: health.failing_since,
+            last_success_at: health.last_success_at,
+            last_failure_at: health.last_failure_at,
+            held_until,
+        }
+    }
+
+    /// Returns whether the lease isn't needed for now.
+    fn is_at_rest(&self, is_stopping: bool) -> bool {
+        if self.endpoint.in_flight() > 0 || !self.outcomes.is_empty() {
+            return false;
+        }
+        if is_stopping {
+            return true;
+        }
+        let now = unix_millis();
+        let is_held_back = now < self.host_away_until || !self.lease.lasts(LEAST_LEASE);
+        if is_held_back && self.endpoint.waiting() > 0 {
+            return !self.lease.lasts(Duration::ZERO);
+        }
+        let next = self.endpoint.next_ready_at(now);
+        next.is_none_or(|at| at - now > PATIENCE)
+    }
+
+    /// Says in the store when a webhook that can't be sent is looked at again.
+    async fn hold(&mut self, is_active: bool) -> Result<(), StoreError> {
+        let is_held = !is_active && self.endpoint.waiting() > 0;
+        if !is_held {
+            return Ok(());
+        }
+        let health = self.health_to_store(unix_millis(), is_held);
+        let (node, webhook) = (&self.shared.node, &self.webhook);
+        let held = self
+            .shared
+            .store
+            .settle_deliveries(node, webhook, &[], &health);
+        timeout(STORE_TIMEOUT, held)
+            .await
+            .unwrap_or(Err(StoreError::Late))?;
+        Ok(())
+    }
+
+    /// Waits until there may be something to do.
+    async fn wait(&mut self) {
+        let now = unix_millis();
+        let next = self.endpoint.next_ready_at(now);
+        let next = next.map(|at| at.max(self.host_away_until));
+        // Held back by the host: what is ready has been put back.
+        let next = next.or_else(|| Some(self.host_away_until).filter(|at| *at > now));
+        let until_next = next.map_or(TICK, |at| {
+            Duration::from_millis(u64::try_from(at - now).unwrap_or_default())
+        });
+        let until_settle = self.settle_at.map_or(TICK, |at| at - Instant::now());
+        let until_lease = match self.lease.lasts(LEAST_LEASE) {
+            true => TICK,
+            // It is renewed every few seconds, unless the store is away.
+            false => SETTLE_AGAIN,
+        };
+        let tick = until_next.min(until_settle).min(until_lease).min(TICK);
+        let is_stopping = self.shared.stopping.is_cancelled();
+        let mut batch = Vec::new();
+        tokio::select! {
+            _ = self.finished.recv_many(&mut batch, MAX_OUTCOMES) => {}
+            () = self.lease.woken() => {}
+            () = sleep(tick) => {}
+            () = self.shared.stopping.cancelled(), if !is_stopping => {}
+        }
+        for finished in batch {
+            self.take_answer(finished).await;
+        }
+    }
+}
+
+/// Makes one attempt.
+async fn send_once(shared: &Shared, hook: &Hook, delivery: &WaitingDelivery, at: i64) -> Answer {
+    let Some(url) = hook.url() else {
+        return Answer::refused("the webhook has no address any more".into());
+    };
+    let attempted = Attempted {
+        content: Content {
+            events: &delivery.events,
+            created_at: delivery.created_at,
+            is_replay: delivery.is_replay,
+        },
+        id: DeliveryId::Sequence(delivery.sequence),
+        attempt: delivery.attempts + 1,
+    };
+    match signed_request(shared.engine.apps(), hook, attempted, at) {
+        Ok(request) => shared.courier.post(url, request).await,
+        Err(error) => Answer::refused(error),
+    }
+}
+
+/// Returns the host and port to which a webhook's requests go.
+fn host_of(hook: &Hook) -> String {
+    let Some(url) = hook.url() else {
+        return String::new();
+    };
+    let port = url.port_or_known_default().unwrap_or_default();
+    format!("{}:{port}", url.host_str().unwrap_or_default())
+}
+
+fn health_of(stored: &EndpointHealth) -> Health {
+    Health {
+        failures: u32::try_from(stored.failures).unwrap_or(u32::MAX),
+        failing_since: stored.failing_since,
+        last_success_at: stored.last_success_at,
+        last_failure_at: stored.last_failure_at,
+    }
+}
