@@ -16,5 +16,6 @@ mod nodes;
 mod odd_days;
 mod rules;
 mod servers;
+mod transition_log;
 
 pub(crate) use fanfare_cluster::testing::sim;

@@ -100,6 +100,7 @@ impl Notices for Recorder {
             Notice::Vacated => "vacated".to_owned(),
             Notice::MemberAdded(user) => format!("added {user}"),
             Notice::MemberRemoved(user) => format!("removed {user}"),
+            Notice::SubscriptionCount(count) => format!("count {count}"),
             other => panic!("not wanted: {other:?}"),
         };
         self.all.lock().push((channel.to_string(), what));

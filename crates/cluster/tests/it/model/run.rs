@@ -24,7 +24,7 @@ use super::oracle::{self, Belief, Log};
 use super::plan::{Act, CHANNELS, CLIENTS, Lost, NODES, Plan, USERS};
 use super::receivers::Receivers;
 use crate::nodes::{ClusterNode, LEASE};
-use crate::sim::{Sim, Weather, trace};
+use crate::sim::{Sim, Weather, mix, trace};
 
 /// How long until nobody can be in doubt any more: a lease runs out, and another one of somebody who cleared up and died.
 const SETTLED: Duration = Duration::from_secs(18);
@@ -139,7 +139,7 @@ impl Run {
         };
         node.engine().update_apps(vec![app], &[]);
         let receivers = Rc::clone(&self.receivers);
-        let recorder = receivers.record_on(Arc::clone(node.engine()), self.seed ^ process << 32);
+        let recorder = receivers.record_on(Arc::clone(node.engine()), mix(self.seed) ^ process);
         let recorder = tokio::task::spawn_local(async move {
             if logs {
                 recorder.await;
