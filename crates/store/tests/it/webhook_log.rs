@@ -744,3 +744,94 @@ async fn pruning_deletes_what_was_announced_as_absent_long_ago_and_what_an_inter
         assert_eq!(count("webhook_announced").await, 1, "what is present stays");
     }
 }
+
+#[tokio::test]
+async fn nodes_that_record_send_and_tidy_at_once_get_everything_done_and_never_fail() {
+    for kind in Kind::all().await {
+        let (stores, rounds, each) = ([kind.store().await, kind.store().await], 15, 10);
+        let setup = set_up(&stores[0], 3).await;
+        let total = 2 * rounds * each;
+        let recording = stores.iter().zip(0..).map(|(store, node)| {
+            let setup = &setup;
+            async move {
+                for round in 0..rounds {
+                    let mut deliveries = Vec::new();
+                    for webhook in &setup.webhooks {
+                        let one = delivery(webhook, "channel_occupied", "a");
+                        deliveries.extend(vec![one; usize::try_from(each).unwrap()]);
+                    }
+                    let number = 2 * round + node;
+                    let changes = [
+                        channel("a", number % 3 == 0, number),
+                        channel("b", true, number),
+                    ];
+                    store
+                        .record_webhook_events(
+                            &setup.app,
+                            number,
+                            &changes,
+                            DAY_ZERO + number,
+                            |_| deliveries,
+                        )
+                        .await
+                        .unwrap();
+                }
+            }
+        });
+        let sending = stores.iter().zip(["x", "y"]).map(|(store, node)| {
+            let setup = &setup;
+            async move {
+                let mut sent = Vec::new();
+                loop {
+                    let leased = store
+                        .lease_webhooks(node, i64::MAX, 60_000, 2)
+                        .await
+                        .unwrap();
+                    for id in &leased {
+                        let waiting = store
+                            .waiting_deliveries(node, id, 0, false, 25)
+                            .await
+                            .unwrap();
+                        let outcomes: Vec<_> = waiting
+                            .iter()
+                            .map(|one| outcome(one.sequence, NextStep::Delivered))
+                            .collect();
+                        let health = EndpointHealth::default();
+                        assert!(
+                            store
+                                .settle_deliveries(node, id, &outcomes, &health)
+                                .await
+                                .unwrap()
+                        );
+                        sent.extend(waiting.iter().map(|one| (id.clone(), one.sequence)));
+                    }
+                    store.release_webhooks(node, &leased).await.unwrap();
+                    store.prune_webhooks(0).await.unwrap();
+                    store.drop_webhook_days(DAY_ZERO).await.unwrap();
+                    let mut is_done = true;
+                    for id in &setup.webhooks {
+                        let health = store.webhook_health(id).await.unwrap().unwrap();
+                        is_done &= health.last_sequence == total && health.next_due.is_none();
+                    }
+                    if is_done {
+                        return sent;
+                    }
+                }
+            }
+        });
+        let (_, sent) = tokio::join!(
+            futures_util::future::join_all(recording),
+            futures_util::future::join_all(sending)
+        );
+        let mut sent = sent.concat();
+        sent.sort();
+        let mut expected = Vec::new();
+        for id in &setup.webhooks {
+            expected.extend((1..=total).map(|sequence| (id.clone(), sequence)));
+        }
+        expected.sort();
+        assert_eq!(sent, expected, "each once");
+        let present = stores[0].announced_present(&setup.app, None, 10).await;
+        assert_eq!(present.unwrap().last().unwrap().channel, "b");
+    }
+}
