@@ -569,4 +569,60 @@ mod tests {
         };
         assert_eq!(Conditions::default().find(Instant::now(), &readings), []);
     }
+
+    #[test]
+    fn webhooks_are_told_of_when_they_fail_for_minutes_and_when_they_are_disabled() {
+        let hook = |id: &str| HookLabel {
+            id: id.into(),
+            app: "shop".into(),
+            name: "orders".into(),
+        };
+        let failing = |since| FailingHook {
+            hook: hook("wh_1"),
+            host: "example.com:443".into(),
+            since,
+            error: "it answers 500".into(),
+            known_until: i64::MAX,
+        };
+        let with = |webhooks: WebhookReadings| Readings { webhooks, ..well() };
+        let now = 10 * WEBHOOK_PATIENCE;
+        let at = |since| {
+            with(WebhookReadings {
+                now,
+                failing: vec![failing(since)],
+                ..WebhookReadings::default()
+            })
+        };
+        assert_eq!(
+            kinds(&well(), &at(now - WEBHOOK_PATIENCE + 1)),
+            [] as [&str; 0]
+        );
+        assert_eq!(
+            kinds(&well(), &at(now - WEBHOOK_PATIENCE)),
+            ["webhook_failing"]
+        );
+        let [condition] = &Conditions::default().find(Instant::now(), &at(0))[..] else {
+            panic!("one condition");
+        };
+        assert_eq!(
+            (condition.subject.as_str(), condition.app_id.as_deref()),
+            ("wh_1", Some("shop"))
+        );
+        assert!(
+            condition.summary.contains("for 50 minutes: it answers 500"),
+            "{}",
+            condition.summary
+        );
+        let disabled = with(WebhookReadings {
+            disabled: vec![hook("wh_1"), hook("wh_2")],
+            ..WebhookReadings::default()
+        });
+        assert_eq!(kinds(&well(), &disabled), ["webhook_disabled"; 2]);
+        let lost = with(WebhookReadings {
+            lost_events: 3,
+            ..WebhookReadings::default()
+        });
+        assert_eq!(kinds(&well(), &lost), ["webhook_events_lost"]);
+        assert_eq!(kinds(&lost, &lost), [] as [&str; 0], "none since");
+    }
 }

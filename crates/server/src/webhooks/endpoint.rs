@@ -151,6 +151,12 @@ impl Endpoint {
         tracked.filter(|tracked| !tracked.is_in_flight).count()
     }
 
+    /// Returns the number of those that may be sent at all.
+    pub(super) fn possible_waiting(&self) -> usize {
+        let possible = self.possible();
+        possible.filter(|tracked| !tracked.is_in_flight).count()
+    }
+
     pub(super) fn in_flight(&self) -> usize {
         self.tracked.len() - self.waiting()
     }

@@ -59,7 +59,20 @@ async fn prune_once(store: &Store, config: &WebhooksConfig) -> Result<(), StoreE
     if dropped > 0 {
         tracing::info!(dropped, "old days of webhooks' deliveries are dropped");
     }
+    warn_if_too_much(store, config).await?;
     store.prune_webhooks(now - ABSENT_KEPT).await
+}
+
+async fn warn_if_too_much(store: &Store, config: &WebhooksConfig) -> Result<(), StoreError> {
+    let days = store.webhook_days().await?;
+    let bytes: i64 = days.iter().map(|day| day.bytes).sum();
+    if usize::try_from(bytes).is_ok_and(|bytes| bytes > config.log_size) {
+        tracing::warn!(
+            bytes,
+            "the log of webhooks takes more than it may (webhooks.log_size): nothing is dropped that may still be sent (webhooks.retry_for)"
+        );
+    }
+    Ok(())
 }
 
 /// Returns the time before which days are dropped: those that are too old, and the oldest that are more than may be kept.

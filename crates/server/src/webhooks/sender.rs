@@ -77,7 +77,7 @@ pub(crate) struct FailingHook {
     pub(crate) since: i64,
     pub(crate) error: String,
     /// When this node will have tried again, unless another one does.
-    pub(super) known_until: i64,
+    pub(crate) known_until: i64,
 }
 
 /// A webhook that this node sends for.

@@ -134,7 +134,7 @@ impl Sending {
             if news.may_have_old {
                 self.read_to = 0;
             }
-            self.read().await?;
+            self.read(is_active).await?;
             let now = unix_millis();
             self.give_up_expired(now);
             let is_stopping = self.shared.stopping.is_cancelled();
@@ -151,28 +151,21 @@ impl Sending {
         }
     }
 
-    /// Reads what waits in the store, if too little waits here.
-    async fn read(&mut self) -> Result<(), StoreError> {
-        loop {
-            let waiting = self.endpoint.waiting();
+    /// Reads what waits in the store, if too little waits here. Of a webhook that isn't active only replays are sent.
+    async fn read(&mut self, is_active: bool) -> Result<(), StoreError> {
+        while self.has_more && !self.shared.stopping.is_cancelled() {
+            let ready = self.endpoint.possible_waiting();
             let is_short = self.held_bytes > MAX_HELD_BYTES
                 || self.shared.held_bytes.load(Ordering::Relaxed) > MAX_HELD_BYTES_OF_ALL;
-            let wants_more = waiting < LOW && !(is_short && waiting > 0)
-                || self.endpoint.has_idle_lane() && waiting < MAX_HELD && !is_short;
-            if !self.has_more || !wants_more || self.shared.stopping.is_cancelled() {
+            // While the receiver fails, a few are enough to find out whether it is back.
+            let may_fill_lanes = !is_short && !self.endpoint.is_failing() && ready < MAX_HELD;
+            let wants_more = ready < LOW && !(is_short && ready > 0)
+                || self.endpoint.has_idle_lane() && may_fill_lanes;
+            if !wants_more {
                 return Ok(());
             }
             let limit = if is_short { SHORT_PAGE } else { PAGE };
-            let store = &self.shared.store;
-            let page = store.waiting_deliveries(
-                &self.shared.node,
-                &self.webhook,
-                self.read_to,
-                false,
-                limit,
-            );
-            let page = timeout(STORE_TIMEOUT, page).await;
-            let page = page.unwrap_or(Err(StoreError::Late))?;
+            let page = self.page(self.read_to, !is_active, limit).await?;
             let Some(last) = page.last() else {
                 self.has_more = false;
                 return Ok(());
@@ -183,6 +176,19 @@ impl Sending {
                 self.keep(now, delivery);
             }
         }
+        Ok(())
+    }
+
+    async fn page(
+        &self,
+        after: i64,
+        only_replays: bool,
+        limit: i64,
+    ) -> Result<Vec<WaitingDelivery>, StoreError> {
+        let (store, node) = (&self.shared.store, &self.shared.node);
+        let page = store.waiting_deliveries(node, &self.webhook, after, only_replays, limit);
+        let page = timeout(STORE_TIMEOUT, page).await;
+        page.unwrap_or(Err(StoreError::Late))
     }
 
     fn keep(&mut self, now: i64, delivery: WaitingDelivery) {
@@ -492,22 +498,40 @@ impl Sending {
         next.is_none_or(|at| at - now > PATIENCE)
     }
 
-    /// Says in the store when a webhook that can't be sent is looked at again.
+    /// Gives up what has waited too long for a webhook that isn't active, and says in the store when it is looked at
+    /// again.
     async fn hold(&mut self, is_active: bool) -> Result<(), StoreError> {
-        let is_held = !is_active && self.endpoint.waiting() > 0;
-        if !is_held {
+        if is_active {
             return Ok(());
         }
-        let health = self.health_to_store(unix_millis(), is_held);
-        let (node, webhook) = (&self.shared.node, &self.webhook);
-        let held = self
-            .shared
-            .store
-            .settle_deliveries(node, webhook, &[], &health);
-        timeout(STORE_TIMEOUT, held)
-            .await
-            .unwrap_or(Err(StoreError::Late))?;
-        Ok(())
+        let now = unix_millis();
+        let retry_for = i64::try_from(self.shared.retry_for.as_millis()).unwrap_or(i64::MAX);
+        let is_expired =
+            |delivery: &&WaitingDelivery| now > delivery.queued_at.saturating_add(retry_for);
+        let mut after = 0;
+        loop {
+            let page = self.page(after, false, PAGE).await?;
+            let (Some(last), waiting) = (page.last(), page.len()) else {
+                return Ok(());
+            };
+            after = last.sequence;
+            let given_up = |delivery: &WaitingDelivery| Outcome {
+                sequence: delivery.sequence,
+                attempt: None,
+                next: NextStep::Failed,
+                at: now,
+            };
+            let outcomes: Vec<Outcome> = page.iter().filter(is_expired).map(given_up).collect();
+            let health = self.health_to_store(now, true);
+            let (store, node) = (&self.shared.store, &self.shared.node);
+            let settled = store.settle_deliveries(node, &self.webhook, &outcomes, &health);
+            let settled = timeout(STORE_TIMEOUT, settled).await;
+            let is_ours = settled.unwrap_or(Err(StoreError::Late))?;
+            self.shared.counters.count_given_up(outcomes.len());
+            if !is_ours || outcomes.len() < waiting {
+                return Ok(());
+            }
+        }
     }
 
     /// Waits until there may be something to do.
