@@ -44,7 +44,8 @@ class Server:
 
     def run(self, *arguments):
         command = [os.environ["FANFARE_BIN"], *arguments]
-        subprocess.run(command, **self.surroundings, check=True, timeout=TIMEOUT, capture_output=True)
+        done = subprocess.run(command, **self.surroundings, check=True, timeout=TIMEOUT, capture_output=True)
+        return done.stdout.decode()
 
     def wait_until_ready(self):
         deadline = time.monotonic() + TIMEOUT

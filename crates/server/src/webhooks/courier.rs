@@ -75,6 +75,8 @@ impl Courier {
     pub(super) fn new(allow_inner: bool, request_timeout: Duration) -> Self {
         let client = outbound::builder(allow_inner, request_timeout)
             .connect_timeout(CONNECT_TIMEOUT.min(request_timeout))
+            // PHP's getallheaders() may return names as they were sent, and pusher-php-server looks for X-Pusher-Key.
+            .http1_title_case_headers()
             .pool_max_idle_per_host(KEPT_CONNECTIONS)
             .pool_idle_timeout(KEPT_FOR)
             .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))

@@ -9,7 +9,7 @@ use fanfare_engine::{
     DueTransitions, Generation, Present, Transition, TransitionKind, TransitionLog,
     TransitionLogUnavailable,
 };
-use fanfare_protocol::{AppId, WebhookEvent};
+use fanfare_protocol::{AppId, ChannelKind, WebhookEvent};
 use fanfare_store::{Announced, NewDelivery, StateChange, Store, StoreError, Subject};
 use futures_util::stream::{self, StreamExt};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -558,6 +558,11 @@ fn batch<'a>(
 ) {
     let mut by_lane: BTreeMap<i64, Vec<&QueuedEvent>> = BTreeMap::new();
     for event in events {
+        // pusher-http-go 5.1 and pusher-php-server 7.2 refuse the whole body for one event of an encrypted channel.
+        if ChannelKind::of(&event.channel).is_encrypted() {
+            deliveries.push(delivery(hook, &[event]));
+            continue;
+        }
         by_lane
             .entry(lane_of(&event.channel))
             .or_default()
@@ -689,6 +694,20 @@ mod tests {
         assert_eq!(counts(&large), [2, 2, 1]);
         let huge = "x".repeat(MAX_BATCH_BYTES + 1);
         assert_eq!(counts(&[event("a", &huge), event("a", "1")]), [1, 1]);
+    }
+
+    #[test]
+    fn events_of_encrypted_channels_are_in_no_batch() {
+        let events = [
+            event("a", "1"),
+            event("private-encrypted-a", "2"),
+            event("private-encrypted-a", "3"),
+            event("a", "4"),
+        ];
+        let recorded = deliveries(&AppHooks::new(vec![batched()]), &events);
+        let mut texts: Vec<_> = recorded.iter().map(|delivery| &*delivery.events).collect();
+        texts.sort_unstable();
+        assert_eq!(texts, ["[1,4]", "[2]", "[3]"]);
     }
 
     #[test]
