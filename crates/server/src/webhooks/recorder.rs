@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_engine::{
-    DueTransitions, Generation, Present, Transition, TransitionKind, TransitionLog,
+    DueTransitions, Generation, Present, Transition, TransitionKey, TransitionKind, TransitionLog,
     TransitionLogUnavailable,
 };
 use fanfare_protocol::{AppId, ChannelKind, WebhookEvent};
@@ -376,6 +376,7 @@ impl Shared {
             .due
             .into_iter()
             .partition(|transition| is_wanted(hooks, transition));
+        let wanted = self.with_left_members(app, hooks, wanted).await?;
         let stale = self
             .write(app, hooks, due.stamp, &wanted, batch, now)
             .await?;
@@ -395,6 +396,27 @@ impl Shared {
         } else {
             due.next_due
         })
+    }
+
+    /// Adds that members have left whose channels are vacated. Those of a node that has died are given longer to return
+    /// than those who left by themselves, so the last one to leave may be told of before them.
+    async fn with_left_members(
+        &self,
+        app: &AppId,
+        hooks: &AppHooks,
+        transitions: Vec<Transition>,
+    ) -> Result<Vec<Transition>, StoreError> {
+        let vacated = transitions
+            .iter()
+            .filter(|transition| has_members_vacated(transition));
+        let vacated: Vec<&str> = vacated
+            .map(|transition| transition.key.channel.as_str())
+            .collect();
+        if vacated.is_empty() || !hooks.wanted_notices().members {
+            return Ok(transitions);
+        }
+        let members = self.store.announced_members(app.as_str(), &vacated).await?;
+        Ok(add_left_members(transitions, members))
     }
 
     /// Writes deliveries to the store, and returns the indexes of the transitions that another node has overtaken.
@@ -435,6 +457,44 @@ impl Shared {
         }
         Ok(recorded.stale)
     }
+}
+
+fn has_members_vacated(Transition { key, .. }: &Transition) -> bool {
+    key.kind == TransitionKind::Vacated && ChannelKind::of(&key.channel).has_members()
+}
+
+/// Adds that members have left, before the channels of which it is told that they are vacated.
+fn add_left_members(transitions: Vec<Transition>, members: Vec<Announced>) -> Vec<Transition> {
+    let mut left: HashMap<String, Vec<TransitionKey>> = HashMap::new();
+    for Announced { channel, user } in members {
+        let of_channel = left.entry(channel.clone()).or_default();
+        of_channel.push(TransitionKey {
+            kind: TransitionKind::Removed,
+            channel,
+            user,
+        });
+    }
+    let known: HashSet<TransitionKey> = {
+        let removed = transitions.iter().map(|transition| &transition.key);
+        removed
+            .filter(|key| key.kind == TransitionKind::Removed)
+            .cloned()
+            .collect()
+    };
+    let mut all = Vec::with_capacity(transitions.len());
+    for transition in transitions {
+        if has_members_vacated(&transition)
+            && let Some(keys) = left.remove(&transition.key.channel)
+        {
+            let unknown = keys.into_iter().filter(|key| !known.contains(key));
+            all.extend(unknown.map(|key| Transition {
+                due_ms: transition.due_ms,
+                key,
+            }));
+        }
+        all.push(transition);
+    }
+    all
 }
 
 async fn in_time<T>(step: impl Future<Output = Result<T, PassError>>) -> Result<T, PassError> {
@@ -617,8 +677,6 @@ fn lane_of(channel: &str) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use fanfare_engine::TransitionKey;
-
     use super::super::testing::{hook_of, webhook};
     use super::*;
 
@@ -736,6 +794,33 @@ mod tests {
                 r#"{"name":"member_added","channel":"presence-a","user_id":"7"}"#,
                 r#"{"name":"cache_miss","channel":"cache-b"}"#,
                 "1",
+            ]
+        );
+    }
+
+    #[test]
+    fn members_of_a_dead_node_have_left_before_their_channel_is_vacated() {
+        let transitions = vec![
+            transition(TransitionKind::Removed, "presence-a", Some("1")),
+            transition(TransitionKind::Vacated, "presence-a", None),
+            transition(TransitionKind::Vacated, "news", None),
+        ];
+        let member = |user: &str| Announced {
+            channel: "presence-a".into(),
+            user: Some(user.into()),
+        };
+        let all = add_left_members(transitions, vec![member("1"), member("2")]);
+        let told: Vec<_> = all
+            .iter()
+            .map(|one| (one.key.kind, one.key.user.as_deref()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (TransitionKind::Removed, Some("1")),
+                (TransitionKind::Removed, Some("2")),
+                (TransitionKind::Vacated, None),
+                (TransitionKind::Vacated, None),
             ]
         );
     }

@@ -298,6 +298,35 @@ impl Store {
             .await)?)
     }
 
+    /// Returns the members of an app's channels who are present as far as receivers were told.
+    ///
+    /// # Errors
+    ///
+    /// Returns the database's error.
+    pub async fn announced_members(
+        &self,
+        app_id: &str,
+        channels: &[&str],
+    ) -> Result<Vec<Announced>, StoreError> {
+        let mut members = Vec::new();
+        for channels in channels.chunks(ROWS_PER_STATEMENT) {
+            let sql = format!(
+                "SELECT channel, user_id, kind FROM webhook_announced \
+                 WHERE app_id = $1 AND kind = 'member' AND is_present AND channel IN {} ORDER BY channel, user_id",
+                value_rows(1, channels.len(), 2)
+            );
+            let found: Vec<Announced> = on_db!(&self.db, pool => {
+                let mut query = sqlx::query_as(AssertSqlSafe(sql)).persistent(false).bind(app_id);
+                for channel in channels {
+                    query = query.bind(*channel);
+                }
+                query.fetch_all(pool).await
+            })?;
+            members.extend(found);
+        }
+        Ok(members)
+    }
+
     /// Returns the newest stamp under which transitions of an app were recorded, in microseconds of the log's clock, or 0.
     ///
     /// # Errors

@@ -185,6 +185,11 @@ async fn each_change_is_told_once_to_every_webhook_in_order() {
             user: user.map(Into::into),
         };
         assert_eq!(present, [announced("a", None), announced("a", Some("bob"))]);
+        let members = store
+            .announced_members(&setup.app, &["a", "b"])
+            .await
+            .unwrap();
+        assert_eq!(members, present[1..]);
         let rest = store.announced_present(&setup.app, Some(&present[0]), 10);
         assert_eq!(rest.await.unwrap(), present[1..]);
         let first = store.announced_present(&setup.app, None, 1).await.unwrap();
