@@ -69,6 +69,8 @@ pub(crate) struct Admin {
     pub(crate) sign_in_limiter: SignInRateLimiter,
     pub(crate) refusals: Refusals,
     pub(crate) confirmed_scrapers: ConfirmedScrapers,
+    pub(crate) pulls: webhooks::Pulls,
+    pub(crate) webhook_limiter: webhooks::WebhookLimiter,
 }
 
 impl Admin {
@@ -79,6 +81,8 @@ impl Admin {
             sign_in_limiter: SignInRateLimiter::default(),
             refusals: Refusals::default(),
             confirmed_scrapers: ConfirmedScrapers::default(),
+            pulls: webhooks::Pulls::default(),
+            webhook_limiter: webhooks::WebhookLimiter::default(),
             store,
         }
     }
@@ -187,6 +191,10 @@ pub(crate) fn offline_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(webhooks::show, webhooks::update, webhooks::delete))
         .routes(routes!(webhooks::set_state))
         .routes(routes!(webhooks::create_secret))
+        .routes(routes!(webhooks::deliveries::list))
+        .routes(routes!(webhooks::deliveries::show))
+        .routes(routes!(webhooks::replay::replay))
+        .routes(routes!(webhooks::replay::test))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::show, tokens::revoke))
         .routes(routes!(usage::show_app))

@@ -31,6 +31,7 @@ mod publish;
 mod quotas;
 mod session;
 mod signing_key;
+mod stop_signals;
 mod token;
 mod top;
 mod usage;
@@ -354,10 +355,7 @@ async fn dispatch(
             )
             .await
         }
-        Command::Webhook(noun) => {
-            let api = noun.server.open(&config, Begin::Never).await?;
-            webhook::run(noun.command, &api).await
-        }
+        Command::Webhook(noun) => webhook::run(noun.command, &noun.server, &config).await,
         Command::Operator(noun) => {
             operator::run(
                 noun.command,

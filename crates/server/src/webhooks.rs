@@ -32,9 +32,11 @@ mod sign;
 mod testing;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fanfare_engine::Engine;
-use fanfare_protocol::{AppId, WebhookEvent};
+use fanfare_protocol::signature::SigningKey;
+use fanfare_protocol::{AppId, AppKey, WebhookEvent};
 use fanfare_store::{Store, WebhookBacklog, WebhookRecord, WebhookState};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
@@ -44,13 +46,15 @@ use crate::clock::unix_millis;
 use crate::config::WebhooksConfig;
 use body::EventBody;
 use counters::Counters;
-use courier::Answer;
+use courier::{Answer, Courier};
 use recorder::Recorder;
 use retention::Backlog;
 
+pub(crate) use body::Content;
 pub(crate) use counters::WebhookCounts;
 pub(crate) use hooks::{AppHooks, Hook, HookSettings, Hooks};
 pub(crate) use intake::Intake;
+pub(crate) use request::{Attempted, DeliveryId, SignedRequest, sign};
 pub(crate) use sender::{FailingHook, Sender};
 pub(crate) use sign::{MIN_SECRET_BYTES, secret_bytes, standard_signature};
 
@@ -223,12 +227,38 @@ impl Webhooks {
     }
 
     /// Sends an example of an event to a webhook's receiver, whatever the webhook's state, and returns the answer. Nothing
-    /// is recorded. Returns `None` if the webhook has no address, or the node hasn't started.
-    #[expect(dead_code, reason = "the admin API will call it")]
-    pub(crate) async fn test(&self, hook: &Hook, event: WebhookEvent) -> Option<Answer> {
-        let sender = self.sender()?;
+    /// is recorded. Returns `None` if the webhook has no address. It needs no running node: `key` is the app's.
+    pub(crate) async fn test(
+        &self,
+        hook: &Hook,
+        key: Option<&(AppKey, SigningKey)>,
+        event: WebhookEvent,
+    ) -> Option<Answer> {
+        let url = hook.url()?;
+        let now = unix_millis();
         let events = body::array([example(event).to_json().as_str()]);
-        sender.test(hook, &events).await
+        let attempted = Attempted {
+            content: Content {
+                events: &events,
+                created_at: now,
+                is_replay: false,
+            },
+            id: DeliveryId::Test,
+            attempt: 1,
+        };
+        let request = match sign(key, hook, attempted, now) {
+            Ok(request) => request,
+            Err(error) => return Some(Answer::refused(error)),
+        };
+        Some(match self.sender() {
+            Some(sender) => sender.post(url, request).await,
+            None => {
+                let config = &self.0.config;
+                let request_timeout = Duration::from_secs(config.timeout);
+                let courier = Courier::new(config.allow_inner_addresses, request_timeout);
+                courier.post(url, request).await
+            }
+        })
     }
 }
 

@@ -150,6 +150,17 @@ impl Server {
             .unwrap()
     }
 
+    /// Starts the binary's command line on the same store, and leaves its standard output to the caller.
+    #[must_use]
+    pub fn start_printing_command(&self, arguments: &[&str]) -> Child {
+        command(&self.binary, self.folder.path(), &self.settings)
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap()
+    }
+
     /// Runs the command line with more environment variables, and this standard input.
     #[must_use]
     pub fn run_with(

@@ -58,6 +58,12 @@ impl PageQuery {
     }
 }
 
+/// Returns the cursor of the page after a position.
+pub(super) fn cursor(position: &impl Serialize) -> String {
+    let json = serde_json::to_vec(position).expect("positions are JSON");
+    BASE64_URL_SAFE_NO_PAD.encode(json)
+}
+
 impl<T> Page<T> {
     /// Makes a page of `limit` items from a list of up to `limit + 1`, whose last item shows that there are more.
     pub(super) fn of<R, C: Serialize>(
@@ -69,10 +75,7 @@ impl<T> Page<T> {
         let more = found.len() > limit;
         found.truncate(limit);
         let last = found.last().filter(|_| more).map(position);
-        let next_cursor = last.map(|position| {
-            let json = serde_json::to_vec(&position).expect("positions are JSON");
-            BASE64_URL_SAFE_NO_PAD.encode(json)
-        });
+        let next_cursor = last.map(|position| cursor(&position));
         Self {
             items: found.into_iter().map(view).collect(),
             next_cursor,

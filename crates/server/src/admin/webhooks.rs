@@ -1,4 +1,12 @@
 //! An app's webhooks: who is told what happens on its channels, where and how.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `deliveries` | what was recorded and sent, and what receivers ask for |
+//! | `replay` | deliveries that are sent again, and examples |
+//! | `pulls` | requests that wait for a delivery |
+//! | `signing` | the request of a delivery, as it would be sent now |
+//! | `limiter` | how often an app's webhooks are replayed and tried out |
 
 use std::collections::BTreeMap;
 
@@ -26,6 +34,15 @@ use crate::access::Caller;
 use crate::app_state::AppState;
 use crate::clock::unix_millis;
 use crate::webhooks::HookSettings;
+
+pub(crate) mod deliveries;
+mod limiter;
+mod pulls;
+pub(crate) mod replay;
+mod signing;
+
+pub(crate) use limiter::WebhookLimiter;
+pub(crate) use pulls::Pulls;
 
 /// What answers have instead of a header's value, which may be a credential.
 const SET: &str = "set";

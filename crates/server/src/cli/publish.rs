@@ -37,12 +37,12 @@ pub(crate) struct Publish {
 }
 
 /// The app to publish to.
-struct Target {
+pub(super) struct Target {
     id: String,
     /// Known if the app comes from the store.
     name: Option<String>,
-    key: String,
-    secret: String,
+    pub(super) key: String,
+    pub(super) secret: String,
 }
 
 pub(crate) async fn run(publish: Publish, config: &Config) -> anyhow::Result<()> {
@@ -118,7 +118,7 @@ fn without_credentials(server: &str, error: &anyhow::Error) -> anyhow::Error {
 }
 
 /// Returns the app with its oldest active key.
-async fn find_target(app: Option<&str>, store: &Store) -> anyhow::Result<Target> {
+pub(super) async fn find_target(app: Option<&str>, store: &Store) -> anyhow::Result<Target> {
     let app = match app {
         Some(app) => store.app(app).await?,
         None => default_app(store).await?,

@@ -13,10 +13,10 @@ use anyhow::Context;
 use clap::Args;
 use secrecy::SecretString;
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::api::{Api, Call, check_server, standard_input, without_api_path};
+use super::stop_signals::StopSignals;
 use super::{duration, output};
 use crate::admin::tokens::CreatedToken;
 use crate::config::{Config, reachable, token_variable};
@@ -56,34 +56,6 @@ pub(crate) struct Top {
     /// Print the rates of one such time, and end
     #[arg(long)]
     once: bool,
-}
-
-/// The signals that end the command: Ctrl-C, `kill`, and the end of its terminal.
-#[derive(Debug)]
-struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
-}
-
-impl StopSignals {
-    /// Watches for the signals, which don't kill the process from then on.
-    fn watch() -> anyhow::Result<Self> {
-        Ok(Self {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-            hang_up: signal(SignalKind::hangup())?,
-        })
-    }
-
-    /// Waits for one of the signals. Loses none if it is dropped.
-    async fn received(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = self.hang_up.recv() => {}
-        }
-    }
 }
 
 pub(crate) async fn run(top: Top, config: &Config) -> anyhow::Result<()> {

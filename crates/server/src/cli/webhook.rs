@@ -1,14 +1,26 @@
 //! `fanfare webhook`.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | `log` | deliveries, attempts, replays and examples |
+//! | `forward` | brings deliveries to a receiver that the server can't reach |
+//! | `check` | finds out what a receiver doesn't do right |
 
 use clap::{Args, Subcommand, ValueEnum};
 use fanfare_store::{WebhookFormat, WebhookState};
 use serde_json::{Map, Value, json};
 
-use super::api::{Api, Call};
+use super::api::{Api, Call, ServerFlags};
 use super::failure::{Code, Failure};
 use super::lookup::app_of;
 use super::{Creation, Listing, duration, output};
 use crate::admin::webhooks::{CreatedWebhook, Health, Webhook};
+use crate::config::Config;
+use crate::startup::Begin;
+
+mod check;
+mod forward;
+mod log;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -66,6 +78,21 @@ pub(crate) enum Command {
         #[command(flatten)]
         creation: Creation,
     },
+    /// Send a webhook's receiver an example of each event, at once and whatever the webhook's state
+    Test(log::Test),
+    /// List a webhook's deliveries, newest first; with --after, oldest first
+    Deliveries(log::Deliveries),
+    /// Show a delivery with every attempt to send it
+    Delivery(log::ShowDelivery),
+    /// Send deliveries again, marked as replays
+    Replay(log::ReplayDeliveries),
+    /// Bring deliveries to a receiver that the server can't reach, over one outgoing connection
+    Forward(forward::Forward),
+    /// Send a receiver what it will meet one day, and say what it doesn't do right
+    ///
+    /// Sends requests that are signed rightly, sent twice, with several events, with an unknown event, signed wrongly, not
+    /// signed, and old. Exits with 1 if the receiver does something wrong.
+    Check(check::Check),
 }
 
 #[derive(Debug, Args)]
@@ -178,7 +205,16 @@ fn header(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().into(), value.trim().into()))
 }
 
-pub(crate) async fn run(command: Command, api: &Api) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    command: Command,
+    server: &ServerFlags,
+    config: &Config,
+) -> anyhow::Result<()> {
+    if let Command::Check(check) = &command {
+        // It needs neither a server nor, with a key and a secret, a store.
+        return check::run(check, server, config).await;
+    }
+    let api = &server.open(config, Begin::Never).await?;
     match command {
         Command::Create(create) => run_create(create, api).await,
         Command::List { app, listing } => list(&app, &listing, api).await,
@@ -209,6 +245,13 @@ pub(crate) async fn run(command: Command, api: &Api) -> anyhow::Result<()> {
             keep_old,
             creation,
         } => rotate_secret(&webhook, keep_old, creation, api).await,
+        Command::Test(test) => log::test(&test, api).await,
+        Command::Deliveries(deliveries) => log::list(&deliveries, api).await,
+        Command::Delivery(show) => log::show(&show, api).await,
+        Command::Replay(replay) => log::replay(&replay, api).await,
+        Command::Forward(forward) => forward::run(&forward, api).await,
+        // Done above.
+        Command::Check(_) => Ok(()),
     }
 }
 

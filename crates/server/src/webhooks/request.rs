@@ -1,6 +1,8 @@
 //! Signed requests: what a receiver gets for one attempt, whether it is sent or asked for.
 
 use fanfare_engine::Apps;
+use fanfare_protocol::AppKey;
+use fanfare_protocol::signature::SigningKey;
 use fanfare_store::WebhookFormat;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 
@@ -44,6 +46,22 @@ pub(crate) fn signed_request(
     attempted: Attempted<'_>,
     now: i64,
 ) -> Result<SignedRequest, String> {
+    let app = apps.by_id(hook.app.as_str());
+    let key = app.and_then(|app| app.oldest_key());
+    sign(key.as_ref(), hook, attempted, now)
+}
+
+/// Does the same with a key that was looked up.
+///
+/// # Errors
+///
+/// Returns a text if nothing can sign.
+pub(crate) fn sign(
+    key: Option<&(AppKey, SigningKey)>,
+    hook: &Hook,
+    attempted: Attempted<'_>,
+    now: i64,
+) -> Result<SignedRequest, String> {
     let body = body(hook.format(), attempted.content, now);
     // The same for each attempt.
     let id = match attempted.id {
@@ -66,10 +84,7 @@ pub(crate) fn signed_request(
     if attempted.content.is_replay {
         set("Fanfare-Replay", "true".into());
     }
-    let key = apps
-        .by_id(hook.app.as_str())
-        .and_then(|app| app.oldest_key());
-    if let Some((key, signing)) = &key {
+    if let Some((key, signing)) = key {
         for (name, value) in pusher_headers(key, signing, &body) {
             set(name, value);
         }

@@ -9,18 +9,18 @@ use std::time::Duration;
 use fanfare_engine::Engine;
 use fanfare_store::{Store, StoreError};
 use parking_lot::Mutex;
+use reqwest::Url;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::HookLabel;
-use super::body::Content;
 use super::breaker::Breakers;
 use super::counters::Counters;
 use super::courier::{Answer, Courier};
-use super::hooks::{Hook, Hooks};
-use super::request::{Attempted, DeliveryId, signed_request};
+use super::hooks::Hooks;
+use super::request::SignedRequest;
 use super::sending::Sending;
 use crate::clock::unix_millis;
 use crate::config::WebhooksConfig;
@@ -202,25 +202,9 @@ impl Sender {
         failing.values().cloned().collect()
     }
 
-    /// Sends events to a webhook's receiver once. Returns `None` if the webhook has no address.
-    pub(super) async fn test(&self, hook: &Hook, events: &str) -> Option<Answer> {
-        let url = hook.url()?;
-        let now = unix_millis();
-        let attempted = Attempted {
-            content: Content {
-                events,
-                created_at: now,
-                is_replay: false,
-            },
-            id: DeliveryId::Test,
-            attempt: 1,
-        };
-        Some(
-            match signed_request(self.0.engine.apps(), hook, attempted, now) {
-                Ok(request) => self.0.courier.post(url, request).await,
-                Err(error) => Answer::refused(error),
-            },
-        )
+    /// Sends a request that isn't one of those that wait.
+    pub(super) async fn post(&self, url: &Url, request: SignedRequest) -> Answer {
+        self.0.courier.post(url, request).await
     }
 
     /// Leases webhooks and sends for them until [`Self::finish`] is called.

@@ -21,6 +21,7 @@ mod state;
 mod tokens;
 mod two_nodes;
 mod usage;
+mod webhook_log;
 mod webhooks;
 
 /// A server with the test app, where the owner's password is known.

@@ -17,6 +17,7 @@ mod hostile;
 mod moving;
 mod openapi;
 mod reads;
+mod receiver;
 mod refusals;
 mod socket;
 mod stop;

@@ -69,7 +69,7 @@ fn every_operation_is_named_once_and_says_what_it_is_and_how_it_fails() {
             for parameter in operation["parameters"].as_array().into_iter().flatten() {
                 assert!(parameter["description"].is_string(), "{at} {parameter}");
                 assert!(
-                    parameter["required"] == false || parameter["example"].is_string(),
+                    parameter["required"] == false || parameter.get("example").is_some(),
                     "{at} {parameter}"
                 );
             }

@@ -247,7 +247,7 @@ impl Store {
         limit: i64,
     ) -> Result<DeliveryPage, StoreError> {
         let limit = usize::try_from(limit.clamp(1, MAX_PAGE)).unwrap_or_default();
-        retry_missing(async || self.read_log_page(webhook_id, filter, limit).await).await
+        retry_missing(|| self.read_log_page(webhook_id, filter, limit)).await
     }
 
     /// Returns a delivery with its attempts, or `None` if it isn't in the log any more.
@@ -260,7 +260,7 @@ impl Store {
         webhook_id: &str,
         sequence: i64,
     ) -> Result<Option<DeliveryDetails>, StoreError> {
-        retry_missing(async || self.read_delivery(webhook_id, sequence).await).await
+        retry_missing(|| self.read_delivery(webhook_id, sequence)).await
     }
 
     async fn read_delivery(
@@ -583,8 +583,9 @@ impl Page {
 }
 
 /// Reads again if a day was dropped meanwhile.
-pub(super) async fn retry_missing<T>(
-    read: impl AsyncFn() -> Result<T, sqlx::Error>,
+pub(super) async fn retry_missing<T, F: Future<Output = Result<T, sqlx::Error>>>(
+    // No async closure, because its futures can't be known to be `Send`.
+    read: impl Fn() -> F,
 ) -> Result<T, StoreError> {
     let mut reads = 1;
     loop {

@@ -49,8 +49,7 @@ impl Store {
         by: &Actor,
     ) -> Result<Replay, StoreError> {
         self.webhook(app_id, webhook_id).await?;
-        let (pieces, next) =
-            retry_missing(async || self.replay_ranges(webhook_id, selection).await).await?;
+        let (pieces, next) = retry_missing(|| self.replay_ranges(webhook_id, selection)).await?;
         let mut counted = Vec::new();
         for piece in pieces {
             let count = self.count_replayable(webhook_id, piece, selection).await?;

@@ -105,6 +105,34 @@ fn webhook_routes() -> Vec<Route> {
             201,
         )
         .with(|_| json!({})),
+        route(
+            "GET",
+            "/apps/{app_id}/webhooks/{webhook_id}/deliveries",
+            Sight,
+            200,
+        ),
+        // 404: nothing was recorded.
+        route(
+            "GET",
+            "/apps/{app_id}/webhooks/{webhook_id}/deliveries/{sequence}",
+            Sight,
+            404,
+        ),
+        // 409: it has no URL.
+        route(
+            "POST",
+            "/apps/{app_id}/webhooks/{webhook_id}/replay",
+            AppAdmin,
+            409,
+        )
+        .with(|_| json!({"after": 0})),
+        route(
+            "POST",
+            "/apps/{app_id}/webhooks/{webhook_id}/test",
+            AppAdmin,
+            409,
+        )
+        .with(|_| json!({})),
     ]
 }
 
@@ -373,6 +401,7 @@ impl World {
             };
             path = path.replace("{webhook_id}", &webhook);
         }
+        path = path.replace("{sequence}", "1");
         if path.contains("{socket_id}") {
             let socket_id = match app {
                 Some(app) if uses_up => {

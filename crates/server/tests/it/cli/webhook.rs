@@ -1,9 +1,15 @@
 //! Webhooks on the command line.
 
-use fanfare_testkit::APP_ID;
-use serde_json::json;
+use std::io::Read;
+use std::time::{Duration, SystemTime};
+
+use fanfare_testkit::{APP_ID, KEY, SECRET, Server};
+use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::everywhere::{here_and_elsewhere, text};
+use crate::receiver::{self, Received};
+use crate::{server, server_with};
 
 const URL: &str = "https://shop.example.com/hook";
 
@@ -127,4 +133,241 @@ async fn what_could_not_work_is_refused_in_one_line() {
         assert!(said.contains("a name, a colon and a value"), "{said}");
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_are_brought_to_a_receiver_that_the_server_cannot_reach() {
+    let server = server().await;
+    let (url, mut told) = receiver::start(|_| 204).await;
+    let forward = ["webhook", "forward", &url, "--app", APP_ID];
+    let forward = [&forward[..], &["--event", "channel_occupied"]].concat();
+    let mut forwarding = server.start_printing_command(&forward);
+    let list = || {
+        let listed = server.run_ok(&["webhook", "list", "--app", APP_ID, "--json"]);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        listed["items"].as_array().unwrap().clone()
+    };
+    // Occupied again and again, because the server learns of the webhook within a second.
+    let mut count = 0;
+    let received = loop {
+        let mut client = server.connect().await;
+        client.subscribe(&format!("news-{count}")).await;
+        count += 1;
+        if let Ok(received) = timeout(Duration::from_secs(2), told.recv()).await {
+            break received.unwrap();
+        }
+        assert!(count < 20, "nothing is brought");
+    };
+    assert!(received.is_signed(), "{received:?}");
+    assert_eq!(received.header("content-type"), "application/json");
+    assert_eq!(received.json()["events"][0]["name"], "channel_occupied");
+    let made = list();
+    assert_eq!(made.len(), 1);
+    let id = made[0]["id"].as_str().unwrap();
+    assert_eq!(received.header("fanfare-delivery"), format!("{id}_1"));
+
+    let pid = forwarding.id().to_string();
+    let killed = std::process::Command::new("kill")
+        .args(["-INT", &pid])
+        .status();
+    assert!(killed.unwrap().success());
+    let mut printed = String::new();
+    let mut stdout = forwarding.stdout.take().unwrap();
+    stdout.read_to_string(&mut printed).unwrap();
+    assert!(forwarding.wait().unwrap().success());
+    assert_eq!(list(), Vec::<Value>::new(), "it is deleted");
+    let line = printed.lines().find(|line| line.starts_with("1  "));
+    let line = line.unwrap_or_else(|| panic!("{printed}"));
+    for words in ["channel_occupied news-", "  204  ", " ms"] {
+        assert!(line.contains(words), "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_brought_from_where_it_is_asked_for() {
+    let server = server().await;
+    let create = ["webhook", "create", "--app", APP_ID, "--json"];
+    let made = server.run_ok(&[&create[..], &["--event", "channel_occupied"]].concat());
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let id = text(&made, "/id");
+    let deliveries = || {
+        let listed = server.run_ok(&["webhook", "deliveries", &id, "--json"]);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        listed["items"].as_array().unwrap().len()
+    };
+    let mut clients = Vec::new();
+    while deliveries() < 3 {
+        let mut client = server.connect().await;
+        client.subscribe(&format!("news-{}", clients.len())).await;
+        clients.push(client);
+        assert!(clients.len() < 50, "nothing is recorded");
+    }
+    let (url, mut told) = receiver::start(|_| 200).await;
+    let forward = ["webhook", "forward", &url, "--webhook", &id, "--after", "1"];
+    let mut forwarding = server.start_printing_command(&forward);
+    for sequence in ["2", "3"] {
+        let next = timeout(Duration::from_secs(20), told.recv()).await;
+        assert_eq!(next.unwrap().unwrap().header("fanfare-sequence"), sequence);
+    }
+    forwarding.kill().unwrap();
+    forwarding.wait().unwrap();
+    let table = server.run_ok(&["webhook", "deliveries", &id, "--limit", "2"]);
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(
+        table.contains("kept") && table.contains("channel_occupied"),
+        "{table}"
+    );
+    let shown = server.run_ok(&["webhook", "delivery", &id, "1"]);
+    assert!(
+        shown.contains(&format!("{id}_1")) && shown.contains("not yet"),
+        "{shown}"
+    );
+    let gone = server.run(&["webhook", "delivery", &id, "999"]);
+    assert_eq!(gone.status.code(), Some(3));
+}
+
+/// Runs a check of a receiver, and returns its exit code and its findings.
+fn check(server: &Server, arguments: &[&str]) -> (Option<i32>, Value) {
+    let run = server.run(&[&["webhook", "check", "--json"][..], arguments].concat());
+    let printed = String::from_utf8(run.stdout).unwrap();
+    let found = serde_json::from_str(&printed);
+    let found: Value = found.unwrap_or_else(|_| panic!("{printed}{:?}", run.stderr));
+    (run.status.code(), found["findings"].clone())
+}
+
+fn verdicts(findings: &Value) -> Vec<(String, String)> {
+    let all = findings.as_array().unwrap().iter();
+    all.map(|found| (text(found, "/check"), text(found, "/verdict")))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_does_everything_right_passes_the_check() {
+    let server = server().await;
+    let now = || i64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis()).unwrap();
+    let judge = move |received: &Received| {
+        let age = now() - received.json()["time_ms"].as_i64().unwrap();
+        match received.is_signed() && age < 300_000 {
+            true => 200,
+            false => 401,
+        }
+    };
+    let (url, mut told) = receiver::start(judge).await;
+    let (code, findings) = check(&server, &[&url, "--app", APP_ID]);
+    assert_eq!(code, Some(0), "{findings}");
+    let verdicts = verdicts(&findings);
+    assert_eq!(verdicts.len(), 8, "{findings}");
+    assert!(
+        verdicts.iter().all(|(_, verdict)| verdict == "ok"),
+        "{findings}"
+    );
+    let mut received = Vec::new();
+    while let Ok(one) = told.try_recv() {
+        received.push(one);
+    }
+    assert_eq!(received[0].body, received[1].body, "sent twice");
+    assert_eq!(received[2].json()["events"].as_array().unwrap().len(), 3);
+    let people = server.run_ok(&["webhook", "check", &url, "--key", KEY, "--secret", SECRET]);
+    assert!(
+        people.contains("WHAT TO DO") && people.contains("ok"),
+        "{people}"
+    );
+    let other = server.run(&["webhook", "check", &url, "--key", KEY, "--secret", "other"]);
+    assert_eq!(
+        other.status.code(),
+        Some(1),
+        "it takes nothing of another secret"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_does_something_wrong_is_told_what_to_do() {
+    let server = server().await;
+    let (credulous, _told) = receiver::start(|_| 200).await;
+    let (code, findings) = check(&server, &[&credulous, "--app", APP_ID]);
+    assert_eq!(code, Some(1));
+    for (check, verdict) in verdicts(&findings) {
+        let expected = match check.as_str() {
+            "wrong signature" | "no signature" => "failure",
+            "ten minutes old" => "warning",
+            _ => "ok",
+        };
+        assert_eq!(verdict, expected, "{check}");
+    }
+    let strict = |received: &Received| match received.body.contains("something_new") {
+        true => 422,
+        false => 500,
+    };
+    let (strict, _told) = receiver::start(strict).await;
+    let run = server.run(&["webhook", "check", &strict, "--app", APP_ID]);
+    assert_eq!(run.status.code(), Some(1));
+    let printed = String::from_utf8(run.stdout).unwrap();
+    for words in ["FAIL", "422", "unknown event", "a refusal is retried"] {
+        assert!(printed.contains(words), "{printed}");
+    }
+    let nobody = server.run(&["webhook", "check", "http://127.0.0.1:1/", "--app", APP_ID]);
+    assert_eq!(nobody.status.code(), Some(1));
+    let no_url = server.run(&["webhook", "check", "localhost:3000", "--app", APP_ID]);
+    assert_eq!(no_url.status.code(), Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn examples_replays_and_their_outcomes_are_printed() {
+    let server = server_with(&["webhooks.allow_inner_addresses=true"]).await;
+    let takes = |received: &Received| match received.body.contains("member_removed") {
+        true => 500,
+        false => 200,
+    };
+    let (url, mut told) = receiver::start(takes).await;
+    let create = [
+        "webhook", "create", "--app", APP_ID, "--url", &url, "--json",
+    ];
+    let members = ["--event", "member_added", "--event", "channel_occupied"];
+    let made = server.run_ok(&[&create[..], &members].concat());
+    let made: Value = serde_json::from_str(&made).unwrap();
+    let id = text(&made, "/id");
+    let tested = server.run_ok(&["webhook", "test", &id]);
+    assert!(
+        tested.contains("member_added") && tested.contains("200"),
+        "{tested}"
+    );
+    let failed = server.run(&["webhook", "test", &id, "--event", "member_removed"]);
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&failed.stdout).contains("500"));
+    while told.try_recv().is_ok() {}
+
+    let mut count = 0;
+    let received = loop {
+        let mut client = server.connect().await;
+        client.subscribe(&format!("news-{count}")).await;
+        count += 1;
+        if let Ok(received) = timeout(Duration::from_secs(2), told.recv()).await {
+            break received.unwrap();
+        }
+        assert!(count < 20, "nothing is sent");
+    };
+    let sequence = received.header("fanfare-sequence").to_owned();
+    let delivered = |state: &str| {
+        let listed = server.run_ok(&["webhook", "deliveries", &id, "--state", state, "--json"]);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        !listed["items"].as_array().unwrap().is_empty()
+    };
+    while !delivered("delivered") {
+        tokio::task::yield_now().await;
+    }
+    let shown = server.run_ok(&["webhook", "delivery", &id, &sequence]);
+    assert!(
+        shown.contains("ATTEMPT") && shown.contains("200"),
+        "{shown}"
+    );
+    let replay = ["webhook", "replay", &id, "--sequence", &sequence];
+    let counted = server.run_ok(&[&replay[..], &["--dry-run"]].concat());
+    assert_eq!(counted, "1 delivery would be sent again\n");
+    assert_eq!(server.run_ok(&replay), "1 delivery will be sent again\n");
+    loop {
+        let again = timeout(Duration::from_secs(20), told.recv()).await;
+        if again.unwrap().unwrap().header("fanfare-replay") == "true" {
+            break;
+        }
+    }
 }

@@ -1,0 +1,260 @@
+//! The log of a webhook: deliveries, attempts, replays; and examples for its receiver.
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use super::WebhookName;
+use crate::admin::webhooks::deliveries::{Attempt, Delivery};
+use crate::admin::webhooks::replay::{Replayed, TestResult, TestResults};
+use crate::cli::api::{Api, Call};
+use crate::cli::{duration, output};
+use crate::failure::{Code, Failure};
+
+/// Longest text of an answer in a table, in characters.
+const MAX_TEXT: usize = 100;
+
+/// Which deliveries are meant.
+#[derive(Debug, Args)]
+struct Filter {
+    /// Those after this sequence number; 0 for all
+    #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(i64).range(0..))]
+    after: Option<i64>,
+    /// Those before this sequence number
+    #[arg(long, value_name = "SEQUENCE")]
+    before: Option<i64>,
+    /// Those that are waiting, delivered, failed or kept
+    #[arg(long)]
+    state: Option<String>,
+    /// Those with an event of this name
+    #[arg(long, value_name = "NAME")]
+    event: Option<String>,
+    /// Those with an event of this channel
+    #[arg(long)]
+    channel: Option<String>,
+    /// Those recorded since a time, or since so long ago: 15m, 24h, 7d
+    #[arg(long, value_name = "TIME", value_parser = duration::time_or_ago)]
+    from: Option<i64>,
+    /// Those recorded before a time
+    #[arg(long, value_name = "TIME", value_parser = duration::time_or_ago)]
+    to: Option<i64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Deliveries {
+    #[command(flatten)]
+    webhook: WebhookName,
+    #[command(flatten)]
+    filter: Filter,
+    /// Print no more than so many
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+    limit: u32,
+    /// Print JSON; with --after, with the signed requests
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowDelivery {
+    #[command(flatten)]
+    webhook: WebhookName,
+    /// The delivery's sequence number
+    sequence: i64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayDeliveries {
+    #[command(flatten)]
+    webhook: WebhookName,
+    /// A delivery, several times for several
+    #[arg(
+        long = "sequence",
+        value_name = "N",
+        conflicts_with_all = ["after", "before", "state", "event", "channel", "from", "to"]
+    )]
+    sequences: Vec<i64>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Only count them
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Test {
+    #[command(flatten)]
+    webhook: WebhookName,
+    /// The event to send an example of [default: each that the webhook tells of]
+    #[arg(long, value_name = "NAME")]
+    event: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn list(deliveries: &Deliveries, api: &Api) -> anyhow::Result<()> {
+    let app = deliveries.webhook.app(api).await?;
+    let filter = &deliveries.filter;
+    let call = || {
+        Call::get(&deliveries.webhook.below(&app, "deliveries"))
+            .query("after", filter.after)
+            .query("before", filter.before)
+            .query("state", filter.state.as_ref())
+            .query("event", filter.event.as_ref())
+            .query("channel", filter.channel.as_ref())
+            .query("from", filter.from)
+            .query("to", filter.to)
+    };
+    let limit = usize::try_from(deliveries.limit).unwrap_or(usize::MAX);
+    let answer = api.list(call, Some(limit)).await?;
+    let headings = [
+        "SEQUENCE", "RECORDED", "STATE", "EVENTS", "CHANNEL", "ATTEMPTS", "FINISHED",
+    ];
+    output::list(answer, deliveries.json, &headings, |delivery: Delivery| {
+        vec![
+            delivery.sequence.to_string(),
+            output::time(delivery.created_at),
+            delivery.state.to_string(),
+            delivery.names.join(" "),
+            delivery.channel.unwrap_or_else(|| "several".into()),
+            delivery.attempt_count.to_string(),
+            output::time_or(delivery.finished_at, ""),
+        ]
+    })
+}
+
+pub(super) async fn show(show: &ShowDelivery, api: &Api) -> anyhow::Result<()> {
+    let app = show.webhook.app(api).await?;
+    let sequence = show.sequence.to_string();
+    let [apps, app, webhooks, id] = show.webhook.path(&app);
+    let call = Call::get(&[apps, app, webhooks, id, "deliveries", &sequence]);
+    output::answer(api.send(call).await?, show.json, print_delivery)
+}
+
+fn print_delivery(mut found: Value) -> anyhow::Result<()> {
+    let attempts: Vec<Attempt> = serde_json::from_value(found["attempts"].take())?;
+    let delivery: Delivery = serde_json::from_value(found)?;
+    output::fields(&[
+        ("delivery", delivery.id),
+        ("recorded", output::time(delivery.created_at)),
+        ("state", delivery.state.to_string()),
+        ("finished", output::time_or(delivery.finished_at, "not yet")),
+        ("events", delivery.events.get().to_owned()),
+    ])?;
+    if attempts.is_empty() {
+        return Ok(());
+    }
+    let headings = [
+        "ATTEMPT", "AT", "TOOK", "STATUS", "REPLAY", "NODE", "ANSWER",
+    ];
+    let rows: Vec<Vec<String>> = attempts.into_iter().map(attempt_row).collect();
+    output::text("")?;
+    output::table(&headings, &rows)
+}
+
+fn attempt_row(attempt: Attempt) -> Vec<String> {
+    let said = attempt.error.or(attempt.answer).unwrap_or_default();
+    vec![
+        attempt.attempt.to_string(),
+        output::time(attempt.at),
+        format!("{} ms", attempt.milliseconds),
+        attempt
+            .status
+            .map_or("none".into(), |status| status.to_string()),
+        output::yes(attempt.is_replay),
+        attempt.node,
+        shortened(&said),
+    ]
+}
+
+fn shortened(text: &str) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}
+
+pub(super) async fn replay(replay: &ReplayDeliveries, api: &Api) -> anyhow::Result<()> {
+    let app = replay.webhook.app(api).await?;
+    let path = replay.webhook.below(&app, "replay");
+    let mut selection = replay.selection();
+    let mut deliveries = 0;
+    loop {
+        let call = Call::post(&path, Value::Object(selection.clone()));
+        let replayed: Replayed = serde_json::from_value(api.send(call).await?)?;
+        deliveries += replayed.deliveries;
+        let Some(next) = replayed.next else { break };
+        selection.insert("after".into(), next.into());
+    }
+    if replay.json {
+        return output::json(&json!({"deliveries": deliveries, "dry_run": replay.dry_run}));
+    }
+    let noun = if deliveries == 1 {
+        "delivery"
+    } else {
+        "deliveries"
+    };
+    output::text(&match replay.dry_run {
+        true => format!("{deliveries} {noun} would be sent again"),
+        false => format!("{deliveries} {noun} will be sent again"),
+    })
+}
+
+impl ReplayDeliveries {
+    /// Returns the selection as the API takes it.
+    fn selection(&self) -> Map<String, Value> {
+        let filter = &self.filter;
+        let sequences = Some(&self.sequences).filter(|sequences| !sequences.is_empty());
+        let fields = [
+            ("sequences", json!(sequences)),
+            ("after", json!(filter.after)),
+            ("before", json!(filter.before)),
+            ("state", json!(filter.state)),
+            ("event", json!(filter.event)),
+            ("channel", json!(filter.channel)),
+            ("from", json!(filter.from)),
+            ("to", json!(filter.to)),
+            ("dry_run", json!(self.dry_run)),
+        ];
+        let given = fields.into_iter().filter(|(_, value)| !value.is_null());
+        given
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect()
+    }
+}
+
+pub(super) async fn test(test: &Test, api: &Api) -> anyhow::Result<()> {
+    let app = test.webhook.app(api).await?;
+    let path = test.webhook.below(&app, "test");
+    let answer = api
+        .send(Call::post(&path, json!({"event": test.event})))
+        .await?;
+    let results: TestResults = serde_json::from_value(answer.clone())?;
+    let failed = results
+        .items
+        .iter()
+        .filter(|item| item.error.is_some())
+        .count();
+    let headings = ["EVENT", "STATUS", "TOOK", "ANSWER"];
+    output::list(answer, test.json, &headings, |item: TestResult| {
+        vec![
+            item.event,
+            item.status
+                .map_or("none".into(), |status| status.to_string()),
+            format!("{} ms", item.milliseconds),
+            shortened(&item.error.unwrap_or(item.answer)),
+        ]
+    })?;
+    if failed > 0 {
+        let all = results.items.len();
+        let message = format!("{failed} of {all} requests were not taken");
+        return Err(Failure::new(Code::Failed, message).into());
+    }
+    Ok(())
+}
