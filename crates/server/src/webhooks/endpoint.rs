@@ -105,6 +105,8 @@ pub(super) struct Endpoint {
     replays_from: i64,
     /// The delivery that was tried last while the receiver was failing.
     last_probe: Option<i64>,
+    /// Whether the receiver has taken something since this node sends to it.
+    has_succeeded: bool,
 }
 
 impl Endpoint {
@@ -117,6 +119,7 @@ impl Endpoint {
             held_until: i64::MIN,
             replays_from: i64::MIN,
             last_probe: None,
+            has_succeeded: false,
         }
     }
 
@@ -133,9 +136,10 @@ impl Endpoint {
         self.health.failures >= FAILING_FROM
     }
 
-    /// Returns whether the receiver has failed several times in a row.
+    /// Returns whether there is one request at a time: the receiver has failed several times in a row, or hasn't taken
+    /// anything yet, so it may be dead and its requests may take as long as they can.
     pub(super) fn is_careful(&self) -> bool {
-        self.health.failures >= CAREFUL_FROM
+        !self.has_succeeded || self.health.failures >= CAREFUL_FROM
     }
 
     /// Returns whether the webhook is to be disabled.
@@ -230,9 +234,9 @@ impl Endpoint {
 
     fn ready_in_lanes(&self, now: i64) -> Vec<i64> {
         let in_flight = self.in_flight();
-        let max = match self.health.failures {
-            CAREFUL_FROM.. => 1,
-            _ => usize::try_from(LANES).unwrap_or(1),
+        let max = match self.is_careful() {
+            true => 1,
+            false => usize::try_from(LANES).unwrap_or(1),
         };
         let mut free = max.saturating_sub(in_flight);
         let is_due = |tracked: &&Tracked| tracked.item.due <= now;
@@ -419,6 +423,7 @@ impl Endpoint {
         self.held_until = i64::MIN;
         self.replays_from = i64::MIN;
         self.last_probe = None;
+        self.has_succeeded = true;
     }
 
     fn note_failure(&mut self, item: &Item, asked: Option<Duration>, now: i64) {
@@ -576,6 +581,17 @@ mod tests {
             let of_channel: Vec<_> = heard.iter().filter(|n| **n % 5 == channel).collect();
             assert!(of_channel.is_sorted(), "{heard:?}");
         }
+    }
+
+    #[test]
+    fn a_receiver_that_has_taken_nothing_yet_gets_one_request_at_a_time() {
+        let items = ["a", "b", "c", "d", "e"]
+            .map(|channel| item(1 + i64::from(channel.as_bytes()[0]), channel));
+        let mut world = World::new(items.into(), |_, _| (OK, 15 * SECOND));
+        world.run_until(15 * SECOND - 1);
+        assert_eq!(world.most_in_flight, 1);
+        world.run_until(HOUR);
+        assert_eq!(world.most_in_flight, 4);
     }
 
     #[test]
