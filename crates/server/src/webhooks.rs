@@ -37,7 +37,7 @@ use std::time::Duration;
 use fanfare_engine::Engine;
 use fanfare_protocol::signature::SigningKey;
 use fanfare_protocol::{AppId, AppKey, WebhookEvent};
-use fanfare_store::{Store, WebhookBacklog, WebhookRecord, WebhookState};
+use fanfare_store::{Store, WebhookRecord, WebhookState};
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,7 @@ pub(crate) use counters::WebhookCounts;
 pub(crate) use hooks::{AppHooks, Hook, HookSettings, Hooks};
 pub(crate) use intake::Intake;
 pub(crate) use request::{Attempted, DeliveryId, SignedRequest, sign};
+pub(crate) use retention::Waiting;
 pub(crate) use sender::{FailingHook, Sender};
 pub(crate) use sign::{MIN_SECRET_BYTES, secret_bytes, standard_signature};
 
@@ -202,7 +203,7 @@ impl Webhooks {
     }
 
     /// Returns how much waited on all nodes at the last look.
-    pub(crate) fn backlog(&self) -> WebhookBacklog {
+    pub(crate) fn waiting(&self) -> Waiting {
         self.0.backlog.read()
     }
 

@@ -432,13 +432,13 @@ pub(super) const CATALOG: &[Family] = &[
         "fanfare_webhook_deliveries_waiting",
         &[],
         "Deliveries of active webhooks that wait to be sent, on all nodes together, as the node saw within the last 15 seconds.",
-        |s| amount(s.webhooks.waiting),
+        |s| amount(s.webhooks.waiting.deliveries),
     ),
     gauge(
         "fanfare_webhook_oldest_waiting_seconds",
         &[],
         "Age of the oldest of these.",
-        |s| number(s.webhooks.oldest.as_secs_f64()),
+        |s| number(s.webhooks.waiting.oldest.as_secs_f64()),
     ),
     counter(
         "fanfare_trace_spans_total",

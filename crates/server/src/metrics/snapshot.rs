@@ -12,11 +12,10 @@ use super::process::Process;
 use crate::alerts::NotificationCounts;
 use crate::app_state::AppState;
 use crate::app_sync::SyncStats;
-use crate::clock::unix_millis;
 use crate::quotas::Ratios;
 use crate::traces::SpanCounts;
 use crate::usage::UsageBacklog;
-use crate::webhooks::WebhookCounts;
+use crate::webhooks::{Waiting, WebhookCounts};
 
 /// How many apps have series of their own if the configuration names none.
 const BUSIEST: usize = 50;
@@ -50,25 +49,21 @@ pub(super) struct Snapshot {
 pub(super) struct Webhooks {
     pub(super) counts: WebhookCounts,
     pub(super) by_state: [(&'static str, usize); 3],
-    pub(super) waiting: usize,
-    pub(super) oldest: Duration,
+    pub(super) waiting: Waiting,
 }
 
 impl Webhooks {
     fn take(state: &AppState) -> Self {
         let webhooks = &state.webhooks;
-        let backlog = webhooks.backlog();
         let states = [
             WebhookState::Active,
             WebhookState::Paused,
             WebhookState::Disabled,
         ];
-        let age = backlog.oldest.map_or(0, |at| unix_millis() - at);
         Self {
             counts: webhooks.counts(),
             by_state: states.map(|state| (state.as_str(), webhooks.count_in(state))),
-            waiting: usize::try_from(backlog.waiting).unwrap_or_default(),
-            oldest: Duration::from_millis(u64::try_from(age).unwrap_or_default()),
+            waiting: webhooks.waiting(),
         }
     }
 }

@@ -21,10 +21,28 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How much waited at the last look. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Backlog(Arc<Mutex<WebhookBacklog>>);
+pub(super) struct Backlog(Arc<Mutex<Waiting>>);
+
+/// The deliveries of active webhooks that wait, on all nodes together.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Waiting {
+    pub(crate) deliveries: usize,
+    /// Age of the oldest when it was looked at.
+    pub(crate) oldest: Duration,
+}
+
+impl Waiting {
+    fn at(found: WebhookBacklog, now: i64) -> Self {
+        let age = found.oldest.map_or(0, |at| now - at);
+        Self {
+            deliveries: usize::try_from(found.waiting).unwrap_or_default(),
+            oldest: Duration::from_millis(u64::try_from(age).unwrap_or_default()),
+        }
+    }
+}
 
 impl Backlog {
-    pub(super) fn read(&self) -> WebhookBacklog {
+    pub(super) fn read(&self) -> Waiting {
         *self.0.lock()
     }
 
@@ -35,7 +53,7 @@ impl Backlog {
         loop {
             ticks.tick().await;
             if let Ok(Ok(found)) = timeout(LOOK_TIMEOUT, store.webhook_backlog()).await {
-                *self.0.lock() = found;
+                *self.0.lock() = Waiting::at(found, unix_millis());
             }
         }
     }
