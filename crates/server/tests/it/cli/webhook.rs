@@ -305,8 +305,16 @@ async fn a_receiver_that_does_something_wrong_is_told_what_to_do() {
     for words in ["FAIL", "422", "unknown event", "a refusal is retried"] {
         assert!(printed.contains(words), "{printed}");
     }
-    let nobody = server.run(&["webhook", "check", "http://127.0.0.1:1/", "--app", APP_ID]);
-    assert_eq!(nobody.status.code(), Some(1));
+    let old = printed
+        .lines()
+        .find(|line| line.contains("ten minutes old"));
+    assert!(
+        old.unwrap().starts_with("warn"),
+        "a failure is no refusal: {printed}"
+    );
+    let (code, findings) = check(&server, &["http://127.0.0.1:1/", "--app", APP_ID]);
+    assert_eq!((code, findings.as_array().unwrap().len()), (Some(1), 1));
+    assert!(text(&findings[0], "/advice").contains("on which it listens"));
     let no_url = server.run(&["webhook", "check", "localhost:3000", "--app", APP_ID]);
     assert_eq!(no_url.status.code(), Some(2));
 }
