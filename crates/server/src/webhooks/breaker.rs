@@ -43,7 +43,7 @@ impl Breakers {
         Ok(())
     }
 
-    /// Notes whether a request has reached a host: any answer counts.
+    /// Notes whether a request has reached a host: that it could be connected to counts, even if no answer came.
     pub(super) fn note(&self, host: &str, is_reached: bool) {
         let mut by_host = self.0.lock();
         if is_reached {

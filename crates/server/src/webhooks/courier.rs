@@ -35,7 +35,8 @@ pub(crate) struct Answer {
     pub(crate) took: Duration,
     /// What the receiver asks for.
     pub(super) retry_after: Option<Duration>,
-    /// Whether anything has answered.
+    /// Whether the receiver could be connected to. One that then says nothing is there: its host's other webhooks needn't
+    /// wait.
     pub(super) is_reached: bool,
 }
 
@@ -74,7 +75,8 @@ pub(super) struct Courier {
 impl Courier {
     pub(super) fn new(allow_inner: bool, request_timeout: Duration) -> Self {
         let client = outbound::builder(allow_inner, request_timeout)
-            .connect_timeout(CONNECT_TIMEOUT.min(request_timeout))
+            // Shorter than the whole, so that it can be told which of the two has passed.
+            .connect_timeout(CONNECT_TIMEOUT.min(request_timeout * 3 / 4))
             // PHP's getallheaders() may return names as they were sent, and pusher-php-server looks for X-Pusher-Key.
             .http1_title_case_headers()
             .pool_max_idle_per_host(KEPT_CONNECTIONS)
@@ -127,8 +129,8 @@ impl Courier {
                 }
             }
             Err(error) => {
-                let is_reached = !error.is_timeout() && !error.is_connect();
-                let error = if error.is_timeout() && !error.is_connect() {
+                let is_reached = !error.is_connect();
+                let error = if error.is_timeout() && is_reached {
                     format!("no answer within {} s", self.request_timeout.as_secs())
                 } else {
                     request_failed(error)
@@ -296,7 +298,24 @@ mod tests {
         };
         let answer = answer_of(write, Duration::from_secs(1)).await;
         assert_eq!(answer.error.as_deref(), Some("no answer within 1 s"));
-        assert!(!answer.is_reached);
+        assert!(
+            answer.is_reached,
+            "a silent webhook doesn't stop others of its host"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_receiver_that_cannot_be_connected_to_is_not_reached() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let courier = Courier::new(true, Duration::from_secs(1));
+        // Nobody accepts, so the TLS handshake takes for ever.
+        let url = format!("https://{address}/").parse().expect("a URL");
+        let late = courier.post(&url, request()).await;
+        assert!(!late.is_reached, "{late:?}");
+        drop(listener);
+        let refused = courier.post(&url, request()).await;
+        assert!(!refused.is_reached, "{refused:?}");
     }
 
     #[tokio::test]
