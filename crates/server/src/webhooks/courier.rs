@@ -19,9 +19,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_ANSWER: usize = 4096;
 /// How long the beginning of an answer's body may take. The status has decided by then.
 const BODY_TIMEOUT: Duration = Duration::from_secs(1);
-/// Connections to a host that are kept for the next request, and for how long.
+/// Connections to a host that are kept for the next request.
 const KEPT_CONNECTIONS: usize = 8;
-const KEPT_FOR: Duration = Duration::from_secs(30);
+/// How long they are kept. Many receivers close idle connections after five seconds, and a request that is sent into one
+/// that is being closed costs an attempt.
+const KEPT_FOR: Duration = Duration::from_secs(4);
 
 /// How a receiver answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -316,6 +318,32 @@ mod tests {
         drop(listener);
         let refused = courier.post(&url, request()).await;
         assert!(!refused.is_reached, "{refused:?}");
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_kept_for_the_next_request_and_not_for_long() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
+        let url: Url = url.parse().expect("a URL");
+        let courier = Courier::new(true, Duration::from_secs(15));
+        let serve = async {
+            let (mut socket, _) = listener.accept().await.expect("a connection");
+            for _ in 0..2 {
+                read_head(&mut socket).await;
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+                socket.write_all(answer).await.expect("an answer");
+            }
+            assert_eq!(socket.read(&mut [0]).await.ok(), Some(0), "the end");
+        };
+        let send = async {
+            for _ in 0..2 {
+                assert!(courier.post(&url, request()).await.is_success());
+            }
+        };
+        let both = async { tokio::join!(serve, send) };
+        let kept = timeout(Duration::from_secs(15), both).await;
+        // Idle connections are looked at every so often, so one may stay for longer than it is kept.
+        assert!(kept.is_ok(), "the connection is closed");
     }
 
     #[tokio::test]
