@@ -1,10 +1,16 @@
 //! Brings a request to its receiver, whoever that is: it may be slow, endless, gone, or lead where it must not.
+//!
+//! Requests have a thread of their own, so that a receiver that keeps their connections busy costs nobody but webhooks.
 
+use std::io;
 use std::time::Duration;
 
 use reqwest::header::RETRY_AFTER;
 use reqwest::{Client, Response, StatusCode, Url};
+use tokio::runtime::{Builder, Handle};
 use tokio::time::{Instant, timeout};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::hooks::ALLOW_INNER;
 use super::request::SignedRequest;
@@ -68,14 +74,23 @@ impl Answer {
 /// Sends requests.
 #[derive(Debug)]
 pub(super) struct Courier {
-    /// `None` if no client can be made, for example without trusted certificates.
-    client: Option<Client>,
+    /// What sends, or why nothing can be sent, for example without trusted certificates.
+    sending: Result<Sending, String>,
     allow_inner: bool,
     request_timeout: Duration,
 }
 
-impl Courier {
-    pub(super) fn new(allow_inner: bool, request_timeout: Duration) -> Self {
+/// A client and the thread that all its requests and connections are on.
+#[derive(Debug)]
+struct Sending {
+    client: Client,
+    thread: Handle,
+    /// Ends the thread.
+    _end: DropGuard,
+}
+
+impl Sending {
+    fn new(allow_inner: bool, request_timeout: Duration) -> Result<Self, String> {
         let client = outbound::builder(allow_inner, request_timeout)
             // Shorter than the whole, so that it can be told which of the two has passed.
             .connect_timeout(CONNECT_TIMEOUT.min(request_timeout * 3 / 4))
@@ -84,12 +99,42 @@ impl Courier {
             .pool_max_idle_per_host(KEPT_CONNECTIONS)
             .pool_idle_timeout(KEPT_FOR)
             .user_agent(concat!("fanfare/", env!("CARGO_PKG_VERSION")))
-            .build();
-        if let Err(error) = &client {
-            tracing::error!(%error, "no webhook is sent: no HTTP client can be made; install the system's certificates");
-        }
+            .build()
+            .map_err(|error| {
+                tracing::error!(%error, "no webhook is sent: no HTTP client can be made; install the system's certificates");
+                "no HTTP client can be made; install the system's certificates"
+            })?;
+        let (thread, end) = start_thread().map_err(|error| {
+            tracing::error!(%error, "no webhook is sent: no thread can be started for them");
+            format!("no thread can be started for webhooks: {error}")
+        })?;
+        Ok(Self {
+            client,
+            thread,
+            _end: end,
+        })
+    }
+}
+
+/// Starts a thread with a runtime, which ends when the guard is dropped.
+fn start_thread() -> io::Result<(Handle, DropGuard)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    let end = CancellationToken::new();
+    let ended = end.clone();
+    let thread = std::thread::Builder::new().name("webhooks".into());
+    thread.spawn(move || {
+        runtime.block_on(ended.cancelled());
+        // A name that is being resolved can't be aborted, and nobody waits for it.
+        runtime.shutdown_background();
+    })?;
+    Ok((handle, end.drop_guard()))
+}
+
+impl Courier {
+    pub(super) fn new(allow_inner: bool, request_timeout: Duration) -> Self {
         Self {
-            client: client.ok(),
+            sending: Sending::new(allow_inner, request_timeout),
             allow_inner,
             request_timeout,
         }
@@ -102,46 +147,59 @@ impl Courier {
         if let Err(rule) = outbound::check_url(url, self.allow_inner, ALLOW_INNER) {
             return Answer::refused(format!("url {rule}"));
         }
-        let Some(client) = &self.client else {
-            return Answer::refused(
-                "no HTTP client can be made; install the system's certificates".into(),
-            );
+        let Sending { client, thread, .. } = match &self.sending {
+            Ok(sending) => sending,
+            Err(reason) => return Answer::refused(reason.clone()),
         };
-        let began = Instant::now();
-        let sent = client
-            .post(url.clone())
-            .headers(request.headers)
-            .body(request.body)
-            .send()
-            .await;
-        match sent {
-            Ok(response) => {
-                let status = response.status();
-                let header = response.headers().get(RETRY_AFTER);
-                let header = header.and_then(|value| value.to_str().ok());
-                let asked = header.and_then(|header| retry_after(header, unix_millis() / 1000));
-                let took = began.elapsed();
-                Answer {
-                    status: Some(status.as_u16()),
-                    error: refusal(status),
-                    text: beginning(response).await,
-                    took,
-                    retry_after: asked,
-                    is_reached: true,
-                }
+        let sent = send(client.clone(), url.clone(), request, self.request_timeout);
+        // Whoever stops waiting for the answer stops the request.
+        let sent = AbortOnDropHandle::new(thread.spawn(sent));
+        sent.await.unwrap_or_else(|error| {
+            Answer::refused(format!("the request was not finished: {error}"))
+        })
+    }
+}
+
+async fn send(
+    client: Client,
+    url: Url,
+    request: SignedRequest,
+    request_timeout: Duration,
+) -> Answer {
+    let began = Instant::now();
+    let sent = client
+        .post(url)
+        .headers(request.headers)
+        .body(request.body)
+        .send()
+        .await;
+    match sent {
+        Ok(response) => {
+            let status = response.status();
+            let header = response.headers().get(RETRY_AFTER);
+            let header = header.and_then(|value| value.to_str().ok());
+            let asked = header.and_then(|header| retry_after(header, unix_millis() / 1000));
+            let took = began.elapsed();
+            Answer {
+                status: Some(status.as_u16()),
+                error: refusal(status),
+                text: beginning(response).await,
+                took,
+                retry_after: asked,
+                is_reached: true,
             }
-            Err(error) => {
-                let is_reached = !error.is_connect();
-                let error = if error.is_timeout() && is_reached {
-                    format!("no answer within {} s", self.request_timeout.as_secs())
-                } else {
-                    request_failed(error)
-                };
-                Answer {
-                    took: began.elapsed(),
-                    is_reached,
-                    ..Answer::refused(error)
-                }
+        }
+        Err(error) => {
+            let is_reached = !error.is_connect();
+            let error = if error.is_timeout() && is_reached {
+                format!("no answer within {} s", request_timeout.as_secs())
+            } else {
+                request_failed(error)
+            };
+            Answer {
+                took: began.elapsed(),
+                is_reached,
+                ..Answer::refused(error)
             }
         }
     }
@@ -359,5 +417,36 @@ mod tests {
         }
         let nothing = timeout(Duration::from_millis(50), listener.accept()).await;
         assert!(nothing.is_err(), "nothing has connected");
+    }
+
+    #[tokio::test]
+    async fn requests_are_made_on_a_thread_that_ends_with_the_courier() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let url = format!("http://{address}/").parse().expect("a URL");
+        let courier = Courier::new(true, Duration::from_secs(60));
+        let mut post = Box::pin(courier.post(&url, request()));
+        assert!(timeout(Duration::ZERO, &mut post).await.is_err());
+        // This thread, which is the runtime's only one, does nothing else from here on.
+        let (mut socket, _) = listener.accept().expect("a connection");
+        let patience = Some(Duration::from_secs(5));
+        socket.set_read_timeout(patience).expect("a time-out");
+        let mut head = [0; 4];
+        io::Read::read_exact(&mut socket, &mut head).expect("a request from another thread");
+        assert_eq!(&head, b"POST");
+        drop(post);
+        let rest = io::Read::read_to_end(&mut socket, &mut Vec::new());
+        let is_open = rest.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        assert!(!is_open, "whoever stops waiting stops the request");
+
+        let thread = courier.sending.as_ref().expect("a client").thread.clone();
+        let held = thread.spawn(std::future::pending::<()>());
+        drop(courier);
+        let ended = timeout(Duration::from_secs(5), held).await;
+        assert!(
+            ended
+                .expect("an end")
+                .is_err_and(|error| error.is_cancelled())
+        );
     }
 }
