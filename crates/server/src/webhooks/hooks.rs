@@ -185,9 +185,11 @@ fn parse_headers(pairs: &[(String, String)]) -> Result<HeaderMap, String> {
             ));
         }
         // The value isn't repeated, because it may be a secret.
-        let valid = HeaderValue::from_str(value).ok();
-        let mut value = valid
-            .filter(|value| value.len() <= MAX_HEADER_VALUE)
+        let is_visible = |byte: u8| byte == b' ' || byte.is_ascii_graphic();
+        let is_possible = value.len() <= MAX_HEADER_VALUE && value.bytes().all(is_visible);
+        let mut value = HeaderValue::from_str(value)
+            .ok()
+            .filter(|_| is_possible)
             .ok_or_else(|| {
                 format!(
                     "headers: the value of {name} must be visible ASCII characters and spaces, at most {MAX_HEADER_VALUE} bytes"
@@ -650,6 +652,9 @@ mod tests {
             .check(false)
         };
         assert!(check(&pair("Authorization", "Bearer x")).is_ok());
+        let longest = "x".repeat(MAX_HEADER_VALUE);
+        assert!(check(&pair("X-Long", &longest)).is_ok());
+        assert!(check(&pair("X-Long", &format!("{longest}x"))).is_err());
         for (name, value, reason) in [
             ("X-Pusher-Key", "k", "set by Fanfare"),
             ("content-type", "text/plain", "set by Fanfare"),
@@ -661,6 +666,8 @@ mod tests {
                 "a\r\nb",
                 "the value of X-Secret must be visible",
             ),
+            ("X-Name", "caf\u{e9}", "the value of X-Name must be visible"),
+            ("X-Tab", "a\tb", "the value of X-Tab must be visible"),
         ] {
             let error = check(&pair(name, value)).expect_err("refused");
             assert!(error.contains(reason), "{error}");
