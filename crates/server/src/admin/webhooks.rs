@@ -54,6 +54,8 @@ const KEEP_OLD_FOR: u32 = 24 * 60 * 60;
 const MAX_KEEP_OLD_FOR: u32 = 30 * 24 * 60 * 60;
 /// Most waiting deliveries that are counted.
 const MAX_COUNTED: i64 = 10_000;
+/// Longest reason for a state, in characters.
+const MAX_REASON: usize = 200;
 const SECOND: i64 = 1000;
 
 /// The format of a webhook's requests.
@@ -243,6 +245,7 @@ pub(crate) struct SetWebhookState {
     #[schema(value_type = StateName)]
     state: WebhookState,
     /// Why, for other operators.
+    #[schema(max_length = 200)]
     reason: Option<String>,
 }
 
@@ -613,7 +616,7 @@ pub(super) async fn set_state(
             "state must be active or paused: disabled are webhooks whose receiver failed for days",
         ));
     }
-    let reason = reason.as_deref().filter(|reason| !reason.is_empty());
+    let reason = checked_reason(reason.as_deref().unwrap_or_default())?;
     let WebhookName { app_id, webhook_id } = &name;
     let (expected, by) = (if_match.revision()?, &caller.actor);
     let store = &state.admin.store;
@@ -621,6 +624,17 @@ pub(super) async fn set_state(
         .set_webhook_state(app_id, webhook_id, to, reason, expected, by)
         .await?;
     find_shown(&state, &name).await
+}
+
+/// Returns the reason for a state, trimmed, or `None` if there is none.
+fn checked_reason(reason: &str) -> Result<Option<&str>, Problem> {
+    let reason = reason.trim();
+    if reason.chars().count() > MAX_REASON || reason.chars().any(char::is_control) {
+        return Err(Problem::invalid(format!(
+            "reason has at most {MAX_REASON} printable characters"
+        )));
+    }
+    Ok((!reason.is_empty()).then_some(reason))
 }
 
 /// Delete a webhook

@@ -206,6 +206,27 @@ async fn a_webhook_is_paused_and_made_active_again() {
     let disabled = set("disabled").await;
     assert_eq!(disabled.problem(400), "invalid");
     assert!(text(&disabled.json(), "detail").contains("active or paused"));
+
+    let explain = async |reason: &str| {
+        let body = json!({"state": "paused", "reason": reason});
+        owner.put(&format!("{one}/state"), &body).await
+    };
+    // Characters count, not bytes.
+    let longest = "\u{e9}".repeat(200);
+    let paused = explain(&longest).await.expect(200);
+    assert_eq!(text(&paused, "state_reason"), longest);
+    for reason in [
+        format!("{longest}x"),
+        "two\nlines".into(),
+        "\u{1b}[2J".into(),
+    ] {
+        let refused = explain(&reason).await;
+        assert_eq!(refused.problem(400), "invalid");
+        let detail = text(&refused.json(), "detail");
+        assert_eq!(detail, "reason has at most 200 printable characters");
+    }
+    let blank = explain("  ").await.expect(200);
+    assert_eq!(blank["state_reason"], json!(null));
 }
 
 #[tokio::test]
