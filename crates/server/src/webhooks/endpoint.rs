@@ -19,6 +19,10 @@ const CAREFUL_FROM: u32 = 4;
 pub(super) const FAILING_FROM: u32 = 10;
 /// Milliseconds between two attempts on a failing receiver while several deliveries wait.
 const PROBE_GAP: i64 = 5 * 60_000;
+/// Deliveries of a lane that are known at most, so that a lane that stands doesn't take the room of the others.
+const MAX_IN_LANE: usize = 256;
+/// The same of those that are aside.
+const MAX_ASIDE: usize = 256;
 /// Milliseconds after which a delivery that fails no longer holds up those behind it, even those of its own channel.
 const MAX_HOLD: i64 = 2 * 3_600_000;
 /// Milliseconds without a success after which a webhook is disabled, and the least attempts in that time.
@@ -107,6 +111,8 @@ pub(super) struct Endpoint {
     last_probe: Option<i64>,
     /// Whether the receiver has taken something since this node sends to it.
     has_succeeded: bool,
+    /// Whether deliveries were left out that would be aside.
+    has_left_out: bool,
 }
 
 impl Endpoint {
@@ -120,6 +126,7 @@ impl Endpoint {
             replays_from: i64::MIN,
             last_probe: None,
             has_succeeded: false,
+            has_left_out: false,
         }
     }
 
@@ -165,19 +172,62 @@ impl Endpoint {
         self.tracked.len() - self.waiting()
     }
 
-    /// Adds deliveries that wait. Those that are known stay as they are.
-    pub(super) fn add(&mut self, now: i64, items: impl IntoIterator<Item = Item>) {
-        for item in items {
-            // Of a delivery that failed on another node, or before a restart, only the number of attempts is known.
-            let is_aside = item.attempts >= ATTEMPTS_WITH_SHORT_GAPS && !self.is_failing();
-            let first_failed_at = (item.attempts > 0).then_some(now);
-            self.tracked.entry(item.sequence).or_insert(Tracked {
-                item,
-                is_in_flight: false,
-                is_aside,
-                first_failed_at,
-            });
+    /// Adds a delivery that waits, and returns whether it is known then. One that is known stays as it is.
+    pub(super) fn add(&mut self, now: i64, item: Item) -> bool {
+        if self.tracked.contains_key(&item.sequence) {
+            return true;
         }
+        // Of a delivery that failed on another node, or before a restart, only the number of attempts is known. Those of
+        // a channel whose events are refused would each hold up its lane for minutes.
+        let is_aside = !self.is_failing()
+            && (item.attempts >= ATTEMPTS_WITH_SHORT_GAPS || self.is_refused(&item));
+        if is_aside && self.aside() >= MAX_ASIDE {
+            self.has_left_out = true;
+            return false;
+        }
+        let tracked = Tracked {
+            first_failed_at: (item.attempts > 0).then_some(now),
+            item,
+            is_in_flight: false,
+            is_aside,
+        };
+        self.tracked.insert(tracked.item.sequence, tracked);
+        true
+    }
+
+    /// Returns whether a delivery is of a channel of which another one is aside. Replays hold up nothing.
+    fn is_refused(&self, item: &Item) -> bool {
+        let is_same = |tracked: &Tracked| {
+            tracked.is_aside && !tracked.item.is_replay && tracked.item.channel == item.channel
+        };
+        item.channel.is_some() && !item.is_replay && self.tracked.values().any(is_same)
+    }
+
+    fn aside(&self) -> usize {
+        self.tracked
+            .values()
+            .filter(|tracked| tracked.is_aside)
+            .count()
+    }
+
+    /// Returns whether deliveries were left out for which there is room now. They are read again.
+    pub(super) fn take_room_for_left_out(&mut self) -> bool {
+        let has_room = self.has_left_out && self.aside() < MAX_ASIDE / 2;
+        self.has_left_out &= !has_room;
+        has_room
+    }
+
+    /// Returns how many deliveries of a lane wait in their order.
+    pub(super) fn waiting_in(&self, lane: i64) -> usize {
+        let waits = |tracked: &&Tracked| {
+            !tracked.is_aside && !tracked.is_in_flight && tracked.lane() == (false, lane)
+        };
+        self.tracked.values().filter(waits).count()
+    }
+
+    /// Returns whether no more of a lane's deliveries should be read.
+    pub(super) fn is_full(&self, lane: i64) -> bool {
+        self.waiting_in(lane) >= MAX_IN_LANE
     }
 
     /// Returns whether a lane of deliveries that aren't replays has none, while others may wait behind those of the other
@@ -396,7 +446,10 @@ impl Endpoint {
             Verdict::Failed(retry_after) => {
                 tracked.item.attempts = tracked.item.attempts.saturating_add(1);
                 let gap = gap_after(tracked.item.attempts, retry_after, random);
-                self.note_failure(&tracked.item, retry_after.map(|_| gap), now);
+                // What is aside is refused while the receiver takes others, so it says nothing about the receiver.
+                if !tracked.is_aside || was_failing {
+                    self.note_failure(&tracked.item, retry_after.map(|_| gap), now);
+                }
                 let deadline = tracked.item.queued_at.saturating_add(self.retry_for);
                 let Some(due) = next_attempt(now, gap, deadline) else {
                     return Next::GivenUp;
@@ -407,9 +460,24 @@ impl Endpoint {
                 let last_success_at = self.health.last_success_at;
                 tracked.is_aside |= tracked.item.attempts >= ATTEMPTS_WITH_SHORT_GAPS
                     && last_success_at.is_some_and(|at| at >= first_failed_at);
+                if tracked.is_aside {
+                    self.set_aside(&tracked);
+                }
                 self.tracked.insert(sequence, tracked);
                 Next::RetryAt(due)
             }
+        }
+    }
+
+    /// Sets those aside that are of the same channel.
+    fn set_aside(&mut self, refused: &Tracked) {
+        let lane = refused.lane();
+        if refused.item.channel.is_none() || refused.item.is_replay {
+            return;
+        }
+        for tracked in self.tracked.values_mut() {
+            tracked.is_aside |=
+                tracked.lane() == lane && tracked.item.channel == refused.item.channel;
         }
     }
 
@@ -512,7 +580,9 @@ mod tests {
         fn new(items: Vec<Item>, script: impl Fn(i64, &Item) -> (Verdict, i64) + 'static) -> Self {
             let retry_for = Duration::from_hours(18);
             let mut endpoint = Endpoint::new(retry_for, Health::default(), Sends::All);
-            endpoint.add(0, items);
+            for item in items {
+                endpoint.add(0, item);
+            }
             Self {
                 endpoint,
                 now: 0,
@@ -624,7 +694,7 @@ mod tests {
                 due: world.now,
                 ..item(n, if n % 2 == 0 { "b" } else { "a" })
             };
-            world.endpoint.add(world.now, [next]);
+            world.endpoint.add(world.now, next);
         }
         world.run_until(20 * HOUR);
         let first_of_a = world.heard.iter().find(|(_, n)| n % 2 == 1).expect("heard");
@@ -635,6 +705,70 @@ mod tests {
         );
         assert_eq!(world.heard().len(), 98);
         assert_eq!(world.given_up, [1]);
+    }
+
+    #[test]
+    fn a_channel_whose_events_are_all_refused_holds_up_its_lane_once() {
+        let refuses = |item: &Item| item.channel.as_deref() == Some("poison");
+        let mut world = World::new(vec![], move |_, item| {
+            (if refuses(item) { FAILED } else { OK }, 10)
+        });
+        // One event each second: of the same lane, and of another one, without which the receiver would seem dead.
+        for n in 1..1800 {
+            world.run_until(n * SECOND);
+            let (channel, lane) = [("poison", 0), ("well", 0), ("other", 1)]
+                [usize::try_from(n % 3).expect("a small number")];
+            let next = Item {
+                lane,
+                queued_at: world.now,
+                due: world.now,
+                ..item(n, channel)
+            };
+            world.endpoint.add(world.now, next);
+        }
+        world.run_until(1800 * SECOND);
+        assert_eq!(world.heard().len(), 1200);
+        let late = world
+            .heard
+            .iter()
+            .filter(|(at, n)| at - n * SECOND > SECOND);
+        let last_late = late.map(|(at, _)| *at).max().expect("held up at first");
+        assert!(last_late < 6 * MINUTE, "{last_late}");
+    }
+
+    #[test]
+    fn deliveries_of_a_refused_channel_take_bounded_room() {
+        let mut endpoint = Endpoint::new(Duration::from_hours(18), Health::default(), Sends::All);
+        let refused = Item {
+            attempts: ATTEMPTS_WITH_SHORT_GAPS,
+            ..item(1, "poison")
+        };
+        assert!(endpoint.add(0, refused));
+        for n in 2..=i64::try_from(MAX_ASIDE).expect("a small number") {
+            assert!(endpoint.add(0, item(n, "poison")));
+        }
+        assert!(!endpoint.add(0, item(1000, "poison")));
+        assert!(endpoint.add(0, item(1001, "well")));
+        assert!(!endpoint.take_room_for_left_out());
+        for n in 1..=200 {
+            endpoint.finish(n, Verdict::Delivered, 1, 0.5);
+        }
+        assert!(endpoint.take_room_for_left_out());
+        assert!(endpoint.add(2, item(1000, "poison")));
+    }
+
+    #[test]
+    fn a_lane_that_stands_is_full_before_it_takes_the_room_of_others() {
+        let mut endpoint = Endpoint::new(Duration::from_hours(18), Health::default(), Sends::All);
+        let of_lane = |n, lane| Item {
+            lane,
+            ..item(n, "a")
+        };
+        for n in 1..=i64::try_from(MAX_IN_LANE).expect("a small number") {
+            assert!(!endpoint.is_full(1));
+            endpoint.add(0, of_lane(n, 1));
+        }
+        assert!(endpoint.is_full(1) && !endpoint.is_full(2));
     }
 
     #[test]
@@ -764,7 +898,7 @@ mod tests {
             due: world.now,
             ..item(0, "a")
         };
-        world.endpoint.add(world.now, [replay]);
+        world.endpoint.add(world.now, replay);
         world.run_until(HOUR);
         assert_eq!(world.heard[0], (41 * MINUTE + 10, 0));
         assert_eq!(world.heard().len(), 21, "its success frees the others");
@@ -773,7 +907,7 @@ mod tests {
     #[test]
     fn a_delivery_that_is_put_back_is_sent_again_without_an_attempt() {
         let mut endpoint = Endpoint::new(Duration::from_hours(1), Health::default(), Sends::All);
-        endpoint.add(0, [item(1, "a")]);
+        endpoint.add(0, item(1, "a"));
         assert_eq!(endpoint.take_ready(0), [1]);
         assert_eq!(endpoint.take_ready(0), [] as [i64; 0]);
         endpoint.put_back(1);

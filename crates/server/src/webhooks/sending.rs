@@ -16,7 +16,7 @@ use super::HookLabel;
 use super::body::Content;
 use super::counters::AttemptResult;
 use super::courier::Answer;
-use super::endpoint::{Endpoint, Health, Item, Next, Sends, Verdict};
+use super::endpoint::{Endpoint, Health, Item, LANES, Next, Sends, Verdict};
 use super::hooks::Hook;
 use super::request::{Attempted, DeliveryId, signed_request};
 use super::sender::{FailingHook, Lease, STORE_TIMEOUT, Shared};
@@ -25,10 +25,10 @@ use crate::clock::unix_millis;
 /// Deliveries that are read at once, and when memory is short.
 const PAGE: i64 = 64;
 const SHORT_PAGE: i64 = 4;
+/// A bit for each lane.
+const ALL_LANES: i64 = (1 << LANES) - 1;
 /// Deliveries of which fewer wait here before more are read.
 const LOW: usize = 32;
-/// Most deliveries that are read because a lane has none.
-const MAX_HELD: usize = 1024;
 /// Bytes of events of a webhook, and of all webhooks, above which pages are short.
 const MAX_HELD_BYTES: usize = 8 << 20;
 const MAX_HELD_BYTES_OF_ALL: usize = 64 << 20;
@@ -63,6 +63,8 @@ pub(super) struct Sending {
     /// The last sequence number that was read, and whether there may be more after it.
     read_to: i64,
     has_more: bool,
+    /// For each lane that was full, the sequence number after which its deliveries were not read.
+    behind: [Option<i64>; LANES as usize],
     outcomes: Vec<Outcome>,
     /// Whether this task has disabled the webhook, which the node learns a little later.
     is_disabled: bool,
@@ -105,6 +107,7 @@ impl Sending {
             held_bytes: 0,
             read_to: 0,
             has_more: true,
+            behind: [None; LANES as usize],
             outcomes: Vec::new(),
             is_disabled: false,
             settle_at: None,
@@ -130,9 +133,9 @@ impl Sending {
                 Sends::Replays
             });
             let news = self.lease.take_news();
-            self.has_more |= news.has_new || news.may_have_old;
-            if news.may_have_old {
-                self.read_to = 0;
+            self.has_more |= news.has_new;
+            if news.may_have_old || self.endpoint.take_room_for_left_out() {
+                self.read_again();
             }
             self.read(is_active).await?;
             let now = unix_millis();
@@ -151,42 +154,98 @@ impl Sending {
         }
     }
 
+    /// Reads all that waits from its beginning.
+    fn read_again(&mut self) {
+        self.has_more = true;
+        self.read_to = 0;
+        self.behind = [None; LANES as usize];
+    }
+
     /// Reads what waits in the store, if too little waits here. Of a webhook that isn't active only replays are sent.
     async fn read(&mut self, is_active: bool) -> Result<(), StoreError> {
-        while self.has_more && !self.shared.stopping.is_cancelled() {
+        while !self.shared.stopping.is_cancelled() {
             let ready = self.endpoint.possible_waiting();
             let is_short = self.held_bytes > MAX_HELD_BYTES
                 || self.shared.held_bytes.load(Ordering::Relaxed) > MAX_HELD_BYTES_OF_ALL;
+            let limit = if is_short { SHORT_PAGE } else { PAGE };
             // While the receiver fails, a few are enough to find out whether it is back.
-            let may_fill_lanes = !is_short && !self.endpoint.is_failing() && ready < MAX_HELD;
+            let may_fill_lanes = !is_short && !self.endpoint.is_failing();
+            if let Some(lane) = self.lane_to_catch_up(is_short) {
+                self.catch_up(lane, limit).await?;
+                continue;
+            }
             let wants_more = ready < LOW && !(is_short && ready > 0)
                 || self.endpoint.has_idle_lane() && may_fill_lanes;
-            if !wants_more {
+            if !self.has_more || !wants_more {
                 return Ok(());
             }
-            let limit = if is_short { SHORT_PAGE } else { PAGE };
-            let page = self.page(self.read_to, !is_active, limit).await?;
+            self.leave_full_lanes();
+            let page = self
+                .page(self.read_to, !is_active, self.lanes(), limit)
+                .await?;
             let Some(last) = page.last() else {
                 self.has_more = false;
-                return Ok(());
+                continue;
             };
             self.read_to = last.sequence;
-            let now = unix_millis();
-            for delivery in page {
-                self.keep(now, delivery);
-            }
+            self.keep_all(page);
         }
         Ok(())
+    }
+
+    /// Notes from where on the deliveries of full lanes are not read, so that the others are.
+    fn leave_full_lanes(&mut self) {
+        for (lane, behind) in (0..).zip(&mut self.behind) {
+            if behind.is_none() && self.endpoint.is_full(lane) {
+                *behind = Some(self.read_to);
+            }
+        }
+    }
+
+    /// Returns the lanes of which deliveries are read, a bit for each.
+    fn lanes(&self) -> i64 {
+        let read = (0..LANES)
+            .zip(&self.behind)
+            .filter(|(_, behind)| behind.is_none());
+        read.map(|(lane, _)| 1 << lane).sum()
+    }
+
+    /// Returns a lane that was full and has become short.
+    fn lane_to_catch_up(&self, is_short: bool) -> Option<i64> {
+        let least = if is_short { 1 } else { LOW };
+        let mut lanes = (0..LANES).zip(&self.behind);
+        let is_short_of = |(lane, behind): &(i64, &Option<i64>)| {
+            behind.is_some() && self.endpoint.waiting_in(*lane) < least
+        };
+        lanes.find(is_short_of).map(|(lane, _)| lane)
+    }
+
+    /// Reads deliveries of one lane that were not read while it was full.
+    async fn catch_up(&mut self, lane: i64, limit: i64) -> Result<(), StoreError> {
+        let index = usize::try_from(lane).unwrap_or_default();
+        let after = self.behind[index].unwrap_or_default();
+        let page = self.page(after, false, 1 << lane, limit).await?;
+        self.behind[index] = page.last().map(|last| last.sequence);
+        self.keep_all(page);
+        Ok(())
+    }
+
+    fn keep_all(&mut self, page: Vec<WaitingDelivery>) {
+        let now = unix_millis();
+        for delivery in page {
+            self.keep(now, delivery);
+        }
     }
 
     async fn page(
         &self,
         after: i64,
         only_replays: bool,
+        lanes: i64,
         limit: i64,
     ) -> Result<Vec<WaitingDelivery>, StoreError> {
         let (store, node) = (&self.shared.store, &self.shared.node);
-        let page = store.waiting_deliveries(node, &self.webhook, after, only_replays, limit);
+        let page = store.waiting_deliveries(node, &self.webhook, after, only_replays, lanes, limit);
         let page = timeout(STORE_TIMEOUT, page).await;
         page.unwrap_or(Err(StoreError::Late))
     }
@@ -206,7 +265,9 @@ impl Sending {
             due: delivery.due,
             is_replay: delivery.is_replay,
         };
-        self.endpoint.add(now, [item]);
+        if !self.endpoint.add(now, item) {
+            return;
+        }
         let bytes = delivery.events.len();
         self.held_bytes += bytes;
         self.shared.held_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -510,7 +571,7 @@ impl Sending {
             |delivery: &&WaitingDelivery| now > delivery.queued_at.saturating_add(retry_for);
         let mut after = 0;
         loop {
-            let page = self.page(after, false, PAGE).await?;
+            let page = self.page(after, false, ALL_LANES, PAGE).await?;
             let (Some(last), waiting) = (page.last(), page.len()) else {
                 return Ok(());
             };

@@ -129,7 +129,8 @@ pub(super) async fn judge(
 ) -> Result<Judgement, StoreError> {
     let mut by_key: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
     for (index, change) in changes.iter().enumerate() {
-        let user_id = change.subject.user_id().to_owned();
+        // Postgres takes no U+0000. One user must not keep what happened to all others from being recorded.
+        let user_id = change.subject.user_id().replace('\0', "\u{fffd}");
         let key = (change.subject.kind(), change.channel.clone(), user_id);
         by_key.entry(key).or_default().push(index);
     }

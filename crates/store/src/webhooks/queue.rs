@@ -26,8 +26,9 @@ const NEXT_DUE: &str = "SELECT MIN(CASE WHEN held_until > next_due THEN held_unt
                         FROM webhook_health WHERE leased_by IS NULL OR leased_by = $1 OR leased_until <= $2";
 const WAITING: &str = "SELECT q.sequence, q.day, q.lane, q.size, q.queued_at, q.is_replay, q.attempts AS tries, q.due \
                        FROM webhook_queue q JOIN webhook_health h ON h.webhook_id = q.webhook_id \
-                       WHERE q.webhook_id = $1 AND h.leased_by = $2 AND q.sequence > $3 AND (q.is_replay OR NOT $4) \
-                       ORDER BY q.sequence LIMIT $5";
+                       WHERE q.webhook_id = $1 AND h.leased_by = $2 AND q.sequence > $3 \
+                         AND (q.is_replay OR (NOT $4 AND ($5 >> CAST(q.lane AS INTEGER)) & 1 = 1)) \
+                       ORDER BY q.sequence LIMIT $6";
 /// First statement of a transaction of the node that holds the lease.
 const SET_HEALTH: &str = "UPDATE webhook_health SET failures = $3, failing_since = $4, last_success_at = $5, \
                                  last_failure_at = $6, held_until = $7 \
@@ -284,7 +285,8 @@ impl Store {
 
     /// Returns what waits for a webhook that the node holds: those after the sequence number `after`, oldest first,
     /// whenever they are due, at most `limit` and at most 4 MiB of events. With `only_replays`, what was recorded and
-    /// never sent is left out.
+    /// never sent is left out. Otherwise `lanes` has a bit for each lane of which deliveries are returned; replays are
+    /// returned of all.
     ///
     /// # Errors
     ///
@@ -295,6 +297,7 @@ impl Store {
         webhook_id: &str,
         after: i64,
         only_replays: bool,
+        lanes: i64,
         limit: i64,
     ) -> Result<Vec<WaitingDelivery>, StoreError> {
         let mut queued: Vec<QueuedRow> = on_db!(&self.db, pool => sqlx::query_as(WAITING)
@@ -302,6 +305,7 @@ impl Store {
             .bind(node)
             .bind(after)
             .bind(only_replays)
+            .bind(lanes)
             .bind(limit)
             .fetch_all(pool)
             .await)?;

@@ -9,6 +9,9 @@ use sqlx::{Connection, Executor, PgConnection};
 use crate::harness::{Kind, app, by};
 use crate::webhook_queue::{Setup, channel, delivery, outcome, set_up};
 
+/// A bit for each lane.
+const ALL_LANES: i64 = -1;
+
 /// 2026-11-20T00:00:00Z.
 const DAY_ZERO: i64 = 20_777 * DAY;
 
@@ -378,7 +381,7 @@ async fn every_attempt_is_in_the_log_with_what_was_answered() {
         }
         settle(&store, id, std::slice::from_ref(&first)).await;
         let waiting = store
-            .waiting_deliveries("x", id, 0, false, 10)
+            .waiting_deliveries("x", id, 0, false, ALL_LANES, 10)
             .await
             .unwrap();
         assert_eq!(
@@ -443,7 +446,7 @@ async fn a_replay_queues_what_does_not_wait_already_after_it_was_counted() {
         };
         let replays = async || {
             let found = store
-                .waiting_deliveries("x", id, 0, true, 10)
+                .waiting_deliveries("x", id, 0, true, ALL_LANES, 10)
                 .await
                 .unwrap();
             assert!(
@@ -534,7 +537,7 @@ async fn a_dropped_day_takes_what_waits_of_it_along_and_today_is_never_dropped()
             .await
             .unwrap();
         let waiting = store
-            .waiting_deliveries("x", id, 0, false, 100)
+            .waiting_deliveries("x", id, 0, false, ALL_LANES, 100)
             .await
             .unwrap();
         assert_eq!(waiting.len(), 6);
@@ -789,7 +792,7 @@ async fn nodes_that_record_send_and_tidy_at_once_get_everything_done_and_never_f
                         .unwrap();
                     for id in &leased {
                         let waiting = store
-                            .waiting_deliveries(node, id, 0, false, 25)
+                            .waiting_deliveries(node, id, 0, false, ALL_LANES, 25)
                             .await
                             .unwrap();
                         let outcomes: Vec<_> = waiting

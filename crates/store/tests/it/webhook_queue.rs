@@ -7,6 +7,9 @@ use fanfare_store::{
 
 use crate::harness::{Kind, app, by};
 
+/// A bit for each lane.
+const ALL_LANES: i64 = -1;
+
 /// 2026-11-20T00:00:00Z.
 const DAY_ZERO: i64 = 20_777 * DAY;
 const LEASE: i64 = 60_000;
@@ -110,7 +113,7 @@ async fn waiting(store: &Store, setup: &Setup) -> Vec<WaitingDelivery> {
     let leased = store.lease_webhooks("reader", i64::MAX, LEASE, 100).await;
     assert!(leased.unwrap().contains(&setup.webhooks[0]));
     store
-        .waiting_deliveries("reader", &setup.webhooks[0], 0, false, 1_000)
+        .waiting_deliveries("reader", &setup.webhooks[0], 0, false, ALL_LANES, 1_000)
         .await
         .unwrap()
 }
@@ -408,7 +411,9 @@ async fn one_node_at_a_time_sends_and_what_an_old_holder_writes_is_refused() {
                 .unwrap()
         };
         assert!(!settle(&two, "two", &first).await);
-        let unread = two.waiting_deliveries("two", id, 0, false, 10).await;
+        let unread = two
+            .waiting_deliveries("two", id, 0, false, ALL_LANES, 10)
+            .await;
         assert!(unread.unwrap().is_empty(), "only the holder sends");
         // The lease runs out before anything is settled.
         one.release_webhooks("one", &setup.webhooks).await.unwrap();
@@ -419,7 +424,7 @@ async fn one_node_at_a_time_sends_and_what_an_old_holder_writes_is_refused() {
         // Written again, because the answer of the first time was lost.
         assert!(settle(&two, "two", &first).await);
         let left = two
-            .waiting_deliveries("two", id, 0, false, 10)
+            .waiting_deliveries("two", id, 0, false, ALL_LANES, 10)
             .await
             .unwrap();
         assert_eq!(left.iter().map(|one| one.sequence).collect::<Vec<_>>(), [2]);
@@ -520,7 +525,7 @@ async fn what_waits_comes_in_pieces_of_bounded_size() {
         let mut pieces = Vec::new();
         loop {
             let waiting = store
-                .waiting_deliveries("x", id, after, false, 100)
+                .waiting_deliveries("x", id, after, false, ALL_LANES, 100)
                 .await
                 .unwrap();
             let Some(last) = waiting.last() else { break };
@@ -528,5 +533,47 @@ async fn what_waits_comes_in_pieces_of_bounded_size() {
             pieces.push(waiting.len());
         }
         assert_eq!(pieces, [1, 1, 1, 1]);
+    }
+}
+
+#[tokio::test]
+async fn a_user_whose_id_databases_cannot_store_keeps_nobody_from_being_told_of() {
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        let setup = set_up(&store, 1).await;
+        let come = [member("a", "n\0l", true, 1), member("b", "ann", true, 1)];
+        assert_eq!(record(&store, &setup, 10, &come).await.deliveries, 2);
+        let gone = [member("a", "n\0l", false, 5)];
+        assert_eq!(record(&store, &setup, 20, &gone).await.deliveries, 1);
+        assert_eq!(record(&store, &setup, 21, &gone).await.deliveries, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_waits_is_read_of_the_lanes_that_are_asked_for() {
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        let setup = set_up(&store, 1).await;
+        let id = setup.webhooks[0].as_str();
+        let in_lanes = |_: &[bool]| {
+            let of_lane = |lane| NewDelivery {
+                lane,
+                ..delivery(id, "client_event", "a")
+            };
+            (0..4).map(of_lane).collect()
+        };
+        let recorded = store.record_webhook_events(&setup.app, 1, &[], DAY_ZERO, in_lanes);
+        assert_eq!(recorded.await.unwrap().deliveries, 4);
+        let leased = store.lease_webhooks("x", i64::MAX, LEASE, 100).await;
+        assert_eq!(leased.unwrap(), [id]);
+        for (lanes, expected) in [
+            (0b1111, vec![0, 1, 2, 3]),
+            (0b1010, vec![1, 3]),
+            (0, vec![]),
+        ] {
+            let waiting = store.waiting_deliveries("x", id, 0, false, lanes, 10).await;
+            let found: Vec<i64> = waiting.unwrap().iter().map(|one| one.lane).collect();
+            assert_eq!(found, expected);
+        }
     }
 }

@@ -14,6 +14,9 @@ use tokio::time::Instant;
 use crate::harness::{Kind, by};
 use crate::webhook_queue::{Setup, channel, delivery, outcome, set_up};
 
+/// A bit for each lane.
+const ALL_LANES: i64 = -1;
+
 /// 2026-11-20T00:00:00Z.
 const DAY_ZERO: i64 = 20_777 * DAY;
 /// Transitions of a pass.
@@ -55,7 +58,7 @@ async fn send(store: &Store, webhook: &str, total: usize) {
             .await
             .unwrap();
         let waiting = store
-            .waiting_deliveries("x", webhook, 0, false, 200)
+            .waiting_deliveries("x", webhook, 0, false, ALL_LANES, 200)
             .await
             .unwrap();
         if waiting.is_empty() {
