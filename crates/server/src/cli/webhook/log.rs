@@ -158,7 +158,9 @@ fn print_delivery(mut found: Value) -> anyhow::Result<()> {
 }
 
 fn attempt_row(attempt: Attempt) -> Vec<String> {
-    let said = attempt.error.or(attempt.answer).unwrap_or_default();
+    // Why it failed, and what the receiver said of that.
+    let parts = [attempt.error, attempt.answer].into_iter().flatten();
+    let said = parts.collect::<Vec<_>>().join(": ");
     vec![
         attempt.attempt.to_string(),
         output::time(attempt.at),
