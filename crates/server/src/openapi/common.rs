@@ -268,6 +268,9 @@ fn of_field(schema: &str, field: &str) -> Value {
             let pattern = r"^(\*|[a-z][-a-z0-9+.]*://([-A-Za-z0-9._]*\*)?[-A-Za-z0-9._]+(:[1-9][0-9]{3,4})?)$";
             json!({"items": {"type": "string", "maxLength": 300, "pattern": pattern}, "maxItems": 500})
         }
+        ("CreateWebhook" | "UpdateWebhook", "events") => {
+            json!({"minItems": 1, "uniqueItems": true})
+        }
         (_, "apps") => json!({"example": ["123456789"]}),
         _ => json!({}),
     }
