@@ -1,0 +1,60 @@
+// Makes src/api/schema.d.ts and src/api/facts.ts from docs/openapi.json. With --check nothing is written, and the exit code says
+// whether both are what they would be.
+import { readFile, writeFile } from 'node:fs/promises';
+import openapiTypescript, { astToString } from 'openapi-typescript';
+
+const root = new URL('..', import.meta.url);
+const document = JSON.parse(await readFile(new URL('../docs/openapi.json', root), 'utf8'));
+const HEAD = '// Made from docs/openapi.json by "npm run types". Changes here are lost.\n';
+
+const files = {
+  'src/api/schema.d.ts': HEAD + astToString(await openapiTypescript(adminApi(document), { alphabetize: true })),
+  'src/api/facts.ts': HEAD + facts(document.components.schemas),
+};
+const stale = [];
+for (const [name, content] of Object.entries(files)) {
+  const path = new URL(name, root);
+  if ((await readFile(path, 'utf8').catch(() => '')) === content) continue;
+  stale.push(name);
+  if (!process.argv.includes('--check')) await writeFile(path, content);
+}
+if (process.argv.includes('--check') && stale.length > 0) {
+  console.error(`dashboard/${stale.join(', dashboard/')}: not what docs/openapi.json describes; run "npm run types && npm run build" in dashboard/`);
+  process.exit(1);
+}
+
+/** What the dashboard uses: the routes below /api/v1 and what they refer to, without prose, as types have none. */
+function adminApi({ openapi, info, paths, components }) {
+  const used = Object.entries(paths).filter(([path]) => path.startsWith('/api/v1/'));
+  const admin = { openapi, info, paths: Object.fromEntries(used), components: {} };
+  const wanted = [admin.paths];
+  while (wanted.length > 0) {
+    for (const [, kind, name] of JSON.stringify(wanted.pop()).matchAll(/"#\/components\/(\w+)\/([^"]+)"/g)) {
+      const group = (admin.components[kind] ??= {});
+      if (group[name]) continue;
+      group[name] = components[kind][name];
+      wanted.push(group[name]);
+    }
+  }
+  return JSON.parse(JSON.stringify(admin), (key, value) => {
+    // Where an answer can be CSV as well, only links ask for that.
+    if (key === 'text/csv') return undefined;
+    if ((key === 'description' || key === 'summary') && typeof value === 'string') return undefined;
+    return key === 'examples' || key === 'example' || key === 'externalDocs' ? undefined : value;
+  });
+}
+
+/** What forms say about each setting of an app: its explanation, its default and its bounds. */
+function facts(schemas) {
+  const of = (name) =>
+    Object.fromEntries(
+      Object.entries(schemas[name].properties)
+        .filter(([, schema]) => !schema.$ref && schema.type !== 'array')
+        .map(([key, { description, type, default: value, minimum, maximum }]) => [
+          key,
+          { description: description.replace(/\s+/g, ' '), type, default: value, minimum, maximum },
+        ]),
+    );
+  const all = { settings: of('AppSettings'), limits: of('Limits'), quotas: of('Quotas') };
+  return `export const FACTS = ${JSON.stringify(all, null, 2)} as const;\n`;
+}

@@ -1,0 +1,2 @@
+// What is administered, as one file.
+export { Keys } from './keys';

@@ -1,0 +1,119 @@
+// Native dialogs: the browser keeps the focus inside, closes them with Escape and gives the focus back.
+import { signal } from '@preact/signals';
+import type { ComponentChildren } from 'preact';
+import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { Button, TextField } from './controls';
+
+export function Dialog({ title, onClose, children, wide }: { title: string; onClose: () => void; children: ComponentChildren; wide?: boolean }) {
+  const ref = useRef<HTMLDialogElement>(null);
+  const id = useId();
+  useEffect(() => {
+    const dialog = ref.current;
+    if (dialog && !dialog.open) dialog.showModal();
+    return () => dialog?.close();
+  }, []);
+  return (
+    <dialog ref={ref} aria-labelledby={id} class={wide ? 'wide' : undefined} onClose={onClose}>
+      <header>
+        <h2 id={id}>{title}</h2>
+        <Button kind="quiet" label="Close" onClick={onClose}>
+          ×
+        </Button>
+      </header>
+      {children}
+    </dialog>
+  );
+}
+
+/** A form in a dialog. `submit` may fail; what the server said is shown, and the dialog stays. */
+export function FormDialog({ title, action, danger, onClose, submit, children, reason, wide }: {
+  title: string;
+  action: string;
+  danger?: boolean;
+  onClose: () => void;
+  submit: () => Promise<unknown>;
+  children: ComponentChildren;
+  reason?: string | undefined;
+  wide?: boolean;
+}) {
+  const [error, setError] = useState<string>();
+  const [busy, setBusy] = useState(false);
+  const send = async (event: Event) => {
+    event.preventDefault();
+    if (busy || reason) return;
+    setBusy(true);
+    setError(undefined);
+    try {
+      await submit();
+      onClose();
+    } catch (failure) {
+      setError((failure as Error).message);
+    } finally {
+      setBusy(false);
+    }
+  };
+  return (
+    <Dialog title={title} onClose={onClose} {...(wide ? { wide } : {})}>
+      <form onSubmit={(event) => void send(event)}>
+        {children}
+        {error && (
+          <p class="note bad" role="alert">
+            {error}
+          </p>
+        )}
+        <footer>
+          <Button onClick={onClose}>Cancel</Button>
+          <Button type="submit" kind={danger ? 'danger' : 'main'} reason={busy ? 'Wait for the answer.' : reason}>
+            {action}
+          </Button>
+        </footer>
+      </form>
+    </Dialog>
+  );
+}
+
+interface Question {
+  title: string;
+  body: ComponentChildren;
+  action: string;
+  /** What has to be typed, for what can't be undone. */
+  typed?: string;
+  run: () => Promise<unknown>;
+}
+
+const question = signal<Question | null>(null);
+
+/** Asks before something that can't be undone. The question names the thing. */
+export function ask(next: Question): void {
+  question.value = next;
+}
+
+export function Questions() {
+  return question.value && <Asked key={question.value.title} {...question.value} />;
+}
+
+function Asked({ title, body, action, typed, run }: Question) {
+  const [text, setText] = useState('');
+  const reason = typed !== undefined && text !== typed ? `Type ${typed} first.` : undefined;
+  return (
+    <FormDialog title={title} action={action} danger submit={run} onClose={() => (question.value = null)} reason={reason}>
+      <div>{body}</div>
+      {typed !== undefined && <TextField label={`Type “${typed}” to confirm`} value={text} onInput={setText} />}
+    </FormDialog>
+  );
+}
+
+/** A secret that is shown once. */
+export function Once({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
+  return (
+    <Dialog title={title} onClose={onClose}>
+      <p class="note warn">This is shown once. Copy it now; it can’t be shown again.</p>
+      {children}
+      <footer>
+        <Button kind="main" onClick={onClose}>
+          I have copied it
+        </Button>
+      </footer>
+    </Dialog>
+  );
+}
