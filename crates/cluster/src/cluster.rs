@@ -8,7 +8,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use fanfare_engine::{Bus, ChannelRef, Generation, Links, Node, Roster, Topic, TransitionLog};
+use fanfare_engine::{
+    Bus, ChannelRef, Generation, Links, Node, OtherNodes, Roster, Topic, TransitionLog,
+};
 use fanfare_protocol::AppId;
 use futures_util::future::join3;
 use parking_lot::Mutex;
@@ -24,6 +26,7 @@ use crate::fence::Fence;
 use crate::link::Link;
 use crate::message::{Heartbeat, Message};
 use crate::peers::Peers;
+use crate::questions::Questions;
 use crate::queue::Queue;
 use crate::reaper::Rounds;
 use crate::roster;
@@ -71,6 +74,8 @@ pub(crate) const TAKES_NOTHING: &str = "what nodes share takes no events: publis
 /// Settings of a cluster.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// The name of this node for people, other than those of the other nodes.
+    pub name: String,
     /// How long a node counts as alive without a heartbeat.
     pub lease: Duration,
     /// Longest time that clients stay fenced before they are closed.
@@ -99,7 +104,7 @@ pub struct Cluster {
     backend: Arc<dyn Backend>,
     pub(crate) settings: Settings,
     /// The name of this process, the same over all its connections.
-    process: String,
+    pub(crate) process: String,
     /// The connection, from when other nodes know this node until it is lost.
     link: ArcSwapOption<Link>,
     pub(crate) topics: Topics,
@@ -107,6 +112,7 @@ pub struct Cluster {
     pub(crate) in_flight: Semaphore,
     pub(crate) admissions: Admissions,
     pub(crate) queries: Queries,
+    pub(crate) questions: Questions,
     fence: Fence,
     /// When the log said last that the back end refuses events, and that its clock does.
     pub(crate) refused_reminder: Reminder,
@@ -213,6 +219,7 @@ impl Cluster {
             in_flight: Semaphore::new(IN_FLIGHT),
             admissions: Admissions::default(),
             queries: Queries::default(),
+            questions: Questions::default(),
             fence: Fence::default(),
             refused_reminder: Reminder::default(),
             late_reminder: Reminder::default(),
@@ -228,6 +235,7 @@ impl Cluster {
             bus: Arc::clone(self) as Arc<dyn Bus>,
             roster: Arc::clone(self) as Arc<dyn Roster>,
             transition_log: Arc::clone(self) as Arc<dyn TransitionLog>,
+            other_nodes: Arc::clone(self) as Arc<dyn OtherNodes>,
         }
     }
 
@@ -508,6 +516,7 @@ impl Cluster {
     async fn heartbeat(&self, link: &Arc<Link>) -> Result<Census, HeartbeatError> {
         let beat = Message::Heartbeat(Heartbeat {
             node: link.name().to_string(),
+            shown: Some(self.settings.name.clone()),
             receives: link.peers.received_nodes(),
         });
         let renewal = LeaseRenewal {

@@ -114,6 +114,10 @@ impl Cluster {
                 }
             }
             Message::Query(query) => self.answer_query(link, query),
+            Message::Question(question) => self.receive_question(link, &question),
+            Message::Answer(answer) if *answer.to == **link.name() => {
+                self.questions.receive(&answer)
+            }
             Message::Reply(reply) if reply.to == **link.name() => self.queries.receive(reply),
             _ => {}
         }
@@ -122,6 +126,7 @@ impl Cluster {
     /// Notes a heartbeat. A node that doesn't receive this one's yet is answered at once, so that
     /// it need not wait.
     fn handle_heartbeat(&self, link: &Link, beat: &Heartbeat) {
+        self.questions.note_name(beat);
         if !link.peers.note_heartbeat(beat) && beat.node != **link.name() {
             link.heartbeat_now.notify_one();
         }
@@ -178,6 +183,8 @@ impl Cluster {
             | Message::Terminate { .. }
             | Message::Query(_)
             | Message::Reply(_)
+            | Message::Question(_)
+            | Message::Answer(_)
             | Message::Trace(_)
             | Message::Farewell { .. } => {}
         }

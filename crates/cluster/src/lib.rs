@@ -13,6 +13,7 @@
 //! | `transition_log` | the transition logs that all nodes share |
 //! | `admission` | the number of an app's connections over all nodes |
 //! | `displacement` | closing a connection of a large network for a client of another node |
+//! | `other_nodes`, `questions` | asking the other nodes and answering them; what waits for answers |
 //! | `peers` | which nodes receive each other's heartbeats |
 //! | `reaper` | removes what dead nodes had |
 //! | `fence` | the deadline by which fenced clients are closed |
@@ -32,7 +33,9 @@ mod history_page;
 mod incoming;
 mod link;
 mod message;
+mod other_nodes;
 mod peers;
+mod questions;
 mod queue;
 mod reaper;
 mod redis;
@@ -43,5 +46,7 @@ mod topics;
 mod transition_log;
 
 pub use cluster::{Cluster, Settings};
-pub use message::{Heartbeat, Message, NodeQuery, NodeReply, QueryKind, ReplyKind, stamp};
+pub use message::{
+    Answer, Heartbeat, Message, NodeQuery, NodeReply, QueryKind, Question, ReplyKind, stamp,
+};
 pub use redis::{InvalidUrl, Redis, RedisExamination};

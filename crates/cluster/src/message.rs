@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use fanfare_engine::{Position, TraceContext, TraceParent};
+use fanfare_engine::{NoAnswer, Position, TraceContext, TraceParent};
 use fanfare_protocol::{HistoryPosition, SocketId, UserId};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,9 @@ const VERSION: u8 = b'1';
 /// Beginning of a [`Message::Trace`] after its kind, which is that of a farewell. Nodes of earlier versions take it for the
 /// farewell of a node with an impossible name: they ignore it, while a kind that they don't know would cut them off.
 const TRACE: &str = "traceparent:";
+/// Beginnings of a [`Message::Question`] and a [`Message::Answer`], which nodes of earlier versions ignore likewise.
+const QUESTION: &str = "question:";
+const ANSWER: &str = "answer:";
 /// Digits of a position.
 const POSITION_DIGITS: usize = 20;
 
@@ -83,6 +86,10 @@ pub enum Message<'a> {
     Query(NodeQuery),
     /// The answer to a query.
     Reply(NodeReply),
+    /// A question to all other nodes, or to one.
+    Question(Question<'a>),
+    /// The answer to a question.
+    Answer(Answer<'a>),
 }
 
 /// A node's heartbeat.
@@ -90,6 +97,9 @@ pub enum Message<'a> {
 pub struct Heartbeat {
     /// The node's name.
     pub node: String,
+    /// The node's name for people; nodes of earlier versions have none.
+    #[serde(rename = "name", default, skip_serializing_if = "Option::is_none")]
+    pub shown: Option<String>,
     /// Nodes whose heartbeats it received lately.
     // Nodes of earlier versions read this name.
     #[serde(rename = "hears")]
@@ -145,6 +155,32 @@ pub enum ReplyKind {
     LargestNetworks(Vec<(String, usize)>),
     /// Whether a connection was closed.
     Displaced(bool),
+}
+
+/// A question of one node to the others. Its text is the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Question<'a> {
+    /// The number of the question, which the answers repeat.
+    pub id: u64,
+    /// The name of the node that asks.
+    pub from: &'a str,
+    /// The process that is asked, or `None` if all are.
+    pub to: Option<&'a str>,
+    /// What is asked.
+    pub text: &'a str,
+}
+
+/// A node's answer to a [`Question`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer<'a> {
+    /// The number of the question.
+    pub id: u64,
+    /// The name of the node that asked.
+    pub to: &'a str,
+    /// The process that answers.
+    pub from: &'a str,
+    /// The answer, or why there is none.
+    pub answer: Result<&'a str, NoAnswer>,
 }
 
 /// A message that cannot be read.
@@ -231,6 +267,16 @@ impl Message<'_> {
                 text.push('X');
                 text.push_str(node);
             }
+            Self::Question(question) => {
+                text.push('X');
+                text.push_str(QUESTION);
+                put_question(&mut text, question);
+            }
+            Self::Answer(answer) => {
+                text.push('X');
+                text.push_str(ANSWER);
+                put_answer(&mut text, answer);
+            }
             Self::Query(query) => put_json(&mut text, 'Q', query),
             Self::Reply(reply) => put_json(&mut text, 'Y', reply),
         }
@@ -293,6 +339,61 @@ fn put(text: &mut String, part: &str) {
     let _ = write!(text, "{}:{part}", part.len());
 }
 
+fn put_question(text: &mut String, question: &Question<'_>) {
+    put(text, &question.id.to_string());
+    put(text, question.from);
+    put(text, question.to.unwrap_or_default());
+    text.push_str(question.text);
+}
+
+fn put_answer(text: &mut String, answer: &Answer<'_>) {
+    put(text, &answer.id.to_string());
+    put(text, answer.to);
+    put(text, answer.from);
+    match answer.answer {
+        Ok(answer) => {
+            put(text, "");
+            text.push_str(answer);
+        }
+        Err(NoAnswer::TooLong) => put(text, "too_long"),
+        Err(NoAnswer::Unknown) => put(text, "unknown"),
+    }
+}
+
+/// Reads a message that nodes of earlier versions take for a farewell. One of a later version is none of these, and is
+/// ignored like a farewell.
+fn read_extension(rest: &str) -> Option<Message<'_>> {
+    if let Some(parent) = rest.strip_prefix(TRACE) {
+        return Some(Message::Trace(TraceParent::parse(parent)?.context));
+    }
+    if let Some(rest) = rest.strip_prefix(QUESTION) {
+        let (id, rest) = part(rest)?;
+        let (from, rest) = part(rest)?;
+        let (to, text) = part(rest)?;
+        return Some(Message::Question(Question {
+            id: id.parse().ok()?,
+            from,
+            to: Some(to).filter(|to| !to.is_empty()),
+            text,
+        }));
+    }
+    let (id, rest) = part(rest.strip_prefix(ANSWER)?)?;
+    let (to, rest) = part(rest)?;
+    let (from, rest) = part(rest)?;
+    let (missing, answer) = part(rest)?;
+    Some(Message::Answer(Answer {
+        id: id.parse().ok()?,
+        to,
+        from,
+        answer: match missing {
+            "" => Ok(answer),
+            "too_long" => Err(NoAnswer::TooLong),
+            // A reason of a later version.
+            _ => Err(NoAnswer::Unknown),
+        },
+    }))
+}
+
 fn read_kind(kind: Option<u8>, rest: &str) -> Option<Message<'_>> {
     let user = |text: &str| UserId::new(text);
     Some(match kind? {
@@ -340,11 +441,7 @@ fn read_kind(kind: Option<u8>, rest: &str) -> Option<Message<'_>> {
                 user_id: user(rest)?,
             }
         }
-        b'X' => match rest.strip_prefix(TRACE).and_then(TraceParent::parse) {
-            Some(parent) => Message::Trace(parent.context),
-            // A later version's, perhaps, which is ignored like a farewell.
-            _ => Message::Farewell { node: rest },
-        },
+        b'X' => read_extension(rest).unwrap_or(Message::Farewell { node: rest }),
         b'Q' => Message::Query(serde_json::from_str(rest).ok()?),
         b'Y' => Message::Reply(serde_json::from_str(rest).ok()?),
         _ => return None,
@@ -433,20 +530,58 @@ mod tests {
     }
 
     #[test]
-    fn a_trace_looks_like_a_farewell_to_nodes_of_earlier_versions() {
-        let context = TraceContext::of_trace(7);
-        let written = Message::Trace(context).write();
-        assert_eq!(Message::read(&written), Ok(Message::Trace(context)));
-        // What they read is a kind that they know, and UTF-8.
-        let farewell = Message::Farewell { node: "a" }.write();
-        assert_eq!(written[..2], farewell[..2]);
-        assert!(std::str::from_utf8(&written).is_ok());
+    fn newer_messages_look_like_a_farewell_to_nodes_of_earlier_versions() {
+        let question = Question {
+            id: 1,
+            from: "a.1",
+            to: None,
+            text: "{}",
+        };
+        let answer = Answer {
+            id: 1,
+            to: "a.1",
+            from: "b",
+            answer: Ok("{}"),
+        };
+        for message in [
+            Message::Trace(TraceContext::of_trace(7)),
+            Message::Question(question),
+            Message::Answer(answer),
+        ] {
+            let written = message.write();
+            assert_eq!(Message::read(&written), Ok(message));
+            // What they read is a kind that they know, and UTF-8.
+            let farewell = Message::Farewell { node: "a" }.write();
+            assert_eq!(written[..2], farewell[..2]);
+            assert!(std::str::from_utf8(&written).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_message_of_a_later_version_is_ignored_like_a_farewell() {
+        for later in ["later:1", "question:broken", "answer:1:x"] {
+            let written = format!("1X{later}");
+            let read = Message::read(written.as_bytes());
+            assert_eq!(read, Ok(Message::Farewell { node: later }));
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_of_an_earlier_version_has_no_name_for_people() {
+        let read = Message::read(br#"1B{"node":"a.1","hears":[]}"#);
+        let beat = Heartbeat {
+            node: "a.1".into(),
+            shown: None,
+            receives: Vec::new(),
+        };
+        assert_eq!(read, Ok(Message::Heartbeat(beat)));
     }
 
     #[test]
     fn every_other_message_is_read_as_it_was_written() {
         let beat = Heartbeat {
             node: "a.1".into(),
+            shown: Some("web-1".into()),
             receives: vec!["b.2".into()],
         };
         let query = NodeQuery {
@@ -493,6 +628,36 @@ mod tests {
                 user_id: user("u:1"),
             },
             Message::Farewell { node: "a.1" },
+            Message::Question(Question {
+                id: 7,
+                from: "a.1",
+                to: None,
+                text: "{}",
+            }),
+            Message::Question(Question {
+                id: u64::MAX,
+                from: "a.1",
+                to: Some("b"),
+                text: "é:1",
+            }),
+            Message::Answer(Answer {
+                id: 7,
+                to: "a.1",
+                from: "b",
+                answer: Ok("[1]"),
+            }),
+            Message::Answer(Answer {
+                id: 7,
+                to: "a.1",
+                from: "b",
+                answer: Err(NoAnswer::Unknown),
+            }),
+            Message::Answer(Answer {
+                id: 7,
+                to: "a.1",
+                from: "b",
+                answer: Err(NoAnswer::TooLong),
+            }),
             Message::Query(query.clone()),
             Message::Query(NodeQuery {
                 kind: QueryKind::Displace {

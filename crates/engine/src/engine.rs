@@ -29,6 +29,7 @@ use crate::node::Node;
 use crate::node_quotas::{NodeQuotas, QuotaRequests};
 use crate::notice::Notices;
 use crate::options::Options;
+use crate::other_nodes::{OtherNodes, Responder};
 use crate::quota::QuotaShares;
 use crate::recent_events::RecentEvents;
 use crate::refusals::Refusals;
@@ -72,6 +73,7 @@ pub struct Engine {
     bus: Arc<dyn Bus>,
     roster: Arc<dyn Roster>,
     transition_log: Arc<dyn TransitionLog>,
+    other_nodes: Arc<dyn OtherNodes>,
     options: Options,
     connections: Arc<AtomicUsize>,
     ledger: Ledger,
@@ -100,6 +102,8 @@ pub struct Links {
     pub roster: Arc<dyn Roster>,
     /// Keeps the transitions that receivers are to be told.
     pub transition_log: Arc<dyn TransitionLog>,
+    /// Asks the other nodes.
+    pub other_nodes: Arc<dyn OtherNodes>,
 }
 
 impl fmt::Debug for Links {
@@ -161,12 +165,14 @@ impl Engine {
             bus,
             roster,
             transition_log,
+            other_nodes,
         } = connect(&node);
         let engine = Arc::new(Self {
             node,
             bus,
             roster,
             transition_log,
+            other_nodes,
             ledger: Ledger::new(options.budgets),
             history_reads: HistoryReads::default(),
             quotas: Arc::new(NodeQuotas::new(&options.quotas)),
@@ -214,6 +220,18 @@ impl Engine {
     #[must_use]
     pub fn transition_log(&self) -> &Arc<dyn TransitionLog> {
         &self.transition_log
+    }
+
+    /// Returns the way to the other nodes.
+    #[must_use]
+    pub fn other_nodes(&self) -> &Arc<dyn OtherNodes> {
+        &self.other_nodes
+    }
+
+    /// Sets what answers the questions of other nodes; the first call counts.
+    pub fn set_responder(&self, responder: Arc<dyn Responder>) {
+        // A second responder would answer the same questions.
+        let _ = self.node.responder.set(responder);
     }
 
     /// Returns all apps.

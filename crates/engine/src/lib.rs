@@ -58,6 +58,7 @@
 //! | `bus`, `roster` | the traits that a cluster implements |
 //! | `memory` | [`Bus`] and [`Roster`] of a single node |
 //! | `node` | [`Node`]: what a bus and a roster call on this node |
+//! | `other_nodes` | [`OtherNodes`]: questions to the other nodes, and who answers theirs |
 //! | `notice` | [`Notice`]: channel events that the outside wants to know |
 //! | `transitions` | channels and members that became present or absent, until receivers are told |
 //! | `transition_log` | [`TransitionLog`]: the trait by which transitions are read and settled |
@@ -100,6 +101,7 @@ mod node;
 mod node_quotas;
 mod notice;
 mod options;
+mod other_nodes;
 mod outbox;
 mod permit;
 mod presence;
@@ -161,6 +163,9 @@ pub use node::Node;
 pub use node_quotas::{QuotaRequest, QuotaRequests};
 pub use notice::{NoNotices, Notice, Notices, WantedNotices};
 pub use options::{Options, WaitingLimits};
+pub use other_nodes::{
+    MAX_ANSWER_BYTES, MAX_QUESTION_BYTES, NoAnswer, NodeAnswer, NodeAnswers, OtherNodes, Responder,
+};
 pub use outbox::Sink;
 pub use permit::{ConnectionPermit, Permits};
 pub use publish::PublishError;

@@ -25,6 +25,7 @@ use crate::network_counts::RemoteNetworks;
 use crate::node::Node;
 use crate::notice::{Notice, Notices};
 use crate::options::Options;
+use crate::other_nodes::NoOtherNodes;
 use crate::permit::ConnectionPermit;
 use crate::roster::{Roster, RosterError};
 use crate::sequence::{Generation, Position};
@@ -60,6 +61,7 @@ impl Engine {
                 bus: Arc::clone(&memory) as Arc<dyn Bus>,
                 roster: memory,
                 transition_log: Arc::new(log),
+                other_nodes: Arc::new(NoOtherNodes),
             }
         })
     }

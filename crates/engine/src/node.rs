@@ -1,8 +1,9 @@
 //! One node as a bus and a roster see it: its apps, and the way to its shards. They hand it what
 //! comes from other nodes, and ask it what is true here.
 
-use std::sync::Arc;
+use std::future::ready;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use fanfare_protocol::presence::Member;
@@ -10,13 +11,14 @@ use fanfare_protocol::{AppId, ChannelName, UserId};
 use tokio::time::Instant;
 
 use crate::app::{App, Apps};
-use crate::bus::{Envelope, StreamPosition};
+use crate::bus::{BoxFuture, Envelope, StreamPosition};
 use crate::cache::CachedEvent;
 use crate::channel_ref::ChannelRef;
 use crate::clock::CLOSE_GRACE;
 use crate::command::Command;
 use crate::deliver::Deliverer;
 use crate::notice::{Notice, Notices};
+use crate::other_nodes::Responder;
 use crate::roster::ChangedCount;
 use crate::sequence::{Generation, Position};
 use crate::snapshot::PresenceChange;
@@ -31,6 +33,8 @@ pub struct Node {
     notices: Arc<dyn Notices>,
     lost_nodes: AtomicU64,
     spans: Arc<dyn SpanSink>,
+    /// Answers the questions of other nodes, once it is set.
+    pub(crate) responder: OnceLock<Arc<dyn Responder>>,
 }
 
 impl Node {
@@ -46,6 +50,7 @@ impl Node {
             notices,
             lost_nodes: AtomicU64::new(0),
             spans,
+            responder: OnceLock::new(),
         })
     }
 
@@ -56,6 +61,15 @@ impl Node {
 
     pub(crate) fn lost_nodes(&self) -> u64 {
         self.lost_nodes.load(Ordering::Relaxed)
+    }
+
+    /// Answers a question of another node, or returns `None` if nothing here knows it.
+    #[must_use]
+    pub fn respond(&self, question: &str) -> BoxFuture<'static, Option<String>> {
+        match self.responder.get() {
+            Some(responder) => responder.respond(question),
+            None => Box::pin(ready(None)),
+        }
     }
 
     /// Returns the app with this id.

@@ -61,6 +61,8 @@ impl Shared {
 /// Content of an [`AppState`].
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
+    /// The name of this node.
+    pub(crate) node_name: Arc<str>,
     pub(crate) ready: Arc<AtomicBool>,
     pub(crate) demo: Option<Arc<Demo>>,
     pub(crate) path_prefix: Arc<str>,

@@ -32,6 +32,7 @@ mod engine;
 mod handlers;
 mod listeners;
 mod metering;
+mod node_name;
 mod shutdown;
 mod store;
 mod welcome;
@@ -44,6 +45,7 @@ use engine::{engine, start_shard};
 use handlers::state;
 use listeners::NodeSockets;
 use metering::Metering;
+use node_name::node_name;
 use shutdown::{DrainPlan, StopSignals, answer_last, drain, finish_requests};
 use welcome::{print_to_stdout, warn_of_demo_app, welcome};
 
@@ -93,13 +95,10 @@ pub(crate) async fn serve(
         barrier,
         owner,
         webhooks,
+        node_name,
     } = prepared;
     let sync = apps.counters();
-    // These tasks end with the process.
-    tokio::spawn(traces.clone().export());
-    tokio::spawn(apps.run());
-    tokio::spawn(key_uses::run(store.clone(), Arc::clone(&engine)));
-    tokio::spawn(log_refusals(Arc::clone(&engine)));
+    start_tasks(&store, &engine, &traces, apps);
     let (sign_in_limiter, refusals) = (admin.sign_in_limiter.clone(), admin.refusals.clone());
     tokio::spawn(refusals.clone().run(store.clone()));
     remember_sign_ins(&store, &sign_in_limiter).await;
@@ -107,9 +106,10 @@ pub(crate) async fn serve(
         tokio::spawn(Arc::clone(cluster).run());
     }
 
-    let webhooks_running = webhooks.start(&store, &engine);
+    let webhooks_running = webhooks.start(&store, &engine, &node_name);
     let ready = Arc::new(AtomicBool::new(true));
     let state = AppState::from(Shared {
+        node_name: node_name.into(),
         ready: Arc::clone(&ready),
         demo: demo.clone(),
         traces: traces.clone(),
@@ -165,6 +165,14 @@ pub(crate) async fn serve(
     Ok(())
 }
 
+/// Starts tasks that end with the process.
+fn start_tasks(store: &Store, engine: &Arc<Engine>, traces: &Traces, apps: AppSync) {
+    tokio::spawn(traces.clone().export());
+    tokio::spawn(apps.run());
+    tokio::spawn(key_uses::run(store.clone(), Arc::clone(engine)));
+    tokio::spawn(log_refusals(Arc::clone(engine)));
+}
+
 /// Logs that the node listens, and whether it serves already: a node of a cluster must be connected to the others.
 fn log_listening(listen: SocketAddr, inherited: bool, store: &str, clustered: bool) {
     if clustered {
@@ -191,6 +199,7 @@ struct Prepared {
     barrier: ConfigBarrier,
     owner: Option<FirstOwner>,
     webhooks: Webhooks,
+    node_name: String,
 }
 
 /// Opens the store, starts the shards and reads the apps.
@@ -203,7 +212,8 @@ async fn prepare(config: &Config, traces: &Traces) -> anyhow::Result<Prepared> {
         None
     };
     let webhooks = Webhooks::new(&config.webhooks);
-    let (engine, shards, cluster) = engine(config, &store, traces, &webhooks)?;
+    let node_name = node_name(&store);
+    let (engine, shards, cluster) = engine(config, &store, traces, &webhooks, &node_name)?;
     for (number, shard) in shards.into_iter().enumerate() {
         start_shard(number, shard)?;
     }
@@ -231,6 +241,7 @@ async fn prepare(config: &Config, traces: &Traces) -> anyhow::Result<Prepared> {
         barrier,
         owner,
         webhooks,
+        node_name,
     })
 }
 

@@ -153,9 +153,8 @@ impl Webhooks {
         self.0.hooks.set(compiled);
     }
 
-    /// Starts to record and to send.
-    pub(crate) fn start(&self, store: &Store, engine: &Arc<Engine>) -> Running {
-        let node = node_name(store);
+    /// Starts to record and to send; this process leases webhooks under the name `node`.
+    pub(crate) fn start(&self, store: &Store, engine: &Arc<Engine>, node: &str) -> Running {
         let Shared {
             hooks,
             intake,
@@ -166,7 +165,7 @@ impl Webhooks {
         } = &*self.0;
         let sender = Sender::new(
             config,
-            node,
+            node.to_owned(),
             store.clone(),
             Arc::clone(engine),
             hooks.clone(),
@@ -270,17 +269,6 @@ impl Running {
         // An error means that the task has panicked.
         let _ = self.recorder.await;
         self.sender.finish().await;
-    }
-}
-
-/// Returns the name under which this process leases webhooks. Another process of the same machine has another name, except
-/// on a store that one server has for itself: there the next process takes its webhooks up at once.
-fn node_name(store: &Store) -> String {
-    let system = rustix::system::uname();
-    let host = system.nodename().to_string_lossy();
-    match store.file() {
-        Some(_) => host.into_owned(),
-        None => format!("{host}-{}", hex::encode(rand::random::<[u8; 4]>())),
     }
 }
 

@@ -14,6 +14,7 @@ mod model;
 mod no_holes;
 mod nodes;
 mod odd_days;
+mod questions;
 mod rules;
 mod servers;
 mod transition_log;

@@ -1,7 +1,7 @@
 //! Nodes that work together, in this process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanfare_cluster::backend::Backend;
@@ -16,8 +16,12 @@ use crate::sim::Sim;
 
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
+/// Nodes that were started in this process, which gives each another name.
+static NODES: AtomicU64 = AtomicU64::new(0);
+
 pub(crate) fn settings() -> Settings {
     Settings {
+        name: String::new(),
         lease: LEASE,
         fence_max: Duration::from_secs(5),
         fence_per_second: 2000,
@@ -29,6 +33,7 @@ pub(crate) struct ClusterNode {
     pub(crate) node: LocalNode,
     pub(crate) cluster: Arc<Cluster>,
     pub(crate) notices: Arc<Recorder>,
+    name: String,
     run: AbortHandle,
 }
 
@@ -36,10 +41,13 @@ impl ClusterNode {
     /// Starts a node; it connects while others go on.
     pub(crate) async fn start(backend: Arc<dyn Backend>, shards: usize) -> Self {
         let notices = Arc::new(Recorder::default());
+        let name = format!("node-{}", NODES.fetch_add(1, Ordering::Relaxed));
         let mut made = None;
         let recorder = Arc::clone(&notices) as Arc<dyn Notices>;
         let engine = Engine::clustered(options(shards), recorder, |node| {
-            let cluster = Cluster::new(node, backend, settings());
+            let name = name.clone();
+            let settings = Settings { name, ..settings() };
+            let cluster = Cluster::new(node, backend, settings);
             made = Some(Arc::clone(&cluster));
             cluster.links()
         });
@@ -50,12 +58,18 @@ impl ClusterNode {
             node,
             cluster,
             notices,
+            name,
             run,
         }
     }
 
     pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.node.engine
+    }
+
+    /// Returns its name for people.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn is_ready(&self) -> bool {

@@ -15,6 +15,9 @@ use crate::app_state::AppState;
 /// The node that answers.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub(crate) struct ServerInfo {
+    /// The name of the node, which is its machine's; in a cluster with a part that each start draws.
+    #[schema(example = "web-1-9f3c21d0")]
+    pub(crate) node: String,
     /// Its version.
     #[schema(example = "0.1.0")]
     pub(crate) version: String,
@@ -54,6 +57,7 @@ pub(super) async fn show(
     let sees_all = caller.apps().is_none();
     let shown = |address: Option<IpAddr>| address.map(|address| address.to_string());
     Json(ServerInfo {
+        node: state.node_name.to_string(),
         version: env!("CARGO_PKG_VERSION").into(),
         ready: state.ready.load(Ordering::Relaxed),
         started_at: state.started_at,

@@ -117,6 +117,7 @@ impl Node {
             webhooks.clone(),
         );
         let state = AppState::from(Shared {
+            node_name: "node".into(),
             engine,
             config_barrier,
             ready: Arc::new(AtomicBool::new(true)),

@@ -28,6 +28,7 @@ pub(super) fn engine(
     store: &Store,
     traces: &Traces,
     webhooks: &Webhooks,
+    node_name: &str,
 ) -> anyhow::Result<Parts> {
     let options = Options {
         spans: traces.spans(),
@@ -39,6 +40,7 @@ pub(super) fn engine(
         return Ok((engine, shards, None));
     };
     let settings = Settings {
+        name: node_name.to_owned(),
         lease: Duration::from_secs(config.cluster.lease),
         fence_max: Duration::from_secs(config.fence.max),
         fence_per_second: config.fence.per_second,

@@ -50,6 +50,7 @@ pub(super) fn state(
     Shared {
         sockets: Sockets::new(config.http.max_sockets, engine.ledger().clone()),
         engine,
+        node_name: Arc::default(),
         ready: Arc::default(),
         demo: None,
         path_prefix: config.path_prefix.as_str().into(),
