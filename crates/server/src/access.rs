@@ -7,6 +7,7 @@
 //! | `jwt` | [`Jwts`]: signs and verifies the installation's own tokens |
 //! | `password` | [`Passwords`]: argon2, a bounded number at a time |
 //! | `priority_semaphore` | a semaphore with two queues, for password checks |
+//! | `session_cookie` | the cookie that keeps a session in a browser |
 //! | `sign_in_rate_limiter` | [`SignInRateLimiter`]: how often sign-ins from a network may fail |
 //! | `refusals` | [`Refusals`]: refused sign-ins, counted for the audit log |
 //! | `address` | [`Addresses`]: a request's client address, also behind proxies |
@@ -18,6 +19,7 @@ mod jwt;
 mod password;
 mod priority_semaphore;
 mod refusals;
+mod session_cookie;
 mod sign_in_rate_limiter;
 
 pub(crate) use address::{Addresses, Peer};
@@ -26,4 +28,5 @@ pub(crate) use confirmed_scrapers::ConfirmedScrapers;
 pub(crate) use jwt::{Jwts, Kind};
 pub(crate) use password::{Passwords, check_password};
 pub(crate) use refusals::Refusals;
+pub(crate) use session_cookie::{IDLE_LIFETIME, draw_secret, hash, set_session_cookie};
 pub(crate) use sign_in_rate_limiter::{Attempt, Candidate, SignInRateLimiter};

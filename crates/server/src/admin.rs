@@ -136,7 +136,7 @@ fn signs_in(request: &Request, path: &str) -> bool {
     request.method() == Method::POST
         && path
             .strip_prefix(PATH)
-            .is_some_and(|path| path.starts_with("/sessions"))
+            .is_some_and(|path| path.starts_with("/sessions") || path == "/browser-sessions")
 }
 
 /// Returns the id of the app that a path is about, if it is about one.
@@ -176,6 +176,7 @@ pub(crate) fn offline_routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new()
         // Without a token: sign in, and refresh a session.
         .routes(routes!(sessions::list, sessions::sign_in))
+        .routes(routes!(sessions::browser::sign_in))
         .routes(routes!(sessions::refresh))
         // All signed-in operators, about themselves.
         .routes(routes!(sessions::me))
@@ -214,6 +215,7 @@ pub(crate) fn offline_routes() -> OpenApiRouter<AppState> {
             operators::delete
         ))
         .routes(routes!(operators::set_password))
+        .routes(routes!(sessions::browser::create_link))
         .routes(routes!(signing_keys::list, signing_keys::rotate))
 }
 

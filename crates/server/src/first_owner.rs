@@ -1,16 +1,21 @@
 //! The first operator, created if there is none, so that an owner can sign in.
 
+use std::net::SocketAddr;
+
 use fanfare_store::{Actor, Store, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::access::Passwords;
-use crate::config::OwnerConfig;
+use crate::admin::sessions::browser::{SignInLink, new_link};
+use crate::config::{OwnerConfig, reachable};
 
 /// The first operator's credentials, to be printed once.
 pub(crate) struct FirstOwner {
     name: String,
     /// Only if it was generated.
     password: Option<SecretString>,
+    /// Signs in to the dashboard, once.
+    link: SignInLink,
 }
 
 /// Creates the first operator if there is none. Returns `None` if there is one.
@@ -33,7 +38,9 @@ pub(crate) async fn create_if_none(
     {
         Ok(owner) => {
             tracing::info!(operator = owner.name, "made the first operator");
+            let link = new_link(store, &owner.id, &Actor::system()).await?;
             Ok(Some(FirstOwner {
+                link,
                 name: owner.name,
                 password: drawn,
             }))
@@ -53,16 +60,22 @@ pub(crate) fn draw_password() -> SecretString {
 }
 
 impl FirstOwner {
-    /// Returns the text that is printed, once.
-    pub(crate) fn welcome(&self) -> String {
-        let Self { name, password } = self;
-        let password = match password {
+    /// Returns the text that is printed, once. The dashboard is at `listen`.
+    pub(crate) fn welcome(&self, listen: SocketAddr) -> String {
+        let password = match &self.password {
             None => "as configured (owner.password)".into(),
             Some(password) => format!(
-                "{}   (shown this once; `fanfare operator reset-password {name}` makes another)",
-                password.expose_secret()
+                "{}   (shown this once; `fanfare operator reset-password {}` makes another)",
+                password.expose_secret(),
+                self.name
             ),
         };
-        format!("  operator    {name}\n  password    {password}\n")
+        format!(
+            "  operator    {name}\n  password    {password}\n  dashboard   http://{address}{path}\n              \
+             (this link signs in once, within the hour; `fanfare operator sign-in-link {name}` makes another)\n",
+            name = self.name,
+            address = reachable(listen),
+            path = self.link.path,
+        )
     }
 }

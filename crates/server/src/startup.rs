@@ -71,6 +71,7 @@ pub(crate) async fn serve(
         .addresses()
         .context("reading our own address")?;
     let listen = addresses[0];
+    let operators_listen = sockets.operators().context("reading our own address")?;
     server_lock.describe(listen);
     // Rules that depend on who can reach this node use the address on which it really listens.
     config.listen = addresses
@@ -132,7 +133,7 @@ pub(crate) async fn serve(
     let listeners = sockets.serve(&config, &state, &shutdown)?;
     log_listening(listen, inherited, &config.store_shown(), cluster.is_some());
     if let Some(owner) = owner {
-        print_to_stdout(&owner.welcome());
+        print_to_stdout(&owner.welcome(operators_listen));
     }
     if let Some(demo) = demo {
         // In a task of its own, because the self-check waits for the other nodes and a signal may come meanwhile.

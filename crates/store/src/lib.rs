@@ -10,7 +10,7 @@
 //! | `migrations`, `row` | the tables of both databases, and reading their rows |
 //! | `transaction` | the transactions of all changes, with a revision and an audit entry |
 //! | `apps`, `keys`, `identity` | one function for each statement, the SQL above it |
-//! | `operators`, `sessions`, `tokens`, `scope` | operators, their sessions and API tokens, and their rights |
+//! | `operators`, `sessions`, `sign_in_links`, `tokens`, `scope` | operators, their sessions and API tokens, and their rights |
 //! | `signing_keys` | the keys that sign Fanfare's own tokens |
 //! | `actor`, `audit` | the audit log |
 //! | `alerts` | conditions that need an operator |
@@ -49,6 +49,7 @@ mod row;
 mod scope;
 mod seal;
 mod sessions;
+mod sign_in_links;
 mod signing_keys;
 mod tokens;
 mod transaction;
@@ -71,7 +72,7 @@ pub use operators::{NewOperator, OperatorRecord};
 pub use quotas::{QuotaLevel, QuotaPeriod, Share, ShareRequest, share_size};
 pub use scope::{InvalidRole, Role};
 pub use seal::{InvalidMasterKey, MasterKey};
-pub use sessions::{NewSession, Rotation, SessionRecord};
+pub use sessions::{NewSession, Rotation, SessionProof, SessionRecord};
 pub use signing_keys::SigningKeyRecord;
 pub use tokens::{NewToken, TokenRecord};
 pub use usage::{DAY, HOUR, MINUTE, SAMPLES, UsageCounts, UsageMinute, UsageStep, UsageTotal};

@@ -135,10 +135,12 @@ mod tests {
     use super::COLUMNS;
     use crate::dialect::{Db, Pool};
 
-    /// Columns with bytes that no master key seals: a hash, the check that a rotation sets itself, and the sketches of
+    /// Columns with bytes that no master key seals: hashes, the check that a rotation sets itself, and the sketches of
     /// users. These hold parts of keyed hashes, which can't be turned back into users to be hashed under a new key.
-    const NOT_RESEALED: [&str; 5] = [
+    const NOT_RESEALED: [&str; 7] = [
         "refresh_tokens.hash",
+        "sessions.cookie_hash",
+        "sign_in_links.hash",
         "installation.master_key_check",
         "usage_minutes.users",
         "usage_hours.users",

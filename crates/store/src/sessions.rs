@@ -1,4 +1,5 @@
-//! Sessions of operators who are signed in. A refresh token is stored as its SHA-256 hash, and can be used once.
+//! Sessions of operators who are signed in. Programs keep a session with refresh tokens, each of which can be used once,
+//! and browsers with a cookie. Both are stored as their SHA-256 hash.
 
 use serde_json::json;
 
@@ -10,18 +11,21 @@ use crate::error::StoreError;
 use crate::row::from_row;
 use crate::transaction::Transaction;
 
-const INSERT: &str = "INSERT INTO sessions (id, operator_id, created_at, last_used_at, expires_at, address, agent) \
-                      VALUES ($1, $2, $3, $3, $4, $5, $6)";
+const INSERT: &str = "INSERT INTO sessions (id, operator_id, created_at, last_used_at, expires_at, address, agent, \
+                                            cookie_hash) \
+                      VALUES ($1, $2, $3, $3, $4, $5, $6, $7)";
 const INSERT_TOKEN: &str = "INSERT INTO refresh_tokens (hash, session_id) VALUES ($1, $2)";
 const REPLACE_TOKEN: &str = "UPDATE refresh_tokens SET replaced_at = $2 WHERE hash = $1";
 const SELECT_TOKEN: &str = "SELECT session_id, replaced_at FROM refresh_tokens WHERE hash = $1";
 const SELECT: &str = "SELECT id, operator_id, created_at, last_used_at, expires_at, revoked_at, address, agent \
                       FROM sessions WHERE id = $1";
+const SELECT_BY_COOKIE: &str = "SELECT id, operator_id, created_at, last_used_at, expires_at, revoked_at, address, agent \
+                                FROM sessions WHERE cookie_hash = $1";
 const SELECT_ACTIVE: &str = "SELECT id, operator_id, created_at, last_used_at, expires_at, revoked_at, address, agent \
                                FROM sessions WHERE revoked_at IS NULL AND expires_at > $2 \
                                  AND ($1 IS NULL OR operator_id = $1) \
                                ORDER BY last_used_at DESC, id";
-const ROTATED: &str = "UPDATE sessions SET last_used_at = $2, expires_at = $3 WHERE id = $1";
+const EXTEND: &str = "UPDATE sessions SET last_used_at = $2, expires_at = $3 WHERE id = $1";
 const REVOKE: &str = "UPDATE sessions SET revoked_at = $2 WHERE id = $1";
 const REVOKE_ALL: &str = "UPDATE sessions SET revoked_at = $2 \
                           WHERE operator_id = $1 AND revoked_at IS NULL AND expires_at > $2";
@@ -43,7 +47,7 @@ pub struct SessionRecord {
     pub operator_id: String,
     /// Unix time in milliseconds.
     pub created_at: i64,
-    /// When its refresh token was last replaced, Unix time in milliseconds.
+    /// When its refresh token was last replaced, or its cookie last used, Unix time in milliseconds.
     pub last_used_at: i64,
     /// Unix time in milliseconds.
     pub expires_at: i64,
@@ -59,13 +63,22 @@ from_row!(row => SessionRecord {
     id, operator_id, created_at, last_used_at, expires_at, revoked_at, address, agent,
 });
 
+/// The SHA-256 of what proves that a request belongs to a session.
+#[derive(Debug, Clone, Copy)]
+pub enum SessionProof {
+    /// The session's first refresh token.
+    RefreshToken([u8; 32]),
+    /// The cookie of a browser.
+    Cookie([u8; 32]),
+}
+
 /// A session to create.
 #[derive(Debug, Clone)]
 pub struct NewSession {
     /// Operator that signs in.
     pub operator_id: String,
-    /// SHA-256 of its first refresh token.
-    pub refresh_hash: [u8; 32],
+    /// What the client proves itself with.
+    pub proof: SessionProof,
     /// Unix time in milliseconds.
     pub expires_at: i64,
     /// Network address of the sign-in.
@@ -109,40 +122,39 @@ impl Store {
     ) -> Result<SessionRecord, StoreError> {
         let mut transaction = self.begin_quietly(by).await?;
         transaction.check_operator_enabled(&new.operator_id).await?;
-        let session = SessionRecord {
-            id: issue_id("ses"),
-            operator_id: new.operator_id.clone(),
-            created_at: transaction.at,
-            last_used_at: transaction.at,
-            expires_at: new.expires_at,
-            revoked_at: None,
-            address: new.address.clone(),
-            agent: new.agent.clone(),
-        };
-        let tx = &mut transaction.tx;
-        // Deleted here, because sign-ins are rare and expired sessions need no task of their own.
-        execute!(tx, DELETE_EXPIRED, session.created_at - KEEP)?;
-        execute!(
-            tx,
-            INSERT,
-            &session.id,
-            &session.operator_id,
-            session.created_at,
-            session.expires_at,
-            &session.address,
-            &session.agent,
-        )?;
-        execute!(tx, INSERT_TOKEN, &new.refresh_hash[..], &session.id)?;
-        let details = json!({"operator_id": session.operator_id, "agent": session.agent});
-        transaction
-            .record(
-                "session.create",
-                Target::of("session", &session.id),
-                &details,
-            )
-            .await?;
+        let session = transaction.create_session(new).await?;
         transaction.commit().await?;
         Ok(session)
+    }
+
+    /// Returns the session of a browser's cookie, of which this is the SHA-256. It may have ended.
+    ///
+    /// # Errors
+    ///
+    /// Returns the database's error.
+    pub async fn session_of_cookie(
+        &self,
+        cookie_hash: [u8; 32],
+    ) -> Result<Option<SessionRecord>, StoreError> {
+        Ok(
+            on_db!(&self.db, pool => sqlx::query_as(SELECT_BY_COOKIE).bind(&cookie_hash[..])
+            .fetch_optional(pool).await)?,
+        )
+    }
+
+    /// Writes down that a session was used at `now`, and until when it lasts. Both are Unix times in milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// Returns the database's error.
+    pub async fn extend_session(
+        &self,
+        id: &str,
+        now: i64,
+        expires_at: i64,
+    ) -> Result<(), StoreError> {
+        on_db!(&self.db, pool => sqlx::query(EXTEND).bind(id).bind(now).bind(expires_at).execute(pool).await.map(drop))?;
+        Ok(())
     }
 
     /// Replaces a refresh token that was presented. `now` and `new_expires_at` are Unix times in milliseconds.
@@ -182,7 +194,7 @@ impl Store {
         }
         execute!(tx, REPLACE_TOKEN, &presented_hash[..], now)?;
         execute!(tx, INSERT_TOKEN, &new_hash[..], &session.id)?;
-        execute!(tx, ROTATED, &session.id, now, new_expires_at)?;
+        execute!(tx, EXTEND, &session.id, now, new_expires_at)?;
         transaction.commit().await?;
         Ok(Rotation::Rotated(SessionRecord {
             last_used_at: now,
@@ -258,10 +270,57 @@ impl Store {
 }
 
 impl Transaction<'_> {
+    pub(crate) async fn create_session(
+        &mut self,
+        new: &NewSession,
+    ) -> Result<SessionRecord, StoreError> {
+        let session = SessionRecord {
+            id: issue_id("ses"),
+            operator_id: new.operator_id.clone(),
+            created_at: self.at,
+            last_used_at: self.at,
+            expires_at: new.expires_at,
+            revoked_at: None,
+            address: new.address.clone(),
+            agent: new.agent.clone(),
+        };
+        let (refresh_hash, cookie_hash) = match &new.proof {
+            SessionProof::RefreshToken(hash) => (Some(hash), None),
+            SessionProof::Cookie(hash) => (None, Some(&hash[..])),
+        };
+        let tx = &mut self.tx;
+        // Deleted here, because sign-ins are rare and expired sessions need no task of their own.
+        execute!(tx, DELETE_EXPIRED, session.created_at - KEEP)?;
+        execute!(
+            tx,
+            INSERT,
+            &session.id,
+            &session.operator_id,
+            session.created_at,
+            session.expires_at,
+            &session.address,
+            &session.agent,
+            cookie_hash,
+        )?;
+        if let Some(hash) = refresh_hash {
+            execute!(tx, INSERT_TOKEN, &hash[..], &session.id)?;
+        }
+        let details = json!({"operator_id": session.operator_id, "agent": session.agent});
+        self.record(
+            "session.create",
+            Target::of("session", &session.id),
+            &details,
+        )
+        .await?;
+        Ok(session)
+    }
+
+    /// Ends an operator's sessions and makes their sign-in links useless. Returns how many sessions.
     pub(crate) async fn revoke_sessions_of(
         &mut self,
         operator_id: &str,
     ) -> Result<u64, StoreError> {
+        self.delete_sign_in_links_of(operator_id).await?;
         Ok(execute!(&mut self.tx, REVOKE_ALL, operator_id, self.at)?)
     }
 

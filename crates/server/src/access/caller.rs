@@ -1,10 +1,13 @@
 //! The caller of a request to the admin API, and its rights.
 
 use axum::extract::FromRequestParts;
+use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use fanfare_store::{Actor, OperatorRecord, Role, StoreError, TokenRecord};
+use fanfare_store::{Actor, OperatorRecord, Role, SessionRecord, StoreError, TokenRecord};
+use secrecy::SecretString;
 
 use super::jwt::{Claims, InvalidToken, Kind};
+use super::session_cookie::{self, check_own_header, session_cookie};
 use crate::admin::problem::Problem;
 use crate::app_state::AppState;
 use crate::clock::unix_millis;
@@ -107,12 +110,39 @@ impl Caller {
         }
     }
 
-    async fn of_session(state: &AppState, id: &str, parts: &Parts) -> Result<Self, Problem> {
-        let ended = || Problem::unauthorized("the session has ended; sign in again");
-        let session = found(state.admin.store.session(id).await)?.ok_or_else(ended)?;
-        if !session.is_active(unix_millis()) {
-            return Err(ended());
+    /// Identifies a browser by its session's cookie.
+    async fn of_cookie(
+        state: &AppState,
+        cookie: &SecretString,
+        parts: &Parts,
+    ) -> Result<Self, Problem> {
+        check_own_header(parts)?;
+        let store = &state.admin.store;
+        let session = store
+            .session_of_cookie(session_cookie::hash(cookie))
+            .await?;
+        let now = unix_millis();
+        if let Some(active) = session.as_ref().filter(|session| session.is_active(now))
+            && let Some(expires_at) =
+                session_cookie::extended(now, active.created_at, active.last_used_at)
+        {
+            // The session works even if it can't be extended.
+            if let Err(error) = store.extend_session(&active.id, now, expires_at).await {
+                tracing::debug!(%error, session = active.id, "a session's last use is not written down");
+            }
         }
+        Self::of_session(state, session, parts).await
+    }
+
+    async fn of_session(
+        state: &AppState,
+        session: Option<SessionRecord>,
+        parts: &Parts,
+    ) -> Result<Self, Problem> {
+        let ended = || Problem::unauthorized("the session has ended; sign in again");
+        let session = session
+            .filter(|session| session.is_active(unix_millis()))
+            .ok_or_else(ended)?;
         // Looked up with every request, so that a disabled operator's session loses its rights at once.
         let operator = found(state.admin.store.operator(&session.operator_id).await)?;
         let operator = operator
@@ -234,6 +264,11 @@ impl Caller {
         if let Some(caller) = parts.extensions.get::<Self>() {
             return Ok(caller.clone());
         }
+        if !parts.headers.contains_key(AUTHORIZATION)
+            && let Some(cookie) = session_cookie(parts)
+        {
+            return Self::of_cookie(state, &cookie, parts).await;
+        }
         let token = bearer_token(&parts.headers)
             .ok_or_else(|| {
                 Problem::unauthorized("this needs the header `Authorization: Bearer TOKEN`, once, with the token of a session (POST /api/v1/sessions) or an API token")
@@ -244,7 +279,10 @@ impl Caller {
 
     async fn of_claims(claims: &Claims, parts: &Parts, state: &AppState) -> Result<Self, Problem> {
         match claims.kind {
-            Kind::Session => Self::of_session(state, &claims.sub, parts).await,
+            Kind::Session => {
+                let session = found(state.admin.store.session(&claims.sub).await)?;
+                Self::of_session(state, session, parts).await
+            }
             Kind::Token => Self::of_token(state, &claims.sub, parts).await,
         }
     }

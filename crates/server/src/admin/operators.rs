@@ -99,7 +99,7 @@ pub(crate) struct SetPassword {
 #[into_params(parameter_in = Path)]
 pub(crate) struct OperatorName {
     /// The operator's id.
-    operator_id: String,
+    pub(crate) operator_id: String,
 }
 
 impl From<OperatorRecord> for Operator {

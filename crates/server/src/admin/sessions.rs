@@ -5,21 +5,24 @@ use std::net::IpAddr;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use fanfare_store::{Actor, NewSession, Role, Rotation, SessionRecord};
+use fanfare_store::{
+    Actor, NewSession, OperatorRecord, Role, Rotation, SessionProof, SessionRecord,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use utoipa::{IntoParams, ToSchema};
 
 use super::audit::ActorName;
 use super::extract::{Body, PathParams, QueryParams};
 use super::operators::RoleName;
 use super::problem::Problem;
-use crate::access::{Attempt, Caller, Candidate, Kind, check_password};
+use crate::access::{Attempt, Caller, Candidate, Kind, check_password, draw_secret, hash};
 use crate::app_state::AppState;
 use crate::body::discard;
 use crate::clock::unix_millis;
 use crate::http::ClientAddress;
+
+pub(crate) mod browser;
 
 /// How long an access token is valid, in milliseconds.
 const ACCESS_TOKEN_LIFETIME: i64 = 15 * 60 * 1000;
@@ -132,14 +135,6 @@ pub(crate) struct SessionName {
     session_id: String,
 }
 
-fn hash(token: &SecretString) -> [u8; 32] {
-    Sha256::digest(token.expose_secret()).into()
-}
-
-fn draw_refresh_token() -> SecretString {
-    hex::encode(rand::random::<[u8; 32]>()).into()
-}
-
 async fn signed_in(
     state: &AppState,
     session: &SessionRecord,
@@ -195,26 +190,12 @@ pub(super) async fn sign_in(
     }
     let body = Body::<SignIn>::of_stranger(request, &state).await;
     let body = body.inspect_err(|_| state.admin.sign_in_limiter.count_malformed(client.address))?;
-    let SignIn { name, password } = body.value;
-    // Counted as failed before the store and argon2 are asked, so that parallel attempts can't exceed the bound.
-    let attempt = attempt(&state, &client, &name)?;
-    let known = state.admin.store.operator_for_sign_in(&name).await?;
-    let (operator, hashed) = known.unzip();
-    // Verified even for an unknown name, so that both refusals take as long.
-    let right = verify(&state, password, hashed, attempt.is_from_known_network).await?;
+    let operator = operator_of(&state, &client, body.value).await?;
     let address = client.address.map(|address| address.to_string());
-    let known_id = operator.as_ref().map(|operator| operator.id.clone());
-    let Some(operator) = operator.filter(|operator| right && operator.enabled) else {
-        refused(&state, known_id, client.address).await;
-        return Err(Problem::unauthorized(
-            "name or password is wrong, or the operator is disabled",
-        ));
-    };
-    attempt.succeeded();
-    let refresh_token = draw_refresh_token();
+    let refresh_token = draw_secret();
     let new = NewSession {
         operator_id: operator.id.clone(),
-        refresh_hash: hash(&refresh_token),
+        proof: SessionProof::RefreshToken(hash(&refresh_token)),
         expires_at: unix_millis() + SESSION_LIFETIME,
         address: address.clone(),
         agent: client.agent,
@@ -225,6 +206,29 @@ pub(super) async fn sign_in(
         StatusCode::CREATED,
         Json(signed_in(&state, &session, &refresh_token).await?),
     ))
+}
+
+/// Returns the operator whose name and password these are.
+async fn operator_of(
+    state: &AppState,
+    client: &ClientAddress,
+    SignIn { name, password }: SignIn,
+) -> Result<OperatorRecord, Problem> {
+    // Counted as failed before the store and argon2 are asked, so that parallel attempts can't exceed the bound.
+    let attempt = attempt(state, client, &name)?;
+    let known = state.admin.store.operator_for_sign_in(&name).await?;
+    let (operator, hashed) = known.unzip();
+    // Verified even for an unknown name, so that both refusals take as long.
+    let right = verify(state, password, hashed, attempt.is_from_known_network).await?;
+    let known_id = operator.as_ref().map(|operator| operator.id.clone());
+    let Some(operator) = operator.filter(|operator| right && operator.enabled) else {
+        refused(state, known_id, client.address).await;
+        return Err(Problem::unauthorized(
+            "name or password is wrong, or the operator is disabled",
+        ));
+    };
+    attempt.succeeded();
+    Ok(operator)
 }
 
 /// Records a refused attempt. The name as given may be a password typed into the wrong field, so it isn't kept.
@@ -263,7 +267,7 @@ pub(super) async fn refresh(
     request: Request,
 ) -> Result<Json<SignedIn>, Problem> {
     let body = Body::<Refresh>::of_stranger(request, &state).await?;
-    let refresh_token = draw_refresh_token();
+    let refresh_token = draw_secret();
     let now = unix_millis();
     let rotation = state.admin.store.rotate_session(
         hash(&body.value.refresh_token),

@@ -267,6 +267,14 @@ impl Answer {
 }
 
 impl Api {
+    /// Returns the address of the dashboard, without a trailing slash.
+    pub(crate) fn dashboard(&self) -> String {
+        match &self.transport {
+            Transport::Local(local) => local.dashboard(),
+            Transport::Remote(remote) => remote.server().to_owned(),
+        }
+    }
+
     /// Opens this machine's store.
     pub(crate) async fn on_this_machine(config: &Config) -> anyhow::Result<Self> {
         let transport = Transport::Local(Local::open(config, Begin::Never).await?);

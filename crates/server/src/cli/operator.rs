@@ -9,6 +9,7 @@ use super::failure::{Code, Failure};
 use super::{Creation, Listing, output};
 use crate::admin::operators::Operator;
 use crate::admin::page::Page;
+use crate::admin::sessions::browser::SignInLink;
 use crate::first_owner::draw_password;
 
 #[derive(Debug, Subcommand)]
@@ -39,6 +40,14 @@ pub(crate) enum Command {
         /// Read the password from standard input
         #[arg(long)]
         password_stdin: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a link that signs an operator in to the dashboard, once and within the hour
+    SignInLink {
+        /// Their name or id
+        name: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -141,6 +150,7 @@ pub(crate) async fn run(command: Command, api: &Api) -> anyhow::Result<()> {
             password_stdin,
             json,
         } => set_password(&name, Password::given(password_stdin)?, json, api).await,
+        Command::SignInLink { name, json } => sign_in_link(&name, json, api).await,
         Command::ResetPassword { name, json } => {
             set_password(&name, Password::draw(), json, api).await
         }
@@ -243,6 +253,23 @@ async fn set_password(name: &str, password: Password, json: bool, api: &Api) -> 
         ]),
         None => output::text(&format!("set the password of {}", operator.name)),
     }
+}
+
+async fn sign_in_link(name: &str, json: bool, api: &Api) -> anyhow::Result<()> {
+    let operator = find(name, api).await?;
+    let call = Call::post(&["operators", &operator.id, "sign-in-links"], json!({}));
+    let mut answer = api.send(call).await?;
+    let link: SignInLink = serde_json::from_value(answer.clone())?;
+    let url = format!("{}{}", api.dashboard(), link.path);
+    if json {
+        answer["url"] = url.into();
+        return output::json(&answer);
+    }
+    output::fields(&[
+        ("operator", operator.name),
+        ("link", url),
+        ("good until", output::time(link.expires_at)),
+    ])
 }
 
 async fn list(listing: &Listing, api: &Api) -> anyhow::Result<()> {

@@ -38,6 +38,11 @@ impl NodeSockets {
         })
     }
 
+    /// Returns an address at which operators are served.
+    pub(super) fn operators(&self) -> io::Result<SocketAddr> {
+        Ok(self.ops.as_ref().unwrap_or(&self.main).addresses()?[0])
+    }
+
     /// Accepts clients on all sockets, and returns the listeners' tasks.
     pub(super) fn serve(
         self,

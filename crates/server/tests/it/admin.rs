@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 mod apps;
+mod browser_sessions;
 mod document;
 mod identity;
 mod keys;

@@ -1,6 +1,8 @@
 //! Operators.
 
-use fanfare_store::{AuditFilter, NewOperator, NewSession, NewToken, Role, Store, StoreError};
+use fanfare_store::{
+    AuditFilter, NewOperator, NewSession, NewToken, Role, SessionProof, Store, StoreError,
+};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::harness::{Kind, by};
@@ -17,7 +19,7 @@ fn operator(name: &str, role: Role) -> NewOperator {
 async fn sign_in(store: &Store, operator_id: &str, token: u8) -> String {
     let session = NewSession {
         operator_id: operator_id.into(),
-        refresh_hash: [token; 32],
+        proof: SessionProof::RefreshToken([token; 32]),
         expires_at: i64::MAX,
         address: None,
         agent: None,
@@ -238,7 +240,7 @@ async fn whoever_is_disabled_or_deleted_loses_sessions_and_tokens() {
             assert!(!store.token(&token).await.unwrap().is_active());
             let again = NewSession {
                 operator_id: one.id.clone(),
-                refresh_hash: [9; 32],
+                proof: SessionProof::RefreshToken([9; 32]),
                 expires_at: i64::MAX,
                 address: None,
                 agent: None,

@@ -1,6 +1,8 @@
 //! Sessions.
 
-use fanfare_store::{AuditFilter, NewSession, Rotation, SessionRecord, Store, StoreError};
+use fanfare_store::{
+    AuditFilter, NewSession, Rotation, SessionProof, SessionRecord, Store, StoreError,
+};
 use secrecy::SecretString;
 
 use crate::harness::{Kind, by};
@@ -19,7 +21,7 @@ async fn signed_in(store: &Store, token: u8) -> SessionRecord {
     };
     let new = NewSession {
         operator_id: owner.id,
-        refresh_hash: [token; 32],
+        proof: SessionProof::RefreshToken([token; 32]),
         expires_at: now() + 60_000,
         address: Some("192.0.2.1".into()),
         agent: Some("Firefox".into()),
@@ -178,5 +180,83 @@ async fn sessions_are_listed_and_revoked_one_by_one_or_all() {
         let actions: Vec<_> = entries.iter().map(|entry| &*entry.action).collect();
         assert_eq!(actions[..2], ["session.revoke_all", "session.revoke"]);
         assert_eq!(actions[2..6], ["session.create"; 4]);
+    }
+}
+
+fn browser_of(operator_id: &str, cookie: u8) -> NewSession {
+    NewSession {
+        operator_id: operator_id.into(),
+        proof: SessionProof::Cookie([cookie; 32]),
+        expires_at: now() + 60_000,
+        address: None,
+        agent: None,
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_finds_its_session_and_is_no_refresh_token() {
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        let operator_id = signed_in(&store, 1).await.operator_id;
+        let new = browser_of(&operator_id, 5);
+        let session = store.create_session(&new, &by()).await.unwrap();
+        let found = store.session_of_cookie([5; 32]).await.unwrap();
+        assert_eq!(found, Some(session.clone()));
+        // The hash of a refresh token is no cookie's, and the other way round.
+        assert_eq!(store.session_of_cookie([1; 32]).await.unwrap(), None);
+        let rotated = store
+            .rotate_session([5; 32], [6; 32], now(), now() + 1)
+            .await;
+        assert_eq!(rotated.unwrap(), Rotation::Unknown);
+        let (used, end) = (session.created_at + 7, session.expires_at + 7);
+        store.extend_session(&session.id, used, end).await.unwrap();
+        let found = store.session_of_cookie([5; 32]).await.unwrap().unwrap();
+        assert_eq!((found.last_used_at, found.expires_at), (used, end));
+        store.revoke_session(&session.id, &by()).await.unwrap();
+        let ended = store.session_of_cookie([5; 32]).await.unwrap().unwrap();
+        assert!(!ended.is_active(now()));
+    }
+}
+
+#[tokio::test]
+async fn a_link_signs_its_operator_in_once_and_in_time() {
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        let operator_id = signed_in(&store, 1).await.operator_id;
+        let end = now() + 60_000;
+        let by = by();
+        let link = store.create_sign_in_link(&operator_id, [3; 32], end, &by);
+        link.await.unwrap();
+        let operator = store.operator_of_sign_in_link([3; 32], end - 1).await;
+        assert_eq!(operator.unwrap().unwrap().id, operator_id);
+        for (hash, at) in [([3; 32], end), ([4; 32], end - 1)] {
+            let none = store.operator_of_sign_in_link(hash, at).await.unwrap();
+            assert_eq!(none, None, "it has expired, or there is none");
+        }
+        let new = browser_of(&operator_id, 8);
+        let session = store.create_session_by_link([3; 32], &new, &by).await;
+        let session = session.unwrap().unwrap();
+        let found = store.session_of_cookie([8; 32]).await.unwrap();
+        assert_eq!(found, Some(session));
+        let again = browser_of(&operator_id, 9);
+        let again = store.create_session_by_link([3; 32], &again, &by).await;
+        assert_eq!(again.unwrap(), None);
+        assert_eq!(store.session_of_cookie([9; 32]).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn a_new_password_makes_links_useless() {
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        let operator_id = signed_in(&store, 1).await.operator_id;
+        let end = now() + 60_000;
+        let by = by();
+        let link = store.create_sign_in_link(&operator_id, [3; 32], end, &by);
+        link.await.unwrap();
+        let hash = SecretString::from("y");
+        store.set_password(&operator_id, &hash, &by).await.unwrap();
+        let none = store.operator_of_sign_in_link([3; 32], now()).await;
+        assert_eq!(none.unwrap(), None);
     }
 }

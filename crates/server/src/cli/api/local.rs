@@ -2,6 +2,7 @@
 //! everything with them, and is in the audit log as the command line.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 
 use axum::Router;
 use axum::body::Body;
@@ -13,7 +14,7 @@ use tower::ServiceExt;
 
 use super::{Answer, AnswerBody};
 use crate::access::Caller;
-use crate::config::Config;
+use crate::config::{Config, reachable};
 use crate::startup::Begin;
 use crate::{admin, startup};
 
@@ -21,6 +22,8 @@ use crate::{admin, startup};
 #[derive(Debug)]
 pub(super) struct Local {
     router: Router,
+    /// Address at which a server of this configuration serves operators.
+    operators: SocketAddr,
 }
 
 impl Local {
@@ -30,7 +33,12 @@ impl Local {
         let routes = Router::from(admin::offline_routes());
         Ok(Self {
             router: Router::new().nest("/api/v1", routes).with_state(state),
+            operators: config.ops.listen.unwrap_or(config.listen),
         })
+    }
+
+    pub(super) fn dashboard(&self) -> String {
+        format!("http://{}", reachable(self.operators))
     }
 
     pub(super) async fn send(&self, request: Request<Bytes>) -> Answer {

@@ -140,6 +140,8 @@ fn other_routes() -> Vec<Route> {
     vec![
         route("POST", "/sessions", Nothing, 201)
             .with(|_| json!({"name": OWNER, "password": PASSWORD})),
+        route("POST", "/browser-sessions", Nothing, 201)
+            .with(|_| json!({"name": OWNER, "password": PASSWORD})),
         route("POST", "/sessions/refresh", Nothing, 200)
             .with(|on| json!({"refresh_token": on.refresh_token})),
         route("GET", "/sessions", SignedIn, 200),
@@ -213,6 +215,7 @@ fn other_routes() -> Vec<Route> {
             .with(|on| json!({"name": on.unique})),
         route("PUT", "/operators/{operator_id}/password", Owner, 204)
             .with(|_| json!({"password": "another-long-password"})),
+        route("POST", "/operators/{operator_id}/sign-in-links", Owner, 201),
         route("DELETE", "/operators/{operator_id}", Owner, 204),
         route("GET", "/signing-keys", Owner, 200),
         route("POST", "/signing-keys", Owner, 201).with(|_| json!({})),
