@@ -7,6 +7,8 @@
 //! | `recorder` | reads the logs of transitions, and has deliveries written |
 //! | `sender`, `sending` | leases webhooks, and sends what waits for each |
 //! | `endpoint` | which deliveries of a webhook are sent next, and what an outcome means |
+//! | `deliveries` | those of them that are known here, in lanes |
+//! | `permits` | room for requests, shared by apps |
 //! | `schedule` | when a delivery that failed is tried again |
 //! | `breaker` | hosts that can't be reached |
 //! | `courier` | the way of a request to its receiver |
@@ -18,9 +20,11 @@ mod body;
 mod breaker;
 mod counters;
 mod courier;
+mod deliveries;
 mod endpoint;
 mod hooks;
 mod intake;
+mod permits;
 mod recorder;
 mod request;
 mod retention;

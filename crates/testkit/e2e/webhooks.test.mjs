@@ -80,6 +80,20 @@ test('client events, cache misses and subscription counts are told in the shape 
   assert.deepEqual(shape(onLobby), { ...event, channel: 'private-events' });
 });
 
+test('a member who sends an event at once was added before', async () => {
+  const channel = 'presence-at-once';
+  const users = ['a', 'b', 'c', 'd', 'e', 'f'];
+  await Promise.all(users.map(async (user_id) => {
+    const room = await subscribe(server.client({ user: { user_id } }), channel);
+    room.trigger('client-here', {});
+  }));
+  await Promise.all(users.map(async (user_id) => {
+    const added = await receiver.hears({ name: 'member_added', channel, user_id });
+    const sent = await receiver.hears({ name: 'client_event', channel, user_id });
+    assert.ok(added.sequence < sent.sequence, `${user_id}: ${added.sequence}, ${sent.sequence}`);
+  }));
+});
+
 test('a cache miss of many simultaneous subscribers is told once', async () => {
   const clients = Array.from({ length: 20 }, () => server.client());
   await Promise.all(clients.map((client) => subscribe(client, 'cache-popular')));

@@ -4,9 +4,9 @@
 //! Deliveries are in four lanes by channel. Those of a lane are sent one after the other, so a channel's events keep their
 //! order while the receiver answers. Replays have lanes of their own, so that they hold up nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::deliveries::{Deliveries, Tracked};
 use super::schedule::{ATTEMPTS_WITH_SHORT_GAPS, gap_after, next_attempt};
 
 /// Lanes of a webhook, and most requests to it at once.
@@ -20,7 +20,7 @@ pub(super) const FAILING_FROM: u32 = 10;
 /// Milliseconds between two attempts on a failing receiver while several deliveries wait.
 const PROBE_GAP: i64 = 5 * 60_000;
 /// Deliveries of a lane that are known at most, so that a lane that stands doesn't take the room of the others.
-const MAX_IN_LANE: usize = 256;
+pub(super) const MAX_IN_LANE: usize = 256;
 /// The same of those that are aside.
 const MAX_ASIDE: usize = 256;
 /// Milliseconds after which a delivery that fails no longer holds up those behind it, even those of its own channel.
@@ -79,28 +79,12 @@ pub(super) enum Sends {
     Replays,
 }
 
-#[derive(Debug)]
-struct Tracked {
-    item: Item,
-    is_in_flight: bool,
-    /// Whether it no longer holds up its lane, because the receiver takes others.
-    is_aside: bool,
-    first_failed_at: Option<i64>,
-}
-
-impl Tracked {
-    /// Returns its lane. Replays have others.
-    fn lane(&self) -> (bool, i64) {
-        (self.item.is_replay, self.item.lane.rem_euclid(LANES))
-    }
-}
-
-/// The deliveries of a webhook that are known here, by sequence number.
+/// The receiver of a webhook.
 #[derive(Debug)]
 pub(super) struct Endpoint {
     /// Milliseconds after which a delivery is given up.
     retry_for: i64,
-    tracked: BTreeMap<i64, Tracked>,
+    known: Deliveries,
     health: Health,
     sends: Sends,
     /// Nothing is sent before, because the receiver asked for it while it was failing.
@@ -109,7 +93,8 @@ pub(super) struct Endpoint {
     replays_from: i64,
     /// The delivery that was tried last while the receiver was failing.
     last_probe: Option<i64>,
-    /// Whether the receiver has taken something since this node sends to it.
+    /// Whether the receiver is known to take deliveries: it has taken one since this node sends to it, or its last answer
+    /// before was a success.
     has_succeeded: bool,
     /// Whether deliveries were left out that would be aside.
     has_left_out: bool,
@@ -119,13 +104,13 @@ impl Endpoint {
     pub(super) fn new(retry_for: Duration, health: Health, sends: Sends) -> Self {
         Self {
             retry_for: i64::try_from(retry_for.as_millis()).unwrap_or(i64::MAX),
-            tracked: BTreeMap::new(),
+            known: Deliveries::default(),
             health,
             sends,
             held_until: i64::MIN,
             replays_from: i64::MIN,
             last_probe: None,
-            has_succeeded: false,
+            has_succeeded: health.failures == 0 && health.last_success_at.is_some(),
             has_left_out: false,
         }
     }
@@ -158,71 +143,54 @@ impl Endpoint {
 
     /// Returns the number of deliveries that are known and not in flight.
     pub(super) fn waiting(&self) -> usize {
-        let tracked = self.tracked.values();
-        tracked.filter(|tracked| !tracked.is_in_flight).count()
+        self.known.waiting()
     }
 
-    /// Returns the number of those that may be sent at all.
+    /// Returns the number of those that may be sent at all and wait in their order. Those that are aside don't count: they
+    /// wait for hours, and others would not be read meanwhile.
     pub(super) fn possible_waiting(&self) -> usize {
-        let possible = self.possible();
-        possible.filter(|tracked| !tracked.is_in_flight).count()
+        let live = match self.sends {
+            Sends::All => (0..LANES).map(|lane| self.waiting_in(lane)).sum(),
+            Sends::Replays => 0,
+        };
+        live + self.known.waiting_replays()
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.tracked.len() - self.waiting()
+        self.known.in_flight()
     }
 
     /// Adds a delivery that waits, and returns whether it is known then. One that is known stays as it is.
     pub(super) fn add(&mut self, now: i64, item: Item) -> bool {
-        if self.tracked.contains_key(&item.sequence) {
+        if self.known.contains(item.sequence) {
             return true;
         }
-        // Of a delivery that failed on another node, or before a restart, only the number of attempts is known. Those of
-        // a channel whose events are refused would each hold up its lane for minutes.
+        // Of a delivery that failed on another node, or before a restart, only the number of attempts is known.
         let is_aside = !self.is_failing()
-            && (item.attempts >= ATTEMPTS_WITH_SHORT_GAPS || self.is_refused(&item));
-        if is_aside && self.aside() >= MAX_ASIDE {
+            && (item.attempts >= ATTEMPTS_WITH_SHORT_GAPS || self.known.is_refused(&item));
+        if is_aside && self.known.aside() >= MAX_ASIDE {
             self.has_left_out = true;
             return false;
         }
-        let tracked = Tracked {
+        self.known.insert(Tracked {
             first_failed_at: (item.attempts > 0).then_some(now),
             item,
             is_in_flight: false,
             is_aside,
-        };
-        self.tracked.insert(tracked.item.sequence, tracked);
+        });
         true
-    }
-
-    /// Returns whether a delivery is of a channel of which another one is aside. Replays hold up nothing.
-    fn is_refused(&self, item: &Item) -> bool {
-        let is_same = |tracked: &Tracked| {
-            tracked.is_aside && !tracked.item.is_replay && tracked.item.channel == item.channel
-        };
-        item.channel.is_some() && !item.is_replay && self.tracked.values().any(is_same)
-    }
-
-    fn aside(&self) -> usize {
-        self.tracked
-            .values()
-            .filter(|tracked| tracked.is_aside)
-            .count()
     }
 
     /// Returns whether deliveries were left out for which there is room now. They are read again.
     pub(super) fn take_room_for_left_out(&mut self) -> bool {
-        let has_room = self.has_left_out && self.aside() < MAX_ASIDE / 2;
+        let has_room = self.has_left_out && self.known.aside() < MAX_ASIDE / 2;
         self.has_left_out &= !has_room;
         has_room
     }
 
     /// Returns how many deliveries of a lane wait in their order.
     pub(super) fn waiting_in(&self, lane: i64) -> usize {
-        let waits = |tracked: &&Tracked| {
-            !tracked.is_aside && !tracked.is_in_flight && tracked.lane() == (false, lane)
-        };
-        self.tracked.values().filter(waits).count()
+        self.known.waiting_in(lane)
     }
 
     /// Returns whether no more of a lane's deliveries should be read.
@@ -230,18 +198,16 @@ impl Endpoint {
         self.waiting_in(lane) >= MAX_IN_LANE
     }
 
-    /// Returns whether a lane of deliveries that aren't replays has none, while others may wait behind those of the other
-    /// lanes.
+    /// Returns whether a lane of deliveries that aren't replays has none in its order, while others may wait behind those of
+    /// the other lanes.
     pub(super) fn has_idle_lane(&self) -> bool {
-        let lanes = self.possible().filter(|tracked| !tracked.item.is_replay);
-        let lanes: BTreeSet<_> = lanes.map(Tracked::lane).collect();
-        i64::try_from(lanes.len()).is_ok_and(|lanes| lanes < LANES)
+        self.sends == Sends::All && self.known.has_idle_lane()
     }
 
     /// Returns a delivery by its sequence number.
     #[cfg(test)]
     fn get(&self, sequence: i64) -> Option<&Item> {
-        self.tracked.get(&sequence).map(|tracked| &tracked.item)
+        self.known.get(sequence).map(|tracked| &tracked.item)
     }
 
     /// Takes out and returns the deliveries that are too old to be tried again.
@@ -254,13 +220,10 @@ impl Endpoint {
             let is_tried = item.attempts > 0 || self.is_failing() || cannot_be_sent;
             !tracked.is_in_flight && is_tried && now > item.queued_at.saturating_add(retry_for)
         };
-        let expired = self
-            .tracked
-            .iter()
-            .filter(|(_, tracked)| is_expired(tracked));
-        let expired: Vec<i64> = expired.map(|(sequence, _)| *sequence).collect();
+        let expired = self.known.iter().filter(|tracked| is_expired(tracked));
+        let expired: Vec<i64> = expired.map(|tracked| tracked.item.sequence).collect();
         for sequence in &expired {
-            self.tracked.remove(sequence);
+            self.known.remove(*sequence);
         }
         expired
     }
@@ -275,9 +238,7 @@ impl Endpoint {
             self.ready_in_lanes(now)
         };
         for sequence in &ready {
-            if let Some(tracked) = self.tracked.get_mut(sequence) {
-                tracked.is_in_flight = true;
-            }
+            self.known.set_in_flight(*sequence, true);
         }
         ready
     }
@@ -293,23 +254,15 @@ impl Endpoint {
         let sequence = |tracked: &Tracked| tracked.item.sequence;
         let mut ready = Vec::new();
         // One at a time of those that hold up nothing, so that they never take all the room.
-        if free > 0
-            && !self
-                .possible()
-                .any(|tracked| tracked.is_aside && tracked.is_in_flight)
-        {
-            let aside = self
-                .possible()
-                .filter(|tracked| tracked.is_aside)
-                .filter(is_due);
+        if free > 0 && !self.known.is_aside_in_flight() {
+            let aside = self.possible_aside().filter(is_due);
             ready.extend(aside.min_by_key(|tracked| tracked.item.due).map(sequence));
         }
         free -= ready.len();
         let heads = self.heads().into_iter().filter(is_due);
         let (mut replays, live): (Vec<_>, Vec<_>) =
             heads.partition(|tracked| tracked.item.is_replay);
-        let replaying = self.possible().filter(|tracked| tracked.item.is_replay);
-        let replaying = replaying.filter(|tracked| tracked.is_in_flight).count();
+        let replaying = self.known.replays_in_flight();
         if !live.is_empty() {
             replays.truncate(REPLAYS_BESIDE.saturating_sub(replaying));
         }
@@ -324,19 +277,24 @@ impl Endpoint {
     /// Returns the deliveries that may be sent at all, in their order.
     fn possible(&self) -> impl Iterator<Item = &Tracked> {
         let all = self.sends == Sends::All;
-        self.tracked
-            .values()
-            .filter(move |tracked| all || tracked.item.is_replay)
+        let known = self.known.iter();
+        known.filter(move |tracked| all || tracked.item.is_replay)
     }
 
-    /// Returns the first delivery of each lane that has none in flight.
+    /// Returns those of them that are aside.
+    fn possible_aside(&self) -> impl Iterator<Item = &Tracked> {
+        let all = self.sends == Sends::All;
+        let aside = self.known.iter_aside();
+        aside.filter(move |tracked| all || tracked.item.is_replay)
+    }
+
+    /// Returns the first delivery of each lane that has none in flight, if it may be sent. The oldest is the first.
     fn heads(&self) -> Vec<&Tracked> {
-        let in_order = || self.possible().filter(|tracked| !tracked.is_aside);
-        let busy = in_order().filter(|tracked| tracked.is_in_flight);
-        let mut seen: BTreeSet<_> = busy.map(Tracked::lane).collect();
-        in_order()
-            .filter(|tracked| seen.insert(tracked.lane()))
-            .collect()
+        let live = self.known.heads(false);
+        let live = live.filter(|_| self.sends == Sends::All);
+        let mut heads: Vec<_> = live.chain(self.known.heads(true)).collect();
+        heads.sort_unstable_by_key(|tracked| tracked.item.sequence);
+        heads
     }
 
     /// Returns the one delivery that is tried on a failing receiver, if its time has come.
@@ -415,9 +373,7 @@ impl Endpoint {
 
     /// Returns a delivery to those that wait, without an attempt.
     pub(super) fn put_back(&mut self, sequence: i64) {
-        if let Some(tracked) = self.tracked.get_mut(&sequence) {
-            tracked.is_in_flight = false;
-        }
+        self.known.set_in_flight(sequence, false);
     }
 
     /// Notes how an attempt ended at `now`, and returns what becomes of the delivery. `random` is a number from 0 to 1.
@@ -429,7 +385,7 @@ impl Endpoint {
         random: f64,
     ) -> Next {
         let was_failing = self.is_failing();
-        let Some(mut tracked) = self.tracked.remove(&sequence) else {
+        let Some(mut tracked) = self.known.remove(sequence) else {
             return Next::GivenUp;
         };
         if was_failing && !tracked.item.is_replay {
@@ -439,7 +395,8 @@ impl Endpoint {
             Verdict::Delivered => {
                 self.note_success(now);
                 if was_failing {
-                    self.release(now);
+                    // They have waited for the receiver.
+                    self.known.make_due(now);
                 }
                 Next::Delivered
             }
@@ -460,24 +417,9 @@ impl Endpoint {
                 let last_success_at = self.health.last_success_at;
                 tracked.is_aside |= tracked.item.attempts >= ATTEMPTS_WITH_SHORT_GAPS
                     && last_success_at.is_some_and(|at| at >= first_failed_at);
-                if tracked.is_aside {
-                    self.set_aside(&tracked);
-                }
-                self.tracked.insert(sequence, tracked);
+                self.known.insert(tracked);
                 Next::RetryAt(due)
             }
-        }
-    }
-
-    /// Sets those aside that are of the same channel.
-    fn set_aside(&mut self, refused: &Tracked) {
-        let lane = refused.lane();
-        if refused.item.channel.is_none() || refused.item.is_replay {
-            return;
-        }
-        for tracked in self.tracked.values_mut() {
-            tracked.is_aside |=
-                tracked.lane() == lane && tracked.item.channel == refused.item.channel;
         }
     }
 
@@ -510,17 +452,6 @@ impl Endpoint {
         }
     }
 
-    /// Makes all deliveries due that waited for a failing receiver.
-    fn release(&mut self, now: i64) {
-        for tracked in self
-            .tracked
-            .values_mut()
-            .filter(|tracked| !tracked.is_aside)
-        {
-            tracked.item.due = tracked.item.due.min(now);
-        }
-    }
-
     /// Returns when something is ready that wasn't when [`Self::take_ready`] was called at `now`, unless an attempt ends
     /// before. Returns `None` if only the end of an attempt can change anything.
     pub(super) fn next_ready_at(&self, now: i64) -> Option<i64> {
@@ -531,8 +462,7 @@ impl Endpoint {
             let fresh = replays.filter(|tracked| tracked.item.attempts == 0);
             times.extend(fresh.map(|tracked| tracked.item.due.max(self.replays_from)));
         } else {
-            let aside = self.possible().filter(|tracked| tracked.is_aside);
-            let next = self.heads().into_iter().chain(aside);
+            let next = self.heads().into_iter().chain(self.possible_aside());
             times.extend(next.map(|tracked| tracked.item.due));
         }
         let times = times.into_iter().map(|at| at.max(self.held_until));
@@ -542,6 +472,8 @@ impl Endpoint {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     const SECOND: i64 = 1000;

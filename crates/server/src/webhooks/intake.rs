@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use super::body::EventBody;
 use super::counters::Counters;
 use super::hooks::Hooks;
+use crate::clock::unix_millis;
 use crate::throttle::Throttle;
 
 /// About what an event takes beside its texts, in bytes.
@@ -25,14 +26,17 @@ pub(super) struct QueuedEvent {
     pub(super) kind: WebhookEvent,
     pub(super) channel: String,
     pub(super) json: String,
+    /// When it came, Unix time in milliseconds.
+    pub(super) at: i64,
 }
 
 impl QueuedEvent {
-    pub(super) fn new(body: &EventBody<'_>, channel: &str) -> Self {
+    pub(super) fn new(body: &EventBody<'_>, channel: &str, at: i64) -> Self {
         Self {
             kind: body.kind(),
             channel: channel.to_owned(),
             json: body.to_json(),
+            at,
         }
     }
 
@@ -45,6 +49,8 @@ impl QueuedEvent {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Batch {
     pub(super) events: Vec<QueuedEvent>,
+    /// Whether there are more of them than were taken.
+    pub(super) has_more: bool,
     /// The channels of cache misses, each once.
     pub(super) cache_misses: Vec<String>,
 }
@@ -110,15 +116,22 @@ impl Intake {
         }
     }
 
-    /// Takes an app's oldest events, at most `max`, and its cache misses.
-    pub(super) fn take(&self, app: &AppId, max: usize) -> Batch {
+    /// Takes an app's oldest events that came by a time, at most `max`, and its cache misses.
+    pub(super) fn take(&self, app: &AppId, max: usize, by: i64) -> Batch {
         let mut queues = self.0.queues.lock();
-        queues.take(app, max)
+        queues.take(app, max, by)
     }
 
-    /// Returns whether an app has events or cache misses.
-    pub(super) fn has_some(&self, app: &AppId) -> bool {
-        self.0.queues.lock().by_app.contains_key(app)
+    /// Returns when the oldest event of an app came, or the time of now if it has cache misses alone.
+    pub(super) fn oldest(&self, app: &AppId) -> Option<i64> {
+        let queues = self.0.queues.lock();
+        let queue = queues.by_app.get(app)?;
+        Some(
+            queue
+                .events
+                .front()
+                .map_or_else(unix_millis, |event| event.at),
+        )
     }
 
     /// Drops what an app has, because nothing tells of it any more.
@@ -186,12 +199,15 @@ impl Queues {
         }
     }
 
-    fn take(&mut self, app: &AppId, max: usize) -> Batch {
+    fn take(&mut self, app: &AppId, max: usize, by: i64) -> Batch {
         let Some(queue) = self.by_app.get_mut(app) else {
             return Batch::default();
         };
-        let taken = queue.events.len().min(max);
+        let has_come = |event: &QueuedEvent| event.at <= by;
+        let ready = queue.events.iter().take(max);
+        let taken = ready.take_while(|event| has_come(event)).count();
         let batch = Batch {
+            has_more: queue.events.get(taken).is_some_and(has_come),
             events: queue.events.drain(..taken).collect(),
             cache_misses: queue.cache_misses.drain().collect(),
         };
@@ -264,7 +280,7 @@ impl Notices for Intake {
                         socket_id: &socket_id.to_string(),
                         user_id: user_id.map(UserId::as_str),
                     };
-                    self.push(app, QueuedEvent::new(&body, channel));
+                    self.push(app, QueuedEvent::new(&body, channel, unix_millis()));
                 }
             }
             Notice::CacheMiss => {
@@ -282,7 +298,7 @@ impl Notices for Intake {
                         channel,
                         subscription_count,
                     };
-                    self.push(app, QueuedEvent::new(&body, channel));
+                    self.push(app, QueuedEvent::new(&body, channel, unix_millis()));
                 }
             }
         }
@@ -303,6 +319,7 @@ mod tests {
             kind: WebhookEvent::ClientEvent,
             channel: channel.into(),
             json: "x".repeat(json_bytes),
+            at: 0,
         }
     }
 
@@ -322,13 +339,30 @@ mod tests {
             intake.push(&app("1"), event(channel, 1));
         }
         assert_eq!(intake.take_woken(), HashSet::from([app("1")]));
-        let batch = intake.take(&app("1"), 2);
+        let batch = intake.take(&app("1"), 2, i64::MAX);
         assert_eq!(channels(&batch), ["a", "b"]);
         intake.push(&app("1"), event("d", 1));
         intake.put_back(&app("1"), batch);
-        let all = intake.take(&app("1"), 10);
+        let all = intake.take(&app("1"), 10, i64::MAX);
         assert_eq!(channels(&all), ["a", "b", "c", "d"]);
-        assert!(!intake.has_some(&app("1")) && intake.0.queues.lock().bytes == 0);
+        assert!(intake.oldest(&app("1")).is_none() && intake.0.queues.lock().bytes == 0);
+    }
+
+    #[tokio::test]
+    async fn events_that_came_later_are_left() {
+        let intake = intake(1 << 20);
+        for (at, channel) in [(1, "a"), (2, "b"), (3, "c")] {
+            let event = QueuedEvent {
+                at,
+                ..event(channel, 1)
+            };
+            intake.push(&app("1"), event);
+        }
+        let batch = intake.take(&app("1"), 1, 2);
+        assert_eq!((channels(&batch), batch.has_more), (vec!["a"], true));
+        let batch = intake.take(&app("1"), 10, 2);
+        assert_eq!((channels(&batch), batch.has_more), (vec!["b"], false));
+        assert_eq!(intake.oldest(&app("1")), Some(3));
     }
 
     #[tokio::test]
@@ -339,8 +373,8 @@ mod tests {
             intake.push(&app("1"), event(channel, 100));
         }
         assert_eq!(intake.0.counters.dropped(), 2);
-        assert_eq!(channels(&intake.take(&app("2"), 10)), ["z"]);
-        let left = intake.take(&app("1"), 20);
+        assert_eq!(channels(&intake.take(&app("2"), 10, i64::MAX)), ["z"]);
+        let left = intake.take(&app("1"), 20, i64::MAX);
         assert_eq!(channels(&left)[0], "c");
         assert_eq!(intake.0.queues.lock().bytes, 0);
     }
@@ -355,14 +389,14 @@ mod tests {
         }
         intake.notice(&app("1"), &channel("news"), Notice::SubscriptionCount(7));
         intake.notice(&app("2"), &channel("news"), Notice::SubscriptionCount(7));
-        let batch = intake.take(&app("1"), 10);
+        let batch = intake.take(&app("1"), 10, i64::MAX);
         assert_eq!(batch.cache_misses, ["cache-a"]);
         let count = r#"{"name":"subscription_count","channel":"news","subscription_count":7}"#;
         assert_eq!(batch.events[0].json, count);
-        assert!(!intake.has_some(&app("2")), "it has no webhooks");
+        assert_eq!(intake.oldest(&app("2")), None, "it has no webhooks");
         intake.take_woken();
         intake.notice(&app("1"), &cache, Notice::Occupied);
-        assert_eq!(intake.take(&app("1"), 10), Batch::default());
+        assert_eq!(intake.take(&app("1"), 10, i64::MAX), Batch::default());
         assert_eq!(intake.take_woken().len(), 1, "it is in the log");
     }
 }

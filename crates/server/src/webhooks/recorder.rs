@@ -6,13 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_engine::{
-    DueTransitions, Generation, Present, Transition, TransitionKey, TransitionKind, TransitionLog,
-    TransitionLogUnavailable,
+    DueTransitions, Generation, ORDER_DELAY, Present, Transition, TransitionKey, TransitionKind,
+    TransitionLog, TransitionLogUnavailable,
 };
 use fanfare_protocol::{AppId, ChannelKind, WebhookEvent};
 use fanfare_store::{Announced, NewDelivery, StateChange, Store, StoreError, Subject};
 use futures_util::stream::{self, StreamExt};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::body::{EventBody, array};
@@ -37,6 +37,9 @@ const LOOK_PERIOD: Duration = Duration::from_secs(5);
 const LOOK_JITTER: f64 = 0.2;
 /// Most logs that are read a second for that reason.
 const LOOKS_PER_SECOND: u32 = 200;
+/// How long events wait that nothing but their time puts in order with members: that a member was added becomes due a little
+/// after the member came, and then must have become due on each node.
+const EVENT_DELAY: Duration = ORDER_DELAY.saturating_add(Duration::from_millis(10));
 /// Time until the next attempt if the store or the log doesn't answer.
 const RETRY_GAP: Duration = Duration::from_secs(1);
 /// Time until the next pass if another node was faster.
@@ -199,8 +202,17 @@ impl Recorder {
             }
         }
         let rest = async {
-            let apps: Vec<AppId> = self.agenda.by_app.keys().cloned().collect();
-            self.pass_over(apps).await;
+            // The last ones are in their order by then.
+            sleep(EVENT_DELAY).await;
+            let mut apps: Vec<AppId> = self.agenda.by_app.keys().cloned().collect();
+            loop {
+                self.pass_over(apps.clone()).await;
+                apps.retain(|app| self.shared.intake.oldest(app).is_some());
+                if apps.is_empty() {
+                    return;
+                }
+                sleep(PASS_GAP).await;
+            }
         };
         if timeout(STOP_TIMEOUT, rest).await.is_err() {
             tracing::warn!(
@@ -323,18 +335,23 @@ impl Shared {
             }
         }
         // Taken before the log is read: a channel's events come after it was occupied.
-        let batch = self.intake.take(app, MAX_EVENTS);
-        match in_time(self.record(app, &hooks, &batch)).await {
-            Ok(next) => {
-                let has_more = self.intake.has_some(app);
-                let next = if has_more { Some(Duration::ZERO) } else { next };
-                Ok(Passed::Wanted { next })
-            }
+        let wait = wait_of_events(&hooks);
+        let mut batch = self
+            .intake
+            .take(app, MAX_EVENTS, unix_millis().saturating_sub(wait));
+        let next = match in_time(self.record(app, &hooks, &mut batch)).await {
+            Ok(next) => next,
             Err(error) => {
                 self.intake.put_back(app, batch);
-                Err(error)
+                return Err(error);
             }
-        }
+        };
+        let until_event = self.intake.oldest(app).map(|at| {
+            let left = at.saturating_add(wait).saturating_sub(unix_millis());
+            Duration::from_millis(u64::try_from(left).unwrap_or_default())
+        });
+        let next = next.into_iter().chain(until_event).min();
+        Ok(Passed::Wanted { next })
     }
 
     /// Adds to the log what receivers are owed, if entries were lost.
@@ -365,21 +382,22 @@ impl Shared {
         &self,
         app: &AppId,
         hooks: &AppHooks,
-        batch: &Batch,
+        batch: &mut Batch,
     ) -> Result<Option<Duration>, PassError> {
         let now = unix_millis();
-        let due = match hooks.want_transitions() {
+        let mut due = match hooks.want_transitions() {
             true => self.log.due(app, MAX_TRANSITIONS).await?,
             false => nothing_due(now),
         };
+        let order = Order::new(due.stamp, now);
+        let later = order.leave_what_is_later(&mut due, batch);
+        self.intake.put_back(app, later);
         let (wanted, mut handled): (Vec<Transition>, Vec<Transition>) = due
             .due
             .into_iter()
             .partition(|transition| is_wanted(hooks, transition));
         let wanted = self.with_left_members(app, hooks, wanted).await?;
-        let stale = self
-            .write(app, hooks, due.stamp, &wanted, batch, now)
-            .await?;
+        let stale = self.write(app, hooks, &wanted, batch, order, now).await?;
         let is_stale = !stale.is_empty();
         let fresh = wanted.into_iter().enumerate();
         let fresh = fresh.filter(|(index, _)| !stale.contains(index));
@@ -424,9 +442,9 @@ impl Shared {
         &self,
         app: &AppId,
         hooks: &AppHooks,
-        stamp: i64,
         transitions: &[Transition],
         batch: &Batch,
+        order: Order,
         now: i64,
     ) -> Result<Vec<usize>, StoreError> {
         let mut changes: Vec<StateChange> = transitions.iter().map(state_change).collect();
@@ -437,7 +455,7 @@ impl Shared {
         }
         let mut written = None;
         let make = |news: &[bool]| {
-            let mut events = events_of(transitions, &batch.cache_misses, news, &batch.events);
+            let mut events = events_of(transitions, batch, news, order);
             events.retain(|event| hooks.want(event.kind, &event.channel));
             let deliveries = deliveries(hooks, &events);
             let to_send = deliveries.iter().filter(|delivery| !delivery.is_kept);
@@ -447,7 +465,7 @@ impl Shared {
         };
         let recorded = self
             .store
-            .record_webhook_events(app.as_str(), stamp, &changes, now, make)
+            .record_webhook_events(app.as_str(), order.stamp, &changes, now, make)
             .await?;
         if let Some((events, to_send)) = written {
             for event in events {
@@ -537,7 +555,8 @@ fn is_wanted(hooks: &AppHooks, Transition { key, .. }: &Transition) -> bool {
     events.into_iter().any(|event| hooks.tell_of(event))
 }
 
-fn state_change(Transition { key, due_ms }: &Transition) -> StateChange {
+fn state_change(transition: &Transition) -> StateChange {
+    let key = &transition.key;
     StateChange {
         channel: key.channel.clone(),
         subject: match &key.user {
@@ -545,7 +564,7 @@ fn state_change(Transition { key, due_ms }: &Transition) -> StateChange {
             None => Subject::Channel,
         },
         is_present: key.kind.is_present(),
-        due: i64::try_from(*due_ms).unwrap_or(i64::MAX),
+        due: due_of(transition),
     }
 }
 
@@ -558,40 +577,115 @@ fn cache_miss(channel: &str, now: i64) -> StateChange {
     }
 }
 
-/// Returns the events that receivers are told of: of the transitions and cache misses those that are news, and all others.
+/// Puts transitions, which have times of the log's clock, in order with other events, which have times of this node's clock.
+#[derive(Debug, Clone, Copy)]
+struct Order {
+    /// When the log was read, in microseconds of its clock.
+    stamp: i64,
+    /// How far the log's clock is ahead, in milliseconds.
+    ahead: i64,
+}
+
+impl Order {
+    /// `stamp` is a time of the log's clock, in microseconds, and `earlier` one of this node before it. So an event never
+    /// seems to be earlier than it was: it comes after what led to it.
+    fn new(stamp: i64, earlier: i64) -> Self {
+        Self {
+            stamp,
+            ahead: (stamp / 1000).saturating_sub(earlier),
+        }
+    }
+
+    /// Returns until when a transition must have become due that comes before an event.
+    fn due_before(self, event: &QueuedEvent) -> i64 {
+        event
+            .at
+            .saturating_add(self.ahead)
+            .saturating_add(millis(EVENT_DELAY))
+    }
+
+    /// Takes out what comes after transitions or events that were not read, and returns those of them that are to be put
+    /// back. All events or all transitions stay.
+    fn leave_what_is_later(self, due: &mut DueTransitions, batch: &mut Batch) -> Batch {
+        let mut later = Batch::default();
+        let last_due = due.due.last().map(due_of);
+        let last_event = batch.events.last().map(|event| self.due_before(event));
+        let has_more_due = due.next_due == Some(Duration::ZERO);
+        let is_due_shorter = !batch.has_more || last_due < last_event;
+        if let Some(last_due) = last_due.filter(|_| has_more_due && is_due_shorter) {
+            let events = &mut batch.events;
+            let count = events.partition_point(|event| self.due_before(event) < last_due);
+            later.events = events.split_off(count);
+        } else if let Some(last_event) = last_event.filter(|_| batch.has_more) {
+            due.due
+                .retain(|transition| due_of(transition) <= last_event);
+        }
+        later
+    }
+}
+
+fn due_of(transition: &Transition) -> i64 {
+    i64::try_from(transition.due_ms).unwrap_or(i64::MAX)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// Returns for how many milliseconds events of an app wait before they are recorded.
+fn wait_of_events(hooks: &AppHooks) -> i64 {
+    match hooks.wanted_notices().members {
+        true => millis(EVENT_DELAY),
+        false => 0,
+    }
+}
+
+/// Returns the events that receivers are told of, by their times: of the transitions and cache misses those that are news,
+/// and all others.
 fn events_of(
     transitions: &[Transition],
-    cache_misses: &[String],
+    batch: &Batch,
     news: &[bool],
-    others: &[QueuedEvent],
+    order: Order,
 ) -> Vec<QueuedEvent> {
     let (of_transitions, of_misses) = news.split_at(transitions.len().min(news.len()));
     let transitions = transitions
         .iter()
         .zip(of_transitions)
         .filter(|(_, is_news)| **is_news);
-    let misses = cache_misses
+    let misses = batch
+        .cache_misses
         .iter()
         .zip(of_misses)
         .filter(|(_, is_news)| **is_news);
-    let mut events: Vec<QueuedEvent> = transitions
-        .map(|(transition, _)| {
-            let channel = transition.key.channel.as_str();
-            let user_id = transition.key.user.as_deref().unwrap_or_default();
-            let body = match transition.key.kind {
-                TransitionKind::Occupied => EventBody::ChannelOccupied { channel },
-                TransitionKind::Added => EventBody::MemberAdded { channel, user_id },
-                TransitionKind::Removed => EventBody::MemberRemoved { channel, user_id },
-                TransitionKind::Vacated => EventBody::ChannelVacated { channel },
-            };
-            QueuedEvent::new(&body, channel)
-        })
-        .collect();
-    events.extend(
-        misses.map(|(channel, _)| QueuedEvent::new(&EventBody::CacheMiss { channel }, channel)),
-    );
-    events.extend(others.iter().cloned());
+    let mut events = Vec::new();
+    let mut others = batch.events.iter().peekable();
+    for (transition, _) in transitions {
+        let due = due_of(transition);
+        while let Some(event) = others.next_if(|event| order.due_before(event) < due) {
+            events.push(event.clone());
+        }
+        events.push(event_of(transition));
+    }
+    let miss = |channel: &String| {
+        let body = EventBody::CacheMiss { channel };
+        QueuedEvent::new(&body, channel, unix_millis())
+    };
+    events.extend(misses.map(|(channel, _)| miss(channel)));
+    events.extend(others.cloned());
     events
+}
+
+fn event_of(transition: &Transition) -> QueuedEvent {
+    let channel = transition.key.channel.as_str();
+    let user_id = transition.key.user.as_deref().unwrap_or_default();
+    let body = match transition.key.kind {
+        TransitionKind::Occupied => EventBody::ChannelOccupied { channel },
+        TransitionKind::Added => EventBody::MemberAdded { channel, user_id },
+        TransitionKind::Removed => EventBody::MemberRemoved { channel, user_id },
+        TransitionKind::Vacated => EventBody::ChannelVacated { channel },
+    };
+    QueuedEvent::new(&body, channel, due_of(transition))
 }
 
 /// Returns what is recorded for each webhook.
@@ -689,7 +783,26 @@ mod tests {
             kind: WebhookEvent::ClientEvent,
             channel: channel.into(),
             json: json.into(),
+            at: 0,
         }
+    }
+
+    fn event_at(at: i64, json: &str) -> QueuedEvent {
+        QueuedEvent {
+            at,
+            ..event("presence-a", json)
+        }
+    }
+
+    fn due_at(due_ms: u64, kind: TransitionKind, user: &str) -> Transition {
+        Transition {
+            due_ms,
+            ..transition(kind, "presence-a", Some(user))
+        }
+    }
+
+    fn texts(events: &[QueuedEvent]) -> Vec<&str> {
+        events.iter().map(|event| event.json.as_str()).collect()
     }
 
     fn transition(kind: TransitionKind, channel: &str, user: Option<&str>) -> Transition {
@@ -783,12 +896,15 @@ mod tests {
             transition(TransitionKind::Added, "presence-a", Some("7")),
             transition(TransitionKind::Vacated, "b", None),
         ];
-        let misses = ["cache-a".to_owned(), "cache-b".to_owned()];
+        let batch = Batch {
+            events: vec![event("private-a", "1")],
+            cache_misses: vec!["cache-a".into(), "cache-b".into()],
+            has_more: false,
+        };
         let news = [true, true, false, false, true];
-        let events = events_of(&transitions, &misses, &news, &[event("private-a", "1")]);
-        let texts: Vec<&str> = events.iter().map(|event| event.json.as_str()).collect();
+        let events = events_of(&transitions, &batch, &news, Order::new(0, 0));
         assert_eq!(
-            texts,
+            texts(&events),
             [
                 r#"{"name":"channel_occupied","channel":"presence-a"}"#,
                 r#"{"name":"member_added","channel":"presence-a","user_id":"7"}"#,
@@ -796,6 +912,72 @@ mod tests {
                 "1",
             ]
         );
+    }
+
+    #[test]
+    fn events_are_told_of_after_what_led_to_them_and_before_what_came_later() {
+        // A member who comes at 1000 sends an event at once, and another one before leaving at 5000. All of it is recorded
+        // together, because the store was away. The log's clock is a minute behind.
+        let minute = 60_000;
+        let transitions = [
+            due_at(1050, TransitionKind::Added, "7"),
+            due_at(8000, TransitionKind::Removed, "7"),
+        ];
+        let batch = Batch {
+            events: vec![
+                event_at(minute + 990, "before"),
+                event_at(minute + 1001, "first"),
+                event_at(minute + 4999, "last"),
+                event_at(minute + 9000, "of another"),
+            ],
+            ..Batch::default()
+        };
+        let order = Order::new(10_000_000, minute + 10_000);
+        let events = events_of(&transitions, &batch, &[true, true], order);
+        let added = r#"{"name":"member_added","channel":"presence-a","user_id":"7"}"#;
+        let removed = r#"{"name":"member_removed","channel":"presence-a","user_id":"7"}"#;
+        // Those of the same moment may have been led to.
+        let expected = [added, "before", "first", "last", removed, "of another"];
+        assert_eq!(texts(&events), expected);
+    }
+
+    #[test]
+    fn what_is_read_in_parts_is_recorded_in_its_order() {
+        const PART: usize = 4;
+        let transitions: Vec<_> = (0..40)
+            .map(|n| due_at(n * 100, TransitionKind::Added, &n.to_string()))
+            .collect();
+        // Sometimes there are many events between two transitions, and sometimes many transitions between two events.
+        let times = (0..100).map(|n: i64| if n < 60 { n * 10 } else { n * 50 - 1500 });
+        let all: Vec<_> = times.map(|at| event_at(at, &at.to_string())).collect();
+        let (order, mut told, mut passes) = (Order::new(0, 0), Vec::new(), 0);
+        let (mut waiting, mut queue) = (transitions.clone(), all.clone());
+        while !waiting.is_empty() || !queue.is_empty() {
+            let rest = queue.split_off(PART.min(queue.len()));
+            let mut batch = Batch {
+                events: queue,
+                has_more: !rest.is_empty(),
+                ..Batch::default()
+            };
+            let mut due = DueTransitions {
+                due: waiting.iter().take(PART).cloned().collect(),
+                next_due: (waiting.len() > PART).then_some(Duration::ZERO),
+                ..nothing_due(10_000)
+            };
+            let later = order.leave_what_is_later(&mut due, &mut batch);
+            let news = vec![true; due.due.len()];
+            told.extend(events_of(&due.due, &batch, &news, order));
+            waiting.retain(|transition| !due.due.contains(transition));
+            queue = [later.events, rest].concat();
+            passes += 1;
+            assert!(passes < 100, "each pass records something");
+        }
+        let at_once = Batch {
+            events: all,
+            ..Batch::default()
+        };
+        let expected = events_of(&transitions, &at_once, &[true; 40], order);
+        assert_eq!(texts(&told), texts(&expected));
     }
 
     #[test]

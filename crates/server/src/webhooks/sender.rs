@@ -1,7 +1,7 @@
 //! Leases webhooks of which something is due, so that one node at a time sends for each, and runs a task for each of
 //! them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use fanfare_engine::Engine;
 use fanfare_store::{Store, StoreError};
 use parking_lot::Mutex;
 use reqwest::Url;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +20,7 @@ use super::breaker::Breakers;
 use super::counters::Counters;
 use super::courier::{Answer, Courier};
 use super::hooks::Hooks;
+use super::permits::Permits;
 use super::request::SignedRequest;
 use super::sending::Sending;
 use crate::clock::unix_millis;
@@ -56,9 +57,9 @@ pub(super) struct Shared {
     pub(super) counters: Arc<Counters>,
     pub(super) retry_for: Duration,
     /// Room for requests.
-    pub(super) permits: Arc<Semaphore>,
-    /// Room for those to receivers that have failed several times in a row, so that they leave some for the others.
-    pub(super) struggling: Arc<Semaphore>,
+    pub(super) permits: Permits,
+    /// The webhooks whose receivers answered late last.
+    late: Mutex<HashSet<String>>,
     /// Bytes of events that wait in memory.
     pub(super) held_bytes: AtomicUsize,
     pub(super) failing: Mutex<BTreeMap<String, FailingHook>>,
@@ -90,6 +91,15 @@ pub(super) struct Lease {
 }
 
 impl Lease {
+    pub(super) fn new(until: Instant) -> Self {
+        Self {
+            until: Mutex::new(until),
+            has_new: AtomicBool::new(false),
+            may_have_old: AtomicBool::new(false),
+            wake: Notify::new(),
+        }
+    }
+
     /// Returns whether the lease lasts for a time.
     pub(super) fn lasts(&self, time: Duration) -> bool {
         Instant::now() + time < *self.until.lock()
@@ -148,8 +158,8 @@ impl Sender {
             breakers: Breakers::default(),
             counters,
             retry_for: Duration::from_secs(config.retry_for),
-            permits: Arc::new(Semaphore::new(config.max_in_flight)),
-            struggling: Arc::new(Semaphore::new(config.max_in_flight.div_ceil(2))),
+            permits: Permits::new(config.max_in_flight),
+            late: Mutex::default(),
             held_bytes: AtomicUsize::new(0),
             failing: Mutex::default(),
             running: Mutex::default(),
@@ -157,6 +167,11 @@ impl Sender {
             stopping: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }))
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.0)
     }
 
     /// Tells that deliveries were recorded for webhooks.
@@ -249,6 +264,22 @@ impl Sender {
 }
 
 impl Shared {
+    /// Returns whether a webhook's receiver answered late last.
+    pub(super) fn is_late(&self, webhook: &str) -> bool {
+        self.late.lock().contains(webhook)
+    }
+
+    /// Notes whether a webhook's receiver answers late.
+    pub(super) fn note_late(&self, webhook: &str, is_late: bool) {
+        let mut late = self.late.lock();
+        if !is_late {
+            late.remove(webhook);
+        } else if !late.contains(webhook) {
+            late.retain(|known| self.hooks.get(known).is_some());
+            late.insert(webhook.to_owned());
+        }
+    }
+
     /// Renews leases, takes new ones, and returns how long to wait until the next time.
     async fn lease_all(self: &Arc<Self>) -> Result<Duration, StoreError> {
         let began = Instant::now();
@@ -283,12 +314,7 @@ impl Shared {
             });
             return;
         }
-        let lease = Arc::new(Lease {
-            until: Mutex::new(until),
-            has_new: AtomicBool::new(false),
-            may_have_old: AtomicBool::new(false),
-            wake: Notify::new(),
-        });
+        let lease = Arc::new(Lease::new(until));
         running.insert(webhook.clone(), Arc::clone(&lease));
         drop(running);
         let shared = Arc::clone(self);

@@ -1,6 +1,7 @@
 //! Sends what waits for one webhook while this node holds its lease.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use super::counters::AttemptResult;
 use super::courier::Answer;
 use super::endpoint::{Endpoint, Health, Item, LANES, Next, Sends, Verdict};
 use super::hooks::Hook;
+use super::permits::{Pace, Permit};
 use super::request::{Attempted, DeliveryId, signed_request};
 use super::sender::{FailingHook, Lease, STORE_TIMEOUT, Shared};
 use crate::clock::unix_millis;
@@ -25,6 +27,8 @@ use crate::clock::unix_millis;
 /// Deliveries that are read at once, and when memory is short.
 const PAGE: i64 = 64;
 const SHORT_PAGE: i64 = 4;
+/// Most pages that are read before something is sent: of a long row of deliveries that are left out none is kept.
+const MAX_PAGES: usize = 8;
 /// A bit for each lane.
 const ALL_LANES: i64 = (1 << LANES) - 1;
 /// Deliveries of which fewer wait here before more are read.
@@ -42,6 +46,8 @@ const LOOK_AGAIN: i64 = 15_000;
 const SETTLE_AGAIN: Duration = Duration::from_secs(1);
 /// How long a lease must last for another request.
 const LEAST_LEASE: Duration = Duration::from_secs(2);
+/// How long a receiver may take to answer before it gets less of the room for requests.
+const LATE_AFTER: Duration = Duration::from_secs(1);
 /// Longest time without a look around.
 const TICK: Duration = Duration::from_secs(60);
 
@@ -63,6 +69,8 @@ pub(super) struct Sending {
     /// The last sequence number that was read, and whether there may be more after it.
     read_to: i64,
     has_more: bool,
+    /// Whether the last look has read as many pages as it may and wants more.
+    is_reading: bool,
     /// For each lane that was full, the sequence number after which its deliveries were not read.
     behind: [Option<i64>; LANES as usize],
     outcomes: Vec<Outcome>,
@@ -96,17 +104,24 @@ impl Sending {
                 return;
             }
         };
+        let mut sending = Self::new(shared, webhook, lease, health);
+        if let Err(error) = sending.send().await {
+            tracing::debug!(webhook = sending.webhook, %error, "a webhook is left; it is leased again");
+        }
+    }
+
+    fn new(shared: Arc<Shared>, webhook: String, lease: Arc<Lease>, health: Health) -> Self {
         let (finish, finished) = mpsc::unbounded_channel();
-        let endpoint = Endpoint::new(shared.retry_for, health, Sends::All);
-        let mut sending = Self {
+        Self {
+            endpoint: Endpoint::new(shared.retry_for, health, Sends::All),
             shared,
             webhook,
             lease,
-            endpoint,
             held: HashMap::new(),
             held_bytes: 0,
             read_to: 0,
             has_more: true,
+            is_reading: false,
             behind: [None; LANES as usize],
             outcomes: Vec::new(),
             is_disabled: false,
@@ -114,9 +129,6 @@ impl Sending {
             host_away_until: i64::MIN,
             finish,
             finished,
-        };
-        if let Err(error) = sending.send().await {
-            tracing::debug!(webhook = sending.webhook, %error, "a webhook is left; it is leased again");
         }
     }
 
@@ -163,7 +175,11 @@ impl Sending {
 
     /// Reads what waits in the store, if too little waits here. Of a webhook that isn't active only replays are sent.
     async fn read(&mut self, is_active: bool) -> Result<(), StoreError> {
-        while !self.shared.stopping.is_cancelled() {
+        self.is_reading = false;
+        for _ in 0..MAX_PAGES {
+            if self.shared.stopping.is_cancelled() {
+                return Ok(());
+            }
             let ready = self.endpoint.possible_waiting();
             let is_short = self.held_bytes > MAX_HELD_BYTES
                 || self.shared.held_bytes.load(Ordering::Relaxed) > MAX_HELD_BYTES_OF_ALL;
@@ -190,6 +206,7 @@ impl Sending {
             self.read_to = last.sequence;
             self.keep_all(page);
         }
+        self.is_reading = true;
         Ok(())
     }
 
@@ -325,20 +342,17 @@ impl Sending {
             Arc::clone(&self.lease),
         );
         let finish = self.finish.clone();
-        let is_struggling = self.endpoint.is_careful();
+        let is_careful = self.endpoint.is_careful();
         tokio::spawn(async move {
-            let struggling = async {
-                match is_struggling {
-                    true => shared.struggling.acquire().await.ok(),
-                    false => None,
-                }
+            let pace = match is_careful || shared.is_late(&hook.id) {
+                true => Pace::Struggling,
+                false => Pace::Quick,
             };
-            let _struggling = struggling.await;
-            let _permit = shared.permits.acquire().await;
+            let permit = shared.permits.acquire(&hook.app, pace).await;
             let at = unix_millis();
             // It may have waited for a permit, and the webhook may be another node's by now.
             let answer = match lease.lasts(Duration::ZERO) {
-                true => Some(send_once(&shared, &hook, &delivery, at).await),
+                true => Some(send_with(permit, &shared, &hook, &delivery, at).await),
                 false => None,
             };
             // An error means that the task of the webhook has ended, because the lease was lost.
@@ -547,6 +561,9 @@ impl Sending {
         if self.endpoint.in_flight() > 0 || !self.outcomes.is_empty() {
             return false;
         }
+        if self.is_reading && !is_stopping {
+            return false;
+        }
         if is_stopping {
             return true;
         }
@@ -611,7 +628,10 @@ impl Sending {
             // It is renewed every few seconds, unless the store is away.
             false => SETTLE_AGAIN,
         };
-        let tick = until_next.min(until_settle).min(until_lease).min(TICK);
+        let tick = match self.is_reading {
+            true => Duration::ZERO,
+            false => until_next.min(until_settle).min(until_lease).min(TICK),
+        };
         let is_stopping = self.shared.stopping.is_cancelled();
         let mut batch = Vec::new();
         tokio::select! {
@@ -624,6 +644,27 @@ impl Sending {
             self.take_answer(finished).await;
         }
     }
+}
+
+/// Makes one attempt, and notes whether its answer is late.
+async fn send_with(
+    mut permit: Option<Permit>,
+    shared: &Shared,
+    hook: &Hook,
+    delivery: &WaitingDelivery,
+    at: i64,
+) -> Answer {
+    let mut sent = pin!(send_once(shared, hook, delivery, at));
+    if let Ok(answer) = timeout(LATE_AFTER, &mut sent).await {
+        shared.note_late(&hook.id, false);
+        return answer;
+    }
+    // Noted at once, because requests that follow would take the room of other receivers until this one ends.
+    shared.note_late(&hook.id, true);
+    if let Some(permit) = &mut permit {
+        permit.note_late();
+    }
+    sent.await
 }
 
 /// Makes one attempt.
@@ -661,5 +702,161 @@ fn health_of(stored: &EndpointHealth) -> Health {
         failing_since: stored.failing_since,
         last_success_at: stored.last_success_at,
         last_failure_at: stored.last_failure_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use fanfare_store::{Database, MasterKey, NewApp, NewDelivery, NewWebhook, Store};
+
+    use super::super::endpoint::MAX_IN_LANE;
+    use super::super::sender::Sender;
+    use super::*;
+    use crate::config::Config;
+    use crate::startup::state_at_rest;
+
+    const NODE: &str = "node";
+
+    /// A store with a webhook that this node holds.
+    struct World {
+        sending: Sending,
+        app: String,
+        _folder: tempfile::TempDir,
+    }
+
+    impl World {
+        async fn new() -> Self {
+            let folder = tempfile::tempdir().expect("a folder");
+            let database = Database::open(&folder.path().join("store.db")).await;
+            let database = database.expect("a database");
+            let store = database.unlock(MasterKey::random()).await.expect("a store");
+            let by = Actor::system();
+            let new = NewApp {
+                name: "a".into(),
+                ..NewApp::default()
+            };
+            let app = store.create_app(new, &by).await;
+            let (app, _) = app.expect("an app");
+            let new = NewWebhook {
+                name: "a".into(),
+                url: Some("https://example.com".into()),
+                ..NewWebhook::default()
+            };
+            let webhook = store.create_webhook(&app.id, new, 10, &by).await;
+            let sending = sending(store, webhook.expect("a webhook").id);
+            Self {
+                sending,
+                app: app.id,
+                _folder: folder,
+            }
+        }
+
+        fn store(&self) -> &Store {
+            &self.sending.shared.store
+        }
+
+        /// Records deliveries of a lane, and leases the webhook.
+        async fn record(&self, lane: i64, channel: &str, count: usize) {
+            let webhook_id = self.sending.webhook.clone();
+            let delivery = NewDelivery {
+                webhook_id,
+                lane,
+                names: "client_event".into(),
+                channel: Some(channel.into()),
+                events: "[]".into(),
+                count: 1,
+                is_kept: false,
+            };
+            let now = unix_millis();
+            let make = |_: &[bool]| vec![delivery; count];
+            let recorded = self
+                .store()
+                .record_webhook_events(&self.app, 1, &[], now, make);
+            recorded.await.expect("recorded");
+            let leased = self.store().lease_webhooks(NODE, now, 60_000, 10).await;
+            assert_eq!(leased.expect("leased"), [self.sending.webhook.as_str()]);
+        }
+
+        /// Notes that the first delivery was refused until its short gaps were used up.
+        async fn refuse_first(&self) {
+            for attempt in 1..=10 {
+                let now = unix_millis();
+                let outcomes = [Outcome {
+                    sequence: 1,
+                    attempt: Some(DeliveryAttempt {
+                        attempt,
+                        at: now,
+                        milliseconds: 1,
+                        status: Some(500),
+                        error: None,
+                        answer: None,
+                        node: NODE.into(),
+                        is_replay: false,
+                    }),
+                    next: NextStep::Retry(now + 300_000),
+                    at: now,
+                }];
+                let (webhook, health) = (&self.sending.webhook, EndpointHealth::default());
+                let settled = self
+                    .store()
+                    .settle_deliveries(NODE, webhook, &outcomes, &health);
+                assert!(settled.await.expect("settled"));
+            }
+        }
+    }
+
+    fn sending(store: Store, webhook: String) -> Sending {
+        let config = Config::default();
+        let state = state_at_rest(&config, store.clone()).expect("a state");
+        let sender = Sender::new(
+            &config.webhooks,
+            NODE.into(),
+            store,
+            Arc::clone(&state.engine),
+            state.webhooks.hooks().clone(),
+            Arc::default(),
+        );
+        let lease = Arc::new(Lease::new(Instant::now() + TICK));
+        Sending::new(sender.shared(), webhook, lease, Health::default())
+    }
+
+    #[tokio::test]
+    async fn channels_in_the_lane_of_a_refused_one_are_read_however_much_of_it_is_aside() {
+        let mut world = World::new().await;
+        world.record(0, "refused", 61).await;
+        for lane in 1..LANES {
+            world.record(lane, &format!("channel-{lane}"), 1).await;
+        }
+        world.record(0, "well", 10).await;
+        world.refuse_first().await;
+        world.sending.read(true).await.expect("read");
+        assert_eq!(world.sending.endpoint.waiting_in(0), 10);
+    }
+
+    #[tokio::test]
+    async fn a_long_row_of_deliveries_that_are_left_out_is_read_with_pauses_to_its_end() {
+        let mut world = World::new().await;
+        world.record(0, "refused", 1500).await;
+        world.record(0, "well", 1).await;
+        world.refuse_first().await;
+        world.sending.read(true).await.expect("read");
+        assert!(world.sending.is_reading && world.sending.endpoint.waiting_in(0) == 0);
+        assert!(!world.sending.is_at_rest(false));
+        let mut looks = 1;
+        while world.sending.is_reading {
+            world.sending.read(true).await.expect("read");
+            looks += 1;
+        }
+        assert_eq!((looks, world.sending.endpoint.waiting_in(0)), (4, 1));
+    }
+
+    #[tokio::test]
+    async fn a_lane_that_stands_is_read_until_it_is_full() {
+        let mut world = World::new().await;
+        world.record(0, "a", 2 * MAX_IN_LANE).await;
+        world.record(1, "b", 1).await;
+        while world.sending.read(true).await.is_ok() && world.sending.is_reading {}
+        assert_eq!(world.sending.endpoint.waiting_in(0), MAX_IN_LANE);
+        assert_eq!(world.sending.endpoint.waiting_in(1), 1);
     }
 }
