@@ -31,9 +31,7 @@ async function pointPageAtFolder() {
 
 /** What the output was made of, as sha256sum writes it. */
 async function sources() {
-  const files = (await readdir(new URL('src/', root), { recursive: true, withFileTypes: true }))
-    .filter((entry) => entry.isFile())
-    .map((entry) => `${entry.parentPath}/${entry.name}`.slice(root.pathname.length).replace(/\/\//g, '/'));
+  const files = (await readdir(new URL('src/', root), { recursive: true })).filter((name) => /\.\w+$/.test(name)).map((name) => `src/${name}`);
   const lines = [...SOURCES, ...files].sort().map(async (name) => {
     const content = await readFile(new URL(name, root));
     return `${createHash('sha256').update(content).digest('hex')}  ${name}\n`;

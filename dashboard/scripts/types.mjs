@@ -8,7 +8,7 @@ const document = JSON.parse(await readFile(new URL('../docs/openapi.json', root)
 const HEAD = '// Made from docs/openapi.json by "npm run types". Changes here are lost.\n';
 
 const files = {
-  'src/api/schema.d.ts': HEAD + astToString(await openapiTypescript(adminApi(document), { alphabetize: true })),
+  'src/api/schema.d.ts': HEAD + astToString(await openapiTypescript(adminApi(document), { alphabetize: true, defaultNonNullable: false })),
   'src/api/facts.ts': HEAD + facts(document.components.schemas),
 };
 const stale = [];

@@ -17,6 +17,13 @@ export interface NavItem {
 export const SERVER_PAGES: readonly NavItem[] = [
   { path: '', title: 'Overview', chord: 'o' },
   { path: 'apps', title: 'Apps', chord: 'a' },
+  { path: 'nodes', title: 'Nodes', chord: 'n', need: 'sight-of-all' },
+  { path: 'alerts', title: 'Alerts', chord: 'l' },
+  { path: 'operators', title: 'Operators', chord: 'p', need: 'owner' },
+  { path: 'tokens', title: 'API tokens', chord: 't' },
+  { path: 'sessions', title: 'Sessions', chord: 's' },
+  { path: 'audit', title: 'Audit log', chord: 'u', need: 'some-admin' },
+  { path: 'configuration', title: 'Configuration', chord: 'f', need: 'admin-of-all' },
 ];
 
 export const APP_PAGES: readonly NavItem[] = [
@@ -26,7 +33,11 @@ export const APP_PAGES: readonly NavItem[] = [
   { path: 'channels', title: 'Channels', chord: 'k' },
   { path: 'connections', title: 'Connections', chord: 'i' },
   { path: 'explain', title: 'Why not delivered?', chord: 'y' },
+  { path: 'webhooks', title: 'Webhooks', chord: 'w' },
+  { path: 'usage', title: 'Usage and quotas', chord: 'b' },
   { path: 'keys', title: 'Keys', chord: 'd' },
+  { path: 'identity', title: 'Identity', chord: 'j' },
+  { path: 'settings', title: 'Settings', chord: 'x' },
 ];
 
 // Parameters come as properties with the names of their places in the address.
@@ -55,7 +66,20 @@ export const PAGES: readonly Entry[] = [
   page('apps/:appId/connections', async () => (await inspect()).Connections),
   page('apps/:appId/connections/:socketId', async () => (await inspect()).ConnectionPage),
   page('apps/:appId/explain', async () => (await inspect()).Explain),
+  page('apps/:appId/webhooks', async () => (await manage()).Webhooks),
+  page('apps/:appId/webhooks/:webhookId', async () => (await manage()).WebhookPage),
+  page('apps/:appId/webhooks/:webhookId/deliveries/:sequence', async () => (await manage()).DeliveryPage),
+  page('apps/:appId/usage', async () => (await manage()).Usage),
   page('apps/:appId/keys', async () => (await manage()).Keys),
+  page('apps/:appId/identity', async () => (await manage()).Identity),
+  page('apps/:appId/settings', async () => (await manage()).Settings),
+  page('nodes', async () => (await manage()).Nodes),
+  page('alerts', async () => (await manage()).Alerts),
+  page('operators', async () => (await manage()).Operators),
+  page('tokens', async () => (await manage()).Tokens),
+  page('sessions', async () => (await manage()).Sessions),
+  page('audit', async () => (await manage()).Audit),
+  page('configuration', async () => (await manage()).Configuration),
 ];
 
 export interface Match {

@@ -416,6 +416,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/browser-sessions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["sign_browser_in"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me": {
         parameters: {
             query?: never;
@@ -490,6 +506,22 @@ export interface paths {
         get?: never;
         put: operations["set_password"];
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/operators/{operator_id}/sign-in-links": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["create_sign_in_link"];
         delete?: never;
         options?: never;
         head?: never;
@@ -792,6 +824,12 @@ export interface components {
             target_id: string;
             target_kind: string;
         };
+        BrowserSession: {
+            /** Format: int64 */
+            expires_at: number;
+            session_id: string;
+        };
+        BrowserSignIn: components["schemas"]["SignIn"] | components["schemas"]["LinkSignIn"];
         Channel: {
             name: string;
             subscription_count: number;
@@ -860,17 +898,17 @@ export interface components {
              * Format: int32
              * @default 90
              */
-            expires_in_days: number | null;
+            expires_in_days?: number | null;
             name: string;
             role: components["schemas"]["Role"];
         };
         CreateWebhook: {
             /** @default false */
-            batch: boolean;
+            batch?: boolean;
             channels?: string[];
             events?: components["schemas"]["WebhookEvent"][] | null;
             /** @default pusher */
-            format: components["schemas"]["WebhookFormat"];
+            format?: components["schemas"]["WebhookFormat"];
             headers?: {
                 [key: string]: string;
             };
@@ -884,7 +922,7 @@ export interface components {
              * Format: int32
              * @default 86400
              */
-            keep_old_for: number | null;
+            keep_old_for?: number | null;
             /** Format: password */
             secret?: string | null;
         };
@@ -925,18 +963,18 @@ export interface components {
         };
         Grant: {
             /** @default null */
-            channels: string | null;
+            channels?: string | null;
             /** @default null */
-            channels_claim: string | null;
+            channels_claim?: string | null;
             /**
              * @default {
              *       "user_id": "sub",
              *       "user_info": {}
              *     }
              */
-            presence: components["schemas"]["IdentityPresence"];
+            presence?: components["schemas"]["IdentityPresence"];
             /** @default {} */
-            when: {
+            when?: {
                 [key: string]: unknown;
             };
         };
@@ -964,29 +1002,29 @@ export interface components {
         };
         Identity: {
             /** @default [] */
-            grants: components["schemas"]["Grant"][];
+            grants?: components["schemas"]["Grant"][];
             /** @default [] */
-            providers: components["schemas"]["Provider"][];
+            providers?: components["schemas"]["Provider"][];
             /** @default null */
-            sign_in: components["schemas"]["IdentitySignIn"] | null;
+            sign_in?: components["schemas"]["IdentitySignIn"] | null;
         };
         IdentityPresence: {
             /** @default sub */
-            user_id: string;
+            user_id?: string;
             /** @default {} */
-            user_info: {
+            user_info?: {
                 [key: string]: string;
             };
         };
         IdentitySignIn: {
             /** @default sub */
-            id: string;
+            id?: string;
             /** @default {} */
-            user_info: {
+            user_info?: {
                 [key: string]: string;
             };
             /** @default null */
-            watchlist: string | null;
+            watchlist?: string | null;
         };
         Key: {
             app_id: string;
@@ -1080,6 +1118,10 @@ export interface components {
             user_id?: number;
             watchlist?: number;
         };
+        LinkSignIn: {
+            /** Format: password */
+            link: string;
+        };
         Me: {
             apps: string[] | null;
             id: string | null;
@@ -1151,25 +1193,25 @@ export interface components {
         };
         Provider: {
             /** @default [] */
-            algorithms: components["schemas"]["Algorithm"][];
+            algorithms?: components["schemas"]["Algorithm"][];
             /** @default [] */
-            audience: string[];
+            audience?: string[];
             /** @default null */
-            issuer: string | null;
+            issuer?: string | null;
             /** @default null */
-            jwks_url: string | null;
+            jwks_url?: string | null;
             /**
              * Format: int64
              * @default null
              */
-            leeway_seconds: number | null;
+            leeway_seconds?: number | null;
             /** @default null */
-            public_key: string | null;
+            public_key?: string | null;
             /**
              * Format: password
              * @default null
              */
-            secret: string | null;
+            secret?: string | null;
         };
         PublishEvent: {
             channels: string[];
@@ -1255,7 +1297,7 @@ export interface components {
             before?: number | null;
             channel?: string | null;
             /** @default false */
-            dry_run: boolean;
+            dry_run?: boolean;
             event?: components["schemas"]["WebhookEvent"] | null;
             /** Format: int64 */
             from?: number | null;
@@ -1280,6 +1322,7 @@ export interface components {
             client_address: string | null;
             connections: number | null;
             fallback_sessions: number | null;
+            node: string;
             ready: boolean;
             /** Format: int64 */
             started_at: number;
@@ -1330,6 +1373,11 @@ export interface components {
             name: string;
             /** Format: password */
             password: string;
+        };
+        SignInLink: {
+            /** Format: int64 */
+            expires_at: number;
+            path: string;
         };
         Silence: {
             /** Format: int32 */
@@ -4334,6 +4382,81 @@ export interface operations {
             };
         };
     };
+    sign_browser_in: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BrowserSignIn"];
+            };
+        };
+        responses: {
+            201: {
+                headers: {
+                    "set-cookie"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BrowserSession"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    "www-authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            429: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     show_me: {
         parameters: {
             query?: never;
@@ -4904,6 +5027,77 @@ export interface operations {
                 };
             };
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    create_sign_in_link: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                operator_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignInLink"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    "www-authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -59,7 +59,7 @@ export class Feed {
     readonly appId: string,
     readonly filters: Filters,
     readonly open: Open = openEventSource,
-    readonly nextFrame: (run: () => void) => number = requestAnimationFrame,
+    readonly nextFrame: (run: () => void) => number = (run) => requestAnimationFrame(run),
   ) {
     this.#connect();
   }
@@ -99,7 +99,7 @@ export class Feed {
     if (this.paused.peek()) {
       const pushedOut = this.#waiting.push(row);
       if (pushedOut) {
-        this.#lost += pushedOut.at === 'more' ? pushedOut.count : 1;
+        this.#lost += linesOf(pushedOut);
         this.#forget(pushedOut);
       }
     } else {
@@ -143,8 +143,7 @@ export class Feed {
   #heldCount(): number {
     let lines = this.#lost;
     for (let at = 0; at < this.#waiting.length; at += 1) {
-      const row = this.#waiting.at(at);
-      lines += row?.at === 'more' ? row.count : 1;
+      lines += linesOf(this.#waiting.at(at) as Row);
     }
     return lines;
   }
@@ -156,11 +155,17 @@ export class Feed {
   /** Shows what came meanwhile, and how many lines were too many to keep. */
   resume(): void {
     this.paused.value = false;
-    const [waiting, lost] = [this.#waiting, this.#lost];
+    const waiting = this.#waiting;
+    let [oldest, lost] = [waiting.length - 1, this.#lost];
     this.#waiting = new Ring<Row>(CAPACITY);
     this.#lost = 0;
-    this.#leaveOut(lost, 'pause');
-    for (let at = waiting.length - 1; at >= 0; at -= 1) this.#show(waiting.at(at) as Row);
+    if (lost > 0) {
+      // The row that counts them takes the place of one more.
+      lost += linesOf(waiting.at(oldest) as Row);
+      oldest -= 1;
+      this.#leaveOut(lost, 'pause');
+    }
+    for (let at = oldest; at >= 0; at -= 1) this.#show(waiting.at(at) as Row);
     this.#schedule();
   }
 
@@ -194,6 +199,10 @@ export class Feed {
     clearTimeout(this.#timer);
     this.#source?.close();
   }
+}
+
+function linesOf(row: Row): number {
+  return row.at === 'more' ? row.count : 1;
 }
 
 /** Why the server refuses a stream, which an `EventSource` doesn't say. `undefined` if it doesn't refuse it now. */

@@ -91,7 +91,7 @@ function ConsoleRow({ row, top, chosen, onSelect }: { row: Row; top: number; cho
   const style = { transform: `translateY(${top}px)` };
   if (row.at === 'more') {
     return (
-      <div class="line more" role="option" aria-selected="false" style={style}>
+      <div class="line left-out" role="option" aria-selected="false" style={style}>
         {count(row.count)} more {row.because === 'rate' ? 'matched, beyond the speed that is set' : 'came while this was paused'}
       </div>
     );

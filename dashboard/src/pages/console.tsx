@@ -158,7 +158,7 @@ function StatusBar({ feed, appId, filters, settled }: { feed: Feed; appId: strin
       {hello && <span class="dim">{hello.nodes === 1 ? 'one node' : `${hello.nodes} nodes`}</span>}
       {hello?.payloads_hidden_because && <span class="dim">Data is not shown: {hello.payloads_hidden_because}</span>}
       <span class="spacer" />
-      <Copy text={tailCommand(appId, filters)} what="the same as a command" />
+      <Copy text={tailCommand(appId, filters)} what="the same as a command" name="copy as command" />
     </div>
   );
 }

@@ -146,6 +146,11 @@ export function Check({ label, checked, onChange, help, reason }: { label: Compo
   );
 }
 
+/** Text in which backticks mark code. */
+export function Prose({ text }: { text: string }) {
+  return <>{text.split('`').map((part, at) => (at % 2 ? <code key={at}>{part}</code> : part))}</>;
+}
+
 /** A moment in the viewer's zone, with UTC on hover. */
 export function Time({ at, relative }: { at: number | null | undefined; relative?: boolean }) {
   if (at === null || at === undefined) return <span class="dim">never</span>;
@@ -156,7 +161,7 @@ export function Time({ at, relative }: { at: number | null | undefined; relative
   );
 }
 
-export function Copy({ text, what }: { text: string; what: string }) {
+export function Copy({ text, what, name = 'copy' }: { text: string; what: string; name?: string }) {
   const [done, setDone] = useState(false);
   useEffect(() => {
     if (!done) return;
@@ -169,7 +174,7 @@ export function Copy({ text, what }: { text: string; what: string }) {
   };
   return (
     <Button kind="quiet" label={`Copy ${what}`} onClick={copy}>
-      {done ? 'copied' : 'copy'}
+      {done ? 'copied' : name}
     </Button>
   );
 }

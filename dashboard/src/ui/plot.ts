@@ -12,6 +12,18 @@ interface Content {
 
 const COLOURS = { light: ['#b8341d', '#0b6bcb', '#1a7f45', '#8250df'], dark: ['#ff8a70', '#6cb6ff', '#57c785', '#c297ff'] };
 
+// Rows of uPlot: seconds between two ticks, their text, and what is added where a year, a day or a minute begins.
+const TIMES: uPlot.Axis.Values = [
+  [86_400, '{MM}-{DD}', '\n{YYYY}', null, null, null, null, null, 1],
+  [60, '{HH}:{mm}', '\n{YYYY}-{MM}-{DD}', null, '\n{MM}-{DD}', null, null, null, 1],
+  [1, ':{ss}', '\n{YYYY}-{MM}-{DD} {HH}:{mm}', null, '\n{MM}-{DD} {HH}:{mm}', null, '\n{HH}:{mm}', null, 1],
+];
+
+/** Small values keep their fraction, so that no two ticks look alike. */
+function tick(value: number): string {
+  return Math.abs(value) < 10 ? String(Number(value.toFixed(2))) : count(value);
+}
+
 export function plot(box: HTMLElement, content: Content, height: number, dark: boolean) {
   let shown = content;
   const colours = dark ? COLOURS.dark : COLOURS.light;
@@ -23,9 +35,9 @@ export function plot(box: HTMLElement, content: Content, height: number, dark: b
       cursor: { drag: { x: !!content.onZoom, y: false }, points: { size: 6 } },
       select: { show: true, left: 0, top: 0, width: 0, height: 0 },
       scales: { y: { range: (_, __, most) => [0, Math.max(most * 1.08, 1)] } },
-      axes: [{ ...axis, space: 70 }, { ...axis, size: 56, values: (_, values) => values.map(count) }],
+      axes: [{ ...axis, space: 70, values: TIMES }, { ...axis, size: 56, values: (_, values) => values.map(tick) }],
       series: [
-        {},
+        { value: '{YYYY}-{MM}-{DD} {HH}:{mm}' },
         ...content.lines.map(({ name, format = count }, at) => ({
           label: name,
           stroke: colours[at % colours.length] as string,

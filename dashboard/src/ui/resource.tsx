@@ -73,8 +73,8 @@ export function Failed({ error, retry, stale }: { error: Error; retry?: (() => u
       <span>
         {stale && 'What you see is older: '}
         {error.message}
-        {missing && !stale && ' It may have been deleted, or it is not one of your apps.'}
       </span>
+      {missing && !stale && <span>It may have been deleted, or it is not one of your apps.</span>}
       {retry && <Button onClick={() => void retry()}>Try again</Button>}
     </div>
   );
