@@ -1,5 +1,5 @@
 // Keys: `/` searches, `?` helps, `g` and a second key go to a page.
-import { useEffect } from 'preact/hooks';
+import { useLayoutEffect } from 'preact/hooks';
 import { APP_PAGES, SERVER_PAGES } from './pages';
 import { go, href } from './router';
 
@@ -20,12 +20,13 @@ export function isTyping(target: EventTarget | null): boolean {
 }
 
 export function useChords({ search, help, appId }: { search: () => void; help: () => void; appId: string | undefined }): void {
-  useEffect(() => {
-    let since = 0;
+  useLayoutEffect(() => {
+    // When `g` was pressed.
+    let since = -Infinity;
     const listener = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || document.querySelector('dialog[open]')) return;
       const chord = event.timeStamp - since < CHORD_MS;
-      since = 0;
+      since = -Infinity;
       if (chord) {
         const target = chordTarget(event.key, appId);
         if (target) {

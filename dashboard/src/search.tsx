@@ -1,5 +1,5 @@
 // The search for apps and pages, and the list of keys.
-import { useEffect, useId, useRef, useState } from 'preact/hooks';
+import { useEffect, useId, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { api, take } from './api/client';
 import { apps, loadApps } from './apps';
 import { APP_PAGES, SERVER_PAGES } from './pages';
@@ -43,8 +43,8 @@ export function Search({ appId, onClose }: { appId: string | undefined; onClose:
   const [extra, setExtra] = useState<{ id: string; name: string }[]>([]);
   const list = useId();
   const input = useRef<HTMLInputElement>(null);
+  useLayoutEffect(() => input.current?.focus(), []);
   useEffect(() => {
-    input.current?.focus();
     loadApps().catch(() => {});
   }, []);
   useEffect(() => {

@@ -1,6 +1,6 @@
 // Who is signed in, and what they may do.
 import { computed, signal } from '@preact/signals';
-import { api, ApiError, type Me, requestJson, signedOut, take } from './api/client';
+import { api, ApiError, type Me, signedOut, take } from './api/client';
 
 /** `undefined` until the server has answered, `null` if nobody is signed in. */
 export const me = signal<Me | null | undefined>(undefined);
@@ -24,13 +24,14 @@ export async function loadMe(): Promise<void> {
 }
 
 export async function signIn(body: { name: string; password: string } | { link: string }): Promise<void> {
-  const answer = await requestJson<{ me: Me }>('/api/v1/sessions/browser', { method: 'POST', body: JSON.stringify(body) });
+  await take(api.POST('/api/v1/browser-sessions', { body }));
+  const answer = await take(api.GET('/api/v1/me'));
   signedOut.value = false;
-  me.value = answer.me;
+  me.value = answer;
 }
 
 export async function signOut(): Promise<void> {
-  await requestJson('/api/v1/sessions/current', { method: 'DELETE' });
+  await take(api.DELETE('/api/v1/sessions/{session_id}', { params: { path: { session_id: 'current' } } }));
   me.value = null;
 }
 

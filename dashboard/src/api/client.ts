@@ -28,7 +28,7 @@ api.use({
 });
 
 function noteStatus(response: Response): void {
-  if (response.status === 401 && !response.url.endsWith('/sessions/browser')) signedOut.value = true;
+  if (response.status === 401 && !response.url.endsWith('/browser-sessions')) signedOut.value = true;
 }
 
 /** A request that failed, with what the server said. */

@@ -82,7 +82,7 @@ export function Deliveries({ appId, webhookId, hasUrl }: { appId: string; webhoo
           {
             name: 'Actions',
             cell: ({ sequence }) => (
-              <Button kind="quiet" label={`Send delivery ${sequence} again`} reason={reason} onClick={() => replayOne(sequence)}>
+              <Button kind="quiet" label={`Send again: delivery ${sequence}`} reason={reason} onClick={() => replayOne(sequence)}>
                 Send again
               </Button>
             ),

@@ -65,8 +65,7 @@ export function SignIn() {
             Sign in
           </Button>
           <p class="dim">
-            The first start of the server printed the owner’s password and a link that signs in once. Neither at hand? Run <code>fanfare operator reset-password owner</code> on the server’s
-            machine.
+            The first start of the server printed the owner’s password and a link that signs in once. Neither at hand? On the server’s machine, <code>fanfare operator sign-in-link owner</code> prints another link.
           </p>
         </form>
       )}

@@ -173,7 +173,7 @@ export function Copy({ text, what, name = 'copy' }: { text: string; what: string
     setDone(true);
   };
   return (
-    <Button kind="quiet" label={`Copy ${what}`} onClick={copy}>
+    <Button kind="quiet" label={done ? `Copied ${what}` : name === 'copy' ? `Copy ${what}` : name} onClick={copy}>
       {done ? 'copied' : name}
     </Button>
   );
