@@ -1,4 +1,4 @@
-//! The files that are part of the program: the SDK's scripts, the pages of `/docs`, the demo page. All are sent in one
+//! The files that are part of the program: the SDK's scripts, the dashboard, the pages of `/docs`, the demo page. All are sent in one
 //! way, with an entity tag, the time for which they may be cached, and security headers.
 
 use std::io::Write;
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::http::headers::{entity_tag, has_newest, members};
 
+pub(crate) mod dashboard;
 pub(crate) mod docs;
 pub(crate) mod sdk;
 

@@ -11,7 +11,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::admin;
 use crate::admin::problem::Problem;
 use crate::app_state::AppState;
-use crate::assets::{docs, sdk};
+use crate::assets::{dashboard, docs, sdk};
 use crate::backend_api::users;
 use crate::body::discard;
 use crate::clients_api::token_auth;
@@ -65,9 +65,7 @@ pub(crate) fn router(state: AppState, audience: Audience) -> Router {
         router = router
             .merge(pusher)
             // Browsers, through a script tag.
-            .merge(sdk::router())
-            // People who look at what listens here.
-            .route("/", get(health::root));
+            .merge(sdk::router());
         if state.demo.is_some() {
             router = router
                 // The demo page and its own backend.
@@ -81,8 +79,15 @@ pub(crate) fn router(state: AppState, audience: Audience) -> Router {
             // Operators and automation, with a session or an API token.
             .merge(admin)
             // People and code generators.
-            .merge(docs::pages(&document));
+            .merge(docs::pages(&document))
+            // Operators, with a browser.
+            .merge(dashboard::router());
     }
+    // People who look at what listens here.
+    router = match audience {
+        Audience::ClientsAndBackends => router.route("/", get(health::root)),
+        Audience::All | Audience::Operators => router.route("/", get(health::dashboard_or_root)),
+    };
     router = match audience {
         Audience::All => router.route("/metrics", get(metrics::metrics)),
         Audience::Operators => router.route("/metrics", get(metrics::open_metrics)),

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use fanfare_store::{
-    Actor, NewSession, OperatorRecord, Role, Rotation, SessionProof, SessionRecord,
+    Actor, ActorKind, NewSession, OperatorRecord, Role, Rotation, SessionProof, SessionRecord,
 };
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,18 @@ pub(crate) struct Me {
     /// On which apps; all of them if `null`.
     #[schema(required)]
     pub(crate) apps: Option<Vec<String>>,
+}
+
+impl From<OperatorRecord> for Me {
+    fn from(operator: OperatorRecord) -> Self {
+        Self {
+            kind: ActorKind::Operator.to_string(),
+            id: Some(operator.id),
+            name: operator.name,
+            role: operator.role,
+            apps: operator.apps,
+        }
+    }
 }
 
 /// A new password, and the old one to prove who asks.

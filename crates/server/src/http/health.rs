@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::error::ApiError;
 use crate::app_state::AppState;
+use crate::assets::dashboard;
 use crate::edge::ws::upgrade;
 
 /// `GET /healthz`: answers while the process runs.
@@ -42,6 +43,17 @@ pub(crate) async fn soketi_ready(state: State<AppState>) -> Response {
     }
 }
 
+/// `GET /` where operators are served: the dashboard for browsers, and a text for other programs.
+pub(crate) async fn dashboard_or_root(state: State<AppState>, request: Request) -> Response {
+    if !upgrade::is_upgrade(request.headers())
+        && let Some(page) = dashboard::page(&request)
+    {
+        return page;
+    }
+    root(state, request).await
+}
+
+/// `GET /`: the demo page if there is one, or a text.
 pub(crate) async fn root(State(state): State<AppState>, request: Request) -> Response {
     if upgrade::is_upgrade(request.headers()) {
         return upgrade::refuse_path(&state, request);

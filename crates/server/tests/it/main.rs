@@ -10,6 +10,7 @@ mod alerts;
 mod api;
 mod bounds;
 mod cli;
+mod dashboard;
 mod first_run;
 mod headers;
 mod history;

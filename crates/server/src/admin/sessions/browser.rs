@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Body, PathParams, Problem, SignIn};
+use super::{Body, Me, PathParams, Problem, SignIn};
 use crate::access::{Caller, IDLE_LIFETIME, draw_secret, hash, set_session_cookie};
 use crate::admin::operators::OperatorName;
 use crate::app_state::AppState;
@@ -50,6 +50,8 @@ pub(crate) struct BrowserSession {
     session_id: String,
     /// When it ends unless it is used, Unix time in milliseconds.
     expires_at: i64,
+    /// Who signed in, and what they may do.
+    me: Me,
 }
 
 /// A link that signs an operator in, once.
@@ -90,15 +92,16 @@ pub(in crate::admin) async fn sign_in(
     let body = Body::<BrowserSignIn>::of_stranger(request, &state).await;
     let body = body.inspect_err(|_| state.admin.sign_in_limiter.count_malformed(client.address))?;
     let cookie = draw_secret();
-    let session = match body.value {
+    let (operator, session) = match body.value {
         BrowserSignIn::Password(sign_in) => {
             let operator = super::operator_of(&state, &client, sign_in).await?;
             let (new, by) = new_session(&operator, &client, &cookie);
-            state.admin.store.create_session(&new, &by).await?
+            let session = state.admin.store.create_session(&new, &by).await?;
+            (operator, session)
         }
         BrowserSignIn::Link(LinkSignIn { link }) => {
-            let session = session_of_link(&state, &client, &link, &cookie).await?;
-            session.ok_or_else(|| {
+            let signed_in = session_of_link(&state, &client, &link, &cookie).await?;
+            signed_in.ok_or_else(|| {
                 // A link can't be guessed, but trying should cost no less than a wrong password.
                 state.admin.sign_in_limiter.count_malformed(client.address);
                 Problem::unauthorized(
@@ -112,6 +115,7 @@ pub(in crate::admin) async fn sign_in(
     let answer = Json(BrowserSession {
         session_id: session.id,
         expires_at: session.expires_at,
+        me: operator.into(),
     });
     Ok((StatusCode::CREATED, [(SET_COOKIE, set_cookie)], answer).into_response())
 }
@@ -138,14 +142,15 @@ async fn session_of_link(
     client: &ClientAddress,
     link: &SecretString,
     cookie: &SecretString,
-) -> Result<Option<SessionRecord>, Problem> {
+) -> Result<Option<(OperatorRecord, SessionRecord)>, Problem> {
     let (store, link) = (&state.admin.store, hash(link));
     let operator = store.operator_of_sign_in_link(link, unix_millis()).await?;
     let Some(operator) = operator else {
         return Ok(None);
     };
     let (new, by) = new_session(&operator, client, cookie);
-    Ok(store.create_session_by_link(link, &new, &by).await?)
+    let session = store.create_session_by_link(link, &new, &by).await?;
+    Ok(session.map(|session| (operator, session)))
 }
 
 /// Make a link that signs an operator in
