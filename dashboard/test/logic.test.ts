@@ -99,7 +99,7 @@ test('filters of an address that the server would refuse become what it takes', 
 
 test('the same view as a command', () => {
   expect(tailCommand('1', filtersOf(new URLSearchParams("channel=room-*&user_id=it's")))).toBe(
-    `fanfare tail --app 1 --channel 'room-*' --user-id 'it'\\''s' --server ${location.origin}`,
+    `fanfare tail --app 1 --channel 'room-*' --user 'it'\\''s' --server ${location.origin}`,
   );
 });
 

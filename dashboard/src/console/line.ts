@@ -53,6 +53,8 @@ export interface LiveLine {
   transport?: string;
   client?: string;
   subscribers?: number;
+  /** The kind of a refusal, as the log and the metrics name it. */
+  refusal?: string;
   reason?: string;
   code?: number | string;
   webhook_id?: string;

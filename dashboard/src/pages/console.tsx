@@ -166,9 +166,12 @@ function StatusBar({ feed, appId, filters, settled }: { feed: Feed; appId: strin
 /** The same view in a terminal. */
 export function tailCommand(appId: string, filters: Filters): string {
   const flags: string[] = [];
-  for (const name of ['kinds', 'channel', 'event', 'user_id', 'socket_id', 'text'] as const) {
-    if (filters[name]) flags.push(`--${name.replace('_', '-')} ${shellQuoted(filters[name])}`);
+  const names = { kinds: 'kinds', channel: 'channel', event: 'event', user_id: 'user', socket_id: 'socket-id', text: 'text' } as const;
+  for (const [name, flag] of Object.entries(names)) {
+    const value = filters[name as keyof typeof names];
+    if (value) flags.push(`--${flag} ${shellQuoted(value)}`);
   }
+  if (filters.rate !== DEFAULT_RATE) flags.push(`--rate ${filters.rate}`);
   return ['fanfare tail', '--app', shellQuoted(appId), ...flags, '--server', shellQuoted(location.origin)].join(' ');
 }
 
@@ -184,6 +187,7 @@ function LineDetails({ appId, line, feed, onClose }: { appId: string; line: Live
   if (line.socket_id) facts.push(['Connection', <a href={href([...app, 'connections', line.socket_id])}>{line.socket_id}</a>]);
   if (line.user_id) facts.push(['User', <a href={href([...app, 'connections'], { user_id: line.user_id })}>{line.user_id}</a>]);
   if (line.subscribers !== undefined) facts.push(['Subscribers', count(line.subscribers)]);
+  if (line.refusal) facts.push(['Refusal', line.refusal]);
   if (line.reason) facts.push(['Reason', line.reason]);
   if (line.code !== undefined) facts.push(['Code', String(line.code)]);
   if (line.key) facts.push(['Key', line.key]);
