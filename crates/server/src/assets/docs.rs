@@ -23,6 +23,10 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
                       img-src 'self' data:; font-src 'self' data:; connect-src 'self'; \
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
+/// The file that the page loads behind Swagger UI's style, and what it has here.
+const STYLE_PATH: &str = "/docs/index.css";
+const STYLE: &str = include_str!("../../assets/docs.css");
+
 /// The files of `/docs` by path, at most as many as the program has. Cheap to clone.
 ///
 /// Each is compressed once. They are public, and the largest has 1.5 MB, so compressing them for each request would be
@@ -63,6 +67,10 @@ async fn answer(State(files): State<Files>, request: Request, next: Next) -> Res
     };
     let Ok(content) = to_bytes(response.into_body(), usize::MAX).await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    let content = match path.as_str() {
+        STYLE_PATH => STYLE.into(),
+        _ => content,
     };
     let compress = move || {
         let file = Asset::new(content_type, content).with_policy(POLICY);
