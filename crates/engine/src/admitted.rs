@@ -7,7 +7,8 @@ use fanfare_protocol::{AppId, AppKey};
 
 use crate::app::App;
 use crate::budget::{Network, Payer};
-use crate::permit::{ConnectionPermit, Permits};
+use crate::clients::ClientPermit;
+use crate::permit::Permits;
 
 /// An admitted connection, with its permits once it has them.
 #[derive(Debug)]
@@ -17,7 +18,7 @@ pub struct Admitted {
     pub(crate) address: Option<IpAddr>,
     pub(crate) permits: Option<Permits>,
     /// Counts it among the connections of its client library.
-    pub(crate) client: Option<ConnectionPermit>,
+    pub(crate) client: Option<ClientPermit>,
     /// The payer of what the client makes this node hold.
     pub(crate) payer: Payer,
 }

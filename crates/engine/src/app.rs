@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use fanfare_protocol::signature::SigningKey;
-use fanfare_protocol::{AppId, AppKey, AppSettings, ChannelName, CloseCode, HistoryRule};
+use fanfare_protocol::{
+    AppId, AppKey, AppSettings, ChannelName, CloseCode, HistoryRule, SocketId, UserId,
+};
 
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -19,6 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::budget::Usage;
 use crate::cache::Cache;
 use crate::clients::{ClientConnections, Clients};
+use crate::closed::{ClosedConnection, ClosedConnections};
 use crate::error::Refusal;
 use crate::history::{Histories, Retention};
 use crate::local_presence::LocalPresence;
@@ -106,6 +109,8 @@ pub struct App {
     publish_rate: ArcSwapOption<PublishRateLimiter>,
     /// Connections on this node by client library.
     pub(crate) clients: Clients,
+    /// Connections on this node that ended lately.
+    pub(crate) closed: ClosedConnections,
     pub(crate) channels: Channels,
     pub(crate) cache: Cache,
     pub(crate) users: Users,
@@ -179,6 +184,7 @@ impl App {
             counted: Arc::default(),
             publish_rate: ArcSwapOption::from(limiter),
             clients: Clients::default(),
+            closed: ClosedConnections::new(&shared.closed),
             channels: Channels::default(),
         }
     }
@@ -277,6 +283,20 @@ impl App {
     #[must_use]
     pub fn clients(&self) -> Vec<ClientConnections> {
         self.clients.list()
+    }
+
+    /// Returns the connections of a user, or the one with a socket id, that ended on this node within
+    /// the last hour, newest first. An app remembers 256, or few if very many of all apps ended.
+    #[must_use]
+    pub fn closed_connections(
+        &self,
+        socket_id: Option<SocketId>,
+        user: Option<&UserId>,
+    ) -> Vec<ClosedConnection> {
+        self.closed.find(|id, of| {
+            socket_id.is_none_or(|socket_id| id == socket_id)
+                && user.is_none_or(|user| of == Some(user))
+        })
     }
 
     /// Remembers that a key was used; `from` is the network address, where it is known.
@@ -418,6 +438,8 @@ struct Shared {
     recent_events: Arc<RecentEvents>,
     /// Most entries of an app's transition log.
     max_transitions: usize,
+    /// How many closed connections all apps remember.
+    closed: Arc<AtomicUsize>,
 }
 
 /// What a change of apps asks of connections.
@@ -443,6 +465,7 @@ impl Apps {
             shared: Shared {
                 recent_events,
                 max_transitions,
+                closed: Arc::default(),
             },
             deleted_traffic: Mutex::default(),
             moved: Mutex::default(),

@@ -6,8 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::permit::ConnectionPermit;
-
 /// Most libraries and versions that are counted apart, because clients choose the names.
 const MAX_CLIENTS: usize = 100;
 /// Longest name or version that is counted, in bytes.
@@ -29,33 +27,68 @@ pub struct ClientConnections {
 
 /// Counts an app's connections by library and version.
 #[derive(Debug, Default)]
-pub(crate) struct Clients(Mutex<HashMap<Name, Arc<AtomicUsize>>>);
+pub(crate) struct Clients(Mutex<HashMap<Name, Arc<ClientLibrary>>>);
 
 type Name = (String, String);
 
+/// A library of one version.
+#[derive(Debug)]
+struct ClientLibrary {
+    name: Name,
+    connections: AtomicUsize,
+}
+
+/// Counts one connection of a library until it is dropped.
+#[derive(Debug)]
+pub(crate) struct ClientPermit(Arc<ClientLibrary>);
+
+impl ClientPermit {
+    fn count(library: &Arc<ClientLibrary>) -> Self {
+        library.connections.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(library))
+    }
+
+    /// Returns the name and the version of the library, as they are counted.
+    pub(crate) fn name(&self) -> &(String, String) {
+        &self.0.name
+    }
+}
+
+impl Drop for ClientPermit {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Clients {
     /// Counts one more connection, until the permit is dropped.
-    pub(crate) fn count(&self, client: &str, version: &str) -> ConnectionPermit {
+    pub(crate) fn count(&self, client: &str, version: &str) -> ClientPermit {
         let mut known = self.0.lock();
         let mut name = (taken(client), taken(version));
         if known.len() >= MAX_CLIENTS && !known.contains_key(&name) {
-            known.retain(|_, connections| connections.load(Ordering::Relaxed) > 0);
+            known.retain(|_, library| library.connections.load(Ordering::Relaxed) > 0);
             if known.len() >= MAX_CLIENTS {
                 name = (OTHER.into(), String::new());
             }
         }
-        ConnectionPermit::count(known.entry(name).or_default())
+        let library = known.entry(name).or_insert_with_key(|name| {
+            Arc::new(ClientLibrary {
+                name: name.clone(),
+                connections: AtomicUsize::new(0),
+            })
+        });
+        ClientPermit::count(library)
     }
 
     /// Returns the libraries that have connections, the most first.
     pub(crate) fn list(&self) -> Vec<ClientConnections> {
         let known = self.0.lock();
-        let found = known.iter().map(|((client, version), connections)| {
+        let found = known.iter().map(|((client, version), library)| {
             let (client, version) = (client.clone(), version.clone());
             ClientConnections {
                 client,
                 version,
-                connections: connections.load(Ordering::Relaxed),
+                connections: library.connections.load(Ordering::Relaxed),
             }
         });
         let mut found: Vec<_> = found.filter(|found| found.connections > 0).collect();

@@ -18,13 +18,16 @@ use tokio::time::Instant;
 use crate::admitted::Admitted;
 use crate::app::App;
 use crate::budget::{BudgetExceeded, Charge, Payer, Resource};
+use crate::clients::ClientPermit;
 use crate::clock::CLOSE_GRACE;
+use crate::connection_traffic::ConnectionTraffic;
 use crate::error::Refusal;
 use crate::outbox::{Buffers, Flushed, Origin, Outbox, SharedFrame, Sink};
-use crate::permit::{ConnectionPermit, Permits};
+use crate::permit::Permits;
 use crate::rate_limit::{ClientEventRate, MessageRate};
 use crate::reading::Reading;
 use crate::replay::Replay;
+use crate::round_trip::RoundTrip;
 use crate::route::ChannelId;
 use crate::sequence::{Offset, Position};
 use crate::shard_stats::{AppSlot, ShardStats};
@@ -54,7 +57,7 @@ pub(crate) struct Connection {
     pub(crate) address: Option<IpAddr>,
     /// `None` while the client has yet to show that it answers.
     pub(crate) permits: Option<Permits>,
-    _client: Option<ConnectionPermit>,
+    client: Option<ClientPermit>,
     /// The payer of what the client makes this node hold.
     pub(crate) payer: Payer,
     pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
@@ -96,6 +99,8 @@ pub(crate) struct Connection {
     /// How many bytes of its outbox [`Buffers`] has noted.
     noted: usize,
     outbox: Outbox,
+    pub(crate) traffic: ConnectionTraffic,
+    pub(crate) round_trip: RoundTrip,
     framing: Framing,
     sink: Box<dyn Sink>,
     waker: Option<Waker>,
@@ -119,16 +124,26 @@ pub(crate) struct SignedIn {
 pub(crate) struct Subscription {
     pub(crate) channel: ChannelId,
     /// Its index in the channel's list on this shard.
-    pub(crate) index: usize,
+    pub(crate) index: u32,
     /// Whether it gets each event's position in the channel's history, which makes it stand in a
     /// list of its own.
     pub(crate) wants_positions: bool,
+    /// When it was made, in milliseconds since the connection began. The highest number means that it is not known.
+    pub(crate) since: u32,
     /// On presence channels: its user, and the position up to which the client knows all changes.
     pub(crate) member: Option<(UserId, u64)>,
     /// The newest cached or recorded event that the client got before or with the subscription.
     pub(crate) replayed: Option<Offset>,
     /// The subscription count that the client got last, if any.
     pub(crate) counted: Option<NonZeroU32>,
+}
+
+impl Subscription {
+    /// Returns when it was made, since the connection began, or `None` if that was too long after.
+    pub(crate) fn since(&self) -> Option<Duration> {
+        let known = self.since < u32::MAX;
+        known.then(|| Duration::from_millis(self.since.into()))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +189,7 @@ impl Connection {
             key: admitted.key,
             address: admitted.address,
             permits: admitted.permits,
-            _client: admitted.client,
+            client: admitted.client,
             subscription_bytes: admitted.payer.empty_charge(Resource::SubscriptionBytes),
             payer: admitted.payer,
             connected: now,
@@ -196,6 +211,8 @@ impl Connection {
             left_unread: false,
             noted: 0,
             outbox: Outbox::default(),
+            traffic: ConnectionTraffic::default(),
+            round_trip: RoundTrip::default(),
             framing: sink.framing(),
             sink,
             waker: None,
@@ -242,7 +259,13 @@ impl Connection {
     }
 
     /// Adds a subscription, and charges its bytes.
-    pub(crate) fn add_subscription(&mut self, channel: ChannelName, subscription: Subscription) {
+    pub(crate) fn add_subscription(
+        &mut self,
+        channel: ChannelName,
+        mut subscription: Subscription,
+    ) {
+        let since = self.connected.elapsed().as_millis();
+        subscription.since = u32::try_from(since).unwrap_or(u32::MAX);
         let charged = self.subscription_bytes.amount() + subscription_bytes(&channel);
         // The bound was checked before the connection joined; others may have subscribed in
         // between.
@@ -394,6 +417,7 @@ impl Connection {
     /// Queues a frame, unless the connection is fenced or closed.
     pub(crate) fn push(&mut self, frame: &SharedFrame<'_>, origin: Origin, buffers: &mut Buffers) {
         if self.is_open() {
+            self.traffic.messages_out = self.traffic.messages_out.saturating_add(1);
             self.outbox.push(frame, self.framing, origin, buffers);
         }
     }
@@ -421,6 +445,10 @@ impl Connection {
     pub(crate) fn note_held(&mut self, buffers: &mut Buffers) {
         let waits = self.blocked && !self.is_turn_over;
         let held = if waits { self.outbox.own() } else { 0 };
+        if waits {
+            let waiting = u32::try_from(self.outbox.bytes()).unwrap_or(u32::MAX);
+            self.traffic.waiting_bytes_peak = self.traffic.waiting_bytes_peak.max(waiting);
+        }
         if held != self.noted {
             buffers.note(self.noted, held);
             self.noted = held;
@@ -433,7 +461,9 @@ impl Connection {
             return;
         }
         let was_blocked = self.blocked;
+        let before = buffers.written();
         let flushed = self.outbox.flush(&*self.sink, buffers);
+        self.traffic.bytes_out += buffers.written() - before;
         self.is_turn_over = flushed == Flushed::TurnOver;
         match flushed {
             Flushed::All => self.blocked = false,
@@ -483,6 +513,7 @@ impl Connection {
         // Set after the pushes, which a closing connection would refuse.
         self.state = State::Closing(now + CLOSE_GRACE);
         self.closed_with = Some(refusal.code);
+        self.note_closed(Some(refusal.code.number()), &refusal.message);
         self.flush(buffers);
         self.wake();
     }
@@ -505,9 +536,72 @@ impl Connection {
         }
     }
 
+    /// Notes the end of the connection for operators. Its client may have left by itself.
+    pub(crate) fn note_closed(&self, code: Option<u16>, reason: &str) {
+        let (socket_id, user) = (self.socket_id, self.user_id());
+        self.app.closed.note(socket_id, user, code, reason);
+    }
+
+    /// Returns its user: signed in, or else a member of a presence channel.
+    fn user_id(&self) -> Option<&UserId> {
+        let signed_in = self.user.as_ref().map(|user| &user.member.user_id);
+        signed_in.or_else(|| {
+            let mut members = self
+                .subscriptions
+                .values()
+                .filter_map(|s| s.member.as_ref());
+            members.next().map(|(user, _)| user)
+        })
+    }
+
+    /// Returns whether it belongs to a user: signed in, or a member of a presence channel.
+    pub(crate) fn is_of(&self, user: &UserId) -> bool {
+        let signed_in = self.user.as_ref().map(|user| &user.member.user_id);
+        let mut members = self
+            .subscriptions
+            .values()
+            .filter_map(|s| s.member.as_ref());
+        signed_in == Some(user) || members.any(|(member, _)| member == user)
+    }
+
+    /// Returns the name and version of its client library, as far as it gave them.
+    pub(crate) fn client(&self) -> (String, String) {
+        let client = self.client.as_ref();
+        client
+            .map(|client| client.name().clone())
+            .unwrap_or_default()
+    }
+
+    /// Counts a message of its client.
+    pub(crate) fn count_received(&mut self, bytes: usize) {
+        let traffic = &mut self.traffic;
+        traffic.bytes_in += bytes as u64;
+        traffic.messages_in = traffic.messages_in.saturating_add(1);
+    }
+
     fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_operators_see_of_a_connection_takes_few_bytes() {
+        // There may be a million connections with several subscriptions each.
+        assert!(
+            size_of::<Connection>() <= 456,
+            "{}",
+            size_of::<Connection>()
+        );
+        assert!(
+            size_of::<Subscription>() <= 56,
+            "{}",
+            size_of::<Subscription>()
+        );
     }
 }

@@ -91,6 +91,11 @@ impl Deliverer {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// Notes that the node takes clients again.
+    pub(crate) fn end_draining(&self) {
+        self.draining.store(false, Ordering::Relaxed);
+    }
+
     /// Notes that fenced connections are closed from now on, which takes so long.
     pub(crate) fn start_closing(&self, period: Duration) {
         *self.closing_until.lock() = Some(Instant::now() + period);

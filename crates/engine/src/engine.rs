@@ -461,7 +461,19 @@ impl Engine {
         self.node.start_draining();
     }
 
-    /// Closes all connections, spread over `period`, and waits until they are gone.
+    /// Admits connections again. A drain that is under way closes no further ones, and is over.
+    pub fn accept_connections(&self) {
+        self.node.end_draining();
+    }
+
+    /// Returns the number of threads that own connections.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.deliverer().inboxes().len()
+    }
+
+    /// Closes all connections, spread over `period`, and waits until they are gone, or until
+    /// [`Self::accept_connections`] is called.
     pub async fn drain(&self, period: Duration) {
         self.refuse_connections();
         let mut drained = Vec::new();

@@ -87,6 +87,7 @@ impl Shard {
                 connection.close(&refusal, true, now, buffers);
             } else if silent >= ping_after && !connection.pinged {
                 connection.pinged = true;
+                connection.round_trip.note_ping(age);
                 let ping = Frame::ping();
                 connection.push(&SharedFrame::new(&ping), Origin::Answer, buffers);
                 // A blocked one is flushed when its socket takes more.

@@ -1,9 +1,14 @@
 //! An app's connections as an operator sees them, and closing one.
+//!
+//! A node may have a million connections, so a shard is asked for few of its slots at a time, and
+//! other commands have their turn in between.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_protocol::{AppKey, CloseCode, Framing, SocketId, UserId};
+use fanfare_protocol::{AppKey, ChannelName, CloseCode, Framing, SocketId, UserId};
+use ipnet::IpNet;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -11,10 +16,57 @@ use crate::app::App;
 use crate::bus::BoxFuture;
 use crate::command::Command;
 use crate::connection::Connection;
+use crate::connection_traffic::ConnectionTraffic;
 use crate::engine::Engine;
 use crate::error::Refusal;
 use crate::node::Node;
-use crate::shard::Shard;
+use crate::shard::{Shard, State};
+
+/// Slots that a shard looks at before other commands have their turn.
+const SLOTS_PER_TURN: usize = 4096;
+/// How long a page is looked for. What was found by then is the page.
+const LOOK_TIMEOUT: Duration = Duration::from_millis(800);
+/// Most channels that a list tells of each connection.
+pub const MAX_LISTED_CHANNELS: usize = 50;
+/// Most channels that are told of one connection.
+pub const MAX_SHOWN_CHANNELS: usize = 1000;
+/// Most bytes of a page, about: a few connections with many channels of long names fill it.
+const MAX_PAGE_BYTES: usize = 256 * 1024;
+/// About how many bytes a connection takes besides the names of its channels.
+const CONNECTION_BYTES: usize = 600;
+
+/// Which of an app's connections are looked for.
+#[derive(Debug, Clone, Default)]
+pub struct ConnectionFilter {
+    /// Those of a user: signed in, or a member of a presence channel.
+    pub user: Option<UserId>,
+    /// Those from one of these addresses.
+    pub addresses: Option<IpNet>,
+    /// Those that connected with a key.
+    pub key: Option<AppKey>,
+    /// Those that are subscribed to a channel.
+    pub channel: Option<ChannelName>,
+    /// Those whose socket ids contain a text.
+    pub socket_id: Option<String>,
+}
+
+/// Where a list of a node's connections goes on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConnectionPlace {
+    /// The shard.
+    pub shard: usize,
+    /// The slot on the shard.
+    pub slot: usize,
+}
+
+/// Some of a node's connections.
+#[derive(Debug)]
+pub struct ConnectionPage {
+    /// The connections. There may be fewer than were asked for, even none, although more follow.
+    pub connections: Vec<ConnectionInfo>,
+    /// Where the list goes on, or `None` if it ends here.
+    pub next: Option<ConnectionPlace>,
+}
 
 /// One connection as it is at this moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,78 +77,215 @@ pub struct ConnectionInfo {
     pub key: AppKey,
     /// Its transport.
     pub transport: Framing,
+    /// Its network address, where it is known.
+    pub address: Option<IpAddr>,
+    /// The name and version of its client library, as far as it gave them.
+    pub client: (String, String),
     /// The signed-in user.
     pub user_id: Option<UserId>,
     /// How long ago it connected.
     pub age: Duration,
     /// How long ago the client last sent anything, to about a second.
     pub silent: Duration,
+    /// What went over it.
+    pub traffic: ConnectionTraffic,
     /// Bytes that wait to be written.
     pub waiting_bytes: usize,
-    /// The channels it is subscribed to, by name.
-    pub channels: Vec<String>,
+    /// How long its last PONG took. Unknown before the first one, and on the HTTP fallbacks.
+    pub round_trip: Option<Duration>,
+    /// Whether it may have missed events and will be closed.
+    pub is_fenced: bool,
+    /// How many channels it is subscribed to.
+    pub channel_count: usize,
+    /// The channels, by name, or the first of them.
+    pub channels: Vec<SubscriptionInfo>,
+}
+
+/// A subscription of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionInfo {
+    /// The channel.
+    pub channel: ChannelName,
+    /// How long ago it was made; unknown on connections of more than 49 days.
+    pub age: Option<Duration>,
+    /// Whether the client gets positions, so that it can recover what it missed.
+    pub wants_positions: bool,
+    /// The member, on presence channels.
+    pub user_id: Option<UserId>,
 }
 
 impl ConnectionInfo {
-    fn of(connection: &Connection, now: Instant) -> Self {
-        let mut channels: Vec<_> = connection
+    fn of(connection: &Connection, now: Instant, max_channels: usize) -> Self {
+        let age = now.saturating_duration_since(connection.connected);
+        let mut subscriptions: Vec<_> = connection
             .subscriptions
-            .keys()
-            .filter(|channel| !connection.is_implicit(channel.as_str()))
-            .map(ToString::to_string)
+            .iter()
+            .filter(|(channel, _)| !connection.is_implicit(channel.as_str()))
             .collect();
-        channels.sort();
+        let channel_count = subscriptions.len();
+        subscriptions.sort_by_key(|(channel, _)| *channel);
+        subscriptions.truncate(max_channels);
+        let channels = subscriptions
+            .into_iter()
+            .map(|(channel, subscription)| SubscriptionInfo {
+                channel: channel.clone(),
+                age: subscription.since().map(|since| age.saturating_sub(since)),
+                wants_positions: subscription.wants_positions,
+                user_id: subscription.member.as_ref().map(|(user, _)| user.clone()),
+            })
+            .collect();
         Self {
             socket_id: connection.socket_id,
             key: connection.key.clone(),
             transport: connection.framing(),
+            address: connection.address,
+            client: connection.client(),
             user_id: connection
                 .user
                 .as_ref()
                 .map(|user| user.member.user_id.clone()),
-            age: now.saturating_duration_since(connection.connected),
+            age,
             silent: now.saturating_duration_since(connection.last_activity),
+            traffic: connection.traffic,
             waiting_bytes: connection.waiting(),
+            round_trip: connection.round_trip.get(),
+            is_fenced: connection.is_fenced(),
+            channel_count,
             channels,
         }
     }
+
+    /// Returns about how many bytes it takes in an answer.
+    fn weight(&self) -> usize {
+        let channels = self.channels.iter();
+        let names: usize = channels
+            .map(|found| found.channel.as_str().len() + 100)
+            .sum();
+        CONNECTION_BYTES + names
+    }
+}
+
+impl ConnectionFilter {
+    fn fits(&self, connection: &Connection) -> bool {
+        let fits_address = |addresses: &IpNet| {
+            let address = connection.address;
+            address.is_some_and(|address| addresses.contains(&address.to_canonical()))
+        };
+        self.key.as_ref().is_none_or(|key| connection.key == *key)
+            && self.addresses.as_ref().is_none_or(fits_address)
+            && self.user.as_ref().is_none_or(|user| connection.is_of(user))
+            && self.channel.as_ref().is_none_or(|channel| {
+                connection.subscriptions.contains_key(channel)
+                    && !connection.is_implicit(channel.as_str())
+            })
+            && self
+                .socket_id
+                .as_ref()
+                .is_none_or(|part| connection.socket_id.to_string().contains(part))
+    }
+}
+
+/// What a shard found in one turn.
+struct Turn {
+    connections: Vec<ConnectionInfo>,
+    /// The slot at which the shard goes on, or `None` if it has no more.
+    next: Option<usize>,
 }
 
 impl Engine {
-    /// Returns an app's connections after the one called `after`, by socket id, at most `limit`;
-    /// all of them, or those of one user. Waits for all shards.
+    /// Returns an app's connections from a place on, each once if it stays: at most `limit`, and
+    /// those that were found within 0.8 s. Waits for the shards.
     pub async fn list_connections(
         &self,
         app: &Arc<App>,
-        user: Option<&UserId>,
-        after: Option<SocketId>,
+        filter: &ConnectionFilter,
+        from: ConnectionPlace,
         limit: usize,
-    ) -> Vec<ConnectionInfo> {
-        let (app, user) = (Arc::clone(app), user.cloned());
-        let found = self.ask(move |shard| shard.list(&app, user.as_ref(), after, limit));
-        let mut all: Vec<_> = found.await.into_iter().flatten().collect();
-        all.sort_by_key(|connection| connection.socket_id);
-        all.truncate(limit);
-        all
+    ) -> ConnectionPage {
+        let (filter, until) = (Arc::new(filter.clone()), Instant::now() + LOOK_TIMEOUT);
+        let (mut connections, mut place, mut room) = (Vec::new(), from, MAX_PAGE_BYTES);
+        let next = loop {
+            if place.shard >= self.shards() {
+                break None;
+            }
+            let (app, filter, left) = (
+                Arc::clone(app),
+                Arc::clone(&filter),
+                limit - connections.len(),
+            );
+            let look = move |shard: &Shard| shard.look(&app, &filter, place.slot, left, room);
+            let turn = self.node().ask_one(place.shard, look).await;
+            let turn = turn.unwrap_or(Turn {
+                connections: Vec::new(),
+                next: None,
+            });
+            let weights = turn.connections.iter().map(ConnectionInfo::weight);
+            room = room.saturating_sub(weights.sum());
+            connections.extend(turn.connections);
+            match turn.next {
+                Some(slot) => {
+                    place.slot = slot;
+                    if connections.len() >= limit || room == 0 || Instant::now() >= until {
+                        break Some(place);
+                    }
+                }
+                // Even if the page is full: another shard shows whether more follow.
+                None => {
+                    place = ConnectionPlace {
+                        shard: place.shard + 1,
+                        slot: 0,
+                    }
+                }
+            }
+        };
+        ConnectionPage { connections, next }
     }
 
-    /// Returns one connection of an app, if this node has it. Waits for all shards.
+    /// Returns one connection of an app, if this node has it. Waits for the shards.
     pub async fn inspect_connection(
         &self,
         app: &Arc<App>,
         socket_id: SocketId,
     ) -> Option<ConnectionInfo> {
-        let app = Arc::clone(app);
-        let found = self.ask(move |shard| shard.find(&app, socket_id, ConnectionInfo::of));
-        found.await.into_iter().flatten().next()
+        let inspect = |state: &mut State, slot: usize| {
+            ConnectionInfo::of(&state.connections[slot], Instant::now(), MAX_SHOWN_CHANNELS)
+        };
+        self.with_connection(app, socket_id, inspect).await
     }
 
     /// Closes one connection of an app with a code that keeps its client away, and returns whether
-    /// this node had it. Waits for all shards.
+    /// this node had it. Waits for the shards.
     pub async fn disconnect(&self, app: &Arc<App>, socket_id: SocketId) -> bool {
-        let app = Arc::clone(app);
-        let closed = self.ask(move |shard| shard.disconnect(&app, socket_id));
-        closed.await.contains(&true)
+        let close = |state: &mut State, slot: usize| {
+            let refusal = Refusal::new(
+                CloseCode::Unauthorized,
+                "An operator has closed this connection",
+            );
+            state.close(slot, &refusal, Instant::now());
+        };
+        self.with_connection(app, socket_id, close).await.is_some()
+    }
+
+    /// Runs `act` on the shard that has a connection of an app, and returns what it returns.
+    async fn with_connection<T: Send + 'static>(
+        &self,
+        app: &Arc<App>,
+        socket_id: SocketId,
+        act: impl Fn(&mut State, usize) -> T + Clone + Send + 'static,
+    ) -> Option<T> {
+        for index in 0..self.shards() {
+            let mut from = Some(0);
+            while let Some(slot) = from {
+                let (app, act) = (Arc::clone(app), act.clone());
+                let turn = move |shard: &Shard| shard.with_found(&app, socket_id, slot, act);
+                match self.node().ask_one(index, turn).await {
+                    Some(Ok(found)) => return Some(found),
+                    Some(Err(next)) => from = next,
+                    None => from = None,
+                }
+            }
+        }
+        None
     }
 
     /// Runs a query on every shard's thread, and waits for the answers.
@@ -148,56 +337,65 @@ fn is_here(connection: &Connection, app: &Arc<App>) -> bool {
     !connection.is_closing() && Arc::ptr_eq(&connection.app, app)
 }
 
+/// Returns the slots of one turn that begins with `from`, and the first one after them if there may
+/// be a connection from there on.
+fn slots_of_turn(state: &State, from: usize) -> (std::ops::Range<usize>, Option<usize>) {
+    let (end, all) = (
+        from.saturating_add(SLOTS_PER_TURN),
+        state.connections.capacity(),
+    );
+    (from..end.min(all), (end < all).then_some(end))
+}
+
 impl Shard {
-    fn list(
+    /// Looks for connections from a slot on, until `limit` and one more are found, or they take
+    /// more than `room` bytes, or the turn is over.
+    fn look(
         &self,
         app: &Arc<App>,
-        user: Option<&UserId>,
-        after: Option<SocketId>,
+        filter: &ConnectionFilter,
+        from: usize,
         limit: usize,
-    ) -> Vec<ConnectionInfo> {
+        room: usize,
+    ) -> Turn {
         let (state, now) = (self.state(), Instant::now());
-        let mut found: Vec<&Connection> = state
-            .connections
-            .iter()
-            .map(|(_, connection)| connection)
-            .filter(|c| is_here(c, app) && after.is_none_or(|after| c.socket_id > after))
-            .filter(|c| user.is_none() || c.user.as_ref().map(|user| &user.member.user_id) == user)
-            .collect();
-        if found.len() > limit {
-            found.select_nth_unstable_by_key(limit, |connection| connection.socket_id);
-            found.truncate(limit);
+        let (slots, next) = slots_of_turn(&state, from);
+        let (mut connections, mut taken) = (Vec::new(), 0);
+        for slot in slots {
+            let Some(connection) = state.connections.get(slot) else {
+                continue;
+            };
+            if !is_here(connection, app) || !filter.fits(connection) {
+                continue;
+            }
+            if connections.len() >= limit || taken >= room {
+                return Turn {
+                    connections,
+                    next: Some(slot),
+                };
+            }
+            let info = ConnectionInfo::of(connection, now, MAX_LISTED_CHANNELS);
+            taken += info.weight();
+            connections.push(info);
         }
-        found
-            .into_iter()
-            .map(|connection| ConnectionInfo::of(connection, now))
-            .collect()
+        Turn { connections, next }
     }
 
-    fn find<T>(
+    /// Looks for a connection from a slot on and runs `act` on it. Returns the slot at which the
+    /// next turn begins if it isn't found, or `None` if there are no more.
+    fn with_found<T>(
         &self,
         app: &Arc<App>,
         socket_id: SocketId,
-        read: impl FnOnce(&Connection, Instant) -> T,
-    ) -> Option<T> {
-        let state = self.state();
-        let mut connections = state.connections.iter().map(|(_, connection)| connection);
-        let found = connections.find(|c| c.socket_id == socket_id && is_here(c, app))?;
-        Some(read(found, Instant::now()))
-    }
-
-    fn disconnect(&self, app: &Arc<App>, socket_id: SocketId) -> bool {
+        from: usize,
+        act: impl Fn(&mut State, usize) -> T,
+    ) -> Result<T, Option<usize>> {
         let mut state = self.state();
-        let slot = state
-            .connections
-            .iter()
-            .find(|(_, c)| c.socket_id == socket_id && is_here(c, app))
-            .map(|(slot, _)| slot);
-        let refusal = Refusal::new(
-            CloseCode::Unauthorized,
-            "An operator has closed this connection",
-        );
-        slot.inspect(|slot| state.close(*slot, &refusal, Instant::now()))
-            .is_some()
+        let (mut slots, next) = slots_of_turn(&state, from);
+        let found = slots.find(|slot| {
+            let connection = state.connections.get(*slot);
+            connection.is_some_and(|c| c.socket_id == socket_id && is_here(c, app))
+        });
+        found.map(|slot| act(&mut state, slot)).ok_or(next)
     }
 }

@@ -43,7 +43,7 @@ impl Shard {
 impl State {
     /// Sends a frame to the WebSockets in every `step`th slot from `first` on.
     fn send_every(&mut self, frame: &Frame, step: u64, first: u64) {
-        let frame = SharedFrame::new(frame);
+        let (frame, now) = (SharedFrame::new(frame), Instant::now());
         let buffers = &mut self.outgoing.buffers;
         let slots = first as usize..self.connections.capacity();
         for slot in slots.step_by(step as usize) {
@@ -56,6 +56,8 @@ impl State {
                 && !connection.is_blocked()
                 && connection.framing() == Framing::WebSocket
             {
+                let age = now.saturating_duration_since(connection.connected);
+                connection.round_trip.note_ping(age);
                 connection.push(&frame, Origin::Answer, buffers);
                 connection.flush(buffers);
             }

@@ -18,6 +18,7 @@
 //! | `displace` | room for a new connection where one network holds most of an app's quota |
 //! | `network_counts` | how many of an app's connections each network holds, here and on other nodes |
 //! | `connection` | a shard's state of one connection |
+//! | `connection_traffic` | [`ConnectionTraffic`]: what went over one connection |
 //! | `session` | [`Session`]: a connection as its reader sees it; dispatches each message |
 //! | `reading` | when a reader reads, writes and stops |
 //! | `subscribe` | subscribe and unsubscribe, for every kind of channel |
@@ -25,6 +26,7 @@
 //! | `watchlist` | signed-in users and their watchers |
 //! | `client_event` | events from clients |
 //! | `rate_limit` | rates of backends' events, of clients' messages and of client events |
+//! | `closed` | the connections of an app that ended lately |
 //! | `clients` | which client libraries have connections |
 //! | `sparse` | maps that give memory back once they have lost most of their entries |
 //! | `eviction_map` | values by channel, bounded in bytes |
@@ -53,6 +55,7 @@
 //! | `usage` | [`AppUsage`]: what each app did since it was asked last |
 //! | `stats` | all counters of the node, added up when asked |
 //! | `inspect` | connections as an operator sees them, and closing one |
+//! | `round_trip` | how long a client takes to answer a PING |
 //! | `heartbeat` | liveness: the sweep over a shard's connections |
 //! | `keep_alive` | PINGs that keep idle connections open at proxies |
 //! | `bus`, `roster` | the traits that a cluster implements |
@@ -78,9 +81,11 @@ mod channel_ref;
 mod client_event;
 mod clients;
 mod clock;
+mod closed;
 mod command;
 mod connect;
 mod connection;
+mod connection_traffic;
 mod deliver;
 mod displace;
 mod engine;
@@ -115,6 +120,7 @@ mod refusals;
 mod registry;
 mod replay;
 mod roster;
+mod round_trip;
 mod route;
 mod sequence;
 mod session;
@@ -149,13 +155,18 @@ pub use bus::{
 pub use cache::CachedEvent;
 pub use channel_ref::ChannelRef;
 pub use clients::ClientConnections;
+pub use closed::ClosedConnection;
 pub use connect::Arrival;
+pub use connection_traffic::ConnectionTraffic;
 pub use engine::{Engine, Links, Occupancy, ShardSeed};
 pub use error::Refusal;
 pub use histogram::{Histogram, NativeBucket, SharedHistogram};
 pub use history::{HistoryAnswer, HistoryQuery, Recorded, Retention};
 pub use history_reads::HistoryCharge;
-pub use inspect::ConnectionInfo;
+pub use inspect::{
+    ConnectionFilter, ConnectionInfo, ConnectionPage, ConnectionPlace, MAX_LISTED_CHANNELS,
+    MAX_SHOWN_CHANNELS, SubscriptionInfo,
+};
 pub use local_transition_log::LocalTransitionLog;
 pub use memory::Memory;
 pub use network_counts::{NodeNetworks, RemoteNetworks};

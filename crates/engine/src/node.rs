@@ -173,6 +173,11 @@ impl Node {
         self.deliverer.start_draining();
     }
 
+    /// Notes that the node takes clients again.
+    pub(crate) fn end_draining(&self) {
+        self.deliverer.end_draining();
+    }
+
     pub(crate) fn is_draining(&self) -> bool {
         self.deliverer.is_draining()
     }

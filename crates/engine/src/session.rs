@@ -68,7 +68,9 @@ impl Session {
     /// Counts a message for metrics, usage and quotas.
     fn count_received(&self, bytes: usize) {
         let state = &mut *self.shard.state();
-        let app = state.connections[self.slot].app_slot;
+        let connection = &mut state.connections[self.slot];
+        connection.count_received(bytes);
+        let app = connection.app_slot;
         state.stats.count_received(app, bytes as u64);
     }
 
@@ -81,6 +83,15 @@ impl Session {
             connection.pinged = false;
         });
         now
+    }
+
+    /// Notes that the client answered a PING.
+    pub fn note_pong(&self) {
+        let now = Instant::now();
+        self.with(|connection| {
+            let age = now.saturating_duration_since(connection.connected);
+            connection.round_trip.note_pong(age);
+        });
     }
 
     /// Returns whether events of a history are left only because other connections get their turn.
@@ -182,6 +193,11 @@ impl Session {
     /// Leaves every channel and removes the connection, and returns whether bytes were left that
     /// the socket didn't take.
     pub async fn end(self) -> bool {
+        self.with(|connection| {
+            if connection.closed_with.is_none() {
+                connection.note_closed(None, "the client left, or its network did");
+            }
+        });
         self.abandon();
         let unread = self.with(|connection| connection.left_unread());
         self.sign_out();

@@ -341,14 +341,14 @@ impl Shard {
         );
         self.close_paced(all, &refusal, period).await;
         // Clients may still read what waits and answer the close frame; the sweep bounds that time.
-        while !self.state().connections.is_empty() {
+        while self.engine.is_draining() && !self.state().connections.is_empty() {
             tokio::time::sleep(TICK).await;
         }
         // The receiver is dropped if the node gave up on this drain.
         let _ = done.send(());
     }
 
-    /// Closes connections, a few every [`TICK`], spread over `period`.
+    /// Closes connections, a few every [`TICK`], spread over `period`, while the node drains.
     async fn close_paced(&self, some: Vec<(usize, SocketId)>, refusal: &Refusal, period: Duration) {
         let ticks = (period.as_millis() / TICK.as_millis()).max(1) as usize;
         for some in some.chunks(some.len().div_ceil(ticks).max(1)) {
@@ -361,6 +361,9 @@ impl Shard {
                 }
             }
             tokio::time::sleep(TICK).await;
+            if !self.engine.is_draining() {
+                return;
+            }
         }
     }
 }

@@ -13,7 +13,7 @@
 //! | `alerts` | conditions that need an operator |
 //! | `webhooks` | who is told what happens on an app's channels |
 //! | `audit` | the audit log |
-//! | `server` | this node |
+//! | `server`, `nodes` | this node, and all nodes |
 //! | `problem` | [`Problem`](problem::Problem): an error with its status and code |
 //! | `extract`, `page`, `idempotent_request`, `etag` | bodies, pages, idempotent creates, lost updates |
 
@@ -46,6 +46,7 @@ mod extract;
 mod idempotent_request;
 pub(crate) mod identity;
 pub(crate) mod keys;
+pub(crate) mod nodes;
 pub(crate) mod operators;
 pub(crate) mod page;
 pub(crate) mod problem;
@@ -225,9 +226,12 @@ fn live_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(channels::channels))
         .routes(routes!(channels::channel))
         .routes(routes!(channels::members))
+        .routes(routes!(channels::subscribers))
         .routes(routes!(connections::connections))
         .routes(routes!(connections::clients))
         .routes(routes!(connections::connection, connections::disconnect))
         .routes(routes!(events::publish))
         .routes(routes!(server::show))
+        .routes(routes!(nodes::list))
+        .routes(routes!(nodes::drain, nodes::end_drain))
 }

@@ -19,6 +19,7 @@ use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
 use crate::metrics::Named;
+use crate::nodes::NodeDrain;
 use crate::quotas::QuotaRatios;
 use crate::traces::Traces;
 use crate::usage::Usage;
@@ -43,10 +44,18 @@ impl From<Shared> for AppState {
 }
 
 impl Shared {
+    /// Returns whether this node is starting or shutting down.
+    pub(crate) fn is_stopping(&self) -> bool {
+        !self.ready.load(Ordering::Relaxed)
+    }
+
     /// Returns why this node takes no connections and events now, if so.
     pub(crate) fn unready(&self) -> Option<String> {
-        if !self.ready.load(Ordering::Relaxed) {
+        if self.is_stopping() {
             return Some("starting or shutting down".into());
+        }
+        if self.drain.is_on() {
+            return Some("an operator drains this node (fanfare node drain)".into());
         }
         if self.sockets.is_full() {
             return Some(format!(
@@ -64,6 +73,8 @@ pub(crate) struct Shared {
     /// The name of this node.
     pub(crate) node_name: Arc<str>,
     pub(crate) ready: Arc<AtomicBool>,
+    /// Whether an operator drains this node.
+    pub(crate) drain: NodeDrain,
     pub(crate) demo: Option<Arc<Demo>>,
     pub(crate) path_prefix: Arc<str>,
     pub(crate) idempotency: Idempotency,

@@ -30,6 +30,7 @@
 //! | `first_owner`, `key_uses` | the first operator; when keys were last used |
 //! | `demo` | the demo app, the self-check, and the text printed at the start |
 //! | `master_key` | the source of the master key |
+//! | `nodes` | the nodes of the installation: what they do, and draining one |
 //! | `notices` | log lines about what happens on channels |
 //! | `alerts` | conditions that need an operator, and the way to the operators |
 //! | `metrics` | what the node does and holds, for Prometheus |
@@ -64,6 +65,7 @@ mod identity;
 mod key_uses;
 mod master_key;
 mod metrics;
+mod nodes;
 mod notices;
 mod openapi;
 mod outbound;

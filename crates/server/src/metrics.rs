@@ -27,6 +27,7 @@ use encode::Format;
 use snapshot::Snapshot;
 
 pub(crate) use document::{Buckets, Document};
+pub(crate) use process::Process;
 pub(crate) use snapshot::Named;
 
 /// Most apps that a scraper may ask for.

@@ -23,6 +23,7 @@ use crate::edge::listening_socket::ListeningSockets;
 use crate::first_owner::{self, FirstOwner};
 use crate::identity::Identities;
 use crate::key_uses;
+use crate::nodes::NodeResponder;
 use crate::server_lock::ServerLock;
 use crate::traces::Traces;
 use crate::webhooks::Webhooks;
@@ -99,19 +100,14 @@ pub(crate) async fn serve(
         node_name,
     } = prepared;
     let sync = apps.counters();
-    start_tasks(&store, &engine, &traces, apps);
+    start_tasks(&store, &engine, cluster.as_ref(), &traces, apps);
     let (sign_in_limiter, refusals) = (admin.sign_in_limiter.clone(), admin.refusals.clone());
     tokio::spawn(refusals.clone().run(store.clone()));
     remember_sign_ins(&store, &sign_in_limiter).await;
-    if let Some(cluster) = &cluster {
-        tokio::spawn(Arc::clone(cluster).run());
-    }
-
     let webhooks_running = webhooks.start(&store, &engine, &node_name);
-    let ready = Arc::new(AtomicBool::new(true));
     let state = AppState::from(Shared {
         node_name: node_name.into(),
-        ready: Arc::clone(&ready),
+        ready: Arc::new(AtomicBool::new(true)),
         demo: demo.clone(),
         traces: traces.clone(),
         ..state(
@@ -124,6 +120,7 @@ pub(crate) async fn serve(
             webhooks,
         )
     });
+    engine.set_responder(Arc::new(NodeResponder(state.clone())));
     let metering = Metering::start(&config, &state, &store);
     let inherited = sockets.main.inherited();
     let shutdown = Shutdown {
@@ -131,7 +128,7 @@ pub(crate) async fn serve(
         ..Shutdown::default()
     };
     let listeners = sockets.serve(&config, &state, &shutdown)?;
-    log_listening(listen, inherited, &config.store_shown(), cluster.is_some());
+    log_listening(&config, &state.node_name, listen, inherited);
     if let Some(owner) = owner {
         print_to_stdout(&owner.welcome(operators_listen));
     }
@@ -142,7 +139,7 @@ pub(crate) async fn serve(
 
     let signal = signals.next().await;
     // Load balancers see this first. Connections are closed next, and requests are answered until the end.
-    ready.store(false, Ordering::Relaxed);
+    state.ready.store(false, Ordering::Relaxed);
     let alone = cluster.is_none();
     if inherited && alone {
         shutdown.stop_accepting.cancel();
@@ -167,24 +164,35 @@ pub(crate) async fn serve(
 }
 
 /// Starts tasks that end with the process.
-fn start_tasks(store: &Store, engine: &Arc<Engine>, traces: &Traces, apps: AppSync) {
+fn start_tasks(
+    store: &Store,
+    engine: &Arc<Engine>,
+    cluster: Option<&Arc<Cluster>>,
+    traces: &Traces,
+    apps: AppSync,
+) {
     tokio::spawn(traces.clone().export());
     tokio::spawn(apps.run());
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(engine)));
     tokio::spawn(log_refusals(Arc::clone(engine)));
+    if let Some(cluster) = cluster {
+        tokio::spawn(Arc::clone(cluster).run());
+    }
 }
 
 /// Logs that the node listens, and whether it serves already: a node of a cluster must be connected to the others.
-fn log_listening(listen: SocketAddr, inherited: bool, store: &str, clustered: bool) {
-    if clustered {
+fn log_listening(config: &Config, node: &str, listen: SocketAddr, inherited: bool) {
+    let store = config.store_shown();
+    if config.cluster.url.is_some() {
         tracing::info!(
+            node,
             %listen,
             inherited,
             store,
             "listening: clients and backends are served once this node is connected to the others (cluster.url)"
         );
     } else {
-        tracing::info!(%listen, inherited, store, "ready: clients and backends are served");
+        tracing::info!(node, %listen, inherited, store, "ready: clients and backends are served");
     }
 }
 

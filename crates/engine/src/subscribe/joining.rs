@@ -257,8 +257,10 @@ impl<'a> Joining<'a> {
         });
         let subscription = Subscription {
             channel: self.id,
-            index,
+            // A shard has fewer connections than that.
+            index: u32::try_from(index).unwrap_or(u32::MAX),
             wants_positions: self.wants_positions,
+            since: u32::MAX,
             member,
             replayed,
             counted: None,

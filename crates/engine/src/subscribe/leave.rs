@@ -97,8 +97,9 @@ impl State {
         };
         let slots = subscribers.list(subscription.wants_positions);
         // The last slot takes the free place, so leaving costs the same on a channel of any size.
-        slots.swap_remove(subscription.index);
-        if let Some(moved) = slots.get(subscription.index)
+        let index = subscription.index as usize;
+        slots.swap_remove(index);
+        if let Some(moved) = slots.get(index)
             && let Some(moved) = self.connections[*moved].subscriptions.get_mut(channel)
         {
             moved.index = subscription.index;

@@ -1,5 +1,6 @@
 //! Signed-in users: docs/compatibility.md#users, C-057 to C-062, and docs/compatibility.md#presence-channels, C-047.
 
+use fanfare_engine::{ConnectionFilter, ConnectionPlace};
 use fanfare_protocol::signature::{SigningKey, user_auth_text};
 use fanfare_protocol::{AppSettings, HistoryRule, UserId};
 use serde_json::json;
@@ -189,8 +190,16 @@ fn a_signed_in_user_gets_what_is_sent_before_the_client_subscribes_and_everythin
         let user = UserId::new("a");
         let list = || {
             let app = node.app();
-            let (engine, user) = (&node.engine, user.as_ref());
-            async move { engine.list_connections(&app, user, None, 10).await }
+            let (engine, user) = (&node.engine, user.clone());
+            let filter = ConnectionFilter {
+                user,
+                ..ConnectionFilter::default()
+            };
+            let from = ConnectionPlace::default();
+            async move {
+                let page = engine.list_connections(&app, &filter, from, 10);
+                page.await.connections
+            }
         };
         assert!(
             list().await.iter().all(|found| found.channels.is_empty()),
@@ -206,7 +215,11 @@ fn a_signed_in_user_gets_what_is_sent_before_the_client_subscribes_and_everythin
         for client in &clients {
             assert_eq!(client.events(), [event("2")]);
         }
-        assert_eq!(list().await[0].channels, ["#server-to-user-a"]);
+        let listed = list().await;
+        let [only] = &listed[0].channels[..] else {
+            panic!("{listed:?}");
+        };
+        assert_eq!(only.channel.as_str(), "#server-to-user-a");
         subscribe(&clients[0], "#server-to-user-a").await;
         assert!(complaint(&clients[0].events()).contains("Existing subscription"));
         clients[0].unsubscribe("#server-to-user-a").await;

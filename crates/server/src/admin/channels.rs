@@ -8,11 +8,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::apps::{AppName, live_app};
+use super::connections::{self, ConnectionList};
 use super::extract::{PathParams, QueryParams};
 use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::Caller;
 use crate::app_state::AppState;
+use crate::nodes::Filter;
 
 /// An occupied channel.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -120,6 +122,33 @@ pub(super) async fn channel(
     let name = channel_name(&app, &channel)?;
     let occupancy = state.engine.channel(&app, &name).await?;
     Ok(Json(view(&name, occupancy)))
+}
+
+/// List the subscribers of a channel over all nodes
+///
+/// Like the list of connections: in no particular order, a node after the other.
+#[utoipa::path(
+    get, path = "/apps/{app_id}/channels/{channel}/subscribers", tag = "State", operation_id = "list_subscribers",
+    params(ChannelPath, PageQuery),
+    responses(
+        (status = 200, body = ConnectionList),
+        (status = 404),
+    ),
+)]
+pub(super) async fn subscribers(
+    State(state): State<AppState>,
+    caller: Caller,
+    PathParams(ChannelPath { app_id, channel }): PathParams<ChannelPath>,
+    QueryParams(page): QueryParams<PageQuery>,
+) -> Result<Json<ConnectionList>, Problem> {
+    let app = live_app(&state, &caller, &app_id)?;
+    let filter = Filter {
+        channel: Some(channel),
+        ..Filter::default()
+    };
+    connections::list(&state, &app, None, filter, &page)
+        .await
+        .map(Json)
 }
 
 /// List the members of a presence channel, by id

@@ -1,55 +1,46 @@
-//! The connections of an app on the node that answers.
+//! The connections of an app over all nodes.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use fanfare_engine::ConnectionInfo;
-use fanfare_protocol::{Framing, SocketId, UserId};
+use fanfare_engine::{App, HistoryQuery};
+use fanfare_protocol::{ChannelName, SocketId};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::apps::{AppName, live_app};
 use super::extract::{PathParams, QueryParams};
-use super::page::{Page, PageQuery};
+use super::nodes;
+use super::page::{PageQuery, cursor};
 use super::problem::Problem;
 use crate::access::Caller;
 use crate::app_state::AppState;
-use crate::clock::unix_millis;
+use crate::nodes::{
+    Ask, Connection, ConnectionDetails, Connections, Disconnect, Filter, Place, ShowConnection,
+    Subscription, ask_all, ask_one,
+};
 
-/// The transport of a connection.
-#[derive(ToSchema)]
-#[schema(rename_all = "lowercase")]
-#[expect(dead_code, reason = "describes what `Connection` says")]
-pub(crate) enum Transport {
-    /// A WebSocket.
-    WebSocket,
-    /// One of the HTTP fallbacks.
-    Http,
-}
+/// After this long a page is what was found by then.
+const LIST_TIMEOUT: Duration = Duration::from_secs(3);
+/// Most subscriptions of a connection whose positions are read.
+const MAX_POSITIONS: usize = 20;
 
-/// A connected client.
+/// Some of an app's connections.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
-pub(crate) struct Connection {
-    /// Its public name.
-    #[schema(example = "123.456")]
-    pub(crate) socket_id: String,
-    /// The key it came in with.
-    pub(crate) key: String,
-    /// `websocket`, or `http` for the fallbacks.
-    #[schema(value_type = Transport)]
-    pub(crate) transport: String,
-    /// The user who is signed in.
+#[schema(as = Connections)]
+pub(crate) struct ConnectionList {
+    /// The connections. A page may have fewer than `limit`, even none, although more follow.
+    pub(crate) items: Vec<Connection>,
+    /// The cursor of the next page; `null` if this is the last one.
     #[schema(required)]
-    pub(crate) user_id: Option<String>,
-    /// When it came in, Unix time in milliseconds.
-    pub(crate) connected_at: i64,
-    /// When it was heard last, Unix time in milliseconds.
-    pub(crate) heard_at: i64,
-    /// Bytes that wait until the client reads.
-    pub(crate) waiting_bytes: usize,
-    /// The channels that it is subscribed to, by name.
-    pub(crate) channels: Vec<String>,
+    pub(crate) next_cursor: Option<String>,
+    /// The names of the nodes that didn't answer, so that their connections are missing from this page.
+    pub(crate) unanswered: Vec<String>,
 }
 
 /// Connections by client library, the most first.
@@ -80,8 +71,46 @@ pub(crate) struct ClientCount {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct ConnectionQuery {
-    /// The connections of one signed-in user.
+    /// Those of a user: signed in, or a member of a presence channel.
     user_id: Option<String>,
+    /// Those from an address, or from a network like `10.0.0.0/8`.
+    address: Option<String>,
+    /// Those that came in with a key.
+    key: Option<String>,
+    /// Those that are subscribed to a channel.
+    channel: Option<String>,
+    /// Those of one node.
+    node: Option<String>,
+    /// Those whose socket ids contain this text.
+    q: Option<String>,
+}
+
+impl ConnectionQuery {
+    /// Returns the node, if one is asked for, and the other filters.
+    fn split(self) -> (Option<String>, Filter) {
+        let filter = Filter {
+            user_id: self.user_id,
+            address: self.address,
+            key: self.key,
+            channel: self.channel,
+            socket_id: self.q,
+        };
+        (self.node, filter)
+    }
+}
+
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct NodeQuery {
+    /// The node that it is on, if that is known. All are asked otherwise.
+    node: Option<String>,
+}
+
+/// Where a page of connections of all nodes begins.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cursor {
+    node: String,
+    place: Place,
 }
 
 #[derive(Debug, Deserialize, IntoParams)]
@@ -97,34 +126,15 @@ fn socket_id(id: &str) -> Result<SocketId, Problem> {
     SocketId::parse(id).map_err(|error| Problem::invalid(format!("{id:?}: {error}")))
 }
 
-impl From<ConnectionInfo> for Connection {
-    fn from(found: ConnectionInfo) -> Self {
-        let now = unix_millis();
-        let ago = |age: std::time::Duration| now - i64::try_from(age.as_millis()).unwrap_or(now);
-        Self {
-            socket_id: found.socket_id.to_string(),
-            key: found.key.to_string(),
-            transport: match found.transport {
-                Framing::WebSocket => "websocket".into(),
-                Framing::SockJs => "http".into(),
-            },
-            user_id: found.user_id.map(|user| user.to_string()),
-            connected_at: ago(found.age),
-            heard_at: ago(found.silent),
-            waiting_bytes: found.waiting_bytes,
-            channels: found.channels,
-        }
-    }
-}
-
-/// List an app's connections, by socket id
+/// List an app's connections over all nodes
 ///
-/// The list has the connections of the node that answers.
+/// Each connection that stays is listed once, in no particular order. A node is asked after the other, so that nothing is
+/// gathered; nodes that don't answer within one and a half seconds are named.
 #[utoipa::path(
     get, path = "/apps/{app_id}/connections", tag = "State", operation_id = "list_connections",
     params(AppName, ConnectionQuery, PageQuery),
     responses(
-        (status = 200, body = Page<Connection>),
+        (status = 200, body = ConnectionList),
         (status = 404),
     ),
 )]
@@ -132,25 +142,109 @@ pub(super) async fn connections(
     State(state): State<AppState>,
     caller: Caller,
     PathParams(AppName { app_id }): PathParams<AppName>,
-    QueryParams(ConnectionQuery { user_id }): QueryParams<ConnectionQuery>,
+    QueryParams(query): QueryParams<ConnectionQuery>,
     QueryParams(page): QueryParams<PageQuery>,
-) -> Result<Json<Page<Connection>>, Problem> {
+) -> Result<Json<ConnectionList>, Problem> {
     let app = live_app(&state, &caller, &app_id)?;
-    let limit = page.limit()?;
-    let after: Option<String> = page.after()?;
-    let after = after.map(|id| socket_id(&id)).transpose()?;
-    let user = user_id.as_deref().and_then(UserId::new);
-    let found = state
-        .engine
-        .list_connections(&app, user.as_ref(), after, limit + 1)
-        .await;
-    let position = |connection: &ConnectionInfo| connection.socket_id.to_string();
-    Ok(Json(Page::of(found, limit, position, Connection::from)))
+    let (node, filter) = query.split();
+    list(&state, &app, node, filter, &page).await.map(Json)
+}
+
+/// Lists connections of all nodes, or of one, from where the page before ended.
+pub(super) async fn list(
+    state: &AppState,
+    app: &App,
+    node: Option<String>,
+    filter: Filter,
+    page: &PageQuery,
+) -> Result<ConnectionList, Problem> {
+    filter.parse(app).map_err(Problem::invalid)?;
+    let (limit, after) = (page.limit()?, page.after::<Cursor>()?);
+    let names = match node {
+        Some(node) => {
+            nodes::check_name(state, &node)?;
+            vec![node]
+        }
+        None => crate::nodes::names(state),
+    };
+    let until = Instant::now() + LIST_TIMEOUT;
+    let mut items = Vec::new();
+    let mut unanswered = Vec::new();
+    let mut next = None;
+    for node in names {
+        let from = match &after {
+            Some(after) if node < after.node => continue,
+            Some(after) if node == after.node => after.place,
+            _ => Place::default(),
+        };
+        if items.len() >= limit || Instant::now() >= until {
+            next = Some(Cursor { node, place: from });
+            break;
+        }
+        let question = Connections {
+            app: app.id().to_string(),
+            filter: filter.clone(),
+            from,
+            limit: limit - items.len(),
+        };
+        let Some(found) = ask_one(state, &node, question).await else {
+            unanswered.push(node);
+            continue;
+        };
+        items.extend(found.items);
+        if let Some(place) = found.next {
+            next = Some(Cursor { node, place });
+            break;
+        }
+    }
+    Ok(ConnectionList {
+        items,
+        next_cursor: next.map(|next| cursor(&next)),
+        unanswered,
+    })
+}
+
+/// Returns a connection from the node that has it.
+async fn find(
+    state: &AppState,
+    app_id: &str,
+    id: &str,
+    node: Option<&str>,
+) -> Result<ConnectionDetails, Problem> {
+    socket_id(id)?;
+    let question = ShowConnection {
+        app: app_id.to_owned(),
+        socket_id: id.to_owned(),
+    };
+    if let Some(node) = node {
+        nodes::check_name(state, node)?;
+        let answer = ask_one(state, node, question).await;
+        let found = answer.ok_or_else(|| silent(id, &[node.to_owned()]))?;
+        return found.ok_or_else(|| no_connection(id));
+    }
+    // Most often it is here: no other node is asked then.
+    if let Some(found) = question.clone().answer(state).await {
+        return Ok(found);
+    }
+    let all = ask_all(state, question).await;
+    let mut answers = all.answers.into_iter();
+    match answers.find_map(|(_, found)| found) {
+        Some(found) => Ok(found),
+        None if all.unanswered.is_empty() => Err(no_connection(id)),
+        None => Err(silent(id, &all.unanswered)),
+    }
 }
 
 fn no_connection(id: &str) -> Problem {
     Problem::not_found(format!(
-        "there is no connection {id} of this app on this node"
+        "there is no connection {id} of this app on any node"
+    ))
+}
+
+fn silent(id: &str, nodes: &[String]) -> Problem {
+    Problem::unavailable(format!(
+        "the connection {id} may be on a node that did not answer in time: {}",
+        nodes.join(", ")
     ))
 }
 
@@ -195,11 +289,13 @@ fn risk(client: &str, version: &str) -> Option<&'static str> {
 }
 
 /// Show a connection
+///
+/// It may be on any node.
 #[utoipa::path(
     get, path = "/apps/{app_id}/connections/{socket_id}", tag = "State", operation_id = "show_connection",
-    params(ConnectionPath),
+    params(ConnectionPath, NodeQuery),
     responses(
-        (status = 200, body = Connection),
+        (status = 200, body = ConnectionDetails),
         (status = 404),
     ),
 )]
@@ -207,22 +303,38 @@ pub(super) async fn connection(
     State(state): State<AppState>,
     caller: Caller,
     PathParams(path): PathParams<ConnectionPath>,
-) -> Result<Json<Connection>, Problem> {
+    QueryParams(NodeQuery { node }): QueryParams<NodeQuery>,
+) -> Result<Json<ConnectionDetails>, Problem> {
     let app = live_app(&state, &caller, &path.app_id)?;
-    let found = state
-        .engine
-        .inspect_connection(&app, socket_id(&path.socket_id)?)
-        .await;
-    let found = found.ok_or_else(|| no_connection(&path.socket_id))?;
-    Ok(Json(found.into()))
+    let mut found = find(&state, &path.app_id, &path.socket_id, node.as_deref()).await?;
+    if found.connection.waiting_bytes == 0 {
+        add_positions(&state, &app, &mut found.subscriptions).await;
+    }
+    Ok(Json(found))
+}
+
+/// Adds the positions up to which everything is written, where channels keep a history.
+async fn add_positions(state: &AppState, app: &Arc<App>, subscriptions: &mut [Subscription]) {
+    for subscription in subscriptions.iter_mut().take(MAX_POSITIONS) {
+        let max = app.settings().limits.channel_name;
+        let Ok(channel) = ChannelName::parse(&subscription.channel, max) else {
+            continue;
+        };
+        if app.retention(&channel).is_none() {
+            continue;
+        }
+        let newest = state.engine.history(app, &channel, HistoryQuery::Last(0));
+        // Without it, the rest is still worth showing.
+        subscription.position = newest.await.ok().map(|found| found.position.to_string());
+    }
 }
 
 /// Disconnect a client
 ///
-/// The close code keeps the client away until it is restarted. Needs the role admin.
+/// The close code keeps the client away until it is restarted. It may be on any node. Needs the role admin.
 #[utoipa::path(
     delete, path = "/apps/{app_id}/connections/{socket_id}", tag = "State", operation_id = "disconnect",
-    params(ConnectionPath),
+    params(ConnectionPath, NodeQuery),
     responses(
         (status = 204),
         (status = 404),
@@ -232,20 +344,28 @@ pub(super) async fn disconnect(
     State(state): State<AppState>,
     caller: Caller,
     PathParams(path): PathParams<ConnectionPath>,
+    QueryParams(NodeQuery { node }): QueryParams<NodeQuery>,
 ) -> Result<StatusCode, Problem> {
     caller.change(&path.app_id)?;
-    let app = live_app(&state, &caller, &path.app_id)?;
-    let id = socket_id(&path.socket_id)?;
-    let found = state.engine.inspect_connection(&app, id).await;
-    found.ok_or_else(|| no_connection(&path.socket_id))?;
+    live_app(&state, &caller, &path.app_id)?;
+    let id = &path.socket_id;
+    let found = find(&state, &path.app_id, id, node.as_deref()).await?;
+    let node = found.connection.node;
     // Recorded first, because what can't be recorded isn't done.
     let (by, app_id) = (&caller.actor, Some(path.app_id.as_str()));
     let target = ("connection", path.socket_id.as_str());
     let store = &state.admin.store;
-    let (details, action) = (json!({}), "connection.close");
+    let (details, action) = (json!({"node": node}), "connection.close");
     store
         .record(by, action, target.0, target.1, app_id, &details)
         .await?;
-    state.engine.disconnect(&app, id).await;
-    Ok(StatusCode::NO_CONTENT)
+    let question = Disconnect {
+        app: path.app_id.clone(),
+        socket_id: id.clone(),
+    };
+    match ask_one(&state, &node, question).await {
+        // It may have left by itself in between.
+        Some(_) => Ok(StatusCode::NO_CONTENT),
+        None => Err(silent(id, &[node])),
+    }
 }

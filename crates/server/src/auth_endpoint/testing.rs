@@ -118,6 +118,7 @@ impl Node {
         );
         let state = AppState::from(Shared {
             node_name: "node".into(),
+            drain: crate::nodes::NodeDrain::default(),
             engine,
             config_barrier,
             ready: Arc::new(AtomicBool::new(true)),

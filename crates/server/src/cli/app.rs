@@ -11,9 +11,10 @@ use super::output::{self, yes};
 use super::{Creation, Listing};
 use crate::admin::apps::{App, CreatedApp};
 use crate::admin::channels::{Channel, Member};
-use crate::admin::connections::{Clients, Connection};
+use crate::admin::connections::Clients;
 use crate::admin::keys::{Key, KeyState};
 use crate::admin::page::Page;
+use crate::nodes::Connection;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -89,11 +90,11 @@ pub(crate) enum Command {
         #[command(flatten)]
         listing: Listing,
     },
-    /// List an app's connections, those of the node that answers; needs --server
+    /// List an app's connections over all nodes; needs --server
     Connections {
         /// The app's id
         id: String,
-        /// Those of one signed-in user
+        /// Those of one user
         #[arg(long, value_name = "ID")]
         user: Option<String>,
         #[command(flatten)]
@@ -326,7 +327,7 @@ async fn connections(
         vec![
             connection.socket_id,
             connection.user_id.unwrap_or_default(),
-            connection.transport,
+            connection.transport.as_str().into(),
             output::time(connection.connected_at),
             output::time(connection.heard_at),
             connection.waiting_bytes.to_string(),

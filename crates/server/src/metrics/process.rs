@@ -2,15 +2,15 @@
 
 /// What the system says of this process. Zeros where it doesn't say.
 #[derive(Debug, Default)]
-pub(super) struct Process {
-    pub(super) cpu_seconds: f64,
-    pub(super) resident_bytes: u64,
-    pub(super) open_files: usize,
-    pub(super) max_files: u64,
+pub(crate) struct Process {
+    pub(crate) cpu_seconds: f64,
+    pub(crate) resident_bytes: u64,
+    pub(crate) open_files: usize,
+    pub(crate) max_files: u64,
 }
 
 impl Process {
-    pub(super) fn read() -> Self {
+    pub(crate) fn read() -> Self {
         let max_files = rlimit::Resource::NOFILE.get_soft().unwrap_or_default();
         Self {
             max_files,

@@ -20,6 +20,7 @@ use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
 use crate::metrics::Named;
+use crate::nodes::NodeDrain;
 use crate::quotas::QuotaRatios;
 use crate::router::{Audience, router};
 use crate::traces::Traces;
@@ -52,6 +53,7 @@ pub(super) fn state(
         engine,
         node_name: Arc::default(),
         ready: Arc::default(),
+        drain: NodeDrain::new(Duration::from_secs(config.drain.period)),
         demo: None,
         path_prefix: config.path_prefix.as_str().into(),
         idempotency: Idempotency::new(config.idempotency.max_bytes),

@@ -390,7 +390,8 @@ impl Connection {
                     "Binary frames are not supported, send JSON in text frames",
                 );
             }
-            Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {}
+            Ok(Message::Pong(_)) => self.session.note_pong(),
+            Ok(Message::Ping(_) | Message::Close(_) | Message::Frame(_)) => {}
             Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
                 return Err(Flow::Continue);
             }

@@ -151,6 +151,10 @@ fn other_routes() -> Vec<Route> {
         route("PUT", "/me/password", Person, 400)
             .with(|_| json!({"current_password": PASSWORD, "new_password": "short"})),
         route("GET", "/server", SignedIn, 200),
+        route("GET", "/nodes", SightOfAll, 200),
+        // 404: there is no node of this name.
+        route("POST", "/nodes/{name}/drain", Admin, 404),
+        route("DELETE", "/nodes/{name}/drain", Admin, 404),
         route("GET", "/apps", SignedIn, 200),
         route("POST", "/apps", Admin, 201).with(|on| json!({"name": on.unique})),
         route("GET", "/apps/{app_id}", Sight, 200),
@@ -179,6 +183,12 @@ fn other_routes() -> Vec<Route> {
         route(
             "GET",
             "/apps/{app_id}/channels/{channel}/members",
+            Sight,
+            200,
+        ),
+        route(
+            "GET",
+            "/apps/{app_id}/channels/{channel}/subscribers",
             Sight,
             200,
         ),
@@ -417,6 +427,7 @@ impl World {
             path = path.replace("{socket_id}", &socket_id);
         }
         path = path.replace("{channel}", "presence-room");
+        path = path.replace("{name}", "no-such-node");
         if path.contains("{token_id}") {
             let body = json!({"name": unique, "role": "viewer"});
             let made = owner.post("/tokens", &body).await.expect(201);

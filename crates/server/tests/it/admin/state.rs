@@ -184,6 +184,15 @@ async fn connections_are_listed_inspected_and_closed() {
     let mut channels: Vec<_> = shown["channels"].as_array().unwrap().clone();
     channels.sort_by_key(ToString::to_string);
     assert!(channels.contains(&json!("news")) && channels.contains(&json!("private-x")));
+    let subscriptions = shown["subscriptions"].as_array().unwrap();
+    assert_eq!(subscriptions.len(), 2);
+    assert_eq!(subscriptions[0]["channel"], "news");
+    assert_eq!(subscriptions[0]["position"], Value::Null);
+    let since = super::now() - subscriptions[0]["subscribed_at"].as_i64().unwrap();
+    assert!((0..20_000).contains(&since), "{since}");
+    assert_eq!(shown["messages_in"], 3);
+    assert!(shown["bytes_out"].as_u64().unwrap() > 100, "{shown}");
+    assert_eq!(shown["address"], "127.0.0.1");
     let age = super::now() - shown["connected_at"].as_i64().unwrap();
     assert!((0..20_000).contains(&age), "{age}");
 
@@ -225,4 +234,75 @@ async fn a_client_of_the_http_fallbacks_is_a_connection_like_others() {
     let all = stream.text().await.unwrap();
     let last = all.lines().last().unwrap();
     assert!(last.starts_with("c[4009,"), "{last}");
+}
+
+#[tokio::test]
+async fn connections_are_found_by_whatever_is_known_of_them() {
+    let server = server(&[]).await;
+    let owner = server.owner().await;
+    let mut one = server.connect().await;
+    let two = server.connect().await;
+    one.join("presence-room", r#"{"user_id":"ada"}"#).await;
+    let ids = async |query: &str| -> Vec<String> {
+        let found = items(&owner, &format!("/connections?{query}")).await;
+        found.iter().map(|found| text(found, "socket_id")).collect()
+    };
+    assert_eq!(ids("user_id=ada").await, [one.socket_id.as_str()]);
+    assert_eq!(ids("channel=presence-room").await, [one.socket_id.as_str()]);
+    assert_eq!(
+        ids(&format!("q={}", two.socket_id)).await,
+        [two.socket_id.as_str()]
+    );
+    assert_eq!(ids("address=127.0.0.0/8").await.len(), 2);
+    assert!(ids("address=10.0.0.1").await.is_empty());
+    assert_eq!(ids(&format!("key={KEY}")).await.len(), 2);
+    assert!(ids("key=another").await.is_empty());
+    let node = text(&owner.get("/server").await.expect(200), "node");
+    assert_eq!(ids(&format!("node={node}")).await.len(), 2);
+    let subscribers = items(&owner, "/channels/presence-room/subscribers").await;
+    assert_eq!(text(&subscribers[0], "socket_id"), one.socket_id);
+    assert_eq!(subscribers.len(), 1);
+    for (query, problem) in [
+        ("address=nowhere", "invalid"),
+        ("channel=%20", "invalid"),
+        ("user_id=", "invalid"),
+    ] {
+        let path = format!("/apps/{APP_ID}/connections?{query}");
+        assert_eq!(owner.get(&path).await.problem(400), problem, "{query}");
+    }
+    let path = format!("/apps/{APP_ID}/connections?node=elsewhere");
+    assert_eq!(owner.get(&path).await.problem(404), "not_found");
+    let path = format!("/apps/{APP_ID}/connections/{}?node={node}", one.socket_id);
+    let shown = owner.get(&path).await.expect(200);
+    assert_eq!(shown["subscriptions"][0]["user_id"], "ada");
+    assert_eq!(shown["node"], json!(node));
+}
+
+#[tokio::test]
+async fn the_only_node_shows_itself_and_is_not_drained_because_its_clients_could_go_nowhere() {
+    let server = server(&[]).await;
+    let owner = server.owner().await;
+    let mut client = server.connect().await;
+    client.subscribe("news").await;
+    let list = owner.get("/nodes").await.expect(200);
+    let [node] = &list["nodes"].as_array().unwrap()[..] else {
+        panic!("{list}");
+    };
+    assert_eq!(node["is_answering_node"], true);
+    assert_eq!(
+        (&node["state"], &node["reason"]),
+        (&json!("ready"), &Value::Null)
+    );
+    assert_eq!(node["connections"], 1);
+    assert_eq!(node["messages_received"], 1);
+    assert!(node["memory_bytes"].as_u64().unwrap() > 1 << 20, "{node}");
+    assert!(list["unanswered"].as_array().unwrap().is_empty());
+    let path = format!("/nodes/{}/drain", text(node, "name"));
+    let refused = owner.post(&path, &Value::Null).await;
+    assert_eq!(refused.problem(409), "conflict");
+    let audit = owner.get("/audit?action=node.drain").await.expect(200);
+    assert!(audit["items"].as_array().unwrap().is_empty(), "{audit}");
+    client.expect_nothing().await;
+    // There is nothing to end, so that it is as it is asked to be.
+    assert_eq!(owner.delete(&path).await.status, 204);
 }
