@@ -98,7 +98,10 @@ impl Deliverer {
 
     /// Notes that fenced connections are closed from now on, which takes so long.
     pub(crate) fn start_closing(&self, period: Duration) {
-        *self.closing_until.lock() = Some(Instant::now() + period);
+        let until = Instant::now() + period;
+        let mut closing_until = self.closing_until.lock();
+        // Each shard closes its own.
+        *closing_until = Some(closing_until.map_or(until, |other| other.max(until)));
     }
 
     pub(crate) fn is_draining(&self) -> bool {

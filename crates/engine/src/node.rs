@@ -14,7 +14,6 @@ use crate::app::{App, Apps};
 use crate::bus::{BoxFuture, Envelope, StreamPosition};
 use crate::cache::CachedEvent;
 use crate::channel_ref::ChannelRef;
-use crate::clock::CLOSE_GRACE;
 use crate::command::Command;
 use crate::deliver::Deliverer;
 use crate::notice::{Notice, Notices};
@@ -215,10 +214,6 @@ impl Node {
     pub fn close_fenced(&self, per_second: usize) {
         let inboxes = self.deliverer.inboxes();
         let per_second = per_second.div_ceil(inboxes.len().max(1)).max(1);
-        let connections: usize = self.apps().iter().map(|app| app.connection_count()).sum();
-        let seconds = connections.div_ceil(per_second) as u64;
-        self.deliverer
-            .start_closing(CLOSE_GRACE + Duration::from_secs(seconds));
         for inbox in inboxes {
             inbox.push(Command::CloseFenced { per_second });
         }

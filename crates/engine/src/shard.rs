@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::backlog::{Backlog, BacklogEntry};
+use crate::clock::CLOSE_GRACE;
 use crate::command::Command;
 use crate::connection::Connection;
 use crate::engine::Engine;
@@ -295,6 +296,10 @@ impl Shard {
         if cut.is_empty() {
             return;
         }
+        // Not where none is fenced, such as after a start: clients that leave then do so by themselves.
+        let seconds = Duration::from_secs(cut.len().div_ceil(per_second) as u64);
+        let deliverer = self.engine.deliverer();
+        deliverer.start_closing(CLOSE_GRACE + seconds);
         let refusal = Refusal::new(
             CloseCode::EventsMissed,
             "This server was cut off from the others and may have missed events, reconnect",

@@ -120,6 +120,46 @@ fn clients_of_a_node_that_dies_have_longer_to_return() {
 }
 
 #[test]
+fn a_client_that_leaves_soon_after_its_node_has_started_has_the_usual_time_to_return() {
+    run_paused(async {
+        let sim = Sim::new(1, Weather::Calm);
+        let nodes = nodes(&sim, 2).await;
+        let mut story = Story::default();
+        let mut client = nodes[0].node.connect();
+        join(&client, "u").await;
+        client.leave().await;
+        let told = told_after(4 * SECOND, &nodes[1], &mut story).await;
+        let visit = [
+            "occupied presence-a",
+            "added presence-a u",
+            "removed presence-a u",
+            "vacated presence-a",
+        ];
+        assert_eq!(told, visit);
+    });
+}
+
+#[test]
+fn clients_that_are_closed_because_their_node_was_cut_off_have_longer_to_return() {
+    run_paused(async {
+        let sim = Sim::new(1, Weather::Calm);
+        let nodes = nodes(&sim, 2).await;
+        let mut story = Story::default();
+        let mut client = nodes[0].node.connect();
+        join(&client, "u").await;
+        let told = told_after(10 * SECOND, &nodes[1], &mut story).await;
+        assert_eq!(told.len(), 2);
+        sim.cut(0);
+        sleep(3 * SECOND).await;
+        client.leave().await;
+        let told = told_after(15 * SECOND, &nodes[1], &mut story).await;
+        assert_eq!(told, Vec::<String>::new());
+        let told = told_after(20 * SECOND, &nodes[1], &mut story).await;
+        assert_eq!(told, ["removed presence-a u", "vacated presence-a"]);
+    });
+}
+
+#[test]
 fn receivers_are_owed_what_ended_while_the_back_end_lost_its_memory() {
     run_paused(async {
         let sim = Sim::new(1, Weather::Calm);
