@@ -113,11 +113,22 @@ pub(crate) async fn read_body(
     Ok(body)
 }
 
+/// What the HTTP client says before the cause.
+const SAY_NOTHING: [&str; 3] = [
+    "error sending request",
+    "client error (Connect)",
+    "client error (SendRequest)",
+];
+
 /// Returns what went wrong with a request, with all causes, because the outermost one says almost nothing.
 pub(crate) fn request_failed(error: reqwest::Error) -> String {
     let error = anyhow::Error::new(error.without_url());
     let mut causes: Vec<String> = error.chain().map(ToString::to_string).collect();
     causes.dedup();
+    let says_nothing = |cause: &String| SAY_NOTHING.contains(&cause.as_str());
+    if !causes.iter().all(says_nothing) {
+        causes.retain(|cause| !says_nothing(cause));
+    }
     explain(causes.join(": "))
 }
 

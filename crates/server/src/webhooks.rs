@@ -56,12 +56,13 @@ use retention::Backlog;
 
 pub(crate) use body::Content;
 pub(crate) use counters::WebhookCounts;
+pub(crate) use endpoint::FAILING_FROM;
 pub(crate) use hooks::{AppHooks, Hook, HookSettings, Hooks};
 pub(crate) use intake::Intake;
 pub(crate) use request::{Attempted, DeliveryId, SignedRequest, sign};
 pub(crate) use retention::Waiting;
 pub(crate) use sender::{FailingHook, Sender};
-pub(crate) use sign::{MIN_SECRET_BYTES, secret_bytes, standard_signature};
+pub(crate) use sign::standard_signature;
 
 /// The webhooks of this node. Cheap to clone.
 #[derive(Clone)]

@@ -80,7 +80,7 @@ pub use watch::Watch;
 pub use webhooks::{
     Announced, DeliveryAttempt, DeliveryDetails, DeliveryFilter, DeliveryPage, DeliveryRecord,
     DeliveryState, EndpointHealth, NewDelivery, NewWebhook, NextStep, Outcome, Recorded, Replay,
-    StateChange, Subject, UnknownWord, WEBHOOK_EVENTS, WaitingDelivery, WebhookBacklog,
-    WebhookChange, WebhookDay, WebhookFormat, WebhookHeader, WebhookHealth, WebhookRecord,
-    WebhookSecret, WebhookState,
+    StateChange, Subject, UnknownWord, WEBHOOK_EVENTS, WEBHOOK_SECRET_BYTES, WaitingDelivery,
+    WebhookBacklog, WebhookChange, WebhookDay, WebhookFormat, WebhookHeader, WebhookHealth,
+    WebhookRecord, WebhookSecret, WebhookState, webhook_secret_bytes,
 };

@@ -16,8 +16,8 @@ pub use announced::{Announced, StateChange, Subject};
 pub use backlog::WebhookBacklog;
 pub use days::WebhookDay;
 pub use definition::{
-    NewWebhook, UnknownWord, WEBHOOK_EVENTS, WebhookChange, WebhookFormat, WebhookHeader,
-    WebhookRecord, WebhookSecret, WebhookState,
+    NewWebhook, UnknownWord, WEBHOOK_EVENTS, WEBHOOK_SECRET_BYTES, WebhookChange, WebhookFormat,
+    WebhookHeader, WebhookRecord, WebhookSecret, WebhookState, webhook_secret_bytes,
 };
 pub use log::{DeliveryDetails, DeliveryFilter, DeliveryPage, DeliveryRecord, DeliveryState};
 pub use queue::{
@@ -55,8 +55,11 @@ const UPDATE: &str = "UPDATE webhooks SET name = $2, url = $3, events = $4, chan
                                           headers = $8, secrets = $9, state = $10, state_reason = $11, updated_at = $12 \
                       WHERE id = $1";
 /// An endpoint that is switched on again begins without failures.
-const RESET_HEALTH: &str = "UPDATE webhook_health SET failures = 0, failing_since = NULL, held_until = NULL \
+/// First, as whoever settles locks the webhook's row before its queue.
+const RESET_HEALTH: &str = "UPDATE webhook_health SET failures = 0, failing_since = NULL, held_until = NULL, \
+                                   next_due = CASE WHEN next_due > $2 THEN $2 ELSE next_due END \
                             WHERE webhook_id = $1";
+const MAKE_DUE: &str = "UPDATE webhook_queue SET due = $2 WHERE webhook_id = $1 AND due > $2";
 const DELETE: &str = "DELETE FROM webhooks WHERE id = $1";
 const DELETE_HEALTH: &str = "DELETE FROM webhook_health WHERE webhook_id = $1";
 const DELETE_APP: &str = "DELETE FROM webhook_apps WHERE app_id = $1";
@@ -221,7 +224,8 @@ impl Store {
     }
 
     /// Pauses, disables or activates a webhook, with the reason for people, and returns the changed one. A webhook that
-    /// is activated begins without failures. Without a difference, nothing is written.
+    /// is activated begins without failures, and all that waits for it is due at once, also if it was active before. Without
+    /// a difference otherwise, nothing is written.
     ///
     /// # Errors
     ///
@@ -248,13 +252,16 @@ impl Store {
             ..before.clone()
         };
         let changed = difference(&before.public_fields(), &after.public_fields());
-        if changed.is_empty() {
+        if changed.is_empty() && state != WebhookState::Active {
             return Ok(before);
         }
+        // The new time of the change tells the node that sends.
         self.write_webhook(&mut transaction, &after).await?;
         let action = match state {
             WebhookState::Active => {
-                execute!(&mut transaction.tx, RESET_HEALTH, id)?;
+                let at = transaction.at;
+                execute!(&mut transaction.tx, RESET_HEALTH, id, at)?;
+                execute!(&mut transaction.tx, MAKE_DUE, id, at)?;
                 "webhook.activate"
             }
             WebhookState::Paused => "webhook.pause",

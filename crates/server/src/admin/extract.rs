@@ -1,7 +1,8 @@
 //! Extractors of bodies, queries and paths, whose errors are problem details.
 
 use axum::body::Bytes;
-use axum::extract::rejection::PathRejection;
+use axum::extract::path::ErrorKind;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
@@ -126,10 +127,66 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for QueryParams<T> {
         if parts.uri.query().is_some_and(|query| query.contains("%00")) {
             return Err(nul("the query"));
         }
-        let Query(value) = Query::try_from_uri(&parts.uri)
-            .map_err(|error| Problem::invalid(format!("the query: {}", error.body_text())))?;
+        let Query(value) = Query::try_from_uri(&parts.uri).map_err(|error| {
+            let query = parts.uri.query().unwrap_or_default();
+            Problem::invalid(format!("the query: {}", wrong_query(query, &error)))
+        })?;
         Ok(Self(value))
     }
+}
+
+/// Returns which parameter of a query is wrong, and what it must be.
+fn wrong_query(query: &str, error: &QueryRejection) -> String {
+    let text = error.body_text();
+    let reason = text.rsplit_once("query string: ");
+    let reason = reason.map_or(text.as_str(), |(_, reason)| reason);
+    let Some((name, reason)) = reason.split_once(": ") else {
+        return reason.to_owned();
+    };
+    let given: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap_or_default();
+    let value = given.iter().find(|(given, _)| given == name);
+    match (rule_of(reason), value) {
+        (Some(rule), Some((_, value))) => must_be(name, rule, value),
+        _ => format!("{name}: {reason}"),
+    }
+}
+
+/// Returns what a value must be that couldn't be read, or `None` if that was said already.
+fn rule_of(reason: &str) -> Option<&'static str> {
+    Some(match reason {
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            "a whole number"
+        }
+        "number too large to fit in target type" => "a smaller number",
+        "number too small to fit in target type" => "a larger number",
+        "provided string was not `true` or `false`" => "true or false",
+        _ => return None,
+    })
+}
+
+fn must_be(name: &str, rule: &str, value: &str) -> String {
+    let is_negative = value.strip_prefix('-').is_some_and(|digits| {
+        !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    match is_negative {
+        true => format!("{name} must be 0 or more, not {value}"),
+        false => format!("{name} must be {rule}, not {value:?}"),
+    }
+}
+
+/// Returns which parameter of a path is wrong, and what it must be.
+fn wrong_path(error: &PathRejection) -> String {
+    if let PathRejection::FailedToDeserializePathParams(failed) = error
+        && let ErrorKind::ParseErrorAtKey {
+            key,
+            value,
+            expected_type,
+        } = failed.kind()
+        && ["i64", "u64", "u32"].contains(expected_type)
+    {
+        return must_be(key, "a whole number", value);
+    }
+    error.body_text()
 }
 
 /// The parameters of the path.
@@ -145,7 +202,7 @@ impl<T: DeserializeOwned + Send> FromRequestParts<AppState> for PathParams<T> {
         }
         let path: Result<Path<T>, PathRejection> = Path::from_request_parts(parts, state).await;
         let Path(value) =
-            path.map_err(|error| Problem::invalid(format!("the path: {}", error.body_text())))?;
+            path.map_err(|error| Problem::invalid(format!("the path: {}", wrong_path(&error))))?;
         Ok(Self(value))
     }
 }

@@ -170,7 +170,8 @@ pub(crate) struct CreatedWebhook {
     /// The webhook.
     #[serde(flatten)]
     pub(crate) webhook: Webhook,
-    /// What receivers of the format `standard` verify signatures with.
+    /// What receivers of the format `standard` verify signatures with. With the format `pusher` it signs nothing: the app's
+    /// oldest active key does.
     #[schema(format = Password, example = "shown once")]
     pub(crate) secret: String,
 }

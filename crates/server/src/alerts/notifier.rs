@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use fanfare_store::AlertRecord;
+use fanfare_store::{AlertRecord, webhook_secret_bytes};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
@@ -17,7 +17,7 @@ use super::kind::AlertKind;
 use crate::clock::unix_seconds;
 use crate::config::AlertsConfig;
 use crate::failure::request_failed;
-use crate::webhooks::{secret_bytes, standard_signature};
+use crate::webhooks::standard_signature;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Waiting times between the attempts of one notification.
@@ -177,7 +177,7 @@ async fn attempt(
             // The same for each attempt, so that a receiver tells a repeated notification from a new one.
             let id = format!("{}_{}", alert.id, event_type(alert).replace('.', "_"));
             let (body, at) = (webhook_body(alert).to_string(), unix_seconds());
-            let key = secret_bytes(secret.expose_secret()).unwrap_or_default();
+            let key = webhook_secret_bytes(secret.expose_secret()).unwrap_or_default();
             let signature = standard_signature([key.as_slice()], &id, at, &body);
             request
                 .header("webhook-id", id)

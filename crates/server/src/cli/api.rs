@@ -15,7 +15,7 @@ use bytes::Bytes;
 use clap::Args;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use secrecy::{ExposeSecret, SecretString};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::failure::{Code, Failure};
 use crate::admin::problem::ProblemBody;
@@ -305,7 +305,7 @@ impl Api {
         serde_json::from_slice(&body).map_err(|_| self.no_fanfare("no JSON").into())
     }
 
-    /// Returns a list, fetched page by page until its end or until there are `limit` items.
+    /// Returns a list, fetched page by page until its end or until there are `limit` items, with what else the last page says.
     pub(crate) async fn list(
         &self,
         call: impl Fn() -> Call,
@@ -323,7 +323,8 @@ impl Api {
             items.append(found);
             cursor = page["next_cursor"].as_str().map(str::to_owned);
             if cursor.is_none() || limit.is_some_and(|limit| items.len() >= limit) {
-                return Ok(json!({"items": items, "next_cursor": cursor}));
+                page["items"] = items.into();
+                return Ok(page);
             }
         }
     }
@@ -366,6 +367,8 @@ impl Api {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::config::Setting;
 

@@ -54,6 +54,18 @@ pub(crate) fn list<T: DeserializeOwned>(
     table(headings, &items.into_iter().map(row).collect::<Vec<_>>())
 }
 
+/// Longest text of an answer or an error in a table, in characters.
+const MAX_TEXT: usize = 100;
+
+/// Returns a text as a table shows it.
+pub(crate) fn shortened(text: &str) -> String {
+    let text = text.trim();
+    match text.char_indices().nth(MAX_TEXT) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}
+
 pub(crate) fn yes(value: bool) -> String {
     if value { "yes".into() } else { "no".into() }
 }

@@ -17,10 +17,14 @@ use super::{Creation, Listing, duration, output};
 use crate::admin::webhooks::{CreatedWebhook, Health, Webhook};
 use crate::config::Config;
 use crate::startup::Begin;
+use crate::webhooks::FAILING_FROM;
 
 mod check;
 mod forward;
 mod log;
+
+/// What the secret of a webhook of the format `pusher` is good for.
+const SIGNS_NOTHING: &str = "nothing while the format is pusher: the app's oldest active key signs";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -367,11 +371,15 @@ async fn rotate_secret(
     output::answer(answer, creation.json, |created: CreatedWebhook| {
         let old = created.webhook.secrets.get(1);
         let old = old.and_then(|old| old.expires_at);
-        output::fields(&[
+        let mut fields = vec![
             ("webhook", created.webhook.id),
             ("secret", created.secret),
             ("old until", output::time_or(old, "now")),
-        ])
+        ];
+        if created.webhook.format == WebhookFormat::Pusher {
+            fields.push(("signs", SIGNS_NOTHING.into()));
+        }
+        output::fields(&fields)
     })
 }
 
@@ -407,8 +415,8 @@ async fn list(app: &str, listing: &Listing, api: &Api) -> anyhow::Result<()> {
 fn show(answer: Value, json: bool) -> anyhow::Result<()> {
     output::answer(answer, json, |webhook: Webhook| {
         let state = match &webhook.state_reason {
-            Some(reason) => format!("{}: {reason}", webhook.state),
-            None => webhook.state.to_string(),
+            Some(reason) => format!("{}: {reason}", state(&webhook)),
+            None => state(&webhook),
         };
         let headers: Vec<&str> = webhook.headers.keys().map(String::as_str).collect();
         let secrets = webhook.secrets.iter().map(|secret| {
@@ -445,16 +453,17 @@ fn show(answer: Value, json: bool) -> anyhow::Result<()> {
                 "last failure",
                 output::time_or(webhook.health.last_failure_at, "never"),
             ),
-            ("failing", failing(&webhook.health)),
+            ("failures", failures(&webhook.health)),
         ])
     })
 }
 
-/// Returns a webhook's state for a table, and whether its receiver fails.
+/// Returns a webhook's state, or that its receiver fails, by the rule of the alerts.
 fn state(webhook: &Webhook) -> String {
-    match (webhook.state, webhook.health.failing_since) {
-        (WebhookState::Active, Some(_)) => "failing".into(),
-        (state, _) => state.to_string(),
+    let is_failing = webhook.health.failures >= i64::from(FAILING_FROM);
+    match webhook.state {
+        WebhookState::Active if is_failing => "failing".into(),
+        state => state.to_string(),
     }
 }
 
@@ -467,10 +476,10 @@ fn waiting(health: &Health) -> String {
     }
 }
 
-fn failing(health: &Health) -> String {
+fn failures(health: &Health) -> String {
     match health.failing_since {
-        Some(since) => format!("{} times since {}", health.failures, output::time(since)),
-        None => "no".into(),
+        Some(since) => format!("{} since {}", health.failures, output::time(since)),
+        None => "none since the last success".into(),
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::rules::Rules;
 use super::secret::hide;
 use super::units::seconds;
-use crate::webhooks::{MIN_SECRET_BYTES, secret_bytes};
+use fanfare_store::{WEBHOOK_SECRET_BYTES, webhook_secret_bytes};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,9 +64,11 @@ impl AlertsConfig {
         if let Some(secret) = &self.secret {
             rules.check(
                 "secret",
-                secret_bytes(secret.expose_secret()).is_some(),
+                webhook_secret_bytes(secret.expose_secret()).is_some(),
                 format!(
-                    "must be whsec_ and base64 of {MIN_SECRET_BYTES} to 64 bytes; `echo whsec_$(openssl rand -base64 32)` makes one"
+                    "must be whsec_ and base64 of {} to {} bytes; `echo whsec_$(openssl rand -base64 32)` makes one",
+                    WEBHOOK_SECRET_BYTES.start(),
+                    WEBHOOK_SECRET_BYTES.end()
                 ),
             )?;
         }

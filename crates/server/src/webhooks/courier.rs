@@ -31,6 +31,16 @@ const KEPT_CONNECTIONS: usize = 8;
 /// that is being closed costs an attempt.
 const KEPT_FOR: Duration = Duration::from_secs(4);
 
+/// Whether a receiver could be connected to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// It could. One that then says nothing is there: its host's other webhooks needn't wait.
+    Reached,
+    Unreached,
+    /// Nothing was sent, because something of the webhook is wrong.
+    NotTried,
+}
+
 /// How a receiver answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Answer {
@@ -43,9 +53,7 @@ pub(crate) struct Answer {
     pub(crate) took: Duration,
     /// What the receiver asks for.
     pub(super) retry_after: Option<Duration>,
-    /// Whether the receiver could be connected to. One that then says nothing is there: its host's other webhooks needn't
-    /// wait.
-    pub(super) is_reached: bool,
+    pub(super) reach: Reach,
 }
 
 impl Answer {
@@ -66,7 +74,7 @@ impl Answer {
             text: String::new(),
             took: Duration::ZERO,
             retry_after: None,
-            is_reached: true,
+            reach: Reach::NotTried,
         }
     }
 }
@@ -186,19 +194,22 @@ async fn send(
                 text: beginning(response).await,
                 took,
                 retry_after: asked,
-                is_reached: true,
+                reach: Reach::Reached,
             }
         }
         Err(error) => {
-            let is_reached = !error.is_connect();
-            let error = if error.is_timeout() && is_reached {
+            let reach = match error.is_connect() {
+                true => Reach::Unreached,
+                false => Reach::Reached,
+            };
+            let error = if error.is_timeout() && reach == Reach::Reached {
                 format!("no answer within {} s", request_timeout.as_secs())
             } else {
                 request_failed(error)
             };
             Answer {
                 took: began.elapsed(),
-                is_reached,
+                reach,
                 ..Answer::refused(error)
             }
         }
@@ -303,7 +314,7 @@ mod tests {
         .await;
         assert_eq!((answer.status, answer.text.as_str()), (Some(503), "busy"));
         assert_eq!(answer.retry_after, Some(Duration::from_secs(7)));
-        assert!(answer.is_reached && !answer.is_success());
+        assert!(answer.reach == Reach::Reached && !answer.is_success());
         let answer = answer_with(
             "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
         )
@@ -358,8 +369,9 @@ mod tests {
         };
         let answer = answer_of(write, Duration::from_secs(1)).await;
         assert_eq!(answer.error.as_deref(), Some("no answer within 1 s"));
-        assert!(
-            answer.is_reached,
+        assert_eq!(
+            answer.reach,
+            Reach::Reached,
             "a silent webhook doesn't stop others of its host"
         );
     }
@@ -372,10 +384,10 @@ mod tests {
         // Nobody accepts, so the TLS handshake takes for ever.
         let url = format!("https://{address}/").parse().expect("a URL");
         let late = courier.post(&url, request()).await;
-        assert!(!late.is_reached, "{late:?}");
+        assert_eq!(late.reach, Reach::Unreached, "{late:?}");
         drop(listener);
         let refused = courier.post(&url, request()).await;
-        assert!(!refused.is_reached, "{refused:?}");
+        assert_eq!(refused.reach, Reach::Unreached, "{refused:?}");
     }
 
     #[tokio::test]

@@ -198,6 +198,12 @@ impl Deliveries {
         }
     }
 
+    pub(super) fn make_all_due(&mut self, now: i64) {
+        for tracked in self.by_sequence.values_mut() {
+            tracked.item.due = tracked.item.due.min(now);
+        }
+    }
+
     fn group(&mut self, is_aside: bool, (is_replay, lane): (bool, i64)) -> &mut Group {
         match (is_aside, is_replay) {
             (true, _) => &mut self.aside,

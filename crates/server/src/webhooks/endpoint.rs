@@ -16,7 +16,7 @@ const REPLAYS_BESIDE: usize = 2;
 /// Failures in a row from which on there is one request at a time: a receiver that is dead costs the node little.
 const CAREFUL_FROM: u32 = 4;
 /// Failures in a row from which on a receiver counts as failing.
-pub(super) const FAILING_FROM: u32 = 10;
+pub(crate) const FAILING_FROM: u32 = 10;
 /// Milliseconds between two attempts on a failing receiver while several deliveries wait.
 const PROBE_GAP: i64 = 5 * 60_000;
 /// Deliveries of a lane that are known at most, so that a lane that stands doesn't take the room of the others.
@@ -421,6 +421,17 @@ impl Endpoint {
                 Next::RetryAt(due)
             }
         }
+    }
+
+    /// Forgets the failures and makes all deliveries due. Until the receiver has taken one, there is one request at a time.
+    pub(super) fn start_over(&mut self, now: i64) {
+        self.health.failures = 0;
+        self.health.failing_since = None;
+        self.held_until = i64::MIN;
+        self.replays_from = i64::MIN;
+        self.last_probe = None;
+        self.has_succeeded = false;
+        self.known.make_all_due(now);
     }
 
     fn note_success(&mut self, now: i64) {
@@ -845,6 +856,25 @@ mod tests {
         endpoint.put_back(1);
         assert_eq!(endpoint.take_ready(0), [1]);
         assert_eq!(endpoint.get(1).expect("known").attempts, 0);
+    }
+
+    #[test]
+    fn after_a_repair_all_that_waits_is_sent_at_once() {
+        let mended_at = 12 * HOUR + 7 * SECOND;
+        let items = (1..=20).map(|n| item(n, if n % 2 == 0 { "a" } else { "b" }));
+        let mut world = World::new(items.collect(), move |now, _| {
+            (if now < mended_at { FAILED } else { OK }, 10)
+        });
+        world.run_until(mended_at);
+        assert!(world.endpoint.is_failing() && world.heard.is_empty());
+        let attempts = world.attempts.len();
+        world.endpoint.start_over(world.now);
+        assert!(!world.endpoint.is_failing());
+        world.run_until(mended_at + SECOND);
+        assert_eq!(world.heard().len(), 20);
+        let (of_first_10_ms, _) = world.attempts[attempts..].split_at(2);
+        assert_eq!(of_first_10_ms[0].0, mended_at);
+        assert!(of_first_10_ms[1].0 > mended_at, "one request, to find out");
     }
 
     #[test]

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use fanfare_engine::WantedNotices;
 use fanfare_protocol::{AppId, ChannelPattern, WebhookEvent};
-use fanfare_store::{WebhookFormat, WebhookRecord, WebhookState};
+use fanfare_store::{WebhookFormat, WebhookRecord, WebhookState, webhook_secret_bytes};
 use parking_lot::Mutex;
 use reqwest::Url;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 
-use super::sign::secret_bytes;
 use crate::config::nearest;
 use crate::outbound;
 
@@ -245,6 +244,8 @@ pub(crate) struct Hook {
     pub(crate) app: AppId,
     pub(crate) name: String,
     pub(crate) state: WebhookState,
+    /// Unix time in milliseconds.
+    pub(super) updated_at: i64,
     settings: CheckedSettings,
     secrets: Vec<HookSecret>,
 }
@@ -278,13 +279,14 @@ impl Hook {
         let settings = settings.read()?;
         let secrets = record.secrets.iter().filter_map(|secret| {
             Some(HookSecret {
-                key: secret_bytes(secret.secret.expose_secret())?,
+                key: webhook_secret_bytes(secret.secret.expose_secret())?,
                 expires_at: secret.expires_at,
             })
         });
         Ok(Self {
             app: AppId::parse(&record.app_id).map_err(|error| error.to_string())?,
             state: record.state,
+            updated_at: record.updated_at,
             settings,
             secrets: secrets.collect(),
             id: record.id,

@@ -225,6 +225,7 @@ impl Sender {
     /// Leases webhooks and sends for them until [`Self::finish`] is called.
     pub(super) async fn run(self) {
         let mut is_away = false;
+        let mut changes = self.0.hooks.changes();
         while !self.0.stopping.is_cancelled() {
             let answered = timeout(STORE_TIMEOUT, self.0.lease_all()).await;
             let wait = match answered.unwrap_or(Err(StoreError::Late)) {
@@ -244,6 +245,8 @@ impl Sender {
             tokio::select! {
                 () = self.0.wake.notified() => {}
                 () = sleep(wait) => {}
+                // One may have been enabled, or mended.
+                Ok(()) = changes.changed() => {}
                 () = self.0.stopping.cancelled() => {}
             }
         }

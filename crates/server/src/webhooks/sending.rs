@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::HookLabel;
 use super::body::Content;
 use super::counters::AttemptResult;
-use super::courier::Answer;
+use super::courier::{Answer, Reach};
 use super::endpoint::{Endpoint, Health, Item, LANES, Next, Sends, Verdict};
 use super::hooks::Hook;
 use super::permits::{Pace, Permit};
@@ -74,6 +74,8 @@ pub(super) struct Sending {
     /// For each lane that was full, the sequence number after which its deliveries were not read.
     behind: [Option<i64>; LANES as usize],
     outcomes: Vec<Outcome>,
+    /// When the webhook was last changed, as far as was looked.
+    seen: Option<i64>,
     /// Whether this task has disabled the webhook, which the node learns a little later.
     is_disabled: bool,
     /// When outcomes are written that the store didn't take.
@@ -124,6 +126,7 @@ impl Sending {
             is_reading: false,
             behind: [None; LANES as usize],
             outcomes: Vec::new(),
+            seen: None,
             is_disabled: false,
             settle_at: None,
             host_away_until: i64::MIN,
@@ -144,6 +147,7 @@ impl Sending {
             } else {
                 Sends::Replays
             });
+            self.note_change(&hook);
             let news = self.lease.take_news();
             self.has_more |= news.has_new;
             if news.may_have_old || self.endpoint.take_room_for_left_out() {
@@ -164,6 +168,19 @@ impl Sending {
             }
             self.wait().await;
         }
+    }
+
+    /// Sends at once after the webhook was changed or enabled again: somebody has mended it and waits for what comes of it.
+    fn note_change(&mut self, hook: &Hook) {
+        let seen = self.seen.replace(hook.updated_at);
+        let is_changed = seen.is_some_and(|seen| seen != hook.updated_at);
+        if !is_changed || hook.state != WebhookState::Active {
+            return;
+        }
+        self.endpoint.start_over(unix_millis());
+        self.shared.breakers.note(&host_of(hook), true);
+        self.host_away_until = i64::MIN;
+        self.is_disabled = false;
     }
 
     /// Reads all that waits from its beginning.
@@ -375,7 +392,7 @@ impl Sending {
             self.endpoint.put_back(sequence);
             return;
         };
-        if answer.is_reached {
+        if answer.reach == Reach::Reached {
             self.host_away_until = i64::MIN;
         }
         let now = unix_millis();
@@ -437,7 +454,10 @@ impl Sending {
     /// Remembers for alerts whether the receiver fails.
     fn note_health(&self, hook: &Hook, answer: &Answer, now: i64) {
         let host = host_of(hook);
-        self.shared.breakers.note(&host, answer.is_reached);
+        if answer.reach != Reach::NotTried {
+            let is_reached = answer.reach == Reach::Reached;
+            self.shared.breakers.note(&host, is_reached);
+        }
         let health = self.endpoint.health();
         let mut failing = self.shared.failing.lock();
         let (true, Some(since)) = (self.endpoint.is_failing(), health.failing_since) else {
@@ -707,10 +727,14 @@ fn health_of(stored: &EndpointHealth) -> Health {
 
 #[cfg(test)]
 mod tests {
-    use fanfare_store::{Database, MasterKey, NewApp, NewDelivery, NewWebhook, Store};
+    use fanfare_store::{
+        Database, MasterKey, NewApp, NewDelivery, NewWebhook, Store, WebhookRecord,
+    };
 
     use super::super::endpoint::MAX_IN_LANE;
+    use super::super::hooks::AppHooks;
     use super::super::sender::Sender;
+    use super::super::testing::{hook_of, webhook};
     use super::*;
     use crate::config::Config;
     use crate::startup::state_at_rest;
@@ -818,6 +842,36 @@ mod tests {
         );
         let lease = Arc::new(Lease::new(Instant::now() + TICK));
         Sending::new(sender.shared(), webhook, lease, Health::default())
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_was_not_made_says_nothing_of_the_host() {
+        let mut world = World::new().await;
+        let hook = hook_of(WebhookRecord {
+            id: world.sending.webhook.clone(),
+            ..webhook("wh_1")
+        });
+        let host = host_of(&hook);
+        let shared = Arc::clone(&world.sending.shared);
+        shared
+            .hooks
+            .set([(hook.app.clone(), AppHooks::new(vec![hook]))]);
+        for _ in 0..10 {
+            shared.breakers.note(&host, false);
+        }
+        world.sending.host_away_until = i64::MAX;
+        world.record(0, "a", 1).await;
+        world.sending.read(true).await.expect("read");
+        let answer = Answer::refused("the app has no active key to sign with".into());
+        let finished = Finished {
+            sequence: 1,
+            at: unix_millis(),
+            answer: Some(answer),
+        };
+        world.sending.take_answer(finished).await;
+        assert_eq!(world.sending.outcomes.len(), 1, "it is in the log");
+        assert_eq!(world.sending.host_away_until, i64::MAX);
+        assert!(shared.breakers.admit(&host).is_err());
     }
 
     #[tokio::test]

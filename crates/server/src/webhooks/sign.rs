@@ -8,21 +8,6 @@ use fanfare_protocol::signature::SigningKey;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-/// Beginning of a signing secret, before its base64.
-const SECRET_PREFIX: &str = "whsec_";
-/// Shortest secret that Standard Webhooks allows.
-pub(crate) const MIN_SECRET_BYTES: usize = 24;
-/// Longest one.
-const MAX_SECRET_BYTES: usize = 64;
-
-/// Returns the key that a secret stands for: base64 of 24 to 64 bytes after `whsec_`.
-pub(crate) fn secret_bytes(secret: &str) -> Option<Vec<u8>> {
-    let bytes = STANDARD.decode(secret.strip_prefix(SECRET_PREFIX)?).ok()?;
-    (MIN_SECRET_BYTES..=MAX_SECRET_BYTES)
-        .contains(&bytes.len())
-        .then_some(bytes)
-}
-
 /// Returns the value of `webhook-signature`: for each key a version 1 signature, which is an HMAC-SHA256 over id, time
 /// (Unix time in seconds) and body. Receivers accept a request if one of them is right.
 pub(crate) fn standard_signature<'a>(
@@ -55,12 +40,14 @@ pub(super) fn pusher_headers(
 
 #[cfg(test)]
 mod tests {
+    use fanfare_store::webhook_secret_bytes;
+
     use super::*;
 
     #[test]
     fn a_signature_is_the_one_of_the_specification() {
         // The example of the Standard Webhooks libraries.
-        let key = secret_bytes("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
+        let key = webhook_secret_bytes("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").expect("a secret");
         let sign = |keys: &[&[u8]]| {
             let body = r#"{"test": 2432232314}"#;
             let keys = keys.iter().copied();
@@ -90,20 +77,5 @@ mod tests {
                 ),
             ]
         );
-    }
-
-    #[test]
-    fn a_secret_is_base64_of_24_to_64_bytes() {
-        let secret = |bytes: usize| format!("whsec_{}", STANDARD.encode(vec![7; bytes]));
-        assert_eq!(secret_bytes(&secret(24)).map(|bytes| bytes.len()), Some(24));
-        for wrong in [
-            secret(23),
-            secret(65),
-            "whsec_".into(),
-            "abc".into(),
-            "whsec_%".into(),
-        ] {
-            assert_eq!(secret_bytes(&wrong), None, "{wrong}");
-        }
     }
 }

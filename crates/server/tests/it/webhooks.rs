@@ -320,6 +320,26 @@ async fn a_refused_delivery_comes_again_with_the_same_body_and_holds_up_its_chan
 }
 
 #[tokio::test]
+async fn what_waits_is_sent_at_once_when_the_webhook_is_enabled() {
+    let (server, mut receiver) = (start().await, Receiver::start().await);
+    let created = webhook(&server, &receiver, |_| {}).await;
+    receiver.answer(&["500 Internal Server Error"; 4]);
+    server.connect().await.subscribe("news").await;
+    // The gaps are 1, 2, 4 and 8 seconds.
+    for _ in 0..4 {
+        receiver.next().await;
+    }
+    let path = format!("/apps/{APP_ID}/webhooks/{}/state", created.id);
+    let owner = server.owner().await;
+    owner
+        .put(&path, &json!({"state": "active"}))
+        .await
+        .expect(200);
+    let soon = timeout(Duration::from_secs(6), receiver.next()).await;
+    assert_eq!(soon.expect("at once").header("fanfare-attempt"), "5");
+}
+
+#[tokio::test]
 async fn a_batched_webhook_gets_what_comes_together_in_one_request() {
     let (server, mut receiver) = (start().await, Receiver::start().await);
     webhook(&server, &receiver, |new| new.is_batched = true).await;

@@ -40,7 +40,7 @@ const MAX_SECRETS: usize = 10;
 /// What a secret begins with.
 const SECRET_PREFIX: &str = "whsec_";
 /// Bytes of a secret, as Standard Webhooks bounds them.
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+pub const WEBHOOK_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
 /// Format of what a webhook's receiver gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
@@ -469,16 +469,22 @@ impl WebhookRecord {
     }
 }
 
+/// Returns the key that a secret stands for: Base64 of 24 to 64 bytes after `whsec_`. Returns `None` if it isn't one.
+#[must_use]
+pub fn webhook_secret_bytes(secret: &str) -> Option<Vec<u8>> {
+    let text = secret.strip_prefix(SECRET_PREFIX)?;
+    let bytes = STANDARD.decode(text).ok()?;
+    WEBHOOK_SECRET_BYTES.contains(&bytes.len()).then_some(bytes)
+}
+
 fn check_secret(secret: SecretString) -> Result<SecretString, StoreError> {
-    let bytes = secret.expose_secret().strip_prefix(SECRET_PREFIX);
-    let bytes = bytes.and_then(|text| STANDARD.decode(text).ok());
-    if bytes.is_some_and(|bytes| SECRET_BYTES.contains(&bytes.len())) {
+    if webhook_secret_bytes(secret.expose_secret()).is_some() {
         return Ok(secret);
     }
     Err(StoreError::Invalid(format!(
         "a webhook's secret is {SECRET_PREFIX} and the Base64 of {} to {} bytes",
-        SECRET_BYTES.start(),
-        SECRET_BYTES.end()
+        WEBHOOK_SECRET_BYTES.start(),
+        WEBHOOK_SECRET_BYTES.end()
     )))
 }
 

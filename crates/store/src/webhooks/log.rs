@@ -103,6 +103,18 @@ pub struct DeliveryFilter {
     pub until: Option<i64>,
 }
 
+impl DeliveryFilter {
+    /// Returns the filter for one delivery.
+    #[must_use]
+    pub fn of_sequence(sequence: i64) -> Self {
+        Self {
+            after: Some(sequence.saturating_sub(1)),
+            before: Some(sequence.saturating_add(1)),
+            ..Self::default()
+        }
+    }
+}
+
 /// A page of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeliveryPage {

@@ -27,6 +27,8 @@ const MAX_SCANNED: i64 = 1_000_000;
 pub struct Replay {
     /// How many deliveries.
     pub deliveries: i64,
+    /// How many more are selected and wait already.
+    pub waiting: i64,
     /// If the selection goes beyond what one call looks at: the sequence number to go on after.
     pub next: Option<i64>,
 }
@@ -51,14 +53,20 @@ impl Store {
         self.webhook(app_id, webhook_id).await?;
         let (pieces, next) = retry_missing(|| self.replay_ranges(webhook_id, selection)).await?;
         let mut counted = Vec::new();
+        let mut replay = Replay {
+            deliveries: 0,
+            waiting: 0,
+            next,
+        };
         for piece in pieces {
-            let count = self.count_replayable(webhook_id, piece, selection).await?;
+            let (count, waiting) = self.count_selected(webhook_id, piece, selection).await?;
+            replay.deliveries += count;
+            replay.waiting += waiting;
             if count > 0 {
-                counted.push((piece, count));
+                counted.push(piece);
             }
         }
-        let deliveries = counted.iter().map(|(_, count)| count).sum();
-        let replay = Replay { deliveries, next };
+        let deliveries = replay.deliveries;
         if dry_run || deliveries == 0 {
             return Ok(replay);
         }
@@ -83,12 +91,12 @@ impl Store {
         )
         .await?;
         let mut queued = 0;
-        for (piece, _) in counted {
+        for piece in counted {
             queued += self.requeue(webhook_id, piece, selection, now).await?;
         }
         Ok(Replay {
             deliveries: queued,
-            next,
+            ..replay
         })
     }
 
@@ -116,22 +124,24 @@ impl Store {
         Ok((pieces, next))
     }
 
-    async fn count_replayable(
+    /// Returns how many are selected that don't wait, and how many that do.
+    async fn count_selected(
         &self,
         webhook_id: &str,
         piece: Range,
         selection: &DeliveryFilter,
-    ) -> Result<i64, StoreError> {
+    ) -> Result<(i64, i64), StoreError> {
         let conditions = Conditions::of(selection, 4);
         let sql = format!(
-            "SELECT COUNT(*) FROM {} WHERE {}",
+            "SELECT COUNT(CASE WHEN state <> 'waiting' THEN 1 END), COUNT(CASE WHEN state = 'waiting' THEN 1 END) \
+             FROM {} WHERE {}",
             deliveries_table(piece.day),
-            replayable(&conditions)
+            selected(&conditions)
         );
         let numbers = [piece.first, piece.last];
         match self.log_rows(sql, webhook_id, &numbers, &conditions).await {
-            Ok(found) => Ok(found.first().map_or(0, |(count,): &(i64,)| *count)),
-            Err(error) if is_missing_table(&error) => Ok(0),
+            Ok(found) => Ok(found.first().copied().unwrap_or_default()),
+            Err(error) if is_missing_table(&error) => Ok((0, 0)),
             Err(error) => Err(error.into()),
         }
     }
@@ -192,9 +202,13 @@ async fn run(
     })
 }
 
-fn replayable(conditions: &Conditions) -> String {
+fn selected(conditions: &Conditions) -> String {
     format!(
-        "webhook_id = $1 AND sequence >= $2 AND sequence <= $3 AND state <> 'waiting'{}",
+        "webhook_id = $1 AND sequence >= $2 AND sequence <= $3{}",
         conditions.sql
     )
+}
+
+fn replayable(conditions: &Conditions) -> String {
+    format!("{} AND state <> 'waiting'", selected(conditions))
 }

@@ -502,6 +502,47 @@ async fn a_webhook_is_leased_when_something_is_due_and_not_while_it_is_held_back
 }
 
 #[tokio::test]
+async fn what_waits_is_due_at_once_when_the_webhook_is_enabled() {
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        let setup = set_up(&store, 1).await;
+        let webhook = &setup.webhooks[0];
+        let now = channel("a", true, 0);
+        record(&store, &setup, 1, &[now]).await;
+        assert_eq!(waiting(&store, &setup).await.len(), 1);
+        let later = i64::MAX / 2;
+        let outcomes = [Outcome {
+            sequence: 1,
+            attempt: Some(attempt(1, Some(500))),
+            next: NextStep::Retry(later),
+            at: DAY_ZERO,
+        }];
+        let failing = EndpointHealth {
+            failures: 12,
+            failing_since: Some(1),
+            held_until: Some(later),
+            ..EndpointHealth::default()
+        };
+        let settled = store.settle_deliveries("reader", webhook, &outcomes, &failing);
+        assert!(settled.await.unwrap());
+        let leases = [webhook.clone()];
+        store.release_webhooks("reader", &leases).await.unwrap();
+        let before = later - 1;
+        let leased = store.lease_webhooks("other", before, LEASE, 10).await;
+        assert_eq!(leased.unwrap(), Vec::<String>::new());
+        store
+            .set_webhook_state(&setup.app, webhook, WebhookState::Active, None, None, &by())
+            .await
+            .unwrap();
+        let leased = store.lease_webhooks("reader", before, LEASE, 10).await;
+        assert_eq!(leased.unwrap(), leases);
+        assert!(waiting(&store, &setup).await[0].due < before);
+        let health = store.webhook_health(webhook).await.unwrap().unwrap();
+        assert_eq!(health.endpoint.failures, 0);
+    }
+}
+
+#[tokio::test]
 async fn what_waits_comes_in_pieces_of_bounded_size() {
     for kind in Kind::all().await {
         let store = kind.store().await;

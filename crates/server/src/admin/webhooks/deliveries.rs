@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use fanfare_protocol::WebhookEvent;
+use fanfare_protocol::{Ceilings, ChannelName, WebhookEvent};
 use fanfare_store::{
     DeliveryAttempt, DeliveryFilter, DeliveryPage, DeliveryRecord, DeliveryState, WebhookRecord,
 };
@@ -221,6 +221,15 @@ pub(super) fn event_of(name: &str) -> Result<WebhookEvent, Problem> {
     })
 }
 
+/// Returns the channel that a filter names.
+pub(super) fn channel_of(name: &str) -> Result<String, Problem> {
+    let wrong = |error| Problem::invalid(format!("channel {name:?}: {error}"));
+    // The app's limit may have been higher when something was recorded.
+    let max = usize::try_from(Ceilings::MOST.channel_name).unwrap_or(usize::MAX);
+    let channel = ChannelName::parse(name, max).map_err(wrong)?;
+    Ok(channel.to_string())
+}
+
 impl DeliveryQuery {
     fn filter(&self) -> Result<DeliveryFilter, Problem> {
         if self.after.is_some_and(|after| after < 0) {
@@ -234,7 +243,7 @@ impl DeliveryQuery {
             before: self.before,
             state: self.state.as_deref().map(state_of).transpose()?,
             event: event.map(|event| event.to_string()),
-            channel: self.channel.clone(),
+            channel: self.channel.as_deref().map(channel_of).transpose()?,
             from: self.from,
             until: self.to,
         })

@@ -3,14 +3,14 @@
 use axum::Json;
 use axum::extract::State;
 use fanfare_protocol::WebhookEvent;
-use fanfare_store::{DeliveryFilter, Replay};
+use fanfare_store::DeliveryFilter;
 use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::WebhookName;
-use super::deliveries::{DeliveryStateName, event_of, state_of};
+use super::deliveries::{DeliveryStateName, channel_of, event_of, state_of};
 use super::signing::{hook_of, oldest_key};
 use crate::access::Caller;
 use crate::admin::extract::{Body, PathParams};
@@ -53,10 +53,14 @@ pub(crate) struct ReplayRequest {
 }
 
 /// What is sent again, or would be.
-#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Replayed {
-    /// How many deliveries. Those that wait already are left out.
+    /// How many deliveries.
     pub(crate) deliveries: i64,
+    /// How many more are selected and left out, because they wait to be sent already.
+    pub(crate) waiting: i64,
+    /// Those of `sequences` that aren't in the log: they were never recorded, or were dropped with their day.
+    pub(crate) unknown: Vec<i64>,
     /// Whether they were only counted.
     pub(crate) dry_run: bool,
     /// If the selection is larger than a request may look at: ask again with this as `after`.
@@ -107,7 +111,7 @@ impl ReplayRequest {
             before: self.before,
             state: self.state.as_deref().map(state_of).transpose()?,
             event: event.map(|event| event.to_string()),
-            channel: self.channel.clone(),
+            channel: self.channel.as_deref().map(channel_of).transpose()?,
             from: self.from,
             until: self.to,
         };
@@ -131,12 +135,11 @@ impl ReplayRequest {
                 sequences.len()
             )));
         }
-        let only = |sequence: &i64| DeliveryFilter {
-            after: Some(sequence.saturating_sub(1)),
-            before: Some(sequence.saturating_add(1)),
-            ..DeliveryFilter::default()
-        };
-        Ok(sequences.iter().map(only).collect())
+        Ok(sequences
+            .iter()
+            .copied()
+            .map(DeliveryFilter::of_sequence)
+            .collect())
     }
 }
 
@@ -151,7 +154,7 @@ impl ReplayRequest {
     responses(
         (status = 200, body = Replayed),
         (status = 400, description = "Nothing is selected, or a field is invalid"),
-        (status = 404),
+        (status = 404, description = "There is no such webhook, or none of `sequences` is in its log"),
         (status = 409, description = "The webhook has no URL"),
         (status = 429, description = "Too many replays and tests of the app"),
     ),
@@ -171,22 +174,38 @@ pub(in crate::admin) async fn replay(
         ));
     }
     let filters = body.value.filters()?;
+    // There is a filter for each of them.
+    let sequences = body.value.sequences.as_deref().unwrap_or_default();
     state.admin.webhook_limiter.check(&app_id)?;
     let dry_run = body.value.dry_run;
     let mut all = Replayed {
-        deliveries: 0,
         dry_run,
-        next: None,
+        ..Replayed::default()
     };
-    for filter in &filters {
+    for (n, filter) in filters.iter().enumerate() {
         let (now, by) = (unix_millis(), &caller.actor);
-        let Replay { deliveries, next } = store
+        let found = store
             .replay_deliveries(&app_id, &webhook_id, filter, dry_run, now, by)
             .await?;
-        all.deliveries += deliveries;
-        all.next = next;
+        all.deliveries += found.deliveries;
+        all.waiting += found.waiting;
+        all.next = found.next;
+        if found.deliveries + found.waiting == 0 {
+            all.unknown.extend(sequences.get(n));
+        }
+    }
+    if !all.unknown.is_empty() && all.deliveries + all.waiting == 0 {
+        return Err(none_known(&webhook_id, &all.unknown));
     }
     Ok(Json(all))
+}
+
+fn none_known(webhook_id: &str, sequences: &[i64]) -> Problem {
+    let sequences: Vec<String> = sequences.iter().map(i64::to_string).collect();
+    Problem::not_found(format!(
+        "the webhook {webhook_id:?} has no delivery {} in its log: it was never recorded, or dropped with its day",
+        sequences.join(", ")
+    ))
 }
 
 /// Send a webhook's receiver examples

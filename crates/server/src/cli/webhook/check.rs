@@ -113,7 +113,10 @@ pub(crate) async fn run(
     match wrong.count() {
         0 => Ok(()),
         wrong => {
-            let message = format!("{wrong} of {} checks failed", findings.len());
+            let message = match findings.len() {
+                1 => "the first request was not taken, so nothing else was tried".into(),
+                all => format!("{wrong} of {all} checks failed"),
+            };
             Err(Failure::new(Code::Failed, message).into())
         }
     }
@@ -129,7 +132,7 @@ impl Finding {
         vec![
             verdict.into(),
             self.check.into(),
-            self.found.clone(),
+            output::shortened(&self.found),
             format!("{} ms", self.milliseconds),
             self.advice.clone(),
         ]
@@ -156,6 +159,21 @@ impl Answer {
                 Err(error) => error,
             },
             advice: advice.into(),
+        }
+    }
+
+    /// Returns what to do if a request isn't taken with which nothing is wrong.
+    fn why_not_taken(&self) -> &'static str {
+        match self.status.as_ref().map(|status| status.as_u16()) {
+            Err(_) => {
+                "start the receiver, or give the address on which it listens; it must answer within 15 seconds"
+            }
+            Ok(300..=399) => "give the address to which it redirects: redirects are not followed",
+            Ok(404 | 405 | 410) => "give the address whose path takes POST requests",
+            Ok(400..=499) => {
+                "take requests that are signed rightly: verify the body byte by byte, as it came, with the same key and secret"
+            }
+            Ok(_) => "mend the receiver: its own log says why it fails",
         }
     }
 
@@ -232,16 +250,13 @@ impl Receiver {
         let occupied = r#"[{"name":"channel_occupied","channel":"fanfare-check"}]"#;
         let correct = self.sign(1, occupied, now)?;
         let first = self.send(correct.clone()).await;
-        if first.status.is_err() {
-            // The other requests would find the same, and say nothing of what the receiver does.
-            let advice = "start the receiver, or give the address on which it listens; it must answer within 15 seconds";
+        if !first.is_taken() {
+            // The other requests would meet the same, and find out nothing of what the receiver does.
+            let advice = first.why_not_taken();
             return Ok(vec![first.must_be_taken("signed", advice)]);
         }
         let mut times = vec![first.clone()];
-        let mut findings = vec![first.must_be_taken(
-            "signed",
-            "take requests that are signed rightly: verify the body byte by byte, as it came, with the same key and secret",
-        )];
+        let mut findings = vec![first.must_be_taken("signed", "")];
         let again = self.send(correct.clone()).await;
         times.push(again.clone());
         findings.push(again.must_be_taken(

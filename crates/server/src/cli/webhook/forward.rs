@@ -203,7 +203,7 @@ impl Target {
         }
         let came = match sending.send().await {
             Ok(response) => response.status().as_u16().to_string(),
-            Err(error) => request_failed(error),
+            Err(error) => output::shortened(&request_failed(error)),
         };
         let took = began.elapsed().as_millis();
         output::text(&output::printable(&format!("{what}  {came}  {took} ms")))

@@ -10,9 +10,6 @@ use crate::cli::api::{Api, Call};
 use crate::cli::{duration, output};
 use crate::failure::{Code, Failure};
 
-/// Longest text of an answer in a table, in characters.
-const MAX_TEXT: usize = 100;
-
 /// Which deliveries are meant.
 #[derive(Debug, Args)]
 struct Filter {
@@ -57,8 +54,9 @@ pub(crate) struct Deliveries {
 pub(crate) struct ShowDelivery {
     #[command(flatten)]
     webhook: WebhookName,
-    /// The delivery's sequence number
-    sequence: i64,
+    /// The delivery's sequence number; it may be left out if the id is that of a delivery
+    #[arg(value_parser = sequence)]
+    sequence: Option<i64>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -129,11 +127,45 @@ pub(super) async fn list(deliveries: &Deliveries, api: &Api) -> anyhow::Result<(
 }
 
 pub(super) async fn show(show: &ShowDelivery, api: &Api) -> anyhow::Result<()> {
-    let app = show.webhook.app(api).await?;
-    let sequence = show.sequence.to_string();
-    let [apps, app, webhooks, id] = show.webhook.path(&app);
+    let (webhook, sequence) = show.delivery()?;
+    let app = webhook.app(api).await?;
+    let sequence = sequence.to_string();
+    let [apps, app, webhooks, id] = webhook.path(&app);
     let call = Call::get(&[apps, app, webhooks, id, "deliveries", &sequence]);
     output::answer(api.send(call).await?, show.json, print_delivery)
+}
+
+/// Reads a sequence number, or the id of a delivery, as receivers get it.
+fn sequence(text: &str) -> Result<i64, String> {
+    let number = text.rsplit_once('_').map_or(text, |(_, number)| number);
+    let number = number.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| {
+        "write the number of the delivery, such as 7, or its id, such as wh_9e3f7a10c5d8b2461f7e_7".into()
+    })
+}
+
+impl ShowDelivery {
+    /// Returns the webhook and the sequence number, which the id may hold.
+    fn delivery(&self) -> anyhow::Result<(WebhookName, i64)> {
+        let WebhookName { id, app } = &self.webhook;
+        let of_delivery = id
+            .rsplit_once('_')
+            .filter(|(webhook, _)| webhook.contains('_'));
+        let (id, in_id) = match of_delivery {
+            Some((webhook, _)) => (webhook, Some(sequence(id).map_err(Failure::misuse)?)),
+            None => (id.as_str(), None),
+        };
+        let found = self.sequence.or(in_id).ok_or_else(|| {
+            Failure::misuse(format!(
+                "which delivery of {id}? Pass its number: fanfare webhook delivery {id} 7"
+            ))
+        })?;
+        let webhook = WebhookName {
+            id: id.to_owned(),
+            app: app.clone(),
+        };
+        Ok((webhook, found))
+    }
 }
 
 fn print_delivery(mut found: Value) -> anyhow::Result<()> {
@@ -170,42 +202,57 @@ fn attempt_row(attempt: Attempt) -> Vec<String> {
             .map_or("none".into(), |status| status.to_string()),
         output::yes(attempt.is_replay),
         attempt.node,
-        shortened(&said),
+        output::shortened(&said),
     ]
-}
-
-fn shortened(text: &str) -> String {
-    let text = text.trim();
-    match text.char_indices().nth(MAX_TEXT) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into(),
-    }
 }
 
 pub(super) async fn replay(replay: &ReplayDeliveries, api: &Api) -> anyhow::Result<()> {
     let app = replay.webhook.app(api).await?;
     let path = replay.webhook.below(&app, "replay");
     let mut selection = replay.selection();
-    let mut deliveries = 0;
+    let mut all = Replayed {
+        dry_run: replay.dry_run,
+        ..Replayed::default()
+    };
     loop {
         let call = Call::post(&path, Value::Object(selection.clone()));
         let replayed: Replayed = serde_json::from_value(api.send(call).await?)?;
-        deliveries += replayed.deliveries;
+        all.deliveries += replayed.deliveries;
+        all.waiting += replayed.waiting;
+        all.unknown.extend(replayed.unknown);
         let Some(next) = replayed.next else { break };
         selection.insert("after".into(), next.into());
     }
     if replay.json {
-        return output::json(&json!({"deliveries": deliveries, "dry_run": replay.dry_run}));
+        return output::json(&serde_json::to_value(&all)?);
     }
-    let noun = if deliveries == 1 {
-        "delivery"
-    } else {
-        "deliveries"
+    output::text(&said_of(&all))
+}
+
+/// Returns what was done, and why not more.
+fn said_of(all: &Replayed) -> String {
+    let counted = |count: i64| match count {
+        1 => "1 delivery".to_owned(),
+        _ => format!("{count} deliveries"),
     };
-    output::text(&match replay.dry_run {
-        true => format!("{deliveries} {noun} would be sent again"),
-        false => format!("{deliveries} {noun} will be sent again"),
-    })
+    let verb = match all.dry_run {
+        true => "would be sent again",
+        false => "will be sent again",
+    };
+    let mut said = vec![format!("{} {verb}", counted(all.deliveries))];
+    match all.waiting {
+        0 => {}
+        1 => said.push("1 is waiting to be sent already".into()),
+        waiting => said.push(format!("{waiting} are waiting to be sent already")),
+    }
+    if !all.unknown.is_empty() {
+        let unknown: Vec<String> = all.unknown.iter().map(i64::to_string).collect();
+        said.push(format!("not in the log: {}", unknown.join(", ")));
+    }
+    if all.deliveries == 0 && said.len() == 1 {
+        said.push("nothing in the log matches".into());
+    }
+    said.join("; ")
 }
 
 impl ReplayDeliveries {
@@ -250,7 +297,7 @@ pub(super) async fn test(test: &Test, api: &Api) -> anyhow::Result<()> {
             item.status
                 .map_or("none".into(), |status| status.to_string()),
             format!("{} ms", item.milliseconds),
-            shortened(&item.error.unwrap_or(item.answer)),
+            output::shortened(&item.error.unwrap_or(item.answer)),
         ]
     })?;
     if failed > 0 {

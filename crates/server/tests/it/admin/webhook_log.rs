@@ -207,10 +207,23 @@ async fn deliveries_are_listed_filtered_and_paged() {
         ("?wait=1", "wait needs after"),
         ("?after=0&wait=31", "0 to 30 seconds"),
         ("?after=-1", "0 for all"),
+        ("?after=x", "after must be a whole number, not \"x\""),
+        ("?from=", "from must be a whole number, not \"\""),
+        ("?after=0&wait=-1", "wait must be 0 or more, not -1"),
+        ("?channel=a%20b", "channel \"a b\": "),
+        ("?channel=", "channel \"\": "),
     ] {
         let detail = hook.refused(query).await;
         assert!(detail.contains(words), "{query}: {detail}");
     }
+    let odd = format!("{}/deliveries/abc", hook.path);
+    let odd = hook.owner.get(&odd).await;
+    assert_eq!(odd.problem(400), "invalid");
+    let detail = text(&odd.json(), "detail");
+    assert_eq!(
+        detail,
+        "the path: sequence must be a whole number, not \"abc\""
+    );
 }
 
 #[tokio::test]
@@ -255,7 +268,14 @@ async fn what_was_refused_is_in_the_log_and_is_sent_again() {
     assert_eq!(counted.expect(200)["deliveries"], 1);
     while told.try_recv().is_ok() {}
     let replayed = hook.post("replay", json!({"sequences": [1, 7]})).await;
-    assert_eq!(replayed.expect(200)["deliveries"], 1, "there is no 7");
+    let replayed = replayed.expect(200);
+    assert_eq!(
+        (&replayed["deliveries"], &replayed["unknown"]),
+        (&json!(1), &json!([7]))
+    );
+    let unknown = hook.post("replay", json!({"sequences": [7, 8]})).await;
+    assert_eq!(unknown.problem(404), "not_found");
+    assert!(text(&unknown.json(), "detail").contains("no delivery 7, 8"));
     let again = timeout(10 * SECOND, told.recv()).await.unwrap().unwrap();
     assert_eq!(
         (
@@ -290,6 +310,7 @@ async fn what_was_refused_is_in_the_log_and_is_sent_again() {
             json!({"sequences": [1], "state": "failed"}),
             "leave out",
         ),
+        ("replay", json!({"channel": "a b"}), "a b"),
         (
             "test",
             json!({"event": "memberadded"}),

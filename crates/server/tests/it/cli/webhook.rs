@@ -105,6 +105,13 @@ async fn a_secret_is_printed_once_to_those_who_need_it() {
             rotated.contains("whsec_") && rotated.contains("now"),
             "{rotated}"
         );
+        assert!(!rotated.contains("nothing"), "{rotated}");
+        let id = pusher.lines().find_map(|line| line.strip_prefix("webhook"));
+        let rotated = cli.ok(&["webhook", "rotate-secret", id.unwrap().trim()]);
+        assert!(
+            rotated.contains("nothing while the format is pusher"),
+            "{rotated}"
+        );
     })
     .await;
 }
@@ -294,9 +301,13 @@ async fn a_receiver_that_does_something_wrong_is_told_what_to_do() {
         };
         assert_eq!(verdict, expected, "{check}");
     }
-    let strict = |received: &Received| match received.body.contains("something_new") {
-        true => 422,
-        false => 500,
+    let strict = |received: &Received| {
+        let is_first = received.header("fanfare-sequence") == "1" && received.is_signed();
+        match received.body.contains("something_new") {
+            true => 422,
+            false if is_first => 200,
+            false => 500,
+        }
     };
     let (strict, _told) = receiver::start(strict).await;
     let run = server.run(&["webhook", "check", &strict, "--app", APP_ID]);
@@ -312,9 +323,23 @@ async fn a_receiver_that_does_something_wrong_is_told_what_to_do() {
         old.unwrap().starts_with("warn"),
         "a failure is no refusal: {printed}"
     );
-    let (code, findings) = check(&server, &["http://127.0.0.1:1/", "--app", APP_ID]);
-    assert_eq!((code, findings.as_array().unwrap().len()), (Some(1), 1));
-    assert!(text(&findings[0], "/advice").contains("on which it listens"));
+    for (status, advice) in [
+        (401, "with the same key and secret"),
+        (302, "redirects are not followed"),
+        (404, "whose path takes POST requests"),
+        (500, "mend the receiver"),
+        (0, "on which it listens"),
+    ] {
+        let (mut url, _told) = receiver::start(move |_| status).await;
+        if status == 0 {
+            url = "http://127.0.0.1:1/".into();
+        }
+        let (code, findings) = check(&server, &[&url, "--app", APP_ID]);
+        let count = findings.as_array().unwrap().len();
+        assert_eq!((code, count), (Some(1), 1), "{findings}");
+        let given = text(&findings[0], "/advice");
+        assert!(given.contains(advice), "{status}: {given}");
+    }
     let no_url = server.run(&["webhook", "check", "localhost:3000", "--app", APP_ID]);
     assert_eq!(no_url.status.code(), Some(2));
 }
@@ -368,10 +393,36 @@ async fn examples_replays_and_their_outcomes_are_printed() {
         shown.contains("ATTEMPT") && shown.contains("200"),
         "{shown}"
     );
+    // A receiver knows the whole id.
+    let whole = format!("{id}_{sequence}");
+    assert_eq!(server.run_ok(&["webhook", "delivery", &whole]), shown);
+    assert_eq!(server.run_ok(&["webhook", "delivery", &id, &whole]), shown);
+    let unnamed = server.run(&["webhook", "delivery", &id]);
+    assert_eq!(unnamed.status.code(), Some(2));
+    let said = String::from_utf8(unnamed.stderr).unwrap();
+    assert!(said.contains("Pass its number"), "{said}");
     let replay = ["webhook", "replay", &id, "--sequence", &sequence];
     let counted = server.run_ok(&[&replay[..], &["--dry-run"]].concat());
     assert_eq!(counted, "1 delivery would be sent again\n");
     assert_eq!(server.run_ok(&replay), "1 delivery will be sent again\n");
+    let none = server.run(&["webhook", "replay", &id, "--sequence", "9999"]);
+    assert_eq!(none.status.code(), Some(3));
+    let said = String::from_utf8(none.stderr).unwrap();
+    assert!(said.contains("no delivery 9999 in its log"), "{said}");
+    let failed = ["webhook", "replay", &id, "--state", "failed"];
+    assert_eq!(
+        server.run_ok(&failed),
+        "0 deliveries will be sent again; nothing in the log matches\n"
+    );
+    let counted = server.run_ok(&[&failed[..], &["--json"]].concat());
+    let counted: Value = serde_json::from_str(&counted).unwrap();
+    let expected =
+        json!({"deliveries": 0, "waiting": 0, "unknown": [], "dry_run": false, "next": null});
+    assert_eq!(counted, expected);
+    let pulled = server.run_ok(&["webhook", "deliveries", &id, "--after", "0", "--json"]);
+    let pulled: Value = serde_json::from_str(&pulled).unwrap();
+    assert_eq!(pulled["oldest"], 1);
+    assert!(pulled["position"].as_i64().unwrap() >= 1, "{pulled}");
     loop {
         let again = timeout(Duration::from_secs(20), told.recv()).await;
         if again.unwrap().unwrap().header("fanfare-replay") == "true" {
