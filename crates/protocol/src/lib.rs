@@ -11,6 +11,7 @@
 //! | [`channel`] | [`ChannelName`], [`ChannelKind`] |
 //! | [`channel_pattern`] | [`ChannelPattern`]: channel names with stars |
 //! | [`event`] | rules for event names |
+//! | [`event_pattern`] | [`EventPattern`]: event names with stars |
 //! | [`client`] | [`ClientMessage`]: what a client may send |
 //! | [`server`] | [`ServerMessage`]: what the server sends |
 //! | [`frame`] | [`Frame`]: bytes ready for a socket |
@@ -39,6 +40,7 @@ pub mod channel_pattern;
 pub mod client;
 pub mod close;
 pub mod event;
+pub mod event_pattern;
 mod excerpt;
 pub mod frame;
 pub mod history;
@@ -62,6 +64,7 @@ pub use channel::{ChannelKind, ChannelName};
 pub use channel_pattern::{ChannelPattern, InvalidChannelPattern};
 pub use client::{ClientMessage, Recover};
 pub use close::CloseCode;
+pub use event_pattern::{EventPattern, InvalidEventPattern};
 pub use excerpt::excerpt;
 pub use frame::{Frame, Framing};
 pub use history::{HistoryPosition, HistoryRule, Unrecovered};
