@@ -76,6 +76,8 @@ pub enum Topic {
     Nodes,
     /// An app's users who come online and go offline.
     Users(AppId),
+    /// An app's live events, for operators who watch on other nodes.
+    Live(AppId),
     /// A channel's events, presence changes and counts.
     Channel(AppId, ChannelName),
 }
@@ -87,6 +89,7 @@ impl From<&fanfare_engine::Topic> for Topic {
                 Self::Channel(channel_ref.app.id().clone(), channel_ref.channel.clone())
             }
             fanfare_engine::Topic::Users(app) => Self::Users(app.id().clone()),
+            fanfare_engine::Topic::Live(app) => Self::Live(app.id().clone()),
         }
     }
 }

@@ -108,6 +108,10 @@ impl Bus for Cluster {
         })
     }
 
+    fn nodes(&self) -> usize {
+        1 + self.link().map_or(0, |link| link.peers.others().len())
+    }
+
     fn unready(&self) -> Option<String> {
         match self.link() {
             None => Some("there is no connection to the other nodes (cluster.url)".into()),

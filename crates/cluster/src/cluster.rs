@@ -207,12 +207,14 @@ impl Cluster {
     /// [`run`](Self::run) is called.
     #[must_use]
     pub fn new(node: &Arc<Node>, backend: Arc<dyn Backend>, settings: Settings) -> Arc<Self> {
+        let process = format!("{:016x}", rand::random::<u64>());
+        node.set_live_name(&process);
         Arc::new_cyclic(|itself| Self {
             itself: Weak::clone(itself),
             node: Arc::clone(node),
             backend,
             settings,
-            process: format!("{:016x}", rand::random::<u64>()),
+            process,
             link: ArcSwapOption::empty(),
             topics: Topics::default(),
             queue: Queue::default(),
@@ -237,6 +239,11 @@ impl Cluster {
             transition_log: Arc::clone(self) as Arc<dyn TransitionLog>,
             other_nodes: Arc::clone(self) as Arc<dyn OtherNodes>,
         }
+    }
+
+    /// Returns the name of this process, which is the same over all its connections.
+    pub(crate) fn process(&self) -> &str {
+        &self.process
     }
 
     /// Returns a reference for tasks that may outlive the caller.
@@ -393,6 +400,7 @@ impl Cluster {
             reason = self.subscribe_loop(link) => reason,
             reason = self.heartbeat_loop(link) => reason,
             reason = self.count_loop() => reason,
+            reason = self.live_loop(link) => reason,
             reason = self.settle(link, past) => reason,
         };
         HeartbeatError::Lost(reason)
@@ -509,6 +517,7 @@ impl Cluster {
         match topic {
             Topic::Channel(channel_ref) => self.node.subscribers(channel_ref) > 0,
             Topic::Users(app) => self.node.has_watchers(app),
+            Topic::Live(app) => self.node.has_live_viewers(app),
         }
     }
 
@@ -651,6 +660,6 @@ impl Cluster {
 fn cached(topic: &Topic) -> Option<&ChannelRef> {
     match topic {
         Topic::Channel(channel_ref) if channel_ref.channel.keeps_last() => Some(channel_ref),
-        Topic::Channel(_) | Topic::Users(_) => None,
+        Topic::Channel(_) | Topic::Users(_) | Topic::Live(_) => None,
     }
 }

@@ -98,6 +98,11 @@ impl Cluster {
                     self.node.announce_online(&app, &user_id, online, position);
                 }
             }
+            Some(Topic::Live(app)) => {
+                if let Message::LiveLines(lines) = message {
+                    self.handle_live_lines(&app, lines);
+                }
+            }
             // The topic is not wanted any more.
             None => {}
         }
@@ -113,6 +118,7 @@ impl Cluster {
                     self.node.terminate(&app, &user_id);
                 }
             }
+            Message::LiveOrders(orders) => self.handle_live_orders(orders),
             Message::Query(query) => self.answer_query(link, query),
             Message::Question(question) => self.receive_question(link, &question),
             Message::Answer(answer) if *answer.to == **link.name() => {
@@ -186,6 +192,8 @@ impl Cluster {
             | Message::Question(_)
             | Message::Answer(_)
             | Message::Trace(_)
+            | Message::LiveOrders(_)
+            | Message::LiveLines(_)
             | Message::Farewell { .. } => {}
         }
     }

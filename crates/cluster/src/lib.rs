@@ -14,6 +14,7 @@
 //! | `admission` | the number of an app's connections over all nodes |
 //! | `displacement` | closing a connection of a large network for a client of another node |
 //! | `other_nodes`, `questions` | asking the other nodes and answering them; what waits for answers |
+//! | `live` | live events for operators who watch on another node |
 //! | `peers` | which nodes receive each other's heartbeats |
 //! | `reaper` | removes what dead nodes had |
 //! | `fence` | the deadline by which fenced clients are closed |
@@ -32,6 +33,7 @@ mod fence;
 mod history_page;
 mod incoming;
 mod link;
+mod live;
 mod message;
 mod other_nodes;
 mod peers;

@@ -16,6 +16,8 @@ const TRACE: &str = "traceparent:";
 /// Beginnings of a [`Message::Question`] and a [`Message::Answer`], which nodes of earlier versions ignore likewise.
 const QUESTION: &str = "question:";
 const ANSWER: &str = "answer:";
+/// The same of [`Message::LiveOrders`].
+const LIVE_ORDERS: &str = "live:";
 /// Digits of a position.
 const POSITION_DIGITS: usize = 20;
 
@@ -77,6 +79,11 @@ pub enum Message<'a> {
     },
     /// The span to which the next event on the same channel belongs, because its publish is sampled.
     Trace(TraceContext),
+    /// What operators who watch on a node want, as JSON. It is read where it is used, so that a later version may
+    /// change it.
+    LiveOrders(&'a str),
+    /// Live events for operators who watch on other nodes, as JSON likewise.
+    LiveLines(&'a str),
     /// A node stops, and leaves nothing behind.
     Farewell {
         /// The node's name.
@@ -263,6 +270,15 @@ impl Message<'_> {
                 };
                 let _ = write!(text, "X{TRACE}{parent}");
             }
+            Self::LiveOrders(orders) => {
+                text.push('X');
+                text.push_str(LIVE_ORDERS);
+                text.push_str(orders);
+            }
+            Self::LiveLines(lines) => {
+                text.push('L');
+                text.push_str(lines);
+            }
             Self::Farewell { node } => {
                 text.push('X');
                 text.push_str(node);
@@ -366,6 +382,9 @@ fn read_extension(rest: &str) -> Option<Message<'_>> {
     if let Some(parent) = rest.strip_prefix(TRACE) {
         return Some(Message::Trace(TraceParent::parse(parent)?.context));
     }
+    if let Some(orders) = rest.strip_prefix(LIVE_ORDERS) {
+        return Some(Message::LiveOrders(orders));
+    }
     if let Some(rest) = rest.strip_prefix(QUESTION) {
         let (id, rest) = part(rest)?;
         let (from, rest) = part(rest)?;
@@ -442,6 +461,7 @@ fn read_kind(kind: Option<u8>, rest: &str) -> Option<Message<'_>> {
             }
         }
         b'X' => read_extension(rest).unwrap_or(Message::Farewell { node: rest }),
+        b'L' => Message::LiveLines(rest),
         b'Q' => Message::Query(serde_json::from_str(rest).ok()?),
         b'Y' => Message::Reply(serde_json::from_str(rest).ok()?),
         _ => return None,
@@ -547,6 +567,7 @@ mod tests {
             Message::Trace(TraceContext::of_trace(7)),
             Message::Question(question),
             Message::Answer(answer),
+            Message::LiveOrders("{}"),
         ] {
             let written = message.write();
             assert_eq!(Message::read(&written), Ok(message));
@@ -658,6 +679,8 @@ mod tests {
                 from: "b",
                 answer: Err(NoAnswer::TooLong),
             }),
+            Message::LiveOrders("{}"),
+            Message::LiveLines("{}"),
             Message::Query(query.clone()),
             Message::Query(NodeQuery {
                 kind: QueryKind::Displace {

@@ -204,12 +204,13 @@ impl Cluster {
         let name = |channel: &str| ChannelName::parse(channel, usize::MAX).ok();
         for (channel, user) in &reaped.removed {
             if let Some(channel) = name(channel) {
-                self.node.notice(id, &channel, Notice::MemberRemoved(user));
+                self.node
+                    .notice_of(id, &channel, Notice::MemberRemoved(user));
             }
         }
         for channel in &reaped.vacated {
             if let Some(channel) = name(channel) {
-                self.node.notice(id, &channel, Notice::Vacated);
+                self.node.notice_of(id, &channel, Notice::Vacated);
             }
         }
         let Some(app) = self.node.app(id.as_str()) else {

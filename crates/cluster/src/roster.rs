@@ -311,7 +311,7 @@ pub(crate) fn notice_count(node: &Node, changed: &ChangedCount, counted: Counted
         Counted {
             before: 0,
             after: 0,
-        } if *visited && channel_ref.app.wanted_notices().channels => {
+        } if *visited && is_wanted(&channel_ref.app) => {
             notice(node, channel_ref, Notice::Occupied);
             notice(node, channel_ref, Notice::Vacated);
         }
@@ -325,6 +325,11 @@ pub(crate) fn notice_count(node: &Node, changed: &ChangedCount, counted: Counted
     }
 }
 
+/// Returns whether anybody wants to know of a channel's short visit.
+fn is_wanted(app: &App) -> bool {
+    app.wanted_notices().channels || app.is_watched()
+}
+
 fn notice(node: &Node, channel_ref: &ChannelRef, notice: Notice<'_>) {
-    node.notice(channel_ref.app.id(), &channel_ref.channel, notice);
+    node.notice(&channel_ref.app, &channel_ref.channel, notice);
 }

@@ -24,9 +24,10 @@ use crate::clients::{ClientConnections, Clients};
 use crate::closed::{ClosedConnection, ClosedConnections};
 use crate::error::Refusal;
 use crate::history::{Histories, Retention};
+use crate::live::{LiveApp, LiveEvent, LiveKind, LiveNode};
 use crate::local_presence::LocalPresence;
 use crate::network_counts::Displacements;
-use crate::notice::WantedNotices;
+use crate::notice::{Notice, WantedNotices};
 use crate::options::Options;
 use crate::permit::ConnectionPermit;
 use crate::quota::{QuotaOwner, QuotaShares};
@@ -119,6 +120,7 @@ pub struct App {
     history_rules: AtomicU64,
     /// Number of events cached or recorded so far, on a node by itself.
     offsets: AtomicU64,
+    pub(crate) live: LiveApp,
     /// The transition log, on a node by itself.
     pub(crate) transitions: LocalTransitions,
 }
@@ -168,6 +170,7 @@ impl App {
             histories: Histories::new(definition.id.clone(), recent_events),
             history_rules: AtomicU64::new(rules_fingerprint(&definition.settings.history)),
             offsets: AtomicU64::new(0),
+            live: LiveApp::new(definition.id.clone(), Arc::clone(&shared.live)),
             transitions: LocalTransitions::new(shared.max_transitions),
             wanted_notices: AtomicU8::new(definition.wanted_notices.to_bits()),
             published: Arc::new(Published::new(definition.id.clone())),
@@ -232,6 +235,60 @@ impl App {
     #[must_use]
     pub fn wanted_notices(&self) -> WantedNotices {
         WantedNotices::from_bits(self.wanted_notices.load(Ordering::Relaxed))
+    }
+
+    /// Shows a channel event to those who watch the app.
+    pub(crate) fn show_notice(&self, channel: &ChannelName, notice: &Notice<'_>) {
+        if !self.live.is_watched() {
+            return;
+        }
+        let (kind, user_id) = match notice {
+            Notice::Occupied => (LiveKind::Occupied, None),
+            Notice::Vacated => (LiveKind::Vacated, None),
+            Notice::MemberAdded(user) => (LiveKind::MemberAdded, Some(user.as_str())),
+            Notice::MemberRemoved(user) => (LiveKind::MemberRemoved, Some(user.as_str())),
+            Notice::CacheMiss => (LiveKind::CacheMiss, None),
+            Notice::ClientEvent {
+                event,
+                data,
+                socket_id,
+                user_id,
+            } => {
+                return self.live.record(&LiveEvent {
+                    channel: Some(channel.as_str()),
+                    event: Some(event),
+                    data: Some(data),
+                    socket_id: Some(*socket_id),
+                    user_id: user_id.map(UserId::as_str),
+                    subscribers: Some(self.channels.subscribers(channel.as_str())),
+                    ..LiveEvent::new(LiveKind::ClientEvent)
+                });
+            }
+            // As many as there are subscriptions, which are shown themselves.
+            Notice::SubscriptionCount(_) => return,
+        };
+        self.live.record(&LiveEvent {
+            channel: Some(channel.as_str()),
+            user_id,
+            ..LiveEvent::new(kind)
+        });
+    }
+
+    /// Returns whether somebody watches the app's live events, or did so lately.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        self.live.is_watched()
+    }
+
+    /// Returns whether client events are to be reported, to receivers of webhooks or to those who
+    /// watch.
+    pub(crate) fn wants_client_events(&self) -> bool {
+        self.wanted_notices().client_events || self.is_watched()
+    }
+
+    /// Returns whether cache misses are to be reported.
+    pub(crate) fn wants_cache_misses(&self) -> bool {
+        self.wanted_notices().cache_misses || self.is_watched()
     }
 
     /// Returns how many messages of one connection are handled a second, client events included if
@@ -436,6 +493,7 @@ pub struct Apps {
 #[derive(Debug)]
 struct Shared {
     recent_events: Arc<RecentEvents>,
+    live: Arc<LiveNode>,
     /// Most entries of an app's transition log.
     max_transitions: usize,
     /// How many closed connections all apps remember.
@@ -459,11 +517,16 @@ struct Directory {
 }
 
 impl Apps {
-    pub(crate) fn new(recent_events: Arc<RecentEvents>, max_transitions: usize) -> Self {
+    pub(crate) fn new(
+        recent_events: Arc<RecentEvents>,
+        live: Arc<LiveNode>,
+        max_transitions: usize,
+    ) -> Self {
         Self {
             directory: ArcSwap::default(),
             shared: Shared {
                 recent_events,
+                live,
                 max_transitions,
                 closed: Arc::default(),
             },
@@ -487,6 +550,11 @@ impl Apps {
     /// Returns all apps, in no particular order.
     pub(crate) fn all(&self) -> Vec<Arc<App>> {
         self.directory.load().by_id.values().cloned().collect()
+    }
+
+    /// Returns what the live events of all apps share.
+    pub(crate) fn live(&self) -> &LiveNode {
+        &self.shared.live
     }
 
     /// Returns the most entries that an app's transition log may have.

@@ -107,6 +107,8 @@ pub enum Topic {
     Channel(ChannelRef),
     /// An app's users who come online and go offline.
     Users(Arc<App>),
+    /// An app's live events on other nodes, for operators who watch on this one.
+    Live(Arc<App>),
 }
 
 /// Carries events to all nodes, this one included, at most once and in order per channel. A bus
@@ -144,6 +146,9 @@ pub trait Bus: Send + Sync + 'static {
 
     /// Closes a user's connections on every node.
     fn terminate(&self, app: &Arc<App>, user: &UserId) -> BoxFuture<'_, Result<(), BusError>>;
+
+    /// Returns the number of nodes that are known to live, this one included.
+    fn nodes(&self) -> usize;
 
     /// Returns why this node accepts no events now, if so.
     fn unready(&self) -> Option<String>;

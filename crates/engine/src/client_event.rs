@@ -34,6 +34,7 @@ impl From<String> for Refused {
 impl Session {
     /// Publishes a client event, and waits until the bus has it; a refused one gets an error.
     pub(crate) async fn client_event(&self, client_event: ClientEvent<'_>) {
+        let (channel, name) = (&client_event.channel, &client_event.name);
         let published = match self.check_client_event(&client_event) {
             Ok(envelope) => self
                 .publish_client_event(envelope)
@@ -50,7 +51,8 @@ impl Session {
             state.stats.of(app).client_events += 1;
         }
         if let Err(Refused { code, message }) = published {
-            self.note_refusal(RefusalKind::ClientEvent, &message);
+            let (channel, name) = (Some(&**channel), Some(&**name));
+            self.note_refusal_of(RefusalKind::ClientEvent, &message, channel, name);
             self.send(&ServerMessage::Error {
                 code,
                 message: excerpt(&message),
@@ -63,7 +65,7 @@ impl Session {
         let engine = &self.shard.engine;
         let app = Arc::clone(&envelope.channel_ref.app);
         engine.quotas.reserve(&app, 1).await?;
-        let noticed = app.wanted_notices().client_events.then(|| envelope.clone());
+        let noticed = app.wants_client_events().then(|| envelope.clone());
         let published = engine.bus().publish(vec![envelope], None).await;
         if published.is_err() {
             engine.quotas.refund(&app, 1);
@@ -77,7 +79,7 @@ impl Session {
                 user_id: accepted.user_id.as_ref(),
             };
             let channel = &accepted.channel_ref.channel;
-            engine.node().notice(app.id(), channel, notice);
+            engine.node().notice(&app, channel, notice);
         }
         Ok(())
     }

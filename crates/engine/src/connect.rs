@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use fanfare_protocol::{AppKey, CloseCode, NEWEST_PROTOCOL, OLDEST_PROTOCOL, ServerMessage};
+use fanfare_protocol::{
+    AppKey, CloseCode, Framing, NEWEST_PROTOCOL, OLDEST_PROTOCOL, ServerMessage,
+};
 use tokio::time::Instant;
 
 use crate::admitted::Admitted;
@@ -13,6 +15,7 @@ use crate::budget::{BudgetExceeded, Payer, Resource};
 use crate::connection::Connection;
 use crate::engine::Engine;
 use crate::error::Refusal;
+use crate::live::{LiveEvent, LiveKind};
 use crate::outbox::Sink;
 use crate::permit::{ConnectionPermit, Permits};
 use crate::roster::RosterError;
@@ -244,6 +247,23 @@ impl Engine {
 }
 
 impl Session {
+    /// Shows a new connection to those who watch the app.
+    fn show_connection(&self) {
+        let (key, address, framing) = self.with(|connection| {
+            let key = connection.key.clone();
+            (key, connection.address, connection.framing())
+        });
+        self.show_live(LiveEvent {
+            key: Some(key.as_str()),
+            address,
+            transport: Some(match framing {
+                Framing::WebSocket => "websocket",
+                Framing::SockJs => "http",
+            }),
+            ..LiveEvent::new(LiveKind::Connected)
+        });
+    }
+
     /// Takes permits for a connection that was admitted without any.
     ///
     /// # Errors
@@ -328,6 +348,9 @@ impl Shard {
         session.push_raw(opening);
         session.send(&greeting);
         session.flush();
+        if session.is_watched() {
+            session.show_connection();
+        }
         if let Some(refusal) = refusal {
             // A change between admission and now was reviewed without this connection.
             session.close(&refusal);

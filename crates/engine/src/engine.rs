@@ -25,6 +25,7 @@ use crate::histogram::SharedHistogram;
 use crate::history::{HistoryAnswer, HistoryQuery};
 use crate::history_reads::{HistoryCharge, HistoryReads};
 use crate::inbox::Inbox;
+use crate::live::LiveNode;
 use crate::node::Node;
 use crate::node_quotas::{NodeQuotas, QuotaRequests};
 use crate::notice::Notices;
@@ -32,7 +33,7 @@ use crate::options::Options;
 use crate::other_nodes::{OtherNodes, Responder};
 use crate::quota::QuotaShares;
 use crate::recent_events::RecentEvents;
-use crate::refusals::Refusals;
+use crate::refusals::{RefusalSink, Refusals};
 use crate::replay::most_bytes;
 use crate::roster::{Roster, RosterError};
 use crate::shard::Shard;
@@ -159,7 +160,8 @@ impl Engine {
             .collect();
         let deliverer = Deliverer::new(inboxes.clone(), shared, Arc::clone(&notices));
         let recent_events = RecentEvents::new(options.recent_events_bytes);
-        let apps = Apps::new(recent_events, options.max_transitions);
+        let live = LiveNode::new(options.live_events_bytes);
+        let apps = Apps::new(recent_events, live, options.max_transitions);
         let node = Node::new(deliverer, notices, Arc::clone(&options.spans), apps);
         let Links {
             bus,
@@ -167,6 +169,7 @@ impl Engine {
             transition_log,
             other_nodes,
         } = connect(&node);
+        let refusals = Refusals::new(Arc::clone(&node) as Arc<dyn RefusalSink>);
         let engine = Arc::new(Self {
             node,
             bus,
@@ -180,7 +183,7 @@ impl Engine {
             connections: Arc::default(),
             next_shard: AtomicUsize::new(0),
             updating: Mutex::new(()),
-            refusals: Refusals::default(),
+            refusals,
             bus_delay: SharedHistogram::default(),
         });
         let seed = |(index, inbox)| ShardSeed {

@@ -53,6 +53,7 @@
 //! | `waiting` | the memory that may wait for slow clients, and which of them are closed over it |
 //! | `traffic`, `shard_stats`, `histogram` | counters for metrics and usage, without locks or look-ups |
 //! | `usage` | [`AppUsage`]: what each app did since it was asked last |
+//! | `live`, `live_viewer` | [`LiveViewer`]: live events of an app for operators who watch |
 //! | `stats` | all counters of the node, added up when asked |
 //! | `inspect` | connections as an operator sees them, and closing one |
 //! | `round_trip` | how long a client takes to answer a PING |
@@ -98,6 +99,8 @@ mod history_reads;
 mod inbox;
 mod inspect;
 mod keep_alive;
+mod live;
+mod live_viewer;
 mod local_presence;
 mod local_transition_log;
 mod memory;
@@ -167,6 +170,11 @@ pub use inspect::{
     ConnectionFilter, ConnectionInfo, ConnectionPage, ConnectionPlace, MAX_LISTED_CHANNELS,
     MAX_SHOWN_CHANNELS, SubscriptionInfo,
 };
+pub use live::{
+    LiveBatch, LiveEvent, LiveKind, LiveLine, LiveOrder, LiveQuery, MAX_RECENT, MAX_VIEWERS,
+    OpenError as LiveOpenError, Waiting as LiveWaiting,
+};
+pub use live_viewer::LiveViewer;
 pub use local_transition_log::LocalTransitionLog;
 pub use memory::Memory;
 pub use network_counts::{NodeNetworks, RemoteNetworks};
@@ -182,7 +190,7 @@ pub use permit::{ConnectionPermit, Permits};
 pub use publish::PublishError;
 pub use quota::{OverQuota, QuotaOwner, QuotaShare, QuotaShares, UsedUp};
 pub use reading::{Interest, Reading};
-pub use refusals::{REFUSALS_LOG_PERIOD, RefusalKind, Refusals, Refused};
+pub use refusals::{REFUSALS_LOG_PERIOD, RefusalKind, Refusals, Refused, RefusedClient};
 pub use roster::{ChangedCount, Roster, RosterError};
 pub use sequence::{Generation, Position};
 pub use session::Session;

@@ -129,7 +129,7 @@ impl Memory {
         } else {
             Notice::MemberRemoved(user)
         };
-        self.node.notice(app.id(), channel, notice);
+        self.node.notice(app, channel, notice);
     }
 
     /// Calls `absent` if a user is not on a presence channel, under the lock of the members.
@@ -223,6 +223,10 @@ impl Bus for Memory {
     fn terminate(&self, app: &Arc<App>, user: &UserId) -> BoxFuture<'_, Result<(), BusError>> {
         self.node.terminate(app, user);
         Box::pin(ready(Ok(())))
+    }
+
+    fn nodes(&self) -> usize {
+        1
     }
 
     fn unready(&self) -> Option<String> {

@@ -16,6 +16,7 @@ use crate::cache::CachedEvent;
 use crate::channel_ref::ChannelRef;
 use crate::command::Command;
 use crate::deliver::Deliverer;
+use crate::live::LiveNode;
 use crate::notice::{Notice, Notices};
 use crate::other_nodes::Responder;
 use crate::roster::ChangedCount;
@@ -69,6 +70,11 @@ impl Node {
             Some(responder) => responder.respond(question),
             None => Box::pin(ready(None)),
         }
+    }
+
+    /// Returns what the live events of all apps share.
+    pub(crate) fn live(&self) -> &LiveNode {
+        self.apps.live()
     }
 
     /// Returns the app with this id.
@@ -188,8 +194,17 @@ impl Node {
     }
 
     /// Reports a channel event.
-    pub fn notice(&self, app: &AppId, channel: &ChannelName, notice: Notice<'_>) {
-        self.notices.notice(app, channel, notice);
+    pub fn notice(&self, app: &App, channel: &ChannelName, notice: Notice<'_>) {
+        app.show_notice(channel, &notice);
+        self.notices.notice(app.id(), channel, notice);
+    }
+
+    /// Reports a channel event of an app that this node may not have any more.
+    pub fn notice_of(&self, app: &AppId, channel: &ChannelName, notice: Notice<'_>) {
+        match self.app(app.as_str()) {
+            Some(app) => self.notice(&app, channel, notice),
+            None => self.notices.notice(app, channel, notice),
+        }
     }
 
     /// Starts a generation: events may be missed from now on, so clients that subscribe from now on wait

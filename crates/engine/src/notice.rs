@@ -15,7 +15,7 @@ pub enum Notice<'a> {
     MemberAdded(&'a UserId),
     /// A user's last connection left a presence channel.
     MemberRemoved(&'a UserId),
-    /// A client event was accepted. Only for apps that want client events.
+    /// A client event was accepted. Only for apps that want client events, or are watched.
     ClientEvent {
         /// The event's name.
         event: &'a str,
@@ -27,7 +27,7 @@ pub enum Notice<'a> {
         user_id: Option<&'a UserId>,
     },
     /// A client subscribed to a cache channel that keeps no event. Only for apps that want cache
-    /// misses.
+    /// misses, or are watched.
     CacheMiss,
     /// The channel's subscribers got a new subscription count over all nodes. Only for apps that
     /// want subscription counts.

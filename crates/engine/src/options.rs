@@ -33,6 +33,8 @@ pub struct Options {
     pub inbox_bytes: usize,
     /// Most bytes that cache channels and histories of all apps keep.
     pub recent_events_bytes: usize,
+    /// Most bytes of live events that all apps keep for operators who will watch.
+    pub live_events_bytes: usize,
     /// Most connections of this node.
     pub max_connections: usize,
     /// Most channels to which one connection may be subscribed.

@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::bus::{BusError, Envelope, IdempotencyKey, PublishOutcome};
 use crate::channel_ref::ChannelRef;
 use crate::engine::Engine;
+use crate::live::{LiveEvent, LiveKind};
 use crate::quota::OverQuota;
 use crate::trace::{FinishedSpan, MAX_TRACED_CHANNELS, TraceContext, TracedWork};
 use crate::traffic::PublishResult;
@@ -117,6 +118,9 @@ impl Engine {
         self.apps()
             .count_published(app, PublishResult::of_bus(&outcome), accepted, bytes);
         self.settle(app, &outcome, accepted, bytes);
+        if app.live.is_watched() && outcome == Ok(PublishOutcome::Accepted) {
+            show_live(app, events);
+        }
         Ok(outcome?)
     }
 
@@ -168,6 +172,22 @@ impl Engine {
             });
         }
         outcome
+    }
+}
+
+/// Shows accepted events to those who watch the app. Subscribers are those of this node: asking the
+/// others for each event would cost more than the event.
+fn show_live(app: &App, events: &[Event]) {
+    for event in events {
+        for channel in &event.channels {
+            app.live.record(&LiveEvent {
+                channel: Some(channel.as_str()),
+                event: Some(&event.name),
+                data: Some(&event.data),
+                subscribers: Some(app.channels.subscribers(channel.as_str())),
+                ..LiveEvent::new(LiveKind::Publish)
+            });
+        }
     }
 }
 

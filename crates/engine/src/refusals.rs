@@ -3,10 +3,12 @@
 //! and an operator still sees a wrong secret or a forbidden origin at the default log level.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_protocol::CloseCode;
+use fanfare_protocol::{CloseCode, SocketId};
 use parking_lot::Mutex;
 
 /// How often repetitions are logged.
@@ -115,9 +117,31 @@ pub struct Refused<'a> {
     pub reason: &'a str,
 }
 
+/// What is known of the client that was refused, for those who watch its app.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RefusedClient<'a> {
+    /// Its connection.
+    pub socket_id: Option<SocketId>,
+    /// Its user.
+    pub user_id: Option<&'a str>,
+    /// The channel that it asked for.
+    pub channel: Option<&'a str>,
+    /// The name of the event that it sent.
+    pub event: Option<&'a str>,
+}
+
+/// Receives each refusal, for those who watch the app.
+pub(crate) trait RefusalSink: Send + Sync + fmt::Debug + 'static {
+    /// Receives a refusal of an app's client or backend.
+    fn refused(&self, app: &str, refused: Refused<'_>, client: RefusedClient<'_>);
+}
+
 /// Counts refusals. Costs nothing while nothing is refused.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<Counts>);
+pub struct Refusals {
+    counts: Mutex<Counts>,
+    sink: Option<Arc<dyn RefusalSink>>,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -166,8 +190,24 @@ struct Repeated {
 }
 
 impl Refusals {
+    pub(crate) fn new(sink: Arc<dyn RefusalSink>) -> Self {
+        Self {
+            counts: Mutex::default(),
+            sink: Some(sink),
+        }
+    }
+
     /// Logs a refusal, or counts it if one of this kind and app was logged within the last minute.
     pub fn note(&self, refused: Refused<'_>) {
+        self.note_client(refused, RefusedClient::default());
+    }
+
+    /// Logs or counts a refusal as [`Self::note`] does. Those who watch the app see also what is known of
+    /// the client.
+    pub fn note_client(&self, refused: Refused<'_>, client: RefusedClient<'_>) {
+        if let (Some(sink), Some(app)) = (&self.sink, refused.app) {
+            sink.refused(app, refused, client);
+        }
         if !self.is_first(refused) {
             return;
         }
@@ -187,7 +227,7 @@ impl Refusals {
     /// Returns the number of refusals of each kind since the node's start.
     #[must_use]
     pub fn totals(&self) -> Vec<(&'static str, u64)> {
-        let counts = self.0.lock();
+        let counts = self.counts.lock();
         counts
             .totals
             .iter()
@@ -197,7 +237,7 @@ impl Refusals {
 
     /// Returns the refusals of each app by kind since the last call; those that belong to no app have an empty id.
     pub(crate) fn take_by_app(&self) -> HashMap<String, BTreeMap<&'static str, u64>> {
-        std::mem::take(&mut self.0.lock().untaken)
+        std::mem::take(&mut self.counts.lock().untaken)
     }
 
     /// Logs what was counted, and drops entries without repetitions. Called every
@@ -223,7 +263,7 @@ impl Refusals {
     }
 
     fn is_first(&self, refused: Refused<'_>) -> bool {
-        let counts = &mut *self.0.lock();
+        let counts = &mut *self.counts.lock();
         counts.count_untaken(refused.kind.as_str(), refused.app);
         let Counts { kinds, totals, .. } = counts;
         *totals.entry(refused.kind.as_str()).or_default() += 1;
@@ -247,7 +287,7 @@ impl Refusals {
 
     fn take_repeated(&self) -> Vec<Repeated> {
         let mut repeated = Vec::new();
-        for (kind, apps) in &mut self.0.lock().kinds {
+        for (kind, apps) in &mut self.counts.lock().kinds {
             apps.retain(|app, entry| {
                 if entry.more == 0 {
                     return false;

@@ -103,6 +103,7 @@ impl Deliverer {
             let grace = self.leave_grace();
             app.transitions.add(kind, channel.as_str(), None, grace);
         }
+        app.show_notice(channel, &notice);
         self.notices.notice(app.id(), channel, notice);
     }
 }

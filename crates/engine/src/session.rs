@@ -5,15 +5,16 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
-use fanfare_protocol::{ClientMessage, ServerMessage, SocketId};
+use fanfare_protocol::{ClientMessage, CloseCode, ServerMessage, SocketId, UserId};
 use tokio::time::Instant;
 
 use crate::budget::{Charge, Resource};
 use crate::connection::Connection;
 use crate::error::Refusal;
+use crate::live::{LiveEvent, LiveKind};
 use crate::outbox::Origin;
 use crate::reading::{Interest, Reading};
-use crate::refusals::{RefusalKind, Refused};
+use crate::refusals::{RefusalKind, Refused, RefusedClient};
 use crate::shard::Shard;
 
 /// Channels that an ended connection leaves before others get their turn.
@@ -199,6 +200,15 @@ impl Session {
             }
         });
         self.abandon();
+        // Taken before the user is signed out.
+        let user = self.is_watched().then(|| self.user()).flatten();
+        if self.is_watched() {
+            let code = self.with(|connection| connection.closed_with);
+            self.show_live(LiveEvent {
+                code: code.map(CloseCode::number),
+                ..LiveEvent::new(LiveKind::Disconnected)
+            });
+        }
         let unread = self.with(|connection| connection.left_unread());
         self.sign_out();
         // No message is handled any more, so no subscription is added while this yields.
@@ -206,6 +216,15 @@ impl Session {
             self.with(|connection| connection.subscriptions.keys().cloned().collect());
         for (count, channel) in channels.into_iter().enumerate() {
             self.leave(channel.as_str());
+            // Most clients receive their user's own channel without having subscribed to it.
+            if self.is_watched() && channel.user().is_none() {
+                self.show_live(LiveEvent {
+                    channel: Some(channel.as_str()),
+                    user_id: user.as_ref().map(|user| user.user_id.as_str()),
+                    reason: Some("the connection has ended"),
+                    ..LiveEvent::new(LiveKind::Unsubscribed)
+                });
+            }
             if count % LEAVES_PER_TURN == LEAVES_PER_TURN - 1 {
                 tokio::task::yield_now().await;
             }
@@ -237,13 +256,50 @@ impl Session {
 
     /// Reports to the operator what this client was refused.
     pub(crate) fn note_refusal(&self, kind: RefusalKind, reason: &str) {
+        self.note_refusal_of(kind, reason, None, None);
+    }
+
+    /// Reports a refusal as [`Self::note_refusal`] does, of a client that asked for a channel or sent an
+    /// event.
+    pub(crate) fn note_refusal_of(
+        &self,
+        kind: RefusalKind,
+        reason: &str,
+        channel: Option<&str>,
+        event: Option<&str>,
+    ) {
         let (app, address) =
             self.with(|connection| (Arc::clone(&connection.app), connection.address));
-        self.shard.engine.refusals().note(Refused {
+        let user = self.user().map(|user| user.user_id);
+        let refused = Refused {
             kind,
             app: Some(app.id().as_str()),
             address,
             reason,
+        };
+        let client = RefusedClient {
+            socket_id: Some(self.socket_id()),
+            user_id: user.as_ref().map(UserId::as_str),
+            channel,
+            event,
+        };
+        self.shard.engine.refusals().note_client(refused, client);
+    }
+
+    /// Returns whether the connection's app is watched. If so, what it does is shown with
+    /// [`Self::show_live`].
+    pub(crate) fn is_watched(&self) -> bool {
+        self.with(|connection| connection.app.is_watched())
+    }
+
+    /// Shows what this connection did to those who watch its app.
+    pub(crate) fn show_live(&self, event: LiveEvent<'_>) {
+        let app = self.with(|connection| Arc::clone(&connection.app));
+        let user = self.user().map(|user| user.user_id);
+        app.live.record(&LiveEvent {
+            socket_id: Some(self.socket_id()),
+            user_id: event.user_id.or(user.as_ref().map(UserId::as_str)),
+            ..event
         });
     }
 

@@ -17,6 +17,7 @@ use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::connection::SignedIn;
 use crate::engine::Engine;
 use crate::error::Refusal;
+use crate::live::{LiveEvent, LiveKind};
 use crate::refusals::RefusalKind;
 use crate::roster::RosterError;
 use crate::session::Session;
@@ -45,6 +46,12 @@ impl Session {
         self.send(&ServerMessage::SignInSuccess {
             user_data: &request.user_data,
         });
+        if self.is_watched() {
+            self.show_live(LiveEvent {
+                user_id: Some(user.member.user_id.as_str()),
+                ..LiveEvent::new(LiveKind::SignedIn)
+            });
+        }
         // After the success message, so that a client knows its user before the first watchlist
         // event.
         self.take_watchlist(&app, user).await;

@@ -18,6 +18,7 @@ use crate::channel_ref::ChannelRef;
 use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::connection::Connection;
 use crate::error::Refusal;
+use crate::live::{LiveEvent, LiveKind};
 use crate::recover::{Recovery, RecoveryQuery, ReservedQuery};
 use crate::refusals::RefusalKind;
 use crate::roster::RosterError;
@@ -68,6 +69,9 @@ impl Session {
     /// sent. If the other nodes don't answer in time, the connection is closed instead.
     pub(crate) async fn subscribe(&self, request: &Subscribe<'_>) {
         let Err(error) = self.try_subscribe(request).await else {
+            if self.is_watched() {
+                self.show_subscription(&request.channel);
+            }
             return;
         };
         let message = error.to_string();
@@ -78,7 +82,7 @@ impl Session {
             SubscribeError::Auth(_) => RefusalKind::SubscriptionAuth,
             _ => RefusalKind::Subscription,
         };
-        self.note_refusal(kind, &message);
+        self.note_refusal_of(kind, &message, Some(&request.channel), None);
         self.send_error(&message);
         // Hosted Pusher sends only the error; this event reaches code that is bound to the channel.
         if request.channel.len() <= MAX_REPEATED_NAME {
@@ -89,6 +93,22 @@ impl Session {
                 status: event.status,
             });
         }
+    }
+
+    /// Shows a new subscription to those who watch the app.
+    fn show_subscription(&self, channel: &str) {
+        let (subscribers, member) = self.with(|connection| {
+            let subscription = connection.subscriptions.get(channel);
+            let member = subscription.and_then(|subscription| subscription.member.as_ref());
+            let member = member.map(|(user, _)| user.clone());
+            (connection.app.channels.subscribers(channel), member)
+        });
+        self.show_live(LiveEvent {
+            channel: Some(channel),
+            user_id: member.as_ref().map(UserId::as_str),
+            subscribers: Some(subscribers),
+            ..LiveEvent::new(LiveKind::Subscribed)
+        });
     }
 
     /// Closes a connection that cannot be served because the other nodes are unreachable. Its

@@ -143,6 +143,7 @@ pub fn options(shards: usize) -> Options {
         messages_per_second: 0,
         inbox_bytes: 1024 * 1024,
         recent_events_bytes: usize::MAX,
+        live_events_bytes: 4 << 20,
         max_connections: 1000,
         max_subscriptions: 100,
         budgets: Budgets::default(),

@@ -116,6 +116,8 @@ pub(crate) struct Config {
     pub(crate) idempotency: QueueConfig,
     /// Bound of what cache channels and histories of all apps keep on this node.
     pub(crate) recent_events: QueueConfig,
+    /// Bound of the live events that all apps keep for operators who will watch.
+    pub(crate) live_events: QueueConfig,
     pub(crate) identity: IdentityConfig,
     /// Highest values of apps' settings on this node.
     pub(crate) ceilings: Ceilings,
@@ -164,6 +166,7 @@ impl Config {
             network: NetworkConfig::defaults(capacity),
             idempotency: QueueConfig::idempotency(capacity),
             recent_events: QueueConfig::recent_events(capacity),
+            live_events: QueueConfig::live_events(capacity),
             identity: IdentityConfig::default(),
             ceilings: Ceilings::default(),
             owner: OwnerConfig::default(),
@@ -200,6 +203,7 @@ impl Config {
         self.network.check(least_waiting, rules.of("network"))?;
         self.idempotency.check_memory(rules.of("idempotency"))?;
         self.recent_events.check_memory(rules.of("recent_events"))?;
+        self.live_events.check_memory(rules.of("live_events"))?;
         if let Err((name, rule)) = self.ceilings.check() {
             rules.of("ceilings").check(name, false, rule)?;
         }

@@ -16,6 +16,9 @@ pub trait Broker: Send + Sync + 'static {
     /// Sends a message to all nodes.
     fn broadcast(&self, message: Bytes, deadline: Moment) -> Call<()>;
 
+    /// Sends a message to the nodes that subscribe to a topic.
+    fn send(&self, topic: Topic, message: Bytes) -> Call<()>;
+
     /// Subscribes this connection to topics.
     fn subscribe(&self, topics: Vec<Topic>) -> Call<()>;
 

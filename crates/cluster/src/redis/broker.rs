@@ -57,6 +57,13 @@ impl Broker for RedisConnection {
         self.ask(call, done)
     }
 
+    fn send(&self, topic: Topic, message: Bytes) -> Call<()> {
+        let mut call = self.of_topic("SPUBLISH", &topic);
+        call.arg(&message[..]);
+        // How many connections got it doesn't matter.
+        self.ask(call, |value| integer(value).map(|_| ()))
+    }
+
     fn subscribe(&self, topics: Vec<Topic>) -> Call<()> {
         let subscribe = |topic: &Topic| self.of_topic("SSUBSCRIBE", topic);
         self.ask_all(topics.iter().map(subscribe).collect())

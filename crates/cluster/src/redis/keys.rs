@@ -47,6 +47,7 @@ impl Keys {
         match topic {
             Topic::Nodes => format!("{}:told", self.of_installation()),
             Topic::Users(app) => format!("{}:users", self.of_app(app)),
+            Topic::Live(app) => format!("{}:live", self.of_app(app)),
             Topic::Channel(app, channel) => format!("{}:channel:{channel}", self.of_app(app)),
         }
     }
@@ -61,7 +62,9 @@ impl Keys {
         }
         let app = AppId::parse(app.strip_prefix(':')?).ok()?;
         match rest.split_once(':') {
-            None => (rest == "users").then_some(Topic::Users(app)),
+            None if rest == "users" => Some(Topic::Users(app)),
+            None if rest == "live" => Some(Topic::Live(app)),
+            None => None,
             Some(("channel", channel)) => {
                 let channel = ChannelName::parse(channel, ANY_LENGTH).ok()?;
                 Some(Topic::Channel(app, channel))
@@ -83,6 +86,7 @@ mod tests {
         let topics = [
             (Topic::Nodes, "{a:b}:told"),
             (Topic::Users(app()), "{a:b:1}:users"),
+            (Topic::Live(app()), "{a:b:1}:live"),
             (
                 Topic::Channel(app(), channel("news")),
                 "{a:b:1}:channel:news",

@@ -385,6 +385,7 @@ macro_rules! conformance_suite {
         events_of_one_request_arrive_one_after_the_other
         calls_of_an_app_are_taken_in_the_order_in_which_they_were_made
         the_longest_event_arrives_whole
+        a_message_reaches_those_who_subscribe_to_its_topic
         a_repeated_request_is_published_once
         calls_after_their_deadline_are_not_taken
         a_cached_event_is_published_and_cached_with_a_position_that_grows

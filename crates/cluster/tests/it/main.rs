@@ -10,6 +10,7 @@ mod conformance;
 mod displacement;
 mod engine;
 mod examine;
+mod live;
 mod model;
 mod no_holes;
 mod nodes;

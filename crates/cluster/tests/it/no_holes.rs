@@ -95,6 +95,10 @@ impl Broker for BrokerBetween {
         self.inner.broadcast(message, deadline)
     }
 
+    fn send(&self, topic: Topic, message: Bytes) -> Call<()> {
+        self.inner.send(topic, message)
+    }
+
     fn subscribe(&self, topics: Vec<Topic>) -> Call<()> {
         self.inner.subscribe(topics)
     }

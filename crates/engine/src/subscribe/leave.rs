@@ -5,6 +5,7 @@ use fanfare_protocol::{ChannelName, UserId};
 use crate::bus::Topic;
 use crate::channel_ref::ChannelRef;
 use crate::connection::Subscription;
+use crate::live::{LiveEvent, LiveKind};
 use crate::route::ChannelId;
 use crate::session::Session;
 use crate::shard::State;
@@ -14,6 +15,11 @@ impl Session {
     pub(crate) fn unsubscribe(&self, channel: &str) {
         if self.with(|connection| connection.is_implicit(channel)) || !self.leave(channel) {
             self.send_error(&format!("No current subscription to channel {channel}"));
+        } else if self.is_watched() {
+            self.show_live(LiveEvent {
+                channel: Some(channel),
+                ..LiveEvent::new(LiveKind::Unsubscribed)
+            });
         }
     }
 

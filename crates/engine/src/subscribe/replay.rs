@@ -59,10 +59,9 @@ impl Session {
         if sent.is_some_and(|(before, newest)| before < offset && offset <= newest) {
             return offset;
         }
-        if event.is_none() && channel_ref.app.wanted_notices().cache_misses {
+        if event.is_none() && channel_ref.app.wants_cache_misses() {
             let node = self.shard.engine.node();
-            let app = channel_ref.app.id();
-            node.notice(app, &channel_ref.channel, Notice::CacheMiss);
+            node.notice(&channel_ref.app, &channel_ref.channel, Notice::CacheMiss);
         }
         self.send(&match &event {
             Some(event) => ServerMessage::Event {

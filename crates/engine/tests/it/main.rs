@@ -14,6 +14,7 @@ mod drain;
 mod heartbeat;
 mod history;
 mod inspect;
+mod live;
 mod model;
 mod no_holes;
 mod node;

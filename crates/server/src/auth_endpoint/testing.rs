@@ -77,6 +77,7 @@ impl Node {
                 messages_per_second: 0,
                 inbox_bytes: 1 << 20,
                 recent_events_bytes: 1 << 20,
+                live_events_bytes: 1 << 20,
                 max_connections: 1,
                 max_subscriptions: 1,
                 budgets: Budgets::default(),

@@ -1,4 +1,4 @@
-//! Settings that bound a queue or a memory in bytes: `inbox`, `idempotency` and `recent_events`.
+//! Settings that bound a queue or a memory in bytes: `inbox`, `idempotency`, `recent_events` and `live_events`.
 
 use serde::{Deserialize, Serialize};
 
@@ -29,6 +29,12 @@ impl QueueConfig {
     pub(super) fn recent_events(capacity: Capacity) -> Self {
         Self {
             max_bytes: (capacity.memory / 4).max(16 << 20),
+        }
+    }
+
+    pub(super) fn live_events(capacity: Capacity) -> Self {
+        Self {
+            max_bytes: (capacity.memory / 64).clamp(4 << 20, 64 << 20),
         }
     }
 

@@ -74,6 +74,7 @@ pub(super) fn engine_options(config: &Config, store: &Store) -> anyhow::Result<O
         messages_per_second: config.connections.messages_per_second,
         inbox_bytes: config.inbox.max_bytes,
         recent_events_bytes: config.recent_events.max_bytes,
+        live_events_bytes: config.live_events.max_bytes,
         max_connections: config.connections.max,
         max_subscriptions: config.connections.max_subscriptions,
         budgets: config.budgets(),

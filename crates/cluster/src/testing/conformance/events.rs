@@ -69,6 +69,17 @@ pub async fn the_longest_event_arrives_whole(stage: Stage) {
     assert!(subscriber.events(1).await == [data]);
 }
 
+pub async fn a_message_reaches_those_who_subscribe_to_its_topic(stage: Stage) {
+    let (one, other) = (stage.connect().await, stage.connect().await);
+    one.subscribe(Topic::Live(app())).await;
+    other.subscribe(Topic::Users(app())).await;
+    let written = Message::LiveLines("{}").write();
+    let sent = other.broker.send(Topic::Live(app()), written.clone());
+    other.ok(sent).await;
+    assert_eq!(one.next_message().await, (Topic::Live(app()), written));
+    other.receives_nothing().await;
+}
+
 pub async fn a_repeated_request_is_published_once(stage: Stage) {
     let subscriber = stage.subscriber(&["a"]).await;
     let who = stage.connect().await;

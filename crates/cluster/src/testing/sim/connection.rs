@@ -177,6 +177,14 @@ impl Broker for SimConnection {
         self.call(&words, move |turn| turn.broadcast(&message, deadline))
     }
 
+    fn send(&self, topic: Topic, message: Bytes) -> Call<()> {
+        let words = ("send", topic.clone(), message.clone());
+        self.call(&words, move |turn| {
+            turn.send(topic, &message);
+            Ok(())
+        })
+    }
+
     fn subscribe(&self, topics: Vec<Topic>) -> Call<()> {
         let words = ("subscribe", topics.clone());
         let (mut request, answer) = Request::new(&words, move |turn| {

@@ -630,7 +630,7 @@ impl Run {
             for topic in self.sim.topics_of(process) {
                 let is_wanted = match &topic {
                     Topic::Channel(_, channel) => wanted.contains(channel.as_str()),
-                    Topic::Nodes | Topic::Users(_) => true,
+                    Topic::Nodes | Topic::Users(_) | Topic::Live(_) => true,
                 };
                 assert!(
                     is_wanted,

@@ -308,6 +308,7 @@ mod tests {
                 messages_per_second: 0,
                 inbox_bytes: 1 << 20,
                 recent_events_bytes: 1 << 20,
+                live_events_bytes: 1 << 20,
                 max_connections: 10,
                 max_subscriptions: 10,
                 budgets: Budgets::default(),

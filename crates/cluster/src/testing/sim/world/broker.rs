@@ -73,6 +73,10 @@ impl Turn<'_> {
         Ok(())
     }
 
+    pub(in crate::testing::sim) fn send(&mut self, topic: Topic, message: &Bytes) {
+        self.publish_on(topic, message);
+    }
+
     pub(in crate::testing::sim) fn subscribe(&mut self, topics: Vec<Topic>) {
         for topic in topics {
             let subscribers = self.world.subscribers.entry(topic).or_default();
