@@ -207,14 +207,13 @@ impl Cluster {
     /// [`run`](Self::run) is called.
     #[must_use]
     pub fn new(node: &Arc<Node>, backend: Arc<dyn Backend>, settings: Settings) -> Arc<Self> {
-        let process = format!("{:016x}", rand::random::<u64>());
-        node.set_live_name(&process);
+        node.set_live_name(&settings.name);
         Arc::new_cyclic(|itself| Self {
             itself: Weak::clone(itself),
             node: Arc::clone(node),
             backend,
             settings,
-            process,
+            process: format!("{:016x}", rand::random::<u64>()),
             link: ArcSwapOption::empty(),
             topics: Topics::default(),
             queue: Queue::default(),

@@ -249,13 +249,16 @@ impl Engine {
 impl Session {
     /// Shows a new connection to those who watch the app.
     fn show_connection(&self) {
-        let (key, address, framing) = self.with(|connection| {
-            let key = connection.key.clone();
-            (key, connection.address, connection.framing())
+        let (key, address, framing, client) = self.with(|connection| {
+            let (key, client) = (connection.key.clone(), connection.client());
+            (key, connection.address, connection.framing(), client)
         });
+        let (name, version) = client;
+        let client = format!("{name} {version}");
         self.show_live(LiveEvent {
             key: Some(key.as_str()),
             address,
+            client: Some(client.trim()).filter(|client| !client.is_empty()),
             transport: Some(match framing {
                 Framing::WebSocket => "websocket",
                 Framing::SockJs => "http",

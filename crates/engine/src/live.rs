@@ -84,8 +84,7 @@ impl LiveNode {
         })
     }
 
-    /// Returns the node's name: the one that a cluster has set, else a random one, so that lines of
-    /// a process before this one are not taken for lines of this one.
+    /// Returns the node's name: a random one, if none was set.
     pub(crate) fn name(&self) -> &Arc<str> {
         self.name
             .get_or_init(|| format!("{:016x}", rand::random::<u64>()).into())
@@ -278,7 +277,12 @@ impl LiveApp {
             is_watched: AtomicBool::new(false),
             app,
             node,
-            state: Arc::default(),
+            state: Arc::new(Mutex::new(State {
+                // A node has the same name after a restart, and no number may come again. No app has a
+                // thousand lines each millisecond.
+                last_sequence: unix_millis() * 1000,
+                ..State::default()
+            })),
         }
     }
 

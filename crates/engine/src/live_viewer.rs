@@ -54,6 +54,11 @@ impl Engine {
         })
     }
 
+    /// Sets the name that lines of this node have, before there are any.
+    pub fn set_live_name(&self, name: &str) {
+        self.node().set_live_name(name);
+    }
+
     /// Returns the number of nodes whose events viewers of this node get, itself included.
     #[must_use]
     pub fn live_nodes(&self) -> usize {

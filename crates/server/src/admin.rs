@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `apps`, `keys`, `identity` | apps and what belongs to them |
 //! | `channels`, `connections` | the current state of an app: channels, members, connections, client libraries |
-//! | `events` | test events |
+//! | `events`, `live` | test events, and what happens in an app as it happens |
 //! | `sessions`, `operators`, `tokens`, `signing_keys` | the callers and their rights |
 //! | `usage`, `quotas` | what apps did, and how far their quotas are used |
 //! | `alerts` | conditions that need an operator |
@@ -46,6 +46,7 @@ mod extract;
 mod idempotent_request;
 pub(crate) mod identity;
 pub(crate) mod keys;
+pub(crate) mod live;
 pub(crate) mod nodes;
 pub(crate) mod operators;
 pub(crate) mod page;
@@ -231,6 +232,7 @@ fn live_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(connections::clients))
         .routes(routes!(connections::connection, connections::disconnect))
         .routes(routes!(events::publish))
+        .routes(routes!(live::watch))
         .routes(routes!(server::show))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::drain, nodes::end_drain))

@@ -32,6 +32,7 @@ mod quotas;
 mod session;
 mod signing_key;
 mod stop_signals;
+mod tail;
 mod token;
 mod top;
 mod usage;
@@ -113,6 +114,11 @@ enum Command {
     MasterKey(Noun<master_key::Command>),
     /// Publish an event, as an app's backend does
     Publish(publish::Publish),
+    /// Show what happens in an app, as it happens
+    ///
+    /// Connections, subscriptions, events, refusals with their reasons and webhooks with their results, on all nodes, until
+    /// Ctrl-C. Needs a running server; data is shown with the role admin.
+    Tail(tail::Tail),
     /// Show what nodes and apps do, again and again
     ///
     /// Shows connections, events, latencies and queues of each node, what stands out, and the busiest apps, until Ctrl-C.
@@ -408,6 +414,7 @@ async fn dispatch(
         }
         Command::MasterKey(noun) => master_key::run(noun.command, &noun.server, &config).await,
         Command::Publish(publish) => publish::run(publish, &config).await,
+        Command::Tail(tail) => tail::run(tail, &config).await,
         Command::Top(top) => top::run(top, &config).await,
         Command::Doctor(doctor) => doctor::run(doctor, &config).await,
         Command::Config => {

@@ -174,7 +174,7 @@ fn start_tasks(
     tokio::spawn(traces.clone().export());
     tokio::spawn(apps.run());
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(engine)));
-    tokio::spawn(log_refusals(Arc::clone(engine)));
+    tokio::spawn(each_minute(Arc::clone(engine)));
     if let Some(cluster) = cluster {
         tokio::spawn(Arc::clone(cluster).run());
     }
@@ -282,10 +282,11 @@ async fn remember_sign_ins(store: &Store, limiter: &SignInRateLimiter) {
     }
 }
 
-/// Logs repeated refusals once a minute.
-async fn log_refusals(engine: Arc<Engine>) {
+/// Logs repeated refusals once a minute, and forgets live events that nobody has watched for long.
+async fn each_minute(engine: Arc<Engine>) {
     loop {
         sleep(REFUSALS_LOG_PERIOD).await;
         engine.refusals().log_repeated();
+        engine.sweep_live();
     }
 }

@@ -13,6 +13,7 @@
 //! | `breaker` | hosts that can't be reached |
 //! | `courier` | the way of a request to its receiver |
 //! | `body`, `sign`, `request` | signed requests: what a receiver gets |
+//! | `shown` | attempts as those who watch an app see them |
 //! | `retention` | the bounds of the log, and how much waits |
 //! | `counters` | what this node did, for metrics |
 
@@ -31,6 +32,7 @@ mod retention;
 mod schedule;
 mod sender;
 mod sending;
+mod shown;
 mod sign;
 #[cfg(test)]
 mod testing;

@@ -372,7 +372,7 @@ export function seconds() {
   return Math.floor(Date.now() / 1000);
 }
 
-function binary() {
+export function binary() {
   if (!process.env.FANFARE_BIN) throw new Error('FANFARE_BIN must hold the path of the built binary');
   return process.env.FANFARE_BIN;
 }

@@ -36,6 +36,11 @@ def before_call(context, case, kwargs):
                 settings["history"] = settings["history"][:1]
             if isinstance(body.get("expires_at"), int):
                 body["expires_at"] = max(body["expires_at"], int(time.time() + 60) * 1000)
+    # Else the answer would not end.
+    if operation == "watch_live_events":
+        case.query = {"follow": "false", **(case.query or {})}
+        if well_formed:
+            case.query["follow"] = "false"
     # The rest keeps the run signed in. Its own session must not end,
     if operation == "end_session" and path.get("session_id") in ("current", RUN.get("session")):
         path["session_id"] = "another"

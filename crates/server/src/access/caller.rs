@@ -3,7 +3,9 @@
 use axum::extract::FromRequestParts;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
-use fanfare_store::{Actor, OperatorRecord, Role, SessionRecord, StoreError, TokenRecord};
+use fanfare_store::{
+    Actor, ActorKind, OperatorRecord, Role, SessionRecord, StoreError, TokenRecord,
+};
 use secrecy::SecretString;
 
 use super::jwt::{Claims, InvalidToken, Kind};
@@ -110,6 +112,24 @@ impl Caller {
         }
     }
 
+    /// Returns the caller with its rights at this moment, for a request that lasts.
+    ///
+    /// # Errors
+    ///
+    /// Returns why the caller has none any more: its session has ended, or its token was revoked. A session outlasts
+    /// the access token with which the request began.
+    pub(crate) async fn renewed(&self, state: &AppState) -> Result<Self, Problem> {
+        let address = self.actor.address.clone();
+        match (&self.session_id, &self.actor.kind, &self.actor.id) {
+            (Some(session), _, _) => {
+                let session = found(state.admin.store.session(session).await)?;
+                Self::of_session(state, session, address).await
+            }
+            (None, ActorKind::Token, Some(token)) => Self::of_token(state, token, address).await,
+            _ => Ok(self.clone()),
+        }
+    }
+
     /// Identifies a browser by its session's cookie.
     async fn of_cookie(
         state: &AppState,
@@ -131,13 +151,13 @@ impl Caller {
                 tracing::debug!(%error, session = active.id, "a session's last use is not written down");
             }
         }
-        Self::of_session(state, session, parts).await
+        Self::of_session(state, session, address(state, parts)).await
     }
 
     async fn of_session(
         state: &AppState,
         session: Option<SessionRecord>,
-        parts: &Parts,
+        address: Option<String>,
     ) -> Result<Self, Problem> {
         let ended = || Problem::unauthorized("the session has ended; sign in again");
         let session = session
@@ -148,7 +168,6 @@ impl Caller {
         let operator = operator
             .filter(|operator| operator.enabled)
             .ok_or_else(ended)?;
-        let address = address(state, parts);
         Ok(Self {
             actor: Actor::operator(&operator, address),
             role: operator.role,
@@ -158,7 +177,11 @@ impl Caller {
         })
     }
 
-    async fn of_token(state: &AppState, id: &str, parts: &Parts) -> Result<Self, Problem> {
+    async fn of_token(
+        state: &AppState,
+        id: &str,
+        address: Option<String>,
+    ) -> Result<Self, Problem> {
         let revoked = || Problem::unauthorized("the API token was revoked or has expired");
         let token = found(state.admin.store.token(id).await)?;
         let token = token.filter(TokenRecord::is_active).ok_or_else(revoked)?;
@@ -183,7 +206,7 @@ impl Caller {
         }
         let (role, apps) = limited_by(maker.as_ref(), &token);
         Ok(Self {
-            actor: Actor::token(&token, address(state, parts)),
+            actor: Actor::token(&token, address),
             role,
             apps,
             operator_id: token.operator_id,
@@ -278,12 +301,13 @@ impl Caller {
     }
 
     async fn of_claims(claims: &Claims, parts: &Parts, state: &AppState) -> Result<Self, Problem> {
+        let address = address(state, parts);
         match claims.kind {
             Kind::Session => {
                 let session = found(state.admin.store.session(&claims.sub).await)?;
-                Self::of_session(state, session, parts).await
+                Self::of_session(state, session, address).await
             }
-            Kind::Token => Self::of_token(state, &claims.sub, parts).await,
+            Kind::Token => Self::of_token(state, &claims.sub, address).await,
         }
     }
 }

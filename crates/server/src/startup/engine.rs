@@ -37,6 +37,7 @@ pub(super) fn engine(
     let notices = Arc::new(NodeNotices::new(webhooks.intake().clone()));
     let Some(url) = &config.cluster.url else {
         let (engine, shards) = Engine::new(options, notices);
+        engine.set_live_name(node_name);
         return Ok((engine, shards, None));
     };
     let settings = Settings {

@@ -22,6 +22,7 @@ use super::hooks::Hook;
 use super::permits::{Pace, Permit};
 use super::request::{Attempted, DeliveryId, signed_request};
 use super::sender::{FailingHook, Lease, STORE_TIMEOUT, Shared};
+use super::shown::show_attempt;
 use crate::clock::unix_millis;
 
 /// Deliveries that are read at once, and when memory is short.
@@ -432,6 +433,7 @@ impl Sending {
             at: now,
         });
         if let Some(hook) = self.shared.hooks.get(&self.webhook) {
+            show_attempt(&self.shared.engine, &hook, &delivery, &answer);
             self.note_health(&hook, &answer, now);
             self.disable_if_hopeless(&hook, &answer, now).await;
         }

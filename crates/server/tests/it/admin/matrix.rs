@@ -203,6 +203,7 @@ fn other_routes() -> Vec<Route> {
         ),
         route("POST", "/apps/{app_id}/events", AppAdmin, 204)
             .with(|_| json!({"name": "test", "channels": ["news"], "data": {}})),
+        route("GET", "/apps/{app_id}/events/live", Sight, 200),
         route("GET", "/tokens", SignedIn, 200),
         route("POST", "/tokens", SomeAdmin, 201)
             .with(|on| json!({"name": on.unique, "role": "viewer"})),
@@ -415,6 +416,10 @@ impl World {
             path = path.replace("{webhook_id}", &webhook);
         }
         path = path.replace("{sequence}", "1");
+        if path.ends_with("/events/live") {
+            // Else the answer would not end.
+            path.push_str("?follow=false");
+        }
         if path.contains("{socket_id}") {
             let socket_id = match app {
                 Some(app) if uses_up => {

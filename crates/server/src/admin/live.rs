@@ -1,0 +1,172 @@
+//! Live events of an app, as server-sent events.
+
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::HeaderName;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{IntoResponse, Response};
+use fanfare_engine::{LiveKind, LiveOpenError, LiveQuery, MAX_RECENT};
+use fanfare_store::Role;
+use futures_util::stream;
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::IntoParams;
+
+use self::console::Console;
+use super::apps::{AppName, live_app};
+use super::extract::{PathParams, QueryParams};
+use super::problem::Problem;
+use crate::access::Caller;
+use crate::app_state::AppState;
+
+mod console;
+
+/// Lines a second, if the caller doesn't say how many, and the most.
+const RATE: u32 = 50;
+const MAX_RATE: u32 = 200;
+/// Kept lines that come first, if the caller doesn't say how many.
+const RECENT: usize = 200;
+/// Seconds after which a caller is to try again if the app has too many viewers.
+const RETRY_AFTER: u64 = 10;
+
+/// The live events to send; all of them without a filter.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct LiveParams {
+    /// Kinds, with commas between them: `connected`, `disconnected`, `signed_in`, `subscribed`, `unsubscribed`,
+    /// `client_event`, `publish`, `cache_miss`, `occupied`, `vacated`, `member_added`, `member_removed`, `webhook`,
+    /// `refused`.
+    #[param(example = "publish,refused", pattern = "^([a-z_]+(,[a-z_]+)*)?$")]
+    kinds: Option<String>,
+    /// A pattern of channels: `*` stands for any characters.
+    #[param(example = "private-*", max_length = 200)]
+    channel: Option<String>,
+    /// A pattern of names of events: `*` stands for any characters.
+    #[param(example = "client-*", max_length = 200)]
+    event: Option<String>,
+    /// A user.
+    user_id: Option<String>,
+    /// A connection.
+    #[param(example = "123.456", pattern = r"^(\d{1,10}\.\d{1,10})?$")]
+    socket_id: Option<String>,
+    /// A text within the data or the reason. Data that the caller doesn't see isn't searched.
+    #[param(max_length = 200)]
+    text: Option<String>,
+    /// The most lines a second, 50 without it.
+    #[param(minimum = 1, maximum = 200)]
+    rate: Option<u32>,
+    /// The most lines that were kept from before and come first, 200 without it.
+    #[param(minimum = 0, maximum = 1000)]
+    recent: Option<usize>,
+    /// `false` to end after the lines that were kept.
+    follow: Option<bool>,
+}
+
+impl LiveParams {
+    fn rate(&self) -> Result<u32, Problem> {
+        let rate = self.rate.unwrap_or(RATE);
+        match (1..=MAX_RATE).contains(&rate) {
+            true => Ok(rate),
+            false => Err(Problem::invalid(format!(
+                "rate must be 1 to {MAX_RATE} lines a second, it is {rate}"
+            ))),
+        }
+    }
+
+    fn recent(&self) -> Result<usize, Problem> {
+        let recent = self.recent.unwrap_or(RECENT);
+        match recent <= MAX_RECENT {
+            true => Ok(recent),
+            false => Err(Problem::invalid(format!(
+                "recent must be 0 to {MAX_RECENT} lines, it is {recent}"
+            ))),
+        }
+    }
+
+    fn query(self, payloads: bool) -> Result<LiveQuery, Problem> {
+        let kind = |name: &str| {
+            name.parse().map_err(|()| {
+                let names = LiveKind::ALL.map(LiveKind::as_str).join(", ");
+                Problem::invalid(format!(
+                    "kinds: there is no kind {name:?}; there are {names}"
+                ))
+            })
+        };
+        // A form sends its empty fields as well.
+        let given = |text: Option<String>| text.filter(|text| !text.is_empty());
+        let kinds = given(self.kinds);
+        let kinds = kinds
+            .as_deref()
+            .map(|kinds| kinds.split(',').map(kind).collect());
+        Ok(LiveQuery {
+            kinds: kinds.transpose()?.unwrap_or_default(),
+            channel: given(self.channel),
+            event: given(self.event),
+            user_id: given(self.user_id),
+            socket_id: given(self.socket_id),
+            text: given(self.text),
+            payloads,
+        })
+    }
+}
+
+/// Watch an app's live events
+///
+/// Server-sent events until the caller disconnects: `hello`; a `line` for each event, first those that were kept;
+/// `more` with the `count` of lines that matched and were left out; and `end` with a `reason`. Every role sees names
+/// and sizes, admins and owners see data as well. Each call is in the audit log.
+#[utoipa::path(
+    get, path = "/apps/{app_id}/events/live", tag = "State", operation_id = "watch_live_events",
+    params(AppName, LiveParams),
+    responses(
+        (status = 200, body = String, content_type = "text/event-stream"),
+        (status = 404),
+        (status = 429, description = "The app has as many viewers on this node as it may have"),
+    ),
+)]
+pub(super) async fn watch(
+    State(state): State<AppState>,
+    caller: Caller,
+    PathParams(AppName { app_id }): PathParams<AppName>,
+    QueryParams(params): QueryParams<LiveParams>,
+) -> Result<Response, Problem> {
+    let app = live_app(&state, &caller, &app_id)?;
+    let (rate, recent) = (params.rate()?, params.recent()?);
+    let follows = params.follow.unwrap_or(true);
+    let query = params.query(caller.role() >= Role::Admin)?;
+    let opened = state.engine.watch_live(&app, &query, rate, recent);
+    let viewer = opened.map_err(|error| match error {
+        LiveOpenError::Invalid(rule) => Problem::invalid(rule),
+        LiveOpenError::TooMany => Problem::too_many(error.to_string(), RETRY_AFTER),
+    })?;
+    // Recorded first, because what can't be recorded isn't done.
+    let details = json!({
+        "payloads": query.payloads,
+        "kinds": query.kinds,
+        "channel": query.channel,
+        "event": query.event,
+        "user_id": query.user_id,
+        "socket_id": query.socket_id,
+        "text": query.text,
+    });
+    let (by, id) = (&caller.actor, app_id.as_str());
+    let store = &state.admin.store;
+    store
+        .record(by, "console.open", "app", id, Some(id), &details)
+        .await?;
+    let console = Console::new(state, caller, viewer, query.payloads, follows);
+    let parts = stream::unfold(console, async |mut console| {
+        let part = console.next().await?;
+        Some((
+            Ok::<_, std::convert::Infallible>(Bytes::from(part)),
+            console,
+        ))
+    });
+    let headers = [
+        (CONTENT_TYPE, "text/event-stream"),
+        (CACHE_CONTROL, "no-store"),
+        // nginx would keep lines back until a buffer is full.
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    Ok((headers, Body::from_stream(parts)).into_response())
+}
