@@ -149,3 +149,23 @@ fn explain(causes: String) -> String {
     }
     causes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failed_request_is_told_by_its_cause() {
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .expect("a client");
+        let error = client
+            .get("http://127.0.0.1:1/")
+            .send()
+            .await
+            .expect_err("nobody listens");
+        let said = request_failed(error);
+        assert!(said.starts_with("tcp connect error: "), "{said}");
+    }
+}

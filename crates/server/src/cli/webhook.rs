@@ -513,3 +513,26 @@ impl WebhookName {
         ["apps", app, "webhooks", &self.id, part]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_webhook_is_failing_after_ten_failures_in_a_row_and_not_before() {
+        let of = |state: &str, failures: i64| {
+            let webhook = json!({
+                "id": "wh_1", "app_id": "1", "name": "a", "url": null, "events": null, "channels": [], "format": "pusher",
+                "batch": false, "headers": {}, "state": state, "state_reason": null, "secrets": [], "created_at": 0,
+                "updated_at": 0, "health": {
+                    "last_sequence": 1, "waiting": 1, "next_attempt_at": null, "failures": failures, "failing_since": 1,
+                    "last_success_at": null, "last_failure_at": 1,
+                },
+            });
+            super::state(&serde_json::from_value(webhook).expect("a webhook"))
+        };
+        assert_eq!(of("active", 9), "active");
+        assert_eq!(of("active", 10), "failing");
+        assert_eq!(of("paused", 10), "paused");
+    }
+}

@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use fanfare_protocol::{Ceilings, ChannelName, WebhookEvent};
+use fanfare_protocol::{ChannelName, WebhookEvent};
 use fanfare_store::{
-    DeliveryAttempt, DeliveryFilter, DeliveryPage, DeliveryRecord, DeliveryState, WebhookRecord,
+    DeliveryAttempt, DeliveryFilter, DeliveryPage, DeliveryRecord, DeliveryState, Store,
+    WebhookRecord,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -221,13 +222,18 @@ pub(super) fn event_of(name: &str) -> Result<WebhookEvent, Problem> {
     })
 }
 
-/// Returns the channel that a filter names.
-pub(super) fn channel_of(name: &str) -> Result<String, Problem> {
+/// Checks that the channel that a filter names is one that the app can have.
+pub(super) async fn check_channel(
+    store: &Store,
+    app_id: &str,
+    filter: &DeliveryFilter,
+) -> Result<(), Problem> {
+    let Some(name) = &filter.channel else {
+        return Ok(());
+    };
+    let max = store.app(app_id).await?.settings.limits.channel_name;
     let wrong = |error| Problem::invalid(format!("channel {name:?}: {error}"));
-    // The app's limit may have been higher when something was recorded.
-    let max = usize::try_from(Ceilings::MOST.channel_name).unwrap_or(usize::MAX);
-    let channel = ChannelName::parse(name, max).map_err(wrong)?;
-    Ok(channel.to_string())
+    ChannelName::parse(name, max).map(drop).map_err(wrong)
 }
 
 impl DeliveryQuery {
@@ -243,7 +249,7 @@ impl DeliveryQuery {
             before: self.before,
             state: self.state.as_deref().map(state_of).transpose()?,
             event: event.map(|event| event.to_string()),
-            channel: self.channel.as_deref().map(channel_of).transpose()?,
+            channel: self.channel.clone(),
             from: self.from,
             until: self.to,
         })
@@ -332,6 +338,7 @@ pub(in crate::admin) async fn list(
         }
     }
     let webhook = state.admin.store.webhook(&app_id, &webhook_id).await?;
+    check_channel(&state.admin.store, &app_id, &filter).await?;
     let found = read_or_wait(&state, &webhook_id, &mut filter, limit, deadline).await?;
     let next_cursor = found.has_more.then(|| cursor(&found.position));
     let signer = match filter.after {

@@ -10,7 +10,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::WebhookName;
-use super::deliveries::{DeliveryStateName, channel_of, event_of, state_of};
+use super::deliveries::{DeliveryStateName, check_channel, event_of, state_of};
 use super::signing::{hook_of, oldest_key};
 use crate::access::Caller;
 use crate::admin::extract::{Body, PathParams};
@@ -111,7 +111,7 @@ impl ReplayRequest {
             before: self.before,
             state: self.state.as_deref().map(state_of).transpose()?,
             event: event.map(|event| event.to_string()),
-            channel: self.channel.as_deref().map(channel_of).transpose()?,
+            channel: self.channel.clone(),
             from: self.from,
             until: self.to,
         };
@@ -174,6 +174,9 @@ pub(in crate::admin) async fn replay(
         ));
     }
     let filters = body.value.filters()?;
+    for filter in &filters {
+        check_channel(store, &app_id, filter).await?;
+    }
     // There is a filter for each of them.
     let sequences = body.value.sequences.as_deref().unwrap_or_default();
     state.admin.webhook_limiter.check(&app_id)?;
