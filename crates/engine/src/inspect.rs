@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use crate::app::App;
 use crate::bus::BoxFuture;
 use crate::command::Command;
-use crate::connection::Connection;
+use crate::connection::{Connection, Subscription};
 use crate::connection_traffic::ConnectionTraffic;
 use crate::engine::Engine;
 use crate::error::Refusal;
@@ -114,6 +114,18 @@ pub struct SubscriptionInfo {
     pub user_id: Option<UserId>,
 }
 
+impl SubscriptionInfo {
+    /// Returns a subscription of a connection of this age.
+    fn of(channel: &ChannelName, subscription: &Subscription, age: Duration) -> Self {
+        Self {
+            channel: channel.clone(),
+            age: subscription.since().map(|since| age.saturating_sub(since)),
+            wants_positions: subscription.wants_positions,
+            user_id: subscription.member.as_ref().map(|(user, _)| user.clone()),
+        }
+    }
+}
+
 impl ConnectionInfo {
     fn of(connection: &Connection, now: Instant, max_channels: usize) -> Self {
         let age = now.saturating_duration_since(connection.connected);
@@ -127,12 +139,7 @@ impl ConnectionInfo {
         subscriptions.truncate(max_channels);
         let channels = subscriptions
             .into_iter()
-            .map(|(channel, subscription)| SubscriptionInfo {
-                channel: channel.clone(),
-                age: subscription.since().map(|since| age.saturating_sub(since)),
-                wants_positions: subscription.wants_positions,
-                user_id: subscription.member.as_ref().map(|(user, _)| user.clone()),
-            })
+            .map(|(channel, subscription)| SubscriptionInfo::of(channel, subscription, age))
             .collect();
         Self {
             socket_id: connection.socket_id,
@@ -152,6 +159,17 @@ impl ConnectionInfo {
             is_fenced: connection.is_fenced(),
             channel_count,
             channels,
+        }
+    }
+
+    /// Adds a channel that is asked for, if it isn't among the first.
+    fn add(&mut self, connection: &Connection, channel: Option<&ChannelName>) {
+        if let Some(channel) = channel
+            && let Some((channel, subscription)) = connection.subscriptions.get_key_value(channel)
+            && !self.channels.iter().any(|found| found.channel == *channel)
+        {
+            let found = SubscriptionInfo::of(channel, subscription, self.age);
+            self.channels.push(found);
         }
     }
 
@@ -374,7 +392,8 @@ impl Shard {
                     next: Some(slot),
                 };
             }
-            let info = ConnectionInfo::of(connection, now, MAX_LISTED_CHANNELS);
+            let mut info = ConnectionInfo::of(connection, now, MAX_LISTED_CHANNELS);
+            info.add(connection, filter.channel.as_ref());
             taken += info.weight();
             connections.push(info);
         }

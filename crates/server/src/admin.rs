@@ -42,6 +42,7 @@ pub(crate) mod channels;
 pub(crate) mod connections;
 mod etag;
 pub(crate) mod events;
+pub(crate) mod explain;
 mod extract;
 mod idempotent_request;
 pub(crate) mod identity;
@@ -228,6 +229,8 @@ fn live_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(channels::channel))
         .routes(routes!(channels::members))
         .routes(routes!(channels::subscribers))
+        .routes(routes!(channels::history))
+        .routes(routes!(explain::explain))
         .routes(routes!(connections::connections))
         .routes(routes!(connections::clients))
         .routes(routes!(connections::connection, connections::disconnect))

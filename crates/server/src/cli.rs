@@ -19,12 +19,15 @@ mod alert;
 mod api;
 mod app;
 mod audit;
+mod channel;
+mod connection;
 mod doctor;
 mod duration;
 mod identity;
 mod key;
 mod lookup;
 mod master_key;
+mod node;
 mod operator;
 mod output;
 mod publish;
@@ -92,6 +95,12 @@ enum Command {
     App(Noun<app::Command>),
     /// Keys of apps: create, change and revoke them
     Key(Noun<key::Command>),
+    /// Channels of apps: who is subscribed, what was published, and why a client has not got an event
+    Channel(Noun<channel::Command>),
+    /// Connections of apps, on all nodes
+    Connection(Noun<connection::Command>),
+    /// The nodes of the installation: what they do, and moving a node's clients to the others
+    Node(Noun<node::Command>),
     /// Webhooks of apps: who is told what happens on channels, what was sent, and what came of it
     Webhook(Noun<webhook::Command>),
     /// Operators: the people who may sign in
@@ -360,6 +369,18 @@ async fn dispatch(
                 &noun.server.open(&config, Begin::Never).await?,
             )
             .await
+        }
+        Command::Channel(noun) => {
+            let api = noun.server.open(&config, Begin::Never).await?;
+            channel::run(noun.command, &api).await
+        }
+        Command::Connection(noun) => {
+            let api = noun.server.open(&config, Begin::Never).await?;
+            connection::run(noun.command, &api).await
+        }
+        Command::Node(noun) => {
+            let api = noun.server.open(&config, Begin::Never).await?;
+            node::run(noun.command, &api).await
         }
         Command::Webhook(noun) => webhook::run(noun.command, &noun.server, &config).await,
         Command::Operator(noun) => {

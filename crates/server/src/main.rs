@@ -8,6 +8,7 @@
 //! | `config` | the configuration: defaults, file, environment, flags; one file for each section |
 //! | `startup` | from the configuration to running parts, in reading order; one file for each phase |
 //! | `server_lock` | one server on one SQLite store |
+//! | `explanation` | why a client has not got an event |
 //! | `failure` | errors with their exit codes |
 //! | `doctor` | looking at what a node depends on, for `fanfare doctor` |
 //! | `edge` | client connections: sockets, the first request on each, WebSockets and their fallbacks |
@@ -58,6 +59,7 @@ mod config;
 mod demo;
 mod doctor;
 mod edge;
+mod explanation;
 mod failure;
 mod first_owner;
 mod http;

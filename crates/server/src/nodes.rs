@@ -5,11 +5,13 @@
 //! |---|---|
 //! | `connections` | the connections of an app on a node, and closing one |
 //! | `status` | what a node does and holds |
+//! | `trail` | what a node knows of a client's connections to a channel |
 //! | `drain` | moving the clients of a node to the others while it runs on |
 
 mod connections;
 mod drain;
 mod status;
+mod trail;
 
 use std::fmt;
 
@@ -26,6 +28,9 @@ pub(crate) use connections::{
 };
 pub(crate) use drain::{Drain, DrainOutcome, EndDrain, NodeDrain};
 pub(crate) use status::{NodeState, NodeStatus, Status};
+#[cfg(test)]
+pub(crate) use trail::SubscribedAt;
+pub(crate) use trail::{FindTrail, Gone, Here, Trail};
 
 /// A question to nodes, as it travels. A node that doesn't know one says so.
 #[derive(Debug, Serialize, Deserialize)]
@@ -37,6 +42,7 @@ pub(crate) enum Question {
     Connections(Connections),
     ShowConnection(ShowConnection),
     Disconnect(Disconnect),
+    FindTrail(FindTrail),
 }
 
 /// A question with its answer.
@@ -73,7 +79,8 @@ questions!(
     EndDrain,
     Connections,
     ShowConnection,
-    Disconnect
+    Disconnect,
+    FindTrail
 );
 
 /// The answers of nodes, by their names.

@@ -24,7 +24,7 @@ use crate::alerts::Alerts;
 use crate::clock::unix_millis;
 use recorder::{Recorder, SAMPLE_PERIOD};
 
-pub(crate) use range::{Format, Range, RangeQuery, Step};
+pub(crate) use range::{Format, Range, RangeQuery, Step, time as parse_time};
 pub(crate) use series::{AppUsageTotal, UsagePoint, UsageSeries, csv, point, series};
 
 /// How long the store may take for what this node counted.

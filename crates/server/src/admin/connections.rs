@@ -122,7 +122,8 @@ pub(crate) struct ConnectionPath {
     socket_id: String,
 }
 
-fn socket_id(id: &str) -> Result<SocketId, Problem> {
+/// Reads a socket id.
+pub(super) fn socket_id(id: &str) -> Result<SocketId, Problem> {
     SocketId::parse(id).map_err(|error| Problem::invalid(format!("{id:?}: {error}")))
 }
 

@@ -6,6 +6,7 @@
 //! | `local` | the API's own routes within this process, on this machine's store |
 //! | `remote` | a remote server, over HTTP |
 
+use std::collections::BTreeSet;
 use std::io::Read;
 
 use anyhow::Context;
@@ -313,6 +314,7 @@ impl Api {
     ) -> anyhow::Result<Value> {
         let mut items = Vec::new();
         let mut cursor = None;
+        let mut unanswered = BTreeSet::new();
         loop {
             let more = limit.map_or(PAGE, |limit| PAGE.min(limit - items.len()));
             let call = call().query("limit", Some(more)).query("cursor", cursor);
@@ -321,8 +323,18 @@ impl Api {
                 return Err(self.no_fanfare("no list").into());
             };
             items.append(found);
+            let silent = page["unanswered"].as_array().into_iter().flatten();
+            unanswered.extend(silent.filter_map(|node| node.as_str().map(str::to_owned)));
             cursor = page["next_cursor"].as_str().map(str::to_owned);
             if cursor.is_none() || limit.is_some_and(|limit| items.len() >= limit) {
+                if !unanswered.is_empty() {
+                    let nodes: Vec<_> = unanswered.into_iter().collect();
+                    tracing::warn!(
+                        nodes = nodes.join(", "),
+                        "some nodes did not answer, and what they have is missing"
+                    );
+                    page["unanswered"] = nodes.into();
+                }
                 page["items"] = items.into();
                 return Ok(page);
             }

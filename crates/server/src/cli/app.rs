@@ -256,7 +256,7 @@ async fn show(id: &str, json: bool, api: &Api) -> anyhow::Result<()> {
     output::fields(&[fields(&app), changed_settings(&app.settings), keys].concat())
 }
 
-async fn channels(
+pub(super) async fn channels(
     id: &str,
     prefix: Option<&str>,
     listing: &Listing,

@@ -116,7 +116,8 @@ pub(crate) struct Subscription {
     pub(crate) position: Option<String>,
 }
 
-fn at(ago: Duration) -> i64 {
+/// Returns when something was, as Unix time in milliseconds.
+pub(super) fn at(ago: Duration) -> i64 {
     let now = unix_millis();
     now - i64::try_from(ago.as_millis()).unwrap_or(now)
 }

@@ -177,7 +177,7 @@ fn shown(at: i64) -> String {
 }
 
 /// Parses a time.
-fn time(name: &str, text: Option<&str>) -> Result<Option<i64>, String> {
+pub(crate) fn time(name: &str, text: Option<&str>) -> Result<Option<i64>, String> {
     let Some(text) = text else { return Ok(None) };
     if let Ok(number) = text.parse::<i64>() {
         let at = if number.abs() < FIRST_MILLISECOND {

@@ -186,6 +186,15 @@ fn other_routes() -> Vec<Route> {
             Sight,
             200,
         ),
+        // 404: it keeps none.
+        route(
+            "GET",
+            "/apps/{app_id}/channels/{channel}/history",
+            Sight,
+            404,
+        ),
+        // 400: it isn't said whose event it is.
+        route("GET", "/apps/{app_id}/explain", Sight, 400),
         route(
             "GET",
             "/apps/{app_id}/channels/{channel}/subscribers",

@@ -53,7 +53,11 @@ async fn channels_and_members_are_shown_as_they_are_now() {
     );
     let path = format!("/apps/{APP_ID}/channels");
     let shown = owner.get(&format!("{path}/presence-room")).await;
-    assert_eq!(shown.expect(200), room);
+    let expected = json!({
+        "name": "presence-room", "subscription_count": 2, "user_count": 2,
+        "cache": null, "history": null, "events_per_minute": null,
+    });
+    assert_eq!(shown.expect(200), expected);
     let nobody = owner.get(&format!("{path}/empty")).await.expect(200);
     assert_eq!(nobody["subscription_count"], 0);
     assert_eq!(
@@ -305,4 +309,60 @@ async fn the_only_node_shows_itself_and_is_not_drained_because_its_clients_could
     client.expect_nothing().await;
     // There is nothing to end, so that it is as it is asked to be.
     assert_eq!(owner.delete(&path).await.status, 204);
+}
+
+#[tokio::test]
+async fn a_history_is_paged_and_says_what_it_means_where_it_cannot() {
+    let server = server(&[]).await;
+    let owner = server.owner().await;
+    let rules = json!({"settings": {"history": [{"channels": "kept-*", "size": 100, "ttl": 300}]}});
+    let app = format!("/apps/{APP_ID}");
+    owner.patch(&app, &rules).await.expect(200);
+    for number in 0..3 {
+        let event = json!({"name": "tick", "channel": "kept-a", "data": number.to_string()});
+        let answer = server.api().post("events", event.to_string()).await;
+        assert_eq!(answer.status, 200);
+    }
+    let history = async |query: &str| {
+        owner
+            .get(&format!("{app}/channels/kept-a/history{query}"))
+            .await
+    };
+    let data = |page: &Value| -> Vec<String> {
+        let items = page["items"].as_array().unwrap();
+        items.iter().map(|item| text(item, "data")).collect()
+    };
+    let newest = history("?limit=2").await.expect(200);
+    assert_eq!(data(&newest), ["2", "1"]);
+    assert_eq!(newest["more"], true);
+    assert_eq!(newest["data_hidden_because"], Value::Null);
+    let before = format!("?before={}", text(&newest["items"][1], "position"));
+    let oldest = history(&before).await.expect(200);
+    assert_eq!(
+        (data(&oldest), &oldest["more"]),
+        (vec!["0".to_owned()], &json!(false))
+    );
+    let after = format!("?after={}", text(&oldest["items"][0], "position"));
+    assert_eq!(data(&history(&after).await.expect(200)), ["1", "2"]);
+    assert_eq!(
+        data(&history("?after=0").await.expect(200)),
+        ["0", "1", "2"]
+    );
+    for query in [
+        "?after=0&before=e:1",
+        "?after=nonsense",
+        "?before=elsewhere:7",
+        "?limit=0",
+    ] {
+        assert_eq!(history(query).await.problem(400), "invalid", "{query}");
+    }
+    let none = owner.get(&format!("{app}/channels/news/history")).await;
+    assert_eq!(none.problem(404), "not_found");
+    let shown = owner
+        .get(&format!("{app}/channels/kept-a"))
+        .await
+        .expect(200);
+    assert_eq!(shown["history"]["oldest"], oldest["items"][0]["position"]);
+    assert_eq!(shown["history"]["newest"], newest["position"]);
+    assert_eq!(shown["events_per_minute"], 3.0);
 }
