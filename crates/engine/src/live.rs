@@ -11,7 +11,7 @@
 //! | `filter` | [`LiveQuery`]: which events a viewer wants |
 //! | `viewer` | what waits for a viewer |
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -436,6 +436,8 @@ impl LiveApp {
         drop(state);
         let mut batch = LiveBatch::default();
         let mut left = max_bytes;
+        // A line for several viewers is in the batch once.
+        let mut places = HashMap::new();
         for viewer in &theirs {
             if let Some(recent) = viewer.take_recent() {
                 let mut newest = Vec::new();
@@ -452,10 +454,8 @@ impl LiveApp {
             }
             let waiting = viewer.take(left);
             for line in waiting.lines {
-                // A line for several viewers is in the batch once. They are taken in the same order,
-                // so it is not far from the end.
-                let same = |(_, other): &&mut (_, Arc<LiveLine>)| Arc::ptr_eq(other, &line);
-                match batch.lines.iter_mut().find(same) {
+                let place = *places.entry(line.sequence).or_insert(batch.lines.len());
+                match batch.lines.get_mut(place) {
                     Some((viewers, _)) => viewers.push(viewer.id),
                     None => {
                         left = left.saturating_sub(line.bytes());

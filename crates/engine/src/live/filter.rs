@@ -4,7 +4,7 @@ use fanfare_protocol::{ChannelPattern, EventPattern, SocketId};
 use serde::{Deserialize, Serialize};
 
 use super::event::{LiveEvent, LiveKind};
-use super::line::{MAX_DATA, cut, without_payload};
+use super::line::{MAX_DATA, cut};
 
 /// Longest text that is searched for, in bytes.
 const MAX_TEXT: usize = 200;
@@ -97,10 +97,9 @@ impl LiveFilter {
     fn has(&self, text: &str, event: &LiveEvent<'_>) -> bool {
         let data = event.data.filter(|_| self.payloads);
         data.is_some_and(|data| cut(data, MAX_DATA).contains(text))
-            || event.reason.is_some_and(|reason| match self.payloads {
-                true => reason.contains(text),
-                false => without_payload(reason).contains(text),
-            })
+            || event
+                .shown_reason(self.payloads)
+                .is_some_and(|reason| reason.contains(text))
     }
 }
 

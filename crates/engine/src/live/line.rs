@@ -200,10 +200,7 @@ impl LiveLine {
             client: self.client.as_deref(),
             subscribers: self.subscribers,
             refusal: self.refusal.as_deref(),
-            reason: self.reason.as_deref().map(|reason| match payloads {
-                true => reason.into(),
-                false => without_payload(reason),
-            }),
+            reason: self.as_event().shown_reason(payloads),
             code: self.code,
             webhook_id: self.webhook_id.as_deref(),
             delivery: self.delivery,
@@ -214,9 +211,8 @@ impl LiveLine {
     }
 }
 
-/// Returns a text without the object in it, if it quotes one: what a signature signs has the
-/// user's data, and an invalid message may have anything.
-pub(super) fn without_payload(reason: &str) -> Cow<'_, str> {
+/// Returns a text without the object in it, if it quotes one.
+fn without_payload(reason: &str) -> Cow<'_, str> {
     let Some(begin) = reason.find('{') else {
         return reason.into();
     };
@@ -224,6 +220,19 @@ pub(super) fn without_payload(reason: &str) -> Cow<'_, str> {
     let rest = reason.rfind('}').filter(|end| *end > begin);
     let rest = rest.map_or("", |end| &reason[end + 1..]);
     format!("{}{{…}}{rest}", &reason[..begin]).into()
+}
+
+impl<'a> LiveEvent<'a> {
+    /// Returns the reason for a viewer. What quotes clients' data is left out for those who may not see
+    /// it: a text that was to be signed has the user's, and an invalid message may have anything.
+    pub(super) fn shown_reason(&self, payloads: bool) -> Option<Cow<'a, str>> {
+        let reason = self.reason?;
+        Some(match self.refusal {
+            _ if payloads => reason.into(),
+            Some("message" | "fallback_body") => "it is no message of the protocol".into(),
+            _ => without_payload(reason),
+        })
+    }
 }
 
 /// Returns the beginning of a text, cut at a character boundary.
@@ -274,6 +283,12 @@ mod tests {
             "{hidden}"
         );
         assert!(line.to_json(true).contains("user_info"));
+        let invalid = self::line(&LiveEvent {
+            refusal: Some("message"),
+            reason: Some("Invalid message: invalid type: string \"private\""),
+            ..LiveEvent::new(LiveKind::Refused)
+        });
+        assert!(!invalid.to_json(false).contains("private"));
         assert_eq!(without_payload("no object"), "no object");
         assert_eq!(without_payload("cut {\"a\""), "cut {…}");
     }

@@ -10,7 +10,7 @@ use fanfare_store::Role;
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::json;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use self::console::Console;
 use super::apps::{AppName, live_app};
@@ -60,6 +60,32 @@ pub(crate) struct LiveParams {
     recent: Option<usize>,
     /// `false` to end after the lines that were kept.
     follow: Option<bool>,
+}
+
+/// The name of a server-sent event.
+#[derive(ToSchema)]
+#[schema(rename_all = "lowercase")]
+#[expect(dead_code, reason = "describes what `Console` writes")]
+pub(crate) enum ServerEventName {
+    /// `payloads`: whether data is shown; `payloads_hidden_because`; `nodes`: how many nodes are seen.
+    Hello,
+    /// A live event.
+    Line,
+    /// `count`: how many lines matched and were left out.
+    More,
+    /// `reason`: why the answer ends.
+    End,
+}
+
+/// A server-sent event.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes what `Console` writes")]
+pub(crate) struct ServerEvent {
+    /// What it is.
+    event: ServerEventName,
+    /// A JSON object.
+    #[schema(example = r#"{"count":12}"#)]
+    data: String,
 }
 
 impl LiveParams {
@@ -119,7 +145,7 @@ impl LiveParams {
     get, path = "/apps/{app_id}/events/live", tag = "State", operation_id = "watch_live_events",
     params(AppName, LiveParams),
     responses(
-        (status = 200, body = String, content_type = "text/event-stream"),
+        (status = 200, body = ServerEvent, content_type = "text/event-stream"),
         (status = 404),
         (status = 429, description = "The app has as many viewers on this node as it may have"),
     ),

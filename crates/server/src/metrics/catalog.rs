@@ -388,6 +388,18 @@ pub(super) const CATALOG: &[Family] = &[
         },
     ),
     gauge(
+        "fanfare_live_viewers",
+        &[],
+        "Open consoles and tails of live events on the node.",
+        |s| amount(s.live.viewers),
+    ),
+    counter(
+        "fanfare_live_lines_left_out_total",
+        &[],
+        "Live events that a viewer wanted and that were only counted, because they came faster than it reads or than its rate.",
+        |s| count(s.live.left_out),
+    ),
+    gauge(
         "fanfare_webhooks",
         &["state"],
         "Webhooks by state: active, paused or disabled.",

@@ -39,6 +39,7 @@ pub(super) struct Snapshot {
     pub(super) quotas: Ratios,
     pub(super) traces: Option<SpanCounts>,
     pub(super) webhooks: Webhooks,
+    pub(super) live: Live,
     pub(super) process: Process,
     pub(super) started_at: Duration,
     pub(super) ready: bool,
@@ -66,6 +67,13 @@ impl Webhooks {
             waiting: webhooks.waiting(),
         }
     }
+}
+
+/// The viewers of live events.
+#[derive(Debug)]
+pub(super) struct Live {
+    pub(super) viewers: usize,
+    pub(super) left_out: u64,
 }
 
 /// A bounded resource of the node.
@@ -113,6 +121,10 @@ impl Snapshot {
             quotas: quotas(state),
             traces: state.traces.counts(),
             webhooks: Webhooks::take(state),
+            live: Live {
+                viewers: engine.live_viewers(),
+                left_out: engine.live_left_out(),
+            },
             process: Process::read(),
             started_at: Duration::from_millis(u64::try_from(state.started_at).unwrap_or_default()),
             ready: state.unready().is_none(),
