@@ -4,10 +4,14 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use fanfare_protocol::client::ClientEvent;
-use fanfare_protocol::{ChannelKind, ServerMessage, event, json};
+use fanfare_protocol::{
+    AppSettings, ChannelKind, ChannelName, ServerMessage, SocketId, UserId, event, json,
+};
 
+use crate::app::App;
 use crate::bus::Envelope;
 use crate::channel_ref::ChannelRef;
+use crate::engine::Engine;
 use crate::notice::Notice;
 use crate::publish::PublishError;
 use crate::rate_limit::ClientEventRate;
@@ -37,7 +41,9 @@ impl Session {
         let (channel, name) = (&client_event.channel, &client_event.name);
         let published = match self.check_client_event(&client_event) {
             Ok(envelope) => self
-                .publish_client_event(envelope)
+                .shard
+                .engine
+                .publish_client_event(envelope, self.socket_id())
                 .await
                 .map_err(|error| Refused {
                     code: None,
@@ -60,47 +66,12 @@ impl Session {
         }
     }
 
-    /// Publishes an event that counts against the app's quotas, as those of backends do.
-    async fn publish_client_event(&self, envelope: Envelope) -> Result<(), PublishError> {
-        let engine = &self.shard.engine;
-        let app = Arc::clone(&envelope.channel_ref.app);
-        engine.quotas.reserve(&app, 1).await?;
-        let noticed = app.wants_client_events().then(|| envelope.clone());
-        let published = engine.bus().publish(vec![envelope], None).await;
-        if published.is_err() {
-            engine.quotas.refund(&app, 1);
-        }
-        published?;
-        if let Some(accepted) = noticed {
-            let notice = Notice::ClientEvent {
-                event: &accepted.name,
-                data: &accepted.data,
-                socket_id: self.socket_id(),
-                user_id: accepted.user_id.as_ref(),
-            };
-            let channel = &accepted.channel_ref.channel;
-            engine.node().notice(&app, channel, notice);
-        }
-        Ok(())
-    }
-
     /// Checks a client event by the app's settings and its rate, and returns its envelope.
     fn check_client_event(&self, client_event: &ClientEvent<'_>) -> Result<Envelope, Refused> {
         let (name, channel) = (&client_event.name, &client_event.channel);
         let app = self.with(|connection| connection.app.clone());
         let settings = app.settings();
-        if !settings.client_events {
-            return Err(
-                format!("Client events are not enabled for this app: {name} was not sent").into(),
-            );
-        }
-        event::check_name(name, settings.limits.event_name).map_err(|error| error.to_string())?;
-        if !ChannelKind::of(channel).takes_client_events() {
-            return Err(format!(
-                "Client events need a private or presence channel: {channel} is neither"
-            )
-            .into());
-        }
+        check_kind(&settings, name, channel)?;
         let subscribed = self.with(|connection| {
             let entry = connection.subscriptions.get_key_value(&**channel);
             entry.map(|(name, subscription)| {
@@ -118,14 +89,7 @@ impl Session {
         };
         let data = client_event.data.map_or(Ok("null".into()), json::as_text);
         let data = data.map_err(|error| format!("Invalid data of client event {name}: {error}"))?;
-        let max = settings.limits.client_event_data;
-        if data.len() > max {
-            let sent = data.len();
-            return Err(format!(
-                "The data content of client event {name} exceeds {max} bytes: it has {sent}"
-            )
-            .into());
-        }
+        check_data(&settings, name, &data)?;
         self.check_pace(settings.limits.client_events_per_second)?;
         let except = Some(self.socket_id());
         Ok(Envelope {
@@ -172,4 +136,136 @@ impl Session {
             })
         }
     }
+}
+
+/// A client event that an operator sends in place of a client.
+#[derive(Debug, Clone)]
+pub struct SimulatedClientEvent {
+    /// The event's name, `client-` included.
+    pub name: String,
+    /// Its channel.
+    pub channel: ChannelName,
+    /// The `data` that subscribers get, unchanged.
+    pub data: String,
+    /// The connection that counts as its sender, and doesn't get it. `None` for one that doesn't exist.
+    pub socket_id: Option<SocketId>,
+    /// The user that counts as its sender. Presence channels need one.
+    pub user_id: Option<UserId>,
+}
+
+/// Why a simulated client event was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SimulateError {
+    /// No client of the app could send it.
+    #[error("{0}")]
+    Invalid(String),
+    /// It could not be published.
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+}
+
+impl Engine {
+    /// Sends an event as a subscribed client would: under the app's settings, to the channel's other subscribers and to
+    /// whoever wants notices of client events.
+    ///
+    /// # Errors
+    ///
+    /// Returns why no client could send the event, or why it could not be published.
+    pub async fn simulate_client_event(
+        &self,
+        app: &Arc<App>,
+        simulated: SimulatedClientEvent,
+    ) -> Result<(), SimulateError> {
+        let SimulatedClientEvent {
+            name,
+            channel,
+            data,
+            socket_id,
+            user_id,
+        } = simulated;
+        if !name.starts_with(event::CLIENT_PREFIX) {
+            return Err(SimulateError::Invalid(format!(
+                "The name of a client event begins with {}: {name}",
+                event::CLIENT_PREFIX
+            )));
+        }
+        let settings = app.settings();
+        let checked = check_kind(&settings, &name, channel.as_str())
+            .and_then(|()| check_data(&settings, &name, &data));
+        checked.map_err(SimulateError::Invalid)?;
+        if channel.kind().has_members() != user_id.is_some() {
+            return Err(SimulateError::Invalid(format!(
+                "A client event has a user_id on presence channels and on no others: {channel}"
+            )));
+        }
+        let socket_id = socket_id.unwrap_or_else(SocketId::random);
+        let envelope = Envelope {
+            trace: None,
+            history: app.retention(&channel),
+            channel_ref: ChannelRef {
+                app: Arc::clone(app),
+                channel,
+            },
+            name: name.into(),
+            data: data.into(),
+            user_id,
+            except: Some(socket_id),
+            keep: false,
+        };
+        Ok(self.publish_client_event(envelope, socket_id).await?)
+    }
+
+    /// Publishes an event that counts against the app's quotas, as those of backends do.
+    async fn publish_client_event(
+        &self,
+        envelope: Envelope,
+        socket_id: SocketId,
+    ) -> Result<(), PublishError> {
+        let app = Arc::clone(&envelope.channel_ref.app);
+        self.quotas.reserve(&app, 1).await?;
+        let noticed = app.wants_client_events().then(|| envelope.clone());
+        let published = self.bus().publish(vec![envelope], None).await;
+        if published.is_err() {
+            self.quotas.refund(&app, 1);
+        }
+        published?;
+        if let Some(accepted) = noticed {
+            let notice = Notice::ClientEvent {
+                event: &accepted.name,
+                data: &accepted.data,
+                socket_id,
+                user_id: accepted.user_id.as_ref(),
+            };
+            let channel = &accepted.channel_ref.channel;
+            self.node().notice(&app, channel, notice);
+        }
+        Ok(())
+    }
+}
+
+/// Checks that an app's clients may send an event of this name on this channel.
+fn check_kind(settings: &AppSettings, name: &str, channel: &str) -> Result<(), String> {
+    if !settings.client_events {
+        return Err(format!(
+            "Client events are not enabled for this app: {name} was not sent"
+        ));
+    }
+    event::check_name(name, settings.limits.event_name).map_err(|error| error.to_string())?;
+    if !ChannelKind::of(channel).takes_client_events() {
+        return Err(format!(
+            "Client events need a private or presence channel: {channel} is neither"
+        ));
+    }
+    Ok(())
+}
+
+/// Checks the length of a client event's data.
+fn check_data(settings: &AppSettings, name: &str, data: &str) -> Result<(), String> {
+    let (sent, max) = (data.len(), settings.limits.client_event_data);
+    if sent <= max {
+        return Ok(());
+    }
+    Err(format!(
+        "The data content of client event {name} exceeds {max} bytes: it has {sent}"
+    ))
 }

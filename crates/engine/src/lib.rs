@@ -157,6 +157,7 @@ pub use bus::{
 };
 pub use cache::CachedEvent;
 pub use channel_ref::ChannelRef;
+pub use client_event::{SimulateError, SimulatedClientEvent};
 pub use clients::ClientConnections;
 pub use closed::ClosedConnection;
 pub use connect::Arrival;

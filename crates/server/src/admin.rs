@@ -13,7 +13,7 @@
 //! | `alerts` | conditions that need an operator |
 //! | `webhooks` | who is told what happens on an app's channels |
 //! | `audit` | the audit log |
-//! | `server`, `nodes` | this node, and all nodes |
+//! | `server`, `configuration`, `nodes` | this node, its settings, and all nodes |
 //! | `problem` | [`Problem`](problem::Problem): an error with its status and code |
 //! | `extract`, `page`, `idempotent_request`, `etag` | bodies, pages, idempotent creates, lost updates |
 
@@ -39,6 +39,7 @@ pub(crate) mod alerts;
 pub(crate) mod apps;
 pub(crate) mod audit;
 pub(crate) mod channels;
+mod configuration;
 pub(crate) mod connections;
 mod etag;
 pub(crate) mod events;
@@ -236,6 +237,9 @@ fn live_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(connections::connection, connections::disconnect))
         .routes(routes!(events::publish))
         .routes(routes!(live::watch))
+        .routes(routes!(events::publish_batch))
+        .routes(routes!(events::simulate_client_event))
+        .routes(routes!(configuration::show))
         .routes(routes!(server::show))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::drain, nodes::end_drain))

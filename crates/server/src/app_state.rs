@@ -13,7 +13,7 @@ use crate::admin::Admin;
 use crate::alerts::Alerts;
 use crate::app_sync::{ConfigBarrier, SyncCounters};
 use crate::backend_api::{Idempotency, Unauthenticated};
-use crate::config::WebhooksConfig;
+use crate::config::{SettingInForce, WebhooksConfig};
 use crate::demo::Demo;
 use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
@@ -97,6 +97,8 @@ pub(crate) struct Shared {
     pub(crate) quotas: Quotas,
     pub(crate) quota_ratios: QuotaRatios,
     pub(crate) webhook_settings: WebhooksConfig,
+    /// The settings in force, without their secrets.
+    pub(crate) settings: Arc<[SettingInForce]>,
     pub(crate) traces: Traces,
     pub(crate) webhooks: Webhooks,
     /// When this node started, Unix time in milliseconds.

@@ -54,6 +54,7 @@ pub(crate) use log::{LogConfig, LogFormat};
 pub(crate) use names::nearest;
 pub(crate) use owner::OwnerConfig;
 pub(crate) use secret::without_password;
+pub(crate) use sources::SettingInForce;
 pub(crate) use units::parse_seconds;
 pub(crate) use webhooks::WebhooksConfig;
 

@@ -88,6 +88,20 @@ pub(crate) enum StateName {
     Disabled,
 }
 
+/// A state that operators set.
+#[derive(ToSchema)]
+#[schema(as = WebhookStateToSet, rename_all = "lowercase")]
+#[expect(
+    dead_code,
+    reason = "describes what of `WebhookState` an operator may set"
+)]
+pub(crate) enum SettableStateName {
+    /// Deliveries are sent.
+    Active,
+    /// Deliveries wait.
+    Paused,
+}
+
 /// A secret of a webhook, without the secret itself.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct SecretTimes {
@@ -243,7 +257,7 @@ pub(crate) struct UpdateWebhook {
 #[serde(deny_unknown_fields)]
 pub(crate) struct SetWebhookState {
     /// `active` or `paused`.
-    #[schema(value_type = StateName)]
+    #[schema(value_type = SettableStateName)]
     state: WebhookState,
     /// Why, for other operators.
     #[schema(max_length = 200)]

@@ -56,38 +56,39 @@ impl Answer {
     }
 }
 
+fn options() -> Options {
+    Options {
+        shards: 1,
+        activity_timeout: Duration::from_secs(120),
+        pong_timeout: Duration::from_secs(30),
+        ping_interval: None,
+        outbox_bytes: 1 << 20,
+        max_waiting: fanfare_engine::WaitingLimits {
+            total: 1,
+            app: 1,
+            network: 1,
+        },
+        max_replay_bytes: 1,
+        messages_per_second: 0,
+        inbox_bytes: 1 << 20,
+        recent_events_bytes: 1 << 20,
+        live_events_bytes: 1 << 20,
+        max_connections: 1,
+        max_subscriptions: 1,
+        budgets: Budgets::default(),
+        user_hash_key: fanfare_protocol::UserHashKey::default(),
+        quotas: fanfare_protocol::Quotas::default(),
+        max_transitions: 1,
+        spans: Arc::new(fanfare_engine::NoSpans),
+    }
+}
+
 impl Node {
     pub(crate) async fn start(settings: AppSettings, identity: &Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = Database::open(&folder.path().join("store.db")).await;
         let store = database.unwrap().unlock(MasterKey::random()).await.unwrap();
-        let (engine, _) = Engine::new(
-            Options {
-                shards: 1,
-                activity_timeout: Duration::from_secs(120),
-                pong_timeout: Duration::from_secs(30),
-                ping_interval: None,
-                outbox_bytes: 1 << 20,
-                max_waiting: fanfare_engine::WaitingLimits {
-                    total: 1,
-                    app: 1,
-                    network: 1,
-                },
-                max_replay_bytes: 1,
-                messages_per_second: 0,
-                inbox_bytes: 1 << 20,
-                recent_events_bytes: 1 << 20,
-                live_events_bytes: 1 << 20,
-                max_connections: 1,
-                max_subscriptions: 1,
-                budgets: Budgets::default(),
-                user_hash_key: fanfare_protocol::UserHashKey::default(),
-                quotas: fanfare_protocol::Quotas::default(),
-                max_transitions: 1,
-                spans: Arc::new(fanfare_engine::NoSpans),
-            },
-            Arc::new(fanfare_engine::NoNotices),
-        );
+        let (engine, _) = Engine::new(options(), Arc::new(fanfare_engine::NoNotices));
         let id = AppId::parse("1").unwrap();
         let key = AppKeyPair {
             key: AppKey::parse(KEY).unwrap(),
@@ -140,6 +141,7 @@ impl Node {
             quotas: fanfare_protocol::Quotas::default(),
             quota_ratios: crate::quotas::QuotaRatios::default(),
             webhook_settings: crate::config::WebhooksConfig::default(),
+            settings: Arc::default(),
             traces: crate::traces::Traces::default(),
             webhooks,
             sessions: crate::edge::xhr::Sessions::new(crate::edge::xhr::PendingBounds {

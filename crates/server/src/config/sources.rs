@@ -1,12 +1,13 @@
-//! The source of each value, for `fanfare config`.
+//! The source of each value, for `fanfare config` and the admin API.
 
 use std::collections::BTreeMap;
 
 use figment::Figment;
+use serde_json::Value;
 
 use super::Config;
 use super::error::source_of;
-use super::names::{names, values};
+use super::names::{Kind, kind, names, values};
 use crate::capacity::Capacity;
 
 const DEFAULT: &str = "default";
@@ -33,6 +34,44 @@ pub(super) fn of_settings(given: &Figment) -> Sources {
 /// Returns whether the value was set, rather than a default.
 pub(super) fn is_given(source: &str) -> bool {
     source != DEFAULT && !source.starts_with(DERIVED)
+}
+
+/// A setting as it is in force on this node.
+#[derive(Debug)]
+pub(crate) struct SettingInForce {
+    pub(crate) name: &'static str,
+    /// The value. A secret is hidden; null is none.
+    pub(crate) value: Value,
+    /// The value without configuration, on this machine.
+    pub(crate) default: Value,
+    /// Where the value is from.
+    pub(crate) source: String,
+    /// Whether the value was not set.
+    pub(crate) is_default: bool,
+    pub(crate) is_secret: bool,
+}
+
+impl Config {
+    /// Returns all settings in force, without their secrets.
+    pub(crate) fn in_force(&self) -> Vec<SettingInForce> {
+        let mut shown = self.clone();
+        shown.demo = Some(self.demo());
+        shown.store.url = Some(self.store_shown().into());
+        let of = |config: &Self| values(config).into_iter().collect::<BTreeMap<_, _>>();
+        let (mut values, mut defaults) = (of(&shown), of(&Self::default()));
+        let setting = |name: &'static str| {
+            let source = self.sources.get(name).cloned().unwrap_or_default();
+            SettingInForce {
+                name,
+                value: values.remove(name).unwrap_or_default(),
+                default: defaults.remove(name).unwrap_or_default(),
+                is_default: !is_given(&source),
+                source,
+                is_secret: kind(name) == Some(Kind::Secret),
+            }
+        };
+        names().map(setting).collect()
+    }
 }
 
 /// Returns what each derived default depends on. It is found by comparing the defaults of two machines, so that the
@@ -115,7 +154,28 @@ pub(super) fn annotate(toml: &str, sources: &Sources) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::tests::load;
+    use crate::config::tests::{KEY, load};
+
+    #[test]
+    fn settings_in_force_are_told_with_their_sources_and_without_secrets() {
+        let given = [("shards", "2"), ("master_key", KEY)];
+        let config = load(&given).unwrap();
+        let settings = config.in_force();
+        let of = |name: &str| {
+            settings
+                .iter()
+                .find(|setting| setting.name == name)
+                .unwrap()
+        };
+        let shards = of("shards");
+        assert_eq!((&shards.value, &shards.default), (&2.into(), &1.into()));
+        assert_eq!((shards.is_default, &*shards.source), (false, "flag --set"));
+        assert!(of("pong_timeout").is_default);
+        assert_eq!(of("demo").value, true);
+        let secret = of("master_key");
+        assert!(secret.is_secret);
+        assert!(!format!("{settings:?}").contains(KEY), "{secret:?}");
+    }
 
     #[test]
     fn each_value_is_shown_with_its_source() {

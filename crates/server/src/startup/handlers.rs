@@ -78,6 +78,7 @@ pub(super) fn state(
         quotas: config.quotas.quotas(),
         quota_ratios: QuotaRatios::default(),
         webhook_settings: config.webhooks.clone(),
+        settings: config.in_force().into(),
         traces: Traces::default(),
         webhooks,
         started_at: unix_millis(),

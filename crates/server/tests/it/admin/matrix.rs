@@ -68,6 +68,7 @@ impl Route {
 
 fn routes() -> Vec<Route> {
     let mut all = webhook_routes();
+    all.extend(operator_routes());
     all.extend(other_routes());
     all
 }
@@ -133,6 +134,21 @@ fn webhook_routes() -> Vec<Route> {
             409,
         )
         .with(|_| json!({})),
+    ]
+}
+
+fn operator_routes() -> Vec<Route> {
+    vec![
+        route("GET", "/operators", Owner, 200),
+        route("POST", "/operators", Owner, 201)
+            .with(|on| json!({"name": on.unique, "password": "a-long-password", "role": "viewer"})),
+        route("GET", "/operators/{operator_id}", Owner, 200),
+        route("PATCH", "/operators/{operator_id}", Owner, 200)
+            .with(|on| json!({"name": on.unique})),
+        route("PUT", "/operators/{operator_id}/password", Owner, 204)
+            .with(|_| json!({"password": "another-long-password"})),
+        route("POST", "/operators/{operator_id}/sign-in-links", Owner, 201),
+        route("DELETE", "/operators/{operator_id}", Owner, 204),
     ]
 }
 
@@ -210,9 +226,15 @@ fn other_routes() -> Vec<Route> {
             AppAdmin,
             204,
         ),
-        route("POST", "/apps/{app_id}/events", AppAdmin, 204)
+        route("POST", "/apps/{app_id}/events", AppAdmin, 200)
             .with(|_| json!({"name": "test", "channels": ["news"], "data": {}})),
         route("GET", "/apps/{app_id}/events/live", Sight, 200),
+        route("POST", "/apps/{app_id}/events/batch", AppAdmin, 200)
+            .with(|_| json!({"batch": [{"name": "test", "channel": "news", "data": {}}]})),
+        // 400: it is known who asks, and the app takes no client events.
+        route("POST", "/apps/{app_id}/client-events", AppAdmin, 400)
+            .with(|_| json!({"name": "client-test", "channel": "private-room", "data": {}})),
+        route("GET", "/configuration", Admin, 200),
         route("GET", "/tokens", SignedIn, 200),
         route("POST", "/tokens", SomeAdmin, 201)
             .with(|on| json!({"name": on.unique, "role": "viewer"})),
@@ -227,16 +249,6 @@ fn other_routes() -> Vec<Route> {
         route("PUT", "/alerts/{alert_id}/silence", Admin, 404).with(|_| json!({"seconds": 60})),
         route("GET", "/audit", SomeAdmin, 200),
         route("GET", "/audit/export", SomeAdmin, 200),
-        route("GET", "/operators", Owner, 200),
-        route("POST", "/operators", Owner, 201)
-            .with(|on| json!({"name": on.unique, "password": "a-long-password", "role": "viewer"})),
-        route("GET", "/operators/{operator_id}", Owner, 200),
-        route("PATCH", "/operators/{operator_id}", Owner, 200)
-            .with(|on| json!({"name": on.unique})),
-        route("PUT", "/operators/{operator_id}/password", Owner, 204)
-            .with(|_| json!({"password": "another-long-password"})),
-        route("POST", "/operators/{operator_id}/sign-in-links", Owner, 201),
-        route("DELETE", "/operators/{operator_id}", Owner, 204),
         route("GET", "/signing-keys", Owner, 200),
         route("POST", "/signing-keys", Owner, 201).with(|_| json!({})),
     ]

@@ -84,9 +84,11 @@ async fn a_test_event_arrives_as_a_backends_would_and_is_written_down() {
     let path = format!("/apps/{APP_ID}/events");
     let publish = async |event: Value| owner.post(&path, &event).await;
     let event = json!({"name": "greeting", "channels": ["news"], "data": {"text": "hi"}});
-    assert_eq!(publish(event).await.status, 204);
+    let told = publish(event).await.expect(200);
+    assert_eq!(told["channels"], json!({"news": {"subscribers": 1}}));
+    assert!(told["took_us"].as_u64().is_some(), "{told}");
     let event = json!({"name": "greeting", "channels": ["news"], "data": "as it is"});
-    assert_eq!(publish(event.clone()).await.status, 204);
+    publish(event.clone()).await.expect(200);
     assert_eq!(client.expect("greeting").await["data"], r#"{"text":"hi"}"#);
     assert_eq!(client.expect("greeting").await["data"], "as it is");
     for bad in [
@@ -108,7 +110,7 @@ async fn a_test_event_arrives_as_a_backends_would_and_is_written_down() {
         .expect(200);
     let mut refused = publish(event.clone()).await;
     for _ in 0..5 {
-        if refused.status == 204 {
+        if refused.status == 200 {
             refused = publish(event.clone()).await;
         }
     }
@@ -120,6 +122,117 @@ async fn a_test_event_arrives_as_a_backends_would_and_is_written_down() {
         .await
         .expect(200);
     assert_eq!(publish(event).await.problem(409), "conflict");
+}
+
+#[tokio::test]
+async fn a_test_event_leaves_out_the_connection_that_is_named() {
+    let server = server(&[]).await;
+    let owner = server.owner().await;
+    let (mut one, mut two) = (server.connect().await, server.connect().await);
+    one.subscribe("news").await;
+    two.subscribe("news").await;
+    let path = format!("/apps/{APP_ID}/events");
+    let except = json!({"name": "e", "channels": ["news"], "data": 1, "socket_id": one.socket_id});
+    owner.post(&path, &except).await.expect(200);
+    let to_both = json!({"name": "last", "channels": ["news"], "data": 1});
+    owner.post(&path, &to_both).await.expect(200);
+    two.expect("e").await;
+    assert_eq!(one.event().await["event"], "last");
+    let wrong = json!({"name": "e", "channels": ["news"], "data": 1, "socket_id": "x"});
+    assert_eq!(owner.post(&path, &wrong).await.problem(400), "invalid");
+}
+
+#[tokio::test]
+async fn a_batch_is_published_whole_or_not_at_all() {
+    let server = server(&[]).await;
+    let owner = server.owner().await;
+    let mut client = server.connect().await;
+    client.subscribe("news").await;
+    let path = format!("/apps/{APP_ID}/events/batch");
+    let event = |name: &str, channel: &str| json!({"name": name, "channel": channel, "data": name});
+    let bad = json!({"batch": [event("one", "news"), event("two", "a b")]});
+    let refused = owner.post(&path, &bad).await;
+    assert_eq!(refused.problem(400), "invalid");
+    assert!(refused.text.contains("batch[1]"), "{refused:?}");
+    let good =
+        json!({"batch": [event("three", "news"), event("four", "other"), event("five", "news")]});
+    let told = owner.post(&path, &good).await.expect(200);
+    let audience = json!({"news": {"subscribers": 1}, "other": {"subscribers": 0}});
+    assert_eq!(told["channels"], audience);
+    assert_eq!(client.event().await["event"], "three");
+    assert_eq!(client.event().await["event"], "five");
+    let written = owner.get("/audit?action=event.publish").await.expect(200);
+    let details = &written["items"][0]["details"];
+    assert_eq!(details["names"], json!(["three", "four", "five"]));
+}
+
+#[tokio::test]
+async fn a_client_event_is_sent_in_place_of_a_client() {
+    let server = server(&[]).await;
+    let owner = server.owner().await;
+    let app = format!("/apps/{APP_ID}");
+    let allow = json!({"settings": {"client_events": true}});
+    owner.patch(&app, &allow).await.expect(200);
+    let (mut one, mut two) = (server.connect().await, server.connect().await);
+    one.subscribe("private-room").await;
+    two.subscribe("private-room").await;
+    let path = format!("{app}/client-events");
+    let event = json!({"name": "client-typing", "channel": "private-room", "data": {"on": true}, "socket_id": one.socket_id});
+    let told = owner.post(&path, &event).await.expect(200);
+    assert_eq!(told["channels"]["private-room"]["subscribers"], 2);
+    let got = two.expect("client-typing").await;
+    assert_eq!(got["data"], r#"{"on":true}"#);
+    assert!(got.get("user_id").is_none(), "{got}");
+    let mut member = server.connect().await;
+    member
+        .join("presence-room", r#"{"user_id":"reader-1"}"#)
+        .await;
+    let event = json!({"name": "client-typing", "channel": "presence-room", "data": "x", "user_id": "editor-1"});
+    owner.post(&path, &event).await.expect(200);
+    assert_eq!(member.expect("client-typing").await["user_id"], "editor-1");
+    for (bad, why) in [
+        (
+            json!({"name": "typing", "channel": "private-room", "data": 1}),
+            "begins with client-",
+        ),
+        (
+            json!({"name": "client-a", "channel": "news", "data": 1}),
+            "private or presence channel",
+        ),
+        (
+            json!({"name": "client-a", "channel": "presence-room", "data": 1}),
+            "has a user_id",
+        ),
+        (
+            json!({"name": "client-a", "channel": "private-room", "data": 1, "user_id": "a"}),
+            "has a user_id",
+        ),
+        (
+            json!({"name": "client-a", "channel": "private-room", "data": 1, "socket_id": "x"}),
+            "socket_id",
+        ),
+    ] {
+        let refused = owner.post(&path, &bad).await;
+        assert_eq!(refused.problem(400), "invalid", "{bad}");
+        assert!(refused.text.contains(why), "{refused:?}");
+    }
+    let written = owner.get("/audit?action=event.simulate").await.expect(200);
+    assert!(written["items"].as_array().unwrap().len() >= 2);
+}
+
+#[tokio::test]
+async fn the_configuration_is_shown_with_sources_and_without_secrets() {
+    let server = server(&["pong_timeout=7"]).await;
+    let owner = server.owner().await;
+    let shown = owner.get("/configuration").await;
+    let settings = shown.expect(200);
+    let settings = settings["settings"].as_array().unwrap();
+    let of = |name: &str| settings.iter().find(|one| one["name"] == name).unwrap();
+    let pong = of("pong_timeout");
+    assert_eq!((&pong["value"], &pong["default"]), (&json!(7), &json!(30)));
+    assert_eq!(pong["is_default"], false);
+    assert_eq!(of("owner.password")["is_secret"], true);
+    assert!(!shown.text.contains(PASSWORD));
 }
 
 #[tokio::test]
@@ -150,7 +263,7 @@ async fn a_test_events_data_is_passed_on_byte_for_byte() {
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         let event = client.expect("e").await;
         assert_eq!(event["data"], arrives.unwrap_or(sent));
     }
