@@ -1,6 +1,6 @@
 //! What went over one connection.
 
-/// What went over a connection. A count stops at its highest number.
+/// What went over a connection. The count of messages that its client sent stops at its highest number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConnectionTraffic {
     /// Bytes of the messages that its client sent.
@@ -10,7 +10,7 @@ pub struct ConnectionTraffic {
     /// Messages that its client sent.
     pub messages_in: u32,
     /// Messages that were queued for it.
-    pub messages_out: u32,
+    pub messages_out: u64,
     /// The most bytes that waited for it while its socket took nothing.
     pub waiting_bytes_peak: u32,
 }

@@ -314,6 +314,8 @@ impl Outbox {
     }
 
     /// Appends a frame.
+    // Inlined, because for a short frame the call would cost as much as the rest.
+    #[inline]
     pub(crate) fn push(
         &mut self,
         frame: &SharedFrame<'_>,

@@ -157,7 +157,7 @@ fn show(found: ConnectionDetails) -> anyhow::Result<()> {
         ("heard", output::time(connection.heard_at)),
         (
             "received",
-            traffic(connection.messages_in, connection.bytes_in),
+            traffic(connection.messages_in.into(), connection.bytes_in),
         ),
         (
             "sent",
@@ -186,6 +186,6 @@ fn show(found: ConnectionDetails) -> anyhow::Result<()> {
     output::fields(&fields)
 }
 
-fn traffic(messages: u32, bytes: u64) -> String {
+fn traffic(messages: u64, bytes: u64) -> String {
     format!("{messages} messages, {bytes} bytes")
 }

@@ -35,7 +35,7 @@ impl Transport {
     }
 }
 
-/// A connected client. Counts of messages stop at 4,294,967,295.
+/// A connected client. `messages_in` stops at 4,294,967,295.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub(crate) struct Connection {
     /// Its public name.
@@ -71,7 +71,7 @@ pub(crate) struct Connection {
     /// Messages that it sent.
     pub(crate) messages_in: u32,
     /// Messages that were queued for it.
-    pub(crate) messages_out: u32,
+    pub(crate) messages_out: u64,
     /// Bytes that wait until the client reads.
     pub(crate) waiting_bytes: usize,
     /// The most bytes that waited while its socket took nothing.
