@@ -160,6 +160,24 @@ test('the image is built from what is there, for a user who is not root', () => 
   assert.deepEqual([pod.securityContext.runAsUser, pod.securityContext.fsGroup], [user, user]);
 });
 
+test('the image is built from all that the program embeds', () => {
+  const copied = [...read('deploy/Dockerfile').matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, from]) => from.split(' '));
+  let embedded = 0;
+  for (const file of readdirSync(new URL('crates', ROOT), { recursive: true }).filter((name) => /^\w+\/src\/.*\.rs$/.test(name))) {
+    const source = new URL(`crates/${file}`, ROOT);
+    const crate = new URL(`crates/${file.split('/')[0]}/`, ROOT);
+    for (const [, path] of readFileSync(source, 'utf8').matchAll(/include_(?:str|bytes|dir)!\(\s*"([^"]+)"/g)) {
+      const target = new URL(path.replace('$CARGO_MANIFEST_DIR/', './'), path.startsWith('$') ? crate : source);
+      const name = target.pathname.slice(ROOT.pathname.length);
+      // The documents are read by tests alone.
+      if (name.startsWith('docs/')) continue;
+      embedded += 1;
+      assert.ok(copied.some((from) => name === from || name.startsWith(`${from}/`)), `${file} embeds ${name}, which the image's build doesn't have`);
+    }
+  }
+  assert.ok(embedded > 5, `only ${embedded} embedded files were found`);
+});
+
 test('compose holds no secret, and its example names all that it asks for', () => {
   const example = read('deploy/compose.env.example');
   const asked = [...read('docker-compose.yml').matchAll(/\$\{(\w+):([?-])/g)];
