@@ -1,6 +1,6 @@
 // What is around every page: sign-in, navigation, search, help, keyboard.
 import type { ComponentType } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useErrorBoundary, useRef, useState } from 'preact/hooks';
 import { BASE } from './api/client';
 import { apps, loadApps, loadDemo } from './apps';
 import { useChords } from './keyboard';
@@ -55,7 +55,7 @@ function SignedIn() {
       </header>
       <div class="columns">
         <Navigation appId={appId} label="Pages" />
-        <main id="content" tabIndex={-1}>
+        <main id="content" tabIndex={-1} data-address={path.join('/')}>
           <CurrentPage />
         </main>
       </div>
@@ -147,6 +147,13 @@ function Account() {
   );
 }
 
+/** A page that fails while it is drawn says so, and the rest goes on. */
+function Guarded({ component: Component, params }: { component: ComponentType<Record<string, string>>; params: Record<string, string> }) {
+  const [broken, again] = useErrorBoundary((error: unknown) => console.error(error));
+  if (broken) return <Failed error={new Error(`This page can’t be shown: ${String(broken)}`)} retry={again} />;
+  return <Component {...params} />;
+}
+
 function CurrentPage() {
   const path = route.value.path;
   const found = match(path);
@@ -180,6 +187,5 @@ function CurrentPage() {
   }
   if (error) return <Failed error={error} retry={show} />;
   if (!page || page.load !== load) return <Loading />;
-  const Component = page.component;
-  return <Component key={address} {...found.params} />;
+  return <Guarded key={address} component={page.component} params={found.params} />;
 }

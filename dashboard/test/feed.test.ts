@@ -79,7 +79,7 @@ test('counts of what was left out are added up, and none is lost', () => {
   more(7);
   line(2);
   more(1);
-  expect(rows(feed)).toEqual(['1 rate', 'n-2', '12 rate', 'n-1']);
+  expect([rows(feed), feed.leftOut]).toEqual([['1 rate', 'n-2', '12 rate', 'n-1'], 13]);
 });
 
 test('what comes during a pause is counted, and shown when it ends', () => {

@@ -1,33 +1,13 @@
-// Nodes, as `GET /api/v1/nodes` describes them.
-import { ApiError, requestJson } from './client';
+// Nodes, and what their totals say between two looks.
+import { api, ApiError, type Schemas, take } from './client';
 
-export interface Node {
-  name: string;
-  is_answering_node: boolean;
-  version: string;
-  state: 'ready' | 'draining' | 'not_ready';
-  reason: string | null;
-  started_at: number;
-  connections: number;
-  messages_received: number;
-  events_published: number;
-  deliveries: number;
-  refusals: number;
-  memory_bytes: number | null;
-  cpu_seconds: number | null;
-  shards: number;
-  address?: string | null;
-}
+export type Node = Schemas['Node'];
 
-export interface NodeList {
-  nodes: Node[];
-  unanswered: string[];
-  at: number;
-}
+/** The nodes, and when they were asked. */
+export type NodeList = Schemas['Nodes'] & { at: number };
 
 export async function loadNodes(): Promise<NodeList> {
-  const list = await requestJson<Omit<NodeList, 'at'>>('/api/v1/nodes');
-  return { ...list, at: Date.now() };
+  return { ...(await take(api.GET('/api/v1/nodes'))), at: Date.now() };
 }
 
 /** The same, or `undefined` for those who may not see it. */

@@ -96,6 +96,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/apps/{app_id}/channels/{channel}/history": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["list_history"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/apps/{app_id}/channels/{channel}/members": {
         parameters: {
             query?: never;
@@ -106,6 +122,38 @@ export interface paths {
         get: operations["list_members"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/apps/{app_id}/channels/{channel}/subscribers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["list_subscribers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/apps/{app_id}/client-events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["simulate_client_event"];
         delete?: never;
         options?: never;
         head?: never;
@@ -170,6 +218,54 @@ export interface paths {
         get?: never;
         put?: never;
         post: operations["publish_test_event"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/apps/{app_id}/events/batch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["publish_test_events"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/apps/{app_id}/events/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["watch_live_events"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/apps/{app_id}/explain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["explain"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -432,6 +528,22 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/configuration": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["show_configuration"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/me": {
         parameters: {
             query?: never;
@@ -459,6 +571,38 @@ export interface paths {
         put: operations["set_own_password"];
         post?: never;
         delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/nodes": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get: operations["list_nodes"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/nodes/{name}/drain": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post: operations["drain_node"];
+        delete: operations["end_drain"];
         options?: never;
         head?: never;
         patch?: never;
@@ -824,9 +968,16 @@ export interface components {
             target_id: string;
             target_kind: string;
         };
+        BatchedEvent: {
+            channel: string;
+            data: string | Record<string, never> | unknown[] | number | boolean;
+            name: string;
+            socket_id?: string | null;
+        };
         BrowserSession: {
             /** Format: int64 */
             expires_at: number;
+            me: components["schemas"]["Me"];
             session_id: string;
         };
         BrowserSignIn: components["schemas"]["SignIn"] | components["schemas"]["LinkSignIn"];
@@ -835,23 +986,58 @@ export interface components {
             subscription_count: number;
             user_count: number | null;
         };
+        ChannelDetails: components["schemas"]["Channel"] & {
+            cache: components["schemas"]["KeptEvent"] | null;
+            /** Format: double */
+            events_per_minute: number | null;
+            history: components["schemas"]["HistoryState"] | null;
+        };
         ClientCount: {
             client: string;
             connections: number;
             risk: string | null;
             version: string;
         };
+        Configuration: {
+            settings: components["schemas"]["NodeSetting"][];
+        };
         Connection: {
+            address: string | null;
+            /** Format: int64 */
+            bytes_in: number;
+            /** Format: int64 */
+            bytes_out: number;
+            channel_count: number;
             channels: string[];
+            client: string;
+            client_version: string;
             /** Format: int64 */
             connected_at: number;
             /** Format: int64 */
             heard_at: number;
+            is_fenced: boolean;
             key: string;
+            /** Format: int32 */
+            messages_in: number;
+            /** Format: int32 */
+            messages_out: number;
+            node: string;
+            /** Format: double */
+            round_trip_ms: number | null;
             socket_id: string;
             transport: components["schemas"]["Transport"];
             user_id: string | null;
             waiting_bytes: number;
+            /** Format: int32 */
+            waiting_bytes_peak: number;
+        };
+        ConnectionDetails: components["schemas"]["Connection"] & {
+            subscriptions: components["schemas"]["Subscription"][];
+        };
+        Connections: {
+            items: components["schemas"]["Connection"][];
+            next_cursor: string | null;
+            unanswered: string[];
         };
         CreateApp: {
             id?: string | null;
@@ -961,6 +1147,19 @@ export interface components {
         DeliveryWithAttempts: components["schemas"]["Delivery"] & {
             attempts: components["schemas"]["Attempt"][];
         };
+        EventAudience: {
+            subscribers: number | null;
+        };
+        Evidence: {
+            /** Format: int64 */
+            at: number | null;
+            what: string;
+        };
+        Explanation: {
+            answer: string;
+            evidence: components["schemas"]["Evidence"][];
+            verdict: components["schemas"]["Verdict"];
+        };
         Grant: {
             /** @default null */
             channels?: string | null;
@@ -994,11 +1193,34 @@ export interface components {
             /** Format: int64 */
             waiting: number;
         };
+        HistoryItem: {
+            data: string | null;
+            data_bytes: number;
+            event: string;
+            except: string | null;
+            position: string;
+            /** Format: int64 */
+            time_ms: number;
+            user_id: string | null;
+        };
+        HistoryPage: {
+            data_hidden_because: string | null;
+            items: components["schemas"]["HistoryItem"][];
+            more: boolean;
+            position: string;
+        };
         HistoryRule: {
             channels: string;
             size: number;
             /** Format: int64 */
             ttl: number;
+        };
+        HistoryState: {
+            newest: string;
+            /** Format: int64 */
+            newest_at: number | null;
+            oldest: string | null;
+            rule: components["schemas"]["HistoryRule"];
         };
         Identity: {
             /** @default [] */
@@ -1025,6 +1247,13 @@ export interface components {
             };
             /** @default null */
             watchlist?: string | null;
+        };
+        KeptEvent: {
+            data: string | null;
+            data_bytes: number;
+            event: string;
+            /** Format: int64 */
+            expires_at: number;
         };
         Key: {
             app_id: string;
@@ -1132,6 +1361,45 @@ export interface components {
         Member: {
             user_id: string;
         };
+        Node: components["schemas"]["NodeStatus"] & {
+            is_answering_node: boolean;
+            name: string;
+        };
+        Nodes: {
+            nodes: components["schemas"]["Node"][];
+            unanswered: string[];
+        };
+        NodeSetting: {
+            default: unknown;
+            is_default: boolean;
+            is_secret: boolean;
+            name: string;
+            source: string;
+            value: unknown;
+        };
+        /** @enum {string} */
+        NodeState: "ready" | "draining" | "not_ready";
+        NodeStatus: {
+            connections: number;
+            /** Format: double */
+            cpu_seconds: number;
+            /** Format: int64 */
+            deliveries: number;
+            /** Format: int64 */
+            events_published: number;
+            /** Format: int64 */
+            memory_bytes: number;
+            /** Format: int64 */
+            messages_received: number;
+            reason: string | null;
+            /** Format: int64 */
+            refusals: number;
+            shards: number;
+            /** Format: int64 */
+            started_at: number;
+            state: components["schemas"]["NodeState"];
+            version: string;
+        };
         Operator: {
             apps: string[] | null;
             /** Format: int64 */
@@ -1157,10 +1425,6 @@ export interface components {
         };
         Page_Channel: {
             items: components["schemas"]["Channel"][];
-            next_cursor: string | null;
-        };
-        Page_Connection: {
-            items: components["schemas"]["Connection"][];
             next_cursor: string | null;
         };
         Page_Key: {
@@ -1213,10 +1477,21 @@ export interface components {
              */
             secret?: string | null;
         };
+        PublishBatch: {
+            batch: components["schemas"]["BatchedEvent"][];
+        };
+        PublishedEvents: {
+            channels: {
+                [key: string]: components["schemas"]["EventAudience"];
+            };
+            /** Format: int64 */
+            took_us: number;
+        };
         PublishEvent: {
             channels: string[];
             data: string | Record<string, never> | unknown[] | number | boolean;
             name: string;
+            socket_id?: string | null;
         };
         Quotas: {
             /**
@@ -1289,6 +1564,9 @@ export interface components {
             dry_run: boolean;
             /** Format: int64 */
             next: number | null;
+            unknown: number[];
+            /** Format: int64 */
+            waiting: number;
         };
         ReplayRequest: {
             /** Format: int64 */
@@ -1318,6 +1596,12 @@ export interface components {
             /** Format: int64 */
             expires_at: number | null;
         };
+        ServerEvent: {
+            data: string;
+            event: components["schemas"]["ServerEventName"];
+        };
+        /** @enum {string} */
+        ServerEventName: "hello" | "line" | "more" | "end";
         ServerInfo: {
             client_address: string | null;
             connections: number | null;
@@ -1356,7 +1640,7 @@ export interface components {
         };
         SetWebhookState: {
             reason?: string | null;
-            state: components["schemas"]["WebhookState"];
+            state: components["schemas"]["WebhookStateToSet"];
         };
         SignedIn: {
             /** Format: int64 */
@@ -1382,6 +1666,21 @@ export interface components {
         Silence: {
             /** Format: int32 */
             seconds: number;
+        };
+        SimulateClientEvent: {
+            channel: string;
+            data: string | Record<string, never> | unknown[] | number | boolean;
+            name: string;
+            socket_id?: string | null;
+            user_id?: string | null;
+        };
+        Subscription: {
+            channel: string;
+            position: string | null;
+            recovers: boolean;
+            /** Format: int64 */
+            subscribed_at: number | null;
+            user_id: string | null;
         };
         TestResult: {
             answer: string;
@@ -1491,6 +1790,8 @@ export interface components {
         };
         /** @enum {string} */
         UsageStep: "minute" | "hour" | "day";
+        /** @enum {string} */
+        Verdict: "delivered" | "not_subscribed" | "subscribed_later" | "excluded" | "fenced" | "disconnected" | "no_such_event" | "unknown";
         Webhook: {
             app_id: string;
             batch: boolean;
@@ -1518,6 +1819,8 @@ export interface components {
         WebhookFormat: "pusher" | "standard";
         /** @enum {string} */
         WebhookState: "active" | "paused" | "disabled";
+        /** @enum {string} */
+        WebhookStateToSet: "active" | "paused";
     };
     responses: never;
     parameters: never;
@@ -2107,7 +2410,75 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Channel"];
+                    "application/json": components["schemas"]["ChannelDetails"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    "www-authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_history: {
+        parameters: {
+            query?: {
+                after?: string;
+                before?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                app_id: string;
+                channel: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HistoryPage"];
                 };
             };
             400: {
@@ -2221,6 +2592,164 @@ export interface operations {
             };
         };
     };
+    list_subscribers: {
+        parameters: {
+            query?: {
+                cursor?: string;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                app_id: string;
+                channel: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Connections"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    "www-authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    simulate_client_event: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SimulateClientEvent"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PublishedEvents"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    "www-authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     count_clients: {
         parameters: {
             query?: never;
@@ -2287,8 +2816,13 @@ export interface operations {
     list_connections: {
         parameters: {
             query?: {
+                address?: string;
+                channel?: string;
                 cursor?: string;
+                key?: string;
                 limit?: number;
+                node?: string;
+                q?: string;
                 user_id?: string;
             };
             header?: never;
@@ -2304,7 +2838,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Page_Connection"];
+                    "application/json": components["schemas"]["Connections"];
                 };
             };
             400: {
@@ -2353,7 +2887,9 @@ export interface operations {
     };
     show_connection: {
         parameters: {
-            query?: never;
+            query?: {
+                node?: string;
+            };
             header?: never;
             path: {
                 app_id: string;
@@ -2368,7 +2904,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["Connection"];
+                    "application/json": components["schemas"]["ConnectionDetails"];
                 };
             };
             400: {
@@ -2417,7 +2953,9 @@ export interface operations {
     };
     disconnect: {
         parameters: {
-            query?: never;
+            query?: {
+                node?: string;
+            };
             header?: never;
             path: {
                 app_id: string;
@@ -2492,11 +3030,13 @@ export interface operations {
             };
         };
         responses: {
-            204: {
+            200: {
                 headers: {
                     [name: string]: unknown;
                 };
-                content?: never;
+                content: {
+                    "application/json": components["schemas"]["PublishedEvents"];
+                };
             };
             400: {
                 headers: {
@@ -2558,6 +3098,257 @@ export interface operations {
             429: {
                 headers: {
                     "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    publish_test_events: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PublishBatch"];
+            };
+        };
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PublishedEvents"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    "www-authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            429: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    watch_live_events: {
+        parameters: {
+            query?: {
+                channel?: string;
+                event?: string;
+                follow?: boolean;
+                kinds?: string;
+                rate?: number;
+                recent?: number;
+                socket_id?: string;
+                text?: string;
+                user_id?: string;
+            };
+            header?: never;
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["ServerEvent"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    "www-authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            429: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    explain: {
+        parameters: {
+            query: {
+                channel: string;
+                event?: string;
+                since?: string;
+                socket_id?: string;
+                user_id?: string;
+            };
+            header?: never;
+            path: {
+                app_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Explanation"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    "www-authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {
@@ -4457,6 +5248,59 @@ export interface operations {
             };
         };
     };
+    show_configuration: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Configuration"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    "www-authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     show_me: {
         parameters: {
             query?: never;
@@ -4573,6 +5417,197 @@ export interface operations {
             429: {
                 headers: {
                     "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    list_nodes: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Nodes"];
+                };
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    "www-authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    drain_node: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    "www-authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            503: {
+                headers: {
+                    "retry-after": number;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    end_drain: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            401: {
+                headers: {
+                    "www-authenticate": string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            409: {
+                headers: {
                     [name: string]: unknown;
                 };
                 content: {

@@ -43,6 +43,8 @@ export class Feed {
   readonly state = signal<FeedState>({ at: 'connecting' });
   readonly hello = signal<Hello | undefined>(undefined);
   readonly paused = signal(false);
+  /** Lines that matched and were beyond the speed. Where many come, their rows are soon out of sight. */
+  leftOut = 0;
   /** Lines that came while the view is paused. */
   readonly held = signal(0);
   #waiting = new Ring<Row>(CAPACITY);
@@ -121,6 +123,7 @@ export class Feed {
   /** Counts lines that were left out. Counts that follow each other are one row. */
   #leaveOut(count: number, because: 'rate' | 'pause'): void {
     if (count <= 0) return;
+    if (because === 'rate') this.leftOut += count;
     const newest = this.paused.peek() ? this.#waiting.at(0) : this.rows.at(0);
     if (newest?.at === 'more' && newest.because === because) {
       newest.count += count;
@@ -172,6 +175,7 @@ export class Feed {
   clear(): void {
     this.rows.clear();
     this.#ids.clear();
+    this.leftOut = 0;
     this.#schedule();
   }
 

@@ -1,11 +1,9 @@
 import { useState } from 'preact/hooks';
-import { api, take } from '../api/client';
-import { type HistoryEvent, loadChannel, loadHistory, loadSubscribers } from '../api/inspect';
+import { api, type Schemas, take } from '../api/client';
 import { bytes, count, duration, pretty, rate } from '../format';
 import { href, route, setQuery } from '../router';
-import { whyNot } from '../session';
 import { Button, Code, Copy, Facts, Page, Panel, TextField, Tile, Time } from '../ui/controls';
-import { Empty, Failed, Loaded, useResource } from '../ui/resource';
+import { Empty, Loaded, useResource } from '../ui/resource';
 import { Listing, usePages } from '../ui/table';
 import { useSettled } from '../ui/settled';
 
@@ -53,7 +51,7 @@ export function Channels({ appId }: { appId: string }) {
 
 export function ChannelPage({ appId, channel }: { appId: string; channel: string }) {
   const app = ['apps', appId];
-  const found = useResource(() => loadChannel(appId, channel), [appId, channel], 3_000);
+  const found = useResource(() => take(api.GET('/api/v1/apps/{app_id}/channels/{channel}', { params: { path: { app_id: appId, channel } } })), [appId, channel], 3_000);
   const isPresence = channel.startsWith('presence-');
   return (
     <Page
@@ -79,17 +77,19 @@ export function ChannelPage({ appId, channel }: { appId: string; channel: string
             <div class="tiles">
               <Tile label="Subscriptions" value={count(subscription_count)} />
               {user_count !== null && <Tile label="Users" value={count(user_count)} />}
-              {events_per_minute !== undefined && events_per_minute !== null && <Tile label="Events a minute" value={rate(events_per_minute)} />}
+              {events_per_minute !== null && <Tile label="Events a minute" value={rate(events_per_minute)} />}
             </div>
             {(cache || history) && (
               <Panel title="What is kept">
                 <Facts
                   of={[
-                    ['Cache', cache ? `${cache.event}, ${duration(cache.age_ms ?? (cache.age ?? 0) * 1000)} old` : null],
-                    ['History', history?.rule ? `${count(history.rule.size)} events, ${duration(history.rule.ttl * 1000)}, by the rule ${history.rule.channels}` : null],
-                    ['Positions', history?.oldest ? `${history.oldest} to ${history.newest}` : null],
+                    ['Cache', cache && <span>{cache.event}, {bytes(cache.data_bytes)}, until <Time at={cache.expires_at} /></span>],
+                    ['History', history && `${count(history.rule.size)} events, ${duration(history.rule.ttl * 1000)}, by the rule ${history.rule.channels}`],
+                    ['Positions', history && `${history.oldest ?? 'none'} to ${history.newest}`],
+                    ['Newest', history?.newest_at ? <Time at={history.newest_at} relative /> : null],
                   ]}
                 />
+                {typeof cache?.data === 'string' && <Code text={pretty(cache.data)} what="the cached data" />}
               </Panel>
             )}
           </>
@@ -123,7 +123,10 @@ function Members({ appId, channel }: { appId: string; channel: string }) {
 }
 
 function Subscribers({ appId, channel }: { appId: string; channel: string }) {
-  const pages = usePages((cursor) => loadSubscribers(appId, channel, cursor), [appId, channel]);
+  const pages = usePages(
+    (cursor) => take(api.GET('/api/v1/apps/{app_id}/channels/{channel}/subscribers', { params: { path: { app_id: appId, channel }, query: cursor ? { cursor } : {} } })),
+    [appId, channel],
+  );
   return (
     <Panel title="Subscribers" actions={<Button onClick={pages.reload}>Look again</Button>}>
       <Listing
@@ -134,58 +137,56 @@ function Subscribers({ appId, channel }: { appId: string; channel: string }) {
         columns={[
           { name: 'Connection', cell: ({ socket_id }) => <a href={href(['apps', appId, 'connections', socket_id])}>{socket_id}</a> },
           { name: 'User', cell: ({ user_id }) => user_id ?? '–' },
-          { name: 'Node', cell: ({ node }) => node ?? '–' },
+          { name: 'Node', cell: ({ node }) => node },
         ]}
       />
     </Panel>
   );
 }
 
-const PAGE = 50;
-
+/** The history, newest first. */
 function History({ appId, channel }: { appId: string; channel: string }) {
-  const [earlier, setEarlier] = useState<string[]>([]);
-  const after = earlier.at(-1);
-  const page = useResource(() => loadHistory(appId, channel, { limit: PAGE, after }), [appId, channel, after]);
-  const hidden = whyNot('app-admin');
-  if (page.error?.status === 404 || page.error?.status === 409) {
-    return (
-      <Panel title="History">
-        <p class="dim">
-          {page.error.message} <a href={href(['apps', appId, 'settings'])}>Settings</a> has the rules.
-        </p>
-      </Panel>
-    );
-  }
-  const events = page.value?.events ?? page.value?.items ?? [];
-  const last = events.at(-1)?.position;
+  // The positions at which the pages that were turned to begin.
+  const [turned, setTurned] = useState<string[]>([]);
+  const before = turned.at(-1);
+  const page = useResource(
+    () => take(api.GET('/api/v1/apps/{app_id}/channels/{channel}/history', { params: { path: { app_id: appId, channel }, query: before ? { before } : {} } })),
+    [appId, channel, before],
+  );
+  const last = page.value?.items.at(-1)?.position;
   return (
     <Panel title="History" actions={<Button onClick={page.reload}>Look again</Button>}>
-      {page.error && !page.value ? (
-        <Failed error={page.error} retry={page.reload} />
+      {page.error && !page.value && (page.error.status === 404 || page.error.status === 409) ? (
+        <p class="dim">
+          {page.error.message} <a href={href(['apps', appId, 'settings'])}>Settings</a> has the rules of histories.
+        </p>
       ) : (
-        <>
-          {hidden && <p class="dim">Data is not shown: {hidden}</p>}
-          {events.length === 0 ? <p class="dim">{after ? 'No later event.' : 'No event is kept.'}</p> : events.map((event) => <HistoryRow key={event.position} event={event} />)}
-          <div class="actions">
-            {earlier.length > 0 && <Button onClick={() => setEarlier(earlier.slice(0, -1))}>Earlier</Button>}
-            {last && (page.value?.more ?? events.length === PAGE) && <Button onClick={() => setEarlier([...earlier, last])}>Later</Button>}
-          </div>
-        </>
+        <Loaded from={page}>
+          {({ items, more, data_hidden_because }) => (
+            <>
+              {data_hidden_because && <p class="dim">Data is not shown: {data_hidden_because}</p>}
+              {items.length === 0 ? <p class="dim">{before ? 'Nothing older is kept.' : 'No event is kept.'}</p> : items.map((event) => <HistoryRow key={event.position} event={event} />)}
+              <div class="actions">
+                {turned.length > 0 && <Button onClick={() => setTurned(turned.slice(0, -1))}>Newer</Button>}
+                {more && last && <Button onClick={() => setTurned([...turned, last])}>Older</Button>}
+              </div>
+            </>
+          )}
+        </Loaded>
       )}
     </Panel>
   );
 }
 
-function HistoryRow({ event }: { event: HistoryEvent }) {
-  const at = event.time_ms ?? event.time;
+function HistoryRow({ event }: { event: Schemas['HistoryItem'] }) {
   return (
     <details>
       <summary>
-        <Time at={at} /> <strong>{event.name}</strong> <span class="dim">{event.position}</span>
-        {event.user_id && ` by ${event.user_id}`} {event.data_bytes !== undefined && <span class="dim">{bytes(event.data_bytes)}</span>}
+        <Time at={event.time_ms} /> <strong>{event.event}</strong> <span class="dim">{event.position}</span> {event.user_id && `by ${event.user_id} `}
+        {event.except && `without ${event.except} `}
+        <span class="dim">{bytes(event.data_bytes)}</span>
       </summary>
-      {typeof event.data === 'string' && <Code text={pretty(event.data)} what={`the data of ${event.name}`} />}
+      {event.data !== null && <Code text={pretty(event.data)} what={`the data of ${event.event}`} />}
     </details>
   );
 }

@@ -1,21 +1,11 @@
-import { requestJson } from '../api/client';
+import { api, take } from '../api/client';
 import { route, setQuery } from '../router';
-import { Badge, Check, Copy, Page, Panel, Prose, TextField } from '../ui/controls';
+import { Badge, Check, Copy, Page, Panel, TextField } from '../ui/controls';
 import { Empty, Loaded, useResource } from '../ui/resource';
 import { Table } from '../ui/table';
 
-interface Setting {
-  name: string;
-  value: unknown;
-  default: unknown;
-  source: string;
-  is_secret: boolean;
-  is_default: boolean;
-  description: string;
-}
-
 export function Configuration() {
-  const found = useResource(() => requestJson<{ settings: Setting[] }>('/api/v1/configuration'), []);
+  const found = useResource(() => take(api.GET('/api/v1/configuration')), []);
   const { query } = route.value;
   const text = (query.get('text') ?? '').toLowerCase();
   const onlyOwn = query.get('own') === '1';
@@ -28,7 +18,7 @@ export function Configuration() {
       <Panel title="Settings">
         <Loaded from={found}>
           {({ settings }) => {
-            const rows = settings.filter((it) => (!onlyOwn || !it.is_default) && `${it.name} ${it.description} ${shown(it.value)}`.toLowerCase().includes(text));
+            const rows = settings.filter((it) => (!onlyOwn || !it.is_default) && `${it.name} ${it.source} ${shown(it.value)}`.toLowerCase().includes(text));
             if (rows.length === 0) return <Empty title={onlyOwn ? 'Everything has its default' : 'No setting has this text'} />;
             return (
               <Table
@@ -38,10 +28,9 @@ export function Configuration() {
                 columns={[
                   {
                     name: 'Setting',
-                    cell: ({ name, description }) => (
+                    cell: ({ name }) => (
                       <>
                         <code>{name}</code> <Copy text={name} what={`the name ${name}`} />
-                        <div class="dim"><Prose text={description} /></div>
                       </>
                     ),
                   },

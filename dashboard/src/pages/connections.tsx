@@ -1,9 +1,8 @@
-import { api, take } from '../api/client';
-import { type Connection, loadConnection, loadConnections } from '../api/inspect';
-import { bytes, count, duration } from '../format';
-import { go, href, route, setQuery } from '../router';
+import { api, type Schemas, take } from '../api/client';
+import { bytes, count, duration, plural } from '../format';
+import { href, route, setQuery } from '../router';
 import { whyNot } from '../session';
-import { Badge, Button, Copy, Facts, Page, Panel, TextField, Tile, Time } from '../ui/controls';
+import { Button, Copy, Facts, Page, Panel, TextField, Tile, Time } from '../ui/controls';
 import { ask } from '../ui/dialog';
 import { Empty, Loaded, useResource } from '../ui/resource';
 import { useSettled } from '../ui/settled';
@@ -11,8 +10,9 @@ import { Listing, Table, usePages } from '../ui/table';
 import { toast } from '../ui/toast';
 
 const FILTERS = [
+  ['q', 'Socket id', '123.456, or a part'],
   ['user_id', 'User', ''],
-  ['address', 'Address', '192.0.2.7'],
+  ['address', 'Address', '192.0.2.0/24'],
   ['key', 'Key', ''],
   ['channel', 'Channel', 'news'],
   ['node', 'Node', ''],
@@ -22,7 +22,10 @@ export function Connections({ appId }: { appId: string }) {
   const { query } = route.value;
   const filters = Object.fromEntries(FILTERS.map(([name]) => [name, query.get(name) ?? '']));
   const key = useSettled(JSON.stringify(filters));
-  const pages = usePages((cursor) => loadConnections(appId, { ...(JSON.parse(key) as Record<string, string>), cursor }), [appId, key]);
+  const pages = usePages((cursor) => {
+    const given = Object.entries(JSON.parse(key) as Record<string, string>).filter(([, value]) => value !== '');
+    return take(api.GET('/api/v1/apps/{app_id}/connections', { params: { path: { app_id: appId }, query: { ...Object.fromEntries(given), ...(cursor ? { cursor } : {}) } } }));
+  }, [appId, key]);
   const any = Object.values(filters).some(Boolean);
   return (
     <Page title="Connections" lead="Open connections on all nodes." actions={<Button onClick={pages.reload}>Look again</Button>}>
@@ -30,32 +33,21 @@ export function Connections({ appId }: { appId: string }) {
         {FILTERS.map(([name, label, placeholder]) => (
           <TextField key={name} label={label} value={filters[name] ?? ''} onInput={(value) => setQuery({ [name]: value })} input={{ placeholder }} />
         ))}
-        <form
-          class="field"
-          onSubmit={(event) => {
-            event.preventDefault();
-            const id = new FormData(event.currentTarget).get('socket');
-            if (typeof id === 'string' && id.trim()) go(href(['apps', appId, 'connections', id.trim()]));
-          }}
-        >
-          <label for="socket">Socket id</label>
-          <input id="socket" name="socket" type="text" autocomplete="off" placeholder="123.456, Enter" />
-        </form>
       </div>
       <Panel title="Open">
         <Listing
           pages={pages}
           label="Connections"
           rowKey={({ socket_id }) => socket_id}
-          empty={<Empty title={any ? 'No open connection matches' : 'No client is connected'}>{any && 'The filters compare whole values.'}</Empty>}
+          empty={<Empty title={any ? 'No open connection matches' : 'No client is connected'}>{any && 'Filters compare whole values, but for parts of socket ids and networks of addresses.'}</Empty>}
           columns={[
             { name: 'Connection', cell: ({ socket_id }) => <a href={href(['apps', appId, 'connections', socket_id])}>{socket_id}</a> },
             { name: 'User', cell: ({ user_id }) => user_id ?? '–' },
             { name: 'Since', cell: ({ connected_at }) => <Time at={connected_at} relative /> },
             { name: 'Client', cell: clientName },
             { name: 'Address', cell: ({ address }) => address ?? '–' },
-            { name: 'Node', cell: ({ node }) => node ?? '–' },
-            { name: 'Channels', number: true, cell: ({ channels }) => count(channels.length) },
+            { name: 'Node', cell: ({ node }) => node },
+            { name: 'Channels', number: true, cell: ({ channel_count }) => count(channel_count) },
             { name: 'Waiting', number: true, cell: ({ waiting_bytes }) => bytes(waiting_bytes) },
           ]}
         />
@@ -64,13 +56,13 @@ export function Connections({ appId }: { appId: string }) {
   );
 }
 
-function clientName({ client, client_version, transport }: Connection) {
-  return `${client ?? ''} ${client_version ?? ''} ${transport === 'http' ? 'HTTP' : 'WebSocket'}`.trim();
+function clientName({ client, client_version, transport }: Schemas['Connection']) {
+  return `${client} ${client_version} ${transport === 'http' ? 'HTTP' : 'WebSocket'}`.trim();
 }
 
 export function ConnectionPage({ appId, socketId }: { appId: string; socketId: string }) {
   const app = ['apps', appId];
-  const found = useResource(() => loadConnection(appId, socketId), [appId, socketId], 3_000);
+  const found = useResource(() => take(api.GET('/api/v1/apps/{app_id}/connections/{socket_id}', { params: { path: { app_id: appId, socket_id: socketId } } })), [appId, socketId], 3_000);
   const disconnect = () =>
     ask({
       title: `Disconnect ${socketId}?`,
@@ -102,51 +94,46 @@ export function ConnectionPage({ appId, socketId }: { appId: string; socketId: s
           <>
             <div class="tiles">
               <Tile label="Open for" value={duration(Date.now() - it.connected_at)} />
-              {it.round_trip_ms !== undefined && <Tile label="Round trip" value={it.round_trip_ms === null ? '–' : `${it.round_trip_ms} ms`} note="of the last ping" />}
-              <Tile label="Waiting" value={bytes(it.waiting_bytes)} note={it.waiting_bytes_peak !== undefined ? `at most ${bytes(it.waiting_bytes_peak)}` : undefined} />
-              {it.bytes_in !== undefined && <Tile label="In" value={bytes(it.bytes_in)} note={`${count(it.messages_in ?? 0)} messages`} />}
-              {it.bytes_out !== undefined && <Tile label="Out" value={bytes(it.bytes_out)} note={`${count(it.messages_out ?? 0)} messages`} />}
+              <Tile label="Round trip" value={it.round_trip_ms === null ? '–' : `${it.round_trip_ms} ms`} note="of the last ping" />
+              <Tile label="Waiting" value={bytes(it.waiting_bytes)} note={`at most ${bytes(it.waiting_bytes_peak)}`} bad={it.is_fenced} />
+              <Tile label="In" value={bytes(it.bytes_in)} note={plural(it.messages_in, 'message')} />
+              <Tile label="Out" value={bytes(it.bytes_out)} note={plural(it.messages_out, 'message')} />
             </div>
-            <div class="two">
-              <Panel title="Client">
-                <Facts
-                  of={[
-                    ['User', it.user_id && <a href={href([...app, 'connections'], { user_id: it.user_id })}>{it.user_id}</a>],
-                    ['Client', clientName(it)],
-                    ['Address', it.address],
-                    ['Key', it.key],
-                    ['Node', it.node],
-                    ['Connected', <Time at={it.connected_at} />],
-                    ['Last heard', <Time at={it.heard_at} relative />],
-                  ]}
-                />
-              </Panel>
-              {it.recent && (
-                <Panel title="Lately">
-                  <ul>
-                    {it.recent.map(({ at, what }) => (
-                      <li key={`${at} ${what}`}>
-                        <Time at={at} /> {what}
-                      </li>
-                    ))}
-                  </ul>
-                </Panel>
-              )}
-            </div>
+            {it.is_fenced && <p class="note warn">It may have missed events, so nothing more is written to it, and it is about to be closed with 4101. The client recovers.</p>}
+            <Panel title="Client">
+              <Facts
+                of={[
+                  ['User', it.user_id && <a href={href([...app, 'connections'], { user_id: it.user_id })}>{it.user_id}</a>],
+                  ['Client', clientName(it)],
+                  ['Address', it.address],
+                  ['Key', it.key],
+                  ['Node', it.node],
+                  ['Connected', <Time at={it.connected_at} />],
+                  ['Last heard', <Time at={it.heard_at} relative />],
+                ]}
+              />
+            </Panel>
             <Panel title="Channels">
-              {it.channels.length === 0 ? (
+              {it.subscriptions.length === 0 ? (
                 <p class="dim">It is subscribed to none.</p>
               ) : (
                 <Table
                   label="Channels"
-                  rows={it.channels.map((channel) => (typeof channel === 'string' ? { name: channel } : channel))}
-                  rowKey={({ name }) => name}
+                  rows={it.subscriptions}
+                  rowKey={({ channel }) => channel}
                   columns={[
-                    { name: 'Channel', cell: ({ name }) => <a href={href([...app, 'channels', name])}>{name}</a> },
-                    { name: 'Position', cell: (channel) => ('position' in channel && channel.position) || <Badge>none</Badge> },
+                    { name: 'Channel', cell: ({ channel }) => <a href={href([...app, 'channels', channel])}>{channel}</a> },
+                    { name: 'Subscribed', cell: ({ subscribed_at }) => (subscribed_at === null ? '–' : <Time at={subscribed_at} />) },
+                    { name: 'User', cell: ({ user_id }) => user_id ?? '–' },
+                    { name: 'Position', cell: ({ position }) => position ?? '–' },
+                    { name: 'Recovers', cell: ({ recovers }) => (recovers ? 'yes' : 'no') },
                     {
                       name: 'Delivery',
-                      cell: ({ name }) => <a href={href([...app, 'explain'], { channel: name, socket_id: socketId })}>Why not delivered?</a>,
+                      cell: ({ channel }) => (
+                        <a href={href([...app, 'explain'], { channel, socket_id: socketId })} aria-label={`Why not delivered? On ${channel}`}>
+                          Why not delivered?
+                        </a>
+                      ),
                     },
                   ]}
                 />

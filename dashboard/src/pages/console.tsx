@@ -137,6 +137,7 @@ function StatusBar({ feed, appId, filters, settled }: { feed: Feed; appId: strin
   const hello = feed.hello.value;
   const paused = feed.paused.value;
   const held = feed.held.value;
+  void feed.version.value;
   return (
     <div class="status-bar">
       <Button pressed={paused} onClick={() => togglePause(feed)}>
@@ -156,6 +157,7 @@ function StatusBar({ feed, appId, filters, settled }: { feed: Feed; appId: strin
       </span>
       {(state.at === 'again' || state.at === 'ended') && <span class="bad">{state.because}</span>}
       {hello && <span class="dim">{hello.nodes === 1 ? 'one node' : `${hello.nodes} nodes`}</span>}
+      {feed.leftOut > 0 && <span class="warn">{count(feed.leftOut)} left out, beyond the speed</span>}
       {hello?.payloads_hidden_because && <span class="dim">Data is not shown: {hello.payloads_hidden_because}</span>}
       <span class="spacer" />
       <Copy text={tailCommand(appId, filters)} what="the same as a command" name="copy as command" />

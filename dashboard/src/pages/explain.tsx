@@ -1,11 +1,11 @@
 import { useState } from 'preact/hooks';
-import { type Explanation, explain } from '../api/inspect';
+import { api, type Schemas, take } from '../api/client';
 import { href, route, setQuery } from '../router';
 import { Badge, Button, Page, Panel, Select, TextField, Time } from '../ui/controls';
 import { Failed, Loading } from '../ui/resource';
 import { Table } from '../ui/table';
 
-const VERDICTS: Record<string, readonly ['good' | 'warn' | 'bad' | 'plain', string]> = {
+const VERDICTS: Record<Schemas['Verdict'], readonly ['good' | 'warn' | 'bad' | 'plain', string]> = {
   delivered: ['good', 'It was delivered'],
   not_subscribed: ['bad', 'The client was not subscribed'],
   subscribed_later: ['warn', 'The client subscribed later'],
@@ -26,26 +26,26 @@ export function Explain({ appId }: { appId: string }) {
   const { query } = route.value;
   const value = (name: string) => query.get(name) ?? '';
   const set = (name: string) => (text: string) => setQuery({ [name]: text });
-  const [state, setState] = useState<{ answer?: Explanation; error?: Error; busy?: boolean }>({});
+  const [state, setState] = useState<{ answer?: Schemas['Explanation']; error?: Error; busy?: boolean }>({});
   const since = SINCE.find(([seconds]) => seconds === value('since'))?.[0] ?? '3600';
   const missing = !value('channel') ? 'Name the channel first.' : !value('user_id') && !value('socket_id') ? 'Name the user or the socket id first.' : undefined;
   const run = async () => {
     setState({ busy: true });
     try {
-      const answer = await explain(appId, {
+      const query = {
         channel: value('channel'),
-        event: value('event'),
-        user_id: value('user_id'),
-        socket_id: value('user_id') ? '' : value('socket_id'),
-        since: Date.now() - Number(since) * 1000,
-      });
+        since: String(Date.now() - Number(since) * 1000),
+        ...(value('event') ? { event: value('event') } : {}),
+        ...(value('user_id') ? { user_id: value('user_id') } : { socket_id: value('socket_id') }),
+      };
+      const answer = await take(api.GET('/api/v1/apps/{app_id}/explain', { params: { path: { app_id: appId }, query } }));
       setState({ answer });
     } catch (error) {
       setState({ error: error as Error });
     }
   };
   const { answer, error, busy } = state;
-  const [kind, title] = VERDICTS[answer?.verdict ?? 'unknown'] ?? (['plain', answer?.verdict ?? ''] as const);
+  const [kind, title] = VERDICTS[answer?.verdict ?? 'unknown'];
   return (
     <Page title="Why did my client not get this event?" lead="Answered from the history, the times of subscriptions, what waits for the client, and closed connections.">
       <Panel title="Question">

@@ -1,5 +1,5 @@
 import { useRef, useState } from 'preact/hooks';
-import { requestJson } from '../api/client';
+import { api, take } from '../api/client';
 import { loadNodes, type Node, type NodeList, totalsOf } from '../api/nodes';
 import { bytes, count, duration, rate } from '../format';
 import { ratesBetween } from '../rates';
@@ -29,7 +29,8 @@ export function Nodes() {
   );
   const reason = whyNot('admin-of-all');
   const drain = async (name: string, on: boolean) => {
-    await requestJson(`/api/v1/nodes/${encodeURIComponent(name)}/drain`, { method: on ? 'POST' : 'DELETE' });
+    const params = { path: { name } };
+    await take(on ? api.POST('/api/v1/nodes/{name}/drain', { params }) : api.DELETE('/api/v1/nodes/{name}/drain', { params }));
     await nodes.reload();
   };
   const askToDrain = (node: Node) =>
@@ -64,9 +65,9 @@ export function Nodes() {
                 columns={[
                   {
                     name: 'Node',
-                    cell: ({ name, address, is_answering_node }) => (
+                    cell: ({ name, is_answering_node }) => (
                       <>
-                        {name} {is_answering_node && <span class="dim">(answers you)</span>} {address && <div class="dim">{address}</div>}
+                        {name} {is_answering_node && <span class="dim">(answers you)</span>}
                       </>
                     ),
                   },
@@ -84,8 +85,8 @@ export function Nodes() {
                   { name: 'Messages/s', number: true, cell: ({ name }) => shown(rates[name], ['messages_received', 'events_published']) },
                   { name: 'Deliveries/s', number: true, cell: ({ name }) => shown(rates[name], ['deliveries']) },
                   { name: 'Refusals/s', number: true, cell: ({ name }) => shown(rates[name], ['refusals']) },
-                  { name: 'CPU', number: true, cell: ({ name, cpu_seconds }) => (cpu_seconds === null || !rates[name] ? '–' : `${Math.round((rates[name]?.cpu_seconds ?? 0) * 100)} %`) },
-                  { name: 'Memory', number: true, cell: ({ memory_bytes }) => (memory_bytes === null ? '–' : bytes(memory_bytes)) },
+                  { name: 'CPU', number: true, cell: ({ name }) => (!rates[name] ? '–' : `${Math.round((rates[name]?.cpu_seconds ?? 0) * 100)} %`) },
+                  { name: 'Memory', number: true, cell: ({ memory_bytes }) => bytes(memory_bytes) },
                   {
                     name: 'Actions',
                     cell: (node) =>

@@ -137,7 +137,7 @@ function Numbers() {
               { name: 'Version', cell: ({ version }) => version },
               { name: 'Up', cell: ({ started_at }) => duration(Date.now() - started_at) },
               { name: 'Connections', number: true, cell: ({ connections }) => count(connections) },
-              { name: 'Memory', number: true, cell: ({ memory_bytes }) => (memory_bytes ? bytes(memory_bytes) : '–') },
+              { name: 'Memory', number: true, cell: ({ memory_bytes }) => bytes(memory_bytes) },
             ]}
           />
         ) : (

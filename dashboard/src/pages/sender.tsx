@@ -1,8 +1,8 @@
 import { useState } from 'preact/hooks';
-import { api, requestJson, take } from '../api/client';
-import { count } from '../format';
+import { api, requestJson, type Schemas, take } from '../api/client';
+import { count, plural } from '../format';
 import { href, route, setQuery } from '../router';
-import { channelsOf, codeOf, type Draft, EMPTY, isJson, type Language, LANGUAGES, missing, type Mode, requestOf } from '../sender/message';
+import { codeOf, type Draft, EMPTY, isJson, type Language, LANGUAGES, missing, type Mode, requestOf } from '../sender/message';
 import { dropSnippet, keepSnippet, loadSnippets } from '../sender/snippets';
 import { whyNot } from '../session';
 import { Button, Code, Field, Page, Panel, TextField } from '../ui/controls';
@@ -16,18 +16,10 @@ const MODES: readonly (readonly [Mode, string, string])[] = [
   ['client', 'Client event', 'As a client sends it to the other subscribers of a private or presence channel. The app’s webhooks get it too.'],
 ];
 
-interface Answer {
-  channels?: Record<string, { subscribers?: number }>;
-  batch?: { channel?: string; subscribers?: number }[];
-  subscribers?: number;
-  took_us?: number;
-}
-
 interface Sent {
   at: number;
   roundTrip: number;
-  answer: Answer | undefined;
-  channels: string[];
+  answer: Schemas['PublishedEvents'];
 }
 
 export function Sender({ appId }: { appId: string }) {
@@ -51,8 +43,8 @@ export function Sender({ appId }: { appId: string }) {
     try {
       const { path, body } = requestOf(draft);
       const started = performance.now();
-      const answer = await requestJson<Answer | undefined>(`/api/v1/apps/${encodeURIComponent(appId)}${path}`, { method: 'POST', body: JSON.stringify(body) });
-      setSent({ at: Date.now(), roundTrip: performance.now() - started, answer, channels: channelsOf(draft) });
+      const answer = await requestJson<Schemas['PublishedEvents']>(`/api/v1/apps/${encodeURIComponent(appId)}${path}`, { method: 'POST', body: JSON.stringify(body) });
+      setSent({ at: Date.now(), roundTrip: performance.now() - started, answer });
     } catch (failure) {
       setSent(undefined);
       setError((failure as Error).message);
@@ -115,17 +107,16 @@ function EventFields({ draft, change }: Fields) {
       <Field label="Data" help={isJson(draft.data) ? 'JSON' : 'This is not JSON, so it is sent as a text.'}>
         {(props) => <textarea {...props} rows={7} spellcheck={false} value={draft.data} onInput={(event) => change({ data: event.currentTarget.value })} />}
       </Field>
-      {isClient ? (
-        <TextField label="User" value={draft.userId} onInput={(userId) => change({ userId })} help="On presence channels: who sends it. Receivers get it as user_id." />
-      ) : (
-        <TextField
-          label="Leave out the connection"
-          value={draft.socketId}
-          onInput={(socketId) => change({ socketId })}
-          help="A socket id: usually that of the client that caused the event and has it already."
-          input={{ placeholder: '123.456' }}
-        />
+      {isClient && (
+        <TextField label="User" value={draft.userId} onInput={(userId) => change({ userId })} help="Who counts as the sender. Presence channels need one; receivers get it as user_id." />
       )}
+      <TextField
+        label={isClient ? 'From the connection' : 'Leave out the connection'}
+        value={draft.socketId}
+        onInput={(socketId) => change({ socketId })}
+        help={isClient ? 'The socket id that counts as the sender, and doesn’t get it.' : 'A socket id: usually that of the client that caused the event and has it already.'}
+        input={{ placeholder: '123.456' }}
+      />
     </>
   );
 }
@@ -140,31 +131,24 @@ function BatchFields({ draft, change }: Fields) {
 
 function Result({ sent, appId }: { sent: Sent; appId: string }) {
   const { answer, roundTrip } = sent;
-  const rows: [string, number | undefined][] = answer?.channels
-    ? Object.entries(answer.channels).map(([name, { subscribers }]) => [name, subscribers])
-    : answer?.batch
-      ? answer.batch.map(({ channel, subscribers }, at) => [channel ?? `event ${at + 1}`, subscribers])
-      : sent.channels.map((name) => [name, answer?.subscribers]);
-  const total = rows.reduce((sum, [, subscribers]) => sum + (subscribers ?? 0), 0);
-  const known = rows.some(([, subscribers]) => subscribers !== undefined);
+  const rows = Object.entries(answer.channels);
+  const total = rows.reduce((sum, [, { subscribers }]) => sum + (subscribers ?? 0), 0);
+  const took = answer.took_us < 10_000 ? `${answer.took_us} µs` : `${Math.round(answer.took_us / 1000)} ms`;
   return (
     <div role="status">
       <p class="note">
-        Sent{known && ` to ${count(total)} ${total === 1 ? 'subscriber' : 'subscribers'}`}.
-        {answer?.took_us !== undefined && ` The server took ${answer.took_us < 10_000 ? `${answer.took_us} µs` : `${Math.round(answer.took_us / 1000)} ms`};`}{' '}
-        the answer was here after {Math.round(roundTrip)} ms. <a href={href(['apps', appId, 'console'], { kinds: 'publish,client_event' })}>Live console</a>
+        Sent to {plural(total, 'subscriber')}. The server took {took}; the answer was here after {Math.round(roundTrip)} ms.{' '}
+        <a href={href(['apps', appId, 'console'], { kinds: 'publish,client_event' })}>Live console</a>
       </p>
-      {known && (
-        <Table
-          label="Who got it"
-          rows={rows}
-          rowKey={([name]) => name}
-          columns={[
-            { name: 'Channel', cell: ([name]) => <a href={href(['apps', appId, 'channels', name])}>{name}</a> },
-            { name: 'Subscribers', number: true, cell: ([, subscribers]) => (subscribers === undefined ? '–' : count(subscribers)) },
-          ]}
-        />
-      )}
+      <Table
+        label="Who got it"
+        rows={rows}
+        rowKey={([name]) => name}
+        columns={[
+          { name: 'Channel', cell: ([name]) => <a href={href(['apps', appId, 'channels', name])}>{name}</a> },
+          { name: 'Subscribers', number: true, cell: ([, { subscribers }]) => (subscribers === null ? 'unknown' : count(subscribers)) },
+        ]}
+      />
     </div>
   );
 }

@@ -36,7 +36,8 @@ export function SignIn() {
     } else if (me.value === undefined) {
       void loadMe();
     }
-  }, []);
+    // A link may also come into a page that is open.
+  }, [link]);
   const submit = (event: Event) => {
     event.preventDefault();
     if (!busy) void enter({ name, password });

@@ -189,11 +189,12 @@ export function WebhookPage({ appId, webhookId }: { appId: string; webhookId: st
   const [results, setResults] = useState<Schemas['TestResult'][]>();
   const reason = whyNot('app-admin');
   const it = webhook.value;
-  const setState = async (state: Schemas['WebhookState']) => {
+  const setState = async (state: 'active' | 'paused') => {
     webhook.put(await take(api.PUT('/api/v1/apps/{app_id}/webhooks/{webhook_id}/state', { params: { path }, body: { state, reason: 'set in the dashboard' } })));
   };
-  const setStateWithUndo = async (state: Schemas['WebhookState']) => {
-    const before = it?.state ?? 'active';
+  const setStateWithUndo = async (state: 'active' | 'paused') => {
+    // Nobody but the server disables a webhook; not to send is to pause it.
+    const before = it?.state === 'active' ? 'active' : 'paused';
     await setState(state);
     toast(state === 'active' ? 'Deliveries are sent again.' : 'Deliveries are recorded and not sent.', { undo: () => setState(before) });
   };

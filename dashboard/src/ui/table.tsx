@@ -43,10 +43,13 @@ export function Table<T>({ rows, columns, label, rowKey }: { rows: readonly T[];
 export interface PageOf<T> {
   items: T[];
   next_cursor?: string | null;
+  /** Nodes whose part is missing. */
+  unanswered?: string[];
 }
 
 export interface Pages<T> {
   items: T[] | undefined;
+  unanswered: string[];
   error: ApiError | undefined;
   more: (() => Promise<void>) | undefined;
   reload: () => Promise<void>;
@@ -64,6 +67,7 @@ export function usePages<T>(load: (cursor: string | undefined) => Promise<PageOf
   };
   return {
     items: first.value && pages.flatMap((page) => page.items),
+    unanswered: [...new Set(pages.flatMap((page) => page.unanswered ?? []))],
     error: first.error,
     more: cursor ? more : undefined,
     reload: first.reload,
@@ -71,11 +75,16 @@ export function usePages<T>(load: (cursor: string | undefined) => Promise<PageOf
 }
 
 export function Listing<T>({ pages, columns, label, rowKey, empty }: { pages: Pages<T>; columns: readonly Column<T>[]; label: string; rowKey: (row: T) => string | number; empty: ComponentChildren }) {
-  const { items, error, more, reload } = pages;
+  const { items, unanswered, error, more, reload } = pages;
   if (!items) return error ? <Failed error={error} retry={reload} /> : <Loading />;
   return (
     <>
       {error && <Failed error={error} retry={reload} stale />}
+      {unanswered.length > 0 && (
+        <p class="note warn" role="alert">
+          Without what these nodes have, which did not answer in time: {unanswered.join(', ')}
+        </p>
+      )}
       {items.length === 0 ? typeof empty === 'string' ? <Empty title={empty} /> : empty : <Table rows={items} columns={columns} label={label} rowKey={rowKey} />}
       {more && (
         <div class="more">
