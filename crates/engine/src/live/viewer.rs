@@ -14,6 +14,8 @@ use super::line::LiveLine;
 /// Most lines, and most bytes of lines, that wait for a viewer.
 const MAX_LINES: usize = 400;
 const MAX_BYTES: usize = 512 << 10;
+/// A viewer that got nothing for so long gets as many lines at once as its rate allows in that time.
+const SECOND: Duration = Duration::from_secs(1);
 
 /// A viewer, on this node or on another one.
 #[derive(Debug)]
@@ -23,8 +25,8 @@ pub(crate) struct Viewer {
     /// The name of the viewer's node, if it is another one.
     pub(super) remote: Option<String>,
     pub(super) filter: LiveFilter,
-    /// Lines a second.
-    rate: u32,
+    /// Time between two lines at its rate.
+    interval: Duration,
     state: Mutex<ViewerState>,
     wake: Notify,
 }
@@ -71,7 +73,7 @@ impl Viewer {
             id,
             remote,
             filter,
-            rate: rate.max(1),
+            interval: SECOND / rate.max(1),
             state: Mutex::new(ViewerState {
                 waiting: Waiting::default(),
                 bytes: 0,
@@ -90,7 +92,7 @@ impl Viewer {
         let was_empty = state.waiting.is_empty();
         let is_queued = state.waiting.lines.len() < MAX_LINES
             && state.bytes < MAX_BYTES
-            && state.is_within(self.rate, now);
+            && state.is_within(self.interval, now);
         if is_queued {
             let line = line();
             state.bytes += line.bytes();
@@ -174,11 +176,10 @@ impl Viewer {
 
 impl ViewerState {
     /// Counts a line if the rate allows it, and returns whether it does.
-    fn is_within(&mut self, rate: u32, now: Instant) -> bool {
-        let second = Duration::from_secs(1);
+    fn is_within(&mut self, interval: Duration, now: Instant) -> bool {
         let allowed_at = self.allowed_at.filter(|at| *at > now).unwrap_or(now);
-        let next = allowed_at + second / rate;
-        let is_within = next <= now + second;
+        let next = allowed_at + interval;
+        let is_within = next <= now + SECOND;
         if is_within {
             self.allowed_at = Some(next);
         }

@@ -14,8 +14,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::access::Caller;
 use crate::app_state::AppState;
 
-/// Least time between two parts, so that a busy app doesn't cost a write for each line.
-const PERIOD: Duration = Duration::from_millis(50);
+/// Least time between two parts, so that a busy app doesn't cost a write for each line. The first line after a quiet
+/// while is sent at once.
+const PERIOD: Duration = Duration::from_millis(200);
 /// Least time between two counts of lines that were left out.
 const MORE_PERIOD: Duration = Duration::from_millis(500);
 /// Longest time without a look whether the console must end.
