@@ -57,6 +57,12 @@ pub(crate) struct BatchedEvent {
     #[schema(example = "greeting", min_length = 1, max_length = 200)]
     name: String,
     /// The channel to publish to.
+    #[schema(
+        example = "news",
+        min_length = 1,
+        max_length = 200,
+        pattern = "^(#server-to-user-)?[-a-zA-Z0-9_=@,.;]+$"
+    )]
     channel: String,
     /// The payload: a string as it is, anything else as its JSON text.
     #[schema(schema_with = crate::openapi::any_but_null)]
@@ -74,6 +80,12 @@ pub(crate) struct SimulateClientEvent {
     #[schema(example = "client-typing")]
     name: String,
     /// The private or presence channel to send it on.
+    #[schema(
+        example = "private-room-1",
+        min_length = 1,
+        max_length = 200,
+        pattern = "^(#server-to-user-)?[-a-zA-Z0-9_=@,.;]+$"
+    )]
     channel: String,
     /// The payload: a string as it is, anything else as its JSON text.
     #[schema(schema_with = crate::openapi::any_but_null)]
