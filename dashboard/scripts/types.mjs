@@ -39,7 +39,8 @@ function adminApi({ openapi, info, paths, components }) {
   return JSON.parse(JSON.stringify(admin), (key, value) => {
     // Where an answer can be CSV as well, only links ask for that.
     if (key === 'text/csv') return undefined;
-    if ((key === 'description' || key === 'summary') && typeof value === 'string') return undefined;
+    // A format changes a comment and no type.
+    if (['description', 'summary', 'format'].includes(key) && typeof value === 'string') return undefined;
     return key === 'examples' || key === 'example' || key === 'externalDocs' ? undefined : value;
   });
 }

@@ -843,11 +843,8 @@ export interface components {
             app_id: string | null;
             id: string;
             kind: string;
-            /** Format: int64 */
             opened_at: number;
-            /** Format: int64 */
             resolved_at: number | null;
-            /** Format: int64 */
             silenced_until: number | null;
             subject: string;
             summary: string;
@@ -858,12 +855,10 @@ export interface components {
         /** @enum {string} */
         Algorithm: "HS256" | "RS256" | "ES256" | "EdDSA";
         App: {
-            /** Format: int64 */
             created_at: number;
             id: string;
             name: string;
             settings: components["schemas"]["AppSettings"];
-            /** Format: int64 */
             updated_at: number;
         };
         AppClients: {
@@ -938,16 +933,12 @@ export interface components {
         };
         Attempt: {
             answer: string | null;
-            /** Format: int64 */
             at: number;
-            /** Format: int64 */
             attempt: number;
             error: string | null;
             is_replay: boolean;
-            /** Format: int64 */
             milliseconds: number;
             node: string;
-            /** Format: int64 */
             status: number | null;
         };
         AuditActor: {
@@ -960,10 +951,8 @@ export interface components {
             action: string;
             actor: components["schemas"]["AuditActor"];
             app_id: string | null;
-            /** Format: int64 */
             at: number;
             details: Record<string, never>;
-            /** Format: int64 */
             id: number;
             target_id: string;
             target_kind: string;
@@ -975,7 +964,6 @@ export interface components {
             socket_id?: string | null;
         };
         BrowserSession: {
-            /** Format: int64 */
             expires_at: number;
             me: components["schemas"]["Me"];
             session_id: string;
@@ -988,7 +976,6 @@ export interface components {
         };
         ChannelDetails: components["schemas"]["Channel"] & {
             cache: components["schemas"]["KeptEvent"] | null;
-            /** Format: double */
             events_per_minute: number | null;
             history: components["schemas"]["HistoryState"] | null;
         };
@@ -1003,32 +990,24 @@ export interface components {
         };
         Connection: {
             address: string | null;
-            /** Format: int64 */
             bytes_in: number;
-            /** Format: int64 */
             bytes_out: number;
             channel_count: number;
             channels: string[];
             client: string;
             client_version: string;
-            /** Format: int64 */
             connected_at: number;
-            /** Format: int64 */
             heard_at: number;
             is_fenced: boolean;
             key: string;
-            /** Format: int32 */
             messages_in: number;
-            /** Format: int32 */
             messages_out: number;
             node: string;
-            /** Format: double */
             round_trip_ms: number | null;
             socket_id: string;
             transport: components["schemas"]["Transport"];
             user_id: string | null;
             waiting_bytes: number;
-            /** Format: int32 */
             waiting_bytes_peak: number;
         };
         ConnectionDetails: components["schemas"]["Connection"] & {
@@ -1043,7 +1022,6 @@ export interface components {
             id?: string | null;
             key?: string | null;
             name: string;
-            /** Format: password */
             secret?: string | null;
             settings?: components["schemas"]["AppSettingsPatch"] | null;
         };
@@ -1052,38 +1030,29 @@ export interface components {
             warnings?: string[];
         };
         CreatedKey: components["schemas"]["Key"] & {
-            /** Format: password */
             secret: string;
         };
         CreatedToken: components["schemas"]["Token"] & {
-            /** Format: password */
             secret: string;
         };
         CreatedWebhook: components["schemas"]["Webhook"] & {
-            /** Format: password */
             secret: string;
         };
         CreateKey: {
-            /** Format: int64 */
             expires_at?: number | null;
             key?: string | null;
             label?: string | null;
-            /** Format: password */
             secret?: string | null;
         };
         CreateOperator: {
             apps?: string[] | null;
             name: string;
-            /** Format: password */
             password: string;
             role: components["schemas"]["Role"];
         };
         CreateToken: {
             apps?: string[] | null;
-            /**
-             * Format: int32
-             * @default 90
-             */
+            /** @default 90 */
             expires_in_days?: number | null;
             name: string;
             role: components["schemas"]["Role"];
@@ -1099,41 +1068,30 @@ export interface components {
                 [key: string]: string;
             };
             name?: string | null;
-            /** Format: password */
             secret?: string | null;
             url?: string | null;
         };
         CreateWebhookSecret: {
-            /**
-             * Format: int32
-             * @default 86400
-             */
+            /** @default 86400 */
             keep_old_for?: number | null;
-            /** Format: password */
             secret?: string | null;
         };
         Delivery: {
-            /** Format: int64 */
             attempt_count: number;
             channel: string | null;
-            /** Format: int64 */
             created_at: number;
             events: Record<string, never>[];
-            /** Format: int64 */
             finished_at: number | null;
             id: string;
             names: components["schemas"]["WebhookEvent"][];
             request?: components["schemas"]["DeliveryRequest"] | null;
-            /** Format: int64 */
             sequence: number;
             state: components["schemas"]["DeliveryState"];
         };
         DeliveryList: {
             items: components["schemas"]["Delivery"][];
             next_cursor: string | null;
-            /** Format: int64 */
             oldest: number | null;
-            /** Format: int64 */
             position: number;
         };
         DeliveryRequest: {
@@ -1151,7 +1109,6 @@ export interface components {
             subscribers: number | null;
         };
         Evidence: {
-            /** Format: int64 */
             at: number | null;
             what: string;
         };
@@ -1178,19 +1135,12 @@ export interface components {
             };
         };
         Health: {
-            /** Format: int64 */
             failing_since: number | null;
-            /** Format: int64 */
             failures: number;
-            /** Format: int64 */
             last_failure_at: number | null;
-            /** Format: int64 */
             last_sequence: number;
-            /** Format: int64 */
             last_success_at: number | null;
-            /** Format: int64 */
             next_attempt_at: number | null;
-            /** Format: int64 */
             waiting: number;
         };
         HistoryItem: {
@@ -1199,7 +1149,6 @@ export interface components {
             event: string;
             except: string | null;
             position: string;
-            /** Format: int64 */
             time_ms: number;
             user_id: string | null;
         };
@@ -1212,12 +1161,10 @@ export interface components {
         HistoryRule: {
             channels: string;
             size: number;
-            /** Format: int64 */
             ttl: number;
         };
         HistoryState: {
             newest: string;
-            /** Format: int64 */
             newest_at: number | null;
             oldest: string | null;
             rule: components["schemas"]["HistoryRule"];
@@ -1252,40 +1199,29 @@ export interface components {
             data: string | null;
             data_bytes: number;
             event: string;
-            /** Format: int64 */
             expires_at: number;
         };
         Key: {
             app_id: string;
-            /** Format: int64 */
             created_at: number;
-            /** Format: int64 */
             expires_at: number | null;
             key: string;
             label: string | null;
-            /** Format: int64 */
             last_used_at: number | null;
             last_used_from: string | null;
-            /** Format: int64 */
             revoked_at: number | null;
             state: components["schemas"]["KeyState"];
         };
         /** @enum {string} */
         KeyState: "active" | "expiring" | "expired" | "revoked";
         Limits: {
-            /**
-             * Format: int64
-             * @default 0
-             */
+            /** @default 0 */
             backend_events_per_second: number;
             /** @default 10 */
             batch_events: number;
             /** @default 16777216 */
             cache_bytes: number;
-            /**
-             * Format: int64
-             * @default 1800
-             */
+            /** @default 1800 */
             cache_ttl: number;
             /** @default 200 */
             channel_name: number;
@@ -1293,15 +1229,9 @@ export interface components {
             channels_per_publish: number;
             /** @default 10240 */
             client_event_data: number;
-            /**
-             * Format: int64
-             * @default 10
-             */
+            /** @default 10 */
             client_events_per_second: number;
-            /**
-             * Format: int64
-             * @default 0
-             */
+            /** @default 0 */
             connections: number;
             /** @default 10240 */
             event_data: number;
@@ -1313,10 +1243,7 @@ export interface components {
             presence_member_size: number;
             /** @default 100 */
             presence_members: number;
-            /**
-             * Format: int64
-             * @default 0
-             */
+            /** @default 0 */
             subscriptions: number;
             /** @default 128 */
             user_id: number;
@@ -1324,31 +1251,25 @@ export interface components {
             watchlist: number;
         };
         LimitsPatch: {
-            /** Format: int64 */
             backend_events_per_second?: number;
             batch_events?: number;
             cache_bytes?: number;
-            /** Format: int64 */
             cache_ttl?: number;
             channel_name?: number;
             channels_per_publish?: number;
             client_event_data?: number;
-            /** Format: int64 */
             client_events_per_second?: number;
-            /** Format: int64 */
             connections?: number;
             event_data?: number;
             event_name?: number;
             history_bytes?: number;
             presence_member_size?: number;
             presence_members?: number;
-            /** Format: int64 */
             subscriptions?: number;
             user_id?: number;
             watchlist?: number;
         };
         LinkSignIn: {
-            /** Format: password */
             link: string;
         };
         Me: {
@@ -1381,34 +1302,25 @@ export interface components {
         NodeState: "ready" | "draining" | "not_ready";
         NodeStatus: {
             connections: number;
-            /** Format: double */
             cpu_seconds: number;
-            /** Format: int64 */
             deliveries: number;
-            /** Format: int64 */
             events_published: number;
-            /** Format: int64 */
             memory_bytes: number;
-            /** Format: int64 */
             messages_received: number;
             reason: string | null;
-            /** Format: int64 */
             refusals: number;
             shards: number;
-            /** Format: int64 */
             started_at: number;
             state: components["schemas"]["NodeState"];
             version: string;
         };
         Operator: {
             apps: string[] | null;
-            /** Format: int64 */
             created_at: number;
             enabled: boolean;
             id: string;
             name: string;
             role: components["schemas"]["Role"];
-            /** Format: int64 */
             updated_at: number;
         };
         Page_App: {
@@ -1450,7 +1362,6 @@ export interface components {
         Problem: {
             code: string;
             detail: string;
-            /** Format: int32 */
             status: number;
             title: string;
             type: string;
@@ -1464,17 +1375,11 @@ export interface components {
             issuer?: string | null;
             /** @default null */
             jwks_url?: string | null;
-            /**
-             * Format: int64
-             * @default null
-             */
+            /** @default null */
             leeway_seconds?: number | null;
             /** @default null */
             public_key?: string | null;
-            /**
-             * Format: password
-             * @default null
-             */
+            /** @default null */
             secret?: string | null;
         };
         PublishBatch: {
@@ -1484,7 +1389,6 @@ export interface components {
             channels: {
                 [key: string]: components["schemas"]["EventAudience"];
             };
-            /** Format: int64 */
             took_us: number;
         };
         PublishEvent: {
@@ -1494,106 +1398,67 @@ export interface components {
             socket_id?: string | null;
         };
         Quotas: {
-            /**
-             * Format: int64
-             * @default 0
-             */
+            /** @default 0 */
             bytes_per_month: number;
-            /**
-             * Format: int64
-             * @default 0
-             */
+            /** @default 0 */
             deliveries_per_day: number;
-            /**
-             * Format: int64
-             * @default 0
-             */
+            /** @default 0 */
             messages_per_day: number;
-            /**
-             * Format: int64
-             * @default 0
-             */
+            /** @default 0 */
             soft_bytes_per_month: number;
-            /**
-             * Format: int64
-             * @default 0
-             */
+            /** @default 0 */
             soft_deliveries_per_day: number;
-            /**
-             * Format: int64
-             * @default 0
-             */
+            /** @default 0 */
             soft_messages_per_day: number;
         };
         QuotasPatch: {
-            /** Format: int64 */
             bytes_per_month?: number;
-            /** Format: int64 */
             deliveries_per_day?: number;
-            /** Format: int64 */
             messages_per_day?: number;
-            /** Format: int64 */
             soft_bytes_per_month?: number;
-            /** Format: int64 */
             soft_deliveries_per_day?: number;
-            /** Format: int64 */
             soft_messages_per_day?: number;
         };
         /** @enum {string} */
         QuotaState: "ok" | "warning" | "used_up";
         QuotaUse: {
-            /** Format: int64 */
             limit: number | null;
             quota: string;
-            /** Format: int64 */
             resets_at: number;
-            /** Format: int64 */
             soft_limit: number | null;
             state: components["schemas"]["QuotaState"];
-            /** Format: int64 */
             used: number;
             warning: string | null;
         };
         Refresh: {
-            /** Format: password */
             refresh_token: string;
         };
         Replayed: {
-            /** Format: int64 */
             deliveries: number;
             dry_run: boolean;
-            /** Format: int64 */
             next: number | null;
             unknown: number[];
-            /** Format: int64 */
             waiting: number;
         };
         ReplayRequest: {
-            /** Format: int64 */
             after?: number | null;
-            /** Format: int64 */
             before?: number | null;
             channel?: string | null;
             /** @default false */
             dry_run?: boolean;
             event?: components["schemas"]["WebhookEvent"] | null;
-            /** Format: int64 */
             from?: number | null;
             sequences?: number[] | null;
             state?: components["schemas"]["DeliveryState"] | null;
-            /** Format: int64 */
             to?: number | null;
         };
         /** @enum {string} */
         Role: "viewer" | "admin" | "owner";
         RotateKeys: {
-            /** Format: int32 */
             keep_old_for?: number | null;
         };
         SecretTimes: {
-            /** Format: int64 */
             created_at: number;
-            /** Format: int64 */
             expires_at: number | null;
         };
         ServerEvent: {
@@ -1608,34 +1473,26 @@ export interface components {
             fallback_sessions: number | null;
             node: string;
             ready: boolean;
-            /** Format: int64 */
             started_at: number;
             undeclared_proxy: string | null;
             version: string;
-            /** Format: int64 */
             websocket_retries: number | null;
         };
         Session: {
             address: string | null;
             agent: string | null;
-            /** Format: int64 */
             created_at: number;
             current: boolean;
-            /** Format: int64 */
             expires_at: number;
             id: string;
-            /** Format: int64 */
             last_used_at: number;
             operator_id: string;
         };
         SetOwnPassword: {
-            /** Format: password */
             current_password: string;
-            /** Format: password */
             new_password: string;
         };
         SetPassword: {
-            /** Format: password */
             password: string;
         };
         SetWebhookState: {
@@ -1643,28 +1500,21 @@ export interface components {
             state: components["schemas"]["WebhookStateToSet"];
         };
         SignedIn: {
-            /** Format: int64 */
             access_expires_at: number;
-            /** Format: password */
             access_token: string;
-            /** Format: int64 */
             refresh_expires_at: number;
-            /** Format: password */
             refresh_token: string;
             session_id: string;
         };
         SignIn: {
             name: string;
-            /** Format: password */
             password: string;
         };
         SignInLink: {
-            /** Format: int64 */
             expires_at: number;
             path: string;
         };
         Silence: {
-            /** Format: int32 */
             seconds: number;
         };
         SimulateClientEvent: {
@@ -1678,7 +1528,6 @@ export interface components {
             channel: string;
             position: string | null;
             recovers: boolean;
-            /** Format: int64 */
             subscribed_at: number | null;
             user_id: string | null;
         };
@@ -1686,9 +1535,7 @@ export interface components {
             answer: string;
             error: string | null;
             event: components["schemas"]["WebhookEvent"];
-            /** Format: int64 */
             milliseconds: number;
-            /** Format: int32 */
             status: number | null;
         };
         TestResults: {
@@ -1700,26 +1547,20 @@ export interface components {
         Token: {
             active: boolean;
             apps: string[] | null;
-            /** Format: int64 */
             created_at: number;
-            /** Format: int64 */
             expires_at: number | null;
             id: string;
             /** @deprecated */
             in_force: boolean;
-            /** Format: int64 */
             last_used_at: number | null;
             name: string;
             operator_id: string | null;
-            /** Format: int64 */
             revoked_at: number | null;
             role: components["schemas"]["Role"];
         };
         TokenKey: {
-            /** Format: int64 */
             created_at: number;
             id: string;
-            /** Format: int64 */
             retired_at: number | null;
             signs: boolean;
         };
@@ -1730,7 +1571,6 @@ export interface components {
             settings?: components["schemas"]["AppSettingsPatch"] | null;
         };
         UpdateKey: {
-            /** Format: int64 */
             expires_at?: number | null;
             label?: string | null;
         };
@@ -1752,39 +1592,26 @@ export interface components {
             url?: string | null;
         };
         UsagePoint: {
-            /** Format: int64 */
             at: number;
-            /** Format: int64 */
             backend_events: number;
-            /** Format: int64 */
             bytes_in: number;
-            /** Format: int64 */
             bytes_out: number;
-            /** Format: int64 */
             client_events: number;
             complete: boolean;
-            /** Format: double */
             connections_average: number;
-            /** Format: int64 */
             connections_opened: number;
-            /** Format: int64 */
             connections_peak: number;
-            /** Format: int64 */
             deliveries: number;
-            /** Format: int64 */
             messages: number;
             refused: {
                 [key: string]: number;
             };
-            /** Format: int64 */
             unique_users: number;
         };
         UsageSeries: {
-            /** Format: int64 */
             from: number;
             points: components["schemas"]["UsagePoint"][];
             step: components["schemas"]["UsageStep"];
-            /** Format: int64 */
             to: number;
             total: components["schemas"]["UsagePoint"];
         };
@@ -1796,7 +1623,6 @@ export interface components {
             app_id: string;
             batch: boolean;
             channels: string[];
-            /** Format: int64 */
             created_at: number;
             events: components["schemas"]["WebhookEvent"][] | null;
             format: components["schemas"]["WebhookFormat"];
@@ -1809,7 +1635,6 @@ export interface components {
             secrets: components["schemas"]["SecretTimes"][];
             state: components["schemas"]["WebhookState"];
             state_reason: string | null;
-            /** Format: int64 */
             updated_at: number;
             url: string | null;
         };
