@@ -105,11 +105,13 @@ impl Console {
                 self.progress = Progress::Ended;
                 return None;
             }
-            let until = (Instant::now() + TICK).min(self.sent_at + KEEP_ALIVE);
-            let until = match self.more {
-                0 => until,
-                _ => until.min(self.more_at + MORE_PERIOD),
-            };
+            let now = Instant::now();
+            if self.more > 0 {
+                // Each line that is left out would wake it again.
+                sleep_until((now + PERIOD).min(self.more_at + MORE_PERIOD)).await;
+                continue;
+            }
+            let until = (now + TICK).min(self.sent_at + KEEP_ALIVE);
             // An elapsed time is a reason to look as well.
             let _ = timeout_at(until, self.viewer.woken()).await;
         }
