@@ -142,12 +142,24 @@ test('a refused stream says why and is not opened again', async () => {
   expect([feed.state.value, streams.length]).toEqual([{ at: 'ended', because: 'rate: 1 to 200' }, 1]);
 });
 
-test('a stream that the server ends says why and is not opened again', async () => {
+test('a stream that the server ends and refuses from then on says why', async () => {
+  vi.stubGlobal('fetch', async () => new Response('{"code":"unauthorized","detail":"sign in again"}', { status: 401 }));
   const feed = open();
   streams[0]?.on.event('end', '{"reason":"the session has ended"}');
   streams[0]?.on.lost(false);
   await vi.advanceTimersByTimeAsync(60_000);
   expect([feed.state.value, streams.length]).toEqual([{ at: 'ended', because: 'the session has ended' }, 1]);
+});
+
+test('a stream that a stopping node ends is opened again', async () => {
+  vi.stubGlobal('fetch', async () => new Response('event: hello\n\n'));
+  const feed = open();
+  streams[0]?.on.event('end', '{"reason":"this node is stopping; connect again"}');
+  streams[0]?.on.lost(false);
+  await vi.advanceTimersByTimeAsync(0);
+  expect(feed.state.value).toEqual({ at: 'again', because: 'this node is stopping; connect again' });
+  await vi.advanceTimersByTimeAsync(500);
+  expect(streams.length).toBe(2);
 });
 
 test('a closed feed neither draws nor opens anything', async () => {

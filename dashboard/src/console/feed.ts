@@ -56,6 +56,7 @@ export class Feed {
   #source: Source | undefined;
   #key = 0;
   #closed = false;
+  #isLost = false;
 
   constructor(
     readonly appId: string,
@@ -72,6 +73,7 @@ export class Feed {
   }
 
   #connect(): void {
+    this.#isLost = false;
     this.#source = this.open(this.path, {
       open: () => {
         this.#attempts = 0;
@@ -87,7 +89,7 @@ export class Feed {
     if (name === 'hello') this.hello.value = content as Hello;
     else if (name === 'line') this.#take(content as LiveLine);
     else if (name === 'more') this.#leaveOut((content as { count: number }).count, 'rate');
-    else if (name === 'end') this.#end((content as { reason: string }).reason);
+    else if (name === 'end') void this.#lose(true, (content as { reason: string }).reason);
   }
 
   #take(line: LiveLine): void {
@@ -179,17 +181,19 @@ export class Feed {
     this.#schedule();
   }
 
-  async #lose(refused: boolean): Promise<void> {
+  /** Opens the stream again, unless the server refuses it: `because` is why the server ended it, if it said so. */
+  async #lose(mayBeRefused: boolean, because?: string): Promise<void> {
     this.#source?.close();
-    if (this.#closed || this.state.peek().at === 'ended') return;
-    if (refused) {
-      const reason = await refusal(this.path);
+    if (this.#closed || this.#isLost || this.state.peek().at === 'ended') return;
+    this.#isLost = true;
+    if (mayBeRefused) {
+      const refused = await refusal(this.path);
       if (this.#closed) return;
-      if (reason) return this.#end(reason);
+      if (refused) return this.#end(because ?? refused);
     }
     const wait = RETRY_MS[Math.min(this.#attempts, RETRY_MS.length - 1)] as number;
     this.#attempts += 1;
-    this.state.value = { at: 'again', because: 'The connection to the server was lost; trying again.' };
+    this.state.value = { at: 'again', because: because ?? 'The connection to the server was lost; trying again.' };
     this.#timer = setTimeout(() => this.#connect(), wait);
   }
 
