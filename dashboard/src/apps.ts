@@ -7,8 +7,11 @@ export type App = Schemas['App'];
 /** Newest answer of the list of apps; at most as many as a page has, because people search and don't scroll. */
 export const apps = signal<App[]>([]);
 
+/** The most apps that are loaded. */
+export const APPS_KNOWN = 200;
+
 export async function loadApps(): Promise<App[]> {
-  const page = await take(api.GET('/api/v1/apps', { params: { query: { limit: 200 } } }));
+  const page = await take(api.GET('/api/v1/apps', { params: { query: { limit: APPS_KNOWN } } }));
   apps.value = page.items;
   return page.items;
 }

@@ -2,7 +2,9 @@ import { beforeEach, expect, test } from 'vitest';
 import type { Me, Schemas } from '../src/api/client';
 import { ago, bytes, count, duration, localTime, pretty, rate, utc } from '../src/format';
 import { chordTarget } from '../src/keyboard';
+import { apps } from '../src/apps';
 import { tailCommand, filtersOf } from '../src/pages/console';
+import { appsOf, cleanApps } from '../src/pages/rights';
 import { sumOfRates } from '../src/pages/overview';
 import { APP_PAGES, match, SERVER_PAGES } from '../src/pages';
 import { ratesBetween } from '../src/rates';
@@ -99,7 +101,7 @@ test('filters of an address that the server would refuse become what it takes', 
 
 test('the same view as a command', () => {
   expect(tailCommand('1', filtersOf(new URLSearchParams("channel=room-*&user_id=it's")))).toBe(
-    `fanfare tail --app 1 --channel 'room-*' --user 'it'\\''s' --server ${location.origin}`,
+    `fanfare tail --app 1 --channel 'room-*' --user 'it'\\''s' --server ${location.origin} --token-file token.txt`,
   );
 });
 
@@ -146,4 +148,18 @@ test('snippets are kept in the browser, bounded, and foreign content of its stor
     localStorage.setItem('fanfare.snippets', foreign);
     expect(loadSnippets()).toEqual([]);
   }
+});
+
+test('rights name apps by id or by name, and unknown ones are refused', () => {
+  apps.value = [
+    { id: '1', name: 'Shop' },
+    { id: '2', name: 'News' },
+    { id: '3', name: 'news' },
+  ] as never;
+  expect(cleanApps(null)).toBe(null);
+  expect(cleanApps([''])).toBe(null);
+  expect(cleanApps(['shop', '2', ''])).toEqual(['1', '2']);
+  expect(() => cleanApps(['News'])).toThrow('by its id: 2, 3');
+  expect(() => cleanApps(['Other'])).toThrow('no app with the id or name Other');
+  expect(appsOf(['1', '9'])).toBe('Shop (1), 9');
 });

@@ -88,6 +88,17 @@ impl ServerLock {
         Some(refused(&store, holder.trim()))
     }
 
+    /// Returns where the server listens that holds the lock, if one does.
+    pub(crate) fn address_of_holder(config: &Config) -> Option<SocketAddr> {
+        let mut file = File::open(lock_file(&store_file(config)?)).ok()?;
+        if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            return None;
+        }
+        let mut holder = String::new();
+        file.read_to_string(&mut holder).ok()?;
+        holder.trim().rsplit(' ').next()?.parse().ok()
+    }
+
     /// Writes into the file which process holds the lock and where it listens.
     pub(crate) fn describe(&mut self, listen: SocketAddr) {
         let Some(file) = &mut self.file else {

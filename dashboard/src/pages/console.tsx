@@ -2,7 +2,7 @@ import { useEffect, useMemo, useState } from 'preact/hooks';
 import { Feed, type Filters } from '../console/feed';
 import { KIND_TITLES, KINDS, type Kind, type LiveLine } from '../console/line';
 import { ConsoleList } from '../console/list';
-import { bytes, count, pretty, utc } from '../format';
+import { bytes, count, localTime, pretty, utc } from '../format';
 import { isTyping } from '../keyboard';
 import { href, route, setQuery } from '../router';
 import { shellQuoted } from '../shell-quoted';
@@ -85,7 +85,9 @@ function Nothing({ feed }: { feed: Feed }) {
   if (feed.rows.length > 0) return null;
   const state = feed.state.value;
   if (state.at !== 'open') return null;
-  return <Empty title="Nothing has happened yet">Whatever happens from now on appears here: a connection, a subscription, an event, a refusal.</Empty>;
+  const { rate: _, ...filters } = feed.filters;
+  if (Object.values(filters).some(Boolean)) return <Empty title="Nothing matches the filters">Whatever matches from now on appears here.</Empty>;
+  return <Empty title="Nothing has happened yet">Of apps that nobody watches, only refusals are kept. Whatever happens from now on appears here: a connection, a subscription, an event, a refusal.</Empty>;
 }
 
 function FilterBar({ filters }: { filters: Filters }) {
@@ -157,7 +159,7 @@ function StatusBar({ feed, appId, filters, settled }: { feed: Feed; appId: strin
       </span>
       {(state.at === 'again' || state.at === 'ended') && <span class="bad">{state.because}</span>}
       {hello && <span class="dim">{hello.nodes === 1 ? 'one node' : `${hello.nodes} nodes`}</span>}
-      {feed.leftOut > 0 && <span class="warn">{count(feed.leftOut)} left out, beyond the speed</span>}
+      {feed.leftOut > 0 && <span class="warn">{count(feed.leftOut)} left out</span>}
       {hello?.payloads_hidden_because && <span class="dim">Data is not shown: {hello.payloads_hidden_because}</span>}
       <span class="spacer" />
       <Copy text={tailCommand(appId, filters)} what="the same as a command" name="copy as command" />
@@ -174,14 +176,21 @@ export function tailCommand(appId: string, filters: Filters): string {
     if (value) flags.push(`--${flag} ${shellQuoted(value)}`);
   }
   if (filters.rate !== DEFAULT_RATE) flags.push(`--rate ${filters.rate}`);
-  return ['fanfare tail', '--app', shellQuoted(appId), ...flags, '--server', shellQuoted(location.origin)].join(' ');
+  return ['fanfare tail', '--app', shellQuoted(appId), ...flags, '--server', shellQuoted(location.origin), '--token-file token.txt'].join(' ');
 }
 
 function LineDetails({ appId, line, feed, onClose }: { appId: string; line: LiveLine; feed: Feed; onClose: () => void }) {
   const hidden = feed.hello.value?.payloads_hidden_because;
   const app = ['apps', appId];
+  useEffect(() => {
+    const listener = ({ key }: KeyboardEvent) => {
+      if (key === 'Escape' && !document.querySelector('dialog[open]')) onClose();
+    };
+    document.addEventListener('keydown', listener);
+    return () => document.removeEventListener('keydown', listener);
+  });
   const facts: [string, preact.ComponentChildren][] = [
-    ['Time', utc(line.time_ms)],
+    ['Time', <span title={utc(line.time_ms)}>{localTime(line.time_ms)}</span>],
     ['Node', line.node],
   ];
   if (line.channel) facts.push(['Channel', <a href={href([...app, 'channels', line.channel])}>{line.channel}</a>]);

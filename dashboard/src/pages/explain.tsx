@@ -1,19 +1,19 @@
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import { api, type Schemas, take } from '../api/client';
 import { href, route, setQuery } from '../router';
 import { Badge, Button, Page, Panel, Select, TextField, Time } from '../ui/controls';
 import { Failed, Loading } from '../ui/resource';
 import { Table } from '../ui/table';
 
-const VERDICTS: Record<Schemas['Verdict'], readonly ['good' | 'warn' | 'bad' | 'plain', string]> = {
-  delivered: ['good', 'It was delivered'],
-  not_subscribed: ['bad', 'The client was not subscribed'],
-  subscribed_later: ['warn', 'The client subscribed later'],
-  excluded: ['warn', 'The publisher left the client out'],
-  fenced: ['warn', 'The connection was closed in order to recover'],
-  disconnected: ['bad', 'The client was not connected'],
-  no_such_event: ['bad', 'There was no such event'],
-  unknown: ['plain', 'It can’t be known'],
+const KINDS: Record<Schemas['Verdict'], 'good' | 'warn' | 'bad' | 'plain'> = {
+  delivered: 'good',
+  not_subscribed: 'bad',
+  subscribed_later: 'warn',
+  excluded: 'warn',
+  fenced: 'warn',
+  disconnected: 'bad',
+  no_such_event: 'bad',
+  unknown: 'plain',
 };
 
 const SINCE = [
@@ -44,8 +44,11 @@ export function Explain({ appId }: { appId: string }) {
       setState({ error: error as Error });
     }
   };
+  // Whoever opens a link with the question wants the answer.
+  useEffect(() => {
+    if (!missing) void run();
+  }, []);
   const { answer, error, busy } = state;
-  const [kind, title] = VERDICTS[answer?.verdict ?? 'unknown'];
   return (
     <Page title="Why did my client not get this event?" lead="Answered from the history, the times of subscriptions, what waits for the client, and closed connections.">
       <Panel title="Question">
@@ -73,7 +76,7 @@ export function Explain({ appId }: { appId: string }) {
         <Panel title="Answer">
           <div role="status">
             <p>
-              <Badge kind={kind}>{title}</Badge> {answer.answer}
+              <Badge kind={KINDS[answer.verdict]}>{answer.verdict.replaceAll('_', ' ')}</Badge> {answer.answer}
             </p>
           </div>
           {answer.evidence.length > 0 && (

@@ -13,6 +13,12 @@ import { NodeState } from './overview';
 
 const EVERY_MS = 2_000;
 
+/** Why a node can't be drained, if no other takes its clients. */
+function alone(node: Node, nodes: readonly Node[]): string | undefined {
+  const others = nodes.some(({ name, state }) => name !== node.name && state === 'ready');
+  return others ? undefined : 'No other node is ready to take its clients.';
+}
+
 export function Nodes() {
   const before = useRef<NodeList | undefined>(undefined);
   const [rates, setRates] = useState<Record<string, Record<string, number>>>({});
@@ -95,7 +101,7 @@ export function Nodes() {
                           Take back
                         </Button>
                       ) : (
-                        <Button label={`Drain ${node.name}`} reason={reason} onClick={() => askToDrain(node)}>
+                        <Button label={`Drain ${node.name}`} reason={reason ?? alone(node, list.nodes)} onClick={() => askToDrain(node)}>
                           Drain
                         </Button>
                       ),

@@ -39,7 +39,7 @@ export function Overview() {
   return (
     <Page title="Overview">
       <DemoCard />
-      {seesAllApps.value ? <Numbers /> : <p class="note">You see {me.value?.apps?.length} apps; numbers of the whole installation need rights on all apps.</p>}
+      {seesAllApps.value ? <Numbers /> : <p class="note">You see {me.value?.apps?.length === 1 ? 'one app' : `${me.value?.apps?.length} apps`}; numbers of the whole installation need rights on all apps.</p>}
       {seesAllApps.value && (
         <Panel
           title="Over time"
@@ -58,7 +58,8 @@ export function Overview() {
 function DemoCard() {
   const app = demo.value;
   const [sent, setSent] = useState(0);
-  if (!app) return null;
+  // The page tells everybody of the demo app; the operator may not see it.
+  if (!app || !apps.value.some(({ id }) => id === app.id)) return null;
   const send = async () => {
     const data = { text: `Hello number ${sent + 1} from the dashboard` };
     await take(api.POST('/api/v1/apps/{app_id}/events', { params: { path: { app_id: app.id } }, body: { name: 'greeting', channels: ['demo'], data: data as never } }));
@@ -202,7 +203,7 @@ function AppList() {
     <Panel title="Apps" actions={<a href={href(['apps'])}>All apps</a>}>
       {list.length === 0 ? (
         <Empty title="No app yet">
-          <a href={href(['apps'], { create: '1' })}>Create the first one</a>
+          {whyNot('admin-of-all') ? 'An owner can give you rights on one.' : <a href={href(['apps'], { create: '1' })}>Create the first one</a>}
         </Empty>
       ) : (
         <Table

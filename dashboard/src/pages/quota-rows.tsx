@@ -13,8 +13,8 @@ export function QuotaRows({ quotas, appId }: { quotas: readonly Schemas['QuotaUs
   if (quotas.every(({ limit, soft_limit }) => limit === null && soft_limit === null)) {
     return (
       <p class="dim">
-        No quota is set{appId && <>; <a href={href(['apps', appId, 'settings'])}>settings</a> has them</>}. Used so far:{' '}
-        {quotas.map((quota) => `${amount(quota, quota.used)} ${quota.quota.replaceAll('_', ' ')}`).join(', ') || 'nothing'}.
+        No quota is set{appId && <>; <a href={href(['apps', appId, 'settings'])}>settings</a> has them</>}.
+        {quotas.length > 0 && ` Used so far: ${quotas.map((quota) => `${amount(quota, quota.used)} ${quota.quota.replaceAll('_', ' ')}`).join(', ')}.`}
       </p>
     );
   }

@@ -1,6 +1,6 @@
 // Role and apps of an operator or token.
 import type { Schemas } from '../api/client';
-import { apps as known } from '../apps';
+import { apps as known, APPS_KNOWN } from '../apps';
 import { Select, TextField } from '../ui/controls';
 
 type Role = Schemas['Role'];
@@ -11,8 +11,10 @@ const ROLES: readonly (readonly [Role, string])[] = [
   ['owner', 'owner: changes operators as well'],
 ];
 
+/** Names of apps, or ids of those that the caller doesn't know. */
 export function appsOf(apps: string[] | null): string {
-  return apps === null ? 'all' : apps.join(', ');
+  const nameOf = (id: string) => known.value.find((app) => app.id === id)?.name;
+  return apps === null ? 'all' : apps.map((id) => (nameOf(id) ? `${nameOf(id)} (${id})` : id)).join(', ');
 }
 
 /** `roles` are those that the caller may give. */
@@ -33,7 +35,7 @@ export function RightsFields({ role, apps, onChange, most = 'owner', own }: { ro
         }}
         help={
           <>
-            Ids with spaces between them. {limited ? `Yours are ${own?.join(', ')}.` : 'Empty: all apps.'}{' '}
+            Ids, or names of one word, with spaces between them. {limited ? `Yours are ${own?.join(', ')}.` : 'Empty: all apps.'}{' '}
             {known.value.length > 0 && known.value.length <= 8 && `There are ${known.value.map(({ id, name }) => `${id} (${name})`).join(', ')}.`}
           </>
         }
@@ -43,8 +45,17 @@ export function RightsFields({ role, apps, onChange, most = 'owner', own }: { ro
   );
 }
 
-/** The ids without what only typing needs. */
+/** The ids of what was typed: ids, or names that one app has. Fails for what is neither, if all apps are known here. */
 export function cleanApps(apps: string[] | null): string[] | null {
-  const ids = apps?.filter(Boolean) ?? [];
-  return ids.length > 0 ? ids : null;
+  const typed = apps?.filter(Boolean) ?? [];
+  return typed.length > 0 ? typed.map(idOf) : null;
+}
+
+function idOf(typed: string): string {
+  if (known.value.some(({ id }) => id === typed)) return typed;
+  const named = known.value.filter(({ name }) => name.toLowerCase() === typed.toLowerCase());
+  if (named[0] && named.length === 1) return named[0].id;
+  if (named.length > 1) throw new Error(`${named.length} apps are called ${typed}; name one by its id: ${named.map(({ id }) => id).join(', ')}.`);
+  if (known.value.length < APPS_KNOWN) throw new Error(`There is no app with the id or name ${typed}.`);
+  return typed;
 }

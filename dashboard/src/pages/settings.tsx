@@ -1,4 +1,4 @@
-import { useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { api, type Schemas, take, takeWithTag } from '../api/client';
 import { loadApps } from '../apps';
 import { FACTS } from '../api/facts';
@@ -39,6 +39,14 @@ function Editor({ tagged, put }: { tagged: Tagged; put: (tagged: Tagged) => void
   const body = changes(formOf(app), form);
   const count = Object.keys(body.settings ?? {}).length + (body.name === undefined ? 0 : 1);
   const invalid = problemOf(form);
+  const unsaved = useRef(0);
+  unsaved.current = count;
+  useEffect(
+    () => () => {
+      if (unsaved.current > 0) toast(`Changes of the settings of ${app.name} were not saved.`, { bad: true });
+    },
+    [],
+  );
   const set = (part: Partial<Form>) => setForm({ ...form, ...part });
   const save = async () => {
     setError(undefined);
@@ -58,6 +66,7 @@ function Editor({ tagged, put }: { tagged: Tagged; put: (tagged: Tagged) => void
       typed: app.name,
       run: async () => {
         await take(api.DELETE('/api/v1/apps/{app_id}', { params: { path: { app_id: app.id }, query: { confirm: app.name } } }));
+        unsaved.current = 0;
         await loadApps();
         toast(`Deleted ${app.name}.`);
         go(href(['apps']));

@@ -20,7 +20,7 @@ export function Button({ children, onClick, reason, kind = 'plain', type = 'butt
   const click = async (event: MouseEvent) => {
     if (reason || busy) {
       event.preventDefault();
-      if (reason) toast(reason);
+      if (reason) toast(reason, { bad: true });
       return;
     }
     const result = onClick?.();

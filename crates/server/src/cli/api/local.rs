@@ -15,6 +15,7 @@ use tower::ServiceExt;
 use super::{Answer, AnswerBody};
 use crate::access::Caller;
 use crate::config::{Config, reachable};
+use crate::server_lock::ServerLock;
 use crate::startup::Begin;
 use crate::{admin, startup};
 
@@ -22,7 +23,7 @@ use crate::{admin, startup};
 #[derive(Debug)]
 pub(super) struct Local {
     router: Router,
-    /// Address at which a server of this configuration serves operators.
+    /// Address at which the server of this store serves operators, or would.
     operators: SocketAddr,
 }
 
@@ -33,7 +34,11 @@ impl Local {
         let routes = Router::from(admin::offline_routes());
         Ok(Self {
             router: Router::new().nest("/api/v1", routes).with_state(state),
-            operators: config.ops.listen.unwrap_or(config.listen),
+            operators: config
+                .ops
+                .listen
+                .or_else(|| ServerLock::address_of_holder(config))
+                .unwrap_or(config.listen),
         })
     }
 
