@@ -103,6 +103,7 @@ test('the same view as a command', () => {
   expect(tailCommand('1', filtersOf(new URLSearchParams("channel=room-*&user_id=it's")))).toBe(
     `fanfare tail --app 1 --channel 'room-*' --user 'it'\\''s' --server ${location.origin} --token-file token.txt`,
   );
+  expect(tailCommand('1', filtersOf(new URLSearchParams('text=--help')))).toContain(' --text=--help ');
 });
 
 test('only visible rows are drawn, however many there are', () => {

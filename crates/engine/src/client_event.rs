@@ -198,6 +198,15 @@ impl Engine {
                 "A client event has a user_id on presence channels and on no others: {channel}"
             )));
         }
+        let max = settings.limits.user_id;
+        if user_id
+            .as_ref()
+            .is_some_and(|user| user.as_str().chars().count() > max)
+        {
+            return Err(SimulateError::Invalid(format!(
+                "The user_id exceeds {max} characters"
+            )));
+        }
         let socket_id = socket_id.unwrap_or_else(SocketId::random);
         let envelope = Envelope {
             trace: None,

@@ -194,7 +194,7 @@ impl Case<'_> {
             (Some((here, _)), None, _) => {
                 let answer = format!(
                     "{client} subscribed to {:?} after the event (connection {}): a client gets events from its subscription on, \
-                     and earlier ones only by recovering from the history.",
+                     and earlier ones only by recovering from the history. Whether it was subscribed before that isn't remembered.",
                     self.channel, here.socket_id
                 );
                 (Verdict::SubscribedLater, answer)
@@ -221,7 +221,7 @@ impl Case<'_> {
         }
         if let Some(here) = self.trail.connections.first() {
             let answer = format!(
-                "{client} is connected ({}) and isn't subscribed to {:?}.",
+                "{client} is connected ({}) and isn't subscribed to {:?} now. Whether it was before isn't remembered.",
                 here.socket_id, self.channel
             );
             return Some((Verdict::NotSubscribed, answer));

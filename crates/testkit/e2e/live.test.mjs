@@ -132,7 +132,7 @@ test('a viewer sees names and sizes, no data, and cannot search it either', asyn
   await subscribeWrongly();
   await until('the refusal is shown', () => console.lines('refused').length);
   const { reason } = console.lines('refused')[0];
-  assert.match(reason, /presence-room:\{…\}/);
+  assert.match(reason, /of "…" with the secret/);
   assert.ok(!reason.includes('private detail'));
   assert.deepEqual(searching.lines(), []);
   const audit = await call(admin, 'GET', `/audit?action=console.open&app_id=${server.app.id}`);

@@ -1,4 +1,5 @@
 import { useEffect, useMemo, useState } from 'preact/hooks';
+import { BASE } from '../api/client';
 import { Feed, type Filters } from '../console/feed';
 import { KIND_TITLES, KINDS, type Kind, type LiveLine } from '../console/line';
 import { ConsoleList } from '../console/list';
@@ -173,10 +174,11 @@ export function tailCommand(appId: string, filters: Filters): string {
   const names = { kinds: 'kinds', channel: 'channel', event: 'event', user_id: 'user', socket_id: 'socket-id', text: 'text' } as const;
   for (const [name, flag] of Object.entries(names)) {
     const value = filters[name as keyof typeof names];
-    if (value) flags.push(`--${flag} ${shellQuoted(value)}`);
+    // A value that looks like a flag must be part of its own.
+    if (value) flags.push(`--${flag}${value.startsWith('-') ? '=' : ' '}${shellQuoted(value)}`);
   }
   if (filters.rate !== DEFAULT_RATE) flags.push(`--rate ${filters.rate}`);
-  return ['fanfare tail', '--app', shellQuoted(appId), ...flags, '--server', shellQuoted(location.origin), '--token-file token.txt'].join(' ');
+  return ['fanfare tail', '--app', shellQuoted(appId), ...flags, '--server', shellQuoted(BASE), '--token-file token.txt'].join(' ');
 }
 
 function LineDetails({ appId, line, feed, onClose }: { appId: string; line: LiveLine; feed: Feed; onClose: () => void }) {

@@ -1,5 +1,5 @@
 import { useState } from 'preact/hooks';
-import { api, requestJson, type Schemas, take } from '../api/client';
+import { api, BASE, requestJson, type Schemas, take } from '../api/client';
 import { count, plural } from '../format';
 import { href, route, setQuery } from '../router';
 import { codeOf, type Draft, EMPTY, isJson, type Language, LANGUAGES, missing, type Mode, requestOf } from '../sender/message';
@@ -210,7 +210,7 @@ function CodePanel({ draft, appId }: { draft: Draft; appId: string }) {
           </button>
         ))}
       </div>
-      {why ? <p class="dim">{why}</p> : <Code text={codeOf(chosen, draft, { server: location.origin, appId, key })} what={`the code for ${chosen}`} />}
+      {why ? <p class="dim">{why}</p> : <Code text={codeOf(chosen, draft, { server: BASE, appId, key })} what={`the code for ${chosen}`} />}
       <p class="dim">Official Pusher SDKs work with another host. A key’s secret is shown when the key is created; keep it on backends only.</p>
     </Panel>
   );

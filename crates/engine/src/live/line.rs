@@ -211,15 +211,52 @@ impl LiveLine {
     }
 }
 
-/// Returns a text without the object in it, if it quotes one.
-fn without_payload(reason: &str) -> Cow<'_, str> {
-    let Some(begin) = reason.find('{') else {
-        return reason.into();
-    };
-    // A reason that was cut within the object has no end of it.
-    let rest = reason.rfind('}').filter(|end| *end > begin);
-    let rest = rest.map_or("", |end| &reason[end + 1..]);
-    format!("{}{{…}}{rest}", &reason[..begin]).into()
+/// Longest quoted name in a reason that everybody may see, in bytes.
+const MAX_QUOTED_NAME: usize = 40;
+
+/// Returns a reason without what it quotes of clients: only short names stay. A text that was to be signed may hold
+/// anything, and so may what was sent in place of a signature.
+fn without_payload(reason: &str) -> String {
+    let mut shown = String::with_capacity(reason.len());
+    let mut rest = reason;
+    while let Some(at) = rest.find(['"', '`', '{', '[']) {
+        shown.push_str(&rest[..at]);
+        let mark = rest.as_bytes()[at];
+        if matches!(mark, b'{' | b'[') {
+            shown.push('…');
+            return shown;
+        }
+        shown.push(mark.into());
+        let quoted = &rest[at + 1..];
+        let Some(end) = end_of_quote(quoted, mark) else {
+            shown.push('…');
+            return shown;
+        };
+        shown.push_str(if is_short_name(&quoted[..end]) {
+            &quoted[..end]
+        } else {
+            "…"
+        });
+        shown.push(mark.into());
+        rest = &quoted[end + 1..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// Returns where a quote ends, or `None` if it was cut.
+fn end_of_quote(quoted: &str, mark: u8) -> Option<usize> {
+    let mut is_escaped = false;
+    quoted.bytes().position(|byte| {
+        let ends = byte == mark && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        ends
+    })
+}
+
+fn is_short_name(quoted: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_=@,.;#".contains(&byte);
+    quoted.len() <= MAX_QUOTED_NAME && quoted.bytes().all(is_part)
 }
 
 impl<'a> LiveEvent<'a> {
@@ -230,7 +267,7 @@ impl<'a> LiveEvent<'a> {
         Some(match self.refusal {
             _ if payloads => reason.into(),
             Some("message" | "fallback_body") => "it is no message of the protocol".into(),
-            _ => without_payload(reason),
+            _ => without_payload(reason).into(),
         })
     }
 }
@@ -279,7 +316,7 @@ mod tests {
         });
         let hidden = line.to_json(false);
         assert!(
-            hidden.contains(r#"presence-a:{…}\" with the secret"#),
+            hidden.contains(r#"expected HMAC of \"…\" with the secret"#),
             "{hidden}"
         );
         assert!(line.to_json(true).contains("user_info"));
@@ -289,8 +326,36 @@ mod tests {
             ..LiveEvent::new(LiveKind::Refused)
         });
         assert!(!invalid.to_json(false).contains("private"));
-        assert_eq!(without_payload("no object"), "no object");
-        assert_eq!(without_payload("cut {\"a\""), "cut {…}");
+    }
+
+    #[test]
+    fn of_what_reasons_quote_only_short_names_are_for_everybody() {
+        for (reason, shown) in [
+            ("no quote", "no quote"),
+            (
+                r#"the key "abc" of "private-x""#,
+                r#"the key "abc" of "private-x""#,
+            ),
+            // A nested object ends before the cut.
+            (
+                r#"of "1.2:presence-a:{\"a\":{\"b\":1},\"password\":\"secret"#,
+                r#"of "…"#,
+            ),
+            (
+                r#"of "1.2:presence-a:[\"secret\"]", got "x""#,
+                r#"of "…", got "x""#,
+            ),
+            (r#"of "1.2::user::secret", got "x""#, r#"of "…", got "x""#),
+            (r#"of "} secret {", got "x""#, r#"of "…", got "x""#),
+            (
+                r#"expected KEY:SIGNATURE, got "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhIn0.c2VjcmV0""#,
+                r#"expected KEY:SIGNATURE, got "…""#,
+            ),
+            (r#"invalid value `a b`"#, "invalid value `…`"),
+            (r#"unquoted {"a":{}} secret"#, "unquoted …"),
+        ] {
+            assert_eq!(without_payload(reason), shown);
+        }
     }
 
     #[test]

@@ -91,16 +91,32 @@ pub(super) async fn drain(
 ) -> Result<StatusCode, Problem> {
     caller.require_everywhere(Role::Admin)?;
     check_name(&state, &name)?;
-    let all = ask_all(&state, Status {}).await;
-    let mut others = all.answers.iter().filter(|(other, _)| *other != name);
-    if !others.any(|(_, status)| status.state == NodeState::Ready) {
-        return Err(Problem::conflict(format!(
-            "no other node is ready to take the clients of {name:?}: start one, or end the drain of another"
-        )));
-    }
+    check_others(&state, &name).await?;
     record(&state, &caller, "node.drain", &name).await?;
     let by = caller.actor.name.clone();
-    done(&name, ask_one(&state, &name, Drain { by }).await)
+    let drained = done(
+        &name,
+        ask_one(&state, &name, Drain { by: by.clone() }).await,
+    )?;
+    // The others may have been drained at the same moment.
+    if let Err(problem) = check_others(&state, &name).await {
+        record(&state, &caller, "node.end_drain", &name).await?;
+        ask_one(&state, &name, EndDrain { by }).await;
+        return Err(problem);
+    }
+    Ok(drained)
+}
+
+/// Checks that a node other than this one is ready.
+async fn check_others(state: &AppState, name: &str) -> Result<(), Problem> {
+    let all = ask_all(state, Status {}).await;
+    let mut others = all.answers.iter().filter(|(other, _)| *other != name);
+    if others.any(|(_, status)| status.state == NodeState::Ready) {
+        return Ok(());
+    }
+    Err(Problem::conflict(format!(
+        "no other node is ready to take the clients of {name:?}: start one, or end the drain of another"
+    )))
 }
 
 /// End the drain of a node

@@ -211,6 +211,10 @@ async fn a_client_event_is_sent_in_place_of_a_client() {
             json!({"name": "client-a", "channel": "private-room", "data": 1, "socket_id": "x"}),
             "socket_id",
         ),
+        (
+            json!({"name": "client-a", "channel": "presence-room", "data": 1, "user_id": "u".repeat(129)}),
+            "exceeds 128 characters",
+        ),
     ] {
         let refused = owner.post(&path, &bad).await;
         assert_eq!(refused.problem(400), "invalid", "{bad}");
