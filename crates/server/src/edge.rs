@@ -1,5 +1,6 @@
 //! Client connections: sockets, the first request on each, WebSockets and their HTTP fallbacks.
 
+mod client_socket;
 mod client_stream;
 mod first_bytes;
 mod head;

@@ -8,15 +8,15 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
+use crate::edge::client_socket::ClientSocket;
 use crate::edge::sockets::{Activity, SocketPlace};
 use crate::edge::write_timeout::WriteTimeout;
 
 /// A client's socket with its place among all sockets.
 #[derive(Debug)]
 pub(crate) struct ClientStream {
-    stream: WriteTimeout<TcpStream>,
+    stream: WriteTimeout<ClientSocket>,
     /// Bytes that were read from the socket and not yet from this stream.
     unread: Bytes,
     activity: Arc<Activity>,
@@ -26,7 +26,7 @@ pub(crate) struct ClientStream {
 impl ClientStream {
     /// Creates a stream whose first bytes are `unread`.
     pub(crate) fn new(
-        stream: WriteTimeout<TcpStream>,
+        stream: WriteTimeout<ClientSocket>,
         unread: Bytes,
         activity: Arc<Activity>,
         place: SocketPlace,
@@ -40,7 +40,7 @@ impl ClientStream {
     }
 
     /// Returns the socket, the bytes that were read from it and not from this stream, and its place.
-    pub(crate) fn into_parts(self) -> (TcpStream, Bytes, SocketPlace) {
+    pub(crate) fn into_parts(self) -> (ClientSocket, Bytes, SocketPlace) {
         (self.stream.into_inner(), self.unread, self.place)
     }
 

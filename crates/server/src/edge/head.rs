@@ -9,9 +9,9 @@ use bytes::{Bytes, BytesMut};
 use httparse::Status;
 use memchr::memmem::Finder;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::edge::client_socket::ClientSocket;
 use crate::http::error::ApiError;
 
 /// Largest head of a request, in bytes.
@@ -41,7 +41,7 @@ pub(crate) enum FirstHead {
 /// # Errors
 ///
 /// Returns the socket's error.
-pub(crate) async fn read_first_head(stream: &mut TcpStream) -> io::Result<FirstHead> {
+pub(crate) async fn read_first_head(stream: &mut ClientSocket) -> io::Result<FirstHead> {
     // Waits before it allocates, so that a client that sends nothing costs no buffer.
     stream.readable().await?;
     let mut head = BytesMut::with_capacity(FIRST_READ);
@@ -83,7 +83,7 @@ fn parse(head: &[u8]) -> httparse::Result<usize> {
 }
 
 /// Answers a head that is too large with 431 and closes the connection.
-pub(crate) async fn refuse_too_large(mut stream: TcpStream) {
+pub(crate) async fn refuse_too_large(mut stream: ClientSocket) {
     let body = format!("{}\n", too_large().message());
     let answer = format!(
         "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n\
@@ -113,16 +113,17 @@ pub(crate) fn too_large() -> ApiError {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::time::sleep;
 
     use super::*;
 
-    async fn pair() -> (TcpStream, TcpStream) {
+    async fn pair() -> (TcpStream, ClientSocket) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let client = TcpStream::connect(address).await.expect("a client");
-        (client, listener.accept().await.expect("a connection").0)
+        let (server, _) = listener.accept().await.expect("a connection");
+        (client, server.into())
     }
 
     async fn first_head(sent: &[&[u8]]) -> FirstHead {

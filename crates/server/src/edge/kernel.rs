@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use socket2::SockRef;
-use tokio::net::TcpStream;
+use super::client_socket::ClientSocket;
 
 /// Bytes that may wait in the kernel before they are sent. Bytes in flight come on top, so this doesn't slow down a
 /// client that reads. Everything else waits in the outbox, where it is charged.
@@ -14,25 +13,25 @@ const MAX_UNSENT: u32 = 16 * 1024;
 const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bounds the send queue of a connection that was just accepted, and sets how long its client may acknowledge nothing.
-pub(crate) fn bound_send_queue(stream: &TcpStream, write_timeout: Duration) {
+pub(crate) fn bound_send_queue(socket: &ClientSocket, write_timeout: Duration) {
     #[cfg(any(target_os = "android", target_os = "linux", target_vendor = "apple"))]
-    note(SockRef::from(stream).set_tcp_notsent_lowat(MAX_UNSENT));
-    set_write_timeout(stream, write_timeout);
+    note(socket.options().set_tcp_notsent_lowat(MAX_UNSENT));
+    set_write_timeout(socket, write_timeout);
 }
 
 /// Lets the kernel reset the connection if the client acknowledges nothing of what was sent for `write_timeout`.
-pub(crate) fn set_write_timeout(stream: &TcpStream, write_timeout: Duration) {
+pub(crate) fn set_write_timeout(socket: &ClientSocket, write_timeout: Duration) {
     #[cfg(any(target_os = "android", target_os = "linux"))]
-    note(SockRef::from(stream).set_tcp_user_timeout(Some(write_timeout)));
+    note(socket.options().set_tcp_user_timeout(Some(write_timeout)));
 }
 
 /// Sets how a socket ends that is dropped next: it is reset at once if the client left bytes `unread` until its
 /// time-out. Otherwise the kernel has [`LINGER_TIMEOUT`] to deliver what was written.
-pub(crate) fn end(stream: &TcpStream, unread: bool) {
+pub(crate) fn end(socket: &ClientSocket, unread: bool) {
     if unread {
-        note(SockRef::from(stream).set_linger(Some(Duration::ZERO)));
+        note(socket.options().set_linger(Some(Duration::ZERO)));
     } else {
-        set_write_timeout(stream, LINGER_TIMEOUT);
+        set_write_timeout(socket, LINGER_TIMEOUT);
     }
 }
 

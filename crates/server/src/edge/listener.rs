@@ -17,13 +17,14 @@ use hyper::header::UPGRADE;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::access::{Addresses, Peer};
+use crate::edge::client_socket::ClientSocket;
 use crate::edge::client_stream::ClientStream;
 use crate::edge::first_bytes::FirstBytes;
 use crate::edge::head::{FirstHead, MAX_HEAD, read_first_head, refuse_too_large, too_large};
@@ -137,7 +138,7 @@ async fn accept(
     listener: &TcpListener,
     sockets: &Sockets,
     log_throttle: &Throttle,
-) -> Option<(TcpStream, Peer)> {
+) -> Option<(ClientSocket, Peer)> {
     let on_full = || {
         if log_throttle.may_pass() {
             tracing::error!(
@@ -149,7 +150,7 @@ async fn accept(
     match listener.accept().await {
         Ok((stream, peer)) => {
             sockets.wait_for_room(on_full).await;
-            Some((stream, Peer(peer)))
+            Some((stream.into(), Peer(peer)))
         }
         Err(error) if is_out_of_files(&error) => {
             if log_throttle.may_pass() {
@@ -200,11 +201,11 @@ struct Client {
 /// Serves one connection. Until its first head is complete, only the socket is held for it.
 async fn connection(
     http: http1::Builder,
-    mut stream: TcpStream,
+    mut stream: ClientSocket,
     client: Client,
     listening: Listening,
 ) {
-    if let Err(error) = stream.set_nodelay(true) {
+    if let Err(error) = stream.options().set_tcp_nodelay(true) {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
@@ -235,7 +236,7 @@ async fn connection(
 
 async fn serve_http(
     http: http1::Builder,
-    stream: TcpStream,
+    stream: ClientSocket,
     head: Bytes,
     client: Client,
     listening: Listening,

@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -11,14 +10,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use fanfare_engine::{Admitted, Charge, Reading, Refusal, Resource, Session, Shard, Sink};
 use fanfare_protocol::CloseCode;
-use socket2::SockRef;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
 
 use super::frame_tracker::FrameTracker;
+use crate::edge::client_socket::{ClientSocket, PortableSocket};
 use crate::edge::kernel;
 use crate::edge::sockets::SocketPlace;
 
@@ -35,7 +33,7 @@ const FREE_BYTES: usize = 4 * 1024;
 /// An admitted connection.
 pub(crate) struct Accepted {
     pub(crate) admitted: Admitted,
-    pub(crate) stream: std::net::TcpStream,
+    pub(crate) stream: PortableSocket,
     /// Bytes that came right after the handshake.
     pub(crate) read_ahead: Bytes,
     /// Place of its socket.
@@ -54,7 +52,7 @@ pub(crate) struct MessageLimits {
 
 /// Starts serving a connection. Must be called on the shard's thread.
 pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
-    let stream = match TcpStream::from_std(accepted.stream) {
+    let stream = match ClientSocket::from_portable(accepted.stream) {
         Ok(stream) => Rc::new(stream),
         Err(error) => {
             tracing::error!(%error, "cannot watch a socket; is the limit of open files reached?");
@@ -94,21 +92,18 @@ fn context(read_ahead: Vec<u8>, max_message: usize) -> WebSocketContext {
     WebSocketContext::from_partially_read(read_ahead, Role::Server, Some(config))
 }
 
-struct SocketSink(Rc<TcpStream>);
+struct SocketSink(Rc<ClientSocket>);
 
 impl Sink for SocketSink {
     fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
-        match chunks {
-            [chunk] => self.0.try_write(chunk),
-            chunks => self.0.try_write_vectored(chunks),
-        }
+        self.0.try_write_vectored(chunks)
     }
 }
 
 /// The stream that tungstenite reads and writes. Its answers (pong, close) are queued in the outbox, in order with all
 /// other frames.
 struct Wire<'a> {
-    stream: &'a TcpStream,
+    stream: &'a ClientSocket,
     session: &'a Session,
     /// Bytes that may still be read in this turn. tungstenite itself reads on while a message's frames continue.
     budget: &'a Cell<usize>,
@@ -124,7 +119,7 @@ impl Read for Wire<'_> {
 }
 
 /// Reads the bytes that are there. Returns `WouldBlock` if there are none or the turn's budget is used up.
-fn read(stream: &TcpStream, budget: &Cell<usize>, buffer: &mut [u8]) -> io::Result<usize> {
+fn read(stream: &ClientSocket, budget: &Cell<usize>, buffer: &mut [u8]) -> io::Result<usize> {
     if budget.get() == 0 {
         return Err(ErrorKind::WouldBlock.into());
     }
@@ -145,7 +140,7 @@ impl Write for Wire<'_> {
 }
 
 struct Connection {
-    stream: Rc<TcpStream>,
+    stream: Rc<ClientSocket>,
     session: Session,
     context: WebSocketContext,
     frames: FrameTracker,
@@ -363,7 +358,7 @@ impl Connection {
         self.session.flush();
         if self.broken && !self.half_closed && self.session.is_flushed() {
             self.half_closed = true;
-            if let Err(error) = SockRef::from(&*self.stream).shutdown(Shutdown::Write) {
+            if let Err(error) = self.stream.shutdown_write() {
                 tracing::debug!(%error, "a client left before it was told why it had to");
             }
         }

@@ -5,15 +5,16 @@ use std::time::Duration;
 use fanfare_engine::Refusal;
 use fanfare_protocol::{Frame, Framing, ServerMessage};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::edge::client_socket::ClientSocket;
 
 /// How long the client may take to read the refusal.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends the reason as an error message and as the close code, because client libraries look at either. Waits until the
 /// client closes, or [`CLOSE_TIMEOUT`].
-pub(crate) async fn refuse(mut stream: TcpStream, refusal: Refusal) {
+pub(crate) async fn refuse(mut stream: ClientSocket, refusal: Refusal) {
     let farewell = async {
         let error = ServerMessage::Error {
             code: Some(refusal.code.number()),

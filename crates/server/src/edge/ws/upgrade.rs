@@ -18,12 +18,12 @@ use hyper::header::{
 };
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::connection::{self, Accepted, MessageLimits};
 use super::refuse::refuse;
 use crate::app_state::AppState;
+use crate::edge::client_socket::ClientSocket;
 use crate::edge::client_stream::ClientStream;
 use crate::edge::listener::Upgrades;
 use crate::edge::sockets::SocketPlace;
@@ -160,7 +160,7 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
                 place,
             } = socket.into_inner();
             // The stream is registered with this runtime's reactor. The shard registers it with its own.
-            let Ok(stream) = stream.into_std() else {
+            let Ok(stream) = stream.into_portable() else {
                 return;
             };
             let accepted = Accepted {
@@ -192,7 +192,7 @@ async fn refuse_socket(socket: UpgradedSocket, refusal: Refusal) {
 
 /// The socket of an upgraded connection, and the bytes that were read beyond the request.
 struct Socket {
-    stream: TcpStream,
+    stream: ClientSocket,
     read_ahead: Bytes,
     place: SocketPlace,
 }
@@ -288,7 +288,7 @@ impl Handshake {
             match upgraded.await.map(UpgradedSocket::of) {
                 Ok(Some(socket)) => then(socket).await,
                 Ok(None) => tracing::error!(
-                    "an upgraded connection is not the TCP stream that was accepted; this is a bug"
+                    "an upgraded connection is not the socket that was accepted; this is a bug"
                 ),
                 Err(error) => tracing::debug!(%error, "a client left during the handshake"),
             }
