@@ -496,7 +496,7 @@ struct Shared {
     live: Arc<LiveNode>,
     /// Most entries of an app's transition log.
     max_transitions: usize,
-    /// How many closed connections all apps remember.
+    /// Bytes of the closed connections that all apps remember.
     closed: Arc<AtomicUsize>,
 }
 

@@ -27,9 +27,11 @@ pub enum Resource {
     SubscriptionBytes,
     /// Bytes of histories that are being read, or that wait for the clients who asked for them.
     HistoryBytes,
+    /// Bytes of notes about what happened to connections. Where there is no room, the oldest give way.
+    LifecycleBytes,
 }
 
-const RESOURCES: usize = Resource::HistoryBytes as usize + 1;
+const RESOURCES: usize = Resource::LifecycleBytes as usize + 1;
 
 impl Resource {
     /// All resources.
@@ -40,6 +42,7 @@ impl Resource {
         Self::MessageBytes,
         Self::SubscriptionBytes,
         Self::HistoryBytes,
+        Self::LifecycleBytes,
     ];
 
     /// Returns the resource's name in metrics.
@@ -52,6 +55,7 @@ impl Resource {
             Self::MessageBytes => "message_bytes",
             Self::SubscriptionBytes => "subscription_bytes",
             Self::HistoryBytes => "history_bytes",
+            Self::LifecycleBytes => "lifecycle_bytes",
         }
     }
 
@@ -63,6 +67,7 @@ impl Resource {
             Self::MessageBytes => "bytes of unfinished messages",
             Self::SubscriptionBytes => "bytes of subscriptions",
             Self::HistoryBytes => "bytes of histories",
+            Self::LifecycleBytes => "bytes of notes about connections",
         }
     }
 }

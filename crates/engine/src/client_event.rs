@@ -12,6 +12,7 @@ use crate::app::App;
 use crate::bus::Envelope;
 use crate::channel_ref::ChannelRef;
 use crate::engine::Engine;
+use crate::lifecycle::{LifecycleKind, Note};
 use crate::notice::Notice;
 use crate::publish::PublishError;
 use crate::rate_limit::ClientEventRate;
@@ -55,6 +56,11 @@ impl Session {
             let state = &mut *self.shard.state();
             let app = state.connections[self.slot].app_slot;
             state.stats.of(app).client_events += 1;
+            state.connections[self.slot].note_lifecycle(&Note {
+                channel: Some(&**channel),
+                text: Some(&**name),
+                ..Note::of(LifecycleKind::ClientEvent)
+            });
         }
         if let Err(Refused { code, message }) = published {
             let (channel, name) = (Some(&**channel), Some(&**name));

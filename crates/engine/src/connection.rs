@@ -20,8 +20,10 @@ use crate::app::App;
 use crate::budget::{BudgetExceeded, Charge, Payer, Resource};
 use crate::clients::ClientPermit;
 use crate::clock::CLOSE_GRACE;
+use crate::closed::EndedConnection;
 use crate::connection_traffic::ConnectionTraffic;
 use crate::error::Refusal;
+use crate::lifecycle::{EndedSubscription, Lifecycle, Note};
 use crate::outbox::{Buffers, Flushed, Origin, Outbox, SharedFrame, Sink};
 use crate::permit::Permits;
 use crate::rate_limit::{ClientEventRate, MessageRate};
@@ -101,6 +103,8 @@ pub(crate) struct Connection {
     outbox: Outbox,
     pub(crate) traffic: ConnectionTraffic,
     pub(crate) round_trip: RoundTrip,
+    /// What happened to it that the rest doesn't show, if anything did.
+    pub(crate) lifecycle: Option<Box<Lifecycle>>,
     framing: Framing,
     sink: Box<dyn Sink>,
     waker: Option<Waker>,
@@ -110,6 +114,8 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct SignedIn {
     pub(crate) member: Member,
+    /// When it signed in, since the connection began.
+    pub(crate) since: Duration,
     /// The users it watches.
     pub(crate) watchlist: Vec<UserId>,
     /// The position of the watchlist state that the client got last: it has changes up to there.
@@ -213,6 +219,7 @@ impl Connection {
             outbox: Outbox::default(),
             traffic: ConnectionTraffic::default(),
             round_trip: RoundTrip::default(),
+            lifecycle: None,
             framing: sink.framing(),
             sink,
             waker: None,
@@ -541,7 +548,48 @@ impl Connection {
     /// Notes the end of the connection for operators. Its client may have left by itself.
     pub(crate) fn note_closed(&self, code: Option<u16>, reason: &str) {
         let (socket_id, user) = (self.socket_id, self.user_id());
-        self.app.closed.note(socket_id, user, code, reason);
+        let now = self.connected.elapsed();
+        let active = self.subscriptions.iter();
+        let active = active.filter(|(channel, _)| !self.is_implicit(channel.as_str()));
+        let active = active.map(|(channel, subscription)| EndedSubscription {
+            channel: channel.as_str().into(),
+            since: subscription.since(),
+            until: now,
+        });
+        let ending = EndedConnection {
+            socket_id,
+            user_id: user,
+            connected: self.connected,
+            signed_in: self.user.as_ref().map(|user| user.since),
+            has_all_ended: self.has_all_ended_subscriptions(),
+            code,
+            reason,
+        };
+        // Those that still were there count most.
+        let subscriptions = active.chain(self.ended_subscriptions());
+        self.app.closed.note(&ending, subscriptions);
+    }
+
+    /// Notes something for operators who look at the connection.
+    pub(crate) fn note_lifecycle(&mut self, note: &Note<'_>) {
+        let age = self.connected.elapsed();
+        let payer = &self.payer;
+        let lifecycle = self
+            .lifecycle
+            .get_or_insert_with(|| Box::new(Lifecycle::new(payer)));
+        lifecycle.note(note, age);
+    }
+
+    /// Returns whether all subscriptions that the client has ended are noted.
+    pub(crate) fn has_all_ended_subscriptions(&self) -> bool {
+        let lifecycle = self.lifecycle.as_ref();
+        lifecycle.is_none_or(|lifecycle| lifecycle.is_complete())
+    }
+
+    /// Returns the subscriptions that the client has ended, as far as they were noted, oldest first.
+    pub(crate) fn ended_subscriptions(&self) -> impl Iterator<Item = EndedSubscription> {
+        let lifecycle = self.lifecycle.iter();
+        lifecycle.flat_map(|lifecycle| lifecycle.ended_subscriptions())
     }
 
     /// Returns its user: signed in, or else a member of a presence channel.
@@ -596,7 +644,7 @@ mod tests {
     fn what_operators_see_of_a_connection_takes_few_bytes() {
         // There may be a million connections with several subscriptions each.
         assert!(
-            size_of::<Connection>() <= 456,
+            size_of::<Connection>() <= 464,
             "{}",
             size_of::<Connection>()
         );

@@ -14,11 +14,13 @@ use tokio::time::Instant;
 
 use crate::app::App;
 use crate::bus::BoxFuture;
+use crate::closed::PastSubscription;
 use crate::command::Command;
 use crate::connection::{Connection, Subscription};
 use crate::connection_traffic::ConnectionTraffic;
 use crate::engine::Engine;
 use crate::error::Refusal;
+use crate::lifecycle::{LifecycleEntry, LifecycleKind, MAX_LIFECYCLE_ENTRIES};
 use crate::node::Node;
 use crate::shard::{Shard, State};
 
@@ -99,6 +101,14 @@ pub struct ConnectionInfo {
     pub channel_count: usize,
     /// The channels, by name, or the first of them.
     pub channels: Vec<SubscriptionInfo>,
+    /// How long ago its user signed in, if one did.
+    pub signed_in: Option<Duration>,
+    /// The subscriptions that its client has ended, as far as they were noted, oldest first.
+    pub ended_subscriptions: Vec<PastSubscription>,
+    /// Whether these are all that it ended.
+    pub has_all_ended_subscriptions: bool,
+    /// The last things that happened to it, oldest first. Empty in lists.
+    pub recent: Vec<LifecycleEntry>,
 }
 
 /// A subscription of a connection.
@@ -159,6 +169,16 @@ impl ConnectionInfo {
             is_fenced: connection.is_fenced(),
             channel_count,
             channels,
+            signed_in: connection
+                .user
+                .as_ref()
+                .map(|user| age.saturating_sub(user.since)),
+            ended_subscriptions: connection
+                .ended_subscriptions()
+                .map(|ended| PastSubscription::of(&ended, connection.connected))
+                .collect(),
+            has_all_ended_subscriptions: connection.has_all_ended_subscriptions(),
+            recent: Vec::new(),
         }
     }
 
@@ -180,6 +200,55 @@ impl ConnectionInfo {
             .map(|found| found.channel.as_str().len() + 100)
             .sum();
         CONNECTION_BYTES + names
+    }
+}
+
+impl Connection {
+    /// Returns the last things that happened to it, oldest first: from its state and its notes.
+    pub(crate) fn lifecycle(&self, age: Duration) -> Vec<LifecycleEntry> {
+        // Each with its time since the connection began.
+        let mut all: Vec<(Duration, LifecycleEntry)> = Vec::new();
+        let mut add = |at: Duration, kind, count, channel: Option<&str>, text: Option<&str>| {
+            let entry = LifecycleEntry {
+                kind,
+                ago: age.saturating_sub(at),
+                count,
+                channel: channel.map(str::to_owned),
+                text: text.map(str::to_owned),
+            };
+            all.push((at, entry));
+        };
+        let (name, version) = self.client();
+        let client = format!("{name} {version}");
+        let client = Some(client.trim()).filter(|client| !client.is_empty());
+        add(Duration::ZERO, LifecycleKind::Connected, 1, None, client);
+        if let Some(user) = &self.user {
+            let id = user.member.user_id.as_str();
+            add(user.since, LifecycleKind::SignedIn, 1, None, Some(id));
+        }
+        for (channel, subscription) in &self.subscriptions {
+            if let Some(since) = subscription.since()
+                && !self.is_implicit(channel.as_str())
+            {
+                let user = subscription.member.as_ref().map(|(user, _)| user.as_str());
+                let channel = Some(channel.as_str());
+                add(since, LifecycleKind::Subscribed, 1, channel, user);
+            }
+        }
+        for note in self.lifecycle.iter().flat_map(|kept| kept.notes()) {
+            let (channel, text) = (note.channel.as_deref(), note.text.as_deref());
+            if let (LifecycleKind::Unsubscribed, Some(since)) = (note.kind, note.since) {
+                add(since, LifecycleKind::Subscribed, 1, channel, None);
+            }
+            add(note.at, note.kind, note.count, channel, text);
+        }
+        // Subscriptions of one millisecond are in the order of their names.
+        all.sort_by(|(at, one), (other_at, other)| {
+            (at, &one.channel).cmp(&(other_at, &other.channel))
+        });
+        let excess = all.len().saturating_sub(MAX_LIFECYCLE_ENTRIES);
+        all.drain(..excess);
+        all.into_iter().map(|(_, entry)| entry).collect()
     }
 }
 
@@ -266,7 +335,10 @@ impl Engine {
         socket_id: SocketId,
     ) -> Option<ConnectionInfo> {
         let inspect = |state: &mut State, slot: usize| {
-            ConnectionInfo::of(&state.connections[slot], Instant::now(), MAX_SHOWN_CHANNELS)
+            let connection = &state.connections[slot];
+            let info = ConnectionInfo::of(connection, Instant::now(), MAX_SHOWN_CHANNELS);
+            let recent = connection.lifecycle(info.age);
+            ConnectionInfo { recent, ..info }
         };
         self.with_connection(app, socket_id, inspect).await
     }

@@ -59,6 +59,7 @@
 //! | `round_trip` | how long a client takes to answer a PING |
 //! | `heartbeat` | liveness: the sweep over a shard's connections |
 //! | `keep_alive` | PINGs that keep idle connections open at proxies |
+//! | `lifecycle` | the last things that happened to a connection, for operators |
 //! | `bus`, `roster` | the traits that a cluster implements |
 //! | `memory` | [`Bus`] and [`Roster`] of a single node |
 //! | `node` | [`Node`]: what a bus and a roster call on this node |
@@ -99,6 +100,7 @@ mod history_reads;
 mod inbox;
 mod inspect;
 mod keep_alive;
+mod lifecycle;
 mod live;
 mod live_viewer;
 mod local_presence;
@@ -159,7 +161,7 @@ pub use cache::CachedEvent;
 pub use channel_ref::ChannelRef;
 pub use client_event::{SimulateError, SimulatedClientEvent};
 pub use clients::ClientConnections;
-pub use closed::ClosedConnection;
+pub use closed::{ClosedConnection, PastSubscription};
 pub use connect::Arrival;
 pub use connection_traffic::ConnectionTraffic;
 pub use engine::{Engine, Links, Occupancy, ShardSeed};
@@ -171,6 +173,7 @@ pub use inspect::{
     ConnectionFilter, ConnectionInfo, ConnectionPage, ConnectionPlace, MAX_LISTED_CHANNELS,
     MAX_SHOWN_CHANNELS, SubscriptionInfo,
 };
+pub use lifecycle::{LifecycleEntry, LifecycleKind, MAX_LIFECYCLE_ENTRIES};
 pub use live::{
     LiveBatch, LiveEvent, LiveKind, LiveLine, LiveOrder, LiveQuery, MAX_RECENT, MAX_VIEWERS,
     OpenError as LiveOpenError, Waiting as LiveWaiting,

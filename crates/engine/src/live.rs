@@ -30,6 +30,7 @@ mod viewer;
 pub use event::{LiveEvent, LiveKind};
 pub use filter::LiveQuery;
 pub use line::LiveLine;
+pub(crate) use line::public_reason;
 pub(crate) use viewer::Viewer;
 pub use viewer::Waiting;
 

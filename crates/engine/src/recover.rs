@@ -11,6 +11,7 @@ use crate::channel_ref::ChannelRef;
 use crate::clock::SUBSCRIBE_TIMEOUT;
 use crate::history::{HistoryAnswer, HistoryQuery, Recorded};
 use crate::history_reads::HistoryCharge;
+use crate::lifecycle::{LifecycleKind, Note};
 use crate::replay::{Replay, before, most_bytes, weight};
 use crate::roster::RosterError;
 use crate::sequence::Offset;
@@ -190,6 +191,15 @@ impl Session {
         });
         if let Some(recovered) = recovered {
             self.shard.state().stats.recoveries.count(recovered.is_ok());
+            let kind = match recovered {
+                Ok(()) => LifecycleKind::Recovered,
+                Err(_) => LifecycleKind::NotRecovered,
+            };
+            self.note_lifecycle(&Note {
+                channel: Some(channel_ref.channel.as_str()),
+                text: recovered.err().map(Unrecovered::as_str),
+                ..Note::of(kind)
+            });
         }
         let events = events.unwrap_or_default();
         let from = events.first().map_or_else(|| position.clone(), before);

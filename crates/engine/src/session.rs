@@ -11,7 +11,8 @@ use tokio::time::Instant;
 use crate::budget::{Charge, Resource};
 use crate::connection::Connection;
 use crate::error::Refusal;
-use crate::live::{LiveEvent, LiveKind};
+use crate::lifecycle::{LifecycleKind, Note};
+use crate::live::{LiveEvent, LiveKind, public_reason};
 use crate::outbox::Origin;
 use crate::reading::{Interest, Reading};
 use crate::refusals::{RefusalKind, Refused, RefusedClient};
@@ -284,6 +285,17 @@ impl Session {
             event,
         };
         self.shard.engine.refusals().note_client(refused, client);
+        let reason = public_reason(kind.as_str(), reason);
+        self.note_lifecycle(&Note {
+            channel,
+            text: Some(&reason),
+            ..Note::of(LifecycleKind::Refused)
+        });
+    }
+
+    /// Notes something for operators who look at the connection.
+    pub(crate) fn note_lifecycle(&self, note: &Note<'_>) {
+        self.with(|connection| connection.note_lifecycle(note));
     }
 
     /// Returns whether the connection's app is watched. If so, what it does is shown with

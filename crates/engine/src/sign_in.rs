@@ -84,6 +84,7 @@ impl Session {
         app.users.enter(user, here, || roster.sign_in(app, user));
         let signed_in = SignedIn {
             member: member.clone(),
+            since: self.with(|connection| connection.connected.elapsed()),
             watchlist: Vec::new(),
             watchlist_position: 0,
             implicit_channel,

@@ -4,12 +4,14 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::nodes::{Gone, Here, Trail};
+use crate::nodes::{Gone, Here, Span, Trail};
 
 /// Times of two nodes that differ by less than this many milliseconds have no certain order.
 const CLOCK_MARGIN: i64 = 250;
 /// The close code of connections that may have missed events.
 const EVENTS_MISSED: u16 = 4101;
+/// How the names of users' own channels begin.
+const SERVER_TO_USER: &str = "#server-to-user-";
 
 /// What became of an event for a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -157,6 +159,9 @@ impl Case<'_> {
         if let Some((here, _)) = subscribed.iter().find(before) {
             return delivered(client, here);
         }
+        if let Some(queued) = self.queued_earlier(event) {
+            return queued;
+        }
         if self.subscribed().any(|(_, since)| since.is_none()) {
             let answer = format!(
                 "{client} is subscribed, and since when isn't known, because its connection is older than 49 days."
@@ -164,9 +169,14 @@ impl Case<'_> {
             return (Verdict::Unknown, answer);
         }
         let close = |(_, since): &&(&Here, i64)| since.abs_diff(event.at) < CLOCK_MARGIN as u64;
-        if subscribed.iter().any(|one| close(&one)) {
+        let mut ends = self
+            .spans()
+            .flat_map(|(_, span)| [span.since, Some(span.until)]);
+        let ended_close =
+            ends.any(|at| at.is_some_and(|at| at.abs_diff(event.at) < CLOCK_MARGIN as u64));
+        if ended_close || subscribed.iter().any(|one| close(&one)) {
             let answer = format!(
-                "{client} subscribed at the very moment of the event: which was first can't be told from the clocks of nodes."
+                "{client} subscribed or unsubscribed at the very moment of the event: which was first can't be told from the clocks of nodes."
             );
             return (Verdict::Unknown, answer);
         }
@@ -184,17 +194,30 @@ impl Case<'_> {
             .iter()
             .find(|gone| gone.closed_at < event.at);
         match (subscribed.first(), self.closed_after(event), gone_before) {
-            (_, Some(gone), _) => {
+            (_, Some(gone), _) if !gone.knows_subscriptions => {
                 let answer = format!(
-                    "The connection {} of {client} was there at the time and has ended since. Its subscriptions aren't remembered.",
+                    "The connection {} of {client} was there at the time and has ended since. Not all of its subscriptions are \
+                     remembered.",
                     gone.socket_id
                 );
                 (Verdict::Unknown, answer)
             }
-            (Some((here, _)), None, _) => {
+            (None, Some(gone), _) => {
+                let answer = format!(
+                    "{client} was connected at the time ({}) and not subscribed to {:?}. That connection has ended since.",
+                    gone.socket_id, self.channel
+                );
+                (Verdict::NotSubscribed, answer)
+            }
+            (Some((here, _)), _, _) => {
+                let forgotten = if here.knows_earlier {
+                    ""
+                } else {
+                    " Whether it was subscribed before that isn't remembered."
+                };
                 let answer = format!(
                     "{client} subscribed to {:?} after the event (connection {}): a client gets events from its subscription on, \
-                     and earlier ones only by recovering from the history. Whether it was subscribed before that isn't remembered.",
+                     and earlier ones only by recovering from the history.{forgotten}",
                     self.channel, here.socket_id
                 );
                 (Verdict::SubscribedLater, answer)
@@ -220,10 +243,23 @@ impl Case<'_> {
             return Some((Verdict::Unknown, answer));
         }
         if let Some(here) = self.trail.connections.first() {
-            let answer = format!(
-                "{client} is connected ({}) and isn't subscribed to {:?} now. Whether it was before isn't remembered.",
-                here.socket_id, self.channel
-            );
+            let forgotten = if here.knows_earlier {
+                ""
+            } else {
+                " Whether it was before isn't remembered."
+            };
+            let id = &here.socket_id;
+            let answer = match self.channel.strip_prefix(SERVER_TO_USER) {
+                Some(user) => format!(
+                    "{client} is connected ({id}) and isn't signed in as {user:?} now: only connections that are get the events of \
+                     {:?}.{forgotten}",
+                    self.channel
+                ),
+                None => format!(
+                    "{client} is connected ({id}) and isn't subscribed to {:?} now.{forgotten}",
+                    self.channel
+                ),
+            };
             return Some((Verdict::NotSubscribed, answer));
         }
         let before = |gone: &&Gone| event.is_none_or(|event| gone.closed_at <= event.at);
@@ -259,7 +295,49 @@ impl Case<'_> {
 
     fn closed_after(&self, event: &FoundEvent) -> Option<&Gone> {
         let mut closed = self.trail.closed.iter();
-        closed.find(|gone| gone.closed_at >= event.at)
+        closed.find(|gone| {
+            gone.closed_at >= event.at && gone.connected_at.is_none_or(|since| since <= event.at)
+        })
+    }
+
+    /// Returns the times of subscriptions that have ended, with their connections.
+    fn spans(&self) -> impl Iterator<Item = (&str, Span)> {
+        let here = self.trail.connections.iter();
+        let here = here.flat_map(|here| {
+            let spans = here.earlier.iter();
+            spans.map(|span| (&*here.socket_id, *span))
+        });
+        let gone = self.trail.closed.iter();
+        here.chain(gone.flat_map(|gone| {
+            let spans = gone.subscriptions.iter();
+            spans.map(|span| (&*gone.socket_id, *span))
+        }))
+    }
+
+    /// Returns what follows from a subscription that has ended and was there at the time.
+    fn queued_earlier(&self, event: &FoundEvent) -> Option<(Verdict, String)> {
+        let client = self.client;
+        let (id, _) = self.spans().find(|(_, span)| {
+            let since = span
+                .since
+                .is_some_and(|since| since + CLOCK_MARGIN <= event.at);
+            since && event.at + CLOCK_MARGIN <= span.until
+        })?;
+        let Some(gone) = self.trail.closed.iter().find(|gone| gone.socket_id == id) else {
+            let answer = format!(
+                "It was delivered: {client} was subscribed at the time ({id}), and has unsubscribed since."
+            );
+            return Some((Verdict::Delivered, answer));
+        };
+        if gone.code == Some(EVENTS_MISSED) {
+            return None;
+        }
+        let answer = format!(
+            "It was queued for {client}, who was subscribed at the time ({id}). That connection has ended since ({}): what the \
+             client hadn't read by then it gets only by recovering from the history.",
+            reason(gone)
+        );
+        Some((Verdict::Delivered, answer))
     }
 
     fn fenced_after(&self, event: &FoundEvent) -> Option<&Gone> {
@@ -312,6 +390,16 @@ impl Case<'_> {
                     None,
                     format!("{id} is fenced: it gets nothing more and will be closed with 4101"),
                 );
+            }
+        }
+        for (id, span) in self.spans() {
+            if let Some(since) = span.since {
+                add(Some(since), format!("{id} subscribed to the channel"));
+            }
+            // The end of a connection is told below.
+            let mut ended = self.trail.closed.iter();
+            if !ended.any(|gone| gone.socket_id == id && gone.closed_at <= span.until) {
+                add(Some(span.until), format!("{id} unsubscribed from it"));
             }
         }
         for gone in &self.trail.closed {
@@ -376,6 +464,15 @@ mod tests {
             subscription: subscribed.map(|at| SubscribedAt(Some(at))),
             waiting_bytes: 0,
             is_fenced: false,
+            earlier: Vec::new(),
+            knows_earlier: false,
+        }
+    }
+
+    fn span(since: i64, until: i64) -> Span {
+        Span {
+            since: Some(since),
+            until,
         }
     }
 
@@ -385,6 +482,9 @@ mod tests {
             closed_at,
             code,
             reason: "why".into(),
+            connected_at: None,
+            subscriptions: Vec::new(),
+            knows_subscriptions: false,
         }
     }
 
@@ -491,6 +591,65 @@ mod tests {
             ..here("1.1", Some(AT - 5000))
         };
         assert_eq!(verdict(&event, vec![fenced], vec![]), Verdict::Fenced);
+    }
+
+    #[test]
+    fn subscriptions_that_have_ended_count_too() {
+        let event = found(None);
+        let had = |earlier| Here {
+            earlier: vec![earlier],
+            knows_earlier: true,
+            ..here("1.1", None)
+        };
+        let told = explain(&event, vec![had(span(AT - 5000, AT + 5000))], vec![]);
+        assert_eq!(told.verdict, Verdict::Delivered);
+        assert!(
+            told.answer.contains("has unsubscribed since"),
+            "{}",
+            told.answer
+        );
+        let whats: Vec<_> = told.evidence.iter().map(|it| (it.at, &*it.what)).collect();
+        assert_eq!(
+            whats[1..],
+            [
+                (Some(AT - 5000), "1.1 subscribed to the channel"),
+                (
+                    Some(AT),
+                    "the event \"greeting\" was published at position e:7"
+                ),
+                (Some(AT + 5000), "1.1 unsubscribed from it"),
+            ]
+        );
+        for (span, expected) in [
+            (span(AT - 5000, AT - 1000), Verdict::NotSubscribed),
+            (span(AT - 5000, AT + 100), Verdict::Unknown),
+            (span(AT - 100, AT + 5000), Verdict::Unknown),
+            (span(AT + 1000, AT + 5000), Verdict::NotSubscribed),
+        ] {
+            let told = explain(&event, vec![had(span)], vec![]);
+            assert_eq!(told.verdict, expected, "{span:?}: {}", told.answer);
+            assert!(!told.answer.contains("remembered"), "{}", told.answer);
+        }
+        let ended = |subscriptions, code| Gone {
+            connected_at: Some(AT - 9000),
+            subscriptions,
+            knows_subscriptions: true,
+            ..gone("1.1", AT + 3000, code)
+        };
+        let was_on = || vec![span(AT - 5000, AT + 3000)];
+        let told = explain(&event, vec![], vec![ended(was_on(), Some(4100))]);
+        assert_eq!(told.verdict, Verdict::Delivered);
+        assert!(told.answer.contains("closed with 4100"), "{}", told.answer);
+        let cut_off = vec![ended(was_on(), Some(4101))];
+        assert_eq!(verdict(&event, vec![], cut_off), Verdict::Fenced);
+        let elsewhere = vec![ended(vec![], None)];
+        assert_eq!(verdict(&event, vec![], elsewhere), Verdict::NotSubscribed);
+        // A connection that came after the event and has ended says nothing about its time.
+        let later = Gone {
+            connected_at: Some(AT + 1000),
+            ..ended(vec![], None)
+        };
+        assert_eq!(verdict(&event, vec![], vec![later]), Verdict::Disconnected);
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(crate) use drain::{Drain, DrainOutcome, EndDrain, NodeDrain};
 pub(crate) use status::{NodeState, NodeStatus, Status};
 #[cfg(test)]
 pub(crate) use trail::SubscribedAt;
-pub(crate) use trail::{FindTrail, Gone, Here, Trail};
+pub(crate) use trail::{FindTrail, Gone, Here, Span, Trail};
 
 /// A question to nodes, as it travels. A node that doesn't know one says so.
 #[derive(Debug, Serialize, Deserialize)]

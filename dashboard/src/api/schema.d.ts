@@ -1011,6 +1011,7 @@ export interface components {
             waiting_bytes_peak: number;
         };
         ConnectionDetails: components["schemas"]["Connection"] & {
+            recent: components["schemas"]["LifecycleEntry"][];
             subscriptions: components["schemas"]["Subscription"][];
         };
         Connections: {
@@ -1214,6 +1215,15 @@ export interface components {
         };
         /** @enum {string} */
         KeyState: "active" | "expiring" | "expired" | "revoked";
+        LifecycleEntry: {
+            at: number;
+            channel: string | null;
+            count: number;
+            kind: components["schemas"]["LifecycleKind"];
+            what: string;
+        };
+        /** @enum {string} */
+        LifecycleKind: "connected" | "signed_in" | "subscribed" | "recovered" | "not_recovered" | "unsubscribed" | "client_event" | "refused";
         Limits: {
             /** @default 0 */
             backend_events_per_second: number;

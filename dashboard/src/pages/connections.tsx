@@ -139,6 +139,17 @@ export function ConnectionPage({ appId, socketId }: { appId: string; socketId: s
                 />
               )}
             </Panel>
+            <Panel title="What happened lately">
+              <Table
+                label="What happened lately"
+                rows={it.recent.map((entry, number) => ({ ...entry, number })).reverse()}
+                rowKey={({ number }) => number}
+                columns={[
+                  { name: 'When', cell: ({ at }) => <Time at={at} /> },
+                  { name: 'What', cell: ({ kind, what }) => (kind === 'refused' || kind === 'not_recovered' ? <span class="warn">{what}</span> : what) },
+                ]}
+              />
+            </Panel>
           </>
         )}
       </Loaded>

@@ -28,7 +28,7 @@ export function Explain({ appId }: { appId: string }) {
   const set = (name: string) => (text: string) => setQuery({ [name]: text });
   const [state, setState] = useState<{ answer?: Schemas['Explanation']; error?: Error; busy?: boolean }>({});
   const since = SINCE.find(([seconds]) => seconds === value('since'))?.[0] ?? '3600';
-  const missing = !value('channel') ? 'Name the channel first.' : !value('user_id') && !value('socket_id') ? 'Name the user or the socket id first.' : undefined;
+  const missing = !value('channel') ? 'Name the channel first.' : !value('channel').startsWith('#server-to-user-') && !value('user_id') && !value('socket_id') ? 'Name the user or the socket id first.' : undefined;
   const run = async () => {
     setState({ busy: true });
     try {
@@ -36,7 +36,7 @@ export function Explain({ appId }: { appId: string }) {
         channel: value('channel'),
         since: String(Date.now() - Number(since) * 1000),
         ...(value('event') ? { event: value('event') } : {}),
-        ...(value('user_id') ? { user_id: value('user_id') } : { socket_id: value('socket_id') }),
+        ...(value('user_id') ? { user_id: value('user_id') } : value('socket_id') ? { socket_id: value('socket_id') } : {}),
       };
       const answer = await take(api.GET('/api/v1/apps/{app_id}/explain', { params: { path: { app_id: appId }, query } }));
       setState({ answer });

@@ -266,9 +266,16 @@ impl<'a> LiveEvent<'a> {
         let reason = self.reason?;
         Some(match self.refusal {
             _ if payloads => reason.into(),
-            Some("message" | "fallback_body") => "it is no message of the protocol".into(),
-            _ => without_payload(reason).into(),
+            refusal => public_reason(refusal.unwrap_or_default(), reason),
         })
+    }
+}
+
+/// Returns the reason of a refusal for those who may not see clients' data.
+pub(crate) fn public_reason<'a>(refusal: &str, reason: &'a str) -> Cow<'a, str> {
+    match refusal {
+        "message" | "fallback_body" => "it is no message of the protocol".into(),
+        _ => without_payload(reason).into(),
     }
 }
 

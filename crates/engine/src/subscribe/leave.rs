@@ -5,6 +5,7 @@ use fanfare_protocol::{ChannelName, UserId};
 use crate::bus::Topic;
 use crate::channel_ref::ChannelRef;
 use crate::connection::Subscription;
+use crate::lifecycle::{LifecycleKind, Note};
 use crate::live::{LiveEvent, LiveKind};
 use crate::route::ChannelId;
 use crate::session::Session;
@@ -13,9 +14,20 @@ use crate::shard::State;
 impl Session {
     /// Handles a `pusher:unsubscribe`; a channel without a subscription gets an error.
     pub(crate) fn unsubscribe(&self, channel: &str) {
+        let since = self.with(|connection| {
+            let subscription = connection.subscriptions.get(channel);
+            subscription.and_then(Subscription::since)
+        });
         if self.with(|connection| connection.is_implicit(channel)) || !self.leave(channel) {
             self.send_error(&format!("No current subscription to channel {channel}"));
-        } else if self.is_watched() {
+            return;
+        }
+        self.note_lifecycle(&Note {
+            channel: Some(channel),
+            since,
+            ..Note::of(LifecycleKind::Unsubscribed)
+        });
+        if self.is_watched() {
             self.show_live(LiveEvent {
                 channel: Some(channel),
                 ..LiveEvent::new(LiveKind::Unsubscribed)

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use fanfare_engine::testing::{Client, KEY, LocalNode, arrival, options, run_paused};
 use fanfare_engine::{
-    ConnectionFilter, ConnectionInfo, ConnectionPage, ConnectionPlace, MAX_LISTED_CHANNELS, Options,
+    ConnectionFilter, ConnectionInfo, ConnectionPage, ConnectionPlace, LifecycleKind,
+    MAX_LISTED_CHANNELS, Options, Resource,
 };
 use fanfare_protocol::{AppKey, AppSettings, ChannelName, Framing, SocketId, UserId};
 use tokio::time::{advance, sleep};
@@ -211,6 +212,67 @@ fn connections_that_ended_are_remembered_with_their_user_and_why() {
             (Some(4009), "An operator has closed this connection")
         );
         assert_eq!(app.closed_connections(None, None)[0].socket_id, closed_id);
+    });
+}
+
+#[test]
+fn the_last_things_that_happened_to_a_connection_are_told_in_order() {
+    with_node(1, async |node| {
+        let mut client = node.connect();
+        let used = || node.engine.ledger().used(Resource::LifecycleBytes);
+        client.subscribe("news").await;
+        sleep(Duration::from_secs(1)).await;
+        client.subscribe("sports").await;
+        assert_eq!(used(), 0, "what its state shows isn't noted");
+        sleep(Duration::from_secs(1)).await;
+        client.unsubscribe("sports").await;
+        sleep(Duration::from_secs(1)).await;
+        let signed = format!("{KEY}:{}", "0".repeat(64));
+        let channel_data = r#"{"user_id":"ada","user_info":{"name":"hidden"}}"#;
+        for _ in 0..3 {
+            let data = serde_json::json!({"channel": "presence-a", "auth": signed, "channel_data": channel_data});
+            client
+                .send(&serde_json::json!({"event": "pusher:subscribe", "data": data}))
+                .await;
+        }
+        let seen = inspect(&node, &client).await.recent;
+        let told: Vec<_> = seen
+            .iter()
+            .map(|entry| {
+                let ago = entry.ago.as_secs();
+                (entry.kind, ago, entry.count, entry.channel.as_deref())
+            })
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (LifecycleKind::Connected, 3, 1, None),
+                (LifecycleKind::Subscribed, 3, 1, Some("news")),
+                (LifecycleKind::Subscribed, 2, 1, Some("sports")),
+                (LifecycleKind::Unsubscribed, 1, 1, Some("sports")),
+                (LifecycleKind::Refused, 0, 3, Some("presence-a")),
+            ]
+        );
+        let why = seen[4].text.as_deref().unwrap();
+        assert!(why.starts_with("Invalid signature"), "{why}");
+        assert!(!why.contains("hidden"), "{why}");
+        assert!(used() > 0);
+        let listed = list(&node, &ConnectionFilter::default()).await;
+        assert!(listed.connections[0].recent.is_empty());
+
+        let id = client.session().socket_id();
+        client.leave().await;
+        settle().await;
+        assert_eq!(used(), 0);
+        let ended = &node.app().closed_connections(Some(id), None)[0];
+        let was_on: Vec<_> = ended
+            .subscriptions
+            .iter()
+            .map(|it| (&*it.channel, it.since.unwrap() - it.until))
+            .collect();
+        let second = Duration::from_secs;
+        assert_eq!(was_on, [("news", second(3)), ("sports", second(1))]);
+        assert!(ended.has_all_subscriptions);
     });
 }
 

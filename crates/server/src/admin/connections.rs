@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use fanfare_engine::{App, HistoryQuery};
 use fanfare_protocol::{ChannelName, SocketId};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::time::Instant;
@@ -21,8 +22,8 @@ use super::problem::Problem;
 use crate::access::Caller;
 use crate::app_state::AppState;
 use crate::nodes::{
-    Ask, Connection, ConnectionDetails, Connections, Disconnect, Filter, Place, ShowConnection,
-    Subscription, ask_all, ask_one,
+    Ask, Connection, ConnectionDetails, Connections, Disconnect, Filter, FindTrail, Place,
+    ShowConnection, Subscription, ask_all, ask_one,
 };
 
 /// After this long a page is what was found by then.
@@ -221,7 +222,10 @@ async fn find(
         nodes::check_name(state, node)?;
         let answer = ask_one(state, node, question).await;
         let found = answer.ok_or_else(|| silent(id, &[node.to_owned()]))?;
-        return found.ok_or_else(|| no_connection(id));
+        return match found {
+            Some(found) => Ok(found),
+            None => Err(no_connection(state, app_id, id).await),
+        };
     }
     // Most often it is here: no other node is asked then.
     if let Some(found) = question.clone().answer(state).await {
@@ -231,15 +235,35 @@ async fn find(
     let mut answers = all.answers.into_iter();
     match answers.find_map(|(_, found)| found) {
         Some(found) => Ok(found),
-        None if all.unanswered.is_empty() => Err(no_connection(id)),
+        None if all.unanswered.is_empty() => Err(no_connection(state, app_id, id).await),
         None => Err(silent(id, &all.unanswered)),
     }
 }
 
-fn no_connection(id: &str) -> Problem {
-    Problem::not_found(format!(
-        "there is no connection {id} of this app on any node"
-    ))
+/// Says that there is no such connection, and how it ended if a node remembers that.
+async fn no_connection(state: &AppState, app_id: &str, id: &str) -> Problem {
+    let question = FindTrail {
+        app: app_id.to_owned(),
+        // Its subscriptions don't matter.
+        channel: "any".into(),
+        user_id: None,
+        socket_id: Some(id.to_owned()),
+    };
+    let all = ask_all(state, question).await;
+    let mut ended = all.answers.into_iter().flat_map(|(_, trail)| trail.closed);
+    let detail = match ended.next() {
+        Some(gone) => {
+            let code = gone.code.map(|code| format!("closed with {code}, "));
+            let at = Timestamp::from_millisecond(gone.closed_at).unwrap_or_default();
+            let code = code.unwrap_or_default();
+            format!(
+                "the connection {id} ended at {at:.0}: {code}{}",
+                gone.reason
+            )
+        }
+        None => format!("there is no connection {id} of this app on any node"),
+    };
+    Problem::not_found(detail)
 }
 
 fn silent(id: &str, nodes: &[String]) -> Problem {

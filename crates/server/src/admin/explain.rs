@@ -34,7 +34,8 @@ pub(crate) struct ExplainQuery {
     channel: Option<String>,
     /// The event's name. By default the newest event of the channel.
     event: Option<String>,
-    /// The user who has not got it: signed in, or a member of a presence channel.
+    /// The user who has not got it: signed in, or a member of a presence channel. On `#server-to-user-ID` it is that user
+    /// unless another is named.
     user_id: Option<String>,
     /// The connection that has not got it, in place of a user.
     socket_id: Option<String>,
@@ -59,12 +60,15 @@ pub(super) async fn explain(
     State(state): State<AppState>,
     caller: Caller,
     PathParams(AppName { app_id }): PathParams<AppName>,
-    QueryParams(query): QueryParams<ExplainQuery>,
+    QueryParams(mut query): QueryParams<ExplainQuery>,
 ) -> Result<Json<Explanation>, Problem> {
     let app = live_app(&state, &caller, &app_id)?;
     let name = query.channel.as_deref();
     let name = name.ok_or_else(|| Problem::invalid("say which channel it is: pass channel"))?;
     let channel = channel_name(&app, name)?;
+    if query.user_id.is_none() && query.socket_id.is_none() {
+        query.user_id = channel.user().map(str::to_owned);
+    }
     let client = client(&query)?;
     let since = parse_time("since", query.since.as_deref()).map_err(Problem::invalid)?;
     let since = since.unwrap_or_else(|| unix_millis() - DEFAULT_SPAN);

@@ -143,7 +143,10 @@ impl Readings {
     /// Reads what the engine knows.
     pub(super) async fn take(engine: &Engine, node: &str, traffic: AppTraffic) -> Self {
         let ledger = engine.ledger();
-        let budgets = Resource::ALL.into_iter().map(|resource| {
+        // Where there is no room for notes about connections, the oldest give way: that is no reason to act.
+        let acted_on = Resource::ALL.into_iter();
+        let acted_on = acted_on.filter(|resource| *resource != Resource::LifecycleBytes);
+        let budgets = acted_on.map(|resource| {
             let max = ledger.budgets().node.of(resource);
             (resource.metric_name(), ledger.used(resource), max)
         });

@@ -144,6 +144,7 @@ fn show(found: ConnectionDetails) -> anyhow::Result<()> {
     let ConnectionDetails {
         connection,
         subscriptions,
+        recent,
     } = found;
     let round_trip = connection.round_trip_ms;
     let mut fields = vec![
@@ -182,6 +183,10 @@ fn show(found: ConnectionDetails) -> anyhow::Result<()> {
             .map_or_else(String::new, |position| format!(", at {position}"));
         let text = format!("{} since {since}{position}", subscription.channel);
         fields.push(("channel", text));
+    }
+    for entry in recent {
+        let text = format!("{} {}", output::time(entry.at), entry.what);
+        fields.push(("recent", text));
     }
     output::fields(&fields)
 }

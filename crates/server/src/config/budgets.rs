@@ -8,6 +8,8 @@ use crate::edge::xhr::PendingBounds;
 /// Largest number of bytes of request bodies, of unfinished messages and of histories, for one network, however much
 /// memory there is.
 const MAX_NETWORK_BYTES: usize = 8 << 20;
+/// The part of the bytes for subscriptions that notes about connections may take besides.
+const LIFECYCLE_PART: usize = 8;
 
 impl Config {
     /// Returns how many sessions may be pending, which are those whose client has sent one request only.
@@ -34,12 +36,20 @@ impl Config {
                 .with(Resource::RequestBytes, bodies)
                 .with(Resource::MessageBytes, unfinished)
                 .with(Resource::SubscriptionBytes, self.memory.subscriptions)
-                .with(Resource::HistoryBytes, fits_history(histories)),
+                .with(Resource::HistoryBytes, fits_history(histories))
+                .with(
+                    Resource::LifecycleBytes,
+                    self.memory.subscriptions / LIFECYCLE_PART,
+                ),
             app: Bounds::unlimited()
                 .with(Resource::MessageBytes, fits_one(unfinished / 2))
                 .with(
                     Resource::SubscriptionBytes,
                     self.memory.subscriptions_of_app,
+                )
+                .with(
+                    Resource::LifecycleBytes,
+                    self.memory.subscriptions_of_app / LIFECYCLE_PART,
                 ),
             network: Bounds::unlimited()
                 .with(Resource::Connections, self.network.max_connections)
@@ -50,6 +60,10 @@ impl Config {
                 .with(
                     Resource::SubscriptionBytes,
                     self.network.max_subscription_bytes,
+                )
+                .with(
+                    Resource::LifecycleBytes,
+                    self.network.max_subscription_bytes / LIFECYCLE_PART,
                 ),
         }
     }

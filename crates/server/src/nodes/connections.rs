@@ -94,6 +94,116 @@ pub(crate) struct ConnectionDetails {
     pub(crate) connection: Connection,
     /// Its subscriptions, by channel: the first 1,000 of them.
     pub(crate) subscriptions: Vec<Subscription>,
+    /// The last 32 things that happened to it, the oldest first. Fewer are kept where many clients have many.
+    // Nodes of earlier versions tell of none.
+    #[serde(default)]
+    #[schema(required)]
+    pub(crate) recent: Vec<LifecycleEntry>,
+}
+
+/// What kind of thing happened to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum LifecycleKind {
+    /// It connected.
+    Connected,
+    /// Its user signed in.
+    SignedIn,
+    /// It subscribed to a channel.
+    Subscribed,
+    /// It recovered what it had missed of a channel.
+    Recovered,
+    /// It could not recover what it had missed of a channel.
+    NotRecovered,
+    /// It unsubscribed from a channel.
+    Unsubscribed,
+    /// Events of the client were sent to a channel.
+    ClientEvent,
+    /// It was refused something.
+    Refused,
+}
+
+/// Something that happened to a connection, once or several times.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub(crate) struct LifecycleEntry {
+    /// When it happened last, Unix time in milliseconds.
+    pub(crate) at: i64,
+    /// What kind of thing it was.
+    pub(crate) kind: LifecycleKind,
+    /// How often it happened.
+    #[schema(example = 1)]
+    pub(crate) count: u32,
+    /// The channel.
+    #[schema(required)]
+    pub(crate) channel: Option<String>,
+    /// The same in words. What quotes the client's data is left out.
+    #[schema(example = "subscribed to presence-room-1")]
+    pub(crate) what: String,
+}
+
+impl LifecycleEntry {
+    fn of(entry: &fanfare_engine::LifecycleEntry) -> Self {
+        use fanfare_engine::LifecycleKind as Kind;
+        let channel = entry.channel.as_deref().unwrap_or_default();
+        let text = entry.text.as_deref();
+        let with = |before: &str| text.map_or_else(String::new, |text| format!("{before}{text}"));
+        let (kind, what) = match entry.kind {
+            Kind::Connected => (
+                LifecycleKind::Connected,
+                format!("connected{}", with(" with ")),
+            ),
+            Kind::SignedIn => (
+                LifecycleKind::SignedIn,
+                format!("signed in{}", with(" as ")),
+            ),
+            Kind::Subscribed => (
+                LifecycleKind::Subscribed,
+                format!("subscribed to {channel}{}", with(" as ")),
+            ),
+            Kind::Recovered => (
+                LifecycleKind::Recovered,
+                format!("recovered what it had missed of {channel}"),
+            ),
+            Kind::NotRecovered => (
+                LifecycleKind::NotRecovered,
+                format!(
+                    "could not recover what it had missed of {channel}{}",
+                    with(": ")
+                ),
+            ),
+            Kind::Unsubscribed => (
+                LifecycleKind::Unsubscribed,
+                format!("unsubscribed from {channel}"),
+            ),
+            Kind::ClientEvent => {
+                let what = match entry.count {
+                    1 => format!("sent{} to {channel}", with(" ")),
+                    more => format!(
+                        "sent {more} client events to {channel}{}",
+                        with(", the last ")
+                    ),
+                };
+                (LifecycleKind::ClientEvent, what)
+            }
+            Kind::Refused => {
+                let times = match entry.count {
+                    1 => String::new(),
+                    more => format!(" {more} times"),
+                };
+                let on = entry.channel.as_ref();
+                let on = on.map_or_else(String::new, |channel| format!(" on {channel}"));
+                let what = format!("was refused{on}{times}{}", with(": "));
+                (LifecycleKind::Refused, what)
+            }
+        };
+        Self {
+            at: at(entry.ago),
+            kind,
+            count: entry.count,
+            channel: entry.channel.clone(),
+            what,
+        }
+    }
 }
 
 /// A subscription of a connection.
@@ -161,6 +271,7 @@ impl ConnectionDetails {
         Self {
             connection: Connection::of(found, node),
             subscriptions: subscriptions.collect(),
+            recent: found.recent.iter().map(LifecycleEntry::of).collect(),
         }
     }
 }

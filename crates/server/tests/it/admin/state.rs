@@ -309,6 +309,28 @@ async fn connections_are_listed_inspected_and_closed() {
     assert_eq!(subscriptions.len(), 2);
     assert_eq!(subscriptions[0]["channel"], "news");
     assert_eq!(subscriptions[0]["position"], Value::Null);
+    let whats: Vec<_> = shown["recent"].as_array().unwrap().iter().collect();
+    let whats: Vec<_> = whats.iter().map(|entry| text(entry, "what")).collect();
+    assert_eq!(
+        whats,
+        [
+            "connected with js 8.6.0",
+            "subscribed to news",
+            "subscribed to private-x",
+            "signed in as ada"
+        ]
+    );
+    let explained = owner
+        .get(&format!(
+            "/apps/{APP_ID}/explain?channel=%23server-to-user-ada"
+        ))
+        .await
+        .expect(200);
+    let answer = text(&explained, "answer");
+    assert!(
+        answer.contains("the user \"ada\" is subscribed"),
+        "{answer}"
+    );
     let since = super::now() - subscriptions[0]["subscribed_at"].as_i64().unwrap();
     assert!((0..20_000).contains(&since), "{since}");
     assert_eq!(shown["messages_in"], 3);
@@ -323,6 +345,11 @@ async fn connections_are_listed_inspected_and_closed() {
     assert_eq!(again.problem(404), "not_found");
     let gone = owner.get(&path(&one.socket_id)).await;
     assert_eq!(gone.problem(404), "not_found");
+    let detail = text(&gone.json(), "detail").to_owned();
+    assert!(
+        detail.contains("closed with 4009, An operator has closed this connection"),
+        "{detail}"
+    );
     assert_eq!(owner.get(&path("nonsense")).await.problem(400), "invalid");
     two.expect_nothing().await;
     let written = owner
