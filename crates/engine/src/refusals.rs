@@ -63,6 +63,8 @@ pub enum RefusalKind {
     OperatorRights,
     /// Bytes that are not HTTP.
     NotHttp,
+    /// A proxy's connection without a valid header of the PROXY protocol.
+    ProxyHeader,
 }
 
 impl RefusalKind {
@@ -100,6 +102,7 @@ impl RefusalKind {
             Self::OperatorToken => "operator_token",
             Self::OperatorRights => "operator_rights",
             Self::NotHttp => "not_http",
+            Self::ProxyHeader => "proxy_header",
         }
     }
 }

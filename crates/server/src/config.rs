@@ -86,6 +86,8 @@ use websocket::WebSocketConfig;
 pub(crate) struct Config {
     /// Address for HTTP and WebSockets.
     pub(crate) listen: SocketAddr,
+    /// Whether trusted proxies begin each connection to `listen` with a header of the PROXY protocol.
+    pub(crate) listen_proxy_protocol: bool,
     /// Folder of this node's files.
     pub(crate) data_dir: PathBuf,
     /// Whether there is a demo app and its page. By default only if the node listens on a loopback address.
@@ -148,6 +150,7 @@ impl Config {
     fn defaults(capacity: Capacity) -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)),
+            listen_proxy_protocol: false,
             data_dir: "data".into(),
             demo: None,
             path_prefix: String::new(),

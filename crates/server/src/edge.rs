@@ -7,6 +7,7 @@ mod head;
 mod kernel;
 pub(crate) mod listener;
 pub(crate) mod listening_socket;
+mod proxy_header;
 pub(crate) mod sockets;
 mod write_timeout;
 pub(crate) mod ws;

@@ -109,7 +109,7 @@ export async function startProxy({ config, command, changes, several }, servers)
   }
 }
 
-async function makeCertificate(folder) {
+export async function makeCertificate(folder) {
   const [key, chain] = [join(folder, 'privkey.pem'), join(folder, 'fullchain.pem')];
   const kind = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
   const subject = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=DNS:localhost,IP:127.0.0.1'];

@@ -13,9 +13,18 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const MAX_UNDECLARED: usize = 8;
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// Peer address of a request's connection. The listener adds it to every request.
+/// Peer address of a request's connection, or that of the client for which a trusted proxy opened it. The listener adds
+/// it to every request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Marks requests that came over TLS to this server itself. The listener adds it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OverTls;
+
+/// Marks requests whose peer was named by a trusted proxy in the PROXY protocol. The listener adds it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NamedByProxy;
 
 /// Knows the trusted proxies (`http.trusted_proxies`) and the addresses that are exempt from bounds of networks
 /// (`network.exempt`). Cheap to clone.
@@ -60,7 +69,9 @@ impl Addresses {
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Option<IpAddr> {
-        if !headers.contains_key(FORWARDED_FOR) {
+        // A peer that was named is a client, and the proxy is declared.
+        let is_client = extensions.get::<NamedByProxy>().is_some();
+        if !headers.contains_key(FORWARDED_FOR) || is_client {
             return None;
         }
         let peer = extensions.get::<Peer>()?.0.ip().to_canonical();
@@ -95,17 +106,20 @@ impl Addresses {
         !self.is_trusted(address) && !self.exempt.iter().any(|net| net.contains(&address))
     }
 
-    /// Returns whether the client came over TLS, which ends at a trusted proxy.
+    /// Returns whether the client came over TLS, which ends here or at a trusted proxy.
     pub(crate) fn is_secure(&self, headers: &HeaderMap, extensions: &Extensions) -> bool {
         let peer = extensions.get::<Peer>();
         let proto = headers.get(FORWARDED_PROTO);
         let proto = proto.and_then(|value| value.to_str().ok()).unwrap_or("");
         // Each proxy appends its own value. The first is of the proxy that the client connected to.
         let first = proto.split(',').next().unwrap_or_default().trim();
-        peer.is_some_and(|peer| self.is_trusted(peer.0.ip().to_canonical()))
-            && ["https", "wss"]
-                .iter()
-                .any(|tls| first.eq_ignore_ascii_case(tls))
+        let is_trusted = peer.is_some_and(|peer| self.is_trusted(peer.0.ip().to_canonical()));
+        if !is_trusted || first.is_empty() {
+            return extensions.get::<OverTls>().is_some();
+        }
+        ["https", "wss"]
+            .iter()
+            .any(|tls| first.eq_ignore_ascii_case(tls))
     }
 
     /// Returns the client of a chain of hops. Each hop was added by the one after it, so the client is the last hop
@@ -121,7 +135,9 @@ impl Addresses {
         client
     }
 
-    fn is_trusted(&self, address: IpAddr) -> bool {
+    /// Returns whether an address is a trusted proxy's.
+    pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
         self.trusted.iter().any(|net| net.contains(&address))
     }
 }

@@ -24,7 +24,8 @@ const OWN_PATHS: &[&str] = &[
 impl Config {
     /// Returns whether there is a demo app and its page.
     pub(crate) fn demo(&self) -> bool {
-        self.demo.unwrap_or_else(|| self.listen.ip().is_loopback())
+        self.demo
+            .unwrap_or_else(|| self.listen.ip().is_loopback() && !self.listen_proxy_protocol)
     }
 
     /// Returns the SQLite file that is the store if no `store.url` is given.
@@ -42,6 +43,16 @@ impl Config {
     }
 
     pub(super) fn check_server(&self, rules: Rules<'_>) -> anyhow::Result<()> {
+        rules.check(
+            "listen_proxy_protocol",
+            !self.listen_proxy_protocol || !self.http.trusted_proxies.trim().is_empty(),
+            "must have http.trusted_proxies beside it, with the addresses of the proxies: headers of others are not believed",
+        )?;
+        rules.check(
+            "demo",
+            !(self.listen_proxy_protocol && self.demo == Some(true)),
+            "must be false with listen_proxy_protocol: the demo answers this machine only, and not a proxy",
+        )?;
         rules.check(
             "data_dir",
             !self.data_dir.as_os_str().is_empty(),

@@ -6,8 +6,9 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use rustix::net::RecvFlags;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 /// An accepted socket, registered with the runtime of the thread that uses it. HTTP reads and writes it as a stream. A
@@ -75,6 +76,20 @@ impl ClientSocket {
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_read(buffer),
+        }
+    }
+
+    /// Copies bytes that are there, and leaves them there. Returns 0 once the client has sent its last.
+    ///
+    /// # Errors
+    ///
+    /// Returns `WouldBlock` if there are none now, and any other error if the socket is gone.
+    pub(crate) fn try_peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.try_io(Interest::READABLE, || {
+                let (length, _) = rustix::net::recv(stream, buffer, RecvFlags::PEEK)?;
+                Ok(length)
+            }),
         }
     }
 

@@ -30,12 +30,12 @@ impl FirstBytes {
                  front",
             ),
             b"PROXY TC" | b"PROXY UN" => Some(
-                "a PROXY protocol header (version 1) came, which is not understood: switch it off at the proxy (HAProxy: \
-                 send-proxy, stunnel: protocol) and let it send X-Forwarded-For; see http.trusted_proxies",
+                "a PROXY protocol header (version 1) came, which is read only with listen_proxy_protocol = true and from \
+                 http.trusted_proxies: set both, or switch it off at the proxy (HAProxy: send-proxy, stunnel: protocol)",
             ),
             b"\r\n\r\n\0\r\nQ" => Some(
-                "a PROXY protocol header (version 2) came, which is not understood: switch it off at the proxy (HAProxy: \
-                 send-proxy-v2, hitch: write-proxy-v2) and let it send X-Forwarded-For; see http.trusted_proxies",
+                "a PROXY protocol header (version 2) came, which is read only with listen_proxy_protocol = true and from \
+                 http.trusted_proxies: set both, or switch it off at the proxy (HAProxy: send-proxy-v2, hitch: write-proxy-v2)",
             ),
             b"PRI * HT" => Some(
                 "HTTP/2 came, and this port speaks HTTP/1.1: let the proxy in front use HTTP/1.1 to the server",

@@ -83,10 +83,21 @@ fn parse(head: &[u8]) -> httparse::Result<usize> {
 }
 
 /// Answers a head that is too large with 431 and closes the connection.
-pub(crate) async fn refuse_too_large(mut stream: ClientSocket) {
-    let body = format!("{}\n", too_large().message());
+pub(crate) async fn refuse_too_large(stream: ClientSocket) {
+    let message = too_large();
+    refuse(
+        stream,
+        "431 Request Header Fields Too Large",
+        message.message(),
+    )
+    .await;
+}
+
+/// Answers the first request of a connection without reading it, and closes the connection.
+pub(crate) async fn refuse(mut stream: ClientSocket, status: &str, message: &str) {
+    let body = format!("{message}\n");
     let answer = format!(
-        "HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n\
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );

@@ -18,23 +18,37 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use crate::access::{Addresses, Peer};
+use crate::access::{Addresses, NamedByProxy, OverTls, Peer};
 use crate::edge::client_socket::ClientSocket;
 use crate::edge::client_stream::ClientStream;
 use crate::edge::first_bytes::FirstBytes;
-use crate::edge::head::{FirstHead, MAX_HEAD, read_first_head, refuse_too_large, too_large};
+use crate::edge::head::{
+    FirstHead, MAX_HEAD, read_first_head, refuse, refuse_too_large, too_large,
+};
 use crate::edge::kernel;
+use crate::edge::proxy_header::{Announced, HeaderError, read_proxy_header};
 use crate::edge::sockets::{
     Activity, HttpSocket, OpenRequest, SocketPlace, Sockets, UnfinishedBody,
 };
 use crate::edge::write_timeout::WriteTimeout;
 use crate::throttle::Throttle;
 
+/// What a trusted proxy and the log are told of a connection without a header of the PROXY protocol.
+const NO_PROXY_HEADER: &str = "no PROXY protocol header came, which listen_proxy_protocol = true requires of \
+     http.trusted_proxies: switch it on at the proxy (HAProxy: send-proxy-v2, nginx: proxy_protocol on), or set \
+     listen_proxy_protocol = false";
+/// The same of a header that can't be read.
+const INVALID_PROXY_HEADER: &str = "a PROXY protocol header came that is malformed or longer than 4096 bytes: let the proxy send \
+     version 1 or 2 of the protocol with fewer extensions";
+/// Why a connection is closed at once.
+const TOO_MANY_SOCKETS: &str =
+    "a connection was closed: its network has as many sockets as it may (network.max_sockets)";
 /// How long the listener waits when there are no more file descriptors.
 const NO_FILES_PAUSE: Duration = Duration::from_millis(100);
 /// Least time between two log lines about connections that can't be accepted.
@@ -60,6 +74,8 @@ pub(crate) struct Listening {
     pub(crate) sockets: Sockets,
     pub(crate) addresses: Addresses,
     pub(crate) timeouts: Timeouts,
+    /// Whether trusted proxies begin each connection with a header of the PROXY protocol.
+    pub(crate) proxy_protocol: bool,
 }
 
 /// The two steps in which HTTP ends, and the tasks that are still running meanwhile.
@@ -117,11 +133,13 @@ pub(crate) async fn serve(listener: TcpListener, listening: Listening, shutdown:
         let address = peer.0.ip();
         let charged = listening.addresses.is_charged(address).then_some(address);
         let Some((place, socket)) = listening.sockets.accept(charged) else {
-            tracing::debug!(%address, "a connection was closed: its network has as many sockets as it may (network.max_sockets)");
+            tracing::debug!(%address, "{TOO_MANY_SOCKETS}");
             continue;
         };
         let client = Client {
             peer,
+            named_by_proxy: false,
+            over_tls: false,
             socket,
             place,
             upgrades: Upgrades(shutdown.upgrades.clone()),
@@ -192,6 +210,9 @@ fn not_http(engine: &Engine, Peer(peer): Peer, first_bytes: &FirstBytes, error: 
 /// An accepted client.
 struct Client {
     peer: Peer,
+    /// Whether a trusted proxy named the peer in the PROXY protocol.
+    named_by_proxy: bool,
+    over_tls: bool,
     socket: HttpSocket,
     place: SocketPlace,
     upgrades: Upgrades,
@@ -202,7 +223,7 @@ struct Client {
 async fn connection(
     http: http1::Builder,
     mut stream: ClientSocket,
-    client: Client,
+    mut client: Client,
     listening: Listening,
 ) {
     if let Err(error) = stream.options().set_tcp_nodelay(true) {
@@ -210,15 +231,14 @@ async fn connection(
         return;
     }
     kernel::bound_send_queue(&stream, listening.timeouts.head);
+    if listening.proxy_protocol && listening.addresses.is_trusted(client.peer.0.ip()) {
+        stream = match Box::pin(named_by_proxy(stream, &mut client, &listening)).await {
+            Some(stream) => stream,
+            None => return,
+        };
+    }
     let within = listening.timeouts.first_head;
-    let first = {
-        let mut reading = std::pin::pin!(read_first_head(&mut stream));
-        tokio::select! {
-            first = timeout(within, reading.as_mut()) => first,
-            // The head may be in flight, and a client that gets no answer waits long before it reconnects.
-            () = client.finish.cancelled() => timeout(LAST_HEAD, reading).await,
-        }
-    };
+    let first = in_time(within, &client.finish, read_first_head(&mut stream)).await;
     match first {
         // Boxed here and below, because these futures' states would otherwise be part of every connection, even of one
         // without a request.
@@ -234,6 +254,70 @@ async fn connection(
     }
 }
 
+/// Waits for a client's first words for as long as it may take. After a shutdown has begun, it may take [`LAST_HEAD`]:
+/// they may be in flight, and a client that gets no answer waits long before it reconnects.
+async fn in_time<T>(
+    within: Duration,
+    finish: &CancellationToken,
+    words: impl Future<Output = T>,
+) -> Result<T, Elapsed> {
+    let mut words = std::pin::pin!(words);
+    tokio::select! {
+        words = timeout(within, words.as_mut()) => words,
+        () = finish.cancelled() => timeout(LAST_HEAD, words).await,
+    }
+}
+
+/// Reads the header of a trusted proxy. From then on, the client that it names counts as the peer. Returns `None` if
+/// nothing is to be served on the connection.
+async fn named_by_proxy(
+    mut stream: ClientSocket,
+    client: &mut Client,
+    listening: &Listening,
+) -> Option<ClientSocket> {
+    let within = listening.timeouts.first_head;
+    let reading = read_proxy_header(&mut stream);
+    let reason = match in_time(within, &client.finish, reading).await {
+        Ok(Ok(Ok(Announced::Client { address, over_tls }))) => {
+            let ip = address.ip();
+            if listening.addresses.is_charged(ip)
+                && listening
+                    .sockets
+                    .charge(ip, &mut client.place, &client.socket)
+                    .is_none()
+            {
+                tracing::debug!(address = %ip, "{TOO_MANY_SOCKETS}");
+                return None;
+            }
+            client.peer = Peer(address);
+            client.named_by_proxy = true;
+            client.over_tls = over_tls;
+            return Some(stream);
+        }
+        Ok(Ok(Ok(Announced::Nobody))) => return Some(stream),
+        Ok(Ok(Ok(Announced::Closed))) => return None,
+        Ok(Ok(Err(HeaderError::Missing))) => NO_PROXY_HEADER,
+        Ok(Ok(Err(HeaderError::Invalid))) => INVALID_PROXY_HEADER,
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a connection ended before its PROXY protocol header");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!(peer = %client.peer.0, "a proxy has sent no PROXY protocol header in time (http.first_head_timeout)");
+            return None;
+        }
+    };
+    listening.engine.refusals().note(Refused {
+        kind: RefusalKind::ProxyHeader,
+        app: None,
+        address: Some(client.peer.0.ip().to_canonical()),
+        reason,
+    });
+    // Whatever it speaks: a proxy that speaks HTTP shows the answer, and others log it.
+    refuse(stream, "400 Bad Request", reason).await;
+    None
+}
+
 async fn serve_http(
     http: http1::Builder,
     stream: ClientSocket,
@@ -243,6 +327,8 @@ async fn serve_http(
 ) {
     let Client {
         peer,
+        named_by_proxy,
+        over_tls,
         socket,
         place,
         upgrades,
@@ -264,6 +350,12 @@ async fn serve_http(
         let router = router.clone();
         let mut request = request.map(|body| ReceivedBody::new(body, activity));
         request.extensions_mut().insert(peer);
+        if named_by_proxy {
+            request.extensions_mut().insert(NamedByProxy);
+        }
+        if over_tls {
+            request.extensions_mut().insert(OverTls);
+        }
         if request.headers().contains_key(UPGRADE) {
             request.extensions_mut().insert(upgrades.clone());
         }

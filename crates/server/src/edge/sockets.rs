@@ -54,7 +54,8 @@ struct Http {
 #[derive(Debug)]
 pub(crate) struct Activity {
     started: Instant,
-    network: Option<Network>,
+    /// Network that pays for the socket, once that is known and if one does.
+    network: OnceLock<Network>,
     /// When bytes last came or went, in milliseconds since the start.
     at: AtomicU64,
     /// Number of requests that are being answered.
@@ -92,6 +93,10 @@ impl Activity {
     pub(crate) fn unfinished_body(self: &Arc<Self>) -> UnfinishedBody {
         self.unfinished_bodies.fetch_add(1, Ordering::Relaxed);
         UnfinishedBody(Arc::clone(self))
+    }
+
+    fn network(&self) -> Option<Network> {
+        self.network.get().copied()
     }
 
     /// Returns whether the server only waits for the socket's client.
@@ -133,7 +138,7 @@ impl Drop for OpenRequest {
 #[derive(Debug)]
 pub(crate) struct SocketPlace {
     table: Arc<Table>,
-    _charge: Option<Charge>,
+    charge: Option<Charge>,
 }
 
 impl Drop for SocketPlace {
@@ -231,25 +236,45 @@ impl Sockets {
     /// Takes a place for an accepted socket. `charged` is the address whose network pays, if one does. Returns `None`
     /// if that network has as many sockets as it may have and none of them is idle.
     pub(crate) fn accept(&self, charged: Option<IpAddr>) -> Option<(SocketPlace, HttpSocket)> {
-        let payer = charged.map(|address| self.0.ledger.payer(Some(address)));
-        let network = payer.as_ref().and_then(fanfare_engine::Payer::network);
-        let charge = match &payer {
-            None => None,
-            Some(payer) => match payer.charge(Resource::Sockets, 1) {
-                Ok(charge) => Some(charge),
-                Err(_) => {
-                    // The closed socket gives back its place a little later, so this one exceeds the bound until then.
-                    self.close_idle_of(network)?;
-                    let mut charge = payer.empty_charge(Resource::Sockets);
-                    let _ = charge.set(1);
-                    Some(charge)
-                }
-            },
+        let (mut place, socket) = self.open_socket();
+        if let Some(address) = charged {
+            self.charge(address, &mut place, &socket)?;
+        }
+        Some((place, socket))
+    }
+
+    /// Lets the network of `address` pay for a socket for which none has paid so far. Returns `None` if that network
+    /// has as many sockets as it may have and none of them is idle.
+    pub(crate) fn charge(
+        &self,
+        address: IpAddr,
+        place: &mut SocketPlace,
+        socket: &HttpSocket,
+    ) -> Option<()> {
+        let payer = self.0.ledger.payer(Some(address));
+        let network = payer.network();
+        let charge = match payer.charge(Resource::Sockets, 1) {
+            Ok(charge) => charge,
+            Err(_) => {
+                // The closed socket gives back its place a little later, so this one exceeds the bound until then.
+                self.close_idle_of(network)?;
+                let mut charge = payer.empty_charge(Resource::Sockets);
+                let _ = charge.set(1);
+                charge
+            }
         };
+        place.charge = Some(charge);
+        if let Some(network) = network {
+            let _ = socket.activity.network.set(network);
+        }
+        Some(())
+    }
+
+    fn open_socket(&self) -> (SocketPlace, HttpSocket) {
         self.0.open.fetch_add(1, Ordering::Relaxed);
         let activity = Arc::new(Activity {
             started: self.0.started,
-            network,
+            network: OnceLock::new(),
             at: AtomicU64::new(millis_since(self.0.started)),
             requests: AtomicUsize::new(0),
             unfinished_bodies: AtomicUsize::new(0),
@@ -259,20 +284,20 @@ impl Sockets {
         let key = self.0.http.lock().sockets.insert(Arc::clone(&activity));
         let place = SocketPlace {
             table: Arc::clone(&self.0),
-            _charge: charge,
+            charge: None,
         };
         let socket = HttpSocket {
             table: Arc::clone(&self.0),
             key,
             activity,
         };
-        Some((place, socket))
+        (place, socket)
     }
 
     fn close_idle_of(&self, network: Option<Network>) -> Option<()> {
         let http = self.0.http.lock();
         let sockets = http.sockets.iter().map(|(_, socket)| socket);
-        let own = sockets.filter(|socket| socket.network == network && socket.is_idle());
+        let own = sockets.filter(|socket| socket.network() == network && socket.is_idle());
         own.min_by_key(|socket| socket.at.load(Ordering::Relaxed))?
             .close();
         Some(())
@@ -285,10 +310,11 @@ impl Http {
     fn choose_idle(&mut self) {
         let sockets = self.sockets.iter().map(|(_, socket)| socket);
         let mut held: HashMap<Network, usize> = HashMap::new();
-        for network in sockets.clone().filter_map(|socket| socket.network) {
+        for network in sockets.clone().filter_map(|socket| socket.network()) {
             *held.entry(network).or_default() += 1;
         }
-        let of_network = |socket: &Activity| socket.network.and_then(|network| held.get(&network));
+        let of_network =
+            |socket: &Activity| socket.network().and_then(|network| held.get(&network));
         let mut idle: Vec<_> = sockets
             .filter(|socket| socket.is_idle())
             .map(|socket| {

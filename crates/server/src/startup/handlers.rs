@@ -33,6 +33,8 @@ pub(super) fn listening(config: &Config, state: AppState, audience: Audience) ->
         sockets: state.sockets.clone(),
         addresses: state.addresses.clone(),
         timeouts: config.http.timeouts(),
+        // Operators have other ways to an address of their own.
+        proxy_protocol: config.listen_proxy_protocol && audience != Audience::Operators,
         engine: Arc::clone(&state.engine),
         router: router(state, audience),
     }

@@ -17,6 +17,7 @@ mod history;
 mod hostile;
 mod moving;
 mod openapi;
+mod proxy_protocol;
 mod reads;
 mod receiver;
 mod refusals;

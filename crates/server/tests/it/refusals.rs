@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::{server, server_with};
 
 /// Waits for a line of the log that holds all of these.
-async fn logged(server: &Server, words: &[&str]) -> String {
+pub(crate) async fn logged(server: &Server, words: &[&str]) -> String {
     for _ in 0..1000 {
         let log = server.log();
         let line = log
