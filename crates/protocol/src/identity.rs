@@ -22,6 +22,8 @@ pub const MAX_PROVIDERS: usize = 8;
 pub const MAX_GRANTS: usize = 100;
 /// Most seconds of clock difference that a provider may be granted.
 pub const MAX_LEEWAY: u64 = 300;
+/// Shown in place of a secret, and sent back to keep the secret. Too short to be one.
+const SET: &str = "set";
 /// Most bytes in any text of the configuration.
 const MAX_TEXT: usize = 16 * 1024;
 /// Most entries in each list and map within a provider or a grant.
@@ -55,7 +57,8 @@ pub struct Provider {
     pub algorithms: Vec<Algorithm>,
     /// Seconds by which the provider's clock may differ; 30 if not given.
     pub leeway_seconds: Option<u64>,
-    /// The secret shared with the provider, for HS256.
+    /// The secret shared with the provider, for HS256. Shown as `"set"`, which keeps the stored secret if it
+    /// is sent back.
     #[serde(serialize_with = "expose")]
     #[schema(value_type = Option<String>, format = Password, default = json!(null))]
     pub secret: Option<SecretString>,
@@ -177,9 +180,41 @@ impl Identity {
     pub fn redacted(&self) -> Value {
         let mut shown = self.clone();
         for secret in shown.providers.iter_mut().map(|it| &mut it.secret) {
-            *secret = secret.as_ref().map(|_| "set".into());
+            *secret = secret.as_ref().map(|_| SET.into());
         }
         serde_json::to_value(shown).expect("a configuration is JSON")
+    }
+
+    /// Returns whether a provider has `"set"` for a secret, which stands for the stored one.
+    #[must_use]
+    pub fn keeps_secrets(&self) -> bool {
+        self.providers.iter().any(Provider::keeps_secret)
+    }
+
+    /// Puts the stored secrets in the places of `"set"`. A provider keeps the secret of the stored
+    /// provider with its `issuer`: of the one at its place if several have it.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`InvalidIdentity`] if no stored secret, or more than one, could be meant.
+    pub fn keep_secrets(&mut self, stored: &Self) -> Result<(), InvalidIdentity> {
+        for (index, provider) in self.providers.iter_mut().enumerate() {
+            if !provider.keeps_secret() {
+                continue;
+            }
+            let is_meant = |old: &&Provider| old.secret.is_some() && old.issuer == provider.issuer;
+            let mut meant = stored.providers.iter().filter(is_meant);
+            let at_its_place = stored.providers.get(index).filter(is_meant);
+            let old = at_its_place.or_else(|| meant.next().filter(|_| meant.next().is_none()));
+            let Some(old) = old else {
+                let reason = "is \"set\", which keeps the stored secret of the provider with the same \
+                              issuer, and no single one has a secret; give the secret itself";
+                let error = InvalidIdentity::new("secret", reason);
+                return Err(error.within(&format!("providers[{index}]")));
+            };
+            provider.secret.clone_from(&old.secret);
+        }
+        Ok(())
     }
 
     /// Checks all that can be checked without reading keys. Key sets may be fetched without TLS
@@ -210,6 +245,12 @@ impl Provider {
     #[must_use]
     pub fn leeway(&self) -> u64 {
         self.leeway_seconds.unwrap_or(30)
+    }
+
+    fn keeps_secret(&self) -> bool {
+        self.secret
+            .as_ref()
+            .is_some_and(|secret| secret.expose_secret() == SET)
     }
 
     fn check(&self, allow_http: bool) -> Result<(), InvalidIdentity> {
@@ -530,5 +571,50 @@ mod tests {
             read.providers[0].secret.as_ref().unwrap().expose_secret(),
             SECRET
         );
+    }
+
+    #[test]
+    fn a_secret_that_is_shown_and_sent_back_is_kept() {
+        let provider = |issuer: &str, secret: &str| json!({"issuer": issuer, "algorithms": ["HS256"], "secret": secret});
+        let of = |providers: Vec<Value>| identity(json!({ "providers": providers }));
+        let [one, two, third] = ["1", "2", "3"].map(|digit| digit.repeat(MIN_SECRET));
+        let stored = of(vec![provider("one", &one), provider("two", &two)]);
+        let secrets = |identity: &Identity| -> Vec<String> {
+            let secrets = identity.providers.iter().flat_map(|it| &it.secret);
+            secrets.map(|it| it.expose_secret().to_owned()).collect()
+        };
+
+        let mut same: Identity = serde_json::from_value(stored.redacted()).unwrap();
+        assert!(same.keeps_secrets());
+        same.keep_secrets(&stored).unwrap();
+        assert_eq!(secrets(&same), [one.clone(), two.clone()]);
+        assert!(!same.keeps_secrets());
+
+        // A provider less, and another secret beside one that is kept.
+        let mut less = of(vec![provider("two", "set"), provider("one", &third)]);
+        less.keep_secrets(&stored).unwrap();
+        assert_eq!(secrets(&less), [two, third]);
+
+        // Of two with the same issuer the one at the same place.
+        let twice = of(vec![provider("one", &one), provider("one", "another")]);
+        let mut kept = of(vec![provider("one", &one), provider("one", "set")]);
+        kept.keep_secrets(&twice).unwrap();
+        assert_eq!(secrets(&kept), [one, "another".to_owned()]);
+
+        for (keeping, stored) in [
+            (of(vec![provider("three", "set")]), &stored),
+            (of(vec![provider("one", "set")]), &Identity::default()),
+            (
+                of(vec![json!({}), json!({}), provider("one", "set")]),
+                &twice,
+            ),
+        ] {
+            let error = keeping
+                .clone()
+                .keep_secrets(stored)
+                .unwrap_err()
+                .to_string();
+            assert!(error.contains("secret is \"set\""), "{error}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::StatusCode;
 use fanfare_protocol::Identity;
+use fanfare_protocol::identity::InvalidIdentity;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
@@ -34,17 +35,21 @@ pub(super) async fn show(
     let text = state.admin.store.identity(&app_id).await?;
     let none = || Problem::not_found(format!("the app {app_id:?} has no identity"));
     let text = text.ok_or_else(none)?;
-    let identity: Identity = serde_json::from_str(text.expose_secret()).map_err(|_| {
+    Ok(Tagged(read(&text)?.redacted(), revision))
+}
+
+fn read(stored: &SecretString) -> Result<Identity, Problem> {
+    serde_json::from_str(stored.expose_secret()).map_err(|_| {
         Problem::conflict(
             "the identity was stored by another version and cannot be read; set it again",
         )
-    })?;
-    Ok(Tagged(identity.redacted(), revision))
+    })
 }
 
 /// Set an app's identity
 ///
-/// Replaces the previous identity, secrets included. The change is active on every node within a second. Needs the role admin.
+/// Replaces the previous identity, secrets included; a secret that is `"set"`, as it is shown, is kept if the provider
+/// with that issuer has one. The change is active on every node within a second. Needs the role admin.
 #[utoipa::path(
     put, path = "/apps/{app_id}/identity", tag = "Identity", operation_id = "set_identity",
     params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
@@ -64,14 +69,23 @@ pub(super) async fn set(
     body: Body<Identity>,
 ) -> Result<StatusCode, Problem> {
     caller.change(&app_id)?;
-    let compiled = state.identities.compile(&body.value);
-    compiled.map_err(|error| Problem::invalid(error.to_string()))?;
-    let text = serde_json::to_string(&body.value).expect("an identity is JSON");
+    let mut identity = body.value;
+    let mut revision = if_match.revision()?;
+    let invalid = |error: InvalidIdentity| Problem::invalid(error.to_string());
+    if identity.keeps_secrets() {
+        // Of the revision that was read, so that no other change is taken back.
+        revision = revision.or(Some(state.admin.store.app(&app_id).await?.revision));
+        let stored = state.admin.store.identity(&app_id).await?;
+        let stored = stored.map_or(Ok(Identity::default()), |text| read(&text))?;
+        identity.keep_secrets(&stored).map_err(invalid)?;
+    }
+    state.identities.compile(&identity).map_err(invalid)?;
+    let text = serde_json::to_string(&identity).expect("an identity is JSON");
     let text = SecretString::from(text);
     state
         .admin
         .store
-        .set_identity(&app_id, Some(&text), if_match.revision()?, &caller.actor)
+        .set_identity(&app_id, Some(&text), revision, &caller.actor)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -62,8 +62,11 @@ async fn an_identity_is_set_shown_without_secrets_and_taken_away() {
     let shown = owner.get(&path()).await.expect(200);
     assert_eq!(shown["providers"][0]["secret"], "set");
     assert_eq!(shown["grants"][0]["channels"], "private-user-{sub}");
-    // What is shown is no identity: its secret would be "set".
-    let refused = owner.put(&path(), &shown).await;
+    // What is shown keeps the secret if it is sent back, but not for another issuer.
+    assert_eq!(owner.put(&path(), &shown).await.status, 204);
+    let mut other = shown.clone();
+    other["providers"][0]["issuer"] = json!("https://other.example/");
+    let refused = owner.put(&path(), &other).await;
     assert_eq!(refused.problem(400), "invalid");
     assert!(refused.text.contains("providers[0].secret"), "{refused:?}");
     let client = server.connect().await;
@@ -74,8 +77,11 @@ async fn an_identity_is_set_shown_without_secrets_and_taken_away() {
     let (status, words) = ask(&server, "auth", &token("ada"), asked).await;
     assert_eq!(status, 403, "{words}");
     assert_eq!(owner.get(&path()).await.problem(404), "not_found");
+    // Where nothing is stored, nothing can be kept.
+    let refused = owner.put(&path(), &shown).await;
+    assert!(refused.text.contains("providers[0].secret"), "{refused:?}");
     let audit = owner.get("/audit?action=identity.update").await.expect(200);
-    assert_eq!(audit["items"].as_array().unwrap().len(), 2);
+    assert_eq!(audit["items"].as_array().unwrap().len(), 3);
 }
 
 #[tokio::test]
