@@ -29,6 +29,50 @@ const SELECT: &str = "SELECT id, at, actor_kind, actor_id, actor_name, actor_add
                         AND ($8 IS NULL OR id < $8) \
                       ORDER BY id DESC LIMIT $9";
 
+/// All actions that entries have.
+pub const AUDIT_ACTIONS: [&str; 40] = [
+    "alert.open",
+    "alert.resolve",
+    "alert.silence",
+    "app.create",
+    "app.delete",
+    "app.update",
+    "connection.close",
+    "console.open",
+    "event.publish",
+    "event.simulate",
+    "identity.update",
+    "key.create",
+    "key.revoke",
+    "key.update",
+    "master_key.rotate",
+    "node.drain",
+    "node.end_drain",
+    "operator.create",
+    "operator.delete",
+    "operator.password",
+    "operator.sign_in_link",
+    "operator.update",
+    "session.create",
+    "session.refuse",
+    "session.reuse",
+    "session.revoke",
+    "session.revoke_all",
+    "signing_key.create",
+    "signing_key.rotate",
+    "token.create",
+    "token.revoke",
+    "webhook.activate",
+    "webhook.add_secret",
+    "webhook.create",
+    "webhook.delete",
+    "webhook.disable",
+    "webhook.pause",
+    "webhook.replay",
+    "webhook.test",
+    "webhook.update",
+];
+
 /// An entry of the audit log.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AuditRecord {
@@ -133,6 +177,10 @@ impl Transaction<'_> {
         target: Target<'_>,
         details: &Value,
     ) -> Result<(), StoreError> {
+        debug_assert!(
+            AUDIT_ACTIONS.contains(&action),
+            "{action} is missing in AUDIT_ACTIONS"
+        );
         let by = self.by;
         execute!(
             &mut self.tx,

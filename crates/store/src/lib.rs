@@ -61,7 +61,7 @@ pub use actor::{Actor, ActorKind, InvalidActorKind};
 pub use alerts::{AlertRecord, NewAlert};
 pub use answers::Reservation;
 pub use apps::{AppRecord, NewApp};
-pub use audit::{AuditFilter, AuditRecord};
+pub use audit::{AUDIT_ACTIONS, AuditFilter, AuditRecord};
 pub use changes::{ChangedApp, Changes};
 pub use database::{Database, Store};
 pub use dialect::{check_url, sqlite_file};

@@ -5,10 +5,11 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use fanfare_store::{AuditFilter, AuditRecord, Role, StoreError};
+use fanfare_store::{AUDIT_ACTIONS, AuditFilter, AuditRecord, Role, StoreError};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::{IntoParams, ToSchema};
 
 use super::extract::QueryParams;
@@ -87,7 +88,8 @@ pub(crate) struct AuditQuery {
     app_id: Option<String>,
     /// The entries of one operator or token.
     actor_id: Option<String>,
-    /// The entries of one kind, for example `key.revoke`.
+    /// The entries of one kind.
+    #[param(schema_with = action_schema)]
     action: Option<String>,
     /// The entries about this target.
     target_id: Option<String>,
@@ -98,8 +100,16 @@ pub(crate) struct AuditQuery {
 }
 
 impl AuditQuery {
-    fn filter(self, caller: &Caller) -> AuditFilter {
-        AuditFilter {
+    fn filter(self, caller: &Caller) -> Result<AuditFilter, Problem> {
+        if let Some(action) = &self.action
+            && !AUDIT_ACTIONS.contains(&action.as_str())
+        {
+            return Err(Problem::invalid(format!(
+                "there is no action {action:?}; there are {}",
+                AUDIT_ACTIONS.join(", ")
+            )));
+        }
+        Ok(AuditFilter {
             app: self.app_id,
             apps: caller.apps().map(<[String]>::to_vec),
             actor_id: self.actor_id,
@@ -108,8 +118,15 @@ impl AuditQuery {
             since: self.since,
             until: self.until,
             before_id: None,
-        }
+        })
     }
+}
+
+fn action_schema() -> Schema {
+    let names = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .enum_values(Some(AUDIT_ACTIONS));
+    names.examples(["key.revoke"]).into()
 }
 
 impl From<AuditRecord> for AuditEntry {
@@ -152,7 +169,7 @@ pub(super) async fn list(
     let limit = page.limit()?;
     let filter = AuditFilter {
         before_id: page.after()?,
-        ..query.filter(&caller)
+        ..query.filter(&caller)?
     };
     let entries = state.admin.store.audit(&filter, limit as i64 + 1).await?;
     Ok(Json(Page::of(
@@ -179,7 +196,7 @@ pub(super) async fn export(
     QueryParams(query): QueryParams<AuditQuery>,
 ) -> Result<Response, Problem> {
     caller.require(Role::Admin)?;
-    let next = Some(query.filter(&caller));
+    let next = Some(query.filter(&caller)?);
     let lines = stream::try_unfold((state, next), async |(state, next)| {
         let Some(filter) = next else { return Ok(None) };
         let entries = state.admin.store.audit(&filter, EXPORT_BATCH).await?;

@@ -1,15 +1,17 @@
 //! Live events of an app, as server-sent events.
 
+use std::time::Duration;
+
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::HeaderName;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use fanfare_engine::{LiveKind, LiveOpenError, LiveQuery, MAX_RECENT};
-use fanfare_store::Role;
+use fanfare_store::{Actor, AuditFilter, AuditRecord, Role};
 use futures_util::stream;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use self::console::Console;
@@ -18,9 +20,14 @@ use super::extract::{PathParams, QueryParams};
 use super::problem::Problem;
 use crate::access::Caller;
 use crate::app_state::AppState;
+use crate::clock::unix_millis;
 
 mod console;
 
+/// The audit log's name of an opened console.
+const OPENING: &str = "console.open";
+/// Time within which a console that is opened again is not recorded again.
+const OPENING_PERIOD: Duration = Duration::from_secs(60 * 60);
 /// Lines a second, if the caller doesn't say how many, and the most.
 const RATE: u32 = 50;
 const MAX_RATE: u32 = 200;
@@ -175,11 +182,7 @@ pub(super) async fn watch(
         "socket_id": query.socket_id,
         "text": query.text,
     });
-    let (by, id) = (&caller.actor, app_id.as_str());
-    let store = &state.admin.store;
-    store
-        .record(by, "console.open", "app", id, Some(id), &details)
-        .await?;
+    record_opening(&state, &caller.actor, app_id.as_str(), &details).await?;
     let console = Console::new(state, caller, viewer, query.payloads, follows);
     let parts = stream::unfold(console, async |mut console| {
         let part = console.next().await?;
@@ -195,4 +198,35 @@ pub(super) async fn watch(
         (HeaderName::from_static("x-accel-buffering"), "no"),
     ];
     Ok((headers, Body::from_stream(parts)).into_response())
+}
+
+/// Records that a caller opens a console, unless the same was recorded within [`OPENING_PERIOD`]: a page opens its stream
+/// again with each change of a filter, and the log would hold little else.
+async fn record_opening(
+    state: &AppState,
+    by: &Actor,
+    app_id: &str,
+    details: &Value,
+) -> Result<(), Problem> {
+    let store = &state.admin.store;
+    if by.id.is_some() {
+        let last = AuditFilter {
+            app: Some(app_id.to_owned()),
+            actor_id: by.id.clone(),
+            action: Some(OPENING.into()),
+            since: Some(unix_millis() - OPENING_PERIOD.as_millis() as i64),
+            ..AuditFilter::default()
+        };
+        let recorded = store.audit(&last, 1).await?;
+        let is_same = |last: &AuditRecord| {
+            last.actor.address == by.address && last.details["payloads"] == details["payloads"]
+        };
+        if recorded.first().is_some_and(is_same) {
+            return Ok(());
+        }
+    }
+    store
+        .record(by, OPENING, "app", app_id, Some(app_id), details)
+        .await?;
+    Ok(())
 }
