@@ -71,7 +71,14 @@ pub(super) async fn explain(
     }
     let client = client(&query)?;
     let since = parse_time("since", query.since.as_deref()).map_err(Problem::invalid)?;
-    let since = since.unwrap_or_else(|| unix_millis() - DEFAULT_SPAN);
+    let now = unix_millis();
+    if since.is_some_and(|since| since > now) {
+        return Err(Problem::invalid(format!(
+            "since is {:?}, which is still to come: pass a time from which on the event may have been published",
+            query.since.as_deref().unwrap_or_default()
+        )));
+    }
+    let since = since.unwrap_or(now - DEFAULT_SPAN);
     let event = query.event.as_deref();
     let question = FindTrail {
         app: app_id,
@@ -106,7 +113,8 @@ fn client(query: &ExplainQuery) -> Result<String, Problem> {
         (Some(user), None) if !user.is_empty() => Ok(format!("the user {user:?}")),
         (None, Some(id)) => {
             super::connections::socket_id(id)?;
-            Ok(format!("the client {id}"))
+            // Answers name the connection themselves.
+            Ok("this client".into())
         }
         _ => Err(Problem::invalid(
             "say whose event it is: pass user_id, or socket_id for a client without a user",

@@ -53,6 +53,29 @@ enum Progress {
     Ended,
 }
 
+/// Why a console ends.
+struct Ending {
+    reason: String,
+    /// Whether the caller still has the rights with which the waiting lines were filtered.
+    shows_waiting: bool,
+}
+
+impl Ending {
+    fn allowed(reason: String) -> Self {
+        Self {
+            reason,
+            shows_waiting: true,
+        }
+    }
+
+    fn refused(reason: String) -> Self {
+        Self {
+            reason,
+            shows_waiting: false,
+        }
+    }
+}
+
 impl Console {
     pub(super) fn new(
         state: AppState,
@@ -93,9 +116,9 @@ impl Console {
         }
         loop {
             // Before anything is sent: rights may have ended while the caller didn't read.
-            if let Some(reason) = self.end_reason().await {
+            if let Some(ending) = self.ending().await {
                 self.progress = Progress::Ended;
-                return Some(self.end(&reason));
+                return Some(self.end(&ending));
             }
             if let Some(part) = self.part() {
                 self.sent_at = Instant::now();
@@ -140,12 +163,7 @@ impl Console {
             self.more += waiting.more;
         }
         let mut part = String::new();
-        while part.len() < PART_BYTES
-            && let Some(line) = self.lines.pop_front()
-        {
-            let line = line.to_json(self.payloads);
-            let _ = write!(part, "event: line\ndata: {line}\n\n");
-        }
+        self.put_lines(&mut part);
         let now = Instant::now();
         if self.more > 0 && now >= self.more_at + MORE_PERIOD {
             self.put_more(&mut part);
@@ -157,32 +175,47 @@ impl Console {
         (!part.is_empty()).then_some(part)
     }
 
+    fn put_lines(&mut self, part: &mut String) {
+        while part.len() < PART_BYTES
+            && let Some(line) = self.lines.pop_front()
+        {
+            let line = line.to_json(self.payloads);
+            let _ = write!(part, "event: line\ndata: {line}\n\n");
+        }
+    }
+
     fn put_more(&mut self, part: &mut String) {
         let count = std::mem::take(&mut self.more);
         let _ = write!(part, "event: more\ndata: {{\"count\":{count}}}\n\n");
     }
 
-    /// Returns the last part: the lines that still wait are only counted.
-    fn end(&mut self, reason: &str) -> String {
-        let waiting = self.viewer.take();
-        self.more += waiting.more + (waiting.lines.len() + self.lines.len()) as u64;
+    /// Returns the last part, with the lines that waited until now if the caller may still see them.
+    fn end(&mut self, ending: &Ending) -> String {
         let mut part = String::new();
-        if self.more > 0 {
-            self.put_more(&mut part);
+        if ending.shows_waiting {
+            let waiting = self.viewer.take();
+            self.lines.extend(waiting.lines);
+            self.put_lines(&mut part);
+            self.more += waiting.more + self.lines.len() as u64;
+            if self.more > 0 {
+                self.put_more(&mut part);
+            }
         }
-        let end = json!({"reason": reason});
+        let end = json!({"reason": ending.reason});
         let _ = write!(part, "event: end\ndata: {end}\n\n");
         part
     }
 
     /// Returns why the console must end, if it must.
-    async fn end_reason(&mut self) -> Option<String> {
+    async fn ending(&mut self) -> Option<Ending> {
         if !self.state.ready.load(Ordering::Relaxed) {
-            return Some("this node is stopping; connect again".into());
+            return Some(Ending::allowed(
+                "this node is stopping; connect again".into(),
+            ));
         }
         let app = self.viewer.app();
         if app.is_deleted() {
-            return Some(format!("the app {} was deleted", app.id()));
+            return Some(Ending::allowed(format!("the app {} was deleted", app.id())));
         }
         let now = Instant::now();
         if now < self.check_at {
@@ -193,18 +226,22 @@ impl Console {
         match self.caller.renewed(&self.state).await {
             Ok(caller) => {
                 if caller.see(id.as_str()).is_err() {
-                    return Some(format!("you have no rights on the app {id} any more"));
+                    return Some(Ending::refused(format!(
+                        "you have no rights on the app {id} any more"
+                    )));
                 }
                 if (caller.role() >= Role::Admin) != self.payloads {
                     let role = caller.role();
-                    return Some(format!("your role is {role} now; connect again"));
+                    return Some(Ending::refused(format!(
+                        "your role is {role} now; connect again"
+                    )));
                 }
                 self.caller = caller;
                 None
             }
             // The store may be away for a while; what ends is looked up again.
             Err(problem) if problem.status().is_server_error() => None,
-            Err(problem) => Some(problem.body().detail),
+            Err(problem) => Some(Ending::refused(problem.body().detail)),
         }
     }
 }
