@@ -1,15 +1,18 @@
-// Makes src/api/schema.d.ts and src/api/facts.ts from docs/openapi.json. With --check nothing is written, and the exit code says
-// whether both are what they would be.
+// Makes src/api/schema.d.ts and src/api/facts.ts from docs/openapi.json, and src/api/server-settings.ts from docs/configuration.md.
+// With --check nothing is written, and the exit code says whether they are what they would be.
 import { readFile, writeFile } from 'node:fs/promises';
 import openapiTypescript, { astToString } from 'openapi-typescript';
 
 const root = new URL('..', import.meta.url);
 const document = JSON.parse(await readFile(new URL('../docs/openapi.json', root), 'utf8'));
-const HEAD = '// Made from docs/openapi.json by "npm run types". Changes here are lost.\n';
+const configuration = await readFile(new URL('../docs/configuration.md', root), 'utf8');
+const headOf = (source) => `// Made from ${source} by "npm run types". Changes here are lost.\n`;
+const HEAD = headOf('docs/openapi.json');
 
 const files = {
   'src/api/schema.d.ts': HEAD + astToString(await openapiTypescript(adminApi(document), { alphabetize: true, defaultNonNullable: false })),
-  'src/api/facts.ts': HEAD + facts(document.components.schemas),
+  'src/api/facts.ts': HEAD + facts(document),
+  'src/api/server-settings.ts': headOf('docs/configuration.md') + serverSettings(configuration),
 };
 const stale = [];
 for (const [name, content] of Object.entries(files)) {
@@ -19,7 +22,7 @@ for (const [name, content] of Object.entries(files)) {
   if (!process.argv.includes('--check')) await writeFile(path, content);
 }
 if (process.argv.includes('--check') && stale.length > 0) {
-  console.error(`dashboard/${stale.join(', dashboard/')}: not what docs/openapi.json describes; run "npm run types && npm run build" in dashboard/`);
+  console.error(`dashboard/${stale.join(', dashboard/')}: not what docs/openapi.json and docs/configuration.md describe; run "npm run types && npm run build" in dashboard/`);
   process.exit(1);
 }
 
@@ -45,8 +48,8 @@ function adminApi({ openapi, info, paths, components }) {
   });
 }
 
-/** What forms say about each setting of an app: its explanation, its default and its bounds. */
-function facts(schemas) {
+/** What forms say about each setting of an app (its explanation, its default and its bounds), and what can be chosen. */
+function facts({ paths, components: { schemas } }) {
   const of = (name) =>
     Object.fromEntries(
       Object.entries(schemas[name].properties)
@@ -57,5 +60,17 @@ function facts(schemas) {
         ]),
     );
   const all = { settings: of('AppSettings'), limits: of('Limits'), quotas: of('Quotas') };
-  return `export const FACTS = ${JSON.stringify(all, null, 2)} as const;\n`;
+  const { schema } = paths['/api/v1/audit'].get.parameters.find(({ name }) => name === 'action');
+  return `export const FACTS = ${JSON.stringify(all, null, 2)} as const;\n\n/** All actions of the audit log. */\nexport const AUDIT_ACTIONS = ${JSON.stringify(schema.enum, null, 2)} as const;\n`;
+}
+
+/** What each setting of the server means: the last cells of the tables, in which links are only their text. */
+function serverSettings(text) {
+  const [ofServer] = text.split('\n## Settings of an app\n');
+  const rows = ofServer.matchAll(/^\| `([a-z_.]+)` \|.*?\| (.*) \|$/gm);
+  const meanings = [...rows].map(([, name, meaning]) => {
+    const plain = meaning.replace(/\[([^\]]+)\]\([^)]+\)/g, '$1');
+    return [name, name.startsWith('ceilings.') ? `Highest value that an app may have of ${plain}.` : plain];
+  });
+  return `export const SERVER_SETTINGS: Record<string, string> = ${JSON.stringify(Object.fromEntries(meanings), null, 2)};\n`;
 }

@@ -79,7 +79,7 @@ export const PAGES: readonly Entry[] = [
   page('tokens', async () => (await manage()).Tokens),
   page('sessions', async () => (await manage()).Sessions),
   page('audit', async () => (await manage()).Audit),
-  page('configuration', async () => (await manage()).Configuration),
+  page('configuration', async () => (await import('./pages/configuration')).Configuration),
 ];
 
 export interface Match {

@@ -10,7 +10,7 @@ import { Help, Search } from './search';
 import { loadMe, me, meError, signOut, whyNot } from './session';
 import { scheme, type Scheme } from './theme';
 import { SignIn } from './pages/sign-in';
-import { Button } from './ui/controls';
+import { Button, Page } from './ui/controls';
 import { Questions } from './ui/dialog';
 import { Empty, Failed, Loading } from './ui/resource';
 import { Toasts } from './ui/toast';
@@ -183,6 +183,15 @@ function CurrentPage() {
       <Empty title="There is no such page">
         <a href={href([])}>Go to the overview</a>
       </Empty>
+    );
+  }
+  const own = SERVER_PAGES.find((it) => it.path === address);
+  const reason = own?.need && whyNot(own.need);
+  if (own && reason) {
+    return (
+      <Page title={own.title}>
+        <Empty title="You may not see this page">{reason}</Empty>
+      </Page>
     );
   }
   if (error) return <Failed error={error} retry={show} />;

@@ -172,3 +172,17 @@ test('a closed feed neither draws nor opens anything', async () => {
   await vi.advanceTimersByTimeAsync(60_000);
   expect([feed.version.value, streams.length, streams[0]?.closed]).toEqual([before, 1, true]);
 });
+
+test('what was cleared does not come back when the stream is opened again', async () => {
+  const feed = open();
+  for (const id of [1, 2, 3]) line(id);
+  feed.clear();
+  streams.at(-1)?.on.lost(false);
+  await vi.advanceTimersByTimeAsync(500);
+  expect(streams.length).toBe(2);
+  for (const id of [1, 2, 3, 4]) line(id);
+  // Another node counts for itself, and so does one that has started again.
+  line(2, { id: 'm-2', node: 'm' });
+  line(1, { time_ms: 5_000 });
+  expect(rows(feed)).toEqual(['n-1', 'm-2', 'n-4']);
+});

@@ -3,6 +3,7 @@ import type { Me, Schemas } from '../src/api/client';
 import { ago, bytes, count, duration, localTime, pretty, rate, utc } from '../src/format';
 import { chordTarget } from '../src/keyboard';
 import { apps } from '../src/apps';
+import { clientSnippet } from '../src/client-snippets';
 import { tailCommand, filtersOf } from '../src/pages/console';
 import { appsOf, cleanApps } from '../src/pages/rights';
 import { sumOfRates } from '../src/pages/overview';
@@ -107,10 +108,10 @@ test('the same view as a command', () => {
 });
 
 test('only visible rows are drawn, however many there are', () => {
-  expect(visibleRows(0, 280, 2000)).toEqual({ from: 0, to: 18 });
-  const { from, to } = visibleRows(28_000, 280, 2000);
+  expect(visibleRows(0, 280, 2000, 28)).toEqual({ from: 0, to: 18 });
+  const { from, to } = visibleRows(28_000, 280, 2000, 28);
   expect([from, to]).toEqual([992, 1018]);
-  expect(visibleRows(28_000, 280, 5)).toEqual({ from: 992, to: 5 });
+  expect(visibleRows(28_000, 280, 5, 28)).toEqual({ from: 992, to: 5 });
 });
 
 function app(): Schemas['App'] {
@@ -163,4 +164,20 @@ test('rights name apps by id or by name, and unknown ones are refused', () => {
   expect(() => cleanApps(['News'])).toThrow('by its id: 2, 3');
   expect(() => cleanApps(['Other'])).toThrow('no app with the id or name Other');
   expect(appsOf(['1', '9'])).toBe('Shop (1), 9');
+});
+
+test('code of a client connects where the page is from', () => {
+  const tls = clientSnippet('pusher-js', 'k', 'https://realtime.example.com/fanfare');
+  expect(tls).toContain("wsHost: 'realtime.example.com', wssPort: 443,");
+  expect(tls).toContain("wsPath: '/fanfare', httpPath: '/fanfare/pusher',");
+  expect(tls).toContain('forceTLS: true');
+  const plain = clientSnippet('Laravel Echo', "it's", 'http://127.0.0.1:6001');
+  expect(plain).toContain("key: 'it\\'s'");
+  expect(plain).toContain("httpHost: '127.0.0.1', httpPort: 6001,");
+  expect(plain).not.toContain('wsPath');
+  // What is shown is a program.
+  for (const name of ['pusher-js', 'Laravel Echo'] as const) {
+    const body = clientSnippet(name, 'k', 'https://example.com').replace(/^import .*$/gm, '');
+    expect(() => new Function(body)).not.toThrow();
+  }
 });

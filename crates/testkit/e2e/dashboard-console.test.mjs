@@ -85,6 +85,38 @@ test('the live console shows what happens, filters it on the server, and counts 
   browser.assertQuiet({ expected: EXPECTED });
 });
 
+test('on a phone the console shows whole lines, their details beside them, and filters when they are asked for', async (t) => {
+  const { browser, server, dashboard, page } = await startWithConsole(t);
+  await page.setViewportSize({ width: 360, height: 740 });
+  const inView = (locator) => locator.evaluate((it) => {
+    const { top, bottom, left, right } = it.getBoundingClientRect();
+    return top >= 0 && left >= 0 && bottom <= innerHeight && right <= innerWidth;
+  });
+  const order = { number: 17, customer: 'somebody with a name of some length' };
+  await server.sdk().trigger('private-orders-of-a-long-name', 'order-paid', order);
+  const line = page.locator('.line', { hasText: 'order-paid' });
+  await line.waitFor();
+  assert.equal(await inView(line), true, 'the line sticks out of the screen');
+  const channel = await line.locator('.channel').evaluate((it) => it.getBoundingClientRect().width);
+  assert.ok(channel > 100, `${channel} px for the channel`);
+  assert.equal(await page.getByLabel('Channel', { exact: true }).isVisible(), false);
+  assert.deepEqual(await dashboard.violations(), []);
+  await line.click();
+  const details = page.getByRole('complementary', { name: 'The chosen line' });
+  await details.getByText('"number": 17').waitFor();
+  assert.equal(await inView(details), true, 'the details are out of sight');
+  assert.deepEqual(await dashboard.violations(), []);
+  await details.getByRole('button', { name: 'Close' }).click();
+  await page.getByText('Filters', { exact: true }).click();
+  await page.getByLabel('Channel', { exact: true }).fill('private-*');
+  await page.getByText('Filters (1 set)').waitFor();
+  // What was cleared stays so, also after the stream was lost.
+  await page.getByRole('button', { name: 'Clear', exact: true }).click();
+  await line.waitFor({ state: 'detached' });
+  assert.equal(await dashboard.overflow() <= 0, true);
+  browser.assertQuiet({ expected: EXPECTED });
+});
+
 test('under 5,000 events a second the console stays responsive, and its memory bounded', async (t) => {
   const { browser, server, page } = await startWithConsole(t, { query: '?rate=200', settings: { 'limits.batch_events': BATCH } });
   const batch = Array.from({ length: BATCH }, (_, n) => ({ channel: `room-${n % 20}`, name: 'tick', data: JSON.stringify({ n, text: 'x'.repeat(120) }) }));

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
+import { connected, eventually, startServer, subscribe } from './harness.mjs';
 
 export const PASSWORD = 'a password of the owner';
 const AXE = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
@@ -45,6 +46,28 @@ export async function adminApi(url) {
   };
   const { access_token: token } = await call('POST', '/sessions', { name: 'owner', password: PASSWORD });
   return (method, path, body) => call(method, path, body, { authorization: `Bearer ${token}` });
+}
+
+/** A server with something on each of the dashboard's pages. */
+export async function startFilled(t, options = {}) {
+  const server = await startServer({
+    ...options,
+    env: { FANFARE_OWNER_PASSWORD: PASSWORD, ...options.env },
+    settings: { history: '[{"channels":"private-*","size":100,"ttl":3600}]', ...options.settings },
+  });
+  t.after(() => server.stop());
+  const app = server.app.id;
+  const admin = await adminApi(server.url);
+  const hook = await admin('POST', `/apps/${app}/webhooks`, { name: 'orders backend' });
+  const client = server.client({ user: { user_id: 'editor-1', user_info: { name: 'editor-1' } } });
+  const socket = await connected(client);
+  for (const channel of ['private-orders', 'presence-editors', 'news']) await subscribe(client, channel);
+  await server.sdk().trigger(['private-orders', 'news'], 'order-paid', { number: 17 });
+  await eventually(async () => {
+    const { items } = await admin('GET', `/apps/${app}/webhooks/${hook.id}/deliveries`);
+    assert.ok(items.length > 0);
+  });
+  return { server, admin, client, at: { app, socket, webhook: hook.id } };
 }
 
 /** A page that is signed in. */

@@ -57,7 +57,7 @@ test('why a client has not got an event is told in words', async () => {
   assert.equal((await of('cache-last')).verdict, 'unknown');
   assert.equal((await of('elsewhere')).verdict, 'not_subscribed');
   const words = await cli('channel', 'explain', ...app(), 'elsewhere', '--socket-id', id);
-  assert.match(words, new RegExp(`the client ${id} is connected \\(${id}\\) and isn't subscribed to "elsewhere"`));
+  assert.match(words, new RegExp(`^this client is connected \\(${id}\\) and isn't subscribed to "elsewhere"`));
   await assert.rejects(cli('channel', 'explain', ...app(), 'news'), /--user/);
 });
 

@@ -4889,7 +4889,7 @@ export interface operations {
     list_audit: {
         parameters: {
             query?: {
-                action?: string;
+                action?: "alert.open" | "alert.resolve" | "alert.silence" | "app.create" | "app.delete" | "app.update" | "connection.close" | "console.open" | "event.publish" | "event.simulate" | "identity.update" | "key.create" | "key.revoke" | "key.update" | "master_key.rotate" | "node.drain" | "node.end_drain" | "operator.create" | "operator.delete" | "operator.password" | "operator.sign_in_link" | "operator.update" | "session.create" | "session.refuse" | "session.reuse" | "session.revoke" | "session.revoke_all" | "signing_key.create" | "signing_key.rotate" | "token.create" | "token.revoke" | "webhook.activate" | "webhook.add_secret" | "webhook.create" | "webhook.delete" | "webhook.disable" | "webhook.pause" | "webhook.replay" | "webhook.test" | "webhook.update";
                 actor_id?: string;
                 app_id?: string;
                 cursor?: string;
@@ -4951,7 +4951,7 @@ export interface operations {
     export_audit: {
         parameters: {
             query?: {
-                action?: string;
+                action?: "alert.open" | "alert.resolve" | "alert.silence" | "app.create" | "app.delete" | "app.update" | "connection.close" | "console.open" | "event.publish" | "event.simulate" | "identity.update" | "key.create" | "key.revoke" | "key.update" | "master_key.rotate" | "node.drain" | "node.end_drain" | "operator.create" | "operator.delete" | "operator.password" | "operator.sign_in_link" | "operator.update" | "session.create" | "session.refuse" | "session.reuse" | "session.revoke" | "session.revoke_all" | "signing_key.create" | "signing_key.rotate" | "token.create" | "token.revoke" | "webhook.activate" | "webhook.add_secret" | "webhook.create" | "webhook.delete" | "webhook.disable" | "webhook.pause" | "webhook.replay" | "webhook.test" | "webhook.update";
                 actor_id?: string;
                 app_id?: string;
                 since?: number;

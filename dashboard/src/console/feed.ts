@@ -50,6 +50,10 @@ export class Feed {
   #waiting = new Ring<Row>(CAPACITY);
   #lost = 0;
   #ids = new Set<string>();
+  /** The newest line of each node. */
+  #newest = new Map<string, LiveLine>();
+  /** The same when the view was cleared. */
+  #cleared = new Map<string, LiveLine>();
   #frame = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #attempts = 0;
@@ -94,8 +98,9 @@ export class Feed {
 
   #take(line: LiveLine): void {
     // A stream that was opened again begins with lines that were here before.
-    if (this.#ids.has(line.id)) return;
+    if (this.#ids.has(line.id) || isUpTo(line, this.#cleared.get(line.node))) return;
     this.#ids.add(line.id);
+    if (!isUpTo(line, this.#newest.get(line.node))) this.#newest.set(line.node, line);
     this.#add({ at: 'line', line });
   }
 
@@ -177,6 +182,7 @@ export class Feed {
   clear(): void {
     this.rows.clear();
     this.#ids.clear();
+    this.#cleared = new Map(this.#newest);
     this.leftOut = 0;
     this.#schedule();
   }
@@ -207,6 +213,16 @@ export class Feed {
     clearTimeout(this.#timer);
     this.#source?.close();
   }
+}
+
+/** Whether a line is `last` or older. Numbers begin again when a node starts again, and times do not. */
+function isUpTo(line: LiveLine, last: LiveLine | undefined): boolean {
+  return last !== undefined && line.time_ms <= last.time_ms && numberOf(line) <= numberOf(last);
+}
+
+/** The number of a line on its node, which is the last part of its id. */
+function numberOf({ id }: LiveLine): number {
+  return Number(id.slice(id.lastIndexOf('-') + 1));
 }
 
 function linesOf(row: Row): number {

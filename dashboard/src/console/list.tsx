@@ -5,15 +5,18 @@
 import { useEffect, useReducer, useRef } from 'preact/hooks';
 import { clock, count, utc } from '../format';
 import type { Feed } from './feed';
+import { narrow } from '../ui/narrow';
 import { KIND_TITLES, type LiveLine, type Row, summary } from './line';
 
-export const ROW_HEIGHT = 28;
+const ROW_HEIGHT = 28;
+/** Of rows with two lines of text. */
+const NARROW_ROW_HEIGHT = 46;
 const OVERSCAN = 8;
 
 /** The numbers of the rows that are visible, and some around them. */
-export function visibleRows(scrollTop: number, height: number, total: number): { from: number; to: number } {
-  const from = Math.max(0, Math.floor(scrollTop / ROW_HEIGHT) - OVERSCAN);
-  return { from, to: Math.min(total, Math.ceil((scrollTop + height) / ROW_HEIGHT) + OVERSCAN) };
+export function visibleRows(scrollTop: number, height: number, total: number, rowHeight: number): { from: number; to: number } {
+  const from = Math.max(0, Math.floor(scrollTop / rowHeight) - OVERSCAN);
+  return { from, to: Math.min(total, Math.ceil((scrollTop + height) / rowHeight) + OVERSCAN) };
 }
 
 export function ConsoleList({ feed, selected, onSelect }: { feed: Feed; selected: string | undefined; onSelect: (line: LiveLine) => void }) {
@@ -23,6 +26,7 @@ export function ConsoleList({ feed, selected, onSelect }: { feed: Feed; selected
   const seen = useRef(feed.added);
   const version = feed.version.value;
   const total = feed.rows.length;
+  const rowHeight = narrow.value ? NARROW_ROW_HEIGHT : ROW_HEIGHT;
 
   useEffect(() => {
     const element = box.current;
@@ -44,7 +48,7 @@ export function ConsoleList({ feed, selected, onSelect }: { feed: Feed; selected
     const added = feed.added - seen.current;
     seen.current = feed.added;
     const element = box.current;
-    if (element && added > 0 && view.current.top > 0) element.scrollTop += added * ROW_HEIGHT;
+    if (element && added > 0 && view.current.top > 0) element.scrollTop += added * rowHeight;
   }, [version, feed]);
 
   const key = (event: KeyboardEvent) => {
@@ -60,11 +64,11 @@ export function ConsoleList({ feed, selected, onSelect }: { feed: Feed; selected
     if (row?.at !== 'line') return;
     onSelect(row.line);
     const { top, height } = view.current;
-    const place = at * ROW_HEIGHT;
-    if (box.current && (place < top || place + ROW_HEIGHT > top + height)) box.current.scrollTop = place - height / 2;
+    const place = at * rowHeight;
+    if (box.current && (place < top || place + rowHeight > top + height)) box.current.scrollTop = place - height / 2;
   };
 
-  const { from, to } = visibleRows(view.current.top, view.current.height, total);
+  const { from, to } = visibleRows(view.current.top, view.current.height, total, rowHeight);
   const rows = [];
   let active: string | undefined;
   for (let index = from; index < to; index += 1) {
@@ -72,11 +76,11 @@ export function ConsoleList({ feed, selected, onSelect }: { feed: Feed; selected
     if (!row) continue;
     const chosen = isSelected(row, selected);
     if (chosen) active = `line-${selected}`;
-    rows.push(<ConsoleRow key={row.at === 'line' ? row.line.id : row.key} row={row} top={index * ROW_HEIGHT} chosen={chosen} onSelect={onSelect} />);
+    rows.push(<ConsoleRow key={row.at === 'line' ? row.line.id : row.key} row={row} top={index * rowHeight} chosen={chosen} onSelect={onSelect} />);
   }
   return (
     <div ref={box} class="lines" role="listbox" aria-label="Live events, newest first" aria-activedescendant={active} tabIndex={0} onKeyDown={key}>
-      <div role="presentation" style={{ height: `${total * ROW_HEIGHT}px` }}>
+      <div role="presentation" style={{ height: `${total * rowHeight}px` }}>
         {rows}
       </div>
     </div>

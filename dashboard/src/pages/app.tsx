@@ -1,8 +1,10 @@
-import { api, take } from '../api/client';
+import { useState } from 'preact/hooks';
+import { api, BASE, take } from '../api/client';
 import { apps } from '../apps';
+import { clientSnippet, SNIPPET_NAMES, type SnippetName } from '../client-snippets';
 import { count } from '../format';
 import { href, route, setQuery } from '../router';
-import { Badge, Code, Copy, Facts, Page, Panel, Select, Tile, Time } from '../ui/controls';
+import { Badge, Button, Code, Copy, Facts, Page, Panel, Select, Tile, Time } from '../ui/controls';
 import { Loaded, useResource } from '../ui/resource';
 import { Table } from '../ui/table';
 import { RANGES, rangeOf, rangeStart } from './overview';
@@ -45,7 +47,7 @@ export function AppOverview({ appId }: { appId: string }) {
                     ['Created', <Time at={created_at} />],
                   ]}
                 />
-                {active && <Code text={snippet(active.key)} what="a page that receives events" />}
+                {active && <Snippets appKey={active.key} />}
               </Panel>
               <Panel title="Quotas" actions={<a href={href(['apps', id, 'usage'])}>Usage and quotas</a>}>
                 <Loaded from={quotas}>{(list) => <QuotaRows quotas={list} appId={id} />}</Loaded>
@@ -86,12 +88,18 @@ function rangeTitle(range: string): string {
   return RANGES.find(([name]) => name === range)?.[1] ?? range;
 }
 
-/** A page of its own, to be pasted into a file. */
-function snippet(key: string): string {
-  const server = location.origin;
-  return `<script src="${server}/sdk/fanfare.js"></script>
-<script>
-  const client = new Fanfare(${JSON.stringify(key)}, { url: '${server}' });
-  client.channel('my-channel').bind('my-event', (data) => console.log(data));
-</script>`;
+function Snippets({ appKey }: { appKey: string }) {
+  const [name, setName] = useState<SnippetName>(SNIPPET_NAMES[0]);
+  return (
+    <>
+      <div class="tabs" role="group" aria-label="Client library">
+        {SNIPPET_NAMES.map((it) => (
+          <Button key={it} pressed={it === name} onClick={() => setName(it)}>
+            {it}
+          </Button>
+        ))}
+      </div>
+      <Code text={clientSnippet(name, appKey, BASE)} what="a client that receives events" />
+    </>
+  );
 }

@@ -72,9 +72,9 @@ export function Apps() {
 
 function Credentials({ app }: { app: Schemas['CreatedApp'] }) {
   const env = `FANFARE_APP_ID=${app.id}\nFANFARE_KEY=${app.key.key}\nFANFARE_SECRET=${app.key.secret}\n`;
-  const value = (text: string, what: string) => (
+  const value = (text: string, what: string, first = false) => (
     <>
-      <code>{text}</code> <Copy text={text} what={what} />
+      <code>{text}</code> <Copy text={text} what={what} first={first} />
     </>
   );
   return (
@@ -83,7 +83,7 @@ function Credentials({ app }: { app: Schemas['CreatedApp'] }) {
         of={[
           ['App id', value(app.id, 'the app id')],
           ['Key', value(app.key.key, 'the key')],
-          ['Secret', value(app.key.secret, 'the secret')],
+          ['Secret', value(app.key.secret, 'the secret', true)],
         ]}
       />
       <p>

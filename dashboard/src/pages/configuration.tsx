@@ -1,6 +1,7 @@
 import { api, take } from '../api/client';
+import { SERVER_SETTINGS } from '../api/server-settings';
 import { route, setQuery } from '../router';
-import { Badge, Check, Copy, Page, Panel, TextField } from '../ui/controls';
+import { Badge, Check, Copy, Page, Panel, Prose, TextField } from '../ui/controls';
 import { Empty, Loaded, useResource } from '../ui/resource';
 import { Table } from '../ui/table';
 
@@ -18,7 +19,7 @@ export function Configuration() {
       <Panel title="Settings">
         <Loaded from={found}>
           {({ settings }) => {
-            const rows = settings.filter((it) => (!onlyOwn || !it.is_default) && `${it.name} ${it.source} ${shown(it.value)}`.toLowerCase().includes(text));
+            const rows = settings.filter((it) => (!onlyOwn || !it.is_default) && `${it.name} ${it.source} ${shown(it.value)} ${SERVER_SETTINGS[it.name]}`.toLowerCase().includes(text));
             if (rows.length === 0) return <Empty title={onlyOwn ? 'Everything has its default' : 'No setting has this text'} />;
             return (
               <Table
@@ -31,6 +32,9 @@ export function Configuration() {
                     cell: ({ name }) => (
                       <>
                         <code>{name}</code> <Copy text={name} what={`the name ${name}`} />
+                        <div class="help">
+                          <Prose text={SERVER_SETTINGS[name] ?? ''} />
+                        </div>
                       </>
                     ),
                   },

@@ -5,6 +5,7 @@ import { whyNot } from '../session';
 import { Button, Copy, Facts, Page, Panel, TextField, Tile, Time } from '../ui/controls';
 import { ask } from '../ui/dialog';
 import { Empty, Loaded, useResource } from '../ui/resource';
+import { Filters } from '../ui/filters';
 import { useSettled } from '../ui/settled';
 import { Listing, Table, usePages } from '../ui/table';
 import { toast } from '../ui/toast';
@@ -29,11 +30,11 @@ export function Connections({ appId }: { appId: string }) {
   const any = Object.values(filters).some(Boolean);
   return (
     <Page title="Connections" lead="Open connections on all nodes." actions={<Button onClick={pages.reload}>Look again</Button>}>
-      <div class="row" role="search">
+      <Filters set={Object.values(filters).filter(Boolean).length}>
         {FILTERS.map(([name, label, placeholder]) => (
           <TextField key={name} label={label} value={filters[name] ?? ''} onInput={(value) => setQuery({ [name]: value })} input={{ placeholder }} />
         ))}
-      </div>
+      </Filters>
       <Panel title="Open">
         <Listing
           pages={pages}
@@ -62,7 +63,7 @@ function clientName({ client, client_version, transport }: Schemas['Connection']
 
 export function ConnectionPage({ appId, socketId }: { appId: string; socketId: string }) {
   const app = ['apps', appId];
-  const found = useResource(() => take(api.GET('/api/v1/apps/{app_id}/connections/{socket_id}', { params: { path: { app_id: appId, socket_id: socketId } } })), [appId, socketId], 3_000);
+  const found = useResource(() => take(api.GET('/api/v1/apps/{app_id}/connections/{socket_id}', { params: { path: { app_id: appId, socket_id: socketId } } })), [appId, socketId], 2_000);
   const disconnect = () =>
     ask({
       title: `Disconnect ${socketId}?`,
@@ -74,6 +75,8 @@ export function ConnectionPage({ appId, socketId }: { appId: string; socketId: s
         await found.reload();
       },
     });
+  // Whoever looks at a connection sees what it was when it closed.
+  const isClosed = found.value !== undefined && found.error?.status === 404;
   return (
     <Page
       title={`Connection ${socketId}`}
@@ -83,13 +86,18 @@ export function ConnectionPage({ appId, socketId }: { appId: string; socketId: s
           <a class="button" href={href([...app, 'console'], { socket_id: socketId })}>
             Live console
           </a>
-          <Button kind="danger" reason={whyNot('app-admin')} onClick={disconnect}>
+          <Button kind="danger" reason={whyNot('app-admin') ?? (isClosed ? 'It is closed.' : undefined)} onClick={disconnect}>
             Disconnect
           </Button>
         </>
       }
     >
-      <Loaded from={found}>
+      {isClosed && (
+        <p class="note warn" role="status">
+          This connection is closed. What you see is from before. <a href={href([...app, 'connections'])}>Open connections</a>
+        </p>
+      )}
+      <Loaded from={isClosed ? { ...found, error: undefined } : found}>
         {(it) => (
           <>
             <div class="tiles">

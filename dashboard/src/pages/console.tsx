@@ -8,6 +8,8 @@ import { isTyping } from '../keyboard';
 import { href, route, setQuery } from '../router';
 import { shellQuoted } from '../shell-quoted';
 import { Badge, Button, Code, Copy, Facts, Page, TextField } from '../ui/controls';
+import { Folded } from '../ui/filters';
+import { narrow } from '../ui/narrow';
 import { Empty } from '../ui/resource';
 
 const DEFAULT_RATE = 50;
@@ -99,8 +101,8 @@ function FilterBar({ filters }: { filters: Filters }) {
     else chosen.add(kind);
     setQuery({ kinds: KINDS.filter((it) => chosen.has(it)).join(',') });
   };
-  const any = chosen.size > 0 || filters.channel || filters.event || filters.user_id || filters.socket_id || filters.text;
-  return (
+  const filled = [filters.kinds, filters.channel, filters.event, filters.user_id, filters.socket_id, filters.text].filter(Boolean).length;
+  const form = (
     <form class="filters" role="search" aria-label="Filters of the live events" onSubmit={(event) => event.preventDefault()}>
       <fieldset class="kinds">
         <legend>Kinds{chosen.size === 0 && <span class="dim"> (all)</span>}</legend>
@@ -127,12 +129,13 @@ function FilterBar({ filters }: { filters: Filters }) {
             onInput={(event) => setQuery({ rate: event.currentTarget.value === String(DEFAULT_RATE) ? '' : event.currentTarget.value })}
           />
         </div>
-        {any && (
+        {filled > 0 && (
           <Button onClick={() => setQuery({ kinds: '', channel: '', event: '', user_id: '', socket_id: '', text: '' })}>Remove all filters</Button>
         )}
       </div>
     </form>
   );
+  return narrow.value ? <Folded set={filled}>{form}</Folded> : form;
 }
 
 function StatusBar({ feed, appId, filters, settled }: { feed: Feed; appId: string; filters: Filters; settled: boolean }) {

@@ -1,4 +1,3 @@
-import { useState } from 'preact/hooks';
 import { api, type Schemas, take } from '../api/client';
 import { count } from '../format';
 import { href, route, setQuery } from '../router';
@@ -6,6 +5,7 @@ import { whyNot } from '../session';
 import { Badge, Button, Code, Facts, Page, Panel, Select, TextField, Time } from '../ui/controls';
 import { ask } from '../ui/dialog';
 import { Empty, Loaded, useResource } from '../ui/resource';
+import { Filters } from '../ui/filters';
 import { useSettled } from '../ui/settled';
 import { Listing, Table, usePages } from '../ui/table';
 import { toast } from '../ui/toast';
@@ -62,11 +62,11 @@ export function Deliveries({ appId, webhookId, hasUrl }: { appId: string; webhoo
         </>
       }
     >
-      <div class="row" role="search">
+      <Filters set={[state, event, channel].filter(Boolean).length}>
         <Select label="State" value={state} options={STATE_OPTIONS} onChange={(value) => setQuery({ state: value })} />
         <Select label="Event" value={event} options={EVENT_OPTIONS} onChange={(value) => setQuery({ event: value })} />
         <TextField label="Channel" value={query.get('channel') ?? ''} onInput={(value) => setQuery({ channel: value })} />
-      </div>
+      </Filters>
       <Listing
         pages={pages}
         label="Deliveries"
@@ -95,13 +95,12 @@ export function Deliveries({ appId, webhookId, hasUrl }: { appId: string; webhoo
 
 export function DeliveryPage({ appId, webhookId, sequence }: { appId: string; webhookId: string; sequence: string }) {
   const path = { app_id: appId, webhook_id: webhookId, sequence: Number(sequence) };
-  const [sent, setSent] = useState(0);
-  const delivery = useResource(() => take(api.GET('/api/v1/apps/{app_id}/webhooks/{webhook_id}/deliveries/{sequence}', { params: { path } })), [appId, webhookId, sequence, sent], 3_000);
+  const delivery = useResource(() => take(api.GET('/api/v1/apps/{app_id}/webhooks/{webhook_id}/deliveries/{sequence}', { params: { path } })), [appId, webhookId, sequence], 1_000);
   const replay = async () => {
     const { app_id, webhook_id } = path;
     await take(api.POST('/api/v1/apps/{app_id}/webhooks/{webhook_id}/replay', { params: { path: { app_id, webhook_id } }, body: { sequences: [path.sequence] } }));
     toast('It is sent again.');
-    setSent(sent + 1);
+    await delivery.reload();
   };
   return (
     <Page

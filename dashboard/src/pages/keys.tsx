@@ -1,7 +1,8 @@
 import { useState } from 'preact/hooks';
 import { api, type Schemas, take } from '../api/client';
+import { localTime, plural } from '../format';
 import { whyNot } from '../session';
-import { Badge, Button, Copy, Facts, Field, Page, Panel, Select, TextField, Time } from '../ui/controls';
+import { Badge, Button, Copy, Facts, Page, Panel, Select, TextField, Time } from '../ui/controls';
 import { ask, FormDialog, Once } from '../ui/dialog';
 import { Listing, usePages } from '../ui/table';
 import { toast } from '../ui/toast';
@@ -10,8 +11,10 @@ type Key = Schemas['Key'];
 
 const STATES: Record<Schemas['KeyState'], 'good' | 'warn' | 'bad' | 'plain'> = { active: 'good', expiring: 'warn', expired: 'plain', revoked: 'plain' };
 
-/** How long an old key lives on beside the new one. */
-const OVERLAPS = [
+/** So many connections are counted; of more it is said that there are more. */
+const COUNTED = 200;
+
+const EXPIRIES = [
   ['3600', 'in an hour'],
   ['86400', 'in a day'],
   ['604800', 'in a week'],
@@ -28,19 +31,25 @@ export function Keys({ appId }: { appId: string }) {
     await take(api.PATCH('/api/v1/apps/{app_id}/keys/{key}', { params: { path: { app_id: appId, key } }, body }));
     await pages.reload();
   };
-  const revoke = (key: Key) =>
+  const revoke = async (listed: Key) => {
+    // The list may have been open for long; whoever revokes a key must know what uses it now.
+    const path = { app_id: appId, key: listed.key };
+    const [key, connections] = await Promise.all([take(api.GET('/api/v1/apps/{app_id}/keys/{key}', { params: { path } })), connectionsOf(appId, listed.key)]);
     ask({
       title: `Revoke the key ${key.key} now?`,
       body: (
         <>
           <p>
-            {key.label && `“${key.label}”. `}Its clients are disconnected at once, and its backends refused. This can’t be undone.{' '}
+            {key.label && `“${key.label}”. `}Its clients are disconnected at once, and its backends refused. This can’t be undone.
+          </p>
+          <p>
+            <strong>{connections}</strong>{' '}
             {key.last_used_at ? (
               <>
-                It was last used <Time at={key.last_used_at} relative /> from {key.last_used_from ?? 'an unknown address'}.
+                It last let a client in or signed something <Time at={key.last_used_at} relative />, from {key.last_used_from ?? 'an unknown address'}.
               </>
             ) : (
-              'It was never used.'
+              'No other use of it is recorded.'
             )}
           </p>
           <p>With an expiry instead, what still uses it has time to change.</p>
@@ -49,11 +58,12 @@ export function Keys({ appId }: { appId: string }) {
       action: 'Revoke',
       typed: key.key,
       run: async () => {
-        await take(api.DELETE('/api/v1/apps/{app_id}/keys/{key}', { params: { path: { app_id: appId, key: key.key } } }));
+        await take(api.DELETE('/api/v1/apps/{app_id}/keys/{key}', { params: { path } }));
         await pages.reload();
         toast(`Revoked ${key.key}.`);
       },
     });
+  };
   return (
     <Page
       title="Keys"
@@ -123,7 +133,7 @@ export function Keys({ appId }: { appId: string }) {
           <Facts
             of={[
               ['Key', <span><code>{created.key}</code> <Copy text={created.key} what="the key" /></span>],
-              ['Secret', <span><code>{created.secret}</code> <Copy text={created.secret} what="the secret" /></span>],
+              ['Secret', <span><code>{created.secret}</code> <Copy text={created.secret} what="the secret" first /></span>],
             ]}
           />
         </Once>
@@ -143,42 +153,76 @@ export function Keys({ appId }: { appId: string }) {
   );
 }
 
+/** How many connections use a key now, in words. */
+async function connectionsOf(appId: string, key: string): Promise<string> {
+  let [found, cursor, missing] = [0, undefined as string | undefined, [] as string[]];
+  try {
+    do {
+      const query = { key, limit: COUNTED, ...(cursor ? { cursor } : {}) };
+      const page = await take(api.GET('/api/v1/apps/{app_id}/connections', { params: { path: { app_id: appId }, query } }));
+      found += page.items.length;
+      cursor = page.next_cursor ?? undefined;
+      missing = page.unanswered;
+    } while (cursor && found < COUNTED);
+  } catch (error) {
+    return `How many connections use it now can’t be said: ${(error as Error).message}`;
+  }
+  const known = found === 0 ? 'No open connection uses it.' : `${cursor ? 'More than ' : ''}${plural(found, 'open connection')} ${found === 1 ? 'uses' : 'use'} it.`;
+  return missing.length > 0 ? `${known} Not counted are those of nodes that did not answer: ${missing.join(', ')}.` : known;
+}
+
 function CreateKey({ appId, onClose, onCreated }: { appId: string; onClose: () => void; onCreated: (key: Schemas['CreatedKey']) => Promise<void> }) {
   const [label, setLabel] = useState('');
+  const [expiry, setExpiry] = useState<Expiry>({ choice: 'never', at: '' });
   const [once] = useState(() => crypto.getRandomValues(new Uint32Array(4)).join('-'));
   const submit = async () => {
-    const key = await take(
-      api.POST('/api/v1/apps/{app_id}/keys', { params: { path: { app_id: appId }, header: { 'idempotency-key': once } }, body: label.trim() ? { label: label.trim() } : {} }),
-    );
-    await onCreated(key);
+    const body = { ...(label.trim() ? { label: label.trim() } : {}), expires_at: expiresAt(expiry) };
+    await onCreated(await take(api.POST('/api/v1/apps/{app_id}/keys', { params: { path: { app_id: appId }, header: { 'idempotency-key': once } }, body })));
   };
   return (
     <FormDialog title="Create a key" action="Create" onClose={onClose} submit={submit}>
       <TextField label="Label" value={label} onInput={setLabel} help="Where it is used, for those who come after you." input={{ maxlength: 200, placeholder: 'checkout backend', autofocus: true }} />
+      <ExpiryFields expiry={expiry} onChange={setExpiry} options={[['never', 'never']]} />
     </FormDialog>
   );
 }
 
 function ChangeKey({ shown, onClose, submit }: { shown: Key; onClose: () => void; submit: (body: Schemas['UpdateKey']) => Promise<void> }) {
   const [label, setLabel] = useState(shown.label ?? '');
-  const [expiry, setExpiry] = useState<string>('keep');
-  const send = () => {
-    const expires_at = expiry === 'never' ? null : Date.now() + Number(expiry) * 1000;
-    return submit({ label: label.trim() || null, ...(expiry === 'keep' ? {} : { expires_at }) });
-  };
+  const [expiry, setExpiry] = useState<Expiry>({ choice: 'keep', at: '' });
+  const send = async () => submit({ label: label.trim() || null, ...(expiry.choice === 'keep' ? {} : { expires_at: expiresAt(expiry) }) });
+  const now = shown.expires_at === null ? 'never, as now' : `at ${localTime(shown.expires_at)}, as now`;
   return (
     <FormDialog title={`Change ${shown.key}`} action="Save" onClose={onClose} submit={send}>
       <TextField label="Label" value={label} onInput={setLabel} input={{ maxlength: 200 }} />
+      <ExpiryFields expiry={expiry} onChange={setExpiry} options={[['keep', now], ...(shown.expires_at === null ? [] : [['never', 'never'] as const])]} />
+    </FormDialog>
+  );
+}
+
+interface Expiry {
+  choice: string;
+  /** A time of the viewer's zone, as its field has it. */
+  at: string;
+}
+
+/** Unix time in milliseconds, or `null` for never. */
+function expiresAt({ choice, at }: Expiry): number | null {
+  if (choice === 'never') return null;
+  return choice === 'at' ? Date.parse(at) : Date.now() + Number(choice) * 1000;
+}
+
+function ExpiryFields({ expiry, onChange, options }: { expiry: Expiry; onChange: (expiry: Expiry) => void; options: readonly (readonly [string, string])[] }) {
+  return (
+    <>
       <Select
         label="It expires"
-        value={expiry}
-        onChange={setExpiry}
-        help="Until then both keys work. Clients of a key that expires are disconnected."
-        options={[['keep', shown.expires_at ? 'as it is set' : 'never, as now'], ...(shown.expires_at ? ([['never', 'never']] as const) : []), ...OVERLAPS]}
+        value={expiry.choice}
+        onChange={(choice) => onChange({ ...expiry, choice })}
+        help="Until then it works beside others. From then on its clients are disconnected, and its backends refused."
+        options={[...options, ...EXPIRIES, ['at', 'at a time …']]}
       />
-      {shown.expires_at && (
-        <Field label="Set now">{(props) => <output {...props}><Time at={shown.expires_at} /></output>}</Field>
-      )}
-    </FormDialog>
+      {expiry.choice === 'at' && <TextField label="Time" value={expiry.at} onInput={(at) => onChange({ ...expiry, at })} help="In your time zone." input={{ type: 'datetime-local', required: true }} />}
+    </>
   );
 }

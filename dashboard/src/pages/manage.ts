@@ -1,7 +1,6 @@
 // What is administered, as one file.
 export { Alerts } from './alert-list';
 export { Audit } from './audit';
-export { Configuration } from './configuration';
 export { DeliveryPage } from './deliveries';
 export { Identity } from './identity';
 export { Keys } from './keys';

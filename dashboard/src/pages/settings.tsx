@@ -6,7 +6,7 @@ import { bytes, duration, exactly } from '../format';
 import { go, href } from '../router';
 import { whyNot } from '../session';
 import { changes, type Form, formOf, problemOf } from '../settings-form';
-import { Button, Check, Field, Page, Panel, Prose, TextField } from '../ui/controls';
+import { Button, Check, Field, Page, Panel, TextField } from '../ui/controls';
 import { ask } from '../ui/dialog';
 import { Loaded, useResource } from '../ui/resource';
 import { toast } from '../ui/toast';
@@ -88,7 +88,7 @@ function Editor({ tagged, put }: { tagged: Tagged; put: (tagged: Tagged) => void
               label={titleOf(name)}
               checked={form.flags[name] ?? false}
               onChange={(on) => set({ flags: { ...form.flags, [name]: on } })}
-              help={<Prose text={description} />}
+              help={description}
               reason={reason && `${description} ${reason}`}
             />
           ))}
@@ -147,7 +147,7 @@ function Numbers({ facts, values, onInput, reason, most }: { facts: Record<strin
             label={`${titleOf(name)}${inWords(name, values[name])}`}
             value={values[name] ?? ''}
             onInput={(value) => onInput({ ...values, [name]: value })}
-            help={<Prose text={`${fact.description} ${bounds}`} />}
+            help={`${fact.description} ${bounds}`}
             input={{ type: 'number', min: fact.minimum, max: maximum, step: 1, required: true, disabled: !!reason }}
           />
         );

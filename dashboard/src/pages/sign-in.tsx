@@ -30,7 +30,8 @@ export function SignIn() {
     if (link) {
       // The link is good for one time only, so it needn't stay in the address.
       history.replaceState(null, '', href(['sign-in']));
-      void enter({ link });
+      // Whoever is signed in is asked first, because the link may be another operator's.
+      if (!me.value) void enter({ link });
     } else if (isOwnPage && me.value) {
       go(href([]));
     } else if (me.value === undefined) {
@@ -45,7 +46,22 @@ export function SignIn() {
   return (
     <main class="sign-in">
       <h1>Fanfare</h1>
-      {link && !error ? (
+      {me.value && isOwnPage ? (
+        <section class="panel">
+          <h2>You are signed in as {me.value.name}</h2>
+          {error && (
+            <p class="note bad" role="alert">
+              {error}
+            </p>
+          )}
+          <div class="actions">
+            <a class="button main" href={href([])}>
+              Go on as {me.value.name}
+            </a>
+            {link && !error && <Button onClick={() => enter({ link })}>Sign in by the link</Button>}
+          </div>
+        </section>
+      ) : link && !error ? (
         <Loading />
       ) : (
         <form class="panel" onSubmit={submit}>

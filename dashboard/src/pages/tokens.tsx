@@ -14,7 +14,9 @@ export function Tokens() {
   const [creating, setCreating] = useState(false);
   const [created, setCreated] = useState<Schemas['CreatedToken']>();
   const reason = whyNot('some-admin');
-  const revoke = (token: Token) =>
+  const revoke = async (listed: Token) => {
+    // The list may have been open for long.
+    const token = await take(api.GET('/api/v1/tokens/{token_id}', { params: { path: { token_id: listed.id } } }));
     ask({
       title: `Revoke the token ${token.name}?`,
       body: (
@@ -30,6 +32,7 @@ export function Tokens() {
         toast(`Revoked ${token.name}.`);
       },
     });
+  };
   return (
     <Page
       title="API tokens"
@@ -86,7 +89,7 @@ export function Tokens() {
         <Once title={`The token ${created.name}`} onClose={() => setCreated(undefined)}>
           <Facts
             of={[
-              ['Token', <span><code>{created.secret}</code> <Copy text={created.secret} what="the token" /></span>],
+              ['Token', <span><code>{created.secret}</code> <Copy text={created.secret} what="the token" first /></span>],
               ['Expires', <Time at={created.expires_at} />],
             ]}
           />

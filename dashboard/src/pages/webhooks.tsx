@@ -84,7 +84,7 @@ function Secret({ webhook, onClose }: { webhook: Schemas['CreatedWebhook']; onCl
   return (
     <Once title={`The secret of ${webhook.name}`} onClose={onClose}>
       <p>
-        <code>{webhook.secret}</code> <Copy text={webhook.secret} what="the secret" />
+        <code>{webhook.secret}</code> <Copy text={webhook.secret} what="the secret" first />
       </p>
       <p class="dim">Receivers of the format standard verify signatures with it. Those of the format pusher use the secret of the app’s key.</p>
     </Once>
@@ -264,7 +264,7 @@ export function WebhookPage({ appId, webhookId }: { appId: string; webhookId: st
               <Facts
                 of={[
                   ['Waiting', count(shown.health.waiting)],
-                  ['Next attempt', shown.health.next_attempt_at ? <Time at={shown.health.next_attempt_at} relative /> : null],
+                  ['Next attempt', <NextAttempt at={shown.health.next_attempt_at} />],
                   ['Last success', <Time at={shown.health.last_success_at} relative />],
                   ['Last failure', <Time at={shown.health.last_failure_at} relative />],
                   ['Failing since', shown.health.failing_since ? <Time at={shown.health.failing_since} relative /> : null],
@@ -299,6 +299,11 @@ export function WebhookPage({ appId, webhookId }: { appId: string; webhookId: st
       {secret && <Secret webhook={secret} onClose={() => setSecret(undefined)} />}
     </Page>
   );
+}
+
+function NextAttempt({ at }: { at: number | null }) {
+  if (at === null) return <span class="dim">none</span>;
+  return at > Date.now() ? <Time at={at} relative /> : <>due now</>;
 }
 
 function Secrets({ secrets }: { secrets: Schemas['SecretTimes'][] }) {

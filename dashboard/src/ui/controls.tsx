@@ -13,9 +13,11 @@ type ButtonProps = {
   type?: 'button' | 'submit';
   label?: string | undefined;
   pressed?: boolean | undefined;
+  /** Whether a dialog without fields begins with it. */
+  first?: boolean | undefined;
 };
 
-export function Button({ children, onClick, reason, kind = 'plain', type = 'button', label, pressed }: ButtonProps) {
+export function Button({ children, onClick, reason, kind = 'plain', type = 'button', label, pressed, first }: ButtonProps) {
   const [busy, setBusy] = useState(false);
   const click = async (event: MouseEvent) => {
     if (reason || busy) {
@@ -43,6 +45,7 @@ export function Button({ children, onClick, reason, kind = 'plain', type = 'butt
       aria-busy={busy || undefined}
       aria-label={label && reason ? `${label}: ${reason}` : label}
       aria-pressed={pressed}
+      data-first={first || undefined}
       title={reason ?? label}
     >
       {children}
@@ -72,7 +75,7 @@ export function Field({ label, help, error, children }: FieldProps) {
               {error}{' '}
             </span>
           )}
-          {help}
+          {prose(help)}
         </div>
       )}
     </div>
@@ -94,6 +97,17 @@ export function TextField({ label, value, onInput, help, error, input }: TextPro
       {(props) => (
         <input type="text" autocomplete="off" spellcheck={false} {...(input as object)} {...props} value={value} onInput={(e) => onInput(e.currentTarget.value)} />
       )}
+    </Field>
+  );
+}
+
+type AreaProps = { label: string; value: string; onInput: (value: string) => void; rows: number; help?: ComponentChildren; required?: boolean; disabled?: boolean; placeholder?: string };
+
+/** A text of several lines. It has as many rows as its text, and `rows` at least. */
+export function TextArea({ label, value, onInput, rows, help, ...input }: AreaProps) {
+  return (
+    <Field label={label} help={help}>
+      {(props) => <textarea {...input} {...props} rows={Math.max(rows, value.split('\n').length)} spellcheck={false} value={value} onInput={(event) => onInput(event.currentTarget.value)} />}
     </Field>
   );
 }
@@ -139,11 +153,15 @@ export function Check({ label, checked, onChange, help, reason }: { label: Compo
       <label for={id}>{label}</label>
       {text && (
         <div id={`${id}-help`} class="help">
-          {text}
+          {prose(text)}
         </div>
       )}
     </div>
   );
+}
+
+function prose(help: ComponentChildren): ComponentChildren {
+  return typeof help === 'string' ? <Prose text={help} /> : help;
 }
 
 /** Text in which backticks mark code. */
@@ -161,7 +179,7 @@ export function Time({ at, relative }: { at: number | null | undefined; relative
   );
 }
 
-export function Copy({ text, what, name = 'copy' }: { text: string; what: string; name?: string }) {
+export function Copy({ text, what, name = 'copy', first }: { text: string; what: string; name?: string; first?: boolean | undefined }) {
   const [done, setDone] = useState(false);
   useEffect(() => {
     if (!done) return;
@@ -173,7 +191,7 @@ export function Copy({ text, what, name = 'copy' }: { text: string; what: string
     setDone(true);
   };
   return (
-    <Button kind="quiet" label={done ? `Copied ${what}` : name === 'copy' ? `Copy ${what}` : name} onClick={copy}>
+    <Button kind="quiet" label={done ? `Copied ${what}` : name === 'copy' ? `Copy ${what}` : name} first={first} onClick={copy}>
       {done ? 'copied' : name}
     </Button>
   );
@@ -193,7 +211,9 @@ async function copyText(text: string): Promise<void> {
 
 /** A word that tells a state, in a colour that says it again. */
 export function Badge({ children, kind = 'plain' }: { children: ComponentChildren; kind?: 'plain' | 'good' | 'warn' | 'bad' }) {
-  return <span class={`badge ${kind}`}>{children}</span>;
+  // Words stay whole, but an address in an error is longer than any column.
+  const long = typeof children === 'string' && /\S{25}/.test(children);
+  return <span class={`badge ${kind}${long ? ' long' : ''}`}>{children}</span>;
 }
 
 export function Code({ text, what }: { text: string; what: string }) {

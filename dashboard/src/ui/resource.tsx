@@ -2,7 +2,7 @@
 import type { ComponentChildren } from 'preact';
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
 import { ApiError } from '../api/client';
-import { Button } from './controls';
+import { Button, Prose } from './controls';
 
 export interface Resource<T> {
   value: T | undefined;
@@ -72,7 +72,7 @@ export function Failed({ error, retry, stale }: { error: Error; retry?: (() => u
     <div class={stale ? 'note bad' : 'state bad'} role="alert">
       <span>
         {stale && 'What you see is older: '}
-        {error.message}
+        <Prose text={error.message} />
       </span>
       {missing && !stale && <span>It may have been deleted, or it is not one of your apps.</span>}
       {retry && <Button onClick={() => void retry()}>Try again</Button>}

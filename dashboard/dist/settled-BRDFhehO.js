@@ -1,1 +1,0 @@
-import{ft as e,ut as t}from"./index-CwXKxkoz.js";var n=300;function r(r){let[i,a]=e(r);return t(()=>{if(Object.is(r,i))return;let e=setTimeout(()=>a(r),n);return()=>clearTimeout(e)},[r,i]),i}export{r as t};
