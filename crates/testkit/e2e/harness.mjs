@@ -394,6 +394,8 @@ async function answersOk(url) {
 export async function freePort() {
   for (;;) {
     const port = 10_000 + Math.floor(Math.random() * 20_000);
+    // Neither fetch() nor a browser sends anything to a port that other protocols are known for.
+    if (port === 10_080) continue;
     const probe = createTcpServer().listen(port, HOST);
     const free = await once(probe, 'listening').then(() => true, () => false);
     if (!free) continue;

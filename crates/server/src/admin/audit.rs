@@ -9,8 +9,9 @@ use fanfare_store::{AUDIT_ACTIONS, AuditFilter, AuditRecord, Role, StoreError};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{IntoParams, PartialSchema, ToSchema};
 
 use super::extract::QueryParams;
 use super::page::{Page, PageQuery};
@@ -89,7 +90,7 @@ pub(crate) struct AuditQuery {
     /// The entries of one operator or token.
     actor_id: Option<String>,
     /// The entries of one kind.
-    #[param(schema_with = action_schema)]
+    #[param(value_type = Option<ActionName>, inline)]
     action: Option<String>,
     /// The entries about this target.
     target_id: Option<String>,
@@ -122,12 +123,19 @@ impl AuditQuery {
     }
 }
 
-fn action_schema() -> Schema {
-    let names = ObjectBuilder::new()
-        .schema_type(Type::String)
-        .enum_values(Some(AUDIT_ACTIONS));
-    names.examples(["key.revoke"]).into()
+/// Describes the name of an action, which the store declares.
+struct ActionName;
+
+impl PartialSchema for ActionName {
+    fn schema() -> RefOr<Schema> {
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(AUDIT_ACTIONS))
+            .into()
+    }
 }
+
+impl ToSchema for ActionName {}
 
 impl From<AuditRecord> for AuditEntry {
     fn from(entry: AuditRecord) -> Self {
