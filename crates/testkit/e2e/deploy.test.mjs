@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import { parse, parseAllDocuments } from 'yaml';
 import { startServer } from './harness.mjs';
 
+const PROXIES = ['nginx.conf', 'Caddyfile', 'haproxy.cfg', 'apache.conf', 'lighttpd.conf', 'varnish.vcl'];
 const ROOT = new URL('../../../', import.meta.url);
 const read = (path) => readFileSync(new URL(path, ROOT), 'utf8');
 const deployed = readdirSync(new URL('deploy/', ROOT), { recursive: true, withFileTypes: true })
@@ -84,19 +85,28 @@ test('whoever stops it waits for as long as it takes', () => {
 test('proxies wait longer than connections are silent, and close idle ones before the server does', () => {
   const nginx = read('deploy/nginx.conf');
   const haproxy = read('deploy/haproxy.cfg');
+  const [apache, lighttpd, varnish] = ['apache.conf', 'lighttpd.conf', 'varnish.vcl'].map((file) => read(`deploy/${file}`));
   const annotated = (name) => ingresses.map(({ metadata }) => metadata.annotations[`nginx.ingress.kubernetes.io/${name}`]);
   const waits = [
     nginx.match(/proxy_read_timeout (\d+)s/)[1],
     nginx.match(/proxy_send_timeout (\d+)s/)[1],
     haproxy.match(/timeout tunnel (\d+)s/)[1],
+    ...[...apache.matchAll(/ timeout=(\d+)/g)].map(([, seconds]) => seconds),
+    ...[...lighttpd.matchAll(/server\.max-(?:read|write)-idle += (\d+)/g)].map(([, seconds]) => seconds),
+    ...[...varnish.matchAll(/(?:pipe_timeout=|between_bytes_timeout = |first_byte_timeout = )(\d+)/g)].map(([, seconds]) => seconds),
     ...annotated('proxy-read-timeout'),
     ...annotated('proxy-send-timeout'),
   ];
+  assert.equal(waits.length, 7 + 6 + 2 + 13);
   for (const wait of waits) assert.ok(Number(wait) > SILENCE, wait);
   // nginx' own default is 60 s.
   for (const [upstream] of nginx.matchAll(/upstream \w+ \{.*?\n  \}/gs)) assert.doesNotMatch(upstream, /keepalive_timeout/);
-  const rests = [...read('deploy/Caddyfile').matchAll(/keepalive (\d+)s/g), ...haproxy.matchAll(/pool-purge-delay (\d+)s/g)];
-  assert.equal(rests.length, 3);
+  const rests = [
+    ...read('deploy/Caddyfile').matchAll(/keepalive (\d+)s/g),
+    ...haproxy.matchAll(/pool-purge-delay (\d+)s/g),
+    ...apache.matchAll(/ ttl=(\d+)/g),
+  ];
+  assert.equal(rests.length, 3 + 6);
   for (const [, seconds] of rests) assert.ok(Number(seconds) < IDLE);
 });
 
@@ -119,7 +129,7 @@ test('every place speaks to the port that is served, and probes what is there', 
   assert.match(dockerfile, new RegExp(`^EXPOSE ${PORT}$`, 'm'));
   assert.deepEqual(compose.services.balancer.ports, [`127.0.0.1:${PORT}:${PORT}`]);
   assert.equal(compose.services.balancer.environment.DOMAIN, `http://:${PORT}`);
-  for (const file of ['nginx.conf', 'Caddyfile', 'haproxy.cfg']) assert.ok(read(`deploy/${file}`).includes(`127.0.0.1:${PORT}`), file);
+  for (const file of PROXIES) assert.match(read(`deploy/${file}`), new RegExp(`127\\.0\\.0\\.1(:|", "port" => |"; \\.port = ")${PORT}\\b`), file);
   const port = container.ports[0];
   assert.deepEqual([port.name, port.containerPort], ['http', PORT]);
   assert.deepEqual([service.spec.ports[0].targetPort, service.spec.ports[0].port], ['http', PORT]);
@@ -229,10 +239,15 @@ test('every proxy names each node wherever it names nodes, and keeps a session o
     assert.deepEqual([two, more], [one, []]);
     assert.equal(pools.filter(([text]) => text.includes(sticky)).length, 1);
   }
+  const ports = (file, pattern) => [...read(`deploy/${file}`).matchAll(pattern)].map(([, port]) => Number(port)).sort();
+  const twice = [PORT, PORT, PORT + 1, PORT + 1, PORT + 2, PORT + 2];
+  assert.deepEqual(ports('apache.conf', /^ *(?:#: )?BalancerMember http:\/\/127\.0\.0\.1:(\d+) /gm), twice);
+  assert.deepEqual(ports('lighttpd.conf', /^ *(?:#: )?\( "host" => "127\.0\.0\.1", "port" => (\d+) \)/gm), twice);
+  assert.deepEqual(ports('varnish.vcl', /^(?:#: )?backend .* \.port = "(\d+)"/gm), twice);
   const pools = read('deploy/Caddyfile').split('reverse_proxy {$UPSTREAM:').slice(1);
   assert.deepEqual(pools.map((text) => text.match(/health_uri (\S+)/)[1]), ['/readyz', '/healthz']);
   assert.match(pools[1], /lb_policy header X-Session/);
-  for (const file of ['nginx.conf', 'Caddyfile', 'haproxy.cfg']) {
+  for (const file of PROXIES) {
     const text = read(`deploy/${file}`).replace(/\(\?<session>|[()?]/g, '');
     assert.ok(text.includes('/app/[^/]+/[A-Za-z0-9]+/[A-Za-z0-9]+/xhr'), file);
   }
@@ -296,7 +311,7 @@ test('one node in Kubernetes is one line away: one pod at any moment, which need
 
 test('what is public is the same behind every proxy', () => {
   const words = 'app|apps|pusher/app|users';
-  for (const file of ['nginx.conf', 'Caddyfile', 'haproxy.cfg']) assert.ok(read(`deploy/${file}`).includes(`(${words})`), file);
+  for (const file of PROXIES) assert.ok(read(`deploy/${file}`).includes(`(${words})`), file);
   const paths = ingresses.flatMap(({ spec }) => spec.rules[0].http.paths.map(({ path, pathType }) => [path, pathType]));
   assert.deepEqual(paths.sort(), [...words.split('|'), 'sdk'].map((path) => [`/${path}`, 'Prefix']).sort());
 });

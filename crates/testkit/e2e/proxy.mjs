@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { readFileSync } from 'node:fs';
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -17,14 +18,18 @@ const DEPLOY = new URL('../../../deploy/', import.meta.url);
 // All of these are this machine. Proxies speak to the server from 127.0.0.1.
 const OPERATORS = '127.0.0.4/30';
 
+/** Whether a daemon that is started by root leaves it, for a user of its package. */
+const ROOT = process.getuid() === 0;
+
 // What a configuration says, and what it says here. Each must be there, so that the tests are about the file as it is.
 export const PROXIES = {
   nginx: {
-    config: 'nginx.conf',
-    command: ({ file, folder }) => ['nginx', '-p', folder, '-c', file, '-g', 'daemon off;'],
+    configs: ['nginx.conf'],
+    programs: ['nginx'],
+    commands: ({ folder }) => [['nginx', '-p', folder, '-c', `${folder}/nginx.conf`, '-g', 'daemon off;']],
     changes: ({ http, https, folder }) => [
       // Root's workers would be somebody who cannot enter the folder.
-      ['user www-data;', process.getuid() === 0 ? 'user root;' : ''],
+      ['user www-data;', ROOT ? 'user root;' : ''],
       ['/run/nginx.pid', `${folder}/nginx.pid`],
       ['http {', `http { ${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((name) => `${name}_temp_path ${folder}/${name};`).join(' ')}`],
       ['/var/log/nginx/', `${folder}/`],
@@ -37,8 +42,9 @@ export const PROXIES = {
     several: ['#: server ', 'server '],
   },
   caddy: {
-    config: 'Caddyfile',
-    command: ({ file }) => ['caddy', 'run', '--adapter', 'caddyfile', '--config', file],
+    configs: ['Caddyfile'],
+    programs: ['caddy'],
+    commands: ({ folder }) => [['caddy', 'run', '--adapter', 'caddyfile', '--config', `${folder}/Caddyfile`]],
     changes: ({ http, https, folder }) => [
       ['(fanfare) {', `{\n admin off\n http_port ${http}\n https_port ${https}\n skip_install_trust\n}\n(fanfare) {`],
       ['{$DOMAIN:realtime.example.com} {', `https://localhost:${https}, https://127.0.0.1:${https} {`],
@@ -48,8 +54,9 @@ export const PROXIES = {
     several: ['{$UPSTREAM:127.0.0.1:6001}', '127.0.0.1:6001 127.0.0.1:6002 127.0.0.1:6003'],
   },
   haproxy: {
-    config: 'haproxy.cfg',
-    command: ({ file }) => ['haproxy', '-db', '-f', file],
+    configs: ['haproxy.cfg'],
+    programs: ['haproxy'],
+    commands: ({ folder }) => [['haproxy', '-db', '-f', `${folder}/haproxy.cfg`]],
     changes: ({ http, https, folder }) => [
       ['maxconn 50000', 'maxconn 200'],
       ['bind :443 ssl crt /etc/haproxy/fanfare.pem', `bind 127.0.0.1:${https} ssl crt ${folder}/both.pem`],
@@ -58,54 +65,180 @@ export const PROXIES = {
     asksReadyz: true,
     several: ['#: server ', 'server '],
   },
+  apache: {
+    configs: ['apache.conf'],
+    programs: ['apache2'],
+    // A site is part of a server that Debian has configured. As much of that as the site needs.
+    prepare: ({ folder, http, https }) => {
+      const modules = ['mpm_event', 'authz_core', 'authz_host', 'env', 'headers', 'http2', 'lbmethod_bybusyness', 'lbmethod_byrequests', 'proxy', 'proxy_balancer', 'proxy_hcheck'];
+      modules.push('proxy_http', 'rewrite', 'setenvif', 'slotmem_shm', 'socache_shmcb', 'ssl');
+      const main = [
+        `ServerRoot ${folder}`,
+        ...modules.map((name) => `LoadModule ${name}_module /usr/lib/apache2/modules/mod_${name}.so`),
+        ...[http, https].map((port) => `Listen 127.0.0.1:${port}`),
+        ...(ROOT ? ['User www-data', 'Group www-data'] : []),
+        `DefaultRuntimeDir ${folder}`,
+        `PidFile ${folder}/apache.pid`,
+        'ServerName localhost',
+        'SSLSessionCache shmcb:ssl-sessions(512000)',
+        'ErrorLog "|/bin/cat"',
+        `Include ${folder}/apache.conf`,
+      ];
+      return writeFile(join(folder, 'main.conf'), main.join('\n'));
+    },
+    commands: ({ folder }) => [['apache2', '-f', `${folder}/main.conf`, '-DFOREGROUND']],
+    changes: ({ http, https, folder }) => [
+      ['<VirtualHost *:80>', `<VirtualHost *:${http}>`],
+      ['<VirtualHost *:443>', `<VirtualHost *:${https}>`],
+      ['/etc/ssl/fanfare/', `${folder}/`],
+      ['/var/log/apache2/', `${folder}/`],
+      // So many threads take a while to start.
+      ['ServerLimit          16', 'ServerLimit          2'],
+      ['MaxRequestWorkers    8192', 'MaxRequestWorkers    1024'],
+    ],
+    asksReadyz: true,
+    onlyReady: true,
+    noticesLate: true,
+    fewStreams: ['#: RequestHeader unset X-Forwarded-Proto', 'RequestHeader unset X-Forwarded-Proto'],
+    several: ['#: ', ''],
+  },
+  lighttpd: {
+    configs: ['lighttpd.conf'],
+    programs: ['lighttpd'],
+    commands: ({ folder }) => [['lighttpd', '-D', '-f', `${folder}/lighttpd.conf`]],
+    changes: ({ http, https, folder }) => [
+      ['server.username      = "www-data"', ''],
+      ['server.groupname     = "www-data"', ''],
+      ['/run/lighttpd.pid', `${folder}/lighttpd.pid`],
+      ['/var/log/lighttpd/', `${folder}/`],
+      ['/etc/ssl/fanfare/', `${folder}/`],
+      ['server.port = 80', `server.port = ${http}\nserver.bind = "127.0.0.1"`],
+      ['":443"', `"127.0.0.1:${https}"`],
+      // Not everybody may have as many.
+      ['server.max-fds         = 131072', 'server.max-fds         = 1024'],
+      ['server.max-connections = 65536', 'server.max-connections = 512'],
+    ],
+    noticesLate: true,
+    tooFewStreams: true,
+    sessionsByNetwork: true,
+    several: ['#: ', ''],
+  },
+  varnish: {
+    configs: ['varnish.vcl', 'hitch.conf'],
+    programs: ['varnishd', 'hitch'],
+    commands: ({ folder, http, inner }) => [
+      varnishd({ folder, http, inner }),
+      ['hitch', '--config', `${folder}/hitch.conf`],
+    ],
+    changes: ({ https, folder, inner }) => [
+      ['frontend = "[*]:443"', `frontend = "[127.0.0.1]:${https}"`],
+      ['[127.0.0.1]:6086', `[127.0.0.1]:${inner}`],
+      ['/etc/hitch/fanfare.pem', `${folder}/both.pem`],
+      ...(ROOT ? [] : [['user = "_hitch"', ''], ['group = "_hitch"', '']]),
+    ],
+    asksReadyz: true,
+    noticesLate: true,
+    waitsForProbe: true,
+    several: ['#: ', ''],
+  },
 };
+
+// The other way to TLS in front of Varnish.
+PROXIES.stunnel = {
+  ...PROXIES.varnish,
+  configs: ['varnish.vcl', 'stunnel.conf'],
+  programs: ['varnishd', 'stunnel'],
+  commands: ({ folder, http, inner }) => [varnishd({ folder, http, inner }), ['stunnel', `${folder}/stunnel.conf`]],
+  changes: ({ https, folder, inner }) => [
+    ['accept  = :::443', `accept  = 127.0.0.1:${https}`],
+    ['connect = 127.0.0.1:6086', `connect = 127.0.0.1:${inner}`],
+    ['/etc/ssl/fanfare/', `${folder}/`],
+    ...(ROOT ? [] : [['setuid = stunnel4', ''], ['setgid = stunnel4', '']]),
+  ],
+  // It doesn't offer HTTP/2.
+  tooFewStreams: true,
+};
+
+/** The command that varnish.vcl names, with folders and ports of the test's own. */
+function varnishd({ folder, http, inner }) {
+  const text = readFileSync(`${folder}/varnish.vcl`, 'utf8');
+  const command = text.match(/^#   ExecStart=\/usr\/sbin\/(varnishd .*) \\\n#     (.*)$/m);
+  const args = `${command[1]} ${command[2]}`
+    .replace('http=:80,HTTP', `http=127.0.0.1:${http},HTTP`)
+    .replace('tls=127.0.0.1:6086,PROXY', `tls=127.0.0.1:${inner},PROXY`)
+    .replace('/etc/varnish/default.vcl', `${folder}/varnish.vcl`);
+  // Without a jail it needs no user of its own, and may read the folder.
+  return [...args.split(' '), '-F', '-j', 'none', '-n', `${folder}/varnish`];
+}
 
 /** Why tests with a proxy are skipped: it is not installed. scripts/check-deploy installs all of them. */
 export function missing(name) {
-  return spawnSync(name, ['-v']).error && `${name} is not installed`;
+  const program = PROXIES[name].programs.find((program) => spawnSync(program, ['-V']).error);
+  return program && `${program} is not installed`;
 }
 
 /** Starts a proxy in front of servers, with its own folder, ports and certificate. */
-export async function startProxy({ config, command, changes, several }, servers) {
+export async function startProxy({ configs, prepare, commands, changes, several }, servers) {
   const folder = await mkdtemp(join(tmpdir(), 'fanfare-proxy-'));
-  const [http, https] = [await freePort(), await freePort()];
+  // Some daemons read there as a user of their own.
+  await chmod(folder, 0o755);
+  const [http, https, inner] = [await freePort(), await freePort(), await freePort()];
+  const places = { http, https, inner, folder };
   await makeCertificate(folder);
-  let text = await readFile(new URL(config, DEPLOY), 'utf8');
-  const addresses = servers.map(({ port }, index) => [`127.0.0.1:${6001 + index}`, `127.0.0.1:${port}`]);
-  const common = [...(servers.length > 1 ? [several] : []), ...addresses, ['127.0.0.0/8', OPERATORS]];
-  for (const [from, to] of [...common, ...changes({ http, https, folder })]) {
-    assert.ok(text.includes(from), `${config} has no ${from}`);
-    text = text.replaceAll(from, () => to);
-  }
-  const file = join(folder, config);
-  await writeFile(file, text);
+  const texts = await Promise.all(configs.map((config) => readFile(new URL(config, DEPLOY), 'utf8')));
+  const change = (from, to) => {
+    assert.ok(texts.some((text) => text.includes(from)), `${configs} has no ${from}`);
+    texts.forEach((text, index) => (texts[index] = text.replaceAll(from, () => to)));
+  };
+  if (servers.length > 1) change(...several);
+  servers.forEach(({ port }, index) => {
+    const documented = String(6001 + index);
+    // Address and port are one word, or two.
+    const forms = [(port) => `127.0.0.1:${port}`, (port) => `"127.0.0.1", "port" => ${port}`, (port) => `"127.0.0.1"; .port = "${port}"`];
+    const form = forms.find((form) => texts[0].includes(form(documented))) ?? forms[0];
+    change(form(documented), form(port));
+  });
+  change(...(texts[0].includes('"127.0.0.0"/8') ? ['"127.0.0.0"/8', '"127.0.0.4"/30'] : ['127.0.0.0/8', OPERATORS]));
+  for (const [from, to] of changes(places)) change(from, to);
+  await Promise.all(configs.map((config, index) => writeFile(join(folder, config), texts[index])));
+  await prepare?.(places);
 
-  const [program, ...args] = command({ file, folder });
   const env = { PATH: process.env.PATH, HOME: folder };
-  const child = spawn(program, args, { env, cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
-  const kill = () => child.kill('SIGKILL');
-  process.on('exit', kill);
   let log = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (log += chunk));
-  const ended = once(child, 'close');
+  const children = commands(places).map(([program, ...args]) => {
+    // In a group of its own, so that children which their parent leaves behind can be ended as well.
+    const child = spawn(program, args, { env, cwd: folder, stdio: ['ignore', 'pipe', 'pipe'], detached: true });
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (log += chunk));
+    return { child, ended: once(child, 'close') };
+  });
+  const kill = () => children.forEach(({ child }) => endGroup(child));
+  process.on('exit', kill);
   const stop = async () => {
     // Ended at once: orderly, each would wait for the connections it has.
-    child.kill('SIGTERM');
-    const tooLong = setTimeout(kill, 5_000);
-    await ended;
+    for (const { child } of children) child.kill('SIGTERM');
+    const tooLong = setTimeout(kill, 2_000);
+    await Promise.all(children.map(({ ended }) => ended));
     clearTimeout(tooLong);
     process.off('exit', kill);
     await rm(folder, { recursive: true, force: true });
   };
   for (let attempt = 0; ; attempt += 1) {
     try {
-      if ((await fetch(`https://127.0.0.1:${https}/readyz`)).ok) return { http, https, stop };
+      if ((await fetch(`https://127.0.0.1:${https}/readyz`)).ok) return { http, https, stop, log: () => log };
     } catch {}
-    if (attempt === 100 || child.exitCode !== null) {
+    if (attempt === 200 || children.some(({ child }) => child.exitCode !== null)) {
       await stop();
-      throw new Error(`${program} does not serve:\n${log}`);
+      throw new Error(`${configs} does not serve:\n${log}`);
     }
     await delay(50);
+  }
+}
+
+function endGroup({ pid }) {
+  try {
+    if (pid) process.kill(-pid, 'SIGKILL');
+  } catch (error) {
+    if (error.code !== 'ESRCH') throw error;
   }
 }
 
