@@ -26,10 +26,10 @@ test('with a socket that outlives the process, clients of one that was killed wa
   assert.ok(Math.max(...away) < FAILED_ATTEMPT - 3_000, `away for ${away} ms`);
 });
 
-for (const name of ['caddy', 'haproxy', 'nginx']) {
+for (const name of ['caddy', 'haproxy', 'nginx', 'apache', 'lighttpd', 'varnish']) {
   describe(name, { skip: missing(name) }, () => {
-    // nginx has no way to wait for a node that cannot be reached.
-    const held = name === 'nginx';
+    // The others have no way to wait for a node that cannot be reached.
+    const held = !['caddy', 'haproxy'].includes(name);
     test(`a restart ${held ? 'with a held socket ' : ''}behind it costs no client an attempt`, async (t) => {
       const env = { FANFARE_HTTP_TRUSTED_PROXIES: '127.0.0.1' };
       const server = await start(t, { env, held });
