@@ -1,6 +1,7 @@
 // Made from docs/configuration.md by "npm run types". Changes here are lost.
 export const SERVER_SETTINGS: Record<string, string> = {
   "listen": "Address for HTTP and WebSocket: `127.0.0.1:6001`, `localhost:6001`, `[::1]:6001`, or a port alone. With the default, or a port alone (`6001`, `:6001`), only the local machine can connect. `0.0.0.0:6001` opens it to all. Flag `--listen`. A process that inherits a listening socket (`LISTEN_FDS`, from a systemd socket unit) serves on that one instead.",
+  "listen_proxy_protocol": "Whether each of `http.trusted_proxies` begins its connections to `listen` with a header of the PROXY protocol, version 1 or 2, which names the client. It then must. A header from anybody else is refused.",
   "data_dir": "Folder for this node's files: the SQLite store and the master key. Only their owner can read the files. One server at a time runs on an SQLite store; a second one is refused. Flag `--data-dir`.",
   "demo": "Whether the first start creates a demo app, and `/demo` serves a page for it. Only the local machine gets the page: a request that came through a proxy, or names another host, gets 403. If `demo` is off while the demo app is still in the store, the log says so at the start.",
   "path_prefix": "What precedes `/app` and `/apps`, for example `/realtime`. Signatures are checked without it, as Pusher's SDKs sign.",
