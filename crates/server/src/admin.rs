@@ -13,7 +13,7 @@
 //! | `alerts` | conditions that need an operator |
 //! | `webhooks` | who is told what happens on an app's channels |
 //! | `audit` | the audit log |
-//! | `server`, `configuration`, `nodes` | this node, its settings, and all nodes |
+//! | `server`, `certificates`, `configuration`, `nodes` | this node, what it serves with which settings, and all nodes |
 //! | `problem` | [`Problem`](problem::Problem): an error with its status and code |
 //! | `extract`, `page`, `idempotent_request`, `etag` | bodies, pages, idempotent creates, lost updates |
 
@@ -38,6 +38,7 @@ use crate::traces::AdminSpans;
 pub(crate) mod alerts;
 pub(crate) mod apps;
 pub(crate) mod audit;
+mod certificates;
 pub(crate) mod channels;
 mod configuration;
 pub(crate) mod connections;
@@ -241,6 +242,7 @@ fn live_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(events::simulate_client_event))
         .routes(routes!(configuration::show))
         .routes(routes!(server::show))
+        .routes(routes!(certificates::list))
         .routes(routes!(nodes::list))
         .routes(routes!(nodes::drain, nodes::end_drain))
 }

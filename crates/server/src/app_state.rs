@@ -21,6 +21,7 @@ use crate::identity::Identities;
 use crate::metrics::Named;
 use crate::nodes::NodeDrain;
 use crate::quotas::QuotaRatios;
+use crate::tls::Tls;
 use crate::traces::Traces;
 use crate::usage::Usage;
 use crate::webhooks::Webhooks;
@@ -101,6 +102,8 @@ pub(crate) struct Shared {
     pub(crate) settings: Arc<[SettingInForce]>,
     pub(crate) traces: Traces,
     pub(crate) webhooks: Webhooks,
+    /// Set if this node speaks TLS.
+    pub(crate) tls: Option<Tls>,
     /// When this node started, Unix time in milliseconds.
     pub(crate) started_at: i64,
     pub(crate) max_body_bytes: usize,

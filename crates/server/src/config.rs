@@ -39,6 +39,7 @@ mod secret;
 mod server;
 mod sources;
 mod store;
+mod tls;
 mod units;
 mod usage;
 mod webhooks;
@@ -55,6 +56,7 @@ pub(crate) use names::nearest;
 pub(crate) use owner::OwnerConfig;
 pub(crate) use secret::without_password;
 pub(crate) use sources::SettingInForce;
+pub(crate) use tls::TlsVersion;
 pub(crate) use units::parse_seconds;
 pub(crate) use webhooks::WebhooksConfig;
 
@@ -76,6 +78,7 @@ use rules::Rules;
 use secret::hide;
 use sources::Sources;
 use store::StoreConfig;
+use tls::TlsConfig;
 use units::seconds;
 use usage::UsageConfig;
 use websocket::WebSocketConfig;
@@ -114,6 +117,7 @@ pub(crate) struct Config {
     pub(crate) websocket: WebSocketConfig,
     pub(crate) fallback: FallbackConfig,
     pub(crate) http: HttpConfig,
+    pub(crate) tls: TlsConfig,
     pub(crate) network: NetworkConfig,
     /// Bound of the idempotency keys of publishes, all apps together.
     pub(crate) idempotency: QueueConfig,
@@ -167,6 +171,7 @@ impl Config {
             websocket: WebSocketConfig::defaults(capacity),
             fallback: FallbackConfig::default(),
             http: HttpConfig::defaults(capacity),
+            tls: TlsConfig::default(),
             network: NetworkConfig::defaults(capacity),
             idempotency: QueueConfig::idempotency(capacity),
             recent_events: QueueConfig::recent_events(capacity),
@@ -204,6 +209,11 @@ impl Config {
         self.fallback.check(rules.of("fallback"))?;
         self.http
             .check(self.websocket.max_message_bytes, rules.of("http"))?;
+        let plain: Vec<SocketAddr> = [Some(self.listen), self.ops.listen]
+            .into_iter()
+            .flatten()
+            .collect();
+        self.tls.check(&plain, rules.of("tls"))?;
         self.network.check(least_waiting, rules.of("network"))?;
         self.idempotency.check_memory(rules.of("idempotency"))?;
         self.recent_events.check_memory(rules.of("recent_events"))?;

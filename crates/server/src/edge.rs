@@ -9,6 +9,8 @@ pub(crate) mod listener;
 pub(crate) mod listening_socket;
 mod proxy_header;
 pub(crate) mod sockets;
+pub(crate) mod tls_handshake;
+mod tls_socket;
 mod write_timeout;
 pub(crate) mod ws;
 pub(crate) mod xhr;

@@ -39,6 +39,7 @@
 //! | `usage` | what each app did, by minute, hour and day |
 //! | `quotas` | shares of quotas of a day or a month, and how far they are used |
 //! | `webhooks` | what happens on channels, recorded and sent to receivers |
+//! | `tls` | the certificates that are served |
 //! | `telemetry`, `throttle` | logging; log lines that are written at most once in a period |
 
 mod access;
@@ -77,6 +78,7 @@ mod server_lock;
 mod startup;
 mod telemetry;
 mod throttle;
+mod tls;
 #[cfg_attr(not(feature = "otlp"), path = "traces/absent.rs")]
 mod traces;
 mod usage;

@@ -9,6 +9,7 @@ use anyhow::Context;
 use fanfare_cluster::Cluster;
 use fanfare_engine::{Engine, REFUSALS_LOG_PERIOD};
 use fanfare_store::{Store, StoreError};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
 use crate::access::{Candidate, SignInRateLimiter};
@@ -25,6 +26,7 @@ use crate::identity::Identities;
 use crate::key_uses;
 use crate::nodes::NodeResponder;
 use crate::server_lock::ServerLock;
+use crate::tls::{self, Tls};
 use crate::traces::Traces;
 use crate::webhooks::Webhooks;
 
@@ -34,6 +36,7 @@ mod handlers;
 mod listeners;
 mod metering;
 mod node_name;
+mod redirect;
 mod shutdown;
 mod store;
 mod welcome;
@@ -61,6 +64,8 @@ pub(crate) async fn serve(
     }
     // Before clients are served, because an unwatched signal would end the process without closing their connections.
     let mut signals = StopSignals::watch()?;
+    // Before anything is touched, because a broken certificate is a mistake in the configuration.
+    let tls = start_tls(&config)?;
     // Before the store is opened, so that connection attempts wait in the queue instead of meeting a closed port.
     let sockets = NodeSockets::bind(&config, inherited)?;
     // After the port is bound, so that a start that fails there leaves nothing behind. If another server runs on the
@@ -109,6 +114,7 @@ pub(crate) async fn serve(
         node_name: node_name.into(),
         ready: Arc::new(AtomicBool::new(true)),
         demo: demo.clone(),
+        tls,
         traces: traces.clone(),
         ..state(
             &config,
@@ -161,6 +167,18 @@ pub(crate) async fn serve(
     traces.finish().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reads the certificates, if there are some, and begins to watch their files.
+fn start_tls(config: &Config) -> anyhow::Result<Option<Tls>> {
+    let Some((tls, files)) = Tls::start(config)? else {
+        return Ok(None);
+    };
+    // From here on, SIGHUP no longer ends the process.
+    let hangup = signal(SignalKind::hangup()).context("watching for SIGHUP")?;
+    tokio::spawn(files.watch(hangup));
+    tokio::spawn(tls::warn_of_expiry(tls.certificates.clone()));
+    Ok(Some(tls))
 }
 
 /// Starts tasks that end with the process.

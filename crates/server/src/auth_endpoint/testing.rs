@@ -134,6 +134,7 @@ impl Node {
             sockets: Sockets::new(1, Ledger::new(Budgets::default())),
             addresses: Addresses::new(Vec::new(), Vec::new()),
             started_at: 0,
+            tls: None,
             metrics_apps: Named::default(),
             sync: sync.counters(),
             usage: crate::usage::Usage::new(),

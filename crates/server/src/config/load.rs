@@ -13,6 +13,7 @@ use super::listen::{DEFAULT_PORT, listen_address};
 use super::names::{self, no_such_setting};
 use super::ops::DEFAULT_OPS_PORT;
 use super::rules::Rules;
+use super::tls::DEFAULT_TLS_PORT;
 use super::units::Size;
 use super::{Config, sources};
 use crate::capacity::Capacity;
@@ -49,7 +50,11 @@ impl Config {
             size.map(|Size(bytes)| bytes),
             given.extract_inner("connections.max").ok(),
         );
-        for (path, port) in [("listen", DEFAULT_PORT), ("ops.listen", DEFAULT_OPS_PORT)] {
+        for (path, port) in [
+            ("listen", DEFAULT_PORT),
+            ("ops.listen", DEFAULT_OPS_PORT),
+            ("tls.listen", DEFAULT_TLS_PORT),
+        ] {
             if let Some(address) = listen_address(&given, path, port)? {
                 figment = figment.merge((path, address.to_string()));
             }

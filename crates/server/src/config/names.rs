@@ -31,6 +31,7 @@ static SETTINGS: LazyLock<Vec<Name>> = LazyLock::new(|| {
     // An optional setting is a secret, except these.
     config.demo = Some(false);
     config.ops.listen = Some(config.listen);
+    config.tls.listen = Some(config.listen);
     values(&config)
         .into_iter()
         .map(|(path, value)| Name {

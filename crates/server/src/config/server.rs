@@ -24,8 +24,12 @@ const OWN_PATHS: &[&str] = &[
 impl Config {
     /// Returns whether there is a demo app and its page.
     pub(crate) fn demo(&self) -> bool {
-        self.demo
-            .unwrap_or_else(|| self.listen.ip().is_loopback() && !self.listen_proxy_protocol)
+        let is_local = |listen: std::net::SocketAddr| listen.ip().is_loopback();
+        self.demo.unwrap_or_else(|| {
+            is_local(self.listen)
+                && self.tls_listen().is_none_or(is_local)
+                && !self.listen_proxy_protocol
+        })
     }
 
     /// Returns the SQLite file that is the store if no `store.url` is given.

@@ -11,12 +11,16 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::tls_socket::{PortableTls, TlsSocket};
+
 /// An accepted socket, registered with the runtime of the thread that uses it. HTTP reads and writes it as a stream. A
 /// shard, which has several users of one socket on its thread, uses the methods that take `&self`.
 #[derive(Debug)]
 pub(crate) enum ClientSocket {
     /// TCP without encryption.
     Plain(TcpStream),
+    /// TLS over TCP. Boxed, because its state is larger than a plain socket's.
+    Tls(Box<TlsSocket>),
 }
 
 /// A socket that is registered with no runtime, on its way from the one that accepted it to a shard's.
@@ -24,6 +28,8 @@ pub(crate) enum ClientSocket {
 pub(crate) enum PortableSocket {
     /// See [`ClientSocket::Plain`].
     Plain(std::net::TcpStream),
+    /// See [`ClientSocket::Tls`].
+    Tls(Box<PortableTls>),
 }
 
 impl ClientSocket {
@@ -35,6 +41,10 @@ impl ClientSocket {
     pub(crate) fn into_portable(self) -> io::Result<PortableSocket> {
         match self {
             Self::Plain(stream) => stream.into_std().map(PortableSocket::Plain),
+            Self::Tls(socket) => {
+                let portable = socket.into_portable()?;
+                Ok(PortableSocket::Tls(Box::new(portable)))
+            }
         }
     }
 
@@ -46,18 +56,24 @@ impl ClientSocket {
     pub(crate) fn from_portable(socket: PortableSocket) -> io::Result<Self> {
         match socket {
             PortableSocket::Plain(stream) => TcpStream::from_std(stream).map(Self::Plain),
+            PortableSocket::Tls(portable) => {
+                let socket = TlsSocket::from_portable(*portable)?;
+                Ok(Self::Tls(Box::new(socket)))
+            }
         }
     }
 
     /// Waits until the client has sent something or has left.
     pub(crate) async fn readable(&mut self) -> io::Result<()> {
-        std::future::poll_fn(|cx| self.poll_read_ready(cx)).await
+        // Moved, because only one task at a time may hold a socket that speaks TLS.
+        std::future::poll_fn(move |cx| self.poll_read_ready(cx)).await
     }
 
     /// Returns whether [`Self::try_read`] may have bytes, and wakes the task when it may.
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => stream.poll_read_ready(cx),
+            Self::Tls(socket) => socket.poll_read_ready(cx),
         }
     }
 
@@ -65,6 +81,7 @@ impl ClientSocket {
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => stream.poll_write_ready(cx),
+            Self::Tls(socket) => socket.tcp().poll_write_ready(cx),
         }
     }
 
@@ -76,6 +93,7 @@ impl ClientSocket {
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_read(buffer),
+            Self::Tls(socket) => socket.try_read(buffer),
         }
     }
 
@@ -90,6 +108,7 @@ impl ClientSocket {
                 let (length, _) = rustix::net::recv(stream, buffer, RecvFlags::PEEK)?;
                 Ok(length)
             }),
+            Self::Tls(socket) => socket.try_peek(buffer),
         }
     }
 
@@ -102,6 +121,7 @@ impl ClientSocket {
         match (self, chunks) {
             (Self::Plain(stream), [chunk]) => stream.try_write(chunk),
             (Self::Plain(stream), chunks) => stream.try_write_vectored(chunks),
+            (Self::Tls(socket), chunks) => socket.try_write_vectored(chunks),
         }
     }
 
@@ -111,13 +131,53 @@ impl ClientSocket {
     ///
     /// Returns the system's error if the client has left.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
-        self.options().shutdown(Shutdown::Write)
+        match self {
+            Self::Plain(_) => self.options().shutdown(Shutdown::Write),
+            Self::Tls(socket) => socket.shutdown_write(),
+        }
+    }
+
+    /// Returns whether bytes that were written wait in this process until the socket takes them.
+    pub(crate) fn has_unsent(&self) -> bool {
+        match self {
+            Self::Plain(_) => false,
+            Self::Tls(socket) => socket.has_unsent(),
+        }
+    }
+
+    /// Writes bytes that wait in this process.
+    ///
+    /// # Errors
+    ///
+    /// Returns the system's error if the client has left.
+    pub(crate) fn flush_unsent(&self) -> io::Result<()> {
+        match self {
+            Self::Plain(_) => Ok(()),
+            Self::Tls(socket) => socket.flush_unsent().map(drop),
+        }
+    }
+
+    /// Returns how many bytes that the client has sent are held in this process because they can't be read yet.
+    pub(crate) fn held(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(socket) => socket.held(),
+        }
+    }
+
+    /// Tells the client that this is the end, if its protocol has a word for it. The socket is dropped next.
+    pub(crate) fn say_goodbye(&self) {
+        match self {
+            Self::Plain(_) => {}
+            Self::Tls(socket) => socket.say_goodbye(),
+        }
     }
 
     /// Returns the socket as its options are set.
     pub(crate) fn options(&self) -> SockRef<'_> {
         match self {
             Self::Plain(stream) => SockRef::from(stream),
+            Self::Tls(socket) => SockRef::from(socket.tcp()),
         }
     }
 }
@@ -136,6 +196,7 @@ impl AsyncRead for ClientSocket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Tls(socket) => socket.poll_read(cx, buffer),
         }
     }
 }
@@ -148,6 +209,7 @@ impl AsyncWrite for ClientSocket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(socket) => socket.poll_write_vectored(cx, &[IoSlice::new(bytes)]),
         }
     }
 
@@ -158,24 +220,28 @@ impl AsyncWrite for ClientSocket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Tls(socket) => socket.poll_write_vectored(cx, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(_) => true,
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(socket) => socket.poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(socket) => socket.poll_shutdown(cx),
         }
     }
 }

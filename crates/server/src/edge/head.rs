@@ -93,6 +93,13 @@ pub(crate) async fn refuse_too_large(stream: ClientSocket) {
     .await;
 }
 
+/// Answers a client that speaks plain HTTP to a port of TLS, and closes the connection.
+pub(crate) async fn refuse_plain_http(stream: ClientSocket) {
+    let message = "This port speaks TLS, and the request came as plain HTTP: use https:// or wss://, \
+                   or the port for http:// and ws://";
+    refuse(stream, "400 Bad Request", message).await;
+}
+
 /// Answers the first request of a connection without reading it, and closes the connection.
 pub(crate) async fn refuse(mut stream: ClientSocket, status: &str, message: &str) {
     let body = format!("{message}\n");

@@ -29,15 +29,17 @@ use crate::edge::client_socket::ClientSocket;
 use crate::edge::client_stream::ClientStream;
 use crate::edge::first_bytes::FirstBytes;
 use crate::edge::head::{
-    FirstHead, MAX_HEAD, read_first_head, refuse, refuse_too_large, too_large,
+    FirstHead, MAX_HEAD, read_first_head, refuse, refuse_plain_http, refuse_too_large, too_large,
 };
 use crate::edge::kernel;
 use crate::edge::proxy_header::{Announced, HeaderError, read_proxy_header};
 use crate::edge::sockets::{
     Activity, HttpSocket, OpenRequest, SocketPlace, Sockets, UnfinishedBody,
 };
+use crate::edge::tls_handshake::{Arrived, TlsAcceptor};
 use crate::edge::write_timeout::WriteTimeout;
 use crate::throttle::Throttle;
+use crate::tls::HandshakeOutcome;
 
 /// What a trusted proxy and the log are told of a connection without a header of the PROXY protocol.
 const NO_PROXY_HEADER: &str = "no PROXY protocol header came, which listen_proxy_protocol = true requires of \
@@ -49,6 +51,9 @@ const INVALID_PROXY_HEADER: &str = "a PROXY protocol header came that is malform
 /// Why a connection is closed at once.
 const TOO_MANY_SOCKETS: &str =
     "a connection was closed: its network has as many sockets as it may (network.max_sockets)";
+/// What the log says of a client that speaks plain HTTP to a port of TLS.
+const PLAIN_HTTP: &str =
+    "plain HTTP came, and this port speaks TLS (tls.listen): use https:// and wss:// here";
 /// How long the listener waits when there are no more file descriptors.
 const NO_FILES_PAUSE: Duration = Duration::from_millis(100);
 /// Least time between two log lines about connections that can't be accepted.
@@ -76,6 +81,8 @@ pub(crate) struct Listening {
     pub(crate) timeouts: Timeouts,
     /// Whether trusted proxies begin each connection with a header of the PROXY protocol.
     pub(crate) proxy_protocol: bool,
+    /// Set if the listener speaks TLS.
+    pub(crate) tls: Option<TlsAcceptor>,
 }
 
 /// The two steps in which HTTP ends, and the tasks that are still running meanwhile.
@@ -237,6 +244,14 @@ async fn connection(
             None => return,
         };
     }
+    // After the header of a proxy, which is never encrypted.
+    if let Some(tls) = &listening.tls {
+        stream = match Box::pin(encrypt(stream, tls, &client, &listening)).await {
+            Some(stream) => stream,
+            None => return,
+        };
+        client.over_tls = true;
+    }
     let within = listening.timeouts.first_head;
     let first = in_time(within, &client.finish, read_first_head(&mut stream)).await;
     match first {
@@ -316,6 +331,39 @@ async fn named_by_proxy(
     // Whatever it speaks: a proxy that speaks HTTP shows the answer, and others log it.
     refuse(stream, "400 Bad Request", reason).await;
     None
+}
+
+/// Completes the handshake of a connection. Returns `None` if nothing is to be served on it: then its client was told
+/// why, if it could be.
+async fn encrypt(
+    stream: ClientSocket,
+    tls: &TlsAcceptor,
+    client: &Client,
+    listening: &Listening,
+) -> Option<ClientSocket> {
+    let ClientSocket::Plain(stream) = stream else {
+        return Some(stream);
+    };
+    let within = listening.timeouts.first_head;
+    match in_time(within, &client.finish, tls.accept(stream)).await {
+        Ok(Arrived::Tls(stream)) => Some(stream),
+        Ok(Arrived::PlainHttp(stream)) => {
+            listening.engine.refusals().note(Refused {
+                kind: RefusalKind::NotHttp,
+                app: None,
+                address: Some(client.peer.0.ip().to_canonical()),
+                reason: PLAIN_HTTP,
+            });
+            refuse_plain_http(stream).await;
+            None
+        }
+        Ok(Arrived::Ended) => None,
+        Err(_) => {
+            tls.counts().count(HandshakeOutcome::TimedOut);
+            tracing::debug!(peer = %client.peer.0, "a client has not completed its TLS handshake in time (http.first_head_timeout)");
+            None
+        }
+    }
 }
 
 async fn serve_http(

@@ -3,7 +3,7 @@
 use fanfare_engine::{AppStats, BackendTraffic, ClusterStats, Histogram, PublishResult};
 use fanfare_protocol::WebhookEvent;
 
-use super::snapshot::Snapshot;
+use super::snapshot::{CertificateReading, Snapshot};
 
 /// How a metric's value may change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +147,17 @@ fn of_cluster(snapshot: &Snapshot, read: fn(&ClusterStats) -> Vec<Series>) -> Ve
     snapshot.cluster.as_ref().map(read).unwrap_or_default()
 }
 
+/// Returns no series on a node that speaks no TLS.
+fn by_certificate(snapshot: &Snapshot, read: fn(&CertificateReading) -> f64) -> Vec<Series> {
+    let tls = snapshot.tls.iter();
+    tls.flat_map(|tls| &tls.certificates)
+        .map(|certificate| Series {
+            labels: vec![certificate.name.clone(), certificate.source.clone()],
+            value: Value::Gauge(read(certificate)),
+        })
+        .collect()
+}
+
 /// Every metric, in the order in which they are written.
 pub(super) const CATALOG: &[Family] = &[
     gauge(
@@ -208,6 +219,31 @@ pub(super) const CATALOG: &[Family] = &[
         &[],
         "TCP connections that may be open (http.max_sockets).",
         |s| amount(s.sockets.max),
+    ),
+    counter(
+        "fanfare_tls_handshakes_total",
+        &["outcome"],
+        "TLS handshakes, by outcome: full, resumed, failed, plain_http (the client spoke HTTP without TLS), left or timed_out.",
+        |s| {
+            let handshakes = s.tls.as_ref().map(|tls| tls.handshakes.clone());
+            counts(handshakes.unwrap_or_default())
+        },
+    ),
+    gauge(
+        "fanfare_tls_certificate_days_left",
+        &["name", "source"],
+        "Days until a certificate expires, by its first name and its file; negative afterwards.",
+        |s| by_certificate(s, |certificate| certificate.days_left),
+    ),
+    gauge(
+        "fanfare_tls_certificate_refused",
+        &["name", "source"],
+        "1 if the files of a certificate hold another one that cannot be served, so that the old one stays, and 0 otherwise.",
+        |s| {
+            by_certificate(s, |certificate| {
+                f64::from(u8::from(certificate.is_replacement_refused))
+            })
+        },
     ),
     gauge(
         "fanfare_channels",

@@ -13,6 +13,7 @@ use crate::alerts::NotificationCounts;
 use crate::app_state::AppState;
 use crate::app_sync::SyncStats;
 use crate::quotas::Ratios;
+use crate::tls::{Origin, Tls, days_left};
 use crate::traces::SpanCounts;
 use crate::usage::UsageBacklog;
 use crate::webhooks::{Waiting, WebhookCounts};
@@ -40,6 +41,7 @@ pub(super) struct Snapshot {
     pub(super) traces: Option<SpanCounts>,
     pub(super) webhooks: Webhooks,
     pub(super) live: Live,
+    pub(super) tls: Option<TlsReadings>,
     pub(super) process: Process,
     pub(super) started_at: Duration,
     pub(super) ready: bool,
@@ -74,6 +76,48 @@ impl Webhooks {
 pub(super) struct Live {
     pub(super) viewers: usize,
     pub(super) left_out: u64,
+}
+
+/// The certificates of a node that speaks TLS, and its handshakes.
+#[derive(Debug)]
+pub(super) struct TlsReadings {
+    pub(super) certificates: Vec<CertificateReading>,
+    pub(super) handshakes: Vec<(&'static str, u64)>,
+}
+
+/// A certificate that is served.
+#[derive(Debug)]
+pub(super) struct CertificateReading {
+    /// The first of its names.
+    pub(super) name: String,
+    /// The file that it comes from, or `managed`.
+    pub(super) source: String,
+    pub(super) days_left: f64,
+    pub(super) is_replacement_refused: bool,
+}
+
+impl TlsReadings {
+    fn take(tls: &Tls) -> Self {
+        let served = tls.certificates.served().into_iter();
+        let certificates = served.map(|served| CertificateReading {
+            name: served
+                .certificate
+                .names
+                .first()
+                .cloned()
+                .unwrap_or_default(),
+            source: match &served.origin {
+                Origin::Files { certificate, .. } => certificate.display().to_string(),
+                Origin::Managed => "managed".to_owned(),
+            },
+            days_left: days_left(served.certificate.not_after),
+            is_replacement_refused: served.refused.is_some(),
+        });
+        Self {
+            certificates: certificates.collect(),
+            handshakes: tls.acceptor.counts().read(),
+        }
+    }
 }
 
 /// A bounded resource of the node.
@@ -125,6 +169,7 @@ impl Snapshot {
                 viewers: engine.live_viewers(),
                 left_out: engine.live_left_out(),
             },
+            tls: state.tls.as_ref().map(TlsReadings::take),
             process: Process::read(),
             started_at: Duration::from_millis(u64::try_from(state.started_at).unwrap_or_default()),
             ready: state.unready().is_none(),

@@ -35,6 +35,7 @@ pub(super) fn listening(config: &Config, state: AppState, audience: Audience) ->
         timeouts: config.http.timeouts(),
         // Operators have other ways to an address of their own.
         proxy_protocol: config.listen_proxy_protocol && audience != Audience::Operators,
+        tls: None,
         engine: Arc::clone(&state.engine),
         router: router(state, audience),
     }
@@ -82,6 +83,7 @@ pub(super) fn state(
         webhook_settings: config.webhooks.clone(),
         settings: config.in_force().into(),
         traces: Traces::default(),
+        tls: None,
         webhooks,
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,

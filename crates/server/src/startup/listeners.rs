@@ -7,9 +7,10 @@ use anyhow::Context;
 use tokio_util::task::TaskTracker;
 
 use super::handlers::listening;
+use super::redirect::redirect_browsers;
 use crate::app_state::AppState;
 use crate::config::Config;
-use crate::edge::listener::{self, Shutdown};
+use crate::edge::listener::{self, Listening, Shutdown};
 use crate::edge::listening_socket::ListeningSockets;
 use crate::failure::{Code, Failure};
 use crate::router::Audience;
@@ -21,6 +22,8 @@ pub(super) struct NodeSockets {
     pub(super) main: ListeningSockets,
     /// That of `ops.listen`.
     ops: Option<ListeningSockets>,
+    /// That of `tls.listen`.
+    tls: Option<ListeningSockets>,
 }
 
 impl NodeSockets {
@@ -29,12 +32,16 @@ impl NodeSockets {
         config: &Config,
         inherited: Option<ListeningSockets>,
     ) -> Result<Self, Failure> {
-        let bind = |address| {
-            ListeningSockets::bind(address).map_err(|error| cannot_listen(config, address, &error))
+        let bind = |setting, address| {
+            ListeningSockets::bind(address)
+                .map_err(|error| cannot_listen(config, setting, address, &error))
         };
+        let bind_if =
+            |setting, address: Option<_>| address.map(|address| bind(setting, address)).transpose();
         Ok(Self {
-            main: inherited.map_or_else(|| bind(config.listen), Ok)?,
-            ops: config.ops.listen.map(bind).transpose()?,
+            main: inherited.map_or_else(|| bind("listen", config.listen), Ok)?,
+            ops: bind_if("ops.listen", config.ops.listen)?,
+            tls: bind_if("tls.listen", config.tls_listen())?,
         })
     }
 
@@ -51,29 +58,50 @@ impl NodeSockets {
         shutdown: &Shutdown,
     ) -> anyhow::Result<TaskTracker> {
         let listeners = TaskTracker::new();
-        let serve = |sockets: ListeningSockets, audience| -> anyhow::Result<()> {
-            let listening = listening(config, state.clone(), audience);
+        let serve = |sockets: ListeningSockets, listening: Listening| -> anyhow::Result<()> {
+            let shutdown = Shutdown {
+                keeps_queue: sockets.inherited(),
+                ..shutdown.clone()
+            };
             for socket in sockets.into_tokio().context("watching our sockets")? {
                 listeners.spawn(listener::serve(socket, listening.clone(), shutdown.clone()));
             }
             Ok(())
         };
-        match self.ops {
-            None => serve(self.main, Audience::All)?,
-            Some(ops) => {
-                let listen = ops.addresses().context("reading our own address")?[0];
-                serve(ops, Audience::Operators)?;
-                serve(self.main, Audience::ClientsAndBackends)?;
-                tracing::info!(%listen, "the admin API and metrics are at this address alone (ops.listen)");
+        let audience = match &self.ops {
+            None => Audience::All,
+            Some(_) => Audience::ClientsAndBackends,
+        };
+        if let Some(ops) = self.ops {
+            let listen = ops.addresses().context("reading our own address")?[0];
+            serve(ops, listening(config, state.clone(), Audience::Operators))?;
+            tracing::info!(%listen, "the admin API and metrics are at this address alone (ops.listen)");
+        }
+        let mut main = listening(config, state.clone(), audience);
+        if let (Some(sockets), Some(tls)) = (self.tls, &state.tls) {
+            let listen = sockets.addresses().context("reading our own address")?[0];
+            let encrypted = Listening {
+                tls: Some(tls.acceptor.clone()),
+                ..main.clone()
+            };
+            serve(sockets, encrypted)?;
+            tracing::info!(%listen, "TLS is spoken at this address (tls.listen)");
+            if config.tls.redirect {
+                let port = match config.tls.redirect_port {
+                    0 => listen.port(),
+                    port => port,
+                };
+                main.router = redirect_browsers(main.router, state.addresses.clone(), port);
             }
         }
+        serve(self.main, main)?;
         listeners.close();
         Ok(listeners)
     }
 }
 
 /// Returns why the address can't be used, and what to do.
-fn cannot_listen(config: &Config, listen: SocketAddr, error: &io::Error) -> Failure {
+fn cannot_listen(config: &Config, setting: &str, listen: SocketAddr, error: &io::Error) -> Failure {
     // Another server on the same store explains more than a port in use.
     if let Some(refused) = ServerLock::held_by_another(config) {
         return refused;
@@ -101,6 +129,11 @@ fn cannot_listen(config: &Config, listen: SocketAddr, error: &io::Error) -> Fail
     };
     Failure::new(
         code,
-        format!("cannot listen on {listen} (setting listen, FANFARE_LISTEN, --listen): {why}"),
+        match setting {
+            "listen" => format!(
+                "cannot listen on {listen} (setting listen, FANFARE_LISTEN, --listen): {why}"
+            ),
+            _ => format!("cannot listen on {listen} (setting {setting}): {why}"),
+        },
     )
 }

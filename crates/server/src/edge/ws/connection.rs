@@ -227,6 +227,9 @@ impl Connection {
         }
         self.session.flush();
         let unread = self.session.end().await;
+        if !unread {
+            self.stream.say_goodbye();
+        }
         kernel::end(&self.stream, unread);
     }
 
@@ -236,7 +239,9 @@ impl Connection {
             if interest.end {
                 return Poll::Ready(Step::End);
             }
-            if interest.write && self.stream.poll_write_ready(cx).is_ready() {
+            if (interest.write || self.stream.has_unsent())
+                && self.stream.poll_write_ready(cx).is_ready()
+            {
                 return Poll::Ready(Step::Write);
             }
             match interest.read {
@@ -292,11 +297,13 @@ impl Connection {
 
     /// Charges the bytes that are held of an unfinished message after a turn of reading, and sets its deadline.
     fn account(&mut self, now: Instant, turn: &Turn) {
-        if self.frames.held() <= FREE_BYTES || self.broken {
+        // Bytes of a record that hasn't come whole say nothing of the message that they are part of.
+        let encrypted = self.stream.held();
+        if self.frames.held().max(encrypted) <= FREE_BYTES || self.broken {
             self.unfinished = None;
             return;
         }
-        if self.frames.is_between_messages() {
+        if encrypted <= FREE_BYTES && self.frames.is_between_messages() {
             // tungstenite keeps room for the longest frame as long as the connection can be read. Only after it has asked
             // for more is nothing else in its buffer: a turn may end before all frames are handled that were read.
             if matches!(turn, Turn::AllRead) && self.context.can_read() {
@@ -318,7 +325,7 @@ impl Connection {
             (unfinished.message, unfinished.deadline) = (messages, now + timeout);
         }
         // A frame that is too long closes the connection and is never held, so it isn't charged in full.
-        let held = self.frames.held().min(2 * self.limits.max_bytes);
+        let held = self.frames.held().min(2 * self.limits.max_bytes) + encrypted;
         if let Err(exceeded) = unfinished.charge.set(held) {
             self.give_up(CloseCode::OverCapacity, &format!("{exceeded}, reconnect"));
         } else if unfinished.deadline <= now {
@@ -355,6 +362,10 @@ impl Connection {
 
     /// Writes what the socket takes. On a broken connection, the end of the stream follows the last frame.
     fn flush(&mut self) {
+        if let Err(error) = self.stream.flush_unsent() {
+            // The next read meets the end of the connection.
+            tracing::debug!(%error, "a client left while bytes waited for it");
+        }
         self.session.flush();
         if self.broken && !self.half_closed && self.session.is_flushed() {
             self.half_closed = true;

@@ -167,6 +167,7 @@ fn other_routes() -> Vec<Route> {
         route("PUT", "/me/password", Person, 400)
             .with(|_| json!({"current_password": PASSWORD, "new_password": "short"})),
         route("GET", "/server", SignedIn, 200),
+        route("GET", "/server/certificates", SightOfAll, 200),
         route("GET", "/nodes", SightOfAll, 200),
         // 404: there is no node of this name.
         route("POST", "/nodes/{name}/drain", Admin, 404),
