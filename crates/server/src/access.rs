@@ -22,7 +22,7 @@ mod refusals;
 mod session_cookie;
 mod sign_in_rate_limiter;
 
-pub(crate) use address::{Addresses, NamedByProxy, OverTls, Peer};
+pub(crate) use address::{Addresses, OverTls, Peer};
 pub(crate) use caller::{Caller, Scraper};
 pub(crate) use confirmed_scrapers::ConfirmedScrapers;
 pub(crate) use jwt::{Jwts, Kind};

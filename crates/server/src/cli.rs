@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, Setting, otel_variables, unknown_variables};
-use crate::edge::listening_socket::ListeningSockets;
+use crate::edge::listening_socket::InheritedSockets;
 use crate::failure::{self, Code, Failure, code_of};
 use crate::startup::Begin;
 use crate::traces::Traces;
@@ -262,8 +262,8 @@ pub(crate) fn run() -> ExitCode {
     }
     // Before the runtime starts threads, because this changes the environment.
     let inherited = match &command {
-        Command::Serve => ListeningSockets::inherit(),
-        _ => Ok(None),
+        Command::Serve => InheritedSockets::take(),
+        _ => Ok(InheritedSockets::default()),
     };
     let inherited = match inherited {
         Ok(inherited) => inherited,
@@ -350,7 +350,7 @@ fn completions(shell: clap_complete::Shell) -> String {
 async fn dispatch(
     command: Command,
     config: Config,
-    inherited: Option<ListeningSockets>,
+    inherited: InheritedSockets,
     traces: Traces,
 ) -> anyhow::Result<()> {
     match command {

@@ -1,6 +1,5 @@
 //! The configuration: one struct, filled from four layers (defaults, file, environment, flags). Errors name the layer.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -50,7 +49,7 @@ pub(crate) use environment::{
     new_master_key_variable, otel_variables, token_variable, unknown_variables,
 };
 pub(crate) use layer::Setting;
-pub(crate) use listen::reachable;
+pub(crate) use listen::{ListenAddress, ListenAddresses, reachable};
 pub(crate) use log::{LogConfig, LogFormat};
 pub(crate) use names::nearest;
 pub(crate) use owner::OwnerConfig;
@@ -67,7 +66,6 @@ use fallback::FallbackConfig;
 use fence::FenceConfig;
 use http::HttpConfig;
 use identity::IdentityConfig;
-use listen::DEFAULT_PORT;
 use memory::MemoryConfig;
 use network::NetworkConfig;
 use ops::{MetricsConfig, OpsConfig};
@@ -87,8 +85,10 @@ use websocket::WebSocketConfig;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Address for HTTP and WebSockets.
-    pub(crate) listen: SocketAddr,
+    /// Addresses for HTTP and WebSockets.
+    pub(crate) listen: ListenAddresses,
+    /// Permissions of the files of Unix sockets in `listen`, in octal digits.
+    pub(crate) listen_unix_mode: String,
     /// Whether trusted proxies begin each connection to `listen` with a header of the PROXY protocol.
     pub(crate) listen_proxy_protocol: bool,
     /// Folder of this node's files.
@@ -153,7 +153,8 @@ impl Config {
     /// Returns the defaults. Some are derived from what this node may use, all of them here.
     fn defaults(capacity: Capacity) -> Self {
         Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], DEFAULT_PORT)),
+            listen: ListenAddresses::default(),
+            listen_unix_mode: "660".into(),
             listen_proxy_protocol: false,
             data_dir: "data".into(),
             demo: None,
@@ -209,10 +210,7 @@ impl Config {
         self.fallback.check(rules.of("fallback"))?;
         self.http
             .check(self.websocket.max_message_bytes, rules.of("http"))?;
-        let plain: Vec<SocketAddr> = [Some(self.listen), self.ops.listen]
-            .into_iter()
-            .flatten()
-            .collect();
+        let plain: Vec<_> = self.listen.tcp().chain(self.ops.listen).collect();
         self.tls.check(&plain, rules.of("tls"))?;
         self.network.check(least_waiting, rules.of("network"))?;
         self.idempotency.check_memory(rules.of("idempotency"))?;
@@ -230,7 +228,7 @@ impl Config {
         self.webhooks.check(rules.of("webhooks"))?;
         self.alerts.check(rules.of("alerts"))?;
         self.quotas.check(rules.of("quotas"))?;
-        self.ops.check(self.listen, rules.of("ops"))
+        self.ops.check(&self.listen, rules.of("ops"))
     }
 
     /// Returns the number of threads that serve HTTP. With more than there are cores, each request would cost a

@@ -144,7 +144,8 @@ impl Demo {
     fn command(&self, listen: SocketAddr, config: &Config, data: &str) -> String {
         let program = program_name();
         let mut line = format!("{program} publish {EVENT_CHANNEL} greeting '{data}'");
-        let is_default = listen == Config::default().listen && config.path_prefix.is_empty();
+        let is_default =
+            listen == Config::default().listen.first_tcp() && config.path_prefix.is_empty();
         if is_default && !config.names_store() {
             return line;
         }

@@ -72,7 +72,7 @@ impl ServerLock {
             }
         }
         let mut lock = Self { file: Some(file) };
-        lock.describe(config.listen);
+        lock.describe(&config.listen.to_string());
         Ok(lock)
     }
 
@@ -96,11 +96,12 @@ impl ServerLock {
         }
         let mut holder = String::new();
         file.read_to_string(&mut holder).ok()?;
-        holder.trim().rsplit(' ').next()?.parse().ok()
+        let (_, listen) = holder.trim().split_once("which listens on ")?;
+        listen.split(", ").find_map(|address| address.parse().ok())
     }
 
     /// Writes into the file which process holds the lock and where it listens.
-    pub(crate) fn describe(&mut self, listen: SocketAddr) {
+    pub(crate) fn describe(&mut self, listen: &str) {
         let Some(file) = &mut self.file else {
             return;
         };

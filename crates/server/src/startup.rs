@@ -1,7 +1,6 @@
 //! From the configuration to running parts, in reading order, and back down again.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,10 +16,10 @@ use crate::admin::Admin;
 use crate::app_state::{AppState, Shared};
 use crate::app_sync::{AppSync, ConfigBarrier};
 use crate::capacity::Capacity;
-use crate::config::Config;
+use crate::config::{Config, ListenAddresses};
 use crate::demo::Demo;
 use crate::edge::listener::Shutdown;
-use crate::edge::listening_socket::ListeningSockets;
+use crate::edge::listening_socket::InheritedSockets;
 use crate::first_owner::{self, FirstOwner};
 use crate::identity::Identities;
 use crate::key_uses;
@@ -56,7 +55,7 @@ use welcome::{print_to_stdout, warn_of_demo_app, welcome};
 /// Runs a node until it is told to stop, on the inherited sockets if there are some.
 pub(crate) async fn serve(
     mut config: Config,
-    inherited: Option<ListeningSockets>,
+    inherited: InheritedSockets,
     traces: Traces,
 ) -> anyhow::Result<()> {
     for warning in config.beyond_machine(Capacity::of_machine()) {
@@ -76,14 +75,13 @@ pub(crate) async fn serve(
         .main
         .addresses()
         .context("reading our own address")?;
-    let listen = addresses[0];
-    let operators_listen = sockets.operators().context("reading our own address")?;
-    server_lock.describe(listen);
-    // Rules that depend on who can reach this node use the address on which it really listens.
-    config.listen = addresses
-        .into_iter()
-        .find(|address| !address.ip().is_loopback())
-        .unwrap_or(listen);
+    // Rules that depend on who can reach this node use the addresses on which it really listens.
+    config.listen = ListenAddresses::new(addresses).context("there is nothing to listen on")?;
+    let listen = config.listen.first_tcp();
+    let operators_listen = sockets
+        .operators(listen)
+        .context("reading our own address")?;
+    server_lock.describe(&config.listen.to_string());
     let prepared = tokio::select! {
         prepared = prepare(&config, &traces) => prepared?,
         signal = signals.next() => {
@@ -134,7 +132,7 @@ pub(crate) async fn serve(
         ..Shutdown::default()
     };
     let listeners = sockets.serve(&config, &state, &shutdown)?;
-    log_listening(&config, &state.node_name, listen, inherited);
+    log_listening(&config, &state.node_name, inherited);
     if let Some(owner) = owner {
         print_to_stdout(&owner.welcome(operators_listen));
     }
@@ -199,7 +197,8 @@ fn start_tasks(
 }
 
 /// Logs that the node listens, and whether it serves already: a node of a cluster must be connected to the others.
-fn log_listening(config: &Config, node: &str, listen: SocketAddr, inherited: bool) {
+fn log_listening(config: &Config, node: &str, inherited: bool) {
+    let listen = &config.listen;
     let store = config.store_shown();
     if config.cluster.url.is_some() {
         tracing::info!(

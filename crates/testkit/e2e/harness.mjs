@@ -28,10 +28,10 @@ process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 /**
  * Starts a server of its own for a test file. With `app: false` the data folder is left empty. With `held` another process holds its
  * listening socket, as systemd does with a socket unit: then no attempt of a client fails while the server restarts. One that fails
- * costs pusher-js 15 seconds.
+ * costs pusher-js 15 seconds. `also` are more addresses to listen on.
  */
-export async function startServer({ app = true, settings = {}, env = {}, held = false } = {}) {
-  const server = new Server(await mkdtemp(join(tmpdir(), 'fanfare-e2e-')), env, held);
+export async function startServer({ app = true, settings = {}, env = {}, held = false, also = [] } = {}) {
+  const server = new Server(await mkdtemp(join(tmpdir(), 'fanfare-e2e-')), env, held, also);
   try {
     if (app) server.app = await server.createApp({ id: '1234567', key: 'e2e-key', secret: 'e2e-secret' });
     for (const [name, value] of Object.entries(settings)) {
@@ -53,9 +53,10 @@ class Server {
   #holder;
   #log = '';
 
-  constructor(dataDir, env, held) {
+  constructor(dataDir, env, held, also) {
     this.dataDir = dataDir;
     this.env = env;
+    this.also = also;
     this.#holder = held ? new SocketHolder() : undefined;
   }
 
@@ -195,7 +196,7 @@ class Server {
   #surroundings() {
     const env = {
       PATH: process.env.PATH,
-      FANFARE_LISTEN: `${HOST}:${this.port ?? 0}`,
+      FANFARE_LISTEN: [`${HOST}:${this.port ?? 0}`, ...this.also].join(', '),
       FANFARE_DATA_DIR: this.dataDir,
       FANFARE_DEMO: 'false',
       FANFARE_DRAIN_PERIOD: '0',

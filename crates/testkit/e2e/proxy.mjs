@@ -191,8 +191,9 @@ export async function startProxy({ configs, prepare, commands, changes, several 
     texts.forEach((text, index) => (texts[index] = text.replaceAll(from, () => to)));
   };
   if (servers.length > 1) change(...several);
-  servers.forEach(({ port }, index) => {
+  servers.forEach(({ port, upstream }, index) => {
     const documented = String(6001 + index);
+    if (upstream) return change(`127.0.0.1:${documented}`, upstream);
     // Address and port are one word, or two.
     const forms = [(port) => `127.0.0.1:${port}`, (port) => `"127.0.0.1", "port" => ${port}`, (port) => `"127.0.0.1"; .port = "${port}"`];
     const form = forms.find((form) => texts[0].includes(form(documented))) ?? forms[0];

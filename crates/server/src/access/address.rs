@@ -1,6 +1,7 @@
 //! Client addresses of requests. Forwarding headers count only if they come from a trusted proxy.
 
-use std::net::{IpAddr, SocketAddr};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use axum::http::{Extensions, HeaderMap, HeaderName};
@@ -16,15 +17,64 @@ const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto")
 /// Peer address of a request's connection, or that of the client for which a trusted proxy opened it. The listener adds
 /// it to every request.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Peer(pub(crate) SocketAddr);
+pub(crate) struct Peer {
+    address: SocketAddr,
+    origin: Origin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The peer has connected itself, over a network.
+    Network,
+    /// The peer is a process on this machine. Who may open the socket's file, may say for whom it speaks.
+    UnixSocket,
+    /// A trusted proxy has named the peer in the PROXY protocol.
+    NamedByProxy,
+}
+
+impl Peer {
+    /// Returns a peer that has connected from an address.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        Self {
+            address,
+            origin: Origin::Network,
+        }
+    }
+
+    /// Returns a client that a trusted proxy has named.
+    pub(crate) fn named_by_proxy(address: SocketAddr) -> Self {
+        Self {
+            address,
+            origin: Origin::NamedByProxy,
+        }
+    }
+
+    /// Returns a process on this machine.
+    pub(crate) fn on_unix_socket() -> Self {
+        Self {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            origin: Origin::UnixSocket,
+        }
+    }
+
+    /// Returns the peer's address.
+    pub(crate) fn ip(&self) -> IpAddr {
+        self.address.ip().to_canonical()
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.origin {
+            Origin::UnixSocket => formatter.write_str("a process on this machine (unix:)"),
+            Origin::Network | Origin::NamedByProxy => self.address.fmt(formatter),
+        }
+    }
+}
 
 /// Marks requests that came over TLS to this server itself. The listener adds it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct OverTls;
-
-/// Marks requests whose peer was named by a trusted proxy in the PROXY protocol. The listener adds it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NamedByProxy;
 
 /// Knows the trusted proxies (`http.trusted_proxies`) and the addresses that are exempt from bounds of networks
 /// (`network.exempt`). Cheap to clone.
@@ -47,12 +97,12 @@ impl Addresses {
 
     /// Returns the client's address, or `None` for a request that came over no network.
     pub(crate) fn of(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
-        let peer = extensions.get::<Peer>()?.0.ip().to_canonical();
+        let peer = *extensions.get::<Peer>()?;
         if let Some(peer) = self.undeclared_proxy(headers, extensions) {
             self.warn_of_undeclared(peer);
         }
         if !self.is_trusted(peer) {
-            return Some(peer);
+            return Some(peer.ip());
         }
         let forwarded = headers
             .get_all(FORWARDED_FOR)
@@ -69,13 +119,13 @@ impl Addresses {
         headers: &HeaderMap,
         extensions: &Extensions,
     ) -> Option<IpAddr> {
-        // A peer that was named is a client, and the proxy is declared.
-        let is_client = extensions.get::<NamedByProxy>().is_some();
+        let peer = *extensions.get::<Peer>()?;
+        // A peer that was named is a client, and its proxy is declared.
+        let is_client = peer.origin == Origin::NamedByProxy;
         if !headers.contains_key(FORWARDED_FOR) || is_client {
             return None;
         }
-        let peer = extensions.get::<Peer>()?.0.ip().to_canonical();
-        (!self.is_trusted(peer)).then_some(peer)
+        (!self.is_trusted(peer)).then_some(peer.ip())
     }
 
     /// Warns once of a peer that is perhaps a proxy. All clients of a proxy that isn't declared share one network's
@@ -96,14 +146,23 @@ impl Addresses {
 
     /// Returns the address whose network pays for what a request makes this node hold, or `None` if it is exempt.
     pub(crate) fn charged(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
+        let peer = *extensions.get::<Peer>()?;
         self.of(headers, extensions)
-            .filter(|address| self.is_charged(*address))
+            .filter(|address| match *address == peer.ip() {
+                true => self.is_peer_charged(peer),
+                false => self.is_charged(*address),
+            })
+    }
+
+    /// Returns whether a peer pays for what it makes this node hold. See [`Self::is_charged`].
+    pub(crate) fn is_peer_charged(&self, peer: Peer) -> bool {
+        !self.is_trusted(peer) && self.is_charged(peer.ip())
     }
 
     /// Returns whether an address pays for what it makes this node hold. A trusted proxy doesn't: its clients do.
     pub(crate) fn is_charged(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        !self.is_trusted(address) && !self.exempt.iter().any(|net| net.contains(&address))
+        !self.is_proxy(address) && !self.exempt.iter().any(|net| net.contains(&address))
     }
 
     /// Returns whether the client came over TLS, which ends here or at a trusted proxy.
@@ -113,7 +172,7 @@ impl Addresses {
         let proto = proto.and_then(|value| value.to_str().ok()).unwrap_or("");
         // Each proxy appends its own value. The first is of the proxy that the client connected to.
         let first = proto.split(',').next().unwrap_or_default().trim();
-        let is_trusted = peer.is_some_and(|peer| self.is_trusted(peer.0.ip().to_canonical()));
+        let is_trusted = peer.is_some_and(|peer| self.is_trusted(*peer));
         if !is_trusted || first.is_empty() {
             return extensions.get::<OverTls>().is_some();
         }
@@ -124,20 +183,28 @@ impl Addresses {
 
     /// Returns the client of a chain of hops. Each hop was added by the one after it, so the client is the last hop
     /// that isn't trusted.
-    fn client(&self, peer: IpAddr, hops: &[&str]) -> IpAddr {
-        let mut client = peer;
+    fn client(&self, peer: Peer, hops: &[&str]) -> IpAddr {
+        let mut client = peer.ip();
+        let mut is_trusted = self.is_trusted(peer);
         for hop in hops.iter().rev() {
             match parse(hop) {
-                Some(hop) if self.is_trusted(client) => client = hop,
+                Some(hop) if is_trusted => {
+                    client = hop;
+                    is_trusted = self.is_proxy(hop);
+                }
                 _ => break,
             }
         }
         client
     }
 
-    /// Returns whether an address is a trusted proxy's.
-    pub(crate) fn is_trusted(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
+    /// Returns whether a peer is a trusted proxy.
+    pub(crate) fn is_trusted(&self, peer: Peer) -> bool {
+        peer.origin == Origin::UnixSocket || self.is_proxy(peer.ip())
+    }
+
+    /// Returns whether an address is one of `http.trusted_proxies`.
+    fn is_proxy(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|net| net.contains(&address))
     }
 }
@@ -155,7 +222,10 @@ mod tests {
 
     fn client(trusted: &[&str], peer: &str, hops: &[&str]) -> String {
         let trusted = trusted.iter().map(|net| net.parse().expect("a net"));
-        let peer = peer.parse().expect("a peer");
+        let peer = match peer {
+            "unix" => Peer::on_unix_socket(),
+            address => Peer::at(SocketAddr::new(address.parse().expect("a peer"), 1)),
+        };
         Addresses::new(trusted.collect(), Vec::new())
             .client(peer, hops)
             .to_string()
@@ -174,7 +244,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         let warned = |peer: &str, headers: &HeaderMap| {
             let mut extensions = Extensions::new();
-            extensions.insert(Peer(peer.parse().expect("a peer")));
+            extensions.insert(Peer::at(peer.parse().expect("a peer")));
             addresses.of(headers, &extensions);
             addresses.undeclared.lock().len()
         };
@@ -207,6 +277,22 @@ mod tests {
     }
 
     #[test]
+    fn a_process_on_this_machine_is_a_trusted_proxy_and_hops_before_it_must_be_declared() {
+        assert_eq!(client(&[], "unix", &[]), "127.0.0.1");
+        assert_eq!(
+            client(&[], "unix", &["203.0.113.9", "192.0.2.1"]),
+            "192.0.2.1"
+        );
+        let ours = ["192.0.2.1/32"];
+        assert_eq!(
+            client(&ours, "unix", &["203.0.113.9", "192.0.2.1"]),
+            "203.0.113.9"
+        );
+        let addresses = Addresses::new(Vec::new(), Vec::new());
+        assert!(!addresses.is_peer_charged(Peer::on_unix_socket()));
+    }
+
+    #[test]
     fn only_a_proxy_of_ours_says_that_a_client_came_over_tls() {
         let addresses = Addresses::new(vec!["10.0.0.0/8".parse().expect("a net")], Vec::new());
         for (peer, proto, secure) in [
@@ -217,7 +303,7 @@ mod tests {
             ("192.0.2.1:1", "https", false),
         ] {
             let mut extensions = Extensions::new();
-            extensions.insert(Peer(peer.parse().expect("a peer")));
+            extensions.insert(Peer::at(peer.parse().expect("a peer")));
             let mut headers = HeaderMap::new();
             headers.insert(FORWARDED_PROTO, proto.parse().expect("a value"));
             assert_eq!(

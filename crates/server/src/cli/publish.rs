@@ -50,7 +50,10 @@ pub(crate) async fn run(publish: Publish, config: &Config) -> anyhow::Result<()>
         .server
         .as_deref()
         .map(|server| without_api_path(server).to_owned())
-        .unwrap_or_else(|| format!("http://{}{}", reachable(config.listen), config.path_prefix));
+        .unwrap_or_else(|| {
+            let listen = reachable(config.listen.first_tcp());
+            format!("http://{listen}{}", config.path_prefix)
+        });
     let target = match (&publish.app, &publish.key, &publish.secret) {
         (Some(app), Some(key), Some(secret)) => Target {
             id: app.clone(),

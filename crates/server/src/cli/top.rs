@@ -105,7 +105,7 @@ async fn watch_own(top: &Top, config: &Config, stop: &mut StopSignals) -> anyhow
     let body = json!({"name": "fanfare top", "role": "metrics", "expires_in_days": 1});
     let created = api.send(Call::post(&["tokens"], body)).await?;
     let created: CreatedToken = serde_json::from_value(created).context("reading the answer")?;
-    let server = format!("http://{}", reachable(config.listen));
+    let server = format!("http://{}", reachable(config.listen.first_tcp()));
     let watched = match Node::new(server, Some(created.secret.into())) {
         Ok(node) => watch(vec![node], top, stop).await,
         Err(error) => Err(error),

@@ -9,7 +9,7 @@ use figment::providers::{Format, Serialized, Toml};
 use super::environment::environment;
 use super::error::in_words;
 use super::layer::Setting;
-use super::listen::{DEFAULT_PORT, listen_address};
+use super::listen::{DEFAULT_PORT, listen_address, listen_addresses};
 use super::names::{self, no_such_setting};
 use super::ops::DEFAULT_OPS_PORT;
 use super::rules::Rules;
@@ -50,8 +50,10 @@ impl Config {
             size.map(|Size(bytes)| bytes),
             given.extract_inner("connections.max").ok(),
         );
+        if let Some(addresses) = listen_addresses(&given, "listen", DEFAULT_PORT)? {
+            figment = figment.merge(("listen", addresses.to_string()));
+        }
         for (path, port) in [
-            ("listen", DEFAULT_PORT),
             ("ops.listen", DEFAULT_OPS_PORT),
             ("tls.listen", DEFAULT_TLS_PORT),
         ] {

@@ -30,8 +30,8 @@ static SETTINGS: LazyLock<Vec<Name>> = LazyLock::new(|| {
     let mut config = Config::defaults(Capacity::detected());
     // An optional setting is a secret, except these.
     config.demo = Some(false);
-    config.ops.listen = Some(config.listen);
-    config.tls.listen = Some(config.listen);
+    config.ops.listen = Some(config.listen.first_tcp());
+    config.tls.listen = Some(config.listen.first_tcp());
     values(&config)
         .into_iter()
         .map(|(path, value)| Name {

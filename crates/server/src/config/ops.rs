@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use fanfare_protocol::AppId;
 use serde::{Deserialize, Serialize};
 
+use super::listen::ListenAddresses;
 use super::rules::Rules;
 
 /// Port of `ops.listen` if none is given.
@@ -27,10 +28,10 @@ pub(crate) struct MetricsConfig {
 }
 
 impl OpsConfig {
-    pub(super) fn check(&self, listen: SocketAddr, rules: Rules<'_>) -> anyhow::Result<()> {
+    pub(super) fn check(&self, listen: &ListenAddresses, rules: Rules<'_>) -> anyhow::Result<()> {
         let is_other = self
             .listen
-            .is_none_or(|ops| ops.port() == 0 || ops != listen);
+            .is_none_or(|ops| ops.port() == 0 || listen.tcp().all(|main| main != ops));
         rules.check(
             "listen",
             is_other,

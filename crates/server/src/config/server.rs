@@ -26,7 +26,7 @@ impl Config {
     pub(crate) fn demo(&self) -> bool {
         let is_local = |listen: std::net::SocketAddr| listen.ip().is_loopback();
         self.demo.unwrap_or_else(|| {
-            is_local(self.listen)
+            self.listen.is_local()
                 && self.tls_listen().is_none_or(is_local)
                 && !self.listen_proxy_protocol
         })
@@ -46,10 +46,23 @@ impl Config {
             .map_or_else(file, |url| without_password(url.expose_secret()))
     }
 
+    /// Returns the permissions of the files of Unix sockets.
+    pub(crate) fn unix_mode(&self) -> Option<u32> {
+        let mode = u32::from_str_radix(&self.listen_unix_mode, 8).ok();
+        mode.filter(|mode| (0o600..=0o777).contains(mode))
+    }
+
     pub(super) fn check_server(&self, rules: Rules<'_>) -> anyhow::Result<()> {
         rules.check(
+            "listen_unix_mode",
+            self.unix_mode().is_some(),
+            "must be three octal digits such as 660 (user and group) or 666 (everybody on this machine), and at least 600",
+        )?;
+        rules.check(
             "listen_proxy_protocol",
-            !self.listen_proxy_protocol || !self.http.trusted_proxies.trim().is_empty(),
+            !self.listen_proxy_protocol
+                || self.listen.tcp().next().is_none()
+                || !self.http.trusted_proxies.trim().is_empty(),
             "must have http.trusted_proxies beside it, with the addresses of the proxies: headers of others are not believed",
         )?;
         rules.check(

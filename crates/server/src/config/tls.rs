@@ -109,7 +109,7 @@ impl TlsConfig {
 impl Config {
     /// Returns the address at which TLS is spoken, if it is.
     pub(crate) fn tls_listen(&self) -> Option<SocketAddr> {
-        let default = SocketAddr::new(self.listen.ip(), DEFAULT_TLS_PORT);
+        let default = SocketAddr::new(self.listen.first_tcp().ip(), DEFAULT_TLS_PORT);
         self.tls
             .has_certificate()
             .then(|| self.tls.listen.unwrap_or(default))

@@ -70,7 +70,7 @@ impl Target {
 
 /// Looks at the server that this configuration describes. A server that isn't running is no fault.
 pub(super) async fn examine_own(config: &Config) -> Vec<Finding> {
-    let url = format!("http://{}", reachable(config.listen));
+    let url = format!("http://{}", reachable(config.listen.first_tcp()));
     let target = match Target::new(&url, None) {
         Ok(target) => target,
         Err(error) => return vec![no_client(&error)],

@@ -3,13 +3,14 @@
 
 use std::io::{self, IoSlice};
 use std::net::Shutdown;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustix::net::RecvFlags;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use super::tls_socket::{PortableTls, TlsSocket};
 
@@ -19,6 +20,8 @@ use super::tls_socket::{PortableTls, TlsSocket};
 pub(crate) enum ClientSocket {
     /// TCP without encryption.
     Plain(TcpStream),
+    /// A connection of a process on this machine.
+    Unix(UnixStream),
     /// TLS over TCP. Boxed, because its state is larger than a plain socket's.
     Tls(Box<TlsSocket>),
 }
@@ -28,6 +31,8 @@ pub(crate) enum ClientSocket {
 pub(crate) enum PortableSocket {
     /// See [`ClientSocket::Plain`].
     Plain(std::net::TcpStream),
+    /// See [`ClientSocket::Unix`].
+    Unix(std::os::unix::net::UnixStream),
     /// See [`ClientSocket::Tls`].
     Tls(Box<PortableTls>),
 }
@@ -41,6 +46,7 @@ impl ClientSocket {
     pub(crate) fn into_portable(self) -> io::Result<PortableSocket> {
         match self {
             Self::Plain(stream) => stream.into_std().map(PortableSocket::Plain),
+            Self::Unix(stream) => stream.into_std().map(PortableSocket::Unix),
             Self::Tls(socket) => {
                 let portable = socket.into_portable()?;
                 Ok(PortableSocket::Tls(Box::new(portable)))
@@ -56,6 +62,7 @@ impl ClientSocket {
     pub(crate) fn from_portable(socket: PortableSocket) -> io::Result<Self> {
         match socket {
             PortableSocket::Plain(stream) => TcpStream::from_std(stream).map(Self::Plain),
+            PortableSocket::Unix(stream) => UnixStream::from_std(stream).map(Self::Unix),
             PortableSocket::Tls(portable) => {
                 let socket = TlsSocket::from_portable(*portable)?;
                 Ok(Self::Tls(Box::new(socket)))
@@ -73,6 +80,7 @@ impl ClientSocket {
     pub(crate) fn poll_read_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => stream.poll_read_ready(cx),
+            Self::Unix(stream) => stream.poll_read_ready(cx),
             Self::Tls(socket) => socket.poll_read_ready(cx),
         }
     }
@@ -81,6 +89,7 @@ impl ClientSocket {
     pub(crate) fn poll_write_ready(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => stream.poll_write_ready(cx),
+            Self::Unix(stream) => stream.poll_write_ready(cx),
             Self::Tls(socket) => socket.tcp().poll_write_ready(cx),
         }
     }
@@ -93,6 +102,7 @@ impl ClientSocket {
     pub(crate) fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Plain(stream) => stream.try_read(buffer),
+            Self::Unix(stream) => stream.try_read(buffer),
             Self::Tls(socket) => socket.try_read(buffer),
         }
     }
@@ -104,10 +114,8 @@ impl ClientSocket {
     /// Returns `WouldBlock` if there are none now, and any other error if the socket is gone.
     pub(crate) fn try_peek(&self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Plain(stream) => stream.try_io(Interest::READABLE, || {
-                let (length, _) = rustix::net::recv(stream, buffer, RecvFlags::PEEK)?;
-                Ok(length)
-            }),
+            Self::Plain(stream) => stream.try_io(Interest::READABLE, || peek(stream, buffer)),
+            Self::Unix(stream) => stream.try_io(Interest::READABLE, || peek(stream, buffer)),
             Self::Tls(socket) => socket.try_peek(buffer),
         }
     }
@@ -121,6 +129,8 @@ impl ClientSocket {
         match (self, chunks) {
             (Self::Plain(stream), [chunk]) => stream.try_write(chunk),
             (Self::Plain(stream), chunks) => stream.try_write_vectored(chunks),
+            (Self::Unix(stream), [chunk]) => stream.try_write(chunk),
+            (Self::Unix(stream), chunks) => stream.try_write_vectored(chunks),
             (Self::Tls(socket), chunks) => socket.try_write_vectored(chunks),
         }
     }
@@ -132,7 +142,7 @@ impl ClientSocket {
     /// Returns the system's error if the client has left.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         match self {
-            Self::Plain(_) => self.options().shutdown(Shutdown::Write),
+            Self::Plain(_) | Self::Unix(_) => self.options().shutdown(Shutdown::Write),
             Self::Tls(socket) => socket.shutdown_write(),
         }
     }
@@ -140,7 +150,7 @@ impl ClientSocket {
     /// Returns whether bytes that were written wait in this process until the socket takes them.
     pub(crate) fn has_unsent(&self) -> bool {
         match self {
-            Self::Plain(_) => false,
+            Self::Plain(_) | Self::Unix(_) => false,
             Self::Tls(socket) => socket.has_unsent(),
         }
     }
@@ -152,7 +162,7 @@ impl ClientSocket {
     /// Returns the system's error if the client has left.
     pub(crate) fn flush_unsent(&self) -> io::Result<()> {
         match self {
-            Self::Plain(_) => Ok(()),
+            Self::Plain(_) | Self::Unix(_) => Ok(()),
             Self::Tls(socket) => socket.flush_unsent().map(drop),
         }
     }
@@ -160,7 +170,7 @@ impl ClientSocket {
     /// Returns how many bytes that the client has sent are held in this process because they can't be read yet.
     pub(crate) fn held(&self) -> usize {
         match self {
-            Self::Plain(_) => 0,
+            Self::Plain(_) | Self::Unix(_) => 0,
             Self::Tls(socket) => socket.held(),
         }
     }
@@ -168,8 +178,16 @@ impl ClientSocket {
     /// Tells the client that this is the end, if its protocol has a word for it. The socket is dropped next.
     pub(crate) fn say_goodbye(&self) {
         match self {
-            Self::Plain(_) => {}
+            Self::Plain(_) | Self::Unix(_) => {}
             Self::Tls(socket) => socket.say_goodbye(),
+        }
+    }
+
+    /// Returns whether the socket has the options of TCP.
+    pub(crate) fn is_tcp(&self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Tls(_) => true,
+            Self::Unix(_) => false,
         }
     }
 
@@ -177,9 +195,15 @@ impl ClientSocket {
     pub(crate) fn options(&self) -> SockRef<'_> {
         match self {
             Self::Plain(stream) => SockRef::from(stream),
+            Self::Unix(stream) => SockRef::from(stream),
             Self::Tls(socket) => SockRef::from(socket.tcp()),
         }
     }
+}
+
+fn peek(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
+    let (length, _) = rustix::net::recv(socket, buffer, RecvFlags::PEEK)?;
+    Ok(length)
 }
 
 impl From<TcpStream> for ClientSocket {
@@ -196,6 +220,7 @@ impl AsyncRead for ClientSocket {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Tls(socket) => socket.poll_read(cx, buffer),
         }
     }
@@ -209,6 +234,7 @@ impl AsyncWrite for ClientSocket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(socket) => socket.poll_write_vectored(cx, &[IoSlice::new(bytes)]),
         }
     }
@@ -220,6 +246,7 @@ impl AsyncWrite for ClientSocket {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Tls(socket) => socket.poll_write_vectored(cx, slices),
         }
     }
@@ -227,6 +254,7 @@ impl AsyncWrite for ClientSocket {
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
             Self::Tls(_) => true,
         }
     }
@@ -234,6 +262,7 @@ impl AsyncWrite for ClientSocket {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(socket) => socket.poll_flush(cx),
         }
     }
@@ -241,6 +270,7 @@ impl AsyncWrite for ClientSocket {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(socket) => socket.poll_shutdown(cx),
         }
     }

@@ -15,14 +15,18 @@ const LINGER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bounds the send queue of a connection that was just accepted, and sets how long its client may acknowledge nothing.
 pub(crate) fn bound_send_queue(socket: &ClientSocket, write_timeout: Duration) {
     #[cfg(any(target_os = "android", target_os = "linux", target_vendor = "apple"))]
-    note(socket.options().set_tcp_notsent_lowat(MAX_UNSENT));
+    if socket.is_tcp() {
+        note(socket.options().set_tcp_notsent_lowat(MAX_UNSENT));
+    }
     set_write_timeout(socket, write_timeout);
 }
 
 /// Lets the kernel reset the connection if the client acknowledges nothing of what was sent for `write_timeout`.
 pub(crate) fn set_write_timeout(socket: &ClientSocket, write_timeout: Duration) {
     #[cfg(any(target_os = "android", target_os = "linux"))]
-    note(socket.options().set_tcp_user_timeout(Some(write_timeout)));
+    if socket.is_tcp() {
+        note(socket.options().set_tcp_user_timeout(Some(write_timeout)));
+    }
 }
 
 /// Sets how a socket ends that is dropped next: it is reset at once if the client left bytes `unread` until its

@@ -17,14 +17,13 @@ use hyper::header::UPGRADE;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
 use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
-use crate::access::{Addresses, NamedByProxy, OverTls, Peer};
+use crate::access::{Addresses, OverTls, Peer};
 use crate::edge::client_socket::ClientSocket;
 use crate::edge::client_stream::ClientStream;
 use crate::edge::first_bytes::FirstBytes;
@@ -32,6 +31,7 @@ use crate::edge::head::{
     FirstHead, MAX_HEAD, read_first_head, refuse, refuse_plain_http, refuse_too_large, too_large,
 };
 use crate::edge::kernel;
+use crate::edge::listening_socket::Acceptor;
 use crate::edge::proxy_header::{Announced, HeaderError, read_proxy_header};
 use crate::edge::sockets::{
     Activity, HttpSocket, OpenRequest, SocketPlace, Sockets, UnfinishedBody,
@@ -113,7 +113,7 @@ pub(crate) struct Upgrades(pub(crate) TaskTracker);
 
 /// Serves HTTP on every accepted connection. Returns once no more connections are accepted; their tasks go on in the
 /// trackers of `shutdown`.
-pub(crate) async fn serve(listener: TcpListener, listening: Listening, shutdown: Shutdown) {
+pub(crate) async fn serve(listener: Acceptor, listening: Listening, shutdown: Shutdown) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(listening.timeouts.head)
@@ -137,15 +137,14 @@ pub(crate) async fn serve(listener: TcpListener, listening: Listening, shutdown:
         } else {
             (&shutdown.connections, shutdown.finish.clone())
         };
-        let address = peer.0.ip();
-        let charged = listening.addresses.is_charged(address).then_some(address);
+        let address = peer.ip();
+        let charged = listening.addresses.is_peer_charged(peer).then_some(address);
         let Some((place, socket)) = listening.sockets.accept(charged) else {
             tracing::debug!(%address, "{TOO_MANY_SOCKETS}");
             continue;
         };
         let client = Client {
             peer,
-            named_by_proxy: false,
             over_tls: false,
             socket,
             place,
@@ -160,7 +159,7 @@ pub(crate) async fn serve(listener: TcpListener, listening: Listening, shutdown:
 
 /// Waits for a client and for room for its socket. Returns `None` after an error; the caller tries again.
 async fn accept(
-    listener: &TcpListener,
+    listener: &Acceptor,
     sockets: &Sockets,
     log_throttle: &Throttle,
 ) -> Option<(ClientSocket, Peer)> {
@@ -175,7 +174,7 @@ async fn accept(
     match listener.accept().await {
         Ok((stream, peer)) => {
             sockets.wait_for_room(on_full).await;
-            Some((stream.into(), Peer(peer)))
+            Some((stream, peer))
         }
         Err(error) if is_out_of_files(&error) => {
             if log_throttle.may_pass() {
@@ -201,7 +200,7 @@ fn is_out_of_files(error: &io::Error) -> bool {
 }
 
 /// Records for the operator that bytes other than HTTP came, and what to do if their protocol is known.
-fn not_http(engine: &Engine, Peer(peer): Peer, first_bytes: &FirstBytes, error: &hyper::Error) {
+fn not_http(engine: &Engine, peer: Peer, first_bytes: &FirstBytes, error: &hyper::Error) {
     let reason = first_bytes.meaning().map_or_else(
         || format!("a request cannot be read: {error}"),
         str::to_owned,
@@ -209,7 +208,7 @@ fn not_http(engine: &Engine, Peer(peer): Peer, first_bytes: &FirstBytes, error: 
     engine.refusals().note(Refused {
         kind: RefusalKind::NotHttp,
         app: None,
-        address: Some(peer.ip().to_canonical()),
+        address: Some(peer.ip()),
         reason: &reason,
     });
 }
@@ -217,8 +216,6 @@ fn not_http(engine: &Engine, Peer(peer): Peer, first_bytes: &FirstBytes, error: 
 /// An accepted client.
 struct Client {
     peer: Peer,
-    /// Whether a trusted proxy named the peer in the PROXY protocol.
-    named_by_proxy: bool,
     over_tls: bool,
     socket: HttpSocket,
     place: SocketPlace,
@@ -233,12 +230,14 @@ async fn connection(
     mut client: Client,
     listening: Listening,
 ) {
-    if let Err(error) = stream.options().set_tcp_nodelay(true) {
+    if stream.is_tcp()
+        && let Err(error) = stream.options().set_tcp_nodelay(true)
+    {
         tracing::debug!(%error, "a connection was gone before it was served");
         return;
     }
     kernel::bound_send_queue(&stream, listening.timeouts.head);
-    if listening.proxy_protocol && listening.addresses.is_trusted(client.peer.0.ip()) {
+    if listening.proxy_protocol && listening.addresses.is_trusted(client.peer) {
         stream = match Box::pin(named_by_proxy(stream, &mut client, &listening)).await {
             Some(stream) => stream,
             None => return,
@@ -264,7 +263,7 @@ async fn connection(
         Ok(Ok(FirstHead::Closed)) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a connection ended before its first request"),
         Err(_) => {
-            tracing::debug!(peer = %client.peer.0, "a client has sent no head of a request in time (http.first_head_timeout)");
+            tracing::debug!(peer = %client.peer, "a client has sent no head of a request in time (http.first_head_timeout)");
         }
     }
 }
@@ -304,8 +303,7 @@ async fn named_by_proxy(
                 tracing::debug!(address = %ip, "{TOO_MANY_SOCKETS}");
                 return None;
             }
-            client.peer = Peer(address);
-            client.named_by_proxy = true;
+            client.peer = Peer::named_by_proxy(address);
             client.over_tls = over_tls;
             return Some(stream);
         }
@@ -318,14 +316,14 @@ async fn named_by_proxy(
             return None;
         }
         Err(_) => {
-            tracing::debug!(peer = %client.peer.0, "a proxy has sent no PROXY protocol header in time (http.first_head_timeout)");
+            tracing::debug!(peer = %client.peer, "a proxy has sent no PROXY protocol header in time (http.first_head_timeout)");
             return None;
         }
     };
     listening.engine.refusals().note(Refused {
         kind: RefusalKind::ProxyHeader,
         app: None,
-        address: Some(client.peer.0.ip().to_canonical()),
+        address: Some(client.peer.ip()),
         reason,
     });
     // Whatever it speaks: a proxy that speaks HTTP shows the answer, and others log it.
@@ -351,7 +349,7 @@ async fn encrypt(
             listening.engine.refusals().note(Refused {
                 kind: RefusalKind::NotHttp,
                 app: None,
-                address: Some(client.peer.0.ip().to_canonical()),
+                address: Some(client.peer.ip()),
                 reason: PLAIN_HTTP,
             });
             refuse_plain_http(stream).await;
@@ -360,7 +358,7 @@ async fn encrypt(
         Ok(Arrived::Ended) => None,
         Err(_) => {
             tls.counts().count(HandshakeOutcome::TimedOut);
-            tracing::debug!(peer = %client.peer.0, "a client has not completed its TLS handshake in time (http.first_head_timeout)");
+            tracing::debug!(peer = %client.peer, "a client has not completed its TLS handshake in time (http.first_head_timeout)");
             None
         }
     }
@@ -375,7 +373,6 @@ async fn serve_http(
 ) {
     let Client {
         peer,
-        named_by_proxy,
         over_tls,
         socket,
         place,
@@ -398,9 +395,6 @@ async fn serve_http(
         let router = router.clone();
         let mut request = request.map(|body| ReceivedBody::new(body, activity));
         request.extensions_mut().insert(peer);
-        if named_by_proxy {
-            request.extensions_mut().insert(NamedByProxy);
-        }
         if over_tls {
             request.extensions_mut().insert(OverTls);
         }

@@ -77,7 +77,7 @@ pub(super) fn state(
         metrics_apps: Named(config.metrics.apps()),
         sync,
         usage: Usage::new(),
-        alerts: Alerts::new(&config.alerts, config.listen.port()),
+        alerts: Alerts::new(&config.alerts, config.listen.first_tcp().port()),
         quotas: config.quotas.quotas(),
         quota_ratios: QuotaRatios::default(),
         webhook_settings: config.webhooks.clone(),

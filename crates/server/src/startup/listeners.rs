@@ -9,9 +9,9 @@ use tokio_util::task::TaskTracker;
 use super::handlers::listening;
 use super::redirect::redirect_browsers;
 use crate::app_state::AppState;
-use crate::config::Config;
+use crate::config::{Config, ListenAddress, ListenAddresses};
 use crate::edge::listener::{self, Listening, Shutdown};
-use crate::edge::listening_socket::ListeningSockets;
+use crate::edge::listening_socket::{InheritedSockets, ListeningSockets};
 use crate::failure::{Code, Failure};
 use crate::router::Audience;
 use crate::server_lock::ServerLock;
@@ -28,26 +28,37 @@ pub(super) struct NodeSockets {
 
 impl NodeSockets {
     /// Binds the addresses of the configuration, except where a supervisor has passed the sockets.
-    pub(super) fn bind(
-        config: &Config,
-        inherited: Option<ListeningSockets>,
-    ) -> Result<Self, Failure> {
-        let bind = |setting, address| {
-            ListeningSockets::bind(address)
-                .map_err(|error| cannot_listen(config, setting, address, &error))
+    pub(super) fn bind(config: &Config, inherited: InheritedSockets) -> Result<Self, Failure> {
+        let mode = config.unix_mode().unwrap_or(0o600);
+        let bind = |setting, addresses: &ListenAddresses| {
+            ListeningSockets::bind(addresses, mode)
+                .map_err(|(address, error)| cannot_listen(config, setting, &address, &error))
         };
-        let bind_if =
-            |setting, address: Option<_>| address.map(|address| bind(setting, address)).transpose();
+        let bind_if = |setting, inherited: Option<_>, address: Option<SocketAddr>| {
+            let bind = |address| bind(setting, &ListenAddresses::from(address));
+            match inherited {
+                Some(inherited) => Ok(Some(inherited)),
+                None => address.map(bind).transpose(),
+            }
+        };
+        if inherited.tls.is_some() && config.tls_listen().is_none() {
+            return Err(Failure::misuse(
+                "LISTEN_FDNAMES has a socket \"tls\", and there is no certificate: set tls.certificate and tls.key, or name it main",
+            ));
+        }
+        let main = inherited.main;
         Ok(Self {
-            main: inherited.map_or_else(|| bind("listen", config.listen), Ok)?,
-            ops: bind_if("ops.listen", config.ops.listen)?,
-            tls: bind_if("tls.listen", config.tls_listen())?,
+            main: main.map_or_else(|| bind("listen", &config.listen), Ok)?,
+            ops: bind_if("ops.listen", inherited.ops, config.ops.listen)?,
+            tls: bind_if("tls.listen", inherited.tls, config.tls_listen())?,
         })
     }
 
-    /// Returns an address at which operators are served.
-    pub(super) fn operators(&self) -> io::Result<SocketAddr> {
-        Ok(self.ops.as_ref().unwrap_or(&self.main).addresses()?[0])
+    /// Returns an address at which operators are served. `main` is that of everybody.
+    pub(super) fn operators(&self, main: SocketAddr) -> io::Result<SocketAddr> {
+        let ops = self.ops.as_ref().map(ListeningSockets::addresses);
+        let ops = ops.transpose()?.unwrap_or_default();
+        Ok(ops.iter().find_map(ListenAddress::tcp).unwrap_or(main))
     }
 
     /// Accepts clients on all sockets, and returns the listeners' tasks.
@@ -73,13 +84,17 @@ impl NodeSockets {
             Some(_) => Audience::ClientsAndBackends,
         };
         if let Some(ops) = self.ops {
-            let listen = ops.addresses().context("reading our own address")?[0];
+            let addresses = ops.addresses().context("reading our own address")?;
+            let listen =
+                ListenAddresses::new(addresses).context("there is nothing to listen on")?;
             serve(ops, listening(config, state.clone(), Audience::Operators))?;
             tracing::info!(%listen, "the admin API and metrics are at this address alone (ops.listen)");
         }
         let mut main = listening(config, state.clone(), audience);
         if let (Some(sockets), Some(tls)) = (self.tls, &state.tls) {
-            let listen = sockets.addresses().context("reading our own address")?[0];
+            let addresses = sockets.addresses().context("reading our own address")?;
+            let listen =
+                ListenAddresses::new(addresses).context("there is nothing to listen on")?;
             let encrypted = Listening {
                 tls: Some(tls.acceptor.clone()),
                 ..main.clone()
@@ -88,7 +103,7 @@ impl NodeSockets {
             tracing::info!(%listen, "TLS is spoken at this address (tls.listen)");
             if config.tls.redirect {
                 let port = match config.tls.redirect_port {
-                    0 => listen.port(),
+                    0 => listen.first_tcp().port(),
                     port => port,
                 };
                 main.router = redirect_browsers(main.router, state.addresses.clone(), port);
@@ -101,7 +116,12 @@ impl NodeSockets {
 }
 
 /// Returns why the address can't be used, and what to do.
-fn cannot_listen(config: &Config, setting: &str, listen: SocketAddr, error: &io::Error) -> Failure {
+fn cannot_listen(
+    config: &Config,
+    setting: &str,
+    listen: &ListenAddress,
+    error: &io::Error,
+) -> Failure {
     // Another server on the same store explains more than a port in use.
     if let Some(refused) = ServerLock::held_by_another(config) {
         return refused;
@@ -115,11 +135,24 @@ fn cannot_listen(config: &Config, setting: &str, listen: SocketAddr, error: &io:
         io::ErrorKind::AddrNotAvailable => (
             // The address may appear later: at boot, interfaces get their addresses after this.
             Code::Unavailable,
-            format!(
-                "{} is not an address of this machine; 0.0.0.0:{} is all that it has",
-                listen.ip(),
-                listen.port()
-            ),
+            match listen {
+                ListenAddress::Tcp(listen) => format!(
+                    "{} is not an address of this machine; 0.0.0.0:{} is all that it has",
+                    listen.ip(),
+                    listen.port()
+                ),
+                ListenAddress::Unix(_) => error.to_string(),
+            },
+        ),
+        io::ErrorKind::PermissionDenied if listen.tcp().is_none() => (
+            Code::Misuse,
+            "this user may not write into that folder; make one for the socket and give it to this user (RuntimeDirectory= \
+             in a systemd unit)"
+                .to_owned(),
+        ),
+        io::ErrorKind::NotFound => (
+            Code::Misuse,
+            "the folder is not there; make it (RuntimeDirectory= in a systemd unit)".to_owned(),
         ),
         io::ErrorKind::PermissionDenied => (
             Code::Misuse,

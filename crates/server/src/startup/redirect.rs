@@ -64,7 +64,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let mut request = request.body(Body::empty()).expect("a request");
-        let peer = Peer("10.0.0.1:1".parse().expect("an address"));
+        let peer = Peer::at("10.0.0.1:1".parse().expect("an address"));
         request.extensions_mut().insert(peer);
         request
     }

@@ -15,6 +15,7 @@ mod first_run;
 mod headers;
 mod history;
 mod hostile;
+mod listening;
 mod moving;
 mod openapi;
 mod proxy_protocol;

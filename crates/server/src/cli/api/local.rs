@@ -38,7 +38,7 @@ impl Local {
                 .ops
                 .listen
                 .or_else(|| ServerLock::address_of_holder(config))
-                .unwrap_or(config.listen),
+                .unwrap_or_else(|| config.listen.first_tcp()),
         })
     }
 
