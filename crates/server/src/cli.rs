@@ -9,10 +9,12 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, Setting, otel_variables, unknown_variables};
-use crate::edge::listening_socket::InheritedSockets;
+use crate::edge::listening_socket::{HeldSocket, InheritedSockets};
 use crate::failure::{self, Code, Failure, code_of};
-use crate::startup::Begin;
+use crate::startup::{Begin, Ended};
+use crate::tls::Tls;
 use crate::traces::Traces;
+use crate::upgrade::Program;
 use crate::{openapi, startup, telemetry};
 
 mod alert;
@@ -38,6 +40,7 @@ mod stop_signals;
 mod tail;
 mod token;
 mod top;
+mod upgrade;
 mod usage;
 mod webhook;
 
@@ -90,7 +93,13 @@ struct SettingFlags {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve clients and backends (what a bare `fanfare` does)
-    Serve,
+    Serve {
+        /// Only check the configuration, and end: with 0 if a server would start with it
+        #[arg(long)]
+        check: bool,
+    },
+    /// Let the server of this machine become the program that is installed now, without closing its port
+    Upgrade(upgrade::Upgrade),
     /// Apps: create, change and delete them, and see what is happening on them
     App(Noun<app::Command>),
     /// Keys of apps: create, change and revoke them
@@ -245,10 +254,11 @@ pub(crate) fn run() -> ExitCode {
             return failed(&error, code);
         }
     };
-    let command = cli.command.unwrap_or(Command::Serve);
+    let is_bare = cli.command.is_none();
+    let command = cli.command.unwrap_or(Command::Serve { check: false });
     // Only a server has traces: others that the same environment starts are not to fail for it.
     let traces = match &command {
-        Command::Serve => Traces::new(&otel_variables()),
+        Command::Serve { .. } => Traces::new(&otel_variables()),
         _ => Ok(Traces::default()),
     };
     let traces = match traces {
@@ -262,7 +272,7 @@ pub(crate) fn run() -> ExitCode {
     }
     // Before the runtime starts threads, because this changes the environment.
     let inherited = match &command {
-        Command::Serve => InheritedSockets::take(),
+        Command::Serve { check: false } => InheritedSockets::take(),
         _ => Ok(InheritedSockets::default()),
     };
     let inherited = match inherited {
@@ -277,9 +287,16 @@ pub(crate) fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error.into(), Code::Failed),
     };
-    let done = runtime.block_on(dispatch(command, config, inherited, traces));
+    let done = match command {
+        Command::Serve { check: false } => serve(&runtime, config, inherited, traces, is_bare),
+        command => runtime.block_on(dispatch(command, config)).map(|()| None),
+    };
     // Requests that took longer than their grace period end here, with the process.
     runtime.shutdown_background();
+    let done = done.and_then(|upgrade| match upgrade {
+        Some((program, sockets)) => Err(program.replace_this_process(sockets)),
+        None => Ok(()),
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error, code_of(&error)),
@@ -347,14 +364,27 @@ fn completions(shell: clap_complete::Shell) -> String {
     String::from_utf8_lossy(&script).into_owned()
 }
 
-async fn dispatch(
-    command: Command,
+/// Serves until the node ends. Returns the program that this process is to become, with its sockets, if it is to.
+fn serve(
+    runtime: &tokio::runtime::Runtime,
     config: Config,
     inherited: InheritedSockets,
     traces: Traces,
-) -> anyhow::Result<()> {
+    is_bare: bool,
+) -> anyhow::Result<Option<(Program, Vec<HeldSocket>)>> {
+    let program = Program::of_this_process(is_bare)?;
+    let ended = runtime.block_on(startup::serve(config, inherited, traces, &program))?;
+    Ok(match ended {
+        Ended::Stopped => None,
+        Ended::Upgraded(sockets) => Some((program, sockets)),
+    })
+}
+
+async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
-        Command::Serve => startup::serve(config, inherited, traces).await,
+        // The configuration was read. A server that is to run is started elsewhere.
+        Command::Serve { .. } => Tls::start(&config).map(drop),
+        Command::Upgrade(upgrade) => upgrade::run(&upgrade, &config),
         Command::App(noun) => {
             // Operators often import apps before the first start.
             let begin = match &noun.command {

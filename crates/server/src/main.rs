@@ -8,6 +8,7 @@
 //! | `config` | the configuration: defaults, file, environment, flags; one file for each section |
 //! | `startup` | from the configuration to running parts, in reading order; one file for each phase |
 //! | `server_lock` | one server on one SQLite store |
+//! | `upgrade` | becoming a newer program in the same process |
 //! | `explanation` | why a client has not got an event |
 //! | `failure` | errors with their exit codes |
 //! | `doctor` | looking at what a node depends on, for `fanfare doctor` |
@@ -81,6 +82,7 @@ mod throttle;
 mod tls;
 #[cfg_attr(not(feature = "otlp"), path = "traces/absent.rs")]
 mod traces;
+mod upgrade;
 mod usage;
 mod webhooks;
 

@@ -100,6 +100,18 @@ impl ServerLock {
         listen.split(", ").find_map(|address| address.parse().ok())
     }
 
+    /// Returns the process that holds the lock, if one does.
+    pub(crate) fn process_of_holder(config: &Config) -> Option<i32> {
+        let mut file = File::open(lock_file(&store_file(config)?)).ok()?;
+        if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            return None;
+        }
+        let mut holder = String::new();
+        file.read_to_string(&mut holder).ok()?;
+        let (process, _) = holder.strip_prefix("process ")?.split_once(',')?;
+        process.parse().ok()
+    }
+
     /// Writes into the file which process holds the lock and where it listens.
     pub(crate) fn describe(&mut self, listen: &str) {
         let Some(file) = &mut self.file else {

@@ -19,7 +19,7 @@ use crate::capacity::Capacity;
 use crate::config::{Config, ListenAddresses};
 use crate::demo::Demo;
 use crate::edge::listener::Shutdown;
-use crate::edge::listening_socket::InheritedSockets;
+use crate::edge::listening_socket::{HeldSocket, InheritedSockets};
 use crate::first_owner::{self, FirstOwner};
 use crate::identity::Identities;
 use crate::key_uses;
@@ -27,6 +27,7 @@ use crate::nodes::NodeResponder;
 use crate::server_lock::ServerLock;
 use crate::tls::{self, Tls};
 use crate::traces::Traces;
+use crate::upgrade::Program;
 use crate::webhooks::Webhooks;
 
 mod data_dir;
@@ -49,7 +50,7 @@ use handlers::state;
 use listeners::NodeSockets;
 use metering::Metering;
 use node_name::node_name;
-use shutdown::{DrainPlan, StopSignals, answer_last, drain, finish_requests};
+use shutdown::{DrainPlan, StopSignals, Told, answer_last, drain, finish_requests};
 use welcome::{print_to_stdout, warn_of_demo_app, welcome};
 
 /// Runs a node until it is told to stop, on the inherited sockets if there are some.
@@ -57,7 +58,8 @@ pub(crate) async fn serve(
     mut config: Config,
     inherited: InheritedSockets,
     traces: Traces,
-) -> anyhow::Result<()> {
+    program: &Program,
+) -> anyhow::Result<Ended> {
     for warning in config.beyond_machine(Capacity::of_machine()) {
         tracing::warn!("{warning}");
     }
@@ -86,7 +88,7 @@ pub(crate) async fn serve(
         prepared = prepare(&config, &traces) => prepared?,
         signal = signals.next() => {
             tracing::info!(signal, "stopped before anything was served");
-            return Ok(());
+            return Ok(Ended::Stopped);
         }
     };
     let Prepared {
@@ -127,10 +129,8 @@ pub(crate) async fn serve(
     engine.set_responder(Arc::new(NodeResponder(state.clone())));
     let metering = Metering::start(&config, &state, &store);
     let inherited = sockets.main.inherited();
-    let shutdown = Shutdown {
-        keeps_queue: inherited,
-        ..Shutdown::default()
-    };
+    let held = sockets.hold().context("copying our sockets")?;
+    let shutdown = Shutdown::default();
     let listeners = sockets.serve(&config, &state, &shutdown)?;
     log_listening(&config, &state.node_name, inherited);
     if let Some(owner) = owner {
@@ -141,14 +141,26 @@ pub(crate) async fn serve(
         tokio::spawn(welcome(Arc::clone(&engine), demo, listen, config.clone()));
     }
 
-    let signal = signals.next().await;
+    let (ended, signal) = match wait_for_end(&mut signals, program).await {
+        Told::Upgrade => (Ended::Upgraded(held), "SIGUSR2"),
+        Told::Stop(signal) => {
+            // The sockets are to be closed with their listeners.
+            drop(held);
+            (Ended::Stopped, signal)
+        }
+    };
     // Load balancers see this first. Connections are closed next, and requests are answered until the end.
     state.ready.store(false, Ordering::Relaxed);
     let alone = cluster.is_none();
-    if inherited && alone {
+    let keeps_queues = match &ended {
+        Ended::Upgraded(_) => true,
+        Ended::Stopped => inherited,
+    };
+    shutdown.keeps_queues.store(keeps_queues, Ordering::Relaxed);
+    if keeps_queues && alone {
         shutdown.stop_accepting.cancel();
     }
-    let plan = DrainPlan::new(&config, engine.connections(), alone, inherited);
+    let plan = DrainPlan::new(&config, engine.connections(), alone, keeps_queues);
     drain(&engine, &plan, signal, &mut signals).await;
     tokio::join!(finish_requests(&shutdown), async {
         // While the node can reach the others, which take over what waits.
@@ -164,7 +176,37 @@ pub(crate) async fn serve(
     refusals.finish(&store).await;
     traces.finish().await;
     tracing::info!("stopped");
-    Ok(())
+    Ok(ended)
+}
+
+/// How a node ended.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It was told to stop.
+    Stopped,
+    /// It was told to become the program that is installed now, which is to get these sockets.
+    Upgraded(Vec<HeldSocket>),
+}
+
+/// Waits until the node is told to stop, or to become a program that would start.
+async fn wait_for_end(signals: &mut StopSignals, program: &Program) -> Told {
+    loop {
+        match signals.next_or_upgrade().await {
+            Told::Stop(signal) => return Told::Stop(signal),
+            Told::Upgrade => {}
+        }
+        let checked = tokio::select! {
+            checked = program.check() => checked,
+            signal = signals.next() => return Told::Stop(signal),
+        };
+        match checked {
+            Ok(()) => return Told::Upgrade,
+            Err(error) => tracing::error!(
+                error = format!("{error:#}"),
+                "not upgraded: the program that is installed now would not start, so this one goes on"
+            ),
+        }
+    }
 }
 
 /// Reads the certificates, if there are some, and begins to watch their files.

@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -91,9 +92,8 @@ pub(crate) struct Listening {
 /// longer than one that is told to come back.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Shutdown {
-    /// Whether a supervisor keeps the sockets open after this process. Connections in their queues are then left to the
-    /// next process.
-    pub(crate) keeps_queue: bool,
+    /// Whether connections in the queues of all sockets are left to the program that this process becomes.
+    pub(crate) keeps_queues: Arc<AtomicBool>,
     /// First step: connections finish their current request and are closed. Later connections get one answer each.
     pub(crate) finish: CancellationToken,
     /// Second step: no more connections are accepted.
@@ -113,18 +113,27 @@ pub(crate) struct Upgrades(pub(crate) TaskTracker);
 
 /// Serves HTTP on every accepted connection. Returns once no more connections are accepted; their tasks go on in the
 /// trackers of `shutdown`.
-pub(crate) async fn serve(listener: Acceptor, listening: Listening, shutdown: Shutdown) {
+///
+/// With `is_held`, a supervisor keeps the socket open after this process, so connections in its queue are left to the
+/// next process.
+pub(crate) async fn serve(
+    listener: Acceptor,
+    is_held: bool,
+    listening: Listening,
+    shutdown: Shutdown,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(listening.timeouts.head)
         .max_buf_size(MAX_HEAD);
     let log_throttle = Throttle::new(LOG_INTERVAL);
     loop {
+        let keeps_queue = is_held || shutdown.keeps_queues.load(Ordering::Relaxed);
         let accepted = tokio::select! {
             // Connections in the queue are accepted first, because closing the socket would reset them. A queue that
             // the next process takes over is left alone instead.
             biased;
-            () = shutdown.stop_accepting.cancelled(), if shutdown.keeps_queue => return,
+            () = shutdown.stop_accepting.cancelled(), if keeps_queue => return,
             accepted = accept(&listener, &listening.sockets, &log_throttle) => accepted,
             () = shutdown.stop_accepting.cancelled() => return,
         };

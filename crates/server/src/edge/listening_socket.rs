@@ -4,6 +4,7 @@
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -19,6 +20,8 @@ use crate::config::{ListenAddress, ListenAddresses};
 /// Length of the queue of connections that aren't accepted yet. The kernel caps it at `net.core.somaxconn`. A longer
 /// queue costs nothing while it is empty, and an overflow costs each client at least a second.
 const BACKLOG: i32 = i32::MAX;
+/// What precedes a socket's name if the process that it came from has bound it itself.
+const OWN: &str = "own-";
 /// What a descriptor must be.
 const WANTED: &str = "pass listening TCP or Unix stream sockets only (in a systemd socket unit: ListenStream=, Accept=no)";
 
@@ -33,6 +36,14 @@ pub(crate) struct ListeningSockets {
 enum ListeningSocket {
     Tcp(TcpListener),
     Unix(UnixListener),
+}
+
+/// A copy of a listening socket, which keeps its queue open.
+#[derive(Debug)]
+pub(crate) struct HeldSocket {
+    /// Name in `LISTEN_FDNAMES`.
+    pub(crate) name: &'static str,
+    pub(crate) descriptor: OwnedFd,
 }
 
 /// The sockets that a supervisor passed, by what they are for.
@@ -62,7 +73,9 @@ impl InheritedSockets {
                 format!("file descriptor {} of LISTEN_FDS: {WANTED}", index + 3)
             })?;
             let name = names.get(index).map(String::as_str);
-            let place = match name {
+            // This process has passed its own sockets to itself, and no supervisor holds them.
+            let own = name.and_then(|name| name.strip_prefix(OWN));
+            let place = match own.or(name) {
                 Some("ops") => &mut inherited.ops,
                 Some("tls") => &mut inherited.tls,
                 Some("main") | None => &mut inherited.main,
@@ -82,7 +95,7 @@ impl InheritedSockets {
             }
             let sockets = place.get_or_insert(ListeningSockets {
                 sockets: Vec::new(),
-                inherited: true,
+                inherited: own.is_none(),
             });
             sockets.sockets.push(socket);
         }
@@ -147,6 +160,25 @@ impl ListeningSockets {
             sockets: addresses.all().iter().map(bind).collect::<Result<_, _>>()?,
             inherited: false,
         })
+    }
+
+    /// Returns copies of the sockets. `names` are those under which they are passed on: that of sockets that a
+    /// supervisor holds too, and that of this process's own.
+    ///
+    /// # Errors
+    ///
+    /// Returns the system's error, for example if there are no more file descriptors.
+    pub(crate) fn hold(&self, names: [&'static str; 2]) -> io::Result<Vec<HeldSocket>> {
+        let [passed, own] = names;
+        let hold = |socket: &ListeningSocket| {
+            let descriptor = match socket {
+                ListeningSocket::Tcp(socket) => socket.try_clone()?.into(),
+                ListeningSocket::Unix(socket) => socket.try_clone()?.into(),
+            };
+            let name = if self.inherited { passed } else { own };
+            Ok(HeldSocket { name, descriptor })
+        };
+        self.sockets.iter().map(hold).collect()
     }
 
     /// Returns whether a supervisor holds the sockets too, so that they stay open after this process.

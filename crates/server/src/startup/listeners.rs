@@ -11,7 +11,7 @@ use super::redirect::redirect_browsers;
 use crate::app_state::AppState;
 use crate::config::{Config, ListenAddress, ListenAddresses};
 use crate::edge::listener::{self, Listening, Shutdown};
-use crate::edge::listening_socket::{InheritedSockets, ListeningSockets};
+use crate::edge::listening_socket::{HeldSocket, InheritedSockets, ListeningSockets};
 use crate::failure::{Code, Failure};
 use crate::router::Audience;
 use crate::server_lock::ServerLock;
@@ -54,6 +54,18 @@ impl NodeSockets {
         })
     }
 
+    /// Returns copies of all sockets, by which their queues stay open.
+    pub(super) fn hold(&self) -> io::Result<Vec<HeldSocket>> {
+        let mut held = self.main.hold(["main", "own-main"])?;
+        if let Some(ops) = &self.ops {
+            held.extend(ops.hold(["ops", "own-ops"])?);
+        }
+        if let Some(tls) = &self.tls {
+            held.extend(tls.hold(["tls", "own-tls"])?);
+        }
+        Ok(held)
+    }
+
     /// Returns an address at which operators are served. `main` is that of everybody.
     pub(super) fn operators(&self, main: SocketAddr) -> io::Result<SocketAddr> {
         let ops = self.ops.as_ref().map(ListeningSockets::addresses);
@@ -70,12 +82,10 @@ impl NodeSockets {
     ) -> anyhow::Result<TaskTracker> {
         let listeners = TaskTracker::new();
         let serve = |sockets: ListeningSockets, listening: Listening| -> anyhow::Result<()> {
-            let shutdown = Shutdown {
-                keeps_queue: sockets.inherited(),
-                ..shutdown.clone()
-            };
+            let is_held = sockets.inherited();
             for socket in sockets.into_tokio().context("watching our sockets")? {
-                listeners.spawn(listener::serve(socket, listening.clone(), shutdown.clone()));
+                let (listening, shutdown) = (listening.clone(), shutdown.clone());
+                listeners.spawn(listener::serve(socket, is_held, listening, shutdown));
             }
             Ok(())
         };

@@ -33,6 +33,15 @@ const LAST_ANSWERS: Duration = Duration::from_millis(500);
 pub(super) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
+    upgrade: Signal,
+}
+
+/// What a node is told by a signal.
+pub(super) enum Told {
+    /// To stop. The signal's name is for the log.
+    Stop(&'static str),
+    /// To become the program that is installed now.
+    Upgrade,
 }
 
 impl StopSignals {
@@ -40,10 +49,20 @@ impl StopSignals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("watching for SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("watching for SIGINT")?,
+            upgrade: signal(SignalKind::user_defined2()).context("watching for SIGUSR2")?,
         })
     }
 
-    /// Waits for the next signal and returns its name.
+    /// Waits until the node is told something.
+    pub(super) async fn next_or_upgrade(&mut self) -> Told {
+        tokio::select! {
+            _ = self.terminate.recv() => Told::Stop("SIGTERM"),
+            _ = self.interrupt.recv() => Told::Stop("SIGINT"),
+            _ = self.upgrade.recv() => Told::Upgrade,
+        }
+    }
+
+    /// Waits for the next signal that says to stop, and returns its name.
     pub(super) async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",

@@ -27,6 +27,7 @@ mod stop;
 mod strangers;
 #[cfg(feature = "otlp")]
 mod traces;
+mod upgrade;
 mod users;
 mod webhooks;
 mod xhr;
