@@ -294,7 +294,7 @@ pub(crate) fn run() -> ExitCode {
     // Requests that took longer than their grace period end here, with the process.
     runtime.shutdown_background();
     let done = done.and_then(|upgrade| match upgrade {
-        Some((program, sockets)) => Err(program.replace_this_process(sockets)),
+        Some((program, sockets)) => Err(program.replace_this_process(&sockets)),
         None => Ok(()),
     });
     match done {

@@ -141,21 +141,11 @@ pub(crate) async fn serve(
         tokio::spawn(welcome(Arc::clone(&engine), demo, listen, config.clone()));
     }
 
-    let (ended, signal) = match wait_for_end(&mut signals, program).await {
-        Told::Upgrade => (Ended::Upgraded(held), "SIGUSR2"),
-        Told::Stop(signal) => {
-            // The sockets are to be closed with their listeners.
-            drop(held);
-            (Ended::Stopped, signal)
-        }
-    };
+    let (ended, signal) = wait_for_end(&mut signals, program, held).await;
     // Load balancers see this first. Connections are closed next, and requests are answered until the end.
     state.ready.store(false, Ordering::Relaxed);
     let alone = cluster.is_none();
-    let keeps_queues = match &ended {
-        Ended::Upgraded(_) => true,
-        Ended::Stopped => inherited,
-    };
+    let keeps_queues = inherited || matches!(ended, Ended::Upgraded(_));
     shutdown.keeps_queues.store(keeps_queues, Ordering::Relaxed);
     if keeps_queues && alone {
         shutdown.stop_accepting.cancel();
@@ -188,19 +178,24 @@ pub(crate) enum Ended {
     Upgraded(Vec<HeldSocket>),
 }
 
-/// Waits until the node is told to stop, or to become a program that would start.
-async fn wait_for_end(signals: &mut StopSignals, program: &Program) -> Told {
+/// Waits until the node is told to stop, or to become a program that would start, and returns by which signal. Of a node
+/// that stops, the `held` sockets are closed with their listeners.
+async fn wait_for_end(
+    signals: &mut StopSignals,
+    program: &Program,
+    held: Vec<HeldSocket>,
+) -> (Ended, &'static str) {
     loop {
         match signals.next_or_upgrade().await {
-            Told::Stop(signal) => return Told::Stop(signal),
+            Told::Stop(signal) => return (Ended::Stopped, signal),
             Told::Upgrade => {}
         }
         let checked = tokio::select! {
             checked = program.check() => checked,
-            signal = signals.next() => return Told::Stop(signal),
+            signal = signals.next() => return (Ended::Stopped, signal),
         };
         match checked {
-            Ok(()) => return Told::Upgrade,
+            Ok(()) => return (Ended::Upgraded(held), "SIGUSR2"),
             Err(error) => tracing::error!(
                 error = format!("{error:#}"),
                 "not upgraded: the program that is installed now would not start, so this one goes on"

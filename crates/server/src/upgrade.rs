@@ -81,14 +81,14 @@ impl Program {
 
     /// Becomes the program that is at the path now, which inherits `sockets` by systemd's protocol. Everything else that
     /// this process holds is given back. Returns only if that fails.
-    pub(crate) fn replace_this_process(self, sockets: Vec<HeldSocket>) -> anyhow::Error {
+    pub(crate) fn replace_this_process(self, sockets: &[HeldSocket]) -> anyhow::Error {
         match self.try_replace(sockets) {
             Ok(never) => match never {},
             Err(error) => error,
         }
     }
 
-    fn try_replace(self, sockets: Vec<HeldSocket>) -> anyhow::Result<std::convert::Infallible> {
+    fn try_replace(self, sockets: &[HeldSocket]) -> anyhow::Result<std::convert::Infallible> {
         let count = sockets.len().to_string();
         let names: Vec<&str> = sockets.iter().map(|socket| socket.name).collect();
         let names = names.join(":");
@@ -109,7 +109,7 @@ impl Program {
 }
 
 /// Returns copies of the sockets whose descriptors have successive numbers, as the protocol wants it.
-fn in_a_row(sockets: Vec<HeldSocket>) -> anyhow::Result<Vec<OwnedFd>> {
+fn in_a_row(sockets: &[HeldSocket]) -> anyhow::Result<Vec<OwnedFd>> {
     let mut from = 3;
     loop {
         let copy = |socket: &HeldSocket| fcntl_dupfd_cloexec(&socket.descriptor, from);
