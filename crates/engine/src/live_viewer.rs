@@ -152,6 +152,7 @@ impl RefusalSink for Node {
             event: client.event,
             socket_id: client.socket_id,
             user_id: client.user_id,
+            key: client.key,
             address: refused.address,
             refusal: Some(refused.kind.as_str()),
             reason: Some(refused.reason),

@@ -127,6 +127,8 @@ pub struct RefusedClient<'a> {
     pub socket_id: Option<SocketId>,
     /// Its user.
     pub user_id: Option<&'a str>,
+    /// The key that it uses.
+    pub key: Option<&'a str>,
     /// The channel that it asked for.
     pub channel: Option<&'a str>,
     /// The name of the event that it sent.

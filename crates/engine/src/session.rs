@@ -269,8 +269,10 @@ impl Session {
         channel: Option<&str>,
         event: Option<&str>,
     ) {
-        let (app, address) =
-            self.with(|connection| (Arc::clone(&connection.app), connection.address));
+        let (app, address, key) = self.with(|connection| {
+            let app = Arc::clone(&connection.app);
+            (app, connection.address, connection.key.clone())
+        });
         let user = self.user().map(|user| user.user_id);
         let refused = Refused {
             kind,
@@ -281,6 +283,7 @@ impl Session {
         let client = RefusedClient {
             socket_id: Some(self.socket_id()),
             user_id: user.as_ref().map(UserId::as_str),
+            key: Some(key.as_str()),
             channel,
             event,
         };

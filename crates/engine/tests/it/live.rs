@@ -142,6 +142,7 @@ fn refusals_are_shown_with_their_reason_also_to_those_who_look_later() {
         assert_eq!(recent[0]["refusal"], "subscription_auth");
         assert_eq!(recent[0]["channel"], "private-a");
         assert_eq!(recent[0]["socket_id"], client.socket_id);
+        assert_eq!(recent[0]["key"], "app-key");
         let reason = recent[0]["reason"].as_str().expect("a reason");
         assert!(reason.contains("Invalid signature"), "{reason}");
         assert_eq!(

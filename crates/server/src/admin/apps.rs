@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use fanfare_protocol::AppSettings;
-use fanfare_store::{AppRecord, NewApp, NewKey, Role};
+use fanfare_store::{AppRecord, NewApp, NewKey, Role, StoreError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
@@ -19,6 +19,9 @@ use super::page::{Page, PageQuery};
 use super::problem::Problem;
 use crate::access::Caller;
 use crate::app_state::AppState;
+
+/// Most apps that don't exist that a refusal names.
+const MAX_NAMED: usize = 10;
 
 /// A tenant.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -317,6 +320,32 @@ pub(super) async fn delete(
     }
     state.admin.store.delete_app(&app_id, &caller.actor).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Checks that all of these apps exist, before somebody gets rights on them.
+pub(super) async fn check_exist(state: &AppState, apps: &[String]) -> Result<(), Problem> {
+    let mut unknown = Vec::new();
+    for id in apps {
+        if state.engine.apps().by_id(id).is_some() {
+            continue;
+        }
+        // It may have been created a moment ago, on another node.
+        match state.admin.store.app(id).await {
+            Ok(_) => {}
+            Err(StoreError::NotFound(_)) => unknown.push(format!("{id:?}")),
+            Err(error) => return Err(error.into()),
+        }
+        if unknown.len() >= MAX_NAMED {
+            break;
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(Problem::invalid(format!(
+        "apps names apps that don't exist: {}. Create them first, or take them out",
+        unknown.join(", ")
+    )))
 }
 
 /// Returns the app as this node has it. An app created a moment ago on another node may be missing.

@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::apps::check_exist;
 use super::etag::{IfMatch, Tagged};
 use super::extract::{Body, PathParams, QueryParams};
 use super::idempotent_request::IdempotentRequest;
@@ -157,6 +158,7 @@ pub(super) async fn list(
     request_body = CreateOperator,
     responses(
         (status = 201, body = Operator),
+        (status = 400, description = "A value is invalid, or there is no such app among `apps`"),
         (status = 409, description = "The name is taken"),
     ),
 )]
@@ -170,6 +172,7 @@ pub(super) async fn create(
     let Body { value, bytes } = body;
     check_role(value.role)?;
     let created = async {
+        check_exist(&state, value.apps.as_deref().unwrap_or_default()).await?;
         let new = NewOperator {
             name: value.name,
             role: value.role,
@@ -244,7 +247,14 @@ pub(super) async fn update(
     operator.name = name.unwrap_or(operator.name);
     operator.role = role.unwrap_or(operator.role);
     check_role(operator.role)?;
-    operator.apps = apps.unwrap_or(operator.apps);
+    if let Some(apps) = apps {
+        let had = operator.apps.unwrap_or_default();
+        let is_new = |app: &&String| !had.contains(*app);
+        // One that was deleted since may stay, so that what was read can be written back.
+        let new: Vec<_> = apps.iter().flatten().filter(is_new).cloned().collect();
+        check_exist(&state, &new).await?;
+        operator.apps = apps;
+    }
     operator.enabled = enabled.unwrap_or(operator.enabled);
     let operator = store
         .update_operator(&operator, Some(expected), &caller.actor)

@@ -9,6 +9,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::apps::check_exist;
 use super::extract::{Body, PathParams, QueryParams};
 use super::idempotent_request::IdempotentRequest;
 use super::operators::RoleName;
@@ -202,7 +203,8 @@ pub(super) async fn list(
     request_body = CreateToken,
     responses(
         (status = 201, body = CreatedToken),
-        (status = 404, description = "There is no such app among `apps`"),
+        (status = 400, description = "A value is invalid, or there is no such app among `apps`"),
+        (status = 404, description = "The caller, who has rights on some apps, sees no such app among `apps`"),
     ),
 )]
 pub(super) async fn create(
@@ -213,6 +215,7 @@ pub(super) async fn create(
 ) -> Result<Response, Problem> {
     caller.require(Role::Admin)?;
     let Body { value, bytes } = body;
+    let given = value.apps.clone().unwrap_or_default();
     let apps = value.apps.or_else(|| caller.apps().map(<[String]>::to_vec));
     caller.check_grant(value.role, apps.as_deref())?;
     let days = match value.expires_in_days.unwrap_or(DEFAULT_DAYS) {
@@ -224,6 +227,7 @@ pub(super) async fn create(
     };
     let expires_at = unix_millis() + days * DAY;
     let created = async {
+        check_exist(&state, &given).await?;
         let new = NewToken {
             name: value.name,
             role: value.role,

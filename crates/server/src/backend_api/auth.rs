@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Request};
 use axum::http::request::Parts;
-use fanfare_engine::{App, RefusalKind, Refused};
+use fanfare_engine::{App, RefusalKind, Refused, RefusedClient};
 use fanfare_protocol::signature::{AuthError, SignedQuery, SigningKey};
 use fanfare_protocol::{CloseCode, excerpt};
 use serde::Deserialize;
@@ -73,7 +73,8 @@ impl SignedRequest {
             403 | 413 | 429 | 503 => RefusalKind::ApiLimit,
             _ => RefusalKind::ApiRequest,
         };
-        note(state, kind, Some(&self.app), self.address, error);
+        let client = RefusedClient::default();
+        note(state, kind, Some(&self.app), self.address, error, client);
     }
 }
 
@@ -83,13 +84,15 @@ fn note(
     app: Option<&Arc<App>>,
     address: Option<IpAddr>,
     error: &ApiError,
+    client: RefusedClient<'_>,
 ) {
-    state.engine.refusals().note(Refused {
+    let refused = Refused {
         kind,
         app: app.map(|app| app.id().as_str()),
         address,
         reason: error.message(),
-    });
+    };
+    state.engine.refusals().note_client(refused, client);
 }
 
 impl From<(Option<Arc<App>>, AuthError)> for Denied {
@@ -116,7 +119,14 @@ impl FromRequest<AppState> for SignedRequest {
         let (app, query, signing) = match authenticate(&mut parts, state, address).await {
             Ok(authenticated) => authenticated,
             Err(Denied { kind, app, error }) => {
-                note(state, kind, app.as_ref(), address, &error);
+                let query = SignedQuery::parse(parts.uri.query().unwrap_or_default()).ok();
+                let key = query.as_ref().and_then(|query| query.auth_key().ok());
+                let key = key.map(excerpt);
+                let client = RefusedClient {
+                    key: key.as_deref(),
+                    ..RefusedClient::default()
+                };
+                note(state, kind, app.as_ref(), address, &error, client);
                 if !matches!(kind, RefusalKind::Connection(_)) {
                     let pays = state.addresses.charged(&parts.headers, &parts.extensions);
                     // Nothing of the request is kept while its answer waits.
@@ -130,7 +140,11 @@ impl FromRequest<AppState> for SignedRequest {
             }
         };
         let refuse = |kind: RefusalKind, error: ApiError| {
-            note(state, kind, Some(&app), address, &error);
+            let client = RefusedClient {
+                key: query.auth_key().ok(),
+                ..RefusedClient::default()
+            };
+            note(state, kind, Some(&app), address, &error, client);
             error
         };
         let body = read_body(body, state.max_body_bytes)

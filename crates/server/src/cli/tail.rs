@@ -215,6 +215,7 @@ fn in_words(line: &Value) -> String {
         "socket_id",
         "key",
         "transport",
+        "client",
         "address",
         "subscribers",
         "code",

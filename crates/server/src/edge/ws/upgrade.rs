@@ -10,7 +10,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind, Refused};
+use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind, Refused, RefusedClient};
 use fanfare_protocol::{CloseCode, SUBPROTOCOL_PREFIX};
 use hyper::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
@@ -76,12 +76,17 @@ pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
 /// Records a refused connection for the operator. `key` is the one of its URL.
 pub(crate) fn note(state: &AppState, key: Option<&str>, from: Option<IpAddr>, refusal: &Refusal) {
     let app = key.and_then(|key| state.engine.apps().by_key(key));
-    state.engine.refusals().note(Refused {
+    let refused = Refused {
         kind: RefusalKind::Connection(refusal.code),
         app: app.as_ref().map(|app| app.id().as_str()),
         address: from,
         reason: &refusal.message,
-    });
+    };
+    let client = RefusedClient {
+        key,
+        ..RefusedClient::default()
+    };
+    state.engine.refusals().note_client(refused, client);
 }
 
 /// Returns whether a request asks to become a WebSocket.

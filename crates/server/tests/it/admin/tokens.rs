@@ -19,6 +19,36 @@ async fn rename(admin: &Admin, app: &str) -> u16 {
 }
 
 #[tokio::test]
+async fn rights_are_given_on_apps_that_exist_alone() {
+    let server = server(&[]).await;
+    let owner = server.owner().await;
+    let nobody = Admin::nobody(server.address);
+    let (_, id) = operator(&owner, &nobody, "ada", "admin").await;
+    let path = format!("/operators/{id}");
+    let other = text(&owner.create_app("Other").await, "id");
+    let apps = json!([other, "404", "405"]);
+    let password = "a-long-password";
+    let made = json!({"name": "bob", "password": password, "role": "viewer", "apps": apps});
+    let token = json!({"name": "t", "role": "viewer", "apps": apps});
+    for refused in [
+        owner.post("/operators", &made).await,
+        owner.post("/tokens", &token).await,
+        owner.patch(&path, &json!({"apps": apps})).await,
+    ] {
+        assert_eq!(refused.problem(400), "invalid");
+        let detail = text(&refused.json(), "detail");
+        assert!(detail.contains(r#""404", "405""#), "{detail}");
+        assert!(!detail.contains(&other), "{detail}");
+    }
+    let given = json!({"apps": [other]});
+    owner.patch(&path, &given).await.expect(200);
+    // One that is deleted later is no reason to refuse what was read.
+    let deleted = owner.delete(&format!("/apps/{other}?confirm=Other")).await;
+    assert_eq!(deleted.status, 204);
+    owner.patch(&path, &given).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_token_never_may_more_than_who_made_it_may_now() {
     let server = server(&[]).await;
     let owner = server.owner().await;
