@@ -23,6 +23,7 @@ use crate::cache::Cache;
 use crate::clients::{ClientConnections, Clients};
 use crate::closed::{ClosedConnection, ClosedConnections};
 use crate::error::Refusal;
+use crate::former_key::FormerKey;
 use crate::history::{Histories, Retention};
 use crate::live::{LiveApp, LiveEvent, LiveKind, LiveNode};
 use crate::local_presence::LocalPresence;
@@ -49,6 +50,8 @@ pub struct AppDefinition {
     pub settings: AppSettings,
     /// Its active keys.
     pub keys: Vec<Key>,
+    /// Keys that were active lately, of which clients and backends are told that they ended.
+    pub former_keys: Vec<FormerKey>,
     /// The channel events that the outside wants of it.
     pub wanted_notices: WantedNotices,
 }
@@ -91,6 +94,7 @@ pub struct App {
     id: AppId,
     settings: ArcSwap<AppSettings>,
     keys: ArcSwap<Vec<Key>>,
+    former_keys: ArcSwap<Vec<FormerKey>>,
     deleted: AtomicBool,
     /// A [`WantedNotices`] in bits.
     wanted_notices: AtomicU8,
@@ -177,6 +181,7 @@ impl App {
             id: definition.id,
             settings: ArcSwap::from_pointee(definition.settings),
             keys: ArcSwap::from_pointee(definition.keys),
+            former_keys: ArcSwap::from_pointee(definition.former_keys),
             deleted: AtomicBool::new(false),
             subscriptions: AtomicUsize::new(0),
             network_subscriptions: NetworkSubscriptions::default(),
@@ -313,6 +318,16 @@ impl App {
             .map(|key| key.signing.clone())
     }
 
+    /// Returns what is known of a key that was active lately.
+    #[must_use]
+    pub fn former_key(&self, key: &str) -> Option<FormerKey> {
+        let former = self.former_keys.load();
+        former
+            .iter()
+            .find(|former| former.key.as_str() == key)
+            .cloned()
+    }
+
     /// Returns the fingerprint of the rules by which histories are kept. It is the same on every
     /// node.
     pub(crate) fn history_rules(&self) -> u64 {
@@ -429,10 +444,11 @@ impl App {
             .iter()
             .any(|candidate| candidate.key == *key)
         {
-            return Some(Refusal::new(
-                CloseCode::Unauthorized,
-                format!("App key {key} is no longer active"),
-            ));
+            let message = self.former_key(key.as_str()).map_or_else(
+                || format!("App key {key} is no longer active"),
+                |former| former.to_string(),
+            );
+            return Some(Refusal::new(CloseCode::Unauthorized, message));
         }
         None
     }
@@ -514,6 +530,7 @@ pub(crate) struct AppsChange {
 struct Directory {
     by_id: HashMap<AppId, Arc<App>>,
     by_key: HashMap<AppKey, Arc<App>>,
+    by_former_key: HashMap<AppKey, Arc<App>>,
 }
 
 impl Apps {
@@ -545,6 +562,14 @@ impl Apps {
     #[must_use]
     pub fn by_key(&self, key: &str) -> Option<Arc<App>> {
         self.directory.load().by_key.get(key).cloned()
+    }
+
+    /// Returns the app that had this key lately, and what is known of the key.
+    #[must_use]
+    pub fn by_former_key(&self, key: &str) -> Option<(Arc<App>, FormerKey)> {
+        let app = self.directory.load().by_former_key.get(key).cloned()?;
+        let former = app.former_key(key)?;
+        Some((app, former))
     }
 
     /// Returns all apps, in no particular order.
@@ -638,19 +663,23 @@ impl Directory {
         app.deleted.store(true, Ordering::Relaxed);
         self.remove_keys(&app);
         app.keys.store(Arc::default());
+        app.former_keys.store(Arc::default());
         Some(app)
     }
 
+    /// Removes an app's active and former keys.
     fn remove_keys(&mut self, app: &Arc<App>) {
-        for key in app.keys.load().iter() {
+        let remove = |from: &mut HashMap<AppKey, Arc<App>>, key: &AppKey| {
             // The key may belong to another app in the meantime.
-            if self
-                .by_key
-                .get(&key.key)
-                .is_some_and(|owner| Arc::ptr_eq(owner, app))
-            {
-                self.by_key.remove(&key.key);
+            if from.get(key).is_some_and(|owner| Arc::ptr_eq(owner, app)) {
+                from.remove(key);
             }
+        };
+        for key in app.keys.load().iter() {
+            remove(&mut self.by_key, &key.key);
+        }
+        for former in app.former_keys.load().iter() {
+            remove(&mut self.by_former_key, &former.key);
         }
     }
 
@@ -659,12 +688,16 @@ impl Directory {
     fn update(&mut self, definition: AppDefinition, shared: &Shared, change: &mut AppsChange) {
         change.concerns_connections |= !definition.settings.enabled;
         let keys: Vec<AppKey> = definition.keys.iter().map(|key| key.key.clone()).collect();
+        let former_keys = definition.former_keys.iter();
+        let former_keys: Vec<AppKey> = former_keys.map(|former| former.key.clone()).collect();
         let app = match self.by_id.get(&definition.id).cloned() {
             Some(app) => {
                 let wanted = definition.wanted_notices.to_bits();
                 app.wanted_notices.store(wanted, Ordering::Relaxed);
-                // The former keys go first; those that stay are inserted again below.
+                // The keys of before go first; those that stay are inserted again below.
                 self.remove_keys(&app);
+                // Before the active keys, so that a connection that is closed for its key is told why.
+                app.former_keys.store(Arc::new(definition.former_keys));
                 if app.update(definition.settings) {
                     change.newly_counted.push(Arc::clone(&app));
                 }
@@ -686,8 +719,10 @@ impl Directory {
                 app
             }
         };
-        self.by_key
-            .extend(keys.into_iter().map(|key| (key, Arc::clone(&app))));
+        let with_app = |key: AppKey| (key, Arc::clone(&app));
+        self.by_key.extend(keys.into_iter().map(with_app));
+        self.by_former_key
+            .extend(former_keys.into_iter().map(with_app));
         self.by_id.insert(app.id.clone(), app);
     }
 }

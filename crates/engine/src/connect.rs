@@ -122,10 +122,11 @@ impl Engine {
         }
         check_protocol(protocol)?;
         let unknown = || {
-            Refusal::new(
-                CloseCode::UnknownApp,
-                format!("Could not find an app with key {key:?}"),
-            )
+            let message = match self.apps().by_former_key(key) {
+                Some((_, former)) => former.to_string(),
+                None => format!("Could not find an app with key {key:?}"),
+            };
+            Refusal::new(CloseCode::UnknownApp, message)
         };
         let app = self.apps().by_key(key).ok_or_else(unknown)?;
         let key = AppKey::parse(key).map_err(|_| unknown())?;

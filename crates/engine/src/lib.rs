@@ -60,6 +60,7 @@
 //! | `heartbeat` | liveness: the sweep over a shard's connections |
 //! | `keep_alive` | PINGs that keep idle connections open at proxies |
 //! | `lifecycle` | the last things that happened to a connection, for operators |
+//! | `former_key` | [`FormerKey`]: a key that was active lately, and when it ended |
 //! | `bus`, `roster` | the traits that a cluster implements |
 //! | `memory` | [`Bus`] and [`Roster`] of a single node |
 //! | `node` | [`Node`]: what a bus and a roster call on this node |
@@ -93,6 +94,7 @@ mod displace;
 mod engine;
 mod error;
 mod eviction_map;
+mod former_key;
 mod heartbeat;
 mod histogram;
 mod history;
@@ -166,6 +168,7 @@ pub use connect::Arrival;
 pub use connection_traffic::ConnectionTraffic;
 pub use engine::{Engine, Links, Occupancy, ShardSeed};
 pub use error::Refusal;
+pub use former_key::{FormerKey, KeyEnd};
 pub use histogram::{Histogram, NativeBucket, SharedHistogram};
 pub use history::{HistoryAnswer, HistoryQuery, Recorded, Retention};
 pub use history_reads::HistoryCharge;

@@ -210,7 +210,12 @@ impl Session {
         })?;
         let signing = self.with(|connection| connection.app.signing_key(key));
         let signing = signing.ok_or_else(|| {
-            format!("Invalid key in auth data {purpose}: {key:?} is no key of this app")
+            match self.with(|connection| connection.app.former_key(key)) {
+                Some(former) => format!("Invalid key in auth data {purpose}: {former}"),
+                None => {
+                    format!("Invalid key in auth data {purpose}: {key:?} is no key of this app")
+                }
+            }
         })?;
         if signing.verify(text, signature) {
             self.with(|connection| {

@@ -166,6 +166,7 @@ pub fn definition(id: &str, key: &str, settings: AppSettings) -> AppDefinition {
         id: AppId::parse(id).unwrap(),
         settings,
         keys,
+        former_keys: Vec::new(),
         wanted_notices: WantedNotices::default(),
     }
 }

@@ -5,10 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use fanfare_engine::{AppDefinition, Engine, Histogram, Key, KeyUsed, WantedNotices};
+use fanfare_engine::{
+    AppDefinition, Engine, FormerKey, Histogram, Key, KeyEnd, KeyUsed, WantedNotices,
+};
 use fanfare_protocol::signature::SigningKey;
 use fanfare_protocol::{AppId, AppKey, Ceilings, Identity};
-use fanfare_store::{AppRecord, ChangedApp, KeyRecord, Store, StoreError, Watch};
+use fanfare_store::{
+    AppRecord, ChangedApp, FormerKeyRecord, KeyRecord, MAX_FORMER_KEYS, Store, StoreError, Watch,
+};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::watch;
@@ -49,10 +54,34 @@ pub(crate) struct AppSync {
     answered: watch::Sender<u64>,
     revision: i64,
     /// Apps with keys that expire. The engine gets only the active keys and doesn't know when they expire.
-    expiring: HashMap<String, (AppRecord, Vec<KeyRecord>)>,
+    expiring: HashMap<String, ExpiringApp>,
     /// Set while the store's disk is full.
     disk_full: Option<DiskFull>,
     counters: SyncCounters,
+}
+
+/// An app with keys that expire.
+#[derive(Debug)]
+struct ExpiringApp {
+    app: AppRecord,
+    /// Its active keys.
+    keys: Vec<KeyRecord>,
+    /// Latest first.
+    former_keys: Vec<FormerKeyRecord>,
+}
+
+impl ExpiringApp {
+    /// Moves the keys that have expired to the former ones, and returns whether there are any.
+    fn expire(&mut self) -> bool {
+        let (active, expired): (Vec<_>, Vec<_>) =
+            self.keys.drain(..).partition(KeyRecord::is_active);
+        self.keys = active;
+        let has_expired = !expired.is_empty();
+        let expired = expired.into_iter().map(FormerKeyRecord::from);
+        self.former_keys.splice(0..0, expired);
+        self.former_keys.truncate(MAX_FORMER_KEYS);
+        has_expired
+    }
 }
 
 /// How the store answers, for metrics. Cheap to clone.
@@ -286,13 +315,19 @@ impl AppSync {
         let ChangedApp {
             app,
             keys,
+            former_keys,
             identity,
             ..
         } = changed;
         self.take_identity(&app.id, identity.as_ref());
-        let definition = self.definition(&app, &keys);
+        let definition = self.definition(&app, &keys, &former_keys);
         if keys.iter().any(|key| key.expires_at.is_some()) {
-            self.expiring.insert(app.id.clone(), (app, keys));
+            let expiring = ExpiringApp {
+                app,
+                keys,
+                former_keys,
+            };
+            self.expiring.insert(expiring.app.id.clone(), expiring);
         } else {
             self.expiring.remove(&app.id);
         }
@@ -330,23 +365,26 @@ impl AppSync {
     /// Removes expired keys from the engine, which works while the store is unavailable.
     fn expire(&mut self) {
         let mut expired = Vec::new();
-        self.expiring.retain(|_, (app, keys)| {
-            let before = keys.len();
-            keys.retain(KeyRecord::is_active);
-            if keys.len() != before {
-                expired.push((app.clone(), keys.clone()));
+        for (id, expiring) in &mut self.expiring {
+            if expiring.expire() {
+                expired.push(id.clone());
             }
-            keys.iter().any(|key| key.expires_at.is_some())
-        });
-        if !expired.is_empty() {
-            let definition = |(app, keys): &(AppRecord, Vec<KeyRecord>)| self.definition(app, keys);
-            let definitions = expired.iter().filter_map(definition).collect();
-            self.engine.update_apps(definitions, &[]);
         }
+        if expired.is_empty() {
+            return;
+        }
+        let changed = expired.iter().filter_map(|id| self.expiring.get(id));
+        let definition = |expiring: &ExpiringApp| {
+            self.definition(&expiring.app, &expiring.keys, &expiring.former_keys)
+        };
+        let definitions = changed.filter_map(definition).collect();
+        self.engine.update_apps(definitions, &[]);
+        self.expiring
+            .retain(|_, expiring| expiring.keys.iter().any(|key| key.expires_at.is_some()));
     }
 
     fn until_next_expiry(&self) -> Duration {
-        let keys = self.expiring.values().flat_map(|(_, keys)| keys);
+        let keys = self.expiring.values().flat_map(|expiring| &expiring.keys);
         let Some(next) = keys.filter_map(|key| key.expires_at).min() else {
             return Duration::MAX;
         };
@@ -357,7 +395,12 @@ impl AppSync {
     /// Returns the definition of an app, or `None` if its id isn't valid. The admin API checks what it writes, so only
     /// rows written by other means are invalid. Settings above a ceiling were written before the ceiling was set, or on
     /// a node with another one.
-    fn definition(&self, app: &AppRecord, keys: &[KeyRecord]) -> Option<AppDefinition> {
+    fn definition(
+        &self,
+        app: &AppRecord,
+        keys: &[KeyRecord],
+        former_keys: &[FormerKeyRecord],
+    ) -> Option<AppDefinition> {
         let Ok(id) = AppId::parse(&app.id) else {
             tracing::error!(app = app.id, "this app is left out: its id is not possible");
             return None;
@@ -385,10 +428,25 @@ impl AppSync {
             id,
             settings,
             keys: keys.iter().filter_map(key).collect(),
+            former_keys: former_keys.iter().filter_map(former_key).collect(),
             wanted_notices: hooks
                 .map_or_else(WantedNotices::default, |hooks| hooks.wanted_notices()),
         })
     }
+}
+
+fn former_key(record: &FormerKeyRecord) -> Option<FormerKey> {
+    // Whole seconds, because people read it.
+    let ended_at = Timestamp::from_second(record.ended_at() / 1000).ok()?;
+    Some(FormerKey {
+        key: AppKey::parse(&record.key).ok()?,
+        end: if record.is_revoked() {
+            KeyEnd::Revoked
+        } else {
+            KeyEnd::Expired
+        },
+        ended_at: ended_at.to_string(),
+    })
 }
 
 /// Returns whether the file system of the store's file has room. It returns true if that isn't known, because the file

@@ -9,7 +9,8 @@ use crate::database::{Store, now};
 use crate::dialect::on_db;
 use crate::error::StoreError;
 use crate::identity::SealedIdentity;
-use crate::keys::{KeyRecord, SealedKey};
+use crate::keys::{FormerKeyRecord, KeyRecord, SealedKey};
+use crate::usage::DAY;
 use crate::webhooks::{SealedWebhook, WebhookRecord};
 
 const REVISION: &str = "SELECT revision, master_key_id FROM installation WHERE id = 1";
@@ -24,6 +25,17 @@ const CHANGED_KEYS: &str = "SELECT k.key, k.app_id, k.secret, k.label, k.created
                             WHERE a.revision > $1 AND k.revoked_at IS NULL \
                               AND (k.expires_at IS NULL OR k.expires_at > $2) \
                             ORDER BY k.created_at, k.key";
+/// The last keys of each app that ended after $3. A key that expired and was revoked later ended when it expired.
+const FORMER_KEYS: &str = "SELECT key, app_id, expires_at, revoked_at FROM \
+                             (SELECT key, app_id, expires_at, revoked_at, \
+                                     ROW_NUMBER() OVER (PARTITION BY app_id ORDER BY ended_at DESC, key) AS place FROM \
+                               (SELECT k.key, k.app_id, k.expires_at, k.revoked_at, \
+                                       CASE WHEN k.revoked_at IS NULL OR k.expires_at < k.revoked_at \
+                                            THEN k.expires_at ELSE k.revoked_at END AS ended_at \
+                                FROM keys k JOIN apps a ON a.id = k.app_id \
+                                WHERE a.revision > $1 AND (k.revoked_at IS NOT NULL OR k.expires_at <= $2)) ended \
+                              WHERE ended_at > $3) placed \
+                           WHERE place <= $4 ORDER BY app_id, place";
 const CHANGED_IDENTITIES: &str = "SELECT i.app_id, i.config \
                                   FROM identities i JOIN apps a ON a.id = i.app_id \
                                   WHERE a.revision > $1";
@@ -32,6 +44,11 @@ const CHANGED_WEBHOOKS: &str = "SELECT w.id, w.app_id, w.name, w.url, w.events, 
                                        w.headers, w.secrets, w.state, w.state_reason, w.created_at, w.updated_at \
                                 FROM webhooks w JOIN apps a ON a.id = w.app_id \
                                 WHERE a.revision > $1 ORDER BY w.created_at, w.id";
+
+/// Days for which changes name keys that aren't active any more.
+pub const FORMER_KEY_DAYS: i64 = 30;
+/// Most keys of an app that aren't active any more and that changes name.
+pub const MAX_FORMER_KEYS: usize = 100;
 
 /// Changes that a node has to apply.
 #[derive(Debug)]
@@ -51,6 +68,8 @@ pub struct ChangedApp {
     pub app: AppRecord,
     /// All its active keys, of which some may expire later.
     pub keys: Vec<KeyRecord>,
+    /// The keys that ended in the last [`FORMER_KEY_DAYS`] days, the last [`MAX_FORMER_KEYS`] of them, latest first.
+    pub former_keys: Vec<FormerKeyRecord>,
     /// Its identity; see [`Store::identity`].
     pub identity: Option<SecretString>,
     /// All its webhooks, oldest first.
@@ -77,11 +96,14 @@ impl Store {
         // again.
         let apps: Vec<AppRecord> = on_db!(&self.db, pool =>
             sqlx::query_as(CHANGED_APPS).bind(revision).bind(newest).fetch_all(pool).await)?;
-        let mut keys = self.changed_keys(revision).await?;
+        let at = now();
+        let mut keys = self.changed_keys(revision, at).await?;
+        let mut former_keys = self.former_keys(revision, at).await?;
         let mut identities = self.changed_identities(revision).await?;
         let mut webhooks = self.changed_webhooks(revision).await?;
         let whole = |app: AppRecord| ChangedApp {
             keys: keys.remove(&app.id).unwrap_or_default(),
+            former_keys: former_keys.remove(&app.id).unwrap_or_default(),
             identity: identities.remove(&app.id),
             webhooks: webhooks.remove(&app.id).unwrap_or_default(),
             app,
@@ -95,9 +117,10 @@ impl Store {
     async fn changed_keys(
         &self,
         revision: i64,
+        at: i64,
     ) -> Result<HashMap<String, Vec<KeyRecord>>, StoreError> {
         let sealed: Vec<SealedKey> = on_db!(&self.db, pool =>
-            sqlx::query_as(CHANGED_KEYS).bind(revision).bind(now()).fetch_all(pool).await)?;
+            sqlx::query_as(CHANGED_KEYS).bind(revision).bind(at).fetch_all(pool).await)?;
         let mut by_app: HashMap<String, Vec<KeyRecord>> = HashMap::new();
         for key in sealed {
             let (app, name) = (key.app_id.clone(), key.key.clone());
@@ -109,6 +132,22 @@ impl Store {
                     tracing::error!(app, key = name, %error, "this key is left out: its secret does not open");
                 }
             }
+        }
+        Ok(by_app)
+    }
+
+    async fn former_keys(
+        &self,
+        revision: i64,
+        at: i64,
+    ) -> Result<HashMap<String, Vec<FormerKeyRecord>>, StoreError> {
+        let since = at - FORMER_KEY_DAYS * DAY;
+        let most = i64::try_from(MAX_FORMER_KEYS).unwrap_or(i64::MAX);
+        let former: Vec<FormerKeyRecord> = on_db!(&self.db, pool =>
+            sqlx::query_as(FORMER_KEYS).bind(revision).bind(at).bind(since).bind(most).fetch_all(pool).await)?;
+        let mut by_app: HashMap<String, Vec<FormerKeyRecord>> = HashMap::new();
+        for key in former {
+            by_app.entry(key.app_id.clone()).or_default().push(key);
         }
         Ok(by_app)
     }

@@ -52,6 +52,51 @@ pub struct KeyRecord {
     pub last_used_from: Option<String>,
 }
 
+/// A key that isn't active any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FormerKeyRecord {
+    /// The public half.
+    pub key: String,
+    /// App that the key belongs to.
+    pub app_id: String,
+    /// When it expired, or would have, Unix time in milliseconds.
+    pub expires_at: Option<i64>,
+    /// When it was revoked, Unix time in milliseconds.
+    pub revoked_at: Option<i64>,
+}
+
+from_row!(row => FormerKeyRecord { key, app_id, expires_at, revoked_at });
+
+impl FormerKeyRecord {
+    /// Returns whether the key was revoked while it was active. Otherwise it has expired.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        let Some(revoked_at) = self.revoked_at else {
+            return false;
+        };
+        self.expires_at
+            .is_none_or(|expires_at| revoked_at <= expires_at)
+    }
+
+    /// Returns since when the key isn't active, Unix time in milliseconds.
+    #[must_use]
+    pub fn ended_at(&self) -> i64 {
+        let ends = [self.expires_at, self.revoked_at];
+        ends.into_iter().flatten().min().unwrap_or_default()
+    }
+}
+
+impl From<KeyRecord> for FormerKeyRecord {
+    fn from(key: KeyRecord) -> Self {
+        Self {
+            key: key.key,
+            app_id: key.app_id,
+            expires_at: key.expires_at,
+            revoked_at: key.revoked_at,
+        }
+    }
+}
+
 /// A key to create. Absent fields are generated.
 #[derive(Clone, Default)]
 pub struct NewKey {

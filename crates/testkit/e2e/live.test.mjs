@@ -118,6 +118,28 @@ test('a wrong signature is found in the console, also by whoever opens it afterw
   assert.ok(!reason.includes(server.app.secret));
 });
 
+test('a client and a backend with a revoked key are told when it was revoked, and the console says who came', async () => {
+  const path = `/apps/${server.app.id}/keys`;
+  const { key, secret } = await call(admin, 'POST', path, { label: 'former' });
+  await call(admin, 'DELETE', `${path}/${key}`);
+  const words = new RegExp(`App key ${key} is no longer active: it was revoked at \\d{4}-\\d\\d-\\d\\dT[\\d:]+Z`);
+  const errors = [];
+  const client = server.client({ key });
+  client.connection.bind('error', ({ error }) => errors.push(error.data));
+  await until('the client is told', () => errors.length);
+  assert.equal(errors[0].code, 4001);
+  assert.match(errors[0].message, words);
+  await until('the client stays away', () => client.connection.state === 'disconnected');
+  const refused = await server.sdk({ key, secret }).get({ path: '/channels' }).catch((error) => error);
+  assert.equal(refused.status, 401);
+  assert.match(refused.body, words);
+  const console = await watching({ kinds: 'refused' });
+  const lines = () => console.lines().filter((line) => line.key === key);
+  await until('both were kept', () => lines().length === 2);
+  assert.deepEqual(lines().map(({ refusal }) => refusal), ['unknown_key', 'api_key']);
+  assert.ok(lines().every(({ reason }) => words.test(reason)), JSON.stringify(lines()));
+});
+
 test('a viewer sees names and sizes, no data, and cannot search it either', async () => {
   const console = await watching({ recent: 0 }, viewer);
   assert.equal(console.hello().payloads, false);

@@ -3,9 +3,8 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use fanfare_engine::Arrival;
-use fanfare_protocol::AppSettings;
-use fanfare_protocol::CloseCode;
+use fanfare_engine::{Arrival, FormerKey, KeyEnd};
+use fanfare_protocol::{AppKey, AppSettings, CloseCode};
 
 use crate::node::{
     KEY, Node, Seen, arrival, definition, options, settings, settle, with_node, with_options,
@@ -91,6 +90,51 @@ fn a_key_that_is_no_longer_in_force_closes_its_connections_and_no_others() {
         assert_eq!(old.seen().last(), Some(&Seen::Close(4009)));
         assert!(new.seen().is_empty());
         assert_eq!(refused(&node, KEY, Some("7")), CloseCode::UnknownApp);
+    });
+}
+
+#[test]
+fn a_client_with_a_key_that_ended_lately_is_told_when() {
+    with_node(1, async |node| {
+        let former = |key: &str, end| FormerKey {
+            key: AppKey::parse(key).unwrap(),
+            end,
+            ended_at: "2026-11-22T00:00:00Z".into(),
+        };
+        let mut app = definition("1", "second", settings());
+        app.former_keys = vec![
+            former(KEY, KeyEnd::Revoked),
+            former("third", KeyEnd::Expired),
+        ];
+        let connected = node.connect();
+        node.engine.update_apps(vec![app.clone()], &[]);
+        settle().await;
+        let words = |key: &str| {
+            let refusal = node.engine.admit(arrival(key)).expect_err("refused");
+            assert_eq!(refusal.code, CloseCode::UnknownApp);
+            refusal.message
+        };
+        let revoked = "App key app-key is no longer active: it was revoked at 2026-11-22T00:00:00Z";
+        assert_eq!(words(KEY), revoked);
+        assert_eq!(
+            words("third"),
+            "App key third is no longer active: it expired at 2026-11-22T00:00:00Z"
+        );
+        let seen = connected.seen();
+        let told =
+            |seen: &Seen| matches!(seen, Seen::Event(event) if event["data"]["message"] == revoked);
+        assert!(seen.iter().any(told), "{seen:?}");
+        // Active again, as an expired key may be, and the other one forgotten.
+        app.keys.extend(definition("1", "third", settings()).keys);
+        app.former_keys.clear();
+        node.engine.update_apps(vec![app.clone()], &[]);
+        assert!(node.engine.admit(arrival("third")).is_ok());
+        assert!(words(KEY).starts_with("Could not find an app"));
+        app.former_keys = vec![former(KEY, KeyEnd::Revoked)];
+        node.engine.update_apps(vec![app], &[]);
+        assert_eq!(words(KEY), revoked);
+        node.engine.update_apps(vec![], &["1".into()]);
+        assert!(words(KEY).starts_with("Could not find an app"));
     });
 }
 

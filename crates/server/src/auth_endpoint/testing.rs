@@ -103,6 +103,7 @@ impl Node {
                 id,
                 settings,
                 keys: vec![key],
+                former_keys: Vec::new(),
                 wanted_notices: fanfare_engine::WantedNotices::default(),
             }],
             &[],

@@ -183,9 +183,11 @@ async fn authenticate(
     let denied = |error| Denied::from((named.clone(), error));
     let mut query = SignedQuery::parse(parts.uri.query().unwrap_or_default()).map_err(denied)?;
     let key = query.auth_key().map_err(denied)?;
+    let had_key = || apps.by_former_key(key).map(|(app, _)| app);
     let app = named
         .clone()
         .or_else(|| apps.by_key(key))
+        .or_else(had_key)
         .ok_or_else(|| unknown_key(None, key))?;
     let signing = app
         .signing_key(key)
@@ -213,14 +215,17 @@ async fn authenticate(
 }
 
 fn unknown_key(app: Option<&Arc<App>>, key: &str) -> Denied {
-    let key = excerpt(key);
+    let message = match app.and_then(|app| app.former_key(key)) {
+        Some(former) => format!("Invalid auth_key: {former}"),
+        None => {
+            let key = excerpt(key);
+            format!("Invalid auth_key: {key:?} isn't an active key of this app")
+        }
+    };
     Denied {
         kind: RefusalKind::ApiKey,
         app: app.cloned(),
-        error: ApiError::new(
-            401,
-            format!("Invalid auth_key: {key:?} isn't an active key of this app"),
-        ),
+        error: ApiError::new(401, message),
     }
 }
 

@@ -129,7 +129,9 @@ async fn answer<T: Serialize>(
     authorize: impl FnOnce(&Bearer, &AuthRequest) -> Result<T, ApiError>,
 ) -> Response {
     let key = key.map_or_else(|_| String::new(), |Path(key)| key);
-    let app = state.engine.apps().by_key(&key);
+    let apps = state.engine.apps();
+    let had_key = || apps.by_former_key(&key).map(|(app, _)| app);
+    let app = apps.by_key(&key).or_else(had_key);
     let (parts, body) = request.into_parts();
     let body = RequestBody::new(&parts.headers, body);
     let from = state.addresses.of(&parts.headers, &parts.extensions);
@@ -204,7 +206,11 @@ impl Bearer {
         let shown = excerpt(&key);
         let unknown = || ApiError::new(404, format!("Could not find an app with key {shown:?}"));
         let app = app.ok_or_else(unknown)?;
-        let signing = app.signing_key(&key).ok_or_else(unknown)?;
+        let no_longer_active = || match app.former_key(&key) {
+            Some(former) => ApiError::new(404, former.to_string()),
+            None => unknown(),
+        };
+        let signing = app.signing_key(&key).ok_or_else(no_longer_active)?;
         if !app.settings().enabled {
             return Err(ApiError::new(403, format!("App {} is disabled", app.id())));
         }

@@ -1,6 +1,6 @@
 //! Changes.
 
-use fanfare_store::NewKey;
+use fanfare_store::{DAY, FORMER_KEY_DAYS, MAX_FORMER_KEYS, NewKey};
 use sqlx::Executor;
 
 use crate::harness::{Kind, app, by};
@@ -37,6 +37,101 @@ async fn changes_are_seen_once_by_whoever_asks_since_when() {
             "a revoked key is not active"
         );
         assert_eq!(store.changes_since(0).await.expect("changes").apps.len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn keys_that_ended_lately_are_named_with_their_end() {
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        let (app, revoked) = store.create_app(app("one"), &by()).await.expect("create");
+        let mut keys = Vec::new();
+        for _ in 0..3 {
+            let key = store.create_key(&app.id, NewKey::default(), &by()).await;
+            keys.push(key.expect("key").key);
+        }
+        let [expired, revoked_later, long_ago] = &keys[..] else {
+            unreachable!()
+        };
+        let set_expiry = async |key: &str, at: Option<i64>| {
+            store
+                .update_key(&app.id, key, None, Some(at), None, &by())
+                .await
+                .expect("update");
+        };
+        let now = revoked.created_at;
+        set_expiry(expired, Some(now - 2000)).await;
+        set_expiry(revoked_later, Some(now - 3000)).await;
+        set_expiry(long_ago, Some(now - FORMER_KEY_DAYS * DAY - 1)).await;
+        for key in [&revoked.key, revoked_later] {
+            store.revoke_key(None, key, &by()).await.expect("revoke");
+        }
+        let changed = store
+            .changes_since(0)
+            .await
+            .expect("changes")
+            .apps
+            .remove(0);
+        assert!(changed.keys.is_empty());
+        let former: Vec<_> = changed
+            .former_keys
+            .iter()
+            .map(|former| (former.key.as_str(), former.is_revoked(), former.ended_at()))
+            .collect();
+        let revoked_at = former[0].2;
+        assert!(revoked_at >= now);
+        assert_eq!(
+            former,
+            [
+                (revoked.key.as_str(), true, revoked_at),
+                (expired.as_str(), false, now - 2000),
+                (revoked_later.as_str(), false, now - 3000),
+            ]
+        );
+        set_expiry(expired, None).await;
+        let changed = store
+            .changes_since(0)
+            .await
+            .expect("changes")
+            .apps
+            .remove(0);
+        assert_eq!(changed.keys[0].key, *expired);
+        assert_eq!(changed.former_keys.len(), 2);
+    }
+}
+
+#[tokio::test]
+async fn an_app_with_many_former_keys_names_the_last_of_them() {
+    for kind in Kind::all().await {
+        let store = kind.store().await;
+        let (app, first) = store.create_app(app("one"), &by()).await.expect("create");
+        for ago in 1..=i64::try_from(MAX_FORMER_KEYS).unwrap() + 1 {
+            let key = NewKey {
+                key: Some(format!("key-{ago}")),
+                ..NewKey::default()
+            };
+            let key = store.create_key(&app.id, key, &by()).await.expect("key");
+            let at = Some(Some(first.created_at - ago));
+            store
+                .update_key(&app.id, &key.key, None, at, None, &by())
+                .await
+                .expect("expired");
+        }
+        let changed = store
+            .changes_since(0)
+            .await
+            .expect("changes")
+            .apps
+            .remove(0);
+        let named: Vec<_> = changed
+            .former_keys
+            .iter()
+            .map(|former| former.key.clone())
+            .collect();
+        let expected: Vec<_> = (1..=MAX_FORMER_KEYS)
+            .map(|ago| format!("key-{ago}"))
+            .collect();
+        assert_eq!(named, expected);
     }
 }
 

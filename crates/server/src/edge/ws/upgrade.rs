@@ -75,7 +75,9 @@ pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
 
 /// Records a refused connection for the operator. `key` is the one of its URL.
 pub(crate) fn note(state: &AppState, key: Option<&str>, from: Option<IpAddr>, refusal: &Refusal) {
-    let app = key.and_then(|key| state.engine.apps().by_key(key));
+    let apps = state.engine.apps();
+    let had_key = |key| apps.by_former_key(key).map(|(app, _)| app);
+    let app = key.and_then(|key| apps.by_key(key).or_else(|| had_key(key)));
     let refused = Refused {
         kind: RefusalKind::Connection(refusal.code),
         app: app.as_ref().map(|app| app.id().as_str()),

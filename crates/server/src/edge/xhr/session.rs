@@ -331,6 +331,7 @@ mod tests {
                     signing: SigningKey::new("secret"),
                     used: KeyUsed::default(),
                 }],
+                former_keys: Vec::new(),
                 wanted_notices: fanfare_engine::WantedNotices::default(),
             }],
             &[],

@@ -134,23 +134,26 @@ async fn a_revoked_key_is_refused_and_its_connections_are_closed_within_a_second
     let old_auth = channel_auth(&old, &with_new, "private-a");
     let path = format!("/apps/{app}/keys/{}", text(&old, "key"));
     assert_eq!(owner.delete(&path).await.status, 204);
-    // It was active here before it was answered.
-    assert_eq!(
-        backend(&server, &app, &old)
-            .get("channels", &[])
-            .await
-            .status,
-        401
+    let words = format!(
+        "App key {} is no longer active: it was revoked at 20",
+        text(&old, "key")
     );
+    // It was active here before it was answered.
+    let answer = backend(&server, &app, &old).get("channels", &[]).await;
+    assert_eq!(answer.status, 401);
+    assert!(answer.text.contains(&words), "{}", answer.text);
     let closed = tokio::time::timeout(SECOND, with_old.closed()).await;
     assert_eq!(closed.expect("within a second"), 4009);
     with_new
         .send(&json!({"event": "pusher:subscribe", "data": {"channel": "private-a", "auth": old_auth}}))
         .await;
-    assert!(with_new.complaint().await.contains("is no key of this app"));
+    assert!(with_new.complaint().await.contains(&words));
     let mut refused = Client::open(server.address, &super::socket_path(&text(&old, "key")), &[])
         .await
         .unwrap();
+    let error = refused.event().await;
+    let message = text(&error["data"], "message");
+    assert!(message.starts_with(&words), "{error}");
     assert_eq!(refused.closed().await, 4001);
     assert_eq!(state(&owner, &app, &old).await, "revoked");
     assert_eq!(owner.delete(&path).await.problem(409), "conflict");
@@ -176,7 +179,13 @@ async fn a_key_that_expires_is_refused_and_its_connections_are_closed_within_a_s
     assert_eq!(connected.closed().await, 4009);
     let late = now() - expires_at;
     assert!((-5..1000).contains(&late), "{late} ms after it expired");
-    assert_eq!(api.get("channels", &[]).await.status, 401);
+    let answer = api.get("channels", &[]).await;
+    assert_eq!(answer.status, 401);
+    let words = format!(
+        "App key {} is no longer active: it expired at 20",
+        text(&old, "key")
+    );
+    assert!(answer.text.contains(&words), "{}", answer.text);
     assert_eq!(state(&owner, &app, &old).await, "expired");
     // It may be taken back as long as it was not revoked.
     owner
