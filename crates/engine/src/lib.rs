@@ -179,7 +179,7 @@ pub use inspect::{
 pub use lifecycle::{LifecycleEntry, LifecycleKind, MAX_LIFECYCLE_ENTRIES};
 pub use live::{
     LiveBatch, LiveEvent, LiveKind, LiveLine, LiveOrder, LiveQuery, MAX_RECENT, MAX_VIEWERS,
-    OpenError as LiveOpenError, Waiting as LiveWaiting,
+    MAX_VIEWERS_OF_CALLER, OpenError as LiveOpenError, Waiting as LiveWaiting,
 };
 pub use live_viewer::LiveViewer;
 pub use local_transition_log::LocalTransitionLog;

@@ -36,6 +36,8 @@ pub use viewer::Waiting;
 
 /// Most viewers of an app on a node.
 pub const MAX_VIEWERS: usize = 100;
+/// Most viewers of an app on a node that one caller may have, so that nobody keeps the others out.
+pub const MAX_VIEWERS_OF_CALLER: usize = 20;
 /// Most lines that an app keeps.
 pub const MAX_RECENT: usize = 1000;
 /// Most lines that an app keeps that nobody has watched lately.
@@ -334,24 +336,32 @@ impl LiveApp {
         self.node.make_room();
     }
 
-    /// Adds a viewer of this node, and returns it with the kept lines that it wants.
+    /// Adds a viewer of this node, and returns it with the kept lines that it wants. `caller` is who watches.
     ///
     /// # Errors
     ///
     /// Returns [`OpenError`] if the query is invalid or the app has too many viewers here.
     pub(crate) fn open(
         &self,
+        caller: &str,
         query: &LiveQuery,
         rate: u32,
         recent: usize,
     ) -> Result<Opened, OpenError> {
         let filter = query.compile().map_err(OpenError::Invalid)?;
         let mut state = self.state.lock();
-        let here = state.viewers.iter().filter(|other| other.remote.is_none());
-        if here.count() >= MAX_VIEWERS {
+        let callers = state
+            .viewers
+            .iter()
+            .filter_map(|other| other.caller.as_deref());
+        if callers.clone().filter(|other| *other == caller).count() >= MAX_VIEWERS_OF_CALLER {
+            return Err(OpenError::TooManyOfCaller);
+        }
+        if callers.count() >= MAX_VIEWERS {
             return Err(OpenError::TooMany);
         }
-        let viewer = Arc::new(Viewer::new(rand::random(), filter, rate, None));
+        let viewer = Viewer::new(rand::random(), filter, rate, None);
+        let viewer = Arc::new(viewer.of_caller(caller));
         // Under the lock, so that no line is in both or in neither.
         let kept = state.recent(&viewer, recent);
         let order = LiveOrder {
@@ -556,6 +566,11 @@ pub enum OpenError {
     /// The app has as many viewers on this node as it may have.
     #[error("{MAX_VIEWERS} viewers watch this app on this node already, the most there may be")]
     TooMany,
+    /// The caller has as many viewers of the app on this node as one may have.
+    #[error(
+        "you watch this app {MAX_VIEWERS_OF_CALLER} times on this node already, the most one caller may: close a console or program that you no longer need"
+    )]
+    TooManyOfCaller,
 }
 
 fn unix_millis() -> u64 {

@@ -31,20 +31,22 @@ pub struct LiveViewer {
 
 impl Engine {
     /// Opens a viewer of an app that gets at most `rate` lines a second, and first the last
-    /// `recent` lines that were kept.
+    /// `recent` lines that were kept. `caller` is who watches, for the bound of one caller.
     ///
     /// # Errors
     ///
-    /// Returns [`OpenError`] if the query is invalid or the app has too many viewers here.
+    /// Returns [`OpenError`] if the query is invalid, or the app or the caller has too many viewers
+    /// here.
     pub fn watch_live(
         &self,
         app: &Arc<App>,
+        caller: &str,
         query: &LiveQuery,
         rate: u32,
         recent: usize,
     ) -> Result<LiveViewer, OpenError> {
         let others = self.live_nodes() - 1;
-        let Opened { viewer, kept } = app.live.open(query, rate, recent)?;
+        let Opened { viewer, kept } = app.live.open(caller, query, rate, recent)?;
         Ok(LiveViewer {
             app: Arc::clone(app),
             viewer,

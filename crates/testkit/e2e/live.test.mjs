@@ -230,12 +230,20 @@ test('a console ends with its app', async () => {
   assert.match(console.end().reason, /was deleted/);
 });
 
-test('an app has at most a hundred viewers', async () => {
+test('an app has at most a hundred viewers, twenty of them of one operator', async () => {
   const consoles = [];
-  for (let count = 0; count < 100; count += 1) consoles.push(await watching({ recent: 0 }));
-  const refused = await call(admin, 'GET', `/apps/${server.app.id}/events/live`);
-  assert.equal(refused.status, 429);
-  assert.match(refused.detail, /100 viewers watch this app/);
+  const refused = async (token, words) => {
+    const { status, detail } = await call(token, 'GET', `/apps/${server.app.id}/events/live`);
+    assert.equal(status, 429);
+    assert.match(detail, words);
+  };
+  for (const name of ['ada', 'bea', 'cleo', 'dora', 'eve']) {
+    await call(admin, 'POST', '/operators', { name, password: PASSWORD, role: 'viewer', apps: null });
+    const { access_token } = await signIn(name);
+    for (let count = 0; count < 20; count += 1) consoles.push(await watching({ recent: 0 }, access_token));
+    if (name === 'ada') await refused(access_token, /you watch this app 20 times/);
+  }
+  await refused(admin, /100 viewers watch this app/);
   consoles[0].close();
   await until('there is room again', async () => {
     const again = await fetch(`${server.url}/api/v1/apps/${server.app.id}/events/live?follow=false`, { headers: { authorization: `Bearer ${admin}` } });

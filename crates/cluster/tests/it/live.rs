@@ -18,7 +18,7 @@ const BEYOND_LEASE: Duration = Duration::from_secs(31);
 fn watch(node: &ClusterNode, query: &LiveQuery, rate: u32) -> LiveViewer {
     let app = node.node.app();
     node.engine()
-        .watch_live(&app, query, rate, 100)
+        .watch_live(&app, "operator", query, rate, 100)
         .expect("there is room")
 }
 

@@ -24,6 +24,8 @@ pub(crate) struct Viewer {
     pub(super) id: u64,
     /// The name of the viewer's node, if it is another one.
     pub(super) remote: Option<String>,
+    /// Who watches, if on this node.
+    pub(super) caller: Option<String>,
     pub(super) filter: LiveFilter,
     /// Time between two lines at its rate.
     interval: Duration,
@@ -72,6 +74,7 @@ impl Viewer {
         Self {
             id,
             remote,
+            caller: None,
             filter,
             interval: SECOND / rate.max(1),
             state: Mutex::new(ViewerState {
@@ -82,6 +85,14 @@ impl Viewer {
                 leased_until,
             }),
             wake: Notify::new(),
+        }
+    }
+
+    /// Returns the viewer as one of a caller on this node.
+    pub(super) fn of_caller(self, caller: &str) -> Self {
+        Self {
+            caller: Some(caller.to_owned()),
+            ..self
         }
     }
 

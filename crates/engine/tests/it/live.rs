@@ -3,14 +3,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare_engine::{LiveKind, LiveLine, LiveQuery, LiveViewer, MAX_VIEWERS};
+use fanfare_engine::{
+    LiveKind, LiveLine, LiveQuery, LiveViewer, MAX_VIEWERS, MAX_VIEWERS_OF_CALLER,
+};
 use fanfare_engine::{LiveOpenError, RefusalKind, Refused};
 use serde_json::{Value, json};
 
 use crate::node::{KEY, Node, options, settle, with_node, with_options};
 
 fn watch(node: &Node, query: &LiveQuery) -> LiveViewer {
-    let viewer = node.engine.watch_live(&node.app(), query, 200, 1000);
+    let viewer = node
+        .engine
+        .watch_live(&node.app(), "operator", query, 200, 1000);
     viewer.expect("there is room")
 }
 
@@ -202,14 +206,25 @@ fn kept_lines_are_bounded_by_their_bytes_and_the_app_that_keeps_most_gives_way()
 #[test]
 fn an_app_has_so_many_viewers_and_another_one_when_one_goes() {
     with_node(1, async |node| {
-        let mut viewers: Vec<_> = (0..MAX_VIEWERS)
-            .map(|_| watch(&node, &everything()))
-            .collect();
-        let refused = node.engine.watch_live(&node.app(), &everything(), 1, 1);
-        assert_eq!(refused.err(), Some(LiveOpenError::TooMany));
+        let caller = |viewer: usize| format!("operator {}", viewer / MAX_VIEWERS_OF_CALLER);
+        let open = |caller: &str| {
+            node.engine
+                .watch_live(&node.app(), caller, &everything(), 1, 1)
+        };
+        let mut viewers = Vec::new();
+        for viewer in 0..MAX_VIEWERS_OF_CALLER {
+            viewers.push(open(&caller(viewer)).unwrap());
+        }
+        let more = open(&caller(0)).err();
+        assert_eq!(more, Some(LiveOpenError::TooManyOfCaller));
+        for viewer in MAX_VIEWERS_OF_CALLER..MAX_VIEWERS {
+            viewers.push(open(&caller(viewer)).unwrap());
+        }
+        assert_eq!(open("another").err(), Some(LiveOpenError::TooMany));
         assert_eq!(node.engine.live_viewers(), MAX_VIEWERS);
-        viewers.pop();
-        drop(watch(&node, &everything()));
+        viewers.swap_remove(0);
+        drop(open(&caller(0)).unwrap());
+        drop(open("another").unwrap());
         drop(viewers);
         assert_eq!(node.engine.live_viewers(), 0);
     });

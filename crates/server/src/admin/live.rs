@@ -154,7 +154,7 @@ impl LiveParams {
     responses(
         (status = 200, body = ServerEvent, content_type = "text/event-stream"),
         (status = 404),
-        (status = 429, description = "The app has as many viewers on this node as it may have"),
+        (status = 429, description = "The app or the caller has as many viewers on this node as there may be"),
     ),
 )]
 pub(super) async fn watch(
@@ -167,10 +167,15 @@ pub(super) async fn watch(
     let (rate, recent) = (params.rate()?, params.recent()?);
     let follows = params.follow.unwrap_or(true);
     let query = params.query(caller.role() >= Role::Admin)?;
-    let opened = state.engine.watch_live(&app, &query, rate, recent);
+    // An operator's tokens count with the operator.
+    let watcher = caller.operator_id.as_ref().or(caller.actor.id.as_ref());
+    let watcher = watcher.map(String::as_str).unwrap_or_default();
+    let opened = state.engine.watch_live(&app, watcher, &query, rate, recent);
     let viewer = opened.map_err(|error| match error {
         LiveOpenError::Invalid(rule) => Problem::invalid(rule),
-        LiveOpenError::TooMany => Problem::too_many(error.to_string(), RETRY_AFTER),
+        LiveOpenError::TooMany | LiveOpenError::TooManyOfCaller => {
+            Problem::too_many(error.to_string(), RETRY_AFTER)
+        }
     })?;
     // Recorded first, because what can't be recorded isn't done.
     let details = json!({
