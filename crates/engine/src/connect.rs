@@ -54,10 +54,6 @@ impl From<Refusal> for NoPermits {
     }
 }
 
-fn shutting_down(code: CloseCode) -> Refusal {
-    Refusal::new(code, "This server is shutting down, reconnect")
-}
-
 /// The request of a connection to be admitted.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Arrival<'a> {
@@ -152,7 +148,7 @@ impl Engine {
         if self.is_draining() {
             // Not the code that connections here get: its "at once" would bring clients back to
             // this node again and again.
-            return Err(shutting_down(CloseCode::OverCapacity));
+            return Err(self.deliverer().drain_refusal(CloseCode::OverCapacity));
         }
         let payer = self
             .ledger()
@@ -360,7 +356,8 @@ impl Shard {
             session.close(&refusal);
         } else if self.engine.is_draining() {
             // The drain has listed its connections already.
-            session.close(&shutting_down(CloseCode::Reconnect));
+            let deliverer = self.engine.deliverer();
+            session.close(&deliverer.drain_refusal(CloseCode::Reconnect));
         }
         session
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use fanfare_protocol::{AppId, Frame, HistoryPosition, ServerMessage, UserId};
+use fanfare_protocol::{AppId, CloseCode, Frame, HistoryPosition, ServerMessage, UserId};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::bus::{BusError, Envelope, StreamPosition};
 use crate::channel_ref::ChannelRef;
 use crate::command::Command;
+use crate::error::Refusal;
 use crate::history::NewEvent;
 use crate::inbox::{self, Inbox};
 use crate::notice::Notices;
@@ -53,8 +54,10 @@ pub(crate) struct Deliverer {
     /// Channels whose counts have changed and are to be reported to other nodes.
     pub(crate) changed: Mutex<Vec<ChangedRoute>>,
     pub(crate) notices: Arc<dyn Notices>,
-    /// Whether the node stops, and closes all connections.
+    /// Whether the node closes all connections and admits none.
     draining: AtomicBool,
+    /// Whether it runs on afterwards.
+    runs_on: AtomicBool,
     /// Until when fenced connections are being closed, if they are.
     closing_until: Mutex<Option<Instant>>,
 }
@@ -82,12 +85,14 @@ impl Deliverer {
             changed: Mutex::default(),
             notices,
             draining: AtomicBool::new(false),
+            runs_on: AtomicBool::new(false),
             closing_until: Mutex::default(),
         }
     }
 
-    /// Notes that the node stops.
-    pub(crate) fn start_draining(&self) {
+    /// Notes that the node closes all connections, and stops unless it runs on.
+    pub(crate) fn start_draining(&self, runs_on: bool) {
+        self.runs_on.store(runs_on, Ordering::Relaxed);
         self.draining.store(true, Ordering::Relaxed);
     }
 
@@ -106,6 +111,16 @@ impl Deliverer {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Returns what clients are told while the node drains.
+    pub(crate) fn drain_refusal(&self, code: CloseCode) -> Refusal {
+        let message = if self.runs_on.load(Ordering::Relaxed) {
+            "This server is being drained, reconnect"
+        } else {
+            "This server is shutting down, reconnect"
+        };
+        Refusal::new(code, message)
     }
 
     /// Returns how long clients that leave now may take to return before receivers are told.

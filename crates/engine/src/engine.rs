@@ -459,9 +459,9 @@ impl Engine {
         Ok(remote + app.connection_count())
     }
 
-    /// Admits no connections from now on.
+    /// Admits no connections from now on, as a node that runs on without clients.
     pub fn refuse_connections(&self) {
-        self.node.start_draining();
+        self.node.start_draining(true);
     }
 
     /// Admits connections again. A drain that is under way closes no further ones, and is over.
@@ -475,10 +475,20 @@ impl Engine {
         self.deliverer().inboxes().len()
     }
 
-    /// Closes all connections, spread over `period`, and waits until they are gone, or until
-    /// [`Self::accept_connections`] is called.
+    /// Closes all connections of a node that stops, spread over `period`, and waits until they are
+    /// gone, or until [`Self::accept_connections`] is called.
     pub async fn drain(&self, period: Duration) {
+        self.node.start_draining(false);
+        self.close_connections(period).await;
+    }
+
+    /// Does the same as [`Self::drain`] on a node that runs on, and tells clients so.
+    pub async fn move_clients(&self, period: Duration) {
         self.refuse_connections();
+        self.close_connections(period).await;
+    }
+
+    async fn close_connections(&self, period: Duration) {
         let mut drained = Vec::new();
         for inbox in self.deliverer().inboxes() {
             let (done, gone) = oneshot::channel();

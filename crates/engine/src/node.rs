@@ -173,9 +173,9 @@ impl Node {
         }
     }
 
-    /// Notes that the node stops: clients that leave from now on have longer to return.
-    pub(crate) fn start_draining(&self) {
-        self.deliverer.start_draining();
+    /// Notes that the node drains: clients that leave from now on have longer to return.
+    pub(crate) fn start_draining(&self, runs_on: bool) {
+        self.deliverer.start_draining(runs_on);
     }
 
     /// Notes that the node takes clients again.

@@ -340,10 +340,7 @@ impl Shard {
     async fn drain(self: Rc<Self>, period: Duration, done: oneshot::Sender<()>) {
         let named = |(slot, connection): (usize, &Connection)| (slot, connection.socket_id);
         let all = self.state().connections.iter().map(named).collect();
-        let refusal = Refusal::new(
-            CloseCode::Reconnect,
-            "This server is shutting down, reconnect",
-        );
+        let refusal = self.engine.deliverer().drain_refusal(CloseCode::Reconnect);
         self.close_paced(all, &refusal, period).await;
         // Clients may still read what waits and answer the close frame; the sweep bounds that time.
         while self.engine.is_draining() && !self.state().connections.is_empty() {

@@ -40,6 +40,42 @@ fn connections_are_closed_with_4200_spread_over_the_period() {
 }
 
 #[test]
+fn clients_are_told_whether_the_node_stops_or_runs_on() {
+    with_node(1, async |node| {
+        let mut moved = node.connect();
+        let admitted = node.engine.admit(arrival(KEY)).unwrap();
+        let engine = node.engine.clone();
+        let moving =
+            tokio::task::spawn_local(async move { engine.move_clients(Duration::ZERO).await });
+        sleep(Duration::from_millis(50)).await;
+        let mut late = node.connect_admitted(admitted);
+        let told = |seen: Vec<Seen>| {
+            let message = |seen: Seen| match seen {
+                Seen::Event(event) => event["data"]["message"].as_str().map(str::to_owned),
+                _ => None,
+            };
+            seen.into_iter().filter_map(message).collect::<Vec<_>>()
+        };
+        let words = |code| {
+            let refusal = node.engine.admit(arrival(KEY)).unwrap_err();
+            assert_eq!(refusal.code, code);
+            refusal.message
+        };
+        let drained = "This server is being drained, reconnect";
+        assert_eq!(words(CloseCode::OverCapacity), drained);
+        for client in [&mut moved, &mut late] {
+            assert_eq!(told(client.seen()), [drained]);
+            client.leave().await;
+        }
+        moving.await.unwrap();
+        // Stopped before the drain was ended.
+        node.engine.drain(Duration::ZERO).await;
+        let stops = "This server is shutting down, reconnect";
+        assert_eq!(words(CloseCode::OverCapacity), stops);
+    });
+}
+
+#[test]
 fn a_node_without_connections_stops_at_once() {
     with_node(1, async |node| {
         let start = Instant::now();

@@ -83,7 +83,7 @@ async fn move_clients(engine: Arc<Engine>, period: Duration, by: String) {
         period_seconds = period.as_secs_f32(),
         "an operator drains this node: closing connections, so that their clients move to other nodes"
     );
-    engine.drain(period).await;
+    engine.move_clients(period).await;
     if engine.connections() == 0 {
         tracing::info!("drained: this node has no clients any more");
     }
