@@ -12,6 +12,7 @@
 //! | `apps`, `keys`, `identity` | one function for each statement, the SQL above it |
 //! | `operators`, `sessions`, `sign_in_links`, `tokens`, `scope` | operators, their sessions and API tokens, and their rights |
 //! | `signing_keys` | the keys that sign Fanfare's own tokens |
+//! | `acme` | accounts, certificates and challenges of ACME servers |
 //! | `actor`, `audit` | the audit log |
 //! | `alerts` | conditions that need an operator |
 //! | `answers` | answers to idempotent requests |
@@ -27,6 +28,7 @@
 //! Each change of what is administered takes an [`Actor`] and writes one entry of the audit log in the same transaction. A call that changes
 //! nothing writes none.
 
+mod acme;
 mod actor;
 mod alerts;
 mod answers;
@@ -57,6 +59,7 @@ mod usage;
 mod watch;
 mod webhooks;
 
+pub use acme::{AcmeCertificate, AcmeChallenge, AcmeOrder, AcmeState};
 pub use actor::{Actor, ActorKind, InvalidActorKind};
 pub use alerts::{AlertRecord, NewAlert};
 pub use answers::Reservation;

@@ -11,7 +11,7 @@ use crate::database::{CHECK_TEXT, Store};
 use crate::dialect::{Tx, execute, fetch_all};
 use crate::error::StoreError;
 use crate::seal::MasterKey;
-use crate::{identity, keys, signing_keys, webhooks};
+use crate::{acme, identity, keys, signing_keys, webhooks};
 
 const SET_CHECK: &str =
     "UPDATE installation SET master_key_check = $1, master_key_id = $2 WHERE id = 1";
@@ -24,7 +24,7 @@ struct Column {
     context: fn(&str, &str) -> String,
 }
 
-const COLUMNS: [Column; 7] = [
+const COLUMNS: [Column; 9] = [
     Column {
         name: "key",
         select: "SELECT app_id, key, secret FROM keys",
@@ -54,6 +54,18 @@ const COLUMNS: [Column; 7] = [
         select: "SELECT '', id, secret FROM signing_keys",
         update: "UPDATE signing_keys SET secret = $3 WHERE $1 = '' AND id = $2",
         context: |_, id| signing_keys::context(id),
+    },
+    Column {
+        name: "ACME account with",
+        select: "SELECT '', directory, credentials FROM acme_accounts",
+        update: "UPDATE acme_accounts SET credentials = $3 WHERE $1 = '' AND directory = $2",
+        context: |_, directory| acme::account_context(directory),
+    },
+    Column {
+        name: "ACME certificate of",
+        select: "SELECT directory, names, private_key FROM acme_certificates WHERE private_key IS NOT NULL",
+        update: "UPDATE acme_certificates SET private_key = $3 WHERE directory = $1 AND names = $2",
+        context: acme::certificate_context,
     },
     Column {
         name: "answer",

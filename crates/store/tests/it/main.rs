@@ -7,6 +7,7 @@
     reason = "a test stops where something is missing"
 )]
 
+mod acme;
 mod alerts;
 mod answers;
 mod apps;
