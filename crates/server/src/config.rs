@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::capacity::Capacity;
 
+mod acme;
 mod alerts;
 mod budgets;
 mod cluster;
@@ -44,6 +45,7 @@ mod usage;
 mod webhooks;
 mod websocket;
 
+pub(crate) use acme::AcmeConfig;
 pub(crate) use alerts::AlertsConfig;
 pub(crate) use environment::{
     new_master_key_variable, otel_variables, token_variable, unknown_variables,

@@ -1,5 +1,6 @@
 //! Helpers that all HTTP requests share, and pages besides the APIs: health, the demo.
 
+pub(crate) mod acme_challenge;
 mod client_address;
 pub(crate) mod cors;
 pub(crate) mod demo;

@@ -18,7 +18,7 @@ use crate::clients_api::token_auth;
 use crate::edge::ws::upgrade;
 use crate::edge::xhr;
 use crate::http::error::ApiError;
-use crate::http::{demo, health, paths};
+use crate::http::{acme_challenge, demo, health, paths};
 use crate::metrics;
 use crate::openapi::{self, Described};
 
@@ -63,6 +63,11 @@ pub(crate) fn router(state: AppState, audience: Audience) -> Router {
     let mut router = probes();
     if audience != Audience::Operators {
         router = router
+            // ACME servers that look whether this node serves a name.
+            .route(
+                "/.well-known/acme-challenge/{token}",
+                get(acme_challenge::answer),
+            )
             .merge(pusher)
             // Browsers, through a script tag.
             .merge(sdk::router());

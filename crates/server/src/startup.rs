@@ -25,7 +25,7 @@ use crate::identity::Identities;
 use crate::key_uses;
 use crate::nodes::NodeResponder;
 use crate::server_lock::ServerLock;
-use crate::tls::{self, Tls};
+use crate::tls::{self, Acme, Tls};
 use crate::traces::Traces;
 use crate::upgrade::Program;
 use crate::webhooks::Webhooks;
@@ -131,6 +131,8 @@ pub(crate) async fn serve(
     let inherited = sockets.main.inherited();
     let held = sockets.hold().context("copying our sockets")?;
     let shutdown = Shutdown::default();
+    // Before the first handshake, so that the certificate is there after a restart.
+    start_acme(&config, &store, &state).await?;
     let listeners = sockets.serve(&config, &state, &shutdown)?;
     log_listening(&config, &state.node_name, inherited);
     if let Some(owner) = owner {
@@ -214,6 +216,27 @@ fn start_tls(config: &Config) -> anyhow::Result<Option<Tls>> {
     tokio::spawn(files.watch(hangup));
     tokio::spawn(tls::warn_of_expiry(tls.certificates.clone()));
     Ok(Some(tls))
+}
+
+/// Begins to order and to serve the certificate of the ACME server, if one is configured.
+async fn start_acme(config: &Config, store: &Store, state: &AppState) -> anyhow::Result<()> {
+    let Some(tls) = state.tls.as_ref().filter(|_| config.tls.acme.is_on()) else {
+        return Ok(());
+    };
+    // A node that starts again must not hold the lease of its predecessor.
+    let node = format!("{}/{:016x}", state.node_name, rand::random::<u64>());
+    let has_others = config.cluster.url.is_some();
+    let acme = Acme::start(
+        config.tls.acme.clone(),
+        store.clone(),
+        node,
+        has_others,
+        tls,
+    )
+    .await;
+    let acme = acme.context("reading the certificate of the ACME server")?;
+    tokio::spawn(acme.run());
+    Ok(())
 }
 
 /// Starts tasks that end with the process.

@@ -2,6 +2,7 @@
 //!
 //! | file | content |
 //! |---|---|
+//! | `acme` | certificates that are ordered from an ACME server |
 //! | `certificate` | a certificate with its key, checked before it is served |
 //! | `certificates` | all that are served, and which one a client gets |
 //! | `files` | the files that certificates come from, read again when they change |
@@ -18,6 +19,7 @@ use crate::config::{Config, TlsVersion};
 use crate::edge::tls_handshake::TlsAcceptor;
 use crate::failure::Failure;
 
+mod acme;
 mod certificate;
 mod certificates;
 mod expiry;
@@ -26,6 +28,8 @@ mod handshakes;
 #[cfg(test)]
 mod testing;
 
+pub(crate) use acme::Acme;
+pub(crate) use acme::challenges::AcmeChallenges;
 pub(crate) use certificates::{Certificates, Origin, Served};
 pub(crate) use expiry::{days_left, warn_of_expiry};
 pub(crate) use files::CertificateFiles;
@@ -41,6 +45,8 @@ pub(crate) const ACME_PROTOCOL: &[u8] = b"acme-tls/1";
 pub(crate) struct Tls {
     pub(crate) certificates: Certificates,
     pub(crate) acceptor: TlsAcceptor,
+    /// What this node answers to an ACME server.
+    pub(crate) challenges: AcmeChallenges,
 }
 
 impl Tls {
@@ -62,6 +68,7 @@ impl Tls {
             Arc::default(),
         );
         let tls = Self {
+            challenges: AcmeChallenges::new(certificates.clone()),
             certificates,
             acceptor,
         };

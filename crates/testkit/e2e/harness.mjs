@@ -28,10 +28,11 @@ process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 /**
  * Starts a server of its own for a test file. With `app: false` the data folder is left empty. With `held` another process holds its
  * listening socket, as systemd does with a socket unit: then no attempt of a client fails while the server restarts. One that fails
- * costs pusher-js 15 seconds. `also` are more addresses to listen on.
+ * costs pusher-js 15 seconds. `also` are more addresses to listen on. `port` is for tests in which somebody must know it beforehand.
  */
-export async function startServer({ app = true, settings = {}, env = {}, held = false, also = [] } = {}) {
+export async function startServer({ app = true, settings = {}, env = {}, held = false, also = [], port } = {}) {
   const server = new Server(await mkdtemp(join(tmpdir(), 'fanfare-e2e-')), env, held, also);
+  server.port = port;
   try {
     if (app) server.app = await server.createApp({ id: '1234567', key: 'e2e-key', secret: 'e2e-secret' });
     for (const [name, value] of Object.entries(settings)) {
@@ -62,6 +63,11 @@ class Server {
 
   get url() {
     return `http://${HOST}:${this.port}`;
+  }
+
+  /** What it has logged since its last start. */
+  get log() {
+    return this.#log;
   }
 
   get pid() {

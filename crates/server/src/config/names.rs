@@ -51,19 +51,22 @@ pub(super) fn values(config: &Config) -> Vec<(String, Value)> {
         return Vec::new();
     };
     let mut values = Vec::new();
+    collect(fields, "", &mut values);
+    values
+}
+
+fn collect(
+    fields: serde_json::Map<String, Value>,
+    section: &str,
+    values: &mut Vec<(String, Value)>,
+) {
     for (name, value) in fields {
+        let path = format!("{section}{name}");
         match value {
-            Value::Object(inner) => {
-                values.extend(
-                    inner
-                        .into_iter()
-                        .map(|(key, value)| (format!("{name}.{key}"), value)),
-                );
-            }
-            value => values.push((name, value)),
+            Value::Object(inner) => collect(inner, &format!("{path}."), values),
+            value => values.push((path, value)),
         }
     }
-    values
 }
 
 /// Returns the names of all settings.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::Config;
+use super::acme::AcmeConfig;
 use super::rules::Rules;
 
 /// Port of `tls.listen` if none is given.
@@ -29,6 +30,8 @@ pub(crate) struct TlsConfig {
     pub(crate) redirect: bool,
     /// Port that they are sent to; 0 for that of `tls.listen`.
     pub(crate) redirect_port: u16,
+    /// The certificate that is ordered from an ACME server.
+    pub(crate) acme: AcmeConfig,
     /// More pairs of files, chosen by the name that a client asks for.
     pub(crate) certificates: Vec<CertificatePair>,
 }
@@ -62,7 +65,8 @@ impl TlsConfig {
     }
 
     fn has_certificate(&self) -> bool {
-        !self.certificate.as_os_str().is_empty() || !self.certificates.is_empty()
+        let has_files = !self.certificate.as_os_str().is_empty() || !self.certificates.is_empty();
+        has_files || self.acme.is_on()
     }
 
     pub(super) fn check(&self, others: &[SocketAddr], rules: Rules<'_>) -> anyhow::Result<()> {
@@ -88,8 +92,11 @@ impl TlsConfig {
         rules.check(
             "listen",
             self.listen.is_none() || self.has_certificate(),
-            format_args!("must have tls.certificate and tls.key beside it: {PAIR}"),
+            format_args!(
+                "must have tls.certificate and tls.key beside it ({PAIR}), or tls.acme.domains"
+            ),
         )?;
+        self.acme.check(rules)?;
         let is_taken = self
             .listen
             .filter(|listen| listen.port() != 0 && others.contains(listen));
@@ -101,7 +108,7 @@ impl TlsConfig {
         rules.check(
             "redirect",
             !self.redirect || self.has_certificate(),
-            "must have tls.certificate and tls.key beside it: there is no TLS to send browsers to",
+            "must have tls.certificate and tls.key beside it, or tls.acme.domains: there is no TLS to send browsers to",
         )
     }
 }

@@ -16,6 +16,9 @@ pub(super) const SIZE: &str = "a size in bytes, such as 1048576, 64MiB or 1GB";
 pub(super) const NETWORKS: &str =
     "a list of addresses and networks, or text with commas between them";
 
+/// How names are written.
+const TEXTS: &str = "a list of names, or text with commas between them";
+
 /// Deserializes a duration in seconds.
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     deserializer.deserialize_any(Quantity {
@@ -36,16 +39,22 @@ pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize,
 /// Deserializes addresses and networks into text with commas. The environment has only text, and in a file a list is
 /// what people write.
 pub(super) fn network_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    deserializer.deserialize_any(NetworkList)
+    deserializer.deserialize_any(List(NETWORKS))
 }
 
-struct NetworkList;
+/// Deserializes words into text with commas, as [`network_list`] does.
+pub(super) fn text_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    deserializer.deserialize_any(List(TEXTS))
+}
 
-impl<'de> Visitor<'de> for NetworkList {
+/// What a list is that may be written as text with commas.
+struct List(&'static str);
+
+impl<'de> Visitor<'de> for List {
     type Value = String;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(NETWORKS)
+        formatter.write_str(self.0)
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<String, E> {

@@ -11,7 +11,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
 use super::ACME_PROTOCOL;
-use super::certificate::{Certificate, CertificateError};
+use super::certificate::Certificate;
 
 /// The certificates of a node. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -104,39 +104,32 @@ impl Certificates {
 
     /// Serves a certificate that this installation has ordered for `names`, instead of the one before it. Open
     /// connections go on.
-    ///
-    /// # Errors
-    ///
-    /// Returns why the certificate can't be served. The one before it stays.
-    #[expect(dead_code, reason = "used once certificates are ordered")]
-    pub(crate) fn set_managed(
-        &self,
-        names: &[String],
-        key: CertifiedKey,
-    ) -> Result<(), CertificateError> {
-        let certificate = Arc::new(Certificate::new(key)?);
+    pub(super) fn set_managed(&self, names: &[String], certificate: Certificate) {
         let served = Served {
             origin: Origin::Managed,
-            certificate,
+            certificate: Arc::new(certificate),
             refused: None,
         };
         let mut sources = self.0.sources.lock();
         sources.managed.insert(names.to_vec(), served);
         self.publish(&sources);
-        Ok(())
+    }
+
+    /// Returns until when the certificate is valid that was ordered for `names`, Unix time in seconds.
+    pub(super) fn managed_until(&self, names: &[String]) -> Option<i64> {
+        let sources = self.0.sources.lock();
+        Some(sources.managed.get(names)?.certificate.not_after)
     }
 
     /// Serves a certificate to ACME servers that look for a challenge for `name`, until it is cleared.
-    #[expect(dead_code, reason = "used once certificates are ordered")]
-    pub(crate) fn set_challenge(&self, name: &str, key: &Arc<CertifiedKey>) {
+    pub(super) fn set_challenge(&self, name: &str, key: &Arc<CertifiedKey>) {
         self.change_challenges(|challenges| {
             challenges.insert(name.to_ascii_lowercase(), Arc::clone(key));
         });
     }
 
     /// Ends [`Self::set_challenge`].
-    #[expect(dead_code, reason = "used once certificates are ordered")]
-    pub(crate) fn clear_challenge(&self, name: &str) {
+    pub(super) fn clear_challenge(&self, name: &str) {
         self.change_challenges(|challenges| {
             challenges.remove(&name.to_ascii_lowercase());
         });

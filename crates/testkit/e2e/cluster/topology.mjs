@@ -26,13 +26,13 @@ export const DEAD_WITHIN = 10_000;
 export const DRAIN = 2;
 
 /**
- * Starts nodes and waits until all are ready. `settings` are the app's, `env` the nodes', and `redisPort` says for each node where it
- * finds Redis.
+ * Starts nodes and waits until all are ready. `settings` are the app's, `env` the nodes', `ownEnv` says what one of them has besides,
+ * and `redisPort` says for each node where it finds Redis.
  */
-export async function startCluster({ nodes = 3, settings = {}, env = {}, redisPort = (_name, port) => port } = {}) {
+export async function startCluster({ nodes = 3, settings = {}, env = {}, ownEnv = () => ({}), redisPort = (_name, port) => port } = {}) {
   const cluster = new Cluster();
   try {
-    await cluster.start(nodes, { settings, env, redisPort });
+    await cluster.start(nodes, { settings, env, ownEnv, redisPort });
   } catch (error) {
     await cluster.stop();
     throw error;
@@ -49,7 +49,7 @@ class Cluster {
   belongings = [];
   #env;
 
-  async start(count, { settings, env, redisPort }) {
+  async start(count, { settings, env, ownEnv, redisPort }) {
     const [database, redis] = await Promise.all([this.keep(startDatabase()), this.keep(startRedis())]);
     this.redis = redis;
     this.#env = {
@@ -65,7 +65,7 @@ class Cluster {
     this.backend = this.backendOf(this.app);
     for (const name of ['A', 'B', 'C', 'D', 'E'].slice(0, count)) {
       const url = `redis://127.0.0.1:${await redisPort(name, redis.port)}`;
-      this.nodes.push(new Node(name, await freePort(), { ...this.#env, FANFARE_CLUSTER_URL: url }));
+      this.nodes.push(new Node(name, await freePort(), { ...this.#env, FANFARE_CLUSTER_URL: url, ...ownEnv(name) }));
     }
     await Promise.all(this.nodes.map((node) => node.start()));
     await this.ready();
