@@ -70,7 +70,10 @@ impl Client {
     pub async fn connect(address: SocketAddr, path: &str) -> Self {
         let mut client = Self::open(address, path, &[]).await.unwrap();
         let greeting = client.event().await;
-        assert_eq!(greeting["event"], "pusher:connection_established");
+        assert_eq!(
+            greeting["event"], "pusher:connection_established",
+            "{greeting}"
+        );
         client.socket_id = data(&greeting)["socket_id"].as_str().unwrap().to_owned();
         client
     }

@@ -30,7 +30,15 @@ const NAME: &str = "admin request";
 /// Most requests that are sampled each second. Callers need no credentials to ask for a sampled one.
 const PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(19);
 /// Parts of paths that stand where others have a name.
-const FIXED_PARTS: [&str; 6] = ["apps", "batch", "export", "live", "password", "refresh"];
+const FIXED_PARTS: [&str; 7] = [
+    "apps",
+    "batch",
+    "certificates",
+    "export",
+    "live",
+    "password",
+    "refresh",
+];
 
 /// Decides which requests to the admin API are sampled.
 #[derive(Debug)]

@@ -168,7 +168,14 @@ async fn pages_of_the_audit_log_follow_each_other_without_a_gap() {
         let store = kind.store().await;
         for number in 0..5 {
             store
-                .record(&by(), "app.update", "x", &number.to_string(), None, &json!({}))
+                .record(
+                    &by(),
+                    "app.update",
+                    "x",
+                    &number.to_string(),
+                    None,
+                    &json!({}),
+                )
                 .await
                 .unwrap();
         }
