@@ -121,9 +121,15 @@ export class Dashboard {
     return found;
   }
 
-  /** Pixels that stick out of the screen to the right. */
-  async overflow() {
-    return this.page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  /**
+   * Pixels that stick out of a screen of `width` to the right, once the page is laid out for it: charts follow the size of their
+   * boxes a moment later.
+   */
+  async overflowAt(width) {
+    await this.page.setViewportSize({ width, height: 740 });
+    const overflow = () => document.documentElement.scrollWidth - document.documentElement.clientWidth;
+    const fits = (wanted) => innerWidth === wanted && document.documentElement.scrollWidth <= document.documentElement.clientWidth;
+    return this.page.waitForFunction(fits, width).then(() => 0, () => this.page.evaluate(overflow));
   }
 
   async assertPolicyKept() {
