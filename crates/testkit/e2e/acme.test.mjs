@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { get } from 'node:http';
 import { test } from 'node:test';
 import { connect } from 'node:tls';
@@ -57,6 +58,9 @@ test('a certificate is renewed in time, and stays while the ACME server is away'
   const explain = () => `${server.log}\n${acme.log}`;
   const first = await certificateOf(tlsPort, DOMAIN, acme.root, { explain });
   const { socket } = await served(tlsPort, DOMAIN, acme.root);
+  // A connection that has asked for nothing would be closed soon.
+  socket.write('GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n');
+  await once(socket, 'data');
   const second = await certificateOf(tlsPort, DOMAIN, acme.root, { after: first.serialNumber, explain });
   assert.ok(new Date(second.valid_from) < new Date(first.valid_to), 'it was renewed too late');
   assert.ok(!socket.destroyed, 'the renewal has closed a connection');
