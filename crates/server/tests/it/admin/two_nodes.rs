@@ -277,6 +277,11 @@ async fn usage_of_both_nodes_adds_up_and_a_new_app_of_the_same_id_begins_with_no
     };
     let new = json!({"name": "First", "id": "4711"});
     let app = nodes.owner.post("/apps", &new).await.expect(201);
+    within(SECOND, "the other node knows the app", async || {
+        let api = backend(&nodes.two, "4711", &app["key"]);
+        api.get("channels", &[]).await.status == 200
+    })
+    .await;
     let clients = [
         client(&nodes.one, &text(&app["key"], "key")).await,
         client(&nodes.two, &text(&app["key"], "key")).await,
