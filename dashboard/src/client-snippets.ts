@@ -13,13 +13,17 @@ export function clientSnippet(name: SnippetName, key: string, base: string): str
   client.channel('my-channel').bind('my-event', (data) => console.log(data));
 </script>`;
     case 'pusher-js':
-      return `import Pusher from 'pusher-js';
-
+      return `<!-- With a bundler: import Pusher from 'pusher-js' -->
+<script src="https://cdn.jsdelivr.net/npm/pusher-js@8.6.0/dist/web/pusher.min.js"></script>
+<script>
 const pusher = new Pusher(${quoted(key)}, {
   cluster: 'x', // pusher-js wants one; any will do
 ${options(base)}
+  // For private- and presence- channels: your backend, which signs with the key's secret.
+  channelAuthorization: { endpoint: '/pusher/auth' },
 });
-pusher.subscribe('my-channel').bind('my-event', (data) => console.log(data));`;
+pusher.subscribe('my-channel').bind('my-event', (data) => console.log(data));
+</script>`;
     case 'Laravel Echo':
       return `import Echo from 'laravel-echo';
 import Pusher from 'pusher-js';

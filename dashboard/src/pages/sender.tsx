@@ -138,7 +138,7 @@ function Result({ sent, appId }: { sent: Sent; appId: string }) {
     <div role="status">
       <p class="note">
         Sent to {plural(total, 'subscriber')}. The server took {took}; the answer was here after {Math.round(roundTrip)} ms.{' '}
-        <a href={href(['apps', appId, 'console'], { kinds: 'publish,client_event' })}>Live console</a>
+        <a href={href(['apps', appId, 'console'])}>Live console</a>
       </p>
       <Table
         label="Who got it"
