@@ -106,9 +106,15 @@ pub async fn a_channel_and_its_members_are_logged_in_the_order_in_which_receiver
     ];
     assert_eq!(words(&all), told);
     let [occupied, added, removed, vacated] = [0, 1, 2, 3].map(|at| all.due[at].due_ms);
-    assert_eq!(added - occupied, 50);
+    // The steps of a report are written one after the other, perhaps a millisecond apart.
+    let apart = 50..=100;
+    assert!(apart.contains(&(added - occupied)), "{}", added - occupied);
     assert!(removed - occupied >= 400, "{}", removed - occupied);
-    assert_eq!(vacated - removed, 50);
+    assert!(
+        apart.contains(&(vacated - removed)),
+        "{}",
+        vacated - removed
+    );
     assert_eq!(take(&who).await, told);
     let left = read(&who, 10).await;
     assert_eq!((left.due, left.next_due, left.refused), (vec![], None, 0));
