@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { startBrowser } from './browser.mjs';
 import { Dashboard, PAGES, PASSWORD, startFilled } from './dashboard.mjs';
-import { eventually, startHttp } from './harness.mjs';
+import { until } from './cluster/until.mjs';
+import { startHttp } from './harness.mjs';
 
 // What an app without identity answers, and the question who is signed in, are errors to the browser.
 const EXPECTED = /Failed to load resource/;
@@ -158,7 +159,8 @@ test('a connection that was closed, and a delivery that is sent again, are shown
   const path = `/apps/${at.app}/webhooks/${at.webhook}`;
   await admin('PATCH', path, { url: `${receiver.url}/hook` });
   await admin('POST', `${path}/replay`, { sequences: [1] });
-  await eventually(async () => assert.equal((await admin('GET', `${path}/deliveries/1`)).attempts.length, 1));
+  const isSent = async () => (await admin('GET', `${path}/deliveries/1`)).attempts.length === 1;
+  await until('the delivery is sent', isSent, { within: 30_000, every: 100 });
   await dashboard.visit(PAGES.delivery(at));
   const attempts = page.getByRole('table', { name: 'Attempts' }).locator('tbody').getByRole('row');
   await attempts.first().waitFor();
