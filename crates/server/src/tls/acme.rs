@@ -279,7 +279,7 @@ impl Acme {
         };
         let due_at = schedule::two_thirds(not_before, not_after, rand::random());
         let (order, node) = (&self.order, &self.node);
-        // An ACME server that says when to renew is asked within a day.
+        // Sooner, to ask an ACME server that says itself when to renew.
         let due_at = due_at.min(now() + schedule::LOOK.as_millis() as i64);
         let saved = self
             .store
