@@ -61,7 +61,7 @@ sub vcl_recv {
     return (synth(308));
   }
   # Clients and backends need these, whoever watches from outside needs the probes. All else is for operators, /api/v1 and /docs today:
-  # what is new here one day is not public by accident. With path_prefix = "/realtime": ^/realtime/(app|apps|pusher/app|users)([/?]|$)
+  # what is new here one day is not public by accident. With http.base_path = "/realtime" it begins with ^/realtime/ instead of ^/.
   if (req.url !~ "^/((app|apps|pusher/app|users)([/?]|$)|sdk/[a-z.-]+([?]|$)|(healthz|readyz|up|ready)$)" && client.ip !~ operators) {
     return (synth(403));
   }

@@ -77,6 +77,9 @@ pub(crate) struct Shared {
     /// Whether an operator drains this node.
     pub(crate) drain: NodeDrain,
     pub(crate) demo: Option<Arc<Demo>>,
+    /// What precedes all paths (`http.base_path`).
+    pub(crate) base_path: Arc<str>,
+    /// What precedes `/app` and `/apps`, base path included.
     pub(crate) path_prefix: Arc<str>,
     pub(crate) idempotency: Idempotency,
     pub(crate) unauthenticated: Unauthenticated,

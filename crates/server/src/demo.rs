@@ -105,7 +105,7 @@ impl Demo {
         let server = format!("http://{}", reachable(listen));
         let data = json!({"text": "Hello from the terminal"}).to_string();
         let curl = self
-            .backend(format!("{server}{}", config.path_prefix))
+            .backend(format!("{server}{}", config.client_prefix()))
             .sign(EVENT_CHANNEL, "greeting", &data)
             .to_curl();
         let checked = match checked {
@@ -121,7 +121,7 @@ impl Demo {
             text,
             "\nFanfare {version} listens on {server}\n\n\
              \x20 self-check  {checked}\n\
-             \x20 demo page   {server}/demo\n\n\
+             \x20 demo page   {server}{base}/demo\n\n\
              \x20 app id      {id}\n\
              \x20 key         {key}\n\
              \x20 secret      {secret}\n\n\
@@ -130,6 +130,7 @@ impl Demo {
              That line is signed and good for ten minutes. This one does the same at any time:\n\n\
              \x20 {again}\n",
             version = env!("CARGO_PKG_VERSION"),
+            base = config.http.base_path,
             id = self.app_id,
             key = self.key,
             secret = self.secret(),
@@ -145,7 +146,7 @@ impl Demo {
         let program = program_name();
         let mut line = format!("{program} publish {EVENT_CHANNEL} greeting '{data}'");
         let is_default =
-            listen == Config::default().listen.first_tcp() && config.path_prefix.is_empty();
+            listen == Config::default().listen.first_tcp() && config.client_prefix().is_empty();
         if is_default && !config.names_store() {
             return line;
         }
@@ -154,7 +155,7 @@ impl Demo {
             line,
             " --server http://{}{} --app {app_id} --key {key} --secret {}",
             reachable(listen),
-            config.path_prefix,
+            config.client_prefix(),
             self.secret()
         );
         line

@@ -60,8 +60,8 @@ pub(crate) fn draw_password() -> SecretString {
 }
 
 impl FirstOwner {
-    /// Returns the text that is printed, once. The dashboard is at `listen`.
-    pub(crate) fn welcome(&self, listen: SocketAddr) -> String {
+    /// Returns the text that is printed, once. The dashboard is below `base_path` at `listen`.
+    pub(crate) fn welcome(&self, listen: SocketAddr, base_path: &str) -> String {
         let password = match &self.password {
             None => "as configured (owner.password)".into(),
             Some(password) => format!(
@@ -71,7 +71,7 @@ impl FirstOwner {
             ),
         };
         format!(
-            "  operator    {name}\n  password    {password}\n  dashboard   http://{address}{path}\n              \
+            "  operator    {name}\n  password    {password}\n  dashboard   http://{address}{base_path}{path}\n              \
              (this link signs in once, within the hour; `fanfare operator sign-in-link {name}` makes another)\n",
             name = self.name,
             address = reachable(listen),

@@ -31,16 +31,16 @@ pub(crate) struct Described {
     pub(crate) document: Value,
 }
 
-/// Returns all described routes with their description, in which the paths of backends and browsers come after
-/// `path_prefix`.
-pub(crate) fn describe(path_prefix: &str) -> Described {
+/// Returns all described routes with their description, in which all paths come after `base_path`, and those of backends
+/// and browsers after `path_prefix`, which contains it.
+pub(crate) fn describe(base_path: &str, path_prefix: &str) -> Described {
     let (admin, admin_document) = OpenApiRouter::with_openapi(Base::openapi())
         .nest(admin::PATH, admin::router())
         .split_for_parts();
     let (pusher, pusher_document) = backend().merge(clients()).split_for_parts();
     let document = admin_document.merge_from(pusher_document);
     let mut document = serde_json::to_value(document).expect("a description is JSON");
-    common::add(&mut document, path_prefix);
+    common::add(&mut document, base_path, path_prefix);
     Described {
         admin,
         pusher,
@@ -50,7 +50,7 @@ pub(crate) fn describe(path_prefix: &str) -> Described {
 
 /// Returns the description as it is committed.
 pub(crate) fn document() -> Value {
-    describe("").document
+    describe("", "").document
 }
 
 /// Returns the document as indented text with its keys in reading order.

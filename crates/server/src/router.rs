@@ -1,5 +1,7 @@
 //! All routes, with their callers.
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::from_fn_with_state;
@@ -18,7 +20,7 @@ use crate::clients_api::token_auth;
 use crate::edge::ws::upgrade;
 use crate::edge::xhr;
 use crate::http::error::ApiError;
-use crate::http::{acme_challenge, demo, health, paths};
+use crate::http::{acme_challenge, base_path, demo, health, paths};
 use crate::metrics;
 use crate::openapi::{self, Described};
 
@@ -39,7 +41,7 @@ pub(crate) fn router(state: AppState, audience: Audience) -> Router {
         admin,
         pusher,
         document,
-    } = openapi::describe(&state.path_prefix);
+    } = openapi::describe(&state.base_path, &state.path_prefix);
     let admin = admin.route_layer(from_fn_with_state(state.clone(), admin::finish));
     let pusher = pusher
         // Browsers and mobile clients, with an app key.
@@ -56,7 +58,8 @@ pub(crate) fn router(state: AppState, audience: Audience) -> Router {
             "/users/{user}/terminate_connections",
             post(users::terminate),
         );
-    let pusher = match &*state.path_prefix {
+    let prefix = state.path_prefix.strip_prefix(&*state.base_path);
+    let pusher = match prefix.unwrap_or_default() {
         "" => pusher,
         prefix => Router::new().nest(prefix, pusher),
     };
@@ -98,13 +101,18 @@ pub(crate) fn router(state: AppState, audience: Audience) -> Router {
         Audience::Operators => router.route("/metrics", get(metrics::open_metrics)),
         Audience::ClientsAndBackends => router,
     };
-    router
+    let base = Arc::clone(&state.base_path);
+    let router = router
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(|_| {
             ApiError::new(500, "Internal error").into_response()
         }))
-        .with_state(state)
+        .with_state(state);
+    match &*base {
+        "" => router,
+        _ => base_path::below(base, router),
+    }
 }
 
 /// Returns the routes of orchestrators and load balancers.
@@ -118,8 +126,8 @@ fn probes() -> Router<AppState> {
 }
 
 async fn not_found(State(state): State<AppState>, request: Request) -> Response {
-    let path = paths::original(request.uri(), request.extensions());
-    let message = if path.starts_with("/api/") {
+    let path = paths::requested(request.uri(), request.extensions());
+    let message = if request.uri().path().starts_with("/api/") {
         format!(
             "There is nothing at {} (with ops.listen set, the admin API is at that address alone)",
             paths::truncated(path)
@@ -131,7 +139,7 @@ async fn not_found(State(state): State<AppState>, request: Request) -> Response 
 }
 
 async fn method_not_allowed(State(state): State<AppState>, request: Request) -> Response {
-    let path = paths::truncated(paths::original(request.uri(), request.extensions()));
+    let path = paths::truncated(paths::requested(request.uri(), request.extensions()));
     let message = format!("{} is not possible at {path}", request.method());
     refuse(&state, request, 405, message).await
 }

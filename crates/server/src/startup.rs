@@ -136,7 +136,7 @@ pub(crate) async fn serve(
     let listeners = sockets.serve(&config, &state, &shutdown)?;
     log_listening(&config, &state.node_name, inherited);
     if let Some(owner) = owner {
-        print_to_stdout(&owner.welcome(operators_listen));
+        print_to_stdout(&owner.welcome(operators_listen, &config.http.base_path));
     }
     if let Some(demo) = demo {
         // In a task of its own, because the self-check waits for the other nodes and a signal may come meanwhile.

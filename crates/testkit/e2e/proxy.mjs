@@ -177,8 +177,8 @@ export function missing(name) {
   return program && `${program} is not installed`;
 }
 
-/** Starts a proxy in front of servers, with its own folder, ports and certificate. */
-export async function startProxy({ configs, prepare, commands, changes, several }, servers) {
+/** Starts a proxy in front of servers, with its own folder, ports and certificate. `ready` is where a probe finds them behind it. */
+export async function startProxy({ configs, prepare, commands, changes, several, ready = '/readyz' }, servers) {
   const folder = await mkdtemp(join(tmpdir(), 'fanfare-proxy-'));
   // Some daemons read there as a user of their own.
   await chmod(folder, 0o755);
@@ -225,7 +225,7 @@ export async function startProxy({ configs, prepare, commands, changes, several 
   };
   for (let attempt = 0; ; attempt += 1) {
     try {
-      if ((await fetch(`https://127.0.0.1:${https}/readyz`)).ok) return { http, https, stop, log: () => log };
+      if ((await fetch(`https://127.0.0.1:${https}${ready}`)).ok) return { http, https, stop, log: () => log };
     } catch {}
     if (attempt === 200 || children.some(({ child }) => child.exitCode !== null)) {
       await stop();

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -38,7 +38,8 @@ struct Files(Arc<Mutex<HashMap<String, Arc<Asset>>>>);
 pub(crate) fn pages(document: &Value) -> Router<AppState> {
     let document = serde_json::to_vec(document).expect("a description is JSON");
     let document = Asset::new(HeaderValue::from_static("application/json"), document);
-    let config = Config::from("/openapi.json")
+    // Relative to the page, because a proxy may serve it below a path of which this server knows nothing.
+    let config = Config::from("../openapi.json")
         .deep_linking(true)
         .default_models_expand_depth(0)
         // The validator would send the document to its makers' server.
@@ -61,6 +62,10 @@ async fn answer(State(files): State<Files>, request: Request, next: Next) -> Res
         return file.respond(&headers, Caching::Hour);
     }
     let response = next.run(request).await;
+    if response.headers().contains_key(LOCATION) {
+        // Swagger UI sends browsers to an absolute path.
+        return secure(Redirect::temporary("docs/").into_response(), Some(POLICY));
+    }
     let content_type = response.headers().get(CONTENT_TYPE).cloned();
     let (StatusCode::OK, Some(content_type)) = (response.status(), content_type) else {
         return secure(response, Some(POLICY));

@@ -25,9 +25,9 @@ static SOURCE_MAP: LazyLock<Asset> = LazyLock::new(|| {
 /// A script and its two paths.
 struct Script {
     file: Asset,
-    /// Path that always serves the newest version.
+    /// Name in `/sdk` that always stands for the newest version.
     lasting: String,
-    /// Path with the fingerprint of the text.
+    /// Name in `/sdk` with the fingerprint of the text.
     hashed: String,
 }
 
@@ -36,8 +36,8 @@ impl Script {
         let kind = HeaderValue::from_static("text/javascript; charset=utf-8");
         let file = Asset::new(kind, text);
         Self {
-            lasting: format!("/sdk/{name}.js"),
-            hashed: format!("/sdk/{name}.{}.js", file.fingerprint()),
+            lasting: format!("{name}.js"),
+            hashed: format!("{name}.{}.js", file.fingerprint()),
             file,
         }
     }
@@ -52,17 +52,22 @@ pub(crate) fn router() -> Router<AppState> {
                 get(move |headers: HeaderMap| async move { respond(script, &headers, caching) })
             };
             router
-                .route(&script.hashed, answer(Caching::Immutable))
-                .route(&script.lasting, answer(Caching::Hour))
+                .route(&path(&script.hashed), answer(Caching::Immutable))
+                .route(&path(&script.lasting), answer(Caching::Hour))
         })
         .route("/sdk/fanfare.js.map", get(source_map))
         .route(
             "/sdk",
-            get(|| async { Redirect::temporary(&SCRIPT.hashed) }),
+            get(|| async { Redirect::temporary(&format!("sdk/{}", SCRIPT.hashed)) }),
         )
 }
 
-/// Answers with a script, and with the path at which it never changes.
+fn path(name: &str) -> String {
+    format!("/sdk/{name}")
+}
+
+/// Answers with a script, and with the address at which it never changes. That is relative, because a proxy may serve
+/// this server below a path of which it knows nothing.
 fn respond(script: &'static Script, request: &HeaderMap, caching: Caching) -> Response {
     let location = [(CONTENT_LOCATION, &*script.hashed)];
     let response = share(script.file.respond(request, caching));

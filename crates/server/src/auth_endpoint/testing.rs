@@ -127,6 +127,7 @@ impl Node {
             ready: Arc::new(AtomicBool::new(true)),
             demo: None,
             unauthenticated: Unauthenticated::default(),
+            base_path: "".into(),
             path_prefix: "".into(),
             ceilings: fanfare_protocol::Ceilings::default(),
             idempotency: Idempotency::new(1 << 20),

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, OriginalUri, Path, Request};
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::http::request::Parts;
 use fanfare_engine::{App, RefusalKind, Refused, RefusedClient};
 use fanfare_protocol::signature::{AuthError, SignedQuery, SigningKey};
@@ -192,14 +192,15 @@ async fn authenticate(
     let signing = app
         .signing_key(key)
         .ok_or_else(|| unknown_key(Some(&app), key))?;
-    // Backends sign the path as hosted Pusher knows it, without the prefix under which this server is reached.
-    let path = parts
-        .extensions
-        .get::<OriginalUri>()
-        .map_or(parts.uri.path(), |uri| uri.path());
-    let path = path.strip_prefix(&*state.path_prefix).unwrap_or(path);
+    // Backends sign the path as hosted Pusher knows it, without the prefix under which this server is reached. The
+    // routers have removed that from it.
     query
-        .verify(parts.method.as_str(), path, &signing, unix_seconds())
+        .verify(
+            parts.method.as_str(),
+            parts.uri.path(),
+            &signing,
+            unix_seconds(),
+        )
         .map_err(|error| Denied::from((Some(Arc::clone(&app)), error)))?;
     // After the signature was verified: a stranger must not make a key look used.
     app.note_key_use(query.auth_key().map_err(denied)?, address);

@@ -52,7 +52,7 @@ pub(crate) async fn run(publish: Publish, config: &Config) -> anyhow::Result<()>
         .map(|server| without_api_path(server).to_owned())
         .unwrap_or_else(|| {
             let listen = reachable(config.listen.first_tcp());
-            format!("http://{listen}{}", config.path_prefix)
+            format!("http://{listen}{}", config.client_prefix())
         });
     let target = match (&publish.app, &publish.key, &publish.secret) {
         (Some(app), Some(key), Some(secret)) => Target {

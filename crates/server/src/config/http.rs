@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::network::networks;
 use super::rules::Rules;
+use super::server::{PATH_PREFIX_FORM, is_path_prefix};
 use super::units::{bytes, network_list, seconds};
 use crate::capacity::{Capacity, RAISE_OPEN_FILES, RESERVED_FILES};
 use crate::edge::listener::Timeouts;
@@ -14,6 +15,8 @@ use crate::edge::listener::Timeouts;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HttpConfig {
+    /// What precedes all paths in requests of a proxy that passes it on.
+    pub(crate) base_path: String,
     /// Number of threads that serve HTTP; 0 for the cores that the shards leave, at least one.
     pub(crate) threads: usize,
     /// Largest request body in bytes.
@@ -40,6 +43,7 @@ pub(crate) struct HttpConfig {
 impl HttpConfig {
     pub(super) fn defaults(capacity: Capacity) -> Self {
         Self {
+            base_path: String::new(),
             threads: 0,
             max_body_bytes: 1024 * 1024,
             max_pending_body_bytes: (capacity.memory / 16).max(4 << 20),
@@ -77,6 +81,11 @@ impl HttpConfig {
     }
 
     pub(super) fn check(&self, max_message_bytes: usize, rules: Rules<'_>) -> anyhow::Result<()> {
+        rules.check(
+            "base_path",
+            is_path_prefix(&self.base_path),
+            PATH_PREFIX_FORM,
+        )?;
         rules.check(
             "trusted_proxies",
             self.trusted_proxies().is_some(),

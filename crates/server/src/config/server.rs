@@ -21,6 +21,19 @@ const OWN_PATHS: &[&str] = &[
     "up",
 ];
 
+/// What [`is_path_prefix`] demands, for the error.
+pub(super) const PATH_PREFIX_FORM: &str = "must be empty, or like /realtime: letters, digits and -_.~ between slashes, and no slash at the end";
+
+/// Returns whether a text can precede paths.
+pub(super) fn is_path_prefix(text: &str) -> bool {
+    let segment_fits = |segment: &str| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~');
+        !matches!(segment, "" | "." | "..") && segment.chars().all(allowed)
+    };
+    let segments = text.strip_prefix('/');
+    text.is_empty() || segments.is_some_and(|segments| segments.split('/').all(segment_fits))
+}
+
 impl Config {
     /// Returns whether there is a demo app and its page.
     pub(crate) fn demo(&self) -> bool {
@@ -30,6 +43,11 @@ impl Config {
                 && self.tls_listen().is_none_or(is_local)
                 && !self.listen_proxy_protocol
         })
+    }
+
+    /// Returns what precedes `/app` and `/apps` in the URLs of clients and backends.
+    pub(crate) fn client_prefix(&self) -> String {
+        format!("{}{}", self.http.base_path, self.path_prefix)
     }
 
     /// Returns the SQLite file that is the store if no `store.url` is given.
@@ -99,18 +117,12 @@ impl Config {
     }
 
     fn check_path_prefix(&self, rules: Rules<'_>) -> anyhow::Result<()> {
-        let segment_fits = |segment: &str| {
-            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '~');
-            !matches!(segment, "" | "." | "..") && segment.chars().all(allowed)
-        };
-        let prefix = self.path_prefix.strip_prefix('/');
-        let prefix_fits =
-            self.path_prefix.is_empty() || prefix.is_some_and(|p| p.split('/').all(segment_fits));
         rules.check(
             "path_prefix",
-            prefix_fits,
-            "must be empty, or like /realtime: letters, digits and -_.~ between slashes",
+            is_path_prefix(&self.path_prefix),
+            PATH_PREFIX_FORM,
         )?;
+        let prefix = self.path_prefix.strip_prefix('/');
         let first = prefix.and_then(|p| p.split('/').next());
         rules.check(
             "path_prefix",

@@ -157,6 +157,11 @@ fn a_wrong_value_is_refused_with_its_source() {
         );
     }
     assert!(load(&[("path_prefix", "/real-time/v1")]).is_ok());
+    for base in ["fanfare", "/", "/fanfare/", "/a//b", "/../x", "/a?b"] {
+        assert!(refused("http.base_path", base).contains("must be empty, or like"));
+    }
+    let both = [("http.base_path", "/api"), ("path_prefix", "/rt")];
+    assert_eq!(load(&both).unwrap().client_prefix(), "/api/rt");
     assert_eq!(
         load(&[("data_dir", "1234")]).unwrap().data_dir,
         Path::new("1234")

@@ -70,7 +70,8 @@ impl Target {
 
 /// Looks at the server that this configuration describes. A server that isn't running is no fault.
 pub(super) async fn examine_own(config: &Config) -> Vec<Finding> {
-    let url = format!("http://{}", reachable(config.listen.first_tcp()));
+    let listen = reachable(config.listen.first_tcp());
+    let url = format!("http://{listen}{}", config.http.base_path);
     let target = match Target::new(&url, None) {
         Ok(target) => target,
         Err(error) => return vec![no_client(&error)],

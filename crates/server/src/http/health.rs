@@ -59,7 +59,7 @@ pub(crate) async fn root(State(state): State<AppState>, request: Request) -> Res
         return upgrade::refuse_path(&state, request);
     }
     match &state.demo {
-        Some(_) => Redirect::temporary("/demo").into_response(),
+        Some(_) => Redirect::temporary("demo").into_response(),
         None => {
             let prefix = &state.path_prefix;
             format!(

@@ -1,4 +1,5 @@
-//! Messages about a wrong path: the one that came, and the whole path that was probably meant, `path_prefix` included.
+//! Messages about a wrong path: the one that came, and the whole path that was probably meant, `http.base_path` and
+//! `path_prefix` included.
 
 use axum::extract::OriginalUri;
 use axum::http::{Extensions, Uri};
@@ -8,7 +9,18 @@ const ROOTS: [&str; 3] = ["/apps/", "/app/", "/users/"];
 /// Largest number of characters of a path in a message.
 const MAX_SHOWN: usize = 100;
 
-/// Returns the path as the client sent it, before a nested router removed the prefix.
+/// The address of a request from which the base path was removed, as it came.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestedUri(pub(crate) Uri);
+
+/// Returns the path as it came, base path included.
+pub(crate) fn requested<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str {
+    extensions
+        .get::<RequestedUri>()
+        .map_or_else(|| original(uri, extensions), |RequestedUri(uri)| uri.path())
+}
+
+/// Returns the path below the base path, before a nested router removed the prefix.
 pub(crate) fn original<'a>(uri: &'a Uri, extensions: &'a Extensions) -> &'a str {
     extensions
         .get::<OriginalUri>()
@@ -49,7 +61,7 @@ pub(crate) fn not_found_message(prefix: &str, path: &str) -> String {
     let shown = truncated(path);
     match intended(prefix, path) {
         Some(meant) if meant != path => format!(
-            "There is nothing at {shown}: it should be {} (path_prefix is {prefix:?})",
+            "There is nothing at {shown}: it should be {} (http.base_path and path_prefix are {prefix:?} together)",
             self::truncated(&meant)
         ),
         _ => format!(
@@ -106,7 +118,7 @@ mod tests {
             (
                 "/rt",
                 "/apps/1/events",
-                "it should be /rt/apps/1/events (path_prefix is \"/rt\")",
+                "it should be /rt/apps/1/events (http.base_path and path_prefix are \"/rt\" together)",
             ),
             ("", "/rt/apps/1/events", "it should be /apps/1/events"),
             (

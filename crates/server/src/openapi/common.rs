@@ -277,14 +277,15 @@ fn of_field(schema: &str, field: &str) -> Value {
 }
 
 /// Adds the shared parts to a document.
-pub(super) fn add(document: &mut Value, path_prefix: &str) {
+pub(super) fn add(document: &mut Value, base_path: &str, path_prefix: &str) {
     document["info"] = json!({
         "title": "Fanfare",
         "version": env!("CARGO_PKG_VERSION"),
         "description": DESCRIPTION,
         "license": {"name": "Apache-2.0", "identifier": env!("CARGO_PKG_LICENSE")},
     });
-    document["servers"] = json!([{"url": "/", "description": "Where this document comes from"}]);
+    document["servers"] =
+        json!([{"url": format!("{base_path}/"), "description": "Where this document comes from"}]);
     let tag = |(name, description): (&str, &str)| json!({"name": name, "description": description});
     document["tags"] = TAGS.into_iter().map(tag).collect();
     document["components"]["securitySchemes"] = json!({
@@ -299,7 +300,7 @@ pub(super) fn add(document: &mut Value, path_prefix: &str) {
         },
     });
     for (path, item) in object(&mut document["paths"]) {
-        if !path.starts_with(ADMIN) && !path_prefix.is_empty() {
+        if !path.starts_with(ADMIN) && path_prefix != base_path {
             item["servers"] = json!([{"url": path_prefix}]);
         }
         let operations = object(item).iter_mut();

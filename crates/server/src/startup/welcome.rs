@@ -24,7 +24,7 @@ pub(super) async fn welcome(
     config: Config,
 ) {
     wait_for_others(&engine).await;
-    let checked = demo.check(reachable(listen), &config.path_prefix).await;
+    let checked = demo.check(reachable(listen), &config.client_prefix()).await;
     if let Err(error) = &checked {
         tracing::error!(
             error = format!("{error:#}"),

@@ -17,7 +17,7 @@ async fn bare() -> Server {
 }
 
 /// What it prints once it has checked itself.
-async fn welcome(server: &Server) -> String {
+pub(crate) async fn welcome(server: &Server) -> String {
     let start = std::time::SystemTime::now();
     while !server.printed().contains(" publish demo ") {
         assert!(

@@ -8,6 +8,7 @@
 mod admin;
 mod alerts;
 mod api;
+mod base_path;
 mod bounds;
 mod cli;
 mod dashboard;

@@ -25,6 +25,7 @@ pub(super) struct Local {
     router: Router,
     /// Address at which the server of this store serves operators, or would.
     operators: SocketAddr,
+    base_path: String,
 }
 
 impl Local {
@@ -33,6 +34,7 @@ impl Local {
         let state = startup::state_at_rest(config, store)?;
         let routes = Router::from(admin::offline_routes());
         Ok(Self {
+            base_path: config.http.base_path.clone(),
             router: Router::new().nest("/api/v1", routes).with_state(state),
             operators: config
                 .ops
@@ -43,7 +45,7 @@ impl Local {
     }
 
     pub(super) fn dashboard(&self) -> String {
-        format!("http://{}", reachable(self.operators))
+        format!("http://{}{}", reachable(self.operators), self.base_path)
     }
 
     pub(super) async fn send(&self, request: Request<Bytes>) -> Answer {

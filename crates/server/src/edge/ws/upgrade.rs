@@ -59,7 +59,7 @@ pub(crate) async fn connect_without_key(
 
 /// Refuses a WebSocket at a path that isn't one of the server's.
 pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
-    let path = paths::original(request.uri(), request.extensions());
+    let path = paths::requested(request.uri(), request.extensions());
     let refusal = Refusal::new(
         CloseCode::PathNotFound,
         paths::no_websocket_message(&state.path_prefix, path),
