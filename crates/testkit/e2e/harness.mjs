@@ -65,6 +65,12 @@ class Server {
     return `http://${HOST}:${this.port}`;
   }
 
+  /** Where it says whether it is ready: at the address of operators, if it has one. */
+  get #readyUrl() {
+    const { FANFARE_OPS_LISTEN: ops } = this.env;
+    return ops ? `http://${ops}/readyz` : `${this.url}/readyz`;
+  }
+
   /** What it has logged since its last start. */
   get log() {
     return this.#log;
@@ -99,7 +105,7 @@ class Server {
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (this.#log += chunk));
 
     const deadline = Date.now() + TIMEOUT;
-    while (!(await answersOk(`${this.url}/readyz`))) {
+    while (!(await answersOk(this.#readyUrl))) {
       if (hasEnded(child)) {
         if (!child.stderr.closed) await once(child.stderr, 'close');
         throw new Error(`the server ended before it was ready:\n${this.#log}`);

@@ -173,8 +173,12 @@ function varnishd({ folder, http, inner }) {
 
 /** Why tests with a proxy are skipped: it is not installed. scripts/check-deploy installs all of them. */
 export function missing(name) {
-  const program = PROXIES[name].programs.find((program) => spawnSync(program, ['-V']).error);
-  return program && `${program} is not installed`;
+  return PROXIES[name].programs.map(missingProgram).find(Boolean);
+}
+
+/** Why tests with a program are skipped: it is not installed. */
+export function missingProgram(program) {
+  return spawnSync(program, ['-V']).error && `${program} is not installed`;
 }
 
 /** Starts a proxy in front of servers, with its own folder, ports and certificate. `ready` is where a probe finds them behind it. */
