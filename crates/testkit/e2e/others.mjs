@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { Agent, request } from 'node:http';
 import { connect } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
+import tls from 'node:tls';
 import { handshake, message, split } from './frames.mjs';
 
 const CLIENT = '127.0.0.2';
@@ -15,8 +16,9 @@ const EVERY = 20;
 export class Others {
   #agent = new Agent({ keepAlive: true, maxSockets: 20 });
 
-  constructor({ port, pid, app }) {
-    Object.assign(this, { port, pid, app });
+  /** With `tlsPort`, the subscribers speak TLS. */
+  constructor({ port, pid, app }, { tlsPort } = {}) {
+    Object.assign(this, { port, pid, app, tlsPort });
   }
 
   stop() {
@@ -63,7 +65,11 @@ export class Others {
 
   /** A subscriber to the channel that everybody is on. Emits `event` with its data. */
   async subscriber() {
-    const socket = connect({ port: this.port, host: '127.0.0.1', localAddress: CLIENT });
+    const address = { host: '127.0.0.1', localAddress: CLIENT };
+    // Nobody has signed the certificate of a test, and it is not what is tested.
+    const socket = this.tlsPort
+      ? tls.connect({ ...address, port: this.tlsPort, rejectUnauthorized: false })
+      : connect({ ...address, port: this.port });
     const subscribed = new Promise((resolve, reject) => {
       let unread = Buffer.alloc(0);
       socket.on('error', reject);

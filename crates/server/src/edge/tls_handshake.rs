@@ -5,6 +5,8 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
+use rustix::io::Errno;
+use rustix::net::RecvFlags;
 use rustls::{HandshakeKind, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -101,11 +103,13 @@ impl TlsAcceptor {
         };
         let socket = TlsSocket::new(tcp, Arc::clone(&self.config), hello).map_err(invalid)?;
         let mut socket = Box::new(socket);
+        let mut step = Step::Hello;
         loop {
-            let advanced = self.compute(&mut socket).await;
+            let advanced = self.compute(&mut socket, step).await;
+            step = Step::Later;
             let flushing = &mut *socket;
             let flushed = poll_fn(move |cx| flushing.poll_flush(cx)).await;
-            advanced.map_err(invalid)?;
+            advanced?;
             if !socket.connection().is_handshaking() {
                 // A client that has left meanwhile is met by the next read.
                 return Ok(Handshake::Done(socket));
@@ -126,13 +130,18 @@ impl TlsAcceptor {
     }
 
     /// Computes a step of a handshake when it is its turn.
-    async fn compute(&self, socket: &mut TlsSocket) -> Result<(), rustls::Error> {
+    async fn compute(&self, socket: &mut TlsSocket, step: Step) -> io::Result<()> {
         // The semaphore is never closed.
         let _turn = self.computing.acquire().await;
+        // In a storm many give up before it is their turn, and others wait behind them. After its last message a client may
+        // end its half of the connection, but not after its hello.
+        if step == Step::Hello && has_ended(socket.tcp())? {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
         let advanced = socket.advance_handshake();
         // Everything else that is ready gets its turn before the next handshake.
         yield_now().await;
-        advanced
+        advanced.map_err(invalid)
     }
 }
 
@@ -140,6 +149,13 @@ enum Handshake {
     Done(Box<TlsSocket>),
     PlainHttp(TcpStream),
     Silent,
+}
+
+/// A step of a handshake, which follows a message of the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Hello,
+    Later,
 }
 
 enum First {
@@ -173,7 +189,17 @@ async fn first_record(tcp: &TcpStream) -> io::Result<First> {
         if may_be_processed(&record) || record[0] != HANDSHAKE_RECORD {
             return Ok(First::Record(record));
         }
-        record.reserve(missing(&record));
+        // No more than has come, so that the head of a long record alone costs little.
+        record.reserve(missing(&record).min(record.len()));
+    }
+}
+
+/// Returns whether a client has ended its half of the connection, and all that it sent was read.
+fn has_ended(tcp: &TcpStream) -> io::Result<bool> {
+    match rustix::net::recv(tcp, &mut [0; 1], RecvFlags::PEEK) {
+        Ok((length, _)) => Ok(length == 0),
+        Err(Errno::AGAIN) => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -320,7 +320,8 @@ impl TlsSocket {
                 "the handshake is too long".into(),
             )));
         }
-        incoming.reserve(missing(incoming).clamp(1024, MAX_RECORD));
+        // No more than has come, so that the head of a long record alone costs little.
+        incoming.reserve(missing(incoming).min(incoming.len()).max(1024));
         self.tcp.try_read_buf(incoming)
     }
 
