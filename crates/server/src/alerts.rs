@@ -5,10 +5,12 @@
 //! |---|---|
 //! | `kind` | the kinds of alerts, and what to do about each |
 //! | `conditions` | which conditions hold, from what a node reads about itself |
+//! | `certificates` | the conditions of TLS certificates |
 //! | `tracker` | how long a condition must hold, and be gone |
 //! | `unwritten` | alerts that were told while the store was away |
 //! | `notifier` | the way to the targets: signed HTTP, and JSON for chats |
 
+mod certificates;
 mod conditions;
 mod kind;
 mod notifier;
@@ -33,7 +35,8 @@ use notifier::Notifier;
 use tracker::{Change, Tracker};
 use unwritten::Unwritten;
 
-pub(crate) use conditions::{Bound, Condition};
+pub(crate) use certificates::CertificateReadings;
+pub(crate) use conditions::{Condition, NodeReadings};
 pub(crate) use kind::AlertKind;
 pub(crate) use notifier::NotificationCounts;
 
@@ -85,7 +88,7 @@ impl Alerts {
         self.0.notifier.counts()
     }
 
-    /// Looks at the node again and again. `bounds` returns what is bounded besides the engine's budgets. Never returns.
+    /// Looks at the node again and again. `others` returns what other parts of the node tell of it. Never returns.
     pub(crate) async fn run(
         self,
         engine: Arc<Engine>,
@@ -93,7 +96,7 @@ impl Alerts {
         sync: SyncCounters,
         quotas: QuotaRatios,
         webhooks: Webhooks,
-        bounds: impl Fn() -> Vec<Bound> + Send,
+        others: impl Fn() -> NodeReadings + Send,
     ) {
         tokio::spawn(self.0.notifier.clone().run());
         let wait = Duration::from_secs(self.0.config.wait);
@@ -112,7 +115,12 @@ impl Alerts {
             readings.disk_full = store.is_disk_full();
             readings.quotas = quotas.read();
             readings.webhooks = webhooks.readings();
-            readings.budgets.extend(bounds());
+            let NodeReadings {
+                bounds,
+                certificates,
+            } = others();
+            readings.budgets.extend(bounds);
+            readings.certificates = certificates;
             let found = conditions.find(Instant::now(), &readings);
             self.write_unwritten(&store).await;
             for change in tracker.observe(Instant::now(), found) {

@@ -26,12 +26,13 @@ mod expiry;
 mod files;
 mod handshakes;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub(crate) use acme::Acme;
 pub(crate) use acme::challenges::AcmeChallenges;
-pub(crate) use certificates::{Certificates, Origin, Served};
-pub(crate) use expiry::{days_left, warn_of_expiry};
+pub(crate) use certificate::{Certificate, Facts};
+pub(crate) use certificates::{Certificates, FailedOrders, Origin, Served};
+pub(crate) use expiry::{days_left, expires_soon, warn_of_expiry};
 pub(crate) use files::CertificateFiles;
 pub(crate) use handshakes::{HandshakeCounts, HandshakeOutcome};
 

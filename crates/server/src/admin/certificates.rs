@@ -54,11 +54,11 @@ impl From<Served> for CertificateInfo {
             Origin::Managed => (None, None),
         };
         Self {
-            names: certificate.names.clone(),
-            serial: certificate.serial.clone(),
-            not_before: certificate.not_before.saturating_mul(1000),
-            not_after: certificate.not_after.saturating_mul(1000),
-            days_left: days_left(certificate.not_after),
+            names: certificate.facts.names.clone(),
+            serial: certificate.facts.serial.clone(),
+            not_before: certificate.facts.not_before.saturating_mul(1000),
+            not_after: certificate.facts.not_after.saturating_mul(1000),
+            days_left: days_left(certificate.facts.not_after),
             certificate_file,
             key_file,
             refused: served.refused,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use fanfare_engine::{Engine, NodeUsage, PublishResult, Resource};
 use tokio::time::Instant;
 
+use super::certificates::{CertificateReadings, certificates};
 use super::kind::AlertKind;
 use crate::quotas::Ratios;
 use crate::webhooks::{FailingHook, HookLabel, WebhookReadings};
@@ -45,6 +46,14 @@ pub(crate) struct Condition {
 /// A bounded resource: its name, the number or bytes in use, and the most.
 pub(crate) type Bound = (&'static str, usize, usize);
 
+/// What other parts of a node than its engine tell of it.
+#[derive(Debug, Default)]
+pub(crate) struct NodeReadings {
+    /// What is bounded besides the engine's budgets.
+    pub(crate) bounds: Vec<Bound>,
+    pub(crate) certificates: CertificateReadings,
+}
+
 /// What apps did lately, as it was counted.
 #[derive(Debug, Default)]
 pub(super) struct RecentTraffic(VecDeque<(Instant, AppTraffic)>);
@@ -75,6 +84,7 @@ pub(super) struct Readings {
     /// The used part of quotas, by app and kind.
     pub(super) quotas: Ratios,
     pub(super) webhooks: WebhookReadings,
+    pub(super) certificates: CertificateReadings,
 }
 
 /// The counters of the last looks.
@@ -188,6 +198,7 @@ impl Conditions {
         found.extend(quotas(readings, AlertKind::QuotaUsedUp, 1.0));
         found.extend(webhooks_failing(&readings.webhooks));
         found.extend(webhooks_disabled(&readings.webhooks));
+        found.extend(certificates(&readings.node, &readings.certificates));
         found
     }
 }

@@ -29,10 +29,16 @@ pub(crate) enum AlertKind {
     WebhookDisabled,
     /// A node has lost events that webhooks were to be told of.
     WebhookEventsLost,
+    /// A certificate should have been replaced by now.
+    CertificateExpiresSoon,
+    /// The files of a certificate hold another one that can't be served.
+    CertificateRefused,
+    /// The ACME server issues no certificate.
+    CertificateOrderFailing,
 }
 
 impl AlertKind {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::StoreAway,
         Self::StoreDiskFull,
         Self::ClusterAway,
@@ -46,6 +52,9 @@ impl AlertKind {
         Self::WebhookFailing,
         Self::WebhookDisabled,
         Self::WebhookEventsLost,
+        Self::CertificateExpiresSoon,
+        Self::CertificateRefused,
+        Self::CertificateOrderFailing,
     ];
 
     /// Returns its name in the API, in notifications and in the log.
@@ -64,6 +73,9 @@ impl AlertKind {
             Self::WebhookFailing => "webhook_failing",
             Self::WebhookDisabled => "webhook_disabled",
             Self::WebhookEventsLost => "webhook_events_lost",
+            Self::CertificateExpiresSoon => "certificate_expires_soon",
+            Self::CertificateRefused => "certificate_refused",
+            Self::CertificateOrderFailing => "certificate_order_failing",
         }
     }
 
@@ -113,6 +125,18 @@ impl AlertKind {
             Self::WebhookEventsLost => {
                 "client events, cache misses or counts came faster than the store took them; look at the database, or raise \
                  webhooks.max_queued_bytes"
+            }
+            Self::CertificateExpiresSoon => {
+                "clients refuse to connect once it has expired; find out why what renews it has not done so, and run fanfare doctor on \
+                 the node"
+            }
+            Self::CertificateRefused => {
+                "the certificate before it is served on until it expires; mend the files (tls.certificate, tls.key), which are read \
+                 again by themselves"
+            }
+            Self::CertificateOrderFailing => {
+                "the certificate before it is served on until it expires, and the order is tried again by itself; mend what the error \
+                 names"
             }
         }
     }

@@ -236,6 +236,16 @@ pub(super) const CATALOG: &[Family] = &[
         |s| by_certificate(s, |certificate| certificate.days_left),
     ),
     gauge(
+        "fanfare_tls_certificate_expires_soon",
+        &["name", "source"],
+        "1 if a certificate should have been replaced by now, because less than 14 days or a sixth of its life are left, and 0 otherwise.",
+        |s| {
+            by_certificate(s, |certificate| {
+                f64::from(u8::from(certificate.expires_soon))
+            })
+        },
+    ),
+    gauge(
         "fanfare_tls_certificate_refused",
         &["name", "source"],
         "1 if the files of a certificate hold another one that cannot be served, so that the old one stays, and 0 otherwise.",
@@ -243,6 +253,20 @@ pub(super) const CATALOG: &[Family] = &[
             by_certificate(s, |certificate| {
                 f64::from(u8::from(certificate.is_replacement_refused))
             })
+        },
+    ),
+    gauge(
+        "fanfare_tls_failed_orders",
+        &["name"],
+        "Orders of a certificate that the ACME server has failed since the last that it has not, by the first name; no series if none has.",
+        |s| {
+            let failed = s.tls.iter().flat_map(|tls| &tls.failed_orders);
+            failed
+                .map(|(name, count)| Series {
+                    labels: vec![name.clone()],
+                    value: Value::Gauge(*count as f64),
+                })
+                .collect()
         },
     ),
     gauge(

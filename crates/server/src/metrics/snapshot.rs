@@ -13,7 +13,7 @@ use crate::alerts::NotificationCounts;
 use crate::app_state::AppState;
 use crate::app_sync::SyncStats;
 use crate::quotas::Ratios;
-use crate::tls::{Origin, Tls, days_left};
+use crate::tls::{Origin, Tls, days_left, expires_soon};
 use crate::traces::SpanCounts;
 use crate::usage::UsageBacklog;
 use crate::webhooks::{Waiting, WebhookCounts};
@@ -82,6 +82,8 @@ pub(super) struct Live {
 #[derive(Debug)]
 pub(super) struct TlsReadings {
     pub(super) certificates: Vec<CertificateReading>,
+    /// Failed orders of certificates, by their first name.
+    pub(super) failed_orders: Vec<(String, i64)>,
     pub(super) handshakes: Vec<(&'static str, u64)>,
 }
 
@@ -93,6 +95,7 @@ pub(super) struct CertificateReading {
     /// The file that it comes from, or `managed`.
     pub(super) source: String,
     pub(super) days_left: f64,
+    pub(super) expires_soon: bool,
     pub(super) is_replacement_refused: bool,
 }
 
@@ -102,6 +105,7 @@ impl TlsReadings {
         let certificates = served.map(|served| CertificateReading {
             name: served
                 .certificate
+                .facts
                 .names
                 .first()
                 .cloned()
@@ -110,11 +114,16 @@ impl TlsReadings {
                 Origin::Files { certificate, .. } => certificate.display().to_string(),
                 Origin::Managed => "managed".to_owned(),
             },
-            days_left: days_left(served.certificate.not_after),
+            days_left: days_left(served.certificate.facts.not_after),
+            expires_soon: expires_soon(&served.certificate.facts),
             is_replacement_refused: served.refused.is_some(),
         });
+        let failed = tls.certificates.failed_orders().into_iter();
+        let failed =
+            failed.filter_map(|failed| Some((failed.names.into_iter().next()?, failed.count)));
         Self {
             certificates: certificates.collect(),
+            failed_orders: failed.collect(),
             handshakes: tls.acceptor.counts().read(),
         }
     }

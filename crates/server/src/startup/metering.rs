@@ -8,6 +8,7 @@ use fanfare_store::Store;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::alerts::{CertificateReadings, NodeReadings};
 use crate::app_state::AppState;
 use crate::config::Config;
 use crate::quotas::Keeper;
@@ -33,11 +34,17 @@ impl Metering {
         tokio::spawn(usage.clone().write(store.clone()));
         let alerts = state.alerts.clone();
         let (open, max) = (state.clone(), config.connections.max);
-        let bounds = move || {
-            vec![
+        let others = move || NodeReadings {
+            bounds: vec![
                 ("connections", open.engine.connections(), max),
                 ("sockets", open.sockets.open(), open.sockets.max()),
-            ]
+            ],
+            certificates: open
+                .tls
+                .as_ref()
+                .map_or_else(CertificateReadings::default, |tls| {
+                    CertificateReadings::take(&tls.certificates)
+                }),
         };
         tokio::spawn(alerts.run(
             Arc::clone(engine),
@@ -45,7 +52,7 @@ impl Metering {
             state.sync.clone(),
             state.quota_ratios.clone(),
             state.webhooks.clone(),
-            bounds,
+            others,
         ));
         let keeper = Keeper::new(
             store.clone(),

@@ -118,6 +118,11 @@ impl Acme {
         self.challenges.follow(&self.store.acme_challenges().await?);
         let state = self.store.acme_state(&self.order).await?;
         self.follow_certificate(&state).await?;
+        self.certificates.note_failed_orders(
+            &self.names,
+            state.failures,
+            state.last_error.as_deref(),
+        );
         let lease = LEASE.as_millis() as i64;
         let is_due = |state: &AcmeState| state.due_at <= now();
         if !is_due(&state)
@@ -158,8 +163,8 @@ impl Acme {
             Ok(certificate) => {
                 tracing::info!(
                     domains = self.names.join(", "),
-                    serial = certificate.serial,
-                    not_after = super::certificate::shown(certificate.not_after),
+                    serial = certificate.facts.serial,
+                    not_after = super::certificate::shown(certificate.facts.not_after),
                     "new connections get the certificate of the ACME server"
                 );
                 self.certificates.set_managed(&self.names, certificate);
@@ -264,7 +269,7 @@ impl Acme {
     async fn save(&self, chain: String, key: String) -> Result<(), StoreError> {
         let (not_before, not_after) = match Certificate::from_pem(chain.as_bytes(), key.as_bytes())
         {
-            Ok(issued) => (issued.not_before, issued.not_after),
+            Ok(issued) => (issued.facts.not_before, issued.facts.not_after),
             Err(error) => {
                 let state = self.store.acme_state(&self.order).await?;
                 let error =

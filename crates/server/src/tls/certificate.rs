@@ -14,6 +14,12 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 #[derive(Debug)]
 pub(crate) struct Certificate {
     pub(crate) key: Arc<CertifiedKey>,
+    pub(crate) facts: Facts,
+}
+
+/// What a certificate says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
     /// The names that it is for, in lower case, with their asterisks.
     pub(crate) names: Vec<String>,
     /// From when it is valid, Unix time in seconds.
@@ -22,6 +28,27 @@ pub(crate) struct Certificate {
     pub(crate) not_after: i64,
     /// Its serial number in hexadecimal.
     pub(crate) serial: String,
+}
+
+impl Facts {
+    /// Reads what a certificate says.
+    ///
+    /// # Errors
+    ///
+    /// Returns [`CertificateError::Certificate`] if the bytes are none.
+    pub(crate) fn read(der: &CertificateDer<'static>) -> Result<Self, CertificateError> {
+        Ok(Self::of(&parse(1, der)?))
+    }
+
+    fn of(certificate: &X509Certificate<'_>) -> Self {
+        let validity = certificate.validity();
+        Self {
+            names: names(certificate),
+            not_before: validity.not_before.timestamp(),
+            not_after: validity.not_after.timestamp(),
+            serial: hex::encode(certificate.raw_serial()),
+        }
+    }
 }
 
 /// Why a certificate can't be served. The message says what to do.
@@ -132,30 +159,26 @@ impl Certificate {
                 });
             }
         }
-        let names = names(leaf);
-        if names.is_empty() {
+        let facts = Facts::of(leaf);
+        if facts.names.is_empty() {
             return Err(CertificateError::NoNames);
         }
-        let validity = leaf.validity();
         Ok(Self {
-            names,
-            not_before: validity.not_before.timestamp(),
-            not_after: validity.not_after.timestamp(),
-            serial: hex::encode(leaf.raw_serial()),
+            facts,
             key: Arc::new(key),
         })
     }
 
     /// Returns why the certificate isn't valid at a moment, if it isn't.
     pub(crate) fn invalid_at(&self, now: i64) -> Option<String> {
-        if now >= self.not_after {
-            return Some(format!("it expired at {}", shown(self.not_after)));
+        if now >= self.facts.not_after {
+            return Some(format!("it expired at {}", shown(self.facts.not_after)));
         }
-        let is_early = now < self.not_before;
+        let is_early = now < self.facts.not_before;
         is_early.then(|| {
             format!(
                 "it is valid from {} on, if the clock of this machine is right",
-                shown(self.not_before)
+                shown(self.facts.not_before)
             )
         })
     }
@@ -211,12 +234,15 @@ mod tests {
         let issued = authority.issue(&["Example.com", "*.example.com", "192.0.2.7"]);
         let read = Certificate::from_pem(issued.chain().as_bytes(), issued.key().as_bytes());
         let read = read.expect("a pair");
-        assert_eq!(read.names, ["example.com", "*.example.com", "192.0.2.7"]);
-        assert!(read.not_before < read.not_after);
-        assert_eq!(read.invalid_at(read.not_before), None);
-        let late = read.invalid_at(read.not_after).expect("expired");
+        assert_eq!(
+            read.facts.names,
+            ["example.com", "*.example.com", "192.0.2.7"]
+        );
+        assert!(read.facts.not_before < read.facts.not_after);
+        assert_eq!(read.invalid_at(read.facts.not_before), None);
+        let late = read.invalid_at(read.facts.not_after).expect("expired");
         assert!(late.contains("expired at 4096-01-01"), "{late}");
-        assert!(read.invalid_at(read.not_before - 1).is_some());
+        assert!(read.invalid_at(read.facts.not_before - 1).is_some());
     }
 
     #[test]

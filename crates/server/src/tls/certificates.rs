@@ -29,6 +29,16 @@ struct Inner {
 struct Sources {
     files: Vec<Served>,
     managed: BTreeMap<Vec<String>, Served>,
+    failed_orders: BTreeMap<Vec<String>, FailedOrders>,
+}
+
+/// The orders of a certificate that failed since the last one that didn't.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FailedOrders {
+    pub(crate) names: Vec<String>,
+    pub(crate) count: i64,
+    /// Why the last one failed.
+    pub(crate) error: String,
 }
 
 /// Where a certificate comes from.
@@ -65,7 +75,7 @@ impl Table {
         let mut table = Self::default();
         for served in served {
             let certificate = &served.certificate;
-            for name in &certificate.names {
+            for name in &certificate.facts.names {
                 let (names, name) = match name.strip_prefix("*.") {
                     Some(parent) => (&mut table.wildcards, parent),
                     None => (&mut table.exact, &**name),
@@ -118,7 +128,28 @@ impl Certificates {
     /// Returns until when the certificate is valid that was ordered for `names`, Unix time in seconds.
     pub(super) fn managed_until(&self, names: &[String]) -> Option<i64> {
         let sources = self.0.sources.lock();
-        Some(sources.managed.get(names)?.certificate.not_after)
+        Some(sources.managed.get(names)?.certificate.facts.not_after)
+    }
+
+    /// Takes note of the orders for `names` that failed since the last one that didn't: none, if the last one didn't.
+    pub(super) fn note_failed_orders(&self, names: &[String], count: i64, error: Option<&str>) {
+        let mut sources = self.0.sources.lock();
+        if count == 0 {
+            sources.failed_orders.remove(names);
+            return;
+        }
+        let failed = FailedOrders {
+            names: names.to_vec(),
+            count,
+            error: error.unwrap_or_default().to_owned(),
+        };
+        sources.failed_orders.insert(names.to_vec(), failed);
+    }
+
+    /// Returns the orders that fail.
+    pub(crate) fn failed_orders(&self) -> Vec<FailedOrders> {
+        let sources = self.0.sources.lock();
+        sources.failed_orders.values().cloned().collect()
     }
 
     /// Serves a certificate to ACME servers that look for a challenge for `name`, until it is cleared.
@@ -240,8 +271,23 @@ mod tests {
         let names: Vec<_> = certificates
             .served()
             .iter()
-            .map(|served| served.certificate.names.clone())
+            .map(|served| served.certificate.facts.names.clone())
             .collect();
         assert_eq!(names, [["one.example"]]);
+    }
+
+    #[test]
+    fn orders_fail_until_one_does_not() {
+        let certificates = Certificates::default();
+        let names = ["example.com".to_owned()];
+        certificates.note_failed_orders(&names, 2, Some("why"));
+        let failed = FailedOrders {
+            names: names.to_vec(),
+            count: 2,
+            error: "why".into(),
+        };
+        assert_eq!(certificates.failed_orders(), [failed]);
+        certificates.note_failed_orders(&names, 0, Some("why"));
+        assert_eq!(certificates.failed_orders(), []);
     }
 }

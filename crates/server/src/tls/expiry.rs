@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::certificate::{Certificate, shown};
+use super::certificate::{Certificate, Facts, shown};
 use super::certificates::Certificates;
 use crate::clock::unix_seconds;
 
@@ -14,11 +14,26 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// Days left at which a line is logged.
 const THRESHOLDS: [i64; 4] = [1, 7, 14, 30];
 const DAY: i64 = 24 * 60 * 60;
+/// Days left from which on a certificate should have been replaced.
+const SOON: i64 = 14 * DAY;
+/// Part of its life that is left then, if that is less. Renewal is due with twice as much left.
+const SOON_PART: i64 = 6;
 
 /// Returns the days until a certificate expires, with their fraction. They are negative afterwards.
 #[expect(clippy::cast_precision_loss, reason = "days are few")]
 pub(crate) fn days_left(not_after: i64) -> f64 {
     (not_after - now()) as f64 / DAY as f64
+}
+
+/// Returns whether a certificate should have been replaced by now: less than two weeks are left, or a sixth of its life if
+/// that is less. It is `true` afterwards too.
+pub(crate) fn expires_soon(facts: &Facts) -> bool {
+    expires_soon_at(facts, now())
+}
+
+fn expires_soon_at(facts: &Facts, now: i64) -> bool {
+    let lifetime = facts.not_after - facts.not_before;
+    facts.not_after - now <= SOON.min(lifetime / SOON_PART)
 }
 
 /// Returns the Unix time in seconds.
@@ -33,8 +48,8 @@ pub(crate) async fn warn_of_expiry(certificates: Certificates) {
         let served = certificates.served();
         let served: Vec<_> = served.iter().map(|served| &*served.certificate).collect();
         for (certificate, left) in logged.due(&served, now()) {
-            let names = certificate.names.join(", ");
-            let not_after = shown(certificate.not_after);
+            let names = certificate.facts.names.join(", ");
+            let not_after = shown(certificate.facts.not_after);
             match left {
                 Left::Expired => tracing::error!(
                     names,
@@ -73,11 +88,11 @@ impl Logged {
             let Some(left) = left(certificate, now) else {
                 continue;
             };
-            let last = before.get(&certificate.serial);
+            let last = before.get(&certificate.facts.serial);
             if last.is_none_or(|last| left < *last) {
                 due.push((*certificate, left));
             }
-            self.0.insert(certificate.serial.clone(), left);
+            self.0.insert(certificate.facts.serial.clone(), left);
         }
         due
     }
@@ -86,11 +101,11 @@ impl Logged {
 /// Returns the threshold that a certificate has reached. One that lives for a few days has only the last of them,
 /// because its renewal isn't due before.
 fn left(certificate: &Certificate, now: i64) -> Option<Left> {
-    let left = certificate.not_after - now;
+    let left = certificate.facts.not_after - now;
     if left <= 0 {
         return Some(Left::Expired);
     }
-    let lifetime = certificate.not_after - certificate.not_before;
+    let lifetime = certificate.facts.not_after - certificate.facts.not_before;
     let reached = THRESHOLDS.into_iter().find(|days| left <= days * DAY)?;
     (reached * DAY <= lifetime / 3 || reached == THRESHOLDS[0]).then_some(Left::Days(reached))
 }
@@ -103,11 +118,10 @@ mod tests {
     fn certificate(lifetime_days: i64) -> Certificate {
         let issued = Authority::new("Test CA").issue(&["example.com"]);
         let read = Certificate::from_pem(issued.chain().as_bytes(), issued.key().as_bytes());
-        Certificate {
-            not_before: 0,
-            not_after: lifetime_days * DAY,
-            ..read.expect("a pair")
-        }
+        let mut certificate = read.expect("a pair");
+        certificate.facts.not_before = 0;
+        certificate.facts.not_after = lifetime_days * DAY;
+        certificate
     }
 
     fn days_of_lines(lifetime_days: i64) -> Vec<(i64, Left)> {
@@ -120,6 +134,17 @@ mod tests {
             }
         }
         lines
+    }
+
+    #[test]
+    fn a_certificate_that_should_have_been_replaced_expires_soon() {
+        for (lifetime_days, soon) in [(365, 14), (90, 14), (48, 8), (6, 1)] {
+            let certificate = certificate(lifetime_days);
+            let at =
+                |days_left| expires_soon_at(&certificate.facts, (lifetime_days - days_left) * DAY);
+            assert!(!at(soon + 1), "{lifetime_days}");
+            assert!(at(soon) && at(0) && at(-1), "{lifetime_days}");
+        }
     }
 
     #[test]

@@ -218,13 +218,14 @@ impl Pair {
         match look {
             Look::Same => {}
             Look::Replaced => {
-                let names = self.served.names.join(", ");
-                let not_after = shown(self.served.not_after);
+                let names = self.served.facts.names.join(", ");
+                let not_after = shown(self.served.facts.not_after);
                 tracing::info!(%certificate, names, not_after, "a certificate was replaced: new connections get it");
                 let lost: Vec<_> = before
+                    .facts
                     .names
                     .iter()
-                    .filter(|name| !self.served.names.contains(name))
+                    .filter(|name| !self.served.facts.names.contains(name))
                     .map(String::as_str)
                     .collect();
                 if !lost.is_empty() {
@@ -379,13 +380,13 @@ mod tests {
         let mut watched =
             CertificateFiles::read(vec![files], certificates.clone()).expect("a pair");
         let served = || certificates.served().remove(0);
-        assert_eq!(served().certificate.names, ["old.example"]);
+        assert_eq!(served().certificate.facts.names, ["old.example"]);
         write(folder.path(), &authority.issue(&["new.example"]));
         watched.look(false);
-        assert_eq!(served().certificate.names, ["new.example"]);
+        assert_eq!(served().certificate.facts.names, ["new.example"]);
         fs::write(folder.path().join("tls.key"), "nothing").expect("a file");
         watched.look(true);
-        assert_eq!(served().certificate.names, ["new.example"]);
+        assert_eq!(served().certificate.facts.names, ["new.example"]);
         assert!(
             served()
                 .refused

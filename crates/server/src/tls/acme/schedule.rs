@@ -39,7 +39,11 @@ pub(super) async fn renewal(
     };
     let der = CertificateDer::from_pem_slice(present.chain.as_bytes());
     let der = der.map_err(|error| error.to_string())?;
-    let at_latest = two_thirds(certificate.not_before, certificate.not_after, 0.5);
+    let at_latest = two_thirds(
+        certificate.facts.not_before,
+        certificate.facts.not_after,
+        0.5,
+    );
     let Ok(id) = CertificateIdentifier::try_from(&der) else {
         return Ok(after(at_latest, LOOK, None));
     };
