@@ -6,6 +6,7 @@
 //! | `files` | the data folder and the configuration file |
 //! | `store` | the database, its tables, its clock |
 //! | `cluster` | Redis: version, memory, buffers, rights, its clock |
+//! | `tls` | certificates, their files, and what the server shows of them |
 //! | `server` | a running server, directly or through its proxies |
 
 use serde::Serialize;
@@ -17,6 +18,7 @@ mod files;
 mod machine;
 mod server;
 mod store;
+mod tls;
 
 pub(crate) use server::Target;
 
@@ -82,6 +84,7 @@ pub(crate) async fn examine_node(config: &Config) -> Vec<Finding> {
     findings.extend(store::examine(config).await);
     findings.extend(cluster::examine(config).await);
     findings.extend(server::examine_own(config).await);
+    findings.extend(tls::examine(config).await);
     findings
 }
 

@@ -189,6 +189,24 @@ test('a connection ends with a word of TLS, so that no client takes it for a cut
   assert.doesNotMatch(said, /unexpected eof/);
 });
 
+test('the doctor says what the files hold and what the port shows', async (t) => {
+  const server = await start(t);
+  const found = async () => {
+    // It ends with 1 if something does not work.
+    const printed = await server.cli('doctor', '--json').catch(({ stdout }) => stdout);
+    return JSON.parse(printed).findings.filter(({ check }) => check.startsWith('tls.'));
+  };
+  const severities = (findings) => findings.map(({ check, severity }) => `${check} ${severity}`);
+  // Nobody but this process trusts the authority, and two days of a certificate's two are plenty.
+  const well = ['tls.key_file ok', 'tls.files ok', 'tls.expiry ok', 'tls.chain warning', 'tls.served ok'];
+  assert.deepEqual(severities(await found()), well);
+  const other = await issue('doctor', OWN);
+  await copyFile(other.key, server.files.key);
+  const broken = await found();
+  assert.deepEqual(severities(broken), ['tls.key_file ok', 'tls.files failure']);
+  assert.match(broken[1].found, /the key does not belong to the certificate/);
+});
+
 test('browsers that ask for a page over plain HTTP are sent to TLS, and nobody else is', async (t) => {
   const server = await start(t, { env: { FANFARE_TLS_REDIRECT: 'true' } });
   const page = await fetch(`${server.url}/docs`, { headers: { accept: 'text/html' }, redirect: 'manual' });
