@@ -172,6 +172,27 @@ test('the image is built from what is there, for a user who is not root', () => 
   assert.deepEqual([pod.securityContext.runAsUser, pod.securityContext.fsGroup], [user, user]);
 });
 
+test('the Debian package is made of what is there, and its unit is the one of deploy/', () => {
+  const manifest = read('crates/server/Cargo.toml');
+  const made = read('scripts/release');
+  const [, table] = /^\[package\.metadata\.deb\]\n(.*?)^\[/ms.exec(manifest);
+  const assets = [...table.matchAll(/^ {2}\["\.\.\/\.\.\/(.+?)", "(.+?)", "(\d+)"\],$/gm)].map(([, from, to, mode]) => ({ from, to, mode }));
+  assert.ok(assets.length > 10);
+  for (const { from } of assets) {
+    if (!from.startsWith('target/package/')) assert.ok(existsSync(new URL(from, ROOT)), from);
+    else assert.ok(made.includes(`/${from.split('/').pop().replace(/(bash|zsh|fish)$/, () => '$shell')}`), from);
+  }
+  const installed = ({ from, to }) => (to.endsWith('/') ? `/${to}${from.split('/').pop()}` : `/${to}`);
+  const paths = assets.map(installed);
+  const unit = read('deploy/systemd/fanfare.service');
+  assert.ok(paths.includes(unit.match(/^ExecStart=(\S+) /m)[1].replace('/local', '')));
+  const settings = unit.match(/^EnvironmentFile=(.*)$/m)[1];
+  assert.equal(assets.find((asset) => installed(asset) === settings).mode, '600');
+  assert.ok(read('deploy/debian/fanfare.sysusers').startsWith(`u ${unit.match(/^User=(.*)$/m)[1]} `));
+  // The package upgrades by it.
+  assert.match(unit, /^ExecReload=\/bin\/kill -USR2 \$MAINPID$/m);
+});
+
 test('the image is built from all that the program embeds', () => {
   const copied = [...read('deploy/Dockerfile').matchAll(/^COPY (?!--from)(.+) \S+$/gm)].flatMap(([, from]) => from.split(' '));
   let embedded = 0;
