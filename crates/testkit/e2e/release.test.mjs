@@ -1,10 +1,11 @@
 // scripts/release refuses what is no release, and says what to do. What it makes is not made here: that takes two optimised builds.
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname } from 'node:path';
 import { after, before, test } from 'node:test';
+import { parse } from 'yaml';
 
 const ROOT = new URL('../../../', import.meta.url).pathname;
 const VERSIONED = ['Cargo.toml', 'Cargo.lock', 'CHANGELOG.md', 'sdk/js/package.json', 'deploy/helm/fanfare/Chart.yaml', 'deploy/kubernetes/kustomization.yaml'];
@@ -74,4 +75,31 @@ test('a missing tool is named, with how to get it', () => {
   for (const words of ['cargo-deb is missing: cargo install cargo-deb --locked', 'musl-gcc is missing: apt-get install musl-tools', 'helm is missing']) {
     assert.ok(stderr.includes(words), `${words}\n${stderr}`);
   }
+});
+
+test('the workflows run what the documents say, with pinned actions and the least rights', () => {
+  const folder = `${ROOT}.github/workflows`;
+  const workflows = Object.fromEntries(readdirSync(folder).map((file) => [file, readFileSync(`${folder}/${file}`, 'utf8')]));
+  assert.deepEqual(Object.keys(workflows).sort(), ['ci.yml', 'release.yml']);
+  for (const [file, text] of Object.entries(workflows)) {
+    const { permissions, jobs } = parse(text);
+    assert.deepEqual(permissions, {}, file);
+    for (const [name, job] of Object.entries(jobs)) {
+      assert.ok(job.permissions && job['timeout-minutes'], `${file}: ${name}`);
+      for (const { uses, with: options } of job.steps.filter(({ uses }) => uses)) {
+        assert.match(uses, /^[\w-]+\/[\w-]+@[0-9a-f]{40}$/, `${file}: ${name}`);
+        if (uses.startsWith('actions/checkout@')) assert.equal(options['persist-credentials'], false);
+      }
+    }
+    for (const [line] of text.matchAll(/^.*uses: .*$/gm)) assert.match(line, / # v\d+\.\d+\.\d+$/);
+    // What comes from outside reaches a shell as a variable only.
+    for (const { run } of Object.values(jobs).flatMap(({ steps }) => steps)) assert.doesNotMatch(run ?? '', /\$\{\{/);
+  }
+  const commands = (file) => Object.values(parse(workflows[file]).jobs).flatMap(({ steps }) => steps.map(({ run }) => run ?? ''));
+  assert.ok(commands('ci.yml').includes('scripts/test'));
+  assert.match(readFileSync(`${ROOT}README.md`, 'utf8'), /^scripts\/test$/m);
+  assert.ok(commands('release.yml').some((run) => /scripts\/release "\$MODE" "\$VERSION"$/.test(run)));
+  const [, rust] = /rust-version = "(.*)"/.exec(readFileSync(`${ROOT}Cargo.toml`, 'utf8'));
+  assert.equal(parse(workflows['ci.yml']).jobs.test.container.image, `rust:${rust}-bookworm`);
+  assert.ok(commands('release.yml').some((run) => run.includes(`rustup toolchain install ${rust} `)));
 });
