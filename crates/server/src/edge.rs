@@ -4,6 +4,7 @@ mod client_socket;
 mod client_stream;
 mod first_bytes;
 mod head;
+mod http2;
 mod kernel;
 pub(crate) mod listener;
 pub(crate) mod listening_socket;

@@ -36,7 +36,9 @@ pub(crate) use expiry::{days_left, expires_soon, warn_of_expiry};
 pub(crate) use files::CertificateFiles;
 pub(crate) use handshakes::{HandshakeCounts, HandshakeOutcome};
 
-/// The protocol of HTTP requests and WebSockets in ALPN.
+/// The protocol of many requests at a time on a connection in ALPN.
+pub(crate) const HTTP_2: &[u8] = b"h2";
+/// The protocol of WebSockets, and of requests one after the other.
 const HTTP_1: &[u8] = b"http/1.1";
 /// The protocol in which an ACME server looks for a challenge (RFC 8737).
 pub(crate) const ACME_PROTOCOL: &[u8] = b"acme-tls/1";
@@ -64,7 +66,11 @@ impl Tls {
         let files = CertificateFiles::read(config.tls.pairs(), certificates.clone())
             .map_err(Failure::misuse)?;
         let acceptor = TlsAcceptor::new(
-            Arc::new(server_config(&certificates, config.tls.min_version)?),
+            Arc::new(server_config(
+                &certificates,
+                config.tls.min_version,
+                config.http.max_streams > 0,
+            )?),
             config.http_threads(),
             Arc::default(),
         );
@@ -79,7 +85,11 @@ impl Tls {
 
 /// Returns how connections are encrypted. It is the same for as long as the process runs, so that clients resume their
 /// sessions after a certificate was replaced.
-fn server_config(certificates: &Certificates, min: TlsVersion) -> anyhow::Result<ServerConfig> {
+fn server_config(
+    certificates: &Certificates,
+    min: TlsVersion,
+    with_http2: bool,
+) -> anyhow::Result<ServerConfig> {
     let versions = match min {
         TlsVersion::Tls12 => &[&TLS13, &TLS12][..],
         TlsVersion::Tls13 => &[&TLS13],
@@ -89,7 +99,10 @@ fn server_config(certificates: &Certificates, min: TlsVersion) -> anyhow::Result
         .with_protocol_versions(versions)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(certificates.clone()));
-    config.alpn_protocols = vec![HTTP_1.to_vec(), ACME_PROTOCOL.to_vec()];
+    // The first that the client offers. Browsers offer HTTP/1.1 alone for a WebSocket.
+    let http2 = with_http2.then_some(HTTP_2);
+    let protocols = http2.into_iter().chain([HTTP_1, ACME_PROTOCOL]);
+    config.alpn_protocols = protocols.map(<[u8]>::to_vec).collect();
     config.ticketer = aws_lc_rs::Ticketer::new()?;
     Ok(config)
 }

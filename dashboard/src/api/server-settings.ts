@@ -41,6 +41,7 @@ export const SERVER_SETTINGS: Record<string, string> = {
   "http.first_head_timeout": "Seconds that a client may take for the first request head of a connection. A head may have 16 KiB; a larger one is answered with 431. 1 to 3600.",
   "http.header_timeout": "Seconds that a client may take for the head of a later request, including the time between two requests, and seconds for which it may read nothing of an answer. 1 to 3600.",
   "http.max_sockets": "Most sockets of clients, whatever they are used for. For one more, an idle socket that isn't a WebSocket is closed: of the network that holds most, the one that has been idle longest. If it is more than the limit of open files allows, the log says so at the start. At least 1.",
+  "http.max_streams": "Most requests at a time on a connection of HTTP/2, which is spoken over TLS; 0 to 10000. 0 switches it off.",
   "http.trusted_proxies": "Proxies whose `X-Forwarded-For` is trusted: addresses and networks with commas, for example `10.0.0.0/8, 192.0.2.7`. Without it all clients behind a proxy count as one, and the log says so once. With it, addresses in the audit log, of keys' last uses and of sign-in attempts are the clients'.",
   "tls.certificate": "File with the certificate, followed by those of its issuers, as PEM. With `tls.key` it switches on TLS. Its files may be replaced at any time.",
   "tls.key": "File with the private key of `tls.certificate`, as PEM without a passphrase.",

@@ -31,6 +31,8 @@ pub(crate) struct HttpConfig {
     pub(crate) first_head_timeout: u64,
     /// Largest number of clients' sockets of all kinds.
     pub(crate) max_sockets: usize,
+    /// Largest number of requests at a time on a connection of HTTP/2, which isn't offered if it is 0.
+    pub(crate) max_streams: u32,
     /// Seconds that a client may take for a later request's head, including the idle time before it, and for which it
     /// may read nothing of an answer.
     #[serde(deserialize_with = "seconds")]
@@ -50,6 +52,7 @@ impl HttpConfig {
             first_head_timeout: 10,
             header_timeout: 75,
             max_sockets: capacity.sockets,
+            max_streams: 128,
             trusted_proxies: String::new(),
         }
     }
@@ -102,6 +105,7 @@ impl HttpConfig {
         )?;
         rules.range("header_timeout", self.header_timeout, 1..=3600, "seconds")?;
         rules.at_least("max_sockets", self.max_sockets, 1)?;
+        rules.range("max_streams", self.max_streams, 0..=10_000, "")?;
         rules.range("threads", self.threads, 0..=1024, "")?;
         rules.range(
             "max_body_bytes",

@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
 use super::tls_socket::{PortableTls, TlsSocket};
+use crate::tls::HTTP_2;
 
 /// An accepted socket, registered with the runtime of the thread that uses it. HTTP reads and writes it as a stream. A
 /// shard, which has several users of one socket on its thread, uses the methods that take `&self`.
@@ -67,6 +68,14 @@ impl ClientSocket {
                 let socket = TlsSocket::from_portable(*portable)?;
                 Ok(Self::Tls(Box::new(socket)))
             }
+        }
+    }
+
+    /// Returns whether the client has chosen HTTP/2 in its TLS handshake.
+    pub(crate) fn speaks_http2(&mut self) -> bool {
+        match self {
+            Self::Plain(_) | Self::Unix(_) => false,
+            Self::Tls(socket) => socket.connection().alpn_protocol() == Some(HTTP_2),
         }
     }
 

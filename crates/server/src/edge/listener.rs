@@ -1,5 +1,6 @@
 //! Accepts connections and serves HTTP on them until shutdown.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,6 +32,7 @@ use crate::edge::first_bytes::FirstBytes;
 use crate::edge::head::{
     FirstHead, MAX_HEAD, read_first_head, refuse, refuse_plain_http, refuse_too_large, too_large,
 };
+use crate::edge::http2;
 use crate::edge::kernel;
 use crate::edge::listening_socket::Acceptor;
 use crate::edge::proxy_header::{Announced, HeaderError, read_proxy_header};
@@ -80,6 +82,8 @@ pub(crate) struct Listening {
     pub(crate) sockets: Sockets,
     pub(crate) addresses: Addresses,
     pub(crate) timeouts: Timeouts,
+    /// Largest number of requests at a time on a connection of HTTP/2.
+    pub(crate) max_streams: u32,
     /// Whether trusted proxies begin each connection with a header of the PROXY protocol.
     pub(crate) proxy_protocol: bool,
     /// Set if the listener speaks TLS.
@@ -140,7 +144,8 @@ pub(crate) async fn serve(
         let Some((stream, peer)) = accepted else {
             continue;
         };
-        let (tasks, finish) = if shutdown.finish.is_cancelled() {
+        let is_late = shutdown.finish.is_cancelled();
+        let (tasks, finish) = if is_late {
             http.keep_alive(false);
             (&shutdown.late, CancellationToken::new())
         } else {
@@ -159,6 +164,7 @@ pub(crate) async fn serve(
             place,
             upgrades: Upgrades(shutdown.upgrades.clone()),
             finish,
+            is_late,
         };
         let activity = Arc::clone(&client.socket.activity);
         let task = tasks.spawn(connection(http.clone(), stream, client, listening.clone()));
@@ -223,13 +229,15 @@ fn not_http(engine: &Engine, peer: Peer, first_bytes: &FirstBytes, error: &hyper
 }
 
 /// An accepted client.
-struct Client {
-    peer: Peer,
-    over_tls: bool,
-    socket: HttpSocket,
-    place: SocketPlace,
-    upgrades: Upgrades,
-    finish: CancellationToken,
+pub(super) struct Client {
+    pub(super) peer: Peer,
+    pub(super) over_tls: bool,
+    pub(super) socket: HttpSocket,
+    pub(super) place: SocketPlace,
+    pub(super) upgrades: Upgrades,
+    pub(super) finish: CancellationToken,
+    /// Whether it came after the shutdown had begun, and gets one answer.
+    pub(super) is_late: bool,
 }
 
 /// Serves one connection. Until its first head is complete, only the socket is held for it.
@@ -259,6 +267,9 @@ async fn connection(
             None => return,
         };
         client.over_tls = true;
+        if stream.speaks_http2() {
+            return Box::pin(http2::serve(stream, client, listening)).await;
+        }
     }
     let within = listening.timeouts.first_head;
     let first = in_time(within, &client.finish, read_first_head(&mut stream)).await;
@@ -279,7 +290,7 @@ async fn connection(
 
 /// Waits for a client's first words for as long as it may take. After a shutdown has begun, it may take [`LAST_HEAD`]:
 /// they may be in flight, and a client that gets no answer waits long before it reconnects.
-async fn in_time<T>(
+pub(super) async fn in_time<T>(
     within: Duration,
     finish: &CancellationToken,
     words: impl Future<Output = T>,
@@ -387,37 +398,26 @@ async fn serve_http(
         place,
         upgrades,
         finish,
+        ..
     } = client;
-    let activity = &socket.activity;
+    let activity = Arc::clone(&socket.activity);
     let first_bytes = FirstBytes::default();
     first_bytes.note(&head);
     let stream = ClientStream::new(
         WriteTimeout::new(stream, listening.timeouts.head, first_bytes.clone()),
         head,
-        Arc::clone(activity),
+        Arc::clone(&activity),
         place,
     );
-    let (router, engine) = (listening.router, listening.engine);
-    let service = service_fn(move |request: Request<Incoming>| {
-        // Counted from here until the answer is complete, so that the socket isn't closed as idle meanwhile.
-        let open = activity.request();
-        let router = router.clone();
-        let mut request = request.map(|body| ReceivedBody::new(body, activity));
-        request.extensions_mut().insert(peer);
-        if over_tls {
-            request.extensions_mut().insert(OverTls);
-        }
-        if request.headers().contains_key(UPGRADE) {
-            request.extensions_mut().insert(upgrades.clone());
-        }
-        async move {
-            if head_size(&request) > MAX_HEAD {
-                return Ok(too_large().into_response());
-            }
-            let response = router.oneshot(request).await?;
-            Ok::<_, std::convert::Infallible>(keep_open(response, open))
-        }
-    });
+    let engine = listening.engine;
+    let requests = Requests {
+        router: listening.router,
+        activity,
+        peer,
+        over_tls,
+        upgrades,
+    };
+    let service = service_fn(move |request| requests.answer(request));
     let mut served = std::pin::pin!(
         http.serve_connection(TokioIo::new(stream), service)
             .with_upgrades()
@@ -434,6 +434,42 @@ async fn serve_http(
             not_http(&engine, peer, &first_bytes, &error);
         }
         tracing::debug!(%error, "an HTTP connection ended early");
+    }
+}
+
+/// What the requests of a connection have in common.
+pub(super) struct Requests {
+    pub(super) router: Router,
+    pub(super) activity: Arc<Activity>,
+    pub(super) peer: Peer,
+    pub(super) over_tls: bool,
+    pub(super) upgrades: Upgrades,
+}
+
+impl Requests {
+    /// Answers a request.
+    pub(super) fn answer(
+        &self,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response, Infallible>> + Send + use<> {
+        // Counted from here until the answer is complete, so that the socket isn't closed as idle meanwhile.
+        let open = self.activity.request();
+        let router = self.router.clone();
+        let mut request = request.map(|body| ReceivedBody::new(body, &self.activity));
+        request.extensions_mut().insert(self.peer);
+        if self.over_tls {
+            request.extensions_mut().insert(OverTls);
+        }
+        if request.headers().contains_key(UPGRADE) {
+            request.extensions_mut().insert(self.upgrades.clone());
+        }
+        async move {
+            if head_size(&request) > MAX_HEAD {
+                return Ok(too_large().into_response());
+            }
+            let response = router.oneshot(request).await?;
+            Ok(keep_open(response, open))
+        }
     }
 }
 

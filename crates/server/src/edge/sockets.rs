@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use fanfare_engine::{Charge, Ledger, Network, Resource};
+use fanfare_engine::{BudgetExceeded, Charge, Ledger, Network, Resource};
 use parking_lot::Mutex;
 use slab::Slab;
 use tokio::sync::Notify;
@@ -257,7 +257,7 @@ impl Sockets {
             Ok(charge) => charge,
             Err(_) => {
                 // The closed socket gives back its place a little later, so this one exceeds the bound until then.
-                self.close_idle_of(network)?;
+                self.close_idle_of(network, None)?;
                 let mut charge = payer.empty_charge(Resource::Sockets);
                 let _ = charge.set(1);
                 charge
@@ -268,6 +268,30 @@ impl Sockets {
             let _ = socket.activity.network.set(network);
         }
         Some(())
+    }
+
+    /// Lets the network of `charged`, if it is set, pay for a request over HTTP/2 as for a socket of its own. Fails if
+    /// that network has as many as it may have and none of its other sockets than `own` is idle.
+    pub(crate) fn charge_stream(
+        &self,
+        charged: Option<IpAddr>,
+        own: &Arc<Activity>,
+    ) -> Result<Option<Charge>, BudgetExceeded> {
+        let Some(address) = charged else {
+            return Ok(None);
+        };
+        let payer = self.0.ledger.payer(Some(address));
+        payer
+            .charge(Resource::Sockets, 1)
+            .map(Some)
+            .or_else(|error| {
+                // As for a socket: the closed one gives back its place a little later.
+                self.close_idle_of(payer.network(), Some(own))
+                    .ok_or(error)?;
+                let mut charge = payer.empty_charge(Resource::Sockets);
+                let _ = charge.set(1);
+                Ok(Some(charge))
+            })
     }
 
     fn open_socket(&self) -> (SocketPlace, HttpSocket) {
@@ -294,11 +318,14 @@ impl Sockets {
         (place, socket)
     }
 
-    fn close_idle_of(&self, network: Option<Network>) -> Option<()> {
+    /// Closes the socket of a network that has been idle longest, unless it is `kept`.
+    fn close_idle_of(&self, network: Option<Network>, kept: Option<&Arc<Activity>>) -> Option<()> {
         let http = self.0.http.lock();
         let sockets = http.sockets.iter().map(|(_, socket)| socket);
-        let own = sockets.filter(|socket| socket.network() == network && socket.is_idle());
-        own.min_by_key(|socket| socket.at.load(Ordering::Relaxed))?
+        let is_kept = |socket| kept.is_some_and(|kept| Arc::ptr_eq(kept, socket));
+        let idle = sockets
+            .filter(|socket| socket.network() == network && socket.is_idle() && !is_kept(socket));
+        idle.min_by_key(|socket| socket.at.load(Ordering::Relaxed))?
             .close();
         Some(())
     }

@@ -33,6 +33,7 @@ pub(super) fn listening(config: &Config, state: AppState, audience: Audience) ->
         sockets: state.sockets.clone(),
         addresses: state.addresses.clone(),
         timeouts: config.http.timeouts(),
+        max_streams: config.http.max_streams,
         // Operators have other ways to an address of their own.
         proxy_protocol: config.listen_proxy_protocol && audience != Audience::Operators,
         tls: None,

@@ -241,6 +241,10 @@ impl Handshake {
             let reason = format!("it is a {}, not a GET", request.method());
             return Err(NotAHandshake::new(426, reason));
         }
+        if request.version() == Version::HTTP_2 {
+            let reason = "it came over HTTP/2, and WebSockets are opened over HTTP/1.1 here; offer http/1.1 alone in ALPN";
+            return Err(NotAHandshake::new(400, reason));
+        }
         if request.version() < Version::HTTP_11 {
             let reason = "it came as HTTP/1.0; a proxy in between must speak HTTP/1.1 (nginx: proxy_http_version 1.1)";
             return Err(NotAHandshake::new(426, reason));

@@ -2,7 +2,7 @@
 //!
 //! A browser opens six HTTP/1.1 connections to a host, shared by all its tabs. Each tab on a fallback holds one with
 //! the request that waits for lines. The seventh tab could not even connect, and no tab could send. HTTP/2 has no such
-//! bound, but browsers speak it over TLS only.
+//! bound, but browsers speak it over TLS only, and only where it is offered.
 
 use std::collections::HashMap;
 use std::fmt;

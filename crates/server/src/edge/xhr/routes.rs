@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, Method, StatusCode};
+use axum::http::{HeaderName, Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use fanfare_engine::{Arrival, Refusal, RefusalKind, Refused};
@@ -29,6 +29,7 @@ use super::pipe::Receive;
 use super::session::{self, Accepted, Request as SessionRequest, Retry};
 use super::sessions::SessionId;
 use super::websocket_retry::Client as RetryClient;
+use crate::access::OverTls;
 use crate::app_state::AppState;
 use crate::body::{discard, read_pending};
 use crate::edge::ws::upgrade::{self, ConnectQuery};
@@ -104,6 +105,8 @@ struct Client {
     address: Option<IpAddr>,
     charged_address: Option<IpAddr>,
     secure: bool,
+    /// Whether the client's own connection is one of HTTP/1.1 over TLS.
+    is_http1_over_tls: bool,
 }
 
 impl FromRequestParts<AppState> for Client {
@@ -119,16 +122,19 @@ impl FromRequestParts<AppState> for Client {
             address,
             charged_address: address.filter(|address| state.addresses.is_charged(*address)),
             secure: state.addresses.is_secure(&parts.headers, &parts.extensions),
+            is_http1_over_tls: parts.version < Version::HTTP_2
+                && parts.extensions.get::<OverTls>().is_some(),
         })
     }
 }
 
 impl Client {
     /// Returns a permit for a request to hang, or `None` if the client's browser has no connection to spare. Other
-    /// clients open as many connections as they like, and over TLS browsers speak HTTP/2 to the proxies in `deploy/`.
+    /// clients open as many connections as they like, and over TLS browsers speak HTTP/2 to this server and to the
+    /// proxies in `deploy/`, unless it is switched off.
     fn hang(&self, state: &AppState) -> Option<HangingRequest> {
         let is_browser = self.origin.is_some() && self.accepts_gzip;
-        if is_browser && !self.secure {
+        if is_browser && (!self.secure || self.is_http1_over_tls) {
             state.hanging.hang(self.address, self.agent.as_deref())
         } else {
             Some(HangingRequest::uncounted())
