@@ -25,6 +25,8 @@
 //! | [`quotas`] | [`Quotas`]: how much may be used in a day or a month |
 //! | [`settings`] | [`AppSettings`]: the settings of an app that may change while it runs |
 //! | [`history`] | the rules of histories, and positions in them |
+//! | [`proxy_header`] | the header in which a proxy names the client of a connection |
+//! | [`tls_record`] | where the first record of a TLS connection ends |
 //! | [`sockjs`] | lines for clients without WebSockets |
 //! | [`identity`] | [`Identity`]: the token issuers that an app accepts, and what their tokens grant |
 //! | [`webhook`] | [`WebhookEvent`]: what webhooks tell of |
@@ -49,11 +51,13 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 pub mod presence;
+pub mod proxy_header;
 pub mod quotas;
 pub mod server;
 pub mod settings;
 pub mod signature;
 pub mod sockjs;
+pub mod tls_record;
 pub mod user;
 pub mod user_sketch;
 pub mod webhook;

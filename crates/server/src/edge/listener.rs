@@ -13,6 +13,7 @@ use axum::body::{Body, HttpBody};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use fanfare_engine::{Engine, RefusalKind, Refused};
+use fanfare_protocol::proxy_header::{Announced, HeaderError};
 use hyper::Request;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::header::UPGRADE;
@@ -35,7 +36,7 @@ use crate::edge::head::{
 use crate::edge::http2;
 use crate::edge::kernel;
 use crate::edge::listening_socket::Acceptor;
-use crate::edge::proxy_header::{Announced, HeaderError, read_proxy_header};
+use crate::edge::proxy_header::read_proxy_header;
 use crate::edge::sockets::{
     Activity, HttpSocket, OpenRequest, SocketPlace, Sockets, UnfinishedBody,
 };
@@ -312,7 +313,7 @@ async fn named_by_proxy(
     let within = listening.timeouts.first_head;
     let reading = read_proxy_header(&mut stream);
     let reason = match in_time(within, &client.finish, reading).await {
-        Ok(Ok(Ok(Announced::Client { address, over_tls }))) => {
+        Ok(Ok(Ok(Some(Announced::Client { address, over_tls })))) => {
             let ip = address.ip();
             if listening.addresses.is_charged(ip)
                 && listening
@@ -327,8 +328,8 @@ async fn named_by_proxy(
             client.over_tls = over_tls;
             return Some(stream);
         }
-        Ok(Ok(Ok(Announced::Nobody))) => return Some(stream),
-        Ok(Ok(Ok(Announced::Closed))) => return None,
+        Ok(Ok(Ok(Some(Announced::Nobody)))) => return Some(stream),
+        Ok(Ok(Ok(None))) => return None,
         Ok(Ok(Err(HeaderError::Missing))) => NO_PROXY_HEADER,
         Ok(Ok(Err(HeaderError::Invalid))) => INVALID_PROXY_HEADER,
         Ok(Err(error)) => {

@@ -5,6 +5,7 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
+use fanfare_protocol::tls_record::{Beginning, beginning, missing};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 use rustls::{HandshakeKind, ServerConfig};
@@ -13,11 +14,9 @@ use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
 use super::client_socket::ClientSocket;
-use super::tls_socket::{TlsSocket, may_be_processed, missing};
+use super::tls_socket::TlsSocket;
 use crate::tls::{ACME_PROTOCOL, HandshakeCounts, HandshakeOutcome};
 
-/// First byte of a record that is part of a handshake.
-const HANDSHAKE_RECORD: u8 = 22;
 /// Bytes for which there is room at first. Most clients' hellos fit.
 const HELLO: usize = 1024;
 
@@ -182,12 +181,10 @@ async fn first_record(tcp: &TcpStream) -> io::Result<First> {
             }
             Err(error) => return Err(error),
         }
-        // The methods of HTTP are letters.
-        if record[0].is_ascii_alphabetic() {
-            return Ok(First::PlainHttp);
-        }
-        if may_be_processed(&record) || record[0] != HANDSHAKE_RECORD {
-            return Ok(First::Record(record));
+        match beginning(&record) {
+            Beginning::PlainHttp => return Ok(First::PlainHttp),
+            Beginning::Record => return Ok(First::Record(record)),
+            Beginning::Partial => {}
         }
         // No more than has come, so that the head of a long record alone costs little.
         record.reserve(missing(&record).min(record.len()));

@@ -8,6 +8,7 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use fanfare_protocol::tls_record::{MAX_CONTENT, MAX_RECORD, may_be_processed, missing};
 use rustls::ServerConfig;
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
@@ -18,12 +19,6 @@ use socket2::SockRef;
 use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
-/// Largest content of a record (RFC 8446 section 5.1).
-const MAX_CONTENT: usize = 16 * 1024;
-/// Bytes before a record's content: type, version and length.
-const RECORD_HEADER: usize = 5;
-/// Largest record of a client (RFC 5246 section 6.2.3).
-const MAX_RECORD: usize = RECORD_HEADER + MAX_CONTENT + 2048;
 /// Bytes read at once, unless a longer record has begun. What is decrypted and not used at once must be kept, so this is
 /// little.
 const READ_CHUNK: usize = 4 * 1024;
@@ -201,23 +196,6 @@ impl Session {
             self.unsent.extend_from_slice(&outgoing[..count]);
         }
     }
-}
-
-/// Returns how many bytes the first record still misses, or 0 if it is whole or hasn't begun.
-pub(crate) fn missing(record: &[u8]) -> usize {
-    match record {
-        [_, _, _, high, low, ..] => {
-            let length = usize::from(u16::from_be_bytes([*high, *low]));
-            (RECORD_HEADER + length).saturating_sub(record.len())
-        }
-        _ => 0,
-    }
-}
-
-/// Returns whether rustls has something to do about a handshake's bytes: the first record is whole, or can't be valid.
-pub(crate) fn may_be_processed(record: &[u8]) -> bool {
-    let missing = missing(record);
-    record.len() >= RECORD_HEADER && (missing == 0 || record.len() + missing > MAX_RECORD)
 }
 
 /// Appends what `encode` writes, which says how much space it needs.
