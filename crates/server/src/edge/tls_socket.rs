@@ -554,3 +554,162 @@ fn gather<'a>(chunks: &[IoSlice<'_>], into: &'a mut [u8; MAX_CONTENT]) -> &'a [u
     }
     &into[..used]
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::io::{Read, Write};
+    use std::thread::{self, JoinHandle};
+    use std::time::Duration;
+
+    use rustls::crypto::aws_lc_rs;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::sign::{CertifiedKey, SingleCertAndKey};
+    use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+    use tokio::net::TcpListener;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::edge::client_socket::ClientSocket;
+    use crate::edge::tls_handshake::{Arrived, TlsAcceptor};
+    use crate::tls::Certificate;
+    use crate::tls::testing::Authority;
+
+    type Client = StreamOwned<ClientConnection, std::net::TcpStream>;
+
+    /// Lets a client do something after its handshake, and returns the server's end of the connection.
+    async fn connected(act: impl FnOnce(Client) + Send + 'static) -> (TlsSocket, JoinHandle<()>) {
+        let authority = Authority::new("Test CA");
+        let issued = authority.issue(&["localhost"]);
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        let root = CertificateDer::from_pem_slice(authority.certificate().as_bytes());
+        roots
+            .add(root.expect("a certificate"))
+            .expect("an authority");
+        let client = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let pair = Certificate::from_pem(issued.chain().as_bytes(), issued.key().as_bytes());
+        let key = CertifiedKey::clone(&pair.expect("a pair").key);
+        let server = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(key)));
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let client = thread::spawn(move || {
+            let name = ServerName::try_from("localhost").expect("a name");
+            let connection = ClientConnection::new(Arc::new(client), name).expect("a client");
+            let tcp = std::net::TcpStream::connect(address).expect("a connection");
+            let mut stream = StreamOwned::new(connection, tcp);
+            while stream.conn.is_handshaking() {
+                stream
+                    .conn
+                    .complete_io(&mut stream.sock)
+                    .expect("a handshake");
+            }
+            act(stream);
+        });
+        let (tcp, _) = listener.accept().await.expect("a connection");
+        let acceptor = TlsAcceptor::new(Arc::new(server), 1, Arc::default());
+        let Arrived::Tls(ClientSocket::Tls(socket)) = acceptor.accept(tcp).await else {
+            panic!("a handshake");
+        };
+        (*socket, client)
+    }
+
+    /// Reads until the client has said `expected`, or until the connection has failed. What waits for the client is
+    /// bounded all the time.
+    async fn read(socket: &TlsSocket, expected: &[u8]) -> io::Result<()> {
+        let mut said = Vec::new();
+        let reading = async {
+            while said != expected {
+                let mut buffer = [0; 64];
+                match socket.try_read(&mut buffer) {
+                    Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                    Ok(count) => said.extend_from_slice(&buffer[..count]),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        poll_fn(|cx| socket.poll_read_ready(cx)).await?;
+                    }
+                    Err(error) => return Err(error),
+                }
+                assert!(socket.session.borrow().unsent.len() <= 2 * MAX_UNSENT);
+                assert!(socket.held() <= MAX_RECORD);
+            }
+            Ok(())
+        };
+        let read = timeout(Duration::from_secs(20), reading).await;
+        read.expect("an end within 20 s")
+    }
+
+    #[tokio::test]
+    async fn a_client_may_change_its_keys() {
+        let (socket, client) = connected(|mut client| {
+            for _ in 0..3 {
+                for _ in 0..5 {
+                    client.conn.refresh_traffic_keys().expect("new keys");
+                }
+                client.write_all(b"hello").expect("a connection");
+            }
+            let mut answer = [0; 2];
+            client.read_exact(&mut answer).expect("an answer");
+            assert_eq!(answer, *b"ok");
+        })
+        .await;
+        read(&socket, b"hellohellohello").await.expect("words");
+        socket
+            .try_write_vectored(&[IoSlice::new(b"ok")])
+            .expect("an answer");
+        client.join().expect("a client");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_only_changes_its_keys_is_disconnected() {
+        let (socket, client) = connected(|mut client| {
+            // Until the server has ended the connection.
+            while client.conn.refresh_traffic_keys().is_ok() {
+                while client.conn.wants_write() {
+                    if client.conn.write_tls(&mut client.sock).is_err() {
+                        return;
+                    }
+                }
+            }
+        })
+        .await;
+        let error = read(&socket, b"never").await.expect_err("an end");
+        assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+        drop(socket);
+        client.join().expect("a client");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_leaves_after_its_hello_costs_no_computation() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let mut client = std::net::TcpStream::connect(address).expect("a connection");
+        // A record whose content would be refused with an alert.
+        client
+            .write_all(&[22, 3, 3, 0, 4, 1, 0, 0, 0])
+            .expect("a connection");
+        client.shutdown(Shutdown::Write).expect("a connection");
+        let (tcp, _) = listener.accept().await.expect("a connection");
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(crate::tls::Certificates::default()));
+        let acceptor = TlsAcceptor::new(Arc::new(config), 1, Arc::default());
+        assert!(matches!(acceptor.accept(tcp).await, Arrived::Ended));
+        let counts = acceptor.counts().read();
+        assert!(counts.contains(&("left", 1)), "{counts:?}");
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).expect("an end");
+        assert!(answer.is_empty(), "an alert was computed: {answer:?}");
+    }
+}
