@@ -103,6 +103,16 @@ test('settings become the variables of their names', options, () => {
   assert.deepEqual(paths.sort(), ['/realtime/app', '/realtime/apps', '/realtime/pusher/app', '/realtime/sdk', '/realtime/users']);
 });
 
+test('the Ingresses lead to the path below which everything is served', options, () => {
+  const paths = (settings) =>
+    render({ settings, ingress: { enabled: true } })
+      .filter(({ kind }) => kind === 'Ingress')
+      .flatMap(({ spec }) => spec.rules[0].http.paths.map(({ path }) => path));
+  const below = (path) => paths({}).map((public_) => path + public_);
+  for (const base_path of ['/realtime', '/realtime/']) assert.deepEqual(paths({ http: { base_path } }), below('/realtime'), base_path);
+  assert.deepEqual(paths({ http: null, drain: null }), paths({}));
+});
+
 test('every variable of the chart is one of the program', options, () => {
   const known = new Set([...read('docs/configuration.md').matchAll(/^\| `([a-z_.]+)` \|/gm)].map(([, name]) => `FANFARE_${name.toUpperCase().replaceAll('.', '_')}`));
   const everything = { tls: { secretName: 'x' }, ops: { enabled: true }, store: { secret: { name: 'x' } }, masterKey: { secret: { name: 'x' } }, ownerPassword: { secret: { name: 'x' } } };
@@ -133,6 +143,23 @@ test('TLS in the pods comes from a Secret, at a port of its own', options, () =>
   const port = container.ports.find(({ name }) => name === 'https').containerPort;
   assert.match(read('docs/tls.md'), new RegExp(`TLS is spoken at port ${port} `));
   assert.ok(of(objects, 'Service').spec.ports.some(({ targetPort }) => targetPort === 'https'));
+});
+
+test('TLS with a certificate by ACME has the same port, and clients that reach it directly keep their addresses', options, () => {
+  const https = (values) => {
+    const objects = render(values);
+    const { containers: [container] } = of(objects, 'Deployment').spec.template.spec;
+    const ports = [container.ports, of(objects, 'Service').spec.ports];
+    return ports.map((list) => list.filter(({ name }) => name === 'https').map(({ containerPort, targetPort }) => containerPort ?? targetPort));
+  };
+  const port = https({ tls: { secretName: 'certificate' } });
+  assert.equal(port.flat().length, 2);
+  assert.deepEqual(https({ settings: { tls: { acme: { domains: ['realtime.example.com'] } } } }), port);
+  assert.deepEqual(https({ settings: { tls: { min_version: '1.3' } } }), [[], []]);
+  assert.deepEqual(https({ settings: { tls: { acme: null } } }), [[], []]);
+  const service = { type: 'LoadBalancer', externalTrafficPolicy: 'Local' };
+  assert.equal(of(render({ service }), 'Service').spec.externalTrafficPolicy, 'Local');
+  assert.throws(() => render({ service: { externalTrafficPolicy: 'Local' } }), /service\.type is ClusterIP/);
 });
 
 test('the alerts and the dashboard are those of deploy/monitoring, and the scrape has the name that they know', options, () => {

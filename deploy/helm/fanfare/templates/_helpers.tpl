@@ -34,7 +34,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 
 {{/* Seconds of drain.period: the server's default unless settings have another. */}}
 {{- define "fanfare.drain" -}}
-{{- $period := dig "drain" "period" 20 .Values.settings | toString }}
+{{- $period := dig "period" 20 (.Values.settings.drain | default dict) | toString }}
 {{- if regexMatch "^[0-9]+m$" $period }}
 {{- mul 60 (trimSuffix "m" $period | int) }}
 {{- else if regexMatch "^[0-9]+s?$" $period }}
@@ -47,6 +47,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{/* Seconds from the order to end to the end of the process: preStop, drain.period, and at most 11 s for what is under way then. */}}
 {{- define "fanfare.stop" -}}
 {{- add .Values.preStopSeconds (include "fanfare.drain" .) 11 }}
+{{- end }}
+
+{{/* Not empty if Fanfare speaks TLS itself: with a certificate from a Secret, or one that it gets by ACME. */}}
+{{- define "fanfare.tls" -}}
+{{- if or .Values.tls.secretName ((.Values.settings.tls).acme).domains }}true{{ end }}
 {{- end }}
 
 {{/* A setting's variables, those of a group after each other: (dict "name" "FANFARE" "value" settings). */}}
@@ -90,6 +95,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- fail (printf "existingSecret and %s.secret.name are empty: name the Secret that has it" $name) }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- if and .Values.service.externalTrafficPolicy (eq .Values.service.type "ClusterIP") }}
+{{- fail (printf "service.externalTrafficPolicy is %s and service.type is ClusterIP, which nothing outside reaches. Set service.type to LoadBalancer or NodePort, or leave the policy empty" .Values.service.externalTrafficPolicy) }}
 {{- end }}
 {{- if and .Values.monitoring.serviceMonitor.enabled (not .Values.ops.enabled) (not .Values.monitoring.serviceMonitor.tokenSecret.name) }}
 {{- fail "monitoring.serviceMonitor.tokenSecret.name is empty: name a Secret with a token of the role metrics, or set ops.enabled" }}
