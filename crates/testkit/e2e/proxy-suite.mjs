@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
+import { connect } from 'node:http2';
 import { request } from 'node:https';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -99,6 +100,17 @@ export function testClients(name) {
         assert.ok(status === 403 || (path.includes('..') && [404, 426].includes(status)), `${path}: ${status}`);
       }
       assert.equal((await ask('/docs/')).status, 200);
+    });
+
+    test('a request that is no handshake is answered in words over HTTP/2 as well', async (t) => {
+      const session = connect(`https://127.0.0.1:${front.https}`);
+      t.after(() => session.close());
+      const asked = session.request({ ':path': '/app/x' });
+      const [headers] = await once(asked, 'response');
+      let text = '';
+      for await (const chunk of asked.setEncoding('utf8')) text += chunk;
+      assert.equal(headers[':status'], 426);
+      assert.match(text, /This is a WebSocket endpoint/);
     });
 
     test('a body that is too large is refused by the server, in its words', async () => {
