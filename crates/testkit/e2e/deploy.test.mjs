@@ -25,7 +25,7 @@ const config = source('config');
 /** The settings of the server: a test of the program compares this page with its structs. */
 const [page] = read('docs/configuration.md').split('## Settings of an app');
 const settings = [...page.matchAll(/^\| `([a-z_.]+)` \|/gm)].map(([, name]) => name);
-const variables = new Set(['FANFARE_CONFIG', ...settings.map((name) => `FANFARE_${name.toUpperCase().replace('.', '_')}`)]);
+const variables = new Set(['FANFARE_CONFIG', ...settings.map((name) => `FANFARE_${name.toUpperCase().replaceAll('.', '_')}`)]);
 /** A default, as the program has it. */
 const number = (pattern) => Number(config.match(pattern)[1]);
 const DRAIN = number(/Self \{ period: (\d+) \}/);
@@ -60,7 +60,7 @@ test('every setting that is named is one', () => {
     }
     // As text has them: `drain.period`, http.trusted_proxies. Links to pages are none. The values of the chart have names of their own,
     // and those of settings are below `settings`.
-    const named = path.startsWith('deploy/helm/') ? [...text.matchAll(/\bsettings\.([a-z_]+\.[a-z_]+)/g)].map(([, name]) => [name]) : text.matchAll(inText);
+    const named = path.startsWith('deploy/helm/') ? [...text.matchAll(/\bsettings\.([a-z_]+(?:\.[a-z_]+)+)/g)].map(([, name]) => [name]) : text.matchAll(inText);
     for (const [name] of named) {
       assert.ok(settings.includes(name), `${path}: there is no setting ${name}`);
     }

@@ -77,6 +77,18 @@ test('a missing tool is named, with how to get it', () => {
   }
 });
 
+test('the Debian package and the archives have every unit and every example of deploy', () => {
+  const files = (folder) => readdirSync(`${ROOT}${folder}`, { withFileTypes: true }).filter((entry) => entry.isFile()).map(({ name }) => `${folder}/${name}`);
+  const units = files('deploy/systemd').filter((path) => path.endsWith('.socket'));
+  const examples = files('deploy').filter((path) => /\.(conf|cfg|vcl)$|\/Caddyfile$/.test(path));
+  const monitoring = files('deploy/monitoring').filter((path) => !path.includes('.test.'));
+  assert.deepEqual([units.length, examples.length, monitoring.length], [3, 9, 4]);
+  const [, assets] = /^assets = \[\n(.*?)^\]$/ms.exec(readFileSync(`${ROOT}crates/server/Cargo.toml`, 'utf8'));
+  const [, archived] = /cp -r deploy\/\{(.*)\}/.exec(readFileSync(`${ROOT}scripts/release`, 'utf8'));
+  for (const path of [...units, ...examples, ...monitoring]) assert.ok(assets.includes(`"../../${path}"`), path);
+  assert.deepEqual([...examples, 'deploy/systemd', 'deploy/monitoring'].filter((path) => !archived.split(',').includes(path.slice('deploy/'.length))), []);
+});
+
 test('the workflows run what the documents say, with pinned actions and the least rights', () => {
   const folder = `${ROOT}.github/workflows`;
   const workflows = Object.fromEntries(readdirSync(folder).map((file) => [file, readFileSync(`${folder}/${file}`, 'utf8')]));
