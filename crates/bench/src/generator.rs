@@ -56,10 +56,19 @@ impl Generator {
         &mut self,
         channels: impl ExactSizeIterator<Item = String>,
     ) -> Result<()> {
+        self.subscribe_at_once(WINDOW, channels)
+    }
+
+    /// Does the same with up to `window` handshakes in flight.
+    pub(crate) fn subscribe_at_once(
+        &mut self,
+        window: usize,
+        channels: impl ExactSizeIterator<Item = String>,
+    ) -> Result<()> {
         let (total, started) = (channels.len(), Instant::now());
         let mut channels = channels.fuse();
         while self.subscribers.live() < total {
-            while self.subscribers.pending() < WINDOW
+            while self.subscribers.pending() < window
                 && let Some(channel) = channels.next()
             {
                 let token = Token(self.subscribers.len());

@@ -8,7 +8,9 @@
 //! | `options` | which servers are measured, and how often |
 //! | `process` | starts the servers |
 //! | `target` | a running server, and the requests sent to it |
-//! | `workload` | `fanout`, `flood`, `idle`, `publish` |
+//! | `workload` | `fanout`, `flood`, `idle`, `publish`, `connect`, `storm` |
+//! | `front` | what clients speak TLS to: Fanfare, nginx, HAProxy |
+//! | `stream` | a client's connection, plain or encrypted |
 //! | `generator` | the epoll loop over subscribers and publishers |
 //! | `subscribers`, `publishers` | the sockets that count events; the HTTP connections that publish |
 //! | `layout` | finds an event's number without parsing |
@@ -24,6 +26,7 @@
 )]
 
 mod floor;
+mod front;
 mod generator;
 mod http;
 mod layout;
@@ -32,6 +35,7 @@ mod options;
 mod process;
 mod publishers;
 mod report;
+mod stream;
 mod subscribers;
 mod tally;
 mod target;
@@ -47,7 +51,7 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use crate::options::Options;
 use crate::process::Contender;
 use crate::report::Column;
-use crate::workload::{Fanout, Flood, Idle, Publish, Workload};
+use crate::workload::{Connect, Fanout, Flood, Idle, Publish, Storm, Workload};
 
 /// Loads Fanfare and a floor server in turn, and compares what they cost.
 #[derive(Debug, Parser)]
@@ -87,11 +91,14 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// The events of `fanout` with one node, and with several on Redis: CPU per delivery, all nodes together.
+    /// The events of `fanout` with one node, and with several: CPU per delivery, all nodes together.
     Cluster {
         /// Nodes.
         #[arg(long, default_value_t = 2)]
         nodes: usize,
+        /// URL of what the nodes share, such as postgres://USER:PASSWORD@HOST/DATABASE [default: a Redis that is started].
+        #[arg(long, value_name = "URL")]
+        back_end: Option<String>,
         #[command(flatten)]
         workload: Fanout,
         #[command(flatten)]
@@ -104,7 +111,13 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
-    /// All four, with shorter windows.
+    /// `fanout`, `idle`, `connect` and `storm` without TLS, with Fanfare's own, and with that of nginx and HAProxy where
+    /// they are installed.
+    Tls {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// The first four, with shorter windows.
     All {
         #[command(flatten)]
         options: Options,
@@ -124,10 +137,11 @@ fn main() -> Result<()> {
         Command::Fanout { workload, options } => compare(&workload, &options),
         Command::Cluster {
             nodes,
+            back_end,
             workload,
             options,
         } => {
-            let contenders = options.one_and_several(nodes)?;
+            let contenders = options.one_and_several(nodes, back_end)?;
             compare_all(&workload, &contenders, options.rounds)
         }
         Command::History { workload, options } => {
@@ -137,6 +151,7 @@ fn main() -> Result<()> {
         Command::Flood { workload, options } => compare(&workload, &options),
         Command::Idle { workload, options } => compare(&workload, &options),
         Command::Publish { workload, options } => compare(&workload, &options),
+        Command::Tls { options } => tls(&options),
         Command::All { options } => all(&options),
         Command::Floor { listen } => floor::serve(listen),
     }
@@ -159,6 +174,26 @@ fn all(options: &Options) -> Result<()> {
     workloads
         .into_iter()
         .try_for_each(|workload| compare(workload, options))
+}
+
+fn tls(options: &Options) -> Result<()> {
+    let contenders = options.without_and_with_tls(false)?;
+    let fanout = Fanout {
+        seconds: 6,
+        ..Fanout::default()
+    };
+    let workloads: [&dyn Workload; 4] = [
+        &fanout,
+        &Idle::default(),
+        &Storm::default(),
+        &Connect::default(),
+    ];
+    for workload in workloads {
+        compare_all(workload, &contenders, options.rounds)?;
+    }
+    eprintln!("The same with resumed sessions:");
+    let contenders = options.without_and_with_tls(true)?;
+    compare_all(&Connect::default(), &contenders, options.rounds)
 }
 
 /// Runs a workload on all servers in turn, round by round, so that other load on the machine affects all alike.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
-use crate::process::Contender;
+use crate::front::Front;
+use crate::process::{Contender, Setup};
 use crate::target::{App, Target};
 
 /// Options of all commands that measure.
@@ -59,6 +60,7 @@ impl Options {
                 addresses: vec![address],
                 pids: vec![pid],
                 app,
+                tls: None,
             })]);
         }
         let mut contenders = Vec::new();
@@ -71,29 +73,55 @@ impl Options {
         Ok(contenders)
     }
 
-    /// Returns one node, and `nodes` nodes on Redis.
-    pub(crate) fn one_and_several(&self, nodes: usize) -> Result<Vec<Contender>> {
-        let Contender::Fanfare { program, env, .. } = self.fanfare()? else {
-            bail!("only Fanfare has nodes");
-        };
+    /// Returns one node, and `nodes` nodes on `back_end`, or on a Redis of their own.
+    pub(crate) fn one_and_several(
+        &self,
+        nodes: usize,
+        back_end: Option<String>,
+    ) -> Result<Vec<Contender>> {
+        let setup = self.setup()?;
         let several = Contender::Nodes {
-            program,
-            env,
+            setup: setup.clone(),
             nodes,
+            back_end,
         };
-        Ok(vec![self.fanfare()?, several])
+        Ok(vec![Contender::Fanfare(setup), several])
     }
 
     /// Returns Fanfare without histories, and with them.
     pub(crate) fn without_and_with_history(&self) -> Result<Vec<Contender>> {
-        let mut with = self.fanfare()?;
-        if let Contender::Fanfare { history, .. } = &mut with {
-            *history = true;
-        }
-        Ok(vec![self.fanfare()?, with])
+        let with = Setup {
+            history: true,
+            ..self.setup()?
+        };
+        Ok(vec![self.fanfare()?, Contender::Fanfare(with)])
+    }
+
+    /// Returns Fanfare without TLS, with it, and behind each proxy that is installed.
+    pub(crate) fn without_and_with_tls(&self, resume: bool) -> Result<Vec<Contender>> {
+        let setup = self.setup()?;
+        let with = |front| {
+            Contender::Fanfare(Setup {
+                front: Some(front),
+                resume,
+                ..setup.clone()
+            })
+        };
+        let fronts = [Front::Fanfare, Front::Nginx, Front::Haproxy];
+        let installed = fronts
+            .into_iter()
+            .filter(|front| front.program().is_none_or(is_installed));
+        Ok([self.fanfare()?]
+            .into_iter()
+            .chain(installed.map(with))
+            .collect())
     }
 
     fn fanfare(&self) -> Result<Contender> {
+        Ok(Contender::Fanfare(self.setup()?))
+    }
+
+    fn setup(&self) -> Result<Setup> {
         let program = match &self.fanfare {
             Some(program) => program.clone(),
             None => std::env::current_exe()?.with_file_name("fanfare"),
@@ -104,12 +132,19 @@ impl Options {
                 program.display()
             );
         }
-        Ok(Contender::Fanfare {
+        Ok(Setup {
             program,
             env: self.fanfare_env.clone(),
             history: false,
+            front: None,
+            resume: false,
         })
     }
+}
+
+fn is_installed(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 fn key_and_value(text: &str) -> Result<(String, String)> {

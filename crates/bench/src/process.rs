@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use crate::front::{Front, Identity};
 use crate::target::{App, Target};
 
 /// A history as a chat app would have it.
@@ -25,26 +26,34 @@ const LAST_PORT: u16 = 32_000;
 pub(crate) enum Contender {
     /// This executable's own `floor` command.
     Floor,
-    /// Fanfare from its executable, with more environment variables.
-    Fanfare {
-        /// The executable.
-        program: PathBuf,
-        /// Added to the environment.
-        env: Vec<(String, String)>,
-        /// Whether its app keeps histories.
-        history: bool,
-    },
-    /// Several nodes of Fanfare, on a Redis of their own.
+    /// Fanfare.
+    Fanfare(Setup),
+    /// Several nodes of Fanfare.
     Nodes {
-        /// The executable.
-        program: PathBuf,
-        /// Added to the environment.
-        env: Vec<(String, String)>,
+        /// Each node.
+        setup: Setup,
         /// How many.
         nodes: usize,
+        /// URL of what they share, if not a Redis of their own.
+        back_end: Option<String>,
     },
     /// A server that is already running.
     Running(Target),
+}
+
+/// How Fanfare is run.
+#[derive(Debug, Clone)]
+pub(crate) struct Setup {
+    /// The executable.
+    pub(crate) program: PathBuf,
+    /// Added to the environment.
+    pub(crate) env: Vec<(String, String)>,
+    /// Whether its app keeps histories.
+    pub(crate) history: bool,
+    /// What clients speak TLS to, if they do.
+    pub(crate) front: Option<Front>,
+    /// Whether clients resume the TLS sessions that they had.
+    pub(crate) resume: bool,
 }
 
 impl Contender {
@@ -52,8 +61,11 @@ impl Contender {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Floor => "floor",
-            Self::Fanfare { history: false, .. } => "fanfare",
-            Self::Fanfare { history: true, .. } => "history",
+            Self::Fanfare(setup) => match setup.front {
+                Some(front) => front.name(),
+                None if setup.history => "history",
+                None => "fanfare",
+            },
             Self::Nodes { .. } => "nodes",
             Self::Running(_) => "server",
         }
@@ -63,16 +75,12 @@ impl Contender {
     pub(crate) fn start(&self) -> Result<Server> {
         match self {
             Self::Floor => start_floor(),
-            Self::Fanfare {
-                program,
-                env,
-                history,
-            } => start_fanfare(program, env, *history),
+            Self::Fanfare(setup) => start_fanfare(setup),
             Self::Nodes {
-                program,
-                env,
+                setup,
                 nodes,
-            } => start_nodes(program, env, *nodes),
+                back_end,
+            } => start_nodes(setup, *nodes, back_end.as_deref()),
             Self::Running(target) => Ok(Server {
                 target: target.clone(),
                 children: Vec::new(),
@@ -127,12 +135,25 @@ impl Running {
         Ok(())
     }
 
+    fn wait_until_it_accepts(&self, address: SocketAddr) -> Result<()> {
+        let started = Instant::now();
+        while TcpStream::connect(address).is_err() {
+            if started.elapsed() > START_LIMIT {
+                let log = fs::read_to_string(self.dir.path().join("log")).unwrap_or_default();
+                bail!("nothing accepts connections at {address}; its log says: {log}");
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
     fn into_server(mut self, address: SocketAddr) -> Result<Server> {
         self.wait_until_ready(address)?;
         let target = Target {
             addresses: vec![address],
             pids: vec![self.child.id()],
             app: bench_app(),
+            tls: None,
         };
         Ok(Server {
             target,
@@ -155,14 +176,19 @@ fn start_floor() -> Result<Server> {
     Running::spawn(command, TempDir::new()?)?.into_server(address)
 }
 
-fn start_fanfare(program: &Path, env: &[(String, String)], history: bool) -> Result<Server> {
+fn start_fanfare(setup: &Setup) -> Result<Server> {
     let address = free_address()?;
     let dir = TempDir::new()?;
     // An empty one, so that no configuration in the current folder has an effect.
     let config = dir.path().join("fanfare.toml");
     File::create(&config)?;
+    let mut env = setup.env.clone();
+    let tls = setup
+        .front
+        .map(|front| Encryption::prepare(front, setup.resume, &mut env))
+        .transpose()?;
     let fanfare = |args: &[&str]| {
-        let mut command = Command::new(program);
+        let mut command = Command::new(&setup.program);
         command
             .args(args)
             .env("FANFARE_CONFIG", &config)
@@ -171,40 +197,100 @@ fn start_fanfare(program: &Path, env: &[(String, String)], history: bool) -> Res
             .envs(env.iter().cloned());
         command
     };
+    create_app(fanfare(&["app", "create", "--name", "bench"]), setup)?;
+    let serve = fanfare(&["serve"]);
+    let server = Running::spawn(serve, dir)?.into_server(address)?;
+    match tls {
+        Some(tls) => tls.put_before(server),
+        None => Ok(server),
+    }
+}
+
+fn create_app(mut create: Command, setup: &Setup) -> Result<()> {
     let App { id, key, secret } = bench_app();
-    let mut create = fanfare(&["app", "create", "--name", "bench"]);
     create.args(["--id", &id, "--key", &key, "--secret", &secret]);
-    if history {
+    if setup.history {
         create.args(["--setting", HISTORY]);
     }
     let output = create
         .output()
-        .with_context(|| format!("cannot run {}", program.display()))?;
+        .with_context(|| format!("cannot run {}", setup.program.display()))?;
     ensure!(
         output.status.success(),
         "it did not create an app: {}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let serve = fanfare(&["serve"]);
-    Running::spawn(serve, dir)?.into_server(address)
+    Ok(())
 }
 
-fn start_nodes(program: &Path, env: &[(String, String)], nodes: usize) -> Result<Server> {
-    let (redis, port) = start_redis()?;
-    let mut env = env.to_vec();
-    env.push((
-        "FANFARE_CLUSTER_URL".into(),
-        format!("redis://127.0.0.1:{port}"),
-    ));
-    let mut all = start_fanfare(program, &env, false)?;
+/// What clients of a server will speak TLS to.
+struct Encryption {
+    front: Front,
+    identity: Identity,
+    address: SocketAddr,
+    dir: TempDir,
+}
+
+impl Encryption {
+    /// Creates a certificate, and adds to Fanfare's environment what it needs.
+    fn prepare(front: Front, resume: bool, env: &mut Vec<(String, String)>) -> Result<Self> {
+        let dir = TempDir::new()?;
+        let identity = Identity::create(dir.path(), resume)?;
+        let address = free_address()?;
+        if front == Front::Fanfare {
+            let mut set = |name: &str, value: String| env.push((name.into(), value));
+            set(
+                "FANFARE_TLS_CERTIFICATE",
+                identity.certificate.display().to_string(),
+            );
+            set("FANFARE_TLS_KEY", identity.key.display().to_string());
+            set("FANFARE_TLS_LISTEN", address.to_string());
+        }
+        Ok(Self {
+            front,
+            identity,
+            address,
+            dir,
+        })
+    }
+
+    /// Returns the server as clients see it.
+    fn put_before(self, mut server: Server) -> Result<Server> {
+        let (path, plain) = (self.dir.path(), server.target.addresses[0]);
+        let proxy = self
+            .front
+            .command(path, &self.identity, self.address, plain)?;
+        if let Some(command) = proxy {
+            let proxy = Running::spawn(command, self.dir)?;
+            proxy.wait_until_it_accepts(self.address)?;
+            server.target.pids.push(proxy.child.id());
+            server.children.push(proxy);
+        }
+        server.target.addresses = vec![self.address];
+        server.target.tls = Some(self.identity.client);
+        Ok(server)
+    }
+}
+
+fn start_nodes(setup: &Setup, nodes: usize, back_end: Option<&str>) -> Result<Server> {
+    let (redis, url) = match back_end {
+        Some(url) => (None, url.to_owned()),
+        None => {
+            let (redis, port) = start_redis()?;
+            (Some(redis), format!("redis://127.0.0.1:{port}"))
+        }
+    };
+    let mut setup = setup.clone();
+    setup.env.push(("FANFARE_CLUSTER_URL".into(), url));
+    let mut all = start_fanfare(&setup)?;
     for _ in 1..nodes {
         // Each node has the app in its own store.
-        let node = start_fanfare(program, &env, false)?;
+        let node = start_fanfare(&setup)?;
         all.target.addresses.extend(&node.target.addresses);
         all.target.pids.extend(&node.target.pids);
         all.children.extend(node.children);
     }
-    all.children.push(redis);
+    all.children.extend(redis);
     Ok(all)
 }
 
@@ -217,14 +303,7 @@ fn start_redis() -> Result<(Running, u16)> {
         .args(["--save", "", "--dir"])
         .arg(dir.path());
     let redis = Running::spawn(command, dir).context("redis-server must be installed")?;
-    let started = Instant::now();
-    while TcpStream::connect(address).is_err() {
-        ensure!(
-            started.elapsed() < START_LIMIT,
-            "redis-server does not answer"
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    redis.wait_until_it_accepts(address)?;
     Ok((redis, port))
 }
 

@@ -1,13 +1,13 @@
 //! Keep-alive HTTP connections to publish on, each with at most one request in flight.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 
 use anyhow::{Context, Result, bail, ensure};
-use mio::net::TcpStream;
-use mio::{Interest, Poll, Token};
+use mio::{Poll, Token};
 
 use crate::generator::Watch;
 use crate::http;
+use crate::stream::Stream;
 use crate::target::Target;
 
 /// All publishers of a run.
@@ -18,7 +18,7 @@ pub(crate) struct Publishers {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     busy: bool,
     /// Start of an answer whose end hasn't come yet.
     carry: Vec<u8>,
@@ -35,12 +35,9 @@ impl Publishers {
 
     /// Opens one more connection.
     pub(crate) fn open(&mut self, poll: &Poll, token: Token) -> Result<()> {
-        let stream = std::net::TcpStream::connect(self.target.address(self.connections.len()))?;
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        poll.registry()
-            .register(&mut stream, token, Interest::READABLE)?;
+        let address = self.target.address(self.connections.len());
+        let mut stream = Stream::connect(address, self.target.tls.as_ref())?;
+        stream.register(poll.registry(), token)?;
         self.connections.push(Connection {
             stream,
             busy: false,
@@ -62,7 +59,7 @@ impl Publishers {
         // The previous request was answered, so the socket's buffer is empty and this never blocks.
         connection
             .stream
-            .write_all(request)
+            .send(request)
             .with_context(|| format!("cannot send on publisher {index}"))
     }
 
@@ -84,8 +81,7 @@ impl Publishers {
             })?;
             connection.carry.clear();
             connection.carry.extend_from_slice(&self.buffer[used..end]);
-            // A read that didn't fill the buffer has emptied the socket. epoll reports what comes next.
-            if end < self.buffer.len() {
+            if end < self.buffer.len() && connection.stream.is_emptied_by_a_short_read() {
                 return Ok(());
             }
         }

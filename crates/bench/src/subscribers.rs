@@ -1,15 +1,15 @@
 //! The subscribers' sockets: handshake, subscription, then counting events.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use mio::net::TcpStream;
-use mio::{Interest, Poll, Token};
+use mio::{Poll, Token};
 
 use crate::generator::Watch;
 use crate::http;
 use crate::layout::Layout;
+use crate::stream::Stream;
 use crate::target::Target;
 use crate::wire::{self, after};
 
@@ -23,7 +23,7 @@ pub(crate) struct Subscribers {
 }
 
 struct Socket {
-    stream: TcpStream,
+    stream: Stream,
     channel: String,
     phase: Phase,
     /// Start of a message whose end hasn't come yet.
@@ -69,15 +69,11 @@ impl Subscribers {
 
     /// Opens one more connection and sends its handshake.
     pub(crate) fn open(&mut self, poll: &Poll, token: Token, channel: String) -> Result<()> {
-        // Connecting to a server nearby takes no time, so this may block. Everything else must not.
-        let stream = std::net::TcpStream::connect(self.target.address(self.sockets.len()))
+        let address = self.target.address(self.sockets.len());
+        let mut stream = Stream::connect(address, self.target.tls.as_ref())
             .with_context(|| format!("connection {} was refused", token.0))?;
-        stream.set_nonblocking(true)?;
-        stream.set_nodelay(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        stream.write_all(&self.target.upgrade())?;
-        poll.registry()
-            .register(&mut stream, token, Interest::READABLE)?;
+        stream.send(&self.target.upgrade())?;
+        stream.register(poll.registry(), token)?;
         self.sockets.push(Socket {
             stream,
             channel,
@@ -103,8 +99,7 @@ impl Subscribers {
             let carry = &mut self.sockets[index].carry;
             carry.clear();
             carry.extend_from_slice(&self.buffer[used..end]);
-            // A read that didn't fill the buffer has emptied the socket. epoll reports what comes next.
-            if end < self.buffer.len() {
+            if end < self.buffer.len() && self.sockets[index].stream.is_emptied_by_a_short_read() {
                 return Ok(());
             }
         }
@@ -160,7 +155,7 @@ impl Subscribers {
             let id = socket_id(text)
                 .with_context(|| format!("no socket id in {}", String::from_utf8_lossy(text)))?;
             let subscription = self.target.subscription(id, &socket.channel);
-            socket.stream.write_all(&subscription)?;
+            socket.stream.send(&subscription)?;
             socket.phase = Phase::Subscribing;
         } else if after(text, "subscription_succeeded").is_some() {
             socket.phase = Phase::Live;

@@ -1,9 +1,11 @@
 //! The measured server as the generator sees it, and the requests sent to it.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use fanfare_protocol::signature::{Credential, SigningKey, sign_request};
+use rustls::ClientConfig;
 use serde_json::json;
 
 use crate::layout::payload;
@@ -29,6 +31,8 @@ pub(crate) struct Target {
     pub(crate) pids: Vec<u32>,
     /// The app to use.
     pub(crate) app: App,
+    /// How clients speak TLS, if they do.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
 }
 
 impl Target {

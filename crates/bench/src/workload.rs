@@ -1,14 +1,18 @@
 //! Workloads: what a server has to do while it is measured.
 
+mod connect;
 mod fanout;
 mod flood;
 mod idle;
 mod publish;
+mod storm;
 
+pub(crate) use connect::Connect;
 pub(crate) use fanout::Fanout;
 pub(crate) use flood::Flood;
 pub(crate) use idle::Idle;
 pub(crate) use publish::Publish;
+pub(crate) use storm::Storm;
 
 use anyhow::Result;
 
@@ -53,6 +57,7 @@ mod tests {
             addresses: vec![address],
             pids: vec![pid],
             app,
+            tls: None,
         });
         running.start().expect("a running server")
     }
@@ -92,5 +97,12 @@ mod tests {
             settle: 0,
         };
         assert!(idle.run(&floor).is_ok());
+        let connect = Connect { connections: 150 };
+        assert!(connect.run(&floor).is_ok());
+        let storm = Storm {
+            connections: 150,
+            seconds: 1,
+        };
+        assert!(storm.run(&floor).is_ok());
     }
 }
