@@ -1,5 +1,5 @@
 //! The back end that nodes share, as three traits: a [`Broker`] carries events, [`Presence`] knows
-//! what each node reports of itself, and [`Membership`] knows the nodes. Redis is one back end; tests
+//! what each node reports of itself, and [`Membership`] knows the nodes. Redis and Postgres are back ends; tests
 //! have another, which delays, drops and partitions.
 //!
 //! Each call is atomic. Calls of one app are taken in the order in which they were first polled. If
@@ -8,6 +8,7 @@
 mod broker;
 mod membership;
 mod presence;
+pub(crate) mod transition_entry;
 
 use std::fmt;
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use super::script::{Script, Scripts};
 use super::transitions;
 use crate::backend::{
     BackendError, Call, Change, Counted, Joined, LogRules, Moment, NodeName, Presence, Reply,
-    Report,
+    Report, transition_entry,
 };
 
 /// Most entries of a transition log that one script handles.
@@ -119,7 +119,7 @@ impl Presence for RedisConnection {
             &handled,
             |call, part| {
                 for Transition { due_ms, key } in part {
-                    call.arg(transitions::entry(key)).arg(due_ms);
+                    call.arg(transition_entry::entry(key)).arg(due_ms);
                 }
             },
         )
@@ -139,7 +139,7 @@ impl Presence for RedisConnection {
             |call, part| {
                 call.arg(newest_stamp).arg(transitions::rules(rules));
                 for present in part {
-                    call.arg(transitions::end_of(present));
+                    call.arg(transition_entry::end_of(present));
                 }
             },
         )
