@@ -162,7 +162,7 @@ impl Cluster {
             BackendError::Late => {
                 if self.late_reminder.is_due() {
                     tracing::warn!(
-                        "events are refused by Redis' clock: they reached it more than two seconds late, or it was set"
+                        "events are refused by the clock of what nodes share (cluster.url): they reached it more than two seconds late, or it was set"
                     );
                 }
                 BusError::Late

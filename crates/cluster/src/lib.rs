@@ -1,5 +1,6 @@
 //! Several nodes as one: the engine's [`Bus`](fanfare_engine::Bus) and
-//! [`Roster`](fanfare_engine::Roster) over a back end that all nodes share, which is Redis.
+//! [`Roster`](fanfare_engine::Roster) over a back end that all nodes share: Redis or
+//! Postgres.
 //!
 //! # Layout
 //!
@@ -22,11 +23,14 @@
 //! | `message` | messages on topics |
 //! | [`backend`] | the three traits of a back end: broker, presence, membership |
 //! | `redis` | the back end over Redis: one script for each call, its files by trait |
+//! | `postgres` | the back end over Postgres: one function for each call, its files by trait |
+//! | `choice` | which of them a URL names |
 //! | `testing` | a simulated back end, and a suite of what every back end promises, for tests |
 
 mod admission;
 pub mod backend;
 mod bus;
+mod choice;
 mod cluster;
 mod displacement;
 mod fence;
@@ -37,6 +41,7 @@ mod live;
 mod message;
 mod other_nodes;
 mod peers;
+mod postgres;
 mod questions;
 mod queue;
 mod reaper;
@@ -47,8 +52,10 @@ pub mod testing;
 mod topics;
 mod transition_log;
 
+pub use choice::{Choice, InvalidChoice};
 pub use cluster::{Cluster, Settings};
 pub use message::{
     Answer, Heartbeat, Message, NodeQuery, NodeReply, QueryKind, Question, ReplyKind, stamp,
 };
+pub use postgres::{InvalidPostgres, Postgres, PostgresExamination};
 pub use redis::{InvalidUrl, Redis, RedisExamination};

@@ -80,7 +80,7 @@ pub enum BusError {
     Unanswered,
     /// The events reached the back end after their deadline by its own clock.
     #[error(
-        "the events reached Redis too late by its own clock: it or this node was stopped for two seconds, or its clock was set"
+        "the events reached what nodes share (cluster.url) too late by its own clock: it or this node was stopped for two seconds, or its clock was set"
     )]
     Late,
     /// The [`IdempotencyKey`] was used for another request.

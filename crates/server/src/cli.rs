@@ -143,7 +143,7 @@ enum Command {
     Top(top::Top),
     /// Look at what a node depends on, and say what to do
     ///
-    /// Looks at the configuration's open files, memory, kernel settings, data folder, store and Redis, and at the server
+    /// Looks at the configuration's open files, memory, kernel settings, data folder, store and what nodes share, and at the server
     /// if it runs. With --server it looks at a server as its clients see it, through all proxies. Changes nothing.
     Doctor(doctor::Doctor),
     /// Print the active settings, secrets hidden

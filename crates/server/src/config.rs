@@ -202,7 +202,7 @@ impl Config {
         let least_waiting = self.outbox.least_waiting(self.shards);
         self.check_server(rules)?;
         self.store.check(rules.of("store"))?;
-        self.cluster.check(rules.of("cluster"))?;
+        self.cluster.check(&self.store, rules.of("cluster"))?;
         self.memory.check(rules.of("memory"))?;
         self.connections.check(rules.of("connections"))?;
         self.outbox.check(self.shards, rules.of("outbox"))?;

@@ -5,7 +5,7 @@
 //! | `machine` | open files, memory, the kernel's queues and tables |
 //! | `files` | the data folder and the configuration file |
 //! | `store` | the database, its tables, its clock |
-//! | `cluster` | Redis: version, memory, buffers, rights, its clock |
+//! | `cluster` | Redis or Postgres between nodes: version, memory, buffers, rights, its clock |
 //! | `tls` | certificates, their files, and what the server shows of them |
 //! | `server` | a running server, directly or through its proxies |
 

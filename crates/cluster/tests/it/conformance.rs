@@ -1,14 +1,16 @@
-//! What a backend promises, the same for the simulated one and for Redis in all its forms.
+//! What a backend promises, the same for the simulated one, for Redis in all its forms and for Postgres. Postgres runs
+//! where `FANFARE_TEST_POSTGRES` holds the URL of a server on which databases may be created.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use fanfare_cluster::Redis;
 use fanfare_cluster::testing::conformance::{Stage, history};
 pub(crate) use fanfare_cluster::testing::conformance::{event, topic_of};
+use fanfare_cluster::{Postgres, Redis};
 use fanfare_engine::testing::run_paused;
 
+use crate::databases;
 use crate::servers::{self, PASSWORD};
 use crate::sim::{Sim, Weather};
 
@@ -68,6 +70,27 @@ mod sentinel {
         let port = watched.sentinel.port;
         let url = format!("redis://:{password}@127.0.0.1:{port}?sentinel=chosen");
         super::run(case, &url);
+    }
+
+    fanfare_cluster::conformance_suite!(run);
+}
+
+mod postgres {
+    use super::*;
+
+    fn run<F: Future<Output = ()>>(case: impl FnOnce(Stage) -> F) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let Some(database) = databases::create().await else {
+                return;
+            };
+            let postgres = Postgres::new(&database.url, "test").unwrap();
+            case(Stage::new(Arc::new(postgres))).await;
+            database.remove().await;
+        });
     }
 
     fanfare_cluster::conformance_suite!(run);

@@ -7,6 +7,7 @@
 )]
 
 mod conformance;
+mod databases;
 mod displacement;
 mod engine;
 mod examine;

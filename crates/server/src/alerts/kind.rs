@@ -90,7 +90,7 @@ impl AlertKind {
                 "events go on, and no change of apps is taken; make room on the disk"
             }
             Self::ClusterAway => {
-                "the node's clients are closed with 4101 and its publishes refused; look at Redis, and run fanfare doctor on the node"
+                "the node's clients are closed with 4101 and its publishes refused; look at what nodes share (cluster.url), and run fanfare doctor on the node"
             }
             Self::NodeLost => {
                 "its clients have reconnected to the other nodes; look at its log and at the machine, and start it again"

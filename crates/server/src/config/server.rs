@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use fanfare_store::MasterKey;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::rules::Rules;
 use super::{Config, without_password};
@@ -48,6 +48,11 @@ impl Config {
     /// Returns what precedes `/app` and `/apps` in the URLs of clients and backends.
     pub(crate) fn client_prefix(&self) -> String {
         format!("{}{}", self.http.base_path, self.path_prefix)
+    }
+
+    /// Returns the URL of what the nodes of a cluster share, if there are several nodes.
+    pub(crate) fn cluster_url(&self) -> Option<&SecretString> {
+        self.cluster.url(&self.store)
     }
 
     /// Returns the SQLite file that is the store if no `store.url` is given.

@@ -20,6 +20,12 @@ pub(crate) struct StoreConfig {
 }
 
 impl StoreConfig {
+    /// Returns the URL of the store's Postgres, if it is one, not through a pooler where that is known.
+    pub(super) fn direct_postgres(&self) -> Option<&SecretString> {
+        let url = self.listen_url.as_ref().or(self.url.as_ref())?;
+        url.expose_secret().starts_with("postgres").then_some(url)
+    }
+
     pub(super) fn check(&self, rules: Rules<'_>) -> anyhow::Result<()> {
         let url = self.url.as_ref().map(|url| url.expose_secret());
         if let Some(Err(error)) = url.map(check_url) {

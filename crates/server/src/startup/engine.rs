@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use fanfare_cluster::{Cluster, Redis, Settings};
+use fanfare_cluster::{Choice, Cluster, Settings};
 use fanfare_engine::{Engine, NoSpans, Options, ShardSeed, WaitingLimits};
 use fanfare_store::Store;
 use secrecy::ExposeSecret;
@@ -35,7 +35,7 @@ pub(super) fn engine(
         ..engine_options(config, store)?
     };
     let notices = Arc::new(NodeNotices::new(webhooks.intake().clone()));
-    let Some(url) = &config.cluster.url else {
+    let Some(url) = config.cluster_url() else {
         let (engine, shards) = Engine::new(options, notices);
         engine.set_live_name(node_name);
         return Ok((engine, shards, None));
@@ -46,12 +46,13 @@ pub(super) fn engine(
         fence_max: Duration::from_secs(config.fence.max),
         fence_per_second: config.fence.per_second,
     };
-    let redis =
-        Redis::new(url.expose_secret(), &config.cluster.prefix).context("reading cluster.url")?;
+    let back_end =
+        Choice::new(url.expose_secret(), &config.cluster.prefix).context("reading cluster.url")?;
+    let back_end = back_end.into_back_end();
     let mut cluster = None;
     // The engine and the cluster refer to each other, so the cluster is created while the engine is.
     let (engine, shards) = Engine::clustered(options, notices, |node| {
-        let new = Cluster::new(node, Arc::new(redis), settings);
+        let new = Cluster::new(node, back_end, settings);
         cluster = Some(Arc::clone(&new));
         new.links()
     });

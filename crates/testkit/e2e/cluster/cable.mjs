@@ -1,10 +1,10 @@
-// The network between one node and Redis, which can be cut in both ways that networks are.
+// The network between one node and what nodes share, which can be cut in both ways that networks are.
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { freePort } from '../harness.mjs';
 
-export async function startCable(redisPort) {
-  const cable = new Cable(await freePort(), redisPort);
+export async function startCable(farPort) {
+  const cable = new Cable(await freePort(), farPort);
   await cable.listen();
   return cable;
 }
@@ -14,9 +14,9 @@ class Cable {
   #links = new Set();
   #silent = false;
 
-  constructor(port, redisPort) {
+  constructor(port, farPort) {
     this.port = port;
-    this.redisPort = redisPort;
+    this.farPort = farPort;
   }
 
   async listen() {
@@ -37,6 +37,11 @@ class Cable {
     await closed;
   }
 
+  /** New connections lead to another port. */
+  redirect(farPort) {
+    this.farPort = farPort;
+  }
+
   /** All connections break, and new ones are let through. */
   reset() {
     this.#links.forEach((link) => link.destroy());
@@ -54,7 +59,7 @@ class Cable {
   }
 
   #link(near) {
-    const far = connect(this.redisPort, '127.0.0.1');
+    const far = connect(this.farPort, '127.0.0.1');
     const link = new Link(near, far, () => this.#silent);
     this.#links.add(link);
     near.once('close', () => far.destroyed && this.#links.delete(link));

@@ -1,4 +1,4 @@
-// The network between one node and Redis fails, in both ways that networks do.
+// The network between one node and what nodes share fails, in both ways that networks do.
 import assert from 'node:assert/strict';
 import { after, afterEach, before, test } from 'node:test';
 import { startCable } from './cable.mjs';
@@ -11,8 +11,8 @@ const TIME_LIMIT = { timeout: 90_000 };
 
 let cluster, cable;
 before(async () => {
-  const redisPort = async (name, port) => (name === 'C' ? (cable = await startCable(port)).port : port);
-  cluster = await startCluster({ redisPort });
+  const sharedPort = async (name, port) => (name === 'C' ? (cable = await startCable(port)).port : port);
+  cluster = await startCluster({ sharedPort });
 });
 afterEach(async () => {
   await cable.heal();
@@ -23,10 +23,10 @@ after(async () => {
   await cable?.stop();
 });
 
-test('a node that hears nothing of Redis any more refuses events until it does, and its clients are told', TIME_LIMIT, (t) =>
+test('a node that hears nothing any more refuses events until it does, and its clients are told', TIME_LIMIT, (t) =>
   cutOff(t, 'presence-silent', 'silent', () => cable.goSilent()));
 
-test('a node whose connections to Redis break refuses events until it has new ones, and its clients are told', TIME_LIMIT, (t) =>
+test('a node whose connections break refuses events until it has new ones, and its clients are told', TIME_LIMIT, (t) =>
   cutOff(t, 'presence-broken', 'broken', () => cable.breakOff()));
 
 async function cutOff(t, room, news, cut) {

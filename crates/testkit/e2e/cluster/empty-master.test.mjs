@@ -19,7 +19,7 @@ let redis, cluster;
 before(async () => {
   redis = await startRedisCluster();
   cluster = await startCluster({
-    redisPort: () => redis.ports,
+    sharedPort: () => redis.ports,
     settings: { 'limits.connections': QUOTA },
     env: { FANFARE_CLUSTER_LEASE: String(LEASE) },
   });

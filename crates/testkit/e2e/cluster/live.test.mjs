@@ -100,14 +100,14 @@ test('a console outlasts a node that is killed and a Redis that stalls, and publ
   await nodes[1].ready();
   await shows(console, nodes[1], 'again');
 
-  cluster.redis.freeze();
+  cluster.shared.freeze();
   await until('the node notices', async () => !(await nodes[0].isReady()));
   // What happens on its own node is shown while Redis is away.
   const client = cluster.client(nodes[0]);
   const connected = console.lines('connected').length;
   await until('a client is shown', () => console.lines('connected').length > connected);
   client.leave();
-  cluster.redis.thaw();
+  cluster.shared.thaw();
   await cluster.ready();
   for (const node of nodes) await shows(console, node, 'after');
 });

@@ -15,8 +15,8 @@ const TIME_LIMIT = { timeout: 60_000 };
 
 let cluster, cable;
 before(async () => {
-  const redisPort = async (name, port) => (name === 'B' ? (cable = await startCable(port)).port : port);
-  cluster = await startCluster({ nodes: 2, redisPort, env: { FANFARE_CLUSTER_LEASE: String(LEASE) } });
+  const sharedPort = async (name, port) => (name === 'B' ? (cable = await startCable(port)).port : port);
+  cluster = await startCluster({ nodes: 2, sharedPort, env: { FANFARE_CLUSTER_LEASE: String(LEASE) } });
 });
 afterEach(() => cluster.rest());
 after(async () => {
@@ -25,7 +25,7 @@ after(async () => {
 });
 
 test('who came between a loss of all keys and its discovery, and went, is not there', TIME_LIMIT, async () => {
-  const { nodes, redis } = cluster;
+  const { nodes, shared: redis } = cluster;
   const room = 'presence-flushed';
   const stays = nodes.map((node) => cluster.client(node, { user: `stays-${node.name}` }).subscribe(room));
   await until('all are subscribed', () => stays.every((client) => client.session(room)));
@@ -42,7 +42,7 @@ test('who came between a loss of all keys and its discovery, and went, is not th
 });
 
 test('a script cache that is emptied costs nobody anything', TIME_LIMIT, async () => {
-  const { nodes, redis, history } = cluster;
+  const { nodes, shared: redis, history } = cluster;
   const [room, news] = ['presence-scripts', 'scripts'];
   const clients = nodes.map((node) => cluster.client(node, { user: node.name }).subscribe(room, news));
   await until('all are subscribed', () => clients.every((client) => client.session(room) && client.session(news)), { within: 20_000 });
@@ -99,7 +99,7 @@ async function flap(t, every) {
 }
 
 test('a Redis that has no room is asked once a second, and the log says so once', TIME_LIMIT, async (t) => {
-  const { nodes, redis } = cluster;
+  const { nodes, shared: redis } = cluster;
   const before = await connectionsOf(redis);
   const lengths = nodes.map(({ log }) => log.length);
   await redis.ask('CONFIG SET maxmemory 1mb');
@@ -122,7 +122,7 @@ test('a Redis that has no room is asked once a second, and the log says so once'
 });
 
 test('a Redis that hands over to its replica takes nothing until it has the lead again, and no node loses anybody', TIME_LIMIT, async (t) => {
-  const { nodes, redis } = cluster;
+  const { nodes, shared: redis } = cluster;
   const [room, news] = ['presence-handover', 'handover'];
   const replica = await startRedis({ replicaof: `127.0.0.1 ${redis.port}`, 'repl-diskless-sync-delay': 0 });
   try {

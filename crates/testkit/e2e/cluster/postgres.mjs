@@ -1,4 +1,5 @@
-// A database of the test's own: on the server that FANFARE_TEST_POSTGRES names, or on one that is started for it.
+// A database of the test's own: on the server that FANFARE_TEST_POSTGRES names, or on one that is started for it, which can be stopped
+// dead, killed, and started again.
 import { execFile, execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, chownSync, existsSync, readdirSync } from 'node:fs';
@@ -11,21 +12,17 @@ import { until } from './until.mjs';
 const run = promisify(execFile);
 const QUICK = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'unix_socket_directories='];
 
-export async function startDatabase() {
+/** With `own`, on a server that nobody else has. */
+export async function startDatabase({ own = false } = {}) {
   const name = `fanfare_${randomBytes(6).toString('hex')}`;
-  const server = process.env.FANFARE_TEST_POSTGRES ? undefined : await startServer();
+  const server = process.env.FANFARE_TEST_POSTGRES && !own ? undefined : await startServer();
   const url = (database) => new URL(`/${database}`, server?.url ?? process.env.FANFARE_TEST_POSTGRES).href;
   await sql(url('postgres'), `CREATE DATABASE ${name}`);
-  return {
-    url: url(name),
-    async stop() {
-      if (server) await server.stop();
-      else await sql(url('postgres'), `DROP DATABASE ${name} WITH (FORCE)`);
-    },
-  };
+  const stop = () => sql(url('postgres'), `DROP DATABASE ${name} WITH (FORCE)`);
+  return server ? Object.assign(server, { url: url(name) }) : { url: url(name), stop };
 }
 
-async function startServer() {
+export async function startServer() {
   const folder = await temporaryFolder('postgres');
   const data = join(folder, 'data');
   const user = account();
@@ -34,22 +31,93 @@ async function startServer() {
   if (user.uid !== undefined) chownSync(folder, user.uid, user.gid);
   const options = { ...user, cwd: folder, env: { PATH: process.env.PATH, LC_ALL: 'C' } };
   await run(program('initdb'), ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'], options);
-  const port = await freePort();
-  const settings = [...QUICK, 'listen_addresses=127.0.0.1', `port=${port}`].flatMap((setting) => ['-c', setting]);
-  const child = launch(program('postgres'), ['-D', data, ...settings], { ...options, atExit: 'SIGQUIT' });
-  const url = `postgres://postgres@127.0.0.1:${port}`;
-  await until('Postgres answers', async () => {
-    if (hasEnded(child)) throw new Error(`Postgres ended:\n${child.log}`);
-    await sql(`${url}/postgres`, 'SELECT 1');
-    return true;
-  });
-  return {
-    url,
-    async stop() {
-      await end(child, 'SIGINT');
-      await removeFolder(folder);
-    },
-  };
+  const server = new Server(folder, await freePort(), options);
+  await server.start();
+  return server;
+}
+
+class Server {
+  #child;
+  #options;
+
+  constructor(folder, port, options) {
+    this.folder = folder;
+    this.port = port;
+    this.url = `postgres://postgres@127.0.0.1:${port}`;
+    this.#options = options;
+  }
+
+  get data() {
+    return join(this.folder, 'data');
+  }
+
+  async start() {
+    const settings = [...QUICK, 'listen_addresses=127.0.0.1', `port=${this.port}`].flatMap((setting) => ['-c', setting]);
+    const child = launch(program('postgres'), ['-D', this.data, ...settings], { ...this.#options, atExit: 'SIGQUIT' });
+    this.#child = child;
+    await until('Postgres answers', async () => {
+      if (hasEnded(child)) throw new Error(`Postgres ended:\n${child.log}`);
+      await sql(new URL('/postgres', this.url).href, 'SELECT 1');
+      return true;
+    });
+  }
+
+  /** The processes stand still: connections stay, nobody answers. */
+  freeze() {
+    this.#signal('SIGSTOP');
+  }
+
+  thaw() {
+    this.#signal('SIGCONT');
+  }
+
+  /** It loses what it has not written down, which is everything that nodes share. */
+  async kill() {
+    const gone = end(this.#child, 'SIGQUIT');
+    // What stands still gets no signal.
+    this.thaw();
+    await gone;
+  }
+
+  /** It writes down everything and ends, whoever is connected. */
+  async end() {
+    await end(this.#child, 'SIGINT');
+  }
+
+  async stop() {
+    this.thaw();
+    await this.end();
+    await removeFolder(this.folder);
+  }
+
+  /** Another server that follows this one, until it is promoted. */
+  async standby() {
+    const folder = await temporaryFolder('standby');
+    chmodSync(folder, 0o755);
+    if (this.#options.uid !== undefined) chownSync(folder, this.#options.uid, this.#options.gid);
+    const standby = new Server(folder, await freePort(), { ...this.#options, cwd: folder });
+    const copy = ['-h', '127.0.0.1', '-p', String(this.port), '-U', 'postgres', '-D', standby.data, '-R', '-c', 'fast', '--no-sync'];
+    await run(program('pg_basebackup'), copy, this.#options);
+    await standby.start();
+    return standby;
+  }
+
+  async promote() {
+    await sql(new URL('/postgres', this.url).href, 'SELECT pg_promote()');
+  }
+
+  #signal(signal) {
+    if (hasEnded(this.#child)) return;
+    const { pid } = this.#child;
+    const children = execFileSync('ps', ['-o', 'pid=', '--ppid', String(pid)], { encoding: 'utf8' });
+    for (const one of [pid, ...children.trim().split(/\s+/).map(Number)]) {
+      try {
+        process.kill(one, signal);
+      } catch {
+        // It has just ended.
+      }
+    }
+  }
 }
 
 async function sql(url, statement) {

@@ -19,12 +19,12 @@ before(async () => {
 after(() => cluster?.stop());
 
 test('a node stops as it should while Redis stands still', TIME_LIMIT, async (t) => {
-  cluster.redis.freeze();
+  cluster.shared.freeze();
   await stops(t, cluster.nodes[0]);
 });
 
 test('a node stops as it should when Redis is gone, at once and after a while', TIME_LIMIT, async (t) => {
-  await cluster.redis.kill();
+  await cluster.shared.kill();
   await stops(t, cluster.nodes[1]);
   await stops(t, cluster.nodes[2]);
 });

@@ -1,4 +1,4 @@
-// A cluster of nodes over one Redis and one Postgres, with an app, and what a test does to it.
+// A cluster of nodes over one Redis and one Postgres, or over one Postgres alone, with an app, and what a test does to it.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -22,17 +22,19 @@ import { until } from './until.mjs';
 const run = promisify(execFile);
 /** Within this a dead node's members must be gone. */
 export const DEAD_WITHIN = 10_000;
+const ON_POSTGRES = process.env.FANFARE_TEST_CLUSTER === 'postgres';
 /** Seconds over which connections are closed, where a test does not say otherwise. */
 export const DRAIN = 2;
 
 /**
  * Starts nodes and waits until all are ready. `settings` are the app's, `env` the nodes', `ownEnv` says what one of them has besides,
- * and `redisPort` says for each node where it finds Redis.
+ * and `sharedPort` says for each node where it finds what nodes share: Redis, or the store's Postgres if `onPostgres`, which is so by
+ * itself where FANFARE_TEST_CLUSTER is `postgres`.
  */
-export async function startCluster({ nodes = 3, settings = {}, env = {}, ownEnv = () => ({}), redisPort = (_name, port) => port } = {}) {
+export async function startCluster({ nodes = 3, ...options } = {}) {
   const cluster = new Cluster();
   try {
-    await cluster.start(nodes, { settings, env, ownEnv, redisPort });
+    await cluster.start(nodes, options);
   } catch (error) {
     await cluster.stop();
     throw error;
@@ -49,9 +51,10 @@ class Cluster {
   belongings = [];
   #env;
 
-  async start(count, { settings, env, ownEnv, redisPort }) {
-    const [database, redis] = await Promise.all([this.keep(startDatabase()), this.keep(startRedis())]);
-    this.redis = redis;
+  async start(count, { settings = {}, env = {}, ownEnv = () => ({}), sharedPort = (_name, port) => port, onPostgres = ON_POSTGRES }) {
+    const starting = [this.keep(startDatabase({ own: onPostgres })), ...(onPostgres ? [] : [this.keep(startRedis())])];
+    const [database, redis] = await Promise.all(starting);
+    this.shared = redis ?? database;
     this.#env = {
       DATABASE_URL: database.url,
       FANFARE_MASTER_KEY: randomBytes(32).toString('hex'),
@@ -64,8 +67,9 @@ class Cluster {
     this.app = await this.createApp(settings);
     this.backend = this.backendOf(this.app);
     for (const name of ['A', 'B', 'C', 'D', 'E'].slice(0, count)) {
-      const url = `redis://127.0.0.1:${await redisPort(name, redis.port)}`;
-      this.nodes.push(new Node(name, await freePort(), { ...this.#env, FANFARE_CLUSTER_URL: url, ...ownEnv(name) }));
+      const port = await sharedPort(name, this.shared.port);
+      const url = redis ? `redis://127.0.0.1:${port}` : storeAt(database, port);
+      this.nodes.push(new Node(name, await freePort(), { ...this.#env, FANFARE_CLUSTER_URL: url, ...ownEnv(name, database) }));
     }
     await Promise.all(this.nodes.map((node) => node.start()));
     await this.ready();
@@ -232,6 +236,11 @@ class Cluster {
     assert.ok(this.notices.length > 0, 'no node told anything');
     t.diagnostic(`${this.notices.length} notices, ${excused.length} excused: ${excused.slice(0, 10).join(', ')}`);
   }
+}
+
+/** The setting for a node that finds the store's Postgres at another port. */
+function storeAt({ url, port }, other) {
+  return other === port ? 'store' : Object.assign(new URL(url), { port: other }).href;
 }
 
 export function has(session, id) {

@@ -60,8 +60,8 @@ test('what is told stays true while people come, go and come back, nodes die, Re
     await dead.ready();
     alive = nodes;
   }
-  await cluster.redis.kill();
-  await cluster.redis.start();
+  await cluster.shared.kill();
+  await cluster.shared.start();
   await delay(3000);
   answer = () => 200;
   await delay(3000);

@@ -34,7 +34,7 @@ const REFUSALS: [(&str, &str); 5] = [
     ),
     (
         "unavailable",
-        "the cluster's back end does not answer: fanfare doctor looks at Redis",
+        "the cluster's back end does not answer: fanfare doctor looks at it",
     ),
     (
         "conflict",
@@ -199,7 +199,7 @@ fn remarks_on_node(url: &str, rates: &Rates) -> Vec<String> {
             time(rates.delay.p99)
         )),
         "CUT OFF" => remarks.push(format!(
-            "! {url} is not connected to the other nodes; fanfare doctor there looks at Redis"
+            "! {url} is not connected to the other nodes; fanfare doctor there looks at what they share"
         )),
         _ => remarks.push(format!("! {url} is not ready; {url}/readyz says why")),
     }
@@ -383,7 +383,7 @@ mod tests {
                     ..rates()
                 },
                 "CUT OFF",
-                "looks at Redis",
+                "looks at it",
             ),
             (
                 Rates {

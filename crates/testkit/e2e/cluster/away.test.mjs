@@ -1,4 +1,4 @@
-// Redis stands still, then dies and comes back without its memory.
+// What nodes share stands still, then dies and comes back without its memory.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,14 +10,14 @@ const [ROOM, NEWS] = ['presence-room', 'news'];
 const FROZEN = 20_000;
 /** Within this a publish that cannot be taken is answered. */
 const FAST = 5_000;
-/** Reconnecting to Redis, closing what may have missed something, and coming back. */
+/** Reconnecting, closing what may have missed something, and coming back. */
 const RECOVERED = { within: 20_000 + DRAIN * 1000 };
 
 let cluster, clients, publishers;
 before(async () => (cluster = await startCluster()));
 after(() => cluster?.stop());
 
-test('while Redis is away nothing is taken, and after it is back nothing that was taken is missing', { timeout: 110_000 }, async (t) => {
+test('while it is away nothing is taken, and after it is back nothing that was taken is missing', { timeout: 110_000 }, async (t) => {
   const { nodes } = cluster;
   clients = nodes.flatMap((node) => [
     ...Array.from({ length: 20 }, (_, n) => cluster.client(node, { user: `user-${node.name}-${n}` })),
@@ -34,40 +34,40 @@ test('while Redis is away nothing is taken, and after it is back nothing that wa
   await Promise.all(publishers.map((publisher) => publisher.stop()));
   await Promise.all([NEWS, ROOM].map((channel) => cluster.flush(channel)));
   const { unknown } = cluster.judge(t);
-  // Each publisher has a request under way when Redis dies, and one or two while nobody knows yet that it stands still.
+  // Each publisher has a request under way when it dies, and one or two while nobody knows yet that it stands still.
   assert.ok(unknown <= publishers.length * 3, `${unknown} publishes have an unknown outcome`);
   assert.deepEqual([...new Set(sentAway(0).map(({ code }) => code))], [4101]);
   await cluster.judgeNotices(t, { resets });
 });
 
 async function standStill(t) {
-  const { history, redis } = cluster;
+  const { history, shared } = cluster;
   const [since, closings] = [now(), history.closings.length];
-  redis.freeze();
+  shared.freeze();
   comeAndGo('while it stood still');
   await delay(FROZEN);
-  assert.deepEqual(sentAway(closings), [], 'connections were closed while Redis stood still');
+  assert.deepEqual(sentAway(closings), [], 'connections were closed while it stood still');
   const during = history.publishes.filter(({ sentAt }) => sentAt > since + 500);
   assert.ok(during.length > publishers.length * 3, `only ${during.length} publishes were answered`);
-  report(during.filter(({ outcome }) => outcome === 'accepted').map(({ id, node }) => `${node} took ${id} while Redis stood still`));
-  redis.thaw();
+  report(during.filter(({ outcome }) => outcome === 'accepted').map(({ id, node }) => `${node} took ${id} while it stood still`));
+  shared.thaw();
   await cluster.ready(RECOVERED);
   await eventsAreTaken();
   await allAreBack();
   refusedFast(since);
-  t.diagnostic(`Redis stood still: ${during.length} publishes were answered, ${sentAway(closings).length} clients sent away`);
+  t.diagnostic(`it stood still: ${during.length} publishes were answered, ${sentAway(closings).length} clients sent away`);
 }
 
 /** The span in which notices count for nothing. */
 async function dieWithMemory(t) {
-  const { history, redis } = cluster;
+  const { history, shared } = cluster;
   const [since, closings, from] = [now(), history.closings.length, Date.now()];
   const disturbed = [...history.open(NEWS), ...history.open(ROOM)];
-  await redis.kill();
+  await shared.kill();
   const refused = () => history.publishes.filter(({ outcome, sentAt }) => outcome === 'refused' && sentAt > since);
   await until('publishes are refused', () => refused().length > 20);
   comeAndGo('while it was dead');
-  await redis.start();
+  await shared.start();
   await cluster.ready(RECOVERED);
   const to = Date.now();
   await eventsAreTaken();
@@ -76,7 +76,7 @@ async function dieWithMemory(t) {
   await allAreBack();
   refusedFast(since);
   soon(sentAway(closings));
-  t.diagnostic(`Redis died: ready again after ${to - from} ms, ${sentAway(closings).length} clients sent away`);
+  t.diagnostic(`it died: ready again after ${to - from} ms, ${sentAway(closings).length} clients sent away`);
   return { from, to };
 }
 
