@@ -33,7 +33,7 @@ pub(crate) use acme::challenges::AcmeChallenges;
 pub(crate) use certificate::{Certificate, Facts};
 pub(crate) use certificates::{Certificates, FailedOrders, Origin, Served};
 pub(crate) use expiry::{days_left, expires_soon, warn_of_expiry};
-pub(crate) use files::CertificateFiles;
+pub(crate) use files::{CertificateFiles, read_pem};
 pub(crate) use handshakes::{HandshakeCounts, HandshakeOutcome};
 
 /// The protocol of many requests at a time on a connection in ALPN.

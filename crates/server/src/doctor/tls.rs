@@ -17,7 +17,7 @@ use tokio::task::spawn_blocking;
 
 use super::Finding;
 use crate::config::{Config, reachable};
-use crate::tls::{Certificate, Facts, days_left, expires_soon};
+use crate::tls::{Certificate, Facts, days_left, expires_soon, read_pem};
 
 /// How long the server may take for each step of a handshake.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,7 +77,7 @@ fn look(pairs: &[(PathBuf, PathBuf)], domains: &[String], address: SocketAddr) -
 
 fn read(certificate: &Path, key: &Path) -> Result<Seen, String> {
     let read = |file: &Path| {
-        fs::read(file).map_err(|error| format!("reading {}: {error}", file.display()))
+        read_pem(file).map_err(|error| format!("reading {}: {error}", file.display()))
     };
     let pair = Certificate::from_pem(&read(certificate)?, &read(key)?);
     let Certificate { key, facts } = pair.map_err(|error| error.to_string())?;

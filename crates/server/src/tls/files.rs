@@ -1,11 +1,14 @@
 //! The files that certificates come from. They are read again when their content changes: watching the file system
 //! would miss how Kubernetes replaces them, by a symbolic link somewhere above them.
 
-use std::fs;
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 use tokio::signal::unix::Signal;
 use tokio::task::spawn_blocking;
@@ -17,6 +20,9 @@ use super::expiry::now;
 
 /// How often the files are read. They are small, and who replaces them wants to see it work.
 const INTERVAL: Duration = Duration::from_millis(500);
+
+/// Largest file that is read, in bytes. Chains have some thousands.
+const MAX_FILE: usize = 1024 * 1024;
 
 /// What the two files of a pair hold.
 type Content = Result<Pem, String>;
@@ -254,13 +260,42 @@ impl Pair {
 
 fn read_pair(certificate: &Path, key: &Path) -> Content {
     let read = |file: &Path| {
-        fs::read(file)
+        read_pem(file)
             .map_err(|error| format!("the file {} cannot be read: {error}", file.display()))
     };
     Ok(Pem {
         certificate: read(certificate)?,
         key: read(key)?,
     })
+}
+
+/// Reads a file of certificates or of a key.
+///
+/// # Errors
+///
+/// Returns the system's error, or says what is wrong with a file that isn't a regular one or is very large. Without these
+/// bounds, a pipe would stop the watch for good, and a device would fill the memory.
+pub(crate) fn read_pem(file: &Path) -> io::Result<Vec<u8>> {
+    let wrong = |why: &str| Err(io::Error::new(ErrorKind::InvalidInput, why));
+    // With this flag, opening a pipe doesn't wait for a writer.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(file)?;
+    if !opened.metadata()?.is_file() {
+        return wrong(
+            "it must be a regular file, because it is read again and again; this is a folder, a pipe or a device",
+        );
+    }
+    let mut content = Vec::new();
+    opened.take(MAX_FILE as u64 + 1).read_to_end(&mut content)?;
+    if content.len() > MAX_FILE {
+        return wrong(
+            "it has more than 1 MiB, so it is something else than PEM of a certificate or key",
+        );
+    }
+    Ok(content)
 }
 
 fn hash(content: &Content) -> Hash {
@@ -278,6 +313,10 @@ fn hash(content: &Content) -> Hash {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
     use super::*;
     use crate::tls::testing::{Authority, Issued};
 
@@ -319,6 +358,37 @@ mod tests {
         assert_eq!(pair.look(&content(&new), false, now()), Look::Replaced);
         assert_eq!(pair.look(&content(&new), false, now()), Look::Same);
         assert_eq!(refusal(&pair), "");
+    }
+
+    #[test]
+    fn a_file_that_never_ends_is_refused_and_the_watch_goes_on() {
+        let authority = Authority::new("Test CA");
+        let [old, new] = [(); 2].map(|()| authority.issue(&["example.com"]));
+        let folder = tempfile::tempdir().expect("a folder");
+        let (certificate, key) = write(folder.path(), &old);
+        let mut files =
+            CertificateFiles::read(vec![(certificate.clone(), key)], Certificates::default())
+                .expect("a pair");
+        let mut refused = |why: &str| {
+            files.look(true);
+            let refusal = refusal(&files.pairs[0]);
+            assert!(refusal.contains(why), "{refusal:?}");
+        };
+        fs::remove_file(&certificate).expect("it was there");
+        mknodat(CWD, &certificate, FileType::Fifo, Mode::RUSR, 0).expect("a pipe");
+        refused("regular file");
+        fs::remove_file(&certificate).expect("it was there");
+        fs::create_dir(&certificate).expect("a folder");
+        refused("regular file");
+        fs::remove_dir(&certificate).expect("it was there");
+        let large = fs::File::create(&certificate).expect("a file");
+        large
+            .set_len(MAX_FILE as u64 + 1)
+            .expect("it has no blocks");
+        refused("more than 1 MiB");
+        write(folder.path(), &new);
+        refused("");
+        assert_eq!(files.pairs[0].refused, None);
     }
 
     #[test]

@@ -1,6 +1,5 @@
 //! The account with an ACME server, and the client that asks it.
 
-use std::fs;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use instant_acme::{
 use secrecy::ExposeSecret;
 
 use crate::config::AcmeConfig;
+use crate::tls::read_pem;
 
 /// How long the server may take for an answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -62,7 +62,7 @@ fn builder(config: &AcmeConfig) -> Result<AccountBuilder, String> {
     let mut client = reqwest::Client::builder().timeout(TIMEOUT).https_only(true);
     if !config.directory_ca.as_os_str().is_empty() {
         let file = config.directory_ca.display();
-        let pem = fs::read(&config.directory_ca)
+        let pem = read_pem(&config.directory_ca)
             .map_err(|error| format!("{file} cannot be read (tls.acme.directory_ca): {error}"))?;
         let roots = reqwest::Certificate::from_pem_bundle(&pem);
         for root in roots.map_err(|error| format!("{file} has no certificate as PEM: {error}"))? {
