@@ -500,14 +500,14 @@ impl TlsSocket {
             return Poll::Ready(Ok(()));
         }
         loop {
+            // Asked first, because this counts as work of the task: one whose client sends without end has to yield.
+            ready!(self.poll_read_ready(cx))?;
             match self.try_read(buffer.initialize_unfilled()) {
                 Ok(count) => {
                     buffer.advance(count);
                     return Poll::Ready(Ok(()));
                 }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    ready!(self.poll_read_ready(cx))?;
-                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -519,10 +519,10 @@ impl TlsSocket {
         chunks: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
+            // Asked first for the same reason as in `poll_read`.
+            ready!(self.tcp.poll_write_ready(cx))?;
             match self.try_write_vectored(chunks) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    ready!(self.tcp.poll_write_ready(cx))?;
-                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 written => return Poll::Ready(written),
             }
         }
@@ -559,6 +559,7 @@ fn gather<'a>(chunks: &[IoSlice<'_>], into: &'a mut [u8; MAX_CONTENT]) -> &'a [u
 mod tests {
     use std::future::poll_fn;
     use std::io::{Read, Write};
+    use std::pin::pin;
     use std::thread::{self, JoinHandle};
     use std::time::Duration;
 
@@ -568,6 +569,8 @@ mod tests {
     use rustls::sign::{CertifiedKey, SingleCertAndKey};
     use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
     use tokio::net::TcpListener;
+    use tokio::task::coop::{consume_budget, has_budget_remaining};
+    use tokio::task::yield_now;
     use tokio::time::timeout;
 
     use super::*;
@@ -684,6 +687,41 @@ mod tests {
         let error = read(&socket, b"never").await.expect_err("an end");
         assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
         drop(socket);
+        client.join().expect("a client");
+    }
+
+    #[tokio::test]
+    async fn a_task_that_has_done_its_turn_neither_reads_nor_writes() {
+        let (socket, client) = connected(|mut client| {
+            client.write_all(b"hello").expect("a connection");
+            let mut answer = [0; 2];
+            client.read_exact(&mut answer).expect("an answer");
+            assert_eq!(answer, *b"ok");
+        })
+        .await;
+        // From here on, both are possible.
+        socket.tcp.readable().await.expect("words");
+        let mut room = [0; 64];
+        let mut buffer = ReadBuf::new(&mut room);
+        poll_fn(|cx| {
+            // A task's turn ends when it has used up its budget, and a client that sends without end would go on.
+            while has_budget_remaining() {
+                assert!(pin!(consume_budget()).poll(cx).is_ready());
+            }
+            assert!(socket.poll_read(cx, &mut buffer).is_pending());
+            let chunks = [IoSlice::new(b"no")];
+            assert!(socket.poll_write_vectored(cx, &chunks).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        yield_now().await;
+        poll_fn(|cx| socket.poll_read(cx, &mut buffer))
+            .await
+            .expect("words");
+        assert_eq!(buffer.filled(), b"hello");
+        poll_fn(|cx| socket.poll_write_vectored(cx, &[IoSlice::new(b"ok")]))
+            .await
+            .expect("an answer");
         client.join().expect("a client");
     }
 
