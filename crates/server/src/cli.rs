@@ -383,7 +383,10 @@ fn serve(
 async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
     match command {
         // The configuration was read. A server that is to run is started elsewhere.
-        Command::Serve { .. } => Tls::start(&config).map(drop),
+        Command::Serve { .. } => {
+            Tls::start(&config)?;
+            Ok(startup::check_sockets(&config)?)
+        }
         Command::Upgrade(upgrade) => upgrade::run(&upgrade, &config),
         Command::App(noun) => {
             // Operators often import apps before the first start.

@@ -27,7 +27,7 @@ use crate::nodes::NodeResponder;
 use crate::server_lock::ServerLock;
 use crate::tls::{self, Acme, Tls};
 use crate::traces::Traces;
-use crate::upgrade::Program;
+use crate::upgrade::{Program, release_signals};
 use crate::webhooks::Webhooks;
 
 mod data_dir;
@@ -42,6 +42,7 @@ mod store;
 mod welcome;
 
 pub(crate) use handlers::state_at_rest;
+pub(crate) use listeners::check_sockets;
 pub(crate) use store::{Begin, open_store, open_store_alone};
 
 use data_dir::make_data_dir;
@@ -50,7 +51,7 @@ use handlers::state;
 use listeners::NodeSockets;
 use metering::Metering;
 use node_name::node_name;
-use shutdown::{DrainPlan, StopSignals, Told, answer_last, drain, finish_requests};
+use shutdown::{DrainPlan, Drained, StopSignals, Told, answer_last, drain, finish_requests};
 use welcome::{print_to_stdout, warn_of_demo_app, welcome};
 
 /// Runs a node until it is told to stop, on the inherited sockets if there are some.
@@ -67,6 +68,7 @@ pub(crate) async fn serve(
     let mut signals = StopSignals::watch()?;
     // Before anything is touched, because a broken certificate is a mistake in the configuration.
     let tls = start_tls(&config)?;
+    release_signals()?;
     // Before the store is opened, so that connection attempts wait in the queue instead of meeting a closed port.
     let sockets = NodeSockets::bind(&config, inherited)?;
     // After the port is bound, so that a start that fails there leaves nothing behind. If another server runs on the
@@ -153,7 +155,7 @@ pub(crate) async fn serve(
         shutdown.stop_accepting.cancel();
     }
     let plan = DrainPlan::new(&config, engine.connections(), alone, keeps_queues);
-    drain(&engine, &plan, signal, &mut signals).await;
+    let drained = drain(&engine, &plan, signal, &mut signals).await;
     tokio::join!(finish_requests(&shutdown), async {
         // While the node can reach the others, which take over what waits.
         webhooks_running.finish().await;
@@ -168,7 +170,7 @@ pub(crate) async fn serve(
     refusals.finish(&store).await;
     traces.finish().await;
     tracing::info!("stopped");
-    Ok(ended)
+    Ok(ended.unless_told_to_stop(&drained, &mut signals))
 }
 
 /// How a node ended.
@@ -178,6 +180,16 @@ pub(crate) enum Ended {
     Stopped,
     /// It was told to become the program that is installed now, which is to get these sockets.
     Upgraded(Vec<HeldSocket>),
+}
+
+impl Ended {
+    /// Returns how a node ended that may have been told to stop in the meantime. It is then not to become anything.
+    fn unless_told_to_stop(self, drained: &Drained, signals: &mut StopSignals) -> Self {
+        match drained {
+            Drained::AsPlanned if !signals.has_next() => self,
+            _ => Self::Stopped,
+        }
+    }
 }
 
 /// Waits until the node is told to stop, or to become a program that would start, and returns by which signal. Of a node
@@ -193,7 +205,7 @@ async fn wait_for_end(
             Told::Upgrade => {}
         }
         let checked = tokio::select! {
-            checked = program.check() => checked,
+            checked = program.check(&held) => checked,
             signal = signals.next() => return (Ended::Stopped, signal),
         };
         match checked {

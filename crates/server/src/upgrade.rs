@@ -8,10 +8,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use nix::sys::signal::{SigSet, Signal};
 use rustix::io::{FdFlags, fcntl_dupfd_cloexec, fcntl_setfd};
 use tokio::time::{Instant, sleep};
 
-use crate::edge::listening_socket::HeldSocket;
+use crate::edge::listening_socket::{HeldSocket, NAMES};
 
 /// Flag with which a program says whether it could serve, and ends.
 pub(crate) const CHECK_FLAG: &str = "--check";
@@ -41,16 +42,18 @@ impl Program {
         Ok(Self { path, arguments })
     }
 
-    /// Lets the program that is at the path now check its configuration.
+    /// Lets the program that is at the path now check its configuration, for a start with `sockets`.
     ///
     /// # Errors
     ///
     /// Returns what it said if it would not start.
-    pub(crate) async fn check(&self) -> anyhow::Result<()> {
+    pub(crate) async fn check(&self, sockets: &[HeldSocket]) -> anyhow::Result<()> {
         let path = self.path.display();
+        // Names alone: a check takes no sockets, but what it needs besides them must be there.
         let mut check = Command::new(&self.path)
             .args(&self.arguments)
             .arg(CHECK_FLAG)
+            .env(NAMES, names(sockets))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -90,22 +93,46 @@ impl Program {
 
     fn try_replace(self, sockets: &[HeldSocket]) -> anyhow::Result<std::convert::Infallible> {
         let count = sockets.len().to_string();
-        let names: Vec<&str> = sockets.iter().map(|socket| socket.name).collect();
-        let names = names.join(":");
         let placed = in_a_row(sockets)?;
         let first = placed.first().context("there is no socket to hand on")?;
         for descriptor in &placed {
             fcntl_setfd(descriptor, FdFlags::empty())?;
         }
+        held_signals()
+            .thread_block()
+            .context("holding signals back")?;
         let error = Command::new(&self.path)
             .args(&self.arguments)
             .env("LISTEN_PID", std::process::id().to_string())
             .env("LISTEN_FDS", count)
             .env("LISTEN_FDS_FIRST_FD", first.as_raw_fd().to_string())
-            .env("LISTEN_FDNAMES", names)
+            .env(NAMES, names(sockets))
             .exec();
         Err(error).with_context(|| format!("becoming {}", self.path.display()))
     }
+}
+
+/// Lets the signals through that came while this process became this program. Must be called on the thread that
+/// started the program, once the signals are watched for.
+///
+/// # Errors
+///
+/// Returns the system's error.
+pub(crate) fn release_signals() -> anyhow::Result<()> {
+    held_signals()
+        .thread_unblock()
+        .context("letting signals through")
+}
+
+/// Returns the signals that wait for the next program from before it is started until it watches for them. Each would
+/// end it otherwise, although it says that a newer program or certificate is there.
+fn held_signals() -> SigSet {
+    SigSet::from_iter([Signal::SIGUSR2, Signal::SIGHUP])
+}
+
+fn names(sockets: &[HeldSocket]) -> String {
+    let names: Vec<&str> = sockets.iter().map(|socket| socket.name).collect();
+    names.join(":")
 }
 
 /// Returns copies of the sockets whose descriptors have successive numbers, as the protocol wants it.

@@ -20,6 +20,8 @@ use crate::config::{ListenAddress, ListenAddresses};
 /// Length of the queue of connections that aren't accepted yet. The kernel caps it at `net.core.somaxconn`. A longer
 /// queue costs nothing while it is empty, and an overflow costs each client at least a second.
 const BACKLOG: i32 = i32::MAX;
+/// Variable with the names of the sockets that a process inherits.
+pub(crate) const NAMES: &str = "LISTEN_FDNAMES";
 /// What precedes a socket's name if the process that it came from has bound it itself.
 const OWN: &str = "own-";
 /// What a descriptor must be.
@@ -103,13 +105,18 @@ impl InheritedSockets {
     }
 }
 
+/// Returns what a socket is for, whoever has bound it.
+pub(crate) fn without_own(name: &str) -> &str {
+    name.strip_prefix(OWN).unwrap_or(name)
+}
+
 /// Returns the names of the inherited descriptors, in their order.
 #[expect(
     clippy::disallowed_methods,
     reason = "a part of the protocol for which listenfd has no function"
 )]
-fn descriptor_names() -> Vec<String> {
-    let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+pub(crate) fn descriptor_names() -> Vec<String> {
+    let names = std::env::var(NAMES).unwrap_or_default();
     if names.is_empty() {
         return Vec::new();
     }

@@ -11,7 +11,9 @@ use super::redirect::redirect_browsers;
 use crate::app_state::AppState;
 use crate::config::{Config, ListenAddress, ListenAddresses};
 use crate::edge::listener::{self, Listening, Shutdown};
-use crate::edge::listening_socket::{HeldSocket, InheritedSockets, ListeningSockets};
+use crate::edge::listening_socket::{
+    HeldSocket, InheritedSockets, ListeningSockets, descriptor_names, without_own,
+};
 use crate::failure::{Code, Failure};
 use crate::router::Audience;
 use crate::server_lock::ServerLock;
@@ -41,17 +43,50 @@ impl NodeSockets {
                 None => address.map(bind).transpose(),
             }
         };
-        if inherited.tls.is_some() && config.tls_listen().is_none() {
-            return Err(Failure::misuse(
-                "LISTEN_FDNAMES has a socket \"tls\", and there is no certificate: set tls.certificate and tls.key, or name it main",
-            ));
-        }
+        let tls = match inherited.tls {
+            Some(sockets) if config.tls_listen().is_none() => {
+                if sockets.inherited() {
+                    return Err(no_certificate());
+                }
+                // The program that this process was before spoke TLS, and its settings have changed since.
+                tracing::warn!(
+                    "TLS is no longer spoken, because there is no certificate in the configuration any more"
+                );
+                None
+            }
+            sockets => sockets,
+        };
         let main = inherited.main;
         Ok(Self {
             main: main.map_or_else(|| bind("listen", &config.listen), Ok)?,
             ops: bind_if("ops.listen", inherited.ops, config.ops.listen)?,
-            tls: bind_if("tls.listen", inherited.tls, config.tls_listen())?,
+            tls: bind_if("tls.listen", tls, config.tls_listen())?,
         })
+    }
+
+    /// Checks that a program which inherits sockets of these names could start with this configuration: addresses for
+    /// which it would inherit none must be free. Does nothing if there are no names.
+    pub(super) fn check(config: &Config, names: &[String]) -> Result<(), Failure> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let tls = config.tls_listen();
+        let inherits = |name: &str| names.iter().any(|passed| without_own(passed) == name);
+        if tls.is_none() && names.iter().any(|name| name == "tls") {
+            return Err(no_certificate());
+        }
+        let settings = [
+            ("ops.listen", "ops", config.ops.listen),
+            ("tls.listen", "tls", tls),
+        ];
+        for (setting, name, address) in settings {
+            let Some(address) = address.filter(|_| !inherits(name)) else {
+                continue;
+            };
+            ListeningSockets::bind(&address.into(), 0o600)
+                .map_err(|(address, error)| cannot_bind(setting, &address, &error))?;
+        }
+        Ok(())
     }
 
     /// Returns copies of all sockets, by which their queues stay open.
@@ -136,6 +171,18 @@ fn cannot_listen(
     if let Some(refused) = ServerLock::held_by_another(config) {
         return refused;
     }
+    cannot_bind(setting, listen, error)
+}
+
+/// Returns why a socket of TLS that a supervisor has passed can't be used.
+fn no_certificate() -> Failure {
+    Failure::misuse(
+        "LISTEN_FDNAMES has a socket \"tls\", and there is no certificate: set tls.certificate and tls.key, or name it main",
+    )
+}
+
+/// Returns why the system refuses the address, and what to do.
+fn cannot_bind(setting: &str, listen: &ListenAddress, error: &io::Error) -> Failure {
     let (code, why) = match error.kind() {
         io::ErrorKind::AddrInUse => (
             Code::Conflict,
@@ -179,4 +226,10 @@ fn cannot_listen(
             _ => format!("cannot listen on {listen} (setting {setting}): {why}"),
         },
     )
+}
+
+/// Checks what `fanfare serve --check` says of a program that this one's process would become, with the sockets that it
+/// would inherit.
+pub(crate) fn check_sockets(config: &Config) -> Result<(), Failure> {
+    NodeSockets::check(config, &descriptor_names())
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fanfare_engine::Engine;
+use futures_util::FutureExt;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
@@ -69,6 +70,19 @@ impl StopSignals {
             _ = self.interrupt.recv() => "SIGINT",
         }
     }
+
+    /// Returns whether the node was told to stop since it was last asked.
+    pub(super) fn has_next(&mut self) -> bool {
+        self.next().now_or_never().is_some()
+    }
+}
+
+/// How a drain went.
+#[derive(Debug)]
+pub(super) enum Drained {
+    AsPlanned,
+    /// The node was told to stop meanwhile.
+    Hurried,
 }
 
 /// How a stopping node closes its connections.
@@ -119,7 +133,7 @@ pub(super) async fn drain(
     plan: &DrainPlan,
     signal: &str,
     signals: &mut StopSignals,
-) {
+) -> Drained {
     let connections = engine.connections();
     tracing::info!(
         signal,
@@ -139,11 +153,13 @@ pub(super) async fn drain(
                     "some clients did not answer and are cut off"
                 );
             }
+            Drained::AsPlanned
         }
         _ = signals.next() => {
             tracing::warn!(connections = engine.connections(), "told again to stop: cutting off");
             // Each client still gets a close frame, but its answer isn't awaited.
             let _ = timeout(LAST_ANSWERS, engine.drain(Duration::ZERO)).await;
+            Drained::Hurried
         }
     }
 }

@@ -2,6 +2,7 @@
 //! would not start.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
@@ -9,9 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use fanfare_testkit::{APP_ID, Api, KEY, SECRET, Server};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::task::TaskTracker;
 
@@ -23,6 +26,9 @@ const CONNECTS_PER_SECOND: u64 = 200;
 /// How long an attempt may wait, and how long an upgrade may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What the log says once a program serves.
+const SERVES: &str = "ready: clients and backends are served";
+
 /// Waits until the log has `words` so many times.
 async fn logged(server: &Server, words: &str, times: usize) {
     let start = Instant::now();
@@ -33,13 +39,35 @@ async fn logged(server: &Server, words: &str, times: usize) {
 }
 
 fn tell_to_upgrade(server: &Server) {
+    send(server, "-USR2");
+}
+
+fn send(server: &Server, signal: &str) {
     let told = Command::new("kill")
-        .args(["-USR2", &server.pid().to_string()])
+        .args([signal, &server.pid().to_string()])
         .status();
     assert!(told.unwrap().success());
 }
 
-async fn is_answered(address: std::net::SocketAddr) -> Result<(), String> {
+/// Writes a configuration file with which the server speaks TLS at `listen`.
+fn configure_tls(server: &Server, listen: SocketAddr) {
+    let pair = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    let pem = |label: &str, der: &[u8]| {
+        let text = BASE64_STANDARD.encode(der);
+        format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+    };
+    let write = |name: &str, text: String| fs::write(server.folder().join(name), text).unwrap();
+    write("tls.crt", pem("CERTIFICATE", pair.cert.der()));
+    write(
+        "tls.key",
+        pem("PRIVATE KEY", &pair.signing_key.serialize_der()),
+    );
+    let tls =
+        format!("[tls]\ncertificate = \"tls.crt\"\nkey = \"tls.key\"\nlisten = \"{listen}\"\n");
+    write("fanfare.toml", tls);
+}
+
+async fn is_answered(address: SocketAddr) -> Result<(), String> {
     let ask = async {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(READY.as_bytes()).await?;
@@ -95,7 +123,7 @@ async fn an_upgrade_refuses_no_connection_and_no_publish() {
     let told = server.run_ok(&["upgrade"]);
     assert!(told.contains(&pid.to_string()), "{told}");
     assert_eq!(client.closed().await, 4200);
-    logged(&server, "ready: clients and backends are served", 2).await;
+    logged(&server, SERVES, 2).await;
     let before = published.load(Ordering::Relaxed);
     let start = Instant::now();
     while published.load(Ordering::Relaxed) < before + 3 {
@@ -143,10 +171,10 @@ async fn an_upgrade_to_what_would_not_start_changes_nothing() {
     symlink(BINARY, &program).unwrap();
     tell_to_upgrade(&server);
     assert_eq!(client.closed().await, 4200);
-    logged(&server, "ready: clients and backends are served", 2).await;
+    logged(&server, SERVES, 2).await;
     // A second time, and then it stops as ever.
     tell_to_upgrade(&server);
-    logged(&server, "ready: clients and backends are served", 3).await;
+    logged(&server, SERVES, 3).await;
     let mut client = server.connect().await;
     server.terminate();
     assert_eq!(client.closed().await, 4200);
@@ -158,4 +186,86 @@ fn install(what: &Path, program: &Path) {
     let next = program.with_extension("next");
     symlink(what, &next).unwrap();
     fs::rename(next, program).unwrap();
+}
+
+#[tokio::test]
+async fn signals_in_the_midst_of_upgrades_do_not_end_the_process() {
+    let server = server_with(&["drain.period=1"]).await;
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    configure_tls(&server, port.local_addr().unwrap());
+    drop(port);
+    tell_to_upgrade(&server);
+    logged(&server, SERVES, 2).await;
+    // With TLS, SIGHUP doesn't end a program either. Both come at every moment of the next upgrades.
+    let start = Instant::now();
+    while server.log().matches(SERVES).count() < 5 {
+        assert!(start.elapsed() < PATIENCE, "{}", server.log());
+        tell_to_upgrade(&server);
+        send(&server, "-HUP");
+    }
+    assert_eq!(
+        is_answered(server.address).await,
+        Ok(()),
+        "{}",
+        server.log()
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_is_told_to_stop_during_an_upgrade_stops() {
+    let mut server = server_with(&["drain.period=1"]).await;
+    // It doesn't answer the close frame, so the drain takes its time.
+    let _client = server.connect().await;
+    tell_to_upgrade(&server);
+    logged(&server, "stopping: closing connections", 1).await;
+    server.terminate();
+    assert_eq!(server.stopped().await, Some(0), "{}", server.log());
+    assert_eq!(server.log().matches(SERVES).count(), 1);
+}
+
+#[tokio::test]
+async fn an_upgrade_may_switch_tls_on_if_the_address_is_free_and_off() {
+    let server = server_with(&["drain.period=1"]).await;
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let encrypted = taken.local_addr().unwrap();
+    configure_tls(&server, encrypted);
+    tell_to_upgrade(&server);
+    logged(&server, "not upgraded", 1).await;
+    let log = server.log();
+    assert!(
+        log.contains("(setting tls.listen): address already in use"),
+        "{log}"
+    );
+    drop(taken);
+    tell_to_upgrade(&server);
+    logged(&server, SERVES, 2).await;
+    TcpStream::connect(encrypted).await.unwrap();
+    // The socket is there already, so it need not be free.
+    tell_to_upgrade(&server);
+    logged(&server, SERVES, 3).await;
+    TcpStream::connect(encrypted).await.unwrap();
+    fs::remove_file(server.folder().join("fanfare.toml")).unwrap();
+    tell_to_upgrade(&server);
+    logged(&server, SERVES, 4).await;
+    logged(&server, "TLS is no longer spoken", 1).await;
+    TcpStream::connect(encrypted).await.unwrap_err();
+    assert_eq!(is_answered(server.address).await, Ok(()));
+}
+
+#[test]
+fn a_check_for_an_upgrade_knows_what_a_supervisor_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |names: &str| {
+        let checked = Command::new(BINARY)
+            .args(["serve", "--check"])
+            .current_dir(folder.path())
+            .env_clear()
+            .env("LISTEN_FDNAMES", names)
+            .output();
+        String::from_utf8(checked.unwrap().stderr).unwrap()
+    };
+    let refused = check("main:tls");
+    assert!(refused.contains("there is no certificate"), "{refused}");
+    assert_eq!(check("main"), "");
+    assert_eq!(check("own-main:own-tls"), "");
 }
