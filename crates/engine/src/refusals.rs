@@ -61,8 +61,14 @@ pub enum RefusalKind {
     OperatorToken,
     /// A request of the admin API beyond the caller's rights.
     OperatorRights,
-    /// Bytes that are not HTTP.
+    /// TLS at a port that speaks plain HTTP.
+    TlsHello,
+    /// Plain HTTP at a port that speaks TLS.
+    PlainHttp,
+    /// Other bytes that are not HTTP.
     NotHttp,
+    /// A header of the PROXY protocol that isn't read.
+    UnreadProxyHeader,
     /// A proxy's connection without a valid header of the PROXY protocol.
     ProxyHeader,
 }
@@ -101,7 +107,10 @@ impl RefusalKind {
             Self::OperatorSignIn => "operator_sign_in",
             Self::OperatorToken => "operator_token",
             Self::OperatorRights => "operator_rights",
+            Self::TlsHello => "tls_hello",
+            Self::PlainHttp => "plain_http",
             Self::NotHttp => "not_http",
+            Self::UnreadProxyHeader => "unread_proxy_header",
             Self::ProxyHeader => "proxy_header",
         }
     }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fanfare_engine::RefusalKind;
+
 /// Number of bytes kept, which is enough to tell apart the protocols that are sent to a port by mistake.
 const KEPT: usize = size_of::<u64>();
 
@@ -23,24 +25,31 @@ impl FirstBytes {
 
     /// Returns which protocol a client speaks instead of HTTP/1, and what the operator can do, or `None` if it isn't
     /// known.
-    pub(crate) fn meaning(&self) -> Option<&'static str> {
+    pub(crate) fn meaning(&self) -> Option<(RefusalKind, &'static str)> {
         match &self.0.load(Ordering::Relaxed).to_le_bytes() {
-            [0x16, 3, ..] => Some(
-                "a TLS hello came, and this port speaks plain HTTP: use http:// and ws:// here, or put a proxy that speaks TLS in \
-                 front",
-            ),
-            b"PROXY TC" | b"PROXY UN" => Some(
+            [0x16, 3, ..] => Some((
+                RefusalKind::TlsHello,
+                "a TLS hello came, and this port speaks plain HTTP: use http:// and ws:// here, or the port that speaks TLS \
+                 (tls.listen, or a proxy in front)",
+            )),
+            b"PROXY TC" | b"PROXY UN" => Some((
+                RefusalKind::UnreadProxyHeader,
                 "a PROXY protocol header (version 1) came, which is read only with listen_proxy_protocol = true and from \
                  http.trusted_proxies: set both, or switch it off at the proxy (HAProxy: send-proxy, stunnel: protocol)",
-            ),
-            b"\r\n\r\n\0\r\nQ" => Some(
+            )),
+            b"\r\n\r\n\0\r\nQ" => Some((
+                RefusalKind::UnreadProxyHeader,
                 "a PROXY protocol header (version 2) came, which is read only with listen_proxy_protocol = true and from \
                  http.trusted_proxies: set both, or switch it off at the proxy (HAProxy: send-proxy-v2, hitch: write-proxy-v2)",
-            ),
-            b"PRI * HT" => Some(
+            )),
+            b"PRI * HT" => Some((
+                RefusalKind::NotHttp,
                 "HTTP/2 came, and this port speaks HTTP/1.1: let the proxy in front use HTTP/1.1 to the server",
-            ),
-            [b'S', b'S', b'H', b'-', ..] => Some("an SSH client came: this port speaks HTTP"),
+            )),
+            [b'S', b'S', b'H', b'-', ..] => Some((
+                RefusalKind::NotHttp,
+                "an SSH client came: this port speaks HTTP",
+            )),
             _ => None,
         }
     }
@@ -70,7 +79,12 @@ mod tests {
             first.note(b"what comes later");
             let meaning = first.meaning();
             match words {
-                Some(words) => assert!(meaning.is_some_and(|it| it.contains(words)), "{meaning:?}"),
+                Some(words) => {
+                    assert!(
+                        meaning.is_some_and(|(_, it)| it.contains(words)),
+                        "{meaning:?}"
+                    );
+                }
                 None => assert_eq!(meaning, None),
             }
         }

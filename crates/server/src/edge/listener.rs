@@ -217,12 +217,15 @@ fn is_out_of_files(error: &io::Error) -> bool {
 
 /// Records for the operator that bytes other than HTTP came, and what to do if their protocol is known.
 fn not_http(engine: &Engine, peer: Peer, first_bytes: &FirstBytes, error: &hyper::Error) {
-    let reason = first_bytes.meaning().map_or_else(
-        || format!("a request cannot be read: {error}"),
-        str::to_owned,
-    );
+    let (kind, reason) = match first_bytes.meaning() {
+        Some((kind, reason)) => (kind, reason.to_owned()),
+        None => (
+            RefusalKind::NotHttp,
+            format!("a request cannot be read: {error}"),
+        ),
+    };
     engine.refusals().note(Refused {
-        kind: RefusalKind::NotHttp,
+        kind,
         app: None,
         address: Some(peer.ip()),
         reason: &reason,
@@ -368,7 +371,7 @@ async fn encrypt(
         Ok(Arrived::Tls(stream)) => Some(stream),
         Ok(Arrived::PlainHttp(stream)) => {
             listening.engine.refusals().note(Refused {
-                kind: RefusalKind::NotHttp,
+                kind: RefusalKind::PlainHttp,
                 app: None,
                 address: Some(client.peer.ip()),
                 reason: PLAIN_HTTP,

@@ -124,7 +124,7 @@ async fn a_trusted_proxy_must_send_a_header_and_nobody_else_may() {
     logged(
         &server,
         &[
-            "kind=\"not_http\"",
+            "kind=\"unread_proxy_header\"",
             "http.trusted_proxies: set both",
             "address=127.0.0.1",
         ],

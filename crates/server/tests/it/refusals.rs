@@ -118,16 +118,27 @@ async fn each_kind_of_refusal_is_logged_with_app_reason_and_address() {
 async fn what_is_no_http_is_logged_with_what_came_and_what_to_do() {
     let server = server().await;
     let hello = b"\x16\x03\x01\x00\xf8\x01\x00\x00\xf4\x03\x03".repeat(20);
-    for (sent, words) in [(
-        &hello[..],
-        "a TLS hello came, and this port speaks plain HTTP",
-    )] {
+    // None of them keeps another from being logged within the same minute.
+    for (sent, kind, words) in [
+        (
+            &hello[..],
+            "tls_hello",
+            "a TLS hello came, and this port speaks plain HTTP",
+        ),
+        (b"SSH-2.0-client\r\n", "not_http", "an SSH client came"),
+        (
+            b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n\r\n",
+            "unread_proxy_header",
+            "(version 1) came",
+        ),
+    ] {
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(sent).await.unwrap();
         let mut seen = Vec::new();
         // It may be reset, as it sends more than is read of it.
         let _ = stream.read_to_end(&mut seen).await;
-        logged(&server, &["kind=\"not_http\"", words, "address=127.0.0.1"]).await;
+        let kind = format!("kind=\"{kind}\"");
+        logged(&server, &[&kind, words, "address=127.0.0.1"]).await;
     }
 }
 
@@ -145,7 +156,7 @@ async fn a_proxy_protocol_header_is_logged_with_what_to_do() {
         stream.write_all(sent).await.unwrap();
         let mut seen = Vec::new();
         let _ = stream.read_to_end(&mut seen).await;
-        logged(&server, &["kind=\"not_http\"", "PROXY protocol", words]).await;
+        logged(&server, &["kind=\"unread_proxy_header\"", "PROXY protocol", words]).await;
     }
 }
 
