@@ -140,11 +140,20 @@ pub(crate) fn is_plain_http(error: &reqwest::Error) -> bool {
 /// The TLS library's error for a peer that doesn't speak TLS.
 const NO_TLS: &str = "InvalidContentType";
 
-/// Replaces the TLS library's error for a peer that doesn't speak TLS by one that says what to do.
+/// The TLS library's error for a certificate whose authority isn't known.
+const UNKNOWN_AUTHORITY: &str = "UnknownIssuer";
+
+/// Replaces the TLS library's errors by some that say what to do: for a peer that doesn't speak TLS, and for a certificate of an unknown
+/// authority.
 fn explain(causes: String) -> String {
     if causes.contains(NO_TLS) {
         return "the server speaks plain HTTP there, and TLS was wanted: write http:// instead of https://, or give the \
                 address of the proxy that ends TLS"
+            .into();
+    }
+    if causes.contains(UNKNOWN_AUTHORITY) {
+        return "this machine trusts none of the authorities of the server's certificate: if it is one of your own, name the file \
+                with its certificate in SSL_CERT_FILE; otherwise the server must send the certificates of its issuers too"
             .into();
     }
     causes

@@ -20,13 +20,14 @@ const OTHER_LEVELS: [(&str, &str); 6] = [
     ("none", "off"),
 ];
 /// Crates whose lines a filter may name. The first are Fanfare's own.
-const TARGETS: [&str; 12] = [
+const TARGETS: [&str; 13] = [
     "fanfare",
     "fanfare_cluster",
     "fanfare_engine",
     "fanfare_store",
     "hyper_util",
     "reqwest",
+    "rustls_platform_verifier",
     "sqlx",
     "sqlx_core",
     "sqlx_postgres",
@@ -34,9 +35,13 @@ const TARGETS: [&str; 12] = [
     "tower_http",
     "tungstenite",
 ];
-/// Filter for Postgres notices about existing tables and for the pool's errors about connections that it replaces. What
-/// matters of them is logged elsewhere.
-const QUIET_TARGETS: &str = "sqlx=error,sqlx_core=error";
+/// Libraries whose lines the log has only if its filter names them, with what is logged nevertheless: Postgres notices about existing
+/// tables, the pool's errors about connections that it replaces, and the verifier's about certificates of peers. What matters of them
+/// is logged or answered elsewhere, with what it belongs to.
+const QUIET_TARGETS: [(&str, &str); 2] = [
+    ("sqlx", "sqlx=error,sqlx_core=error"),
+    ("rustls_platform_verifier", "rustls_platform_verifier=off"),
+];
 
 /// Starts logging and the recording of traces. Called once, before anything else runs.
 pub(crate) fn start(log: &LogConfig, traces: &Traces) {
@@ -59,9 +64,10 @@ pub(crate) fn start(log: &LogConfig, traces: &Traces) {
 /// Returns which lines and spans the log has.
 fn filter(log: &LogConfig, traces: &Traces) -> EnvFilter {
     let mut filter = log.filter.clone();
-    // A filter that names the library shows its lines.
-    if !filter.contains("sqlx") {
-        filter = format!("{filter},{QUIET_TARGETS}");
+    for (library, directives) in QUIET_TARGETS {
+        if !filter.contains(library) {
+            filter = format!("{filter},{directives}");
+        }
     }
     filter = format!("{filter},{EXPORTED_TARGET}=off");
     if traces.is_on() {

@@ -163,6 +163,8 @@ test('what is wrong with a connection to the port is answered, and others are se
   const plain = await fetch(`http://localhost:${server.tlsPort}/`);
   assert.equal(plain.status, 400);
   assert.match(await plain.text(), /This port speaks TLS.*https:\/\//);
+  await assert.rejects(fetch(`https://localhost:${server.port}/`));
+  for (const kind of ['plain_http', 'tls_hello']) await eventually(() => assert.match(server.log, new RegExp(`kind="${kind}"`)));
 
   await assert.rejects(dial(server, { maxVersion: 'TLSv1.2' }), /protocol version/);
   await assert.rejects(dial(server, { ALPNProtocols: ['h3'] }), /no application protocol/);
@@ -205,6 +207,17 @@ test('the doctor says what the files hold and what the port shows', async (t) =>
   const broken = await found();
   assert.deepEqual(severities(broken), ['tls.key_file ok', 'tls.files failure']);
   assert.match(broken[1].found, /the key does not belong to the certificate/);
+});
+
+test('a command whose machine does not know the authority says what to do, in one line', async (t) => {
+  const server = await start(t);
+  const token = join(folder, 'token');
+  await writeFile(token, server.token);
+  const list = ['app', 'list', '--server', `https://localhost:${server.tlsPort}`, '--token-file', token];
+  const { stderr } = await server.cli(...list).then(() => assert.fail('nobody told it of the authority'), (error) => error);
+  assert.match(stderr, /^fanfare: cannot reach https:.* SSL_CERT_FILE; .*\n$/);
+  server.env = { ...server.env, SSL_CERT_FILE: authority };
+  assert.match(await server.cli(...list), new RegExp(server.app.id));
 });
 
 test('browsers that ask for a page over plain HTTP are sent to TLS, and nobody else is', async (t) => {

@@ -106,7 +106,7 @@ pub(super) async fn examine(target: &Target) -> Vec<Finding> {
             return vec![Finding::failure(
                 check,
                 format!("{}: {error}", target.url),
-                "check the address, the DNS name, the firewall and the proxy's certificate",
+                "check the address, the DNS name, the firewall and the certificate of the server or its proxy",
             )];
         }
     };
