@@ -57,7 +57,7 @@ impl Tls {
     ///
     /// # Errors
     ///
-    /// Returns a failure if a certificate can't be served.
+    /// Returns a failure if a certificate can't be served, or none could be ordered.
     pub(crate) fn start(config: &Config) -> anyhow::Result<Option<(Self, CertificateFiles)>> {
         if config.tls_listen().is_none() {
             return Ok(None);
@@ -65,6 +65,7 @@ impl Tls {
         let certificates = Certificates::default();
         let files = CertificateFiles::read(config.tls.pairs(), certificates.clone())
             .map_err(Failure::misuse)?;
+        acme::check(&config.tls.acme).map_err(Failure::misuse)?;
         let acceptor = TlsAcceptor::new(
             Arc::new(server_config(
                 &certificates,

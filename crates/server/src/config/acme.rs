@@ -105,7 +105,25 @@ impl AcmeConfig {
                 "must be the https:// URL of an ACME server's directory, and {:?} is none",
                 self.directory
             ),
-        )
+        )?;
+        let unused = Self::default();
+        for (name, is_default) in [
+            ("acme.email", self.email == unused.email),
+            ("acme.directory", self.directory == unused.directory),
+            (
+                "acme.directory_ca",
+                self.directory_ca == unused.directory_ca,
+            ),
+            ("acme.challenge", self.challenge == unused.challenge),
+            ("acme.profile", self.profile == unused.profile),
+        ] {
+            rules.check(
+                name,
+                is_default || self.is_on(),
+                "must have tls.acme.domains beside it: without domains no certificate is ordered",
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -150,6 +168,24 @@ mod tests {
         assert!(refused("tls.acme.directory", "http://acme.example").contains("https://"));
         assert!(refused("tls.acme.email", "nobody").contains("e-mail"));
         assert!(refused("tls.acme.challenge", "dns-01").contains("tls-alpn-01"));
+    }
+
+    #[test]
+    fn nothing_of_an_order_is_set_without_its_domains() {
+        for (name, value) in [
+            ("tls.acme.email", "ops@example.com"),
+            ("tls.acme.directory", "https://acme.example/directory"),
+            ("tls.acme.directory_ca", "ca.pem"),
+            ("tls.acme.challenge", "http-01"),
+            ("tls.acme.profile", "shortlived"),
+        ] {
+            let error = refused(name, value);
+            assert!(
+                error.contains("must have tls.acme.domains beside it"),
+                "{error}"
+            );
+            load(&[("tls.acme.domains", "a.example"), (name, value)]).expect("an order");
+        }
     }
 
     #[test]

@@ -61,14 +61,17 @@ impl Config {
                 figment = figment.merge((path, address.to_string()));
             }
         }
-        figment = figment.join(Serialized::defaults(Self::defaults(capacity)));
+        let defaults = Serialized::defaults(Self::defaults(capacity));
+        // Errors of rules show what was written and where, not what was made of it.
+        let written = given.clone().join(defaults.clone());
+        figment = figment.join(defaults);
         let mut config: Self = figment
             .extract()
             .map_err(|error| anyhow::anyhow!(in_words(&error, &figment)))?;
         config.sources = sources::of_settings(&given);
         config.raise_waiting_defaults(&given);
-        config.check(Rules::new(&figment))?;
-        config.derive_ceilings(&given, Rules::new(&figment))?;
+        config.check(Rules::new(&written))?;
+        config.derive_ceilings(&given, Rules::new(&written))?;
         // After the rules, which allow 0 for as many as possible.
         if config.connections.max == 0 {
             config.connections.max = capacity.connections;

@@ -84,6 +84,10 @@ mod tests {
         assert_eq!(load(&[]).expect("defaults").ops.listen, None);
         let error = refused("ops.listen", "127.0.0.1:6001");
         assert!(error.contains("another address than listen"), "{error}");
+        assert!(
+            error.ends_with("(it was set to \"127.0.0.1:6001\" by flag --set)"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -155,6 +155,11 @@ mod tests {
         assert!(refused(CERTIFICATE.0, CERTIFICATE.1).contains("tls.key beside it"));
         assert!(refused(KEY.0, KEY.1).contains("tls.certificate beside it"));
         assert!(refused("tls.listen", ":6443").contains("tls.certificate and tls.key"));
+        let error = refused("tls.listen", ":6443");
+        assert!(
+            error.ends_with("(it was set to \":6443\" by flag --set)"),
+            "{error}"
+        );
         assert!(refused("tls.redirect", "true").contains("no TLS"));
         let same = [CERTIFICATE, KEY, ("tls.listen", "127.0.0.1:6001")];
         let error = load(&same).expect_err("the plain port").to_string();

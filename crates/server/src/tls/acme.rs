@@ -43,6 +43,14 @@ const CHALLENGES_VALID: Duration = Duration::from_secs(10 * 60);
 /// Least time between two log lines about a store that can't be read.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Checks what an order needs besides the ACME server, so that a server doesn't start that could never order. Errors are in words.
+pub(super) fn check(config: &AcmeConfig) -> Result<(), String> {
+    match config.is_on() {
+        true => account::authorities(config).map(drop),
+        false => Ok(()),
+    }
+}
+
 /// The certificate that is ordered from an ACME server, on this node.
 pub(crate) struct Acme {
     config: AcmeConfig,

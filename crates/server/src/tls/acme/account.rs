@@ -60,17 +60,29 @@ async fn create(
 
 fn builder(config: &AcmeConfig) -> Result<AccountBuilder, String> {
     let mut client = reqwest::Client::builder().timeout(TIMEOUT).https_only(true);
-    if !config.directory_ca.as_os_str().is_empty() {
-        let file = config.directory_ca.display();
-        let pem = read_pem(&config.directory_ca)
-            .map_err(|error| format!("{file} cannot be read (tls.acme.directory_ca): {error}"))?;
-        let roots = reqwest::Certificate::from_pem_bundle(&pem);
-        for root in roots.map_err(|error| format!("{file} has no certificate as PEM: {error}"))? {
-            client = client.add_root_certificate(root);
-        }
+    for root in authorities(config)? {
+        client = client.add_root_certificate(root);
     }
     let client = client.build().map_err(|error| error.to_string())?;
     Ok(Account::builder_with_http(Box::new(Client(client))))
+}
+
+/// Returns the authorities that the ACME server's own certificate may come from besides the usual ones. Errors are in words.
+pub(super) fn authorities(config: &AcmeConfig) -> Result<Vec<reqwest::Certificate>, String> {
+    if config.directory_ca.as_os_str().is_empty() {
+        return Ok(vec![]);
+    }
+    let file = config.directory_ca.display();
+    let pem = read_pem(&config.directory_ca)
+        .map_err(|error| format!("{file} cannot be read (tls.acme.directory_ca): {error}"))?;
+    let roots = reqwest::Certificate::from_pem_bundle(&pem)
+        .ok()
+        .filter(|roots| !roots.is_empty());
+    roots.ok_or_else(|| {
+        format!(
+            "{file} has no certificate (tls.acme.directory_ca): it must be PEM, with -----BEGIN CERTIFICATE-----"
+        )
+    })
 }
 
 /// The program's HTTP client, as the ACME library asks it.
