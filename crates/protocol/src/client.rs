@@ -97,6 +97,14 @@ pub enum InvalidMessage {
         /// What was found instead.
         found: String,
     },
+    /// A command's `data` is an object that can't be read.
+    #[error("Invalid {event}: 'data' cannot be read: {why}")]
+    DataUnreadable {
+        /// The event's name.
+        event: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A field is missing or is not a string.
     #[error("Invalid {event}: expected 'data.{field}' to be a string, it is {found}")]
     FieldNotString {
@@ -205,13 +213,27 @@ impl<'a> ClientEvent<'a> {
     }
 }
 
+/// Reads a command's `data`, which is an object.
+fn object<'a, T: Deserialize<'a>>(
+    event: &'static str,
+    data: &'a RawValue,
+) -> Result<T, InvalidMessage> {
+    if !data.get().starts_with('{') {
+        let found = json::kind(data).into();
+        return Err(InvalidMessage::DataNotObject { event, found });
+    }
+    serde_json::from_str(data.get()).map_err(|error| InvalidMessage::DataUnreadable {
+        event,
+        why: json::reason(&error),
+    })
+}
+
 impl<'a> SignIn<'a> {
     fn parse(data: Option<&'a RawValue>) -> Result<Self, InvalidMessage> {
         let event = "pusher:signin";
         let not_object = |found: String| InvalidMessage::DataNotObject { event, found };
         let raw = data.ok_or_else(|| not_object("missing".into()))?;
-        let command: SignInCommand<'a> =
-            json::object(raw.get()).map_err(|error| not_object(json::reason(&error)))?;
+        let command: SignInCommand<'a> = object(event, raw)?;
         let missing = |field| InvalidMessage::FieldNotString {
             event,
             field,
@@ -240,12 +262,7 @@ impl<'a> Subscribe<'a> {
             })?;
             return Ok(Subscribe::from_command(event, &command)?.into_owned());
         }
-        let command: Command<'a> = match raw.get().as_bytes() {
-            [b'{', ..] => {
-                serde_json::from_str(raw.get()).map_err(|error| not_object(json::reason(&error)))?
-            }
-            _ => return Err(not_object(json::kind(raw).into())),
-        };
+        let command: Command<'a> = object(event, raw)?;
         Self::from_command(event, &command)
     }
 
@@ -345,6 +362,29 @@ mod tests {
             assert_eq!(subscribe.auth.as_deref(), Some("k:s"));
             assert_eq!(subscribe.channel_data.as_deref(), Some("{\"user_id\":1}"));
         }
+    }
+
+    #[test]
+    fn what_is_wrong_with_data_is_said() {
+        for event in ["pusher:signin", "pusher:subscribe"] {
+            for (data, wrong) in [
+                ("[]", "expected 'data' to be an object, it is an array"),
+                ("1", "expected 'data' to be an object, it is a number"),
+                (
+                    r#"{"auth":"a","auth":"b"}"#,
+                    "'data' cannot be read: duplicate field `auth` at line 1 column 18",
+                ),
+            ] {
+                let error = refused(&format!(r#"{{"event":"{event}","data":{data}}}"#));
+                assert_eq!(error, format!("Invalid {event}: {wrong}"));
+            }
+        }
+        let error = refused(r#"{"event":"pusher:signin","data":{"auth":1}}"#);
+        assert!(
+            error
+                .starts_with("Invalid pusher:signin: 'data' cannot be read: invalid type: integer"),
+            "{error}"
+        );
     }
 
     #[test]
