@@ -86,6 +86,9 @@ test('the Debian package and the archives have every unit and every example of d
   const [, assets] = /^assets = \[\n(.*?)^\]$/ms.exec(readFileSync(`${ROOT}crates/server/Cargo.toml`, 'utf8'));
   const [, archived] = /cp -r deploy\/\{(.*)\}/.exec(readFileSync(`${ROOT}scripts/release`, 'utf8'));
   for (const path of [...units, ...examples, ...monitoring]) assert.ok(assets.includes(`"../../${path}"`), path);
+  // None of them listens on for a program that is gone.
+  const [, stopped] = /deb-systemd-invoke stop (.*) \|\|/.exec(readFileSync(`${ROOT}deploy/debian/prerm`, 'utf8')) ?? [];
+  assert.deepEqual(stopped.split(' ').filter((unit) => unit.endsWith('.socket')).sort(), units.map((path) => path.split('/').pop()).sort());
   assert.deepEqual([...examples, 'deploy/systemd', 'deploy/monitoring'].filter((path) => !archived.split(',').includes(path.slice('deploy/'.length))), []);
 });
 
