@@ -131,7 +131,7 @@ fn nginx(dir: &Path, identity: &Identity, listen: SocketAddr, server: SocketAddr
 fn haproxy(identity: &Identity, listen: SocketAddr, server: SocketAddr) -> String {
     format!(
         "global
-           maxconn 25000
+           maxconn 9000
            ssl-default-bind-options ssl-min-ver TLSv1.2
          defaults
            mode http
