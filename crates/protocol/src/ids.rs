@@ -117,10 +117,11 @@ impl AppKey {
 
 impl UserId {
     /// Returns the id that an app's backend has signed. Any text is valid except the empty one,
-    /// which clients treat as absent.
+    /// which clients treat as absent, and those with the character U+0000, which Postgres can't
+    /// hold.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        (!text.is_empty()).then(|| Self(text.into()))
+        (!text.is_empty() && !text.contains('\0')).then(|| Self(text.into()))
     }
 }
 

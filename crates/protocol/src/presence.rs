@@ -24,7 +24,7 @@ pub enum InvalidMember {
     /// Not a JSON object.
     #[error("Invalid channel_data: {0}; expected a JSON object with 'user_id'")]
     Malformed(String),
-    /// `user_id` is neither a string nor a number, or is empty.
+    /// `user_id` is neither a string nor a number, is empty, or has the character U+0000.
     #[error("Invalid channel_data: 'user_id' must be a non-empty string or a number, it is {0}")]
     UserId(&'static str),
     /// `user_id` is too long.
@@ -113,12 +113,13 @@ pub(crate) fn user_info(raw: Option<&RawValue>) -> Result<Option<Arc<str>>, Inva
 fn user_id(raw: Option<&RawValue>) -> Result<UserId, InvalidMember> {
     let raw = raw.ok_or(InvalidMember::UserId("missing"))?;
     let wrong = || InvalidMember::UserId(json::kind(raw));
+    let unprintable = || InvalidMember::UserId("a string with the character U+0000");
     match raw.get().as_bytes() {
         [b'"', b'"'] => Err(InvalidMember::UserId("an empty string")),
-        [b'"', ..] => json::string(raw.get())
-            .ok()
-            .and_then(|id| UserId::new(&id))
-            .ok_or_else(wrong),
+        [b'"', ..] => {
+            let id = json::string(raw.get()).map_err(|_| wrong())?;
+            UserId::new(&id).ok_or_else(unprintable)
+        }
         [b'-' | b'0'..=b'9', ..] => UserId::new(raw.get()).ok_or_else(wrong),
         _ => Err(wrong()),
     }
@@ -186,6 +187,7 @@ mod tests {
         let refused = |text: &str| member(text).unwrap_err().to_string();
         assert!(refused(r#"{"user_id":""}"#).ends_with("it is an empty string"));
         assert!(refused(r#"{"user_id":true}"#).ends_with("it is a boolean"));
+        assert!(refused(r#"{"user_id":"a\u0000"}"#).ends_with("with the character U+0000"));
         assert!(refused("{}").ends_with("it is missing"));
         let nope = refused("nope");
         assert!(

@@ -31,7 +31,7 @@ pub enum InvalidUser {
     #[error("Invalid user_data: {0}")]
     Info(InvalidMember),
     /// `watchlist` is there and is not an array of ids.
-    #[error("Invalid user_data: 'watchlist' must be an array of non-empty strings")]
+    #[error("Invalid user_data: 'watchlist' must be an array of non-empty strings without U+0000")]
     Watchlist,
 }
 

@@ -60,6 +60,10 @@ impl Presence for PostgresConnection {
         node: &NodeName,
         prefix: &str,
     ) -> Call<Vec<(String, usize)>> {
+        // No channel's name has it, and no text in Postgres can.
+        if prefix.contains('\0') {
+            return Box::pin(async { Ok(Vec::new()) });
+        }
         let call = json!({
             "kind": "all_remote_subscriptions",
             "app": app.as_str(),

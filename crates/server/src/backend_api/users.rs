@@ -28,8 +28,12 @@ pub(crate) async fn terminate(
     Path(UserPath { user }): Path<UserPath>,
     request: SignedRequest,
 ) -> Result<Json<Value>, ApiError> {
-    let user =
-        UserId::new(&user).ok_or_else(|| ApiError::new(400, "Invalid user id: it is empty"))?;
+    let user = UserId::new(&user).ok_or_else(|| {
+        ApiError::new(
+            400,
+            "Invalid user id: it is empty, or has the character U+0000",
+        )
+    })?;
     state.engine.terminate_user(&request.app, &user).await?;
     Ok(Json(json!({})))
 }

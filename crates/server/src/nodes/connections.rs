@@ -311,7 +311,9 @@ impl Filter {
     /// Returns what is wrong with one of them.
     pub(crate) fn parse(&self, app: &App) -> Result<ConnectionFilter, String> {
         let user = |text: &String| {
-            UserId::new(text).ok_or_else(|| format!("the user_id {text:?}: it must not be empty"))
+            UserId::new(text).ok_or_else(|| {
+                format!("the user_id {text:?}: it must not be empty, nor have the character U+0000")
+            })
         };
         let addresses = |text: &String| {
             let one = text.parse::<IpAddr>().map(IpNet::from);
