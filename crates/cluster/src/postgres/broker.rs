@@ -97,14 +97,20 @@ fn event((number, event): (usize, &Publication)) -> Value {
     if keep.is_none() && history.is_none() {
         return json!([channel, number]);
     }
-    let (cached_for, max_bytes) = keep.map_or((0, 0), |keep| (millis(keep.ttl), keep.max_bytes));
+    let (cached_for, max_bytes) =
+        keep.map_or((0, 0), |keep| (millis(keep.ttl), bounded(keep.max_bytes)));
     let (size, kept_for, rules) = history.map_or((0, 0, 0), |history| {
-        (history.size, millis(history.ttl), history.rules)
+        (bounded(history.size), millis(history.ttl), history.rules)
     });
     let rules = rules.to_string();
     json!([
         channel, number, cached_for, max_bytes, size, kept_for, rules
     ])
+}
+
+/// Returns a number as Postgres can have it.
+pub(super) fn bounded(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// Returns the epoch of a history that may begin with this call.

@@ -10,14 +10,12 @@ use sqlx::{PgPool, Row};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::timeout;
 
-use super::broker::fresh_epoch;
+use super::broker::{bounded, fresh_epoch};
 use super::line::{Item, failure};
 use crate::backend::{BackendError, HistoryPage, HistoryRequest};
 
 /// How long one attempt to read may take.
 const READ_TIMEOUT: Duration = Duration::from_secs(3);
-/// Largest number that Postgres has.
-const MOST: i64 = i64::MAX;
 
 /// Reads a page of a history, which begins now if there is none.
 pub(super) async fn read(
@@ -62,7 +60,9 @@ async fn page(
         HistoryQuery::Backward(position, count) => ("backward", position.as_ref(), *count),
     };
     let epoch = position.map_or("", |position| &*position.epoch);
-    let offset = position.map_or(0, |position| i64::try_from(position.offset).unwrap_or(MOST));
+    let offset = position.map_or(0, |position| {
+        i64::try_from(position.offset).unwrap_or(i64::MAX)
+    });
     let row = sqlx::query("SELECT * FROM history_page($1, $2, $3, $4, $5, $6, $7, $8)")
         .bind(request.app.as_str())
         .bind(&request.channel)
@@ -70,8 +70,8 @@ async fn page(
         .bind(kind)
         .bind(epoch)
         .bind(offset)
-        .bind(i64::try_from(count).unwrap_or(MOST))
-        .bind(i64::try_from(request.room).unwrap_or(MOST))
+        .bind(bounded(count))
+        .bind(bounded(request.room))
         .fetch_optional(pool);
     let row = timeout(READ_TIMEOUT, row).await;
     let row =

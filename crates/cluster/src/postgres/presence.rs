@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use super::answer::{self, count, done, flag, list, numbers_by_name, position, snapshot};
+use super::broker::bounded;
 use super::{PostgresConnection, millis};
 use crate::backend::{
     BackendError, Call, Change, Counted, Joined, LogRules, Moment, NodeName, Presence, Reply,
@@ -100,7 +101,7 @@ impl Presence for PostgresConnection {
         let call = json!({
             "kind": "due_transitions",
             "app": app.as_str(),
-            "max": max,
+            "max": bounded(max),
             "longest": longest,
         });
         self.ask(call, Vec::new(), |answer| {
@@ -270,7 +271,7 @@ pub(super) fn rules(rules: LogRules) -> Value {
         "channels": channels,
         "members": members,
         "grace": millis(grace),
-        "max_entries": i64::try_from(max_entries).unwrap_or(i64::MAX),
+        "max_entries": bounded(max_entries),
     })
 }
 

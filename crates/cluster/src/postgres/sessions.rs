@@ -9,7 +9,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{interval, timeout};
 
 use super::line::Item;
-use super::schema::Schema;
+use super::schema::{SESSION, Schema};
 use crate::backend::ConnectError;
 
 /// How long each session may take to open.
@@ -66,7 +66,9 @@ pub(super) async fn open(
 
 /// Opens a session.
 pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, ConnectError> {
-    in_time("connecting", options.connect()).await
+    let mut session = in_time("connecting", options.connect()).await?;
+    in_time("preparing a session", session.execute(SESSION)).await?;
+    Ok(session)
 }
 
 /// Opens the session that listens, beside the one for calls.
@@ -91,6 +93,9 @@ pub(super) async fn listen(
                 .into(),
         ));
     }
+    // Its loss is noticed at once, and ends the whole connection.
+    listener.eager_reconnect(false);
+    in_time("preparing a session", listener.execute(SESSION)).await?;
     in_time("listening", listener.listen(schema.notifications())).await?;
     // Other nodes count who listens by this lock, which ends with the session.
     let (class, object) = schema.listening_lock();

@@ -24,6 +24,15 @@ pub(crate) async fn create() -> Option<Database> {
     database
         .on_the_server("CREATE DATABASE NAME TEMPLATE template0")
         .await;
+    // What others set for their own sessions makes no difference.
+    for setting in [
+        "default_transaction_isolation = 'serializable'",
+        "statement_timeout = '50ms'",
+        "idle_session_timeout = '1s'",
+    ] {
+        let set = format!("ALTER DATABASE NAME SET {setting}");
+        database.on_the_server(&set).await;
+    }
     Some(database)
 }
 

@@ -383,7 +383,7 @@ mod tests {
                     ..rates()
                 },
                 "CUT OFF",
-                "looks at it",
+                "looks at what they share",
             ),
             (
                 Rates {
