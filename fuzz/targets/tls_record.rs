@@ -26,7 +26,7 @@ fn read_again(bytes: &[u8]) -> Beginning {
     let Some(first) = bytes.first() else {
         return Beginning::Partial;
     };
-    if matches!(first, b'a'..=b'z' | b'A'..=b'Z') {
+    if first.is_ascii_alphabetic() {
         return Beginning::PlainHttp;
     }
     let Some(length) = bytes.get(3..5) else {
