@@ -1,6 +1,6 @@
 // A database of the test's own: on the server that FANFARE_TEST_POSTGRES names, or on one that is started for it, which can be stopped
 // dead, killed, and started again.
-import { execFile, execFileSync } from 'node:child_process';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, chownSync, existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -109,8 +109,7 @@ class Server {
   #signal(signal) {
     if (hasEnded(this.#child)) return;
     const { pid } = this.#child;
-    const children = execFileSync('ps', ['-o', 'pid=', '--ppid', String(pid)], { encoding: 'utf8' });
-    for (const one of [pid, ...children.trim().split(/\s+/).map(Number)]) {
+    for (const one of [pid, ...childrenOf(pid)]) {
       try {
         process.kill(one, signal);
       } catch {
@@ -118,6 +117,12 @@ class Server {
       }
     }
   }
+}
+
+/** None if the process has just ended, which `ps` takes for a failure. */
+function childrenOf(pid) {
+  const { stdout } = spawnSync('ps', ['-o', 'pid=', '--ppid', String(pid)], { encoding: 'utf8' });
+  return (stdout.match(/\d+/g) ?? []).map(Number);
 }
 
 async function sql(url, statement) {
