@@ -21,6 +21,12 @@ const READERS: u32 = 2;
 /// How often a node removes what is kept no longer, several times while one partition of the log is written.
 const TIDY_INTERVAL: Duration = Duration::from_secs(4);
 
+/// What a connection pooler in transaction mode lacks.
+const POOLED: &str = "it is reached through a connection pooler in transaction mode, where nothing can be received; give the \
+     address of the Postgres server itself (with cluster.url = \"store\", in store.listen_url)";
+/// Codes of errors about prepared statements, which such a pooler leaves on another connection.
+const UNPREPARED: [&str; 2] = ["26000", "42P05"];
+
 /// The sessions of one connection of a node.
 pub(super) struct Sessions {
     pub(super) calls: PgConnection,
@@ -87,11 +93,7 @@ pub(super) async fn listen(
         server_process(calls).await?,
     );
     if one == other {
-        return Err(ConnectError(
-            "it is reached through a connection pooler in transaction mode, where nothing can be received; give the \
-             address of the Postgres server itself (with cluster.url = \"store\", in store.listen_url)"
-                .into(),
-        ));
+        return Err(ConnectError(POOLED.into()));
     }
     // Its loss is noticed at once, and ends the whole connection.
     listener.eager_reconnect(false);
@@ -148,7 +150,14 @@ async fn in_time<T>(
 ) -> Result<T, ConnectError> {
     match timeout(OPEN_TIMEOUT, work).await {
         Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(ConnectError(format!("{what}: {error}"))),
+        Ok(Err(error)) => {
+            let code = error.as_database_error().and_then(|error| error.code());
+            let is_pooled = code.is_some_and(|code| UNPREPARED.contains(&&*code));
+            Err(ConnectError(match is_pooled {
+                true => POOLED.into(),
+                false => format!("{what}: {error}"),
+            }))
+        }
         Err(_) => Err(ConnectError(format!(
             "{what}: no answer within {OPEN_TIMEOUT:?}"
         ))),
