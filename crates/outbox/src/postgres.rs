@@ -30,6 +30,9 @@ const WHOLE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// What a look at the whole table may take of the time, as one part of so many. Rows that a long transaction keeps from
 /// being vacuumed make it slow.
 const WHOLE_LOOK_PART: u32 = 20;
+/// Begins a transaction as the functions need it, whatever the database's defaults are.
+const BEGIN: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 14000";
 /// SQLSTATE of the functions for a node that isn't the reader.
 const LEASE_LOST: &str = "FF001";
 /// SQLSTATEs of a function, or a schema, that isn't there.
@@ -224,10 +227,9 @@ impl PostgresOutbox {
     }
 
     /// Runs a statement in a transaction of its own. All of it is one message, so a pooler in transaction mode leaves it
-    /// together; and the isolation is the one that the functions need, whatever the database's default is.
+    /// together.
     async fn rows(&mut self, statement: String) -> Result<Vec<PgRow>, OutboxError> {
-        let statement =
-            format!("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; {statement}; COMMIT");
+        let statement = format!("{BEGIN}; {statement}; COMMIT");
         let rows = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(&mut self.connection);
         in_time(rows).await
     }
@@ -240,6 +242,8 @@ impl PostgresOutbox {
 /// Returns [`OutboxError::Database`] if the database can't be reached or refuses. Nothing is changed then.
 pub async fn install(url: &SecretString, publishers: &[String]) -> Result<(), OutboxError> {
     let mut connection = connect(url).await?;
+    let read_write = "SET default_transaction_read_only = off";
+    in_time(sqlx::raw_sql(read_write).execute(&mut connection)).await?;
     let mut tx = in_time(connection.begin()).await?;
     let number = sqlx::raw_sql("SELECT current_setting('server_version_num')::int");
     let number: i32 = in_time(number.fetch_one(&mut *tx))
@@ -315,9 +319,9 @@ fn milliseconds(number: i64) -> Duration {
     Duration::from_millis(u64::try_from(number).unwrap_or(0))
 }
 
-/// A text as SQL, whatever is in it.
+/// A text as SQL, whatever is in it and whatever the database makes of a backslash.
 fn text(text: &str) -> String {
-    format!("convert_from('\\x{}'::bytea, 'UTF8')", hex::encode(text))
+    format!("convert_from(decode('{}', 'hex'), 'UTF8')", hex::encode(text))
 }
 
 /// Ids, which came out of a column of their type, as SQL.

@@ -1,0 +1,174 @@
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use fanfare_outbox::{BatchLimits, Lease, Location, Rejection};
+use tempfile::TempDir;
+use tokio::time::Instant;
+
+use crate::{LIMITS, NOW, connect, drain, ids, next, reader};
+
+/// Starts a server that ends with its standard input: also when the tests are killed.
+const UNTIL_INPUT_ENDS: &str = r#""$@" >log 2>&1 & cat >/dev/null; kill -KILL $!"#;
+
+/// A Redis of one test.
+struct Server {
+    port: u16,
+    process: Child,
+    _folder: TempDir,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+impl Server {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let folder = tempfile::tempdir().unwrap();
+        let mut file = std::fs::File::create(folder.path().join("redis.conf")).unwrap();
+        writeln!(file, "bind 127.0.0.1\nport {port}\nsave \"\"").unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", UNTIL_INPUT_ENDS, "sh", "redis-server", "redis.conf"]);
+        command.current_dir(folder.path()).stdin(Stdio::piped());
+        let server = Self {
+            port,
+            process: command.spawn().unwrap(),
+            _folder: folder,
+        };
+        let start = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(
+                start.elapsed() < Duration::from_secs(20),
+                "redis-server does not start"
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        server
+    }
+
+    fn location(&self) -> Location {
+        Location::parse(&format!("redis://127.0.0.1:{}", self.port), Some("events")).unwrap()
+    }
+
+    fn ask(&self, question: &[&str]) -> String {
+        let mut command = Command::new("redis-cli");
+        command.args(["-p", &self.port.to_string()]).args(question);
+        let answer = command
+            .output()
+            .expect("redis-cli is where redis-server is");
+        String::from_utf8(answer.stdout).unwrap().trim().to_owned()
+    }
+
+    /// Adds an event with its name as its data.
+    fn publish(&self, event: &str) {
+        self.ask(&[
+            "XADD", "events", "*", "channel", "news", "event", event, "data", event,
+        ]);
+    }
+}
+
+#[tokio::test]
+async fn entries_come_in_order_those_before_the_first_reader_too_and_are_deleted() {
+    let server = Server::start();
+    server.publish("a");
+    server.publish("b");
+    let mut reader = reader(&server.location(), "n1").await;
+    server.publish("c");
+    assert_eq!(drain(&mut reader, 2).await, ["a", "b", "c"]);
+    assert_eq!(server.ask(&["XLEN", "events"]), "0");
+}
+
+#[tokio::test]
+async fn what_was_taken_and_not_delivered_comes_again_in_the_same_batches() {
+    let server = Server::start();
+    let limits = BatchLimits {
+        events: 2,
+        ..LIMITS
+    };
+    let mut first = reader(&server.location(), "n1").await;
+    for name in ["a", "b", "c"] {
+        server.publish(name);
+    }
+    let taken = first.next(limits, NOW).await.unwrap().unwrap();
+    server.publish("d");
+    let mut second = connect(&server.location(), "n2").await;
+    assert!(matches!(second.lease().await.unwrap(), Lease::Other { node, .. } if node == "n1"));
+    // The first one dies: five seconds later nobody holds the lease.
+    server.ask(&["DEL", "events:reader"]);
+    let mut second = reader(&server.location(), "n2").await;
+    let again = second.next(limits, NOW).await.unwrap().unwrap();
+    assert_eq!(ids(&again.events), ids(&taken.events));
+    second.delivered(ids(&again.events));
+    assert_eq!(drain(&mut second, 10).await, ["c", "d"]);
+}
+
+#[tokio::test]
+async fn an_entry_that_can_be_no_event_is_set_aside_with_the_reason() {
+    let server = Server::start();
+    let mut reader = reader(&server.location(), "n1").await;
+    server.ask(&["XADD", "events", "*", "channel", "news", "data", "1"]);
+    server.publish("refused-later");
+    server.publish("good");
+    let taken = next(&mut reader).await;
+    let rejection = Rejection {
+        id: taken[0].id.clone(),
+        reason: "later".into(),
+    };
+    reader.reject(&[rejection]).await.unwrap();
+    reader.delivered([taken[1].id.clone()]);
+    assert_eq!(drain(&mut reader, 10).await, [""; 0]);
+    let rejected = server.ask(&["XRANGE", "events:rejected", "-", "+"]);
+    assert!(
+        rejected.contains("no field event") && rejected.contains("refused-later"),
+        "{rejected}"
+    );
+    assert_eq!(server.ask(&["XLEN", "events"]), "0");
+}
+
+#[tokio::test]
+async fn a_key_counts_once() {
+    let server = Server::start();
+    let mut reader = reader(&server.location(), "n1").await;
+    for _ in 0..2 {
+        let mut entry = vec![
+            "XADD", "events", "*", "channel", "news", "event", "e", "data", "1",
+        ];
+        entry.extend(["idempotency_key", "order-7"]);
+        server.ask(&entry);
+    }
+    assert_eq!(drain(&mut reader, 10).await, ["e"]);
+}
+
+#[tokio::test]
+async fn entries_stay_for_other_groups() {
+    let server = Server::start();
+    server.publish("a");
+    server.ask(&["XGROUP", "CREATE", "events", "billing", "0"]);
+    let mut reader = reader(&server.location(), "n1").await;
+    assert_eq!(drain(&mut reader, 10).await, ["a"]);
+    server.publish("b");
+    assert_eq!(server.ask(&["XLEN", "events"]), "2");
+    let backlog = reader.backlog().await.unwrap();
+    assert_eq!((backlog.waiting, backlog.is_exact), (1, true));
+    assert!(backlog.oldest_age.is_some());
+}
+
+#[tokio::test]
+async fn a_node_that_leaves_is_followed_at_once() {
+    let server = Server::start();
+    let mut first = reader(&server.location(), "n1").await;
+    server.publish("a");
+    let taken = next(&mut first).await;
+    first.delivered(ids(&taken));
+    first.release().await.unwrap();
+    let mut second = reader(&server.location(), "n2").await;
+    assert_eq!(drain(&mut second, 10).await, [""; 0]);
+    assert_eq!(second.backlog().await.unwrap().waiting, 0);
+}
