@@ -321,7 +321,10 @@ fn milliseconds(number: i64) -> Duration {
 
 /// A text as SQL, whatever is in it and whatever the database makes of a backslash.
 fn text(text: &str) -> String {
-    format!("convert_from(decode('{}', 'hex'), 'UTF8')", hex::encode(text))
+    format!(
+        "convert_from(decode('{}', 'hex'), 'UTF8')",
+        hex::encode(text)
+    )
 }
 
 /// Ids, which came out of a column of their type, as SQL.

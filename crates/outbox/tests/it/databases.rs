@@ -11,10 +11,6 @@ pub(crate) struct Database {
 }
 
 /// Creates a database with an outbox, or returns `None` without a server.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tells whether there is a Postgres to test with"
-)]
 pub(crate) async fn create() -> Option<Database> {
     let Ok(server) = std::env::var("FANFARE_TEST_POSTGRES") else {
         eprintln!("SKIPPED: FANFARE_TEST_POSTGRES is not set");

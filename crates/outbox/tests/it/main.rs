@@ -1,5 +1,11 @@
 //! Outboxes in a real Postgres and in a real Redis.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test stops where something is missing, and its settings are variables"
+)]
+
 mod databases;
 mod postgres;
 mod redis;
