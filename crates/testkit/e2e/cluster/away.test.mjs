@@ -8,8 +8,8 @@ import { until } from './until.mjs';
 
 const [ROOM, NEWS] = ['presence-room', 'news'];
 const FROZEN = 20_000;
-/** Within this a publish that cannot be taken is answered. */
-const FAST = 5_000;
+/** Within this a publish that cannot be taken is answered: the 3.5 s that a node waits, and as much again for a machine that is busy. */
+const FAST = 7_000;
 /** Reconnecting, closing what may have missed something, and coming back. */
 const RECOVERED = { within: 20_000 + DRAIN * 1000 };
 
@@ -36,7 +36,9 @@ test('while it is away nothing is taken, and after it is back nothing that was t
   const { unknown } = cluster.judge(t);
   // Each publisher has a request under way when it dies, and one or two while nobody knows yet that it stands still.
   assert.ok(unknown <= publishers.length * 3, `${unknown} publishes have an unknown outcome`);
-  assert.deepEqual([...new Set(sentAway(0).map(({ code }) => code))], [4101]);
+  // One that was between its two subscriptions when the connection was lost again gets 4100 for the second.
+  const whole = sentAway(0).filter(({ subscriptions }) => subscriptions === 2);
+  assert.deepEqual([...new Set(whole.map(({ code }) => code))], [4101]);
   await cluster.judgeNotices(t, { resets });
 });
 
@@ -44,7 +46,7 @@ async function standStill(t) {
   const { history, shared } = cluster;
   const [since, closings] = [now(), history.closings.length];
   shared.freeze();
-  comeAndGo('while it stood still');
+  comeAndGo('while it stood still', since);
   await delay(FROZEN);
   assert.deepEqual(sentAway(closings), [], 'connections were closed while it stood still');
   const during = history.publishes.filter(({ sentAt }) => sentAt > since + 500);
@@ -66,7 +68,7 @@ async function dieWithMemory(t) {
   await shared.kill();
   const refused = () => history.publishes.filter(({ outcome, sentAt }) => outcome === 'refused' && sentAt > since);
   await until('publishes are refused', () => refused().length > 20);
-  comeAndGo('while it was dead');
+  comeAndGo('while it was dead', since);
   await shared.start();
   await cluster.ready(RECOVERED);
   const to = Date.now();
@@ -75,16 +77,16 @@ async function dieWithMemory(t) {
   await until('all who may have missed something are sent away', () => untold().length === 0, RECOVERED);
   await allAreBack();
   refusedFast(since);
-  soon(sentAway(closings));
+  soon(new Set(disturbed.map(({ socketId }) => socketId)));
   t.diagnostic(`it died: ready again after ${to - from} ms, ${sentAway(closings).length} clients sent away`);
   return { from, to };
 }
 
-/** Nobody can be told now; afterwards all must know. */
-function comeAndGo(when) {
+/** Nobody can be told now; afterwards all must know. Those who go may have missed what was accepted shortly before `since`. */
+function comeAndGo(when, since) {
   for (const node of cluster.nodes) {
     const going = clients.filter((client) => client.node === node.name).slice(0, 2);
-    cluster.leave(going);
+    cluster.leave(going, { wholeUntil: since });
     clients = clients.filter((client) => !going.includes(client));
     clients.push(cluster.client(node, { user: `came-to-${node.name}-${when.replaceAll(' ', '-')}` }).subscribe(ROOM, NEWS));
   }
@@ -116,8 +118,12 @@ function refusedFast(since) {
   }
 }
 
-/** A 200 of this time reaches only who has come back, so that the others are told soon. pusher-js says a second later that it was sent away. */
-function soon(closings) {
+/**
+ * A 200 of this time reaches only who has come back, so that the others are told soon after each other. pusher-js says a second later
+ * that it was sent away.
+ */
+function soon(sockets) {
+  const closings = sentAway(0).filter(({ socketId }) => sockets.has(socketId));
   for (const { name } of cluster.nodes) {
     const times = closings.filter(({ node }) => node === name).map(({ at }) => at).sort((one, other) => one - other);
     const [first, last] = [0.1, 0.75].map((part) => times[Math.floor(times.length * part)]);

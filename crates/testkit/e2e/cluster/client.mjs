@@ -86,11 +86,11 @@ export class Client extends EventEmitter {
     return until(what, () => this.messages.slice(since).find(matches), { explain, ...options });
   }
 
-  /** Goes for good: with a close frame, or without a word. */
-  leave({ silently = false } = {}) {
+  /** Goes for good: with a close frame, or without a word. It may have missed what was accepted from `wholeUntil` on. */
+  leave({ silently = false, wholeUntil } = {}) {
     this.#leaving = true;
     clearTimeout(this.#timer);
-    this.#sessions.forEach((session) => ended(session, 'gone'));
+    this.#sessions.forEach((session) => ended(session, 'gone', wholeUntil));
     if (silently) this.#socket?.destroy();
     else this.#socket?.close();
   }

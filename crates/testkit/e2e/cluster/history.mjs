@@ -2,8 +2,10 @@
 // so what has the greater time was written down later.
 //
 // session:  one subscription of one connection, from its success until it ended
-//           { channel, socketId, node, user, from, until, end, events: [{ id, at }], members: [id], edges: [{ kind, id, at }] }
+//           { channel, socketId, node, user, from, until, end, wholeUntil, events: [{ id, at }], members: [id],
+//             edges: [{ kind, id, at }] }
 //           end: 'open', a close code, 'lost' (no close frame came), or what we did: 'left', 'gone'
+//           wholeUntil: until when it must have got everything; before `until` only where we ended it while nobody could be told
 // publish:  one request to one node about one channel
 //           { id, channel, node, sentAt, answeredAt, status, outcome, except }
 //           outcome: 'accepted', 'refused', or 'unknown' where nobody can tell
@@ -48,10 +50,11 @@ export class History {
   }
 }
 
-export function ended(session, how) {
+export function ended(session, how, wholeUntil = Infinity) {
   if (session.end !== 'open') return;
   session.end = how;
   session.until = now();
+  session.wholeUntil = Math.min(session.until, wholeUntil);
 }
 
 /** Who is there according to what one subscriber was told. */

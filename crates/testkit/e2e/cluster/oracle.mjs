@@ -71,7 +71,7 @@ function losses(session, publishes, grace) {
     if (outcome !== 'accepted' || got.has(id) || except === session.socketId || sent < session.from) continue;
     if (lastSent > answeredAt) problems.push(`${name(session)} did not get ${id}, but got what was sent after it: a hole`);
     else if (session.end === 'open') problems.push(`${name(session)} did not get ${id} and is still connected: lost`);
-    else if (ORDERLY.has(session.end) && answeredAt + grace < session.until) {
+    else if (ORDERLY.has(session.end) && answeredAt + grace < (session.wholeUntil ?? session.until)) {
       problems.push(`${name(session)} did not get ${id}, answered ${Math.round(session.until - answeredAt)} ms before its end: lost`);
     }
   }

@@ -95,6 +95,12 @@ describe('what subscribers received', () => {
     }
   });
 
+  test('reaches until the fault where a client left before it could be told', () => {
+    const gone = (wholeUntil) => session([1, 2], { end: 'gone', until: 5000, wholeUntil });
+    assert.deepEqual(delivery([gone(40)], three, { grace: 20 }), []);
+    assert.match(delivery([gone(100)], three, { grace: 20 })[0], /did not get e3, .* lost/);
+  });
+
   test('leaves out who was to be left out, and nobody else', () => {
     const publishes = [accepted(1), accepted(2, { except: '7.7' }), accepted(3)];
     assert.deepEqual(delivery([session([1, 3], { socketId: '7.7' }), session([1, 2, 3])], publishes), []);

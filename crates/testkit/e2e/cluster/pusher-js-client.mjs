@@ -55,8 +55,8 @@ export class PusherJsClient {
     this.pusher.unsubscribe(channel);
   }
 
-  leave() {
-    this.#sessions.forEach((session) => ended(session, 'gone'));
+  leave({ wholeUntil } = {}) {
+    this.#sessions.forEach((session) => ended(session, 'gone', wholeUntil));
     this.#sessions.clear();
     this.pusher.disconnect();
     // In Node, pusher-js starts a timer of 30 s for a socket that the server has closed already, and the process would wait for it.

@@ -157,9 +157,9 @@ class Cluster {
     return client;
   }
 
-  leave(clients) {
+  leave(clients, options) {
     for (const client of clients) {
-      client.leave();
+      client.leave(options);
       this.clients.delete(client);
     }
   }
