@@ -225,12 +225,9 @@ class Cluster {
   async judgeNotices(t, options = {}) {
     this.leave([...this.clients]);
     const judged = () => judgeNotices(this.notices, options);
-    const settled = () => {
-      const { problems, excused } = judged();
-      return problems.length + excused.length === 0;
-    };
+    await until('all notices are told', () => judged().problems.length === 0, { every: 50, within: 15_000 }).catch(() => {});
     // What is excused may only not have been told yet.
-    await until('all notices are told', settled, { every: 50, within: 5000 }).catch(() => {});
+    await until('nothing is excused', () => judged().excused.length === 0, { every: 50, within: 5000 }).catch(() => {});
     const { problems, excused } = judged();
     report(problems);
     assert.ok(this.notices.length > 0, 'no node told anything');
