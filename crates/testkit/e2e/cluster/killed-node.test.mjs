@@ -28,6 +28,7 @@ test('who was on a killed node is gone once within ten seconds, and the others l
   await Promise.all(all.flatMap((client) => [client.subscribes(ROOM), client.subscribes(NEWS)]));
   await gone[0].subscribes(LONELY);
   await cluster.viewsAreRight();
+  await cluster.areOccupied(ROOM, NEWS, LONELY);
   const watching = stays.map((client) => client.session(ROOM));
 
   let nodes = cluster.nodes;
@@ -84,6 +85,7 @@ test('who is back on a node that was started again at once has never left, and w
   const all = [...observers, ...back, ...gone];
   await Promise.all(all.flatMap((client) => [client.subscribes(room), client.subscribes(news)]));
   await cluster.viewsAreRight();
+  await cluster.areOccupied(room, news);
   await dead.kill();
   await dead.start();
   await dead.ready();
@@ -104,6 +106,8 @@ test('when all nodes die at once, the next ones find nobody there who is not', T
   const back = cluster.nodes.map((node) => cluster.client(node, { user: `back-${node.name}` }));
   await Promise.all([...doomed, ...back].flatMap((client) => [client.subscribes(room), client.subscribes(news)]));
   await cluster.viewsAreRight();
+  // What a node was about to tell dies with it.
+  await cluster.areOccupied(room, news);
   await Promise.all(cluster.nodes.map((node) => node.kill()));
   await Promise.all(cluster.nodes.map((node) => node.start()));
   await cluster.ready();

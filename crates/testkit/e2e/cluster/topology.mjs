@@ -171,6 +171,12 @@ class Cluster {
     return this.nodes.flatMap(({ notices }) => notices).filter(ours);
   }
 
+  /** Waits until a node has told that each channel is occupied, a moment after its first subscription: counts are reported in batches. */
+  async areOccupied(...channels) {
+    const isTold = (name) => this.notices.some(({ notice, channel }) => notice === 'occupied' && channel === name);
+    await until(`nodes have told that ${channels} are occupied`, () => channels.every(isTold));
+  }
+
   /** Publishes until it is accepted, and waits until everybody who is subscribed has got that: nothing is on its way any more. */
   async flush(channel, { nodes = this.nodes, within = 10_000 } = {}) {
     let n = 0;
