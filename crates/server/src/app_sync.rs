@@ -11,7 +11,8 @@ use fanfare_engine::{
 use fanfare_protocol::signature::SigningKey;
 use fanfare_protocol::{AppId, AppKey, Ceilings, Identity};
 use fanfare_store::{
-    AppRecord, ChangedApp, FormerKeyRecord, KeyRecord, MAX_FORMER_KEYS, Store, StoreError, Watch,
+    AppRecord, ChangedApp, FormerKeyRecord, KeyRecord, MAX_FORMER_KEYS, OutboxRecord, Store,
+    StoreError, Watch,
 };
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::access::Jwts;
 use crate::identity::Identities;
+use crate::outbox::Outboxes;
 use crate::webhooks::Webhooks;
 
 /// How often the store is asked for changes even if it announces none.
@@ -49,6 +51,7 @@ pub(crate) struct AppSync {
     jwts: Jwts,
     ceilings: Ceilings,
     webhooks: Webhooks,
+    outboxes: Outboxes,
     /// Ticket of the last caller that waits, and of the last one whose changes are active.
     asked: watch::Receiver<u64>,
     answered: watch::Sender<u64>,
@@ -176,6 +179,7 @@ impl AppSync {
         jwts: Jwts,
         ceilings: Ceilings,
         webhooks: Webhooks,
+        outboxes: Outboxes,
     ) -> (Self, ConfigBarrier) {
         let (ask, asked) = watch::channel(0);
         let (answer, answered) = watch::channel(0);
@@ -191,6 +195,7 @@ impl AppSync {
             jwts,
             ceilings,
             webhooks,
+            outboxes,
             asked,
             answered: answer,
             revision: 0,
@@ -213,6 +218,7 @@ impl AppSync {
             for id in &changes.deleted {
                 self.expiring.remove(id);
                 self.take_identity(id, None);
+                self.take_outbox(id, None);
             }
             let mut changed = changes.apps;
             self.take_webhooks(&mut changed, &changes.deleted);
@@ -317,9 +323,11 @@ impl AppSync {
             keys,
             former_keys,
             identity,
+            outbox,
             ..
         } = changed;
         self.take_identity(&app.id, identity.as_ref());
+        self.take_outbox(&app.id, outbox.as_ref());
         let definition = self.definition(&app, &keys, &former_keys);
         if keys.iter().any(|key| key.expires_at.is_some()) {
             let expiring = ExpiringApp {
@@ -343,6 +351,13 @@ impl AppSync {
         let of_deleted = deleted.iter().filter_map(|id| AppId::parse(id).ok());
         let of_deleted = of_deleted.map(|app| (app, Vec::new()));
         self.webhooks.set(of_changed.chain(of_deleted));
+    }
+
+    /// Sets or removes an app's outbox.
+    fn take_outbox(&self, app: &str, outbox: Option<&OutboxRecord>) {
+        if let Ok(id) = AppId::parse(app) {
+            self.outboxes.apply(&id, outbox);
+        }
     }
 
     /// Sets an app's identity. One that can't be used grants nothing, and the log says so.

@@ -40,6 +40,7 @@
 //! | `usage` | what each app did, by minute, hour and day |
 //! | `quotas` | shares of quotas of a day or a month, and how far they are used |
 //! | `webhooks` | what happens on channels, recorded and sent to receivers |
+//! | `outbox` | what backends write in their own database to be published |
 //! | `tls` | the certificates that are served |
 //! | `telemetry`, `throttle` | logging; log lines that are written at most once in a period |
 
@@ -73,6 +74,7 @@ mod nodes;
 mod notices;
 mod openapi;
 mod outbound;
+mod outbox;
 mod quotas;
 mod router;
 mod server_lock;

@@ -24,6 +24,7 @@ use crate::first_owner::{self, FirstOwner};
 use crate::identity::Identities;
 use crate::key_uses;
 use crate::nodes::NodeResponder;
+use crate::outbox::Outboxes;
 use crate::server_lock::ServerLock;
 use crate::tls::{self, Acme, Tls};
 use crate::traces::Traces;
@@ -316,6 +317,7 @@ async fn prepare(config: &Config, traces: &Traces) -> anyhow::Result<Prepared> {
         start_shard(number, shard)?;
     }
     let admin = Admin::new(store.clone());
+    let outboxes = Outboxes::default();
     let identities = Arc::new(Identities::new(config.identity.allow_inner_addresses));
     let (mut apps, barrier) = AppSync::new(
         store.clone(),
@@ -324,6 +326,7 @@ async fn prepare(config: &Config, traces: &Traces) -> anyhow::Result<Prepared> {
         admin.jwts.clone(),
         config.ceilings.clone(),
         webhooks.clone(),
+        outboxes.clone(),
     );
     apps.refresh().await.context("reading the apps")?;
     // After everything that may fail: the generated password is printed once, and a start that fails prints nothing.

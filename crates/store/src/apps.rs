@@ -46,7 +46,7 @@ pub struct AppRecord {
     pub created_at: i64,
     /// When name, settings or identity were last changed, Unix time in milliseconds.
     pub updated_at: i64,
-    /// Revision of the installation at the last change of the app or of its keys, identity or webhooks.
+    /// Revision of the installation at the last change of the app or of its keys, identity, webhooks or outbox.
     pub revision: i64,
 }
 
@@ -200,7 +200,7 @@ impl Store {
         Ok(after)
     }
 
-    /// Deletes an app with its keys, its identity and its webhooks. Running nodes close its connections.
+    /// Deletes an app with its keys, its identity, its webhooks and its outbox. Running nodes close its connections.
     ///
     /// # Errors
     ///
@@ -209,6 +209,7 @@ impl Store {
         let mut transaction = self.begin(by).await?;
         let app = transaction.app(id).await?;
         let webhooks = transaction.delete_webhooks(id).await?;
+        transaction.delete_outbox(id).await?;
         for delete in [DELETE_KEYS, DELETE_IDENTITY, DELETE] {
             execute!(&mut transaction.tx, delete, id)?;
         }

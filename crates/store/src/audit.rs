@@ -30,7 +30,7 @@ const SELECT: &str = "SELECT id, at, actor_kind, actor_id, actor_name, actor_add
                       ORDER BY id DESC LIMIT $9";
 
 /// All actions that entries have.
-pub const AUDIT_ACTIONS: [&str; 40] = [
+pub const AUDIT_ACTIONS: [&str; 42] = [
     "alert.open",
     "alert.resolve",
     "alert.silence",
@@ -53,6 +53,8 @@ pub const AUDIT_ACTIONS: [&str; 40] = [
     "operator.password",
     "operator.sign_in_link",
     "operator.update",
+    "outbox.remove",
+    "outbox.set",
     "session.create",
     "session.refuse",
     "session.reuse",
@@ -155,6 +157,14 @@ impl<'a> Target<'a> {
         Self {
             kind: "webhook",
             id,
+            app: Some(app_id),
+        }
+    }
+
+    pub(crate) fn outbox(app_id: &'a str) -> Self {
+        Self {
+            kind: "outbox",
+            id: app_id,
             app: Some(app_id),
         }
     }

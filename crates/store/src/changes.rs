@@ -10,6 +10,7 @@ use crate::dialect::on_db;
 use crate::error::StoreError;
 use crate::identity::SealedIdentity;
 use crate::keys::{FormerKeyRecord, KeyRecord, SealedKey};
+use crate::outboxes::{OutboxRecord, SealedOutbox};
 use crate::usage::DAY;
 use crate::webhooks::{SealedWebhook, WebhookRecord};
 
@@ -45,6 +46,10 @@ const CHANGED_WEBHOOKS: &str = "SELECT w.id, w.app_id, w.name, w.url, w.events, 
                                 FROM webhooks w JOIN apps a ON a.id = w.app_id \
                                 WHERE a.revision > $1 ORDER BY w.created_at, w.id";
 
+const CHANGED_OUTBOXES: &str = "SELECT o.app_id, o.url, o.stream, o.poll_interval, o.created_at, o.updated_at \
+                                FROM outboxes o JOIN apps a ON a.id = o.app_id \
+                                WHERE a.revision > $1";
+
 /// Days for which changes name keys that aren't active any more.
 pub const FORMER_KEY_DAYS: i64 = 30;
 /// Most keys of an app that aren't active any more and that changes name.
@@ -61,7 +66,7 @@ pub struct Changes {
     pub deleted: Vec<String>,
 }
 
-/// An app that is new or has changed, itself or in its keys, identity or webhooks.
+/// An app that is new or has changed, itself or in its keys, identity, webhooks or outbox.
 #[derive(Debug)]
 pub struct ChangedApp {
     /// The app.
@@ -74,6 +79,8 @@ pub struct ChangedApp {
     pub identity: Option<SecretString>,
     /// All its webhooks, oldest first.
     pub webhooks: Vec<WebhookRecord>,
+    /// Its outbox, if one is set.
+    pub outbox: Option<OutboxRecord>,
 }
 
 impl Store {
@@ -101,11 +108,13 @@ impl Store {
         let mut former_keys = self.former_keys(revision, at).await?;
         let mut identities = self.changed_identities(revision).await?;
         let mut webhooks = self.changed_webhooks(revision).await?;
+        let mut outboxes = self.changed_outboxes(revision).await?;
         let whole = |app: AppRecord| ChangedApp {
             keys: keys.remove(&app.id).unwrap_or_default(),
             former_keys: former_keys.remove(&app.id).unwrap_or_default(),
             identity: identities.remove(&app.id),
             webhooks: webhooks.remove(&app.id).unwrap_or_default(),
+            outbox: outboxes.remove(&app.id),
             app,
         };
         changes.apps = apps.into_iter().map(whole).collect();
@@ -190,6 +199,29 @@ impl Store {
                     // After a rotation no secret opens. Then nothing may be left out.
                     self.revision_under_our_key().await?;
                     tracing::error!(app, webhook = id, %error, "this webhook is left out: its secrets do not open");
+                }
+            }
+        }
+        Ok(by_app)
+    }
+
+    async fn changed_outboxes(
+        &self,
+        revision: i64,
+    ) -> Result<HashMap<String, OutboxRecord>, StoreError> {
+        let sealed: Vec<SealedOutbox> = on_db!(&self.db, pool =>
+            sqlx::query_as(CHANGED_OUTBOXES).bind(revision).fetch_all(pool).await)?;
+        let mut by_app = HashMap::new();
+        for outbox in sealed {
+            let app = outbox.app_id.clone();
+            match self.open_outbox(outbox) {
+                Ok(outbox) => {
+                    by_app.insert(app, outbox);
+                }
+                Err(error) => {
+                    // After a rotation no secret opens. Then nothing may be left out.
+                    self.revision_under_our_key().await?;
+                    tracing::error!(app, %error, "this app's outbox is left out: its URL does not open; set it again");
                 }
             }
         }

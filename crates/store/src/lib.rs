@@ -18,6 +18,7 @@
 //! | `answers` | answers to idempotent requests |
 //! | `demo` | the demo app of the first run |
 //! | `changes`, `watch` | changes since a revision, and when to ask for them |
+//! | `outboxes` | where events wait that backends wrote in their own database |
 //! | `quotas` | shares of quotas |
 //! | `usage` | what apps did, by minute, hour and day |
 //! | `webhooks` | webhooks, what was recorded for them, and what waits to be sent |
@@ -45,6 +46,7 @@ mod keys;
 mod master_key;
 mod migrations;
 mod operators;
+mod outboxes;
 mod postgres;
 mod quotas;
 mod row;
@@ -72,6 +74,7 @@ pub use error::StoreError;
 pub use examine::{Examination, ServerExamination};
 pub use keys::{FormerKeyRecord, KeyRecord, KeyUse, NewKey};
 pub use operators::{NewOperator, OperatorRecord};
+pub use outboxes::{NewOutbox, OUTBOX_POLL_INTERVALS, OutboxRecord, OutboxState};
 pub use quotas::{QuotaLevel, QuotaPeriod, Share, ShareRequest, share_size};
 pub use scope::{InvalidRole, Role};
 pub use seal::{InvalidMasterKey, MasterKey};

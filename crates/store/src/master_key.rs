@@ -11,7 +11,7 @@ use crate::database::{CHECK_TEXT, Store};
 use crate::dialect::{Tx, execute, fetch_all};
 use crate::error::StoreError;
 use crate::seal::MasterKey;
-use crate::{acme, identity, keys, signing_keys, webhooks};
+use crate::{acme, identity, keys, outboxes, signing_keys, webhooks};
 
 const SET_CHECK: &str =
     "UPDATE installation SET master_key_check = $1, master_key_id = $2 WHERE id = 1";
@@ -24,7 +24,7 @@ struct Column {
     context: fn(&str, &str) -> String,
 }
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 10] = [
     Column {
         name: "key",
         select: "SELECT app_id, key, secret FROM keys",
@@ -66,6 +66,12 @@ const COLUMNS: [Column; 9] = [
         select: "SELECT directory, names, private_key FROM acme_certificates WHERE private_key IS NOT NULL",
         update: "UPDATE acme_certificates SET private_key = $3 WHERE directory = $1 AND names = $2",
         context: acme::certificate_context,
+    },
+    Column {
+        name: "outbox of app",
+        select: "SELECT '', app_id, url FROM outboxes",
+        update: "UPDATE outboxes SET url = $3 WHERE $1 = '' AND app_id = $2",
+        context: |_, app_id| outboxes::context(app_id),
     },
     Column {
         name: "answer",

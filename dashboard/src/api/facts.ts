@@ -223,6 +223,8 @@ export const AUDIT_ACTIONS = [
   "operator.password",
   "operator.sign_in_link",
   "operator.update",
+  "outbox.remove",
+  "outbox.set",
   "session.create",
   "session.refuse",
   "session.reuse",

@@ -118,6 +118,7 @@ impl Node {
             admin.jwts.clone(),
             fanfare_protocol::Ceilings::default(),
             webhooks.clone(),
+            crate::outbox::Outboxes::default(),
         );
         let state = AppState::from(Shared {
             node_name: "node".into(),

@@ -21,6 +21,7 @@ mod identity;
 mod keys;
 mod master_key;
 mod operators;
+mod outboxes;
 mod postgres;
 mod quotas;
 mod sessions;

@@ -1,6 +1,6 @@
 //! Another master key for the whole installation.
 
-use fanfare_store::{Database, MasterKey, NewKey, Reservation, Store, StoreError};
+use fanfare_store::{Database, MasterKey, NewKey, NewOutbox, Reservation, Store, StoreError};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::harness::{KEY, Kind, app, by};
@@ -12,6 +12,15 @@ async fn filled(kind: &Kind) -> (Store, String) {
     let secret = SecretString::from("{}");
     store
         .set_identity(&one.id, Some(&secret), None, &by())
+        .await
+        .unwrap();
+    let outbox = NewOutbox {
+        url: "postgres://me:secret@db/app".into(),
+        stream: None,
+        poll_interval: 50,
+    };
+    store
+        .set_outbox(&one.id, outbox, None, &by())
         .await
         .unwrap();
     store.signing_keys().await.unwrap();
@@ -31,7 +40,7 @@ async fn everything_opens_with_the_new_master_key_and_nothing_with_the_old_one()
         );
         let new = MasterKey::random();
         let (store, resealed) = store.rotate_master_key(&new, &by()).await.unwrap();
-        assert_eq!(resealed, 6);
+        assert_eq!(resealed, 7);
         let reopened = Database::connect(&kind.url()).await.unwrap();
         for store in [store, reopened.unlock(new).await.unwrap()] {
             let key = store.keys(&app_id).await.unwrap().remove(0);
@@ -42,6 +51,7 @@ async fn everything_opens_with_the_new_master_key_and_nothing_with_the_old_one()
                 old_signing.secret.expose_secret()
             );
             assert!(store.identity(&app_id).await.unwrap().is_some());
+            assert!(store.outbox(&app_id).await.unwrap().is_some());
             let answer = store.reserve_answer("op", "k", b"x").await.unwrap();
             assert!(matches!(answer, Reservation::Answered { status: 201, .. }));
             let changes = store.changes_since(0).await.unwrap();
