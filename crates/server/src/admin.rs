@@ -12,6 +12,7 @@
 //! | `usage`, `quotas` | what apps did, and how far their quotas are used |
 //! | `alerts` | conditions that need an operator |
 //! | `webhooks` | who is told what happens on an app's channels |
+//! | `outbox` | where an app's backends write events in their own database |
 //! | `audit` | the audit log |
 //! | `server`, `certificates`, `configuration`, `nodes` | this node, what it serves with which settings, and all nodes |
 //! | `problem` | [`Problem`](problem::Problem): an error with its status and code |
@@ -52,6 +53,7 @@ pub(crate) mod keys;
 pub(crate) mod live;
 pub(crate) mod nodes;
 pub(crate) mod operators;
+pub(crate) mod outbox;
 pub(crate) mod page;
 pub(crate) mod problem;
 mod quotas;
@@ -201,6 +203,7 @@ pub(crate) fn offline_routes() -> OpenApiRouter<AppState> {
         .routes(routes!(webhooks::deliveries::show))
         .routes(routes!(webhooks::replay::replay))
         .routes(routes!(webhooks::replay::test))
+        .routes(routes!(outbox::show, outbox::set, outbox::remove))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::show, tokens::revoke))
         .routes(routes!(usage::show_app))

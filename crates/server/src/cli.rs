@@ -31,6 +31,7 @@ mod lookup;
 mod master_key;
 mod node;
 mod operator;
+mod outbox;
 mod output;
 mod publish;
 mod quotas;
@@ -112,6 +113,8 @@ enum Command {
     Node(Noun<node::Command>),
     /// Webhooks of apps: who is told what happens on channels, what was sent, and what came of it
     Webhook(Noun<webhook::Command>),
+    /// Outboxes of apps: where backends write events in their own database, to be published from there
+    Outbox(Noun<outbox::Command>),
     /// Operators: the people who may sign in
     Operator(Noun<operator::Command>),
     /// API tokens: for programs
@@ -416,6 +419,7 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
             node::run(noun.command, &api).await
         }
         Command::Webhook(noun) => webhook::run(noun.command, &noun.server, &config).await,
+        Command::Outbox(noun) => outbox::run(noun.command, &noun.server, &config).await,
         Command::Operator(noun) => {
             operator::run(
                 noun.command,

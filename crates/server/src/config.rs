@@ -55,7 +55,7 @@ pub(crate) use listen::{ListenAddress, ListenAddresses, reachable};
 pub(crate) use log::{LogConfig, LogFormat};
 pub(crate) use names::nearest;
 pub(crate) use owner::OwnerConfig;
-pub(crate) use secret::without_password;
+pub(crate) use secret::{HIDDEN, without_password};
 pub(crate) use sources::SettingInForce;
 pub(crate) use tls::TlsVersion;
 pub(crate) use units::parse_seconds;

@@ -3,11 +3,14 @@
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 
+/// What is shown instead of a secret.
+pub(crate) const HIDDEN: &str = "(hidden)";
+
 pub(super) fn hide<S: Serializer>(
     secret: &Option<SecretString>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    secret.as_ref().map(|_| "(hidden)").serialize(serializer)
+    secret.as_ref().map(|_| HIDDEN).serialize(serializer)
 }
 
 pub(super) fn hide_password<S: Serializer>(
@@ -26,14 +29,14 @@ pub(crate) fn without_password(url: &str) -> String {
         let (scheme, rest) = address.split_once("://")?;
         let (user, host) = rest.rsplit_once('@')?;
         let (user, _) = user.split_once(':')?;
-        Some(format!("{scheme}://{user}:(hidden)@{host}"))
+        Some(format!("{scheme}://{user}:{HIDDEN}@{host}"))
     };
     let shown = hidden().unwrap_or_else(|| address.to_owned());
     if query.is_empty() {
         return shown;
     }
     let pair = |pair: &str| match pair.split_once('=') {
-        Some((name, _)) if name.to_lowercase().contains("password") => format!("{name}=(hidden)"),
+        Some((name, _)) if name.to_lowercase().contains("password") => format!("{name}={HIDDEN}"),
         _ => pair.to_owned(),
     };
     format!(

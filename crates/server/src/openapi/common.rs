@@ -31,7 +31,7 @@ Every Pusher server SDK signs for you. The query of a signed request has, beside
 name and not percent-encoded, with line feeds between the three: \
 `POST\\n/apps/123456789/events\\nauth_key=...&auth_timestamp=...&auth_version=1.0&body_md5=...`";
 
-const TAGS: [(&str, &str); 15] = [
+const TAGS: [(&str, &str); 16] = [
     (
         "Sessions",
         "Sign-in, refresh, and the caller's own sessions.",
@@ -51,6 +51,10 @@ const TAGS: [(&str, &str); 15] = [
     (
         "Webhooks",
         "An app's webhooks: who is told what happens on its channels, where and how.",
+    ),
+    (
+        "Outbox",
+        "An app's outbox: where its backends write events in their own database, to be published from there.",
     ),
     (
         "State",

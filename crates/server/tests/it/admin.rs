@@ -15,6 +15,7 @@ mod document;
 mod identity;
 mod keys;
 mod matrix;
+mod outbox;
 mod quotas;
 mod secrets;
 mod sign_in;

@@ -195,6 +195,10 @@ fn other_routes() -> Vec<Route> {
         route("PUT", "/apps/{app_id}/identity", AppAdmin, 204).with(identity),
         route("GET", "/apps/{app_id}/identity", Sight, 200),
         route("DELETE", "/apps/{app_id}/identity", AppAdmin, 204),
+        // Nodes connect to where it leads, so it is not the app's own to choose.
+        route("PUT", "/apps/{app_id}/outbox", AppAdminOfAll, 200).with(outbox),
+        route("GET", "/apps/{app_id}/outbox", Sight, 200),
+        route("DELETE", "/apps/{app_id}/outbox", AppAdminOfAll, 204),
         route("GET", "/apps/{app_id}/channels", Sight, 200),
         route("GET", "/apps/{app_id}/channels/{channel}", Sight, 200),
         route(
@@ -261,6 +265,10 @@ fn identity(_: &Fixture) -> Value {
         "providers": [{"algorithms": ["HS256"], "secret": secret}],
         "grants": [{"channels": "private-user-{sub}"}],
     })
+}
+
+fn outbox(_: &Fixture) -> Value {
+    json!({"url": "postgres://me:secret@127.0.0.1:1/shop"})
 }
 
 /// Somebody with rights.
@@ -475,6 +483,13 @@ impl World {
             let body = identity(&Fixture::empty());
             let set = owner.put(&format!("/apps/{id}/identity"), &body).await;
             assert_eq!(set.status, 204, "{set:?}");
+        }
+        if path.ends_with("/outbox") && app.is_some() {
+            let body = outbox(&Fixture::empty());
+            owner
+                .put(&format!("/apps/{id}/outbox"), &body)
+                .await
+                .expect(200);
         }
         Fixture {
             unique,
