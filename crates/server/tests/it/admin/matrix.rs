@@ -176,7 +176,7 @@ fn other_routes() -> Vec<Route> {
         route("POST", "/apps", Admin, 201).with(|on| json!({"name": on.unique})),
         route("GET", "/apps/{app_id}", Sight, 200),
         route("PATCH", "/apps/{app_id}", AppAdmin, 200)
-            .with(|on| json!({"settings": {"limits": {"cache_ttl": 1700 - on.number}}})),
+            .with(|on| json!({"settings": {"limits": {"event_data": 10_000 - on.number}}})),
         // What protects the other apps is not the app's own to raise.
         route("PATCH", "/apps/{app_id}", AppAdminOfAll, 200)
             .with(|on| json!({"settings": {"limits": {"cache_bytes": (16 << 20) + on.number}}})),
