@@ -12,6 +12,7 @@ pub(crate) mod transition_entry;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_engine::BoxFuture;
@@ -167,3 +168,8 @@ pub type NodeName = Arc<str>;
 
 /// The future of a call, which is sent when it is first polled.
 pub type Call<T> = BoxFuture<'static, Result<T, BackendError>>;
+
+/// Returns a duration as back ends take it, in milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -21,6 +21,7 @@
 //! | `fence` | the deadline by which fenced clients are closed |
 //! | `history_page` | pages of histories, as subscribers get them |
 //! | `message` | messages on topics |
+//! | `server_clock` | how far the clock of a server that nodes share is ahead |
 //! | [`backend`] | the three traits of a back end: broker, presence, membership |
 //! | `redis` | the back end over Redis: one script for each call, its files by trait |
 //! | `postgres` | the back end over Postgres: one function for each call, its files by trait |
@@ -47,6 +48,7 @@ mod queue;
 mod reaper;
 mod redis;
 mod roster;
+mod server_clock;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod topics;

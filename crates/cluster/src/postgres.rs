@@ -18,7 +18,6 @@ mod sessions;
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_engine::BoxFuture;
@@ -172,8 +171,4 @@ async fn answer_to(
 
 fn closed() -> BackendError {
     BackendError::Broken("it is closed".into())
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -6,13 +6,13 @@ use bytes::Bytes;
 use fanfare_protocol::AppId;
 use serde_json::{Value, json};
 
+use super::PostgresConnection;
 use super::answer::done;
 use super::line::Item;
 use super::schema::topic_name;
-use super::{PostgresConnection, millis};
 use crate::backend::{
     Broker, CachedMessage, Call, HistoryPage, HistoryRequest, Moment, Publication, Publish,
-    Published, Topic,
+    Published, Topic, millis,
 };
 
 impl Broker for PostgresConnection {

@@ -1,15 +1,12 @@
 //! Looks at a Postgres server as an operator would who asks whether a cluster can work with it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use sqlx::{Connection, PgConnection, Row};
-use tokio::time::Instant;
 
 use super::{Postgres, sessions};
 use crate::backend::ConnectError;
-
-/// Number of round trips of which the median counts.
-const ROUND_TRIPS: usize = 5;
+use crate::server_clock::{self, ServerClock};
 
 /// What was found out about a Postgres server that nodes share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,38 +42,24 @@ impl Postgres {
         .fetch_one(&mut session)
         .await
         .map_err(in_words)?;
-        let (round_trip, clock_ahead) = clock(&mut session).await.map_err(in_words)?;
+        let clock = measure_clock(&mut session).await.map_err(in_words)?;
         let trial = self.schema.trial(&mut session).await;
         Ok(PostgresExamination {
             software: format!("PostgreSQL {}", state.get::<&str, _>(0)),
-            round_trip,
-            clock_ahead,
+            round_trip: clock.round_trip,
+            clock_ahead: clock.ahead,
             free_connections: state.get(1),
             refused: trial.err().map(|error| error.0),
         })
     }
 }
 
-/// Returns the median round trip, and how far the server's clock is ahead, from the quickest one.
-async fn clock(session: &mut PgConnection) -> Result<(Duration, i64), sqlx::Error> {
+async fn measure_clock(session: &mut PgConnection) -> Result<ServerClock, sqlx::Error> {
     session.ping().await?;
-    let mut trips = Vec::new();
-    for _ in 0..ROUND_TRIPS {
-        let (sent, sent_at) = (Instant::now(), unix_millis());
-        let there: i64 =
-            sqlx::query_scalar("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
-                .fetch_one(&mut *session)
-                .await?;
-        // The server read its clock about halfway.
-        trips.push((sent.elapsed(), there - (sent_at + unix_millis()) / 2));
-    }
-    trips.sort_unstable();
-    Ok((trips[ROUND_TRIPS / 2].0, trips[0].1))
-}
-
-fn unix_millis() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    server_clock::measure(async || {
+        sqlx::query_scalar("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+            .fetch_one(&mut *session)
+            .await
+    })
+    .await
 }

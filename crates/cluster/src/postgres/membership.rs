@@ -5,11 +5,11 @@ use std::time::Duration;
 use fanfare_protocol::{AppId, UserId};
 use serde_json::json;
 
+use super::PostgresConnection;
 use super::answer::{count, done, flag, list, position, text, texts};
 use super::presence::rules;
-use super::{PostgresConnection, millis};
 use crate::backend::{
-    Call, Census, LeaseRenewal, LiveNodes, LogRules, Membership, Moment, NodeName, Reaped,
+    Call, Census, LeaseRenewal, LiveNodes, LogRules, Membership, Moment, NodeName, Reaped, millis,
 };
 
 impl Membership for PostgresConnection {

@@ -10,12 +10,12 @@ use fanfare_protocol::{AppId, UserId};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
+use super::PostgresConnection;
 use super::answer::{self, count, done, flag, list, numbers_by_name, position, snapshot};
 use super::broker::bounded;
-use super::{PostgresConnection, millis};
 use crate::backend::{
     BackendError, Call, Change, Counted, Joined, LogRules, Moment, NodeName, Presence, Reply,
-    Report, transition_entry,
+    Report, millis, transition_entry,
 };
 
 /// Most entries of a transition log that one call handles.

@@ -10,10 +10,9 @@ use redis::{Value, cmd};
 
 use super::answer::{array, done, integer, parts, position, text};
 use super::connection::{Command, RedisConnection};
-use super::script::millis;
 use crate::backend::{
     Broker, CachedMessage, Call, HistoryPage, HistoryRequest, Moment, Publication, Publish,
-    Published, Topic,
+    Published, Topic, millis,
 };
 
 impl Broker for RedisConnection {

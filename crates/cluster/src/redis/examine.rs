@@ -1,19 +1,17 @@
 //! Looks at the Redis servers as an operator would who asks whether a cluster can work with them.
 
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Value, cmd};
-use tokio::time::Instant;
 
 use super::Redis;
 use super::answer::{text, texts};
 use super::topology::{self, Master, ask, connect_to, slot};
 use crate::backend::ConnectError;
+use crate::server_clock::{self, ServerClock};
 
-/// Number of round trips of which the median counts.
-const ROUND_TRIPS: usize = 5;
 /// Writes, publishes and removes, as the scripts of a node do.
 const TRIAL: &str = "redis.call('SET', KEYS[1], 'x', 'PX', 1000) \
      redis.call('SPUBLISH', KEYS[1], 'x') \
@@ -89,7 +87,7 @@ async fn examine(
     let server = info(connection, "server").await?;
     let memory = info(connection, "memory").await?;
     let number = |name: &str| memory.get(name).and_then(|value| value.parse().ok());
-    let (round_trip, clock_ahead) = clock(connection).await?;
+    let clock = measure_clock(connection).await?;
     let software = match server.get("valkey_version") {
         Some(version) => format!("Valkey {version}"),
         None => format!(
@@ -101,8 +99,8 @@ async fn examine(
     Ok(RedisExamination {
         address,
         software,
-        round_trip,
-        clock_ahead,
+        round_trip: clock.round_trip,
+        clock_ahead: clock.ahead,
         used_memory: number("used_memory").unwrap_or(0),
         max_memory: number("maxmemory").unwrap_or(0),
         eviction: memory.get("maxmemory_policy").cloned().unwrap_or_default(),
@@ -126,23 +124,19 @@ async fn info(
         .collect())
 }
 
-/// Returns the median round trip, and how far the server's clock is ahead, from the quickest one.
-async fn clock(connection: &mut MultiplexedConnection) -> Result<(Duration, i64), ConnectError> {
-    let mut trips = Vec::new();
-    for _ in 0..ROUND_TRIPS {
-        let (sent, sent_at) = (Instant::now(), unix_millis());
+async fn measure_clock(
+    connection: &mut MultiplexedConnection,
+) -> Result<ServerClock, ConnectError> {
+    server_clock::measure(async || {
         let time = ask(connection, &cmd("TIME")).await?;
-        // The server read its clock about halfway.
-        let here = (sent_at + unix_millis()) / 2;
         let there = texts(time).unwrap_or_default();
         let parse = |at: usize| there.get(at).and_then(|text| text.parse::<i64>().ok());
         let (Some(seconds), Some(micros)) = (parse(0), parse(1)) else {
             return Err(ConnectError("TIME was answered with something else".into()));
         };
-        trips.push((sent.elapsed(), seconds * 1000 + micros / 1000 - here));
-    }
-    trips.sort_unstable();
-    Ok((trips[ROUND_TRIPS / 2].0, trips[0].1))
+        Ok(seconds * 1000 + micros / 1000)
+    })
+    .await
 }
 
 /// Returns the hard bound of `client-output-buffer-limit pubsub`. Managed servers often don't tell.
@@ -156,11 +150,4 @@ async fn subscriber_buffer(connection: &mut MultiplexedConnection) -> Option<u64
     let mut words = limits.split_whitespace();
     words.find(|word| *word == "pubsub")?;
     words.next()?.parse().ok()
-}
-
-fn unix_millis() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

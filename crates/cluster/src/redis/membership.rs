@@ -6,10 +6,9 @@ use fanfare_protocol::{AppId, UserId};
 
 use super::answer::{count, done, flag, integer, one_count, pairs, parts, position, text, texts};
 use super::connection::RedisConnection;
-use super::script::millis;
 use super::transitions;
 use crate::backend::{
-    Call, Census, LeaseRenewal, LiveNodes, LogRules, Membership, Moment, NodeName, Reaped,
+    Call, Census, LeaseRenewal, LiveNodes, LogRules, Membership, Moment, NodeName, Reaped, millis,
 };
 
 impl Membership for RedisConnection {

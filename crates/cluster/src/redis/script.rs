@@ -69,8 +69,3 @@ scripts!(publish broadcast cached history
     due_transitions settle_transitions arm_transitions forget_transitions
     presence_snapshot user_counts remote_subscriptions all_remote_subscriptions online remote_connections connections_by_node
     heartbeat live_nodes register apps enlist enlisted claim reap forget);
-
-/// Returns a duration as scripts take it.
-pub(super) fn millis(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}

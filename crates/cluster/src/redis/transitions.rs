@@ -6,8 +6,7 @@ use fanfare_engine::{DueTransitions, LOST_NODE_GRACE, Transition, TransitionKind
 use redis::Value;
 
 use super::answer::{integer, pairs, parts, text};
-use super::script::millis;
-use crate::backend::{LogRules, transition_entry};
+use crate::backend::{LogRules, millis, transition_entry};
 
 /// Returns rules as scripts take them, empty if nothing is logged.
 pub(super) fn rules(rules: LogRules) -> String {

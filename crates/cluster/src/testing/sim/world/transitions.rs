@@ -10,7 +10,7 @@ use fanfare_engine::{
 use fanfare_protocol::AppId;
 
 use super::{App, InApp, Turn};
-use crate::backend::LogRules;
+use crate::backend::{LogRules, millis};
 
 /// The transition log of an app.
 #[derive(Default)]
@@ -199,8 +199,4 @@ impl InApp<'_> {
             refused: self.app.transitions.refused,
         }
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap()
 }
