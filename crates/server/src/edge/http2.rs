@@ -29,11 +29,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::client_socket::ClientSocket;
-use super::client_stream::ClientStream;
-use super::first_bytes::FirstBytes;
 use super::head::MAX_HEAD;
-use super::listener::{Client, Listening, Requests, in_time};
-use super::write_timeout::WriteTimeout;
+use super::listener::{Client, HttpConnection, Listening, in_time};
 use crate::http::error::ApiError;
 
 /// Bytes of a request's body that a client may send before they are read. It is the protocol's default.
@@ -67,29 +64,14 @@ pub(super) async fn serve(mut stream: ClientSocket, client: Client, listening: L
     }
     let charged = listening.addresses.is_peer_charged(client.peer);
     let charged = charged.then(|| client.peer.ip());
-    let Client {
-        peer,
-        over_tls,
-        socket,
-        place,
-        upgrades,
+    let (peer, is_late) = (client.peer, client.is_late);
+    let HttpConnection {
+        stream,
+        requests,
         finish,
-        is_late,
-    } = client;
-    let activity = Arc::clone(&socket.activity);
-    let stream = ClientStream::new(
-        WriteTimeout::new(stream, timeouts.head, FirstBytes::default()),
-        Bytes::new(),
-        Arc::clone(&activity),
-        place,
-    );
-    let requests = Requests {
-        router: listening.router,
-        activity,
-        peer,
-        over_tls,
-        upgrades,
-    };
+        socket: _open,
+        ..
+    } = client.into_http(stream, Bytes::new(), listening.router, timeouts.head);
     let streams = Streams::new(timeouts.head);
     let opening = streams.clone();
     let sockets = listening.sockets;

@@ -244,6 +244,45 @@ pub(super) struct Client {
     pub(super) is_late: bool,
 }
 
+impl Client {
+    /// Returns what serves HTTP to the client, whose first bytes, `read`, were read already.
+    pub(super) fn into_http(
+        self,
+        stream: ClientSocket,
+        read: Bytes,
+        router: Router,
+        write_timeout: Duration,
+    ) -> HttpConnection {
+        let activity = Arc::clone(&self.socket.activity);
+        let first_bytes = FirstBytes::default();
+        first_bytes.note(&read);
+        let stream = WriteTimeout::new(stream, write_timeout, first_bytes.clone());
+        HttpConnection {
+            stream: ClientStream::new(stream, read, Arc::clone(&activity), self.place),
+            first_bytes,
+            requests: Requests {
+                router,
+                activity,
+                peer: self.peer,
+                over_tls: self.over_tls,
+                upgrades: self.upgrades,
+            },
+            finish: self.finish,
+            socket: self.socket,
+        }
+    }
+}
+
+/// What serves HTTP to a client.
+pub(super) struct HttpConnection {
+    pub(super) stream: ClientStream,
+    pub(super) first_bytes: FirstBytes,
+    pub(super) requests: Requests,
+    pub(super) finish: CancellationToken,
+    /// Counts as open until it is dropped.
+    pub(super) socket: HttpSocket,
+}
+
 /// Serves one connection. Until its first head is complete, only the socket is held for it.
 async fn connection(
     http: http1::Builder,
@@ -395,32 +434,15 @@ async fn serve_http(
     client: Client,
     listening: Listening,
 ) {
-    let Client {
-        peer,
-        over_tls,
-        socket,
-        place,
-        upgrades,
+    let peer = client.peer;
+    let HttpConnection {
+        stream,
+        first_bytes,
+        requests,
         finish,
-        ..
-    } = client;
-    let activity = Arc::clone(&socket.activity);
-    let first_bytes = FirstBytes::default();
-    first_bytes.note(&head);
-    let stream = ClientStream::new(
-        WriteTimeout::new(stream, listening.timeouts.head, first_bytes.clone()),
-        head,
-        Arc::clone(&activity),
-        place,
-    );
+        socket: _open,
+    } = client.into_http(stream, head, listening.router, listening.timeouts.head);
     let engine = listening.engine;
-    let requests = Requests {
-        router: listening.router,
-        activity,
-        peer,
-        over_tls,
-        upgrades,
-    };
     let service = service_fn(move |request| requests.answer(request));
     let mut served = std::pin::pin!(
         http.serve_connection(TokioIo::new(stream), service)
@@ -443,11 +465,11 @@ async fn serve_http(
 
 /// What the requests of a connection have in common.
 pub(super) struct Requests {
-    pub(super) router: Router,
+    router: Router,
     pub(super) activity: Arc<Activity>,
-    pub(super) peer: Peer,
-    pub(super) over_tls: bool,
-    pub(super) upgrades: Upgrades,
+    peer: Peer,
+    over_tls: bool,
+    upgrades: Upgrades,
 }
 
 impl Requests {
