@@ -83,7 +83,8 @@ pub(super) struct Line {
     schema: Schema,
     /// What this connection calls itself in notifications.
     name: String,
-    take: String,
+    /// The statement that takes a batch.
+    take: Arc<str>,
     woken: Arc<Notify>,
     incoming: UnboundedSender<Incoming>,
     /// Bytes that wait to be delivered.
@@ -106,7 +107,8 @@ impl Line {
         Self {
             take: format!(
                 "CALL take({class}, {object}, $1, $2, $3::text[]::jsonb[], $4, NULL, NULL)"
-            ),
+            )
+            .into(),
             session,
             schema,
             name,
@@ -156,50 +158,67 @@ impl Line {
     /// Returns why the connection is lost.
     async fn turn(&mut self, batch: Vec<Item>) -> Result<(), String> {
         let mut due = VecDeque::new();
+        let ended = self.take_and_read(batch, &mut due).await;
+        // What was taken before the connection was lost is answered, although the messages before the
+        // answers don't come any more.
+        for due in due {
+            (due.item.receive)(due.answer);
+        }
+        ended
+    }
+
+    /// Does so, and leaves in `due` what could not be handed over in order.
+    async fn take_and_read(
+        &mut self,
+        batch: Vec<Item>,
+        due: &mut VecDeque<Due>,
+    ) -> Result<(), String> {
         let mut part = Vec::new();
         let mut bytes = 0;
         for item in batch {
             bytes += item.bytes();
             part.push(item);
             if bytes > BATCH_BYTES {
-                due.extend(self.take(std::mem::take(&mut part)).await?);
+                self.take(std::mem::take(&mut part), due).await?;
                 bytes = 0;
             }
         }
-        due.extend(self.take(part).await?);
+        self.take(part, due).await?;
         self.read_log(due).await
     }
 
-    /// Sends the calls among some items, and returns all of them with their answers.
-    async fn take(&mut self, items: Vec<Item>) -> Result<Vec<Due>, String> {
+    /// Sends the calls among some items, and adds all of them with their answers to `due`.
+    async fn take(&mut self, items: Vec<Item>, due: &mut VecDeque<Due>) -> Result<(), String> {
         let (calls, bytes) = calls_of(&items);
         match self.try_take(calls, bytes).await {
-            Ok((places, answers)) => Ok(in_place(items, &places, answers)),
+            Ok((places, answers)) => {
+                due.extend(in_place(items, &places, answers));
+                Ok(())
+            }
             Err(BackendError::Refused(_)) if items.len() > 1 => {
                 // Nothing was changed. One of them is the cause, and the others are taken without it.
-                let (mut all, mut place) = (Vec::new(), Some(self.read));
+                let mut place = Some(self.read);
                 for item in items {
-                    for mut due in Box::pin(self.take(vec![item])).await? {
-                        place = due.place.or(place);
-                        due.place = place;
-                        all.push(due);
+                    let before = due.len();
+                    Box::pin(self.take(vec![item], due)).await?;
+                    for one in due.range_mut(before..) {
+                        place = one.place.or(place);
+                        one.place = place;
                     }
                 }
-                Ok(all)
+                Ok(())
             }
-            Err(error @ BackendError::Refused(_)) => Ok(items
-                .into_iter()
-                .map(|item| Due {
+            Err(error) => {
+                let lost = match &error {
+                    BackendError::Refused(_) => Ok(()),
+                    error => Err(error.to_string()),
+                };
+                due.extend(items.into_iter().map(|item| Due {
                     place: None,
                     item,
                     answer: Err(error.clone()),
-                })
-                .collect()),
-            Err(error) => {
-                for item in items {
-                    (item.receive)(Err(error.clone()));
-                }
-                Err(error.to_string())
+                }));
+                lost
             }
         }
     }
@@ -215,7 +234,7 @@ impl Line {
             return Ok((Vec::new(), Vec::new()));
         }
         let payloads: Vec<&[u8]> = bytes.iter().map(|bytes| &bytes[..]).collect();
-        let taken = sqlx::query(AssertSqlSafe(self.take.clone()))
+        let taken = sqlx::query(AssertSqlSafe(Arc::clone(&self.take)))
             .bind(self.schema.notifications())
             .bind(&self.name)
             .bind(calls)
@@ -231,7 +250,7 @@ impl Line {
     }
 
     /// Reads the log, and hands over what it has and what is due in between.
-    async fn read_log(&mut self, mut due: VecDeque<Due>) -> Result<(), String> {
+    async fn read_log(&mut self, due: &mut VecDeque<Due>) -> Result<(), String> {
         if self.read_at.elapsed() > MAX_PAUSE {
             return Err(format!(
                 "this node has read no messages for {:?}, so some may be gone",
@@ -247,22 +266,13 @@ impl Line {
             .bind(i64::try_from(PAGE).unwrap_or(i64::MAX))
             .fetch_all(&mut self.session)
             .await;
-            let page = match page {
-                Ok(page) => page,
-                Err(error) => {
-                    let error = failure(error);
-                    for due in due {
-                        (due.item.receive)(due.answer);
-                    }
-                    return Err(error.to_string());
-                }
-            };
+            let page = page.map_err(|error| failure(error).to_string())?;
             let is_last = page.len() < PAGE;
             for row in page {
-                self.message(&row, &mut due)?;
+                self.message(&row, due)?;
             }
             if is_last {
-                due.into_iter().for_each(|due| self.hand_over(due));
+                due.drain(..).for_each(|due| self.hand_over(due));
                 return Ok(());
             }
         }
@@ -350,8 +360,11 @@ pub(super) fn failure(error: sqlx::Error) -> BackendError {
     let code = error.code().unwrap_or_default();
     let reason = format!("{code} {}", error.message());
     match &*code {
-        // The server stops, or is a standby by now.
-        "57P01" | "57P02" | "57P03" | "25006" => BackendError::Unserved(reason),
+        // It is a standby by now.
+        "25006" => BackendError::Unserved(reason),
+        // Somebody ended the session or stopped the server, maybe after calls were committed and before
+        // they were answered.
+        code if code.starts_with("57") => BackendError::Broken(reason),
         // The lock is not free, or somebody has dropped a table or function: to connect creates it.
         "55P03" | "42P01" | "42883" | "3F000" => BackendError::Broken(reason),
         _ => BackendError::Refused(reason),

@@ -12,7 +12,8 @@ const CALLS: i32 = 0x0fa1_fa01;
 const LISTENING: i32 = 0x0fa1_fa02;
 const CREATION: i32 = 0x0fa1_fa03;
 
-/// What all sessions are told.
+/// What all sessions are told first: what a server or a user has set for sessions in general must not end these, and
+/// each statement of `take` must see what was committed while it waited for the lock.
 pub(super) const SESSION: &str = "SET statement_timeout = 0; SET idle_session_timeout = 0; \
      SET default_transaction_isolation = 'read committed'";
 
@@ -54,15 +55,13 @@ impl Schema {
         (LISTENING, self.number)
     }
 
-    /// Returns what a session has to be told before it is used.
+    /// Returns what a session has to be told besides [`SESSION`] before it calls functions.
     ///
-    /// What a server or a user has set for sessions in general must not end these, and each statement
-    /// of `take` must see what was committed while it waited for the lock. Plans are made while the
-    /// tables are empty, and must suit full ones. A node that doesn't get the lock in time asks again
-    /// over another connection.
+    /// Plans are made while the tables are empty, and must suit full ones. A node that doesn't get the lock
+    /// in time asks again over another connection.
     pub(super) fn settings(&self) -> String {
         format!(
-            "SET search_path = {}, {}, pg_catalog; {SESSION}; SET synchronous_commit = off; SET jit = off; \
+            "SET search_path = {}, {}, pg_catalog; SET synchronous_commit = off; SET jit = off; \
              SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; \
              SET lock_timeout = '3s'; SET client_min_messages = warning",
             quoted(&self.functions),

@@ -47,13 +47,17 @@ pub(super) async fn open(
     check(&mut calls).await?;
     schema.create(&mut calls).await?;
     let settings = schema.settings();
-    let setting = calls.execute(AssertSqlSafe(settings.clone()));
-    in_time("preparing a session", setting).await?;
+    let of_readers = format!("{SESSION}; {settings}");
+    in_time(
+        "preparing a session",
+        calls.execute(AssertSqlSafe(settings)),
+    )
+    .await?;
     let pool = PgPoolOptions::new()
         .max_connections(READERS)
         .acquire_timeout(OPEN_TIMEOUT)
         .after_connect(move |connection, _| {
-            let settings = settings.clone();
+            let settings = of_readers.clone();
             Box::pin(async move {
                 connection
                     .execute(AssertSqlSafe(settings))

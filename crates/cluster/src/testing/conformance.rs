@@ -123,6 +123,20 @@ impl Peer {
         self.publish_all(vec![publication(channel, data)]).await
     }
 
+    /// Publishes one event, which may fail.
+    ///
+    /// # Errors
+    ///
+    /// Returns the back end's error.
+    pub async fn try_publish(&self, channel: &str, data: &str) -> Result<Published, BackendError> {
+        let published = self
+            .broker
+            .publish(publish_of(vec![publication(channel, data)]));
+        timeout(TIMEOUT, published)
+            .await
+            .expect("an answer in time")
+    }
+
     /// Sends reports of a node as nodes do, which put themselves into the app's list before.
     async fn report_all(&self, name: &str, changes: Vec<Change>) {
         if self.enlisted.borrow_mut().insert(name.to_owned()) {

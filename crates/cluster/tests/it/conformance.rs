@@ -76,9 +76,18 @@ mod sentinel {
 }
 
 mod postgres {
+    use fanfare_cluster::backend::{BackendError, Published};
+    use futures_util::future::join;
+    use sqlx::{Connection, PgConnection};
+
     use super::*;
 
     fn run<F: Future<Output = ()>>(case: impl FnOnce(Stage) -> F) {
+        run_on(async |stage, _| case(stage).await);
+    }
+
+    /// Runs a case on a database of its own, whose address it gets.
+    fn run_on(case: impl AsyncFnOnce(Stage, &str)) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -88,12 +97,35 @@ mod postgres {
                 return;
             };
             let postgres = Postgres::new(&database.url, "test").unwrap();
-            case(Stage::new(Arc::new(postgres))).await;
+            case(Stage::new(Arc::new(postgres)), &database.url).await;
             database.remove().await;
         });
     }
 
     fanfare_cluster::conformance_suite!(run);
+
+    #[test]
+    fn a_call_that_was_taken_before_its_session_ended_is_answered_and_a_later_one_is_unknown() {
+        let case = async |stage: Stage, url: &str| {
+            let peer = stage.connect().await;
+            let mut server = PgConnection::connect(url).await.unwrap();
+            // The session ends in the middle of an event of one byte.
+            let ends = "SET statement_timeout = 0;
+                CREATE FUNCTION ends() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                  PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+                CREATE TRIGGER ends BEFORE INSERT ON test_cluster.log FOR EACH ROW
+                  WHEN (length(new.message) < 100) EXECUTE FUNCTION public.ends();";
+            sqlx::raw_sql(ends).execute(&mut server).await.unwrap();
+            // So long that it is sent by itself, before the other one.
+            let long = "x".repeat(2 << 20);
+            let (first, second) =
+                join(peer.try_publish("a", &long), peer.try_publish("a", "1")).await;
+            assert_eq!(first, Ok(Published::Now));
+            assert!(matches!(second, Err(BackendError::Broken(_))), "{second:?}");
+            server.close().await.unwrap();
+        };
+        run_on(case);
+    }
 }
 
 /// Returns Redis' clients that send commands of nodes: whether each is subscribed to something, and its id.
