@@ -43,10 +43,11 @@ test('after each master came back empty, twice, nobody is there who is gone, and
   for (const round of [1, 2]) {
     for (const [n, master] of redis.masters.entries()) {
       const disturbed = clients.map((client) => ({ client, closes: client.codes.length }));
+      const killedAt = now();
       await master.kill();
       // Some go and others come while nobody can be told.
       const going = nodes.map((node) => clients.find((client) => client.node === node.name));
-      cluster.leave(going);
+      cluster.leave(going, { wholeUntil: killedAt });
       going.forEach((client) => client.codes.forEach((code) => codes.add(code)));
       clients = clients.filter((client) => !going.includes(client));
       clients.push(...nodes.map((node) => cluster.client(node, { user: `${node.name}-${round}-${n}` }).subscribe(ROOM, NEWS)));
