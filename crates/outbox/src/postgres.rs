@@ -30,9 +30,10 @@ const WHOLE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// What a look at the whole table may take of the time, as one part of so many. Rows that a long transaction keeps from
 /// being vacuumed make it slow.
 const WHOLE_LOOK_PART: u32 = 20;
-/// Begins a transaction as the functions need it, whatever the database's defaults are.
-const BEGIN: &str =
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 14000";
+/// Begins a transaction as the functions need it, whatever the database's defaults are. What was taken must be on disk
+/// before it is published.
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL statement_timeout = 14000; \
+     SET LOCAL synchronous_commit = on";
 /// SQLSTATE of the functions for a node that isn't the reader.
 const LEASE_LOST: &str = "FF001";
 /// SQLSTATEs of a function, or a schema, that isn't there.

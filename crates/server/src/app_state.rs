@@ -20,6 +20,7 @@ use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
 use crate::metrics::Named;
 use crate::nodes::NodeDrain;
+use crate::outbox::Outboxes;
 use crate::quotas::QuotaRatios;
 use crate::tls::Tls;
 use crate::traces::Traces;
@@ -105,6 +106,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Arc<[SettingInForce]>,
     pub(crate) traces: Traces,
     pub(crate) webhooks: Webhooks,
+    pub(crate) outboxes: Outboxes,
     /// Set if this node speaks TLS.
     pub(crate) tls: Option<Tls>,
     /// When this node started, Unix time in milliseconds.

@@ -105,6 +105,7 @@ pub(crate) async fn serve(
         barrier,
         owner,
         webhooks,
+        outboxes,
         node_name,
     } = prepared;
     let sync = apps.counters();
@@ -113,11 +114,13 @@ pub(crate) async fn serve(
     tokio::spawn(refusals.clone().run(store.clone()));
     remember_sign_ins(&store, &sign_in_limiter).await;
     let webhooks_running = webhooks.start(&store, &engine, &node_name);
+    let outboxes_running = outboxes.start(&store, &engine, &node_name);
     let state = AppState::from(Shared {
         node_name: node_name.into(),
         ready: Arc::new(AtomicBool::new(true)),
         demo: demo.clone(),
         tls,
+        outboxes,
         traces: traces.clone(),
         ..state(
             &config,
@@ -149,6 +152,8 @@ pub(crate) async fn serve(
     let (ended, signal) = wait_for_end(&mut signals, program, held).await;
     // Load balancers see this first. Connections are closed next, and requests are answered until the end.
     state.ready.store(false, Ordering::Relaxed);
+    // Other nodes go on before this one has closed its connections.
+    outboxes_running.stop();
     let alone = cluster.is_none();
     let keeps_queues = inherited || matches!(ended, Ended::Upgraded(_));
     shutdown.keeps_queues.store(keeps_queues, Ordering::Relaxed);
@@ -160,6 +165,7 @@ pub(crate) async fn serve(
     tokio::join!(finish_requests(&shutdown), async {
         // While the node can reach the others, which take over what waits.
         webhooks_running.finish().await;
+        outboxes_running.finish().await;
         if let Some(cluster) = cluster {
             cluster.leave().await;
         }
@@ -298,6 +304,7 @@ struct Prepared {
     barrier: ConfigBarrier,
     owner: Option<FirstOwner>,
     webhooks: Webhooks,
+    outboxes: Outboxes,
     node_name: String,
 }
 
@@ -342,6 +349,7 @@ async fn prepare(config: &Config, traces: &Traces) -> anyhow::Result<Prepared> {
         barrier,
         owner,
         webhooks,
+        outboxes,
         node_name,
     })
 }

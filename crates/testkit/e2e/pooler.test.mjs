@@ -1,16 +1,12 @@
 // Fanfare's store behind Debian's pgbouncer, configured with nothing but addresses and the pool mode.
 import assert from 'node:assert/strict';
-import { execFile, execFileSync } from 'node:child_process';
-import { chownSync, existsSync } from 'node:fs';
-import { chmod, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
-import { join } from 'node:path';
+import { execFile } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { startDatabase } from './cluster/postgres.mjs';
-import { end, hasEnded, launch, removeFolder, temporaryFolder } from './cluster/processes.mjs';
 import { until } from './cluster/until.mjs';
-import { freePort, startServer } from './harness.mjs';
+import { startServer } from './harness.mjs';
+import { startPooler } from './pgbouncer.mjs';
 
 const run = promisify(execFile);
 const KEY = '00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff';
@@ -18,57 +14,6 @@ const KEY = '00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff';
 let database;
 before(async () => (database = await startDatabase()));
 after(() => database?.stop());
-
-/** Starts pgbouncer in front of the database. */
-async function startPooler(mode) {
-  const folder = await temporaryFolder('pgbouncer');
-  await chmod(folder, 0o755);
-  const port = await freePort();
-  const { hostname, port: behind, pathname } = new URL(database.url);
-  const name = pathname.slice(1);
-  const file = join(folder, 'pgbouncer.ini');
-  await writeFile(
-    file,
-    `[databases]
-${name} = host=${hostname} port=${behind} user=postgres
-[pgbouncer]
-listen_addr = 127.0.0.1
-listen_port = ${port}
-unix_socket_dir =
-auth_type = any
-pool_mode = ${mode}
-`,
-  );
-  const user = account();
-  if (user.uid !== undefined) chownSync(folder, user.uid, user.gid);
-  const program = ['/usr/sbin/pgbouncer', '/usr/bin/pgbouncer'].find(existsSync) ?? 'pgbouncer';
-  const child = launch(program, [file], { ...user, cwd: folder, env: { PATH: process.env.PATH } });
-  await until('pgbouncer listens', async () => {
-    if (hasEnded(child)) throw new Error(`pgbouncer ended:\n${child.log}`);
-    return answers(port);
-  });
-  return {
-    url: `postgres://postgres@127.0.0.1:${port}/${name}`,
-    async stop() {
-      await end(child, 'SIGINT');
-      await removeFolder(folder);
-    },
-  };
-}
-
-/** pgbouncer refuses to run as root. */
-function account() {
-  if (process.getuid() !== 0) return {};
-  const id = (flag) => Number(execFileSync('id', [flag, 'postgres'], { encoding: 'utf8' }));
-  return { uid: id('-u'), gid: id('-g') };
-}
-
-function answers(port) {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1', () => resolve(true) || socket.destroy());
-    socket.once('error', () => resolve(false));
-  });
-}
 
 /** Others of the same pool listen for notifications, which their server connection then sends to whoever has it next. */
 async function listenAsOthersDo(url) {
@@ -105,7 +50,7 @@ for (const mode of ['session', 'transaction']) {
     let server;
 
     before(async () => {
-      pooler = await startPooler(mode);
+      pooler = await startPooler(database, mode);
       server = await serverBehind(pooler.url);
     });
     after(async () => {
@@ -127,7 +72,7 @@ for (const mode of ['session', 'transaction']) {
 }
 
 test('changes are announced on store.listen_url past a pooler in transaction mode', async () => {
-  const pooler = await startPooler('transaction');
+  const pooler = await startPooler(database, 'transaction');
   const server = await serverBehind(pooler.url, { FANFARE_STORE_LISTEN_URL: database.url });
   try {
     await createApps(server, 2);
@@ -142,7 +87,7 @@ test('what cannot work is refused at the start with what to set', async () => {
     ['statement', () => ({}), /pool_mode to session or transaction/],
     ['transaction', ({ url }) => ({ FANFARE_STORE_LISTEN_URL: url }), /store\.listen_url leads through a connection pooler/],
   ]) {
-    const pooler = await startPooler(mode);
+    const pooler = await startPooler(database, mode);
     try {
       await assert.rejects(serverBehind(pooler.url, env(pooler)), words);
     } finally {

@@ -148,6 +148,7 @@ impl Node {
             settings: Arc::default(),
             traces: crate::traces::Traces::default(),
             webhooks,
+            outboxes: crate::outbox::Outboxes::default(),
             sessions: crate::edge::xhr::Sessions::new(crate::edge::xhr::PendingBounds {
                 app: 1,
                 network: 1,

@@ -1,10 +1,12 @@
 //! `fanfare outbox`.
 
 use clap::{Args, Subcommand};
+use fanfare_outbox::Location;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value, json};
 
 use super::api::{Api, Call, ServerFlags, standard_input};
+use super::failure::{Code, Failure};
 use super::output;
 use crate::admin::outbox::{Outbox, OutboxState};
 use crate::config::Config;
@@ -12,6 +14,17 @@ use crate::startup::Begin;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Create an outbox in the database of an application, Postgres 15 or later, or bring it up to date
+    Install {
+        /// The application's database, as the role that is to own the outbox: postgres://. Others on this machine see what a
+        /// command is called with: rather use - for standard input
+        #[arg(long, value_name = "URL")]
+        database: SecretString,
+        #[command(flatten)]
+        publishers: Publishers,
+    },
+    /// Print what `install` runs, for the application's own migrations
+    Sql(Publishers),
     /// Let an app's events be read from a table of Postgres or a stream of Redis; active within a second
     Set(Set),
     /// Show an app's outbox, without its password, and what the node that reads it says
@@ -27,6 +40,13 @@ pub(crate) enum Command {
         /// The app's id
         app: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Publishers {
+    /// A role of the database that may publish, besides the owner; repeat it for more
+    #[arg(long = "publisher", value_name = "ROLE")]
+    roles: Vec<String>,
 }
 
 #[derive(Debug, Args)]
@@ -53,8 +73,18 @@ pub(crate) async fn run(
     server: &ServerFlags,
     config: &Config,
 ) -> anyhow::Result<()> {
+    // Neither needs a server.
+    match &command {
+        Command::Install {
+            database,
+            publishers,
+        } => return run_install(database, publishers).await,
+        Command::Sql(publishers) => return output::text(&sql(publishers)),
+        Command::Set(_) | Command::Show { .. } | Command::Remove { .. } => {}
+    }
     let api = &server.open(config, Begin::Never).await?;
     match command {
+        Command::Install { .. } | Command::Sql(_) => Ok(()),
         Command::Set(set) => run_set(set, api).await,
         Command::Show { app, json } => {
             let answer = api.send(Call::get(&path(&app))).await?;
@@ -65,6 +95,38 @@ pub(crate) async fn run(
             output::text(&format!("removed the outbox of {app}"))
         }
     }
+}
+
+async fn run_install(database: &SecretString, publishers: &Publishers) -> anyhow::Result<()> {
+    let read;
+    let url = match database.expose_secret() {
+        "-" => {
+            read = standard_input()?;
+            &read
+        }
+        _ => database,
+    };
+    let location = Location::parse(url.expose_secret().trim(), None);
+    let Ok(Location::Postgres { url }) = location else {
+        return Err(Failure::misuse(
+            "--database must be like postgres://USER:PASSWORD@HOST:5432/DATABASE; a stream of Redis needs no installation",
+        )
+        .into());
+    };
+    let installed = fanfare_outbox::install(&url, &publishers.roles).await;
+    installed.map_err(|error| {
+        Failure::new(
+            Code::Failed,
+            format!("the outbox was not installed, and nothing was changed: {error}"),
+        )
+    })?;
+    output::text("the outbox is installed; tell Fanfare of it: fanfare outbox set APP --url URL")
+}
+
+fn sql(publishers: &Publishers) -> String {
+    let grants = fanfare_outbox::grants(&publishers.roles);
+    let parts = std::iter::once(fanfare_outbox::SCHEMA.to_owned()).chain(grants);
+    parts.collect::<Vec<_>>().join("\n")
 }
 
 async fn run_set(set: Set, api: &Api) -> anyhow::Result<()> {

@@ -513,6 +513,35 @@ pub(super) const CATALOG: &[Family] = &[
         |s| number(s.webhooks.waiting.oldest.as_secs_f64()),
     ),
     counter(
+        "fanfare_transactional_outbox_events_total",
+        &["result"],
+        "Events of outboxes by result: published, or rejected (set aside, because they can't be delivered).",
+        |s| {
+            counts([
+                ("published", s.outboxes.published),
+                ("rejected", s.outboxes.rejected),
+            ])
+        },
+    ),
+    gauge(
+        "fanfare_transactional_outboxes_failing",
+        &[],
+        "Outboxes that this node can't read, or whose events it can't publish now.",
+        |s| amount(s.outboxes.failing),
+    ),
+    gauge(
+        "fanfare_transactional_outbox_waiting",
+        &[],
+        "Events that wait in the outboxes that this node reads, at most 10000 of each, as it counted within the last 5 seconds.",
+        |s| number(u32::try_from(s.outboxes.waiting).unwrap_or(u32::MAX)),
+    ),
+    gauge(
+        "fanfare_transactional_outbox_oldest_waiting_seconds",
+        &[],
+        "Age of the oldest of these.",
+        |s| number(s.outboxes.oldest_age.as_secs_f64()),
+    ),
+    counter(
         "fanfare_trace_spans_total",
         &["result"],
         "Spans of traces by result: exported, failed (the collector did not take them) or dropped (the queue was full). \

@@ -12,6 +12,7 @@ use super::process::Process;
 use crate::alerts::NotificationCounts;
 use crate::app_state::AppState;
 use crate::app_sync::SyncStats;
+use crate::outbox::OutboxReadings;
 use crate::quotas::Ratios;
 use crate::tls::{Origin, Tls, days_left, expires_soon};
 use crate::traces::SpanCounts;
@@ -40,6 +41,7 @@ pub(super) struct Snapshot {
     pub(super) quotas: Ratios,
     pub(super) traces: Option<SpanCounts>,
     pub(super) webhooks: Webhooks,
+    pub(super) outboxes: OutboxReadings,
     pub(super) live: Live,
     pub(super) tls: Option<TlsReadings>,
     pub(super) process: Process,
@@ -174,6 +176,7 @@ impl Snapshot {
             quotas: quotas(state),
             traces: state.traces.counts(),
             webhooks: Webhooks::take(state),
+            outboxes: state.outboxes.readings(),
             live: Live {
                 viewers: engine.live_viewers(),
                 left_out: engine.live_left_out(),

@@ -1,5 +1,7 @@
 //! How reading an app's outbox goes on, for its state in the store, logs and metrics.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use fanfare_outbox::{Backlog, Rejection};
@@ -17,10 +19,27 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 /// What another node reported counts this long, in milliseconds: this one's failures say nothing then.
 const FRESH: i64 = 15_000;
 
+/// Events of all outboxes since the start of this node.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) published: AtomicU64,
+    pub(super) rejected: AtomicU64,
+}
+
+/// One app's outbox at one moment, as this node knows it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Reading {
+    pub(super) is_failing: bool,
+    /// What waits; nothing unless this node reads.
+    pub(super) waiting: u64,
+    pub(super) oldest_age: Duration,
+}
+
 /// The progress of one app's outbox on this node.
 pub(super) struct Progress {
     app: AppId,
     node: String,
+    counters: Arc<Counters>,
     state: Mutex<State>,
     /// When something is worth a report at once.
     changed: Notify,
@@ -50,10 +69,11 @@ enum Mode {
 }
 
 impl Progress {
-    pub(super) fn new(app: AppId, node: String) -> Self {
+    pub(super) fn new(app: AppId, node: String, counters: Arc<Counters>) -> Self {
         Self {
             app,
             node,
+            counters,
             state: Mutex::default(),
             changed: Notify::new(),
         }
@@ -86,7 +106,10 @@ impl Progress {
     pub(super) fn fail(&self, error: &str) {
         let mut state = self.state.lock();
         let is_known = state.mode == Mode::Failing
-            && state.last_error.as_ref().is_some_and(|(known, _)| known == error);
+            && state
+                .last_error
+                .as_ref()
+                .is_some_and(|(known, _)| known == error);
         state.mode = Mode::Failing;
         state.last_error = Some((error.to_owned(), unix_millis()));
         drop(state);
@@ -100,6 +123,9 @@ impl Progress {
     }
 
     pub(super) fn publish(&self, events: usize) {
+        self.counters
+            .published
+            .fetch_add(events as u64, Ordering::Relaxed);
         let mut state = self.state.lock();
         state.published += events as u64;
         state.last_event_at = Some(unix_millis());
@@ -111,7 +137,9 @@ impl Progress {
     }
 
     pub(super) fn reject(&self, rejections: &[Rejection]) {
-        self.state.lock().rejected += rejections.len() as u64;
+        let count = rejections.len() as u64;
+        self.counters.rejected.fetch_add(count, Ordering::Relaxed);
+        self.state.lock().rejected += count;
         for Rejection { id, reason } in rejections {
             tracing::warn!(
                 app = %self.app, id, reason,
@@ -124,6 +152,18 @@ impl Progress {
         self.state.lock().backlog = Some(backlog);
     }
 
+    pub(super) fn reading(&self) -> Reading {
+        let state = self.state.lock();
+        let backlog = state.backlog.as_ref().filter(|_| state.mode != Mode::Idle);
+        Reading {
+            is_failing: state.mode == Mode::Failing,
+            waiting: backlog.map_or(0, |backlog| backlog.waiting),
+            oldest_age: backlog
+                .and_then(|backlog| backlog.oldest_age)
+                .unwrap_or_default(),
+        }
+    }
+
     /// Writes reports to the store until `stop`.
     pub(super) async fn report(&self, store: &Store, stop: &CancellationToken) {
         loop {
@@ -133,7 +173,7 @@ impl Progress {
                 () = stop.cancelled() => true,
             };
             if let Some(state) = self.take(store).await
-                && let Err(error) = store.report_outbox(&self.app, &state).await
+                && let Err(error) = store.report_outbox(self.app.as_str(), &state).await
             {
                 tracing::debug!(%error, app = %self.app, "the state of the outbox was not written; the next report has it all");
                 let mut waiting = self.state.lock();
@@ -159,7 +199,9 @@ impl Progress {
         }
         let backlog = state.backlog.clone().unwrap_or_default();
         let now = unix_millis();
-        let age = backlog.oldest_age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+        let age = backlog
+            .oldest_age
+            .map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
         let (last_error, last_error_at) = state.last_error.clone().unzip();
         Some(OutboxState {
             node: self.node.clone(),
@@ -177,7 +219,7 @@ impl Progress {
     }
 
     async fn is_read_elsewhere(&self, store: &Store) -> bool {
-        let state = store.outbox_state(&self.app).await;
+        let state = store.outbox_state(self.app.as_str()).await;
         state.ok().flatten().is_some_and(|state| {
             state.node != self.node
                 && state.connected

@@ -14,15 +14,16 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::OutboxSettings;
-use super::progress::Progress;
+use super::progress::{Counters, Progress};
 use super::reading::Reading;
+use super::{OutboxSettings, Shared};
 
 /// Starts and stops readers as outboxes are set, changed and removed.
 pub(super) struct Readers {
     pub(super) store: Store,
     pub(super) engine: Arc<Engine>,
     pub(super) node: String,
+    pub(super) shared: Arc<Shared>,
     pub(super) stop: CancellationToken,
 }
 
@@ -47,14 +48,15 @@ impl Running {
 }
 
 impl Readers {
-    pub(super) fn start(self, settings: watch::Receiver<OutboxSettings>) -> Running {
+    pub(super) fn start(self) -> Running {
         Running {
             stop: self.stop.clone(),
-            readers: tokio::spawn(self.run(settings)),
+            readers: tokio::spawn(self.run()),
         }
     }
 
-    async fn run(self, mut settings: watch::Receiver<OutboxSettings>) {
+    async fn run(self) {
+        let mut settings: watch::Receiver<OutboxSettings> = self.shared.settings.subscribe();
         let tasks = TaskTracker::new();
         let mut running: HashMap<AppId, (OutboxRecord, CancellationToken)> = HashMap::new();
         loop {
@@ -63,6 +65,7 @@ impl Readers {
                 let stays = wanted.get(app).is_some_and(|outbox| outbox.is_same(record));
                 if !stays {
                     stop.cancel();
+                    self.shared.progress.lock().remove(app);
                 }
                 stays
             });
@@ -99,7 +102,10 @@ impl Readers {
                 return;
             }
         };
-        let progress = Arc::new(Progress::new(app.clone(), self.node.clone()));
+        let counters: Arc<Counters> = Arc::clone(&self.shared.counters);
+        let progress = Arc::new(Progress::new(app.clone(), self.node.clone(), counters));
+        let known = Arc::clone(&progress);
+        self.shared.progress.lock().insert(app.clone(), known);
         let reading = Reading {
             app: app.clone(),
             location,

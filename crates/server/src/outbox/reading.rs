@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::progress::Progress;
+use super::recent::RecentEvents;
 
 /// How often the lease of five seconds is renewed, and asked for by nodes that wait for it.
 const LEASE_INTERVAL: Duration = Duration::from_secs(1);
@@ -57,8 +58,9 @@ impl Reading {
     /// Reads until it is told to stop. Whatever fails is tried again.
     pub(super) async fn run(self) {
         let mut pause = Pause::new(RECONNECT_PAUSE);
+        let mut recent = RecentEvents::default();
         while !self.stop.is_cancelled() {
-            match self.session(&mut pause).await {
+            match self.session(&mut pause, &mut recent).await {
                 Ok(()) => return,
                 Err(OutboxError::LeaseLost) => {
                     tracing::debug!(app = %self.app, "another node reads the outbox now");
@@ -73,7 +75,11 @@ impl Reading {
     }
 
     /// Reads over one connection.
-    async fn session(&self, pause: &mut Pause) -> Result<(), OutboxError> {
+    async fn session(
+        &self,
+        pause: &mut Pause,
+        recent: &mut RecentEvents,
+    ) -> Result<(), OutboxError> {
         let identity = Identity {
             app: self.app.to_string(),
             node: self.node.clone(),
@@ -98,7 +104,7 @@ impl Reading {
                     self.progress.read();
                     pause.reset();
                     self.keep_up(&mut reader, &app, &mut due).await?;
-                    self.read_for_a_while(&mut reader, &app).await?;
+                    self.read_for_a_while(&mut reader, &app, recent).await?;
                 }
                 Lease::Other { app, .. } if app != self.app.as_str() => {
                     self.progress.fail(&format!(
@@ -158,6 +164,7 @@ impl Reading {
         &self,
         reader: &mut Reader,
         app: &Arc<App>,
+        recent: &mut RecentEvents,
     ) -> Result<(), OutboxError> {
         let until = Instant::now() + LEASE_INTERVAL;
         while !self.stop.is_cancelled() {
@@ -166,33 +173,36 @@ impl Reading {
                 break;
             }
             // Not abandoned when the node stops: what was taken would come again only after the lease.
-            let Some(batch) = reader.next(limits_of(app), left).await? else {
+            let Some(mut batch) = reader.next(limits_of(app), left).await? else {
                 continue;
             };
-            self.publish(reader, app, batch).await?;
+            let known = batch
+                .events
+                .extract_if(.., |event| recent.contains(&event.id));
+            reader.delivered(known.map(|event| event.id));
+            self.publish(reader, app, batch, recent).await?;
         }
         Ok(())
     }
 
-    /// Publishes a batch, however often it takes. A batch that comes again has the same key.
+    /// Publishes a batch, however often it takes. It is published in parts if the app's rate was lowered since it was
+    /// taken. A batch, or a part, that comes again has the same key.
     async fn publish(
         &self,
         reader: &mut Reader,
         app: &Arc<App>,
         batch: Batch,
+        recent: &mut RecentEvents,
     ) -> Result<(), OutboxError> {
         let checked = check(batch, app);
         if !checked.rejections.is_empty() {
             reader.reject(&checked.rejections).await?;
             self.progress.reject(&checked.rejections);
         }
-        if checked.events.is_empty() {
-            return Ok(());
-        }
-        let key = batch_key(checked.ids.iter().map(String::as_str));
+        let (mut events, mut ids) = (&checked.events[..], &checked.ids[..]);
         let mut pause = Pause::new(PUBLISH_PAUSE);
         let mut leased_at = Instant::now();
-        while !self.stop.is_cancelled() {
+        while !events.is_empty() && !self.stop.is_cancelled() {
             // A process that was stopped for a while finds out here that another node has taken over.
             if leased_at.elapsed() >= LEASE_INTERVAL {
                 if reader.lease().await? != Lease::Mine {
@@ -200,19 +210,25 @@ impl Reading {
                 }
                 leased_at = Instant::now();
             }
+            let part = limits_of(app).events.min(events.len());
+            let key = batch_key(ids[..part].iter().map(String::as_str));
             let key = IdempotencyKey {
-                key: key.clone(),
                 digest: key.clone(),
+                key,
             };
-            match self.engine.publish(app, &checked.events, Some(key)).await {
+            match self.engine.publish(app, &events[..part], Some(key)).await {
                 Ok(_) => {
-                    self.progress.publish(checked.ids.len());
-                    reader.delivered(checked.ids);
-                    return Ok(());
+                    self.progress.publish(part);
+                    recent.add(ids[..part].iter().map(String::as_str));
+                    reader.delivered(ids[..part].iter().cloned());
+                    (events, ids) = (&events[part..], &ids[part..]);
+                    pause.reset();
                 }
-                Err(error) => self.refused(&error),
+                Err(error) => {
+                    self.refused(&error);
+                    self.pause(pause.next()).await;
+                }
             }
-            self.pause(pause.next()).await;
         }
         Ok(())
     }

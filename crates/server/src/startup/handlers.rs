@@ -21,6 +21,7 @@ use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
 use crate::metrics::Named;
 use crate::nodes::NodeDrain;
+use crate::outbox::Outboxes;
 use crate::quotas::QuotaRatios;
 use crate::router::{Audience, router};
 use crate::traces::Traces;
@@ -87,6 +88,7 @@ pub(super) fn state(
         traces: Traces::default(),
         tls: None,
         webhooks,
+        outboxes: Outboxes::default(),
         started_at: unix_millis(),
         max_body_bytes: config.http.max_body_bytes,
         max_message_bytes: config.websocket.max_message_bytes,
