@@ -25,7 +25,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use progress::{Counters, Progress};
-use readers::{Readers, Running};
+use readers::Readers;
+
+pub(crate) use readers::Running;
 
 /// The outbox of each app that has one, as this node knows them.
 pub(crate) type OutboxSettings = HashMap<AppId, OutboxRecord>;

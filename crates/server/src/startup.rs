@@ -24,12 +24,12 @@ use crate::first_owner::{self, FirstOwner};
 use crate::identity::Identities;
 use crate::key_uses;
 use crate::nodes::NodeResponder;
-use crate::outbox::Outboxes;
+use crate::outbox::{self, Outboxes};
 use crate::server_lock::ServerLock;
 use crate::tls::{self, Acme, Tls};
 use crate::traces::Traces;
 use crate::upgrade::{Program, release_signals};
-use crate::webhooks::Webhooks;
+use crate::webhooks::{self, Webhooks};
 
 mod data_dir;
 mod engine;
@@ -162,14 +162,8 @@ pub(crate) async fn serve(
     }
     let plan = DrainPlan::new(&config, engine.connections(), alone, keeps_queues);
     let drained = drain(&engine, &plan, signal, &mut signals).await;
-    tokio::join!(finish_requests(&shutdown), async {
-        // While the node can reach the others, which take over what waits.
-        webhooks_running.finish().await;
-        outboxes_running.finish().await;
-        if let Some(cluster) = cluster {
-            cluster.leave().await;
-        }
-    });
+    let handing_over = hand_over(webhooks_running, outboxes_running, cluster);
+    tokio::join!(finish_requests(&shutdown), handing_over);
     answer_last(&shutdown, &listeners).await;
     // After the last request, so that no use is lost.
     key_uses::write_down(&store, &engine).await;
@@ -178,6 +172,19 @@ pub(crate) async fn serve(
     traces.finish().await;
     tracing::info!("stopped");
     Ok(ended.unless_told_to_stop(&drained, &mut signals))
+}
+
+/// Ends what this node does for apps, and leaves the other nodes: in this order, because they take over what waits.
+async fn hand_over(
+    webhooks: webhooks::Running,
+    outboxes: outbox::Running,
+    cluster: Option<Arc<Cluster>>,
+) {
+    webhooks.finish().await;
+    outboxes.finish().await;
+    if let Some(cluster) = cluster {
+        cluster.leave().await;
+    }
 }
 
 /// How a node ended.
