@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { startDatabase } from './cluster/postgres.mjs';
 import { until } from './cluster/until.mjs';
-import { startServer } from './harness.mjs';
+import { next, startServer } from './harness.mjs';
 import { startPooler } from './pgbouncer.mjs';
 
 const run = promisify(execFile);
@@ -78,6 +78,36 @@ test('changes are announced on store.listen_url past a pooler in transaction mod
     await createApps(server, 2);
   } finally {
     await server.stop();
+    await pooler.stop();
+  }
+});
+
+test('nodes share the Postgres of store.listen_url past a pooler in transaction mode', async () => {
+  const pooler = await startPooler(database, 'transaction');
+  const env = { FANFARE_STORE_LISTEN_URL: database.url, FANFARE_CLUSTER_URL: 'store' };
+  const servers = [];
+  try {
+    for (let n = 0; n < 2; n += 1) servers.push(await serverBehind(pooler.url, env));
+    const [one, other] = servers;
+    other.app = one.app;
+    await until('the other node knows the app', async () => (await other.signed('GET', '/channels')).status === 200);
+    const channel = other.client().subscribe('news');
+    await next(channel, 'pusher:subscription_succeeded');
+    const event = next(channel, 'created');
+    await one.sdk().trigger('news', 'created', { id: 7 });
+    assert.deepEqual(await event, { id: 7 });
+  } finally {
+    for (const server of servers) await server.stop();
+    await pooler.stop();
+  }
+});
+
+test('nodes that would share a Postgres through such a pooler are not ready, and the log says what to set', async () => {
+  const pooler = await startPooler(database, 'transaction');
+  try {
+    const starting = serverBehind(pooler.url, { FANFARE_CLUSTER_URL: 'store' });
+    await assert.rejects(starting, /connection pooler in transaction mode.* store\.listen_url/);
+  } finally {
     await pooler.stop();
   }
 });

@@ -32,7 +32,7 @@ impl Postgres {
     pub async fn examine(&self) -> Result<PostgresExamination, ConnectError> {
         let mut session = sessions::connect(&self.options).await?;
         sessions::check(&mut session).await?;
-        sessions::listen(&self.options, &self.schema, &mut session).await?;
+        sessions::listen(&self.options, &self.schema).await?;
         let in_words = |error: sqlx::Error| ConnectError(error.to_string());
         let state = sqlx::query(
             "SELECT current_setting('server_version'), current_setting('max_connections')::bigint \

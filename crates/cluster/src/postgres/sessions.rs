@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{AssertSqlSafe, ConnectOptions, Executor, PgConnection, PgPool, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection, Executor, PgConnection, PgPool, Row};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::time::{interval, timeout};
 
@@ -16,6 +16,8 @@ use crate::backend::ConnectError;
 const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 /// The oldest version whose procedures can commit and then answer, and notify as they commit.
 const MIN_VERSION: i32 = 150_000;
+/// How often two sessions are compared to find out whether they share a server process.
+const COMPARISONS: usize = 3;
 /// Histories that are read at once.
 const READERS: u32 = 2;
 /// How often a node removes what is kept no longer, several times while one partition of the log is written.
@@ -66,7 +68,7 @@ pub(super) async fn open(
             })
         })
         .connect_lazy_with(options.clone());
-    let listener = listen(options, schema, &mut calls).await?;
+    let listener = listen(options, schema).await?;
     Ok(Sessions {
         calls,
         listener,
@@ -74,9 +76,23 @@ pub(super) async fn open(
     })
 }
 
-/// Opens a session.
+/// Opens a session, after a look at whether there is a pooler in transaction mode: what is set in a session would stay
+/// there for whoever gets that connection next, the store of this node included.
 pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, ConnectError> {
     let mut session = in_time("connecting", options.connect()).await?;
+    let mut other = in_time("connecting", options.connect()).await?;
+    let mut before = None;
+    for _ in 0..COMPARISONS {
+        let pair = (
+            server_process(&mut session).await?,
+            server_process(&mut other).await?,
+        );
+        if pair.0 == pair.1 || *before.get_or_insert(pair) != pair {
+            return Err(ConnectError(POOLED.into()));
+        }
+    }
+    // The result doesn't depend on how it closes.
+    tokio::spawn(other.close());
     in_time("preparing a session", session.execute(SESSION)).await?;
     Ok(session)
 }
@@ -85,20 +101,12 @@ pub(super) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, 
 pub(super) async fn listen(
     options: &PgConnectOptions,
     schema: &Schema,
-    calls: &mut PgConnection,
 ) -> Result<PgListener, ConnectError> {
     let pool = PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(OPEN_TIMEOUT)
         .connect_lazy_with(options.clone());
     let mut listener = in_time("connecting", PgListener::connect_with(&pool)).await?;
-    let (one, other) = (
-        server_process(&mut listener).await?,
-        server_process(calls).await?,
-    );
-    if one == other {
-        return Err(ConnectError(POOLED.into()));
-    }
     // Its loss is noticed at once, and ends the whole connection.
     listener.eager_reconnect(false);
     in_time("preparing a session", listener.execute(SESSION)).await?;
