@@ -103,7 +103,8 @@ BEGIN
     IF FOUND THEN
         RAISE EXCEPTION 'fanfare.publish: "%" cannot be the name of a channel', left(wrong, 200)
             USING ERRCODE = 'invalid_parameter_value',
-                  HINT = format('It must have 1 to %s of the characters A-Z a-z 0-9 _ - = @ , . ;', allowed.channel_name);
+                  HINT = CASE WHEN wrong LIKE '{%}' THEN 'Several channels are an array: cast them to text[].'
+                      ELSE format('It must have 1 to %s of the characters A-Z a-z 0-9 _ - = @ , . ;', allowed.channel_name) END;
     END IF;
     IF event IS NULL OR octet_length(event) NOT BETWEEN 1 AND allowed.event_name THEN
         RAISE EXCEPTION 'fanfare.publish: the event must have a name of 1 to % bytes', allowed.event_name
@@ -177,7 +178,12 @@ DECLARE
     reader fanfare.reader%ROWTYPE;
 BEGIN
     -- A node that waits for its turn locks nothing.
-    SELECT * INTO STRICT reader FROM fanfare.reader;
+    SELECT * INTO reader FROM fanfare.reader;
+    IF NOT FOUND THEN
+        -- The schema was copied without its rows.
+        INSERT INTO fanfare.reader DEFAULT VALUES ON CONFLICT DO NOTHING;
+        SELECT * INTO STRICT reader FROM fanfare.reader;
+    END IF;
     IF reader.holder <> by_holder AND reader.seen_at >= clock_timestamp() - interval '5 seconds' THEN
         is_mine := false;
     ELSE
@@ -277,9 +283,11 @@ $$;
 -- Makes the app's limits those of publish.
 CREATE OR REPLACE FUNCTION fanfare.set_limits(data_bytes integer, name_bytes integer, channel_bytes integer, most_channels integer)
 RETURNS void LANGUAGE sql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
-    UPDATE fanfare.limits SET event_data = data_bytes, event_name = name_bytes, channel_name = channel_bytes,
-        channels_per_publish = most_channels
-    WHERE (event_data, event_name, channel_name, channels_per_publish)
+    INSERT INTO fanfare.limits AS l (event_data, event_name, channel_name, channels_per_publish)
+        VALUES (data_bytes, name_bytes, channel_bytes, most_channels)
+    ON CONFLICT (is_only) DO UPDATE SET event_data = excluded.event_data, event_name = excluded.event_name,
+        channel_name = excluded.channel_name, channels_per_publish = excluded.channels_per_publish
+    WHERE (l.event_data, l.event_name, l.channel_name, l.channels_per_publish)
         IS DISTINCT FROM (data_bytes, name_bytes, channel_bytes, most_channels)
 $$;
 

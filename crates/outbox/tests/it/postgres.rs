@@ -423,6 +423,32 @@ async fn what_waits_is_counted_with_the_age_of_the_first() {
 }
 
 #[tokio::test]
+async fn a_schema_that_was_copied_without_its_rows_works() {
+    let Some(database) = create().await else {
+        return;
+    };
+    let mut session = database.session().await;
+    run(
+        &mut session,
+        "DELETE FROM fanfare.reader; DELETE FROM fanfare.limits",
+    )
+    .await;
+    publish(&mut session, "a").await;
+    let mut reader = reader(&database.location(), "n1").await;
+    assert_eq!(drain(&mut reader, 10).await, ["a"]);
+    let limits = PublishLimits {
+        event_data: 1,
+        event_name: 5,
+        channel_name: 4,
+        channels: 2,
+    };
+    reader.set_limits(limits).await.unwrap();
+    let message = refused(&mut session, "SELECT fanfare.publish('a', 'e', '12')").await;
+    assert!(message.contains("at most 1 are allowed"), "{message}");
+    database.remove(&[]).await;
+}
+
+#[tokio::test]
 async fn a_database_without_an_outbox_says_how_to_install_one() {
     let Some(database) = create().await else {
         return;
