@@ -50,7 +50,8 @@ export class Writers {
     let outcome = 'refused';
     try {
       await client.query('BEGIN');
-      for (const id of events) await client.query('SELECT fanfare.publish($1::text, $2, $3)', [channel, 'event', id]);
+      const all = `SELECT fanfare.publish($1::text, 'event', id) FROM jsonb_array_elements($2) AS id`;
+      await client.query(all, [channel, `[${events}]`]);
       if (chance < LONG) await delay(2500);
       const rollsBack = chance >= 100 - ROLLED_BACK;
       if (!rollsBack) outcome = 'unknown';

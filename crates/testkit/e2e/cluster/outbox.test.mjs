@@ -14,6 +14,8 @@ const CHANNELS = ['orders', 'private-orders', 'stock'];
 const PER_SECOND = Number(process.env.FANFARE_TEST_EVENTS_PER_SECOND ?? 600);
 /** A lease, and what it takes to notice. */
 const TAKEN_OVER = { within: 15_000 };
+/** A subscription that ends within this may be without what was committed before: it waited for the next reader. */
+const CAUGHT_UP = 15_000;
 
 let cluster, database, session;
 before(async () => {
@@ -31,11 +33,12 @@ after(async () => {
 });
 
 test('whichever node is killed or stopped, committed events come once in the order of commits, and others never', { timeout: 100_000 }, async (t) => {
-  const { nodes, history } = cluster;
+  const { history } = cluster;
   await everybodySubscribes();
-  const writers = new Writers(database.url, CHANNELS, history, 12, PER_SECOND);
-  await until('events are committed', () => writers.committed > PER_SECOND);
-  const calm = now();
+  const writers = new Writers(database.url, CHANNELS, history, PER_SECOND > 1000 ? 48 : 12, PER_SECOND);
+  await until('events are committed', () => writers.committed > 2 * PER_SECOND);
+  // What was committed a moment before the fault comes after it.
+  const calm = now() - 200;
   for (const how of ['kill', 'stop']) {
     const [holder, reader] = await whoReads();
     const since = Date.now();
@@ -48,11 +51,10 @@ test('whichever node is killed or stopped, committed events come once in the ord
     await until('more events are committed', () => writers.committed > committed + 300);
   }
   await everythingHasCome(writers);
-  cluster.judge(t);
+  cluster.judge(t, { grace: CAUGHT_UP });
   report(history.sessions.flatMap(torn));
   t.diagnostic(speed(history, calm));
   assert.ok(history.published('refused').length > 20, 'hardly any transaction was rolled back');
-  assert.ok(nodes.length === 3 && history.open(CHANNELS[0]).length >= 6);
 });
 
 test('while the database is away a node says so, and goes on where it stopped', { timeout: 100_000 }, async (t) => {
@@ -74,7 +76,7 @@ test('while the database is away a node says so, and goes on where it stopped', 
   await everythingHasCome(writers);
   await until('its state says that it reads', async () => (await state())?.connected === true, TAKEN_OVER);
   assert.match(cluster.nodes.map(({ log }) => log).join(''), /the outbox is read again/);
-  cluster.judge(t);
+  cluster.judge(t, { grace: CAUGHT_UP });
   report(history.sessions.flatMap(torn));
 });
 
@@ -119,7 +121,9 @@ async function whoReads() {
 }
 
 async function everybodySubscribes() {
-  const clients = cluster.nodes.flatMap((node) => [cluster.client(node), cluster.client(node)]);
+  // The tests themselves are the bound of a higher rate.
+  const perNode = PER_SECOND > 1000 ? 1 : 2;
+  const clients = cluster.nodes.flatMap((node) => Array.from({ length: perNode }, () => cluster.client(node)));
   await Promise.all(clients.flatMap((client) => CHANNELS.map((channel) => client.subscribes(channel))));
   await until('a node reads', async () => (await whoReads())[1], TAKEN_OVER);
 }
@@ -133,6 +137,8 @@ function has(nodes, id) {
 async function everythingHasCome(writers) {
   await writers.stop();
   const { history } = cluster;
+  const areBack = () => [...cluster.clients].every((client) => CHANNELS.every((channel) => client.session(channel)));
+  await until('everybody is back', areBack, TAKEN_OVER);
   for (const channel of CHANNELS) {
     await publish('"last"', channel);
     const explain = () => JSON.stringify(history.open(channel).map(({ node, events }) => [node, events.at(-1)]));
