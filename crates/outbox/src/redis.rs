@@ -119,6 +119,10 @@ impl RedisOutbox {
             self.is_shared = self.groups().await? > 1;
             return Ok(Lease::Mine);
         }
+        // What this node had taken is the other one's now.
+        self.taken.clear();
+        self.delivered.clear();
+        self.has_earlier = true;
         let (app, node) = holder.split_once(' ').unwrap_or((&holder, ""));
         Ok(Lease::Other {
             app: app.to_owned(),

@@ -110,6 +110,29 @@ async fn what_was_taken_and_not_delivered_comes_again_in_the_same_batches() {
 }
 
 #[tokio::test]
+async fn a_node_that_lost_the_lease_and_has_it_again_forgets_what_it_had_taken() {
+    let server = Server::start();
+    let limits = BatchLimits {
+        events: 1,
+        ..LIMITS
+    };
+    let mut first = reader(&server.location(), "n1").await;
+    for name in ["a", "b"] {
+        server.publish(name);
+    }
+    first.next(limits, NOW).await.unwrap().unwrap();
+    server.ask(&["DEL", "events:reader"]);
+    let mut second = reader(&server.location(), "n2").await;
+    assert!(matches!(first.lease().await.unwrap(), Lease::Other { .. }));
+    assert_eq!(drain(&mut second, 10).await, ["a", "b"]);
+    server.publish("c");
+    next(&mut second).await;
+    server.ask(&["DEL", "events:reader"]);
+    assert_eq!(first.lease().await.unwrap(), Lease::Mine);
+    assert_eq!(drain(&mut first, 10).await, ["c"]);
+}
+
+#[tokio::test]
 async fn an_entry_that_can_be_no_event_is_set_aside_with_the_reason() {
     let server = Server::start();
     let mut reader = reader(&server.location(), "n1").await;

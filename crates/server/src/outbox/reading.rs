@@ -166,7 +166,8 @@ impl Reading {
         app: &Arc<App>,
         recent: &mut RecentEvents,
     ) -> Result<(), OutboxError> {
-        let until = Instant::now() + LEASE_INTERVAL;
+        let mut leased_at = Instant::now();
+        let until = leased_at + LEASE_INTERVAL;
         while !self.stop.is_cancelled() {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -180,7 +181,8 @@ impl Reading {
                 .events
                 .extract_if(.., |event| recent.contains(&event.id));
             reader.delivered(known.map(|event| event.id));
-            self.publish(reader, app, batch, recent).await?;
+            self.publish(reader, app, batch, recent, &mut leased_at)
+                .await?;
         }
         Ok(())
     }
@@ -193,6 +195,7 @@ impl Reading {
         app: &Arc<App>,
         batch: Batch,
         recent: &mut RecentEvents,
+        leased_at: &mut Instant,
     ) -> Result<(), OutboxError> {
         let checked = check(batch, app);
         if !checked.rejections.is_empty() {
@@ -201,14 +204,13 @@ impl Reading {
         }
         let (mut events, mut ids) = (&checked.events[..], &checked.ids[..]);
         let mut pause = Pause::new(PUBLISH_PAUSE);
-        let mut leased_at = Instant::now();
         while !events.is_empty() && !self.stop.is_cancelled() {
             // A process that was stopped for a while finds out here that another node has taken over.
             if leased_at.elapsed() >= LEASE_INTERVAL {
                 if reader.lease().await? != Lease::Mine {
                     return Err(OutboxError::LeaseLost);
                 }
-                leased_at = Instant::now();
+                *leased_at = Instant::now();
             }
             let part = limits_of(app).events.min(events.len());
             let key = batch_key(ids[..part].iter().map(String::as_str));
