@@ -152,3 +152,20 @@ fn hash(text: &str) -> u64 {
         (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_holds_rows_is_unlogged_and_what_has_partitions_is_not() {
+        for statement in TABLES
+            .split(';')
+            .filter(|text| text.contains("TABLE IF NOT EXISTS"))
+        {
+            let is_unlogged = statement.contains("CREATE UNLOGGED TABLE");
+            let has_partitions = statement.contains("PARTITION BY");
+            assert_ne!(is_unlogged, has_partitions, "{statement}");
+        }
+    }
+}

@@ -16,8 +16,8 @@ CREATE UNLOGGED SEQUENCE IF NOT EXISTS positions;
 
 -- Messages on topics. Ids become visible in their order, because each call of a node that writes holds one
 -- lock until its commit. A ring of partitions: one is written for a quarter of a minute, and emptied before
--- its turn comes again.
-CREATE UNLOGGED TABLE IF NOT EXISTS log (
+-- its turn comes again. Only the partitions hold anything, and Postgres 18 refuses UNLOGGED for the whole.
+CREATE TABLE IF NOT EXISTS log (
   slot smallint NOT NULL DEFAULT floor(extract(epoch FROM now()) / 15)::bigint % 4,
   id bigint NOT NULL DEFAULT nextval('log_ids'),
   topic text COLLATE "C" NOT NULL,
