@@ -119,15 +119,19 @@ impl RedisOutbox {
             self.is_shared = self.groups().await? > 1;
             return Ok(Lease::Mine);
         }
-        // What this node had taken is the other one's now.
-        self.taken.clear();
-        self.delivered.clear();
-        self.has_earlier = true;
+        self.forget_taken();
         let (app, node) = holder.split_once(' ').unwrap_or((&holder, ""));
         Ok(Lease::Other {
             app: app.to_owned(),
             node: node.to_owned(),
         })
+    }
+
+    /// Forgets what this node had taken, because it is the next reader's now, who finds it unacknowledged.
+    fn forget_taken(&mut self) {
+        self.taken.clear();
+        self.delivered.clear();
+        self.has_earlier = true;
     }
 
     fn lease_key(&self) -> String {
@@ -276,6 +280,7 @@ impl RedisOutbox {
 
     pub(crate) async fn release(&mut self) -> Result<(), OutboxError> {
         self.acknowledge().await?;
+        self.forget_taken();
         let me = format!("{} {}", self.identity.app, self.identity.node);
         let script = Script::new(RELEASE);
         let mut call = script.key(self.lease_key());

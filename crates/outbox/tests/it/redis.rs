@@ -133,6 +133,17 @@ async fn a_node_that_lost_the_lease_and_has_it_again_forgets_what_it_had_taken()
 }
 
 #[tokio::test]
+async fn what_a_node_had_taken_when_it_gave_the_lease_up_comes_again_for_itself_too() {
+    let server = Server::start();
+    let mut reader = reader(&server.location(), "n1").await;
+    server.publish("a");
+    next(&mut reader).await;
+    reader.release().await.unwrap();
+    assert_eq!(reader.lease().await.unwrap(), Lease::Mine);
+    assert_eq!(drain(&mut reader, 10).await, ["a"]);
+}
+
+#[tokio::test]
 async fn an_entry_that_can_be_no_event_is_set_aside_with_the_reason() {
     let server = Server::start();
     let mut reader = reader(&server.location(), "n1").await;

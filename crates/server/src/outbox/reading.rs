@@ -228,6 +228,10 @@ impl Reading {
                 }
                 Err(error) => {
                     self.refused(&error);
+                    // Another node may be able to, and takes the same batch.
+                    if self.publishing_app().is_none() {
+                        break;
+                    }
                     self.pause(pause.next()).await;
                 }
             }

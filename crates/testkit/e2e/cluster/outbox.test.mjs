@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import pg from 'pg';
 import { after, afterEach, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { startCable } from './cable.mjs';
 import { now } from './history.mjs';
 import { Writers, torn } from './outbox-writer.mjs';
 import { startDatabase } from './postgres.mjs';
@@ -18,9 +19,11 @@ const TAKEN_OVER = { within: 15_000 };
 const CAUGHT_UP = 15_000;
 
 let cluster, database, session;
+/** Between each node and what nodes share, by the node's name. */
+const cables = {};
 before(async () => {
   database = await startDatabase({ own: true });
-  cluster = await startCluster();
+  cluster = await startCluster({ sharedPort: async (name, port) => (cables[name] = await startCable(port)).port });
   await cluster.command('outbox', 'install', '--database', database.url);
   await cluster.command('outbox', 'set', cluster.app.id, '--url', database.url);
   await connect();
@@ -29,6 +32,7 @@ afterEach(() => cluster.rest());
 after(async () => {
   await session?.end().catch(() => {});
   await cluster?.stop();
+  for (const cable of Object.values(cables)) await cable.stop();
   await database?.stop();
 });
 
@@ -89,6 +93,21 @@ test('while what nodes share is away events wait', { timeout: 60_000 }, async ()
   assert.deepEqual(client.session('orders')?.events ?? [], []);
   cluster.shared.thaw();
   await until('the event has come', () => has(cluster.nodes.map(({ name }) => name), '"while-away"'), TAKEN_OVER);
+});
+
+test('a node that is cut off from the others lets another one read', { timeout: 60_000 }, async () => {
+  await everybodySubscribes();
+  const [, reader] = await whoReads();
+  const others = cluster.nodes.filter((node) => node !== reader).map(({ name }) => name);
+  const cable = cables[reader.name];
+  await cable.breakOff();
+  try {
+    await publish('"cut-off"');
+    await until('the event has come to clients of other nodes', () => has(others, '"cut-off"'), TAKEN_OVER);
+  } finally {
+    await cable.heal();
+  }
+  await cluster.ready();
 });
 
 /** How fast events came that were committed before `end`, from the answer to their COMMIT to each subscriber, in words. */
