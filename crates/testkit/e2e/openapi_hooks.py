@@ -34,6 +34,9 @@ def before_call(context, case, kwargs):
             settings = body.get("settings")
             if isinstance(settings, dict) and isinstance(settings.get("history"), list):
                 settings["history"] = settings["history"][:1]
+            # Nor that only an outbox in Redis has a stream.
+            if operation == "set_outbox" and str(body.get("url")).startswith("postgres"):
+                body.pop("stream", None)
             # Rights are on apps that exist.
             if isinstance(body.get("apps"), list):
                 body["apps"] = [RUN["app"]["app_id"]] if body["apps"] else []
