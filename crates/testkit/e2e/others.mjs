@@ -12,6 +12,7 @@ import { handshake, message, split } from './frames.mjs';
 const CLIENT = '127.0.0.2';
 const BACKEND = '127.0.0.3';
 const EVERY = 20;
+const MEASUREMENTS = 3;
 
 export class Others {
   #agent = new Agent({ keepAlive: true, maxSockets: 20 });
@@ -23,6 +24,20 @@ export class Others {
 
   stop() {
     this.#agent.destroy();
+  }
+
+  /**
+   * Measures until the p99 is below a bound, three times at most: what else the machine does spoils one measurement, and a server that
+   * is slow all of them. The peak is that of all.
+   */
+  async measureBelow(bound, time) {
+    let measured;
+    for (let measurement = 0; measurement < MEASUREMENTS && !(measured?.p99 < bound); measurement += 1) {
+      const before = measured?.peak ?? 0;
+      measured = await this.measure(time);
+      measured.peak = Math.max(measured.peak, before);
+    }
+    return measured;
   }
 
   /** Publishes, connects new clients and looks at the memory for a while, from addresses of others. */

@@ -61,6 +61,8 @@ async function join([key, options, number]) {
   channel.bind('headline', ({ round }) => globalThis.received.push(round));
   globalThis.say = (round) => channel.trigger(`client-hello-${round}`, { number });
   await new Promise((resolve, reject) => {
+    const late = () => reject(new Error(`tab ${number} is not subscribed, its connection is ${client.connection.state}`));
+    setTimeout(late, 60_000);
     channel.bind('pusher:subscription_succeeded', resolve);
     channel.bind('pusher:subscription_error', (error) => reject(new Error(JSON.stringify(error))));
   });
