@@ -259,6 +259,8 @@ impl Session {
             transport: Some(match framing {
                 Framing::WebSocket => "websocket",
                 Framing::SockJs => "http",
+                Framing::Object | Framing::Raw => "plain_websocket",
+                Framing::EventStream(_) => "sse",
             }),
             ..LiveEvent::new(LiveKind::Connected)
         });

@@ -450,6 +450,18 @@ impl Connection {
         }
     }
 
+    /// Sends a PING, or what stands for one on its transport.
+    pub(crate) fn ping(&mut self, buffers: &mut Buffers) {
+        let ping = Frame::ping();
+        self.push(&SharedFrame::new(&ping), Origin::Answer, buffers);
+        // A blocked one is flushed when its socket takes more.
+        if self.blocked {
+            self.note_held(buffers);
+        } else {
+            self.flush(buffers);
+        }
+    }
+
     /// Notes in the shard's [`Buffers`] how much a blocked outbox holds.
     pub(crate) fn note_held(&mut self, buffers: &mut Buffers) {
         let waits = self.blocked && !self.is_turn_over;

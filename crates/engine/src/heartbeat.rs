@@ -3,11 +3,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use fanfare_protocol::{CloseCode, Frame};
+use fanfare_protocol::CloseCode;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::error::Refusal;
-use crate::outbox::{Origin, SharedFrame};
 use crate::shard::Shard;
 
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
@@ -81,21 +80,20 @@ impl Shard {
                 connection.evict(&refusal, now, buffers);
             }
             let silent = now.saturating_duration_since(connection.last_activity);
-            if silent >= close_after {
+            if connection.framing().is_one_way() {
+                // Its client can't answer. A dead one shows by what it no longer takes.
+                if silent >= ping_after {
+                    connection.last_activity = now;
+                    connection.ping(buffers);
+                }
+            } else if silent >= close_after {
                 let refusal =
                     Refusal::new(CloseCode::PongTimeout, "Pong reply not received in time");
                 connection.close(&refusal, true, now, buffers);
             } else if silent >= ping_after && !connection.pinged {
                 connection.pinged = true;
                 connection.round_trip.note_ping(age);
-                let ping = Frame::ping();
-                connection.push(&SharedFrame::new(&ping), Origin::Answer, buffers);
-                // A blocked one is flushed when its socket takes more.
-                if connection.is_blocked() {
-                    connection.note_held(buffers);
-                } else {
-                    connection.flush(buffers);
-                }
+                connection.ping(buffers);
             }
         }
         state.relieve(now);

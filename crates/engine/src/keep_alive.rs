@@ -1,4 +1,4 @@
-//! Keeps idle WebSockets open: proxies close a connection on which nothing crosses for a while,
+//! Keeps idle connections open: proxies close a connection on which nothing crosses for a while,
 //! many after 60 s, some after 30 s.
 
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use crate::shard::{Shard, State};
 const PING_TICK: Duration = Duration::from_millis(100);
 
 impl Shard {
-    /// Sends every WebSocket a PING once in each `period`, forever.
+    /// Sends every connection a PING once in each `period`, forever.
     ///
     /// The PING crosses a proxy in one direction and the PONG in the other, and proxies watch
     /// either or both. Other traffic doesn't spare a connection its PING: one that only sends, or
@@ -41,7 +41,7 @@ impl Shard {
 }
 
 impl State {
-    /// Sends a frame to the WebSockets in every `step`th slot from `first` on.
+    /// Sends a frame to the connections in every `step`th slot from `first` on.
     fn send_every(&mut self, frame: &Frame, step: u64, first: u64) {
         let (frame, now) = (SharedFrame::new(frame), Instant::now());
         let buffers = &mut self.outgoing.buffers;
@@ -54,10 +54,12 @@ impl State {
             // of their own.
             if connection.is_open()
                 && !connection.is_blocked()
-                && connection.framing() == Framing::WebSocket
+                && connection.framing() != Framing::SockJs
             {
-                let age = now.saturating_duration_since(connection.connected);
-                connection.round_trip.note_ping(age);
+                if !connection.framing().is_one_way() {
+                    let age = now.saturating_duration_since(connection.connected);
+                    connection.round_trip.note_ping(age);
+                }
                 connection.push(&frame, Origin::Answer, buffers);
                 connection.flush(buffers);
             }

@@ -52,6 +52,12 @@ pub trait Sink {
     fn has_write_timeout(&self) -> bool {
         false
     }
+
+    /// Returns whether the transport itself bounds what it takes at a time. If it doesn't, a
+    /// connection that is sent a history lets others have their turn.
+    fn has_turns(&self) -> bool {
+        false
+    }
 }
 
 /// The outcome of a flush.
@@ -80,16 +86,15 @@ pub(crate) enum Origin {
 #[derive(Debug)]
 pub(crate) struct SharedFrame<'a> {
     frame: &'a Frame,
-    websocket: OnceCell<Rc<LongFrame>>,
-    line: OnceCell<Rc<LongFrame>>,
+    /// Its bytes, by [`Framing::index`].
+    long: [OnceCell<Rc<LongFrame>>; Framing::COUNT],
 }
 
 impl<'a> SharedFrame<'a> {
     pub(crate) fn new(frame: &'a Frame) -> Self {
         Self {
             frame,
-            websocket: OnceCell::new(),
-            line: OnceCell::new(),
+            long: Default::default(),
         }
     }
 
@@ -98,12 +103,8 @@ impl<'a> SharedFrame<'a> {
     }
 
     fn long(&self, framing: Framing, buffers: &Buffers) -> Rc<LongFrame> {
-        let cell = match framing {
-            Framing::WebSocket => &self.websocket,
-            Framing::SockJs => &self.line,
-        };
         let new = || buffers.count(self.frame.bytes(framing).clone());
-        Rc::clone(cell.get_or_init(new))
+        Rc::clone(self.long[framing.index()].get_or_init(new))
     }
 }
 
@@ -324,7 +325,9 @@ impl Outbox {
         buffers: &mut Buffers,
     ) {
         let bytes = frame.frame.bytes(framing);
-        if bytes.len() > COPY_UP_TO {
+        if bytes.is_empty() {
+            // Nothing of this frame is for clients of this transport.
+        } else if bytes.len() > COPY_UP_TO {
             let content = Content::Shared(frame.long(framing, buffers));
             self.bytes += bytes.len();
             self.append(Chunk { content, origin });
@@ -391,10 +394,10 @@ impl Outbox {
 
     /// Writes as much as the socket takes.
     pub(crate) fn flush(&mut self, sink: &dyn Sink, buffers: &mut Buffers) -> Flushed {
-        // A transport that bounds what it takes has turns already.
-        let mut turn = match sink.framing() {
-            Framing::WebSocket => REPLAY_TURN,
-            Framing::SockJs => usize::MAX,
+        let mut turn = if sink.has_turns() {
+            usize::MAX
+        } else {
+            REPLAY_TURN
         };
         loop {
             if self.replays > 0 {

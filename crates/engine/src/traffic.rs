@@ -73,10 +73,14 @@ impl fmt::Display for Closed {
 /// Numbers of connections by transport.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct ByTransport {
-    /// WebSockets.
+    /// WebSockets of Pusher's clients.
     pub websocket: u64,
     /// Sessions of the HTTP fallbacks.
     pub fallback: u64,
+    /// WebSockets with plain JSON objects, and with data alone.
+    pub plain_websocket: u64,
+    /// Streams of Server-Sent Events.
+    pub sse: u64,
 }
 
 impl ByTransport {
@@ -84,6 +88,8 @@ impl ByTransport {
         match framing {
             Framing::WebSocket => &mut self.websocket,
             Framing::SockJs => &mut self.fallback,
+            Framing::Object | Framing::Raw => &mut self.plain_websocket,
+            Framing::EventStream(_) => &mut self.sse,
         }
     }
 }
@@ -92,6 +98,8 @@ impl AddAssign for ByTransport {
     fn add_assign(&mut self, other: Self) {
         self.websocket += other.websocket;
         self.fallback += other.fallback;
+        self.plain_websocket += other.plain_websocket;
+        self.sse += other.sse;
     }
 }
 

@@ -7,7 +7,8 @@ use tungstenite::protocol::frame::coding::{Control, Data, OpCode};
 use tungstenite::protocol::frame::{CloseFrame, Frame as RawFrame, FrameHeader};
 
 use crate::close::CloseCode;
-use crate::sockjs;
+use crate::event_stream::{self, EventStream};
+use crate::{plain, sockjs};
 
 /// The longest reason a close frame can carry, in bytes (RFC 6455, 5.5).
 const MAX_REASON: usize = 123;
@@ -21,17 +22,56 @@ pub enum Framing {
     WebSocket,
     /// Lines of text, for clients without WebSockets (docs/protocol.md#fallback-framing).
     SockJs,
+    /// RFC 6455 with plain JSON objects (docs/any-client.md#plain-websocket).
+    Object,
+    /// RFC 6455 with the data of events and nothing around it (docs/any-client.md#raw-websocket).
+    Raw,
+    /// Server-Sent Events (docs/any-client.md#server-sent-events).
+    EventStream(EventStream),
 }
+
+/// Number of encodings besides that of a WebSocket.
+const OTHER_ENCODINGS: usize = 7;
 
 impl Framing {
     /// Returns the bytes before the first frame.
     #[must_use]
     pub fn opening(self) -> &'static [u8] {
         match self {
-            Self::WebSocket => b"",
             Self::SockJs => sockjs::OPEN,
+            Self::WebSocket | Self::Object | Self::Raw | Self::EventStream(_) => b"",
         }
     }
+
+    /// Returns whether the client can't send anything on this transport, not even that it is there.
+    #[must_use]
+    pub fn is_one_way(self) -> bool {
+        matches!(self, Self::EventStream(_))
+    }
+
+    /// Returns whether frames are those of RFC 6455.
+    #[must_use]
+    pub fn is_websocket(self) -> bool {
+        matches!(self, Self::WebSocket | Self::Object | Self::Raw)
+    }
+
+    /// Returns a number of its own below [`Self::COUNT`], 0 for Pusher's WebSockets.
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::WebSocket => 0,
+            Self::SockJs => 1,
+            Self::Object => 2,
+            Self::Raw => 3,
+            Self::EventStream(EventStream {
+                is_enveloped,
+                is_chunked,
+            }) => 4 + 2 * usize::from(is_enveloped) + usize::from(is_chunked),
+        }
+    }
+
+    /// Number of framings.
+    pub const COUNT: usize = 1 + OTHER_ENCODINGS;
 }
 
 /// One encoded frame, shared by all its receivers.
@@ -39,8 +79,8 @@ impl Framing {
 pub struct Frame {
     /// The WebSocket frame, header included.
     websocket: Bytes,
-    /// The SockJS line, encoded when the first client needs it.
-    line: OnceCell<Bytes>,
+    /// The other encodings, each made when the first client needs it. Boxed, because most frames have none.
+    others: OnceCell<Box<[OnceCell<Bytes>; OTHER_ENCODINGS]>>,
 }
 
 /// The content of a frame.
@@ -100,18 +140,32 @@ impl Frame {
     fn of(websocket: Vec<u8>) -> Self {
         Self {
             websocket: websocket.into(),
-            line: OnceCell::new(),
+            others: OnceCell::new(),
         }
     }
 
-    /// Returns the bytes for a transport.
+    /// Returns the bytes for a transport. There are none if nothing of the frame is for its clients.
     #[must_use]
+    #[inline]
     pub fn bytes(&self, framing: Framing) -> &Bytes {
-        match framing {
-            Framing::WebSocket => &self.websocket,
-            Framing::SockJs => self
-                .line
-                .get_or_init(|| sockjs::line(self.content()).into()),
+        match framing.index().checked_sub(1) {
+            None => &self.websocket,
+            Some(other) => {
+                self.others.get_or_init(Box::default)[other].get_or_init(|| self.encode(framing))
+            }
+        }
+    }
+
+    fn encode(&self, framing: Framing) -> Bytes {
+        let content = self.content();
+        match (framing, content) {
+            (Framing::SockJs, _) => sockjs::line(content).into(),
+            (Framing::EventStream(stream), _) => event_stream::encode(content, stream).into(),
+            (Framing::Object, Content::Text(json)) => Self::text(&plain::object(json)).websocket,
+            (Framing::Raw, Content::Text(json)) => plain::event_data(json)
+                .map(|data| Self::text(data.as_bytes()).websocket)
+                .unwrap_or_default(),
+            (Framing::WebSocket | Framing::Object | Framing::Raw, _) => self.websocket.clone(),
         }
     }
 

@@ -28,6 +28,8 @@
 //! | [`proxy_header`] | the header in which a proxy names the client of a connection |
 //! | [`tls_record`] | where the first record of a TLS connection ends |
 //! | [`sockjs`] | lines for clients without WebSockets |
+//! | `plain` | messages for clients that don't speak Pusher's protocol |
+//! | [`event_stream`] | Server-Sent Events |
 //! | [`identity`] | [`Identity`]: the token issuers that an app accepts, and what their tokens grant |
 //! | [`webhook`] | [`WebhookEvent`]: what webhooks tell of |
 //! | [`json`] | JSON text that is passed through |
@@ -43,6 +45,7 @@ pub mod client;
 pub mod close;
 pub mod event;
 pub mod event_pattern;
+pub mod event_stream;
 mod excerpt;
 pub mod frame;
 pub mod history;
@@ -50,6 +53,7 @@ pub mod identity;
 pub mod ids;
 pub mod json;
 pub mod limits;
+mod plain;
 pub mod presence;
 pub mod proxy_header;
 pub mod quotas;

@@ -1647,7 +1647,7 @@ export interface components {
             signs: boolean;
         };
         /** @enum {string} */
-        Transport: "websocket" | "http";
+        Transport: "websocket" | "http" | "plain_websocket" | "sse";
         UpdateApp: {
             name?: string | null;
             settings?: components["schemas"]["AppSettingsPatch"] | null;

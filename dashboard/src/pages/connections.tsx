@@ -57,8 +57,15 @@ export function Connections({ appId }: { appId: string }) {
   );
 }
 
+const TRANSPORTS: Record<Schemas['Transport'], string> = {
+  websocket: 'WebSocket',
+  http: 'HTTP',
+  plain_websocket: 'plain WebSocket',
+  sse: 'SSE',
+};
+
 function clientName({ client, client_version, transport }: Schemas['Connection']) {
-  return `${client} ${client_version} ${transport === 'http' ? 'HTTP' : 'WebSocket'}`.trim();
+  return `${client} ${client_version} ${TRANSPORTS[transport]}`.trim();
 }
 
 export function ConnectionPage({ appId, socketId }: { appId: string; socketId: string }) {

@@ -1,6 +1,8 @@
 //! Every metric of the node. `docs/metrics.md` has the same table, which a test compares.
 
-use fanfare_engine::{AppStats, BackendTraffic, ClusterStats, Histogram, PublishResult};
+use fanfare_engine::{
+    AppStats, BackendTraffic, ByTransport, ClusterStats, Histogram, PublishResult,
+};
 use fanfare_protocol::WebhookEvent;
 
 use super::snapshot::{CertificateReading, Snapshot};
@@ -92,6 +94,15 @@ fn number(value: impl Into<f64>) -> Vec<Series> {
     one(Value::Gauge(value.into()))
 }
 
+fn by_transport(connections: ByTransport) -> [(&'static str, u64); 4] {
+    [
+        ("websocket", connections.websocket),
+        ("fallback", connections.fallback),
+        ("plain_websocket", connections.plain_websocket),
+        ("sse", connections.sse),
+    ]
+}
+
 #[expect(clippy::cast_precision_loss, reason = "Prometheus' numbers are f64")]
 fn amount(value: usize) -> Vec<Series> {
     one(Value::Gauge(value as f64))
@@ -175,13 +186,10 @@ pub(super) const CATALOG: &[Family] = &[
     gauge(
         "fanfare_connections",
         &["transport"],
-        "Open connections, by transport (websocket or fallback).",
+        "Open connections, by transport (websocket, fallback, plain_websocket or sse).",
         |s| {
             let connections = s.node.connections;
-            let values = [
-                ("websocket", connections.websocket),
-                ("fallback", connections.fallback),
-            ];
+            let values = by_transport(connections);
             amounts(values.map(|(name, value)| (name, usize::try_from(value).unwrap_or(0))))
         },
     ),
@@ -189,12 +197,7 @@ pub(super) const CATALOG: &[Family] = &[
         "fanfare_connections_opened_total",
         &["transport"],
         "Connections that were opened, by transport.",
-        |s| {
-            counts([
-                ("websocket", s.node.opened.websocket),
-                ("fallback", s.node.opened.fallback),
-            ])
-        },
+        |s| counts(by_transport(s.node.opened)),
     ),
     counter(
         "fanfare_connections_closed_total",

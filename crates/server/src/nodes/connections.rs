@@ -20,10 +20,15 @@ use crate::clock::unix_millis;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Transport {
-    /// A WebSocket.
+    /// A WebSocket of Pusher's protocol.
     WebSocket,
     /// One of the HTTP fallbacks.
     Http,
+    /// A WebSocket with plain JSON objects, or with data alone.
+    #[serde(rename = "plain_websocket")]
+    PlainWebSocket,
+    /// A stream of Server-Sent Events.
+    Sse,
 }
 
 impl Transport {
@@ -31,6 +36,8 @@ impl Transport {
         match self {
             Self::WebSocket => "websocket",
             Self::Http => "http",
+            Self::PlainWebSocket => "plain_websocket",
+            Self::Sse => "sse",
         }
     }
 }
@@ -46,7 +53,7 @@ pub(crate) struct Connection {
     pub(crate) node: String,
     /// The key it came in with.
     pub(crate) key: String,
-    /// `websocket`, or `http` for the fallbacks.
+    /// `websocket`, `http` for the fallbacks, `plain_websocket`, or `sse`.
     pub(crate) transport: Transport,
     /// Its network address; `null` where it isn't known.
     #[schema(required, example = "203.0.113.7")]
@@ -244,6 +251,8 @@ impl Connection {
             transport: match found.transport {
                 Framing::WebSocket => Transport::WebSocket,
                 Framing::SockJs => Transport::Http,
+                Framing::Object | Framing::Raw => Transport::PlainWebSocket,
+                Framing::EventStream(_) => Transport::Sse,
             },
             address: found.address.map(|address| address.to_string()),
             client,

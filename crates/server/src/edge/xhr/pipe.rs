@@ -217,6 +217,10 @@ impl Sink for PipeSink {
         Framing::SockJs
     }
 
+    fn has_turns(&self) -> bool {
+        true
+    }
+
     // The HTTP connection has a write time-out, and a session without requests ends.
     fn has_write_timeout(&self) -> bool {
         true
