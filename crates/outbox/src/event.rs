@@ -1,7 +1,5 @@
 //! Events as an outbox holds them, not checked yet.
 
-use std::time::Duration;
-
 use sha2::{Digest, Sha256};
 
 /// Characters of a batch's key that come from its digest.
@@ -20,15 +18,6 @@ pub struct OutboxEvent {
     pub data: String,
     /// The connection that doesn't get it.
     pub socket_id: Option<String>,
-    /// How long it has waited, by the clock of its database.
-    pub age: Duration,
-}
-
-/// Events that are published in one step, in order.
-#[derive(Debug)]
-pub struct Batch {
-    /// Its events, one at least.
-    pub events: Vec<OutboxEvent>,
 }
 
 /// An event that can't be delivered.

@@ -6,7 +6,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `location` | [`Location`]: where an app's outbox is, and the rules for its URL |
-//! | `event` | events as an outbox holds them, and batches of them |
+//! | `event` | events as an outbox holds them, and what a batch of them may hold |
 //! | `reader` | [`Reader`]: reading an outbox, wherever it is |
 //! | `postgres` | the table and its functions, [`install`], and reading them |
 //! | `redis` | the stream, and reading it |
@@ -20,7 +20,7 @@ mod reader;
 mod redis;
 
 pub use error::OutboxError;
-pub use event::{Batch, BatchLimits, OutboxEvent, Rejection, batch_key};
+pub use event::{BatchLimits, OutboxEvent, Rejection, batch_key};
 pub use location::Location;
 pub use postgres::{SCHEMA, grants, install};
 pub use reader::{Backlog, Identity, Lease, MAX_COUNTED, PublishLimits, Reader};

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Row};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::error::OutboxError;
-use crate::event::{Batch, BatchLimits, OutboxEvent, Rejection};
+use crate::event::{BatchLimits, OutboxEvent, Rejection};
 use crate::reader::{Backlog, Identity, Lease, MAX_COUNTED, PublishLimits};
 
 /// What creates the outbox. It may be run again.
@@ -95,12 +95,12 @@ impl PostgresOutbox {
         })
     }
 
-    /// Returns the next batch, or `None` if nothing comes within `wait`.
+    /// Returns the next batch, without events if none come within `wait`.
     pub(crate) async fn next(
         &mut self,
         limits: BatchLimits,
         wait: Duration,
-    ) -> Result<Option<Batch>, OutboxError> {
+    ) -> Result<Vec<OutboxEvent>, OutboxError> {
         let until = Instant::now() + wait;
         let mut pause = FIRST_PAUSE;
         let mut is_waiting = !self.delivered.is_empty();
@@ -112,16 +112,16 @@ impl PostgresOutbox {
                 is_waiting = self.one(statement).await?.try_get(0).map_err(words)?;
             }
             if is_waiting {
-                let batch = self.take(from, limits).await?;
-                if batch.is_some() {
+                let events = self.take(from, limits).await?;
+                if !events.is_empty() {
                     self.looked_from(from, now);
-                    return Ok(batch);
+                    return Ok(events);
                 }
             }
             self.looked_from(from, now);
             is_waiting = false;
             if Instant::now() + pause > until {
-                return Ok(None);
+                return Ok(Vec::new());
             }
             sleep(pause).await;
             pause = (pause * 2).min(self.poll_interval);
@@ -142,14 +142,18 @@ impl PostgresOutbox {
         }
     }
 
-    async fn take(&mut self, from: i64, limits: BatchLimits) -> Result<Option<Batch>, OutboxError> {
+    async fn take(
+        &mut self,
+        from: i64,
+        limits: BatchLimits,
+    ) -> Result<Vec<OutboxEvent>, OutboxError> {
         let BatchLimits {
             events,
             channels,
             bytes,
         } = limits;
         let statement = format!(
-            "SELECT id::text, commit_position, channels, event, data, socket_id, age_ms \
+            "SELECT id::text, commit_position, channels, event, data, socket_id \
              FROM fanfare.take({}, {}, {from}, {events}, {channels}, {bytes})",
             text(&self.identity.node),
             ids(&self.delivered)
@@ -161,7 +165,7 @@ impl PostgresOutbox {
             self.position = self.position.max(row.try_get(1).map_err(words)?);
             events.push(event(row).map_err(words)?);
         }
-        Ok((!events.is_empty()).then_some(Batch { events }))
+        Ok(events)
     }
 
     pub(crate) fn delivered(&mut self, ids: impl IntoIterator<Item = String>) {
@@ -201,7 +205,7 @@ impl PostgresOutbox {
         Ok(Backlog {
             waiting: waiting.min(MAX_COUNTED),
             is_exact: waiting <= MAX_COUNTED,
-            oldest_age: age.map(milliseconds),
+            oldest_age: age.map(|age| Duration::from_millis(u64::try_from(age).unwrap_or(0))),
         })
     }
 
@@ -312,12 +316,7 @@ fn event(row: &PgRow) -> Result<OutboxEvent, sqlx::Error> {
         name: row.try_get(3)?,
         data: row.try_get(4)?,
         socket_id: row.try_get(5)?,
-        age: milliseconds(row.try_get(6)?),
     })
-}
-
-fn milliseconds(number: i64) -> Duration {
-    Duration::from_millis(u64::try_from(number).unwrap_or(0))
 }
 
 /// A text as SQL, whatever is in it and whatever the database makes of a backslash.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::error::OutboxError;
-use crate::event::{Batch, BatchLimits, Rejection};
+use crate::event::{BatchLimits, OutboxEvent, Rejection};
 use crate::location::Location;
 use crate::postgres::PostgresOutbox;
 use crate::redis::RedisOutbox;
@@ -111,8 +111,9 @@ impl Reader {
         on_kind!(self, outbox => outbox.lease().await)
     }
 
-    /// Removes what was delivered, and returns the next events, in order: of transactions in that of their commits.
-    /// Events that were taken and neither delivered nor rejected come again, in the same batch. Waits up to `wait`.
+    /// Removes what was delivered, and returns the next batch in order: of transactions in that of their commits. Events
+    /// that were taken and neither delivered nor rejected come again, in the same batch. Waits up to `wait`, and returns
+    /// no events if none come.
     ///
     /// # Errors
     ///
@@ -121,7 +122,7 @@ impl Reader {
         &mut self,
         limits: BatchLimits,
         wait: Duration,
-    ) -> Result<Option<Batch>, OutboxError> {
+    ) -> Result<Vec<OutboxEvent>, OutboxError> {
         on_kind!(self, outbox => outbox.next(limits, wait).await)
     }
 

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use self::entry::{Entry, age};
 use crate::error::OutboxError;
-use crate::event::{Batch, BatchLimits, OutboxEvent, Rejection};
+use crate::event::{BatchLimits, OutboxEvent, Rejection};
 use crate::reader::{Backlog, Identity, Lease, MAX_COUNTED};
 
 /// Name of the consumer group, and of its one consumer.
@@ -144,12 +144,12 @@ impl RedisOutbox {
         Ok(self.ask::<Vec<Value>>(&info).await?.len())
     }
 
-    /// Returns the next batch, or `None` if nothing comes within `wait`.
+    /// Returns the next batch, without events if none come within `wait`.
     pub(crate) async fn next(
         &mut self,
         limits: BatchLimits,
         wait: Duration,
-    ) -> Result<Option<Batch>, OutboxError> {
+    ) -> Result<Vec<OutboxEvent>, OutboxError> {
         self.acknowledge().await?;
         if self.taken.is_empty() && self.has_earlier {
             self.take("0", None).await?;
@@ -171,7 +171,7 @@ impl RedisOutbox {
             }
             events.extend(self.taken.pop_front());
         }
-        Ok((!events.is_empty()).then_some(Batch { events }))
+        Ok(events)
     }
 
     /// Takes entries from the earliest that are unacknowledged (`0`) or new (`>`), and sets aside what can't be an event.
@@ -189,10 +189,9 @@ impl RedisOutbox {
         read.arg("STREAMS").arg(&self.stream).arg(from);
         let limit = TIMEOUT + wait.unwrap_or_default();
         let answer: Value = in_time(read.query_async(&mut self.connection), limit).await?;
-        let now = self.clock().await?;
         let mut gone = Vec::new();
         let mut rejections = Vec::new();
-        for entry in entry::read(answer, now)? {
+        for entry in entry::read(answer)? {
             match entry {
                 Entry::Event { event, key: None } => self.taken.push_back(event),
                 Entry::Event {

@@ -213,10 +213,12 @@ AS 'SELECT EXISTS (SELECT FROM fanfare.outbox WHERE commit_position >= from_posi
 
 -- Removes what was delivered and returns the next events in the order of their commits. What was taken and is neither
 -- delivered nor rejected comes again, in the same batch, whichever node asks: so a repeated batch is known as one.
+-- Dropped first, because it had another column once, and a replacement must have the same.
+DROP FUNCTION IF EXISTS fanfare.take(text, uuid[], bigint, integer, integer, integer);
 CREATE OR REPLACE FUNCTION fanfare.take(
     by_holder text, delivered uuid[], from_position bigint, max_events integer, max_channels integer, max_bytes integer
 ) RETURNS TABLE (
-    id uuid, commit_position bigint, channels text[], event text, data text, socket_id text, age_ms bigint
+    id uuid, commit_position bigint, channels text[], event text, data text, socket_id text
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -250,8 +252,7 @@ BEGIN
         END IF;
     END IF;
     RETURN QUERY
-        SELECT o.id, o.commit_position, o.channels, o.event, o.data::text, o.socket_id,
-            (extract(epoch FROM clock_timestamp() - o.created_at) * 1000)::bigint
+        SELECT o.id, o.commit_position, o.channels, o.event, o.data::text, o.socket_id
         FROM fanfare.outbox o WHERE o.id = ANY (next) ORDER BY o.commit_position, o.ordinal;
 END $$;
 

@@ -28,28 +28,28 @@ pub(super) enum Entry {
 /// An entry's id and its fields; no fields if it is gone.
 type RawEntry = (String, Option<Vec<Vec<u8>>>);
 
-/// Reads the answer of one stream. `now` is the time of Redis, Unix time in milliseconds.
-pub(super) fn read(answer: Value, now: u64) -> Result<Vec<Entry>, OutboxError> {
+/// Reads the answer of one stream.
+pub(super) fn read(answer: Value) -> Result<Vec<Entry>, OutboxError> {
     let streams: Option<Vec<(String, Vec<RawEntry>)>> =
         FromRedisValue::from_redis_value(answer).map_err(redis::RedisError::from)?;
     let entries = streams
         .unwrap_or_default()
         .into_iter()
         .flat_map(|(_, entries)| entries);
-    Ok(entries.map(|entry| parse(entry, now)).collect())
+    Ok(entries.map(parse).collect())
 }
 
-fn parse((id, fields): RawEntry, now: u64) -> Entry {
+fn parse((id, fields): RawEntry) -> Entry {
     let Some(fields) = fields else {
         return Entry::Gone(id);
     };
-    match event(&id, &fields, now) {
+    match event(&id, &fields) {
         Ok((event, key)) => Entry::Event { event, key },
         Err(reason) => Entry::Malformed(Rejection { id, reason }),
     }
 }
 
-fn event(id: &str, fields: &[Vec<u8>], now: u64) -> Result<(OutboxEvent, Option<String>), String> {
+fn event(id: &str, fields: &[Vec<u8>]) -> Result<(OutboxEvent, Option<String>), String> {
     let mut known = HashMap::new();
     for pair in fields.chunks_exact(2) {
         let [name, value] = [&pair[0], &pair[1]].map(|bytes| std::str::from_utf8(bytes));
@@ -84,7 +84,6 @@ fn event(id: &str, fields: &[Vec<u8>], now: u64) -> Result<(OutboxEvent, Option<
         name,
         data,
         socket_id,
-        age: age(id, now),
     };
     Ok((event, key))
 }
@@ -93,7 +92,7 @@ fn missing(field: &str) -> String {
     format!("there is no field {field}; an entry has {FIELDS}")
 }
 
-/// How long ago an entry was added, by its id.
+/// Returns how long ago an entry was added, by its id. `now` is the time of Redis, Unix time in milliseconds.
 pub(super) fn age(id: &str, now: u64) -> Duration {
     let added = id.split_once('-').and_then(|(time, _)| time.parse().ok());
     Duration::from_millis(now.saturating_sub(added.unwrap_or(now)))
@@ -108,7 +107,7 @@ mod tests {
             .iter()
             .map(|field| field.as_bytes().to_vec())
             .collect();
-        parse(("1000-0".into(), Some(fields)), 1_500)
+        parse(("1000-0".into(), Some(fields)))
     }
 
     fn refused(fields: &[&str]) -> String {
@@ -135,7 +134,6 @@ mod tests {
             panic!("it is an event");
         };
         assert_eq!(event.channels, ["a", "b", "c"]);
-        assert_eq!(event.age, Duration::from_millis(500));
         assert_eq!(key.as_deref(), Some("k"));
     }
 
@@ -156,6 +154,12 @@ mod tests {
 
     #[test]
     fn an_entry_without_fields_is_gone() {
-        assert_eq!(parse(("1-0".into(), None), 0), Entry::Gone("1-0".into()));
+        assert_eq!(parse(("1-0".into(), None)), Entry::Gone("1-0".into()));
+    }
+
+    #[test]
+    fn an_entry_is_as_old_as_its_id_says() {
+        assert_eq!(age("1000-0", 1_500), Duration::from_millis(500));
+        assert_eq!(age("1500-0", 1_000), Duration::ZERO);
     }
 }

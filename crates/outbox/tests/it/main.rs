@@ -12,7 +12,7 @@ mod redis;
 
 use std::time::Duration;
 
-use fanfare_outbox::{Batch, BatchLimits, Identity, Lease, Location, OutboxEvent, Reader};
+use fanfare_outbox::{BatchLimits, Identity, Lease, Location, OutboxEvent, Reader};
 
 const LIMITS: BatchLimits = BatchLimits {
     events: 100,
@@ -43,8 +43,7 @@ async fn reader(location: &Location, node: &str) -> Reader {
 }
 
 async fn next(reader: &mut Reader) -> Vec<OutboxEvent> {
-    let batch = reader.next(LIMITS, SOON).await.unwrap();
-    batch.map(|Batch { events }| events).unwrap_or_default()
+    reader.next(LIMITS, SOON).await.unwrap()
 }
 
 /// Reads all that waits, in batches of at most `at_once`, and returns the names of the events.
@@ -54,12 +53,15 @@ async fn drain(reader: &mut Reader, at_once: usize) -> Vec<String> {
         ..LIMITS
     };
     let mut names = Vec::new();
-    while let Some(Batch { events }) = reader.next(limits, NOW).await.unwrap() {
+    loop {
+        let events = reader.next(limits, NOW).await.unwrap();
+        if events.is_empty() {
+            return names;
+        }
         assert!(events.len() <= at_once);
         reader.delivered(events.iter().map(|event| event.id.clone()));
         names.extend(events.into_iter().map(|event| event.name));
     }
-    names
 }
 
 fn ids(events: &[OutboxEvent]) -> Vec<String> {

@@ -143,9 +143,10 @@ async fn batches_keep_their_limits_and_a_larger_event_is_one_of_its_own() {
         ..LIMITS
     };
     let mut sizes = Vec::new();
-    while let Some(batch) = reader.next(limits, NOW).await.unwrap() {
-        sizes.push(batch.events.len());
-        reader.delivered(ids(&batch.events));
+    for _ in 0..3 {
+        let batch = reader.next(limits, NOW).await.unwrap();
+        sizes.push(batch.len());
+        reader.delivered(ids(&batch));
     }
     assert_eq!(sizes, [1, 2, 1]);
     database.remove(&[]).await;
@@ -445,6 +446,28 @@ async fn a_schema_that_was_copied_without_its_rows_works() {
     reader.set_limits(limits).await.unwrap();
     let message = refused(&mut session, "SELECT fanfare.publish('a', 'e', '12')").await;
     assert!(message.contains("at most 1 are allowed"), "{message}");
+    database.remove(&[]).await;
+}
+
+#[tokio::test]
+async fn an_outbox_of_an_earlier_version_is_brought_up_to_date() {
+    let Some(database) = create().await else {
+        return;
+    };
+    let mut session = database.session().await;
+    publish(&mut session, "a").await;
+    let take = "FUNCTION fanfare.take(by_holder text, delivered uuid[], from_position bigint, max_events integer,
+        max_channels integer, max_bytes integer)";
+    run(
+        &mut session,
+        &format!(
+            "DROP {take}; CREATE {take} RETURNS TABLE (age_ms bigint) LANGUAGE sql AS 'SELECT 1'"
+        ),
+    )
+    .await;
+    install(&database.url.as_str().into(), &[]).await.unwrap();
+    let mut reader = reader(&database.location(), "n1").await;
+    assert_eq!(drain(&mut reader, 10).await, ["a"]);
     database.remove(&[]).await;
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use fanfare_engine::{App, Engine, IdempotencyKey, PublishError};
 use fanfare_outbox::{
-    Batch, BatchLimits, Identity, Lease, Location, OutboxError, OutboxEvent, PublishLimits, Reader,
+    BatchLimits, Identity, Lease, Location, OutboxError, OutboxEvent, PublishLimits, Reader,
     Rejection, batch_key,
 };
 use fanfare_protocol::AppId;
@@ -174,14 +174,10 @@ impl Reading {
                 break;
             }
             // Not abandoned when the node stops: what was taken would come again only after the lease.
-            let Some(mut batch) = reader.next(limits_of(app), left).await? else {
-                continue;
-            };
-            let known = batch
-                .events
-                .extract_if(.., |event| recent.contains(&event.id));
+            let mut events = reader.next(limits_of(app), left).await?;
+            let known = events.extract_if(.., |event| recent.contains(&event.id));
             reader.delivered(known.map(|event| event.id));
-            self.publish(reader, app, batch, recent, &mut leased_at)
+            self.publish(reader, app, events, recent, &mut leased_at)
                 .await?;
         }
         Ok(())
@@ -193,7 +189,7 @@ impl Reading {
         &self,
         reader: &mut Reader,
         app: &Arc<App>,
-        batch: Batch,
+        batch: Vec<OutboxEvent>,
         recent: &mut RecentEvents,
         leased_at: &mut Instant,
     ) -> Result<(), OutboxError> {
@@ -262,21 +258,20 @@ struct Checked {
     rejections: Vec<Rejection>,
 }
 
-fn check(batch: Batch, app: &App) -> Checked {
+fn check(batch: Vec<OutboxEvent>, app: &App) -> Checked {
     let settings = app.settings();
     let mut checked = Checked {
-        events: Vec::with_capacity(batch.events.len()),
-        ids: Vec::with_capacity(batch.events.len()),
+        events: Vec::with_capacity(batch.len()),
+        ids: Vec::with_capacity(batch.len()),
         rejections: Vec::new(),
     };
-    for event in batch.events {
+    for event in batch {
         let OutboxEvent {
             id,
             channels,
             name,
             data,
             socket_id,
-            ..
         } = event;
         let new = NewEvent {
             name: &name,
