@@ -41,6 +41,9 @@ impl Location {
                 url.len()
             ));
         }
+        if url.chars().any(char::is_control) {
+            return Err("url must have no control characters".into());
+        }
         let scheme = url.split_once("://").map(|(scheme, _)| scheme);
         match scheme {
             Some("postgres" | "postgresql") => Self::postgres(url, stream),
@@ -70,6 +73,9 @@ impl Location {
                 stream.len()
             ));
         }
+        if stream.chars().any(char::is_control) {
+            return Err("stream must have no control characters".into());
+        }
         redis::Client::open(url).map_err(|error| {
             format!("url must be like redis://USER:PASSWORD@HOST:6379/DB: {error}")
         })?;
@@ -77,5 +83,34 @@ impl Location {
             url: url.into(),
             stream: stream.to_owned(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_and_a_stream_have_a_length_and_are_printable() {
+        let long_url = format!("postgres://db/{}", "x".repeat(MAX_URL));
+        let long_stream = "x".repeat(MAX_STREAM + 1);
+        for (url, stream, words) in [
+            (&*long_url, None, "url must have at most 2048 bytes"),
+            ("", None, "url must begin with"),
+            ("postgres://db/a\0b", None, "url must have no control"),
+            ("redis://db", Some(""), "stream must have 1 to 512 bytes"),
+            (
+                "redis://db",
+                Some(&*long_stream),
+                "stream must have 1 to 512 bytes",
+            ),
+            ("redis://db", Some("a\nb"), "stream must have no control"),
+        ] {
+            let refused = Location::parse(url, stream).expect_err(words);
+            assert!(refused.starts_with(words), "{refused}");
+        }
+        let stream = &long_stream[..MAX_STREAM];
+        assert!(Location::parse("redis://db", Some(stream)).is_ok());
+        assert!(Location::parse(&long_url[..MAX_URL], None).is_ok());
     }
 }

@@ -42,10 +42,6 @@ const STATE: &str = "SELECT s.node, s.connected, s.backlog, s.backlog_is_exact, 
 
 /// How often an outbox may be looked at, in milliseconds.
 pub const OUTBOX_POLL_INTERVALS: RangeInclusive<i64> = 5..=60_000;
-/// Longest URL, in bytes.
-const MAX_URL: usize = 2_048;
-/// Longest name of a stream, in bytes.
-const MAX_STREAM: usize = 512;
 
 /// An app's outbox.
 #[derive(Debug, Clone)]
@@ -62,7 +58,7 @@ pub struct OutboxRecord {
     pub updated_at: i64,
 }
 
-/// An outbox to set.
+/// An outbox to set. The store takes any URL and stream; what they may be is known where they are used.
 #[derive(Debug, Clone)]
 pub struct NewOutbox {
     /// Where it is, with the credentials.
@@ -131,7 +127,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Returns [`StoreError::NotFound`] if there is no such app, [`StoreError::Invalid`] for the outbox, or
+    /// Returns [`StoreError::NotFound`] if there is no such app, [`StoreError::Invalid`] for the interval, or
     /// [`StoreError::Stale`] if the app's revision isn't the expected one.
     pub async fn set_outbox(
         &self,
@@ -292,32 +288,14 @@ impl Transaction<'_> {
 }
 
 impl NewOutbox {
-    /// Checks everything that the store can judge. URLs have more rules, which its users check.
+    /// Checks what the store can judge. Callers check where the outbox is.
     fn check(&self) -> Result<(), StoreError> {
-        let is_text = |text: &str, max: usize| {
-            (1..=max).contains(&text.len()) && !text.chars().any(char::is_control)
-        };
-        let invalid = |text: String| Err(StoreError::Invalid(text));
-        if !is_text(self.url.expose_secret(), MAX_URL) {
-            return invalid(format!(
-                "an outbox's URL has 1 to {MAX_URL} printable bytes"
-            ));
-        }
-        if self
-            .stream
-            .as_ref()
-            .is_some_and(|stream| !is_text(stream, MAX_STREAM))
-        {
-            return invalid(format!(
-                "an outbox's stream has 1 to {MAX_STREAM} printable bytes"
-            ));
-        }
         if !OUTBOX_POLL_INTERVALS.contains(&self.poll_interval) {
             let (least, most) = OUTBOX_POLL_INTERVALS.into_inner();
-            return invalid(format!(
+            return Err(StoreError::Invalid(format!(
                 "poll_interval is {least} to {most} milliseconds, not {}",
                 self.poll_interval
-            ));
+            )));
         }
         Ok(())
     }

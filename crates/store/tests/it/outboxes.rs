@@ -197,12 +197,6 @@ async fn an_outbox_is_of_an_app_that_nobody_changed_meanwhile_and_keeps_the_rule
         let none = store.remove_outbox(&one.id, None, &by()).await;
         assert!(matches!(none, Err(StoreError::NotFound(_))));
         for invalid in [
-            outbox(""),
-            outbox(&format!("postgres://{}", "x".repeat(2_048))),
-            NewOutbox {
-                stream: Some(String::new()),
-                ..outbox(URL)
-            },
             NewOutbox {
                 poll_interval: 4,
                 ..outbox(URL)
