@@ -1,5 +1,6 @@
 //! Tools for tests of the built binary: a server in a folder of its own, a WebSocket client and a signed HTTP client.
-//! They see only what clients and backends see. On a failure they panic with what they saw.
+//! They see only what clients and backends see. On a failure they panic with what they saw. Databases of a test's own, in
+//! Postgres and Redis, are here as well.
 //!
 //! # Layout
 //!
@@ -9,6 +10,8 @@
 //! | [`client`] | [`Client`]: a WebSocket client |
 //! | [`api`] | [`Api`]: signed requests, as a backend sends them |
 //! | [`admin`] | [`Admin`]: requests to the admin API |
+//! | [`database`] | [`Database`]: a database of Postgres |
+//! | [`redis`] | [`RedisServer`]: a Redis, started and stopped |
 
 #![allow(
     clippy::unwrap_used,
@@ -22,11 +25,15 @@
 pub mod admin;
 pub mod api;
 pub mod client;
+pub mod database;
+pub mod redis;
 pub mod server;
 
 pub use admin::{Admin, OWNER, OWNER_SETTING, PASSWORD, Reply};
 pub use api::{Answer, Api};
 pub use client::{Client, Frame};
+pub use database::Database;
+pub use redis::RedisServer;
 pub use server::Server;
 
 /// Id of the app that every test server has.

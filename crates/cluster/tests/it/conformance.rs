@@ -9,8 +9,8 @@ use fanfare_cluster::testing::conformance::{Stage, history};
 pub(crate) use fanfare_cluster::testing::conformance::{event, topic_of};
 use fanfare_cluster::{Postgres, Redis};
 use fanfare_engine::testing::run_paused;
+use fanfare_testkit::RedisServer;
 
-use crate::databases;
 use crate::servers::{self, PASSWORD};
 use crate::sim::{Sim, Weather};
 
@@ -77,10 +77,18 @@ mod sentinel {
 
 mod postgres {
     use fanfare_cluster::backend::{BackendError, Published};
+    use fanfare_testkit::Database;
     use futures_util::future::join;
     use sqlx::{Connection, PgConnection};
 
     use super::*;
+
+    /// What others set for their own sessions, which makes no difference.
+    const SESSION_SETTINGS: [&str; 3] = [
+        "default_transaction_isolation = 'serializable'",
+        "statement_timeout = '50ms'",
+        "idle_session_timeout = '1s'",
+    ];
 
     fn run<F: Future<Output = ()>>(case: impl FnOnce(Stage) -> F) {
         run_on(async |stage, _| case(stage).await);
@@ -93,7 +101,7 @@ mod postgres {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let Some(database) = databases::create().await else {
+            let Some(database) = Database::create("cluster", &SESSION_SETTINGS).await else {
                 return;
             };
             let postgres = Postgres::new(&database.url, "test").unwrap();
@@ -129,7 +137,7 @@ mod postgres {
 }
 
 /// Returns Redis' clients that send commands of nodes: whether each is subscribed to something, and its id.
-fn clients(server: &servers::Server) -> Vec<(bool, String)> {
+fn clients(server: &RedisServer) -> Vec<(bool, String)> {
     let list = server.ask(&["client", "list"]);
     let field = |line: &str, name: &str| {
         let mut fields = line.split(' ');
@@ -146,7 +154,7 @@ fn clients(server: &servers::Server) -> Vec<(bool, String)> {
 
 #[test]
 fn histories_are_read_over_a_connection_of_their_own_that_may_break() {
-    let server = servers::Server::start(servers::free_port(), &[], false);
+    let server = RedisServer::start(&[]);
     let case = async |stage: Stage| {
         let peer = stage.subscriber(&["a"]).await;
         assert_eq!(clients(&server).len(), 1, "no history was read yet");

@@ -1,8 +1,9 @@
 //! What an operator is told about Redis.
 
 use fanfare_cluster::{Redis, RedisExamination};
+use fanfare_testkit::RedisServer;
 
-use crate::servers::{self, Server, free_port};
+use crate::servers;
 
 async fn examine(url: &str) -> Vec<RedisExamination> {
     let redis = Redis::new(url, "fanfare").unwrap();
@@ -16,7 +17,7 @@ async fn memory_eviction_and_buffers_are_those_that_redis_has() {
         "maxmemory-policy allkeys-lru",
         "client-output-buffer-limit pubsub 48mb 8mb 60",
     ];
-    let server = Server::start(free_port(), &lines, false);
+    let server = RedisServer::start(&lines);
     let masters = examine(&format!("redis://127.0.0.1:{}", server.port)).await;
     let [redis] = &masters[..] else {
         panic!("{masters:?}")
@@ -49,7 +50,7 @@ async fn a_user_with_the_documented_rights_is_enough_and_one_with_fewer_is_told(
     let fewer = documented
         .replace("user full", "user fewer")
         .replace("+@scripting", "");
-    let server = Server::start(free_port(), &[&documented, &fewer], false);
+    let server = RedisServer::start(&[&documented, &fewer]);
     let url = |user: &str| format!("redis://{user}:secret@127.0.0.1:{}", server.port);
     let masters = examine(&url("full")).await;
     assert_eq!(masters[0].refused, None);

@@ -7,7 +7,6 @@
 )]
 
 mod conformance;
-mod databases;
 mod displacement;
 mod engine;
 mod examine;

@@ -16,6 +16,7 @@ use fanfare_cluster::backend::{
 use fanfare_engine::testing::{KEY, Seen, arrival, definition, run_paused, settings, settle};
 use fanfare_engine::{BoxFuture, HistoryQuery, Retention};
 use fanfare_protocol::{AppId, AppSettings, HistoryRule, Limits};
+use fanfare_testkit::RedisServer;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::Notify;
@@ -24,7 +25,6 @@ use tokio::time::sleep;
 
 use crate::conformance::{event, topic_of};
 use crate::nodes::{ClusterNode, LEASE};
-use crate::servers::{Server, free_port};
 use crate::sim::{Sim, Weather};
 
 /// The simulated backend, with somebody in the way of one process.
@@ -402,8 +402,7 @@ fn on_a_cache_channel_with_a_history_nothing_comes_twice() {
 /// ones is told that it has missed nothing, as soon as as many others were published.
 #[test]
 fn after_a_failover_that_has_lost_events_nobody_is_told_that_nothing_was_missed() {
-    let servers =
-        [(); 2].map(|()| Server::start(free_port(), &["repl-diskless-sync-delay 0"], false));
+    let servers = [(); 2].map(|()| RedisServer::start(&["repl-diskless-sync-delay 0"]));
     let [one, other] = [servers[0].port, servers[1].port];
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let answer = runtime.block_on(fail_over(one, other));
@@ -479,7 +478,7 @@ async fn fail_over(one: u16, other: u16) -> Result<usize, fanfare_protocol::Unre
 /// channels never ends, and a node that reaps its former names is never ready again.
 #[test]
 fn a_node_with_many_channels_can_be_reaped() {
-    let redis = Server::start(free_port(), &[], false);
+    let redis = RedisServer::start(&[]);
     let port = redis.port;
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let answer = runtime.block_on(reap_many(port));

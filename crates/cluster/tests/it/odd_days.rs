@@ -9,11 +9,11 @@ use fanfare_cluster::backend::{Backend, Change, Counted, LogRules, NodeName, Rep
 use fanfare_engine::testing::{Client, KEY, Seen, arrival, data, run_paused, settle};
 use fanfare_engine::{Admitted, Refusal};
 use fanfare_protocol::{AppId, ChannelName, CloseCode};
+use fanfare_testkit::RedisServer;
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
 use crate::nodes::{ClusterNode, LEASE, with_quota};
-use crate::servers::{Server, free_port};
 use crate::sim::{Sim, Weather, World};
 
 /// Within this nothing is left of who is gone.
@@ -263,7 +263,7 @@ fn nobody_is_over_a_quota_that_only_the_dead_use_up() {
 /// Fails if a call whose script is gone breaks the connection, or is answered as if it may have been taken.
 #[tokio::test]
 async fn scripts_that_are_gone_are_loaded_again_and_every_call_is_taken_once() {
-    let server = Server::start(free_port(), &[], false);
+    let server = RedisServer::start(&[]);
     let backend = Redis::new(&format!("redis://127.0.0.1:{}", server.port), "test").unwrap();
     let connected = backend.connect().await.unwrap();
     let (app, node): (_, NodeName) = (AppId::parse("1").unwrap(), "n".into());

@@ -1,48 +1,39 @@
 //! Databases with an outbox, on the server that `FANFARE_TEST_POSTGRES` names.
 
+use std::ops::Deref;
+
 use fanfare_outbox::{Location, install};
+use fanfare_testkit::Database;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
-/// A database of one test.
-pub(crate) struct Database {
-    server: String,
-    name: String,
-    pub(crate) url: String,
+/// A database of one test, with an outbox.
+pub(crate) struct OutboxDatabase(Database);
+
+impl Deref for OutboxDatabase {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.0
+    }
 }
 
 /// Creates a database with an outbox, or returns `None` without a server.
-pub(crate) async fn create() -> Option<Database> {
-    let Ok(server) = std::env::var("FANFARE_TEST_POSTGRES") else {
-        eprintln!("SKIPPED: FANFARE_TEST_POSTGRES is not set");
-        return None;
-    };
-    let name = format!("outbox_{:016x}", rand::random::<u64>());
-    let database = Database {
-        url: format!("{server}/{name}"),
-        server,
-        name,
-    };
-    database
-        .on_the_server("CREATE DATABASE NAME TEMPLATE template0")
-        .await;
+pub(crate) async fn create() -> Option<OutboxDatabase> {
     // What an application's database sets for all sessions makes no difference.
-    for setting in [
+    let settings = [
         "default_transaction_isolation = 'serializable'",
         "default_transaction_read_only = on",
         "standard_conforming_strings = off",
         "search_path = ''",
         "bytea_output = 'escape'",
         "datestyle = 'German'",
-    ] {
-        database
-            .on_the_server(&format!("ALTER DATABASE NAME SET {setting}"))
-            .await;
-    }
+    ];
+    let database = Database::create("outbox", &settings).await?;
     install(&database.url.as_str().into(), &[]).await.unwrap();
-    Some(database)
+    Some(OutboxDatabase(database))
 }
 
-impl Database {
+impl OutboxDatabase {
     pub(crate) fn location(&self) -> Location {
         Location::parse(&self.url, None).unwrap()
     }
@@ -55,18 +46,9 @@ impl Database {
         session
     }
 
-    /// Removes the database, whoever uses it, and the roles that are named.
-    pub(crate) async fn remove(self, roles: &[&str]) {
-        self.on_the_server("DROP DATABASE NAME WITH (FORCE)").await;
-        for role in roles {
-            self.on_the_server(&format!("DROP ROLE {role}")).await;
-        }
-    }
-
-    async fn on_the_server(&self, statement: &str) {
-        let server = PgConnection::connect(&format!("{}/postgres", self.server));
-        let statement = AssertSqlSafe(statement.replace("NAME", &self.name));
-        server.await.unwrap().execute(statement).await.unwrap();
+    /// Removes the database.
+    pub(crate) async fn remove(self) {
+        self.0.remove().await;
     }
 }
 

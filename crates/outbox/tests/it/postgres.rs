@@ -26,7 +26,7 @@ async fn events_come_after_the_commit_and_never_after_a_rollback() {
     publish(&mut session, "rolled-back").await;
     run(&mut session, "ROLLBACK").await;
     assert_eq!(drain(&mut reader, 10).await, [""; 0]);
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -47,7 +47,7 @@ async fn the_order_is_that_of_commits_and_not_of_rows_or_transactions() {
     run(&mut first, "COMMIT").await;
     let order = ["short-1", "short-2", "alone", "long-1", "long-2"];
     assert_eq!(drain(&mut reader, 2).await, order);
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -65,7 +65,7 @@ async fn a_transaction_that_stays_open_holds_nothing_back() {
     assert_eq!(drain(&mut reader, 10).await.len(), 5);
     run(&mut open, "COMMIT").await;
     assert_eq!(drain(&mut reader, 10).await, ["open"]);
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -104,7 +104,7 @@ async fn what_was_taken_and_not_delivered_comes_again_in_the_same_batch_for_the_
         first.next(LIMITS, NOW).await,
         Err(OutboxError::LeaseLost)
     ));
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -120,7 +120,7 @@ async fn a_node_that_leaves_is_followed_at_once_and_leaves_nothing_that_it_deliv
     first.release().await.unwrap();
     let mut second = reader(&database.location(), "n2").await;
     assert_eq!(drain(&mut second, 10).await, [""; 0]);
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn batches_keep_their_limits_and_a_larger_event_is_one_of_its_own() {
         reader.delivered(ids(&batch));
     }
     assert_eq!(sizes, [1, 2, 1]);
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ async fn an_event_has_what_was_published() {
     assert_eq!(event.name, r#"it's "{1}" \ ü"#);
     assert_eq!(event.data, r#"{"a": "{\"b\"}\\ ü"}"#);
     assert_eq!(event.socket_id.as_deref(), Some("1.2"));
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -242,7 +242,7 @@ async fn a_mistake_is_an_error_of_the_transaction_that_makes_it() {
     }
     run(&mut session, "SELECT fanfare.publish('a', 'e', '1', '')").await;
     assert_eq!(drain(&mut reader, 10).await, ["e"]);
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -266,7 +266,7 @@ async fn a_key_counts_once_whether_or_not_its_event_was_delivered() {
     run(&mut session, later).await;
     reader.tidy().await.unwrap();
     assert_ne!(id(session.fetch_one(publish).await.unwrap()), first);
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -294,7 +294,7 @@ async fn an_event_that_cannot_be_delivered_is_set_aside_with_the_reason() {
         (row.get::<String, _>(0), row.get::<String, _>(1)),
         ("bad".into(), reason)
     );
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -328,7 +328,7 @@ async fn rows_of_another_server_are_delivered_before_and_after_a_look() {
     }
     names.sort();
     assert_eq!(names, ["behind", "far-ahead", "not-numbered", "own"]);
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -369,8 +369,12 @@ async fn only_those_who_were_told_may_publish_and_nobody_else_reads() {
             "{statement}"
         );
     }
-    run(&mut session, &format!("RESET ROLE; DROP OWNED BY {role}")).await;
-    database.remove(&[&role]).await;
+    run(
+        &mut session,
+        &format!("RESET ROLE; DROP OWNED BY {role}; DROP ROLE {role}"),
+    )
+    .await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -398,8 +402,12 @@ async fn a_trigger_of_a_table_with_row_level_security_publishes() {
     )).await;
     let event = next(&mut reader).await.remove(0);
     assert_eq!(event.data, format!(r#"{{"id": 1, "buyer": "{role}"}}"#));
-    run(&mut session, &format!("DROP OWNED BY {role}")).await;
-    database.remove(&[&role]).await;
+    run(
+        &mut session,
+        &format!("DROP OWNED BY {role}; DROP ROLE {role}"),
+    )
+    .await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -420,7 +428,7 @@ async fn what_waits_is_counted_with_the_age_of_the_first() {
     let backlog = reader.backlog().await.unwrap();
     assert_eq!((backlog.waiting, backlog.is_exact), (2, true));
     assert_eq!(backlog.oldest_age.unwrap().as_secs() / 60, 60);
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -446,7 +454,7 @@ async fn a_schema_that_was_copied_without_its_rows_works() {
     reader.set_limits(limits).await.unwrap();
     let message = refused(&mut session, "SELECT fanfare.publish('a', 'e', '12')").await;
     assert!(message.contains("at most 1 are allowed"), "{message}");
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -468,7 +476,7 @@ async fn an_outbox_of_an_earlier_version_is_brought_up_to_date() {
     install(&database.url.as_str().into(), &[]).await.unwrap();
     let mut reader = reader(&database.location(), "n1").await;
     assert_eq!(drain(&mut reader, 10).await, ["a"]);
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -489,7 +497,7 @@ async fn a_database_without_an_outbox_says_how_to_install_one() {
         refused.to_string().contains("fanfare outbox install"),
         "{refused}"
     );
-    database.remove(&[]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
@@ -506,5 +514,5 @@ async fn one_database_is_read_for_one_app() {
         .await
         .unwrap();
     assert!(matches!(other.lease().await.unwrap(), Lease::Other { app, .. } if app == "1"));
-    database.remove(&[]).await;
+    database.remove().await;
 }

@@ -1,69 +1,28 @@
-use std::io::Write;
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::ops::Deref;
 
 use fanfare_outbox::{BatchLimits, Lease, Location, Rejection};
-use tempfile::TempDir;
-use tokio::time::Instant;
+use fanfare_testkit::RedisServer;
 
 use crate::{LIMITS, NOW, connect, drain, ids, next, reader};
 
-/// Starts a server that ends with its standard input: also when the tests are killed.
-const UNTIL_INPUT_ENDS: &str = r#""$@" >log 2>&1 & cat >/dev/null; kill -KILL $!"#;
+/// A Redis of one test, with an outbox.
+struct Server(RedisServer);
 
-/// A Redis of one test.
-struct Server {
-    port: u16,
-    process: Child,
-    _folder: TempDir,
-}
+impl Deref for Server {
+    type Target = RedisServer;
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.process.stdin.take());
-        let _ = self.process.wait();
+    fn deref(&self) -> &RedisServer {
+        &self.0
     }
 }
 
 impl Server {
     fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
-        let folder = tempfile::tempdir().unwrap();
-        let mut file = std::fs::File::create(folder.path().join("redis.conf")).unwrap();
-        writeln!(file, "bind 127.0.0.1\nport {port}\nsave \"\"").unwrap();
-        let mut command = Command::new("sh");
-        command.args(["-c", UNTIL_INPUT_ENDS, "sh", "redis-server", "redis.conf"]);
-        command.current_dir(folder.path()).stdin(Stdio::piped());
-        let server = Self {
-            port,
-            process: command.spawn().unwrap(),
-            _folder: folder,
-        };
-        let start = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(
-                start.elapsed() < Duration::from_secs(20),
-                "redis-server does not start"
-            );
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        server
+        Self(RedisServer::start(&[]))
     }
 
     fn location(&self) -> Location {
         Location::parse(&format!("redis://127.0.0.1:{}", self.port), Some("events")).unwrap()
-    }
-
-    fn ask(&self, question: &[&str]) -> String {
-        let mut command = Command::new("redis-cli");
-        command.args(["-p", &self.port.to_string()]).args(question);
-        let answer = command
-            .output()
-            .expect("redis-cli is where redis-server is");
-        String::from_utf8(answer.stdout).unwrap().trim().to_owned()
     }
 
     /// Adds an event with its name as its data.

@@ -20,7 +20,7 @@ mod webhook;
 
 use std::time::SystemTime;
 
-use fanfare_testkit::{APP_ID, Api, Client, KEY};
+use fanfare_testkit::{APP_ID, Api, Client, Database, KEY};
 use serde_json::Value;
 
 use crate::{server, server_with};
@@ -70,29 +70,13 @@ async fn an_app_made_while_the_server_runs_is_active_on_sqlite() {
 }
 
 #[tokio::test]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "tells whether there is a Postgres to test with"
-)]
 async fn an_app_made_while_the_server_runs_is_active_on_postgres() {
-    let Ok(postgres) = std::env::var("FANFARE_TEST_POSTGRES") else {
-        eprintln!("SKIPPED: FANFARE_TEST_POSTGRES is not set");
+    let Some(database) = Database::create("cli", &[]).await else {
         return;
     };
-    // Process ids come again; times do not.
-    let started = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos();
-    let database = format!("cli_{started}");
-    let created = std::process::Command::new("psql")
-        .args([
-            &format!("{postgres}/postgres"),
-            "-c",
-            &format!("CREATE DATABASE {database}"),
-        ])
-        .output()
-        .unwrap();
-    assert!(created.status.success(), "{created:?}");
-    an_app_made_while_the_server_runs_is_active(&[&format!("store.url={postgres}/{database}")])
-        .await;
+    let store = format!("store.url={}", database.url);
+    an_app_made_while_the_server_runs_is_active(&[&store]).await;
+    database.remove().await;
 }
 
 #[tokio::test]
