@@ -1,14 +1,16 @@
 // Chromium with pages that talk to nobody but this machine.
 import assert from 'node:assert/strict';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readlink, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { inTime } from './harness.mjs';
 
 // The browser of the system; none is ever downloaded. It is kept from calling home, as the tests count requests.
 const LAUNCH = {
   executablePath: process.env.FANFARE_CHROMIUM ?? '/usr/bin/chromium',
   headless: true,
+  timeout: 60_000,
   args: [
     '--no-sandbox',
     '--disable-gpu',
@@ -19,6 +21,9 @@ const LAUNCH = {
     '--disable-sync',
   ],
 };
+
+/** How long Chromium may take for a page, and for its end, in milliseconds. Playwright waits without a limit. */
+const STEP_LIMIT = 30_000;
 
 /**
  * A browser with a profile of its own, which notes where its pages reach and what goes wrong on them. `options` are
@@ -33,8 +38,10 @@ export async function startBrowser(options = {}) {
   };
   context.on('request', (request) => note(request.url()));
   return {
+    /** What went wrong on its pages. */
+    errors,
     async open(url) {
-      const page = await context.newPage();
+      const page = await inTime('Chromium opens a page', STEP_LIMIT, context.newPage());
       page.on('websocket', (socket) => note(socket.url()));
       page.on('pageerror', (error) => errors.push(error.message));
       page.on('console', (message) => message.type() === 'error' && errors.push(message.text()));
@@ -48,8 +55,22 @@ export async function startBrowser(options = {}) {
       assert.deepEqual(errors.filter((error) => !expected?.test(error)), [], 'errors on the page');
     },
     async stop() {
-      await context.close();
+      const closed = context.close();
+      try {
+        await inTime('Chromium ends', STEP_LIMIT, closed);
+      } catch (error) {
+        // It is not what is tested.
+        console.error(`${error.message}, so it is killed`);
+        await kill(profile);
+        await closed;
+      }
       await rm(profile, { recursive: true, force: true, maxRetries: 3 });
     },
   };
+}
+
+/** Kills the Chromium that has a profile: the lock in it names the process, as HOST-PID. */
+async function kill(profile) {
+  const lock = await readlink(join(profile, 'SingletonLock'));
+  process.kill(Number(lock.split('-').at(-1)), 'SIGKILL');
 }

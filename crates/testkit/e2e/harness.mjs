@@ -269,9 +269,19 @@ export async function startAuthEndpoint(server, userOf) {
   });
 }
 
-/** A small HTTP server of the test's own. */
+/** A small HTTP server of the test's own. What its handler throws fails the test, and no client waits for its answer. */
 export async function startHttp(handler) {
-  const http = createHttpServer(handler).listen(0, HOST);
+  const http = createHttpServer(async (request, response) => {
+    try {
+      await handler(request, response);
+    } catch (error) {
+      if (!response.headersSent) response.writeHead(500);
+      response.end(String(error.stack));
+      throw error;
+    }
+  }).listen(0, HOST);
+  // The end of an idle connection would meet the next request on it.
+  http.keepAliveTimeout = CLIENT_PATIENCE;
   await once(http, 'listening');
   return {
     url: `http://${HOST}:${http.address().port}`,
@@ -368,9 +378,22 @@ export function wireFrames(client) {
   return frames;
 }
 
+/** The result of a step that has no limit of its own, or a failure with its name after `limit` milliseconds. */
+export async function inTime(step, limit, work) {
+  let timer;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(() => reject(new Error(`${step}: not done within ${limit} ms`)), limit);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Changes to apps and keys reach a running node within a second, so the first attempts may fail. */
-export async function eventually(attempt) {
-  const deadline = Date.now() + 5_000;
+export async function eventually(attempt, limit = 5_000) {
+  const deadline = Date.now() + limit;
   for (;;) {
     try {
       return await attempt();
