@@ -235,7 +235,7 @@ pub(super) async fn show(
 /// always does.
 #[utoipa::path(
     patch, path = "/apps/{app_id}", tag = "Apps", operation_id = "update_app",
-    params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
+    params(AppName, IfMatch),
     request_body = UpdateApp,
     responses(
         (status = 200, body = App, headers(("etag" = String, description = "For If-Match"))),

@@ -9,13 +9,19 @@ use axum::http::header::{ETAG, IF_MATCH};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::{IntoParams, IntoResponses};
 
 use super::problem::Problem;
 use crate::http::headers::{entity_tag, members};
 
 /// Entity tags of all `If-Match` lines, or `None` if there is no such header.
-#[derive(Debug)]
-pub(super) struct IfMatch(Option<Vec<String>>);
+#[derive(Debug, IntoParams)]
+#[into_params(names("if-match"), parameter_in = Header)]
+pub(super) struct IfMatch(
+    /// The ETag of what was read
+    #[param(value_type = Option<String>)]
+    Option<Vec<String>>,
+);
 
 impl<S: Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Infallible;
@@ -57,6 +63,11 @@ impl IfMatch {
         revision.map(Some).map_err(|_| not_ours())
     }
 }
+
+/// The app, or what belongs to it, was changed in the meantime
+#[derive(IntoResponses)]
+#[response(status = 412)]
+pub(super) struct StaleApp;
 
 /// A value and its revision, which becomes its `ETag`.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use super::apps::AppName;
-use super::etag::{IfMatch, Tagged};
+use super::etag::{IfMatch, StaleApp, Tagged};
 use super::extract::{Body, PathParams};
 use super::problem::Problem;
 use crate::access::Caller;
@@ -52,13 +52,13 @@ fn read(stored: &SecretString) -> Result<Identity, Problem> {
 /// with that issuer has one. The change is active on every node within a second. Needs the role admin.
 #[utoipa::path(
     put, path = "/apps/{app_id}/identity", tag = "Identity", operation_id = "set_identity",
-    params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
+    params(AppName, IfMatch),
     request_body = Identity,
     responses(
         (status = 204),
         (status = 400, description = "A field is invalid; the answer names it"),
         (status = 404),
-        (status = 412, description = "The app, or what belongs to it, was changed in the meantime"),
+        StaleApp,
     ),
 )]
 pub(super) async fn set(
@@ -95,11 +95,11 @@ pub(super) async fn set(
 /// Tokens grant nothing from then on. Needs the role admin.
 #[utoipa::path(
     delete, path = "/apps/{app_id}/identity", tag = "Identity", operation_id = "delete_identity",
-    params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
+    params(AppName, IfMatch),
     responses(
         (status = 204),
         (status = 404),
-        (status = 412, description = "The app, or what belongs to it, was changed in the meantime"),
+        StaleApp,
     ),
 )]
 pub(super) async fn delete(

@@ -271,7 +271,7 @@ pub(super) async fn show(
 /// A key that expires closes its connections. Needs the role admin.
 #[utoipa::path(
     patch, path = "/apps/{app_id}/keys/{key}", tag = "Keys", operation_id = "update_key",
-    params(KeyName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
+    params(KeyName, IfMatch),
     request_body = UpdateKey,
     responses(
         (status = 200, body = Key, headers(("etag" = String, description = "For If-Match"))),

@@ -218,7 +218,7 @@ pub(super) async fn show(
 /// The change is active with their next request. Needs the role owner.
 #[utoipa::path(
     patch, path = "/operators/{operator_id}", tag = "Operators", operation_id = "update_operator",
-    params(OperatorName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
+    params(OperatorName, IfMatch),
     request_body = UpdateOperator,
     responses(
         (status = 200, body = Operator, headers(("etag" = String, description = "For If-Match"))),

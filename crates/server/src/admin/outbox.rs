@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::apps::AppName;
-use super::etag::{IfMatch, Tagged};
+use super::etag::{IfMatch, StaleApp, Tagged};
 use super::extract::{Body, PathParams};
 use super::problem::Problem;
 use crate::access::Caller;
@@ -198,13 +198,13 @@ pub(super) async fn show(
 /// network.
 #[utoipa::path(
     put, path = "/apps/{app_id}/outbox", tag = "Outbox", operation_id = "set_outbox",
-    params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
+    params(AppName, IfMatch),
     request_body = SetOutbox,
     responses(
         (status = 200, body = Outbox, headers(("etag" = String, description = "For If-Match"))),
         (status = 400, description = "A field is invalid; the answer names it"),
         (status = 404),
-        (status = 412, description = "The app, or what belongs to it, was changed in the meantime"),
+        StaleApp,
     ),
 )]
 pub(super) async fn set(
@@ -229,11 +229,11 @@ pub(super) async fn set(
 /// Events that wait there stay there. Needs the role admin, on all apps.
 #[utoipa::path(
     delete, path = "/apps/{app_id}/outbox", tag = "Outbox", operation_id = "remove_outbox",
-    params(AppName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
+    params(AppName, IfMatch),
     responses(
         (status = 204),
         (status = 404),
-        (status = 412, description = "The app, or what belongs to it, was changed in the meantime"),
+        StaleApp,
     ),
 )]
 pub(super) async fn remove(

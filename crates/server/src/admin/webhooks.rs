@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::apps::AppName;
-use super::etag::{IfMatch, Tagged};
+use super::etag::{IfMatch, StaleApp, Tagged};
 use super::extract::{Body, PathParams, QueryParams};
 use super::idempotent_request::IdempotentRequest;
 use super::keys::given;
@@ -572,13 +572,13 @@ pub(super) async fn show(
 /// The change is active on every node within a second, and what waits is sent in the new way. Needs the role admin.
 #[utoipa::path(
     patch, path = "/apps/{app_id}/webhooks/{webhook_id}", tag = "Webhooks", operation_id = "update_webhook",
-    params(WebhookName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
+    params(WebhookName, IfMatch),
     request_body = UpdateWebhook,
     responses(
         (status = 200, body = Webhook, headers(("etag" = String, description = "For If-Match"))),
         (status = 400, description = "A field is invalid; the answer names it"),
         (status = 404),
-        (status = 412, description = "The app, or what belongs to it, was changed in the meantime"),
+        StaleApp,
     ),
 )]
 pub(super) async fn update(
@@ -609,12 +609,12 @@ pub(super) async fn update(
 /// active with this. Needs the role admin.
 #[utoipa::path(
     put, path = "/apps/{app_id}/webhooks/{webhook_id}/state", tag = "Webhooks", operation_id = "set_webhook_state",
-    params(WebhookName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
+    params(WebhookName, IfMatch),
     request_body = SetWebhookState,
     responses(
         (status = 200, body = Webhook, headers(("etag" = String, description = "For If-Match"))),
         (status = 404),
-        (status = 412, description = "The app, or what belongs to it, was changed in the meantime"),
+        StaleApp,
     ),
 )]
 pub(super) async fn set_state(
@@ -657,11 +657,11 @@ fn checked_reason(reason: &str) -> Result<Option<&str>, Problem> {
 /// What waits for it isn't sent, and its log can't be read any more. Needs the role admin.
 #[utoipa::path(
     delete, path = "/apps/{app_id}/webhooks/{webhook_id}", tag = "Webhooks", operation_id = "delete_webhook",
-    params(WebhookName, ("if-match" = Option<String>, Header, description = "The ETag of what was read")),
+    params(WebhookName, IfMatch),
     responses(
         (status = 204),
         (status = 404),
-        (status = 412, description = "The app, or what belongs to it, was changed in the meantime"),
+        StaleApp,
     ),
 )]
 pub(super) async fn delete(
