@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fanfare_protocol::client::ClientEvent;
 use fanfare_protocol::{
-    AppSettings, ChannelKind, ChannelName, ServerMessage, SocketId, UserId, event, json,
+    AppSettings, ChannelName, ServerMessage, SocketId, UserId, event, json,
 };
 
 use crate::app::App;
@@ -266,9 +266,9 @@ fn check_kind(settings: &AppSettings, name: &str, channel: &str) -> Result<(), S
         ));
     }
     event::check_name(name, settings.limits.event_name).map_err(|error| error.to_string())?;
-    if !ChannelKind::of(channel).takes_client_events() {
+    if !settings.takes_client_events(channel) {
         return Err(format!(
-            "Client events need a private or presence channel: {channel} is neither"
+            "Client events need a private or presence channel, or one that the app's client_event_channels name: {channel} is neither"
         ));
     }
     Ok(())

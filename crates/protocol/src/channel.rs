@@ -213,7 +213,14 @@ impl ChannelKind {
         self == Self::Encrypted
     }
 
-    /// Returns whether clients may send events of their own on it (docs/protocol.md#client-events).
+    /// Returns whether clients may send events of their own on it if the app names it
+    /// ([`AppSettings::client_event_channels`](crate::AppSettings)).
+    #[must_use]
+    pub fn may_take_client_events(self) -> bool {
+        self.takes_client_events() || self == Self::Public
+    }
+
+    /// Returns whether clients may send events of their own on it in any app (docs/protocol.md#client-events).
     /// On an encrypted channel the server can't tell whether their data are encrypted, so it relays
     /// them.
     #[must_use]

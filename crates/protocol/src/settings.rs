@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::channel::ChannelKind;
+use crate::channel_pattern::{self, ChannelPattern};
 use crate::history::{self, HistoryRule};
 use crate::limits::Limits;
 use crate::quotas::Quotas;
@@ -13,6 +15,8 @@ use crate::wildcard;
 const MAX_ORIGINS: usize = 500;
 /// Longest origin, in bytes: a host name has 253 at most.
 const MAX_ORIGIN: usize = 300;
+/// Most patterns of public channels that take client events.
+const MAX_CLIENT_EVENT_CHANNELS: usize = 100;
 
 /// An app's settings. Settings that are missing in a stored text have their defaults; unknown ones
 /// are ignored, because a newer version may have written them.
@@ -23,6 +27,10 @@ pub struct AppSettings {
     pub enabled: bool,
     /// Whether clients may send events of their own.
     pub client_events: bool,
+    /// The public channels on which clients may send events too, for example `chat-*`, if `client_events` is on. Anyone
+    /// may subscribe to them, so anyone may write there.
+    // docs/protocol.md#client-events
+    pub client_event_channels: Vec<String>,
     /// Whether subscribers get their channel's subscription count.
     // docs/protocol.md#subscription-counts
     pub subscription_count: bool,
@@ -55,6 +63,7 @@ impl Default for AppSettings {
         Self {
             enabled: true,
             client_events: false,
+            client_event_channels: Vec::new(),
             subscription_count: false,
             watchlists: false,
             authorized_connections: false,
@@ -149,6 +158,15 @@ impl AppSettings {
         self.allowed_origins
             .iter()
             .try_for_each(|origin| check_origin(origin))?;
+        // Every client event on a public channel is compared with all of them.
+        if self.client_event_channels.len() > MAX_CLIENT_EVENT_CHANNELS {
+            return Err(format!(
+                "client_event_channels: at most {MAX_CLIENT_EVENT_CHANNELS} patterns"
+            ));
+        }
+        self.client_event_channels
+            .iter()
+            .try_for_each(|pattern| check_client_event_channels(pattern))?;
         self.quotas
             .check()
             .map_err(|(name, rule)| format!("quotas.{name} {rule}"))?;
@@ -159,6 +177,15 @@ impl AppSettings {
     #[must_use]
     pub fn history_of(&self, channel: &str) -> Option<&HistoryRule> {
         self.history.iter().find(|rule| rule.matches(channel))
+    }
+
+    /// Returns whether clients may send events of their own on a channel, if they may at all.
+    #[must_use]
+    pub fn takes_client_events(&self, channel: &str) -> bool {
+        let kind = ChannelKind::of(channel);
+        let is_named = |pattern: &String| channel_pattern::matches(pattern, channel);
+        kind.takes_client_events()
+            || (kind.may_take_client_events() && self.client_event_channels.iter().any(is_named))
     }
 
     /// Changes the settings in `patch`, a JSON object, and keeps the others.
@@ -215,7 +242,7 @@ fn expected(error: &serde_json::Error) -> String {
     let wanted = match wanted {
         "usize" | "u64" | "u32" => "a whole number, 0 or more",
         "a boolean" => "true or false",
-        "a string" => "texts, for example [\"https://example.com\"]",
+        "a string" => "a list of texts, for example [\"https://example.com\"] or [\"chat-*\"]",
         "struct HistoryRule" | "a sequence" => {
             r#"a list of rules, for example [{"channels":"*","size":100,"ttl":300}]"#
         }
@@ -252,6 +279,18 @@ fn merge(path: &str, all: &mut Value, patch: &Value) -> Result<(), InvalidSettin
         merge(&path, place, value)?;
     }
     Ok(())
+}
+
+/// Checks that a pattern names public channels.
+fn check_client_event_channels(pattern: &str) -> Result<(), String> {
+    let invalid = |reason: String| format!("client_event_channels: {reason}");
+    let parsed = ChannelPattern::parse(pattern).map_err(|error| invalid(error.to_string()))?;
+    match parsed.can_match_kind(ChannelKind::Public) {
+        true => Ok(()),
+        false => Err(invalid(format!(
+            "no public channel matches {pattern:?}; private and presence channels take client events without it"
+        ))),
+    }
 }
 
 /// Checks that a browser can send this as its origin (RFC 6454, 6.2): a scheme and a host, and the
@@ -352,6 +391,17 @@ mod tests {
             ("limits.event_data", "0", "at least 1"),
             ("limits.presence_members", "0", "at least 1"),
             ("limits.cache_ttl", "0", "at least 1"),
+            (
+                "client_event_channels",
+                "chat-*, chat room",
+                "no channel matches",
+            ),
+            (
+                "client_event_channels",
+                "private-*",
+                "no public channel matches \"private-*\"",
+            ),
+            ("client_event_channels", "#server-to-user-*", "no public"),
             ("history", "*", "expected a list of rules"),
             ("history", r#"[{"channels":"*","size":0,"ttl":1}]"#, "size"),
             ("history", r#"[{"channels":"*","size":1}]"#, "ttl"),
@@ -360,6 +410,29 @@ mod tests {
             assert!(error.contains(words), "{name}={value}: {error}");
         }
         assert_eq!(settings, before);
+    }
+
+    #[test]
+    fn clients_send_on_public_channels_that_are_named_and_on_private_ones() {
+        let mut settings = AppSettings::default();
+        assert!(!settings.takes_client_events("chat-1"));
+        settings
+            .set("client_event_channels", "chat-*, lobby")
+            .unwrap();
+        assert_eq!(settings.client_event_channels, ["chat-*", "lobby"]);
+        for channel in ["chat-1", "lobby", "private-a", "presence-a"] {
+            assert!(settings.takes_client_events(channel), "{channel}");
+        }
+        for channel in ["chat", "lobby-1", "news", "#server-to-user-1"] {
+            assert!(!settings.takes_client_events(channel), "{channel}");
+        }
+        // A star reaches no channel that the server keeps for itself.
+        settings.set("client_event_channels", "*").unwrap();
+        assert!(settings.takes_client_events("cache-news"));
+        assert!(!settings.takes_client_events("#server-to-user-1"));
+        let many = vec!["a"; 101].join(",");
+        let error = settings.set("client_event_channels", &many).unwrap_err();
+        assert!(error.to_string().contains("at most 100 patterns"));
     }
 
     #[test]

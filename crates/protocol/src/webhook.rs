@@ -77,7 +77,7 @@ impl WebhookEvent {
                 kinds.any(|kind| kind.has_members() && pattern.can_match_kind(kind))
             }
             Self::ClientEvent => {
-                kinds.any(|kind| kind.takes_client_events() && pattern.can_match_kind(kind))
+                kinds.any(|kind| kind.may_take_client_events() && pattern.can_match_kind(kind))
             }
             Self::CacheMiss => kinds.any(|kind| pattern.can_match_prefix(&kind.cache_prefix())),
             Self::SubscriptionCount => {

@@ -49,6 +49,7 @@ impl Store {
             name: "Demo".into(),
             settings: AppSettings {
                 client_events: true,
+                client_event_channels: vec!["demo-*".into()],
                 history: vec![HistoryRule {
                     channels: "*".into(),
                     size: 100,

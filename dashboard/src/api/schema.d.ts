@@ -901,6 +901,8 @@ export interface components {
             allowed_origins: string[];
             /** @default false */
             authorized_connections: boolean;
+            /** @default [] */
+            client_event_channels: string[];
             /** @default false */
             client_events: boolean;
             /** @default true */
@@ -950,6 +952,7 @@ export interface components {
         AppSettingsPatch: {
             allowed_origins?: string[];
             authorized_connections?: boolean;
+            client_event_channels?: string[];
             client_events?: boolean;
             enabled?: boolean;
             history?: components["schemas"]["HistoryRule"][];

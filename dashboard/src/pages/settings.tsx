@@ -92,6 +92,14 @@ function Editor({ tagged, put }: { tagged: Tagged; put: (tagged: Tagged) => void
               reason={reason && `${description} ${reason}`}
             />
           ))}
+          <Field
+            label="Public channels with client events"
+            help="One channel or pattern a line, for example “chat-*”. Clients may send events there if client events are on. Anyone may subscribe to a public channel, so anyone may write there."
+          >
+            {(props) => (
+              <textarea {...props} rows={3} disabled={!!reason} value={form.clientEventChannels} onInput={(event) => set({ clientEventChannels: event.currentTarget.value })} />
+            )}
+          </Field>
           <Field label="Allowed origins" help="One a line, for example https://example.com or https://*.example.com. Empty: any. Clients that are no browsers send none and are admitted.">
             {(props) => <textarea {...props} rows={3} disabled={!!reason} value={form.origins} onInput={(event) => set({ origins: event.currentTarget.value })} />}
           </Field>

@@ -201,7 +201,7 @@ export class Channel<Events extends EventMap = EventMap, Lifecycle extends Chann
    */
   trigger(event: string, data?: unknown): boolean {
     if (!event.startsWith('client-') || !takesClientEvents(this.name)) {
-      const message = `Only client- events on private or presence channels are sent, not ${event} on ${this.name}`;
+      const message = `Only client- events are sent, and none on encrypted or reserved channels, not ${event} on ${this.name}`;
       throw this.#error('invalid_argument', message);
     }
     return this.state === 'subscribed' && this.host.connection.send(event, data, this.name);

@@ -61,6 +61,35 @@ fn on_presence_channels_the_sender_is_named_and_cannot_be_forged() {
 }
 
 #[test]
+fn on_a_public_channel_that_the_app_names_clients_send_too() {
+    let chat = AppSettings {
+        client_event_channels: vec!["chat-*".into()],
+        ..settings()
+    };
+    with_node(1, async |node| {
+        node.engine
+            .update_apps(vec![definition("1", KEY, chat)], &[]);
+        let (a, b) = (node.connect(), node.connect());
+        for client in [&a, &b] {
+            client.subscribe("chat-1").await;
+            client.subscribe("news").await;
+            client.events();
+        }
+        trigger(&a, "chat-1", &json!("hello")).await;
+        assert_eq!(
+            b.events(),
+            [json!({"event": "client-say", "channel": "chat-1", "data": "hello"})]
+        );
+        trigger(&a, "news", &json!("hello")).await;
+        assert!(b.events().is_empty());
+        assert!(complaint(&a.events()).contains("client_event_channels"));
+        // Sending needs a subscription there as everywhere.
+        trigger(&a, "chat-2", &json!("hello")).await;
+        assert!(complaint(&a.events()).contains("not subscribed"));
+    });
+}
+
+#[test]
 fn what_breaks_a_rule_is_refused_and_not_relayed() {
     with_node(1, async |node| {
         let (a, b) = (node.connect(), node.connect());

@@ -272,6 +272,10 @@ fn of_field(schema: &str, field: &str) -> Value {
             let pattern = r"^(\*|[a-z][-a-z0-9+.]*://([-A-Za-z0-9._]*\*)?[-A-Za-z0-9._]+(:[1-9][0-9]{3,4})?)$";
             json!({"items": {"type": "string", "maxLength": 300, "pattern": pattern}, "maxItems": 500})
         }
+        ("AppSettings" | "AppSettingsPatch", "client_event_channels") => {
+            let pattern = "^[-a-zA-Z0-9_=@,.;*]*$";
+            json!({"items": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": pattern, "example": "chat-*"}, "maxItems": 100})
+        }
         ("CreateWebhook" | "UpdateWebhook", "events") => {
             json!({"minItems": 1, "uniqueItems": true})
         }

@@ -102,5 +102,5 @@ test('positions count for encrypted events as well', async () => {
 
 test('client events are not for encrypted channels', async () => {
   const { channel } = await subscribed(KEY);
-  expect(() => channel.trigger('client-e')).toThrow(/private or presence/);
+  expect(() => channel.trigger('client-e')).toThrow(/none on encrypted/);
 });
