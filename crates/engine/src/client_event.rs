@@ -1,12 +1,11 @@
 //! Events from clients (docs/protocol.md#client-events).
 
+use std::borrow::Cow;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use fanfare_protocol::client::ClientEvent;
-use fanfare_protocol::{
-    AppSettings, ChannelName, ServerMessage, SocketId, UserId, event, json,
-};
+use fanfare_protocol::{AppSettings, ChannelName, CloseCode, SocketId, UserId, event, json};
 
 use crate::app::App;
 use crate::bus::Envelope;
@@ -17,69 +16,121 @@ use crate::notice::Notice;
 use crate::publish::PublishError;
 use crate::rate_limit::ClientEventRate;
 use crate::refusals::RefusalKind;
-use crate::session::{Session, excerpt};
+use crate::session::Session;
 
 /// The error code for "too many client events"; the event is dropped and the connection stays.
 const OVER_RATE: u16 = 4301;
+/// The name of the events that raw clients send.
+const RAW_EVENT: &str = "client-message";
 
+/// Why a client event is not sent.
 struct Refused {
-    code: Option<u16>,
+    reason: Reason,
     message: String,
+}
+
+#[derive(PartialEq, Eq)]
+enum Reason {
+    /// It breaks a rule.
+    Invalid,
+    /// There are too many at the moment.
+    OverRate,
+    /// It could not be published.
+    NotPublished,
 }
 
 impl From<String> for Refused {
     fn from(message: String) -> Self {
         Self {
-            code: None,
+            reason: Reason::Invalid,
             message,
         }
     }
 }
 
+/// A client event before it is checked.
+struct Unchecked<'a> {
+    channel: &'a str,
+    name: &'a str,
+    data: Result<Cow<'a, str>, serde_json::Error>,
+}
+
 impl Session {
     /// Publishes a client event, and waits until the bus has it; a refused one gets an error.
     pub(crate) async fn client_event(&self, client_event: ClientEvent<'_>) {
-        let (channel, name) = (&client_event.channel, &client_event.name);
-        let published = match self.check_client_event(&client_event) {
+        let unchecked = Unchecked {
+            channel: &client_event.channel,
+            name: &client_event.name,
+            data: client_event.data.map_or(Ok("null".into()), json::as_text),
+        };
+        if let Err(refused) = self.publish_checked(unchecked).await {
+            let code = (refused.reason == Reason::OverRate).then_some(OVER_RATE);
+            self.send_error_with(code, &refused.message);
+        }
+    }
+
+    /// Publishes the text of a raw client as a client event whose data it is. Only the end of its connection tells a
+    /// raw client that a text was refused, so one that came too fast is just dropped.
+    pub(crate) async fn raw_text(&self, channel: &str, text: &str) {
+        let unchecked = Unchecked {
+            channel,
+            name: RAW_EVENT,
+            data: Ok(text.into()),
+        };
+        let Err(Refused { reason, message }) = self.publish_checked(unchecked).await else {
+            return;
+        };
+        let code = match reason {
+            Reason::OverRate => return,
+            Reason::Invalid => CloseCode::Refused,
+            // The client may come back, and its next text may be sent.
+            Reason::NotPublished => CloseCode::OverCapacity,
+        };
+        self.refuse_raw(code, &message);
+    }
+
+    /// Checks and publishes a client event, and notes it or its refusal for operators.
+    async fn publish_checked(&self, unchecked: Unchecked<'_>) -> Result<(), Refused> {
+        let (channel, name) = (unchecked.channel, unchecked.name);
+        let published = match self.check_client_event(&unchecked) {
             Ok(envelope) => self
                 .shard
                 .engine
                 .publish_client_event(envelope, self.socket_id())
                 .await
                 .map_err(|error| Refused {
-                    code: None,
-                    message: format!("Client event {} was not sent: {error}", client_event.name),
+                    reason: Reason::NotPublished,
+                    message: format!("Client event {name} was not sent: {error}"),
                 }),
             Err(refused) => Err(refused),
         };
-        if published.is_ok() {
-            let state = &mut *self.shard.state();
-            let app = state.connections[self.slot].app_slot;
-            state.stats.of(app).client_events += 1;
-            state.connections[self.slot].note_lifecycle(&Note {
-                channel: Some(&**channel),
-                text: Some(&**name),
-                ..Note::of(LifecycleKind::ClientEvent)
-            });
+        match &published {
+            Ok(()) => {
+                let state = &mut *self.shard.state();
+                let app = state.connections[self.slot].app_slot;
+                state.stats.of(app).client_events += 1;
+                state.connections[self.slot].note_lifecycle(&Note {
+                    channel: Some(channel),
+                    text: Some(name),
+                    ..Note::of(LifecycleKind::ClientEvent)
+                });
+            }
+            Err(Refused { message, .. }) => {
+                let (channel, name) = (Some(channel), Some(name));
+                self.note_refusal_of(RefusalKind::ClientEvent, message, channel, name);
+            }
         }
-        if let Err(Refused { code, message }) = published {
-            let (channel, name) = (Some(&**channel), Some(&**name));
-            self.note_refusal_of(RefusalKind::ClientEvent, &message, channel, name);
-            self.send(&ServerMessage::Error {
-                code,
-                message: excerpt(&message),
-            });
-        }
+        published
     }
 
     /// Checks a client event by the app's settings and its rate, and returns its envelope.
-    fn check_client_event(&self, client_event: &ClientEvent<'_>) -> Result<Envelope, Refused> {
-        let (name, channel) = (&client_event.name, &client_event.channel);
+    fn check_client_event(&self, unchecked: &Unchecked<'_>) -> Result<Envelope, Refused> {
+        let (name, channel) = (unchecked.name, unchecked.channel);
         let app = self.with(|connection| connection.app.clone());
         let settings = app.settings();
         check_kind(&settings, name, channel)?;
         let subscribed = self.with(|connection| {
-            let entry = connection.subscriptions.get_key_value(&**channel);
+            let entry = connection.subscriptions.get_key_value(channel);
             entry.map(|(name, subscription)| {
                 (
                     name.clone(),
@@ -93,17 +144,17 @@ impl Session {
             )
             .into());
         };
-        let data = client_event.data.map_or(Ok("null".into()), json::as_text);
+        let data = unchecked.data.as_ref();
         let data = data.map_err(|error| format!("Invalid data of client event {name}: {error}"))?;
-        check_data(&settings, name, &data)?;
+        check_data(&settings, name, data)?;
         self.check_pace(settings.limits.client_events_per_second)?;
         let except = Some(self.socket_id());
         Ok(Envelope {
             trace: None,
             history: app.retention(&channel),
             channel_ref: ChannelRef { app, channel },
-            name: (&**name).into(),
-            data: (&*data).into(),
+            name: name.into(),
+            data: (&**data).into(),
             user_id,
             except,
             keep: false,
@@ -137,7 +188,7 @@ impl Session {
             Ok(())
         } else {
             Err(Refused {
-                code: Some(OVER_RATE),
+                reason: Reason::OverRate,
                 message: message(),
             })
         }

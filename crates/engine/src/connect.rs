@@ -342,12 +342,12 @@ impl Shard {
             socket_id: connection.socket_id,
             activity_timeout: self.engine.options().activity_timeout.as_secs(),
         };
-        let opening = connection.framing().opening();
+        let framing = connection.framing();
         let refusal = connection.app.refusal(&connection.key);
         let slot = state.connections.insert(connection);
         drop(state);
-        let session = Session::new(Rc::clone(self), slot);
-        session.push_raw(opening);
+        let session = Session::new(Rc::clone(self), slot, framing);
+        session.push_raw(framing.opening());
         session.send(&greeting);
         session.flush();
         if session.is_watched() {

@@ -525,6 +525,7 @@ impl Connection {
             let error = ServerMessage::Error {
                 code: Some(refusal.code.number()),
                 message: &refusal.message,
+                reference: None,
             };
             let error = error.to_frame();
             self.push(&SharedFrame::new(&error), Origin::Answer, buffers);

@@ -1,11 +1,16 @@
 //! One connection as its reader sees it.
 
+use std::cell::RefCell;
+use std::fmt::Display;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
-use fanfare_protocol::{ClientMessage, CloseCode, ServerMessage, SocketId, UserId};
+use fanfare_protocol::client::Subscribe;
+use fanfare_protocol::{
+    ClientMessage, CloseCode, Framing, PlainMessage, Recover, ServerMessage, SocketId, UserId,
+};
 use tokio::time::Instant;
 
 use crate::budget::{Charge, Resource};
@@ -34,11 +39,27 @@ pub(crate) fn excerpt(text: &str) -> &str {
 pub struct Session {
     pub(crate) shard: Rc<Shard>,
     pub(crate) slot: usize,
+    /// What a client needs that doesn't speak Pusher's protocol.
+    pub(crate) plain: Option<Box<PlainClient>>,
+}
+
+/// What a session knows of a client that doesn't speak Pusher's protocol.
+#[derive(Debug, Default)]
+pub(crate) struct PlainClient {
+    /// `ref` of the message being handled, until an answer has it.
+    reference: RefCell<Option<Box<str>>>,
+    /// The only channel of a raw client.
+    raw_channel: RefCell<Box<str>>,
 }
 
 impl Session {
-    pub(crate) fn new(shard: Rc<Shard>, slot: usize) -> Self {
-        Self { shard, slot }
+    pub(crate) fn new(shard: Rc<Shard>, slot: usize, framing: Framing) -> Self {
+        let is_plain = matches!(framing, Framing::Object | Framing::Raw);
+        Self {
+            shard,
+            slot,
+            plain: is_plain.then(Box::default),
+        }
     }
 
     /// Returns the connection's socket id.
@@ -51,7 +72,34 @@ impl Session {
     /// error; the connection stays usable.
     pub async fn handle(&self, text: &str) {
         self.count_received(text.len());
-        match ClientMessage::parse(text) {
+        match &self.plain {
+            None => self.serve(ClientMessage::parse(text)).await,
+            // Boxed, so that clients of Pusher's protocol don't pay for its size.
+            Some(plain) => Box::pin(self.handle_plain(plain, text)).await,
+        }
+    }
+
+    /// Handles a text frame of a client that doesn't speak Pusher's protocol.
+    async fn handle_plain(&self, plain: &PlainClient, text: &str) {
+        if self.with(|connection| connection.framing()) == Framing::Raw {
+            let channel = plain.raw_channel.borrow().clone();
+            return self.raw_text(&channel, text).await;
+        }
+        let PlainMessage { reference, message } = PlainMessage::parse(text);
+        *plain.reference.borrow_mut() = reference.map(Into::into);
+        self.serve(message).await;
+        // An error would have taken it.
+        let reference = plain.reference.borrow_mut().take();
+        if let Some(reference) = reference {
+            self.send(&ServerMessage::Ack {
+                reference: &reference,
+            });
+        }
+    }
+
+    /// Does what a message asks for.
+    async fn serve<E: Display>(&self, message: Result<ClientMessage<'_>, E>) {
+        match message {
             Ok(ClientMessage::Ping) => self.send(&ServerMessage::Pong),
             Ok(ClientMessage::Pong) => {}
             // Boxed, so that an idle connection doesn't pay for the size of these futures.
@@ -65,6 +113,25 @@ impl Session {
                 self.send_error(&message);
             }
         }
+    }
+
+    /// Subscribes to a channel that the URL of a plain client names, as a message of the client would. Events carry
+    /// their positions if the channel keeps a history, and the last `rewind` of them come first. The channel of a raw
+    /// client is the one that it sends to.
+    pub async fn subscribe_from_url(&self, channel: &str, rewind: Option<usize>) {
+        let is_raw = self.with(|connection| connection.framing()) == Framing::Raw;
+        if let Some(plain) = self.plain.as_ref().filter(|_| is_raw) {
+            *plain.raw_channel.borrow_mut() = channel.into();
+        }
+        let request = Subscribe {
+            channel: channel.into(),
+            auth: None,
+            channel_data: None,
+            // A raw client sees no positions.
+            recover: (!is_raw || rewind.is_some()).then_some(Recover::Start),
+            rewind,
+        };
+        Box::pin(self.subscribe(&request)).await;
     }
 
     /// Counts a message for metrics, usage and quotas.
@@ -247,12 +314,41 @@ impl Session {
     }
 
     /// Queues an error; the connection stays open
-    /// (docs/protocol.md#errors-that-keep-the-connection).
+    /// (docs/protocol.md#errors-that-keep-the-connection). A raw client has no other sign of it than its end
+    /// (docs/any-client.md#raw-websocket).
     pub fn send_error(&self, message: &str) {
+        self.send_error_with(None, message);
+    }
+
+    /// Queues an error with a code of the table, as [`Self::send_error`] does.
+    pub(crate) fn send_error_with(&self, code: Option<u16>, message: &str) {
+        if self.with(|connection| connection.framing()) == Framing::Raw {
+            return self.refuse_raw(CloseCode::Refused, message);
+        }
+        let plain = self.plain.as_ref();
+        let reference = plain.and_then(|plain| plain.reference.borrow_mut().take());
         self.send(&ServerMessage::Error {
-            code: None,
+            code,
             message: excerpt(message),
+            reference: reference.as_deref(),
         });
+    }
+
+    /// Closes a raw client's connection because it was refused something. One that is fenced is told of that instead.
+    pub(crate) fn refuse_raw(&self, code: CloseCode, message: &str) {
+        if self.with(|connection| connection.is_open()) {
+            self.close(&Refusal::new(code, message));
+        }
+    }
+
+    /// Closes the connection because of a frame. If the code isn't in Pusher's table, an error says before it what was
+    /// wrong.
+    pub fn reject(&self, refusal: &Refusal) {
+        let is_raw = self.with(|connection| connection.framing()) == Framing::Raw;
+        if !refusal.code.is_in_pusher_table() && !is_raw {
+            self.send_error(&refusal.message);
+        }
+        self.close(refusal);
     }
 
     /// Reports to the operator what this client was refused.

@@ -122,6 +122,7 @@ impl Session {
             self.send(&ServerMessage::Error {
                 code: Some(WATCHLIST_TOO_LONG),
                 message: &message,
+                reference: None,
             });
         }
     }

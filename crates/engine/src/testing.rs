@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use fanfare_protocol::api::Event;
 use fanfare_protocol::signature::{SigningKey, channel_auth_text};
-use fanfare_protocol::{AppId, AppKey, AppSettings, Limits, Quotas, UserHashKey};
+use fanfare_protocol::{AppId, AppKey, AppSettings, Framing, Limits, Quotas, UserHashKey};
 use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
@@ -60,6 +60,7 @@ pub struct Client {
 /// A socket that takes as many bytes as the test allows.
 #[derive(Debug)]
 pub struct Wire {
+    framing: Framing,
     written: RefCell<Vec<u8>>,
     room: Cell<usize>,
 }
@@ -80,6 +81,9 @@ impl Wire {
             };
             let payload = &rest[header..header + length];
             seen.push(match rest[0] & 0x0f {
+                1 if self.framing == Framing::Raw => {
+                    Seen::Event(str::from_utf8(payload).unwrap().into())
+                }
                 1 => Seen::Event(serde_json::from_slice(payload).unwrap()),
                 8 => Seen::Close(u16::from_be_bytes([payload[0], payload[1]])),
                 9 => Seen::Ping,
@@ -95,6 +99,10 @@ impl Wire {
 struct WireSink(Rc<Wire>);
 
 impl Sink for WireSink {
+    fn framing(&self) -> Framing {
+        self.0.framing
+    }
+
     fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut count = 0;
         for chunk in chunks {
@@ -258,10 +266,26 @@ impl LocalNode {
         client
     }
 
+    /// Connects a client that doesn't speak Pusher's protocol, with channels in its URL. What it gets isn't taken.
+    pub async fn connect_plain(&self, framing: Framing, channels: &[&str]) -> Client {
+        let client = self.connect_framed(self.engine.admit(arrival(KEY)).unwrap(), framing);
+        for channel in channels {
+            client.session().subscribe_from_url(channel, None).await;
+        }
+        client.session().flush();
+        settle().await;
+        client
+    }
+
     /// Connects an admitted connection.
     #[must_use]
     pub fn connect_admitted(&self, admitted: Admitted) -> Client {
+        self.connect_framed(admitted, Framing::WebSocket)
+    }
+
+    fn connect_framed(&self, admitted: Admitted, framing: Framing) -> Client {
         let wire = Rc::new(Wire {
+            framing,
             written: RefCell::default(),
             room: Cell::new(usize::MAX),
         });

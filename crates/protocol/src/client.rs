@@ -311,7 +311,7 @@ impl<'a> Subscribe<'a> {
 
 /// Reads what is asked of the history. Anything else counts as nothing, because stock clients may
 /// send any value here.
-fn recover(value: &RawValue) -> Option<Recover> {
+pub(crate) fn recover(value: &RawValue) -> Option<Recover> {
     match value.get() {
         "true" => Some(Recover::Start),
         text => {

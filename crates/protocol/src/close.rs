@@ -12,6 +12,9 @@ pub enum CloseCode {
     NotUtf8,
     /// 1002: a frame that breaks RFC 6455.
     BadFrame,
+    /// 1008: what a client without error messages asked for was refused
+    /// (docs/any-client.md#raw-websocket), or its URL is invalid.
+    Refused,
     /// 1009: a message over the size limit.
     MessageTooLarge,
     /// 4000: the app requires TLS.
@@ -48,6 +51,7 @@ impl CloseCode {
             Self::BadFrame => 1002,
             Self::Binary => 1003,
             Self::NotUtf8 => 1007,
+            Self::Refused => 1008,
             Self::MessageTooLarge => 1009,
             Self::TlsOnly => 4000,
             Self::UnknownApp => 4001,

@@ -260,6 +260,7 @@ mod tests {
         let error = ServerMessage::Error {
             code: Some(4200),
             message: "reconnect",
+            reference: None,
         };
         assert_eq!(
             bytes(&error, WHOLE),

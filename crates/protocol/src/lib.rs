@@ -29,6 +29,7 @@
 //! | [`tls_record`] | where the first record of a TLS connection ends |
 //! | [`sockjs`] | lines for clients without WebSockets |
 //! | `plain` | messages for clients that don't speak Pusher's protocol |
+//! | [`plain_client`] | [`PlainMessage`]: what such a client may send |
 //! | [`event_stream`] | Server-Sent Events |
 //! | [`identity`] | [`Identity`]: the token issuers that an app accepts, and what their tokens grant |
 //! | [`webhook`] | [`WebhookEvent`]: what webhooks tell of |
@@ -54,6 +55,7 @@ pub mod ids;
 pub mod json;
 pub mod limits;
 mod plain;
+pub mod plain_client;
 pub mod presence;
 pub mod proxy_header;
 pub mod quotas;
@@ -79,6 +81,7 @@ pub use history::{HistoryPosition, HistoryRule, Unrecovered};
 pub use identity::Identity;
 pub use ids::{AppId, AppKey, SocketId, UserId};
 pub use limits::Limits;
+pub use plain_client::PlainMessage;
 pub use quotas::{QuotaKind, QuotaValues, Quotas};
 pub use server::{HistoryState, ServerMessage};
 pub use settings::AppSettings;

@@ -178,10 +178,11 @@ mod tests {
         let error = ServerMessage::Error {
             code: None,
             message: "no",
+            reference: Some("7"),
         };
         assert_eq!(
             text(object(&error.to_json())),
-            r#"{"event":"pusher:error","data":{"code":null,"message":"no"}}"#
+            r#"{"event":"pusher:error","data":{"code":null,"message":"no"},"ref":7}"#
         );
     }
 

@@ -24,6 +24,13 @@ pub enum ServerMessage<'a> {
         code: Option<u16>,
         /// The text for people.
         message: &'a str,
+        /// `ref` of the plain message that is answered, as JSON.
+        reference: Option<&'a str>,
+    },
+    /// What a plain message asked for is done (docs/any-client.md#messages-of-a-client).
+    Ack {
+        /// `ref` of the message, as JSON.
+        reference: &'a str,
     },
     /// The answer to `pusher:ping`.
     Pong,
@@ -152,7 +159,14 @@ impl ServerMessage<'_> {
                 );
                 message("pusher:connection_established", None, &data)
             }
-            Self::Error { code, message } => error(code, message),
+            Self::Error {
+                code,
+                message,
+                reference,
+            } => error(code, message, reference),
+            Self::Ack { reference } => {
+                with_reference(message("pusher:ack", None, "{}"), Some(reference))
+            }
             Self::Pong => message("pusher:pong", None, "{}"),
             Self::SubscriptionSucceeded { channel, history } => {
                 let fields = history.fields();
@@ -251,12 +265,21 @@ fn event(
     out
 }
 
-fn error(code: Option<u16>, text: &str) -> Vec<u8> {
+fn error(code: Option<u16>, text: &str, reference: Option<&str>) -> Vec<u8> {
     let mut out = start("pusher:error", None, text.len());
     let code = code.map_or_else(|| "null".into(), |code| code.to_string());
     out.extend_from_slice(format!(r#","data":{{"code":{code},"message":"#).as_bytes());
     write_string(&mut out, text);
     out.extend_from_slice(b"}}");
+    with_reference(out, reference)
+}
+
+/// Adds `ref` to an object.
+fn with_reference(mut out: Vec<u8>, reference: Option<&str>) -> Vec<u8> {
+    if let Some(reference) = reference {
+        out.pop();
+        out.extend_from_slice(format!(r#","ref":{reference}}}"#).as_bytes());
+    }
     out
 }
 
@@ -364,16 +387,22 @@ mod tests {
         assert_eq!(
             json(&ServerMessage::Error {
                 code: None,
-                message: "no \"way\""
+                message: "no \"way\"",
+                reference: None,
             }),
             r#"{"event":"pusher:error","data":{"code":null,"message":"no \"way\""}}"#
         );
         assert_eq!(
             json(&ServerMessage::Error {
                 code: Some(4001),
-                message: "x"
+                message: "x",
+                reference: Some("\"a\""),
             }),
-            r#"{"event":"pusher:error","data":{"code":4001,"message":"x"}}"#
+            r#"{"event":"pusher:error","data":{"code":4001,"message":"x"},"ref":"a"}"#
+        );
+        assert_eq!(
+            json(&ServerMessage::Ack { reference: "7" }),
+            r#"{"event":"pusher:ack","data":"{}","ref":7}"#
         );
         assert_eq!(
             json(&ServerMessage::SubscriptionError {

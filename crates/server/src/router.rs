@@ -48,6 +48,10 @@ pub(crate) fn router(state: AppState, audience: Audience) -> Router {
         .route("/app/{key}", any(upgrade::connect))
         .route("/app/", any(upgrade::connect_without_key))
         .route("/app", any(upgrade::connect_without_key))
+        // Clients that don't speak Pusher's protocol.
+        .route("/ws/{key}", any(upgrade::connect_plain))
+        .route("/ws/", any(upgrade::connect_without_key))
+        .route("/ws", any(upgrade::connect_without_key))
         // pusher-js where no WebSocket gets through.
         .merge(xhr::router())
         // CORS preflights of requests with a token.

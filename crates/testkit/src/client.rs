@@ -108,6 +108,22 @@ impl Client {
         }
     }
 
+    /// Returns the text of the next frame, for a raw WebSocket.
+    pub async fn text(&mut self) -> String {
+        let text = async {
+            loop {
+                match self.socket.next().await {
+                    Some(Ok(Message::Text(text))) => return text.to_string(),
+                    Some(Ok(Message::Ping(_))) => {}
+                    other => panic!("expected a text, got {other:?}"),
+                }
+            }
+        };
+        timeout(RECEIVE_TIMEOUT, text)
+            .await
+            .expect("a text within five seconds")
+    }
+
     /// Returns the next event, which must have this name.
     pub async fn expect(&mut self, name: &str) -> Value {
         let event = self.event().await;

@@ -37,6 +37,7 @@ fn every_close_code_is_listed() {
         CloseCode::BadFrame,
         CloseCode::Binary,
         CloseCode::NotUtf8,
+        CloseCode::Refused,
         CloseCode::MessageTooLarge,
         CloseCode::TlsOnly,
         CloseCode::UnknownApp,

@@ -19,6 +19,7 @@ mod model;
 mod no_holes;
 mod node;
 mod pacing;
+mod plain;
 mod presence;
 mod publish;
 mod quota;

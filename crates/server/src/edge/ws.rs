@@ -2,5 +2,6 @@
 
 mod connection;
 mod frame_tracker;
+pub(crate) mod plain;
 mod refuse;
 pub(crate) mod upgrade;

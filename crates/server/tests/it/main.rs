@@ -19,6 +19,7 @@ mod hostile;
 mod listening;
 mod moving;
 mod openapi;
+mod plain_websocket;
 mod proxy_protocol;
 mod reads;
 mod receiver;

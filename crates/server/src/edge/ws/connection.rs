@@ -1,6 +1,7 @@
 //! A WebSocket on its shard: reads messages for the session, and is the sink of its outbox.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::rc::Rc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_engine::{Admitted, Charge, Reading, Refusal, Resource, Session, Shard, Sink};
-use fanfare_protocol::CloseCode;
+use fanfare_protocol::{CloseCode, Framing};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
@@ -39,6 +40,17 @@ pub(crate) struct Accepted {
     /// Place of its socket.
     pub(crate) place: SocketPlace,
     pub(crate) limits: MessageLimits,
+    pub(crate) framing: Framing,
+    /// The channels in its URL.
+    pub(crate) channels: Option<Box<UrlChannels>>,
+}
+
+/// Channels that the URL of a plain client names, in the order in which the client is subscribed to them.
+#[derive(Debug)]
+pub(crate) struct UrlChannels {
+    pub(crate) names: VecDeque<String>,
+    /// How many of the last events of each come first.
+    pub(crate) rewind: Option<usize>,
 }
 
 /// Bounds of a client's message.
@@ -59,7 +71,11 @@ pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
             return;
         }
     };
-    let session = shard.connect(accepted.admitted, Box::new(SocketSink(Rc::clone(&stream))));
+    let sink = SocketSink {
+        stream: Rc::clone(&stream),
+        framing: accepted.framing,
+    };
+    let session = shard.connect(accepted.admitted, Box::new(sink));
     kernel::set_write_timeout(&stream, session.silence_limit());
     // Copied, because these bytes share the HTTP connection's whole buffer and would keep it alive.
     let read_ahead = accepted.read_ahead.to_vec();
@@ -77,6 +93,7 @@ pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
         broken: false,
         half_closed: false,
         unread: false,
+        url_channels: accepted.channels,
         _place: accepted.place,
     });
     tokio::task::spawn_local(connection.run());
@@ -92,11 +109,18 @@ fn context(read_ahead: Vec<u8>, max_message: usize) -> WebSocketContext {
     WebSocketContext::from_partially_read(read_ahead, Role::Server, Some(config))
 }
 
-struct SocketSink(Rc<ClientSocket>);
+struct SocketSink {
+    stream: Rc<ClientSocket>,
+    framing: Framing,
+}
 
 impl Sink for SocketSink {
     fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.0.try_write_vectored(chunks)
+        self.stream.try_write_vectored(chunks)
+    }
+
+    fn framing(&self) -> Framing {
+        self.framing
     }
 }
 
@@ -155,6 +179,8 @@ struct Connection {
     half_closed: bool,
     /// Whether reading stopped before the socket was empty, so that its readiness doesn't say whether there is more.
     unread: bool,
+    /// Channels of its URL that it is not subscribed to yet.
+    url_channels: Option<Box<UrlChannels>>,
     _place: SocketPlace,
 }
 
@@ -281,6 +307,14 @@ impl Connection {
 
     async fn read_turn(&mut self) -> Turn {
         for _ in 0..FRAMES_PER_TURN {
+            // Each channel of the URL takes its turn as a message would, and comes before all messages.
+            if let Some((channel, rewind)) = self.next_url_channel() {
+                self.session.subscribe_from_url(&channel, rewind).await;
+                if self.session.count_message() != Reading::Now {
+                    return Turn::Held;
+                }
+                continue;
+            }
             match self.read_one() {
                 Ok(Some(text)) => self.session.handle(&text).await,
                 Ok(None) => {}
@@ -293,6 +327,19 @@ impl Connection {
             }
         }
         Turn::Over
+    }
+
+    /// Takes the next channel of the client's URL, unless the connection is closing.
+    fn next_url_channel(&mut self) -> Option<(String, Option<usize>)> {
+        let channels = self.url_channels.as_mut()?;
+        let next = channels.names.pop_front();
+        match next.filter(|_| !self.session.is_closing()) {
+            Some(name) => Some((name, channels.rewind)),
+            None => {
+                self.url_channels = None;
+                None
+            }
+        }
     }
 
     /// Charges the bytes that are held of an unfinished message after a turn of reading, and sets its deadline.
@@ -422,11 +469,7 @@ impl Connection {
     /// Closes the connection because of a frame, and tells the client what was wrong with it.
     fn reject(&self, code: CloseCode, message: &str) {
         tracing::debug!(socket_id = %self.session.socket_id(), code = code.number(), message, "a bad frame ends a connection");
-        if !code.is_in_pusher_table() {
-            // The codes of Pusher's table are only sent in the close frame.
-            self.session.send_error(message);
-        }
-        self.session.close(&Refusal::new(code, message));
+        self.session.reject(&Refusal::new(code, message));
     }
 
     /// Rejects a frame after which no frame boundary is known.

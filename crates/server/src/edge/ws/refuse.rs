@@ -14,17 +14,19 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sends the reason as an error message and as the close code, because client libraries look at either. Waits until the
 /// client closes, or [`CLOSE_TIMEOUT`].
-pub(crate) async fn refuse(mut stream: ClientSocket, refusal: Refusal) {
+pub(crate) async fn refuse(mut stream: ClientSocket, framing: Framing, refusal: Refusal) {
     let farewell = async {
         let error = ServerMessage::Error {
-            code: Some(refusal.code.number()),
+            code: refusal
+                .code
+                .is_in_pusher_table()
+                .then(|| refusal.code.number()),
             message: &refusal.message,
+            reference: None,
         };
+        stream.write_all(error.to_frame().bytes(framing)).await?;
         stream
-            .write_all(error.to_frame().bytes(Framing::WebSocket))
-            .await?;
-        stream
-            .write_all(Frame::close(refusal.code, &refusal.message).bytes(Framing::WebSocket))
+            .write_all(Frame::close(refusal.code, &refusal.message).bytes(framing))
             .await?;
         stream.shutdown().await?;
         // Closing a socket with unread bytes resets it, and the client would lose the refusal.

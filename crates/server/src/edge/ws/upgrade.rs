@@ -1,5 +1,6 @@
-//! `GET /app/{key}`: the handshake, and the decision whether to admit the connection. It is always upgraded first,
-//! because browsers hide the status of a failed upgrade; a refusal is a close code (docs/protocol.md#connect-url).
+//! `GET /app/{key}` and `GET /ws/{key}`: the handshake, and the decision whether to admit the connection. It is always
+//! upgraded first, because browsers hide the status of a failed upgrade; a refusal is a close code
+//! (docs/protocol.md#connect-url).
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -11,7 +12,7 @@ use axum::http::{Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind, Refused, RefusedClient};
-use fanfare_protocol::{CloseCode, SUBPROTOCOL_PREFIX};
+use fanfare_protocol::{CloseCode, Framing, SUBPROTOCOL_PREFIX};
 use hyper::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
     SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
@@ -21,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use super::connection::{self, Accepted, MessageLimits};
+use super::plain::PlainQuery;
 use super::refuse::refuse;
 use crate::app_state::AppState;
 use crate::edge::client_socket::ClientSocket;
@@ -34,6 +36,10 @@ use crate::http::paths;
 
 /// The only version of the WebSocket protocol (RFC 6455 section 4.4).
 const VERSION: HeaderValue = HeaderValue::from_static("13");
+/// The version of Pusher's protocol that stands for clients who don't speak it.
+const PLAIN_PROTOCOL: &str = "7";
+/// The name under which clients are counted that don't speak Pusher's protocol and don't name themselves.
+const PLAIN_CLIENT: &str = "websocket";
 
 /// Handles a client whose URL has an app key. The client is upgraded before it is refused, even if its URL isn't valid.
 pub(crate) async fn connect(
@@ -46,7 +52,36 @@ pub(crate) async fn connect(
         return refuse_path(&state, request);
     }
     // Boxed here and below, because these futures are large and would be moved several times on their way.
-    Box::pin(upgrade(state, &key, request)).await
+    Box::pin(upgrade(state, &key, request, Dialect::Pusher)).await
+}
+
+/// Handles a client that doesn't speak Pusher's protocol (docs/any-client.md#plain-websocket).
+pub(crate) async fn connect_plain(
+    State(state): State<AppState>,
+    key: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let key = key.map_or_else(|_| String::new(), |Path(key)| key);
+    let query = PlainQuery::parse(request.uri().query());
+    Box::pin(upgrade(state, &key, request, Dialect::Plain(query))).await
+}
+
+/// The protocol in which a client and the server talk over a WebSocket.
+enum Dialect {
+    /// Pusher's.
+    Pusher,
+    /// Plain objects or raw texts, as the URL says.
+    Plain(Result<PlainQuery, Refusal>),
+}
+
+impl Dialect {
+    fn framing(&self) -> Framing {
+        match self {
+            Self::Pusher => Framing::WebSocket,
+            Self::Plain(Ok(query)) => query.framing,
+            Self::Plain(Err(_)) => Framing::Object,
+        }
+    }
 }
 
 /// Refuses a client whose URL has no app key.
@@ -70,7 +105,9 @@ pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
         Err(not) => return not_a_handshake(state, from, not),
     };
     note(state, None, from, &refusal);
-    handshake.answer(request, |socket| refuse_socket(socket, refusal))
+    handshake.answer(request, |socket| {
+        refuse_socket(socket, Framing::WebSocket, refusal)
+    })
 }
 
 /// Records a refused connection for the operator. `key` is the one of its URL.
@@ -121,6 +158,13 @@ impl<'a> ConnectQuery<'a> {
         parsed
     }
 
+    /// Notes that the client doesn't speak Pusher's protocol, of which it needs no version. Unless it names itself it
+    /// counts as a client of its own kind.
+    fn speaks_plainly(&mut self) {
+        self.protocol = Some(PLAIN_PROTOCOL);
+        self.client.get_or_insert(PLAIN_CLIENT);
+    }
+
     /// Counts an admitted connection for its client library and version.
     pub(crate) fn count_client(&self, admitted: &mut Admitted) {
         let text = Option::unwrap_or_default;
@@ -128,7 +172,7 @@ impl<'a> ConnectQuery<'a> {
     }
 }
 
-async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
+async fn upgrade(state: AppState, key: &str, request: Request, dialect: Dialect) -> Response {
     let from = state.addresses.of(request.headers(), request.extensions());
     // Before any permit is taken: a request that isn't a handshake must cost nobody a connection.
     let handshake = match Handshake::of(&request) {
@@ -136,7 +180,15 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
         Err(not) => return not_a_handshake(&state, from, not),
     };
     let origin = combined(request.headers(), ORIGIN);
-    let query = ConnectQuery::parse(request.uri().query());
+    let mut query = ConnectQuery::parse(request.uri().query());
+    let framing = dialect.framing();
+    let channels = match dialect {
+        Dialect::Pusher => Ok(None),
+        Dialect::Plain(plain) => {
+            query.speaks_plainly();
+            plain.map(|plain| plain.channels)
+        }
+    };
     let arrival = Arrival {
         key,
         protocol: query.protocol,
@@ -146,9 +198,15 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
             .is_secure(request.headers(), request.extensions()),
         charged_address: from.filter(|address| state.addresses.is_charged(*address)),
     };
-    let mut admitted = state.engine.admit_on_all_nodes(arrival).await;
+    let mut admitted = match channels {
+        Ok(channels) => {
+            let admitted = state.engine.admit_on_all_nodes(arrival).await;
+            admitted.map(|admitted| (admitted, channels))
+        }
+        Err(refusal) => Err(refusal),
+    };
     match &mut admitted {
-        Ok(admitted) => {
+        Ok((admitted, _)) => {
             admitted.came_from(from);
             query.count_client(admitted);
             state.websocket_retry.websocket_opened(Client {
@@ -160,7 +218,7 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
         Err(refusal) => note(&state, Some(key), from, refusal),
     }
     handshake.answer(request, async move |socket| match admitted {
-        Ok(admitted) => {
+        Ok((admitted, channels)) => {
             let Socket {
                 stream,
                 read_ahead,
@@ -179,21 +237,23 @@ async fn upgrade(state: AppState, key: &str, request: Request) -> Response {
                     max_bytes: state.max_message_bytes,
                     timeout: state.message_timeout,
                 },
+                framing,
+                channels,
             };
             state
                 .engine
                 .adopt(move |shard| connection::start(&shard, accepted));
         }
         Err(refusal) => {
-            refuse_socket(socket, refusal).await;
+            refuse_socket(socket, framing, refusal).await;
         }
     })
 }
 
 /// Tells a client why it is refused. Its socket keeps its place until it is closed.
-async fn refuse_socket(socket: UpgradedSocket, refusal: Refusal) {
+async fn refuse_socket(socket: UpgradedSocket, framing: Framing, refusal: Refusal) {
     let Socket { stream, place, .. } = socket.into_inner();
-    refuse(stream, refusal).await;
+    refuse(stream, framing, refusal).await;
     drop(place);
 }
 

@@ -279,6 +279,7 @@ fn refused(state: &AppState, key: &str, client: &Client, refusal: &Refusal) -> R
     let error = ServerMessage::Error {
         code: Some(refusal.code.number()),
         message: &refusal.message,
+        reference: None,
     };
     let mut lines = Framing::SockJs.opening().to_vec();
     for frame in [
