@@ -62,7 +62,7 @@ sub vcl_recv {
   }
   # Clients and backends need these, whoever watches from outside needs the probes. All else is for operators, /api/v1 and /docs today:
   # what is new here one day is not public by accident. With http.base_path = "/realtime" it begins with ^/realtime/ instead of ^/.
-  if (req.url !~ "^/((app|apps|pusher/app|users)([/?]|$)|sdk/[a-z.-]+([?]|$)|(healthz|readyz|up|ready)$)" && client.ip !~ operators) {
+  if (req.url !~ "^/((app|apps|pusher/app|sse|users|ws)([/?]|$)|sdk/[a-z.-]+([?]|$)|(healthz|readyz|up|ready)$)" && client.ip !~ operators) {
     return (synth(403));
   }
   # Varnish has added the client's address to what the client says of itself, which ends here. Behind another proxy leave this out, and

@@ -5,7 +5,7 @@ export const SERVER_SETTINGS: Record<string, string> = {
   "listen_proxy_protocol": "Whether each of `http.trusted_proxies` begins its connections to `listen` and `tls.listen` with a header of the PROXY protocol, version 1 or 2, which names the client. It then must. A header from anybody else is refused.",
   "data_dir": "Folder for this node's files: the SQLite store and the master key. Only their owner can read the files. One server at a time runs on an SQLite store; a second one is refused. Flag `--data-dir`.",
   "demo": "Whether the first start creates a demo app, and `/demo` serves a page for it. Only the local machine gets the page: a request that came through a proxy, or names another host, gets 403. If `demo` is off while the demo app is still in the store, the log says so at the start.",
-  "path_prefix": "What precedes the paths of the protocol alone (`/app`, `/apps`, `/pusher/app`, `/users`), for example `/push`. It comes after `http.base_path`, which precedes everything. Signatures are checked without it, as Pusher's SDKs sign.",
+  "path_prefix": "What precedes the paths of the protocol alone (`/app`, `/apps`, `/pusher/app`, `/sse`, `/users`, `/ws`), for example `/push`. It comes after `http.base_path`, which precedes everything. Signatures are checked without it, as Pusher's SDKs sign.",
   "shards": "Threads that own connections, 1 to 64. One serves some 400,000 deliveries a second; see benchmarks.",
   "activity_timeout": "Seconds of silence after which clients should check the server, and the server sends them a PING. 1 to 3600.",
   "pong_timeout": "Seconds that a client has to answer before it is closed with 4201. A client that reads nothing of what it is sent for as long is closed too. 1 to 3600.",
