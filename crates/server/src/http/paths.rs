@@ -5,7 +5,7 @@ use axum::extract::OriginalUri;
 use axum::http::{Extensions, Uri};
 
 /// Beginnings of paths of backends and clients, after the prefix. The first one that a path contains is the one meant.
-const ROOTS: [&str; 3] = ["/apps/", "/app/", "/users/"];
+const ROOTS: [&str; 5] = ["/apps/", "/app/", "/users/", "/sse/", "/ws/"];
 /// Largest number of characters of a path in a message.
 const MAX_SHOWN: usize = 100;
 
@@ -39,8 +39,12 @@ pub(crate) fn truncated(path: &str) -> String {
 pub(crate) fn no_websocket_message(prefix: &str, path: &str) -> String {
     let shown = truncated(path);
     // Whatever precedes it, such as the path of another server: a client has put it into wsPath.
-    let key = path.rsplit_once("/app/").map(|(_, key)| key);
-    match key.filter(|key| !key.is_empty() && !key.contains('/')) {
+    let is_key = |key: &&str| !key.is_empty() && !key.contains('/');
+    let key = |root: &str| path.rsplit_once(root).map(|(_, key)| key).filter(is_key);
+    if let Some(key) = key("/ws/") {
+        return format!("Path not found: {shown}, connect to {prefix}/ws/{key}");
+    }
+    match key("/app/") {
         Some(key) => format!(
             "Path not found: {shown}, connect to {prefix}/app/{key} ({})",
             ws_path(prefix)
@@ -99,6 +103,8 @@ mod tests {
             ("/rt", "/rt/app/app/k", "connect to /rt/app/k ("),
             ("", "/apps/app/k", "connect to /app/k (in pusher-js leave"),
             ("", "/pusher/app/k", "connect to /app/k (in pusher-js leave"),
+            ("/rt", "/ws/k", "/ws/k, connect to /rt/ws/k"),
+            ("", "/ws/", "Path not found: /ws/, connect to /app/APP_KEY"),
             ("", "/", "Path not found: /, connect to /app/APP_KEY"),
             (
                 "/rt",
