@@ -19,7 +19,7 @@ pub struct EventStream {
 }
 
 /// The end of a body in chunked coding.
-const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 /// A comment. Without an empty line after it: to some clients that would be an event without data.
 const COMMENT: &[u8] = b":\n";
 /// When a client returns whose connection breaks, at the earliest, and the time over which those that break together are spread.

@@ -19,6 +19,7 @@
 //! | [`presence`] | `channel_data` of presence channels |
 //! | [`user`] | `user_data` of signed-in users |
 //! | [`signature`] | channel auth and HTTP request signatures |
+//! | [`signed_url`] | URLs that a backend signs for a client |
 //! | [`api`] | request bodies of the HTTP API |
 //! | [`limits`] | [`Limits`]: bounds on what an app's clients and backends may send |
 //! | [`ceilings`] | [`Ceilings`]: the highest values of any app's limits |
@@ -62,6 +63,7 @@ pub mod quotas;
 pub mod server;
 pub mod settings;
 pub mod signature;
+pub mod signed_url;
 pub mod sockjs;
 pub mod tls_record;
 pub mod user;

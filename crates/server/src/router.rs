@@ -17,6 +17,7 @@ use crate::assets::{dashboard, docs, sdk};
 use crate::backend_api::users;
 use crate::body::discard;
 use crate::clients_api::token_auth;
+use crate::edge::sse;
 use crate::edge::ws::upgrade;
 use crate::edge::xhr;
 use crate::http::error::ApiError;
@@ -52,6 +53,10 @@ pub(crate) fn router(state: AppState, audience: Audience) -> Router {
         .route("/ws/{key}", any(upgrade::connect_plain))
         .route("/ws/", any(upgrade::connect_without_key))
         .route("/ws", any(upgrade::connect_without_key))
+        // Clients that only listen, without a library.
+        .route("/sse/{key}", get(sse::connect).options(sse::preflight))
+        // Backends that listen.
+        .route("/apps/{app_id}/events/stream", get(sse::connect_backend))
         // pusher-js where no WebSocket gets through.
         .merge(xhr::router())
         // CORS preflights of requests with a token.

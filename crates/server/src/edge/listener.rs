@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -12,7 +13,7 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use fanfare_engine::{Engine, RefusalKind, Refused};
+use fanfare_engine::{Engine, RefusalKind, Refused, Shard};
 use fanfare_protocol::proxy_header::{Announced, HeaderError};
 use hyper::Request;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -40,6 +41,7 @@ use crate::edge::proxy_header::read_proxy_header;
 use crate::edge::sockets::{
     Activity, HttpSocket, OpenRequest, SocketPlace, Sockets, UnfinishedBody,
 };
+use crate::edge::sse::direct;
 use crate::edge::tls_handshake::{Arrived, TlsAcceptor};
 use crate::edge::write_timeout::WriteTimeout;
 use crate::throttle::Throttle;
@@ -435,6 +437,16 @@ async fn serve_http(
     listening: Listening,
 ) {
     let peer = client.peer;
+    if let Some(mut request) = direct::stream_request(&head) {
+        let extensions = request.extensions_mut();
+        extensions.insert(peer);
+        if client.over_tls {
+            extensions.insert(OverTls);
+        }
+        let _open = client.socket.activity.request();
+        let adopt = |start: Box<dyn FnOnce(Rc<Shard>) + Send>| listening.engine.adopt(start);
+        return direct::serve(stream, request, listening.router, client.place, adopt).await;
+    }
     let HttpConnection {
         stream,
         first_bytes,

@@ -16,7 +16,7 @@ use super::headers::combined;
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// Origin of the page that may read the answer, or `None` if the caller isn't a page.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Cors(Option<HeaderValue>);
 
 impl Cors {
@@ -51,15 +51,29 @@ impl Cors {
     }
 
     /// Answers a preflight so that the page may send a token.
-    pub(crate) fn allow_post(self, mut answer: Response) -> Response {
+    pub(crate) fn allow_post(self, answer: Response) -> Response {
+        self.allow_request(answer, "POST", "authorization, content-type")
+    }
+
+    /// Answers a preflight so that the page may send a token, and the id of the last event that it got.
+    pub(crate) fn allow_get(self, answer: Response) -> Response {
+        self.allow_request(answer, "GET", "authorization, cache-control, last-event-id")
+    }
+
+    fn allow_request(
+        self,
+        mut answer: Response,
+        method: &'static str,
+        names: &'static str,
+    ) -> Response {
         let headers = answer.headers_mut();
         headers.insert(
             ACCESS_CONTROL_ALLOW_METHODS,
-            HeaderValue::from_static("POST"),
+            HeaderValue::from_static(method),
         );
         headers.insert(
             ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("authorization, content-type"),
+            HeaderValue::from_static(names),
         );
         headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE);
         self.allow(answer)

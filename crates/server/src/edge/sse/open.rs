@@ -1,0 +1,246 @@
+//! `GET /sse/{key}` and `GET /apps/{app_id}/events/stream`: who gets a stream of events.
+//!
+//! A browser's `EventSource` gives up for good after any status but 200. So a client that is to come back gets a stream
+//! that says why, and ends; an error status is for what lasts.
+
+use std::net::IpAddr;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind, Refused, RefusedClient};
+use fanfare_protocol::event_stream::EventStream;
+use fanfare_protocol::{CloseCode, Framing, ServerMessage, excerpt};
+use hyper::header::ORIGIN;
+
+use super::direct::Takeover;
+use super::piped;
+use crate::app_state::AppState;
+use crate::edge::url_subscriptions::{UrlQuery, UrlRequest, UrlSubscriptions};
+use crate::edge::ws::upgrade;
+use crate::http::cors::Cors;
+use crate::http::error::ApiError;
+use crate::http::headers::combined;
+
+/// With the character set, without which a Python client reads Latin-1. The last one is for nginx, which would buffer.
+const HEADERS: [(HeaderName, &str); 3] = [
+    (CONTENT_TYPE, "text/event-stream; charset=utf-8"),
+    (CACHE_CONTROL, "no-store, no-transform"),
+    (HeaderName::from_static("x-accel-buffering"), "no"),
+];
+/// The client library of a stream that names none.
+const CLIENT: &str = "sse";
+
+/// An admitted stream.
+pub(super) struct Opened {
+    pub(super) admitted: Admitted,
+    pub(super) subscriptions: UrlSubscriptions,
+    pub(super) is_enveloped: bool,
+}
+
+impl Opened {
+    /// Returns whether several channels keep a history, so that an event's id must name them all.
+    pub(super) fn completes_ids(&self) -> bool {
+        self.subscriptions.with_history() > 1
+    }
+
+    pub(super) fn stream(&self, is_chunked: bool) -> EventStream {
+        EventStream {
+            is_enveloped: self.is_enveloped,
+            is_chunked,
+        }
+    }
+}
+
+/// Answers a client with an app's key.
+pub(crate) async fn connect(
+    State(state): State<AppState>,
+    key: Result<Path<String>, PathRejection>,
+    request: Request,
+) -> Response {
+    let key = key.map_or_else(|_| String::new(), |Path(key)| key);
+    Box::pin(answer(state, key, request, false)).await
+}
+
+/// Answers a backend, which signs the request as it signs all others.
+pub(crate) async fn connect_backend(
+    State(state): State<AppState>,
+    Path(app_id): Path<String>,
+    request: Request,
+) -> Response {
+    let query = request.uri().query().unwrap_or_default();
+    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap_or_default();
+    let key = pairs.into_iter().find(|(name, _)| name == "auth_key");
+    let key = key.map(|(_, key)| key).unwrap_or_default();
+    let app = state.engine.apps().by_id(&app_id);
+    if app.is_none_or(|app| app.signing_key(&key).is_none()) {
+        let (id, key) = (excerpt(&app_id), excerpt(&key));
+        let message = format!("Invalid auth_key: app {id:?} has no active key {key:?}");
+        return ApiError::new(401, message).into_response();
+    }
+    Box::pin(answer(state, key, request, true)).await
+}
+
+async fn answer(state: AppState, key: String, request: Request, is_backend: bool) -> Response {
+    // A body, of which a GET has none, can't be shared with other threads.
+    let (request, _) = request.into_parts();
+    let app = state.engine.apps().by_key(&key);
+    // Where the origin isn't allowed, the connection is refused below, and no page may read that.
+    let cors = Cors::of(app.as_deref(), &request.headers).unwrap_or_default();
+    let from = state.addresses.of(&request.headers, &request.extensions);
+    let answer = match open(&state, &key, &request, is_backend, from).await {
+        Ok(opened) => start(&state, opened, &request),
+        Err(refused) => {
+            refused.note(&state, &key, from);
+            refused.into_response()
+        }
+    };
+    cors.allow(answer)
+}
+
+/// Starts a stream: on its socket, if that can leave HTTP, or else as a body.
+fn start(state: &AppState, opened: Opened, request: &Parts) -> Response {
+    let body = match request.extensions.get::<Takeover>() {
+        Some(takeover) => {
+            takeover.put(opened);
+            Body::empty()
+        }
+        None => {
+            let (source, body) = piped::pair(opened);
+            state.engine.adopt(move |shard| source.start(&shard));
+            body
+        }
+    };
+    (HEADERS, body).into_response()
+}
+
+async fn open(
+    state: &AppState,
+    key: &str,
+    request: &Parts,
+    is_backend: bool,
+    from: Option<IpAddr>,
+) -> Result<Opened, NotOpened> {
+    let (headers, extensions) = (&request.headers, &request.extensions);
+    let origin = combined(headers, ORIGIN);
+    let arrival = Arrival {
+        key,
+        // The newest one: a stream has no version of its own.
+        protocol: Some("7"),
+        origin: origin.as_deref(),
+        secure: state.addresses.is_secure(headers, extensions),
+        charged_address: from.filter(|address| state.addresses.is_charged(*address)),
+    };
+    // Twice: before anything is read for the client, and last, so that a client without rights takes no place.
+    state.engine.admit_pending(arrival)?;
+    let app = state.engine.apps().by_key(key);
+    let app = app.ok_or_else(|| ApiError::new(404, "Could not find an app with this key"))?;
+    let raw = request.uri.query().unwrap_or_default();
+    let query = UrlQuery::parse(raw);
+    let url = UrlRequest {
+        path: request.uri.path(),
+        query: raw,
+        headers,
+        is_backend,
+    };
+    let subscriptions = UrlSubscriptions::of(state, &app, key, &query, &url).await?;
+    let mut admitted = state.engine.admit_on_all_nodes(arrival).await?;
+    admitted.came_from(from);
+    let client = query.client.as_deref().unwrap_or(CLIENT);
+    admitted.count_client(client, query.version.as_deref().unwrap_or_default());
+    Ok(Opened {
+        admitted,
+        subscriptions,
+        is_enveloped: matches!(query.enveloped.as_deref(), Some("" | "1" | "true")),
+    })
+}
+
+/// Why a client gets no stream.
+enum NotOpened {
+    /// It would be refused again.
+    Lasting(RefusalKind, ApiError),
+    /// It is to come back.
+    Passing(Refusal),
+}
+
+impl From<Refusal> for NotOpened {
+    fn from(refusal: Refusal) -> Self {
+        let status = match refusal.code {
+            CloseCode::UnknownApp | CloseCode::PathNotFound => 404,
+            code if (4000..4100).contains(&code.number()) => 403,
+            _ => return Self::Passing(refusal),
+        };
+        let kind = RefusalKind::Connection(refusal.code);
+        Self::Lasting(kind, ApiError::new(status, refusal.message))
+    }
+}
+
+impl From<ApiError> for NotOpened {
+    fn from(error: ApiError) -> Self {
+        match error.status() {
+            503 => Self::Passing(Refusal::new(CloseCode::OverCapacity, error.message())),
+            400 => Self::Lasting(RefusalKind::Subscription, error),
+            _ => Self::Lasting(RefusalKind::SubscriptionAuth, error),
+        }
+    }
+}
+
+impl NotOpened {
+    fn note(&self, state: &AppState, key: &str, from: Option<IpAddr>) {
+        let (kind, message) = match self {
+            Self::Passing(refusal) => return upgrade::note(state, Some(key), from, refusal),
+            Self::Lasting(kind, error) => (*kind, error.message()),
+        };
+        let app = state.engine.apps().by_key(key);
+        let refused = Refused {
+            kind,
+            app: app.as_ref().map(|app| app.id().as_str()),
+            address: from,
+            reason: message,
+        };
+        let key = excerpt(key);
+        let client = RefusedClient {
+            key: Some(&key),
+            ..RefusedClient::default()
+        };
+        state.engine.refusals().note_client(refused, client);
+    }
+}
+
+impl IntoResponse for NotOpened {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Lasting(_, error) => error.into_response(),
+            Self::Passing(refusal) => {
+                let error = ServerMessage::Error {
+                    code: Some(refusal.code.number()),
+                    message: &refusal.message,
+                };
+                let stream = EventStream {
+                    is_enveloped: false,
+                    is_chunked: false,
+                };
+                let frame = error.to_frame();
+                let event = frame.bytes(Framing::EventStream(stream)).clone();
+                (HEADERS, event).into_response()
+            }
+        }
+    }
+}
+
+/// Answers the CORS preflight of a page that reads a stream with `fetch`, to send a token or the id of an event.
+pub(crate) async fn preflight(
+    State(state): State<AppState>,
+    Path(key): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    let app = state.engine.apps().by_key(&key);
+    match Cors::of(app.as_deref(), &headers) {
+        Ok(cors) => cors.allow_get(StatusCode::NO_CONTENT.into_response()),
+        Err(error) => error.into_response(),
+    }
+}
