@@ -36,6 +36,7 @@ mod output;
 mod publish;
 mod quotas;
 mod session;
+mod sign_url;
 mod signing_key;
 mod stop_signals;
 mod tail;
@@ -135,6 +136,8 @@ enum Command {
     MasterKey(Noun<master_key::Command>),
     /// Publish an event, as an app's backend does
     Publish(publish::Publish),
+    /// Sign a URL that opens channels to a client without a library, as an app's backend does
+    SignUrl(sign_url::SignUrl),
     /// Show what happens in an app, as it happens
     ///
     /// Connections, subscriptions, events, refusals with their reasons and webhooks with their results, on all nodes, until
@@ -317,7 +320,7 @@ fn command_line() -> clap::Command {
         .collect();
     command.mut_subcommands(|command| {
         let shown: &[&str] = match command.get_name() {
-            "serve" | "publish" | "top" | "doctor" | "config" => {
+            "serve" | "publish" | "sign-url" | "top" | "doctor" | "config" => {
                 &["config", "listen", "data_dir", "store_url", "set"]
             }
             "completions" | "openapi" | "man" => &[],
@@ -472,6 +475,7 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
         }
         Command::MasterKey(noun) => master_key::run(noun.command, &noun.server, &config).await,
         Command::Publish(publish) => publish::run(publish, &config).await,
+        Command::SignUrl(sign_url) => sign_url::run(sign_url, &config).await,
         Command::Tail(tail) => tail::run(tail, &config).await,
         Command::Top(top) => top::run(top, &config).await,
         Command::Doctor(doctor) => doctor::run(doctor, &config).await,

@@ -7,7 +7,7 @@ import { connect } from 'node:http2';
 import { request } from 'node:https';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { connected, freePort, next, nextErrorCode, startServer, subscribe } from './harness.mjs';
+import { connected, eventually, freePort, next, nextErrorCode, startServer, subscribe } from './harness.mjs';
 import { PROXIES, missing, startProxy } from './proxy.mjs';
 import { useTwelveTabs } from './tabs.mjs';
 
@@ -71,6 +71,21 @@ export function testClients(name) {
       const gone = next(watching, 'pusher:member_removed');
       client.disconnect();
       assert.equal((await gone).id, 'ada');
+    });
+
+    test('a stream of Server-Sent Events receives at once what is sent', async () => {
+      const asked = request({ host: '127.0.0.1', port: front.https, path: `/sse/${server.app.key}?channels=stream` });
+      asked.end();
+      const [response] = await once(asked, 'response');
+      assert.equal(response.headers['content-type'], 'text/event-stream; charset=utf-8');
+      let text = '';
+      response.setEncoding('utf8').on('data', (chunk) => (text += chunk));
+      await eventually(() => assert.match(text, /subscription_succeeded/));
+      for (const n of [1, 2, 3]) {
+        await backend().trigger('stream', 'part', { n });
+        await eventually(() => assert.ok(text.endsWith(`event: part\ndata: {"n":${n}}\n\n`), text));
+      }
+      asked.destroy();
     });
 
     test('the address in the audit log is the client’s, whatever it says of itself', async () => {

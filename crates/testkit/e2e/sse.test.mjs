@@ -10,7 +10,9 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, test } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { startBrowser } from './browser.mjs';
+import { startCable } from './cluster/cable.mjs';
 import { eventually, freePort, next, record, seconds, startServer, subscribe } from './harness.mjs';
 import { makeCertificate } from './proxy.mjs';
 import { startSite } from './site.mjs';
@@ -293,6 +295,40 @@ test('an EventSource goes on over restarts of the server without a gap', async (
   await node.sdk().trigger('kept-ticks', 'tick', 2);
   await page.waitForFunction(() => globalThis.got.length === 2);
   assert.deepEqual(await page.evaluate(() => globalThis.got), [1, 2]);
+});
+
+test('an EventSource whose network is away for five seconds misses nothing', async (t) => {
+  const cable = await startCable(server.port);
+  t.after(() => cable.stop());
+  const site = await startSite('http://127.0.0.1:9');
+  t.after(() => site.stop());
+  const browser = await startBrowser();
+  t.after(() => browser.stop());
+  const page = await browser.open(site.url);
+  await page.evaluate((url) => {
+    globalThis.got = [];
+    const source = new EventSource(url);
+    source.addEventListener('tick', ({ data }) => globalThis.got.push(data));
+    return new Promise((resolve) => source.addEventListener('pusher:subscription_succeeded', resolve, { once: true }));
+  }, `http://127.0.0.1:${cable.port}${at('channels=kept-one,kept-two')}`);
+  const sent = [];
+  const tick = async () => {
+    const channel = sent.length % 2 ? 'kept-two' : 'kept-one';
+    sent.push(`${channel} ${sent.length}`);
+    await sdk.trigger(channel, 'tick', sent.at(-1));
+  };
+  for (const time of [2_000, 5_000, 2_000]) {
+    for (const end = Date.now() + time; Date.now() < end; await delay(500)) await tick();
+    if (time === 5_000) await cable.heal();
+    else if (sent.length < 10) await cable.breakOff();
+  }
+  await page.waitForFunction((count) => globalThis.got.length >= count, sent.length);
+  const got = await page.evaluate(() => globalThis.got);
+  for (const channel of ['kept-one', 'kept-two']) {
+    const of = (all) => all.filter((text) => text.startsWith(channel));
+    assert.deepEqual(of(got), of(sent));
+  }
+  browser.assertQuiet({ expected: /net::ERR_/ });
 });
 
 test('a stream that is not read is dropped, and others get every event', async (t) => {

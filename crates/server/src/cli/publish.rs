@@ -19,10 +19,20 @@ pub(crate) struct Publish {
     event: String,
     /// The event's data, usually JSON
     data: String,
+    #[command(flatten)]
+    signing: Signing,
+    /// Print the request as a line for a shell instead, good for ten minutes
+    #[arg(long)]
+    curl: bool,
+}
+
+/// The server and the app that a command signs for.
+#[derive(Debug, Args)]
+pub(super) struct Signing {
     /// The app's id [default: the demo app, or the only one]
     #[arg(long)]
     app: Option<String>,
-    /// Server to publish to [default: this node's address]
+    /// The server [default: this node's address]
     #[arg(long, value_name = "URL")]
     server: Option<String>,
     /// Key to sign with; with --app and --secret, the local store is not needed
@@ -31,9 +41,39 @@ pub(crate) struct Publish {
     /// The key's secret
     #[arg(long, requires = "key")]
     secret: Option<String>,
-    /// Print the request as a line for a shell instead, good for ten minutes
-    #[arg(long)]
-    curl: bool,
+}
+
+impl Signing {
+    /// Returns the server's address, without a slash at its end.
+    pub(super) fn server(&self, config: &Config) -> String {
+        match &self.server {
+            Some(server) => without_api_path(server).to_owned(),
+            None => {
+                let listen = reachable(config.listen.first_tcp());
+                format!("http://{listen}{}", config.client_prefix())
+            }
+        }
+    }
+
+    /// Returns the app and its key, from the local store if they aren't given.
+    pub(super) async fn target(&self, config: &Config) -> anyhow::Result<Target> {
+        if let (Some(app), Some(key), Some(secret)) = (&self.app, &self.key, &self.secret) {
+            return Ok(Target {
+                id: app.clone(),
+                name: None,
+                key: key.clone(),
+                secret: secret.clone(),
+            });
+        }
+        let target = async {
+            let store = startup::open_store(config, Begin::Never).await?;
+            find_target(self.app.as_deref(), &store).await
+        };
+        target.await.map_err(|error| match &self.server {
+            Some(server) => without_credentials(server, &error),
+            None => error,
+        })
+    }
 }
 
 /// The app to publish to.
@@ -46,32 +86,8 @@ pub(super) struct Target {
 }
 
 pub(crate) async fn run(publish: Publish, config: &Config) -> anyhow::Result<()> {
-    let server = publish
-        .server
-        .as_deref()
-        .map(|server| without_api_path(server).to_owned())
-        .unwrap_or_else(|| {
-            let listen = reachable(config.listen.first_tcp());
-            format!("http://{listen}{}", config.client_prefix())
-        });
-    let target = match (&publish.app, &publish.key, &publish.secret) {
-        (Some(app), Some(key), Some(secret)) => Target {
-            id: app.clone(),
-            name: None,
-            key: key.clone(),
-            secret: secret.clone(),
-        },
-        _ => {
-            let target = async {
-                let store = startup::open_store(config, Begin::Never).await?;
-                find_target(publish.app.as_deref(), &store).await
-            };
-            target.await.map_err(|error| match &publish.server {
-                Some(_) => without_credentials(&server, &error),
-                None => error,
-            })?
-        }
-    };
+    let server = publish.signing.server(config);
+    let target = publish.signing.target(config).await?;
     let is_from_store = target.name.is_some();
     let backend = Backend {
         server,
@@ -89,7 +105,7 @@ pub(crate) async fn run(publish: Publish, config: &Config) -> anyhow::Result<()>
     let published = backend.publish(&publish.channel, &publish.event, &publish.data);
     published.await.map_err(|error| {
         let is_refused = matches!(code_of(&error), Code::Refused | Code::NotFound);
-        if is_from_store && publish.server.is_some() && is_refused {
+        if is_from_store && publish.signing.server.is_some() && is_refused {
             let id = &backend.app_id;
             error.context(format!(
                 "signed with a key of app {id} in this machine's store; for another server's app pass --app ID --key KEY \
