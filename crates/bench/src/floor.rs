@@ -13,10 +13,13 @@ use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 use tungstenite::handshake::derive_accept_key;
 
+use crate::clients::Clients;
 use crate::http;
-use crate::wire::{self, string_after};
+use crate::wire::{self, after, string_after};
 
 const LISTENER: Token = Token(usize::MAX);
+const STREAM: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n";
 const OK: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
@@ -64,7 +67,8 @@ struct Socket {
     input: Vec<u8>,
     /// Bytes that didn't fit into the socket.
     output: Vec<u8>,
-    upgraded: bool,
+    /// What it speaks, once its handshake was answered.
+    clients: Option<Clients>,
     channels: Vec<Box<[u8]>>,
 }
 
@@ -74,7 +78,7 @@ impl Socket {
             stream,
             input: Vec::new(),
             output: Vec::new(),
-            upgraded: false,
+            clients: None,
             channels: Vec::new(),
         }
     }
@@ -150,7 +154,7 @@ impl Floor {
         let mut used = 0;
         loop {
             let rest = &mut bytes[used..];
-            let took = if self.sockets[key].upgraded {
+            let took = if self.sockets[key].clients.is_some() {
                 self.client_frame(key, rest)
             } else {
                 self.request(key, rest)
@@ -170,6 +174,15 @@ impl Floor {
             self.sockets[key].send(OK);
         } else if head.starts_with(b"GET /app/") {
             self.upgrade(key, head);
+        } else if head.starts_with(b"GET /ws/") {
+            self.upgrade(key, head);
+            self.sockets[key].clients = Some(Clients::Plain);
+            self.subscribe_by_url(key, head);
+        } else if head.starts_with(b"GET /sse/") {
+            let socket = &mut self.sockets[key];
+            socket.clients = Some(Clients::Sse);
+            socket.send(STREAM);
+            self.subscribe_by_url(key, head);
         } else {
             self.sockets[key].send(OK);
         }
@@ -187,7 +200,7 @@ impl Floor {
         );
         wire::text_frame(&mut answer, &[greeting.as_bytes()]);
         let socket = &mut self.sockets[key];
-        socket.upgraded = true;
+        socket.clients = Some(Clients::Pusher);
         socket.send(&answer);
     }
 
@@ -208,12 +221,28 @@ impl Floor {
         let Some(channel) = string_after(message, "\"channel\":\"") else {
             return;
         };
+        self.join(key, channel);
+    }
+
+    /// Subscribes a client whose URL names its channel, in the first parameter.
+    fn subscribe_by_url(&mut self, key: usize, head: &[u8]) {
+        if let Some(rest) = after(head, "?channels=") {
+            let end = rest.iter().position(|byte| matches!(byte, b'&' | b' '));
+            self.join(key, &rest[..end.unwrap_or(rest.len())]);
+        }
+    }
+
+    fn join(&mut self, key: usize, channel: &[u8]) {
         let members = self.channels.entry(channel.into()).or_default();
         members.push(key);
         let mut answer = Vec::new();
         let start = br#"{"event":"pusher_internal:subscription_succeeded","channel":""#;
-        wire::text_frame(&mut answer, &[start, channel, br#"","data":"{}"}"#]);
+        let parts: [&[u8]; 3] = [start, channel, br#"","data":"{}"}"#];
         let socket = &mut self.sockets[key];
+        match socket.clients {
+            Some(Clients::Sse) => chunk(&mut answer, &[b"data: ", &parts.concat(), b"\n\n"]),
+            _ => wire::text_frame(&mut answer, &parts),
+        }
         socket.channels.push(channel.into());
         socket.send(&answer);
     }
@@ -229,7 +258,20 @@ impl Floor {
         let Some(members) = self.channels.get(channel) else {
             return;
         };
+        let kind = members
+            .first()
+            .and_then(|member| self.sockets[*member].clients)
+            .unwrap_or_default();
         self.frame.clear();
+        // All clients of a run speak the same.
+        if kind == Clients::Sse {
+            let parts: [&[u8]; 5] = [b"event: ", name, b"\ndata: ", data, b"\n\n"];
+            chunk(&mut self.frame, &parts);
+            for key in members {
+                self.sockets[*key].send(&self.frame);
+            }
+            return;
+        }
         let parts: [&[u8]; 7] = [
             br#"{"event":""#,
             name,
@@ -255,4 +297,14 @@ impl Floor {
             }
         }
     }
+}
+
+/// Appends a chunk of HTTP/1.1.
+fn chunk(out: &mut Vec<u8>, parts: &[&[u8]]) {
+    let length: usize = parts.iter().map(|part| part.len()).sum();
+    out.extend_from_slice(format!("{length:x}\r\n").as_bytes());
+    for part in parts {
+        out.extend_from_slice(part);
+    }
+    out.extend_from_slice(b"\r\n");
 }

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `options` | which servers are measured, and how often |
 //! | `process` | starts the servers |
+//! | `clients` | what subscribers speak: Pusher's protocol, plain WebSockets, Server-Sent Events |
 //! | `target` | a running server, and the requests sent to it |
 //! | `workload` | `fanout`, `flood`, `idle`, `publish`, `connect`, `storm` |
 //! | `front` | what clients speak TLS to: Fanfare, nginx, HAProxy |
@@ -25,6 +26,7 @@
     reason = "a load generator measures real time"
 )]
 
+mod clients;
 mod floor;
 mod front;
 mod generator;
@@ -117,6 +119,11 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// `fanout` and `idle` with subscribers of each kind: Pusher's protocol, plain WebSockets, Server-Sent Events.
+    Clients {
+        #[command(flatten)]
+        options: Options,
+    },
     /// The first four, with shorter windows.
     All {
         #[command(flatten)]
@@ -151,6 +158,7 @@ fn main() -> Result<()> {
         Command::Flood { workload, options } => compare(&workload, &options),
         Command::Idle { workload, options } => compare(&workload, &options),
         Command::Publish { workload, options } => compare(&workload, &options),
+        Command::Clients { options } => clients(&options),
         Command::Tls { options } => tls(&options),
         Command::All { options } => all(&options),
         Command::Floor { listen } => floor::serve(listen),
@@ -174,6 +182,18 @@ fn all(options: &Options) -> Result<()> {
     workloads
         .into_iter()
         .try_for_each(|workload| compare(workload, options))
+}
+
+fn clients(options: &Options) -> Result<()> {
+    let contenders = options.with_each_kind_of_clients()?;
+    let fanout = Fanout {
+        seconds: 6,
+        ..Fanout::default()
+    };
+    let workloads: [&dyn Workload; 2] = [&fanout, &Idle::default()];
+    workloads
+        .into_iter()
+        .try_for_each(|workload| compare_all(workload, &contenders, options.rounds))
 }
 
 fn tls(options: &Options) -> Result<()> {

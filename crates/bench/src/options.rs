@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use crate::clients::Clients;
 use crate::front::Front;
 use crate::process::{Contender, Setup};
 use crate::target::{App, Target};
@@ -61,11 +62,12 @@ impl Options {
                 pids: vec![pid],
                 app,
                 tls: None,
+                clients: Clients::default(),
             })]);
         }
         let mut contenders = Vec::new();
         if self.only != Some(Only::Fanfare) {
-            contenders.push(Contender::Floor);
+            contenders.push(Contender::Floor(Clients::default()));
         }
         if self.only != Some(Only::Floor) {
             contenders.push(self.fanfare()?);
@@ -117,6 +119,22 @@ impl Options {
             .collect())
     }
 
+    /// Returns Fanfare and the floor with subscribers of each kind.
+    pub(crate) fn with_each_kind_of_clients(&self) -> Result<Vec<Contender>> {
+        let setup = self.setup()?;
+        let kinds = [Clients::Pusher, Clients::Plain, Clients::Sse];
+        let fanfare = kinds.map(|clients| {
+            Contender::Fanfare(Setup {
+                clients,
+                ..setup.clone()
+            })
+        });
+        Ok(fanfare
+            .into_iter()
+            .chain(kinds.map(Contender::Floor))
+            .collect())
+    }
+
     fn fanfare(&self) -> Result<Contender> {
         Ok(Contender::Fanfare(self.setup()?))
     }
@@ -138,6 +156,7 @@ impl Options {
             history: false,
             front: None,
             resume: false,
+            clients: Clients::default(),
         })
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
+use crate::clients::Clients;
 use crate::front::{Front, Identity};
 use crate::target::{App, Target};
 
@@ -24,8 +25,8 @@ const LAST_PORT: u16 = 32_000;
 /// One of the servers to compare.
 #[derive(Debug, Clone)]
 pub(crate) enum Contender {
-    /// This executable's own `floor` command.
-    Floor,
+    /// This executable's own `floor` command, with such subscribers.
+    Floor(Clients),
     /// Fanfare.
     Fanfare(Setup),
     /// Several nodes of Fanfare.
@@ -54,17 +55,19 @@ pub(crate) struct Setup {
     pub(crate) front: Option<Front>,
     /// Whether clients resume the TLS sessions that they had.
     pub(crate) resume: bool,
+    /// What its subscribers speak.
+    pub(crate) clients: Clients,
 }
 
 impl Contender {
     /// Returns its name in tables.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Floor => "floor",
+            Self::Floor(clients) => clients.name("floor"),
             Self::Fanfare(setup) => match setup.front {
                 Some(front) => front.name(),
                 None if setup.history => "history",
-                None => "fanfare",
+                None => setup.clients.name("fanfare"),
             },
             Self::Nodes { .. } => "nodes",
             Self::Running(_) => "server",
@@ -74,7 +77,7 @@ impl Contender {
     /// Starts it, and waits until it answers.
     pub(crate) fn start(&self) -> Result<Server> {
         match self {
-            Self::Floor => start_floor(),
+            Self::Floor(clients) => start_floor(*clients),
             Self::Fanfare(setup) => start_fanfare(setup),
             Self::Nodes {
                 setup,
@@ -154,6 +157,7 @@ impl Running {
             pids: vec![self.child.id()],
             app: bench_app(),
             tls: None,
+            clients: Clients::default(),
         };
         Ok(Server {
             target,
@@ -169,11 +173,13 @@ impl Server {
     }
 }
 
-fn start_floor() -> Result<Server> {
+fn start_floor(clients: Clients) -> Result<Server> {
     let address = free_address()?;
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["floor", "--listen", &address.to_string()]);
-    Running::spawn(command, TempDir::new()?)?.into_server(address)
+    let mut server = Running::spawn(command, TempDir::new()?)?.into_server(address)?;
+    server.target.clients = clients;
+    Ok(server)
 }
 
 fn start_fanfare(setup: &Setup) -> Result<Server> {
@@ -199,7 +205,8 @@ fn start_fanfare(setup: &Setup) -> Result<Server> {
     };
     create_app(fanfare(&["app", "create", "--name", "bench"]), setup)?;
     let serve = fanfare(&["serve"]);
-    let server = Running::spawn(serve, dir)?.into_server(address)?;
+    let mut server = Running::spawn(serve, dir)?.into_server(address)?;
+    server.target.clients = setup.clients;
     match tls {
         Some(tls) => tls.put_before(server),
         None => Ok(server),

@@ -6,12 +6,13 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail, ensure};
 use mio::{Poll, Token};
 
+use crate::clients::Clients;
 use crate::generator::Watch;
 use crate::http;
 use crate::layout::Layout;
 use crate::stream::Stream;
 use crate::target::Target;
-use crate::wire::{self, after};
+use crate::wire::after;
 
 /// All subscribers of a run.
 pub(crate) struct Subscribers {
@@ -72,7 +73,7 @@ impl Subscribers {
         let address = self.target.address(self.sockets.len());
         let mut stream = Stream::connect(address, self.target.tls.as_ref())
             .with_context(|| format!("connection {} was refused", token.0))?;
-        stream.send(&self.target.upgrade())?;
+        stream.send(&self.target.clients.request(&self.target, &channel))?;
         stream.register(poll.registry(), token)?;
         self.sockets.push(Socket {
             stream,
@@ -116,8 +117,9 @@ impl Subscribers {
             }
             used += took;
         }
-        while let Some(frame) = wire::frame(&self.buffer[used..end]) {
-            let next = used + frame.len;
+        let clients = self.target.clients;
+        while let Some((_, length)) = clients.message(&self.buffer[used..end]) {
+            let next = used + length;
             if let Some(sequence) = self.layout.sequence(&self.buffer[used..next]) {
                 watch.delivered(index, sequence, at);
             }
@@ -129,28 +131,34 @@ impl Subscribers {
     /// Handles one message before the subscription succeeds. Returns its length, or 0 if it hasn't come whole.
     fn handshake(&mut self, index: usize, from: usize, end: usize) -> Result<usize> {
         let bytes = &self.buffer[from..end];
+        let clients = self.target.clients;
         let socket = &mut self.sockets[index];
         if socket.phase == Phase::Upgrading {
-            let Some(message) = http::message(bytes) else {
+            let Some(message) = clients.head(bytes) else {
                 return Ok(0);
             };
             let answer = &bytes[..message.len];
             ensure!(
-                http::status(answer) == Some(101),
+                http::status(answer) == Some(clients.status()),
                 "the handshake was refused: {}",
                 String::from_utf8_lossy(answer)
             );
-            socket.phase = Phase::Greeting;
+            socket.phase = if clients.subscribes() {
+                Phase::Greeting
+            } else {
+                Phase::Subscribing
+            };
             return Ok(message.len);
         }
-        let Some(frame) = wire::frame(bytes) else {
+        let Some((head, length)) = clients.message(bytes) else {
             return Ok(0);
         };
-        if frame.opcode != wire::TEXT {
-            // A PING to keep the connection open, which may come at any moment.
-            return Ok(frame.len);
+        let text = &bytes[head..length];
+        // A PING to keep the connection open may come at any moment, and a greeting to whom the URL subscribes.
+        let is_other = !text.starts_with(b"{") && clients != Clients::Sse;
+        if is_other || !clients.subscribes() && after(text, "connection_established").is_some() {
+            return Ok(length);
         }
-        let text = &bytes[frame.head..frame.len];
         if socket.phase == Phase::Greeting {
             let id = socket_id(text)
                 .with_context(|| format!("no socket id in {}", String::from_utf8_lossy(text)))?;
@@ -164,7 +172,7 @@ impl Subscribers {
             let text = String::from_utf8_lossy(text);
             bail!("the subscription to {} got: {text}", socket.channel);
         }
-        Ok(frame.len)
+        Ok(length)
     }
 }
 

@@ -8,6 +8,7 @@ use fanfare_protocol::signature::{Credential, SigningKey, sign_request};
 use rustls::ClientConfig;
 use serde_json::json;
 
+use crate::clients::Clients;
 use crate::layout::payload;
 use crate::wire::masked_text_frame;
 
@@ -33,6 +34,8 @@ pub(crate) struct Target {
     pub(crate) app: App,
     /// How clients speak TLS, if they do.
     pub(crate) tls: Option<Arc<ClientConfig>>,
+    /// What its subscribers speak.
+    pub(crate) clients: Clients,
 }
 
 impl Target {
@@ -41,16 +44,6 @@ impl Target {
     pub(crate) fn address(&self, number: usize) -> SocketAddr {
         let scattered = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
         self.addresses[scattered as usize % self.addresses.len()]
-    }
-
-    /// Returns a client's handshake.
-    pub(crate) fn upgrade(&self) -> Vec<u8> {
-        format!(
-            "GET /app/{}?protocol=7&client=bench&version=1 HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\n\
-             Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-            self.app.key, self.addresses[0]
-        )
-        .into_bytes()
     }
 
     /// Returns a client's subscription, with its auth if the channel needs one.

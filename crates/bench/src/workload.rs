@@ -58,6 +58,7 @@ mod tests {
             pids: vec![pid],
             app,
             tls: None,
+            clients: crate::clients::Clients::default(),
         });
         running.start().expect("a running server")
     }
