@@ -219,6 +219,7 @@ impl IntoResponse for NotOpened {
                 let error = ServerMessage::Error {
                     code: Some(refusal.code.number()),
                     message: &refusal.message,
+                    reference: None,
                 };
                 let stream = EventStream {
                     is_enveloped: false,
