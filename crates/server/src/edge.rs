@@ -9,6 +9,7 @@ mod kernel;
 pub(crate) mod listener;
 pub(crate) mod listening_socket;
 mod proxy_header;
+mod refusal_log;
 pub(crate) mod sockets;
 pub(crate) mod sse;
 pub(crate) mod tls_handshake;

@@ -20,8 +20,8 @@ use hyper::header::ORIGIN;
 use super::direct::Takeover;
 use super::piped;
 use crate::app_state::AppState;
+use crate::edge::refusal_log;
 use crate::edge::url_subscriptions::{UrlQuery, UrlRequest, UrlSubscriptions};
-use crate::edge::ws::upgrade;
 use crate::http::cors::Cors;
 use crate::http::error::ApiError;
 use crate::http::headers::combined;
@@ -192,7 +192,7 @@ impl From<ApiError> for NotOpened {
 impl NotOpened {
     fn note(&self, state: &AppState, key: &str, from: Option<IpAddr>) {
         let (kind, message) = match self {
-            Self::Passing(refusal) => return upgrade::note(state, Some(key), from, refusal),
+            Self::Passing(refusal) => return refusal_log::note(state, Some(key), from, refusal),
             Self::Lasting(kind, error) => (*kind, error.message()),
         };
         let app = state.engine.apps().by_key(key);

@@ -11,7 +11,7 @@ use axum::extract::{Path, Request, State};
 use axum::http::{Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind, Refused, RefusedClient};
+use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind, Refused};
 use fanfare_protocol::{CloseCode, Framing, SUBPROTOCOL_PREFIX};
 use hyper::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_ACCEPT,
@@ -28,6 +28,7 @@ use crate::app_state::AppState;
 use crate::edge::client_socket::ClientSocket;
 use crate::edge::client_stream::ClientStream;
 use crate::edge::listener::Upgrades;
+use crate::edge::refusal_log::note;
 use crate::edge::sockets::SocketPlace;
 use crate::edge::xhr::Client;
 use crate::http::error::ApiError;
@@ -108,24 +109,6 @@ pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
     handshake.answer(request, |socket| {
         refuse_socket(socket, Framing::WebSocket, refusal)
     })
-}
-
-/// Records a refused connection for the operator. `key` is the one of its URL.
-pub(crate) fn note(state: &AppState, key: Option<&str>, from: Option<IpAddr>, refusal: &Refusal) {
-    let apps = state.engine.apps();
-    let had_key = |key| apps.by_former_key(key).map(|(app, _)| app);
-    let app = key.and_then(|key| apps.by_key(key).or_else(|| had_key(key)));
-    let refused = Refused {
-        kind: RefusalKind::Connection(refusal.code),
-        app: app.as_ref().map(|app| app.id().as_str()),
-        address: from,
-        reason: &refusal.message,
-    };
-    let client = RefusedClient {
-        key,
-        ..RefusedClient::default()
-    };
-    state.engine.refusals().note_client(refused, client);
 }
 
 /// Returns whether a request asks to become a WebSocket.

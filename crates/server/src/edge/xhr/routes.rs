@@ -32,7 +32,8 @@ use super::websocket_retry::Client as RetryClient;
 use crate::access::OverTls;
 use crate::app_state::AppState;
 use crate::body::{discard, read_pending};
-use crate::edge::ws::upgrade::{self, ConnectQuery};
+use crate::edge::refusal_log;
+use crate::edge::ws::upgrade::ConnectQuery;
 use crate::http::error::ApiError;
 use crate::http::headers::{combined, has_token};
 
@@ -275,7 +276,7 @@ fn open(state: &AppState, id: SessionId, receive: Receive, client: &Client) -> R
 /// Returns the answer to a refused session. A session can't be closed before its first line, so the answer opens it and
 /// closes it (docs/protocol.md#fallback-framing).
 fn refused(state: &AppState, key: &str, client: &Client, refusal: &Refusal) -> Response {
-    upgrade::note(state, Some(key), client.address, refusal);
+    refusal_log::note(state, Some(key), client.address, refusal);
     let error = ServerMessage::Error {
         code: Some(refusal.code.number()),
         message: &refusal.message,
