@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::{
-    ClientMessage, CloseCode, Framing, PlainMessage, Recover, ServerMessage, SocketId, UserId,
+    ClientMessage, CloseCode, Framing, PlainMessage, ServerMessage, SocketId, UserId,
 };
 use tokio::time::Instant;
 
@@ -115,23 +115,14 @@ impl Session {
         }
     }
 
-    /// Subscribes to a channel that the URL of a plain client names, as a message of the client would. Events carry
-    /// their positions if the channel keeps a history, and the last `rewind` of them come first. The channel of a raw
-    /// client is the one that it sends to.
-    pub async fn subscribe_from_url(&self, channel: &str, rewind: Option<usize>) {
+    /// Subscribes to a channel that the URL of a plain client names, as a message of the client would. The channel of a
+    /// raw client is the one that it sends to.
+    pub async fn subscribe_from_url(&self, request: &Subscribe<'_>) {
         let is_raw = self.with(|connection| connection.framing()) == Framing::Raw;
         if let Some(plain) = self.plain.as_ref().filter(|_| is_raw) {
-            *plain.raw_channel.borrow_mut() = channel.into();
+            *plain.raw_channel.borrow_mut() = (*request.channel).into();
         }
-        let request = Subscribe {
-            channel: channel.into(),
-            auth: None,
-            channel_data: None,
-            // A raw client sees no positions.
-            recover: (!is_raw || rewind.is_some()).then_some(Recover::Start),
-            rewind,
-        };
-        Box::pin(self.subscribe(&request)).await;
+        Box::pin(self.subscribe(request)).await;
     }
 
     /// Counts a message for metrics, usage and quotas.

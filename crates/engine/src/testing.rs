@@ -17,8 +17,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare_protocol::api::Event;
+use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::signature::{SigningKey, channel_auth_text};
-use fanfare_protocol::{AppId, AppKey, AppSettings, Framing, Limits, Quotas, UserHashKey};
+use fanfare_protocol::{AppId, AppKey, AppSettings, Framing, Limits, Quotas, Recover, UserHashKey};
 use serde_json::{Value, json};
 use tokio::task::LocalSet;
 
@@ -270,7 +271,14 @@ impl LocalNode {
     pub async fn connect_plain(&self, framing: Framing, channels: &[&str]) -> Client {
         let client = self.connect_framed(self.engine.admit(arrival(KEY)).unwrap(), framing);
         for channel in channels {
-            client.session().subscribe_from_url(channel, None).await;
+            let request = Subscribe {
+                channel: (*channel).into(),
+                auth: None,
+                channel_data: None,
+                recover: Some(Recover::Start),
+                rewind: None,
+            };
+            client.session().subscribe_from_url(&request).await;
         }
         client.session().flush();
         settle().await;

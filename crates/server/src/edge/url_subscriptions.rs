@@ -1,6 +1,7 @@
 //! The channels that a client's URL names, and what opens those that aren't public: a token of the app's identity
 //! provider, or the signature of the app's backend (docs/any-client.md#private-channels).
 
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
@@ -22,6 +23,8 @@ use crate::identity::CompiledIdentity;
 #[derive(Debug, Default)]
 pub(crate) struct UrlQuery {
     pub(crate) channels: Option<String>,
+    /// The only channel of a raw WebSocket.
+    pub(crate) raw: Option<String>,
     /// Whether data is the whole message.
     pub(crate) enveloped: Option<String>,
     pub(crate) client: Option<String>,
@@ -54,6 +57,7 @@ impl UrlQuery {
                 "client" => &mut self.client,
                 "version" => &mut self.version,
                 "channels" if gives_rights => &mut self.channels,
+                "raw" if gives_rights => &mut self.raw,
                 "enveloped" if gives_rights => &mut self.enveloped,
                 "token" if gives_rights => &mut self.token,
                 "channel_data" if gives_rights => &mut self.channel_data,
@@ -83,16 +87,20 @@ pub(crate) struct UrlRequest<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// Whether it is a backend's own, signed like all its requests.
     pub(crate) is_backend: bool,
+    /// Whether the client may name no channel, and subscribe and be authorized later.
+    pub(crate) subscribes_later: bool,
 }
 
 /// The subscriptions of a URL, each allowed.
 pub(crate) struct UrlSubscriptions {
     key: String,
     signing: SigningKey,
-    wanted: Vec<Wanted>,
+    wanted: VecDeque<Wanted>,
     rewind: Option<usize>,
     /// Whether the client names positions that it had.
     is_returning: bool,
+    /// Whether the client sees no positions.
+    is_raw: bool,
 }
 
 struct Wanted {
@@ -121,20 +129,27 @@ impl UrlSubscriptions {
             .signing_key(key)
             .ok_or_else(|| ApiError::new(404, format!("{:?} isn't an active key", excerpt(key))))?;
         let rewind = query.rewind()?;
-        let names = channel_names(query)?;
+        let names = channel_names(query);
+        if names.is_empty() && !request.subscribes_later {
+            let message = "Missing parameter: channels, the names of channels, separated by commas";
+            return Err(bad_request(message));
+        }
         let credential = Credential::of(state, app, &signing, query, request).await?;
-        if app.settings().authorized_connections && matches!(credential, Credential::None) {
+        if app.settings().authorized_connections
+            && matches!(credential, Credential::None)
+            && !request.subscribes_later
+        {
             let message = "The app takes authorized connections only: send a token or a signed URL";
             return Err(ApiError::new(403, message));
         }
         let last = headers::combined(request.headers, "last-event-id");
         let last = last.filter(|last| !last.is_empty());
         let last = last.as_ref().or(query.last_event_id.as_ref());
-        let mut wanted = Vec::with_capacity(names.len());
+        let mut wanted = VecDeque::with_capacity(names.len());
         for name in names {
             let channel = ChannelName::parse(name, app.settings().limits.channel_name)
                 .map_err(|error| bad_request(error.to_string()))?;
-            wanted.push(Wanted {
+            wanted.push_back(Wanted {
                 signed: credential.open(app, &channel)?,
                 position: last.and_then(|last| position_in(last, name)),
                 keeps_history: app.retention(&channel).is_some(),
@@ -147,6 +162,7 @@ impl UrlSubscriptions {
             wanted,
             rewind,
             is_returning: last.is_some(),
+            is_raw: query.raw.is_some(),
         })
     }
 
@@ -159,31 +175,35 @@ impl UrlSubscriptions {
     }
 
     /// Subscribes a connection to the channels, one after the other.
-    pub(crate) async fn subscribe(self, session: &Session) {
-        let socket_id = session.socket_id();
-        for wanted in &self.wanted {
-            let recover = match (&wanted.position, self.is_returning) {
-                (None, true) if !wanted.keeps_history => Recover::Start,
-                (position, true) => Recover::From {
-                    position: position.clone(),
-                    socket_id: None,
-                },
-                (_, false) => Recover::Start,
-            };
-            let channel = wanted.channel.as_str();
-            let auth = wanted.signed.as_ref();
-            let auth = auth.map(|data| self.sign(socket_id, channel, data.as_deref()).into());
-            let channel_data = wanted.signed.iter().flatten().next();
-            let request = Subscribe {
-                channel: channel.into(),
-                auth,
-                channel_data: channel_data.map(|data| data.as_str().into()),
-                recover: Some(recover),
-                rewind: self.rewind,
-            };
+    pub(crate) async fn subscribe(mut self, session: &Session) {
+        while let Some(request) = self.next(session.socket_id()) {
             session.subscribe(&request).await;
             session.flush();
         }
+    }
+
+    /// Takes the next of the subscriptions, signed for a connection if it needs that.
+    pub(crate) fn next(&mut self, socket_id: SocketId) -> Option<Subscribe<'static>> {
+        let wanted = self.wanted.pop_front()?;
+        let recover = match (wanted.position, self.is_returning) {
+            (None, true) if !wanted.keeps_history => Recover::Start,
+            (position, true) => Recover::From {
+                position,
+                socket_id: None,
+            },
+            (_, false) => Recover::Start,
+        };
+        let channel = wanted.channel.as_str();
+        let signed = wanted.signed.as_ref();
+        let auth = signed.map(|data| self.sign(socket_id, channel, data.as_deref()).into());
+        let asks_nothing = self.is_raw && self.rewind.is_none();
+        Some(Subscribe {
+            channel: channel.to_owned().into(),
+            auth,
+            channel_data: wanted.signed.flatten().map(Into::into),
+            recover: (!asks_nothing).then_some(recover),
+            rewind: self.rewind,
+        })
     }
 
     fn sign(&self, socket_id: SocketId, channel: &str, channel_data: Option<&str>) -> String {
@@ -280,22 +300,16 @@ impl Credential {
 }
 
 /// Returns the channels that a client asks for, each once.
-fn channel_names(query: &UrlQuery) -> Result<Vec<&str>, ApiError> {
-    let mut names = Vec::new();
-    for name in query
-        .channels
-        .iter()
-        .flat_map(|channels| channels.split(','))
-    {
-        if !name.is_empty() && !names.contains(&name) {
-            names.push(name);
-        }
+fn channel_names(query: &UrlQuery) -> Vec<&str> {
+    if let Some(channel) = &query.raw {
+        return vec![channel];
     }
-    if names.is_empty() {
-        let message = "Missing parameter: channels, the names of channels, separated by commas";
-        return Err(bad_request(message));
-    }
-    Ok(names)
+    let named = query.channels.iter();
+    let named = named.flat_map(|channels| channels.split(','));
+    let mut known = HashSet::new();
+    named
+        .filter(|name| !name.is_empty() && known.insert(*name))
+        .collect()
 }
 
 /// Returns the position of a channel in the id of an event: each channel that has one, and its position, separated by
@@ -339,11 +353,13 @@ mod tests {
     fn what_follows_a_signature_gives_no_rights() {
         let query = "channels=a,b,a&auth_expires=1&auth_signature=00&channels=c&channel_data=x&rewind=2&last_event_id=a+e:1";
         let read = UrlQuery::parse(query);
-        assert_eq!(channel_names(&read).expect("names"), ["a", "b"]);
+        assert_eq!(channel_names(&read), ["a", "b"]);
         assert_eq!(read.channel_data, None);
         assert_eq!(read.last_event_id.as_deref(), Some("a e:1"));
         assert_eq!(read.rewind().expect("a number"), Some(2));
         assert!(UrlQuery::parse("rewind=many").rewind().is_err());
-        assert!(channel_names(&UrlQuery::parse("channels=,")).is_err());
+        assert!(channel_names(&UrlQuery::parse("channels=,")).is_empty());
+        let raw = UrlQuery::parse("raw=a,b&auth_signature=00&raw=c");
+        assert_eq!(channel_names(&raw), ["a,b"]);
     }
 }

@@ -1,5 +1,8 @@
 //! Clients that don't speak Pusher's protocol, over real sockets (docs/any-client.md).
 
+use fanfare_protocol::signature::SigningKey;
+use fanfare_protocol::signed_url::sign_url;
+use fanfare_testkit::api::now;
 use fanfare_testkit::{APP_ID, Client, Frame, KEY, OWNER_SETTING, SECRET, Server};
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -107,7 +110,7 @@ async fn what_is_refused_is_a_close_code_and_for_objects_an_error_before_it() {
         let mut client = Client::open(server.address, &path, &[]).await.unwrap();
         let frame = client.frame().await;
         assert!(
-            matches!(frame, Frame::Close(4001 | 1008)),
+            matches!(frame, Frame::Close(4001 | 4009)),
             "{path}: {frame:?}"
         );
     }
@@ -199,4 +202,46 @@ async fn bad_frames_end_their_connection_alone() {
     }
     server.api().publish("a", "n", "1").await;
     assert_eq!(other.event().await["data"], 1);
+}
+
+#[tokio::test]
+async fn a_url_that_the_backend_has_signed_opens_private_and_presence_channels() {
+    let server = server().await;
+    let path = format!("/ws/{KEY}");
+    let signed = |query: &str| {
+        let query = sign_url(&path, query, &SigningKey::new(SECRET), now() + 60);
+        format!("?{query}")
+    };
+    let member = "channel_data=%7B%22user_id%22%3A%22ada%22%7D";
+    let query = signed(&format!("channels=private-a,presence-a&{member}"));
+    let mut client = open(&server, &query).await;
+    client.expect("pusher:connection_established").await;
+    client.expect("pusher:subscription_succeeded").await;
+    let succeeded = client.expect("pusher:subscription_succeeded").await;
+    assert_eq!(succeeded["data"]["presence"]["ids"], json!(["ada"]));
+    let mut raw = open(&server, &signed("raw=private-a&rewind=1")).await;
+    raw.send_message(Message::Ping(Vec::new().into())).await;
+    assert_eq!(raw.frame().await, Frame::Pong(Vec::new()));
+    server.api().publish("private-a", "n", "\"1\"").await;
+    assert_eq!(raw.text().await, "\"1\"");
+    assert_eq!(client.expect("n").await["data"], "1");
+    // What a client adds to a signed URL opens nothing, and what is not signed opens nothing either.
+    for (query, code) in [
+        (format!("{}&channels=private-b", signed("")), None),
+        (query.replace("private-a", "private-b"), Some(4009)),
+        ("?channels=a,private-b".into(), Some(4009)),
+        ("?channels=private-encrypted-b".into(), Some(1008)),
+    ] {
+        let mut client = open(&server, &query).await;
+        match code {
+            None => {
+                client.expect("pusher:connection_established").await;
+                client.expect_nothing().await;
+            }
+            Some(code) => {
+                client.expect("pusher:error").await;
+                assert_eq!(client.closed().await, code, "{query}");
+            }
+        }
+    }
 }

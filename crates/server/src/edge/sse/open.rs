@@ -146,6 +146,7 @@ async fn open(
         query: raw,
         headers,
         is_backend,
+        subscribes_later: false,
     };
     let subscriptions = UrlSubscriptions::of(state, &app, key, &query, &url).await?;
     let mut admitted = state.engine.admit_on_all_nodes(arrival).await?;

@@ -1,7 +1,6 @@
 //! A WebSocket on its shard: reads messages for the session, and is the sink of its outbox.
 
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::rc::Rc;
@@ -10,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fanfare_engine::{Admitted, Charge, Reading, Refusal, Resource, Session, Shard, Sink};
+use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::{CloseCode, Framing};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
@@ -20,6 +20,7 @@ use super::frame_tracker::FrameTracker;
 use crate::edge::client_socket::{ClientSocket, PortableSocket};
 use crate::edge::kernel;
 use crate::edge::sockets::SocketPlace;
+use crate::edge::url_subscriptions::UrlSubscriptions;
 
 /// Bytes read at once. Every connection allocates this buffer, and most messages of clients are short.
 const READ_BUFFER: usize = 512;
@@ -42,15 +43,7 @@ pub(crate) struct Accepted {
     pub(crate) limits: MessageLimits,
     pub(crate) framing: Framing,
     /// The channels in its URL.
-    pub(crate) channels: Option<Box<UrlChannels>>,
-}
-
-/// Channels that the URL of a plain client names, in the order in which the client is subscribed to them.
-#[derive(Debug)]
-pub(crate) struct UrlChannels {
-    pub(crate) names: VecDeque<String>,
-    /// How many of the last events of each come first.
-    pub(crate) rewind: Option<usize>,
+    pub(crate) channels: Option<Box<UrlSubscriptions>>,
 }
 
 /// Bounds of a client's message.
@@ -180,7 +173,7 @@ struct Connection {
     /// Whether reading stopped before the socket was empty, so that its readiness doesn't say whether there is more.
     unread: bool,
     /// Channels of its URL that it is not subscribed to yet.
-    url_channels: Option<Box<UrlChannels>>,
+    url_channels: Option<Box<UrlSubscriptions>>,
     _place: SocketPlace,
 }
 
@@ -308,8 +301,8 @@ impl Connection {
     async fn read_turn(&mut self) -> Turn {
         for _ in 0..FRAMES_PER_TURN {
             // Each channel of the URL takes its turn as a message would, and comes before all messages.
-            if let Some((channel, rewind)) = self.next_url_channel() {
-                self.session.subscribe_from_url(&channel, rewind).await;
+            if let Some(request) = self.next_url_channel() {
+                self.session.subscribe_from_url(&request).await;
                 if self.session.count_message() != Reading::Now {
                     return Turn::Held;
                 }
@@ -330,16 +323,14 @@ impl Connection {
     }
 
     /// Takes the next channel of the client's URL, unless the connection is closing.
-    fn next_url_channel(&mut self) -> Option<(String, Option<usize>)> {
+    fn next_url_channel(&mut self) -> Option<Subscribe<'static>> {
         let channels = self.url_channels.as_mut()?;
-        let next = channels.names.pop_front();
-        match next.filter(|_| !self.session.is_closing()) {
-            Some(name) => Some((name, channels.rewind)),
-            None => {
-                self.url_channels = None;
-                None
-            }
+        let next = channels.next(self.session.socket_id());
+        let next = next.filter(|_| !self.session.is_closing());
+        if next.is_none() {
+            self.url_channels = None;
         }
+        next
     }
 
     /// Charges the bytes that are held of an unfinished message after a turn of reading, and sets its deadline.

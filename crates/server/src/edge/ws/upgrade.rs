@@ -64,7 +64,13 @@ pub(crate) async fn connect_plain(
 ) -> Response {
     let key = key.map_or_else(|_| String::new(), |Path(key)| key);
     let query = PlainQuery::parse(request.uri().query());
-    Box::pin(upgrade(state, &key, request, Dialect::Plain(query))).await
+    Box::pin(upgrade(
+        state,
+        &key,
+        request,
+        Dialect::Plain(Box::new(query)),
+    ))
+    .await
 }
 
 /// The protocol in which a client and the server talk over a WebSocket.
@@ -72,15 +78,14 @@ enum Dialect {
     /// Pusher's.
     Pusher,
     /// Plain objects or raw texts, as the URL says.
-    Plain(Result<PlainQuery, Refusal>),
+    Plain(Box<PlainQuery>),
 }
 
 impl Dialect {
     fn framing(&self) -> Framing {
         match self {
             Self::Pusher => Framing::WebSocket,
-            Self::Plain(Ok(query)) => query.framing,
-            Self::Plain(Err(_)) => Framing::Object,
+            Self::Plain(query) => query.framing,
         }
     }
 }
@@ -165,13 +170,9 @@ async fn upgrade(state: AppState, key: &str, request: Request, dialect: Dialect)
     let origin = combined(request.headers(), ORIGIN);
     let mut query = ConnectQuery::parse(request.uri().query());
     let framing = dialect.framing();
-    let channels = match dialect {
-        Dialect::Pusher => Ok(None),
-        Dialect::Plain(plain) => {
-            query.speaks_plainly();
-            plain.map(|plain| plain.channels)
-        }
-    };
+    if matches!(dialect, Dialect::Plain(_)) {
+        query.speaks_plainly();
+    }
     let arrival = Arrival {
         key,
         protocol: query.protocol,
@@ -180,6 +181,14 @@ async fn upgrade(state: AppState, key: &str, request: Request, dialect: Dialect)
             .addresses
             .is_secure(request.headers(), request.extensions()),
         charged_address: from.filter(|address| state.addresses.is_charged(*address)),
+    };
+    let channels = match &dialect {
+        Dialect::Pusher => Ok(None),
+        Dialect::Plain(plain) => {
+            // A body can't be shared with other threads.
+            let (uri, headers) = (request.uri(), request.headers());
+            plain.subscriptions(&state, arrival, uri, headers).await
+        }
     };
     let mut admitted = match channels {
         Ok(channels) => {
