@@ -6,6 +6,7 @@ import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import http from 'node:http';
 import http2 from 'node:http2';
+import https from 'node:https';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -239,7 +240,7 @@ test('an idle stream gets comments, whichever way it is served', async (t) => {
   for (const stream of streams) assert.equal((await stream.has(1))[0].data, '1');
 });
 
-test('a stream over HTTP/2 gets events, and is ended in words', async (t) => {
+test('a stream over TLS gets events with HTTP/1.1 and with HTTP/2, and is ended in words', async (t) => {
   const folder = await mkdtemp(join(tmpdir(), 'fanfare-sse-'));
   t.after(() => rm(folder, { recursive: true, force: true }));
   await makeCertificate(folder);
@@ -253,6 +254,9 @@ test('a stream over HTTP/2 gets events, and is ended in words', async (t) => {
     },
   });
   t.after(() => node.stop());
+  const request = https.get({ host: '127.0.0.1', port, path: at('channels=kept-b', node.app.key), rejectUnauthorized: false });
+  const [response] = await once(request, 'response');
+  const first = await new Stream(request, response).subscribed();
   const session = http2.connect(`https://127.0.0.1:${port}`, { rejectUnauthorized: false });
   session.on('error', () => {});
   t.after(() => session.destroy());
@@ -262,9 +266,11 @@ test('a stream over HTTP/2 gets events, and is ended in words', async (t) => {
   await eventually(() => assert.equal(text.match(/subscription_succeeded"/g)?.length, 2, text));
   await node.sdk().trigger('kept-b', 'e', { over: 'h2' });
   await eventually(() => assert.match(text, /event: e\ndata: {"over":"h2"}\nid: kept-a \w+:0 kept-b \w+:1\n\n/));
+  assert.equal((await first.has(1))[0].data, '{"over":"h2"}');
   const ended = once(stream, 'end');
   await node.end();
   await ended;
+  assert.equal(await first.ended, 'whole');
   assert.match(text, /event: pusher:error\nretry: 1000\ndata: .*"code":4200/);
   await node.start();
 });

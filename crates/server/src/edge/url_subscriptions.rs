@@ -2,6 +2,7 @@
 //! provider, or the signature of the app's backend (docs/any-client.md#private-channels).
 
 use std::collections::{HashSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::http::HeaderMap;
@@ -89,6 +90,8 @@ pub(crate) struct UrlRequest<'a> {
     pub(crate) is_backend: bool,
     /// Whether the client may name no channel, and subscribe and be authorized later.
     pub(crate) subscribes_later: bool,
+    /// The address whose network waits for its answers once many of its credentials were wrong.
+    pub(crate) charged_address: Option<IpAddr>,
 }
 
 /// The subscriptions of a URL, each allowed.
@@ -134,18 +137,17 @@ impl UrlSubscriptions {
             let message = "Missing parameter: channels, the names of channels, separated by commas";
             return Err(bad_request(message));
         }
-        let credential = Credential::of(state, app, &signing, query, request).await?;
-        if app.settings().authorized_connections
-            && matches!(credential, Credential::None)
-            && !request.subscribes_later
-        {
-            let message = "The app takes authorized connections only: send a token or a signed URL";
-            return Err(ApiError::new(403, message));
-        }
+        let credential = match Credential::of(state, app, &signing, query, request).await {
+            Ok(credential) => credential,
+            Err(error) => {
+                state.unauthenticated.wait(request.charged_address).await;
+                return Err(error);
+            }
+        };
         let last = headers::combined(request.headers, "last-event-id");
         let last = last.filter(|last| !last.is_empty());
         let last = last.as_ref().or(query.last_event_id.as_ref());
-        let mut wanted = VecDeque::with_capacity(names.len());
+        let mut wanted: VecDeque<Wanted> = VecDeque::with_capacity(names.len());
         for name in names {
             let channel = ChannelName::parse(name, app.settings().limits.channel_name)
                 .map_err(|error| bad_request(error.to_string()))?;
@@ -155,6 +157,12 @@ impl UrlSubscriptions {
                 keeps_history: app.retention(&channel).is_some(),
                 channel,
             });
+        }
+        let is_signed = wanted.iter().any(|wanted| wanted.signed.is_some());
+        if app.settings().authorized_connections && !is_signed && !request.subscribes_later {
+            let message = "The app takes authorized connections only: name a private or presence channel, with a token or a \
+                           signed URL";
+            return Err(ApiError::new(403, message));
         }
         Ok(Self {
             key: key.to_owned(),

@@ -99,8 +99,12 @@ pub(crate) async fn serve(
         return refuse(stream, response).await;
     };
     let head = head(&response, &[(TRANSFER_ENCODING, "chunked")]);
-    let written = timeout(ANSWER_TIMEOUT, stream.write_all(&head)).await;
-    if !matches!(written, Ok(Ok(()))) {
+    let written = async {
+        stream.write_all(&head).await?;
+        // TLS holds what the socket hasn't taken.
+        stream.flush().await
+    };
+    if !matches!(timeout(ANSWER_TIMEOUT, written).await, Ok(Ok(()))) {
         return;
     }
     // The stream is registered with this runtime's reactor. The shard registers it with its own.

@@ -147,6 +147,7 @@ async fn open(
         headers,
         is_backend,
         subscribes_later: false,
+        charged_address: arrival.charged_address,
     };
     let subscriptions = UrlSubscriptions::of(state, &app, key, &query, &url).await?;
     let mut admitted = state.engine.admit_on_all_nodes(arrival).await?;

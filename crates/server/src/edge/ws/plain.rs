@@ -50,6 +50,7 @@ impl PlainQuery {
             headers,
             is_backend: false,
             subscribes_later: self.framing == Framing::Object,
+            charged_address: arrival.charged_address,
         };
         let subscriptions = UrlSubscriptions::of(state, &app, arrival.key, &self.query, &url).await;
         let subscriptions = subscriptions.map_err(|error| refusal_of(&error))?;
