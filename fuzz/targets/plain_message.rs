@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
         let ack = ServerMessage::Ack { reference }.to_json();
         // serde_json refuses numbers that are too large, and they are passed through.
         if let Ok(ack) = serde_json::from_slice::<Value>(&ack) {
-            assert_eq!(ack["ref"], frame["ref"]);
+            assert!(frame.is_null() || ack["ref"] == frame["ref"]);
             assert!(ack["ref"].is_string() || ack["ref"].is_number());
         }
     }

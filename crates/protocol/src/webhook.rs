@@ -128,7 +128,7 @@ mod tests {
             (WebhookEvent::ChannelOccupied, "room", "#server-to-user-*"),
             (WebhookEvent::MemberAdded, "presence-a*", "private-*"),
             (WebhookEvent::MemberRemoved, "p*", "room"),
-            (WebhookEvent::ClientEvent, "private-x", "news"),
+            (WebhookEvent::ClientEvent, "news", "#server-to-user-*"),
             (WebhookEvent::CacheMiss, "private-*", "private-room-*"),
             (WebhookEvent::CacheMiss, "cache-x", "news-*"),
             (WebhookEvent::SubscriptionCount, "private-*", "presence-*"),

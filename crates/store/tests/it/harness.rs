@@ -44,6 +44,19 @@ impl Kind {
         }
     }
 
+    /// The stores of several nodes. On SQLite they are one, because one process alone serves from a file; several would
+    /// wait for its lock without an order, and longer than they may on a busy machine.
+    pub(crate) async fn stores_of_nodes(&self, nodes: usize) -> Vec<Store> {
+        let first = self.store().await;
+        let mut stores = vec![first.clone(); nodes];
+        if !matches!(self, Self::Sqlite(_)) {
+            for store in &mut stores[1..] {
+                *store = self.store().await;
+            }
+        }
+        stores
+    }
+
     pub(crate) async fn store(&self) -> Store {
         let database = Database::connect(&self.url()).await.expect("connect");
         database

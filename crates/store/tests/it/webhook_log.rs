@@ -333,7 +333,7 @@ async fn a_filter_that_matches_little_looks_at_a_bounded_part_and_says_where_to_
 #[tokio::test]
 async fn a_reader_that_goes_on_after_what_it_has_never_misses_anything() {
     for kind in Kind::all().await {
-        let stores = [kind.store().await, kind.store().await, kind.store().await];
+        let stores = kind.stores_of_nodes(3).await;
         let setup = set_up(&stores[0], 1).await;
         let (nodes, rounds) = (3, 40);
         let writing = stores.iter().zip(0..nodes).map(|(store, node)| {
@@ -751,7 +751,7 @@ async fn pruning_deletes_what_was_announced_as_absent_long_ago_and_what_an_inter
 #[tokio::test]
 async fn nodes_that_record_send_and_tidy_at_once_get_everything_done_and_never_fail() {
     for kind in Kind::all().await {
-        let (stores, rounds, each) = ([kind.store().await, kind.store().await], 15, 10);
+        let (stores, rounds, each) = (kind.stores_of_nodes(2).await, 15, 10);
         let setup = set_up(&stores[0], 3).await;
         let total = 2 * rounds * each;
         let recording = stores.iter().zip(0..).map(|(store, node)| {

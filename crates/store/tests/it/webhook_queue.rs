@@ -238,7 +238,7 @@ async fn a_read_that_a_newer_one_has_overtaken_changes_nothing_and_is_not_to_be_
 #[tokio::test]
 async fn nodes_that_record_the_same_transitions_at_once_tell_each_of_them_once() {
     for kind in Kind::all().await {
-        let stores = [kind.store().await, kind.store().await, kind.store().await];
+        let stores = kind.stores_of_nodes(3).await;
         let setup = set_up(&stores[0], 2).await;
         let rounds = 20;
         let nodes = stores.iter().enumerate().map(|(number, store)| {
@@ -362,10 +362,7 @@ async fn what_is_recorded_at_midnight_goes_to_both_days_and_waits_in_order() {
 #[tokio::test]
 async fn nodes_that_need_the_same_day_at_once_make_its_tables_once() {
     for kind in Kind::all().await {
-        let mut stores = Vec::new();
-        for _ in 0..4 {
-            stores.push(kind.store().await);
-        }
+        let stores = kind.stores_of_nodes(4).await;
         let setup = set_up(&stores[0], 1).await;
         for day in 0..5 {
             let recording = stores.iter().zip(0_i64..).map(|(store, node)| {
