@@ -42,7 +42,9 @@ for (const gap of [40, 2_000, 20_000]) {
     const at = (share) => Math.round(times[Math.floor(share * (CLIENTS - 1))]);
     t.diagnostic(`back after ${at(0)} / ${at(0.5)} / ${at(1)} ms (first, half, last); timers up to ${Math.round(late)} ms late`);
     assert.ok(at(1) <= BACK_WITHIN + 2 * late, `the last one is back after ${at(1)} ms`);
-    if (gap >= 2_000) assert.ok(at(0.95) - at(0.05) > 500, `they come in one moment: ${at(0.05)} to ${at(0.95)} ms`);
+    // Timers that are late come together.
+    const spread = at(0.95) - at(0.05) + late;
+    if (gap >= 2_000) assert.ok(spread > 500, `they come in one moment: ${at(0.05)} to ${at(0.95)} ms`);
     assert.deepEqual(new Set(clients.map(({ transport }) => transport)), new Set(['websocket']));
   });
 }
