@@ -101,15 +101,20 @@ pub(crate) async fn refuse_plain_http(stream: ClientSocket) {
 }
 
 /// Answers the first request of a connection without reading it, and closes the connection.
-pub(crate) async fn refuse(mut stream: ClientSocket, status: &str, message: &str) {
+pub(crate) async fn refuse(stream: ClientSocket, status: &str, message: &str) {
     let body = format!("{message}\n");
     let answer = format!(
         "HTTP/1.1 {status}\r\ncontent-type: text/plain; charset=utf-8\r\n\
          content-length: {}\r\nconnection: close\r\n\r\n{body}",
         body.len()
     );
+    answer_and_close(stream, answer.as_bytes()).await;
+}
+
+/// Writes a whole answer, and closes the connection once its client has read it or its time is up.
+pub(crate) async fn answer_and_close(mut stream: ClientSocket, answer: &[u8]) {
     let answered = async {
-        stream.write_all(answer.as_bytes()).await?;
+        stream.write_all(answer).await?;
         stream.shutdown().await?;
         // Closing a socket with unread bytes resets it, and the answer would be lost.
         let mut ignored = [0; 4096];

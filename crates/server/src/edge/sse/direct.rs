@@ -20,13 +20,14 @@ use fanfare_protocol::event_stream::{LAST_CHUNK, chunk};
 use http_body_util::{BodyExt, Limited};
 use memchr::memmem;
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
 use super::event_ids::EventIds;
 use super::open::Opened;
 use crate::edge::client_socket::{ClientSocket, PortableSocket};
+use crate::edge::head::answer_and_close;
 use crate::edge::kernel;
 use crate::edge::sockets::SocketPlace;
 
@@ -115,7 +116,7 @@ pub(crate) async fn serve(
 }
 
 /// Writes an answer and closes the connection.
-async fn refuse(mut stream: ClientSocket, response: Response) {
+async fn refuse(stream: ClientSocket, response: Response) {
     let (parts, body) = response.into_parts();
     let body = Limited::new(body, MAX_REFUSAL).collect().await;
     let body = body.map(|body| body.to_bytes()).unwrap_or_default();
@@ -126,16 +127,7 @@ async fn refuse(mut stream: ClientSocket, response: Response) {
     answer.truncate(end);
     answer.extend_from_slice(format!("content-length: {length}\r\n\r\n").as_bytes());
     answer.extend_from_slice(&body);
-    let answered = async {
-        stream.write_all(&answer).await?;
-        stream.shutdown().await?;
-        // Closing a socket with unread bytes resets it, and the answer would be lost.
-        let mut ignored = [0; 512];
-        while stream.read(&mut ignored).await? > 0 {}
-        io::Result::Ok(())
-    };
-    // The connection is closed either way.
-    let _ = timeout(ANSWER_TIMEOUT, answered).await;
+    answer_and_close(stream, &answer).await;
 }
 
 /// Returns the head of an answer after which the connection is closed.
