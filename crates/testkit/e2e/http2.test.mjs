@@ -276,22 +276,25 @@ test('a client that opens and abandons requests as fast as it can is disconnecte
 
 test('a client that abandons one answer after the other is disconnected', async (t) => {
   const server = await start(t);
-  const session = await connect(t, server);
+  // A little of each answer, so that a machine that is busy can abandon them faster than a client may.
+  const session = await connect(t, server, { settings: { initialWindowSize: 1024 } });
   // Node counts what has come of an abandoned answer as unread.
   session.setLocalWindowSize(64 * 1024 * 1024);
-  const closed = hasClosed(session);
+  // Asked of the kernel: a session of Node 20 sometimes does not say that its socket is gone.
+  let isGone = false;
+  const gone = eventually(async () => assert.equal(await connections(server.tlsPort), 0), 60_000).then(() => (isGone = true));
   let abandoned = 0;
   const abandon = async () => {
     abandoned += 1;
     const stream = request(session, LARGE);
-    await Promise.race([once(stream, 'response'), once(stream, 'close')]);
+    await Promise.race([once(stream, 'response'), once(stream, 'close'), gone]);
     stream.close(NGHTTP2_CANCEL);
   };
   // All of a page that is closed are no flood.
   await Promise.all(Array.from({ length: 100 }, abandon));
   assert.equal((await answer(request(session, '/healthz'))).status, 200);
-  while (!session.closed && !session.destroyed && abandoned < 2_000) await Promise.all(Array.from({ length: 50 }, abandon));
-  await closed;
+  while (!isGone && !session.closed && !session.destroyed && abandoned < 2_000) await Promise.all(Array.from({ length: 50 }, abandon));
+  await gone;
   assert.ok(abandoned < 2_000, `${abandoned} were possible`);
 });
 

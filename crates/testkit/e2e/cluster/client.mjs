@@ -126,6 +126,8 @@ export class Client extends EventEmitter {
   }
 
   #handle(message) {
+    // What was on its way when it left is no subscription any more.
+    if (this.#leaving) return;
     const data = message.event.startsWith('pusher') && typeof message.data === 'string' ? JSON.parse(message.data) : message.data;
     if (message.event === 'pusher:connection_established') {
       this.socketId = data.socket_id;

@@ -10,6 +10,7 @@ export class PusherJsClient {
   #sessions = new Map();
   #sockets = new Set();
   #code;
+  #leaving = false;
 
   constructor({ history, app, node, user }) {
     this.#history = history;
@@ -56,6 +57,7 @@ export class PusherJsClient {
   }
 
   leave({ wholeUntil } = {}) {
+    this.#leaving = true;
     this.#sessions.forEach((session) => ended(session, 'gone', wholeUntil));
     this.#sessions.clear();
     this.pusher.disconnect();
@@ -73,6 +75,8 @@ export class PusherJsClient {
   }
 
   #record(channel, event, data) {
+    // What was on its way when it left is no subscription any more.
+    if (this.#leaving) return;
     if (event === 'pusher:subscription_succeeded') {
       const members = channel.startsWith('presence-') ? Object.keys(data.members) : undefined;
       const { socket_id: socketId } = this.pusher.connection;
