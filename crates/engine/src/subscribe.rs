@@ -67,7 +67,7 @@ impl Drop for Reserved {
 impl Session {
     /// Handles a `pusher:subscribe`, and waits until the connection is subscribed or the refusal is
     /// sent. If the other nodes don't answer in time, the connection is closed instead.
-    pub async fn subscribe(&self, request: &Subscribe<'_>) {
+    pub(crate) async fn subscribe(&self, request: &Subscribe<'_>) {
         let Err(error) = self.try_subscribe(request).await else {
             if self.is_watched() {
                 self.show_subscription(&request.channel);

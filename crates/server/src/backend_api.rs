@@ -14,6 +14,7 @@ mod idempotency;
 mod unauthenticated;
 pub(crate) mod users;
 
+pub(crate) use auth::SignedRequest;
 pub(crate) use idempotency::Idempotency;
 pub(crate) use unauthenticated::Unauthenticated;
 

@@ -10,7 +10,7 @@ use fanfare_engine::{App, Session};
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::identity::Claims;
 use fanfare_protocol::presence::Member;
-use fanfare_protocol::signature::{SignedQuery, SigningKey, channel_auth_text};
+use fanfare_protocol::signature::{SigningKey, channel_auth_text};
 use fanfare_protocol::signed_url::SignedUrl;
 use fanfare_protocol::{ChannelKind, ChannelName, HistoryPosition, Recover, SocketId, excerpt};
 
@@ -46,6 +46,13 @@ impl UrlQuery {
         };
         read.take(signed, true);
         read.take(added, false);
+        read
+    }
+
+    /// Reads the query of a backend's request. All of it is signed, wherever its signature stands.
+    pub(crate) fn of_backend(query: &str) -> Self {
+        let mut read = Self::default();
+        read.take(query, true);
         read
     }
 
@@ -86,7 +93,7 @@ pub(crate) struct UrlRequest<'a> {
     /// Its query as on the wire.
     pub(crate) query: &'a str,
     pub(crate) headers: &'a HeaderMap,
-    /// Whether it is a backend's own, signed like all its requests.
+    /// Whether it is a backend's own, whose signature was verified.
     pub(crate) is_backend: bool,
     /// Whether the client may name no channel, and subscribe and be authorized later.
     pub(crate) subscribes_later: bool,
@@ -185,7 +192,7 @@ impl UrlSubscriptions {
     /// Subscribes a connection to the channels, one after the other.
     pub(crate) async fn subscribe(mut self, session: &Session) {
         while let Some(request) = self.next(session.socket_id()) {
-            session.subscribe(&request).await;
+            session.subscribe_from_url(&request).await;
             session.flush();
         }
     }
@@ -237,8 +244,6 @@ impl Credential {
         request: &UrlRequest<'_>,
     ) -> Result<Self, ApiError> {
         if request.is_backend {
-            let mut signed = SignedQuery::parse(request.query)?;
-            signed.verify("GET", request.path, signing, unix_seconds())?;
             return Ok(Self::Signed(query.channel_data.clone()));
         }
         if let Some(signed) = SignedUrl::split(request.query) {
@@ -367,6 +372,8 @@ mod tests {
         assert_eq!(read.rewind().expect("a number"), Some(2));
         assert!(UrlQuery::parse("rewind=many").rewind().is_err());
         assert!(channel_names(&UrlQuery::parse("channels=,")).is_empty());
+        let backend = UrlQuery::of_backend("auth_key=k&auth_signature=00&channels=c");
+        assert_eq!(channel_names(&backend), ["c"]);
         let raw = UrlQuery::parse("raw=a,b&auth_signature=00&raw=c");
         assert_eq!(channel_names(&raw), ["a,b"]);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fanfare_testkit::api::now;
-use fanfare_testkit::{APP_ID, Api, Client, KEY, Server};
+use fanfare_testkit::{APP_ID, Api, Client, KEY, SECRET, Server};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -112,6 +112,32 @@ async fn each_kind_of_refusal_is_logged_with_app_reason_and_address() {
     }
     let after = server.log().matches("kind=\"api_signature\"").count();
     assert_eq!((before, after), (1, 1), "repetitions are counted only");
+}
+
+#[tokio::test]
+async fn a_backends_stream_is_refused_as_its_other_requests_are() {
+    let server = server().await;
+    let app = format!("app=\"{APP_ID}\"");
+    let endpoint = "events/stream";
+    let channels = [("channels", "private-a")];
+    for (key, secret, kind) in [
+        (KEY, "wrong secret", "kind=\"api_signature\""),
+        ("other", "secret", "kind=\"api_key\""),
+    ] {
+        let api = Api::new(server.address, APP_ID, key, secret);
+        assert_eq!(api.get(endpoint, &channels).await.status, 401);
+        logged(&server, &[kind, &app, "address=127.0.0.1"]).await;
+    }
+    let api = server.api();
+    let stale = api.sign("GET", endpoint, &channels, b"", now() - 3600);
+    let stale = format!("{}?{stale}", api.path(endpoint));
+    assert_eq!(api.send("GET", &stale, Vec::new()).await.status, 401);
+    logged(&server, &["kind=\"api_timestamp\"", &app]).await;
+    let unknown = Api::new(server.address, "2", KEY, SECRET);
+    assert_eq!(unknown.get(endpoint, &channels).await.status, 404);
+    let no_channel = api.get(endpoint, &[("raw", "private-a")]).await;
+    assert_eq!(no_channel.status, 400);
+    assert!(no_channel.text.starts_with("raw is for WebSockets"));
 }
 
 #[tokio::test]

@@ -272,14 +272,15 @@ async fn many_wrong_signatures_of_a_network_are_answered_later_and_right_ones_at
     let now = fanfare_testkit::api::now();
     let signed = api.sign("GET", "channels", &[], b"", now);
     let right = format!("{}?{signed}", api.path("channels"));
-    let wrong = format!(
-        "{}?auth_key={KEY}&auth_timestamp={now}&auth_version=1.0&auth_signature={}",
-        api.path("channels"),
-        "0".repeat(64)
-    );
+    let wrong = |number: usize| {
+        let path = api.path(["channels", "events/stream"][number % 2]);
+        let zeros = "0".repeat(64);
+        let query = format!("auth_key={KEY}&auth_timestamp={now}&auth_version=1.0");
+        format!("{path}?{query}&auth_signature={zeros}")
+    };
     let mut asked = JoinSet::new();
-    for _ in 0..60 {
-        let (stream, request) = (socket(&server, 2).await, get(&wrong, ""));
+    for number in 0..60 {
+        let (stream, request) = (socket(&server, 2).await, get(&wrong(number), ""));
         asked.spawn(async move { answer(stream, &request).await });
     }
     let is_refused = |seen: String| assert!(seen.contains("Invalid signature"), "{seen}");
@@ -290,7 +291,7 @@ async fn many_wrong_signatures_of_a_network_are_answered_later_and_right_ones_at
         let seen = answer(socket(&server, host).await, &get(&right, "")).await;
         assert!(seen.starts_with("HTTP/1.1 200"), "{seen}");
     }
-    is_refused(answer(socket(&server, 3).await, &get(&wrong, "")).await);
+    is_refused(answer(socket(&server, 3).await, &get(&wrong(1), "")).await);
     while let Some(seen) = asked.try_join_next() {
         is_refused(seen.unwrap());
     }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::task::Poll;
 use std::time::{Duration, SystemTime};
 
@@ -18,7 +18,7 @@ use fanfare_engine::{Session, Shard, Sink};
 use fanfare_protocol::Framing;
 use fanfare_protocol::event_stream::{LAST_CHUNK, chunk};
 use http_body_util::{BodyExt, Limited};
-use memchr::memmem;
+use memchr::memmem::Finder;
 use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
@@ -41,6 +41,9 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 const MAX_UNASKED: usize = 16 * 1024;
 /// Bytes of events whose ids are completed at a time.
 const BATCH: usize = 64 * 1024;
+/// What the path of a stream contains. Built once, because building costs as much as the search.
+static PATHS: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| [Finder::new("/sse/"), Finder::new("/events/stream")]);
 
 /// Where a handler puts the stream that it has opened for a request whose socket can leave HTTP.
 #[derive(Clone, Default)]
@@ -57,8 +60,8 @@ impl Takeover {
 pub(crate) fn stream_request(head: &[u8]) -> Option<Request<Body>> {
     let is_get = head.starts_with(b"GET ");
     let line = &head[..memchr::memchr(b'\r', head)?];
-    let names_stream = |path: &[u8]| memmem::find(line, path).is_some();
-    if !is_get || !(names_stream(b"/sse/") || names_stream(b"/events/stream")) {
+    let names_stream = || PATHS.iter().any(|path| path.find(line).is_some());
+    if !is_get || !names_stream() {
         return None;
     }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];

@@ -20,6 +20,7 @@ use hyper::header::ORIGIN;
 use super::direct::Takeover;
 use super::piped;
 use crate::app_state::AppState;
+use crate::backend_api::SignedRequest;
 use crate::edge::refusal_log;
 use crate::edge::url_subscriptions::{UrlQuery, UrlRequest, UrlSubscriptions};
 use crate::http::cors::Cors;
@@ -63,31 +64,23 @@ pub(crate) async fn connect(
     request: Request,
 ) -> Response {
     let key = key.map_or_else(|_| String::new(), |Path(key)| key);
-    Box::pin(answer(state, key, request, false)).await
+    // A body, of which a GET has none, can't be shared with other threads.
+    let (parts, _) = request.into_parts();
+    Box::pin(answer(state, key, parts, false)).await
 }
 
 /// Answers a backend, which signs the request as it signs all others.
 pub(crate) async fn connect_backend(
     State(state): State<AppState>,
-    Path(app_id): Path<String>,
-    request: Request,
+    parts: Parts,
+    signed: SignedRequest,
 ) -> Response {
-    let query = request.uri().query().unwrap_or_default();
-    let pairs: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap_or_default();
-    let key = pairs.into_iter().find(|(name, _)| name == "auth_key");
-    let key = key.map(|(_, key)| key).unwrap_or_default();
-    let app = state.engine.apps().by_id(&app_id);
-    if app.is_none_or(|app| app.signing_key(&key).is_none()) {
-        let (id, key) = (excerpt(&app_id), excerpt(&key));
-        let message = format!("Invalid auth_key: app {id:?} has no active key {key:?}");
-        return ApiError::new(401, message).into_response();
-    }
-    Box::pin(answer(state, key, request, true)).await
+    let key = signed.signer().key.to_owned();
+    drop(signed);
+    Box::pin(answer(state, key, parts, true)).await
 }
 
-async fn answer(state: AppState, key: String, request: Request, is_backend: bool) -> Response {
-    // A body, of which a GET has none, can't be shared with other threads.
-    let (request, _) = request.into_parts();
+async fn answer(state: AppState, key: String, request: Parts, is_backend: bool) -> Response {
     let app = state.engine.apps().by_key(&key);
     // Where the origin isn't allowed, the connection is refused below, and no page may read that.
     let cors = Cors::of(app.as_deref(), &request.headers).unwrap_or_default();
@@ -140,7 +133,15 @@ async fn open(
     let app = state.engine.apps().by_key(key);
     let app = app.ok_or_else(|| ApiError::new(404, "Could not find an app with this key"))?;
     let raw = request.uri.query().unwrap_or_default();
-    let query = UrlQuery::parse(raw);
+    let query = match is_backend {
+        true => UrlQuery::of_backend(raw),
+        false => UrlQuery::parse(raw),
+    };
+    if query.raw.is_some() {
+        let message =
+            "raw is for WebSockets at /ws/KEY: name the channels of a stream with channels=a,b";
+        return Err(ApiError::new(400, message).into());
+    }
     let url = UrlRequest {
         path: request.uri.path(),
         query: raw,
