@@ -42,6 +42,12 @@ pub trait Sink {
     /// gone.
     fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize>;
 
+    /// Returns whether something that was taken waits until the socket takes more. The connection counts as blocked until
+    /// then, so that its reader writes it.
+    fn has_unsent(&self) -> bool {
+        false
+    }
+
     /// Returns how frames are encoded for this socket.
     fn framing(&self) -> Framing {
         Framing::WebSocket
@@ -425,6 +431,9 @@ impl Outbox {
         if self.chunks.capacity() > CHUNKS_KEPT {
             self.chunks = VecDeque::new();
         }
+        if sink.has_unsent() {
+            return Flushed::Blocked;
+        }
         Flushed::All
     }
 
@@ -565,6 +574,39 @@ mod tests {
                 count => Ok(count),
             }
         }
+    }
+
+    /// Takes everything, and holds it.
+    struct Holding(Cell<bool>);
+
+    impl Sink for Holding {
+        fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
+            self.0.set(true);
+            Ok(chunks.iter().map(|chunk| chunk.len()).sum())
+        }
+
+        fn has_unsent(&self) -> bool {
+            self.0.get()
+        }
+    }
+
+    #[test]
+    fn what_a_sink_holds_keeps_its_outbox_blocked() {
+        let (sink, mut buffers, mut outbox) = (
+            Holding(Cell::default()),
+            Buffers::default(),
+            Outbox::default(),
+        );
+        assert_eq!(outbox.flush(&sink, &mut buffers), Flushed::All);
+        let frame = frame(100);
+        let frame = SharedFrame::new(&frame);
+        outbox.push(&frame, Framing::WebSocket, Origin::Live, &mut buffers);
+        for _ in 0..2 {
+            assert_eq!(outbox.flush(&sink, &mut buffers), Flushed::Blocked);
+            assert_eq!(outbox.bytes(), 0);
+        }
+        sink.0.set(false);
+        assert_eq!(outbox.flush(&sink, &mut buffers), Flushed::All);
     }
 
     /// What a test puts into an outbox.

@@ -207,6 +207,10 @@ impl Sink for SocketSink {
         self.stream.try_write_vectored(chunks)
     }
 
+    fn has_unsent(&self) -> bool {
+        self.stream.has_unsent()
+    }
+
     fn framing(&self) -> Framing {
         self.framing
     }
@@ -238,7 +242,7 @@ impl CompletingSink {
 
     fn has_unsent(&self) -> bool {
         let state = self.state.borrow();
-        state.written < state.chunk.len()
+        state.written < state.chunk.len() || self.stream.has_unsent()
     }
 
     /// Writes what is left of the last chunk.
@@ -257,7 +261,8 @@ impl CompletingSink {
 struct SharedSink(Rc<CompletingSink>);
 
 impl Sink for SharedSink {
-    /// Takes whole slices, which hold whole events, once the socket has taken those before.
+    /// Takes whole slices, which hold whole events, once the socket has taken those before. Their events are written at
+    /// once as far as the socket takes them.
     fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
         self.0.flush()?;
         let (mut events, mut count) = (Vec::new(), 0);
@@ -268,9 +273,18 @@ impl Sink for SharedSink {
                 break;
             }
         }
-        let state = &mut *self.0.state.borrow_mut();
-        state.chunk = chunk(&state.ids.complete(&events));
-        Ok(count)
+        {
+            let state = &mut *self.0.state.borrow_mut();
+            state.chunk = chunk(&state.ids.complete(&events));
+        }
+        match self.0.flush() {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => Err(error),
+            _ => Ok(count),
+        }
+    }
+
+    fn has_unsent(&self) -> bool {
+        self.0.has_unsent()
     }
 
     fn framing(&self) -> Framing {
@@ -337,8 +351,10 @@ impl Connection {
     }
 
     fn has_unsent(&self) -> bool {
-        let completing = self.completing.as_ref();
-        self.stream.has_unsent() || completing.is_some_and(|sink| sink.has_unsent())
+        match &self.completing {
+            Some(sink) => sink.has_unsent(),
+            None => self.stream.has_unsent(),
+        }
     }
 
     fn write(&self) {
@@ -346,13 +362,14 @@ impl Connection {
             // The next read meets the end of the connection.
             tracing::debug!(%error, "a client left while bytes waited for it");
         }
-        self.session.flush();
+        // Before the session's, so that it sees that nothing is held.
         if let Some(sink) = &self.completing
             && let Err(error) = sink.flush()
             && error.kind() != ErrorKind::WouldBlock
         {
             tracing::debug!(%error, "a client left while events waited for it");
         }
+        self.session.flush();
     }
 
     /// Returns whether the client has left, or talks where it has nothing to say.

@@ -112,6 +112,10 @@ impl Sink for SocketSink {
         self.stream.try_write_vectored(chunks)
     }
 
+    fn has_unsent(&self) -> bool {
+        self.stream.has_unsent()
+    }
+
     fn framing(&self) -> Framing {
         self.framing
     }
