@@ -3,7 +3,9 @@ import { createHmac, generateKeyPairSync, sign } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { after, afterEach, test } from 'node:test';
 import { startBrowser } from './browser.mjs';
-import { next, seconds, signedIn, startHttp, startServer, subscribe } from './harness.mjs';
+import { Stream } from './event-stream.mjs';
+import { eventually, next, seconds, signedIn, startHttp, startServer, subscribe } from './harness.mjs';
+import { PlainClient } from './plain-client.mjs';
 
 const ISSUER = 'https://id.example/';
 const SECRET = 'a secret that is shared with the identity provider';
@@ -83,6 +85,121 @@ test('a token that is not of the provider, or of yesterday, lets nobody in', asy
   }
   await subscribe(server.client(withToken(good)), 'private-user-ada');
 });
+
+/** How clients without a library show a token: where they set headers, and where they can't. */
+const SHOWN = {
+  'a header': (bearer) => ({ authorization: `Bearer ${bearer}`, query: '' }),
+  'the URL': (bearer) => ({ query: `&token=${bearer}` }),
+};
+
+function streamWith({ authorization, query }, channels) {
+  const headers = authorization && { authorization };
+  return Stream.open(`/sse/${server.app.key}?channels=${channels}${query}`, { port: server.port, headers });
+}
+
+function socketWith({ authorization, query }, channels) {
+  const headers = authorization && [`Authorization: ${authorization}`];
+  return new PlainClient(server.port, `/ws/${server.app.key}?channels=${channels}${query}`, headers);
+}
+
+for (const [where, shown] of Object.entries(SHOWN)) {
+  test(`a token in ${where} opens its channels to streams and plain WebSockets, and shows their members`, async (t) => {
+    await setIdentity(KINDS.ES256.provider);
+    const of = (sub, name) => shown(token('ES256', { sub, team: 'red', name }));
+    const team = await subscribe(server.client(withToken(token('ES256', { sub: 'bob', team: 'red', name: 'Bob' }))), 'presence-team-red');
+    const members = [];
+    team.bind('pusher:member_added', (member) => members.push(member));
+    const stream = await streamWith(of('ada', 'Ada L.'), 'private-user-ada,presence-team-red');
+    t.after(() => stream.close());
+    await stream.subscribed(2);
+    const socket = socketWith(of('cleo', 'Cleo'), 'private-user-cleo,presence-team-red');
+    t.after(() => socket.close());
+    await socket.got(({ event, channel }) => event === 'pusher:subscription_succeeded' && channel === 'presence-team-red');
+    await eventually(() =>
+      assert.deepEqual(members, [
+        { id: 'ada', info: { name: 'Ada L.' } },
+        { id: 'cleo', info: { name: 'Cleo' } },
+      ]),
+    );
+    for (const user of ['ada', 'cleo']) await sdk.trigger(`private-user-${user}`, 'mail', `for ${user}`);
+    assert.equal((await stream.has(1))[0].data, 'for ada');
+    assert.equal((await socket.got(({ event }) => event === 'mail')).data, 'for cleo');
+    const left = next(team, 'pusher:member_removed');
+    socket.close();
+    assert.equal((await left).id, 'cleo');
+  });
+
+  test(`a token in ${where} that is foreign, of yesterday or for other channels opens no stream and no plain WebSocket`, async (t) => {
+    await setIdentity(KINDS.HS256.provider);
+    const claims = { sub: 'ada' };
+    for (const [bearer, status, reason] of [
+      [token('ES256', claims), 401, /^Invalid token: /],
+      [token('HS256', { ...claims, iss: 'https://other.example/' }), 401, /^Invalid token: its issuer/],
+      [token('HS256', { ...claims, exp: seconds() - 60 }), 401, /^Invalid token: it has expired/],
+      ['nonsense', 401, /^Invalid token: /],
+      [token('HS256', { sub: 'bob' }), 403, /^No grant of the app opens private-user-ada/],
+    ]) {
+      const stream = await streamWith(shown(bearer), 'private-user-ada');
+      t.after(() => stream.close());
+      assert.equal(stream.response.statusCode, status);
+      const { code, reason: told } = await socketWith(shown(bearer), 'private-user-ada').closed;
+      assert.equal(code, 4009);
+      assert.match(told, reason);
+    }
+  });
+}
+
+test('a page of another origin listens with its token, by EventSource, by fetch and by WebSocket', async (t) => {
+  const browser = await startBrowser();
+  t.after(() => browser.stop());
+  const site = await startHttp((_, response) => {
+    response.writeHead(200, { 'content-type': 'text/html' }).end('<!doctype html><title>Test</title><link rel="icon" href="data:,">');
+  });
+  t.after(() => site.stop());
+  await setIdentity(KINDS.ES256.provider);
+  const tab = await browser.open(site.url);
+  const bearer = token('ES256', { sub: 'ada', team: 'red', name: 'Ada L.' });
+  await tab.evaluate(listen, [server.url, server.app.key, bearer]);
+  await sdk.trigger('private-user-ada', 'mail', { for: 'Ada' });
+  await tab.waitForFunction(() => Object.keys(globalThis.got).length === 3);
+  const data = JSON.stringify({ for: 'Ada' });
+  assert.deepEqual(await tab.evaluate(() => globalThis.got), { source: data, fetched: data, socket: data });
+  browser.assertQuiet();
+});
+
+/** Runs in the page: it is subscribed in all three ways once this returns. */
+function listen([url, key, bearer]) {
+  globalThis.got = {};
+  const [succeeded, path] = ['pusher:subscription_succeeded', `${key}?channels=private-user-ada`];
+  const bySource = new Promise((resolve) => {
+    const source = new EventSource(`${url}/sse/${path}&token=${bearer}`);
+    source.addEventListener(succeeded, resolve);
+    source.addEventListener('mail', ({ data }) => (globalThis.got.source = data));
+  });
+  const bySocket = new Promise((resolve) => {
+    const socket = new WebSocket(`${url.replace('http', 'ws')}/ws/${path}&token=${bearer}`);
+    socket.onmessage = (message) => {
+      const { event, data } = JSON.parse(message.data);
+      if (event === succeeded) resolve();
+      if (event === 'mail') globalThis.got.socket = JSON.stringify(data);
+    };
+  });
+  const byFetch = fetch(`${url}/sse/${path}`, { headers: { authorization: `Bearer ${bearer}` } }).then(({ body }) => {
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    return new Promise((resolve) => {
+      let text = '';
+      const read = ({ value }) => {
+        text += value;
+        if (text.includes(succeeded)) resolve();
+        const mail = text.match(/event: mail\ndata: (.*)\n\n/);
+        if (mail) globalThis.got.fetched = mail[1];
+        else reader.read().then(read);
+      };
+      reader.read().then(read);
+    });
+  });
+  return Promise.all([bySource, bySocket, byFetch]).then(() => {});
+}
 
 test('a page of another origin subscribes, is refused and signs in with its token', async (t) => {
   const browser = await startBrowser();

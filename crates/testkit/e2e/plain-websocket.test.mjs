@@ -6,10 +6,10 @@ import { connect } from 'node:net';
 import { after, before, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startBrowser } from './browser.mjs';
-import { frame, split } from './frames.mjs';
+import { frame } from './frames.mjs';
 import { next, record, startHttp, startServer } from './harness.mjs';
+import { PlainClient, upgrade } from './plain-client.mjs';
 
-const TIMEOUT = 10_000;
 /** How long strangers send nonsense. */
 const LASTS = 3000;
 
@@ -21,70 +21,7 @@ after(() => server.stop());
 
 const path = (query) => `/ws/${server.app.key}${query}`;
 
-const upgrade = (query) =>
-  `GET ${path(query)} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n` +
-  `Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${randomBytes(16).toString('base64')}\r\n\r\n`;
-
-/** A client that speaks in objects and keeps what it gets. */
-class PlainClient {
-  seen = [];
-  #waiting = new Set();
-  #bytes = Buffer.alloc(0);
-
-  constructor(query) {
-    this.socket = connect(server.port, '127.0.0.1');
-    this.socket.write(upgrade(query));
-    this.closed = new Promise((resolve, reject) => {
-      this.socket.on('data', (data) => this.#read(Buffer.concat([this.#bytes, data]), resolve)).on('error', reject);
-    });
-    this.closed.catch(() => {});
-  }
-
-  #read(bytes, closed) {
-    if (!this.upgraded) {
-      const end = bytes.indexOf('\r\n\r\n');
-      this.#bytes = bytes;
-      if (end < 0) return;
-      this.upgraded = true;
-      bytes = bytes.subarray(end + 4);
-    }
-    for (let found; (found = split(bytes)); bytes = found.rest) {
-      const opcode = bytes[0] & 15;
-      if (opcode === 1) this.seen.push(JSON.parse(found.text));
-      if (opcode === 8) closed({ code: bytes.readUInt16BE(2), reason: bytes.toString('utf8', 4, 2 + bytes[1]) });
-    }
-    this.#bytes = Buffer.from(bytes);
-    for (const look of this.#waiting) look();
-  }
-
-  send(message) {
-    this.socket.write(frame(0x81, Buffer.from(JSON.stringify(message))));
-  }
-
-  close() {
-    this.socket.destroy();
-  }
-
-  /** The first message for which `is` holds, now or later. */
-  got(is) {
-    return new Promise((resolve, reject) => {
-      const late = setTimeout(() => reject(new Error(`not among ${JSON.stringify(this.seen)}`)), TIMEOUT);
-      const look = () => {
-        const found = this.seen.find(is);
-        if (!found) return;
-        clearTimeout(late);
-        this.#waiting.delete(look);
-        resolve(found);
-      };
-      this.#waiting.add(look);
-      look();
-    });
-  }
-
-  events() {
-    return this.seen.filter(({ event }) => !event.startsWith('pusher:'));
-  }
-}
+const open = (query) => new PlainClient(server.port, path(query));
 
 const CHAT_PAGE = (url) => `<!doctype html><title>Chat</title><link rel="icon" href="data:,">
 <input id="text"><ul id="chat"></ul>
@@ -103,7 +40,7 @@ test('two tabs of a chat page, a plain client, pusher-js and a backend see one o
     response.writeHead(200, { 'content-type': 'text/html; charset=utf-8' }).end(CHAT_PAGE(`ws://127.0.0.1:${server.port}${path('?raw=chat-1')}`));
   });
   t.after(() => site.stop());
-  const plain = new PlainClient('?channels=chat-1');
+  const plain = open('?channels=chat-1');
   await plain.got(({ event }) => event === 'pusher:subscription_succeeded');
   const pusher = server.client();
   const channel = pusher.subscribe('chat-1');
@@ -152,7 +89,7 @@ test('two tabs of a chat page, a plain client, pusher-js and a backend see one o
 });
 
 test('a refusal says why: by a close code, and to objects by an error with the ref', async () => {
-  const plain = new PlainClient('');
+  const plain = open('');
   await plain.got(({ event }) => event === 'pusher:connection_established');
   plain.send({ type: 'subscribe', channel: 'private-a', ref: 'x' });
   const error = await plain.got(({ event }) => event === 'pusher:error');
@@ -163,14 +100,14 @@ test('a refusal says why: by a close code, and to objects by an error with the r
     ['?raw=private-a', 4009, /isn't public/],
     ['?raw=a&channels=b', 1008, /exclude each other/],
   ]) {
-    const { code, reason: told } = await new PlainClient(query).closed;
+    const { code, reason: told } = await open(query).closed;
     assert.equal(code, expected);
     assert.match(told, reason);
   }
 });
 
 test('nonsense harms nobody else', async () => {
-  const [listener, talker] = [new PlainClient('?channels=chat-2'), new PlainClient('?channels=chat-2')];
+  const [listener, talker] = [open('?channels=chat-2'), open('?channels=chat-2')];
   for (const client of [listener, talker]) await client.got(({ event }) => event === 'pusher:subscription_succeeded');
   const until = Date.now() + LASTS;
   const strangers = Array.from({ length: 8 }, (_, number) => nonsense(until, number % 2 === 0 ? '?channels=chat-3' : '?raw=chat-3'));
@@ -197,7 +134,7 @@ async function nonsense(until, query) {
     const socket = connect(server.port, '127.0.0.1').on('error', () => {});
     socket.resume();
     await once(socket, 'connect');
-    socket.write(upgrade(query));
+    socket.write(upgrade(path(query)));
     for (let number = 0; number < 50 && !socket.destroyed && Date.now() < until; number += 1) {
       const bytes = Buffer.from(whole);
       for (let flips = 0; flips < 1 + (number % 4); flips += 1) {

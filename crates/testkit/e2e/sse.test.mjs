@@ -11,82 +11,19 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, test } from 'node:test';
-import { setTimeout as delay } from 'node:timers/promises';
 import { startBrowser } from './browser.mjs';
-import { startCable } from './cluster/cable.mjs';
+import { Stream } from './event-stream.mjs';
 import { eventually, freePort, next, record, seconds, startServer, subscribe } from './harness.mjs';
 import { makeCertificate } from './proxy.mjs';
 import { startSite } from './site.mjs';
 
 const HISTORY = JSON.stringify([{ channels: '*kept-*', size: 100, ttl: 3600 }]);
-const server = await startServer({ settings: { history: HISTORY }, env: { FANFARE_WEBSOCKET_PING_INTERVAL: '1' } });
+const server = await startServer({ settings: { history: HISTORY } });
 const sdk = server.sdk();
 after(() => server.stop());
 afterEach(() => server.disconnectClients());
 
-/** A client that shows what came: whole events, as lists of lines. */
-class Stream {
-  events = [];
-  comments = 0;
-  #text = '';
-
-  /** `agent` may have a connection that was used before. */
-  static async open(path, { headers, agent, port = server.port } = {}) {
-    const request = http.get({ host: '127.0.0.1', port, path, headers, agent });
-    const [response] = await once(request, 'response');
-    return new Stream(request, response);
-  }
-
-  constructor(request, response) {
-    Object.assign(this, { request, response });
-    response.setEncoding('utf8').on('data', (text) => this.#take(text));
-    this.ended = new Promise((resolve) => {
-      response.on('end', () => resolve('whole'));
-      response.on('error', () => resolve('cut'));
-    });
-  }
-
-  #take(text) {
-    this.#text += text;
-    for (let end; (end = this.#text.indexOf('\n\n')) >= 0; this.#text = this.#text.slice(end + 2)) {
-      const lines = this.#text.slice(0, end).split('\n');
-      this.comments += lines.filter((line) => line.startsWith(':')).length;
-      this.events.push(Object.fromEntries(lines.filter((line) => !line.startsWith(':')).map((line) => line.split(/: (.*)/s, 2))));
-    }
-  }
-
-  get comment() {
-    return this.#text.startsWith(':') || this.comments > 0;
-  }
-
-  /** The events of the app, without those of the protocol. */
-  get published() {
-    return this.events.filter(({ event }) => !event?.startsWith('pusher:'));
-  }
-
-  of(name) {
-    return this.events.filter(({ event }) => event === name);
-  }
-
-  get lastId() {
-    return this.events.findLast(({ id }) => id)?.id;
-  }
-
-  async subscribed(count = 1) {
-    await eventually(() => assert.equal(this.of('pusher:subscription_succeeded').length, count, JSON.stringify(this.events)));
-    return this;
-  }
-
-  async has(count) {
-    await eventually(() => assert.equal(this.published.length, count, JSON.stringify(this.events)));
-    return this.published;
-  }
-
-  close() {
-    this.request.destroy();
-  }
-}
-
+const open = (path, options) => Stream.open(path, { port: server.port, ...options });
 const at = (query, key = server.app.key) => `/sse/${key}?${query}`;
 
 /** A URL that the app's backend has signed. */
@@ -131,7 +68,7 @@ test('curl shows an event as soon as it is published', async (t) => {
 });
 
 test('data of several lines and the whole message arrive as they were published', async (t) => {
-  const [plain, whole] = [await Stream.open(at('channels=lines')), await Stream.open(at('channels=lines&enveloped=true'))];
+  const [plain, whole] = [await open(at('channels=lines')), await open(at('channels=lines&enveloped=true'))];
   t.after(() => [plain, whole].forEach((stream) => stream.close()));
   await Promise.all([plain, whole].map((stream) => stream.subscribed()));
   const { status } = await server.signed('POST', '/events', { body: JSON.stringify({ name: 'e', channel: 'lines', data: 'one\ntwo' }) });
@@ -146,7 +83,7 @@ test('a signed URL opens private and presence channels, and shows its member to 
   const members = await subscribe(server.client({ user: { user_id: 'bob' } }), 'presence-room');
   const joined = next(members, 'pusher:member_added');
   const member = encodeURIComponent(JSON.stringify({ user_id: 'ada', user_info: { name: 'Ada' } }));
-  const stream = await Stream.open(signed(`channels=private-a,presence-room&channel_data=${member}`));
+  const stream = await open(signed(`channels=private-a,presence-room&channel_data=${member}`));
   t.after(() => stream.close());
   await stream.subscribed(2);
   assert.deepEqual(await joined, { id: 'ada', info: { name: 'Ada' } });
@@ -159,7 +96,7 @@ test('a signed URL opens private and presence channels, and shows its member to 
 
 test('what a client may not have is refused for good, with the reason', async () => {
   const refused = async (path) => {
-    const { request, response } = await Stream.open(path);
+    const { request, response } = await open(path);
     let text = '';
     response.on('data', (chunk) => (text += chunk));
     await once(response, 'end');
@@ -172,6 +109,7 @@ test('what a client may not have is refused for good, with the reason', async ()
   assert.match(await refused(signed('channels=presence-a')), /^400 Missing parameter: channel_data/);
   assert.match(await refused(signed('channels=private-encrypted-a')), /^400 .* is encrypted/);
   assert.match(await refused(at('')), /^400 Missing parameter: channels/);
+  assert.match(await refused(at('raw=a')), /^400 raw is for WebSockets at \/ws\/KEY: name the channels/);
   assert.match(await refused(at('channels=a&rewind=all')), /^400 rewind must be a number/);
   assert.match(await refused(at('channels=a', 'nokey')), /^404 Could not find an app with key/);
   assert.match(await refused(at('channels=a&token=x')), /^403 This app takes no tokens/);
@@ -181,18 +119,18 @@ test('a backend gets the events of its app with a signed request', async (t) => 
   const path = `/apps/${server.app.id}/events/stream`;
   const query = `auth_key=${server.app.key}&auth_timestamp=${seconds()}&auth_version=1.0&channels=private-a`;
   const signature = createHmac('sha256', server.app.secret).update(`GET\n${path}\n${query}`).digest('hex');
-  const stream = await Stream.open(`${path}?${query}&auth_signature=${signature}`);
+  const stream = await open(`${path}?${query}&auth_signature=${signature}`);
   t.after(() => stream.close());
   await stream.subscribed();
   await sdk.trigger('private-a', 'e', { to: 'a backend' });
   assert.equal((await stream.has(1))[0].data, '{"to":"a backend"}');
-  const wrong = await Stream.open(`${path}?${query}&auth_signature=${'0'.repeat(64)}`);
+  const wrong = await open(`${path}?${query}&auth_signature=${'0'.repeat(64)}`);
   assert.equal(wrong.response.statusCode, 401);
 });
 
 test('a client that returns gets what it missed of all its channels, once and in order', async (t) => {
   const path = at('channels=kept-a,kept-b,plain');
-  const first = await (await Stream.open(path)).subscribed(3);
+  const first = await (await open(path)).subscribed(3);
   await sdk.trigger('kept-b', 'e', 0);
   await first.has(1);
   const { lastId } = first;
@@ -201,7 +139,7 @@ test('a client that returns gets what it missed of all its channels, once and in
   for (const n of [1, 2, 3, 4]) await sdk.trigger(n % 2 ? 'kept-a' : 'kept-b', 'e', n);
   for (const headers of [{ 'last-event-id': lastId }, undefined]) {
     const again = headers ? path : `${path}&last_event_id=${encodeURIComponent(lastId)}`;
-    const stream = await (await Stream.open(again, { headers })).subscribed(3);
+    const stream = await (await open(again, { headers })).subscribed(3);
     t.after(() => stream.close());
     await sdk.trigger('kept-a', 'live', 5);
     const got = (await stream.has(5 + (headers ? 0 : 1))).map(({ data }) => Number(data));
@@ -212,7 +150,7 @@ test('a client that returns gets what it missed of all its channels, once and in
 });
 
 test('a client whose position is gone is told so', async (t) => {
-  const stream = await Stream.open(at('channels=kept-a'), { headers: { 'last-event-id': 'kept-a gone:1' } });
+  const stream = await open(at('channels=kept-a'), { headers: { 'last-event-id': 'kept-a gone:1' } });
   t.after(() => stream.close());
   await stream.subscribed();
   const { data } = JSON.parse(stream.of('pusher:subscription_succeeded')[0].data);
@@ -221,22 +159,25 @@ test('a client whose position is gone is told so', async (t) => {
 
 test('a new client may begin with the last events', async (t) => {
   for (const n of [1, 2, 3]) await sdk.trigger('kept-rewind', 'e', n);
-  const stream = await Stream.open(at('channels=kept-rewind&rewind=2'));
+  const stream = await open(at('channels=kept-rewind&rewind=2'));
   t.after(() => stream.close());
   assert.deepEqual((await stream.has(2)).map(({ data }) => data), ['2', '3']);
 });
 
 test('an idle stream gets comments, whichever way it is served', async (t) => {
+  const node = await startServer({ env: { FANFARE_WEBSOCKET_PING_INTERVAL: '1' } });
+  t.after(() => node.stop());
+  const { port } = node;
   const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
   t.after(() => agent.destroy());
-  await new Promise((resolve) => http.get({ host: '127.0.0.1', port: server.port, path: '/healthz', agent }, (response) => response.resume().on('end', resolve)));
-  const streams = [await Stream.open(at('channels=news')), await Stream.open(at('channels=news'), { agent })];
+  await new Promise((resolve) => http.get({ host: '127.0.0.1', port, path: '/healthz', agent }, (response) => response.resume().on('end', resolve)));
+  const streams = [await open(at('channels=news'), { port }), await open(at('channels=news'), { port, agent })];
   t.after(() => streams.forEach((stream) => stream.close()));
   // The second one has come on a connection that was used before.
   assert.deepEqual(streams.map(({ response }) => response.headers.connection), ['close', undefined]);
   await Promise.all(streams.map((stream) => stream.subscribed()));
   await eventually(() => assert.ok(streams.every((stream) => stream.comment)));
-  await sdk.trigger('news', 'e', 1);
+  await node.sdk().trigger('news', 'e', 1);
   for (const stream of streams) assert.equal((await stream.has(1))[0].data, '1');
 });
 
@@ -303,40 +244,6 @@ test('an EventSource goes on over restarts of the server without a gap', async (
   assert.deepEqual(await page.evaluate(() => globalThis.got), [1, 2]);
 });
 
-test('an EventSource whose network is away for five seconds misses nothing', async (t) => {
-  const cable = await startCable(server.port);
-  t.after(() => cable.stop());
-  const site = await startSite('http://127.0.0.1:9');
-  t.after(() => site.stop());
-  const browser = await startBrowser();
-  t.after(() => browser.stop());
-  const page = await browser.open(site.url);
-  await page.evaluate((url) => {
-    globalThis.got = [];
-    const source = new EventSource(url);
-    source.addEventListener('tick', ({ data }) => globalThis.got.push(data));
-    return new Promise((resolve) => source.addEventListener('pusher:subscription_succeeded', resolve, { once: true }));
-  }, `http://127.0.0.1:${cable.port}${at('channels=kept-one,kept-two')}`);
-  const sent = [];
-  const tick = async () => {
-    const channel = sent.length % 2 ? 'kept-two' : 'kept-one';
-    sent.push(`${channel} ${sent.length}`);
-    await sdk.trigger(channel, 'tick', sent.at(-1));
-  };
-  for (const time of [2_000, 5_000, 2_000]) {
-    for (const end = Date.now() + time; Date.now() < end; await delay(500)) await tick();
-    if (time === 5_000) await cable.heal();
-    else if (sent.length < 10) await cable.breakOff();
-  }
-  await page.waitForFunction((count) => globalThis.got.length >= count, sent.length);
-  const got = await page.evaluate(() => globalThis.got);
-  for (const channel of ['kept-one', 'kept-two']) {
-    const of = (all) => all.filter((text) => text.startsWith(channel));
-    assert.deepEqual(of(got), of(sent));
-  }
-  browser.assertQuiet({ expected: /net::ERR_/ });
-});
-
 test('a stream that is not read is dropped, and others get every event', async (t) => {
   const node = await startServer({ env: { FANFARE_OUTBOX_MAX_BYTES: '65536' } });
   t.after(() => node.stop());
@@ -346,7 +253,7 @@ test('a stream that is not read is dropped, and others get every event', async (
   stuck.write(`GET ${at('channels=big', node.app.key)} HTTP/1.1\r\nHost: x\r\n\r\n`);
   await once(stuck, 'data');
   stuck.pause();
-  const reads = await (await Stream.open(at('channels=big', node.app.key), { port: node.port })).subscribed();
+  const reads = await (await open(at('channels=big', node.app.key), { port: node.port })).subscribed();
   t.after(() => reads.close());
   const data = 'x'.repeat(9_000);
   let sent = 0;
@@ -359,7 +266,7 @@ test('a stream that is not read is dropped, and others get every event', async (
 });
 
 test('requests that are no requests for a stream harm nobody', async (t) => {
-  const stream = await (await Stream.open(at('channels=news'))).subscribed();
+  const stream = await (await open(at('channels=news'))).subscribed();
   t.after(() => stream.close());
   const random = (length) => String.fromCharCode(...Array.from({ length }, () => Math.floor(Math.random() * 256)));
   const end = Date.now() + 3_000;
