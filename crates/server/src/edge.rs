@@ -1,5 +1,12 @@
 //! Client connections: sockets, the first request on each, WebSockets and their HTTP fallbacks.
 
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::app_state::AppState;
+use sse::open;
+use ws::upgrade;
+
 mod client_socket;
 mod client_stream;
 mod first_bytes;
@@ -14,7 +21,16 @@ pub(crate) mod sockets;
 pub(crate) mod sse;
 pub(crate) mod tls_handshake;
 mod tls_socket;
+mod url_parameters;
 pub(crate) mod url_subscriptions;
 mod write_timeout;
 pub(crate) mod ws;
 pub(crate) mod xhr;
+
+/// Returns the routes of clients without a library, and of backends that listen.
+pub(crate) fn described() -> OpenApiRouter<AppState> {
+    OpenApiRouter::new()
+        .routes(routes!(open::connect))
+        .routes(routes!(open::connect_backend))
+        .routes(routes!(upgrade::connect_plain))
+}

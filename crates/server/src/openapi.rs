@@ -14,6 +14,7 @@ use crate::admin::problem::ProblemBody;
 use crate::app_state::AppState;
 use crate::backend_api::backend;
 use crate::clients_api::clients;
+use crate::edge;
 
 mod common;
 
@@ -37,7 +38,10 @@ pub(crate) fn describe(base_path: &str, path_prefix: &str) -> Described {
     let (admin, admin_document) = OpenApiRouter::with_openapi(Base::openapi())
         .nest(admin::PATH, admin::router())
         .split_for_parts();
-    let (pusher, pusher_document) = backend().merge(clients()).split_for_parts();
+    let (pusher, pusher_document) = backend()
+        .merge(clients())
+        .merge(edge::described())
+        .split_for_parts();
     let document = admin_document.merge_from(pusher_document);
     let mut document = serde_json::to_value(document).expect("a description is JSON");
     common::add(&mut document, base_path, path_prefix);

@@ -17,7 +17,7 @@ use crate::assets::{dashboard, docs, sdk};
 use crate::backend_api::users;
 use crate::body::discard;
 use crate::clients_api::token_auth;
-use crate::edge::sse;
+use crate::edge::sse::open;
 use crate::edge::ws::upgrade;
 use crate::edge::xhr;
 use crate::http::error::ApiError;
@@ -49,17 +49,14 @@ pub(crate) fn router(state: AppState, audience: Audience) -> Router {
         .route("/app/{key}", any(upgrade::connect))
         .route("/app/", any(upgrade::connect_without_key))
         .route("/app", any(upgrade::connect_without_key))
-        // Clients that don't speak Pusher's protocol.
+        // Clients that don't speak Pusher's protocol, and requests that are no handshake.
         .route("/ws/{key}", any(upgrade::connect_plain))
         .route("/ws/", any(upgrade::connect_without_key))
         .route("/ws", any(upgrade::connect_without_key))
-        // Clients that only listen, without a library.
-        .route("/sse/{key}", get(sse::connect).options(sse::preflight))
-        // Backends that listen.
-        .route("/apps/{app_id}/events/stream", get(sse::connect_backend))
         // pusher-js where no WebSocket gets through.
         .merge(xhr::router())
         // CORS preflights of requests with a token.
+        .route("/sse/{key}", options(open::preflight))
         .route("/app/{key}/auth", options(token_auth::preflight))
         .route("/app/{key}/user-auth", options(token_auth::preflight))
         // The Python SDK sends it here. The app is the one whose key has signed.

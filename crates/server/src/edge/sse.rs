@@ -6,7 +6,5 @@
 
 pub(crate) mod direct;
 mod event_ids;
-mod open;
+pub(crate) mod open;
 mod piped;
-
-pub(crate) use open::{connect, connect_backend, preflight};

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 const ADMIN: &str = "/api/v1/";
 const BACKEND: &str = "/apps/";
+const WEBSOCKET: &str = "/ws/";
 const METHODS: [&str; 5] = ["get", "put", "post", "patch", "delete"];
 
 const DESCRIPTION: &str = "\
@@ -17,8 +18,8 @@ stays. Unknown fields are refused, and so is the character U+0000, which databas
 **Backend** (`/apps`): what every Pusher server SDK calls, signed with a key of the app. Errors are plain text. Fields and \
 parameters that are not known are ignored, as Pusher does.
 
-**Clients** (`/app`): what pusher-js asks in apps without an auth endpoint of their own, with a token of the app's identity \
-provider. Errors are plain text.";
+**Clients** (`/app`, `/sse`, `/ws`): what pusher-js asks in apps without an auth endpoint of their own, with a token of the app's \
+identity provider; and streams and WebSockets of clients without a library. Errors are plain text.";
 
 const SIGNATURE: &str = "\
 Every Pusher server SDK signs for you. The query of a signed request has, beside the endpoint's own parameters:
@@ -88,7 +89,7 @@ const TAGS: [(&str, &str); 16] = [
     ),
     (
         "Clients",
-        "Requests of browsers and mobile clients, with a token of the app's identity provider.",
+        "Requests of browsers and mobile clients, with a token of the app's identity provider; and clients without a library.",
     ),
 ];
 
@@ -159,7 +160,7 @@ const PROBLEMS: [(&str, &str, &str, &str); 12] = [
 ];
 
 /// An example text for each status.
-const TEXTS: [(&str, &str); 10] = [
+const TEXTS: [(&str, &str); 11] = [
     ("400", "Missing parameter: name\n"),
     (
         "401",
@@ -177,6 +178,11 @@ const TEXTS: [(&str, &str); 10] = [
         "The data content of this event is too large: 10241 bytes, at most 10240 are allowed\n",
     ),
     ("415", "Unsupported content type\n"),
+    (
+        "426",
+        "This is a WebSocket endpoint, and the request is no handshake: Upgrade is missing, it must hold websocket; does a proxy in \
+         between drop it?\n",
+    ),
     (
         "429",
         "Nothing was published: the app may publish 100 events per second; try again later\n",
@@ -349,12 +355,15 @@ fn describe_operation(path: &str, operation: &mut Value) {
                 "The name is in use, or another request had this Idempotency-Key",
             ));
         }
-    } else {
+    } else if !path.starts_with(WEBSOCKET) {
         errors.push(("401", "The signature or the token is invalid"));
         errors.push(("403", "The app is disabled, or does not allow it"));
         errors.push(("404", "There is no such app"));
-        errors.push(("408", "The body did not arrive in time"));
-        errors.push(("413", "The body, or an event's data, is too large"));
+        // Whatever backends send has a body that is read.
+        if path.starts_with(BACKEND) || has_body {
+            errors.push(("408", "The body did not arrive in time"));
+            errors.push(("413", "The body, or an event's data, is too large"));
+        }
     }
     if !is_open {
         let scheme = match path {

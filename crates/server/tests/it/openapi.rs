@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::process::Command;
 
-use fanfare_testkit::Server;
+use fanfare_testkit::api::now;
+use fanfare_testkit::{APP_ID, KEY, Server};
 use reqwest::{Client, Method, Response};
 use serde_json::Value;
 
@@ -118,6 +119,60 @@ fn every_reference_leads_to_a_part_of_the_description() {
     }
     let document = document();
     check(&document, &document);
+}
+
+// What schemathesis leaves out, because a stream doesn't end.
+#[tokio::test]
+async fn streams_and_websockets_are_answered_as_described() {
+    let server = server().await;
+    let document = document();
+    let api = server.api();
+    let signed = api.sign(
+        "GET",
+        "events/stream",
+        &[("channels", "private-a")],
+        b"",
+        now(),
+    );
+    let signed = format!("/apps/{APP_ID}/events/stream?{signed}");
+    let handshake = [
+        ("connection", "Upgrade"),
+        ("upgrade", "websocket"),
+        ("sec-websocket-version", "13"),
+    ];
+    let with_key = [
+        &handshake[..],
+        &[("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==")],
+    ]
+    .concat();
+    let (stream, socket) = ("/sse/{key}", "/ws/{key}");
+    let backend = "/apps/{app_id}/events/stream";
+    let sse = |query: &str| format!("/sse/{KEY}?{query}");
+    for (operation, path, headers, status) in [
+        (stream, sse("channels=a"), &[][..], 200),
+        (stream, sse(""), &[], 400),
+        (stream, sse("channels=private-a"), &[], 403),
+        (stream, "/sse/nope?channels=a".to_owned(), &[], 404),
+        (backend, signed, &[], 200),
+        (backend, api.path("events/stream?channels=a"), &[], 401),
+        (socket, format!("/ws/{KEY}"), &with_key, 101),
+        (socket, format!("/ws/{KEY}"), &handshake, 400),
+        (socket, format!("/ws/{KEY}"), &[], 426),
+    ] {
+        let answer = ask(&server, Method::GET, &path, headers).await;
+        assert_eq!(answer.status(), status, "{path}");
+        let responses = &document["paths"][operation]["get"]["responses"];
+        let response = &responses[status.to_string()];
+        assert!(response.is_object(), "{operation} {status}");
+        let kind = header(&answer, "content-type");
+        let kind = kind.split(';').next().unwrap_or_default();
+        let described = response["content"].as_object();
+        assert_eq!(
+            described.is_some_and(|all| all.contains_key(kind)),
+            !kind.is_empty(),
+            "{operation} {status} {kind}"
+        );
+    }
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use super::piped;
 use crate::app_state::AppState;
 use crate::backend_api::SignedRequest;
 use crate::edge::refusal_log;
+use crate::edge::url_parameters::{CredentialParams, MemberParams, ReturnParams, StreamParams};
 use crate::edge::url_subscriptions::{UrlQuery, UrlRequest, UrlSubscriptions};
 use crate::http::cors::Cors;
 use crate::http::error::ApiError;
@@ -33,6 +34,8 @@ const HEADERS: [(HeaderName, &str); 3] = [
     (CACHE_CONTROL, "no-store, no-transform"),
     (HeaderName::from_static("x-accel-buffering"), "no"),
 ];
+/// A part of a stream, for its description.
+const EXAMPLE: &str = "event: created\ndata: {\"id\":7}\nid: news 5f0c1f6e:42\n\n";
 /// The client library of a stream that names none.
 const CLIENT: &str = "sse";
 
@@ -57,7 +60,26 @@ impl Opened {
     }
 }
 
-/// Answers a client with an app's key.
+/// Listen to channels
+///
+/// A stream of server-sent events, for a browser's `EventSource`, curl and every HTTP client. It goes on until the client leaves.
+/// A refusal that lasts has an error status. One that passes is a stream with a `pusher:error` that ends. Channels that aren't
+/// public are opened by a token of the app's identity provider, or by a URL that the app's backend has signed.
+#[utoipa::path(
+    get, path = "/sse/{key}", tag = "Clients", operation_id = "open_stream",
+    params(
+        ("key" = String, Path, description = "A key of the app"),
+        StreamParams, CredentialParams, MemberParams, ReturnParams,
+    ),
+    security((), ("end_user" = [])),
+    responses(
+        (status = 200, body = String, content_type = "text/event-stream", description = "The events, one after the other", example = json!(EXAMPLE)),
+        (status = 400, description = "A parameter or a channel's name is invalid"),
+        (status = 401, description = "The token is invalid"),
+        (status = 403, description = "A channel isn't open to this client, or the app doesn't admit it"),
+        (status = 404, description = "There is no app with this key"),
+    ),
+)]
 pub(crate) async fn connect(
     State(state): State<AppState>,
     key: Result<Path<String>, PathRejection>,
@@ -69,7 +91,20 @@ pub(crate) async fn connect(
     Box::pin(answer(state, key, parts, false)).await
 }
 
-/// Answers a backend, which signs the request as it signs all others.
+/// Listen to channels as a backend
+///
+/// A stream of server-sent events of any channel of the app, as `/sse/{key}` is for clients. The signature is that of the other
+/// requests, so it is valid for ten minutes: a backend that returns signs again.
+#[utoipa::path(
+    get, path = "/apps/{app_id}/events/stream", tag = "Backend", operation_id = "open_backend_stream",
+    params(
+        ("app_id" = String, Path, description = "The app's id"),
+        StreamParams, MemberParams, ReturnParams,
+    ),
+    responses(
+        (status = 200, body = String, content_type = "text/event-stream", description = "The events, one after the other", example = json!(EXAMPLE)),
+    ),
+)]
 pub(crate) async fn connect_backend(
     State(state): State<AppState>,
     parts: Parts,

@@ -30,6 +30,7 @@ use crate::edge::client_stream::ClientStream;
 use crate::edge::listener::Upgrades;
 use crate::edge::refusal_log::note;
 use crate::edge::sockets::SocketPlace;
+use crate::edge::url_parameters::{CredentialParams, MemberParams, SocketParams};
 use crate::edge::xhr::Client;
 use crate::http::error::ApiError;
 use crate::http::headers::{combined, has_token, members};
@@ -56,7 +57,24 @@ pub(crate) async fn connect(
     Box::pin(upgrade(state, &key, request, Dialect::Pusher)).await
 }
 
-/// Handles a client that doesn't speak Pusher's protocol (docs/any-client.md#plain-websocket).
+/// Open a WebSocket without Pusher's protocol
+///
+/// Text frames carry JSON objects with `channel`, `event` and `data`; with `raw` they carry the data of one channel's events alone.
+/// A refusal is a close code, because browsers hide the status of a failed handshake. Channels that aren't public are opened by a
+/// token of the app's identity provider, or by a URL that the app's backend has signed.
+#[utoipa::path(
+    get, path = "/ws/{key}", tag = "Clients", operation_id = "open_websocket",
+    params(
+        ("key" = String, Path, description = "A key of the app"),
+        SocketParams, CredentialParams, MemberParams,
+    ),
+    security((), ("end_user" = [])),
+    responses(
+        (status = 101, description = "The connection is a WebSocket from here on"),
+        (status = 400, description = "The handshake has no single key, or came over HTTP/2"),
+        (status = 426, description = "The request is no handshake"),
+    ),
+)]
 pub(crate) async fn connect_plain(
     State(state): State<AppState>,
     key: Result<Path<String>, PathRejection>,
