@@ -29,6 +29,7 @@ use super::open::Opened;
 use crate::edge::client_socket::{ClientSocket, PortableSocket};
 use crate::edge::head::answer_and_close;
 use crate::edge::kernel;
+use crate::edge::socket_sink::{SocketSink, watch};
 use crate::edge::sockets::SocketPlace;
 
 /// Largest number of headers of a request that is read here.
@@ -160,12 +161,8 @@ fn head(response: &Response, more: &[(HeaderName, &str)]) -> Vec<u8> {
 
 /// Starts a stream on its shard's thread.
 fn start(shard: &Rc<Shard>, opened: Opened, stream: PortableSocket, place: SocketPlace) {
-    let stream = match ClientSocket::from_portable(stream) {
-        Ok(stream) => Rc::new(stream),
-        Err(error) => {
-            tracing::error!(%error, "cannot watch a socket; is the limit of open files reached?");
-            return;
-        }
+    let Some(stream) = watch(stream) else {
+        return;
     };
     let completes_ids = opened.completes_ids();
     let completing = completes_ids.then(|| Rc::new(CompletingSink::new(&stream, &opened)));
@@ -195,25 +192,6 @@ fn start(shard: &Rc<Shard>, opened: Opened, stream: PortableSocket, place: Socke
         Box::pin(subscriptions.subscribe(&connection.session)).await;
         connection.run().await;
     });
-}
-
-struct SocketSink {
-    stream: Rc<ClientSocket>,
-    framing: Framing,
-}
-
-impl Sink for SocketSink {
-    fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.stream.try_write_vectored(chunks)
-    }
-
-    fn has_unsent(&self) -> bool {
-        self.stream.has_unsent()
-    }
-
-    fn framing(&self) -> Framing {
-        self.framing
-    }
 }
 
 /// The sink of a client with several histories, whose events get ids of their own.

@@ -12,9 +12,9 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
-use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind, Refused, RefusedClient};
+use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind};
 use fanfare_protocol::event_stream::EventStream;
-use fanfare_protocol::{CloseCode, Framing, ServerMessage, excerpt};
+use fanfare_protocol::{CloseCode, Framing, ServerMessage};
 use hyper::header::ORIGIN;
 
 use super::direct::Takeover;
@@ -233,19 +233,7 @@ impl NotOpened {
             Self::Passing(refusal) => return refusal_log::note(state, Some(key), from, refusal),
             Self::Lasting(kind, error) => (*kind, error.message()),
         };
-        let app = state.engine.apps().by_key(key);
-        let refused = Refused {
-            kind,
-            app: app.as_ref().map(|app| app.id().as_str()),
-            address: from,
-            reason: message,
-        };
-        let key = excerpt(key);
-        let client = RefusedClient {
-            key: Some(&key),
-            ..RefusedClient::default()
-        };
-        state.engine.refusals().note_client(refused, client);
+        refusal_log::note_kind(state, kind, Some(key), from, message);
     }
 }
 

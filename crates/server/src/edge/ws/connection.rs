@@ -2,13 +2,13 @@
 
 use std::cell::Cell;
 use std::future::poll_fn;
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fanfare_engine::{Admitted, Charge, Reading, Refusal, Resource, Session, Shard, Sink};
+use fanfare_engine::{Admitted, Charge, Reading, Refusal, Resource, Session, Shard};
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::{CloseCode, Framing};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketC
 use super::frame_tracker::FrameTracker;
 use crate::edge::client_socket::{ClientSocket, PortableSocket};
 use crate::edge::kernel;
+use crate::edge::socket_sink::{SocketSink, watch};
 use crate::edge::sockets::SocketPlace;
 use crate::edge::url_subscriptions::UrlSubscriptions;
 
@@ -57,12 +58,8 @@ pub(crate) struct MessageLimits {
 
 /// Starts serving a connection. Must be called on the shard's thread.
 pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
-    let stream = match ClientSocket::from_portable(accepted.stream) {
-        Ok(stream) => Rc::new(stream),
-        Err(error) => {
-            tracing::error!(%error, "cannot watch a socket; is the limit of open files reached?");
-            return;
-        }
+    let Some(stream) = watch(accepted.stream) else {
+        return;
     };
     let sink = SocketSink {
         stream: Rc::clone(&stream),
@@ -100,25 +97,6 @@ fn context(read_ahead: Vec<u8>, max_message: usize) -> WebSocketContext {
         .max_message_size(Some(max_message))
         .max_frame_size(Some(max_message));
     WebSocketContext::from_partially_read(read_ahead, Role::Server, Some(config))
-}
-
-struct SocketSink {
-    stream: Rc<ClientSocket>,
-    framing: Framing,
-}
-
-impl Sink for SocketSink {
-    fn write(&self, chunks: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.stream.try_write_vectored(chunks)
-    }
-
-    fn has_unsent(&self) -> bool {
-        self.stream.has_unsent()
-    }
-
-    fn framing(&self) -> Framing {
-        self.framing
-    }
 }
 
 /// The stream that tungstenite reads and writes. Its answers (pong, close) are queued in the outbox, in order with all
