@@ -62,7 +62,7 @@ sub vcl_recv {
   }
   # Clients and backends need these, whoever watches from outside needs the probes. All else is for operators, /api/v1 and /docs today:
   # what is new here one day is not public by accident. With http.base_path = "/realtime" it begins with ^/realtime/ instead of ^/.
-  if (req.url !~ "^/((app|apps|pusher/app|sse|users|ws)([/?]|$)|sdk/[a-z.-]+([?]|$)|(healthz|readyz|up|ready)$)" && client.ip !~ operators) {
+  if (req.url !~ "^/((app|apps|pusher/app|socket\.io|sse|users|ws)([/?]|$)|sdk/[a-z.-]+([?]|$)|(healthz|readyz|up|ready)$)" && client.ip !~ operators) {
     return (synth(403));
   }
   # Varnish has added the client's address to what the client says of itself, which ends here. Behind another proxy leave this out, and
@@ -74,6 +74,9 @@ sub vcl_recv {
     set req.http.X-Session = regsub(req.url, "^.*/app/[^/]+/([A-Za-z0-9]+/[A-Za-z0-9]+)/xhr.*$", "\1");
     set req.backend_hint = sessions.backend(by=KEY, key=sessions.key(req.http.X-Session));
     unset req.http.X-Session;
+  } else if (req.url ~ "^/socket\.io([/?]|$)") {
+    # Until Socket.IO has its WebSocket, all requests of an address go to one node: the first has no name yet.
+    set req.backend_hint = sessions.backend(by=KEY, key=sessions.key("" + client.ip));
   } else if (std.healthy(nodes.backend())) {
     set req.backend_hint = nodes.backend();
   } else {

@@ -10,6 +10,7 @@ export interface Form {
   flags: Record<string, boolean>;
   origins: string;
   clientEventChannels: string;
+  socketIoBroadcast: string;
   history: string;
   limits: Record<string, string>;
   quotas: Record<string, string>;
@@ -23,6 +24,7 @@ export function formOf({ name, settings }: App): Form {
     flags: Object.fromEntries(flags),
     origins: settings.allowed_origins.join('\n'),
     clientEventChannels: settings.client_event_channels.join('\n'),
+    socketIoBroadcast: settings.socket_io.broadcast.join('\n'),
     history: settings.history.map(lineOf).join('\n'),
     limits: texts(settings.limits),
     quotas: texts(settings.quotas),
@@ -74,6 +76,7 @@ export function changes(before: Form, after: Form): Schemas['UpdateApp'] {
   for (const [name, on] of Object.entries(after.flags)) if (on !== before.flags[name]) settings[name] = on;
   if (after.origins !== before.origins) settings.allowed_origins = linesOf(after.origins);
   if (after.clientEventChannels !== before.clientEventChannels) settings.client_event_channels = linesOf(after.clientEventChannels);
+  if (after.socketIoBroadcast !== before.socketIoBroadcast) settings.socket_io = { broadcast: linesOf(after.socketIoBroadcast) };
   if (after.history !== before.history) settings.history = rulesOf(after.history);
   for (const group of ['limits', 'quotas'] as const) {
     const changed = Object.entries(after[group]).filter(([name, value]) => value !== before[group][name]);

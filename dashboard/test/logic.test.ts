@@ -116,17 +116,17 @@ test('only visible rows are drawn, however many there are', () => {
 
 function app(): Schemas['App'] {
   const defaults = (facts: Record<string, { default: unknown }>) => Object.fromEntries(Object.entries(facts).map(([name, fact]) => [name, fact.default]));
-  const settings = { ...defaults(FACTS.settings), allowed_origins: ['https://a.example'], client_event_channels: ['chat-*'], history: [{ channels: 'room-*', size: 10, ttl: 60 }], limits: defaults(FACTS.limits), quotas: defaults(FACTS.quotas) };
+  const settings = { ...defaults(FACTS.settings), allowed_origins: ['https://a.example'], client_event_channels: ['chat-*'], socket_io: { broadcast: ['chat'] }, history: [{ channels: 'room-*', size: 10, ttl: 60 }], limits: defaults(FACTS.limits), quotas: defaults(FACTS.quotas) };
   return { id: '1', name: 'orders', created_at: 1, updated_at: 1, settings: settings as never };
 }
 
 test('a form that was not changed sends nothing, and one that was sends what differs', () => {
   const form = formOf(app());
   expect([problemOf(form), changes(form, form)]).toEqual([undefined, {}]);
-  const changed = { ...form, name: ' shop ', flags: { ...form.flags, client_events: true }, origins: '', clientEventChannels: ' chat-*\nlobby ', history: 'a 1 2\n\n b-* 3 4 ', limits: { ...form.limits, connections: '5' } };
+  const changed = { ...form, name: ' shop ', flags: { ...form.flags, client_events: true }, origins: '', clientEventChannels: ' chat-*\nlobby ', socketIoBroadcast: 'lobby\n', history: 'a 1 2\n\n b-* 3 4 ', limits: { ...form.limits, connections: '5' } };
   expect(changes(form, changed)).toEqual({
     name: 'shop',
-    settings: { client_events: true, allowed_origins: [], client_event_channels: ['chat-*', 'lobby'], history: [{ channels: 'a', size: 1, ttl: 2 }, { channels: 'b-*', size: 3, ttl: 4 }], limits: { connections: 5 } },
+    settings: { client_events: true, allowed_origins: [], client_event_channels: ['chat-*', 'lobby'], socket_io: { broadcast: ['lobby'] }, history: [{ channels: 'a', size: 1, ttl: 2 }, { channels: 'b-*', size: 3, ttl: 4 }], limits: { connections: 5 } },
   });
   expect(changes(changed, form)).toMatchObject({ name: 'orders', settings: { client_events: false, limits: { connections: 0 } } });
 });

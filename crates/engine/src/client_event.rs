@@ -53,6 +53,7 @@ struct Unchecked<'a> {
     channel: &'a str,
     name: &'a str,
     data: Result<Cow<'a, str>, serde_json::Error>,
+    reaches_sender: bool,
 }
 
 impl Session {
@@ -62,6 +63,7 @@ impl Session {
             channel: &client_event.channel,
             name: &client_event.name,
             data: client_event.data.map_or(Ok("null".into()), json::as_text),
+            reaches_sender: client_event.reaches_sender,
         };
         if let Err(refused) = self.publish_checked(unchecked).await {
             let code = (refused.reason == Reason::OverRate).then_some(OVER_RATE);
@@ -76,6 +78,7 @@ impl Session {
             channel,
             name: RAW_EVENT,
             data: Ok(text.into()),
+            reaches_sender: false,
         };
         let Err(Refused { reason, message }) = self.publish_checked(unchecked).await else {
             return;
@@ -148,7 +151,7 @@ impl Session {
         let data = data.map_err(|error| format!("Invalid data of client event {name}: {error}"))?;
         check_data(&settings, name, data)?;
         self.check_pace(settings.limits.client_events_per_second)?;
-        let except = Some(self.socket_id());
+        let except = (!unchecked.reaches_sender).then(|| self.socket_id());
         Ok(Envelope {
             trace: None,
             history: app.retention(&channel),

@@ -261,6 +261,7 @@ impl Session {
                 Framing::SockJs => "http",
                 Framing::Object | Framing::Raw => "plain_websocket",
                 Framing::EventStream(_) => "sse",
+                Framing::SocketIo => "socket_io",
             }),
             ..LiveEvent::new(LiveKind::Connected)
         });

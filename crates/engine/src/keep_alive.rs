@@ -50,11 +50,11 @@ impl State {
             let Some(connection) = self.connections.get_mut(slot) else {
                 continue;
             };
-            // A blocked connection has bytes that wait already. The HTTP fallbacks have a heartbeat
-            // of their own.
+            // A blocked connection has bytes that wait already. The HTTP fallbacks and Socket.IO have a
+            // heartbeat of their own.
             if connection.is_open()
                 && !connection.is_blocked()
-                && connection.framing() != Framing::SockJs
+                && !matches!(connection.framing(), Framing::SockJs | Framing::SocketIo)
             {
                 if !connection.framing().is_one_way() {
                     let age = now.saturating_duration_since(connection.connected);

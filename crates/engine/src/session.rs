@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::task::Context;
 use std::time::Duration;
 
-use fanfare_protocol::client::Subscribe;
+use fanfare_protocol::client::{ClientEvent, Subscribe};
 use fanfare_protocol::{
     ClientMessage, CloseCode, Framing, PlainMessage, ServerMessage, SocketId, UserId,
 };
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::budget::{Charge, Resource};
@@ -52,9 +53,16 @@ pub(crate) struct PlainClient {
     raw_channel: RefCell<Box<str>>,
 }
 
+impl PlainClient {
+    /// Begins a message whose answer the client wants by this name.
+    fn ask(&self, reference: Option<&str>) {
+        *self.reference.borrow_mut() = reference.map(Into::into);
+    }
+}
+
 impl Session {
     pub(crate) fn new(shard: Rc<Shard>, slot: usize, framing: Framing) -> Self {
-        let is_plain = matches!(framing, Framing::Object | Framing::Raw);
+        let is_plain = matches!(framing, Framing::Object | Framing::Raw | Framing::SocketIo);
         Self {
             shard,
             slot,
@@ -86,10 +94,62 @@ impl Session {
             return self.raw_text(&channel, text).await;
         }
         let PlainMessage { reference, message } = PlainMessage::parse(text);
-        *plain.reference.borrow_mut() = reference.map(Into::into);
+        plain.ask(reference);
         self.serve(message).await;
-        // An error would have taken it.
-        let reference = plain.reference.borrow_mut().take();
+        self.acknowledge();
+    }
+
+    /// Handles what a client of Socket.IO asks for in a message of `bytes`. `reference` is the number by which it wants the answer.
+    pub async fn handle_request<E: Display>(
+        &self,
+        bytes: usize,
+        reference: Option<&str>,
+        message: Result<ClientMessage<'_>, E>,
+    ) {
+        self.count_received(bytes);
+        if let Some(plain) = &self.plain {
+            plain.ask(reference);
+        }
+        // Boxed, as it is for others who don't speak Pusher's protocol.
+        Box::pin(self.serve(message)).await;
+        self.acknowledge();
+    }
+
+    /// Handles an event that a client of Socket.IO sends to the channels that its app names, as one message of `bytes`.
+    pub async fn handle_broadcast(
+        &self,
+        bytes: usize,
+        reference: Option<&str>,
+        name: &str,
+        data: Option<&RawValue>,
+    ) {
+        self.count_received(bytes);
+        if let Some(plain) = &self.plain {
+            plain.ask(reference);
+        }
+        let settings = self.with(|connection| connection.app.settings());
+        if settings.socket_io.broadcast.is_empty() {
+            let message = "This event is for nobody: name a channel, emit(EVENT, DATA, {channel: NAME}), or let the app's setting \
+                           socket_io.broadcast name the channels";
+            self.note_refusal(RefusalKind::ClientEvent, message);
+            return self.send_error(message);
+        }
+        for channel in &settings.socket_io.broadcast {
+            let event = ClientEvent {
+                name: name.into(),
+                channel: channel.into(),
+                data,
+                reaches_sender: true,
+            };
+            Box::pin(self.client_event(event)).await;
+        }
+        self.acknowledge();
+    }
+
+    /// Answers the message being handled, unless an error has answered it.
+    fn acknowledge(&self) {
+        let plain = self.plain.as_ref();
+        let reference = plain.and_then(|plain| plain.reference.borrow_mut().take());
         if let Some(reference) = reference {
             self.send(&ServerMessage::Ack {
                 reference: &reference,
@@ -143,6 +203,12 @@ impl Session {
             connection.pinged = false;
         });
         now
+    }
+
+    /// Returns whether the client is subscribed to a channel.
+    #[must_use]
+    pub fn is_subscribed(&self, channel: &str) -> bool {
+        self.with(|connection| connection.subscriptions.contains_key(channel))
     }
 
     /// Notes that the client answered a PING.

@@ -81,6 +81,8 @@ pub struct ByTransport {
     pub plain_websocket: u64,
     /// Streams of Server-Sent Events.
     pub sse: u64,
+    /// Clients of Socket.IO, in each of their namespaces.
+    pub socket_io: u64,
 }
 
 impl ByTransport {
@@ -90,6 +92,7 @@ impl ByTransport {
             Framing::SockJs => &mut self.fallback,
             Framing::Object | Framing::Raw => &mut self.plain_websocket,
             Framing::EventStream(_) => &mut self.sse,
+            Framing::SocketIo => &mut self.socket_io,
         }
     }
 }
@@ -100,6 +103,7 @@ impl AddAssign for ByTransport {
         self.fallback += other.fallback;
         self.plain_websocket += other.plain_websocket;
         self.sse += other.sse;
+        self.socket_io += other.socket_io;
     }
 }
 

@@ -81,6 +81,8 @@ pub struct ClientEvent<'a> {
     pub channel: Cow<'a, str>,
     /// The data that the client sent, if any.
     pub data: Option<&'a RawValue>,
+    /// Whether the sender gets it too, if it is subscribed.
+    pub reaches_sender: bool,
 }
 
 /// Why a frame is not a message. The connection stays usable.
@@ -209,6 +211,7 @@ impl<'a> ClientEvent<'a> {
             name: envelope.event,
             channel,
             data: envelope.data,
+            reaches_sender: false,
         })
     }
 }

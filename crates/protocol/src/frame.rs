@@ -8,7 +8,7 @@ use tungstenite::protocol::frame::{CloseFrame, Frame as RawFrame, FrameHeader};
 
 use crate::close::CloseCode;
 use crate::event_stream::{self, EventStream};
-use crate::{plain, sockjs};
+use crate::{plain, socket_io, sockjs};
 
 /// The longest reason a close frame can carry, in bytes (RFC 6455, 5.5).
 const MAX_REASON: usize = 123;
@@ -28,10 +28,12 @@ pub enum Framing {
     Raw,
     /// Server-Sent Events (docs/any-client.md#server-sent-events).
     EventStream(EventStream),
+    /// Lines from which packets of Socket.IO are made (docs/any-client.md#socketio).
+    SocketIo,
 }
 
 /// Number of encodings besides that of a WebSocket.
-const OTHER_ENCODINGS: usize = 7;
+const OTHER_ENCODINGS: usize = 8;
 
 impl Framing {
     /// Returns the bytes before the first frame.
@@ -39,7 +41,9 @@ impl Framing {
     pub fn opening(self) -> &'static [u8] {
         match self {
             Self::SockJs => sockjs::OPEN,
-            Self::WebSocket | Self::Object | Self::Raw | Self::EventStream(_) => b"",
+            Self::WebSocket | Self::Object | Self::Raw | Self::EventStream(_) | Self::SocketIo => {
+                b""
+            }
         }
     }
 
@@ -67,6 +71,7 @@ impl Framing {
                 is_enveloped,
                 is_chunked,
             }) => 4 + 2 * usize::from(is_enveloped) + usize::from(is_chunked),
+            Self::SocketIo => 8,
         }
     }
 
@@ -161,6 +166,7 @@ impl Frame {
         match (framing, content) {
             (Framing::SockJs, _) => sockjs::line(content).into(),
             (Framing::EventStream(stream), _) => event_stream::encode(content, stream).into(),
+            (Framing::SocketIo, _) => socket_io::line(content).into(),
             (Framing::Object, Content::Text(json)) => Self::text(&plain::object(json)).websocket,
             (Framing::Raw, Content::Text(json)) => plain::event_data(json)
                 .map(|data| Self::text(data.as_bytes()).websocket)

@@ -32,6 +32,7 @@
 //! | `plain` | messages for clients that don't speak Pusher's protocol |
 //! | [`plain_client`] | [`PlainMessage`]: what such a client may send |
 //! | [`event_stream`] | Server-Sent Events |
+//! | [`socket_io`] | packets of Socket.IO and Engine.IO |
 //! | [`identity`] | [`Identity`]: the token issuers that an app accepts, and what their tokens grant |
 //! | [`webhook`] | [`WebhookEvent`]: what webhooks tell of |
 //! | [`json`] | JSON text that is passed through |
@@ -64,6 +65,7 @@ pub mod server;
 pub mod settings;
 pub mod signature;
 pub mod signed_url;
+pub mod socket_io;
 pub mod sockjs;
 pub mod tls_record;
 pub mod user;

@@ -71,10 +71,32 @@ impl<'a> Plain<'a> {
         self.event.starts_with(PROTOCOL_PREFIX)
     }
 
-    /// Returns it as a JSON object. Data that isn't JSON stays a string, as it does in Pusher's clients.
+    /// Returns whether it tells the client of an error.
+    pub(crate) fn is_error(&self) -> bool {
+        self.event == "pusher:error"
+    }
+
+    /// Returns the name by which the client wants the answer, as JSON.
+    pub(crate) fn reference(&self) -> Option<&'a str> {
+        self.reference.map(RawValue::get)
+    }
+
+    /// Returns the user who has sent it, if that is known.
+    pub(crate) fn user_id(&self) -> Option<&str> {
+        self.user_id.as_deref()
+    }
+
+    /// Returns its data as JSON. Data that isn't JSON is a string, as it is in Pusher's clients.
+    pub(crate) fn value(&self) -> &str {
+        match serde_json::from_str::<&RawValue>(&self.data) {
+            Ok(_) => &self.data,
+            Err(_) => self.literal,
+        }
+    }
+
+    /// Returns it as a JSON object.
     pub(crate) fn to_object(&self) -> Vec<u8> {
-        let is_json = serde_json::from_str::<&RawValue>(&self.data).is_ok();
-        let data = if is_json { &*self.data } else { self.literal };
+        let data = self.value();
         let mut out = Vec::with_capacity(data.len() + self.event.len() + 128);
         out.push(b'{');
         let mut field = |name: &str, write: &dyn Fn(&mut Vec<u8>)| {

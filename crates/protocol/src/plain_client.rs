@@ -58,8 +58,9 @@ pub enum InvalidPlainMessage {
     Reference(String),
 }
 
-#[derive(Deserialize)]
-struct Fields<'a> {
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Fields<'a> {
     #[serde(borrow, rename = "type")]
     kind: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -121,6 +122,31 @@ fn reference(raw: &RawValue) -> Result<Option<&str>, InvalidPlainMessage> {
 }
 
 impl<'a> Fields<'a> {
+    /// Returns the subscription that a client of Socket.IO asks for with `join`. `auth` is the text that authorizes it, or an object
+    /// with that and what else it asks for.
+    pub(crate) fn of_join(
+        channel: &'a RawValue,
+        auth: Option<&'a RawValue>,
+    ) -> Result<Self, InvalidPlainMessage> {
+        let mut fields = match auth.map(RawValue::get) {
+            None | Some("null") => Self::default(),
+            Some(text) if text.starts_with('"') => Self {
+                auth,
+                ..Self::default()
+            },
+            Some(text) => json::object(text).map_err(|error| InvalidPlainMessage::Field {
+                kind: "join",
+                field: "auth",
+                expected: "a string or an object",
+                found: json::reason(&error),
+            })?,
+        };
+        fields.channel = Some(channel);
+        // A client of Socket.IO is told the positions of events.
+        fields.recover = fields.recover.or(Some(always()));
+        Ok(fields)
+    }
+
     fn message(&self) -> Result<ClientMessage<'a>, InvalidPlainMessage> {
         let Some(kind) = self.kind else {
             return Err(InvalidPlainMessage::NoType);
@@ -146,7 +172,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn subscribe(&self) -> Result<Subscribe<'a>, InvalidPlainMessage> {
+    pub(crate) fn subscribe(&self) -> Result<Subscribe<'a>, InvalidPlainMessage> {
         let kind = "subscribe";
         let wrong = |field, expected, raw| InvalidPlainMessage::Field {
             kind,
@@ -194,8 +220,14 @@ impl<'a> Fields<'a> {
             name,
             channel: required(kind, "channel", self.channel)?,
             data: self.data,
+            reaches_sender: false,
         })
     }
+}
+
+/// Returns the JSON text `true`.
+fn always() -> &'static RawValue {
+    serde_json::from_str("true").expect("it is JSON")
 }
 
 fn required<'a>(

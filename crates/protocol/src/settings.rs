@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::channel::ChannelKind;
+use crate::channel::{ChannelKind, ChannelName};
 use crate::channel_pattern::{self, ChannelPattern};
 use crate::history::{self, HistoryRule};
 use crate::limits::Limits;
@@ -17,6 +17,8 @@ const MAX_ORIGINS: usize = 500;
 const MAX_ORIGIN: usize = 300;
 /// Most patterns of public channels that take client events.
 const MAX_CLIENT_EVENT_CHANNELS: usize = 100;
+/// Most channels of `socket_io.broadcast`, because each client of Socket.IO joins all of them.
+const MAX_BROADCAST: usize = 10;
 
 /// An app's settings. Settings that are missing in a stored text have their defaults; unknown ones
 /// are ignored, because a newer version may have written them.
@@ -56,6 +58,18 @@ pub struct AppSettings {
     pub limits: Limits,
     /// How much it may use in a day or a month. Only admins of all apps change quotas.
     pub quotas: Quotas,
+    /// What its clients of Socket.IO do without being asked.
+    pub socket_io: SocketIoSettings,
+}
+
+/// What clients of Socket.IO do without being asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct SocketIoSettings {
+    /// The public channels, at most 10, that each client of Socket.IO joins when it connects. What it emits without naming a
+    /// channel goes to them as a client event, if `client_events` is on, and comes back to it.
+    // docs/any-client.md#socketio
+    pub broadcast: Vec<String>,
 }
 
 impl Default for AppSettings {
@@ -72,6 +86,7 @@ impl Default for AppSettings {
             history: Vec::new(),
             limits: Limits::HOSTED,
             quotas: Quotas::default(),
+            socket_io: SocketIoSettings::default(),
         }
     }
 }
@@ -167,10 +182,32 @@ impl AppSettings {
         self.client_event_channels
             .iter()
             .try_for_each(|pattern| check_client_event_channels(pattern))?;
+        self.check_broadcast()?;
         self.quotas
             .check()
             .map_err(|(name, rule)| format!("quotas.{name} {rule}"))?;
         self.limits.check()
+    }
+
+    fn check_broadcast(&self) -> Result<(), String> {
+        let invalid = |reason: String| Err(format!("socket_io.broadcast: {reason}"));
+        if self.socket_io.broadcast.len() > MAX_BROADCAST {
+            return invalid(format!(
+                "at most {MAX_BROADCAST} channels, every client joins all of them"
+            ));
+        }
+        for name in &self.socket_io.broadcast {
+            match ChannelName::parse(name, self.limits.channel_name) {
+                Err(error) => return invalid(error.to_string()),
+                Ok(channel) if channel.kind() != ChannelKind::Public => {
+                    return invalid(format!(
+                        "{name:?} isn't a public channel, so clients can't join it without being authorized"
+                    ));
+                }
+                Ok(_) => {}
+            }
+        }
+        Ok(())
     }
 
     /// Returns the rule by which a channel keeps a history, if one matches.
@@ -185,7 +222,9 @@ impl AppSettings {
         let kind = ChannelKind::of(channel);
         let is_named = |pattern: &String| channel_pattern::matches(pattern, channel);
         kind.takes_client_events()
-            || (kind.may_take_client_events() && self.client_event_channels.iter().any(is_named))
+            || (kind.may_take_client_events()
+                && (self.client_event_channels.iter().any(is_named)
+                    || self.socket_io.broadcast.iter().any(|name| name == channel)))
     }
 
     /// Changes the settings in `patch`, a JSON object, and keeps the others.

@@ -15,6 +15,7 @@ use crate::app_sync::{ConfigBarrier, SyncCounters};
 use crate::backend_api::{Idempotency, Unauthenticated};
 use crate::config::{SettingInForce, WebhooksConfig};
 use crate::demo::Demo;
+use crate::edge::socket_io::SocketIo;
 use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
@@ -51,6 +52,12 @@ impl Shared {
         !self.ready.load(Ordering::Relaxed)
     }
 
+    /// Returns the key of the app of clients of Socket.IO who name none: the configured one, or the demo app's.
+    pub(crate) fn socket_io_key(&self) -> Option<&str> {
+        let demo = self.demo.as_ref().map(|demo| demo.key.as_str());
+        self.socket_io.default_key().or(demo)
+    }
+
     /// Returns why this node takes no connections and events now, if so.
     pub(crate) fn unready(&self) -> Option<String> {
         if self.is_stopping() {
@@ -85,6 +92,7 @@ pub(crate) struct Shared {
     pub(crate) idempotency: Idempotency,
     pub(crate) unauthenticated: Unauthenticated,
     pub(crate) sessions: Sessions,
+    pub(crate) socket_io: SocketIo,
     pub(crate) hanging: HangingRequests,
     pub(crate) websocket_retry: Arc<WebSocketRetry>,
     pub(crate) identities: Arc<Identities>,

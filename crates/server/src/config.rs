@@ -37,6 +37,7 @@ mod quotas;
 mod rules;
 mod secret;
 mod server;
+mod socket_io;
 mod sources;
 mod store;
 mod tls;
@@ -76,6 +77,7 @@ use queue::QueueConfig;
 use quotas::QuotasConfig;
 use rules::Rules;
 use secret::hide;
+use socket_io::SocketIoConfig;
 use sources::Sources;
 use store::StoreConfig;
 use tls::TlsConfig;
@@ -118,6 +120,7 @@ pub(crate) struct Config {
     pub(crate) inbox: QueueConfig,
     pub(crate) websocket: WebSocketConfig,
     pub(crate) fallback: FallbackConfig,
+    pub(crate) socket_io: SocketIoConfig,
     pub(crate) http: HttpConfig,
     pub(crate) tls: TlsConfig,
     pub(crate) network: NetworkConfig,
@@ -173,6 +176,7 @@ impl Config {
             inbox: QueueConfig::inbox(),
             websocket: WebSocketConfig::defaults(capacity),
             fallback: FallbackConfig::default(),
+            socket_io: SocketIoConfig::default(),
             http: HttpConfig::defaults(capacity),
             tls: TlsConfig::default(),
             network: NetworkConfig::defaults(capacity),
@@ -210,6 +214,7 @@ impl Config {
             .check_inbox(self.http.max_body_bytes, rules.of("inbox"))?;
         self.websocket.check(rules.of("websocket"))?;
         self.fallback.check(rules.of("fallback"))?;
+        self.socket_io.check(rules.of("socket_io"))?;
         self.http
             .check(self.websocket.max_message_bytes, rules.of("http"))?;
         let plain: Vec<_> = self.listen.tcp().chain(self.ops.listen).collect();

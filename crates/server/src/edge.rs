@@ -17,6 +17,7 @@ pub(crate) mod listener;
 pub(crate) mod listening_socket;
 mod proxy_header;
 mod refusal_log;
+pub(crate) mod socket_io;
 mod socket_sink;
 pub(crate) mod sockets;
 pub(crate) mod sse;

@@ -17,6 +17,7 @@ use crate::assets::{dashboard, docs, sdk};
 use crate::backend_api::users;
 use crate::body::discard;
 use crate::clients_api::token_auth;
+use crate::edge::socket_io;
 use crate::edge::sse::open;
 use crate::edge::ws::upgrade;
 use crate::edge::xhr;
@@ -55,6 +56,8 @@ pub(crate) fn router(state: AppState, audience: Audience) -> Router {
         .route("/ws", any(upgrade::connect_without_key))
         // pusher-js where no WebSocket gets through.
         .merge(xhr::router())
+        // Clients of Socket.IO.
+        .merge(socket_io::router())
         // CORS preflights of requests with a token.
         .route("/sse/{key}", options(open::preflight))
         .route("/app/{key}/auth", options(token_auth::preflight))

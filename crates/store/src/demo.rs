@@ -1,5 +1,6 @@
 //! The demo app of the first run, which the demo page uses.
 
+use fanfare_protocol::settings::SocketIoSettings;
 use fanfare_protocol::{AppSettings, HistoryRule};
 
 use crate::actor::Actor;
@@ -50,6 +51,9 @@ impl Store {
             settings: AppSettings {
                 client_events: true,
                 client_event_channels: vec!["demo-*".into()],
+                socket_io: SocketIoSettings {
+                    broadcast: vec!["demo-chat".into()],
+                },
                 history: vec![HistoryRule {
                     channels: "*".into(),
                     size: 100,

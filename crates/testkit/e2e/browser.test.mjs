@@ -70,8 +70,13 @@ test('two tabs of the demo page see each other, chat both ways and show publishe
   }
   for (const tab of tabs) assert.equal(await tab.locator('#chat li').count(), 2);
 
+  for (const tab of tabs) await tab.waitForFunction(() => [...document.querySelectorAll('[data-way]')].filter((way) => way.textContent === 'listening').length === 4);
   await server.cli('publish', 'demo', 'greeting', '{"text":"Good morning"}');
   for (const tab of tabs) await tab.locator('#events li', { hasText: 'Good morning' }).waitFor();
+  // The same channel, by each way.
+  for (const tab of tabs) {
+    for (const way of ['Pusher', 'EventSource', 'WebSocket', 'Socket.IO']) await tab.locator(`[data-way="${way}"]`, { hasText: '1 event, the last: greeting' }).waitFor();
+  }
 
   // Who opens the page now sees what was sent before, and then what is sent.
   const late = await browser.open(`${server.url}/demo`);

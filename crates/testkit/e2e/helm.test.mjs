@@ -100,7 +100,7 @@ test('settings become the variables of their names', options, () => {
   const paths = render({ settings, ingress: { enabled: true } })
     .filter(({ kind }) => kind === 'Ingress')
     .flatMap(({ spec }) => spec.rules[0].http.paths.map(({ path }) => path));
-  assert.deepEqual(paths.sort(), ['/realtime/app', '/realtime/apps', '/realtime/pusher/app', '/realtime/sse', '/realtime/users', '/realtime/ws', '/sdk']);
+  assert.deepEqual(paths.sort(), ['/realtime/app', '/realtime/apps', '/realtime/pusher/app', '/realtime/socket.io', '/realtime/sse', '/realtime/users', '/realtime/ws', '/sdk']);
 });
 
 test('the Ingresses lead to the path below which everything is served', options, () => {

@@ -942,6 +942,12 @@ export interface components {
              *     }
              */
             quotas: components["schemas"]["Quotas"];
+            /**
+             * @default {
+             *       "broadcast": []
+             *     }
+             */
+            socket_io: components["schemas"]["SocketIoSettings"];
             /** @default false */
             subscription_count: boolean;
             /** @default false */
@@ -958,6 +964,7 @@ export interface components {
             history?: components["schemas"]["HistoryRule"][];
             limits?: components["schemas"]["LimitsPatch"];
             quotas?: components["schemas"]["QuotasPatch"];
+            socket_io?: components["schemas"]["SocketIoSettingsPatch"];
             subscription_count?: boolean;
             tls_only?: boolean;
             watchlists?: boolean;
@@ -1609,6 +1616,13 @@ export interface components {
             socket_id?: string | null;
             user_id?: string | null;
         };
+        SocketIoSettings: {
+            /** @default [] */
+            broadcast: string[];
+        };
+        SocketIoSettingsPatch: {
+            broadcast?: string[];
+        };
         Subscription: {
             channel: string;
             position: string | null;
@@ -1650,7 +1664,7 @@ export interface components {
             signs: boolean;
         };
         /** @enum {string} */
-        Transport: "websocket" | "http" | "plain_websocket" | "sse";
+        Transport: "websocket" | "http" | "plain_websocket" | "sse" | "socket_io";
         UpdateApp: {
             name?: string | null;
             settings?: components["schemas"]["AppSettingsPatch"] | null;

@@ -62,6 +62,7 @@ const TRANSPORTS: Record<Schemas['Transport'], string> = {
   http: 'HTTP',
   plain_websocket: 'plain WebSocket',
   sse: 'SSE',
+  socket_io: 'Socket.IO',
 };
 
 function clientName({ client, client_version, transport }: Schemas['Connection']) {

@@ -100,6 +100,14 @@ function Editor({ tagged, put }: { tagged: Tagged; put: (tagged: Tagged) => void
               <textarea {...props} rows={3} disabled={!!reason} value={form.clientEventChannels} onInput={(event) => set({ clientEventChannels: event.currentTarget.value })} />
             )}
           </Field>
+          <Field
+            label="Broadcast channels of Socket.IO"
+            help="One public channel a line, at most 10. Every client of Socket.IO joins them, and what it emits without naming a channel goes to them, if client events are on."
+          >
+            {(props) => (
+              <textarea {...props} rows={2} disabled={!!reason} value={form.socketIoBroadcast} onInput={(event) => set({ socketIoBroadcast: event.currentTarget.value })} />
+            )}
+          </Field>
           <Field label="Allowed origins" help="One a line, for example https://example.com or https://*.example.com. Empty: any. Clients that are no browsers send none and are admitted.">
             {(props) => <textarea {...props} rows={3} disabled={!!reason} value={form.origins} onInput={(event) => set({ origins: event.currentTarget.value })} />}
           </Field>

@@ -153,6 +153,10 @@ impl Node {
                 app: 1,
                 network: 1,
             }),
+            socket_io: crate::edge::socket_io::SocketIo::new(
+                "",
+                crate::edge::xhr::PendingBounds { app: 1, network: 1 },
+            ),
             hanging: crate::edge::xhr::HangingRequests::new(0),
             websocket_retry: Arc::new(crate::edge::xhr::WebSocketRetry::new(Duration::ZERO)),
             max_body_bytes: 1 << 20,

@@ -94,12 +94,13 @@ fn number(value: impl Into<f64>) -> Vec<Series> {
     one(Value::Gauge(value.into()))
 }
 
-fn by_transport(connections: ByTransport) -> [(&'static str, u64); 4] {
+fn by_transport(connections: ByTransport) -> [(&'static str, u64); 5] {
     [
         ("websocket", connections.websocket),
         ("fallback", connections.fallback),
         ("plain_websocket", connections.plain_websocket),
         ("sse", connections.sse),
+        ("socket_io", connections.socket_io),
     ]
 }
 
@@ -186,7 +187,7 @@ pub(super) const CATALOG: &[Family] = &[
     gauge(
         "fanfare_connections",
         &["transport"],
-        "Open connections, by transport (websocket, fallback, plain_websocket or sse).",
+        "Open connections, by transport (websocket, fallback, plain_websocket, sse or socket_io).",
         |s| {
             let connections = s.node.connections;
             let values = by_transport(connections);

@@ -29,6 +29,9 @@ pub(crate) enum Transport {
     PlainWebSocket,
     /// A stream of Server-Sent Events.
     Sse,
+    /// A client of Socket.IO in one of its namespaces.
+    #[serde(rename = "socket_io")]
+    SocketIo,
 }
 
 impl Transport {
@@ -38,6 +41,7 @@ impl Transport {
             Self::Http => "http",
             Self::PlainWebSocket => "plain_websocket",
             Self::Sse => "sse",
+            Self::SocketIo => "socket_io",
         }
     }
 }
@@ -53,7 +57,7 @@ pub(crate) struct Connection {
     pub(crate) node: String,
     /// The key it came in with.
     pub(crate) key: String,
-    /// `websocket`, `http` for the fallbacks, `plain_websocket`, or `sse`.
+    /// `websocket`, `http` for the fallbacks, `plain_websocket`, `sse`, or `socket_io`.
     pub(crate) transport: Transport,
     /// Its network address; `null` where it isn't known.
     #[schema(required, example = "203.0.113.7")]
@@ -253,6 +257,7 @@ impl Connection {
                 Framing::SockJs => Transport::Http,
                 Framing::Object | Framing::Raw => Transport::PlainWebSocket,
                 Framing::EventStream(_) => Transport::Sse,
+                Framing::SocketIo => Transport::SocketIo,
             },
             address: found.address.map(|address| address.to_string()),
             client,

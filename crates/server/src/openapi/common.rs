@@ -282,6 +282,10 @@ fn of_field(schema: &str, field: &str) -> Value {
             let pattern = "^[-a-zA-Z0-9_=@,.;*]*$";
             json!({"items": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": pattern, "example": "chat-*"}, "maxItems": 100})
         }
+        ("SocketIoSettings" | "SocketIoSettingsPatch", "broadcast") => {
+            let pattern = "^(?!private-|presence-)[-a-zA-Z0-9_=@,.;]+$";
+            json!({"items": {"type": "string", "maxLength": 200, "pattern": pattern, "example": "chat"}, "maxItems": 10})
+        }
         ("CreateWebhook" | "UpdateWebhook", "events") => {
             json!({"minItems": 1, "uniqueItems": true})
         }
@@ -467,6 +471,7 @@ fn split_settings(schemas: &mut Map<String, Value>) {
         ("AppSettings", "AppSettingsPatch"),
         ("Limits", "LimitsPatch"),
         ("Quotas", "QuotasPatch"),
+        ("SocketIoSettings", "SocketIoSettingsPatch"),
     ] {
         let whole = &mut schemas[name];
         let fields: Vec<Value> = object(&mut whole["properties"])
@@ -486,6 +491,11 @@ fn split_settings(schemas: &mut Map<String, Value>) {
     }
     point_to(&mut schemas["AppSettingsPatch"], "Limits", "LimitsPatch");
     point_to(&mut schemas["AppSettingsPatch"], "Quotas", "QuotasPatch");
+    point_to(
+        &mut schemas["AppSettingsPatch"],
+        "SocketIoSettings",
+        "SocketIoSettingsPatch",
+    );
     for request in ["CreateApp", "UpdateApp"] {
         point_to(&mut schemas[request], "AppSettings", "AppSettingsPatch");
     }

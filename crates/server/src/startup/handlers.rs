@@ -16,6 +16,7 @@ use crate::backend_api::{Idempotency, Unauthenticated};
 use crate::clock::unix_millis;
 use crate::config::Config;
 use crate::edge::listener::Listening;
+use crate::edge::socket_io::SocketIo;
 use crate::edge::sockets::Sockets;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
@@ -65,6 +66,7 @@ pub(super) fn state(
         idempotency: Idempotency::new(config.idempotency.max_bytes),
         unauthenticated: Unauthenticated::default(),
         sessions: Sessions::new(config.pending_sessions()),
+        socket_io: SocketIo::new(&config.socket_io.default_app_key, config.pending_sessions()),
         hanging: HangingRequests::new(config.fallback.max_hanging_requests),
         websocket_retry: Arc::new(WebSocketRetry::new(Duration::from_secs(
             config.fallback.websocket_retry,

@@ -268,16 +268,16 @@ async fn refuse_socket(socket: UpgradedSocket, framing: Framing, refusal: Refusa
 }
 
 /// The socket of an upgraded connection, and the bytes that were read beyond the request.
-struct Socket {
-    stream: ClientSocket,
-    read_ahead: Bytes,
-    place: SocketPlace,
+pub(crate) struct Socket {
+    pub(crate) stream: ClientSocket,
+    pub(crate) read_ahead: Bytes,
+    pub(crate) place: SocketPlace,
 }
 
-struct UpgradedSocket(Socket);
+pub(crate) struct UpgradedSocket(Socket);
 
 impl UpgradedSocket {
-    fn into_inner(self) -> Socket {
+    pub(crate) fn into_inner(self) -> Socket {
         self.0
     }
 
@@ -298,14 +298,14 @@ impl UpgradedSocket {
 }
 
 /// A valid handshake, not yet answered.
-struct Handshake {
+pub(crate) struct Handshake {
     /// Value of `Sec-WebSocket-Accept`.
     accept: HeaderValue,
 }
 
 impl Handshake {
     /// Checks a handshake (RFC 6455 section 4.2.1). Repeated header lines are read as one list.
-    fn of(request: &Request) -> Result<Self, NotAHandshake> {
+    pub(crate) fn of(request: &Request) -> Result<Self, NotAHandshake> {
         let headers = request.headers();
         if request.method() != Method::GET {
             let reason = format!("it is a {}, not a GET", request.method());
@@ -346,7 +346,7 @@ impl Handshake {
     }
 
     /// Answers the handshake, and passes the socket to `then` once the answer is written.
-    fn answer<F>(
+    pub(crate) fn answer<F>(
         self,
         mut request: Request,
         then: impl FnOnce(UpgradedSocket) -> F + Send + 'static,
@@ -383,7 +383,7 @@ impl Handshake {
 }
 
 /// Why a request isn't a WebSocket handshake.
-struct NotAHandshake {
+pub(crate) struct NotAHandshake {
     status: u16,
     message: String,
 }
@@ -412,7 +412,11 @@ fn given(headers: &HeaderMap, name: &HeaderName) -> String {
 }
 
 /// Answers a request that isn't a handshake with the reason and with the headers that a handshake needs.
-fn not_a_handshake(state: &AppState, from: Option<IpAddr>, not: NotAHandshake) -> Response {
+pub(crate) fn not_a_handshake(
+    state: &AppState,
+    from: Option<IpAddr>,
+    not: NotAHandshake,
+) -> Response {
     state.engine.refusals().note(Refused {
         kind: RefusalKind::Handshake,
         app: None,

@@ -11,7 +11,7 @@ use tokio::sync::oneshot::{self, Receiver, Sender};
 
 /// The pending sessions of this node. Cheap to clone.
 #[derive(Debug, Clone)]
-pub(super) struct PendingSessions(Arc<Table>);
+pub(crate) struct PendingSessions(Arc<Table>);
 
 /// Largest numbers of pending sessions.
 #[derive(Debug, Clone, Copy)]
@@ -31,7 +31,7 @@ struct Table {
 /// An app or a network with pending sessions.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Holder {
-    App(AppId),
+    App(Option<AppId>),
     Network(Network),
 }
 
@@ -52,7 +52,7 @@ struct Session {
 
 /// Guard of a pending session, which is pending until the guard is dropped.
 #[derive(Debug)]
-pub(super) struct PendingSession {
+pub(crate) struct PendingSession {
     table: Arc<Table>,
     number: u64,
     ended: Receiver<()>,
@@ -60,7 +60,7 @@ pub(super) struct PendingSession {
 
 impl PendingSession {
     /// Waits until the session has to end because newer ones need its place.
-    pub(super) async fn evicted(&mut self) {
+    pub(crate) async fn evicted(&mut self) {
         // Nothing is ever sent. The wait ends when the sender is dropped.
         let _ = (&mut self.ended).await;
     }
@@ -73,21 +73,22 @@ impl Drop for PendingSession {
 }
 
 impl PendingSessions {
-    pub(super) fn new(bounds: PendingBounds) -> Self {
+    pub(crate) fn new(bounds: PendingBounds) -> Self {
         Self(Arc::new(Table {
             bounds,
             sessions: Mutex::default(),
         }))
     }
 
-    /// Adds a pending session. If its app or its network has too many, the oldest one ends.
-    pub(super) fn add(&self, app: &AppId, network: Option<Network>) -> PendingSession {
+    /// Adds a pending session. If its app or its network has too many, the oldest one ends. Those whose app isn't known yet count
+    /// together as an app's.
+    pub(crate) fn add(&self, app: Option<&AppId>, network: Option<Network>) -> PendingSession {
         let PendingBounds {
             app: of_app,
             network: of_network,
         } = self.0.bounds;
         let network = network.map(|network| (Holder::Network(network), of_network));
-        let bounded = [(Holder::App(app.clone()), of_app)]
+        let bounded = [(Holder::App(app.cloned()), of_app)]
             .into_iter()
             .chain(network);
         let (end, ended) = oneshot::channel();
@@ -160,17 +161,17 @@ mod tests {
         let app = AppId::parse("1").expect("an id");
         let other_app = AppId::parse("2").expect("an id");
         let network = |last| Some(Network::of([192, 0, 2, last].into()));
-        let mut first = pending.add(&app, network(1));
-        let mut second = pending.add(&app, network(1));
-        let mut elsewhere = pending.add(&other_app, network(2));
-        let mut third = pending.add(&app, network(1));
+        let mut first = pending.add(Some(&app), network(1));
+        let mut second = pending.add(Some(&app), network(1));
+        let mut elsewhere = pending.add(Some(&other_app), network(2));
+        let mut third = pending.add(Some(&app), network(1));
         assert!(ended(&mut first).await && !ended(&mut second).await);
-        let mut unknown = [pending.add(&app, None), pending.add(&app, None)];
+        let mut unknown = [pending.add(Some(&app), None), pending.add(Some(&app), None)];
         assert!(ended(&mut second).await && !ended(&mut third).await);
         assert!(!ended(&mut unknown[0]).await && !ended(&mut elsewhere).await);
         // A session whose client came back gives up its place itself.
         drop(third);
-        let mut newest = pending.add(&app, network(1));
+        let mut newest = pending.add(Some(&app), network(1));
         assert!(!ended(&mut unknown[0]).await && !ended(&mut newest).await);
         drop((first, second, elsewhere, unknown, newest));
         assert!(pending.0.sessions.lock().of.is_empty());

@@ -246,7 +246,7 @@ fn open(state: &AppState, id: SessionId, receive: Receive, client: &Client) -> R
     let pending = state
         .sessions
         .pending
-        .add(admitted.app_id(), admitted.network());
+        .add(Some(admitted.app_id()), admitted.network());
     let (sender, requests) = mpsc::channel(REQUESTS);
     let retry = state.websocket_retry.candidate(RetryClient {
         key: &id.key,
