@@ -33,10 +33,18 @@ class Server:
         create = ["app", "create", "--name", "Python", "--id", app["app_id"], "--key", app["key"]]
         self.run(*create, "--secret", app["secret"], "--client-events", "--json")
         self.log = tempfile.TemporaryFile()
+        self.start()
+
+    def start(self):
         self.process = subprocess.Popen(
             [os.environ["FANFARE_BIN"], "serve"], **self.surroundings, stdout=self.log, stderr=self.log
         )
         self.wait_until_ready()
+
+    def restart(self):
+        self.process.terminate()
+        self.process.wait(TIMEOUT)
+        self.start()
 
     @property
     def url(self):
