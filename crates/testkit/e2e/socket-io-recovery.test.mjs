@@ -155,6 +155,52 @@ test('a client whose pid or offset means nothing begins anew', async (t) => {
   }
 });
 
+test('what was written to a network that carried nothing any more follows', async (t) => {
+  const { cable, socket } = await behindCable(t, { transports: ['websocket'] });
+  await join(socket, 'kept-silent');
+  const seen = recordSocket(socket);
+  await sdk.trigger('kept-silent', 'e', 1);
+  await eventually(() => assert.equal(seen.length, 1));
+  cable.goSilent();
+  for (const n of [2, 3]) await sdk.trigger('kept-silent', 'e', n);
+  const back = nextEvent(socket, 'connect');
+  await cable.breakOff();
+  await sdk.trigger('kept-silent', 'e', 4);
+  await cable.heal();
+  await back;
+  assert.equal(socket.recovered, true);
+  await sdk.trigger('kept-silent', 'e', 5);
+  await eventually(() => assert.deepEqual(numbers(seen, 'kept-silent'), [1, 2, 3, 4, 5]));
+});
+
+test('namespaces of one connection recover each for itself', async (t) => {
+  const app = await server.createApp({ id: '7654321', key: 'other-key', secret: 'other-secret' });
+  await server.cli('app', 'update', app.id, '--setting', `history=${HISTORY}`);
+  await eventually(async () => socketConnected(socketClient(t, server, { key: app.key })));
+  const { cable, socket } = await behindCable(t);
+  const other = socket.io.socket(`/${app.key}`, { auth: { recover: true } });
+  t.after(() => other.disconnect());
+  await socketConnected(other);
+  const sockets = [socket, other];
+  const backends = [sdk, server.sdk({ app })];
+  await Promise.all(sockets.map((each) => join(each, 'kept-both')));
+  const seen = sockets.map(recordSocket);
+  const publish = (n) => Promise.all(backends.map((backend, index) => backend.trigger('kept-both', 'e', `${index} ${n}`)));
+  await publish(1);
+  await eventually(() => seen.forEach((events) => assert.equal(events.length, 1)));
+  const gone = nextEvent(socket, 'disconnect');
+  await cable.breakOff();
+  await gone;
+  await publish(2);
+  const back = sockets.map((each) => nextEvent(each, 'connect'));
+  await cable.heal();
+  await Promise.all(back);
+  assert.deepEqual(sockets.map(({ recovered }) => recovered), [true, true]);
+  await publish(3);
+  const expected = [0, 1].map((index) => [1, 2, 3].map((n) => `${index} ${n}`));
+  await eventually(() => assert.deepEqual(seen.map((events) => numbers(events, 'kept-both')), expected));
+});
+
 test('a client that missed more than the history keeps is told', async (t) => {
   const { cable, socket } = await behindCable(t);
   await join(socket, 'short-a');

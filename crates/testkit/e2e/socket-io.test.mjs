@@ -6,7 +6,7 @@ import { connected, eventually, next, record, startServer, subscribe } from './h
 import { ask, join, nextEvent, nextEventOn, recordSocket, socketClient, socketConnected } from './socket-io.mjs';
 
 const server = await startServer({
-  settings: { client_event_channels: 'lobby,chat-*', 'socket_io.broadcast': 'lobby' },
+  settings: { client_event_channels: 'lobby,chat-*', 'socket_io.broadcast': 'lobby', 'limits.client_events_per_second': 0 },
   env: { FANFARE_SOCKET_IO_DEFAULT_APP_KEY: 'e2e-key' },
 });
 const sdk = server.sdk();
@@ -328,4 +328,59 @@ test('a member whose connection ends leaves its presence channels', async (t) =>
     socket.disconnect();
     assert.equal((await removed).id, 'ada');
   }
+});
+
+test('a client over polling alone gets a burst of events in order, and what it says meanwhile arrives in order', async (t) => {
+  const [talker, listener] = await Promise.all([1, 2].map(() => client(t, { transports: ['polling'] })));
+  await join(listener, 'burst');
+  const seen = recordSocket(listener);
+  const numbers = Array.from({ length: 60 }, (_, index) => index);
+  const said = numbers.map((n) => ask(talker, 'said', n));
+  for (const n of numbers) await sdk.trigger('burst', 'tick', n);
+  const answers = await Promise.all(said);
+  assert.deepEqual(answers.filter(({ ok }) => !ok), []);
+  const of = (name) => seen.filter(([event]) => event === name).map(([, n]) => n);
+  await eventually(() => assert.deepEqual([of('tick'), of('said')], [numbers, numbers]));
+});
+
+test('what a client says while it upgrades arrives in order', async (t) => {
+  const listener = await client(t, { transports: ['websocket'] });
+  const seen = recordSocket(listener);
+  const talker = socketClient(t, server);
+  const upgraded = new Promise((resolve) => talker.io.on('open', () => talker.io.engine.once('upgrade', resolve)));
+  await socketConnected(talker);
+  let sent = 0;
+  let done = false;
+  upgraded.then(() => (done = true));
+  while (!done) {
+    talker.emit('said', (sent += 1));
+    await new Promise((resolve) => setImmediate(resolve));
+    if (sent % 20 === 0) await ask(talker, 'leave', 'nothing').catch(() => {});
+  }
+  talker.emit('said', (sent += 1));
+  await eventually(() => assert.equal(seen.at(-1)?.[1], sent));
+  assert.deepEqual(seen.map(([, n]) => n), Array.from({ length: sent }, (_, index) => index + 1));
+});
+
+test('a client that says too much is told which of it was dropped', async (t) => {
+  const app = await server.createApp({ id: '222', key: 'few-events', secret: 'secret' });
+  const settings = ['client_event_channels=lobby', 'socket_io.broadcast=lobby', 'limits.client_events_per_second=2'];
+  await server.cli('app', 'update', app.id, ...settings.flatMap((setting) => ['--setting', setting]));
+  await eventually(async () => {
+    const socket = await client(t, { key: app.key });
+    const answers = await Promise.all(Array.from({ length: 10 }, (_, n) => ask(socket, 'said', n)));
+    const dropped = answers.filter(({ ok }) => !ok);
+    assert.ok(dropped.length > 0 && dropped.length < 10, JSON.stringify(answers));
+    for (const { error } of dropped) assert.equal(error.code, 4301, JSON.stringify(error));
+    assert.equal(socket.connected, true);
+  });
+});
+
+test('the path has the prefix of the server', async (t) => {
+  const node = await startServer({ env: { FANFARE_PATH_PREFIX: '/realtime' } });
+  t.after(() => node.stop());
+  const socket = await socketConnected(socketClient(t, node, { path: '/realtime/socket.io/' }));
+  assert.deepEqual(await ask(socket, 'join', 'news'), { ok: true });
+  const { status } = await fetch(`${node.url}/socket.io/?EIO=4&transport=polling`);
+  assert.equal(status, 404);
 });
