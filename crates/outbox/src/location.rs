@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 /// Longest URL, in bytes.
 const MAX_URL: usize = 2_048;
-/// Longest name of a stream, in bytes.
+/// Longest name of a stream, in characters.
 const MAX_STREAM: usize = 512;
 /// Stream of Redis that is read if none is named.
 const DEFAULT_STREAM: &str = "fanfare";
@@ -67,10 +67,10 @@ impl Location {
 
     fn redis(url: &str, stream: Option<&str>) -> Result<Self, String> {
         let stream = stream.unwrap_or(DEFAULT_STREAM);
-        if stream.is_empty() || stream.len() > MAX_STREAM {
+        let length = stream.chars().count();
+        if !(1..=MAX_STREAM).contains(&length) {
             return Err(format!(
-                "stream must have 1 to {MAX_STREAM} bytes, it has {}",
-                stream.len()
+                "stream must have 1 to {MAX_STREAM} characters, it has {length}"
             ));
         }
         if stream.chars().any(char::is_control) {
@@ -98,11 +98,15 @@ mod tests {
             (&*long_url, None, "url must have at most 2048 bytes"),
             ("", None, "url must begin with"),
             ("postgres://db/a\0b", None, "url must have no control"),
-            ("redis://db", Some(""), "stream must have 1 to 512 bytes"),
+            (
+                "redis://db",
+                Some(""),
+                "stream must have 1 to 512 characters",
+            ),
             (
                 "redis://db",
                 Some(&*long_stream),
-                "stream must have 1 to 512 bytes",
+                "stream must have 1 to 512 characters",
             ),
             ("redis://db", Some("a\nb"), "stream must have no control"),
         ] {

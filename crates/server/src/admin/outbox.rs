@@ -106,7 +106,11 @@ pub(crate) struct SetOutbox {
     )]
     url: String,
     /// The stream's key, only in Redis; `fanfare` without one.
-    #[schema(min_length = 1, max_length = 512)]
+    #[schema(
+        min_length = 1,
+        max_length = 512,
+        pattern = r"^[^\x00-\x1f\x7f-\x9f]*$"
+    )]
     stream: Option<String>,
     /// How often a node looks for events, in milliseconds.
     #[serde(default = "default_poll_interval")]
