@@ -1,5 +1,7 @@
 //! A connection of Engine.IO on its shard: its heartbeat, its transport, and its clients, one in each namespace.
 
+mod connect;
+
 use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::net::IpAddr;
@@ -9,20 +11,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use fanfare_engine::{Admitted, App, Arrival, Charge, Reading, Refusal, Shard};
-use fanfare_protocol::client::Subscribe;
-use fanfare_protocol::signature::channel_auth_text;
+use fanfare_engine::{Arrival, Charge, Reading, Refusal, Shard};
+use fanfare_protocol::CloseCode;
 use fanfare_protocol::socket_io::{self, EngineIoPacket, Packet, PacketKind};
-use fanfare_protocol::{ChannelName, CloseCode, HistoryPosition, Recover, SocketId, json};
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::client::Client;
 use super::outlet::{Batches, Event, Outlet, Transport};
-use super::recovery::{Offset, Returning};
 use crate::app_state::AppState;
 use crate::edge::refusal_log;
 use crate::edge::xhr::PendingSession;
@@ -33,8 +30,6 @@ pub(super) const PING_INTERVAL: Duration = Duration::from_secs(25);
 pub(super) const PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the client may take to ask for a namespace.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(45);
-/// Most namespaces of one connection.
-const MAX_NAMESPACES: usize = 16;
 /// The version of Pusher's protocol that stands for clients who don't speak it.
 const PLAIN_PROTOCOL: &str = "7";
 /// The packet that ends a connection over HTTP.
@@ -176,19 +171,6 @@ enum Step {
 enum Flow {
     Continue,
     End,
-}
-
-/// What a client says when it asks for a namespace.
-#[derive(Debug, Default, Deserialize)]
-struct ConnectData {
-    key: Option<String>,
-    /// What a client of the reference server has from an earlier connection. Anything else means nothing.
-    #[serde(default)]
-    pid: Value,
-    #[serde(default)]
-    offset: Value,
-    #[serde(default)]
-    recover: bool,
 }
 
 impl Connection {
@@ -354,7 +336,8 @@ impl Connection {
             client.session.note_activity();
         }
         for packet in packets.packets {
-            if self.handle(packet).await == Flow::End {
+            // A client that reads nothing is answered no more.
+            if self.handle(packet).await == Flow::End || self.outlet.is_overfull() {
                 return Flow::End;
             }
             if let Some(client) = self.clients.values().flatten().next() {
@@ -482,125 +465,6 @@ impl Connection {
         Flow::Continue
     }
 
-    /// Connects a client to a namespace. What refuses it for good is told in a packet. What passes ends the connection, because a
-    /// packet would end the client for good.
-    async fn connect(&mut self, namespace: &str, data: &str) -> Flow {
-        if matches!(self.clients.get(namespace), Some(Some(_))) {
-            return self.malformed("a second request for a namespace");
-        }
-        let asked = match data {
-            "" => Ok(ConnectData::default()),
-            data => serde_json::from_str::<ConnectData>(data).map_err(|error| {
-                let message = format!("Invalid auth: {}", json::reason(&error));
-                Refusal::new(CloseCode::Refused, message)
-            }),
-        };
-        let (asked, key) = match asked {
-            Ok(asked) => {
-                let key = self.key_of(namespace, &asked);
-                (asked, key)
-            }
-            Err(refusal) => (ConnectData::default(), Err(refusal)),
-        };
-        let admitted = match key {
-            Ok(_) if self.clients.len() >= MAX_NAMESPACES => Err(Refusal::new(
-                CloseCode::Refused,
-                format!("A connection has at most {MAX_NAMESPACES} namespaces"),
-            )),
-            Ok(ref key) => {
-                let arrival = self.arrived.arrival(key);
-                self.state
-                    .engine
-                    .admit_on_all_nodes(arrival)
-                    .await
-                    .map(|admitted| (key, admitted))
-            }
-            Err(refusal) => Err(refusal),
-        };
-        match admitted {
-            Ok((key, admitted)) => {
-                (self.connect_by, self.pending) = (None, None);
-                self.welcome(namespace, key, admitted, &asked).await;
-                Flow::Continue
-            }
-            Err(refusal) => {
-                let key = key_in(namespace).or(asked.key.as_deref());
-                refusal_log::note(&self.state, key, self.arrived.address, &refusal);
-                if may_come_back(refusal.code.number()) {
-                    return Flow::End;
-                }
-                let code = refusal.code.number();
-                self.outlet
-                    .push(&socket_io::refused(namespace, code, &refusal.message));
-                Flow::Continue
-            }
-        }
-    }
-
-    /// Returns the key of the app that a client asks for.
-    fn key_of(&self, namespace: &str, asked: &ConnectData) -> Result<String, Refusal> {
-        let default = self.state.socket_io_key();
-        let key = key_in(namespace).or(asked.key.as_deref()).or(default);
-        key.map(str::to_owned).ok_or_else(|| {
-            let message = "Name an app: io(\"https://HOST/APP_KEY\"), or auth: {key: \"APP_KEY\"}; this server has no default app";
-            Refusal::new(CloseCode::UnknownApp, message)
-        })
-    }
-
-    async fn welcome(
-        &mut self,
-        namespace: &str,
-        key: &str,
-        mut admitted: Admitted,
-        asked: &ConnectData,
-    ) {
-        admitted.came_from(self.arrived.address);
-        admitted.count_client("socket.io", "");
-        let recovery = &self.state.socket_io.recovery;
-        // Without a position nothing can be recovered, and the client must know that it begins anew.
-        let before = asked.offset.as_str().map(Offset::parse);
-        let before = before.filter(|offset| !offset.is_empty());
-        let back = match (asked.pid.as_str(), before) {
-            (Some(pid), Some(before)) => {
-                let back = recovery.take_back(pid, key, &self.moved);
-                back.map(|back| (back, before))
-            }
-            _ => None,
-        };
-        let takes_offsets = asked.recover || asked.pid.is_string();
-        let offset = takes_offsets.then(Offset::default);
-        let returning = match &back {
-            Some((back, _)) => Arc::clone(back),
-            None => recovery.add(key, &self.moved),
-        };
-        let app = self.state.engine.apps().by_key(key);
-        let client = Client::connect(
-            &self.shard,
-            admitted,
-            namespace,
-            &self.outlet,
-            offset,
-            Arc::clone(&returning),
-        );
-        let sid = client.session.socket_id().to_string();
-        // Before the first line: none was written yet, because the greeting of others isn't one of Socket.IO.
-        self.outlet
-            .push(&socket_io::connected(namespace, &sid, &returning.pid));
-        if let (Some(app), Some((back, before))) = (&app, &back) {
-            rejoin(&client, app, back, before).await;
-        }
-        let settings = app.map(|app| app.settings());
-        for channel in settings
-            .iter()
-            .flat_map(|settings| &settings.socket_io.broadcast)
-        {
-            if !client.session.is_subscribed(channel) {
-                client.join_broadcast(channel).await;
-            }
-        }
-        self.clients.insert(namespace.to_owned(), Some(client));
-    }
-
     /// Ends a client whose session has ended, or that has come back on another connection.
     async fn end_client(&mut self, namespace: &str) -> Flow {
         let Some(client) = self.clients.get_mut(namespace).and_then(Option::take) else {
@@ -636,41 +500,6 @@ fn reading(clients: &BTreeMap<String, Option<Client>>) -> Reading {
     latest
 }
 
-/// Joins the channels that a client had, and sends it what it has missed of their histories.
-async fn rejoin(client: &Client, app: &Arc<App>, back: &Returning, before: &Offset) {
-    let Some(signing) = app.signing_key(&back.key) else {
-        return;
-    };
-    for (channel, channel_data) in back.channels() {
-        let socket_id: SocketId = client.session.socket_id();
-        let text = channel_auth_text(socket_id, &channel, channel_data.as_deref());
-        let position = before.position(&channel).and_then(HistoryPosition::parse);
-        let name = ChannelName::parse(&channel, app.settings().limits.channel_name).ok();
-        let keeps_history = name.is_some_and(|name| app.retention(&name).is_some());
-        let recover = match keeps_history {
-            true => Recover::From {
-                position,
-                socket_id: None,
-            },
-            false => Recover::Start,
-        };
-        let request = Subscribe {
-            channel: channel.clone().into(),
-            auth: Some(format!("{}:{}", back.key, signing.sign(&text)).into()),
-            channel_data: channel_data.map(Into::into),
-            recover: Some(recover),
-            rewind: None,
-        };
-        client.session.subscribe_from_url(&request).await;
-        client.session.flush();
-    }
-}
-
-/// Returns the app key that a namespace names.
-fn key_in(namespace: &str) -> Option<&str> {
-    namespace.strip_prefix('/').filter(|name| !name.is_empty())
-}
-
 /// Returns whether a client is to come back after a close with this code.
 fn may_come_back(code: u16) -> bool {
     (4100..4300).contains(&code)
@@ -687,12 +516,6 @@ async fn evicted(pending: &mut Option<PendingSession>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_namespace_is_the_key_of_an_app() {
-        assert_eq!(key_in("/"), None);
-        assert_eq!(key_in("/key"), Some("key"));
-    }
 
     #[test]
     fn what_passes_brings_the_client_back_and_what_lasts_does_not() {

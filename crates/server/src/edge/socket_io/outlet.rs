@@ -16,6 +16,9 @@ pub(super) const BATCH: usize = 64 * 1024;
 /// Bytes that may wait for a WebSocket. One more batch may exceed the bound. A burst that is larger waits in the outboxes.
 const MAX_UNSENT: usize = 256 * 1024;
 
+/// Bytes of the connection's own packets, such as refusals of namespaces, that may wait.
+const MAX_OWN: usize = 16 * 1024;
+
 /// The way to the client. A batch is one or more packets, with [`SEPARATOR`] between them.
 pub(super) enum Transport {
     /// HTTP requests, of which one may wait for packets.
@@ -149,6 +152,11 @@ impl Outlet {
         inner.send_own();
     }
 
+    /// Returns whether the client has left so many packets of the connection unread that it must end.
+    pub(super) fn is_overfull(&self) -> bool {
+        self.0.borrow().own.len() > MAX_OWN
+    }
+
     /// Returns whether packets of the connection wait.
     pub(super) fn has_own(&self) -> bool {
         !self.0.borrow().own.is_empty()
@@ -230,6 +238,10 @@ mod tests {
         outlet.change(Transport::Polling(Some(request)));
         assert_eq!(answer.try_recv().as_deref(), Ok(&b"2\x1e40{}"[..]));
         assert!(!outlet.can_take() && !outlet.has_own() && !outlet.is_polled());
+        outlet.push(&[b'4'; MAX_OWN]);
+        assert!(!outlet.is_overfull());
+        outlet.push(b"2");
+        assert!(outlet.is_overfull());
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::http::headers::combined;
 /// Number of polls and changes that may wait for their connection.
 const CONTROLS: usize = 4;
 /// Number of bodies or frames that may wait for their connection.
-const PACKETS: usize = 4;
+const PACKETS: usize = 2;
 /// Most packets of one body.
 const MAX_PACKETS: usize = 256;
 /// How long a browser may cache the preflight's answer.
@@ -321,7 +321,9 @@ async fn websocket(
     };
     let (state, arrived) = (state.clone(), arrived(state, &request));
     Ok(handshake.answer(request, async move |socket| {
-        let socket = ClientWebSocket::new(socket.into_inner(), state.max_message_bytes).await;
+        let payer = state.engine.ledger().payer(arrived.charged_address);
+        let socket =
+            ClientWebSocket::new(socket.into_inner(), payer, state.max_message_bytes).await;
         // In tasks of their own, so that a server that stops waits for its sessions and not for their sockets.
         match polling {
             Some(handle) => tokio::spawn(socket.upgrade(handle)),

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use fanfare_engine::{BudgetExceeded, Charge, Payer, Resource};
 use fanfare_protocol::socket_io::{EngineIoPacket, SEPARATOR};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -25,19 +26,23 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes read at once. Most packets of clients are short.
 const READ_BUFFER: usize = 512;
+/// Bytes of a packet that aren't charged, because most are shorter.
+const FREE_BYTES: usize = 4 * 1024;
 /// Bytes that are written at once.
 const WRITE_BUFFER: usize = 16 * 1024;
 
 /// A client's WebSocket.
 pub(super) struct ClientWebSocket {
     stream: WebSocketStream<ClientSocket>,
+    /// Who pays for long packets that wait.
+    payer: Payer,
     /// The place of its socket among all of them.
     _place: crate::edge::sockets::SocketPlace,
 }
 
 impl ClientWebSocket {
     /// Takes over an upgraded connection.
-    pub(super) async fn new(socket: Socket, max_message: usize) -> Self {
+    pub(super) async fn new(socket: Socket, payer: Payer, max_message: usize) -> Self {
         let config = WebSocketConfig::default()
             .read_buffer_size(READ_BUFFER)
             .write_buffer_size(WRITE_BUFFER)
@@ -52,6 +57,7 @@ impl ClientWebSocket {
         );
         Self {
             stream: stream.await,
+            payer,
             _place: socket.place,
         }
     }
@@ -115,13 +121,25 @@ impl ClientWebSocket {
                     Some(_) => Incoming::Binary,
                     None => return false,
                 };
-                let packets = Packets { packets: vec![packet], charge: None };
+                let Ok(charge) = self.charge(&packet) else { return false };
+                let packets = Packets { packets: vec![packet], charge };
                 self.hand_over(handle, packets, batches).await
             }
             batch = batches.recv() => match batch {
                 Some(batch) => self.write(&batch, batches).await,
                 None => false,
             },
+        }
+    }
+
+    /// Charges a long packet to its client's network until it is handled.
+    fn charge(&self, packet: &Incoming) -> Result<Option<Charge>, BudgetExceeded> {
+        match packet {
+            Incoming::Text(text) if text.len() > FREE_BYTES => self
+                .payer
+                .charge(Resource::MessageBytes, text.len())
+                .map(Some),
+            Incoming::Text(_) | Incoming::Binary => Ok(None),
         }
     }
 
