@@ -19,6 +19,8 @@ const MAX_ORIGIN: usize = 300;
 const MAX_CLIENT_EVENT_CHANNELS: usize = 100;
 /// Most channels of `socket_io.broadcast`, because each client of Socket.IO joins all of them.
 const MAX_BROADCAST: usize = 10;
+/// Longest name of such a channel, in bytes: that of any channel, unless an app allows longer ones.
+const MAX_BROADCAST_NAME: usize = 200;
 
 /// An app's settings. Settings that are missing in a stored text have their defaults; unknown ones
 /// are ignored, because a newer version may have written them.
@@ -197,7 +199,7 @@ impl AppSettings {
             ));
         }
         for name in &self.socket_io.broadcast {
-            match ChannelName::parse(name, self.limits.channel_name) {
+            match ChannelName::parse(name, MAX_BROADCAST_NAME) {
                 Err(error) => return invalid(error.to_string()),
                 Ok(channel) if channel.kind() != ChannelKind::Public => {
                     return invalid(format!(
@@ -449,6 +451,23 @@ mod tests {
             assert!(error.contains(words), "{name}={value}: {error}");
         }
         assert_eq!(settings, before);
+    }
+
+    #[test]
+    fn every_client_of_socket_io_can_join_the_channels_of_its_app() {
+        let mut settings = AppSettings::default();
+        settings.set("socket_io.broadcast", "chat, lobby").unwrap();
+        assert_eq!(settings.socket_io.broadcast, ["chat", "lobby"]);
+        assert!(settings.takes_client_events("lobby") && !settings.takes_client_events("news"));
+        let many = ["a"; MAX_BROADCAST + 1].join(",");
+        for (value, words) in [
+            ("chat, private-a", "isn't a public channel"),
+            ("a b", "Invalid channel name"),
+            (&*many, "at most 10 channels"),
+        ] {
+            let error = settings.set("socket_io.broadcast", value).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -7,8 +7,10 @@ import { connect } from 'node:http2';
 import { request } from 'node:https';
 import { after, afterEach, before, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
+import { io } from 'socket.io-client';
 import { connected, eventually, freePort, next, nextErrorCode, startServer, subscribe } from './harness.mjs';
 import { PROXIES, missing, startProxy } from './proxy.mjs';
+import { join, nextEvent, socketConnected } from './socket-io.mjs';
 import { useTwelveTabs } from './tabs.mjs';
 
 const PASSWORD = 'correct horse battery';
@@ -86,6 +88,21 @@ export function testClients(name) {
         await eventually(() => assert.ok(text.endsWith(`event: part\ndata: {"n":${n}}\n\n`), text));
       }
       asked.destroy();
+    });
+
+    test('a client of Socket.IO polls, changes to a WebSocket, and receives at once what is sent', async (t) => {
+      for (const transports of [['polling'], ['websocket'], ['polling', 'websocket']]) {
+        const socket = io(`https://127.0.0.1:${front.https}/${server.app.key}`, { transports, forceNew: true, rejectUnauthorized: false });
+        t.after(() => socket.disconnect());
+        await socketConnected(socket);
+        await join(socket, 'rooms');
+        if (transports.length === 2) await eventually(() => assert.equal(socket.io.engine.transport.name, 'websocket'));
+        for (const n of [1, 2, 3]) {
+          const received = nextEvent(socket, 'part');
+          await backend().trigger('rooms', 'part', { n });
+          assert.deepEqual(await received, [{ n }, { channel: 'rooms' }]);
+        }
+      }
     });
 
     test('the address in the audit log is the client’s, whatever it says of itself', async () => {
@@ -224,10 +241,10 @@ export function testSeveralNodes(name) {
     });
 
     /** Which node a request reaches; 0 if none. With `upgrade`, the connection stays until the node ends. */
-    function reach(path, { method = 'POST', upgrade = false } = {}) {
+    function reach(path, { method = 'POST', upgrade = false, from = '127.0.0.1' } = {}) {
       const headers = upgrade ? { connection: 'Upgrade', upgrade: 'websocket', 'sec-websocket-key': KEY } : {};
       return new Promise((resolve, reject) => {
-        const asked = request({ host: '127.0.0.1', port: front.https, path, method, headers, agent: false });
+        const asked = request({ host: '127.0.0.1', port: front.https, path, method, headers, agent: false, localAddress: from });
         // A proxy that ends a connection without a word has reached nobody either.
         asked.on('error', ({ code }) => (code === 'ECONNRESET' ? resolve(0) : reject(new Error(code))));
         asked.on('response', (response) => {
@@ -262,6 +279,13 @@ export function testSeveralNodes(name) {
       if (proxy.sessionsByNetwork) assert.ok(!homes.includes(0));
       else assert.deepEqual(distinct(homes), portsOf(nodes));
       for (const part of ['xhr_send?t=2', 'xhr?t=3']) assert.deepEqual(await all(60, (index) => session(index, part)), homes);
+    });
+
+    test('all requests of a client of Socket.IO reach one node until it has a WebSocket', async () => {
+      const ask = (index, method, sid = '') => reach(`/socket.io/?EIO=4&transport=polling${sid}`, { method, from: `127.0.1.${index + 1}` });
+      const homes = await all(20, (index) => ask(index, 'GET'));
+      assert.ok(!homes.includes(0));
+      for (const method of ['GET', 'POST']) assert.deepEqual(await all(20, (index) => ask(index, method, `&sid=s${index}`)), homes);
     });
 
     test('a publish that a node may have taken is not sent again', async () => {
