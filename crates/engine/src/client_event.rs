@@ -58,7 +58,7 @@ struct Unchecked<'a> {
 
 impl Session {
     /// Publishes a client event, and waits until the bus has it; a refused one gets an error.
-    pub(crate) async fn client_event(&self, client_event: ClientEvent<'_>) {
+    pub(crate) async fn client_event(&self, client_event: &ClientEvent<'_>) {
         let unchecked = Unchecked {
             channel: &client_event.channel,
             name: &client_event.name,

@@ -81,7 +81,7 @@ impl Session {
     pub async fn handle(&self, text: &str) {
         self.count_received(text.len());
         match &self.plain {
-            None => self.serve(ClientMessage::parse(text)).await,
+            None => self.serve(&ClientMessage::parse(text)).await,
             // Boxed, so that clients of Pusher's protocol don't pay for its size.
             Some(plain) => Box::pin(self.handle_plain(plain, text)).await,
         }
@@ -95,7 +95,7 @@ impl Session {
         }
         let PlainMessage { reference, message } = PlainMessage::parse(text);
         plain.ask(reference);
-        self.serve(message).await;
+        self.serve(&message).await;
         self.acknowledge();
     }
 
@@ -111,7 +111,7 @@ impl Session {
             plain.ask(reference);
         }
         // Boxed, as it is for others who don't speak Pusher's protocol.
-        Box::pin(self.serve(message)).await;
+        Box::pin(self.serve(&message)).await;
         self.acknowledge();
     }
 
@@ -141,7 +141,7 @@ impl Session {
                 data,
                 reaches_sender: true,
             };
-            Box::pin(self.client_event(event)).await;
+            Box::pin(self.client_event(&event)).await;
         }
         self.acknowledge();
     }
@@ -157,15 +157,15 @@ impl Session {
         }
     }
 
-    /// Does what a message asks for.
-    async fn serve<E: Display>(&self, message: Result<ClientMessage<'_>, E>) {
+    /// Does what a message asks for. By reference, because an idle connection holds what this takes by value twice.
+    async fn serve<E: Display>(&self, message: &Result<ClientMessage<'_>, E>) {
         match message {
             Ok(ClientMessage::Ping) => self.send(&ServerMessage::Pong),
             Ok(ClientMessage::Pong) => {}
             // Boxed, so that an idle connection doesn't pay for the size of these futures.
-            Ok(ClientMessage::Subscribe(request)) => Box::pin(self.subscribe(&request)).await,
-            Ok(ClientMessage::Unsubscribe { channel }) => self.unsubscribe(&channel),
-            Ok(ClientMessage::SignIn(request)) => Box::pin(self.sign_in(&request)).await,
+            Ok(ClientMessage::Subscribe(request)) => Box::pin(self.subscribe(request)).await,
+            Ok(ClientMessage::Unsubscribe { channel }) => self.unsubscribe(channel),
+            Ok(ClientMessage::SignIn(request)) => Box::pin(self.sign_in(request)).await,
             Ok(ClientMessage::ClientEvent(event)) => Box::pin(self.client_event(event)).await,
             Err(error) => {
                 let message = error.to_string();

@@ -284,7 +284,9 @@ impl Connection {
         for _ in 0..FRAMES_PER_TURN {
             // Each channel of the URL takes its turn as a message would, and comes before all messages.
             if let Some(request) = self.next_url_channel() {
-                self.session.subscribe_from_url(&request).await;
+                // Boxed with its request: an idle connection would hold room for both.
+                let session = &self.session;
+                Box::pin(async move { session.subscribe_from_url(&request).await }).await;
                 if self.session.count_message() != Reading::Now {
                     return Turn::Held;
                 }
