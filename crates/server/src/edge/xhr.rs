@@ -17,7 +17,7 @@ mod websocket_retry;
 
 pub(crate) use hanging::HangingRequests;
 pub(crate) use pending::PendingBounds;
-pub(crate) use pending::{PendingSession, PendingSessions};
+pub(crate) use pending::{PendingSession, PendingSessions, evicted};
 pub(crate) use routes::router;
 pub(crate) use sessions::Sessions;
 pub(crate) use websocket_retry::{Client, WebSocketRetry};

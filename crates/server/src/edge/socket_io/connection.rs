@@ -22,7 +22,7 @@ use super::client::Client;
 use super::outlet::{Batches, Event, Outlet, Transport};
 use crate::app_state::AppState;
 use crate::edge::refusal_log;
-use crate::edge::xhr::PendingSession;
+use crate::edge::xhr::{PendingSession, evicted};
 
 /// Silence after which the client gets a heartbeat, as in the reference server.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(25);
@@ -503,14 +503,6 @@ fn reading(clients: &BTreeMap<String, Option<Client>>) -> Reading {
 /// Returns whether a client is to come back after a close with this code.
 fn may_come_back(code: u16) -> bool {
     (4100..4300).contains(&code)
-}
-
-/// Waits until a pending connection has to end because newer ones need its place, or forever if it isn't pending.
-async fn evicted(pending: &mut Option<PendingSession>) {
-    match pending {
-        Some(pending) => pending.evicted().await,
-        None => std::future::pending().await,
-    }
 }
 
 #[cfg(test)]

@@ -66,6 +66,14 @@ impl PendingSession {
     }
 }
 
+/// Waits until a pending session has to end, or forever if it isn't pending.
+pub(crate) async fn evicted(pending: &mut Option<PendingSession>) {
+    match pending {
+        Some(pending) => pending.evicted().await,
+        None => std::future::pending().await,
+    }
+}
+
 impl Drop for PendingSession {
     fn drop(&mut self) {
         self.table.sessions.lock().remove(self.number);

@@ -11,7 +11,7 @@ use std::task::Poll;
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, sleep_until};
 
-use super::pending::PendingSession;
+use super::pending::{PendingSession, evicted};
 use super::pipe::{Event, Pipe, PipeSink, Receive};
 use super::sessions::{SessionId, Sessions};
 use super::websocket_retry::{Candidate, WebSocketRetry};
@@ -261,14 +261,6 @@ impl Reader {
         }
         self.session.serve_inbox();
         tokio::task::yield_now().await;
-    }
-}
-
-/// Waits until a pending session has to end, or forever if it isn't pending.
-async fn evicted(pending: &mut Option<PendingSession>) {
-    match pending {
-        Some(pending) => pending.evicted().await,
-        None => std::future::pending().await,
     }
 }
 
