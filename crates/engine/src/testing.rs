@@ -297,15 +297,21 @@ impl LocalNode {
             written: RefCell::default(),
             room: Cell::new(usize::MAX),
         });
-        let shard = &self.shards[self.next.get() % self.shards.len()];
-        self.next.set(self.next.get() + 1);
-        let session = shard.connect(admitted, Box::new(WireSink(Rc::clone(&wire))));
+        let session = self.connect_through(admitted, Box::new(WireSink(Rc::clone(&wire))));
         let socket_id = session.socket_id().to_string();
         Client {
             session: Some(session),
             wire,
             socket_id,
         }
+    }
+
+    /// Connects an admitted connection whose socket is the caller's own.
+    #[must_use]
+    pub fn connect_through(&self, admitted: Admitted, sink: Box<dyn Sink>) -> Session {
+        let shard = &self.shards[self.next.get() % self.shards.len()];
+        self.next.set(self.next.get() + 1);
+        shard.connect(admitted, sink)
     }
 
     /// Publishes an event that must be accepted, and waits until it arrives.
