@@ -83,8 +83,6 @@ impl Engine {
         let mut envelopes =
             Vec::with_capacity(events.iter().map(|event| event.channels.len()).sum());
         for event in events {
-            let (name, data): (Arc<str>, Arc<str>) =
-                (event.name.as_str().into(), event.data.as_str().into());
             envelopes.extend(event.channels.iter().map(|channel| {
                 let channel_ref = ChannelRef {
                     app: Arc::clone(app),
@@ -93,8 +91,8 @@ impl Engine {
                 Envelope {
                     history: app.retention_under(&settings, channel),
                     channel_ref,
-                    name: Arc::clone(&name),
-                    data: Arc::clone(&data),
+                    name: Arc::clone(&event.name),
+                    data: Arc::clone(&event.data),
                     user_id: None,
                     except: event.except,
                     keep: channel.keeps_last(),

@@ -2,6 +2,7 @@
 //! the field.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -16,10 +17,10 @@ use crate::limits::Limits;
 /// One event to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// Its name.
-    pub name: String,
+    /// Its name. Shared, as the data are, by what delivers, records and caches the event.
+    pub name: Arc<str>,
     /// The `data` that subscribers get, unchanged.
-    pub data: String,
+    pub data: Arc<str>,
     /// Its channels, each once.
     pub channels: Vec<ChannelName>,
     /// The connection that doesn't get it.
@@ -196,10 +197,10 @@ impl Event {
     pub fn new(new: NewEvent<'_>, limits: &Limits) -> Result<Self, BadRequest> {
         check(new.name, &new.data, limits)?;
         Ok(Self {
-            name: new.name.to_owned(),
-            channels: channel_names(new.channels, limits)?,
+            name: new.name.into(),
+            channels: channel_names(&new.channels, limits)?,
             except: parse_socket_id(new.socket_id.unwrap_or_default())?,
-            data: new.data.into_owned(),
+            data: new.data.into(),
             info: None,
             idempotency_key: None,
         })
@@ -224,8 +225,8 @@ impl Event {
                 .map(|info| Info::parse(&info))
                 .transpose()?,
             idempotency_key: string("idempotency_key", body.idempotency_key)?.map(Cow::into_owned),
-            name: name.into_owned(),
-            data: data.into_owned(),
+            name: name.into(),
+            data: data.into(),
         })
     }
 }
@@ -302,14 +303,17 @@ fn string<'a>(field: &str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, s
 fn channels(body: &EventBody<'_>, limits: &Limits) -> Result<Vec<ChannelName>, BadRequest> {
     let mut names = Vec::new();
     if let Some(raw) = body.channels.filter(|raw| raw.get() != "null") {
-        names = serde_json::from_str::<Vec<String>>(raw.get())
+        names = serde_json::from_str::<Vec<json::Text<'_>>>(raw.get())
             .map_err(|_| invalid("Invalid channels: it must be an array of strings"))?;
     }
-    names.extend(string("channel", body.channel)?.map(Cow::into_owned));
-    channel_names(names, limits)
+    names.extend(string("channel", body.channel)?.map(json::Text));
+    channel_names(&names, limits)
 }
 
-fn channel_names(names: Vec<String>, limits: &Limits) -> Result<Vec<ChannelName>, BadRequest> {
+fn channel_names(
+    names: &[impl AsRef<str>],
+    limits: &Limits,
+) -> Result<Vec<ChannelName>, BadRequest> {
     if names.is_empty() {
         return Err(invalid(
             "Missing parameter: channels, an array of at least one channel name",
@@ -323,7 +327,7 @@ fn channel_names(names: Vec<String>, limits: &Limits) -> Result<Vec<ChannelName>
     }
     let mut unique: Vec<ChannelName> = Vec::with_capacity(names.len());
     for name in names {
-        let name = ChannelName::parse(&name, limits.channel_name)
+        let name = ChannelName::parse(name.as_ref(), limits.channel_name)
             .map_err(|error| invalid(error.to_string()))?;
         if !unique.contains(&name) {
             unique.push(name);
@@ -371,24 +375,13 @@ mod tests {
 
     #[test]
     fn data_that_is_no_string_is_its_json_text() {
-        assert_eq!(
-            parse(r#"{"name":"e","data":{"a": [1, 2]},"channel":"a"}"#)
-                .unwrap()
-                .data,
-            r#"{"a":[1,2]}"#
-        );
-        assert_eq!(
-            parse(r#"{"name":"e","data":"","channel":"a"}"#)
-                .unwrap()
-                .data,
-            ""
-        );
-        assert_eq!(
-            parse(r#"{"name":"e","data":"null","channel":"a"}"#)
-                .unwrap()
-                .data,
-            "null"
-        );
+        let data = |data: &str| {
+            let body = format!(r#"{{"name":"e","data":{data},"channel":"a"}}"#);
+            parse(&body).unwrap().data
+        };
+        assert_eq!(&*data(r#"{"a": [1, 2]}"#), r#"{"a":[1,2]}"#);
+        assert_eq!(&*data(r#""""#), "");
+        assert_eq!(&*data(r#""null""#), "null");
     }
 
     #[test]

@@ -33,9 +33,17 @@ pub fn as_text(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
 ///
 /// Returns an error if the text isn't a JSON string.
 pub fn string(literal: &str) -> Result<Cow<'_, str>, serde_json::Error> {
-    #[derive(serde::Deserialize)]
-    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
     serde_json::from_str::<Text<'_>>(literal).map(|text| text.0)
+}
+
+/// The content of a JSON string, borrowed if it has no escapes.
+#[derive(serde::Deserialize)]
+pub(crate) struct Text<'a>(#[serde(borrow)] pub(crate) Cow<'a, str>);
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Returns valid JSON text without the white space between its tokens. Numbers keep their digits,

@@ -1,10 +1,12 @@
 //! Channel auth (docs/protocol.md#channel-signatures) and HTTP request signatures (docs/protocol.md#signed-requests):
 //! HMAC-SHA256 in lowercase hex.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
+use memchr::{memchr, memchr2};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use sha2::Sha256;
 
@@ -20,8 +22,10 @@ pub const MAX_PARAMETERS: usize = 100;
 /// Most bytes of a signed query on the wire. The longest that an SDK sends has a channel name or a
 /// user id in it.
 pub const MAX_QUERY: usize = 8 * 1024;
-/// Bytes of the query of an ordinary publish, with some to spare.
-const USUAL_QUERY: usize = 256;
+/// Parameters of an ordinary publish, with some to spare.
+const USUAL_PARAMETERS: usize = 8;
+/// Bytes of the text that an ordinary publish signs, with some to spare.
+const USUAL_TEXT: usize = 256;
 /// Most characters of the signed text that are repeated to a caller whose signature is wrong.
 const MAX_QUOTED_TEXT: usize = 1000;
 
@@ -109,23 +113,25 @@ pub fn sign_request(
     credential: Credential<'_>,
     now: u64,
 ) -> String {
-    let mut pairs: Vec<(String, String)> = query
-        .iter()
-        .map(|(k, v)| ((*k).into(), (*v).into()))
+    let own = query.iter();
+    let mut pairs: Vec<Pair<'_>> = own
+        .map(|(key, value)| ((*key).into(), (*value).into()))
         .collect();
     pairs.push(("auth_key".into(), credential.key.into()));
-    pairs.push(("auth_timestamp".into(), now.to_string()));
+    pairs.push(("auth_timestamp".into(), now.to_string().into()));
     pairs.push(("auth_version".into(), "1.0".into()));
     if !body.is_empty() {
-        pairs.push(("body_md5".into(), body_md5(body)));
+        pairs.push(("body_md5".into(), body_md5(body).into()));
     }
     pairs.sort();
-    let params = join(&pairs);
-    let signature = SigningKey::new(credential.secret).sign(&format!("{method}\n{path}\n{params}"));
+    let signature = SigningKey::new(credential.secret).sign(&text(method, path, &pairs));
     for (_, value) in &mut pairs {
-        *value = utf8_percent_encode(value, QUERY).to_string();
+        *value = utf8_percent_encode(value, QUERY).to_string().into();
     }
-    format!("{}&auth_signature={signature}", join(&pairs))
+    pairs.push(("auth_signature".into(), signature.into()));
+    let mut encoded = String::with_capacity(USUAL_TEXT);
+    join(&mut encoded, &pairs);
+    encoded
 }
 
 /// A key and its secret, as a backend holds them.
@@ -185,41 +191,58 @@ pub enum AuthError {
     },
 }
 
-/// The percent-decoded query of a request that claims to be signed.
+/// The percent-decoded query of a request that claims to be signed. What needs no decoding is borrowed.
 #[derive(Debug)]
-pub struct SignedQuery {
-    raw: String,
+pub struct SignedQuery<'a> {
+    raw: Cow<'a, str>,
     /// Pairs as on the wire, without `auth_signature`.
-    pairs: Vec<(String, String)>,
-    signature: String,
+    pairs: Vec<Pair<'a>>,
+    signature: Cow<'a, str>,
 }
 
-impl SignedQuery {
+/// A parameter and its value.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+impl<'a> SignedQuery<'a> {
     /// Splits and decodes a raw query.
     ///
     /// # Errors
     ///
     /// Returns [`AuthError`] if there is no `auth_signature`, or the query is longer than any
     /// request's.
-    pub fn parse(raw: &str) -> Result<Self, AuthError> {
-        let count = raw.bytes().filter(|byte| *byte == b'&').count() + 1;
-        if count > MAX_PARAMETERS {
-            return Err(AuthError::TooManyParameters(count));
-        }
+    pub fn parse(raw: &'a str) -> Result<Self, AuthError> {
         if raw.len() > MAX_QUERY {
             return Err(AuthError::QueryTooLong(raw.len()));
         }
-        let mut pairs = decode(raw, false);
+        let mut pairs = Vec::with_capacity(USUAL_PARAMETERS);
+        pairs.extend(decode(raw, false).take(MAX_PARAMETERS + 1));
+        if pairs.len() > MAX_PARAMETERS {
+            return Err(AuthError::TooManyParameters(decode(raw, false).count()));
+        }
         let at = pairs
             .iter()
             .position(|(key, _)| key == "auth_signature")
             .ok_or(AuthError::Missing("auth_signature"))?;
         let (_, signature) = pairs.remove(at);
         Ok(Self {
-            raw: raw.to_owned(),
+            raw: Cow::Borrowed(raw),
             pairs,
             signature,
         })
+    }
+
+    /// Returns the query without what it borrows.
+    #[must_use]
+    pub fn into_owned(self) -> SignedQuery<'static> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        let pairs = self.pairs.into_iter();
+        SignedQuery {
+            raw: owned(self.raw),
+            pairs: pairs
+                .map(|(key, value)| (owned(key), owned(value)))
+                .collect(),
+            signature: owned(self.signature),
+        }
     }
 
     /// Returns the value of a parameter.
@@ -238,7 +261,7 @@ impl SignedQuery {
         collapse(&self.pairs)
             .into_iter()
             .find(|(k, _)| k.strip_suffix("[]").unwrap_or(k) == key)
-            .map(|(_, value)| value)
+            .map(|(_, value)| value.into_owned())
     }
 
     /// Returns the key that signed.
@@ -265,7 +288,7 @@ impl SignedQuery {
         now: u64,
     ) -> Result<(), AuthError> {
         self.check_version_and_clock(now)?;
-        let text = text(method, path, &join(sorted(&self.pairs)));
+        let text = sorted_text(method, path, &self.pairs);
         if key.verify(&text, &self.signature) || self.verify_variants(method, path, key) {
             return Ok(());
         }
@@ -288,15 +311,15 @@ impl SignedQuery {
                 Err(AuthError::Missing("body_md5"))
             };
         };
-        let expected = body_md5(body);
-        if sent == expected {
-            Ok(())
-        } else {
-            Err(AuthError::BodyMd5 {
-                expected,
-                sent: excerpt(sent).into_owned(),
-            })
+        let mut expected = [0; 32];
+        hex::encode_to_slice(Md5::digest(body), &mut expected).expect("an MD5 has 16 bytes");
+        if sent.as_bytes() == expected {
+            return Ok(());
         }
+        Err(AuthError::BodyMd5 {
+            expected: body_md5(body),
+            sent: excerpt(sent).into_owned(),
+        })
     }
 
     fn check_version_and_clock(&self, now: u64) -> Result<(), AuthError> {
@@ -329,16 +352,18 @@ impl SignedQuery {
         let decoded = path
             .contains('%')
             .then(|| percent_decode_str(path).decode_utf8_lossy());
-        let fits = |params: &str| {
-            let fits = |path: &str| key.verify(&text(method, path, params), &self.signature);
+        let fits = |text: &dyn Fn(&str) -> String| {
+            let fits = |path: &str| key.verify(&text(path), &self.signature);
             fits(path) || decoded.as_deref().is_some_and(fits)
         };
-        let any_fits = |pairs: &Pairs, is_new: bool| {
+        let any_fits = |pairs: &[Pair<'_>], is_new: bool| {
             let has_arrays = || pairs.iter().any(|(key, _)| key.contains('['));
-            let is_sorted = || pairs.is_sorted_by(|(a, _), (b, _)| a <= b);
-            (is_new || decoded.is_some()) && fits(&join(sorted(pairs)))
-                || has_arrays() && fits(&join(sorted(&collapse(pairs))))
-                || !is_sorted() && fits(&join(pairs))
+            (is_new || decoded.is_some()) && fits(&|path| sorted_text(method, path, pairs))
+                || has_arrays() && {
+                    let pairs = collapse(pairs);
+                    fits(&|path| sorted_text(method, path, &pairs))
+                }
+                || !is_sorted(pairs) && fits(&|path| text(method, path, pairs))
         };
         if any_fits(&self.pairs, false) {
             return true;
@@ -346,7 +371,9 @@ impl SignedQuery {
         if !self.raw.contains('+') {
             return false;
         }
-        let mut pairs = decode(&self.raw, true);
+        let mut pairs: Vec<Pair<'static>> = decode(&self.raw, true)
+            .map(|(key, value)| (key.into_owned().into(), value.into_owned().into()))
+            .collect();
         pairs.retain(|(key, _)| key != "auth_signature");
         let fits = any_fits(&pairs, true);
         if fits {
@@ -356,9 +383,34 @@ impl SignedQuery {
     }
 }
 
+/// Returns the text that is signed, with the parameters in the order of their keys. The values of a repeated key keep
+/// their order.
+fn sorted_text(method: &str, path: &str, pairs: &[Pair<'_>]) -> String {
+    // Most backends send them in that order.
+    if is_sorted(pairs) {
+        return text(method, path, pairs);
+    }
+    let mut sorted: Vec<_> = pairs.iter().collect();
+    sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+    text(method, path, sorted)
+}
+
+fn is_sorted(pairs: &[Pair<'_>]) -> bool {
+    pairs.is_sorted_by(|(a, _), (b, _)| a <= b)
+}
+
 /// Returns the text that is signed.
-fn text(method: &str, path: &str, params: &str) -> String {
-    format!("{method}\n{path}\n{params}")
+fn text<'a, 'q: 'a>(
+    method: &str,
+    path: &str,
+    pairs: impl IntoIterator<Item = &'a Pair<'q>>,
+) -> String {
+    let mut text = String::with_capacity(USUAL_TEXT);
+    for line in [method, "\n", path, "\n"] {
+        text.push_str(line);
+    }
+    join(&mut text, pairs);
+    text
 }
 
 /// Returns whether the text has the form of a signature.
@@ -375,66 +427,72 @@ fn cut(text: &str) -> String {
     }
 }
 
-/// Keys and values as on the wire.
-type Pairs = [(String, String)];
-
-/// Returns the pairs in the order of their keys. The values of a repeated key keep their order.
-fn sorted(pairs: &Pairs) -> Vec<&(String, String)> {
-    let mut pairs: Vec<_> = pairs.iter().collect();
-    pairs.sort_by(|(a, _), (b, _)| a.cmp(b));
-    pairs
-}
-
-fn decode(raw: &str, plus_is_space: bool) -> Vec<(String, String)> {
-    let text = |part: &str| match part.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
-        // Most keys and values are written as they are, and decoding them costs as much as the rest of the check.
-        false => part.to_owned(),
-        true if plus_is_space => decode_percent(&part.replace('+', " ")),
-        true => decode_percent(part),
+fn decode(raw: &str, plus_is_space: bool) -> impl Iterator<Item = Pair<'_>> {
+    // Most queries are written as they are, and decoding them costs as much as the rest of the check.
+    let is_encoded = memchr2(b'%', b'+', raw.as_bytes()).is_some();
+    let text = move |part| match is_encoded {
+        true => decode_part(part, plus_is_space),
+        false => Cow::Borrowed(part),
     };
-    raw.split('&')
+    parameters(raw).map(move |(key, value)| (lowercase(text(key)), text(value)))
+}
+
+/// Splits a query. Most parts of one are short, so the search is what it costs.
+fn parameters(raw: &str) -> impl Iterator<Item = (&str, &str)> {
+    let mut rest = Some(raw);
+    let pairs = std::iter::from_fn(move || {
+        let whole = rest?;
+        let end = memchr(b'&', whole.as_bytes());
+        rest = end.map(|end| &whole[end + 1..]);
+        Some(&whole[..end.unwrap_or(whole.len())])
+    });
+    pairs
         .filter(|pair| !pair.is_empty())
-        .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-        .map(|(key, value)| (lowercase(text(key)), text(value)))
-        .collect()
+        .map(|pair| match memchr(b'=', pair.as_bytes()) {
+            Some(at) => (&pair[..at], &pair[at + 1..]),
+            None => (pair, ""),
+        })
 }
 
-fn decode_percent(part: &str) -> String {
-    percent_decode_str(part).decode_utf8_lossy().into_owned()
-}
-
-fn lowercase(mut key: String) -> String {
-    if !key.is_ascii() {
-        return key.to_lowercase();
+fn decode_part(part: &str, plus_is_space: bool) -> Cow<'_, str> {
+    if plus_is_space && part.contains('+') {
+        let part = part.replace('+', " ");
+        return Cow::Owned(percent_decode_str(&part).decode_utf8_lossy().into_owned());
     }
-    key.make_ascii_lowercase();
-    key
+    percent_decode_str(part).decode_utf8_lossy()
 }
 
-fn join<'a>(pairs: impl IntoIterator<Item = &'a (String, String)>) -> String {
-    let mut out = String::with_capacity(USUAL_QUERY);
-    for (key, value) in pairs {
-        if !out.is_empty() {
+fn lowercase(key: Cow<'_, str>) -> Cow<'_, str> {
+    let is_lowercase = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+    match key.bytes().all(is_lowercase) {
+        true => key,
+        false => Cow::Owned(key.to_lowercase()),
+    }
+}
+
+fn join<'a, 'q: 'a>(out: &mut String, pairs: impl IntoIterator<Item = &'a Pair<'q>>) {
+    for (number, (key, value)) in pairs.into_iter().enumerate() {
+        if number > 0 {
             out.push('&');
         }
         out.push_str(key);
         out.push('=');
         out.push_str(value);
     }
-    out
 }
 
 /// Turns `info[0]=a&info[1]=b` and `info[]=a&info[]=b` into `info=a,b`.
-fn collapse(pairs: &Pairs) -> Vec<(String, String)> {
-    let mut out: Vec<(String, String)> = Vec::with_capacity(pairs.len());
+fn collapse<'a>(pairs: &'a [Pair<'_>]) -> Vec<Pair<'a>> {
+    let mut out: Vec<Pair<'a>> = Vec::with_capacity(pairs.len());
     for (key, value) in pairs {
-        let name = key.split_once('[').map_or(key.as_str(), |(name, _)| name);
+        let name = key.split_once('[').map_or(&**key, |(name, _)| name);
         match out.iter_mut().find(|(k, _)| k == name && name != key) {
             Some((_, values)) => {
+                let values = values.to_mut();
                 values.push(',');
                 values.push_str(value);
             }
-            None => out.push((name.to_owned(), value.clone())),
+            None => out.push((Cow::Borrowed(name), Cow::Borrowed(value))),
         }
     }
     out

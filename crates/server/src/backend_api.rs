@@ -14,7 +14,8 @@ mod idempotency;
 mod unauthenticated;
 pub(crate) mod users;
 
-pub(crate) use auth::SignedRequest;
+pub(crate) use auth::{Authenticated, SignedHead, SignedRequest, authenticate, note_refusal};
+pub(crate) use events::{Endpoint, PublishRequest};
 pub(crate) use idempotency::Idempotency;
 pub(crate) use unauthenticated::Unauthenticated;
 

@@ -14,7 +14,7 @@ use hyper::body::Body as _;
 use tokio::time::timeout;
 
 /// How long a client or backend may take to send a body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 /// How many bytes of a refused body are read, and for how long.
 const MAX_DISCARDED: usize = 16 << 20;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);

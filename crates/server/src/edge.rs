@@ -7,8 +7,10 @@ use crate::app_state::AppState;
 use sse::open;
 use ws::upgrade;
 
+mod answer;
 mod client_socket;
 mod client_stream;
+mod direct_publish;
 mod first_bytes;
 mod head;
 mod http2;
@@ -21,6 +23,7 @@ pub(crate) mod socket_io;
 mod socket_sink;
 pub(crate) mod sockets;
 pub(crate) mod sse;
+pub(crate) mod takeover;
 pub(crate) mod tls_handshake;
 mod tls_socket;
 mod url_parameters;

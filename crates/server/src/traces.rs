@@ -93,10 +93,12 @@ impl Traces {
         }
     }
 
-    /// Starts a publish, whose request has come whole with these headers. Returns `None` if nothing is traced.
-    pub(crate) fn publish(&self, headers: &HeaderMap) -> Option<PublishTrace> {
+    /// Starts a publish, whose request has come whole with this header `traceparent`. An invalid one is as none. Returns
+    /// `None` if nothing is traced.
+    pub(crate) fn publish(&self, traceparent: Option<&str>) -> Option<PublishTrace> {
         let active = self.0.as_ref()?;
-        Some(PublishTrace::start(active.sampler, parent(headers)))
+        let parent = traceparent.and_then(TraceParent::parse);
+        Some(PublishTrace::start(active.sampler, parent))
     }
 
     /// Returns what became of the spans so far, or `None` if nothing is traced.

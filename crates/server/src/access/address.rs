@@ -98,19 +98,28 @@ impl Addresses {
     /// Returns the client's address, or `None` for a request that came over no network.
     pub(crate) fn of(&self, headers: &HeaderMap, extensions: &Extensions) -> Option<IpAddr> {
         let peer = *extensions.get::<Peer>()?;
-        if let Some(peer) = self.undeclared_proxy(headers, extensions) {
-            self.warn_of_undeclared(peer);
+        let forwarded = headers.get_all(FORWARDED_FOR).iter();
+        let forwarded = forwarded.filter_map(|value| value.to_str().ok());
+        Some(self.of_peer(peer, forwarded))
+    }
+
+    /// Returns the client's address by the lines of `X-Forwarded-For` that came from its peer.
+    pub(crate) fn of_peer<'a>(
+        &self,
+        peer: Peer,
+        forwarded: impl IntoIterator<Item = &'a str>,
+    ) -> IpAddr {
+        let mut forwarded = forwarded.into_iter().peekable();
+        if self.is_trusted(peer) {
+            let hops = forwarded.flat_map(|line| line.split(','));
+            let hops: Vec<&str> = hops.map(str::trim).collect();
+            return self.client(peer, &hops);
         }
-        if !self.is_trusted(peer) {
-            return Some(peer.ip());
+        // A peer that was named is a client, and its proxy is declared.
+        if forwarded.peek().is_some() && peer.origin != Origin::NamedByProxy {
+            self.warn_of_undeclared(peer.ip());
         }
-        let forwarded = headers
-            .get_all(FORWARDED_FOR)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','));
-        let hops: Vec<&str> = forwarded.map(str::trim).collect();
-        Some(self.client(peer, &hops))
+        peer.ip()
     }
 
     /// Returns the peer of a request if it names another client in `X-Forwarded-For` and isn't trusted.

@@ -18,7 +18,7 @@ use crate::body::{RequestBody, discard, read_body};
 use crate::clock::unix_seconds;
 use crate::http::error::ApiError;
 use crate::http::headers::combined;
-use crate::traces::{PublishTrace, log_span};
+use crate::traces::PublishTrace;
 
 /// A request whose signature was verified.
 pub(crate) struct SignedRequest {
@@ -28,13 +28,33 @@ pub(crate) struct SignedRequest {
     pub(crate) idempotency_key: Option<String>,
     /// The publish that this is, if publishes are traced.
     pub(crate) trace: Option<PublishTrace>,
-    query: SignedQuery,
+    pub(crate) address: Option<IpAddr>,
+    query: SignedQuery<'static>,
     signing: SigningKey,
-    address: Option<IpAddr>,
+}
+
+/// What a signed request says before its body.
+pub(crate) struct SignedHead<'a> {
+    pub(crate) method: &'a str,
+    /// The path as on the wire, without the prefix under which this server is reached: backends sign it as hosted
+    /// Pusher knows it.
+    pub(crate) path: &'a str,
+    /// The id in the path, decoded; `None` where the key alone identifies the app.
+    pub(crate) app_id: Option<&'a str>,
+    pub(crate) query: &'a str,
+    /// The client's address, if it came over a network.
+    pub(crate) address: Option<IpAddr>,
+}
+
+/// What a valid signature proves: the app, and all but the body, whose MD5 is in the query.
+pub(crate) struct Authenticated<'a> {
+    pub(crate) app: Arc<App>,
+    pub(crate) query: SignedQuery<'a>,
+    signing: SigningKey,
 }
 
 /// Why a request was refused, and the app it named, for the operator's log.
-struct Denied {
+pub(crate) struct Denied {
     kind: RefusalKind,
     app: Option<Arc<App>>,
     error: ApiError,
@@ -52,29 +72,12 @@ impl SignedRequest {
         self.query.list(name)
     }
 
-    /// Returns the span for log lines about the request. There is none unless it is sampled.
-    pub(crate) fn log_span(&self) -> tracing::Span {
-        log_span(self.trace.as_ref().and_then(PublishTrace::context))
-    }
-
     /// Returns the key that signed the request, with its secret.
     pub(crate) fn signer(&self) -> Signer<'_> {
         Signer {
             key: self.query.auth_key().unwrap_or_default(),
             signing: &self.signing,
         }
-    }
-}
-
-impl SignedRequest {
-    /// Records for the operator that the request was authenticated and then refused.
-    pub(crate) fn note_refusal(&self, state: &AppState, error: &ApiError) {
-        let kind = match error.status() {
-            403 | 413 | 429 | 503 => RefusalKind::ApiLimit,
-            _ => RefusalKind::ApiRequest,
-        };
-        let client = RefusedClient::default();
-        note(state, kind, Some(&self.app), self.address, error, client);
     }
 }
 
@@ -109,6 +112,27 @@ impl From<(Option<Arc<App>>, AuthError)> for Denied {
     }
 }
 
+/// Records for the operator that a request of an app's backend was authenticated and then refused.
+pub(crate) fn note_refusal(
+    state: &AppState,
+    app: &Arc<App>,
+    address: Option<IpAddr>,
+    error: &ApiError,
+) {
+    let kind = match error.status() {
+        403 | 413 | 429 | 503 => RefusalKind::ApiLimit,
+        _ => RefusalKind::ApiRequest,
+    };
+    note(
+        state,
+        kind,
+        Some(app),
+        address,
+        error,
+        RefusedClient::default(),
+    );
+}
+
 impl FromRequest<AppState> for SignedRequest {
     type Rejection = ApiError;
 
@@ -116,28 +140,26 @@ impl FromRequest<AppState> for SignedRequest {
         let (mut parts, body) = request.into_parts();
         let body = RequestBody::new(&parts.headers, body);
         let address = state.addresses.of(&parts.headers, &parts.extensions);
-        let (app, query, signing) = match authenticate(&mut parts, state, address).await {
+        let path = Path::<AppPath>::from_request_parts(&mut parts, state).await;
+        let head = |app_id| SignedHead {
+            method: parts.method.as_str(),
+            // The routers have removed the prefix from it.
+            path: parts.uri.path(),
+            app_id,
+            query: parts.uri.query().unwrap_or_default(),
+            address,
+        };
+        let authenticated = match &path {
+            Ok(Path(AppPath { app_id })) => authenticate(state, &head(app_id.as_deref())),
+            Err(_) => Err(unknown_app("")),
+        };
+        let Authenticated {
+            app,
+            query,
+            signing,
+        } = match authenticated {
             Ok(authenticated) => authenticated,
-            Err(Denied { kind, app, error }) => {
-                let query = SignedQuery::parse(parts.uri.query().unwrap_or_default()).ok();
-                let key = query.as_ref().and_then(|query| query.auth_key().ok());
-                let key = key.map(excerpt);
-                let client = RefusedClient {
-                    key: key.as_deref(),
-                    ..RefusedClient::default()
-                };
-                note(state, kind, app.as_ref(), address, &error, client);
-                if !matches!(kind, RefusalKind::Connection(_)) {
-                    let pays = state.addresses.charged(&parts.headers, &parts.extensions);
-                    // Nothing of the request is kept while its answer waits.
-                    drop(parts);
-                    state.unauthenticated.wait(pays).await;
-                }
-                // Reading the body lets the client see the answer: closing with unread bytes would reset the
-                // connection.
-                discard(body).await;
-                return Err(error);
-            }
+            Err(denied) => return Err(deny(state, denied, parts, address, body).await),
         };
         let refuse = |kind: RefusalKind, error: ApiError| {
             let client = RefusedClient {
@@ -153,57 +175,89 @@ impl FromRequest<AppState> for SignedRequest {
         query
             .verify_body(&body)
             .map_err(|error| refuse(RefusalKind::ApiSignature, error.into()))?;
-        let idempotency_key = combined(&parts.headers, "idempotency-key");
+        let trace = parts.headers.get("traceparent");
         Ok(Self {
-            trace: state.traces.publish(&parts.headers),
+            trace: state
+                .traces
+                .publish(trace.and_then(|value| value.to_str().ok())),
+            idempotency_key: combined(&parts.headers, "idempotency-key"),
+            query: query.into_owned(),
             address,
             app,
             body,
-            idempotency_key,
-            query,
             signing,
         })
     }
 }
 
-/// Checks everything that the query says. The body needn't be read for that, because the signature covers its MD5.
+/// Notes that a request proves nothing, and returns its answer once it may be sent.
+async fn deny(
+    state: &AppState,
+    denied: Denied,
+    parts: Parts,
+    address: Option<IpAddr>,
+    body: RequestBody,
+) -> ApiError {
+    let Denied { kind, app, error } = denied;
+    {
+        let query = SignedQuery::parse(parts.uri.query().unwrap_or_default()).ok();
+        let key = query.as_ref().and_then(|query| query.auth_key().ok());
+        let key = key.map(excerpt);
+        let client = RefusedClient {
+            key: key.as_deref(),
+            ..RefusedClient::default()
+        };
+        note(state, kind, app.as_ref(), address, &error, client);
+    }
+    let is_connection = matches!(kind, RefusalKind::Connection(_));
+    let pays = state.addresses.charged(&parts.headers, &parts.extensions);
+    // Nothing of the request is kept while its answer waits.
+    drop(parts);
+    if !is_connection {
+        state.unauthenticated.wait(pays).await;
+    }
+    // Reading the body lets the client see the answer: closing with unread bytes would reset the connection.
+    discard(body).await;
+    error
+}
+
+/// Checks everything that the head says. The body needn't be read for that, because the signature covers its MD5.
+///
+/// # Errors
 ///
 /// Returns [`Denied`] with the status that the client gets.
-async fn authenticate(
-    parts: &mut Parts,
+pub(crate) fn authenticate<'a>(
     state: &AppState,
-    address: Option<IpAddr>,
-) -> Result<(Arc<App>, SignedQuery, SigningKey), Denied> {
-    let path = Path::<AppPath>::from_request_parts(parts, state).await;
-    let Path(AppPath { app_id }) = path.map_err(|_| unknown_app(""))?;
+    head: &SignedHead<'a>,
+) -> Result<Authenticated<'a>, Denied> {
     let apps = state.engine.apps();
-    let named = app_id
-        .map(|id| apps.by_id(&id).ok_or_else(|| unknown_app(&id)))
+    let named = head
+        .app_id
+        .map(|id| apps.by_id(id).ok_or_else(|| unknown_app(id)))
         .transpose()?;
-    let denied = |error| Denied::from((named.clone(), error));
-    let mut query = SignedQuery::parse(parts.uri.query().unwrap_or_default()).map_err(denied)?;
-    let key = query.auth_key().map_err(denied)?;
+    let mut query = match SignedQuery::parse(head.query) {
+        Ok(query) => query,
+        Err(error) => return Err(Denied::from((named, error))),
+    };
+    let key = match query.auth_key() {
+        Ok(key) => key,
+        Err(error) => return Err(Denied::from((named, error))),
+    };
     let had_key = || apps.by_former_key(key).map(|(app, _)| app);
     let app = named
-        .clone()
         .or_else(|| apps.by_key(key))
         .or_else(had_key)
         .ok_or_else(|| unknown_key(None, key))?;
     let signing = app
         .signing_key(key)
         .ok_or_else(|| unknown_key(Some(&app), key))?;
-    // Backends sign the path as hosted Pusher knows it, without the prefix under which this server is reached. The
-    // routers have removed that from it.
     query
-        .verify(
-            parts.method.as_str(),
-            parts.uri.path(),
-            &signing,
-            unix_seconds(),
-        )
+        .verify(head.method, head.path, &signing, unix_seconds())
         .map_err(|error| Denied::from((Some(Arc::clone(&app)), error)))?;
     // After the signature was verified: a stranger must not make a key look used.
-    app.note_key_use(query.auth_key().map_err(denied)?, address);
+    if let Ok(key) = query.auth_key() {
+        app.note_key_use(key, head.address);
+    }
     // Checked last, so that only the app's own backend learns that it is disabled.
     if !app.settings().enabled {
         return Err(Denied {
@@ -212,7 +266,11 @@ async fn authenticate(
             app: Some(app),
         });
     }
-    Ok((app, query, signing))
+    Ok(Authenticated {
+        app,
+        query,
+        signing,
+    })
 }
 
 fn unknown_key(app: Option<&Arc<App>>, key: &str) -> Denied {

@@ -1,6 +1,7 @@
 //! `POST events` and `POST batch_events` (docs/protocol.md#publish, docs/protocol.md#publish-a-batch).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -16,11 +17,14 @@ use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 use utoipa::{IntoParams, IntoResponses, ToSchema};
 
-use super::auth::SignedRequest;
+use super::auth::{SignedRequest, note_refusal};
 use super::channels::{Attributes, attributes};
 use crate::app_state::AppState;
 use crate::http::error::ApiError;
-use crate::traces::PublishTrace;
+use crate::traces::{PublishTrace, log_span};
+
+/// The answer to a publish that asks for no attributes.
+const NOTHING_ASKED: Bytes = Bytes::from_static(b"{}");
 
 /// One event for up to 100 channels.
 #[derive(ToSchema)]
@@ -150,67 +154,138 @@ pub(crate) async fn publish(
     State(state): State<AppState>,
     request: SignedRequest,
 ) -> Result<Response, ApiError> {
-    let answered = async {
-        let published = publish_one(&state, &request).await;
-        published.inspect_err(|error| request.note_refusal(&state, error))
-    };
-    answered.instrument(request.log_span()).await
+    PublishRequest::from(&request)
+        .answer(&state, Endpoint::Events)
+        .await
+        .map(json)
 }
 
-async fn publish_one(state: &AppState, request: &SignedRequest) -> Result<Response, ApiError> {
-    let event = Event::parse(&request.body, &request.app.settings().limits)?;
-    let key = request
-        .idempotency_key
-        .as_ref()
-        .or(event.idempotency_key.as_ref());
-    let published = publish_event(state, request, &event, idempotency_key(request, key));
+fn json(answer: Bytes) -> Response {
+    ([(CONTENT_TYPE, "application/json")], answer).into_response()
+}
+
+/// What a publish is sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// `POST events`.
+    Events,
+    /// `POST batch_events`.
+    BatchEvents,
+}
+
+/// A publish whose signature and body were verified.
+pub(crate) struct PublishRequest<'a> {
+    pub(crate) app: &'a Arc<App>,
+    pub(crate) body: &'a [u8],
+    /// The header `Idempotency-Key`.
+    pub(crate) idempotency_key: Option<&'a str>,
+    /// Set if publishes are traced.
+    pub(crate) trace: Option<&'a PublishTrace>,
+    /// The backend's address, if it came over a network.
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl<'a> From<&'a SignedRequest> for PublishRequest<'a> {
+    fn from(request: &'a SignedRequest) -> Self {
+        Self {
+            app: &request.app,
+            body: &request.body,
+            idempotency_key: request.idempotency_key.as_deref(),
+            trace: request.trace.as_ref(),
+            address: request.address,
+        }
+    }
+}
+
+impl PublishRequest<'_> {
+    /// Publishes, and returns the JSON of the answer.
+    ///
+    /// # Errors
+    ///
+    /// Returns why nothing was published. The operator is told as well.
+    pub(crate) async fn answer(
+        &self,
+        state: &AppState,
+        endpoint: Endpoint,
+    ) -> Result<Bytes, ApiError> {
+        self.noted(state, async {
+            match endpoint {
+                Endpoint::Events => publish_one(state, self).await,
+                Endpoint::BatchEvents => publish_several(state, self).await,
+            }
+        })
+        .await
+    }
+
+    /// Waits for an answer, and tells the operator of a refusal. Log lines of a sampled request name its trace.
+    async fn noted<T>(
+        &self,
+        state: &AppState,
+        answered: impl Future<Output = Result<T, ApiError>>,
+    ) -> Result<T, ApiError> {
+        let answered = async {
+            let answer = answered.await;
+            answer.inspect_err(|error| note_refusal(state, self.app, self.address, error))
+        };
+        let context = self.trace.and_then(PublishTrace::context);
+        match context {
+            Some(_) => answered.instrument(log_span(context)).await,
+            None => answered.await,
+        }
+    }
+
+    /// Returns the key under which every node recognises the request when a backend sends it again, perhaps to
+    /// another node.
+    fn node_key(&self, key: Option<&str>) -> Option<IdempotencyKey> {
+        key.map(|key| IdempotencyKey {
+            key: key.to_owned(),
+            digest: body_md5(self.body),
+        })
+    }
+}
+
+async fn publish_one(state: &AppState, request: &PublishRequest<'_>) -> Result<Bytes, ApiError> {
+    let event = Event::parse(request.body, &request.app.settings().limits)?;
+    let key = request.idempotency_key.or(event.idempotency_key.as_deref());
+    let published = publish_event(state, request, &event, request.node_key(key));
     answer_once(state, request, key, published).await
-}
-
-/// Returns the key under which every node recognises the request when a backend sends it again, perhaps to another
-/// node.
-fn idempotency_key(request: &SignedRequest, key: Option<&String>) -> Option<IdempotencyKey> {
-    key.map(|key| IdempotencyKey {
-        key: key.clone(),
-        digest: body_md5(&request.body),
-    })
 }
 
 /// Waits for `published` and answers with its result. With an idempotency key, a repeated request gets the first one's
 /// answer and `published` isn't polled.
 async fn answer_once(
     state: &AppState,
-    request: &SignedRequest,
-    key: Option<&String>,
+    request: &PublishRequest<'_>,
+    key: Option<&str>,
     published: impl Future<Output = Result<Bytes, ApiError>>,
-) -> Result<Response, ApiError> {
-    let answer = match key {
+) -> Result<Bytes, ApiError> {
+    match key {
+        // Boxed, because few requests have a key, and its state is larger than the rest.
         Some(key) => {
-            state
+            let once = state
                 .idempotency
-                .once(&request.app, key, &request.body, published)
-                .await?
+                .once(request.app, key, request.body, published);
+            Box::pin(once).await
         }
-        None => published.await?,
-    };
-    Ok(([(CONTENT_TYPE, "application/json")], answer).into_response())
+        None => published.await,
+    }
 }
 
 /// Publishes, and records that if it is sampled or slow.
 async fn publish_traced(
     state: &AppState,
-    request: &SignedRequest,
+    request: &PublishRequest<'_>,
     events: &[Event],
     idempotency_key: Option<IdempotencyKey>,
 ) -> Result<PublishOutcome, PublishError> {
-    let SignedRequest { app, trace, .. } = request;
-    let context = trace.as_ref().and_then(PublishTrace::context);
+    let PublishRequest { app, trace, .. } = request;
+    let context = trace.and_then(PublishTrace::context);
     let outcome = state
         .engine
         .publish_traced(app, events, idempotency_key, context)
         .await;
     if let Some(trace) = trace {
-        let of = (&*state.engine, &**app);
+        let of = (&*state.engine, &***app);
         state.traces.record_publish(trace, of, events, &outcome);
     }
     outcome
@@ -218,23 +293,24 @@ async fn publish_traced(
 
 async fn publish_event(
     state: &AppState,
-    request: &SignedRequest,
+    request: &PublishRequest<'_>,
     event: &Event,
     idempotency_key: Option<IdempotencyKey>,
 ) -> Result<Bytes, ApiError> {
     publish_traced(state, request, std::slice::from_ref(event), idempotency_key).await?;
-    let mut channels = None;
-    if let Some(info) = event.info {
-        let mut asked = BTreeMap::new();
-        for channel in &event.channels {
-            asked.insert(
-                channel.to_string(),
-                requested_attributes(state, &request.app, channel, info).await,
-            );
-        }
-        channels = Some(asked);
+    let Some(info) = event.info else {
+        return Ok(NOTHING_ASKED);
+    };
+    let mut channels = BTreeMap::new();
+    for channel in &event.channels {
+        channels.insert(
+            channel.to_string(),
+            requested_attributes(state, request.app, channel, info).await,
+        );
     }
-    Ok(to_json(&Published { channels }))
+    Ok(to_json(&Published {
+        channels: Some(channels),
+    }))
 }
 
 fn to_json(answer: &impl Serialize) -> Bytes {
@@ -268,11 +344,10 @@ pub(crate) async fn publish_to_channel(
     Path(ChannelPath { channel }): Path<ChannelPath>,
     request: SignedRequest,
 ) -> Result<StatusCode, ApiError> {
-    let answered = async {
-        let published = publish_body(&state, &request, channel).await;
-        published.inspect_err(|error| request.note_refusal(&state, error))
-    };
-    answered.instrument(request.log_span()).await
+    let publish = PublishRequest::from(&request);
+    publish
+        .noted(&state, publish_body(&state, &request, channel))
+        .await
 }
 
 async fn publish_body(
@@ -299,7 +374,7 @@ async fn publish_body(
         },
         &request.app.settings().limits,
     )?;
-    publish_traced(state, request, std::slice::from_ref(&event), None).await?;
+    publish_traced(state, &request.into(), std::slice::from_ref(&event), None).await?;
     Ok(StatusCode::ACCEPTED)
 }
 
@@ -320,41 +395,42 @@ pub(crate) async fn publish_batch(
     State(state): State<AppState>,
     request: SignedRequest,
 ) -> Result<Response, ApiError> {
-    let answered = async {
-        let published = publish_several(&state, &request).await;
-        published.inspect_err(|error| request.note_refusal(&state, error))
-    };
-    answered.instrument(request.log_span()).await
+    PublishRequest::from(&request)
+        .answer(&state, Endpoint::BatchEvents)
+        .await
+        .map(json)
 }
 
-async fn publish_several(state: &AppState, request: &SignedRequest) -> Result<Response, ApiError> {
-    let events = Event::parse_batch(&request.body, &request.app.settings().limits)?;
-    let key = request.idempotency_key.as_ref();
-    let published = publish_events(state, request, &events, idempotency_key(request, key));
+async fn publish_several(
+    state: &AppState,
+    request: &PublishRequest<'_>,
+) -> Result<Bytes, ApiError> {
+    let events = Event::parse_batch(request.body, &request.app.settings().limits)?;
+    let key = request.idempotency_key;
+    let published = publish_events(state, request, &events, request.node_key(key));
     answer_once(state, request, key, published).await
 }
 
 async fn publish_events(
     state: &AppState,
-    request: &SignedRequest,
+    request: &PublishRequest<'_>,
     events: &[Event],
     idempotency_key: Option<IdempotencyKey>,
 ) -> Result<Bytes, ApiError> {
     publish_traced(state, request, events, idempotency_key).await?;
-    let mut batch = None;
-    if events.iter().any(|event| event.info.is_some()) {
-        let mut answers = Vec::with_capacity(events.len());
-        for event in events {
-            answers.push(match (event.info, event.channels.first()) {
-                (Some(info), Some(channel)) => {
-                    requested_attributes(state, &request.app, channel, info).await
-                }
-                _ => Attributes::default(),
-            });
-        }
-        batch = Some(answers);
+    if events.iter().all(|event| event.info.is_none()) {
+        return Ok(NOTHING_ASKED);
     }
-    Ok(to_json(&BatchPublished { batch }))
+    let mut batch = Vec::with_capacity(events.len());
+    for event in events {
+        batch.push(match (event.info, event.channels.first()) {
+            (Some(info), Some(channel)) => {
+                requested_attributes(state, request.app, channel, info).await
+            }
+            _ => Attributes::default(),
+        });
+    }
+    Ok(to_json(&BatchPublished { batch: Some(batch) }))
 }
 
 /// Returns those of the requested attributes that the channel has. Asking for others is no error here

@@ -28,8 +28,10 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::access::{Addresses, OverTls, Peer};
+use crate::app_state::AppState;
 use crate::edge::client_socket::ClientSocket;
 use crate::edge::client_stream::ClientStream;
+use crate::edge::direct_publish;
 use crate::edge::first_bytes::FirstBytes;
 use crate::edge::head::{
     FirstHead, MAX_HEAD, read_first_head, refuse, refuse_plain_http, refuse_too_large, too_large,
@@ -41,7 +43,7 @@ use crate::edge::proxy_header::read_proxy_header;
 use crate::edge::sockets::{
     Activity, HttpSocket, OpenRequest, SocketPlace, Sockets, UnfinishedBody,
 };
-use crate::edge::sse::direct;
+use crate::edge::takeover::FirstRequest;
 use crate::edge::tls_handshake::{Arrived, TlsAcceptor};
 use crate::edge::write_timeout::WriteTimeout;
 use crate::throttle::Throttle;
@@ -66,7 +68,7 @@ const NO_FILES_PAUSE: Duration = Duration::from_millis(100);
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long a client that connected before the shutdown may take for its request head.
-const LAST_HEAD: Duration = Duration::from_secs(1);
+pub(super) const LAST_HEAD: Duration = Duration::from_secs(1);
 
 /// How long clients may take to send heads and to read answers.
 #[derive(Debug, Clone, Copy)]
@@ -91,6 +93,8 @@ pub(crate) struct Listening {
     pub(crate) proxy_protocol: bool,
     /// Set if the listener speaks TLS.
     pub(crate) tls: Option<TlsAcceptor>,
+    /// Set if backends publish here.
+    pub(crate) publishes: Option<AppState>,
 }
 
 /// The two steps in which HTTP ends, and the tasks that are still running meanwhile.
@@ -431,21 +435,26 @@ async fn encrypt(
 
 async fn serve_http(
     http: http1::Builder,
-    stream: ClientSocket,
-    head: Bytes,
+    mut stream: ClientSocket,
+    mut head: Bytes,
     client: Client,
     listening: Listening,
 ) {
+    let may_publish = direct_publish::may_begin_with(&head) && !client.is_late;
+    if let Some(state) = listening.publishes.as_ref().filter(|_| may_publish) {
+        let timeouts = listening.timeouts;
+        let served = direct_publish::serve(&mut stream, head, &client, state, timeouts);
+        // Boxed, because most connections send none.
+        head = match Box::pin(served).await {
+            Some(read) => read,
+            None => return,
+        };
+    }
     let peer = client.peer;
-    if let Some(mut request) = direct::stream_request(&head) {
-        let extensions = request.extensions_mut();
-        extensions.insert(peer);
-        if client.over_tls {
-            extensions.insert(OverTls);
-        }
-        let _open = client.socket.activity.request();
+    if let Some(request) = FirstRequest::read(&head) {
         let adopt = |start: Box<dyn FnOnce(Rc<Shard>) + Send>| listening.engine.adopt(start);
-        return direct::serve(stream, request, listening.router, client.place, adopt).await;
+        let served = request.serve(stream, client, listening.router, adopt);
+        return Box::pin(served).await;
     }
     let HttpConnection {
         stream,

@@ -39,6 +39,7 @@ pub(super) fn listening(config: &Config, state: AppState, audience: Audience) ->
         // Operators have other ways to an address of their own.
         proxy_protocol: config.listen_proxy_protocol && audience != Audience::Operators,
         tls: None,
+        publishes: (audience != Audience::Operators).then(|| state.clone()),
         engine: Arc::clone(&state.engine),
         router: router(state, audience),
     }

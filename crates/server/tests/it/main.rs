@@ -12,6 +12,7 @@ mod base_path;
 mod bounds;
 mod cli;
 mod dashboard;
+mod direct_publish;
 mod first_run;
 mod headers;
 mod history;

@@ -17,11 +17,11 @@ use fanfare_protocol::event_stream::EventStream;
 use fanfare_protocol::{CloseCode, Framing, ServerMessage};
 use hyper::header::ORIGIN;
 
-use super::direct::Takeover;
 use super::piped;
 use crate::app_state::AppState;
 use crate::backend_api::SignedRequest;
 use crate::edge::refusal_log;
+use crate::edge::takeover::{Taken, Takeover};
 use crate::edge::url_parameters::{CredentialParams, MemberParams, ReturnParams, StreamParams};
 use crate::edge::url_subscriptions::{UrlQuery, UrlRequest, UrlSubscriptions};
 use crate::http::cors::Cors;
@@ -40,7 +40,7 @@ const EXAMPLE: &str = "event: created\ndata: {\"id\":7}\nid: news 5f0c1f6e:42\n\
 const CLIENT: &str = "sse";
 
 /// An admitted stream.
-pub(super) struct Opened {
+pub(crate) struct Opened {
     pub(super) admitted: Admitted,
     pub(super) subscriptions: UrlSubscriptions,
     pub(super) is_enveloped: bool,
@@ -134,7 +134,7 @@ async fn answer(state: AppState, key: String, request: Parts, is_backend: bool) 
 fn start(state: &AppState, opened: Opened, request: &Parts) -> Response {
     let body = match request.extensions.get::<Takeover>() {
         Some(takeover) => {
-            takeover.put(opened);
+            takeover.put(Taken::Stream(opened));
             Body::empty()
         }
         None => {

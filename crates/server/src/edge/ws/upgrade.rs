@@ -30,6 +30,7 @@ use crate::edge::client_stream::ClientStream;
 use crate::edge::listener::Upgrades;
 use crate::edge::refusal_log::note;
 use crate::edge::sockets::SocketPlace;
+use crate::edge::takeover::{HandOver, Taken, Takeover};
 use crate::edge::url_parameters::{CredentialParams, MemberParams, SocketParams};
 use crate::edge::xhr::Client;
 use crate::http::error::ApiError;
@@ -276,6 +277,12 @@ pub(crate) struct Socket {
 
 pub(crate) struct UpgradedSocket(Socket);
 
+impl From<Socket> for UpgradedSocket {
+    fn from(socket: Socket) -> Self {
+        Self(socket)
+    }
+}
+
 impl UpgradedSocket {
     pub(crate) fn into_inner(self) -> Socket {
         self.0
@@ -352,7 +359,7 @@ impl Handshake {
         then: impl FnOnce(UpgradedSocket) -> F + Send + 'static,
     ) -> Response
     where
-        F: Future<Output = ()> + Send,
+        F: Future<Output = ()> + Send + 'static,
     {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -362,6 +369,11 @@ impl Handshake {
         headers.insert(SEC_WEBSOCKET_ACCEPT, self.accept);
         if let Some(subprotocol) = offered_subprotocol(request.headers()) {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
+        }
+        if let Some(takeover) = request.extensions().get::<Takeover>() {
+            let hand_over: HandOver = Box::new(move |socket| Box::pin(then(socket)));
+            takeover.put(Taken::WebSocket(hand_over));
+            return response;
         }
         let upgrades = request.extensions().get::<Upgrades>().cloned();
         let upgraded: OnUpgrade = hyper::upgrade::on(&mut request);

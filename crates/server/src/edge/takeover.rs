@@ -1,0 +1,248 @@
+//! First requests of a connection that leave HTTP with their socket, so that nothing of HTTP's is allocated for it:
+//! streams of Server-Sent Events, and handshakes of WebSockets. The routes answer them as any other request.
+
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
+};
+use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
+use axum::response::Response;
+use bytes::Bytes;
+use fanfare_engine::Shard;
+use http_body_util::{BodyExt, Limited};
+use memchr::memmem::Finder;
+use parking_lot::Mutex;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+use tower::ServiceExt;
+
+use crate::access::{OverTls, Peer};
+use crate::edge::answer;
+use crate::edge::client_socket::ClientSocket;
+use crate::edge::head::answer_and_close;
+use crate::edge::listener::Client;
+use crate::edge::sse::direct;
+use crate::edge::sse::open::Opened;
+use crate::edge::ws::upgrade::{Socket, UpgradedSocket, is_upgrade};
+
+/// Largest number of headers of a request that is read here.
+const MAX_HEADERS: usize = 64;
+/// Largest body of a refusal, in bytes.
+const MAX_REFUSAL: usize = 64 * 1024;
+/// How long a client may take to read the answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+/// What the path of a stream contains. Built once, because building costs as much as the search.
+static STREAMS: LazyLock<[Finder<'static>; 2]> =
+    LazyLock::new(|| [Finder::new("/sse/"), Finder::new("/events/stream")]);
+
+/// Serves a socket once the answer to its handshake is written.
+pub(crate) type HandOver = Box<dyn FnOnce(UpgradedSocket) -> Served + Send>;
+/// What hands over a socket.
+pub(crate) type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What a handler has opened for a request whose socket can leave HTTP.
+pub(crate) enum Taken {
+    Stream(Opened),
+    WebSocket(HandOver),
+}
+
+/// Where a handler puts it. The listener adds this to such requests.
+#[derive(Clone, Default)]
+pub(crate) struct Takeover(Arc<Mutex<Option<Taken>>>);
+
+impl Takeover {
+    pub(crate) fn put(&self, taken: Taken) {
+        *self.0.lock() = Some(taken);
+    }
+}
+
+/// A request whose socket may leave HTTP, and what came behind it.
+pub(super) struct FirstRequest {
+    request: Request<Body>,
+    read_ahead: Bytes,
+}
+
+impl FirstRequest {
+    /// Reads the first head of a connection if it may ask for a stream or a WebSocket. `None` leaves the head to HTTP: it
+    /// has another path, a body, or something that HTTP has to answer.
+    pub(super) fn read(head: &Bytes) -> Option<Self> {
+        if !head.starts_with(b"GET ") {
+            return None;
+        }
+        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        let mut parsed = httparse::Request::new(&mut headers);
+        let httparse::Status::Complete(length) = parsed.parse(head).ok()? else {
+            return None;
+        };
+        // HTTP/1.0 knows neither chunks nor upgrades.
+        if parsed.version != Some(1) {
+            return None;
+        }
+        let mut request = Request::new(Body::empty());
+        *request.method_mut() = Method::GET;
+        *request.uri_mut() = parsed.path?.parse::<Uri>().ok()?;
+        request.headers_mut().reserve(parsed.headers.len());
+        for header in parsed.headers.iter() {
+            let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+            if [CONTENT_LENGTH, TRANSFER_ENCODING, EXPECT].contains(&name) {
+                return None;
+            }
+            let value = HeaderValue::from_bytes(header.value).ok()?;
+            request.headers_mut().append(name, value);
+        }
+        let is_taken = match request.headers().contains_key(UPGRADE) {
+            true => is_upgrade(request.headers()) && has_one_key(&request),
+            // Alone: a request behind it would be lost.
+            false => length == head.len() && names_stream(&request),
+        };
+        is_taken.then(|| Self {
+            request,
+            read_ahead: head.slice(length..),
+        })
+    }
+
+    /// Answers the request: with what goes on without HTTP, or with what the routes answer instead.
+    pub(super) async fn serve(
+        self,
+        mut stream: ClientSocket,
+        client: Client,
+        router: Router,
+        adopt: impl FnOnce(Box<dyn FnOnce(Rc<Shard>) + Send>),
+    ) {
+        let Self {
+            mut request,
+            read_ahead,
+        } = self;
+        // The socket isn't idle while it is on its way.
+        let _open = client.socket.activity.request();
+        let takeover = Takeover::default();
+        let extensions = request.extensions_mut();
+        extensions.insert::<Peer>(client.peer);
+        if client.over_tls {
+            extensions.insert(OverTls);
+        }
+        extensions.insert(takeover.clone());
+        let Ok(response) = router.oneshot(request).await;
+        let taken = takeover.0.lock().take();
+        let head = match &taken {
+            None => return refuse(stream, response).await,
+            Some(Taken::Stream(_)) => {
+                let more = [(TRANSFER_ENCODING, "chunked"), (CONNECTION, "close")];
+                answer::head(&response, &more)
+            }
+            Some(Taken::WebSocket(_)) => answer::head(&response, &[]),
+        };
+        if !write(&mut stream, &head).await {
+            return;
+        }
+        let place = client.place;
+        match taken {
+            Some(Taken::Stream(opened)) => {
+                // The stream is registered with this runtime's reactor. The shard registers it with its own.
+                let Ok(stream) = stream.into_portable() else {
+                    return;
+                };
+                adopt(Box::new(move |shard| {
+                    direct::start(&shard, opened, stream, place);
+                }));
+            }
+            Some(Taken::WebSocket(hand_over)) => {
+                // It is no socket of HTTP's from here on.
+                drop(client.socket);
+                let socket = Socket {
+                    stream,
+                    read_ahead,
+                    place,
+                };
+                hand_over(socket.into()).await;
+            }
+            None => {}
+        }
+    }
+}
+
+fn names_stream(request: &Request<Body>) -> bool {
+    let path = request.uri().path().as_bytes();
+    STREAMS.iter().any(|part| part.find(path).is_some())
+}
+
+fn has_one_key(request: &Request<Body>) -> bool {
+    let mut keys = request.headers().get_all(SEC_WEBSOCKET_KEY).iter();
+    keys.next().is_some() && keys.next().is_none()
+}
+
+/// Writes a head, and returns whether the client took it.
+async fn write(stream: &mut ClientSocket, head: &[u8]) -> bool {
+    let written = async {
+        stream.write_all(head).await?;
+        // TLS holds what the socket hasn't taken.
+        stream.flush().await
+    };
+    matches!(timeout(ANSWER_TIMEOUT, written).await, Ok(Ok(())))
+}
+
+/// Writes an answer and closes the connection.
+async fn refuse(stream: ClientSocket, response: Response) {
+    let (mut parts, body) = response.into_parts();
+    let body = Limited::new(body, MAX_REFUSAL).collect().await;
+    let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+    let length = body.len().to_string();
+    parts.headers.remove(CONNECTION);
+    let response = Response::from_parts(parts, Body::empty());
+    let more = [(CONTENT_LENGTH, &*length), (CONNECTION, "close")];
+    let mut answer = answer::head(&response, &more);
+    answer.extend_from_slice(&body);
+    answer_and_close(stream, &answer).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_taken(head: &str) -> bool {
+        FirstRequest::read(&Bytes::copy_from_slice(head.as_bytes())).is_some()
+    }
+
+    #[test]
+    fn a_lone_request_for_a_stream_leaves_http_and_no_other() {
+        assert!(is_taken(
+            "GET /sse/key?channels=a HTTP/1.1\r\nHost: x\r\n\r\n"
+        ));
+        assert!(is_taken(
+            "GET /base/apps/1/events/stream?x HTTP/1.1\r\nHost: x\r\n\r\n"
+        ));
+        for other in [
+            "GET /app/key HTTP/1.1\r\nHost: x\r\n\r\n",
+            "POST /sse/key HTTP/1.1\r\nHost: x\r\n\r\n",
+            "GET /sse/key HTTP/1.0\r\nHost: x\r\n\r\n",
+            "GET /sse/key HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n",
+            "GET /sse/key HTTP/1.1\r\nHost: x\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+            "GET /sse/key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n",
+            "GET /sse/key HTTP/1.1\r\nbad header\r\n\r\n",
+        ] {
+            assert!(!is_taken(other), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_handshake_leaves_http_with_what_came_behind_it() {
+        let handshake = "GET /app/key HTTP/1.1\r\nHost: x\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n\
+                         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let text = Bytes::from(format!("{handshake}\r\nframes"));
+        let first = FirstRequest::read(&text).expect("a handshake");
+        assert_eq!(&*first.read_ahead, b"frames");
+        for more in [
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+            "Content-Length: 1\r\n",
+            "Expect: 100-continue\r\n",
+        ] {
+            assert!(!is_taken(&format!("{handshake}{more}\r\n")), "{more}");
+        }
+    }
+}
