@@ -550,6 +550,12 @@ impl Connection {
         }
     }
 
+    /// Gives back what an idle connection doesn't need. One that is not idle needs it again soon, so that belongs in the
+    /// sweep.
+    pub(crate) fn rest(&mut self) {
+        self.outbox.rest();
+    }
+
     /// Gives up on a closed connection whose time has run out.
     pub(crate) fn expire(&mut self, now: Instant, buffers: &mut Buffers) {
         if matches!(self.state, State::Closing(until) if until <= now) {

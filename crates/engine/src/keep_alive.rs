@@ -10,8 +10,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::outbox::{Origin, SharedFrame};
 use crate::shard::{Shard, State};
 
-/// How often some of the connections get their PING.
-const PING_TICK: Duration = Duration::from_millis(100);
+/// How often some of the connections get their PING. Events wait while those are written, so there are few at a time.
+const PING_TICK: Duration = Duration::from_millis(25);
 
 impl Shard {
     /// Sends every connection a PING once in each `period`, forever.

@@ -310,6 +310,13 @@ impl Outbox {
         self.own + shared.sum::<usize>()
     }
 
+    /// Gives back the room for chunks, if nothing waits.
+    pub(crate) fn rest(&mut self) {
+        if self.chunks.is_empty() {
+            self.chunks = VecDeque::new();
+        }
+    }
+
     /// Notes progress for an outbox that has just become blocked.
     pub(crate) fn note_progress(&mut self) {
         self.progressed = true;

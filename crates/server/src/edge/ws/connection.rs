@@ -67,15 +67,20 @@ pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
     };
     let session = shard.connect(accepted.admitted, Box::new(sink));
     kernel::set_write_timeout(&stream, session.silence_limit());
-    // Copied, because these bytes share the HTTP connection's whole buffer and would keep it alive.
-    let read_ahead = accepted.read_ahead.to_vec();
     let mut frames = FrameTracker::default();
-    frames.follow(&read_ahead);
+    frames.follow(&accepted.read_ahead);
+    // Copied, because these bytes share the buffer of the whole head and would keep it alive.
+    let context = (!accepted.read_ahead.is_empty()).then(|| {
+        Box::new(context(
+            accepted.read_ahead.to_vec(),
+            accepted.limits.max_bytes,
+        ))
+    });
     // Boxed, because the task would hold the connection twice, as an argument and as its state.
     let connection = Box::new(Connection {
         stream,
         session,
-        context: context(read_ahead, accepted.limits.max_bytes),
+        context,
         frames,
         unfinished: None,
         limits: accepted.limits,
@@ -87,6 +92,19 @@ pub(crate) fn start(shard: &Rc<Shard>, accepted: Accepted) {
         _place: accepted.place,
     });
     tokio::task::spawn_local(connection.run());
+}
+
+thread_local! {
+    /// What read the last frames on this thread, and its largest message.
+    static SPARE: Cell<Option<(usize, Box<WebSocketContext>)>> = const { Cell::new(None) };
+}
+
+/// Returns a context in which nothing is left.
+fn spare(max_message: usize) -> Box<WebSocketContext> {
+    match SPARE.take() {
+        Some((max, context)) if max == max_message => context,
+        _ => Box::new(context(Vec::new(), max_message)),
+    }
 }
 
 fn context(read_ahead: Vec<u8>, max_message: usize) -> WebSocketContext {
@@ -141,7 +159,8 @@ impl Write for Wire<'_> {
 struct Connection {
     stream: Rc<ClientSocket>,
     session: Session,
-    context: WebSocketContext,
+    /// What reads frames, while there is something to read: an idle connection holds no buffers.
+    context: Option<Box<WebSocketContext>>,
     frames: FrameTracker,
     /// Set while more than [`FREE_BYTES`] of a message have come or are announced. Boxed, because it seldom is.
     unfinished: Option<Box<Unfinished>>,
@@ -321,16 +340,20 @@ impl Connection {
     fn account(&mut self, now: Instant, turn: &Turn) {
         // Bytes of a record that hasn't come whole say nothing of the message that they are part of.
         let encrypted = self.stream.held();
-        if self.frames.held().max(encrypted) <= FREE_BYTES || self.broken {
+        if self.broken {
             self.unfinished = None;
             return;
         }
-        if encrypted <= FREE_BYTES && self.frames.is_between_messages() {
-            // tungstenite keeps room for the longest frame as long as the connection can be read. Only after it has asked
-            // for more is nothing else in its buffer: a turn may end before all frames are handled that were read.
-            if matches!(turn, Turn::AllRead) && self.context.can_read() {
-                self.renew();
+        if self.frames.is_between_messages() && encrypted <= FREE_BYTES {
+            // Only after tungstenite has asked for more is nothing else in its buffer: a turn may end before all frames
+            // are handled that were read.
+            if matches!(turn, Turn::AllRead) {
+                self.rest();
             }
+            self.unfinished = None;
+            return;
+        }
+        if self.frames.held().max(encrypted) <= FREE_BYTES {
             self.unfinished = None;
             return;
         }
@@ -376,9 +399,16 @@ impl Connection {
         self.give_up(CloseCode::PongTimeout, &message);
     }
 
-    /// Frees tungstenite's buffers, whose content is no longer needed.
-    fn renew(&mut self) {
-        self.context = context(Vec::new(), self.limits.max_bytes);
+    /// Lets go of tungstenite's state and buffers, in which nothing is left. One with small buffers serves the next
+    /// connection of this thread that has something to read.
+    fn rest(&mut self) {
+        // After the client's close frame it has to know of that.
+        let Some(context) = self.context.take_if(|context| context.can_read()) else {
+            return;
+        };
+        if self.frames.longest() <= READ_BUFFER {
+            SPARE.replace(Some((self.limits.max_bytes, context)));
+        }
         self.frames.forget_longest();
     }
 
@@ -408,7 +438,9 @@ impl Connection {
             budget: &self.budget,
             frames: &mut self.frames,
         };
-        match self.context.read(&mut wire) {
+        let max_bytes = self.limits.max_bytes;
+        let context = self.context.get_or_insert_with(|| spare(max_bytes));
+        match context.read(&mut wire) {
             // Messages after the server's close frame are ignored, except the client's own close frame.
             Ok(_) if self.session.is_closing() => {}
             Ok(Message::Text(text)) => return Ok(Some(text)),
@@ -452,7 +484,8 @@ impl Connection {
         self.reject(code, message);
         self.broken = true;
         self.unfinished = None;
-        self.renew();
+        self.context = None;
+        self.frames.forget_longest();
     }
 
     /// Reads and drops bytes: closing a socket with unread bytes resets it, and the client would lose the last frames.

@@ -68,6 +68,11 @@ impl FrameTracker {
         self.fragments.saturating_add(frame) as usize
     }
 
+    /// Returns the payload length of the longest frame since [`Self::forget_longest`].
+    pub(super) fn longest(&self) -> usize {
+        self.longest as usize
+    }
+
     /// Returns the number of complete messages, wrapping.
     pub(super) fn messages(&self) -> u16 {
         self.messages
