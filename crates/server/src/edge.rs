@@ -8,6 +8,7 @@ use sse::open;
 use ws::upgrade;
 
 mod answer;
+pub(crate) mod client;
 mod client_socket;
 mod client_stream;
 mod direct_publish;

@@ -22,6 +22,7 @@ use crate::edge::sse::open;
 use crate::edge::ws::upgrade;
 use crate::edge::xhr;
 use crate::http::error::ApiError;
+use crate::http::headers::is_upgrade;
 use crate::http::{acme_challenge, base_path, demo, health, paths};
 use crate::metrics;
 use crate::openapi::{self, Described};
@@ -155,7 +156,7 @@ async fn method_not_allowed(State(state): State<AppState>, request: Request) -> 
 
 /// Refuses a request in the error format of the API that its path belongs to.
 async fn refuse(state: &AppState, request: Request, status: u16, message: String) -> Response {
-    if upgrade::is_upgrade(request.headers()) {
+    if is_upgrade(request.headers()) {
         return upgrade::refuse_path(state, request);
     }
     state.engine.refusals().note(Refused {

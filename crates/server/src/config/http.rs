@@ -10,7 +10,7 @@ use super::rules::Rules;
 use super::server::{PATH_PREFIX_FORM, is_path_prefix};
 use super::units::{bytes, network_list, seconds};
 use crate::capacity::{Capacity, RAISE_OPEN_FILES, RESERVED_FILES};
-use crate::edge::listener::Timeouts;
+use crate::edge::client::Timeouts;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

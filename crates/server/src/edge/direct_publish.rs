@@ -22,8 +22,9 @@ use crate::app_state::AppState;
 use crate::backend_api::{Authenticated, PublishRequest, SignedHead, authenticate, note_refusal};
 use crate::body::{BODY_TIMEOUT, BodyError};
 use crate::edge::answer;
+use crate::edge::client::{Client, LAST_HEAD, Timeouts};
 use crate::edge::client_socket::ClientSocket;
-use crate::edge::listener::{Client, LAST_HEAD, Timeouts};
+
 use crate::http::error::ApiError;
 use head::{Head, Parsed, Prefixes};
 

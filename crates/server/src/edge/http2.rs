@@ -28,9 +28,10 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::client::Client;
 use super::client_socket::ClientSocket;
 use super::head::MAX_HEAD;
-use super::listener::{Client, HttpConnection, Listening, in_time};
+use super::listener::{HttpConnection, Listening, in_time};
 use crate::http::error::ApiError;
 
 /// Bytes of a request's body that a client may send before they are read. It is the protocol's default.

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
@@ -13,7 +12,7 @@ use axum::Router;
 use axum::body::{Body, HttpBody};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use fanfare_engine::{Engine, RefusalKind, Refused, Shard};
+use fanfare_engine::{Engine, RefusalKind, Refused};
 use fanfare_protocol::proxy_header::{Announced, HeaderError};
 use hyper::Request;
 use hyper::body::{Frame, Incoming, SizeHint};
@@ -29,6 +28,7 @@ use tower::ServiceExt;
 
 use crate::access::{Addresses, OverTls, Peer};
 use crate::app_state::AppState;
+use crate::edge::client::{Client, LAST_HEAD, Timeouts, Upgrades};
 use crate::edge::client_socket::ClientSocket;
 use crate::edge::client_stream::ClientStream;
 use crate::edge::direct_publish;
@@ -40,9 +40,7 @@ use crate::edge::http2;
 use crate::edge::kernel;
 use crate::edge::listening_socket::Acceptor;
 use crate::edge::proxy_header::read_proxy_header;
-use crate::edge::sockets::{
-    Activity, HttpSocket, OpenRequest, SocketPlace, Sockets, UnfinishedBody,
-};
+use crate::edge::sockets::{Activity, HttpSocket, OpenRequest, Sockets, UnfinishedBody};
 use crate::edge::takeover::FirstRequest;
 use crate::edge::tls_handshake::{Arrived, TlsAcceptor};
 use crate::edge::write_timeout::WriteTimeout;
@@ -66,18 +64,6 @@ const PLAIN_HTTP: &str =
 const NO_FILES_PAUSE: Duration = Duration::from_millis(100);
 /// Least time between two log lines about connections that can't be accepted.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
-
-/// How long a client that connected before the shutdown may take for its request head.
-pub(super) const LAST_HEAD: Duration = Duration::from_secs(1);
-
-/// How long clients may take to send heads and to read answers.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Timeouts {
-    /// For the first head of a connection.
-    pub(crate) first_head: Duration,
-    /// For the head of a later request, including the idle time before it, and for reading part of an answer.
-    pub(crate) head: Duration,
-}
 
 /// Everything that a listener needs besides its socket. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -116,11 +102,6 @@ pub(crate) struct Shutdown {
     /// Upgraded connections that are on their way to a shard or are being refused.
     pub(crate) upgrades: TaskTracker,
 }
-
-/// The tracker that counts a connection once it is upgraded. The listener adds it to every request that asks for an
-/// upgrade.
-#[derive(Debug, Clone)]
-pub(crate) struct Upgrades(pub(crate) TaskTracker);
 
 /// Serves HTTP on every accepted connection. Returns once no more connections are accepted; their tasks go on in the
 /// trackers of `shutdown`.
@@ -236,18 +217,6 @@ fn not_http(engine: &Engine, peer: Peer, first_bytes: &FirstBytes, error: &hyper
         address: Some(peer.ip()),
         reason: &reason,
     });
-}
-
-/// An accepted client.
-pub(super) struct Client {
-    pub(super) peer: Peer,
-    pub(super) over_tls: bool,
-    pub(super) socket: HttpSocket,
-    pub(super) place: SocketPlace,
-    pub(super) upgrades: Upgrades,
-    pub(super) finish: CancellationToken,
-    /// Whether it came after the shutdown had begun, and gets one answer.
-    pub(super) is_late: bool,
 }
 
 impl Client {
@@ -452,8 +421,7 @@ async fn serve_http(
     }
     let peer = client.peer;
     if let Some(request) = FirstRequest::read(&head) {
-        let adopt = |start: Box<dyn FnOnce(Rc<Shard>) + Send>| listening.engine.adopt(start);
-        let served = request.serve(stream, client, listening.router, adopt);
+        let served = request.serve(stream, client, listening.router);
         return Box::pin(served).await;
     }
     let HttpConnection {

@@ -4,7 +4,7 @@
 //! ([`direct`]), so that it costs what a WebSocket costs; any other is the body of an answer ([`piped`]). The engine's
 //! sessions and outboxes are those of WebSockets.
 
-pub(crate) mod direct;
+mod direct;
 mod event_ids;
 pub(crate) mod open;
 mod piped;

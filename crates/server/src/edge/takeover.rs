@@ -2,7 +2,6 @@
 //! streams of Server-Sent Events, and handshakes of WebSockets. The routes answer them as any other request.
 
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -14,7 +13,6 @@ use axum::http::header::{
 use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
 use axum::response::Response;
 use bytes::Bytes;
-use fanfare_engine::Shard;
 use http_body_util::{BodyExt, Limited};
 use memchr::memmem::Finder;
 use parking_lot::Mutex;
@@ -24,12 +22,11 @@ use tower::ServiceExt;
 
 use crate::access::{OverTls, Peer};
 use crate::edge::answer;
+use crate::edge::client::Client;
 use crate::edge::client_socket::ClientSocket;
 use crate::edge::head::answer_and_close;
-use crate::edge::listener::Client;
-use crate::edge::sse::direct;
-use crate::edge::sse::open::Opened;
-use crate::edge::ws::upgrade::{Socket, UpgradedSocket, is_upgrade};
+use crate::edge::sockets::SocketPlace;
+use crate::http::headers::is_upgrade;
 
 /// Largest number of headers of a request that is read here.
 const MAX_HEADERS: usize = 64;
@@ -41,24 +38,26 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 static STREAMS: LazyLock<[Finder<'static>; 2]> =
     LazyLock::new(|| [Finder::new("/sse/"), Finder::new("/events/stream")]);
 
-/// Serves a socket once the answer to its handshake is written.
-pub(crate) type HandOver = Box<dyn FnOnce(UpgradedSocket) -> Served + Send>;
-/// What hands over a socket.
-pub(crate) type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// What a handler has opened for a request whose socket can leave HTTP.
-pub(crate) enum Taken {
-    Stream(Opened),
-    WebSocket(HandOver),
+/// A socket that has left HTTP, and the bytes that were read beyond the request.
+pub(crate) struct Socket {
+    pub(crate) stream: ClientSocket,
+    pub(crate) read_ahead: Bytes,
+    pub(crate) place: SocketPlace,
 }
 
-/// Where a handler puts it. The listener adds this to such requests.
+/// Goes on with a socket once the head of the answer is written.
+pub(crate) type HandOver = Box<dyn FnOnce(Socket) -> HandedOver + Send>;
+/// What goes on with a socket.
+pub(crate) type HandedOver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Where a handler puts what goes on with the socket of its request. The listener adds this to requests whose sockets
+/// can leave HTTP.
 #[derive(Clone, Default)]
-pub(crate) struct Takeover(Arc<Mutex<Option<Taken>>>);
+pub(crate) struct Takeover(Arc<Mutex<Option<HandOver>>>);
 
 impl Takeover {
-    pub(crate) fn put(&self, taken: Taken) {
-        *self.0.lock() = Some(taken);
+    pub(crate) fn put(&self, hand_over: HandOver) {
+        *self.0.lock() = Some(hand_over);
     }
 }
 
@@ -108,13 +107,7 @@ impl FirstRequest {
     }
 
     /// Answers the request: with what goes on without HTTP, or with what the routes answer instead.
-    pub(super) async fn serve(
-        self,
-        mut stream: ClientSocket,
-        client: Client,
-        router: Router,
-        adopt: impl FnOnce(Box<dyn FnOnce(Rc<Shard>) + Send>),
-    ) {
+    pub(super) async fn serve(self, mut stream: ClientSocket, client: Client, router: Router) {
         let Self {
             mut request,
             read_ahead,
@@ -129,41 +122,21 @@ impl FirstRequest {
         }
         extensions.insert(takeover.clone());
         let Ok(response) = router.oneshot(request).await;
-        let taken = takeover.0.lock().take();
-        let head = match &taken {
-            None => return refuse(stream, response).await,
-            Some(Taken::Stream(_)) => {
-                let more = [(TRANSFER_ENCODING, "chunked"), (CONNECTION, "close")];
-                answer::head(&response, &more)
-            }
-            Some(Taken::WebSocket(_)) => answer::head(&response, &[]),
+        let hand_over = takeover.0.lock().take();
+        let Some(hand_over) = hand_over else {
+            return refuse(stream, response).await;
         };
-        if !write(&mut stream, &head).await {
+        if !write(&mut stream, &answer::head(&response, &[])).await {
             return;
         }
-        let place = client.place;
-        match taken {
-            Some(Taken::Stream(opened)) => {
-                // The stream is registered with this runtime's reactor. The shard registers it with its own.
-                let Ok(stream) = stream.into_portable() else {
-                    return;
-                };
-                adopt(Box::new(move |shard| {
-                    direct::start(&shard, opened, stream, place);
-                }));
-            }
-            Some(Taken::WebSocket(hand_over)) => {
-                // It is no socket of HTTP's from here on.
-                drop(client.socket);
-                let socket = Socket {
-                    stream,
-                    read_ahead,
-                    place,
-                };
-                hand_over(socket.into()).await;
-            }
-            None => {}
-        }
+        // It is no socket of HTTP's from here on.
+        drop(client.socket);
+        let socket = Socket {
+            stream,
+            read_ahead,
+            place: client.place,
+        };
+        hand_over(socket).await;
     }
 }
 

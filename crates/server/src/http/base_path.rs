@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use tower::ServiceExt;
 
 use super::paths::RequestedUri;
-use crate::edge::ws::upgrade::is_upgrade;
+use crate::http::headers::is_upgrade;
 
 /// Returns routes that are those of `router` below `base`.
 ///

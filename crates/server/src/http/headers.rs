@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 
-use axum::http::header::{AUTHORIZATION, AsHeaderName, CONTENT_TYPE, IF_NONE_MATCH};
+use axum::http::header::{
+    AUTHORIZATION, AsHeaderName, CONNECTION, CONTENT_TYPE, IF_NONE_MATCH, UPGRADE,
+};
 use axum::http::{HeaderMap, HeaderValue};
 
 /// Returns the members of a list-valued header over all its lines, trimmed.
@@ -21,6 +23,11 @@ pub(crate) fn members(
 /// Returns whether a list-valued header has a token, in any case.
 pub(crate) fn has_token(headers: &HeaderMap, name: impl AsHeaderName, token: &str) -> bool {
     members(headers, name).any(|member| member.eq_ignore_ascii_case(token))
+}
+
+/// Returns whether a request asks to become a WebSocket.
+pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
+    has_token(headers, CONNECTION, "upgrade") && has_token(headers, UPGRADE, "websocket")
 }
 
 /// Returns all lines of a header as one value, or `None` if it is absent. It is for headers that are compared as a
@@ -72,7 +79,7 @@ pub(crate) fn has_newest(headers: &HeaderMap, tag: &HeaderValue) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::http::header::{CONNECTION, ORIGIN};
+    use axum::http::header::ORIGIN;
 
     use super::*;
 

@@ -10,6 +10,7 @@ use super::error::ApiError;
 use crate::app_state::AppState;
 use crate::assets::dashboard;
 use crate::edge::ws::upgrade;
+use crate::http::headers::is_upgrade;
 
 /// `GET /healthz`: answers while the process runs.
 pub(crate) async fn alive() -> &'static str {
@@ -45,7 +46,7 @@ pub(crate) async fn soketi_ready(state: State<AppState>) -> Response {
 
 /// `GET /` where operators are served: the dashboard for browsers, and a text for other programs.
 pub(crate) async fn dashboard_or_root(state: State<AppState>, request: Request) -> Response {
-    if !upgrade::is_upgrade(request.headers())
+    if !is_upgrade(request.headers())
         && let Some(page) = dashboard::page(&request)
     {
         return page;
@@ -55,7 +56,7 @@ pub(crate) async fn dashboard_or_root(state: State<AppState>, request: Request) 
 
 /// `GET /`: the demo page if there is one, or a text.
 pub(crate) async fn root(State(state): State<AppState>, request: Request) -> Response {
-    if upgrade::is_upgrade(request.headers()) {
+    if is_upgrade(request.headers()) {
         return upgrade::refuse_path(&state, request);
     }
     match &state.demo {

@@ -10,7 +10,7 @@ use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 
 use crate::access::Addresses;
-use crate::edge::ws::upgrade::is_upgrade;
+use crate::http::headers::is_upgrade;
 
 /// Port that `https` URLs leave out.
 const HTTPS: u16 = 443;

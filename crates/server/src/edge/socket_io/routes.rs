@@ -25,9 +25,9 @@ use super::outlet::{Transport, batches};
 use super::websocket::ClientWebSocket;
 use crate::app_state::AppState;
 use crate::body::{discard, read_pending};
-use crate::edge::ws::upgrade::{Handshake, is_upgrade, not_a_handshake};
+use crate::edge::ws::upgrade::{Handshake, not_a_handshake};
 use crate::http::error::ApiError;
-use crate::http::headers::combined;
+use crate::http::headers::{combined, is_upgrade};
 
 /// Number of polls and changes that may wait for their connection.
 const CONTROLS: usize = 4;

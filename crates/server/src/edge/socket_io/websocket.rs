@@ -16,7 +16,7 @@ use super::connection::{Control, Incoming, Packets};
 use super::connections::Handle;
 use super::outlet::{BATCH, BatchReceiver, batches};
 use crate::edge::client_socket::ClientSocket;
-use crate::edge::ws::upgrade::Socket;
+use crate::edge::takeover::Socket;
 
 /// How long the client may take to replace polling, as in the reference server.
 const UPGRADE_TIMEOUT: Duration = Duration::from_secs(10);

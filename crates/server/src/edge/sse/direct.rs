@@ -23,7 +23,7 @@ const MAX_UNASKED: usize = 16 * 1024;
 /// Bytes of events whose ids are completed at a time.
 const BATCH: usize = 64 * 1024;
 /// Starts a stream on its shard's thread.
-pub(crate) fn start(shard: &Rc<Shard>, opened: Opened, stream: PortableSocket, place: SocketPlace) {
+pub(super) fn start(shard: &Rc<Shard>, opened: Opened, stream: PortableSocket, place: SocketPlace) {
     let Some(stream) = watch(stream) else {
         return;
     };

@@ -4,11 +4,11 @@
 //! that says why, and ends; an error status is for what lasts.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -17,11 +17,11 @@ use fanfare_protocol::event_stream::EventStream;
 use fanfare_protocol::{CloseCode, Framing, ServerMessage};
 use hyper::header::ORIGIN;
 
-use super::piped;
+use super::{direct, piped};
 use crate::app_state::AppState;
 use crate::backend_api::SignedRequest;
 use crate::edge::refusal_log;
-use crate::edge::takeover::{Taken, Takeover};
+use crate::edge::takeover::{Socket, Takeover};
 use crate::edge::url_parameters::{CredentialParams, MemberParams, ReturnParams, StreamParams};
 use crate::edge::url_subscriptions::{UrlQuery, UrlRequest, UrlSubscriptions};
 use crate::http::cors::Cors;
@@ -40,7 +40,7 @@ const EXAMPLE: &str = "event: created\ndata: {\"id\":7}\nid: news 5f0c1f6e:42\n\
 const CLIENT: &str = "sse";
 
 /// An admitted stream.
-pub(crate) struct Opened {
+pub(super) struct Opened {
     pub(super) admitted: Admitted,
     pub(super) subscriptions: UrlSubscriptions,
     pub(super) is_enveloped: bool,
@@ -132,18 +132,22 @@ async fn answer(state: AppState, key: String, request: Parts, is_backend: bool) 
 
 /// Starts a stream: on its socket, if that can leave HTTP, or else as a body.
 fn start(state: &AppState, opened: Opened, request: &Parts) -> Response {
-    let body = match request.extensions.get::<Takeover>() {
-        Some(takeover) => {
-            takeover.put(Taken::Stream(opened));
-            Body::empty()
-        }
-        None => {
-            let (source, body) = piped::pair(opened);
-            state.engine.adopt(move |shard| source.start(&shard));
-            body
-        }
+    let Some(takeover) = request.extensions.get::<Takeover>() else {
+        let (source, body) = piped::pair(opened);
+        state.engine.adopt(move |shard| source.start(&shard));
+        return (HEADERS, body).into_response();
     };
-    (HEADERS, body).into_response()
+    let engine = Arc::clone(&state.engine);
+    takeover.put(Box::new(move |socket: Socket| {
+        Box::pin(async move {
+            // The stream is registered with this runtime's reactor. The shard registers it with its own.
+            if let Ok(stream) = socket.stream.into_portable() {
+                engine.adopt(move |shard| direct::start(&shard, opened, stream, socket.place));
+            }
+        })
+    }));
+    let last = [(TRANSFER_ENCODING, "chunked"), (CONNECTION, "close")];
+    (HEADERS, last).into_response()
 }
 
 async fn open(

@@ -10,7 +10,6 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{Method, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind, Refused};
 use fanfare_protocol::{CloseCode, Framing, SUBPROTOCOL_PREFIX};
 use hyper::header::{
@@ -25,12 +24,11 @@ use super::connection::{self, Accepted, MessageLimits};
 use super::plain::PlainQuery;
 use super::refuse::refuse;
 use crate::app_state::AppState;
-use crate::edge::client_socket::ClientSocket;
+use crate::edge::client::Upgrades;
 use crate::edge::client_stream::ClientStream;
-use crate::edge::listener::Upgrades;
+
 use crate::edge::refusal_log::note;
-use crate::edge::sockets::SocketPlace;
-use crate::edge::takeover::{HandOver, Taken, Takeover};
+use crate::edge::takeover::{Socket, Takeover};
 use crate::edge::url_parameters::{CredentialParams, MemberParams, SocketParams};
 use crate::edge::xhr::Client;
 use crate::http::error::ApiError;
@@ -133,11 +131,6 @@ pub(crate) fn refuse_path(state: &AppState, request: Request) -> Response {
     handshake.answer(request, |socket| {
         refuse_socket(socket, Framing::WebSocket, refusal)
     })
-}
-
-/// Returns whether a request asks to become a WebSocket.
-pub(crate) fn is_upgrade(headers: &HeaderMap) -> bool {
-    has_token(headers, CONNECTION, "upgrade") && has_token(headers, UPGRADE, "websocket")
 }
 
 /// What a client's URL says about the client, as it is written. The first parameter of a name counts.
@@ -268,13 +261,6 @@ async fn refuse_socket(socket: UpgradedSocket, framing: Framing, refusal: Refusa
     drop(place);
 }
 
-/// The socket of an upgraded connection, and the bytes that were read beyond the request.
-pub(crate) struct Socket {
-    pub(crate) stream: ClientSocket,
-    pub(crate) read_ahead: Bytes,
-    pub(crate) place: SocketPlace,
-}
-
 pub(crate) struct UpgradedSocket(Socket);
 
 impl From<Socket> for UpgradedSocket {
@@ -371,8 +357,7 @@ impl Handshake {
             headers.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
         }
         if let Some(takeover) = request.extensions().get::<Takeover>() {
-            let hand_over: HandOver = Box::new(move |socket| Box::pin(then(socket)));
-            takeover.put(Taken::WebSocket(hand_over));
+            takeover.put(Box::new(move |socket| Box::pin(then(socket.into()))));
             return response;
         }
         let upgrades = request.extensions().get::<Upgrades>().cloned();
