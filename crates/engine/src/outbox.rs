@@ -21,6 +21,8 @@ const COPY_UP_TO: usize = 1024;
 const CHUNK: usize = 16 * 1024;
 /// Most slices per vectored write.
 const SLICES: usize = 64;
+/// Number of chunks up to which room for fewer slices is made.
+const FEW_SLICES: usize = 8;
 /// Chunks for which an empty outbox keeps room.
 const CHUNKS_KEPT: usize = 8;
 /// A replay is encoded while fewer bytes than this wait before it.
@@ -509,7 +511,18 @@ impl Outbox {
     }
 
     fn write_once(&self, sink: &dyn Sink) -> io::Result<usize> {
-        let mut slices = [IoSlice::new(&[]); SLICES];
+        match self.chunks.len() {
+            0 => sink.write(&[]),
+            // Almost always. An array for all slices would cost as much as the rest of the write.
+            1 => sink.write(&[IoSlice::new(&self.chunks[0].bytes()[self.written..])]),
+            2..=FEW_SLICES => self.write_slices::<FEW_SLICES>(sink),
+            _ => self.write_slices::<SLICES>(sink),
+        }
+    }
+
+    /// Writes up to `COUNT` chunks.
+    fn write_slices<const COUNT: usize>(&self, sink: &dyn Sink) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); COUNT];
         let mut used = 0;
         for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
             // What follows a replay must not overtake it.
