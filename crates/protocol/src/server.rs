@@ -5,7 +5,7 @@
 use crate::frame::Frame;
 use crate::history::{HistoryPosition, Unrecovered};
 use crate::ids::{SocketId, UserId};
-use crate::json::write_string;
+use crate::json::{write_literal, write_string};
 use crate::presence::Member;
 
 /// One message to a client.
@@ -157,7 +157,7 @@ impl ServerMessage<'_> {
                 let data = format!(
                     r#"{{"socket_id":"{socket_id}","activity_timeout":{activity_timeout}}}"#
                 );
-                message("pusher:connection_established", None, &data)
+                message("pusher:connection_established", None, data.as_bytes())
             }
             Self::Error {
                 code,
@@ -165,15 +165,15 @@ impl ServerMessage<'_> {
                 reference,
             } => error(code, message, reference),
             Self::Ack { reference } => {
-                with_reference(message("pusher:ack", None, "{}"), Some(reference))
+                with_reference(message("pusher:ack", None, b"{}"), Some(reference))
             }
-            Self::Pong => message("pusher:pong", None, "{}"),
+            Self::Pong => message("pusher:pong", None, b"{}"),
             Self::SubscriptionSucceeded { channel, history } => {
                 let fields = history.fields();
                 message(
                     "pusher_internal:subscription_succeeded",
                     Some(channel),
-                    &format!("{{{}}}", fields.trim_end_matches(',')),
+                    format!("{{{}}}", fields.trim_end_matches(',')).as_bytes(),
                 )
             }
             Self::PresenceSucceeded {
@@ -189,18 +189,22 @@ impl ServerMessage<'_> {
                 let mut data = br#"{"user_data":"#.to_vec();
                 write_string(&mut data, user_data);
                 data.push(b'}');
-                message("pusher:signin_success", None, &utf8(data))
+                message("pusher:signin_success", None, &data)
             }
             Self::SubscriptionCount { channel, count } => {
                 let data = format!(r#"{{"subscription_count":{count}}}"#);
-                message("pusher_internal:subscription_count", Some(channel), &data)
+                message(
+                    "pusher_internal:subscription_count",
+                    Some(channel),
+                    data.as_bytes(),
+                )
             }
             Self::WatchlistEvents { online, offline } => message(
                 "pusher_internal:watchlist_events",
                 None,
                 &watchlist_events(online, offline),
             ),
-            Self::CacheMiss { channel } => message("pusher:cache_miss", Some(channel), "{}"),
+            Self::CacheMiss { channel } => message("pusher:cache_miss", Some(channel), b"{}"),
             Self::SubscriptionError {
                 channel,
                 kind,
@@ -212,7 +216,7 @@ impl ServerMessage<'_> {
                 data.extend_from_slice(br#","error":"#);
                 write_string(&mut data, text);
                 data.extend_from_slice(format!(r#","status":{status}}}"#).as_bytes());
-                message("pusher:subscription_error", Some(channel), &utf8(data))
+                message("pusher:subscription_error", Some(channel), &data)
             }
             Self::MemberAdded { channel, member } => message(
                 "pusher_internal:member_added",
@@ -223,7 +227,7 @@ impl ServerMessage<'_> {
                 let mut data = br#"{"user_id":"#.to_vec();
                 write_string(&mut data, user_id);
                 data.push(b'}');
-                message("pusher_internal:member_removed", Some(channel), &utf8(data))
+                message("pusher_internal:member_removed", Some(channel), &data)
             }
             Self::Event {
                 name,
@@ -236,10 +240,10 @@ impl ServerMessage<'_> {
     }
 }
 
-fn message(event_name: &str, channel: Option<&str>, data: &str) -> Vec<u8> {
+fn message(event_name: &str, channel: Option<&str>, data: &[u8]) -> Vec<u8> {
     let mut out = start(event_name, channel, data.len());
     out.extend_from_slice(br#","data":"#);
-    write_string(&mut out, data);
+    write_literal(&mut out, data);
     out.push(b'}');
     out
 }
@@ -251,7 +255,7 @@ fn event(
     user_id: Option<&str>,
     position: Option<&HistoryPosition>,
 ) -> Vec<u8> {
-    let mut out = message(name, Some(channel), data);
+    let mut out = message(name, Some(channel), data.as_bytes());
     if let Some(user_id) = user_id {
         out.pop();
         out.extend_from_slice(br#","user_id":"#);
@@ -297,47 +301,50 @@ fn start(event_name: &str, channel: Option<&str>, room: usize) -> Vec<u8> {
     out
 }
 
-fn presence(members: &[Member], fields: &str) -> String {
-    let mut ids = Vec::new();
+fn presence(members: &[Member], fields: &str) -> Vec<u8> {
     let mut hash = Vec::new();
-    for member in members {
-        separate(&mut ids);
-        write_string(&mut ids, member.user_id.as_str());
-        separate(&mut hash);
-        write_string(&mut hash, member.user_id.as_str());
+    let mut out = format!(r#"{{{fields}"presence":{{"ids":["#).into_bytes();
+    for (index, member) in members.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+            hash.push(b',');
+        }
+        let start = out.len();
+        write_string(&mut out, member.user_id.as_str());
+        hash.extend_from_slice(&out[start..]);
         hash.push(b':');
         hash.extend_from_slice(member.user_info.as_deref().unwrap_or("null").as_bytes());
     }
-    let (ids, hash, count) = (utf8(ids), utf8(hash), members.len());
-    format!(r#"{{{fields}"presence":{{"ids":[{ids}],"hash":{{{hash}}},"count":{count}}}}}"#)
+    out.extend_from_slice(br#"],"hash":{"#);
+    out.extend_from_slice(&hash);
+    out.extend_from_slice(format!(r#"}},"count":{}}}}}"#, members.len()).as_bytes());
+    out
 }
 
-fn watchlist_events(online: &[UserId], offline: &[UserId]) -> String {
-    let mut events = Vec::new();
+fn watchlist_events(online: &[UserId], offline: &[UserId]) -> Vec<u8> {
+    let mut out = br#"{"events":["#.to_vec();
+    let mut is_first = true;
     for (name, users) in [("online", online), ("offline", offline)] {
         if users.is_empty() {
             continue;
         }
-        separate(&mut events);
-        events.extend_from_slice(format!(r#"{{"name":"{name}","user_ids":["#).as_bytes());
+        if !std::mem::take(&mut is_first) {
+            out.push(b',');
+        }
+        out.extend_from_slice(format!(r#"{{"name":"{name}","user_ids":["#).as_bytes());
         for (index, user) in users.iter().enumerate() {
             if index > 0 {
-                events.push(b',');
+                out.push(b',');
             }
-            write_string(&mut events, user.as_str());
+            write_string(&mut out, user.as_str());
         }
-        events.extend_from_slice(b"]}");
+        out.extend_from_slice(b"]}");
     }
-    format!(r#"{{"events":[{}]}}"#, utf8(events))
+    out.extend_from_slice(b"]}");
+    out
 }
 
-fn separate(out: &mut Vec<u8>) {
-    if !out.is_empty() {
-        out.push(b',');
-    }
-}
-
-fn added(member: &Member) -> String {
+fn added(member: &Member) -> Vec<u8> {
     let mut data = br#"{"user_id":"#.to_vec();
     write_string(&mut data, member.user_id.as_str());
     if let Some(info) = &member.user_info {
@@ -345,11 +352,7 @@ fn added(member: &Member) -> String {
         data.extend_from_slice(info.as_bytes());
     }
     data.push(b'}');
-    utf8(data)
-}
-
-fn utf8(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes).expect("JSON written from strings is UTF-8")
+    data
 }
 
 #[cfg(test)]
