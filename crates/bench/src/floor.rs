@@ -31,7 +31,7 @@ pub(crate) fn serve(listen: SocketAddr) -> anyhow::Result<()> {
     poll.registry()
         .register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut floor = Floor::default();
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = vec![0; 256 * 1024];
     let mut events = Events::with_capacity(1024);
     loop {
         match poll.poll(&mut events, None) {
@@ -170,7 +170,7 @@ impl Floor {
         let message = http::message(bytes)?;
         let (head, body) = bytes[..message.len].split_at(message.head);
         if head.starts_with(b"POST ") {
-            self.publish(body);
+            self.publish_all(body);
             self.sockets[key].send(OK);
         } else if head.starts_with(b"GET /app/") {
             self.upgrade(key, head);
@@ -212,9 +212,76 @@ impl Floor {
             for (byte, mask) in payload.iter_mut().zip(mask.iter().cycle()) {
                 *byte ^= mask;
             }
-            self.subscribe(key, payload);
+            self.client_message(key, payload);
         }
         Some(frame.len)
+    }
+
+    fn client_message(&mut self, key: usize, message: &[u8]) {
+        let event = string_after(message, "\"event\":\"").unwrap_or_default();
+        let channel = string_after(message, "\"channel\":\"").unwrap_or_default();
+        if event == b"pusher:unsubscribe" {
+            self.leave(key, channel);
+        } else if event.starts_with(b"client-") {
+            self.frame.clear();
+            wire::text_frame(&mut self.frame, &[message]);
+            self.send_to_others(key, channel);
+        } else {
+            self.subscribe(key, message);
+        }
+    }
+
+    /// Sends the frame to all subscribers of a channel but one.
+    fn send_to_others(&mut self, key: usize, channel: &[u8]) {
+        let members = self.channels.get(channel).into_iter().flatten();
+        for member in members.filter(|member| **member != key) {
+            self.sockets[*member].send(&self.frame);
+        }
+    }
+
+    fn leave(&mut self, key: usize, channel: &[u8]) {
+        self.sockets[key]
+            .channels
+            .retain(|other| **other != *channel);
+        if let Some(members) = self.channels.get_mut(channel) {
+            members.retain(|member| *member != key);
+        }
+        if channel.starts_with(b"presence-") {
+            self.announce(key, channel, "member_removed");
+        }
+    }
+
+    /// Tells the others of a presence channel who came or went. A user's id is that of its socket.
+    fn announce(&mut self, key: usize, channel: &[u8], what: &str) {
+        self.frame.clear();
+        let start = format!(r#"{{"event":"pusher_internal:{what}","channel":""#);
+        let end = format!(
+            r#"","data":"{{\"user_id\":\"1.{key}\",\"user_info\":{{\"name\":\"A Member\"}}}}"}}"#
+        );
+        wire::text_frame(
+            &mut self.frame,
+            &[start.as_bytes(), channel, end.as_bytes()],
+        );
+        self.send_to_others(key, channel);
+    }
+
+    /// Returns the list of a presence channel's members.
+    fn list(&self, channel: &[u8]) -> String {
+        let members = self.channels.get(channel).map_or(&[][..], Vec::as_slice);
+        let ids: Vec<String> = members
+            .iter()
+            .map(|key| format!(r#"\"1.{key}\""#))
+            .collect();
+        let infos: Vec<String> = ids
+            .iter()
+            .map(|id| format!(r#"{id}:{{\"name\":\"A Member\"}}"#))
+            .collect();
+        format!(
+            r#"{{\"presence\":{{\"count\":{},\"ids\":[{}],\"hash\":{{{}}}}}}}"#,
+            ids.len(),
+            ids.join(","),
+            infos.join(",")
+        )
     }
 
     fn subscribe(&mut self, key: usize, message: &[u8]) {
@@ -236,8 +303,13 @@ impl Floor {
         let members = self.channels.entry(channel.into()).or_default();
         members.push(key);
         let mut answer = Vec::new();
+        let mut data = "{}".to_owned();
+        if channel.starts_with(b"presence-") {
+            data = self.list(channel);
+            self.announce(key, channel, "member_added");
+        }
         let start = br#"{"event":"pusher_internal:subscription_succeeded","channel":""#;
-        let parts: [&[u8]; 3] = [start, channel, br#"","data":"{}"}"#];
+        let parts: [&[u8]; 5] = [start, channel, br#"","data":""#, data.as_bytes(), br#""}"#];
         let socket = &mut self.sockets[key];
         match socket.clients {
             Some(Clients::Sse) => chunk(&mut answer, &[b"data: ", &parts.concat(), b"\n\n"]),
@@ -247,14 +319,38 @@ impl Floor {
         socket.send(&answer);
     }
 
-    fn publish(&mut self, body: &[u8]) {
-        let (Some(name), Some(channel), Some(data)) = (
-            string_after(body, "\"name\":\""),
-            string_after(body, "\"channel\":\""),
-            string_after(body, "\"data\":\""),
-        ) else {
+    /// Publishes one event, each of a batch, or one on several channels.
+    fn publish_all(&mut self, body: &[u8]) {
+        if let Some(list) = after(body, "\"channels\":[") {
+            let (Some(name), Some(data)) = (
+                string_after(body, "\"name\":\""),
+                string_after(body, "\"data\":\""),
+            ) else {
+                return;
+            };
+            let end = memchr::memchr(b']', list).unwrap_or(list.len());
+            // Between the quotes of "a","b" are the names.
+            for channel in list[..end].split(|byte| *byte == b'"').skip(1).step_by(2) {
+                self.publish(name, channel, data);
+            }
             return;
-        };
+        }
+        // An event begins at its name, or at its channel or data if those come first.
+        let mut rest = body;
+        while let (Some(name), Some(channel), Some(data)) = (
+            string_after(rest, "\"name\":\""),
+            string_after(rest, "\"channel\":\""),
+            string_after(rest, "\"data\":\""),
+        ) {
+            self.publish(name, channel, data);
+            let Some(end) = after(rest, "}") else {
+                return;
+            };
+            rest = end;
+        }
+    }
+
+    fn publish(&mut self, name: &[u8], channel: &[u8], data: &[u8]) {
         let Some(members) = self.channels.get(channel) else {
             return;
         };
@@ -294,6 +390,9 @@ impl Floor {
         for channel in socket.channels {
             if let Some(members) = self.channels.get_mut(&channel) {
                 members.retain(|member| *member != key);
+            }
+            if channel.starts_with(b"presence-") {
+                self.announce(key, &channel, "member_removed");
             }
         }
     }

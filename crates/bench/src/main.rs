@@ -6,13 +6,17 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `options` | which servers are measured, and how often |
+//! | `capacity` | sweeps over sizes, their growth, and what a number of connections needs |
+//! | `peers` | every workload on Fanfare, the floor and other servers |
+//! | `soak` | clients that come and go for hours, and the check of what they receive |
 //! | `process` | starts the servers |
 //! | `clients` | what subscribers speak: Pusher's protocol, plain WebSockets, Server-Sent Events |
 //! | `target` | a running server, and the requests sent to it |
-//! | `workload` | `fanout`, `flood`, `idle`, `publish`, `connect`, `storm` |
+//! | `workload` | `fanout`, `flood`, `idle`, `publish`, `batch`, `client_events`, `presence`, `slow_readers`, `connect`, `storm` |
 //! | `front` | what clients speak TLS to: Fanfare, nginx, HAProxy |
 //! | `stream` | a client's connection, plain or encrypted |
 //! | `generator` | the epoll loop over subscribers and publishers |
+//! | `source` | the loopback addresses that connections come from |
 //! | `subscribers`, `publishers` | the sockets that count events; the HTTP connections that publish |
 //! | `layout` | finds an event's number without parsing |
 //! | `tally` | lost, doubled and late deliveries |
@@ -26,6 +30,7 @@
     reason = "a load generator measures real time"
 )]
 
+mod capacity;
 mod clients;
 mod floor;
 mod front;
@@ -34,9 +39,12 @@ mod http;
 mod layout;
 mod measure;
 mod options;
+mod peers;
 mod process;
 mod publishers;
 mod report;
+mod soak;
+mod source;
 mod stream;
 mod subscribers;
 mod tally;
@@ -50,10 +58,16 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
+use crate::capacity::Capacity;
 use crate::options::Options;
+use crate::peers::Compare;
 use crate::process::Contender;
 use crate::report::Column;
-use crate::workload::{Connect, Fanout, Flood, Idle, Publish, Storm, Workload};
+use crate::soak::Soak;
+use crate::workload::{
+    Batch, ClientEvents, Connect, Fanout, Flood, Idle, Presence, Publish, SlowReaders, Storm,
+    Workload,
+};
 
 /// Loads Fanfare and a floor server in turn, and compares what they cost.
 #[derive(Debug, Parser)]
@@ -124,6 +138,49 @@ enum Command {
         #[command(flatten)]
         options: Options,
     },
+    /// Memory and CPU over connections, channels, subscribers, event sizes, members and nodes, and what a number of
+    /// connections needs by these figures.
+    Capacity(Capacity),
+    /// Requests with ten events each, to nobody: events a second.
+    Batch {
+        #[command(flatten)]
+        workload: Batch,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Events of clients at a steady rate: losses, latency, CPU per delivery.
+    ClientEvents {
+        #[command(flatten)]
+        workload: ClientEvents,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Users who join and leave a presence channel: CPU per announcement.
+    Presence {
+        #[command(flatten)]
+        workload: Presence,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Subscribers that read slowly or never: what it means for the others, and for the server's memory.
+    SlowReaders {
+        #[command(flatten)]
+        workload: SlowReaders,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Clients that connect at the same moment, again and again: how long it takes, and how late events are meanwhile.
+    Storm {
+        #[command(flatten)]
+        workload: Storm,
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Every workload, on other servers too that speak Pusher's protocol.
+    Compare(Compare),
+    /// Clients that come, go and lose their connections for an hour: fails if an event is lost, doubled or reordered, or
+    /// memory ends elsewhere than where it was after five minutes.
+    Soak(Soak),
     /// The first four, with shorter windows.
     All {
         #[command(flatten)]
@@ -160,6 +217,17 @@ fn main() -> Result<()> {
         Command::Publish { workload, options } => compare(&workload, &options),
         Command::Clients { options } => clients(&options),
         Command::Tls { options } => tls(&options),
+        Command::Batch { workload, options } => compare(&workload, &options),
+        Command::ClientEvents { workload, options } => {
+            let contenders = options.contenders_with(&["client_events=true"])?;
+            compare_all(&workload, &contenders, options.rounds)
+        }
+        Command::Presence { workload, options } => compare(&workload, &options),
+        Command::SlowReaders { workload, options } => compare(&workload, &options),
+        Command::Storm { workload, options } => compare(&workload, &options),
+        Command::Compare(compare) => compare.run(),
+        Command::Capacity(capacity) => capacity.run(),
+        Command::Soak(soak) => soak.run(),
         Command::All { options } => all(&options),
         Command::Floor { listen } => floor::serve(listen),
     }

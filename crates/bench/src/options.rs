@@ -51,26 +51,39 @@ enum Only {
 impl Options {
     /// Returns the servers to measure.
     pub(crate) fn contenders(&self) -> Result<Vec<Contender>> {
+        self.contenders_with(&[])
+    }
+
+    /// Returns the servers to measure. Fanfare's app has these settings.
+    pub(crate) fn contenders_with(&self, settings: &[&str]) -> Result<Vec<Contender>> {
         if let (Some(address), Some(pid)) = (self.server, self.pid) {
             let app = App {
                 id: self.app_id.clone(),
                 key: self.key.clone(),
                 secret: self.secret.clone(),
             };
-            return Ok(vec![Contender::Running(Target {
+            let target = Target {
                 addresses: vec![address],
                 pids: vec![pid],
                 app,
                 tls: None,
                 clients: Clients::default(),
-            })]);
+            };
+            return Ok(vec![Contender::Running {
+                name: "server".into(),
+                target,
+            }]);
         }
         let mut contenders = Vec::new();
         if self.only != Some(Only::Fanfare) {
             contenders.push(Contender::Floor(Clients::default()));
         }
         if self.only != Some(Only::Floor) {
-            contenders.push(self.fanfare()?);
+            let mut setup = self.setup()?;
+            setup
+                .settings
+                .extend(settings.iter().map(|&setting| setting.to_owned()));
+            contenders.push(Contender::Fanfare(setup));
         }
         Ok(contenders)
     }
@@ -139,7 +152,8 @@ impl Options {
         Ok(Contender::Fanfare(self.setup()?))
     }
 
-    fn setup(&self) -> Result<Setup> {
+    /// Returns how Fanfare is run.
+    pub(crate) fn setup(&self) -> Result<Setup> {
         let program = match &self.fanfare {
             Some(program) => program.clone(),
             None => std::env::current_exe()?.with_file_name("fanfare"),
@@ -153,6 +167,7 @@ impl Options {
         Ok(Setup {
             program,
             env: self.fanfare_env.clone(),
+            settings: Vec::new(),
             history: false,
             front: None,
             resume: false,

@@ -39,7 +39,12 @@ pub(crate) enum Contender {
         back_end: Option<String>,
     },
     /// A server that is already running.
-    Running(Target),
+    Running {
+        /// Its name in tables.
+        name: String,
+        /// How to reach it.
+        target: Target,
+    },
 }
 
 /// How Fanfare is run.
@@ -49,6 +54,8 @@ pub(crate) struct Setup {
     pub(crate) program: PathBuf,
     /// Added to the environment.
     pub(crate) env: Vec<(String, String)>,
+    /// Settings of its app, as NAME=VALUE.
+    pub(crate) settings: Vec<String>,
     /// Whether its app keeps histories.
     pub(crate) history: bool,
     /// What clients speak TLS to, if they do.
@@ -61,8 +68,8 @@ pub(crate) struct Setup {
 
 impl Contender {
     /// Returns its name in tables.
-    pub(crate) fn name(&self) -> &'static str {
-        match self {
+    pub(crate) fn name(&self) -> String {
+        let name = match self {
             Self::Floor(clients) => clients.name("floor"),
             Self::Fanfare(setup) => match setup.front {
                 Some(front) => front.name(),
@@ -70,8 +77,9 @@ impl Contender {
                 None => setup.clients.name("fanfare"),
             },
             Self::Nodes { .. } => "nodes",
-            Self::Running(_) => "server",
-        }
+            Self::Running { name, .. } => name,
+        };
+        name.to_owned()
     }
 
     /// Starts it, and waits until it answers.
@@ -84,8 +92,9 @@ impl Contender {
                 nodes,
                 back_end,
             } => start_nodes(setup, *nodes, back_end.as_deref()),
-            Self::Running(target) => Ok(Server {
+            Self::Running { target, .. } => Ok(Server {
                 target: target.clone(),
+                redis: None,
                 children: Vec::new(),
             }),
         }
@@ -97,6 +106,8 @@ impl Contender {
 pub(crate) struct Server {
     /// How to reach it.
     pub(crate) target: Target,
+    /// Process of the Redis that was started for it.
+    pub(crate) redis: Option<u32>,
     children: Vec<Running>,
 }
 
@@ -161,6 +172,7 @@ impl Running {
         };
         Ok(Server {
             target,
+            redis: None,
             children: vec![self],
         })
     }
@@ -204,6 +216,11 @@ fn start_fanfare(setup: &Setup) -> Result<Server> {
         command
     };
     create_app(fanfare(&["app", "create", "--name", "bench"]), setup)?;
+    // The first start of all creates an operator, whose password hash takes 19 MiB until some seconds later. The figures
+    // are those of a later start.
+    let mut alone = fanfare(&["serve"]);
+    alone.env_remove("FANFARE_CLUSTER_URL");
+    Running::spawn(alone, TempDir::new()?)?.wait_until_ready(address)?;
     let serve = fanfare(&["serve"]);
     let mut server = Running::spawn(serve, dir)?.into_server(address)?;
     server.target.clients = setup.clients;
@@ -218,6 +235,9 @@ fn create_app(mut create: Command, setup: &Setup) -> Result<()> {
     create.args(["--id", &id, "--key", &key, "--secret", &secret]);
     if setup.history {
         create.args(["--setting", HISTORY]);
+    }
+    for setting in &setup.settings {
+        create.args(["--setting", setting]);
     }
     let output = create
         .output()
@@ -297,6 +317,7 @@ fn start_nodes(setup: &Setup, nodes: usize, back_end: Option<&str>) -> Result<Se
         all.target.pids.extend(&node.target.pids);
         all.children.extend(node.children);
     }
+    all.redis = redis.as_ref().map(|redis| redis.child.id());
     all.children.extend(redis);
     Ok(all)
 }

@@ -26,6 +26,21 @@ impl Figure {
         }
     }
 
+    /// Returns its name.
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Returns the number.
+    pub(crate) fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// Returns how many decimals it is shown with.
+    pub(crate) fn decimals(&self) -> usize {
+        self.decimals
+    }
+
     /// Returns the rows for how much of the time the generator ran, and waited for a core that another process had.
     pub(crate) fn generator(ran: f64, waited: f64) -> [Self; 2] {
         let [first, second] = GENERATOR;
@@ -36,7 +51,7 @@ impl Figure {
 /// Figures of one server in all rounds.
 pub(crate) struct Column {
     /// The server's name.
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// The figures of each round, in the same order.
     pub(crate) rounds: Vec<Vec<Figure>>,
 }
@@ -82,6 +97,11 @@ pub(crate) fn line(figures: &[Figure]) -> String {
         .map(|figure| format!("{} {}", figure.name, shown(figure)))
         .collect();
     parts.join("; ")
+}
+
+/// Prints a page.
+pub(crate) fn print_page(page: &str) {
+    println!("{page}");
 }
 
 /// Prints the medians of all servers side by side.
@@ -158,7 +178,7 @@ mod tests {
     #[test]
     fn a_table_has_a_ratio_when_two_are_compared() {
         let column = |name, values: [f64; 3]| Column {
-            name,
+            name: str::to_owned(name),
             rounds: values
                 .map(|value| vec![Figure::new("things/s", value, 1)])
                 .into(),
@@ -181,7 +201,7 @@ mod tests {
     #[test]
     fn one_busy_round_is_enough_to_call_the_generator_the_limit() {
         let column = |shares: &[(f64, f64)]| Column {
-            name: "floor",
+            name: "floor".into(),
             rounds: shares
                 .iter()
                 .map(|(ran, waited)| Figure::generator(*ran, *waited).into())

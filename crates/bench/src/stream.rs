@@ -12,6 +12,8 @@ use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
+use crate::source;
+
 /// Name in the servers' certificates.
 pub(crate) const SERVER_NAME: &str = "localhost";
 /// Sessions that are kept to resume, more than there are connections.
@@ -44,8 +46,17 @@ pub(crate) fn client_config(
 impl Stream {
     /// Connects. With `tls`, the handshake goes on as the stream is read.
     pub(crate) fn connect(address: SocketAddr, tls: Option<&Arc<ClientConfig>>) -> Result<Self> {
+        Self::connect_from(source::Source::default(), address, tls)
+    }
+
+    /// Does the same from a certain source.
+    pub(crate) fn connect_from(
+        source: source::Source,
+        address: SocketAddr,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> Result<Self> {
         // Connecting to a server nearby takes no time, so this may block. Everything else must not.
-        let tcp = std::net::TcpStream::connect(address)?;
+        let tcp = source.connect(address)?;
         tcp.set_nonblocking(true)?;
         tcp.set_nodelay(true)?;
         let start = |config: &Arc<ClientConfig>| -> Result<_> {

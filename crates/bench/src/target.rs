@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fanfare_protocol::signature::{Credential, SigningKey, sign_request};
 use rustls::ClientConfig;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::clients::Clients;
 use crate::layout::payload;
@@ -49,23 +49,73 @@ impl Target {
     /// Returns a client's subscription, with its auth if the channel needs one.
     pub(crate) fn subscription(&self, socket_id: &str, channel: &str) -> Vec<u8> {
         let mut data = json!({ "channel": channel });
-        if channel.starts_with("private-") {
-            let signature =
-                SigningKey::new(&self.app.secret).sign(&format!("{socket_id}:{channel}"));
-            data["auth"] = format!("{}:{signature}", self.app.key).into();
+        self.authorize(&mut data, socket_id, channel);
+        message(&json!({ "event": "pusher:subscribe", "data": data }))
+    }
+
+    /// Adds to a subscription what its channel needs. The user of a presence channel is named after the socket.
+    pub(crate) fn authorize(&self, data: &mut Value, socket_id: &str, channel: &str) {
+        let mut signed = format!("{socket_id}:{channel}");
+        if channel.starts_with("presence-") {
+            let member = json!({ "user_id": socket_id, "user_info": { "name": "A Member" } });
+            let member = member.to_string();
+            signed = format!("{signed}:{member}");
+            data["channel_data"] = member.into();
+        } else if !channel.starts_with("private-") {
+            return;
         }
-        masked_text_frame(
-            json!({ "event": "pusher:subscribe", "data": data })
-                .to_string()
-                .as_bytes(),
-        )
+        let signature = SigningKey::new(&self.app.secret).sign(&signed);
+        data["auth"] = format!("{}:{signature}", self.app.key).into();
+    }
+
+    /// Returns the message with which a client leaves a channel.
+    pub(crate) fn unsubscription(channel: &str) -> Vec<u8> {
+        message(&json!({ "event": "pusher:unsubscribe", "data": { "channel": channel } }))
+    }
+
+    /// Returns an event of a client.
+    pub(crate) fn client_event(channel: &str, sequence: u32, payload_len: usize) -> Vec<u8> {
+        let data = payload(sequence, payload_len);
+        message(&json!({ "event": "client-e", "channel": channel, "data": data }))
     }
 
     /// Returns a backend's signed request to publish one event.
     pub(crate) fn publish(&self, channel: &str, sequence: u32, payload_len: usize) -> Vec<u8> {
-        let data = payload(sequence, payload_len);
+        self.publish_text(channel, &payload(sequence, payload_len))
+    }
+
+    /// Does the same with any text as its data.
+    pub(crate) fn publish_text(&self, channel: &str, data: &str) -> Vec<u8> {
         let body = json!({ "name": "e", "channel": channel, "data": data }).to_string();
-        let path = format!("/apps/{}/events", self.app.id);
+        self.post("events", &body)
+    }
+
+    /// Returns a backend's signed request to publish several events, numbered from `first`.
+    pub(crate) fn publish_batch(
+        &self,
+        channels: &[String],
+        first: u32,
+        payload_len: usize,
+    ) -> Vec<u8> {
+        let event = |(channel, sequence): (&String, u32)| json!({ "name": "e", "channel": channel, "data": payload(sequence, payload_len) });
+        let events: Vec<Value> = channels.iter().zip(first..).map(event).collect();
+        self.post("batch_events", &json!({ "batch": events }).to_string())
+    }
+
+    /// Returns a backend's signed request to publish one event on several channels.
+    pub(crate) fn publish_to_all(
+        &self,
+        channels: &[String],
+        sequence: u32,
+        payload_len: usize,
+    ) -> Vec<u8> {
+        let data = payload(sequence, payload_len);
+        let body = json!({ "name": "e", "channels": channels, "data": data });
+        self.post("events", &body.to_string())
+    }
+
+    fn post(&self, what: &str, body: &str) -> Vec<u8> {
+        let path = format!("/apps/{}/{what}", self.app.id);
         let credential = Credential {
             key: &self.app.key,
             secret: &self.app.secret,
@@ -78,6 +128,10 @@ impl Target {
         )
         .into_bytes()
     }
+}
+
+fn message(json: &Value) -> Vec<u8> {
+    masked_text_frame(json.to_string().as_bytes())
 }
 
 fn unix_now() -> u64 {

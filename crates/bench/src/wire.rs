@@ -4,6 +4,10 @@ use memchr::memmem;
 
 /// Opcode of a text frame.
 pub(crate) const TEXT: u8 = 1;
+/// Opcode of a PING.
+pub(crate) const PING: u8 = 9;
+/// Opcode of a PONG.
+const PONG: u8 = 10;
 
 /// Extent of one WebSocket frame at the start of a buffer.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,21 +20,26 @@ pub(crate) struct Frame {
     pub(crate) len: usize,
 }
 
-/// Returns the frame at the start, if all of it has come. Frames of 64 KiB and more don't occur here.
+/// Returns the frame at the start, if all of it has come.
 #[inline]
 pub(crate) fn frame(bytes: &[u8]) -> Option<Frame> {
     let [first, second, ..] = *bytes else {
         return None;
     };
     let mask = if second & 0x80 == 0 { 0 } else { 4 };
-    let (head, payload) = match second & 0x7f {
+    let (head, payload): (usize, usize) = match second & 0x7f {
         126 => {
             let long = bytes.get(2..4)?;
             (4, usize::from(u16::from_be_bytes([long[0], long[1]])))
         }
+        127 => {
+            let long = bytes.get(2..10)?.try_into().ok()?;
+            (10, usize::try_from(u64::from_be_bytes(long)).ok()?)
+        }
         short => (2, usize::from(short)),
     };
-    let (head, len) = (head + mask, head + mask + payload);
+    let head = head + mask;
+    let len = head.checked_add(payload)?;
     (bytes.len() >= len).then_some(Frame {
         opcode: first & 0x0f,
         head,
@@ -40,7 +49,7 @@ pub(crate) fn frame(bytes: &[u8]) -> Option<Frame> {
 
 /// Appends a text frame as a server sends it.
 pub(crate) fn text_frame(out: &mut Vec<u8>, parts: &[&[u8]]) {
-    head(out, parts.iter().map(|part| part.len()).sum(), 0);
+    head(out, TEXT, parts.iter().map(|part| part.len()).sum(), 0);
     for part in parts {
         out.extend_from_slice(part);
     }
@@ -48,21 +57,32 @@ pub(crate) fn text_frame(out: &mut Vec<u8>, parts: &[&[u8]]) {
 
 /// Returns a text frame as a client sends it. A mask of zeros is valid and leaves the payload as it is.
 pub(crate) fn masked_text_frame(payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(payload.len() + 8);
-    head(&mut out, payload.len(), 0x80);
+    masked(TEXT, payload)
+}
+
+/// Returns the PONG that answers a PING with this payload.
+pub(crate) fn masked_pong(payload: &[u8]) -> Vec<u8> {
+    masked(PONG, payload)
+}
+
+fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(payload.len() + 14);
+    head(&mut out, opcode, payload.len(), 0x80);
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(payload);
     out
 }
 
-fn head(out: &mut Vec<u8>, len: usize, mask_bit: u8) {
-    out.push(0x80 | TEXT);
+fn head(out: &mut Vec<u8>, opcode: u8, len: usize, mask_bit: u8) {
+    out.push(0x80 | opcode);
     if let Some(short) = u8::try_from(len).ok().filter(|short| *short < 126) {
         out.push(mask_bit | short);
-    } else {
-        let long = u16::try_from(len).expect("frames here are shorter than 64 KiB");
+    } else if let Ok(long) = u16::try_from(len) {
         out.push(mask_bit | 126);
         out.extend_from_slice(&long.to_be_bytes());
+    } else {
+        out.push(mask_bit | 127);
+        out.extend_from_slice(&(len as u64).to_be_bytes());
     }
 }
 
@@ -89,13 +109,13 @@ mod tests {
 
     #[test]
     fn a_frame_is_found_only_when_all_of_it_is_there() {
-        for len in [0, 5, 125, 126, 70, 3000] {
+        for len in [0, 5, 125, 126, 70, 3000, 70_000] {
             let mut bytes = Vec::new();
             text_frame(&mut bytes, &[&vec![b'x'; len]]);
             let whole = frame(&bytes).expect("a whole frame");
             assert_eq!((whole.opcode, whole.len), (TEXT, bytes.len()));
             assert_eq!(whole.len - whole.head, len);
-            for cut in 0..bytes.len() {
+            for cut in (0..bytes.len()).step_by(1 + len / 100) {
                 assert_eq!(frame(&bytes[..cut]), None);
             }
         }

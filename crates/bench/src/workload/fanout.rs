@@ -13,7 +13,7 @@ use crate::report::Figure;
 use crate::tally::Tally;
 
 /// How long one more delivery is waited for after the last event was sent.
-const QUIET_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const QUIET_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Paced events over several channels.
 #[derive(Debug, clap::Args)]

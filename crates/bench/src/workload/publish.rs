@@ -6,11 +6,12 @@ use anyhow::Result;
 
 use super::Workload;
 use crate::generator::{Generator, Watch};
-use crate::measure::Window;
+use crate::measure::{Spent, Window};
 use crate::process::Server;
 use crate::report::Figure;
+use crate::target::Target;
 
-const WARM_UP: Duration = Duration::from_secs(1);
+pub(super) const WARM_UP: Duration = Duration::from_secs(1);
 /// Number of requests that are signed before the measurement. They are sent again once all were sent.
 const SIGNED: u32 = 4096;
 
@@ -63,31 +64,9 @@ impl Workload for Publish {
 
     fn run(&self, server: &Server) -> Result<Vec<Figure>> {
         let target = &server.target;
-        let signed: Vec<Vec<u8>> = (0..SIGNED)
-            .map(|sequence| target.publish("bench-00000", sequence, self.payload))
-            .collect();
-        let mut requests = signed.iter().cycle();
-        let mut generator = Generator::new(target)?;
-        generator.open_publishers(self.connections)?;
-        let mut answers = Answers {
-            count: 0,
-            idle: (0..self.connections).collect(),
-        };
-        let mut run_for = |time: Duration| -> Result<u64> {
-            let (before, until) = (answers.count, Instant::now() + time);
-            while Instant::now() < until {
-                for publisher in answers.idle.drain(..) {
-                    let request = requests.next().map_or(&[][..], Vec::as_slice);
-                    generator.publishers().send(publisher, request)?;
-                }
-                generator.turn(Duration::from_millis(100), &mut answers)?;
-            }
-            Ok(answers.count - before)
-        };
-        run_for(WARM_UP)?;
-        let window = Window::begin(&target.pids)?;
-        let count = run_for(Duration::from_secs(self.seconds))?;
-        let spent = window.end()?;
+        let sign = |sequence| target.publish("bench-00000", sequence, self.payload);
+        let time = Duration::from_secs(self.seconds);
+        let (count, spent) = repeat(target, self.connections, [WARM_UP, time], sign)?;
         let mut figures = vec![
             Figure::new("requests/s", spent.rate(count), 0),
             Figure::new("CPU per request, us", spent.server_micros_per(count), 2),
@@ -96,4 +75,37 @@ impl Workload for Publish {
         figures.extend(spent.generator());
         Ok(figures)
     }
+}
+
+/// Sends requests as fast as they are answered, for two times of which the second is measured. Returns how many, and
+/// what they cost.
+pub(crate) fn repeat(
+    target: &Target,
+    connections: usize,
+    [warm_up, time]: [Duration; 2],
+    sign: impl Fn(u32) -> Vec<u8>,
+) -> Result<(u64, Spent)> {
+    let signed: Vec<Vec<u8>> = (0..SIGNED).map(sign).collect();
+    let mut requests = signed.iter().cycle();
+    let mut generator = Generator::new(target)?;
+    generator.open_publishers(connections)?;
+    let mut answers = Answers {
+        count: 0,
+        idle: (0..connections).collect(),
+    };
+    let mut run_for = |time: Duration| -> Result<u64> {
+        let (before, until) = (answers.count, Instant::now() + time);
+        while Instant::now() < until {
+            for publisher in answers.idle.drain(..) {
+                let request = requests.next().map_or(&[][..], Vec::as_slice);
+                generator.publishers().send(publisher, request)?;
+            }
+            generator.turn(Duration::from_millis(100), &mut answers)?;
+        }
+        Ok(answers.count - before)
+    };
+    run_for(warm_up)?;
+    let window = Window::begin(&target.pids)?;
+    let count = run_for(time)?;
+    Ok((count, window.end()?))
 }

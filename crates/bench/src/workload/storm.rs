@@ -2,12 +2,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
 use super::{Fanout, Workload};
 use crate::generator::Generator;
-use crate::measure::as_f64;
+use crate::measure::{as_f64, per};
 use crate::process::Server;
 use crate::report::Figure;
 use crate::target::Target;
@@ -55,23 +56,31 @@ impl Workload for Storm {
             ends.store(true, Ordering::Relaxed);
             (figures, storms.join())
         });
-        let storms = storms.map_err(|_| anyhow!("the thread of the storms ended"))??;
+        let (storms, time) = storms.map_err(|_| anyhow!("the thread of the storms ended"))??;
         let mut figures = figures?;
         figures.push(Figure::new("storms", as_f64(storms), 0));
+        figures.push(Figure::new(
+            "time of a storm, s",
+            per(time.as_secs_f64(), storms),
+            2,
+        ));
         Ok(figures)
     }
 }
 
-/// Lets all connect at the same moment, and leave, until the measurement ends. Returns how often.
-fn storms(target: &Target, connections: usize, ends: &AtomicBool) -> Result<u64> {
-    let mut count = 0;
+/// Lets all connect at the same moment, and leave, until the measurement ends. Returns how often, and how long all
+/// of it took until the last was subscribed.
+fn storms(target: &Target, connections: usize, ends: &AtomicBool) -> Result<(u64, Duration)> {
+    let (mut count, mut time) = (0, Duration::ZERO);
     while !ends.load(Ordering::Relaxed) {
+        let started = Instant::now();
         let mut generator = Generator::new(target)?;
         generator.subscribe_at_once(
             connections,
             (0..connections).map(|at| format!("storm-{:05}", at % 100)),
         )?;
+        time += started.elapsed();
         count += 1;
     }
-    Ok(count)
+    Ok((count, time))
 }
