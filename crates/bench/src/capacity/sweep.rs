@@ -34,6 +34,8 @@ const LISTENERS: usize = 100;
 const LISTENED: &str = "bench-00000";
 /// Bytes of data where the size of events is not swept over.
 const PAYLOAD: usize = 100;
+/// How long a server gets to give back the memory of connections that have closed.
+const RELEASE: Duration = Duration::from_secs(3);
 /// Connections that publish where many requests are in flight.
 const PUBLISHERS: usize = 16;
 /// Connections that hold the channels.
@@ -43,12 +45,13 @@ const SUBSCRIBERS_EACH: usize = 500;
 
 /// Returns the server's interval of PINGs where connections are swept over.
 pub(super) fn ping_interval(pace: Pace) -> Duration {
-    Duration::from_secs(if pace.quick { 1 } else { 8 })
+    Duration::from_secs(if pace.quick { 1 } else { 5 })
 }
 
 pub(super) fn connections(server: &Server, size: usize, pace: Pace) -> Result<Vec<Figure>> {
     let target = &server.target;
-    let mut listeners = listeners(target, LISTENERS)?;
+    let mut listeners = Generator::new(target)?;
+    listeners.subscribe((0..LISTENERS).map(|_| LISTENED.to_owned()))?;
     let (before, kernel_before) = (resident_kib(&target.pids)?, socket_memory_kib());
     let mut generator = Generator::new(target)?;
     let connected = Instant::now();
@@ -57,6 +60,8 @@ pub(super) fn connections(server: &Server, size: usize, pace: Pace) -> Result<Ve
     generator.subscribe((0..others).map(channel))?;
     let connecting = window.end()?;
     let kernel_after = socket_memory_kib();
+    // A server may close a connection that has sent no request for a while, so it is opened late.
+    listeners.open_publishers(1)?;
     let deliveries = one_at_a_time(
         &mut listeners,
         target,
@@ -74,7 +79,7 @@ pub(super) fn connections(server: &Server, size: usize, pace: Pace) -> Result<Ve
     let (pings, ping_cpu) = pinged(&mut generator, target, connected, ping_interval(pace))?;
     let after = resident_kib(&target.pids)?;
     drop(generator);
-    std::thread::sleep(pace.window);
+    std::thread::sleep(if pace.quick { pace.window } else { RELEASE });
     let kept = resident_kib(&target.pids)?;
     let grown = as_f64(after) - as_f64(before);
     // Both ends of a connection are on this machine, and half of what its sockets take is the server's.
