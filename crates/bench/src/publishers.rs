@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 
 use anyhow::{Context, Result, bail, ensure};
-use mio::{Poll, Token};
+use mio::{Poll, Registry, Token};
 
 use crate::generator::Watch;
 use crate::http;
@@ -19,6 +19,8 @@ pub(crate) struct Publishers {
 
 struct Connection {
     stream: Stream,
+    registry: Registry,
+    token: Token,
     busy: bool,
     /// Start of an answer whose end hasn't come yet.
     carry: Vec<u8>,
@@ -40,6 +42,8 @@ impl Publishers {
         stream.register(poll.registry(), token)?;
         self.connections.push(Connection {
             stream,
+            registry: poll.registry().try_clone()?,
+            token,
             busy: false,
             carry: Vec::new(),
         });
@@ -75,10 +79,25 @@ impl Publishers {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error).context(format!("publisher {index}")),
             };
-            let used = answers(&self.buffer[..end], || {
+            let mut closes = false;
+            let used = answers(&self.buffer[..end], |answer| {
                 connection.busy = false;
-                watch.answered(index);
+                closes = says_close(answer);
+                if !closes {
+                    watch.answered(index);
+                }
             })?;
+            if closes {
+                // Some servers do this after every answer. The next request goes over another connection.
+                let address = self.target.address(index);
+                connection.stream = Stream::connect(address, self.target.tls.as_ref())?;
+                connection.carry.clear();
+                connection
+                    .stream
+                    .register(&connection.registry, connection.token)?;
+                watch.answered(index);
+                return Ok(());
+            }
             connection.carry.clear();
             connection.carry.extend_from_slice(&self.buffer[used..end]);
             if end < self.buffer.len() && connection.stream.is_emptied_by_a_short_read() {
@@ -88,8 +107,13 @@ impl Publishers {
     }
 }
 
+/// Returns whether the server closes the connection after this answer.
+fn says_close(answer: &[u8]) -> bool {
+    http::header(answer, "connection").is_some_and(|value| value.eq_ignore_ascii_case(b"close"))
+}
+
 /// Handles all whole answers, and returns where the last one ends.
-fn answers(bytes: &[u8], mut answered: impl FnMut()) -> Result<usize> {
+fn answers(bytes: &[u8], mut answered: impl FnMut(&[u8])) -> Result<usize> {
     let mut used = 0;
     while let Some(message) = http::message(&bytes[used..]) {
         let answer = &bytes[used..used + message.len];
@@ -98,7 +122,7 @@ fn answers(bytes: &[u8], mut answered: impl FnMut()) -> Result<usize> {
             "a publish was refused: {}",
             String::from_utf8_lossy(answer)
         );
-        answered();
+        answered(answer);
         used += message.len;
     }
     Ok(used)
@@ -113,14 +137,20 @@ mod tests {
         let one = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}".as_slice();
         let mut count = 0;
         let bytes = [one, one, &one[..20]].concat();
-        let used = answers(&bytes, || count += 1).expect("only successes");
+        let used = answers(&bytes, |_| count += 1).expect("only successes");
         assert_eq!((count, used), (2, 2 * one.len()));
+    }
+
+    #[test]
+    fn an_answer_may_say_that_the_connection_closes() {
+        assert!(says_close(b"HTTP/1.1 200 OK\r\nConnection: Close\r\n\r\n"));
+        assert!(!says_close(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
     }
 
     #[test]
     fn a_refusal_is_an_error_that_says_why() {
         let refusal = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nwhy!";
-        let error = answers(refusal, || {}).expect_err("a refusal");
+        let error = answers(refusal, |_| {}).expect_err("a refusal");
         assert!(error.to_string().contains("why!"), "{error}");
     }
 }

@@ -38,7 +38,7 @@ pub(crate) struct Need {
     headroom: f64,
 }
 
-/// Figures that a plan is made from, each the highest median of any size.
+/// Figures that a plan is made from. Those of connections are the highest medians of any size.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Figures {
     process_kib: f64,
@@ -76,7 +76,8 @@ impl Figures {
             process_kib: highest(connections, sweep::PROCESS_KIB)?,
             kernel_kib: highest(connections, sweep::KERNEL_KIB).unwrap_or(f64::NAN),
             connect: highest(connections, sweep::CONNECT)?,
-            ping: highest(connections, sweep::PING)?,
+            // With few connections it is mostly what the server does anyway.
+            ping: by_size(connections, sweep::PING, 0).last()?.1,
             publish: by_size(points(Axis::EventSize)?, sweep::PUBLISH, 0)
                 .first()?
                 .1,
