@@ -17,7 +17,7 @@ use crate::target::{App, Target};
 
 /// A history as a chat app would have it.
 const HISTORY: &str = r#"history=[{"channels":"*","size":100,"ttl":300}]"#;
-const START_LIMIT: Duration = Duration::from_secs(15);
+const START_LIMIT: Duration = Duration::from_secs(60);
 /// Below the ports of outgoing connections, so that ten thousand of those don't take them.
 const FIRST_PORT: u16 = 20_000;
 const LAST_PORT: u16 = 32_000;
