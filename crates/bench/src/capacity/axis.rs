@@ -100,7 +100,7 @@ impl Axis {
             Self::Connections => {
                 &const {
                     [
-                        judged(sweep::PROCESS_KIB, 1000),
+                        judged(sweep::PROCESS_KIB, 5000),
                         judged(sweep::CONNECT, 0),
                         judged(sweep::DELIVERY, 0),
                     ]
@@ -109,7 +109,7 @@ impl Axis {
             Self::Channels => {
                 &const {
                     [
-                        judged(sweep::CHANNEL_BYTES, 1000),
+                        judged(sweep::CHANNEL_BYTES, 10_000),
                         judged(sweep::SUBSCRIBE, 100),
                         judged(sweep::EVENT, 0),
                     ]
