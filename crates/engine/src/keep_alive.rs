@@ -23,6 +23,7 @@ impl Shard {
     /// same moment get their PINGs spread over the period.
     pub(crate) async fn keep_alive(self: Rc<Self>, period: Duration) {
         let turns = (period.as_millis() / PING_TICK.as_millis()).max(1) as u64;
+        let stride = stride(turns);
         let ping = Frame::ping();
         let start = Instant::now();
         let mut done = 0;
@@ -33,10 +34,26 @@ impl Shard {
             let due = (start.elapsed().as_millis() / PING_TICK.as_millis()) as u64;
             // Missed turns are made up for, but no connection gets two PINGs for that.
             for turn in done.max(due.saturating_sub(turns))..due {
-                self.state().send_every(&ping, turns, turn % turns);
+                self.state().send_every(&ping, turns, turn * stride % turns);
             }
             done = due;
         }
+    }
+}
+
+/// Returns by how many slots one turn is apart from the one before it. Every slot has its turn, and any number of slots
+/// that follow each other, such as those of a few connections, have theirs spread over the whole period.
+fn stride(turns: u64) -> u64 {
+    // The golden ratio leaves the smallest gaps.
+    let golden = turns * 618 / 1000;
+    let comes_round = |stride: &u64| greatest_common_divisor(*stride, turns) == 1;
+    (golden.max(1)..=turns).find(comes_round).unwrap_or(1)
+}
+
+fn greatest_common_divisor(a: u64, b: u64) -> u64 {
+    match b {
+        0 => a,
+        b => greatest_common_divisor(b, a % b),
     }
 }
 
@@ -63,6 +80,29 @@ impl State {
                 connection.push(&frame, Origin::Answer, buffers);
                 connection.flush(buffers);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_slot_has_its_turn_and_neighbours_have_theirs_far_apart() {
+        for turns in [1, 2, 3, 10, 40, 617, 618, 1000, 1200, 4096] {
+            let stride = stride(turns);
+            let mut slots: Vec<_> = (0..turns).map(|turn| turn * stride % turns).collect();
+            // Of the first tenth of all slots, each tenth of the period has its part.
+            if turns >= 1000 {
+                for part in slots.chunks_exact(turns as usize / 10) {
+                    let few = part.iter().filter(|slot| **slot < turns / 10).count() as u64;
+                    let even = turns / 100;
+                    assert!(few.abs_diff(even) <= 3, "{few} of {turns}");
+                }
+            }
+            slots.sort_unstable();
+            assert!(slots.into_iter().eq(0..turns), "{turns} turns");
         }
     }
 }
