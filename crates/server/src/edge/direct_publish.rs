@@ -24,7 +24,6 @@ use crate::body::{BODY_TIMEOUT, BodyError};
 use crate::edge::answer;
 use crate::edge::client::{Client, LAST_HEAD, Timeouts};
 use crate::edge::client_socket::ClientSocket;
-
 use crate::http::error::ApiError;
 use head::{Head, Parsed, Prefixes};
 
@@ -64,8 +63,10 @@ pub(super) async fn serve(
     };
     let mut buffer = BytesMut::from(read);
     let mut finish = pin!(client.finish.cancelled());
+    // When the head of the next request must have come whole.
+    let mut until = Instant::now() + timeouts.head;
     // Moved only when it fires, because setting it costs more than reading a head.
-    let mut timer = pin!(sleep_until(Instant::now() + timeouts.head));
+    let mut timer = pin!(sleep_until(until));
     loop {
         let next = match Parsed::of(&buffer, prefixes) {
             Parsed::Publish(head) => {
@@ -73,35 +74,34 @@ pub(super) async fn serve(
                 answer_publish(stream, &buffer, &head, client, state, timeouts).await
             }
             Parsed::Other => return Some(buffer.freeze()),
-            Parsed::Partial => Next::Request(0),
+            Parsed::Partial => {
+                let (finish, timer) = (finish.as_mut(), timer.as_mut());
+                read_more(stream, &mut buffer, client, finish, timer, &mut until).await?;
+                continue;
+            }
         };
         match next {
             Next::Request(length) => buffer.advance(length),
             Next::Http(read) => return Some(read),
             Next::End => return None,
         }
-        // Otherwise the next request has come with this one.
-        if buffer.is_empty() || matches!(next, Next::Request(0)) {
-            let (finish, timer) = (finish.as_mut(), timer.as_mut());
-            read_more(stream, &mut buffer, client, finish, timer, timeouts.head).await?;
-        }
+        until = Instant::now() + timeouts.head;
     }
 }
 
-/// Waits for more of a request for as long as a head may take. Returns `None` once the connection is to be closed.
+/// Waits for more of a request. Returns `None` once the connection is to be closed.
 async fn read_more(
     stream: &mut ClientSocket,
     buffer: &mut BytesMut,
     client: &Client,
     mut finish: Pin<&mut WaitForCancellationFuture<'_>>,
     mut timer: Pin<&mut Sleep>,
-    within: Duration,
+    until: &mut Instant,
 ) -> Option<()> {
     if buffer.is_empty() && buffer.capacity() > MAX_KEPT {
         *buffer = BytesMut::new();
     }
     let mut is_finishing = false;
-    let mut until = Instant::now() + within;
     loop {
         let known = buffer.len();
         buffer.reserve(READ_ROOM);
@@ -113,15 +113,15 @@ async fn read_more(
                     return None;
                 }
                 is_finishing = true;
-                until = until.min(Instant::now() + LAST_HEAD);
-                timer.as_mut().reset(until);
+                *until = (*until).min(Instant::now() + LAST_HEAD);
+                timer.as_mut().reset(*until);
                 continue;
             }
             () = timer.as_mut() => {
-                if Instant::now() >= until {
+                if Instant::now() >= *until {
                     return None;
                 }
-                timer.as_mut().reset(until);
+                timer.as_mut().reset(*until);
                 continue;
             }
         };

@@ -6,9 +6,9 @@ use fanfare_testkit::Server;
 use fanfare_testkit::api::now;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use crate::server;
+use crate::{server, server_with};
 
 const BODY: &str = r#"{"name":"greeting","channel":"news","data":"hi"}"#;
 
@@ -257,4 +257,28 @@ async fn a_connection_that_waits_ends_with_the_server_and_one_that_sends_is_answ
     let answer = sending.answer().await;
     assert!(answer.closes(), "{}", answer.head);
     assert_eq!(server.stopped().await, Some(0));
+}
+
+#[tokio::test]
+async fn a_later_head_that_comes_in_parts_has_no_longer_than_a_silent_client() {
+    let server = server_with(&["http.header_timeout=1"]).await;
+    let mut backend = Backend::connect(&server).await;
+    backend.send(&publish(&server)).await;
+    assert_eq!(backend.answer().await.status(), "200");
+    let text = publish(&server);
+    let begin = text.split_inclusive("\r\n").next().unwrap_or_default();
+    backend.send(begin).await;
+    let start = Instant::now();
+    let mut read = [0; 1];
+    let ended = loop {
+        // Each line is a sign of life, and none is the last.
+        let _ = backend.stream.write_all(b"x: y\r\n").await;
+        let reading = timeout(Duration::from_millis(200), backend.stream.read(&mut read));
+        if let Ok(ended) = reading.await {
+            break ended;
+        }
+        assert!(start.elapsed() < Duration::from_secs(8));
+    };
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    assert!(start.elapsed() > Duration::from_millis(800));
 }

@@ -75,7 +75,11 @@ impl<'a> Head<'a> {
         if request.version != Some(1) {
             return None;
         }
-        let (path, query) = request.path?.split_once('?')?;
+        let target = request.path?;
+        if !target.is_ascii() || target.contains('#') {
+            return None;
+        }
+        let (path, query) = target.split_once('?')?;
         let path = path
             .strip_prefix(prefixes.whole)
             .filter(|rest| rest.starts_with("/apps/"))
@@ -203,6 +207,8 @@ mod tests {
             ("POST /v1/apps/7/events", length),
             ("POST /apps/7/events?a", length),
             ("POST http://x/v1/apps/7/events?a", length),
+            ("POST /v1/apps/7/events?a#b", length),
+            ("POST /v1/apps/7/events?ä", length),
             (publish, ""),
             (publish, "Content-Length: +2\r\n"),
             (publish, "Content-Length: 2\r\nContent-Length: 2\r\n"),
