@@ -81,9 +81,9 @@ fn check(event: &Event) {
 
 /// The event says what the body said.
 fn compare(event: &Event, body: &Value) {
-    assert_eq!(body["name"], event.name.as_str());
+    assert_eq!(body["name"], *event.name);
     match &body["data"] {
-        Value::String(text) => assert_eq!(text, &event.data),
+        Value::String(text) => assert_eq!(**text, *event.data),
         value => {
             let data: Value = serde_json::from_str(&event.data).expect("its JSON text");
             assert_eq!(&data, value);
