@@ -6,11 +6,12 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use fanfare_engine::{Admitted, Arrival, Refusal, RefusalKind};
 use fanfare_protocol::event_stream::EventStream;
@@ -146,8 +147,14 @@ fn start(state: &AppState, opened: Opened, request: &Parts) -> Response {
             }
         })
     }));
-    let last = [(TRANSFER_ENCODING, "chunked"), (CONNECTION, "close")];
-    (HEADERS, last).into_response()
+    // Behind the content type, which people look for who see the head.
+    let mut answer = (HEADERS, Body::empty()).into_response();
+    for (name, value) in [(TRANSFER_ENCODING, "chunked"), (CONNECTION, "close")] {
+        answer
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
+    }
+    answer
 }
 
 async fn open(
