@@ -1,13 +1,59 @@
-//! Heads of answers that are written to a socket directly.
+//! Answers that are written to a socket directly.
 
 use std::cell::RefCell;
+use std::io::{self, ErrorKind, IoSlice};
 use std::time::{Duration, UNIX_EPOCH};
 
+use axum::body::Body;
 use axum::http::HeaderName;
-use axum::http::header::{CONTENT_LENGTH, DATE};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, DATE};
 use axum::response::Response;
+use http_body_util::{BodyExt, Limited};
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
 
 use crate::clock::unix_seconds;
+use crate::edge::client_socket::ClientSocket;
+
+/// Largest body of an answer, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Returns a whole answer with a short body. `closes` says whether the connection ends with it.
+pub(super) async fn whole(response: Response, closes: bool) -> Vec<u8> {
+    let (mut parts, body) = response.into_parts();
+    let body = Limited::new(body, MAX_BODY).collect().await;
+    let body = body.map(|body| body.to_bytes()).unwrap_or_default();
+    let length = body.len().to_string();
+    let mut more = vec![(CONTENT_LENGTH, &*length)];
+    if closes {
+        parts.headers.remove(CONNECTION);
+        more.push((CONNECTION, "close"));
+    }
+    let mut answer = head(&Response::from_parts(parts, Body::empty()), &more);
+    answer.extend_from_slice(&body);
+    answer
+}
+
+/// Writes an answer, or the head of one, to a client that has `within` to take it.
+pub(super) async fn write(
+    stream: &mut ClientSocket,
+    answer: &[u8],
+    within: Duration,
+) -> io::Result<()> {
+    let written = match stream.try_write_vectored(&[IoSlice::new(answer)]) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+        written => written?,
+    };
+    // Most answers fit, and a timer costs more than they do.
+    if written == answer.len() && !stream.has_unsent() {
+        return Ok(());
+    }
+    let rest = async {
+        stream.write_all(&answer[written..]).await?;
+        stream.flush().await
+    };
+    timeout(within, rest).await?
+}
 
 /// Returns the head of an answer: the response's own headers but its length, then `more`, and the date.
 pub(super) fn head(response: &Response, more: &[(HeaderName, &str)]) -> Vec<u8> {

@@ -6,14 +6,11 @@
 mod head;
 
 use std::borrow::Cow;
-use std::io::{self, ErrorKind, IoSlice, Write};
+use std::io::{self, ErrorKind, Write};
 use std::pin::{Pin, pin};
-use std::time::Duration;
 
-use axum::http::header::{CONNECTION, CONTENT_LENGTH};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use bytes::{Buf, Bytes, BytesMut};
-use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::WaitForCancellationFuture;
@@ -174,7 +171,12 @@ async fn answer_publish(
                     let error = ApiError::from(BodyError::Late);
                     note_refusal(state, &app, address, &error);
                     // The connection ends either way.
-                    let _ = write(stream, &refusal(error, true).await, timeouts.head).await;
+                    let _ = answer::write(
+                        stream,
+                        &answer::whole(error.into_response(), true).await,
+                        timeouts.head,
+                    )
+                    .await;
                     return Next::End;
                 }
             }
@@ -199,9 +201,9 @@ async fn answer_publish(
     let closes = head.closes || client.finish.is_cancelled();
     let answer = match answer {
         Ok(json) => success(&json, closes),
-        Err(error) => refusal(error, closes).await,
+        Err(error) => answer::whole(error.into_response(), closes).await,
     };
-    let written = write(stream, &answer, timeouts.head).await;
+    let written = answer::write(stream, &answer, timeouts.head).await;
     client.socket.activity.note();
     match written {
         Ok(()) if !closes => return next,
@@ -240,39 +242,4 @@ fn success(json: &[u8], closes: bool) -> Vec<u8> {
     answer.extend_from_slice(b"\r\n\r\n");
     answer.extend_from_slice(json);
     answer
-}
-
-/// Returns the whole answer to a publish that was refused.
-async fn refusal(error: ApiError, closes: bool) -> Vec<u8> {
-    let (parts, body) = error.into_response().into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes());
-    let body = body.unwrap_or_default();
-    let length = body.len().to_string();
-    let mut more = vec![(CONTENT_LENGTH, &*length)];
-    if closes {
-        more.push((CONNECTION, "close"));
-    }
-    let mut answer = answer::head(
-        &Response::from_parts(parts, axum::body::Body::empty()),
-        &more,
-    );
-    answer.extend_from_slice(&body);
-    answer
-}
-
-/// Writes a whole answer to a client that has `within` to take it.
-async fn write(stream: &mut ClientSocket, answer: &[u8], within: Duration) -> io::Result<()> {
-    let written = match stream.try_write_vectored(&[IoSlice::new(answer)]) {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-        written => written?,
-    };
-    // Most answers fit, and a timer costs more than they do.
-    if written == answer.len() && !stream.has_unsent() {
-        return Ok(());
-    }
-    let rest = async {
-        stream.write_all(&answer[written..]).await?;
-        stream.flush().await
-    };
-    timeout(within, rest).await?
 }

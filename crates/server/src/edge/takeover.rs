@@ -7,17 +7,11 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE,
-};
+use axum::http::header::{CONTENT_LENGTH, EXPECT, SEC_WEBSOCKET_KEY, TRANSFER_ENCODING, UPGRADE};
 use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
-use axum::response::Response;
 use bytes::Bytes;
-use http_body_util::{BodyExt, Limited};
 use memchr::memmem::Finder;
 use parking_lot::Mutex;
-use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
 use tower::ServiceExt;
 
 use crate::access::{OverTls, Peer};
@@ -30,8 +24,6 @@ use crate::http::headers::is_upgrade;
 
 /// Largest number of headers of a request that is read here.
 const MAX_HEADERS: usize = 64;
-/// Largest body of a refusal, in bytes.
-const MAX_REFUSAL: usize = 64 * 1024;
 /// How long a client may take to read the answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// What the path of a stream contains. Built once, because building costs as much as the search.
@@ -124,9 +116,12 @@ impl FirstRequest {
         let Ok(response) = router.oneshot(request).await;
         let hand_over = takeover.0.lock().take();
         let Some(hand_over) = hand_over else {
-            return refuse(stream, response).await;
+            let refusal = answer::whole(response, true).await;
+            return answer_and_close(stream, &refusal).await;
         };
-        if !write(&mut stream, &answer::head(&response, &[])).await {
+        let head = answer::head(&response, &[]);
+        if let Err(error) = answer::write(&mut stream, &head, ANSWER_TIMEOUT).await {
+            tracing::debug!(%error, "a client left during the handshake");
             return;
         }
         // It is no socket of HTTP's from here on.
@@ -148,30 +143,6 @@ fn names_stream(request: &Request<Body>) -> bool {
 fn has_one_key(request: &Request<Body>) -> bool {
     let mut keys = request.headers().get_all(SEC_WEBSOCKET_KEY).iter();
     keys.next().is_some() && keys.next().is_none()
-}
-
-/// Writes a head, and returns whether the client took it.
-async fn write(stream: &mut ClientSocket, head: &[u8]) -> bool {
-    let written = async {
-        stream.write_all(head).await?;
-        // TLS holds what the socket hasn't taken.
-        stream.flush().await
-    };
-    matches!(timeout(ANSWER_TIMEOUT, written).await, Ok(Ok(())))
-}
-
-/// Writes an answer and closes the connection.
-async fn refuse(stream: ClientSocket, response: Response) {
-    let (mut parts, body) = response.into_parts();
-    let body = Limited::new(body, MAX_REFUSAL).collect().await;
-    let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-    let length = body.len().to_string();
-    parts.headers.remove(CONNECTION);
-    let response = Response::from_parts(parts, Body::empty());
-    let more = [(CONTENT_LENGTH, &*length), (CONNECTION, "close")];
-    let mut answer = answer::head(&response, &more);
-    answer.extend_from_slice(&body);
-    answer_and_close(stream, &answer).await;
 }
 
 #[cfg(test)]
