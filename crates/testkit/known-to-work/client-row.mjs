@@ -1,0 +1,252 @@
+// What every client is put through, by a program of a few lines that uses it.
+//
+// A program finds in the variable TARGET, as JSON: `host`, `port`, `key`, `url` (of the server), `auth` (the URL of the app's auth
+// endpoint), `channels`, `socket` and `stream` (URLs of a plain WebSocket and of a stream, which are signed for the private
+// channel). It prints a line of JSON for each message that the client hands out: `event`, `channel` and `data`, where
+// "pusher:subscription_succeeded" is a subscription's success. Other lines are for people. It runs until it is killed.
+import { spawn } from 'node:child_process';
+import { createHmac } from 'node:crypto';
+import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { freePort, startAuthEndpoint, startServer } from '../e2e/harness.mjs';
+import { unpackDebian, installNpm, installPyPI } from './install.mjs';
+import { redisUrl } from './redis.mjs';
+
+/** Each channel keeps a history, which only clients that ask for it notice. */
+const KEPT = 'kept-news';
+const PRIVATE = 'private-news';
+const PRESENCE = 'presence-news';
+const HISTORY = JSON.stringify([{ channels: '*', size: 1000, ttl: 3600 }]);
+
+/** Events of the step "order" on each channel, published one after the other without a pause. */
+const EVENTS = 50;
+const CONNECT_TIMEOUT = 30_000;
+const EVENT_TIMEOUT = 10_000;
+/** Time between two events while the server restarts. */
+const TICK = 200;
+/** How long a client may take to come back: pusher-js waits 15 s after an attempt that failed, then 30 s. */
+const RETURN_TIMEOUT = 75_000;
+
+export const steps = {
+  connect: { title: 'connects', needed: true },
+  order: { title: 'order', needed: true },
+  idle: { title: 'idle 300 s', needed: true },
+  restart: { title: 'comes back', needed: true },
+  recovery: { title: 'recovery', needed: true },
+};
+
+/**
+ * Makes a row of a client. `program` is a file in programs/, run by `with`, or by what its packages bring. `npm`, `pypi` and
+ * `debian` are packages with their versions, the first of which is the client's. `channels` are the kinds that the client can have.
+ */
+export function clientRow({ channels = ['public', 'private', 'presence'], recovers = false, ...row }) {
+  const run = async (context) => runClient({ ...row, channels, recovers }, await install(row, context.temporary), context);
+  return { ...row, run };
+}
+
+/** Puts a client through all steps. `software` is what `install` returns. */
+export async function runClient(row, software, { idle, say }) {
+  const env = { FANFARE_CLUSTER_URL: await redisUrl(), FANFARE_CLUSTER_PREFIX: `known-${await freePort()}`, FANFARE_DRAIN_PERIOD: '20' };
+  const server = await startServer({ settings: { history: HISTORY }, env });
+  const auth = await startAuthEndpoint(server, () => ({ user_id: 'ada', user_info: { name: 'Ada' } }));
+  const client = startProgram(row, software, server, auth);
+  try {
+    say(`runs with ${software.version}`);
+    const steps = {};
+    for (const [name, step] of [['connect', connect], ['order', order], ['idle', idleFor], ['restart', restart]]) {
+      Object.assign(steps, await step({ row, client, server, idle, name }));
+      if (steps[name].startsWith('no')) say(`${name}: ${steps[name]}\n${client.tail()}`);
+      if (name === 'connect' && steps.connect !== 'yes') break;
+    }
+    return { version: software.version, steps, seen: client.said() };
+  } finally {
+    client.kill();
+    await auth.stop();
+    await server.stop();
+  }
+}
+
+async function install({ npm, pypi, debian, version }, temporary) {
+  if (npm) return first(npm, await installNpm(temporary, npm));
+  if (pypi) return first(pypi, await installPyPI(temporary, pypi));
+  if (debian) return { ...(await unpackDebian(temporary, debian)).software, version };
+  return { version: await version() };
+}
+
+function first(packages, installed) {
+  return { ...installed, version: installed.versions[Object.keys(packages)[0]] };
+}
+
+function startProgram(row, software, server, auth) {
+  const file = fileURLToPath(new URL(`./programs/${row.program}`, import.meta.url));
+  const path = (way, query) => `${way}/${server.app.key}?${signed(`/${way}/${server.app.key}`, query, server.app.secret)}`;
+  const target = {
+    host: '127.0.0.1',
+    port: server.port,
+    key: server.app.key,
+    url: server.url,
+    auth: auth.url,
+    channels: namesOf(row),
+    recover: row.recovers,
+    socket: `${server.url.replace('http', 'ws')}/${path('ws', `channels=${PRIVATE}`)}`,
+    stream: `${server.url}/${path('sse', `channels=${KEPT},${PRIVATE}`)}`,
+  };
+  const [command, ...args] = row.with?.(software, file) ?? (software.python ? [software.python, file] : ['node', file]);
+  const env = { ...process.env, ...row.env?.(software), TARGET: JSON.stringify({ ...target, ...row.options }), PACKAGES: software.folder };
+  const child = spawn(command, args, { env, cwd: software.folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  return new Client(child);
+}
+
+function signed(path, query, secret) {
+  const all = `${query}&auth_expires=${Math.floor(Date.now() / 1000) + 3600}`;
+  return `${all}&auth_signature=${createHmac('sha256', secret).update(`GET\n${path}\n${all}`).digest('hex')}`;
+}
+
+function namesOf({ channels }) {
+  const names = { public: KEPT, private: PRIVATE, presence: PRESENCE };
+  return channels.map((kind) => names[kind]);
+}
+
+/** A running program, and what it has printed. */
+class Client {
+  #child;
+  #lines = [];
+  #waiting = new Set();
+  #subscribed = new Set();
+  /** The numbers of the events by channel, in the order in which they came. */
+  received = new Map();
+
+  constructor(child) {
+    this.#child = child;
+    // A row that leaves half-way must leave no program behind.
+    process.on('exit', () => child.kill('SIGKILL'));
+    for (const stream of [child.stdout, child.stderr]) createInterface({ input: stream }).on('line', (line) => this.#read(line));
+    child.on('exit', (code) => this.#read(`the program ended with ${code}`)).on('error', (error) => this.#read(String(error)));
+  }
+
+  #read(line) {
+    this.#lines.push(line);
+    if (line.startsWith('{')) this.#take(JSON.parse(line));
+    for (const look of this.#waiting) look();
+  }
+
+  #take({ event, channel, data }) {
+    if (/^pusher(_internal)?:subscription_succeeded$/.test(event)) this.#subscribed.add(channel);
+    if (event !== 'tick') return;
+    const { n } = typeof data === 'string' ? JSON.parse(data) : data;
+    this.received.set(channel, [...this.of(channel), n]);
+  }
+
+  of(channel) {
+    return this.received.get(channel) ?? [];
+  }
+
+  isSubscribed(channel) {
+    return this.#subscribed.has(channel);
+  }
+
+  /** Whether `is` holds before `limit` is over. */
+  until(is, limit) {
+    return new Promise((resolve) => {
+      const done = (held) => {
+        clearTimeout(late);
+        this.#waiting.delete(look);
+        resolve(held);
+      };
+      const look = () => is() && done(true);
+      const late = setTimeout(done, limit, false);
+      this.#waiting.add(look);
+      look();
+    });
+  }
+
+  tail() {
+    return this.#lines.slice(-15).join('\n');
+  }
+
+  /** The sentence that a program wants to have on the page: what it printed behind "seen: ". */
+  said() {
+    return this.#lines.findLast((line) => line.startsWith('seen: '))?.slice(6);
+  }
+
+  kill() {
+    this.#child.kill('SIGKILL');
+  }
+}
+
+async function connect({ row, client }) {
+  const names = namesOf(row);
+  const all = await client.until(() => names.every((name) => client.isSubscribed(name)), CONNECT_TIMEOUT);
+  return { connect: all ? 'yes' : `no: not subscribed to ${names.filter((name) => !client.isSubscribed(name)).join(', ')}` };
+}
+
+let number = 0;
+
+/** Publishes one event, and returns its number once the server has answered 200. */
+async function publish(server, channel) {
+  const n = (number += 1);
+  await server.sdk().trigger(channel, 'tick', { n });
+  return n;
+}
+
+async function order({ row, client, server }) {
+  const published = {};
+  for (const channel of namesOf(row)) {
+    published[channel] = [];
+    for (let event = 0; event < EVENTS; event += 1) published[channel].push(await publish(server, channel));
+  }
+  const same = (channel) => String(client.of(channel)) === String(published[channel]);
+  const all = await client.until(() => namesOf(row).every(same), EVENT_TIMEOUT);
+  return { order: all ? 'yes' : `no: ${namesOf(row).filter((channel) => !same(channel)).join(', ')}` };
+}
+
+async function idleFor({ row, client, server, idle }) {
+  const before = await opened(server);
+  await delay(idle * 1000);
+  const again = (await opened(server)) - before;
+  if (!(await getsEvents(row, client, server))) return { idle: `no: gets no events any more` };
+  return { idle: again === 0 ? 'yes' : `no: connected again, ${again} times` };
+}
+
+/** Whether an event of each channel arrives now. */
+async function getsEvents(row, client, server, limit = EVENT_TIMEOUT) {
+  const sent = [];
+  for (const channel of namesOf(row)) sent.push([channel, await publish(server, channel)]);
+  return client.until(() => sent.every(([channel, n]) => client.of(channel).includes(n)), limit);
+}
+
+/** Connections that the server has ever taken, by its own count. */
+async function opened(server) {
+  const text = await (await fetch(`${server.url}/metrics`)).text();
+  const counts = [...text.matchAll(/^fanfare_connections_opened_total\S* (\d+)$/gm)].map((found) => Number(found[1]));
+  return counts.reduce((sum, count) => sum + count, 0);
+}
+
+/** Restarts the server while events are published: how long until the client gets them again, and which it never gets. */
+async function restart({ row, client, server }) {
+  const [sent, ticking] = [[], new AbortController()];
+  const publishing = (async () => {
+    while (!ticking.signal.aborted) {
+      // While there is no server, what was not answered with 200 is no event.
+      await publish(server, KEPT).then((n) => sent.push(n), () => {});
+      await delay(TICK);
+    }
+  })();
+  await delay(1000);
+  const ended = performance.now();
+  await server.end();
+  await server.start();
+  const since = number;
+  const back = await client.until(() => client.of(KEPT).some((n) => n > since), RETURN_TIMEOUT);
+  const after = ((performance.now() - ended) / 1000).toFixed(1);
+  await delay(1000);
+  ticking.abort();
+  await publishing;
+  if (!back) return { restart: 'no: gets no events any more', recovery: row.recovers ? 'no' : 'not offered' };
+  const all = await getsEvents(row, client, server, RETURN_TIMEOUT);
+  const missed = sent.filter((n) => !client.of(KEPT).includes(n)).length;
+  const inOrder = client.of(KEPT).every((n, index, list) => index === 0 || n > list[index - 1]);
+  const recovery = row.recovers ? (missed === 0 && inOrder ? 'yes' : `no: missed ${missed}${inOrder ? '' : ', out of order'}`) : `not offered, missed ${missed}`;
+  return { restart: all ? `yes, after ${after} s` : 'no: not to all channels', recovery };
+}
