@@ -133,7 +133,7 @@ impl Session {
         let settings = app.settings();
         check_kind(&settings, name, channel)?;
         let subscribed = self.with(|connection| {
-            let entry = connection.subscriptions.get_key_value(channel);
+            let entry = connection.subscriptions.get_entry(channel);
             entry.map(|(name, subscription)| {
                 (
                     name.clone(),

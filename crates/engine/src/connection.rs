@@ -1,9 +1,7 @@
 //! A shard's state of one connection.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -30,11 +28,10 @@ use crate::rate_limit::{ClientEventRate, MessageRate};
 use crate::reading::Reading;
 use crate::replay::Replay;
 use crate::round_trip::RoundTrip;
-use crate::route::ChannelId;
-use crate::sequence::{Offset, Position};
+use crate::sequence::Position;
 use crate::shard_stats::{AppSlot, ShardStats};
-use crate::sparse::ShrinkIfSparse;
 use crate::subscription_share::SubscriptionShare;
+use crate::subscriptions::{Subscription, Subscriptions};
 
 /// The reader pauses while more bytes than this wait that the client asked for and its socket is
 /// blocked.
@@ -62,7 +59,7 @@ pub(crate) struct Connection {
     client: Option<ClientPermit>,
     /// The payer of what the client makes this node hold.
     pub(crate) payer: Payer,
-    pub(crate) subscriptions: HashMap<ChannelName, Subscription>,
+    pub(crate) subscriptions: Subscriptions,
     /// Counts them for its network, once the app's quota was asked for one.
     share: Option<Box<SubscriptionShare>>,
     /// The charge for the subscriptions.
@@ -125,33 +122,6 @@ pub(crate) struct SignedIn {
     pub(crate) implicit_channel: Option<ChannelName>,
 }
 
-/// A connection's membership of a channel.
-#[derive(Debug)]
-pub(crate) struct Subscription {
-    pub(crate) channel: ChannelId,
-    /// Its index in the channel's list on this shard.
-    pub(crate) index: u32,
-    /// Whether it gets each event's position in the channel's history, which makes it stand in a
-    /// list of its own.
-    pub(crate) wants_positions: bool,
-    /// When it was made, in milliseconds since the connection began. The highest number means that it is not known.
-    pub(crate) since: u32,
-    /// On presence channels: its user, and the position up to which the client knows all changes.
-    pub(crate) member: Option<(UserId, u64)>,
-    /// The newest cached or recorded event that the client got before or with the subscription.
-    pub(crate) replayed: Option<Offset>,
-    /// The subscription count that the client got last, if any.
-    pub(crate) counted: Option<NonZeroU32>,
-}
-
-impl Subscription {
-    /// Returns when it was made, since the connection began, or `None` if that was too long after.
-    pub(crate) fn since(&self) -> Option<Duration> {
-        let known = self.since < u32::MAX;
-        known.then(|| Duration::from_millis(self.since.into()))
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
@@ -200,7 +170,7 @@ impl Connection {
             payer: admitted.payer,
             connected: now,
             authorized: false,
-            subscriptions: HashMap::new(),
+            subscriptions: Subscriptions::default(),
             share: None,
             user: None,
             last_activity: now,
@@ -289,20 +259,13 @@ impl Connection {
         &mut self,
         channel: &str,
     ) -> Option<(ChannelName, Subscription)> {
-        let removed = self.subscriptions.remove_entry(channel)?;
+        let removed = self.subscriptions.remove(channel)?;
         self.app.subscriptions.fetch_sub(1, Ordering::Relaxed);
         if let Some(share) = &mut self.share {
             share.remove_one();
         }
         self.subscription_bytes
             .shrink(subscription_bytes(&removed.0));
-        if self.subscriptions.is_empty() {
-            // The map's allocation is not kept for a connection without subscriptions.
-            self.subscriptions = HashMap::new();
-        } else {
-            // Nor is most of it for few: these bytes are charged to nobody any more.
-            self.subscriptions.shrink_if_sparse();
-        }
         Some(removed)
     }
 
@@ -663,7 +626,7 @@ mod tests {
     fn what_operators_see_of_a_connection_takes_few_bytes() {
         // There may be a million connections with several subscriptions each.
         assert!(
-            size_of::<Connection>() <= 464,
+            size_of::<Connection>() <= 448,
             "{}",
             size_of::<Connection>()
         );

@@ -16,13 +16,14 @@ use crate::app::App;
 use crate::bus::BoxFuture;
 use crate::closed::PastSubscription;
 use crate::command::Command;
-use crate::connection::{Connection, Subscription};
+use crate::connection::Connection;
 use crate::connection_traffic::ConnectionTraffic;
 use crate::engine::Engine;
 use crate::error::Refusal;
 use crate::lifecycle::{LifecycleEntry, LifecycleKind, MAX_LIFECYCLE_ENTRIES};
 use crate::node::Node;
 use crate::shard::{Shard, State};
+use crate::subscriptions::Subscription;
 
 /// Slots that a shard looks at before other commands have their turn.
 const SLOTS_PER_TURN: usize = 4096;
@@ -185,7 +186,8 @@ impl ConnectionInfo {
     /// Adds a channel that is asked for, if it isn't among the first.
     fn add(&mut self, connection: &Connection, channel: Option<&ChannelName>) {
         if let Some(channel) = channel
-            && let Some((channel, subscription)) = connection.subscriptions.get_key_value(channel)
+            && let Some((channel, subscription)) =
+                connection.subscriptions.get_entry(channel.as_str())
             && !self.channels.iter().any(|found| found.channel == *channel)
         {
             let found = SubscriptionInfo::of(channel, subscription, self.age);
@@ -226,7 +228,7 @@ impl Connection {
             let id = user.member.user_id.as_str();
             add(user.since, LifecycleKind::SignedIn, 1, None, Some(id));
         }
-        for (channel, subscription) in &self.subscriptions {
+        for (channel, subscription) in self.subscriptions.iter() {
             if let Some(since) = subscription.since()
                 && !self.is_implicit(channel.as_str())
             {
@@ -262,7 +264,7 @@ impl ConnectionFilter {
             && self.addresses.as_ref().is_none_or(fits_address)
             && self.user.as_ref().is_none_or(|user| connection.is_of(user))
             && self.channel.as_ref().is_none_or(|channel| {
-                connection.subscriptions.contains_key(channel)
+                connection.subscriptions.contains(channel.as_str())
                     && !connection.is_implicit(channel.as_str())
             })
             && self

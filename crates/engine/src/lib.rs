@@ -42,6 +42,7 @@
 //! | `deliver` | the only way out: encode once, reserve room, queue |
 //! | `route`, `registry` | where a channel's subscribers are; attaching shards to channels and detaching them |
 //! | `subscription_count` | the number of a channel's subscribers, and its announcement |
+//! | `subscriptions` | the channels that a connection has subscribed to |
 //! | `subscription_share` | how much of an app's quota of subscriptions a network may have |
 //! | `presence` | presence changes, announced to a channel's subscribers |
 //! | `local_presence` | the users that this node has on presence channels |
@@ -140,6 +141,7 @@ mod stats;
 mod subscribe;
 mod subscription_count;
 mod subscription_share;
+mod subscriptions;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod trace;

@@ -208,7 +208,7 @@ impl Session {
     /// Returns whether the client is subscribed to a channel.
     #[must_use]
     pub fn is_subscribed(&self, channel: &str) -> bool {
-        self.with(|connection| connection.subscriptions.contains_key(channel))
+        self.with(|connection| connection.subscriptions.contains(channel))
     }
 
     /// Notes that the client answered a PING.
@@ -338,7 +338,7 @@ impl Session {
         self.sign_out();
         // No message is handled any more, so no subscription is added while this yields.
         let channels: Vec<_> =
-            self.with(|connection| connection.subscriptions.keys().cloned().collect());
+            self.with(|connection| connection.subscriptions.channels().cloned().collect());
         for (count, channel) in channels.into_iter().enumerate() {
             self.leave(channel.as_str());
             // Most clients receive their user's own channel without having subscribed to it.

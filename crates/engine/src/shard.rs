@@ -463,7 +463,7 @@ impl State {
         let frame = SharedFrame::new(frame);
         for slot in subscribers.slots.iter().chain(&subscribers.positioned) {
             let connection = &mut self.connections[*slot];
-            let subscription = connection.subscriptions.get(name);
+            let subscription = connection.subscriptions.get(name.as_str());
             let member = subscription.and_then(|subscription| subscription.member.as_ref());
             if member.is_some_and(|(_, since)| *since < position) {
                 self.outgoing.push(connection, *slot, &frame, Origin::Live);

@@ -125,7 +125,7 @@ impl Session {
     async fn try_subscribe(&self, request: &Subscribe<'_>) -> Result<(), SubscribeError> {
         let name = &*request.channel;
         let is_subscribed = |connection: &mut Connection| {
-            connection.subscriptions.contains_key(name) && !connection.is_implicit(name)
+            connection.subscriptions.contains(name) && !connection.is_implicit(name)
         };
         if self.with(is_subscribed) {
             return Err(SubscribeError::AlreadySubscribed(name.into()));

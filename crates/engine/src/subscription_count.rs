@@ -13,13 +13,13 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::App;
 use crate::channel_ref::ChannelRef;
 use crate::command::Command;
-use crate::connection::Subscription;
 use crate::deliver::{ChangedRoute, Deliverer, shards};
 use crate::notice::Notice;
 use crate::outbox::{Origin, SharedFrame};
 use crate::roster::ChangedCount;
 use crate::route::{ChannelId, CountAnnounced, Route};
 use crate::shard::{Shard, State};
+use crate::subscriptions::Subscription;
 
 /// Shortest time between two counts of a channel. A reader of a number follows about four changes a
 /// second, and four counts a second are about 500 bytes, which any network carries.
@@ -257,7 +257,7 @@ impl State {
         for slot in subscribers.slots.iter().chain(&subscribers.positioned) {
             let connection = &mut self.connections[*slot];
             let is_blocked = connection.is_blocked();
-            let Some(subscription) = connection.subscriptions.get_mut(name) else {
+            let Some(subscription) = connection.subscriptions.get_mut(name.as_str()) else {
                 continue;
             };
             if subscription.counted == Some(count) {
@@ -275,7 +275,7 @@ impl State {
     /// Queues the count that was announced last to one subscriber of the channel.
     pub(crate) fn send_count(&mut self, slot: usize, name: &ChannelName) {
         let connection = &mut self.connections[slot];
-        let Some(subscription) = connection.subscriptions.get_mut(name) else {
+        let Some(subscription) = connection.subscriptions.get_mut(name.as_str()) else {
             return;
         };
         let subscribers = self.channels.get(&subscription.channel);

@@ -10,13 +10,13 @@ use crate::backlog::{BacklogEntry, Join};
 use crate::bus::Topic;
 use crate::channel_ref::ChannelRef;
 use crate::clock::SUBSCRIBE_TIMEOUT;
-use crate::connection::Subscription;
 use crate::recover::{Recovery, ReservedQuery};
 use crate::roster::RosterError;
 use crate::route::{Attached, ChannelId};
 use crate::sequence::{Generation, Offset, Position};
 use crate::session::Session;
 use crate::snapshot::PresenceSnapshot;
+use crate::subscriptions::Subscription;
 
 /// A connection that joins a channel. The channel's events reach its shard from the start, and are
 /// kept for it while it waits for answers. Dropped before [`Joining::subscribe`], it undoes every

@@ -4,12 +4,12 @@ use fanfare_protocol::{ChannelName, UserId};
 
 use crate::bus::Topic;
 use crate::channel_ref::ChannelRef;
-use crate::connection::Subscription;
 use crate::lifecycle::{LifecycleKind, Note};
 use crate::live::{LiveEvent, LiveKind};
 use crate::route::ChannelId;
 use crate::session::Session;
 use crate::shard::State;
+use crate::subscriptions::Subscription;
 
 impl Session {
     /// Handles a `pusher:unsubscribe`; a channel without a subscription gets an error.
@@ -118,7 +118,9 @@ impl State {
         let index = subscription.index as usize;
         slots.swap_remove(index);
         if let Some(moved) = slots.get(index)
-            && let Some(moved) = self.connections[*moved].subscriptions.get_mut(channel)
+            && let Some(moved) = self.connections[*moved]
+                .subscriptions
+                .get_mut(channel.as_str())
         {
             moved.index = subscription.index;
         }

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read, Write};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -12,9 +13,9 @@ use fanfare_engine::{Admitted, Charge, Reading, Refusal, Resource, Session, Shar
 use fanfare_protocol::client::Subscribe;
 use fanfare_protocol::{CloseCode, Framing};
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::{CapacityError, Error, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig, WebSocketContext};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::frame_tracker::FrameTracker;
 use crate::edge::client_socket::{ClientSocket, PortableSocket};
@@ -246,7 +247,8 @@ impl Connection {
             };
         }
         self.session.flush();
-        let unread = self.session.end().await;
+        // Boxed here and where messages are handled: the task of an idle connection would hold room for all that.
+        let unread = Box::pin(self.session.end()).await;
         if !unread {
             self.stream.say_goodbye();
         }
@@ -302,27 +304,28 @@ impl Connection {
     async fn read_turn(&mut self) -> Turn {
         for _ in 0..FRAMES_PER_TURN {
             // Each channel of the URL takes its turn as a message would, and comes before all messages.
-            if let Some(request) = self.next_url_channel() {
-                // Boxed with its request: an idle connection would hold room for both.
-                let session = &self.session;
-                Box::pin(async move { session.subscribe_from_url(&request).await }).await;
-                if self.session.count_message() != Reading::Now {
-                    return Turn::Held;
+            let request = self.next_url_channel().map(Box::new);
+            if let Some(request) = request {
+                Box::pin(self.session.subscribe_from_url(&request)).await;
+            } else {
+                match self.read_one() {
+                    Ok(Some(text)) => self.handle(text).await,
+                    Ok(None) => {}
+                    Err(Flow::End) => return Turn::End,
+                    Err(Flow::Continue) if self.budget.get() > 0 => return Turn::AllRead,
+                    Err(Flow::Continue) => return Turn::Over,
                 }
-                continue;
-            }
-            match self.read_one() {
-                Ok(Some(text)) => self.session.handle(&text).await,
-                Ok(None) => {}
-                Err(Flow::End) => return Turn::End,
-                Err(Flow::Continue) if self.budget.get() > 0 => return Turn::AllRead,
-                Err(Flow::Continue) => return Turn::Over,
             }
             if self.session.count_message() != Reading::Now {
                 return Turn::Held;
             }
         }
         Turn::Over
+    }
+
+    fn handle(&self, text: Utf8Bytes) -> Pin<Box<impl Future<Output = ()>>> {
+        let session = &self.session;
+        Box::pin(async move { session.handle(&text).await })
     }
 
     /// Takes the next channel of the client's URL, unless the connection is closing.
