@@ -265,11 +265,11 @@ impl Engine {
     }
 
     /// Hands a new connection to the next shard: `start` runs on the shard's thread and spawns the
-    /// connection's reader there.
+    /// connection's reader there. Events don't wait for it, however many clients come at once.
     pub fn adopt(&self, start: impl FnOnce(Rc<Shard>) + Send + 'static) {
         let inboxes = self.deliverer().inboxes();
         let index = self.next_shard.fetch_add(1, Ordering::Relaxed) % inboxes.len();
-        inboxes[index].push(Command::Run(Box::new(|shard| start(Rc::clone(shard)))));
+        inboxes[index].push_deferred(Command::Run(Box::new(|shard| start(Rc::clone(shard)))));
     }
 
     /// Returns the number of connections on this node.

@@ -37,6 +37,8 @@ pub(crate) struct Inbox<C> {
 #[derive(Debug)]
 struct Queue<C> {
     commands: Vec<C>,
+    /// What every command overtakes.
+    deferred: Vec<C>,
     waker: Option<Waker>,
 }
 
@@ -45,6 +47,7 @@ impl<C> Inbox<C> {
         Self {
             queue: Mutex::new(Queue {
                 commands: Vec::new(),
+                deferred: Vec::new(),
                 waker: None,
             }),
             reserved: AtomicUsize::new(0),
@@ -128,9 +131,18 @@ impl<C> Inbox<C> {
 
     /// Queues a command and wakes the shard if it sleeps.
     pub(crate) fn push(&self, command: C) {
+        self.queue(|queue| queue.commands.push(command));
+    }
+
+    /// Queues a command that others overtake, and wakes the shard if it sleeps.
+    pub(crate) fn push_deferred(&self, command: C) {
+        self.queue(|queue| queue.deferred.push(command));
+    }
+
+    fn queue(&self, push: impl FnOnce(&mut Queue<C>)) {
         let waker = {
             let mut queue = self.queue.lock();
-            queue.commands.push(command);
+            push(&mut queue);
             queue.waker.take()
         };
         if let Some(waker) = waker {
@@ -143,7 +155,7 @@ impl<C> Inbox<C> {
     pub(crate) async fn wait(&self) {
         poll_fn(|cx| {
             let mut queue = self.queue.lock();
-            if queue.commands.is_empty() {
+            if queue.commands.is_empty() && queue.deferred.is_empty() {
                 queue.waker = Some(cx.waker().clone());
                 return Poll::Pending;
             }
@@ -152,11 +164,16 @@ impl<C> Inbox<C> {
         .await;
     }
 
-    /// Takes all commands, and returns whether there were any. `batch` must be empty; its
-    /// allocation becomes the queue's.
+    /// Takes all commands but those that were deferred, and returns whether there were any. `batch`
+    /// must be empty; its allocation becomes the queue's.
     pub(crate) fn take(&self, batch: &mut Vec<C>) -> bool {
         mem::swap(&mut self.queue.lock().commands, batch);
         !batch.is_empty()
+    }
+
+    /// Takes the commands that were deferred.
+    pub(crate) fn take_deferred(&self) -> Vec<C> {
+        mem::take(&mut self.queue.lock().deferred)
     }
 
     /// Frees memory that a burst of commands needed.

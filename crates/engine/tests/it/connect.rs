@@ -1,5 +1,6 @@
 //! Admission: docs/compatibility.md#connections, C-003 and C-007 to C-009.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -7,7 +8,8 @@ use fanfare_engine::{Arrival, FormerKey, KeyEnd};
 use fanfare_protocol::{AppKey, AppSettings, CloseCode};
 
 use crate::node::{
-    KEY, Node, Seen, arrival, definition, options, settings, settle, with_node, with_options,
+    Client, KEY, Node, Seen, arrival, definition, options, settings, settle, with_node,
+    with_options,
 };
 
 fn refused(node: &Node, key: &str, protocol: Option<&str>) -> CloseCode {
@@ -352,4 +354,37 @@ fn a_deleted_app_is_let_go_once_its_last_connection_has_ended_and_its_traffic_st
             assert!(stats.apps.is_empty(), "{:?}", stats.apps);
         });
     }
+}
+
+thread_local! {
+    static SUBSCRIBER: RefCell<Option<Client>> = const { RefCell::new(None) };
+    static CAME_AFTER: Cell<Option<usize>> = const { Cell::new(None) };
+}
+
+#[test]
+fn an_event_overtakes_the_connections_that_wait_for_their_shard() {
+    with_node(1, async |node| {
+        let client = node.connect();
+        client.subscribe("news").await;
+        SUBSCRIBER.set(Some(client));
+        for adopted in 0..100 {
+            node.engine.adopt(move |_| {
+                let has_come = SUBSCRIBER.with_borrow(|client| {
+                    client
+                        .as_ref()
+                        .is_some_and(|client| client.names().contains(&"new".to_owned()))
+                });
+                if has_come && CAME_AFTER.get().is_none() {
+                    CAME_AFTER.set(Some(adopted));
+                }
+            });
+        }
+        node.publish("news", "new", "{}").await;
+        assert!(
+            CAME_AFTER.get().is_some_and(|adopted| adopted < 20),
+            "{:?}",
+            CAME_AFTER.get()
+        );
+        SUBSCRIBER.take();
+    });
 }
