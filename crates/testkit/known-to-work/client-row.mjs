@@ -1,6 +1,6 @@
 // What every client is put through, by a program of a few lines that uses it.
 //
-// A program finds in the variable TARGET, as JSON: `host`, `port`, `key`, `url` (of the server), `auth` (the URL of the app's auth
+// A program finds in the variable TARGET, as JSON: `host`, `port`, `key`, `secret`, `url` (of the server), `auth` (the URL of the app's auth
 // endpoint), `channels`, `socket` and `stream` (URLs of a plain WebSocket and of a stream, which are signed for the private
 // channel). It prints a line of JSON for each message that the client hands out: `event`, `channel` and `data`, where
 // "pusher:subscription_succeeded" is a subscription's success. Other lines are for people. It runs until it is killed.
@@ -37,15 +37,17 @@ export const steps = {
 };
 
 /**
- * Makes a row of a client. `program` is a file in programs/, run by `with`, or by what its packages bring. `npm`, `pypi` and
- * `debian` are packages with their versions, the first of which is the client's. `channels` are the kinds that the client can have.
+ * Makes a row of a client. `program` is a file in programs/, run by the command that `with` returns, or by Node or Python. `npm` and
+ * `pypi` are packages with their versions, `debian` are names, and the first is the client's; `here` returns the version of what is
+ * installed already, `version` the version where it is neither. `channels` are the kinds that the client can have, `recovers` says that it can ask for what it missed, and
+ * `options` go into TARGET.
  */
 export function clientRow({ channels = ['public', 'private', 'presence'], recovers = false, ...row }) {
-  const run = async (context) => runClient({ ...row, channels, recovers }, await install(row, context.temporary), context);
+  const run = async (context) => runClient({ ...row, channels, recovers }, await installSoftware(row, context.temporary), context);
   return { ...row, run };
 }
 
-/** Puts a client through all steps. `software` is what `install` returns. */
+/** Puts a client through all steps. `software` is what `installSoftware` returns. */
 export async function runClient(row, software, { idle, say }) {
   const env = { FANFARE_CLUSTER_URL: await redisUrl(), FANFARE_CLUSTER_PREFIX: `known-${await freePort()}`, FANFARE_DRAIN_PERIOD: '20' };
   const server = await startServer({ settings: { history: HISTORY }, env });
@@ -67,19 +69,20 @@ export async function runClient(row, software, { idle, say }) {
   }
 }
 
-async function install({ npm, pypi, debian, version }, temporary) {
-  if (npm) return first(npm, await installNpm(temporary, npm));
-  if (pypi) return first(pypi, await installPyPI(temporary, pypi));
-  if (debian) return { ...(await unpackDebian(temporary, debian)).software, version };
-  return { version: await version() };
-}
-
-function first(packages, installed) {
-  return { ...installed, version: installed.versions[Object.keys(packages)[0]] };
+/** Has the software of a row installed. Returns its version beside what `install.mjs` says. */
+export async function installSoftware({ npm, pypi, debian, here, version }, temporary) {
+  const installed = npm ? await installNpm(temporary, npm) : pypi ? await installPyPI(temporary, pypi) : undefined;
+  if (installed) return { ...installed, version: version ?? installed.versions[Object.keys(npm ?? pypi)[0]] };
+  if (debian) {
+    const unpacked = await unpackDebian(temporary, debian);
+    return { ...unpacked, version: unpacked.versions[debian[0]] };
+  }
+  return { version: await here() };
 }
 
 function startProgram(row, software, server, auth) {
   const file = fileURLToPath(new URL(`./programs/${row.program}`, import.meta.url));
+  const kept = `channels=${KEPT},${PRIVATE}&enveloped=true`;
   const path = (way, query) => `${way}/${server.app.key}?${signed(`/${way}/${server.app.key}`, query, server.app.secret)}`;
   const target = {
     host: '127.0.0.1',
@@ -88,9 +91,9 @@ function startProgram(row, software, server, auth) {
     url: server.url,
     auth: auth.url,
     channels: namesOf(row),
-    recover: row.recovers,
+    secret: server.app.secret,
     socket: `${server.url.replace('http', 'ws')}/${path('ws', `channels=${PRIVATE}`)}`,
-    stream: `${server.url}/${path('sse', `channels=${KEPT},${PRIVATE}`)}`,
+    stream: `${server.url}/${path('sse', kept)}`,
   };
   const [command, ...args] = row.with?.(software, file) ?? (software.python ? [software.python, file] : ['node', file]);
   const env = { ...process.env, ...row.env?.(software), TARGET: JSON.stringify({ ...target, ...row.options }), PACKAGES: software.folder };

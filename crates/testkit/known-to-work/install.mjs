@@ -1,6 +1,7 @@
 // Packages of npm, PyPI and Debian at the versions that rows name, in a temporary folder, one at a time.
 import { execFile } from 'node:child_process';
-import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { rmSync } from 'node:fs';
+import { mkdir, mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
@@ -12,10 +13,11 @@ const INSTALL_TIMEOUT = 240_000;
 /** The software can't be had on this machine, so nothing can be said about it. */
 export class NotAvailable extends Error {}
 
-/** A folder that is removed at the end, with everything in it. */
+/** A folder that is removed when the process ends, with everything in it. */
 export async function temporaryFolder() {
   const path = await mkdtemp(join(tmpdir(), 'fanfare-known-to-work-'));
-  return { path, remove: () => rm(path, { recursive: true, force: true }) };
+  process.on('exit', () => rmSync(path, { recursive: true, force: true }));
+  return { path };
 }
 
 let before = Promise.resolve();
@@ -34,6 +36,11 @@ async function command(program, args, options = {}) {
   } catch (error) {
     throw new NotAvailable(`${program} ${args.join(' ')}: ${(error.stderr || error.message).trim().split('\n').slice(-3).join(' ')}`);
   }
+}
+
+/** What a program that is here already says about its version: the first match of `pattern`. */
+export async function versionHere(program, args, pattern) {
+  return pattern.exec(await command(program, args))?.[1] ?? 'unknown';
 }
 
 async function newFolder({ path }) {
@@ -57,21 +64,22 @@ export function installNpm(temporary, packages) {
   });
 }
 
-/** Installs `{ NAME: VERSION }` of PyPI in a virtual environment. Returns its Python, and the versions that are there. */
+/** Installs `{ NAME: VERSION }` of PyPI. Returns a `python` that has them and nothing else of PyPI's, and the versions that are there. */
 export function installPyPI(temporary, packages) {
   return inTurn(async () => {
     const folder = await newFolder(temporary);
-    await command('python3', ['-m', 'venv', folder]);
-    const python = join(folder, 'bin/python');
     const named = Object.entries(packages).map(([name, version]) => `${name}==${version}`);
-    await command(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', ...named]);
+    await command('python3', ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--target', folder, ...named]);
+    const python = join(folder, 'bin/python');
+    await mkdir(join(folder, 'bin'), { recursive: true });
+    await writeFile(python, `#!/bin/sh\nPYTHONPATH='${folder}' exec python3 "$@"\n`, { mode: 0o755 });
     const ask = 'import importlib.metadata as m, sys; print("\\n".join(m.version(n) for n in sys.argv[1:]))';
     const found = (await command(python, ['-c', ask, ...Object.keys(packages)])).trim().split('\n');
     return { folder, python, versions: Object.fromEntries(Object.keys(packages).map((name, index) => [name, found[index]])) };
   });
 }
 
-/** Unpacks Debian packages, those that `apt-get download` finds, below a folder. Returns it as `root`, and the versions. */
+/** Unpacks Debian packages, those that `apt-get download` finds, below a folder. Returns it as `root`, and the versions that are there. */
 export function unpackDebian(temporary, packages, options = []) {
   return inTurn(async () => {
     const folder = await newFolder(temporary);
@@ -83,6 +91,6 @@ export function unpackDebian(temporary, packages, options = []) {
       const [name, version] = (await command('dpkg-deb', ['-f', join(folder, file), 'Package', 'Version'])).trim().split('\n');
       versions[name.replace('Package: ', '')] = version.replace('Version: ', '');
     }
-    return { root, versions };
+    return { folder, root, versions };
   });
 }

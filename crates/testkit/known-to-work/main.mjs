@@ -19,13 +19,13 @@ if (kindName && !kinds[kindName]) fail(`unknown kind '${kindName}': pass ${Objec
 
 const asked = (kindName ? [kinds[kindName]] : Object.values(kinds)).map((kind) => ({ kind, rows: rowsOf(kind) }));
 let failed = 0;
+// Each row adds listeners for its server and its program.
+process.setMaxListeners(0);
+// So that servers, programs and the folder go as well when the run is told to end.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
 if (!values.render) {
   const folder = await temporaryFolder();
-  try {
-    for (const { kind, rows } of asked) await runKind(kind, rows, folder);
-  } finally {
-    await folder.remove();
-  }
+  for (const { kind, rows } of asked) await runKind(kind, rows, folder);
 }
 renderPages();
 process.exit(failed > 0 ? 1 : 0);

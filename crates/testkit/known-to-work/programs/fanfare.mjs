@@ -5,11 +5,11 @@ const { port, url, key, auth, channels, module } = JSON.parse(process.env.TARGET
 const print = (event, channel, data) => console.log(JSON.stringify({ event, channel, data }));
 const exported = await import(pathToFileURL(module));
 if (exported.Fanfare) {
-  const client = new exported.Fanfare({ url, key, auth: { endpoint: auth } });
+  const client = new exported.Fanfare(key, { url, auth: { endpoint: auth } });
   for (const name of channels) {
     const channel = client.channel(name);
     channel.on('subscribed', () => print('pusher:subscription_succeeded', name));
-    channel.on('tick', (data) => print('tick', name, data));
+    channel.bind('tick', (data) => print('tick', name, data));
   }
 } else {
   const pusher = new exported.default(key, {

@@ -17,7 +17,7 @@ const LIKE_BROWSERS = {
 };
 const RETURNING = {
   'reconnecting-websocket': () => new (load('reconnecting-websocket'))(url, [], { WebSocket: load('ws') }),
-  partysocket: () => new (load('partysocket').WebSocket)(url, [], { WebSocket: load('ws') }),
+  partysocket: () => new (load('partysocket/ws').default)(url, [], { WebSocket: load('ws') }),
   'robust-websocket': () => {
     Object.assign(globalThis, { WebSocket: load('ws'), window: globalThis, addEventListener() {}, removeEventListener() {} });
     return new (load('robust-websocket'))(url);

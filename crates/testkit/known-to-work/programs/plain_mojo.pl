@@ -9,9 +9,9 @@ my $url = decode_json($ENV{TARGET})->{socket};
 my $ua = Mojo::UserAgent->new;
 my $position;
 
-sub again { Mojo::IOLoop->timer(1 => \&listen) }
+sub again { Mojo::IOLoop->timer(1 => \&connect_again) }
 
-sub listen {
+sub connect_again {
   $ua->websocket($url => sub {
     my ($ua, $tx) = @_;
     return say('no WebSocket'), again() unless $tx->is_websocket;
@@ -28,5 +28,5 @@ sub listen {
   });
 }
 
-listen();
+connect_again();
 Mojo::IOLoop->start;

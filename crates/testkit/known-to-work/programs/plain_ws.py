@@ -248,7 +248,7 @@ def curl_cffi():
     from curl_cffi import WebSocket
 
     WebSocket(
-        on_open=lambda socket: socket.send(opened().encode()),
+        on_open=lambda socket: socket.send_str(opened()),
         on_message=lambda socket, text: got(text.decode() if isinstance(text, bytes) else text),
         on_error=lambda socket, error: print("error", error, flush=True),
         on_close=lambda socket, code, reason: print("closed", code, reason, flush=True),

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 
 const { host, port, key, auth, channels } = JSON.parse(process.env.TARGET);
 const Client = createRequire(join(process.env.PACKAGES, 'package.json'))('pusher-client');
-const pusher = new Client(key, { wsHost: host, wsPort: port, authEndpoint: auth, encrypted: false });
+const pusher = new Client(key, { host, wsPort: port, authEndpoint: auth, encrypted: false });
 const print = (event, channel, data) => console.log(JSON.stringify({ event, channel, data }));
 for (const name of channels) {
   const channel = pusher.subscribe(name);

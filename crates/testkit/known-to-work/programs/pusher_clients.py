@@ -101,8 +101,9 @@ def pysherasync():
         pusher = PusherAsyncClient(KEY, custom_host=HOST, port=PORT, secure=False)
         socket = await pusher.connect()
         for name in TARGET["channels"]:
-            await pusher.subscribe(channel_name=name)
-            show("pusher:subscription_succeeded", name, None)
+            # It takes what comes next for the answer, and returns nothing after an exception.
+            if await pusher.subscribe(channel_name=name):
+                show("pusher:subscription_succeeded", name, None)
         while True:
             message = json.loads(await socket.recv())
             show(message["event"], message.get("channel"), message["data"])

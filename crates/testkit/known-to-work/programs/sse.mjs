@@ -4,7 +4,7 @@ import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-const { stream: url, library } = JSON.parse(process.env.TARGET);
+const { stream: url, library, options } = JSON.parse(process.env.TARGET);
 const load = createRequire(join(process.env.PACKAGES ?? process.cwd(), 'package.json'));
 const CLOSED = 2;
 
@@ -71,8 +71,10 @@ async function forEver(stream) {
 }
 
 function listen() {
-  const source = new (LIKE_BROWSERS[library]())(`${url}${after()}`);
+  const source = new (LIKE_BROWSERS[library]())(`${url}${after()}`, options);
   source.onmessage = ({ data, lastEventId }) => got(data, lastEventId);
+  // Fanfare's own events have names in every stream.
+  source.addEventListener('pusher:subscription_succeeded', ({ data }) => got(data));
   source.onerror = (error) => {
     console.log('error', error.message, 'state', source.readyState);
     if (source.readyState === CLOSED) setTimeout(listen, 2000);
