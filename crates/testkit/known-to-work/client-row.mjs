@@ -10,7 +10,7 @@ import { createInterface } from 'node:readline';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { freePort, startAuthEndpoint, startServer } from '../e2e/harness.mjs';
-import { unpackDebian, installNpm, installPyPI } from './install.mjs';
+import { cloneGit, installNpm, installPyPI, unpackDebian } from './install.mjs';
 import { redisUrl } from './redis.mjs';
 
 /** Each channel keeps a history, which only clients that ask for it notice. */
@@ -38,8 +38,8 @@ export const steps = {
 
 /**
  * Makes a row of a client. `program` is a file in programs/, run by the command that `with` returns, or by Node or Python. `npm` and
- * `pypi` are packages with their versions, `debian` are names, and the first is the client's; `here` returns the version of what is
- * installed already, `version` the version where it is neither. `channels` are the kinds that the client can have, `recovers` says that it can ask for what it missed, and
+ * `pypi` are packages with their versions, `debian` are names, `git` are repositories with their tags, and the first is the
+ * client's, which `build` may compile; `here` returns the version of what is installed already, `version` is one that is in neither. `channels` are the kinds that the client can have, `recovers` says that it can ask for what it missed, and
  * `options` go into TARGET.
  */
 export function clientRow({ channels = ['public', 'private', 'presence'], recovers = false, ...row }) {
@@ -70,14 +70,18 @@ export async function runClient(row, software, { idle, say }) {
 }
 
 /** Has the software of a row installed. Returns its version beside what `install.mjs` says. */
-export async function installSoftware({ npm, pypi, debian, here, version }, temporary) {
-  const installed = npm ? await installNpm(temporary, npm) : pypi ? await installPyPI(temporary, pypi) : undefined;
-  if (installed) return { ...installed, version: version ?? installed.versions[Object.keys(npm ?? pypi)[0]] };
-  if (debian) {
-    const unpacked = await unpackDebian(temporary, debian);
-    return { ...unpacked, version: unpacked.versions[debian[0]] };
+export async function installSoftware({ npm, pypi, debian, git, here, version, build }, temporary) {
+  const software = { versions: {} };
+  const installers = [[npm, installNpm], [pypi, installPyPI], [debian, unpackDebian], [git, cloneGit]];
+  for (const [packages, install] of installers.filter(([packages]) => packages)) {
+    const { versions, ...installed } = await install(temporary, packages);
+    Object.assign(software, installed);
+    Object.assign(software.versions, versions);
   }
-  return { version: await here() };
+  const [first] = debian && !git ? debian : Object.keys(git ?? npm ?? pypi ?? {});
+  software.version = version ?? (here ? await here() : (git?.[first] ?? software.versions[first]));
+  await build?.(software);
+  return software;
 }
 
 function startProgram(row, software, server, auth) {
@@ -130,7 +134,8 @@ class Client {
 
   #read(line) {
     this.#lines.push(line);
-    if (line.startsWith('{')) this.#take(JSON.parse(line));
+    const message = parsed(line);
+    if (message) this.#take(message);
     for (const look of this.#waiting) look();
   }
 
@@ -175,6 +180,15 @@ class Client {
 
   kill() {
     this.#child.kill('SIGKILL');
+  }
+}
+
+/** A line's message, if it is one. */
+function parsed(line) {
+  try {
+    return line.startsWith('{') ? JSON.parse(line) : undefined;
+  } catch {
+    return undefined;
   }
 }
 

@@ -79,6 +79,24 @@ export function installPyPI(temporary, packages) {
   });
 }
 
+/** Clones `{ OWNER/NAME: TAG }` from GitHub, for software that is in none of the registries. Returns the folders by their names. */
+export function cloneGit(temporary, repositories) {
+  return inTurn(async () => {
+    const folder = await newFolder(temporary);
+    const sources = {};
+    for (const [name, tag] of Object.entries(repositories)) {
+      sources[name] = join(folder, name.split('/')[1]);
+      await command('git', ['clone', '-q', '-c', 'advice.detachedHead=false', '--branch', tag, `https://github.com/${name}`, sources[name]]);
+    }
+    return { folder, sources };
+  });
+}
+
+/** Compiles something of a row, in turn with installations. */
+export function compile(program, args, options) {
+  return inTurn(() => command(program, args, options));
+}
+
 /** Unpacks Debian packages, those that `apt-get download` finds, below a folder. Returns it as `root`, and the versions that are there. */
 export function unpackDebian(temporary, packages, options = []) {
   return inTurn(async () => {

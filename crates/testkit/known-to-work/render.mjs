@@ -47,12 +47,14 @@ function table(kind, rows, results) {
   return [titles, titles.map(() => '---'), ...lines].map((cells) => `| ${cells.map(cell).join(' | ')} |`).join('\n');
 }
 
-/** What a reader has to know of some rows, below their table. */
+/** What a reader has to know of some rows, below their table. What holds for several is said once. */
 function notes(rows, results) {
-  const lines = rows.flatMap(({ name, set, note, test }) => {
-    const said = [set && `Set ${set}`, note, results[name].seen, test && `More is proven by \`${test}\`.`].filter(Boolean);
-    return said.length > 0 ? [wrap(`- **${name}**: ${said.join(' ')}`)] : [];
-  });
+  const names = new Map();
+  for (const { name, set, note, test } of rows) {
+    const said = [set && `Set ${set}`, note, results[name].seen, test && `More is proven by \`${test}\`.`].filter(Boolean).join(' ');
+    if (said) names.set(said, [...(names.get(said) ?? []), name]);
+  }
+  const lines = [...names].map(([said, of]) => wrap(`- **${of.join(', ')}**: ${said}`));
   return lines.length > 0 ? [lines.join('\n')] : [];
 }
 

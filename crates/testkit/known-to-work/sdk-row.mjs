@@ -5,7 +5,7 @@
 import { execFile } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { promisify } from 'node:util';
+import { isDeepStrictEqual, promisify } from 'node:util';
 import { connected, inTime, next, record, startServer, subscribe } from '../e2e/harness.mjs';
 import { startReceiver } from '../e2e/webhook-receiver.mjs';
 import { installSoftware } from './client-row.mjs';
@@ -87,8 +87,7 @@ class Sdk {
 }
 
 function expect(what, seen, wanted) {
-  const [one, other] = [JSON.stringify(seen), JSON.stringify(wanted)];
-  if (one !== other) throw new Error(`${what}: ${one} instead of ${other}`);
+  if (!isDeepStrictEqual(seen, wanted)) throw new Error(`${what}: ${JSON.stringify(seen)} instead of ${JSON.stringify(wanted)}`);
 }
 
 async function until(what, is) {

@@ -1,4 +1,9 @@
 // Server SDKs: Pusher's own, as their READMEs use them.
+import { existsSync, readdirSync } from 'node:fs';
+import { mkdir, rename } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { compile } from './install.mjs';
 import { sdkRow, steps } from './sdk-row.mjs';
 
 export const kind = {
@@ -35,4 +40,109 @@ export const rows = [
     options: { library: 'pusher-http-edge' },
   }),
   ...['3.3.4', '3.2.0', '2.1.4', '1.7.4'].map((version) => python(version)),
+  php(),
+  ruby(),
+  go(),
+  java(),
 ];
+
+function php() {
+  const folders = ({ root, sources }) => [
+    ['Pusher\\', join(sources['pusher/pusher-http-php'], 'src')],
+    ...['GuzzleHttp/Psr7', 'GuzzleHttp/Promise', 'GuzzleHttp', 'Psr/Http/Client', 'Psr/Http/Message', 'Psr/Log'].map((name) => [
+      `${name.replaceAll('/', '\\')}\\`,
+      join(root, 'usr/share/php', name),
+    ]),
+  ];
+  const functions = ({ root }) =>
+    ['GuzzleHttp', 'GuzzleHttp/Psr7', 'GuzzleHttp/Promise']
+      .map((name) => join(root, 'usr/share/php', name, 'functions_include.php'))
+      .filter((file) => existsSync(file));
+  return sdkRow({
+    name: 'Composer pusher/pusher-php-server',
+    group: 'PHP',
+    program: 'php_pusher.php',
+    git: { 'pusher/pusher-http-php': '7.2.7' },
+    debian: [
+      'php-guzzlehttp-guzzle', 'php-guzzlehttp-psr7', 'php-guzzlehttp-promises', 'php-psr-http-client', 'php-psr-http-message',
+      'php-psr-http-factory', 'php-psr-log', 'php-getallheaders', 'php-symfony-deprecation-contracts',
+    ],
+    with: (_, file) => ['php', file],
+    env: (software) => ({ SOURCES: JSON.stringify(folders(software)), FUNCTIONS: JSON.stringify(functions(software)) }),
+    note: 'From its repository, with Debian\'s Guzzle. Laravel broadcasts through it.',
+  });
+}
+
+function ruby() {
+  const folders = ({ root, sources }) => [
+    ...Object.values(sources).map((folder) => join(folder, 'lib')),
+    join(root, 'usr/lib/ruby/vendor_ruby'),
+    ...gems(root).map((folder) => join(folder, 'lib')),
+  ];
+  return sdkRow({
+    name: 'gem pusher',
+    group: 'Ruby',
+    program: 'ruby_pusher.rb',
+    git: { 'pusher/pusher-http-ruby': '2.1.0', 'pusher/pusher-signature': 'v0.1.8' },
+    debian: ['ruby-httpclient', 'ruby-multi-json'],
+    with: (_, file) => ['/usr/bin/ruby', file],
+    env: (software) => ({ RUBYLIB: folders(software).join(':') }),
+    note: 'From its repository. It has no method for events to a user: publish to `#server-to-user-ID`.',
+  });
+}
+
+function gems(root) {
+  const folder = join(root, 'usr/share/rubygems-integration/all/gems');
+  return existsSync(folder) ? readdirSync(folder).map((name) => join(folder, name)) : [];
+}
+
+function go() {
+  const program = ({ folder }) => join(folder, 'go_pusher');
+  return sdkRow({
+    name: 'pusher-http-go',
+    group: 'Go',
+    program: 'go_pusher.go',
+    git: { 'pusher/pusher-http-go': 'v5.1.1' },
+    debian: ['golang-1.19-go', 'golang-1.19-src', 'golang-golang-x-crypto-dev', 'golang-golang-x-sys-dev'],
+    // Without modules, since those come from elsewhere: the SDK stands where its import looks for it.
+    async build({ folder, root, sources }) {
+      const place = join(root, 'usr/share/gocode/src/github.com/pusher/pusher-http-go');
+      await mkdir(dirname(place), { recursive: true });
+      await rename(sources['pusher/pusher-http-go'], place);
+      const env = {
+        ...process.env,
+        GOROOT: join(root, 'usr/lib/go-1.19'),
+        GOPATH: join(root, 'usr/share/gocode'),
+        GOCACHE: join(folder, 'cache'),
+        GO111MODULE: 'off',
+        GOFLAGS: '-p=1',
+      };
+      const file = fileURLToPath(new URL('programs/go_pusher.go', import.meta.url));
+      await compile(join(root, 'usr/lib/go-1.19/bin/go'), ['build', '-o', program({ folder }), file], { env });
+    },
+    with: (software) => [program(software)],
+    note: 'From its repository.',
+  });
+}
+
+function java() {
+  const classes = ({ folder }) => join(folder, 'classes');
+  const path = (software) => [classes(software), join(software.root, 'usr/share/java/*')].join(':');
+  return sdkRow({
+    name: 'pusher-http-java',
+    group: 'Java',
+    program: 'JavaPusher.java',
+    git: { 'pusher/pusher-http-java': 'v1.3.5' },
+    debian: ['libhttpclient-java', 'libhttpcore-java', 'libcommons-logging-java', 'libcommons-codec-java', 'libgoogle-gson-java'],
+    async build(software) {
+      const source = join(software.sources['pusher/pusher-http-java'], 'src/main/java');
+      // Without PusherAsync, whose HTTP client Debian doesn't have.
+      const files = ['com/pusher/rest/Pusher.java', 'com/pusher/rest/util/Prerequisites.java'].map((name) => join(source, name));
+      const program = fileURLToPath(new URL('programs/JavaPusher.java', import.meta.url));
+      const options = ['-nowarn', '-d', classes(software), '-cp', path(software), '-sourcepath', source];
+      await compile('javac', [...options, ...files, program]);
+    },
+    with: (software) => ['java', '-Xmx64m', '-cp', path(software), 'JavaPusher'],
+    note: 'From its repository.',
+  });
+}

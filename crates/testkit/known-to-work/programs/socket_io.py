@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 import urllib.parse
 import urllib.request
 
@@ -13,8 +14,10 @@ positions = {}
 client = socketio.Client()
 
 
+# Each event is handled in a thread of its own, and `print` writes a line in two parts.
 def show(event, channel, data):
-    print(json.dumps({"event": event, "channel": channel, "data": data}), flush=True)
+    sys.stdout.write(json.dumps({"event": event, "channel": channel, "data": data}) + "\n")
+    sys.stdout.flush()
 
 
 def authorize(name):
