@@ -48,6 +48,10 @@ impl Subscription {
 pub(crate) struct Subscriptions {
     /// In the order in which they were made. Empty while there are `many`.
     few: Vec<(ChannelName, Subscription)>,
+    #[expect(
+        clippy::box_collection,
+        reason = "one word in each connection instead of a map's six"
+    )]
     many: Option<Box<HashMap<ChannelName, Subscription>>>,
 }
 
