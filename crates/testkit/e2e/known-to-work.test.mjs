@@ -1,11 +1,15 @@
 // The pages of docs/compatibility/ are those that scripts/known-to-work makes of its results, and rows of it run here as well, with what is
 // installed already and a short idle time.
 import assert from 'node:assert/strict';
+import { existsSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { runClient, steps as clientSteps } from '../known-to-work/client-row.mjs';
 import { PAGES, verdict } from '../known-to-work/kinds.mjs';
 import { page } from '../known-to-work/render.mjs';
-import { runClient, steps } from '../known-to-work/client-row.mjs';
+import { runSdk, steps as sdkSteps } from '../known-to-work/sdk-row.mjs';
 
 for (const name of Object.keys(PAGES).filter((name) => page(name))) {
   test(`docs/compatibility/${name}.md is what its results give`, async () => {
@@ -15,11 +19,23 @@ for (const name of Object.keys(PAGES).filter((name) => page(name))) {
 }
 
 const here = { version: 'of the tests', folder: import.meta.dirname };
+const context = { idle: 1, say: console.log };
+const plainWebSocket = fileURLToPath(new URL('../known-to-work/programs/plain-ws.mjs', import.meta.url));
+const node22 = () => [join(here.folder, 'node_modules/node-22/bin/node'), plainWebSocket];
+
 for (const row of [
   { name: 'pusher-js', program: 'pusher-js.mjs', channels: ['public', 'private', 'presence'] },
+  { name: 'socket.io-client', program: 'socket-io.mjs', channels: ['public', 'private', 'presence'], recovers: true },
+  { name: "Node's own WebSocket", program: 'plain-ws.mjs', with: node22, options: { library: 'runtime' }, channels: ['public', 'private'], recovers: true },
 ]) {
-  test(`${row.name} passes the steps of scripts/known-to-work`, async () => {
-    const result = await runClient(row, here, { idle: 1, say: console.log });
-    assert.match(verdict({ steps }, result), /^yes/, JSON.stringify(result.steps));
+  const skip = row.with && !existsSync(row.with()[0]) && 'its package is not installed';
+  test(`${row.name} passes the steps of scripts/known-to-work`, { skip }, async () => {
+    const result = await runClient(row, here, context);
+    assert.match(verdict({ steps: clientSteps }, result), /^yes/, JSON.stringify(result.steps));
   });
 }
+
+test('npm pusher passes the steps of scripts/known-to-work', async () => {
+  const result = await runSdk({ name: 'npm pusher', program: 'npm-pusher.mjs' }, here, context);
+  assert.equal(verdict({ steps: sdkSteps }, result), 'yes', JSON.stringify(result.steps));
+});

@@ -10,9 +10,9 @@ const pusher = new Pusher({ appId: id, key, secret, host, port: String(port), us
 const major = library === 'pusher' ? parseInt(load('pusher/package.json').version) : 5;
 
 const calls = {
-  // Before version 4 the id stands by itself, and before 3 the answer comes by a callback.
+  // Before version 5 the id stands by itself, and before 3 the answer comes by a callback.
   trigger: ({ channels, event, data, socketId }) =>
-    answered((done) => pusher.trigger(channels, event, data, major < 4 ? socketId : socketId && { socket_id: socketId }, done)),
+    answered((done) => pusher.trigger(channels, event, data, major < 5 ? socketId : socketId && { socket_id: socketId }, done)),
   batch: ({ batch }) => answered((done) => pusher.triggerBatch(batch, done)),
   channels: ({ prefix, info }) => got('/channels', { filter_by_prefix: prefix, info }),
   channel: ({ channel, info }) => got(`/channels/${channel}`, { info }),
