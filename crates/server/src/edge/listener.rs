@@ -41,7 +41,7 @@ use crate::edge::kernel;
 use crate::edge::listening_socket::Acceptor;
 use crate::edge::proxy_header::read_proxy_header;
 use crate::edge::sockets::{Activity, HttpSocket, OpenRequest, Sockets, UnfinishedBody};
-use crate::edge::takeover::FirstRequest;
+use crate::edge::takeover::{FirstRequest, Turns};
 use crate::edge::tls_handshake::{Arrived, TlsAcceptor};
 use crate::edge::write_timeout::WriteTimeout;
 use crate::throttle::Throttle;
@@ -81,6 +81,7 @@ pub(crate) struct Listening {
     pub(crate) tls: Option<TlsAcceptor>,
     /// Set if backends publish here.
     pub(crate) publishes: Option<AppState>,
+    pub(crate) turns: Turns,
 }
 
 /// The two steps in which HTTP ends, and the tasks that are still running meanwhile.
@@ -421,7 +422,7 @@ async fn serve_http(
     }
     let peer = client.peer;
     if let Some(request) = FirstRequest::read(&head) {
-        let served = request.serve(stream, client, listening.router);
+        let served = request.serve(stream, client, listening.router, listening.turns);
         return Box::pin(served).await;
     }
     let HttpConnection {

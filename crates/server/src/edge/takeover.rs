@@ -12,6 +12,7 @@ use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
 use bytes::Bytes;
 use memchr::memmem::Finder;
 use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
 use crate::access::{OverTls, Peer};
@@ -41,6 +42,28 @@ pub(crate) struct Socket {
 pub(crate) type HandOver = Box<dyn FnOnce(Socket) -> HandedOver + Send>;
 /// What goes on with a socket.
 pub(crate) type HandedOver = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// First requests that are answered before other work gets its turn. One takes some 30 µs.
+const AT_ONCE: usize = 16;
+
+/// Lets everything else that this process does go before the first requests of a storm: without it a published event
+/// waits until thousands of clients are connected.
+#[derive(Debug, Clone)]
+pub(crate) struct Turns(Arc<Semaphore>);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
+
+impl Turns {
+    /// Waits until few others are about to have their turn, and all other tasks that are ready had theirs.
+    async fn next(&self) {
+        let _place = self.0.acquire().await;
+        tokio::task::yield_now().await;
+    }
+}
 
 /// Where a handler puts what goes on with the socket of its request. The listener adds this to requests whose sockets
 /// can leave HTTP.
@@ -99,13 +122,20 @@ impl FirstRequest {
     }
 
     /// Answers the request: with what goes on without HTTP, or with what the routes answer instead.
-    pub(super) async fn serve(self, mut stream: ClientSocket, client: Client, router: Router) {
+    pub(super) async fn serve(
+        self,
+        mut stream: ClientSocket,
+        client: Client,
+        router: Router,
+        turns: Turns,
+    ) {
         let Self {
             mut request,
             read_ahead,
         } = self;
         // The socket isn't idle while it is on its way.
         let _open = client.socket.activity.request();
+        turns.next().await;
         let takeover = Takeover::default();
         let extensions = request.extensions_mut();
         extensions.insert::<Peer>(client.peer);
@@ -147,6 +177,10 @@ fn has_one_key(request: &Request<Body>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use tokio::task::JoinSet;
+
     use super::*;
 
     fn is_taken(head: &str) -> bool {
@@ -172,6 +206,25 @@ mod tests {
         ] {
             assert!(!is_taken(other), "{other}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_comes_behind_a_storm_of_first_requests_goes_before_most_of_them() {
+        let (turns, answered) = (Turns::default(), Arc::new(AtomicUsize::new(0)));
+        let mut storm = JoinSet::new();
+        for _ in 0..1000 {
+            let (turns, answered) = (turns.clone(), Arc::clone(&answered));
+            storm.spawn(async move {
+                turns.next().await;
+                answered.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        let behind = Arc::clone(&answered);
+        let other = tokio::spawn(async move { behind.load(Ordering::Relaxed) });
+        let before = other.await.expect("a count");
+        assert!(before <= 2 * AT_ONCE, "{before}");
+        storm.join_all().await;
+        assert_eq!(answered.load(Ordering::Relaxed), 1000);
     }
 
     #[test]

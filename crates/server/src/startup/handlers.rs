@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::edge::listener::Listening;
 use crate::edge::socket_io::SocketIo;
 use crate::edge::sockets::Sockets;
+use crate::edge::takeover::Turns;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
 use crate::identity::Identities;
 use crate::metrics::Named;
@@ -40,6 +41,7 @@ pub(super) fn listening(config: &Config, state: AppState, audience: Audience) ->
         proxy_protocol: config.listen_proxy_protocol && audience != Audience::Operators,
         tls: None,
         publishes: (audience != Audience::Operators).then(|| state.clone()),
+        turns: Turns::default(),
         engine: Arc::clone(&state.engine),
         router: router(state, audience),
     }
