@@ -8,8 +8,8 @@ import { end, hasEnded, launch, removeFolder, temporaryFolder } from './cluster/
 import { until } from './cluster/until.mjs';
 import { freePort } from './harness.mjs';
 
-/** Starts pgbouncer in front of a database. */
-export async function startPooler(database, mode) {
+/** Starts pgbouncer in front of a database: Debian's, or what `program` begins the command of. */
+export async function startPooler(database, mode, program = [debian()]) {
   const folder = await temporaryFolder('pgbouncer');
   await chmod(folder, 0o755);
   const port = await freePort();
@@ -30,19 +30,30 @@ pool_mode = ${mode}
   );
   const user = account();
   if (user.uid !== undefined) chownSync(folder, user.uid, user.gid);
-  const program = ['/usr/sbin/pgbouncer', '/usr/bin/pgbouncer'].find(existsSync) ?? 'pgbouncer';
-  const child = launch(program, [file], { ...user, cwd: folder, env: { PATH: process.env.PATH } });
-  await until('pgbouncer listens', async () => {
-    if (hasEnded(child)) throw new Error(`pgbouncer ended:\n${child.log}`);
-    return answers(port);
-  });
+  let child;
+  const start = async () => {
+    child = launch(program[0], [...program.slice(1), file], { ...user, cwd: folder, env: { PATH: process.env.PATH } });
+    await until('pgbouncer listens', async () => {
+      if (hasEnded(child)) throw new Error(`pgbouncer ended:\n${child.log}`);
+      return answers(port);
+    });
+  };
+  await start();
   return {
     url: `postgres://postgres@127.0.0.1:${port}/${name}`,
+    async restart() {
+      await end(child, 'SIGKILL');
+      await start();
+    },
     async stop() {
       await end(child, 'SIGINT');
       await removeFolder(folder);
     },
   };
+}
+
+function debian() {
+  return ['/usr/sbin/pgbouncer', '/usr/bin/pgbouncer'].find(existsSync) ?? 'pgbouncer';
 }
 
 /** pgbouncer refuses to run as root. */

@@ -47,12 +47,13 @@ export function clientRow({ channels = ['public', 'private', 'presence'], recove
   return { ...row, run };
 }
 
-/** Puts a client through all steps. `software` is what `installSoftware` returns. */
-export async function runClient(row, software, { idle, say }) {
+/** Puts a client through all steps. `software` is what `installSoftware` returns. `front(server)` starts a proxy for the client, with TLS if `tls`. */
+export async function runClient(row, software, { idle, say, front, tls = false }) {
   const env = { FANFARE_CLUSTER_URL: await redisUrl(), FANFARE_CLUSTER_PREFIX: `known-${await freePort()}`, FANFARE_DRAIN_PERIOD: '20' };
   const server = await startServer({ settings: { history: HISTORY }, env });
   const auth = await startAuthEndpoint(server, () => ({ user_id: 'ada', user_info: { name: 'Ada' } }));
-  const client = startProgram(row, software, server, auth);
+  const proxy = await front?.(server);
+  const client = startProgram(row, software, server, auth, { port: proxy?.port ?? server.port, tls });
   try {
     say(`runs with ${software.version}`);
     const steps = {};
@@ -64,6 +65,7 @@ export async function runClient(row, software, { idle, say }) {
     return { version: software.version, steps, seen: client.said() };
   } finally {
     client.kill();
+    await proxy?.stop();
     await auth.stop();
     await server.stop();
   }
@@ -84,13 +86,13 @@ export async function installSoftware({ npm, pypi, debian, git, here, version, b
   return software;
 }
 
-function startProgram(row, software, server, auth) {
+function startProgram(row, software, server, auth, way) {
   const file = fileURLToPath(new URL(`./programs/${row.program}`, import.meta.url));
   const kept = `channels=${KEPT},${PRIVATE}&enveloped=true`;
   const path = (way, query) => `${way}/${server.app.key}?${signed(`/${way}/${server.app.key}`, query, server.app.secret)}`;
   const target = {
     host: '127.0.0.1',
-    port: server.port,
+    ...way,
     key: server.app.key,
     url: server.url,
     auth: auth.url,

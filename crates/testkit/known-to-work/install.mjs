@@ -1,8 +1,8 @@
 // Packages of npm, PyPI and Debian at the versions that rows name, in a temporary folder, one at a time.
 import { execFile } from 'node:child_process';
-import { rmSync } from 'node:fs';
-import { mkdir, mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { existsSync, rmSync } from 'node:fs';
+import { chmod, mkdir, mkdtemp, readFile, readdir, writeFile } from 'node:fs/promises';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 
@@ -97,6 +97,19 @@ export function compile(program, args, options) {
   return inTurn(() => command(program, args, options));
 }
 
+/** The same for packages that run under Python 2.7 only, which must be there: `PYTHON2` names it, or pyenv has it. */
+export function installPyPI2(temporary, packages) {
+  return (temporary.python2 ??= inTurn(async () => {
+    const python = process.env.PYTHON2 ?? join(homedir(), '.pyenv/versions/2.7.18/bin/python');
+    if (!existsSync(python)) throw new NotAvailable('there is no Python 2.7: PYTHON2 may name it');
+    const folder = await newFolder(temporary);
+    const named = Object.entries(packages).map(([name, version]) => `${name}==${version}`);
+    const quiet = ['--quiet', '--no-compile', '--disable-pip-version-check'];
+    await command(python, ['-m', 'pip', 'install', ...quiet, '--target', folder, ...named]);
+    return { folder, python };
+  }));
+}
+
 /** Unpacks Debian packages, those that `apt-get download` finds, below a folder. Returns it as `root`, and the versions that are there. */
 export function unpackDebian(temporary, packages, options = []) {
   return inTurn(async () => {
@@ -110,5 +123,43 @@ export function unpackDebian(temporary, packages, options = []) {
       versions[name.replace('Package: ', '')] = version.replace('Version: ', '');
     }
     return { folder, root, versions };
+  });
+}
+
+/**
+ * Unpacks packages of another suite of Debian, which needs no installation of its own: programs run with the suite's own C library.
+ * `program(path)` is the beginning of such a command.
+ */
+export async function unpackSuite(temporary, suite, packages) {
+  const options = await (((temporary.suites ??= {})[suite] ??= suiteOptions(temporary, suite)));
+  const { root, versions } = await unpackDebian(temporary, ['libc6', ...packages].map((name) => `${name}/${suite}`), options);
+  // Some programs are run by a user of their own.
+  await chmod(temporary.path, 0o755);
+  const libraries = join(root, 'usr/lib/x86_64-linux-gnu');
+  const program = (path) => [join(libraries, 'ld-linux-x86-64.so.2'), '--library-path', libraries, join(root, path)];
+  return { root, versions, program };
+}
+
+/** Package lists of a suite beside those of the system, from the same archive. */
+function suiteOptions(temporary, suite) {
+  return inTurn(async () => {
+    const folder = await newFolder(temporary);
+    const archives = await command('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages']);
+    const archive = archives.split('\n').find((line) => /\/debian\/?$/.test(line));
+    if (!archive) throw new NotAvailable("there is no archive of Debian among the system's");
+    await writeFile(join(folder, 'list'), `deb ${archive} ${suite} main\n`);
+    await mkdir(join(folder, 'lists/partial'), { recursive: true });
+    const set = {
+      'Dir::Etc::sourcelist': join(folder, 'list'),
+      'Dir::Etc::sourceparts': '/dev/null',
+      'Dir::State::lists': join(folder, 'lists'),
+      'Dir::Cache::pkgcache': '',
+      'Dir::Cache::srcpkgcache': '',
+      'Acquire::Languages': 'none',
+      'Acquire::IndexTargets::deb::DEP-11::DefaultEnabled': 'false',
+    };
+    const options = Object.entries(set).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
+    await command('apt-get', [...options, 'update', '-q']);
+    return options;
   });
 }

@@ -4,6 +4,8 @@ import { end, hasEnded, launch, removeFolder, temporaryFolder } from './processe
 import { until } from './until.mjs';
 
 const NOTICES = 'fanfare::notices';
+// scripts/known-to-work runs many nodes beside each other, each of which takes longer.
+const READY_TIMEOUT = Number(process.env.FANFARE_TEST_TIMEOUT ?? 15_000);
 
 export class Node {
   /** What it wrote down about channels and members, over all its lives. */
@@ -34,7 +36,7 @@ export class Node {
     readLines(this.#child.stderr, (line) => this.#heed(line));
   }
 
-  async ready(within = 15_000) {
+  async ready(within = READY_TIMEOUT) {
     const explain = () => `the log of ${this.name} ends:\n${this.log.slice(-4000)}`;
     await until(`${this.name} is ready`, async () => {
       if (hasEnded(this.#child)) return false;

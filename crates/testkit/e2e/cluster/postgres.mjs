@@ -12,17 +12,17 @@ import { until } from './until.mjs';
 const run = promisify(execFile);
 const QUICK = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'unix_socket_directories='];
 
-/** With `own`, on a server that nobody else has. */
-export async function startDatabase({ own = false } = {}) {
+/** With `own`, on a server that nobody else has. `programs` is the folder of another version's programs. */
+export async function startDatabase({ own = false, programs } = {}) {
   const name = `fanfare_${randomBytes(6).toString('hex')}`;
-  const server = process.env.FANFARE_TEST_POSTGRES && !own ? undefined : await startServer();
+  const server = process.env.FANFARE_TEST_POSTGRES && !own ? undefined : await startServer(programs);
   const url = (database) => new URL(`/${database}`, server?.url ?? process.env.FANFARE_TEST_POSTGRES).href;
   await sql(url('postgres'), `CREATE DATABASE ${name}`);
   const stop = () => sql(url('postgres'), `DROP DATABASE ${name} WITH (FORCE)`);
   return server ? Object.assign(server, { url: url(name) }) : { url: url(name), stop };
 }
 
-export async function startServer() {
+export async function startServer(programs) {
   const folder = await temporaryFolder('postgres');
   const data = join(folder, 'data');
   const user = account();
@@ -30,8 +30,9 @@ export async function startServer() {
   chmodSync(folder, 0o755);
   if (user.uid !== undefined) chownSync(folder, user.uid, user.gid);
   const options = { ...user, cwd: folder, env: { PATH: process.env.PATH, LC_ALL: 'C' } };
-  await run(program('initdb'), ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'], options);
-  const server = new Server(folder, await freePort(), options);
+  const found = (name) => (programs ? join(programs, name) : program(name));
+  await run(found('initdb'), ['-D', data, '-U', 'postgres', '-A', 'trust', '-E', 'UTF8', '--locale=C', '--no-sync'], options);
+  const server = new Server(folder, await freePort(), options, found);
   await server.start();
   return server;
 }
@@ -39,12 +40,14 @@ export async function startServer() {
 class Server {
   #child;
   #options;
+  #program;
 
-  constructor(folder, port, options) {
+  constructor(folder, port, options, found) {
     this.folder = folder;
     this.port = port;
     this.url = `postgres://postgres@127.0.0.1:${port}`;
     this.#options = options;
+    this.#program = found;
   }
 
   get data() {
@@ -53,7 +56,7 @@ class Server {
 
   async start() {
     const settings = [...QUICK, 'listen_addresses=127.0.0.1', `port=${this.port}`].flatMap((setting) => ['-c', setting]);
-    const child = launch(program('postgres'), ['-D', this.data, ...settings], { ...this.#options, atExit: 'SIGQUIT' });
+    const child = launch(this.#program('postgres'), ['-D', this.data, ...settings], { ...this.#options, atExit: 'SIGQUIT' });
     this.#child = child;
     await until('Postgres answers', async () => {
       if (hasEnded(child)) throw new Error(`Postgres ended:\n${child.log}`);
@@ -95,9 +98,9 @@ class Server {
     const folder = await temporaryFolder('standby');
     chmodSync(folder, 0o755);
     if (this.#options.uid !== undefined) chownSync(folder, this.#options.uid, this.#options.gid);
-    const standby = new Server(folder, await freePort(), { ...this.#options, cwd: folder });
+    const standby = new Server(folder, await freePort(), { ...this.#options, cwd: folder }, this.#program);
     const copy = ['-h', '127.0.0.1', '-p', String(this.port), '-U', 'postgres', '-D', standby.data, '-R', '-c', 'fast', '--no-sync'];
-    await run(program('pg_basebackup'), copy, this.#options);
+    await run(this.#program('pg_basebackup'), copy, this.#options);
     await standby.start();
     return standby;
   }

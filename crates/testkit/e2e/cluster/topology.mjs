@@ -20,6 +20,7 @@ import { startRedis } from './redis.mjs';
 import { until } from './until.mjs';
 
 const run = promisify(execFile);
+const COMMAND_TIMEOUT = Number(process.env.FANFARE_TEST_TIMEOUT ?? 20_000);
 /** Within this a dead node's members must be gone. */
 export const DEAD_WITHIN = 10_000;
 const ON_POSTGRES = process.env.FANFARE_TEST_CLUSTER === 'postgres';
@@ -118,7 +119,7 @@ class Cluster {
   async command(...words) {
     const folder = await temporaryFolder('command');
     const env = { ...this.#env, PATH: process.env.PATH, FANFARE_DATA_DIR: folder };
-    const { stdout } = await run(binary(), words, { env, cwd: folder, timeout: 20_000 });
+    const { stdout } = await run(binary(), words, { env, cwd: folder, timeout: COMMAND_TIMEOUT });
     await removeFolder(folder);
     return stdout;
   }

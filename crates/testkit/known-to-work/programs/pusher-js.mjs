@@ -2,7 +2,7 @@
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 
-const { host, port, key, auth, channels, recover, fallbacks } = JSON.parse(process.env.TARGET);
+const { host, port, tls, key, auth, channels, recover, fallbacks } = JSON.parse(process.env.TARGET);
 const load = createRequire(join(process.env.PACKAGES, 'package.json'));
 const exported = load('pusher-js');
 // 8.5.0 exports an object in Node, all others the constructor.
@@ -11,7 +11,8 @@ const pusher = new Pusher(key, {
   cluster: 'x',
   wsHost: host,
   wsPort: port,
-  forceTLS: false,
+  wssPort: port,
+  forceTLS: tls,
   ...(fallbacks ? { httpHost: host, httpPort: port } : { enabledTransports: ['ws'] }),
   disableStats: true,
   // Versions before 7.1 have the first of these.

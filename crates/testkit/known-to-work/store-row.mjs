@@ -1,0 +1,126 @@
+// What nodes share, and what they keep: two nodes with clients at both, 500 events a second, five silent minutes, and a fault under load.
+import { setTimeout as delay } from 'node:timers/promises';
+import { judgeDelivery } from '../e2e/cluster/oracle.mjs';
+import { startCluster } from '../e2e/cluster/topology.mjs';
+import { until } from '../e2e/cluster/until.mjs';
+
+const NEWS = 'news';
+const FLOOD = 'flood';
+const CLIENTS = 3;
+/** Each has one event on its way: together 500 events a second and more, if the machine lets them. */
+const PUBLISHERS = 50;
+const PAUSE = 60;
+const LOAD = 8_000;
+/** How long what is found after a fault may take. */
+const RECOVERED = { within: 90_000, every: 50 };
+
+export const steps = {
+  serve: { title: 'serves', needed: true },
+  load: { title: 'events a second', needed: true },
+  idle: { title: 'idle 300 s', needed: true },
+  fault: { title: 'nothing lost unseen', needed: true },
+  back: { title: 'takes events again', needed: true },
+};
+
+/**
+ * Makes a row. `start(temporary)` returns `version`; `url`, what nodes share, or `onPostgres`; `env` of the nodes; `fault`, which gets the
+ * nodes, and `stop`.
+ */
+export function storeRow({ start, ...row }) {
+  return { ...row, run: async (context) => runStore(await start(context.temporary), context) };
+}
+
+async function runStore(store, { idle, say }) {
+  let cluster;
+  try {
+    say(`runs with ${store.version}`);
+    const shared = store.url ? () => ({ FANFARE_CLUSTER_URL: store.url }) : () => store.shared ?? {};
+    cluster = await startCluster({ nodes: 2, env: { FANFARE_LOG_FILTER: 'info', ...store.env }, ownEnv: shared, onPostgres: Boolean(store.onPostgres) });
+    const { nodes, history } = cluster;
+    const clients = nodes.flatMap((node) => Array.from({ length: CLIENTS }, () => cluster.client(node)));
+    for (const client of clients) await client.subscribes(NEWS);
+    // Nobody judges these events: they are there to be many.
+    await cluster.client(nodes[1]).subscribes(FLOOD);
+    const steps = { serve: 'yes' };
+    steps.load = await alone(() => load(cluster));
+    steps.idle = await idleFor(cluster, clients, idle);
+    Object.assign(steps, await alone(() => faulty(cluster, clients, store)));
+    const count = (outcome) => history.published(outcome).length;
+    const codes = [...new Set(history.closings.map(({ code }) => code ?? 'lost'))].sort();
+    const told = history.closings.length > 0 ? `${history.closings.length} connections were closed to tell so, with ${codes.join(', ')}` : 'no connection was closed';
+    return { version: store.version, steps, seen: `${count('accepted')} events were answered with 200, ${count('refused')} refused, ${count('unknown')} not answered; ${told}.` };
+  } finally {
+    await cluster?.stop();
+    await store.stop();
+  }
+}
+
+let before = Promise.resolve();
+
+/** One after the other: what is under load wants the machine. Rows that are silent meanwhile don't. */
+function alone(work) {
+  const turn = before.then(work);
+  before = turn.catch(() => {});
+  return turn;
+}
+
+function publish(cluster) {
+  const { nodes } = cluster;
+  return Array.from({ length: PUBLISHERS }, (_, n) => cluster.publisher(NEWS, () => [nodes[n % nodes.length]], { pause: PAUSE }));
+}
+
+async function stopAll(publishers) {
+  await Promise.all(publishers.map((publisher) => publisher.stop()));
+}
+
+const accepted = (publishers) => publishers.reduce((sum, publisher) => sum + publisher.accepted, 0);
+
+async function load(cluster) {
+  const publishers = publish(cluster);
+  const began = performance.now();
+  await delay(LOAD);
+  const rate = Math.round(accepted(publishers) / ((performance.now() - began) / 1000));
+  await stopAll(publishers);
+  await cluster.flush(NEWS, RECOVERED);
+  const { problems } = judgeDelivery(cluster.history);
+  return problems.length === 0 ? `yes, ${rate}` : `no: ${problems[0]}`;
+}
+
+async function idleFor(cluster, clients, idle) {
+  const before = cluster.history.closings.length;
+  await delay(idle * 1000);
+  const ended = cluster.history.closings.length - before;
+  await cluster.flush(NEWS, RECOVERED);
+  return ended === 0 && clients.every(({ connected }) => connected) ? 'yes' : `no: ${ended} connections ended`;
+}
+
+async function faulty(cluster, clients, { fault }) {
+  const { nodes } = cluster;
+  const publishers = publish(cluster);
+  await delay(2000);
+  await fault({ nodes, flood: (done) => flood(cluster, done), refused: () => publishers.some(({ publishes }) => publishes.at(-1)?.outcome === 'refused') });
+  const ended = performance.now();
+  const marks = publishers.map((publisher) => publisher.accepted);
+  await until('events are taken at every node', () => publishers.every((publisher, n) => publisher.accepted > marks[n] + 3), RECOVERED);
+  const after = ((performance.now() - ended) / 1000).toFixed(1);
+  await cluster.ready({ within: RECOVERED.within });
+  await until('all are subscribed', () => clients.every((client) => client.session(NEWS)), RECOVERED);
+  await delay(2000);
+  await stopAll(publishers);
+  await cluster.flush(NEWS, RECOVERED);
+  const { problems } = judgeDelivery(cluster.history);
+  return {
+    fault: problems.length === 0 ? 'yes' : `no: ${problems.length}, such as ${problems[0]}`,
+    back: `yes, after ${after} s`,
+  };
+}
+
+/** Large events that only the second node's clients want, until `done()`. */
+async function flood(cluster, done) {
+  const [first] = cluster.nodes;
+  const body = { name: 'flood', channels: [FLOOD], data: 'x'.repeat(10_000) };
+  const deadline = Date.now() + 8_000;
+  while (!done() && Date.now() < deadline) {
+    await Promise.all(Array.from({ length: 20 }, () => cluster.backend.send(first, 'POST', '/events', { body })));
+  }
+}

@@ -1,0 +1,154 @@
+// The suites that test protocols below ours: Autobahn's for WebSockets, h2spec for HTTP/2.
+import { execFile } from 'node:child_process';
+import { existsSync, readFileSync } from 'node:fs';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { freePort, startServer } from '../e2e/harness.mjs';
+import { makeCertificate } from '../e2e/proxy.mjs';
+import { versionOf } from './front-row.mjs';
+import { NotAvailable, installPyPI2 } from './install.mjs';
+
+const run = promisify(execFile);
+const CASES = fileURLToPath(new URL('fuzzing_client.py', import.meta.url));
+/** The longest that all cases of one path may take. */
+const SUITE_TIMEOUT = 30 * 60_000;
+const SIXTEEN_MIB = 16 * 1024 * 1024;
+
+export const kind = {
+  title: 'The wire',
+  intro: `
+Test suites of the protocols below Fanfare's own, against the built server.
+
+Autobahn's fuzzing client expects a server that echoes. Its cases, what they send and how they judge are
+unchanged; only what stands for an echo differs. On a raw WebSocket another client sends each text back,
+and limits are raised to 16 MiB for its longest messages. On the other paths the error
+that answers a text without meaning stands for its echo. Engine.IO has no echo: a text that is no packet ends
+its connection, so only the cases that need none are judged.
+
+| column | what is counted |
+| --- | --- |
+| as required | No case has failed. |
+| OK | Cases that end as the protocol requires. |
+| non-strict | Cases that end in another way that Autobahn allows. |
+| informational | Cases for which the protocol requires nothing. |
+| not spoken | Cases that need what Fanfare doesn't speak: binary messages, which it closes with 1003, and compression, which it doesn't negotiate. |
+| failed | All others. |`,
+  steps: {
+    conforms: { title: 'as required', needed: true },
+    ok: { title: 'OK', needed: false },
+    nonStrict: { title: 'non-strict', needed: false },
+    informational: { title: 'informational', needed: false },
+    notSpoken: { title: 'not spoken', needed: false },
+    failed: { title: 'failed', needed: false },
+  },
+  // Each of them keeps a core busy.
+  atOnce: 2,
+};
+
+const ALL = ['1.*', '2.*', '3.*', '4.*', '5.*', '6.*', '7.*', '10.*'];
+const LIMITS = ['9.1.*', '9.7.*'];
+const COMPRESSION = ['12.1.1', '12.2.1', '12.3.1', '12.4.1', '12.5.1', '13.1.1', '13.2.1', '13.3.1', '13.4.1', '13.5.1', '13.6.1', '13.7.1'];
+const LATE = 'Non-strict are cases in which what follows a text is wrong: the connection ends before the echo is back. In 6.4.3 and 6.4.4 invalid UTF-8 is found at the end of a frame, not within it.';
+
+export const rows = [
+  autobahn('/app/KEY', 'pusher', ({ key }) => `/app/${key}?protocol=7`, [...ALL, ...COMPRESSION], {
+    note: 'In 6.4.3 and 6.4.4 invalid UTF-8 is found at the end of a frame, not within it, which is non-strict.',
+  }),
+  autobahn('/ws/KEY', 'pusher', ({ key }) => `/ws/${key}`, ALL),
+  autobahn('/ws/KEY?raw=CHANNEL', 'echo', ({ key }) => `/ws/${key}?raw=echo`, [...ALL, ...LIMITS], { note: LATE, raised: true }),
+  autobahn('/socket.io/', 'engine', () => '/socket.io/?EIO=4&transport=websocket', ALL, {
+    note: 'Cases that need a text to be taken are not counted: it is no packet of Engine.IO, and ends the connection.',
+  }),
+  { name: 'h2spec, `tls.listen`', group: 'HTTP/2', run: h2spec, test: 'http2.test.mjs', note: 'Its cases on `/healthz`. It is built from its source with Debian’s Go; `H2SPEC` names it.' },
+];
+
+function autobahn(path, how, url, cases, { raised = false, ...row } = {}) {
+  return {
+    name: `Autobahn, \`${path}\``,
+    group: 'WebSockets',
+    run: async ({ temporary }) => {
+      const { python, folder } = await installPyPI2(temporary, { autobahntestsuite: '25.10.1' });
+      const env = { FANFARE_CONNECTIONS_MESSAGES_PER_SECOND: '0' };
+      const settings = { client_event_channels: '*', 'limits.client_events_per_second': '100000' };
+      if (raised) {
+        Object.assign(env, { FANFARE_WEBSOCKET_MAX_MESSAGE_BYTES: String(SIXTEEN_MIB), FANFARE_OUTBOX_MAX_BYTES: String(4 * SIXTEEN_MIB) });
+        settings['limits.client_event_data'] = String(SIXTEEN_MIB);
+      }
+      const server = await startServer({ env, settings });
+      const results = await mkdtemp(join(tmpdir(), 'fanfare-autobahn-'));
+      try {
+        const out = join(results, 'cases.json');
+        const args = ['-B', CASES, folder, `ws://127.0.0.1:${server.port}${url(server.app)}`, how, out, ...cases];
+        await run(python, args, { timeout: SUITE_TIMEOUT, maxBuffer: 1 << 28 });
+        return counted(JSON.parse(await readFile(out, 'utf8')), how);
+      } finally {
+        await rm(results, { recursive: true });
+        await server.stop();
+      }
+    },
+    ...row,
+  };
+}
+
+/** How a case has ended, in the words of the page. */
+function outcome({ behavior, close, code, kinds, texts }, how) {
+  if (behavior === 'UNIMPLEMENTED') return 'notSpoken';
+  if (behavior === 'INFORMATIONAL') return 'informational';
+  const good = ['OK', 'INFORMATIONAL'].includes(close);
+  if (behavior === 'OK' && good) return 'ok';
+  if (behavior === 'NON-STRICT' && good) return 'nonStrict';
+  if (how === 'engine' && (texts > 0 || kinds.includes('binary'))) return 'left out';
+  return kinds.includes('binary') && code === 1003 ? 'notSpoken' : 'failed';
+}
+
+function counted({ version, cases }, how) {
+  const of = {};
+  for (const one of cases) (of[outcome(one, how)] ??= []).push(one);
+  const ids = (name) => (of[name] ?? []).map(({ id }) => id);
+  const shown = (name, few = 12) => (ids(name).length > 0 && ids(name).length <= few ? `${ids(name).length}: ${ids(name).join(', ')}` : String(ids(name).length));
+  return {
+    version,
+    steps: {
+      conforms: ids('failed').length === 0 ? 'yes' : 'no',
+      ok: shown('ok', 0),
+      nonStrict: shown('nonStrict'),
+      informational: shown('informational'),
+      notSpoken: shown('notSpoken', 8),
+      failed: shown('failed', 50),
+    },
+  };
+}
+
+async function h2spec() {
+  const program = process.env.H2SPEC ?? '/usr/local/bin/h2spec';
+  if (!existsSync(program)) throw new NotAvailable('there is no h2spec: build it from its source, and set H2SPEC');
+  const folder = await mkdtemp(join(tmpdir(), 'fanfare-h2spec-'));
+  await makeCertificate(folder);
+  const port = await freePort();
+  const env = {
+    FANFARE_TLS_CERTIFICATE: join(folder, 'fullchain.pem'),
+    FANFARE_TLS_KEY: join(folder, 'privkey.pem'),
+    FANFARE_TLS_LISTEN: `127.0.0.1:${port}`,
+  };
+  const server = await startServer({ env });
+  try {
+    const args = ['-h', '127.0.0.1', '-p', String(port), '-t', '-k', '-o', '5', '-P', '/healthz', '-j', join(folder, 'report.xml')];
+    // It ends with 1 if a case has failed, which the report says as well.
+    await run(program, args, { timeout: SUITE_TIMEOUT }).catch(() => {});
+    const report = readFileSync(join(folder, 'report.xml'), 'utf8');
+    const sum = (name) => [...report.matchAll(new RegExp(` ${name}="(\\d+)"`, 'g'))].reduce((total, [, count]) => total + Number(count), 0);
+    const [tests, skipped, failed] = [sum('tests'), sum('skipped'), sum('failures') + sum('errors')];
+    const version = process.env.H2SPEC_VERSION ?? (await versionOf(program, ['--version'], /Version: (\S+)/));
+    const ok = tests - skipped - failed;
+    return {
+      version,
+      steps: { conforms: failed === 0 && ok > 0 ? 'yes' : 'no', ok: String(ok), nonStrict: '0', informational: '0', notSpoken: `${skipped}, skipped`, failed: String(failed) },
+    };
+  } finally {
+    await rm(folder, { recursive: true });
+    await server.stop();
+  }
+}
