@@ -27,32 +27,50 @@ export const steps = {
  * nodes, and `stop`.
  */
 export function storeRow({ start, ...row }) {
-  return { ...row, run: async (context) => runStore(await start(context.temporary), context) };
+  return { ...row, run: async (context) => runStore(start, context) };
 }
 
-async function runStore(store, { idle, say }) {
-  let cluster;
+async function runStore(install, { idle, say, temporary }) {
+  const begun = {};
   try {
-    say(`runs with ${store.version}`);
-    const shared = store.url ? () => ({ FANFARE_CLUSTER_URL: store.url }) : () => store.shared ?? {};
-    cluster = await startCluster({ nodes: 2, env: { FANFARE_LOG_FILTER: 'info', ...store.env }, ownEnv: shared, onPostgres: Boolean(store.onPostgres) });
-    const { nodes, history } = cluster;
-    const clients = nodes.flatMap((node) => Array.from({ length: CLIENTS }, () => cluster.client(node)));
-    for (const client of clients) await client.subscribes(NEWS);
-    // Nobody judges these events: they are there to be many.
-    await cluster.client(nodes[1]).subscribes(FLOOD);
-    const steps = { serve: 'yes' };
-    steps.load = await alone(() => load(cluster));
+    const steps = await alone(async () => {
+      begun.store = await install(temporary);
+      say(`runs with ${begun.store.version}`);
+      return begin(begun);
+    });
+    const { store, cluster, clients } = begun;
     steps.idle = await idleFor(cluster, clients, idle);
     Object.assign(steps, await alone(() => faulty(cluster, clients, store)));
-    const count = (outcome) => history.published(outcome).length;
-    const codes = [...new Set(history.closings.map(({ code }) => code ?? 'lost'))].sort();
-    const told = history.closings.length > 0 ? `${history.closings.length} connections were closed to tell so, with ${codes.join(', ')}` : 'no connection was closed';
-    return { version: store.version, steps, seen: `${count('accepted')} events were answered with 200, ${count('refused')} refused, ${count('unknown')} not answered; ${told}.` };
+    return { version: store.version, steps, seen: seen(cluster.history) };
+  } catch (error) {
+    for (const { name, log } of begun.cluster?.nodes ?? []) say(`the log of ${name} ends:\n${log.slice(-1500)}`);
+    throw error;
   } finally {
-    await cluster?.stop();
-    await store.stop();
+    await begun.cluster?.stop();
+    await begun.store?.stop();
   }
+}
+
+/** Starts the nodes and their clients, and publishes for a while. */
+async function begin(begun) {
+  const { store } = begun;
+  const ownEnv = () => (store.url ? { FANFARE_CLUSTER_URL: store.url } : (store.shared ?? {}));
+  const env = { FANFARE_LOG_FILTER: 'info', ...store.env };
+  begun.cluster = await startCluster({ nodes: 2, env, ownEnv, onPostgres: Boolean(store.onPostgres) });
+  const { cluster } = begun;
+  begun.clients = cluster.nodes.flatMap((node) => Array.from({ length: CLIENTS }, () => cluster.client(node)));
+  for (const client of begun.clients) await client.subscribes(NEWS);
+  // Nobody judges these events: they are there to be many.
+  await cluster.client(cluster.nodes[1]).subscribes(FLOOD);
+  return { serve: 'yes', load: await load(cluster) };
+}
+
+/** What has become of all events, and how clients were told. */
+function seen(history) {
+  const count = (outcome) => history.published(outcome).length;
+  const codes = [...new Set(history.closings.map(({ code }) => code ?? 'lost'))].sort();
+  const told = history.closings.length > 0 ? `${history.closings.length} connections were closed to tell so, with ${codes.join(', ')}` : 'no connection was closed';
+  return `${count('accepted')} events were answered with 200, ${count('refused')} refused, ${count('unknown')} not answered; ${told}.`;
 }
 
 let before = Promise.resolve();

@@ -1,6 +1,8 @@
 // What nodes share (Redis, Valkey, Postgres), what they keep (Postgres, SQLite), and what stands before it (poolers).
 import { chmod } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startCable } from '../e2e/cluster/cable.mjs';
 import { startDatabase } from '../e2e/cluster/postgres.mjs';
@@ -10,6 +12,7 @@ import { versionOf } from './front-row.mjs';
 import { installNpm, unpackSuite } from './install.mjs';
 import { steps, storeRow } from './store-row.mjs';
 
+const run = promisify(execFile);
 const BROKERS = 'Redis and Valkey, shared by nodes';
 const DATABASES = 'Postgres, shared by nodes and their store';
 const POOLERS = 'Poolers between nodes and Postgres';
@@ -28,7 +31,6 @@ is told that it may have missed something by the end of its connection, with a c
 | nothing lost unseen | The row's fault happens while events are published. No client whose connection stayed open misses an event that was answered with 200, and none gets one that was refused. |
 | takes events again | How long after the fault events are taken at every node again. |`,
   steps,
-  atOnce: 12,
 };
 
 const SERVERS = {
@@ -81,6 +83,9 @@ function postgresRow(name, install, fault, row = {}) {
             await delay(500);
             return database.start();
           }
+          // Without that, a standby that is promoted soon can't use the sequences of the first start:
+          // findings/postgres-standby-loses-new-unlogged-sequences.sh.
+          for (const { url } of [database, standby]) await run('psql', ['-XAtqc', 'CHECKPOINT', new URL('/postgres', url).href]);
           await database.kill();
           await standby.promote();
           cable.redirect(standby.port);
@@ -172,7 +177,9 @@ export const rows = [
     note: 'It is killed and comes back empty.',
   }),
   postgresRow('Postgres 15, restarted', postgres15, 'restart', { test: 'cluster/failover.test.mjs' }),
-  postgresRow('Postgres 15, standby promoted', postgres15, 'promote', { test: 'cluster/failover.test.mjs' }),
+  postgresRow('Postgres 15, standby promoted', postgres15, 'promote', {
+    note: 'The primary is killed. A standby that is promoted within five minutes of the first start, before its first restartpoint, [can’t use the new sequences](../../findings/postgres-standby-loses-new-unlogged-sequences.sh), and nodes publish nothing until the schema of what they share is made anew.',
+    test: 'cluster/failover.test.mjs' }),
   postgresRow('Postgres 17, restarted', embedded('17.10.0-beta.17'), 'restart'),
   postgresRow('Postgres 18, restarted', embedded('18.4.0-beta.17'), 'restart'),
   poolerRow('pgbouncer of Debian 12, session', 'session', pgbouncer, { set: LISTEN }),
