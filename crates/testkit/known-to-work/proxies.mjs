@@ -30,6 +30,8 @@ defaults for everything else: time-outs above all. The server has its defaults t
 function debian(path, packages, ask, pattern) {
   return async (temporary) => {
     const { root, versions } = await unpackDebian(temporary, packages);
+    // Some are run by a user of their own.
+    await chmod(temporary.path, 0o755);
     const libraries = [join(root, 'usr/lib/x86_64-linux-gnu'), join(root, 'usr/lib/trafficserver')].join(':');
     const env = { LD_LIBRARY_PATH: libraries };
     const program = join(root, path);
@@ -220,8 +222,8 @@ sub vcl_pipe { if (req.http.upgrade) { set bereq.http.upgrade = req.http.upgrade
 cache_peer 127.0.0.1 parent ${to} 0 no-query originserver name=fanfare
 http_access allow all
 http_upgrade_request_protocols websocket allow all
-${ROOT ? 'cache_effective_user root\n' : ''}cache deny all
-pid_filename ${folder}/squid.pid
+${ROOT ? 'cache_effective_user proxy\n' : ''}cache deny all
+pid_filename none
 access_log none
 cache_log stdio:/dev/stderr
 coredump_dir ${folder}
