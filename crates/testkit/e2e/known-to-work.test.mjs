@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { runClient, steps as clientSteps } from '../known-to-work/client-row.mjs';
-import { PAGES, verdict } from '../known-to-work/kinds.mjs';
+import { NotAvailable, temporaryFolder } from '../known-to-work/install.mjs';
+import { PAGES, kinds, verdict } from '../known-to-work/kinds.mjs';
 import { page } from '../known-to-work/render.mjs';
 import { runSdk, steps as sdkSteps } from '../known-to-work/sdk-row.mjs';
 
@@ -39,3 +40,21 @@ test('npm pusher passes the steps of scripts/known-to-work', async () => {
   const result = await runSdk({ name: 'npm pusher', program: 'npm-pusher.mjs' }, here, context);
   assert.equal(verdict({ steps: sdkSteps }, result), 'yes', JSON.stringify(result.steps));
 });
+
+for (const [kind, name] of [
+  ['proxies', 'nginx'],
+  ['proxies', 'HAProxy'],
+  ['stores', 'Redis 7, restarted'],
+]) {
+  test(`${name} passes the steps of scripts/known-to-work`, async (t) => {
+    const row = kinds[kind].rows.find((row) => row.name === name);
+    const temporary = await temporaryFolder();
+    try {
+      const result = await row.run({ ...context, temporary });
+      assert.equal(verdict(kinds[kind], result), 'yes', JSON.stringify(result.steps));
+    } catch (error) {
+      if (!(error instanceof NotAvailable)) throw error;
+      t.skip(error.message);
+    }
+  });
+}

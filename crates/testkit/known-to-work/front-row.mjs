@@ -15,6 +15,7 @@ import { NotAvailable } from './install.mjs';
 
 const run = promisify(execFile);
 const START_TIMEOUT = 20_000;
+const STOP_TIMEOUT = 3_000;
 /** How soon an event must be in a stream that nothing holds back. */
 const AT_ONCE = 3_000;
 
@@ -65,7 +66,7 @@ async function alsoTry(row, software, front) {
 async function streams(client, server) {
   const channel = client.subscribe('news');
   const subscribed = heard('subscription', (done) => channel.bind('pusher:subscription_succeeded', done));
-  if ((await Promise.race([subscribed, delay(AT_ONCE, 'late')])) === 'late') return 'no';
+  if ((await Promise.race([subscribed, delay(START_TIMEOUT, 'late')])) === 'late') return 'no: not subscribed';
   const event = heard('event', (done) => channel.bind('tick', done));
   await server.sdk().trigger('news', 'tick', {});
   return (await Promise.race([event, delay(AT_ONCE, 'late')])) === 'late' ? 'no' : 'yes';
@@ -107,19 +108,23 @@ function launch([program, ...args], folder, { env }) {
   const state = { log: '', ended: () => child.exitCode !== null || child.signalCode !== null };
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (state.log = (state.log + chunk).slice(-4000)));
   child.on('error', (error) => (state.log += error.message));
-  const kill = () => {
+  const kill = (signal = 'SIGKILL') => {
     try {
-      if (child.pid) process.kill(-child.pid, 'SIGKILL');
+      if (child.pid) process.kill(-child.pid, signal);
     } catch (error) {
       if (error.code !== 'ESRCH') throw error;
     }
   };
-  process.on('exit', kill);
+  const atExit = () => kill();
+  process.on('exit', atExit);
   state.stop = async () => {
     const closed = state.ended() || child.pid === undefined ? undefined : once(child, 'close');
+    // Some leave shared memory behind otherwise.
+    kill('SIGTERM');
+    await Promise.race([closed, delay(STOP_TIMEOUT, undefined, { ref: false })]);
     kill();
     await closed;
-    process.off('exit', kill);
+    process.off('exit', atExit);
   };
   return state;
 }

@@ -231,11 +231,12 @@ icon_directory ${software.root}/usr/share/squid/icons
 error_directory ${software.root}/usr/share/squid/errors/templates
 mime_table ${software.root}/usr/share/squid/mime.conf
 pinger_enable off
+shutdown_lifetime 0 seconds
 unlinkd_program /bin/cat
 logfile_daemon /bin/cat
 `,
     }),
-    commands: ({ folder, software }) => [[software.program, '-N', '-f', `${folder}/squid.conf`]],
+    commands: ({ port, folder, software }) => [[software.program, '-N', '-n', `fanfare${port}`, '-f', `${folder}/squid.conf`]],
     set: '`http_upgrade_request_protocols websocket allow all`. Without it the answer is 426.',
   }),
   frontRow({

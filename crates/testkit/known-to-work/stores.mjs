@@ -42,9 +42,8 @@ const SERVERS = {
 
 function suite(name, product, libraries) {
   return async (temporary) => {
-    const { versions, program } = await unpackSuite(temporary, name, [`${product}-tools`, ...libraries]);
+    const { versions, program } = await unpackSuite(temporary, name, [`${product}-server`, `${product}-tools`, ...libraries]);
     const version = versions[`${product}-tools`].replace(/^\d+:|[-+].*$/g, '');
-    // Debian 13's tools hold the server's program, too.
     return { version, server: program(`usr/bin/${product}-server`), client: program(`usr/bin/${product}-cli`) };
   };
 }
@@ -118,7 +117,7 @@ function poolerRow(name, mode, program, row = {}) {
     group: POOLERS,
     start: async (temporary) => {
       const { version, command } = await program(temporary);
-      const database = await startDatabase({ own: true });
+      const database = await startDatabase();
       const pooler = await startPooler(database, mode, command);
       return {
         version,

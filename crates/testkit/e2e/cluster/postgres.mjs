@@ -10,6 +10,7 @@ import { end, hasEnded, launch, removeFolder, temporaryFolder } from './processe
 import { until } from './until.mjs';
 
 const run = promisify(execFile);
+const SQL_TIMEOUT = Number(process.env.FANFARE_TEST_TIMEOUT ?? 10_000);
 const QUICK = ['fsync=off', 'synchronous_commit=off', 'full_page_writes=off', 'unix_socket_directories='];
 
 /** With `own`, on a server that nobody else has. `programs` is the folder of another version's programs. */
@@ -129,7 +130,7 @@ function childrenOf(pid) {
 }
 
 async function sql(url, statement) {
-  await run(program('psql'), ['--no-psqlrc', '--quiet', '--command', statement, url], { timeout: 10_000 });
+  await run(program('psql'), ['--no-psqlrc', '--quiet', '--command', statement, url], { timeout: SQL_TIMEOUT });
 }
 
 /** Postgres refuses to run as root. */
