@@ -137,9 +137,9 @@ async function faulty(cluster, clients, { fault }) {
 /** Large events that only the second node's clients want, until `done()`. */
 async function flood(cluster, done) {
   const [first] = cluster.nodes;
-  const body = { name: 'flood', channels: [FLOOD], data: 'x'.repeat(10_000) };
-  const deadline = Date.now() + 8_000;
+  const body = { batch: Array(10).fill({ name: 'flood', channel: FLOOD, data: 'x'.repeat(10_000) }) };
+  const deadline = Date.now() + 15_000;
   while (!done() && Date.now() < deadline) {
-    await Promise.all(Array.from({ length: 20 }, () => cluster.backend.send(first, 'POST', '/events', { body })));
+    await Promise.all(Array.from({ length: 20 }, () => cluster.backend.send(first, 'POST', '/batch_events', { body })));
   }
 }
