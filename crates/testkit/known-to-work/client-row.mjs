@@ -21,7 +21,7 @@ const HISTORY = JSON.stringify([{ channels: '*', size: 1000, ttl: 3600 }]);
 
 /** Events of the step "order" on each channel, published one after the other without a pause. */
 const EVENTS = 50;
-const CONNECT_TIMEOUT = 30_000;
+const CONNECT_TIMEOUT = 60_000;
 const EVENT_TIMEOUT = 10_000;
 /** Time between two events while the server restarts. */
 const TICK = 200;
@@ -38,9 +38,9 @@ export const steps = {
 
 /**
  * Makes a row of a client. `program` is a file in programs/, run by the command that `with` returns, or by Node or Python. `npm` and
- * `pypi` are packages with their versions, `debian` are names, `git` are repositories with their tags, and the first is the
- * client's, which `build` may compile; `here` returns the version of what is installed already, `version` is one that is in neither. `channels` are the kinds that the client can have, `recovers` says that it can ask for what it missed, and
- * `options` go into TARGET.
+ * `pypi` are packages with their versions, `debian` are names, `git` are repositories with their tags, and the first is the client's,
+ * which `build` may compile. `here` returns the version of what is installed already, `version` is one that is in neither. `channels` are
+ * the kinds that the client can have, `recovers` says that it can ask for what it missed, and `options` go into TARGET.
  */
 export function clientRow({ channels = ['public', 'private', 'presence'], recovers = false, ...row }) {
   const run = async (context) => runClient({ ...row, channels, recovers }, await installSoftware(row, context.temporary), context);
@@ -81,7 +81,7 @@ export async function installSoftware({ npm, pypi, debian, git, here, version, b
     Object.assign(software.versions, versions);
   }
   const [first] = debian && !git ? debian : Object.keys(git ?? npm ?? pypi ?? {});
-  software.version = version ?? (here ? await here() : (git?.[first] ?? software.versions[first]));
+  software.version = version ?? (here ? await here() : (git?.[first].replace(/^v/, '') ?? software.versions[first]));
   await build?.(software);
   return software;
 }
@@ -266,6 +266,7 @@ async function restart({ row, client, server }) {
   const all = await getsEvents(row, client, server, RETURN_TIMEOUT);
   const missed = sent.filter((n) => !client.of(KEPT).includes(n)).length;
   const inOrder = client.of(KEPT).every((n, index, list) => index === 0 || n > list[index - 1]);
-  const recovery = row.recovers ? (missed === 0 && inOrder ? 'yes' : `no: missed ${missed}${inOrder ? '' : ', out of order'}`) : `not offered, missed ${missed}`;
+  const recovered = missed === 0 && inOrder ? 'yes' : `no: missed ${missed}${inOrder ? '' : ', out of order'}`;
+  const recovery = row.recovers ? recovered : `not offered, missed ${missed}`;
   return { restart: all ? `yes, after ${after} s` : 'no: not to all channels', recovery };
 }

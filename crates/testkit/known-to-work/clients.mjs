@@ -3,7 +3,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { clientRow, steps } from './client-row.mjs';
-import { versionHere } from './install.mjs';
+import { compile, versionHere } from './install.mjs';
 
 const PUSHER = "Clients of Pusher's protocol";
 const SOCKETS = 'WebSocket libraries';
@@ -14,9 +14,9 @@ export const kind = {
   title: 'Clients',
   intro: `
 Each client is used by a program of a few lines in [programs](../../crates/testkit/known-to-work/programs),
-with its defaults, on a server with its defaults. Those of Pusher's protocol and of Socket.IO are on a
-public, a private and a presence channel, as far as they have such; the others on a public and a private
-one, as [any client](../any-client.md) may be.
+with its defaults, on a server with its defaults, whose histories are in Redis. Those of Pusher's
+protocol and of Socket.IO are on a public, a private and a presence channel, as far as they have such;
+the others on a public and a private one, as [any client](../any-client.md) may be.
 
 | column | what is tried |
 | --- | --- |
@@ -69,6 +69,11 @@ function pusherClients() {
     ...['1.19.0', '1.15.3'].map((version) => echo(version, '8.4.0')),
     sdk('@fanfare/client', 'index.js'),
     sdk('@fanfare/client/pusher', 'pusher.js'),
+    ...['pusher-js', 'pusher-js in a worker'].map((library) =>
+      row(`${library} 8.6.0, in Chromium`, 'browser.mjs', { npm: { 'pusher-js': '8.6.0' }, options: { library } }),
+    ),
+    row('pusher-websocket-java', 'JavaPusherClient.java', javaClient()),
+    row('gem pusher-client', 'ruby_pusher_client.rb', rubyClient()),
     row('npm pusher-client', 'pusher-client.mjs', {
       npm: { 'pusher-client': '1.1.0' },
       note:
@@ -111,6 +116,7 @@ function socketLibraries() {
     runtime("Node's own", NODE_22, node22),
     runtime('Deno', { '@deno/linux-x64-glibc': '2.9.6' }, deno),
     runtime('Bun', { '@oven/bun-linux-x64': '1.4.5' }, bun),
+    row('Chromium', 'browser.mjs', { here: chromium, options: { library: 'WebSocket' } }),
     npm('ws', '8.23.0'),
     npm('websocket', '1.0.35'),
     npm('undici', '7.30.2'),
@@ -150,13 +156,48 @@ function socketLibraries() {
       'libprotocol-websocket-perl', 'liburi-perl', 'liburi-ws-perl', 'librole-tiny-perl', 'libclass-method-modifiers-perl',
       'libsub-quote-perl', 'libclass-xsaccessor-perl', 'libcommon-sense-perl', 'libmodule-runtime-perl',
     )),
-    row('Ruby faye-websocket', 'plain_faye.rb', ruby('ruby-faye-websocket', 'ruby-eventmachine', 'ruby-websocket-driver', 'ruby-websocket-extensions')),
+    row('Ruby faye-websocket', 'plain_faye.rb', ruby(
+      'ruby-faye-websocket', 'ruby-eventmachine', 'ruby-websocket-driver', 'ruby-websocket-extensions',
+    )),
     row('Java java.net.http', 'PlainJdk.java', {
       with: (_, file) => ['java', '-Xmx64m', file],
       here: () => versionHere('java', ['--version'], /^\S+ (\S+)/),
       note: 'It answers PINGs only while the application calls `request`.',
     }),
   ];
+}
+
+/** The official client of Java and Android, compiled with the WebSocket library that it needs. */
+function javaClient() {
+  const classes = ({ folder }) => join(folder, 'classes');
+  const resources = ({ sources }) => join(sources['pusher/pusher-websocket-java'], 'src/main/resources');
+  const path = (software) => [classes(software), resources(software), join(software.root, 'usr/share/java/*')].join(':');
+  return {
+    git: { 'pusher/pusher-websocket-java': 'v2.4.4', 'TooTallNate/Java-WebSocket': 'v1.5.3' },
+    debian: ['libgoogle-gson-java', 'libslf4j-java'],
+    async build(software) {
+      const sources = Object.values(software.sources).map((folder) => join(folder, 'src/main/java'));
+      const program = fileURLToPath(new URL('programs/JavaPusherClient.java', import.meta.url));
+      await compile('javac', ['-nowarn', '-d', classes(software), '-cp', path(software), '-sourcepath', sources.join(':'), program]);
+    },
+    with: (software) => ['java', '-Xmx64m', '-cp', path(software), 'JavaPusherClient'],
+    note: 'From its repository.',
+  };
+}
+
+function rubyClient() {
+  const of = ruby('ruby-websocket');
+  const lib = ({ sources }) => join(sources['pusher-community/pusher-websocket-ruby'], 'lib');
+  return {
+    ...of,
+    git: { 'pusher-community/pusher-websocket-ruby': 'v0.6.2' },
+    env: (software) => ({ RUBYLIB: `${lib(software)}:${of.env(software).RUBYLIB}` }),
+    note: 'From its repository. It does not connect again by itself: the program makes a new one when `connect` raises.',
+  };
+}
+
+function chromium() {
+  return versionHere(process.env.FANFARE_CHROMIUM ?? '/usr/bin/chromium', ['--version'], /(\d\S+)/);
 }
 
 /** Debian packages of Perl. */
@@ -196,12 +237,13 @@ function streamClients() {
     });
   const again = 'The program opens the stream again.';
   return [
+    row('Chromium EventSource', 'browser.mjs', { here: chromium, options: { library: 'EventSource' } }),
     ...['5.1.5', '4.1.1', '3.0.7', '2.0.2'].map((version) => npm('eventsource', version)),
     npm('eventsource-client', '1.2.0'),
     npm('eventsource-parser', '4.1.3', { note: again }),
     npm('extended-eventsource', '2.1.0'),
     npm('launchdarkly-eventsource', '2.2.0', {
-      set: '`readTimeoutMillis`, above the 25 s of Fanfare\'s comments. Without it every connection ends at once.',
+      set: '`readTimeoutMillis`, above the 25 s of Fanfare\'s comments. Without it Node\'s agent ends a stream after 5 s of silence.',
       options: { readTimeoutMillis: 60_000 },
     }),
     npm('event-source-polyfill', '1.0.31', {
@@ -232,7 +274,7 @@ function socketIoClients() {
     ),
     row('PyPI python-socketio', 'socket_io.py', {
       pypi: { 'python-socketio': '5.18.1', requests: '2.34.2', 'websocket-client': '1.9.2' },
-      note,
+      note: `${note} It handles each event in a thread of its own, so handlers may run beside each other.`,
       test: 'crates/testkit/e2e/socket_io_test.py',
     }),
   ];

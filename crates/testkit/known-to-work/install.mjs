@@ -79,14 +79,15 @@ export function installPyPI(temporary, packages) {
   });
 }
 
-/** Clones `{ OWNER/NAME: TAG }` from GitHub, for software that is in none of the registries. Returns the folders by their names. */
+/** Clones `{ OWNER/NAME: TAG }`, or a commit, from GitHub: software that is in none of the registries. Returns the folders by their names. */
 export function cloneGit(temporary, repositories) {
   return inTurn(async () => {
     const folder = await newFolder(temporary);
     const sources = {};
-    for (const [name, tag] of Object.entries(repositories)) {
+    for (const [name, at] of Object.entries(repositories)) {
       sources[name] = join(folder, name.split('/')[1]);
-      await command('git', ['clone', '-q', '-c', 'advice.detachedHead=false', '--branch', tag, `https://github.com/${name}`, sources[name]]);
+      await command('git', ['clone', '-q', `https://github.com/${name}`, sources[name]]);
+      await command('git', ['-C', sources[name], 'checkout', '-q', '--detach', at]);
     }
     return { folder, sources };
   });

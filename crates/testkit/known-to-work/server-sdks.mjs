@@ -39,11 +39,19 @@ export const rows = [
     npm: { 'pusher-http-edge': '0.4.0' },
     options: { library: 'pusher-http-edge' },
   }),
-  ...['3.3.4', '3.2.0', '2.1.4', '1.7.4'].map((version) => python(version)),
+  ...['3.3.4', '3.2.0', '2.1.4'].map((version) => python(version)),
+  python('1.7.4', { note: 'It needs `collections.Sized`, which Python 3.10 and later no longer have.' }),
   php(),
   ruby(),
   go(),
   java(),
+  sdkRow({
+    name: 'NuGet PusherServer, by vectors',
+    group: '.NET',
+    program: 'dotnet-requests.mjs',
+    here: () => '5.0.0',
+    note: 'Its runtime is in none of the registries, so this is not the SDK: its requests are built as its source builds them.',
+  }),
 ];
 
 function php() {
@@ -83,8 +91,9 @@ function ruby() {
     name: 'gem pusher',
     group: 'Ruby',
     program: 'ruby_pusher.rb',
-    git: { 'pusher/pusher-http-ruby': '2.1.0', 'pusher/pusher-signature': 'v0.1.8' },
-    debian: ['ruby-httpclient', 'ruby-multi-json'],
+    // The tags of the second are those of another gem.
+    git: { 'pusher/pusher-http-ruby': '2.1.0', 'pusher/pusher-signature': 'c7fbceb482c81adc3960bc25ffecd1e1c0ad6542' },
+    debian: ['ruby-httpclient', 'ruby-multi-json', 'ruby-http-cookie', 'ruby-domain-name', 'ruby-unf', 'ruby-unf-ext'],
     with: (_, file) => ['/usr/bin/ruby', file],
     env: (software) => ({ RUBYLIB: folders(software).join(':') }),
     note: 'From its repository. It has no method for events to a user: publish to `#server-to-user-ID`.',

@@ -10,7 +10,7 @@ const pusher = new Pusher({ appId: id, key, secret, host, port: String(port), us
 const major = library === 'pusher' ? parseInt(load('pusher/package.json').version) : 5;
 
 const calls = {
-  // Before version 5 the id stands by itself, and before 3 the answer comes by a callback.
+  // Before version 5 the id stands by itself, and before 4 the answer comes by a callback.
   trigger: ({ channels, event, data, socketId }) =>
     answered((done) => pusher.trigger(channels, event, data, major < 5 ? socketId : socketId && { socket_id: socketId }, done)),
   batch: ({ batch }) => answered((done) => pusher.triggerBatch(batch, done)),
@@ -39,12 +39,12 @@ function done({ status, statusCode }) {
 }
 
 function promised(call) {
-  if (major >= 3) return call();
+  if (major >= 4) return call();
   return new Promise((resolve, reject) => call((error, request, response) => (error ? reject(error) : resolve(response))));
 }
 
 async function got(path, query = {}) {
-  if (major < 3) {
+  if (major < 4) {
     return new Promise((resolve, reject) =>
       pusher.get({ path, params: query }, (error, request, response) => (error ? reject(error) : resolve(JSON.parse(response.body)))));
   }
