@@ -96,6 +96,7 @@ function ruby() {
     debian: ['ruby-httpclient', 'ruby-multi-json', 'ruby-http-cookie', 'ruby-domain-name', 'ruby-unf', 'ruby-unf-ext'],
     with: (_, file) => ['/usr/bin/ruby', file],
     env: (software) => ({ RUBYLIB: folders(software).join(':') }),
+    set: '`use_tls: false` for a server without TLS; it passes over `scheme`.',
     note: 'From its repository. It has no method for events to a user: publish to `#server-to-user-ID`.',
   });
 }

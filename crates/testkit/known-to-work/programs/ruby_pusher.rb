@@ -4,7 +4,7 @@ require 'pusher'
 
 target = JSON.parse(ENV['TARGET'])
 pusher = Pusher::Client.new(
-  app_id: target['id'], key: target['key'], secret: target['secret'], host: target['host'], port: target['port'], scheme: 'http'
+  app_id: target['id'], key: target['key'], secret: target['secret'], host: target['host'], port: target['port'], use_tls: false
 )
 about = JSON.parse(ARGV[0])
 of = ->(name) { about[name] }
