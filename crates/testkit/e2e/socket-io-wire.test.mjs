@@ -4,6 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { after, describe, test } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import { eventually, inTime, next, startServer, subscribe } from './harness.mjs';
+import { frame } from './frames.mjs';
 import { Polling, RawSocket, ask, join, recordSocket, request, socketClient, socketConnected } from './socket-io.mjs';
 
 const PING_INTERVAL = 25_000;
@@ -111,6 +112,21 @@ test('a client that says it closes is gone at once', async (t) => {
   const raw = await RawSocket.connected(t, server);
   raw.send('1');
   await raw.closed();
+});
+
+test('a close frame is answered, and a frame against the rules of WebSockets is closed with its code', async (t) => {
+  const close = (code) => Buffer.from([code >> 8, code & 255]);
+  for (const [sent, code] of [
+    [frame(0x88, close(1000)), 1000],
+    [frame(0x88, close(4321)), 4321],
+    [frame(0x83, Buffer.from('reserved')), 1002],
+    [frame(0x81, Buffer.from([0xff])), 1007],
+  ]) {
+    const raw = await RawSocket.connected(t, server);
+    raw.socket.write(sent);
+    await raw.closed();
+    assert.equal(raw.code, code);
+  }
 });
 
 test('a body that is too large is answered with 413', async (t) => {

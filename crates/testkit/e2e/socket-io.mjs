@@ -140,7 +140,10 @@ export class RawSocket {
       bytes = bytes.subarray(end + 4);
     }
     for (let found; (found = split(bytes)); bytes = found.rest) {
-      if ((bytes[0] & 15) === 8) this.socket.end();
+      if ((bytes[0] & 15) === 8) {
+        if (bytes[1] >= 2) this.code = bytes.readUInt16BE(2);
+        this.socket.end();
+      }
       if ((bytes[0] & 15) !== 1) continue;
       if (found.text === '2') {
         this.heartbeats += 1;

@@ -9,7 +9,8 @@ use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
 use super::connection::{Control, Incoming, Packets};
@@ -34,6 +35,8 @@ const WRITE_BUFFER: usize = 16 * 1024;
 /// A client's WebSocket.
 pub(super) struct ClientWebSocket {
     stream: WebSocketStream<ClientSocket>,
+    /// What is wrong with a frame of the client, if that ends the WebSocket.
+    fault: Option<CloseFrame>,
     /// Who pays for long packets that wait.
     payer: Payer,
     /// The place of its socket among all of them.
@@ -57,6 +60,7 @@ impl ClientWebSocket {
         );
         Self {
             stream: stream.await,
+            fault: None,
             payer,
             _place: socket.place,
         }
@@ -98,7 +102,15 @@ impl ClientWebSocket {
             match self.stream.next().await? {
                 Ok(message @ (Message::Text(_) | Message::Binary(_))) => return Some(message),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-                Ok(Message::Close(_)) | Err(_) => return None,
+                Ok(Message::Close(_)) => {
+                    // The answer waits in the stream, which takes no other message any more.
+                    let _ = self.stream.flush().await;
+                    return None;
+                }
+                Err(error) => {
+                    self.fault = close_frame(&error);
+                    return None;
+                }
             }
         }
     }
@@ -152,7 +164,7 @@ impl ClientWebSocket {
             }
         }
         drop(batches);
-        let _ = self.stream.close(None).await;
+        let _ = self.stream.close(self.fault.take()).await;
         let socket = self.stream.get_mut();
         if socket.shutdown().await.is_ok() {
             let mut ignored = [0; 512];
@@ -204,4 +216,16 @@ impl ClientWebSocket {
         }
         Ok(())
     }
+}
+
+/// Says by WebSocket's own codes what is wrong with a frame, or `None` if the connection itself has failed.
+fn close_frame(error: &Error) -> Option<CloseFrame> {
+    let code = match error {
+        Error::Capacity(_) => CloseCode::Size,
+        Error::Utf8(_) => CloseCode::Invalid,
+        Error::Protocol(_) => CloseCode::Protocol,
+        _ => return None,
+    };
+    let reason = "".into();
+    Some(CloseFrame { code, reason })
 }
