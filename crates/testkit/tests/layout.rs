@@ -1,4 +1,4 @@
-//! The table at the top of a crate names its modules, all of them and no others.
+//! The table at the top of a crate names its modules, and the list of findings its scripts: all of them and no others.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,6 +23,25 @@ fn the_table_of_a_crate_names_its_modules() {
         assert!(!modules.is_empty(), "{root}");
         assert_eq!(named, modules, "{root}");
     }
+}
+
+#[test]
+fn the_list_of_findings_names_each_script() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../findings");
+    let list = fs::read_to_string(folder.join("README.md")).expect("the list");
+    let listed: BTreeSet<_> = list
+        .split("](")
+        .filter_map(|rest| rest.split(')').next())
+        .filter(|link| !link.contains('/'))
+        .map(str::to_owned)
+        .collect();
+    let files = fs::read_dir(folder).expect("the findings");
+    let names = files.map(|file| file.expect("a finding").file_name());
+    let scripts: BTreeSet<_> = names
+        .map(|name| name.into_string().expect("a name"))
+        .filter(|name| name != "README.md")
+        .collect();
+    assert_eq!(listed, scripts);
 }
 
 /// Returns the modules that a file declares.
