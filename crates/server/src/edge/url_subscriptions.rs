@@ -61,7 +61,8 @@ impl UrlQuery {
         for (name, value) in pairs {
             let parameter = match &*name {
                 "rewind" => &mut self.rewind,
-                "last_event_id" => &mut self.last_event_id,
+                // The second is the name that npm event-source-polyfill gives it.
+                "last_event_id" | "lastEventId" => &mut self.last_event_id,
                 "client" => &mut self.client,
                 "version" => &mut self.version,
                 "channels" if gives_rights => &mut self.channels,
@@ -369,6 +370,8 @@ mod tests {
         assert_eq!(channel_names(&read), ["a", "b"]);
         assert_eq!(read.channel_data, None);
         assert_eq!(read.last_event_id.as_deref(), Some("a e:1"));
+        let polyfill = UrlQuery::parse("channels=a&lastEventId=b");
+        assert_eq!(polyfill.last_event_id.as_deref(), Some("b"));
         assert_eq!(read.rewind().expect("a number"), Some(2));
         assert!(UrlQuery::parse("rewind=many").rewind().is_err());
         assert!(channel_names(&UrlQuery::parse("channels=,")).is_empty());
