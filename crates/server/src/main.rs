@@ -18,6 +18,7 @@
 //! | `auth_endpoint` | what an app's auth endpoint does: it signs subscriptions and sign-ins |
 //! | `http` | what all requests share; health, the demo |
 //! | `assets` | the files that are part of the program: the SDK's scripts, the pages of `/docs`, the demo page |
+//! | `allocator` | the memory allocator, and memory that goes back to the system |
 //! | `capacity` | memory and open files, from which bounds follow |
 //! | `router` | all routes, with their callers |
 //! | `app_state` | what all handlers share |
@@ -47,6 +48,8 @@
 mod access;
 mod admin;
 mod alerts;
+#[cfg(feature = "mimalloc")]
+mod allocator;
 mod app_state;
 mod app_sync;
 mod assets;
@@ -87,10 +90,6 @@ mod traces;
 mod upgrade;
 mod usage;
 mod webhooks;
-
-#[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> std::process::ExitCode {
     // The process's files (the store, its log, the lock, the master key) are for its own user only.

@@ -277,6 +277,8 @@ fn start_tasks(
     tokio::spawn(apps.run());
     tokio::spawn(key_uses::run(store.clone(), Arc::clone(engine)));
     tokio::spawn(each_minute(Arc::clone(engine)));
+    #[cfg(feature = "mimalloc")]
+    tokio::spawn(crate::allocator::give_back(Arc::clone(engine)));
     if let Some(cluster) = cluster {
         tokio::spawn(Arc::clone(cluster).run());
     }
