@@ -54,6 +54,10 @@ export async function startBrowser(options = {}) {
       assert.deepEqual(strangers, [], 'requests left this machine');
       assert.deepEqual(errors.filter((error) => !expected?.test(error)), [], 'errors on the page');
     },
+    /** Sends a signal to the browser and all its processes, which are one group. */
+    async signal(name) {
+      process.kill(-(await pidOf(profile)), name);
+    },
     async stop() {
       const closed = context.close();
       try {
@@ -69,8 +73,13 @@ export async function startBrowser(options = {}) {
   };
 }
 
-/** Kills the Chromium that has a profile: the lock in it names the process, as HOST-PID. */
+/** Kills the Chromium that has a profile. */
 async function kill(profile) {
+  process.kill(await pidOf(profile), 'SIGKILL');
+}
+
+/** The process of the Chromium that has a profile: the lock in it names it, as HOST-PID. */
+async function pidOf(profile) {
   const lock = await readlink(join(profile, 'SingletonLock'));
-  process.kill(Number(lock.split('-').at(-1)), 'SIGKILL');
+  return Number(lock.split('-').at(-1));
 }

@@ -36,11 +36,14 @@ export const steps = {
   recovery: { title: 'recovery', needed: true },
 };
 
+/** The steps in their order. Each returns what it has shown, by the names of steps. */
+const PLAN = [['connect', connect], ['order', order], ['idle', idleFor], ['restart', restart]];
+
 /**
  * Makes a row of a client. `program` is a file in programs/, run by the command that `with` returns, or by Node or Python. `npm` and
  * `pypi` are packages with their versions, `debian` are names, `git` are repositories with their tags, and the first is the client's,
  * which `build` may compile. `here` returns the version of what is installed already, `version` is one that is in neither. `channels` are
- * the kinds that the client can have, `recovers` says that it can ask for what it missed, and `options` go into TARGET.
+ * the kinds that the client can have, `recovers` says that it can ask for what it missed, `options` go into TARGET, and `plan` takes the place of the usual steps.
  */
 export function clientRow({ channels = ['public', 'private', 'presence'], recovers = false, ...row }) {
   const run = async (context) => runClient({ ...row, channels, recovers }, await installSoftware(row, context.temporary), context);
@@ -57,10 +60,11 @@ export async function runClient(row, software, { idle, say, front, tls = false }
   try {
     say(`runs with ${software.version}`);
     const steps = {};
-    for (const [name, step] of [['connect', connect], ['order', order], ['idle', idleFor], ['restart', restart]]) {
+    for (const [name, step] of row.plan ?? PLAN) {
       Object.assign(steps, await step({ row, client, server, idle, name }));
       if (steps[name].startsWith('no')) say(`${name}: ${steps[name]}\n${client.tail()}`);
       if (name === 'connect' && steps.connect !== 'yes') break;
+      if (steps[name].startsWith('no: gets no')) break;
     }
     return { version: software.version, steps, seen: client.said() };
   } finally {
@@ -77,7 +81,8 @@ export async function installSoftware({ npm, pypi, debian, git, here, version, b
   const installers = [[npm, installNpm], [pypi, installPyPI], [debian, unpackDebian], [git, cloneGit]];
   for (const [packages, install] of installers.filter(([packages]) => packages)) {
     const { versions, ...installed } = await install(temporary, packages);
-    Object.assign(software, installed);
+    // Programs import from the folder of the first.
+    Object.assign(software, { ...installed, folder: software.folder ?? installed.folder });
     Object.assign(software.versions, versions);
   }
   const [first] = debian && !git ? debian : Object.keys(git ?? npm ?? pypi ?? {});
@@ -103,7 +108,7 @@ function startProgram(row, software, server, auth, way) {
   };
   const [command, ...args] = row.with?.(software, file) ?? (software.python ? [software.python, file] : ['node', file]);
   const env = { ...process.env, ...row.env?.(software), TARGET: JSON.stringify({ ...target, ...row.options }), PACKAGES: software.folder };
-  const child = spawn(command, args, { env, cwd: software.folder, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(command, args, { env, cwd: software.folder, stdio: ['pipe', 'pipe', 'pipe'] });
   return new Client(child);
 }
 
@@ -171,6 +176,14 @@ class Client {
     });
   }
 
+  /** Has the program do what it calls `command`, and waits until it says that it is done. */
+  async tell(command) {
+    const before = this.#lines.length;
+    this.#child.stdin.write(`${command}\n`);
+    if (await this.until(() => this.#lines.indexOf(`done: ${command}`, before) >= 0, CONNECT_TIMEOUT)) return;
+    throw new Error(`the program did not ${command}:\n${this.tail()}`);
+  }
+
   tail() {
     return this.#lines.slice(-15).join('\n');
   }
@@ -194,7 +207,7 @@ function parsed(line) {
   }
 }
 
-async function connect({ row, client }) {
+export async function connect({ row, client }) {
   const names = namesOf(row);
   const all = await client.until(() => names.every((name) => client.isSubscribed(name)), CONNECT_TIMEOUT);
   return { connect: all ? 'yes' : `no: not subscribed to ${names.filter((name) => !client.isSubscribed(name)).join(', ')}` };
@@ -236,37 +249,53 @@ async function getsEvents(row, client, server, limit = EVENT_TIMEOUT) {
 }
 
 /** Connections that the server has ever taken, by its own count. */
-async function opened(server) {
-  const text = await (await fetch(`${server.url}/metrics`)).text();
+export async function opened(server) {
+  server.metricsToken ??= JSON.parse(await server.cli('token', 'create', '--name', 'count', '--role', 'metrics', '--json')).secret;
+  const answer = await fetch(`${server.url}/metrics`, { headers: { authorization: `Bearer ${server.metricsToken}` } });
+  const text = await answer.text();
   const counts = [...text.matchAll(/^fanfare_connections_opened_total\S* (\d+)$/gm)].map((found) => Number(found[1]));
+  if (counts.length === 0) throw new Error(`no connections are counted: ${answer.status} ${text.slice(0, 200)}`);
   return counts.reduce((sum, count) => sum + count, 0);
 }
 
 /** Restarts the server while events are published: how long until the client gets them again, and which it never gets. */
-async function restart({ row, client, server }) {
+async function restart(run) {
+  const { server } = run;
+  const { recovery, outcome } = await away(run, async () => {
+    await server.end();
+    await server.start();
+  });
+  return { restart: outcome, recovery };
+}
+
+/**
+ * Publishes events while `leave` makes the client or the server go away and come back. Returns how long it took after its beginning, or
+ * after what `leave` returned, until the client got events again, and what became of those that it can't have got meanwhile. `tick` is
+ * the time between two events in milliseconds.
+ */
+export async function away({ row, client, server }, leave, tick = TICK) {
   const [sent, ticking] = [[], new AbortController()];
   const publishing = (async () => {
     while (!ticking.signal.aborted) {
       // While there is no server, what was not answered with 200 is no event.
       await publish(server, KEPT).then((n) => sent.push(n), () => {});
-      await delay(TICK);
+      await delay(tick);
     }
   })();
   await delay(1000);
-  const ended = performance.now();
-  await server.end();
-  await server.start();
+  const left = performance.now();
+  const ended = (await leave()) ?? left;
   const since = number;
   const back = await client.until(() => client.of(KEPT).some((n) => n > since), RETURN_TIMEOUT);
   const after = ((performance.now() - ended) / 1000).toFixed(1);
   await delay(1000);
   ticking.abort();
   await publishing;
-  if (!back) return { restart: 'no: gets no events any more', recovery: row.recovers ? 'no' : 'not offered' };
+  if (!back) return { outcome: 'no: gets no events any more', recovery: row.recovers ? 'no' : 'not offered' };
   const all = await getsEvents(row, client, server, RETURN_TIMEOUT);
   const missed = sent.filter((n) => !client.of(KEPT).includes(n)).length;
   const inOrder = client.of(KEPT).every((n, index, list) => index === 0 || n > list[index - 1]);
   const recovered = missed === 0 && inOrder ? 'yes' : `no: missed ${missed}${inOrder ? '' : ', out of order'}`;
   const recovery = row.recovers ? recovered : `not offered, missed ${missed}`;
-  return { restart: all ? `yes, after ${after} s` : 'no: not to all channels', recovery };
+  return { outcome: all ? `yes, after ${after} s` : 'no: not to all channels', recovery };
 }

@@ -22,7 +22,7 @@ the others on a public and a private one, as [any client](../any-client.md) may 
 | --- | --- |
 | connects | It subscribes to its channels. |
 | order | It gets 50 events of each channel, published without a pause: all of them, once and in order. |
-| idle 300 s | Nothing is sent for five minutes. It is still on the same connection and gets the next events. |
+| idle 300 s | Nothing is sent for five minutes. Then it gets the next events. |
 | comes back | The server is stopped and started again. It gets the events of all channels again. WebSocket libraries don't connect again by themselves: the program does, after a second. |
 | recovery | Events are published all the while on a channel with a [history](../history.md). It gets each that was answered with 200, once and in order. "Not offered" says how many it missed. |`,
   steps,

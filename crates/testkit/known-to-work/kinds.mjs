@@ -9,11 +9,12 @@
 //          It throws NotAvailable if the software can't be had here.
 import { existsSync } from 'node:fs';
 
-const NAMES = ['clients', 'server-sdks', 'proxies', 'stores', 'wire'];
+const NAMES = ['clients', 'server-sdks', 'browsers', 'proxies', 'stores', 'wire'];
 
 /** Which kinds stand on which page of docs/compatibility. */
 export const PAGES = {
   clients: ['clients', 'server-sdks'],
+  browsers: ['browsers'],
   proxies: ['proxies'],
   stores: ['stores'],
   wire: ['wire'],
