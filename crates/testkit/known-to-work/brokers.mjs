@@ -51,6 +51,13 @@ export class RedisServer {
     await end(this.#child, 'SIGKILL');
   }
 
+  /** Kills it, and starts it again a moment later. */
+  async restart() {
+    await this.kill();
+    await delay(500);
+    await this.start();
+  }
+
   async stop() {
     if (this.#child) await this.kill();
     if (this.folder) await removeFolder(this.folder);
@@ -77,11 +84,7 @@ export async function oneServer(programs) {
   return {
     url: `redis://127.0.0.1:${server.port}`,
     stop: () => server.stop(),
-    async fault() {
-      await server.kill();
-      await delay(500);
-      await server.start();
-    },
+    fault: () => server.restart(),
   };
 }
 
@@ -111,11 +114,7 @@ export async function secured(programs) {
       await server.stop();
       await removeFolder(folder);
     },
-    async fault() {
-      await server.kill();
-      await delay(500);
-      await server.start();
-    },
+    fault: () => server.restart(),
   };
 }
 

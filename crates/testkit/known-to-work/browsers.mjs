@@ -1,7 +1,7 @@
 // Browsers, and what becomes of a page's events when they save power or lose their network.
 import { setTimeout as delay } from 'node:timers/promises';
 import { away, clientRow, connect, opened } from './client-row.mjs';
-import { versionHere } from './install.mjs';
+import { chromiumVersion } from './install.mjs';
 
 /** Time between two events while the page is away, in milliseconds: all of them fit into the channel's history. */
 const TICK = 1000;
@@ -57,7 +57,7 @@ export const rows = PAGES.map(([name, more]) =>
   clientRow({
     name: `Chromium, ${name}`,
     program: 'browser.mjs',
-    here: () => versionHere(process.env.FANFARE_CHROMIUM ?? '/usr/bin/chromium', ['--version'], /(\d\S+)/),
+    here: chromiumVersion,
     plan: [['connect', connect], ...STEPS],
     ...more,
   }),

@@ -43,7 +43,8 @@ const PLAN = [['connect', connect], ['order', order], ['idle', idleFor], ['resta
  * Makes a row of a client. `program` is a file in programs/, run by the command that `with` returns, or by Node or Python. `npm` and
  * `pypi` are packages with their versions, `debian` are names, `git` are repositories with their tags, and the first is the client's,
  * which `build` may compile. `here` returns the version of what is installed already, `version` is one that is in neither. `channels` are
- * the kinds that the client can have, `recovers` says that it can ask for what it missed, `options` go into TARGET, and `plan` takes the place of the usual steps.
+ * the kinds that the client can have, `recovers` says that it can ask for what it missed, `options` go into TARGET, and `plan` takes the
+ * place of the usual steps.
  */
 export function clientRow({ channels = ['public', 'private', 'presence'], recovers = false, ...row }) {
   const run = async (context) => runClient({ ...row, channels, recovers }, await installSoftware(row, context.temporary), context);
@@ -91,8 +92,15 @@ export async function installSoftware({ npm, pypi, debian, git, here, version, b
   return software;
 }
 
-function startProgram(row, software, server, auth, way) {
+/** The command of a row's program, and its environment with `target` as TARGET. */
+export function programOf(row, software, target) {
   const file = fileURLToPath(new URL(`./programs/${row.program}`, import.meta.url));
+  const command = row.with?.(software, file) ?? (software.python ? [software.python, file] : ['node', file]);
+  const TARGET = JSON.stringify({ ...target, ...row.options });
+  return { command, env: { ...process.env, ...row.env?.(software), TARGET, PACKAGES: software.folder } };
+}
+
+function startProgram(row, software, server, auth, way) {
   const kept = `channels=${KEPT},${PRIVATE}&enveloped=true`;
   const path = (way, query) => `${way}/${server.app.key}?${signed(`/${way}/${server.app.key}`, query, server.app.secret)}`;
   const target = {
@@ -106,8 +114,7 @@ function startProgram(row, software, server, auth, way) {
     socket: `${server.url.replace('http', 'ws')}/${path('ws', `channels=${PRIVATE}`)}`,
     stream: `${server.url}/${path('sse', kept)}`,
   };
-  const [command, ...args] = row.with?.(software, file) ?? (software.python ? [software.python, file] : ['node', file]);
-  const env = { ...process.env, ...row.env?.(software), TARGET: JSON.stringify({ ...target, ...row.options }), PACKAGES: software.folder };
+  const { command: [command, ...args], env } = programOf(row, software, target);
   const child = spawn(command, args, { env, cwd: software.folder, stdio: ['pipe', 'pipe', 'pipe'] });
   return new Client(child);
 }

@@ -3,7 +3,7 @@ import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { clientRow, steps } from './client-row.mjs';
-import { compile, versionHere } from './install.mjs';
+import { chromiumVersion, compile, versionOf } from './install.mjs';
 
 const PUSHER = "Clients of Pusher's protocol";
 const SOCKETS = 'WebSocket libraries';
@@ -116,7 +116,7 @@ function socketLibraries() {
     runtime("Node's own", NODE_22, node22),
     runtime('Deno', { '@deno/linux-x64-glibc': '2.9.6' }, deno),
     runtime('Bun', { '@oven/bun-linux-x64': '1.4.5' }, bun),
-    row('Chromium', 'browser.mjs', { here: chromium, options: { library: 'WebSocket' } }),
+    row('Chromium', 'browser.mjs', { here: chromiumVersion, options: { library: 'WebSocket' } }),
     npm('ws', '8.23.0'),
     npm('websocket', '1.0.35'),
     npm('undici', '7.30.2'),
@@ -147,7 +147,7 @@ function socketLibraries() {
     python('curl-cffi', '0.17.0'),
     row('tcllib websocket', 'plain.tcl', {
       with: (_, file) => ['tclsh', file],
-      here: () => versionHere('tclsh', [fileURLToPath(new URL('programs/version.tcl', import.meta.url))], /(\S+)/),
+      here: () => versionOf('tclsh', [fileURLToPath(new URL('programs/version.tcl', import.meta.url))], /(\S+)/),
       test: 'crates/testkit/e2e/tcl.test.mjs',
     }),
     row('Mojo::UserAgent', 'plain_mojo.pl', perl('libmojolicious-perl')),
@@ -161,7 +161,7 @@ function socketLibraries() {
     )),
     row('Java java.net.http', 'PlainJdk.java', {
       with: (_, file) => ['java', '-Xmx64m', file],
-      here: () => versionHere('java', ['--version'], /^\S+ (\S+)/),
+      here: () => versionOf('java', ['--version'], /^\S+ (\S+)/),
       note: 'It answers PINGs only while the application calls `request`.',
     }),
   ];
@@ -194,10 +194,6 @@ function rubyClient() {
     env: (software) => ({ RUBYLIB: `${lib(software)}:${of.env(software).RUBYLIB}` }),
     note: 'From its repository. It does not connect again by itself: the program makes a new one when `connect` raises.',
   };
-}
-
-function chromium() {
-  return versionHere(process.env.FANFARE_CHROMIUM ?? '/usr/bin/chromium', ['--version'], /(\d\S+)/);
 }
 
 /** Debian packages of Perl. */
@@ -237,7 +233,7 @@ function streamClients() {
     });
   const again = 'The program opens the stream again.';
   return [
-    row('Chromium EventSource', 'browser.mjs', { here: chromium, options: { library: 'EventSource' } }),
+    row('Chromium EventSource', 'browser.mjs', { here: chromiumVersion, options: { library: 'EventSource' } }),
     ...['5.1.5', '4.1.1', '3.0.7', '2.0.2'].map((version) => npm('eventsource', version)),
     npm('eventsource-client', '1.2.0'),
     npm('eventsource-parser', '4.1.3', { note: again }),
@@ -261,7 +257,7 @@ function streamClients() {
     python('aiohttp-sse-client', '0.2.1'),
     python('aiohttp-sse-client2', '0.3.0'),
     python('aiosseclient', '0.1.8'),
-    row('curl', 'curl.sh', { with: (_, file) => ['bash', file], here: () => versionHere('curl', ['--version'], /^curl (\S+)/), note: again }),
+    row('curl', 'curl.sh', { with: (_, file) => ['bash', file], here: () => versionOf('curl', ['--version'], /^curl (\S+)/), note: again }),
   ];
 }
 

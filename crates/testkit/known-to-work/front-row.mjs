@@ -6,14 +6,11 @@ import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import { promisify } from 'node:util';
-import { execFile } from 'node:child_process';
 import { freePort, heard, startServer } from '../e2e/harness.mjs';
 import { makeCertificate } from '../e2e/proxy.mjs';
 import { runClient, steps as clientSteps } from './client-row.mjs';
 import { NotAvailable } from './install.mjs';
 
-const run = promisify(execFile);
 const START_TIMEOUT = 20_000;
 const STOP_TIMEOUT = 3_000;
 /** How soon an event must be in a stream that nothing holds back. */
@@ -134,15 +131,4 @@ function answers(port) {
     const socket = connect(port, '127.0.0.1', () => resolve(true) || socket.destroy());
     socket.once('error', () => resolve(false));
   });
-}
-
-/** The version that a program says, by a command of its own. */
-export async function versionOf(program, args, pattern, env) {
-  const { stdout, stderr } = await run(program, args, { env: { ...process.env, ...env } }).catch((error) => {
-    if (error.stdout === undefined || error.code === 'ENOENT') throw new NotAvailable(`${program} is not installed`);
-    return error;
-  });
-  const found = `${stdout}${stderr}`.match(pattern);
-  if (!found) throw new NotAvailable(`${program} does not say its version: ${stdout}${stderr}`);
-  return found[1];
 }

@@ -38,9 +38,20 @@ async function command(program, args, options = {}) {
   }
 }
 
-/** What a program that is here already says about its version: the first match of `pattern`. */
-export async function versionHere(program, args, pattern) {
-  return pattern.exec(await command(program, args))?.[1] ?? 'unknown';
+/** The version that a program says, by a command of its own. */
+export async function versionOf(program, args, pattern, env) {
+  const { stdout, stderr } = await run(program, args, { env: { ...process.env, ...env } }).catch((error) => {
+    if (error.stdout === undefined || error.code === 'ENOENT') throw new NotAvailable(`${program} is not installed`);
+    return error;
+  });
+  const found = `${stdout}${stderr}`.match(pattern);
+  if (!found) throw new NotAvailable(`${program} does not say its version: ${stdout}${stderr}`);
+  return found[1];
+}
+
+/** The version of the Chromium that rows use. */
+export function chromiumVersion() {
+  return versionOf(process.env.FANFARE_CHROMIUM ?? '/usr/bin/chromium', ['--version'], /(\d\S+)/);
 }
 
 async function newFolder({ path }) {
@@ -98,7 +109,7 @@ export function compile(program, args, options) {
   return inTurn(() => command(program, args, options));
 }
 
-/** The same for packages that run under Python 2.7 only, which must be there: `PYTHON2` names it, or pyenv has it. */
+/** Installs packages of PyPI that run under Python 2.7 only, which must be there: `PYTHON2` names it, or pyenv has it. */
 export function installPyPI2(temporary, packages) {
   return (temporary.python2 ??= inTurn(async () => {
     const python = process.env.PYTHON2 ?? join(homedir(), '.pyenv/versions/2.7.18/bin/python');

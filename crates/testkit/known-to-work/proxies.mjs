@@ -1,8 +1,8 @@
 // Proxies, load balancers and what ends TLS: each with the few lines that WebSockets need, and its own defaults for everything else.
 import { join } from 'node:path';
 import { chmod, readdir } from 'node:fs/promises';
-import { frontRow, steps, versionOf } from './front-row.mjs';
-import { NotAvailable, installNpm, installPyPI, unpackDebian, unpackSuite } from './install.mjs';
+import { frontRow, steps } from './front-row.mjs';
+import { NotAvailable, installNpm, installPyPI, unpackDebian, unpackSuite, versionOf } from './install.mjs';
 
 const HTTP = 'HTTP proxies';
 const TCP = 'TLS terminators and forwarders of connections';

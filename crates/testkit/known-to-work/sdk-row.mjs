@@ -4,11 +4,10 @@
 // `port`, `id`, `key` and `secret`. It prints one line of JSON: what the SDK returns, `{"notOffered":true}`, or `{"error":"..."}`.
 import { execFile } from 'node:child_process';
 import { setTimeout as delay } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { isDeepStrictEqual, promisify } from 'node:util';
 import { connected, inTime, next, record, startServer, subscribe } from '../e2e/harness.mjs';
 import { startReceiver } from '../e2e/webhook-receiver.mjs';
-import { installSoftware } from './client-row.mjs';
+import { installSoftware, programOf } from './client-row.mjs';
 
 const run = promisify(execFile);
 /** The longest that one call may take, with the start of its program. */
@@ -58,10 +57,9 @@ export async function runSdk(row, software, { say }) {
 
 class Sdk {
   constructor(row, software, { app, port }) {
-    const file = fileURLToPath(new URL(`./programs/${row.program}`, import.meta.url));
-    this.command = row.with?.(software, file) ?? (software.python ? [software.python, file] : ['node', file]);
-    const env = { ...process.env, ...row.env?.(software), PACKAGES: software.folder };
-    this.options = { env: { ...env, TARGET: JSON.stringify({ host: '127.0.0.1', port, ...app, ...row.options }) }, timeout: CALL_TIMEOUT };
+    const { command, env } = programOf(row, software, { host: '127.0.0.1', port, ...app });
+    this.command = command;
+    this.options = { env, timeout: CALL_TIMEOUT };
   }
 
   /** Calls the SDK. Throws what it reports, or NotOffered. */

@@ -8,8 +8,7 @@ import { startCable } from '../e2e/cluster/cable.mjs';
 import { startDatabase } from '../e2e/cluster/postgres.mjs';
 import { startPooler } from '../e2e/pgbouncer.mjs';
 import { fullMemory, oneServer, redisCluster, secured, sentinels, smallBuffers } from './brokers.mjs';
-import { versionOf } from './front-row.mjs';
-import { installNpm, unpackSuite } from './install.mjs';
+import { installNpm, unpackSuite, versionOf } from './install.mjs';
 import { steps, storeRow } from './store-row.mjs';
 
 const run = promisify(execFile);

@@ -8,8 +8,7 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { freePort, startServer } from '../e2e/harness.mjs';
 import { makeCertificate } from '../e2e/proxy.mjs';
-import { versionOf } from './front-row.mjs';
-import { NotAvailable, installPyPI2 } from './install.mjs';
+import { NotAvailable, installPyPI2, versionOf } from './install.mjs';
 
 const run = promisify(execFile);
 const CASES = fileURLToPath(new URL('fuzzing_client.py', import.meta.url));
