@@ -5,10 +5,8 @@
 // Node's SDK and pusher-js come with these tests, Python's with scripts/test. For the others install the SDK where the runtime finds it:
 // gem install pusher (or RUBYLIB), GOPATH or a module cache, and for PHP name the folder `vendor` in QUICKSTART_PHP_VENDOR.
 import assert from 'node:assert/strict';
-import { execFile, execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { execFile, execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { createConnection } from 'node:net';
 import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { after, describe, test } from 'node:test';
@@ -16,42 +14,18 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { connected, eventually, freePort, next, startServer, subscribe } from './harness.mjs';
+import { blocks, DOCS, files, install, listens, pageText, start as startProgram, writeFiles } from './pages.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const DOCS = join(HERE, '../../../docs');
 const TIMEOUT = 20_000;
 const run = promisify(execFile);
-const running = new Set();
 const work = mkdtempSync(join(tmpdir(), 'fanfare-quickstart-'));
-process.on('exit', () => {
-  running.forEach((child) => process.kill(-child.pid, 'SIGKILL'));
-  rmSync(work, { recursive: true, force: true });
-});
-
-/** The fenced blocks of a page, each with its language. */
-function blocks(page) {
-  const text = readFileSync(join(DOCS, page), 'utf8');
-  return [...text.matchAll(/^```(\w*)\n(.*?)^```$/gms)].map(([, language, code]) => ({ language, code }));
-}
-
-/** Those that are files: their first line is a comment with the name. */
-function files(page) {
-  const named = blocks(page).map(({ code }) => [code.match(/^(?:<\?php )?(?:\/\/|#) (\S+\.\w+)\n/)?.[1], code]);
-  return named.filter(([name]) => name);
-}
-
-/** Makes a program one that can be called by its name alone. */
-function install(name, program) {
-  writeFileSync(join(work, 'bin', name), `#!/bin/sh\nexec '${program}' "$@"\n`, { mode: 0o755 });
-}
+process.on('exit', () => rmSync(work, { recursive: true, force: true }));
 
 /** A folder with the files of these pages. */
 function folder(name, ...pages) {
   const path = join(work, name);
-  for (const [file, code] of pages.flatMap(files)) {
-    mkdirSync(dirname(join(path, file)), { recursive: true });
-    writeFileSync(join(path, file), code);
-  }
+  writeFiles(path, pages.flatMap(files));
   return path;
 }
 
@@ -59,9 +33,8 @@ const server = await startServer({ app: false });
 // Where SDKs are is in the environment of whoever runs this; settings of ours are not to be taken from there.
 const theirs = Object.entries(process.env).filter(([name]) => !/^(?:FANFARE_|PUSHER_|DATABASE_URL$)/.test(name));
 const surroundings = { ...Object.fromEntries(theirs), FANFARE_DATA_DIR: server.dataDir, FANFARE_DEMO: 'false' };
-mkdirSync(join(work, 'bin'));
 surroundings.PATH = `${join(work, 'bin')}:${process.env.PATH}`;
-install('fanfare', resolve(process.env.FANFARE_BIN));
+install(join(work, 'bin'), 'fanfare', resolve(process.env.FANFARE_BIN));
 after(() => server.stop());
 
 // What all quick starts begin with: an app, and its credentials in the environment.
@@ -82,49 +55,10 @@ async function output(command, cwd, env = {}) {
   return stdout;
 }
 
-/** Runs beside; `until` waits for what it prints. */
+/** Runs beside the test, until it is stopped. */
 function start(command, cwd, env = {}) {
   const [program, ...args] = command.split(' ');
-  // `go run` has a child that would be left behind.
-  const child = spawn(program, args, { cwd, env: { ...surroundings, ...credentials, ...env }, detached: true });
-  running.add(child);
-  child.once('exit', () => running.delete(child));
-  let printed = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (printed += chunk));
-  return {
-    get printed() {
-      return printed;
-    },
-    get ended() {
-      return child.exitCode !== null;
-    },
-    async until(what) {
-      const deadline = Date.now() + TIMEOUT;
-      while (!what.test(printed)) {
-        if (Date.now() > deadline || child.exitCode !== null) throw new Error(`${command} did not print ${what}:\n${printed}`);
-        await delay(20);
-      }
-    },
-    async stop() {
-      running.delete(child);
-      if (child.exitCode !== null) return;
-      const ended = once(child, 'exit');
-      process.kill(-child.pid, 'SIGKILL');
-      await ended;
-    },
-  };
-}
-
-async function listens(program, port) {
-  const deadline = Date.now() + TIMEOUT;
-  for (;;) {
-    const socket = createConnection(port, '127.0.0.1');
-    const open = await once(socket, 'connect').then(() => true, () => false);
-    socket.destroy();
-    if (open) return;
-    if (Date.now() > deadline || program.ended) throw new Error(`nothing listens on port ${port}:\n${program.printed}`);
-    await delay(50);
-  }
+  return startProgram(program, args, { cwd, env: { ...surroundings, ...credentials, ...env } });
 }
 
 /** Whether a command succeeds; what it says does not matter. */
@@ -139,7 +73,7 @@ const ROOM = /room-1 message {"text":"one"}\nroom-1 order {"id":42}\n(?:private-
 
 /** From publishing to paging, as the page says it is done. The commands must be in the page. */
 async function walkThrough(page, path, { publish, refused, auth, look, history }, expectedRefusal) {
-  const text = readFileSync(join(DOCS, page), 'utf8');
+  const text = pageText(page);
   for (const command of [publish, auth, look, history]) assert.ok(text.includes(`\`${command}\``), `${page}: ${command}`);
   const port = await freePort();
   const endpoint = start(auth.replace('3000', port), path, { PORT: String(port) });
@@ -190,7 +124,7 @@ test('node: letters and mail of the page arrive', async () => {
     await reader.until(/subscribed to private-encrypted-letters\n/);
     await reader.until(/signed in\n/);
     await output('node letters.mjs', path, env);
-    const [, printed] = readFileSync(join(DOCS, 'quickstart/node.md'), 'utf8').match(/The reader prints:\n\n```text\n(.*?)```/s);
+    const [, printed] = pageText('quickstart/node.md').match(/The reader prints:\n\n```text\n(.*?)```/s);
     for (const line of printed.trim().split('\n')) await reader.until(new RegExp(`^${line}$`, 'm'));
   } finally {
     await reader?.stop();
@@ -220,7 +154,7 @@ test('python: the page works from its first line to its last', async (t) => {
   for (const python of [resolve(dirname(process.env.FANFARE_BIN), '../e2e-venv/bin/python'), 'python3', '']) {
     if (python === '') return t.skip('no Python here has the package pusher');
     if (!(await succeeds(python, ['-c', 'import pusher']))) continue;
-    install('python', python);
+    install(join(work, 'bin'), 'python', python);
     break;
   }
   const commands = Object.fromEntries(['publish', 'refused', 'auth', 'look', 'history'].map((name) => [name, `python ${name}.py`]));
@@ -454,7 +388,7 @@ describe('move-from-pusher.md', () => {
   });
 
   test('one event is published to both servers, and the first decides', async () => {
-    const js = readFileSync(join(DOCS, 'move-from-pusher.md'), 'utf8').match(/   const servers = .*?\n   }\n/s)[0].replace('export ', '');
+    const js = pageText('move-from-pusher.md').match(/   const servers = .*?\n   }\n/s)[0].replace('export ', '');
     const both = (...servers) => new Function('oldServer', 'newServer', 'console', `${js}; return trigger;`)(...servers, { error() {} });
     const [right, wrong] = [server.sdk(), server.sdk({ secret: 'wrong' })];
     const channel = await subscribe(server.client(), 'room-1');
