@@ -17,9 +17,14 @@ export function pageText(page) {
   return readFileSync(join(DOCS, page), 'utf8');
 }
 
-/** The fenced blocks of a page's text: the language, the word after it (`not-run`), the code, and where in the text they begin. */
+/**
+ * The fenced blocks of a page's text, those of lists as well: the language, the word after it (`not-run`), the code, and where in the text
+ * they begin.
+ */
 export function blocksOf(text) {
-  return [...text.matchAll(/^```(\w*)(?: (\S+))?\n(.*?)^```$/gms)].map(({ 1: language, 2: mark, 3: code, index }) => ({ language, mark, code, index }));
+  return [...text.matchAll(/^( *)```(\w*)(?: (.+?))?\n(.*?)^\1```$/gms)].map(({ 1: indent, 2: language, 3: mark, 4: code, index }) => {
+    return { language, mark, code: code.replaceAll(new RegExp(`^${indent}`, 'gm'), ''), index };
+  });
 }
 
 export function blocks(page) {

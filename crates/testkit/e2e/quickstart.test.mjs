@@ -87,7 +87,7 @@ async function walkThrough(page, path, { publish, refused, auth, look, history }
     await client.until(/presence-room-1 message {"text": ?"to the members"}/);
     await client.until(/private-orders order {"id": ?42}/);
     assert.match(client.printed, ROOM);
-    const printed = blocks(page).find(({ language }) => language === '').code;
+    const printed = blocks(page).findLast(({ language }) => language === 'text').code;
     assert.equal(await output(look, path), printed, `${page}: what ${look} prints`);
   } finally {
     await client?.stop();

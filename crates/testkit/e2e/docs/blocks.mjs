@@ -1,0 +1,35 @@
+// The code blocks of the Markdown pages.
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { blocksOf, fileName } from '../pages.mjs';
+
+export const ROOT = fileURLToPath(new URL('../../../../', import.meta.url));
+
+/** What a block is that nobody runs: output, a request, or a language whose runtime these tests don't have. */
+const SHOWN = ['text', 'http', 'java', 'swift'];
+
+/** The pages whose blocks are to run: README.md, docs/ but its decisions, and the pages of deploy/. */
+export function pages() {
+  const all = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', 'README.md', 'docs', 'deploy'], { cwd: ROOT, encoding: 'utf8' });
+  const markdown = all.trim().split('\n').filter((path) => /^(README|(docs|deploy)\/.*)\.md$/.test(path) && !path.startsWith('docs/adr/'));
+  return [...new Set(markdown)].sort();
+}
+
+/**
+ * The code blocks of a page, each with its place. `run` is false for what isn't run: marked so, or only shown. `file` is the name in a
+ * comment that is the first line.
+ */
+export function blocks(page) {
+  const text = readFileSync(join(ROOT, page), 'utf8');
+  const found = blocksOf(text);
+  const fences = text.match(/^ *```/gm) ?? [];
+  if (fences.length !== 2 * found.length) throw new Error(`${page}: a code block has no end, or no language`);
+  return found.map(({ language, mark, code, index }) => {
+    const at = `${page}:${text.slice(0, index).split('\n').length}`;
+    if (language === '') throw new Error(`${at}: name the block's language; output is \`text\``);
+    if ((mark ?? 'not-run') !== 'not-run') throw new Error(`${at}: after the language comes nothing, or not-run: ${mark}`);
+    return { at, language, code, file: fileName(code), run: mark === undefined && !SHOWN.includes(language) };
+  });
+}

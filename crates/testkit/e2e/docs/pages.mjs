@@ -1,0 +1,121 @@
+// What each page needs, beyond a server with an app, so that its blocks run.
+import { createHmac } from 'node:crypto';
+import { eventually } from '../harness.mjs';
+import { browse } from './browser.mjs';
+import { LANGUAGES } from './languages.mjs';
+import { APP } from './session.mjs';
+
+/** Pages that a test of their own runs. That file must name the page. */
+export const ELSEWHERE = {
+  'docs/admin-api.md': 'crates/server/tests/it/admin/document.rs',
+  'docs/outbox-examples.md': 'crates/testkit/e2e/outbox-examples.test.mjs',
+  'docs/quickstart/README.md': 'crates/testkit/e2e/quickstart.test.mjs',
+  'docs/quickstart/go.md': 'crates/testkit/e2e/quickstart.test.mjs',
+  'docs/quickstart/laravel.md': 'crates/testkit/e2e/quickstart.test.mjs',
+  'docs/quickstart/node.md': 'crates/testkit/e2e/quickstart.test.mjs',
+  'docs/quickstart/php.md': 'crates/testkit/e2e/quickstart.test.mjs',
+  'docs/quickstart/python.md': 'crates/testkit/e2e/quickstart.test.mjs',
+  'docs/quickstart/ruby.md': 'crates/testkit/e2e/quickstart.test.mjs',
+  'docs/sdk.md': 'sdk/js/test/e2e/docs.test.mjs',
+};
+
+/** Pages whose blocks are not yet run. */
+export const LATER = [
+  'docs/README.md',
+  'docs/answers.md',
+  'docs/backup.md',
+  'docs/channels.md',
+  'docs/first-run.md',
+  'docs/keys.md',
+  'docs/presence.md',
+  'docs/upgrade.md',
+  'deploy/helm/fanfare/README.md',
+  'deploy/systemd/README.md',
+  'docs/alerts.md',
+  'docs/any-client.md',
+  'docs/benchmarks.md',
+  'docs/capacity.md',
+  'docs/cli.md',
+  'docs/clustering.md',
+  'docs/configuration.md',
+  'docs/dashboard.md',
+  'docs/deployment.md',
+  'docs/history.md',
+  'docs/live-events.md',
+  'docs/monitoring.md',
+  'docs/move-from-pusher.md',
+  'docs/outbox.md',
+  'docs/protocol.md',
+  'docs/quotas.md',
+  'docs/tls.md',
+  'docs/traces.md',
+  'docs/usage.md',
+  'docs/webhooks.md',
+];
+
+/**
+ * By page: what `startSession` takes, and of single blocks, by a part of their text, what runs them in the place of their language's
+ * way: a function of the block and the page, or the path of a test that does, which must name the page.
+ */
+export const PAGES = {
+  'README.md': {
+    app: false,
+    postgres: true,
+    env: { FANFARE_MASTER_KEY: '1'.repeat(64) },
+    replace: (page) => ({ ...withoutTls(page), 'postgres://fanfare:secret@db/fanfare': page.database }),
+    runs: {
+      "pusher.subscribe('private-orders')": async (block, page) => {
+        page.tab = await browse(block, page);
+        await eventually(async () => {
+          const { channels } = await (await page.sdk().get({ path: '/channels' })).json();
+          if (!channels['private-orders']) throw new Error('nobody has subscribed to private-orders');
+        });
+      },
+      'await pusher.trigger(': async (block, page) => {
+        await LANGUAGES.js({ ...block, code: `import Pusher from 'pusher';\n${block.code}` }, page);
+        await page.tab.says(/^{id: 42}$/);
+        await page.tab.close();
+      },
+    },
+  },
+  'docs/channel-auth.md': {
+    replace: (page) => ({ 'https://HOST': page.url, HOST: '127.0.0.1', KEY: APP.key, 'forceTLS: true': `forceTLS: false, wsPort: ${page.port}, httpPort: ${page.port}` }),
+    setup: async (page) => {
+      const provider = { algorithms: ['HS256'], secret: 's'.repeat(32) };
+      page.write('hs256.json', JSON.stringify({ providers: [provider], grants: [{ channels: 'private-user-{sub}' }], sign_in: {} }));
+      page.token = jsonWebToken({ sub: '42', exp: Math.floor(Date.now() / 1000) + 600 }, provider.secret);
+      await page.shell(`fanfare app identity set ${APP.id} hs256.json\nexport TOKEN=${page.token}`);
+    },
+    runs: {
+      'currentToken()': async (block, page) => {
+        const first = `const currentToken = () => '${page.token}';`;
+        const then = "pusher.channel('private-user-42').bind('pusher:subscription_succeeded', () => { console.log('subscribed'); pusher.signin(); });"
+          + "pusher.bind_global((event) => console.log(event)); pusher.connection.bind('message', ({ event }) => console.log(event));";
+        const tab = await browse({ ...block, code: `${block.code}${then}` }, page, { first });
+        await tab.says(/^subscribed$/);
+        await tab.says(/^pusher:signin_success$/);
+        await tab.close();
+      },
+      '"sign_in": { "id": "sub", "user_info"': identity,
+      'TENANT.id.example': identity,
+      'sso.example.com': identity,
+      '"audience": ["authenticated"]': identity,
+    },
+  },
+};
+
+/** What the samples of a page for a server with TLS become for one without. */
+function withoutTls({ port }) {
+  return { 'realtime.example.com': '127.0.0.1', 443: port, 'forceTLS: true': `forceTLS: false, wsPort: ${port}, httpPort: ${port}`, 'useTLS: true': 'useTLS: false' };
+}
+
+/** A document that says whose tokens an app accepts. */
+async function identity({ code }, page) {
+  page.write('identity.json', code);
+  await page.shell(`fanfare app identity set ${APP.id} identity.json`);
+}
+
+function jsonWebToken(claims, secret) {
+  const text = [{ alg: 'HS256', typ: 'JWT' }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
+  return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`;
+}
