@@ -178,6 +178,7 @@ export const rows = [
   postgresRow('Postgres 15, standby promoted', postgres15, 'promote', {
     note: 'The primary is killed. A standby that is promoted within five minutes of the first start, before its first restartpoint, [can’t use the new sequences](../../findings/postgres-standby-loses-new-unlogged-sequences.sh), and nodes publish nothing until the schema of what they share is made anew.',
     test: 'cluster/failover.test.mjs' }),
+  postgresRow('Postgres 16, restarted', embedded('16.14.0-beta.17'), 'restart'),
   postgresRow('Postgres 17, restarted', embedded('17.10.0-beta.17'), 'restart'),
   postgresRow('Postgres 18, restarted', embedded('18.4.0-beta.17'), 'restart'),
   poolerRow('pgbouncer of Debian 12, session', 'session', pgbouncer, { set: LISTEN }),
