@@ -1,4 +1,4 @@
-// The pages in docs/quickstart, docs/history.md and docs/move-from-pusher.md, tried out: their snippets are taken from them as they stand and run against the
+// The pages in docs/quickstart, docs/history.md and those of moving, tried out: their snippets are taken from them as they stand and run against the
 // built server. What a language needs is used where it is there: its runtime for whether snippets can be read, its Pusher SDK to
 // run them.
 //
@@ -343,8 +343,8 @@ describe('history.md', () => {
   }
 });
 
-describe('move-from-pusher.md', () => {
-  const page = blocks('move-from-pusher.md');
+describe('pages of moving', () => {
+  const page = ['pusher', 'soketi', 'reverb', 'sockudo'].flatMap((server) => blocks(`move-from-${server}.md`));
   const sh = (part) => page.find(({ language, code }) => language === 'sh' && code.includes(part)).code;
 
   test('credentials are imported from each of the others as it is shown', async (t) => {
