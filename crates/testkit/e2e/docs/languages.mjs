@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { parse as parseYaml } from 'yaml';
 
 export const LANGUAGES = {
-  sh: (block, page) => page.shell(page.fill(block.code)),
+  sh: shell,
   json,
   toml,
   yaml,
@@ -26,6 +26,28 @@ export const LANGUAGES = {
 /** Whether a program can be called in the page's shell. */
 export async function has(page, name) {
   return (await page.shell(`type -P ${name} || true`)) !== '';
+}
+
+/** It prints what the page shows below it: these lines, in this order, with others between. A page may write … for any text. */
+async function shell({ code, output }, page) {
+  const printed = await page.shell(page.fill(code));
+  // A server takes changes of its store within a second.
+  if (/\bfanfare (app|key|webhook|outbox) /.test(code)) await page.settle();
+  if (output === undefined) return;
+  const [lines, shown] = [steady(printed), steady(page.fill(output))].map((text) => text.split('\n'));
+  let from = 0;
+  for (const line of shown) {
+    const pattern = new RegExp(`^${line.split('…').map((part) => part.replace(/[.*+?^${}()|[\]\\]/g, '\\$&')).join('.*')}$`);
+    const found = lines.slice(from).findIndex((other) => pattern.test(other.trim()));
+    assert.notEqual(found, -1, `the page shows\n${output}but it printed\n${printed}`);
+    from += found + 1;
+  }
+}
+
+/** Without what differs from run to run: dates, times, ids, addresses, and the width of columns. */
+function steady(text) {
+  const numbers = text.replaceAll(/\b(?=\w*\d)[0-9a-f]{16,}\b/g, 'HEX').replaceAll(/\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d)?(?:\.\d+)?Z?)?/g, 'DATE');
+  return numbers.replaceAll(/\b\d+\.\d{6,}\b/g, 'ID').replaceAll(/[ \t]+/g, ' ').replaceAll(/^ | $/gm, '').trim();
 }
 
 /** One value, or one a line. */
@@ -79,15 +101,14 @@ async function checked(block, page, name, code, command) {
   if (await has(page, text.split(' ')[0])) await page.shell(text);
 }
 
-/** A program that ends by itself. One that is a file of the page is only written: a block of shell runs it. */
-async function javascript(block, page) {
-  if (block.file) return page.write(block.file, page.fill(block.code));
-  const file = page.write(`${block.at.replace(/\W/g, '-')}.${block.language === 'ts' ? 'mts' : 'mjs'}`, page.fill(block.code));
-  return page.shell(`node ${file}`);
+/** A program that ends by itself. A file of the page that another block calls or imports is only written. */
+function javascript(block, page) {
+  return program(block, page, block.language === 'ts' ? 'mts' : 'mjs', (file) => `node ${file}`);
 }
 
 async function program(block, page, extension, command) {
-  if (block.file) return page.write(block.file, page.fill(block.code));
-  const text = command(page.write(`block.${extension}`, page.fill(block.code)));
-  return (await has(page, text.split(' ')[0])) ? page.shell(text) : undefined;
+  const file = page.write(block.file ?? `${block.at.replaceAll(/\W/g, '-')}.${extension}`, page.fill(block.code));
+  if (block.isUsed) return;
+  const text = command(file);
+  if (await has(page, text.split(' ')[0])) await page.shell(text);
 }

@@ -1,6 +1,9 @@
 // What each page needs, beyond a server with an app, so that its blocks run.
+import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { eventually } from '../harness.mjs';
+import { until } from '../cluster/until.mjs';
+import { blocks } from './blocks.mjs';
 import { browse } from './browser.mjs';
 import { LANGUAGES } from './languages.mjs';
 import { APP } from './session.mjs';
@@ -21,14 +24,6 @@ export const ELSEWHERE = {
 
 /** Pages whose blocks are not yet run. */
 export const LATER = [
-  'docs/README.md',
-  'docs/answers.md',
-  'docs/backup.md',
-  'docs/channels.md',
-  'docs/first-run.md',
-  'docs/keys.md',
-  'docs/presence.md',
-  'docs/upgrade.md',
   'deploy/helm/fanfare/README.md',
   'deploy/systemd/README.md',
   'docs/alerts.md',
@@ -52,6 +47,9 @@ export const LATER = [
   'docs/usage.md',
   'docs/webhooks.md',
 ];
+
+/** The app of docs/channels.md, whose examples other pages go on with. */
+const ROOM_APP = ['client_events=true', 'subscription_count=true', 'watchlists=true'];
 
 /**
  * By page: what `startSession` takes, and of single blocks, by a part of their text, what runs them in the place of their language's
@@ -102,6 +100,46 @@ export const PAGES = {
       '"audience": ["authenticated"]': identity,
     },
   },
+  'docs/answers.md': {
+    app: ROOM_APP,
+    setup: writeBoth,
+    runs: {
+      'fanfare channel explain': async (block, page) => {
+        page.write('left.mjs', `import { backend, connect } from './both.mjs';
+          const client = connect('ada');
+          client.subscribe('presence-room-1').bind('pusher:subscription_succeeded', async () => {
+            client.disconnect();
+            // Until the server has seen it go.
+            const users = async () => (await backend.get({ path: '/channels/presence-room-1' })).text();
+            while ((await users()).includes('true'));
+            await backend.trigger('orders', 'created', {});
+          });`);
+        await page.shell('node left.mjs');
+        await LANGUAGES.sh(block, page);
+      },
+    },
+  },
+  'docs/channels.md': { app: false },
+  'docs/first-run.md': {
+    app: false,
+    demo: true,
+    runs: {
+      'fanfare publish --app 1234567 orders created': async (block, page) => {
+        await LANGUAGES.sh(block, page);
+        await until('the event is in the other terminal', () => page.terminal().includes('event: created\ndata: {"id":7}\n'));
+      },
+    },
+  },
+  'docs/keys.md': {
+    runs: {
+      // The page shows keys that have been used, from different places.
+      'fanfare key list --app 1234567\n': async ({ code, output }, page) => {
+        const printed = await page.shell(code);
+        assert.equal(printed.split('\n')[0].replace(/ +/g, ' '), output.split('\n')[0].replace(/ +/g, ' '));
+      },
+    },
+  },
+  'docs/presence.md': { app: ROOM_APP, setup: writeBoth },
 };
 
 /** What the samples of a page for a server with TLS become for one without. */
@@ -118,4 +156,10 @@ async function identity({ code }, page) {
 function jsonWebToken(claims, secret) {
   const text = [{ alg: 'HS256', typ: 'JWT' }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
   return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`;
+}
+
+/** The file of docs/channels.md with both sides of an application. */
+async function writeBoth(page) {
+  const { file, code } = blocks('docs/channels.md').find(({ file: name }) => name === 'both.mjs');
+  page.write(file, page.fill(code));
 }

@@ -16,7 +16,18 @@ export const APP = { id: '1234567', key: '278d425bdf160c739803', secret: '7ad377
 
 // Sources one file after the other, so that variables, functions and folders stay. `wait` is for servers, which are ready then.
 const DRIVER = `set -euo pipefail
-curl() { command curl --fail-with-body --silent --show-error "$@"; }
+# With -N in another terminal, once it has printed something.
+curl() {
+  [[ " $* " == *" -N "* ]] || { command curl --fail-with-body --silent --show-error "$@"; return; }
+  command curl --fail-with-body --silent --show-error "$@" >terminal 2>&1 &
+  disown
+  until [[ -s terminal ]]; do kill -0 $!; sleep 0.02; done
+}
+# The packages of these tests stand for those of a registry.
+npm() {
+  local name
+  for name in "\${@:2}"; do [[ $1 == install && ( $name == -* || -d node_modules/$name ) ]]; done
+}
 while read -r file <&3; do
   source "$file" </dev/null >"$file.out" 2>&1
   wait
@@ -40,7 +51,7 @@ export async function startSession({ app = [], serve = true, demo = false, env =
   session.replace(typeof replace === 'function' ? replace(session) : replace);
   if (app) {
     const settings = app.map((setting) => ` --setting '${setting}'`).join('');
-    await session.shell(`fanfare app create --name Shop --id ${APP.id} --key ${APP.key} --secret ${APP.secret}${settings}`);
+    await session.shell(`mkdir data && FANFARE_DATA_DIR=$PWD/data fanfare app create --name Shop --id ${APP.id} --key ${APP.key} --secret ${APP.secret}${settings}`);
   }
   if (app) await session.createToken();
   await setup?.(session);
@@ -60,7 +71,7 @@ class Session {
     this.url = `http://127.0.0.1:${port}`;
     this.folder = mkdtempSync(join(tmpdir(), 'fanfare-docs-'));
     this.#replace = { 'https://realtime.example.com': this.url, 6001: port, 6002: second };
-    for (const name of ['bin', 'data']) mkdirSync(join(this.folder, name));
+    mkdirSync(join(this.folder, 'bin'));
     symlinkSync(fileURLToPath(new URL('./fanfare', import.meta.url)), join(this.folder, 'bin/fanfare'));
     for (const name of ['deploy', 'docker-compose.yml', 'scripts']) symlinkSync(join(ROOT, name), join(this.folder, name));
     symlinkSync(join(ROOT, 'crates/testkit/e2e/node_modules'), join(this.folder, 'node_modules'));
@@ -82,7 +93,6 @@ class Session {
         PAGE_FOLDER: this.folder,
         PAGE_PROGRAM: program,
         FANFARE_LISTEN: `127.0.0.1:${this.port}`,
-        FANFARE_DATA_DIR: join(this.folder, 'data'),
         FANFARE_DRAIN_PERIOD: '0',
         SERVER: this.url,
         APP_ID: APP.id,
@@ -128,7 +138,19 @@ class Session {
   /** An owner's API token, in the page's $TOKEN. */
   async createToken() {
     const secret = 'fanfare token create --name docs --role owner --json | grep -oE \'"secret": *"[^"]*"\' | cut -d\\" -f4';
-    await this.shell(`TOKEN=$(${secret}); export TOKEN`);
+    this.token = (await this.shell(`TOKEN=$(${secret}); export TOKEN; echo $TOKEN`)).trim();
+  }
+
+  /** Waits until the server has taken all changes of its store: it does before it answers a request that changes something. */
+  async settle() {
+    const headers = { authorization: `Bearer ${this.token}`, 'content-type': 'application/json' };
+    // Without a server, or an app, there is nothing to wait for.
+    await fetch(`${this.url}/api/v1/apps/${APP.id}`, { method: 'PATCH', headers, body: '{}' }).catch(() => {});
+  }
+
+  /** What a command with -N has printed in its terminal. */
+  terminal() {
+    return readFileSync(join(this.folder, 'terminal'), 'utf8');
   }
 
   async createDatabase() {
