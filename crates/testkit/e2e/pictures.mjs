@@ -74,7 +74,7 @@ export async function draw(name) {
 }
 
 /** Colours of the dashboard by name, each for the light and the dark scheme. */
-async function dashboardColours() {
+export async function dashboardColours() {
   const css = await readFile(STYLESHEET, 'utf8');
   return new Map(Array.from(css.matchAll(/(--[\w-]+): light-dark\((#\w+), (#\w+)\)/g), ([, name, ...pair]) => [name, pair]));
 }
@@ -162,7 +162,7 @@ function style(drawn, palette) {
   return `${fixed}${rules(0)}@media(prefers-color-scheme:dark){${rules(1)}}`;
 }
 
-function escape(text) {
+export function escape(text) {
   return text.replace(/[&<>]/g, (character) => ({ '&': '&amp;', '<': '&lt;', '>': '&gt;' })[character]);
 }
 
