@@ -9,14 +9,19 @@ use super::growth::{BOUND, Spread, Sweep};
 
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 240.0;
+/// How many panels are beside each other: with more of them a page shrinks their text.
+const PANELS_IN_ROW: usize = 2;
+/// What the ground has to the right of and below the panels, whose last labels end at their edge.
+const BORDER: f64 = 8.0;
 /// Space around the lines: left, right, above, below.
 const MARGIN: [f64; 4] = [52.0, 16.0, 40.0, 44.0];
-/// Colours of both schemes. A picture in a page follows the reader's system.
-const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#24292f}.title{font-weight:600}.grid{stroke:#d0d7de}\
-     .line{stroke:#0969da;fill:none;stroke-width:2}.dot{fill:#0969da}.spread{stroke:#0969da;stroke-opacity:.5}\
-     .bound{stroke:#bf3989;stroke-dasharray:5 4}.note{fill:#bf3989}\
-     @media(prefers-color-scheme:dark){text{fill:#e6edf3}.grid{stroke:#3d444d}.line,.spread{stroke:#58a6ff}\
-     .dot{fill:#58a6ff}.bound{stroke:#f778ba}.note{fill:#f778ba}}";
+/// Colours of the dashboard, in both schemes. A picture in a page follows the reader's system, and has a ground of its own for pages
+/// that don't.
+const STYLE: &str = "text{font:12px system-ui,sans-serif;fill:#1c2127}.title{font-weight:600}\
+     .ground{fill:#f6f7f8;stroke:#dce0e4}.grid{stroke:#dce0e4}.line{stroke:#0a5fb4;fill:none;stroke-width:2}.dot{fill:#0a5fb4}\
+     .spread{stroke:#0a5fb4;stroke-opacity:.5}.bound{stroke:#b8341d;stroke-dasharray:5 4}.note{fill:#b8341d}\
+     @media(prefers-color-scheme:dark){text{fill:#e4e8ed}.ground{fill:#14171c;stroke:#2f3640}.grid{stroke:#2f3640}\
+     .line,.spread{stroke:#6cb6ff}.dot{fill:#6cb6ff}.bound{stroke:#ff8a70}.note{fill:#ff8a70}}";
 
 /// Returns the name of a sweep's file.
 pub(crate) fn file_name(sweep: &Sweep) -> String {
@@ -36,18 +41,23 @@ pub(crate) fn svg(sweep: &Sweep) -> String {
         .map(|judged| (judged, sweep.judged(judged)))
         .filter(|(_, points)| !points.is_empty())
         .collect();
-    let width = WIDTH * crate::measure::as_f64(panels.len().max(1) as u64);
+    let times = |length: f64, count: usize| length * crate::measure::as_f64(count as u64);
+    let width = times(WIDTH, panels.len().clamp(1, PANELS_IN_ROW)) + BORDER;
+    let height = times(HEIGHT, panels.len().div_ceil(PANELS_IN_ROW).max(1)) + BORDER;
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {HEIGHT}\" width=\"{width}\" \
-         height=\"{HEIGHT}\" role=\"img\"><title>Cost per unit over {}</title><style>{STYLE}</style>\n",
-        sweep.axis.unit()
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
+         height=\"{height}\" role=\"img\"><title>Cost per unit over {}</title><style>{STYLE}</style>\n\
+         <rect class=\"ground\" x=\".5\" y=\".5\" width=\"{}\" height=\"{}\" rx=\"10\"/>\n",
+        sweep.axis.unit(),
+        width - 1.0,
+        height - 1.0
     );
-    let mut left = 0.0;
-    for (judged, points) in panels {
-        let _ = writeln!(out, "<g transform=\"translate({left} 0)\">");
+    for (at, (judged, points)) in panels.into_iter().enumerate() {
+        let left = times(WIDTH, at % PANELS_IN_ROW);
+        let top = times(HEIGHT, at / PANELS_IN_ROW);
+        let _ = writeln!(out, "<g transform=\"translate({left} {top})\">");
         panel(&mut out, judged, &points, sweep.axis.unit());
         out.push_str("</g>\n");
-        left += WIDTH;
     }
     out.push_str("</svg>\n");
     out
