@@ -139,6 +139,10 @@ export const PAGES = {
       },
     },
   },
+  'docs/move-from-reverb.md': {
+    setup: (page) => page.write('.env', 'REVERB_APP_ID=7\nREVERB_APP_KEY=reverb-key\nREVERB_APP_SECRET=reverb-secret\n'),
+  },
+  'docs/move-from-sockudo.md': { env: { SOCKUDO_DEFAULT_APP_ID: '8', SOCKUDO_DEFAULT_APP_KEY: 'sockudo-key', SOCKUDO_DEFAULT_APP_SECRET: 'sockudo-secret' } },
   'docs/presence.md': { app: ROOM_APP, setup: writeBoth },
 };
 
