@@ -1,17 +1,16 @@
 // Writes a picture of each page of the dashboard in both schemes to the folder that is named, with invented data. Run by
 // scripts/dashboard-screenshots.
 import { execFileSync } from 'node:child_process';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { startBrowser } from './browser.mjs';
 import { adminApi, Dashboard, PAGES, PASSWORD } from './dashboard.mjs';
 import { connected, startHttp, startServer, subscribe } from './harness.mjs';
+import { saveWebp } from './webp.mjs';
 
 const [folder] = process.argv.slice(2);
 const SIZE = { width: 1120, height: 700 };
-/** Between 0 and 1, of WebP. */
-const QUALITY = 0.62;
 const EDITORS = 12;
 
 const cleanups = [];
@@ -68,24 +67,9 @@ async function run() {
   }
 }
 
-/** Writes a picture as WebP, which the browser can make. */
 async function save(encoder, page, name) {
   await page.mouse.move(0, 0);
-  const png = (await page.screenshot()).toString('base64');
-  const webp = await encoder.evaluate(
-    async ([data, quality]) => {
-      const image = new Image();
-      image.src = `data:image/png;base64,${data}`;
-      await image.decode();
-      const canvas = document.createElement('canvas');
-      [canvas.width, canvas.height] = [image.width, image.height];
-      canvas.getContext('2d').drawImage(image, 0, 0);
-      return canvas.toDataURL('image/webp', quality).split(',')[1];
-    },
-    [png, QUALITY],
-  );
-  await writeFile(join(folder, `${name}.webp`), Buffer.from(webp, 'base64'));
-  console.log(`${name} ${Math.round((webp.length * 3) / 4 / 1024)} KiB`);
+  await saveWebp(encoder, [await page.screenshot()], join(folder, `${name}.webp`));
 }
 
 async function fill(server, admin, receiver) {
