@@ -4,11 +4,13 @@ import { startReader, steps } from './tutorial.mjs';
 import { saveWebp } from './webp.mjs';
 
 const [folder] = process.argv.slice(2);
+/** The page and the book are both white. */
+const FRAME = { frame: '#ccd3dd' };
 const ADA = 'http://127.0.0.1:3000/?code=ada-4711';
 const BEN = 'http://127.0.0.1:3000/?code=ben-0815';
 
 const reader = await startReader({
-  onPicture: async (path) => saveWebp(await encoder(), [await reader.page().screenshot()], join(folder, basename(path))),
+  onPicture: async (path) => saveWebp(await encoder(), [await reader.screenshot()], join(folder, basename(path)), FRAME),
 });
 try {
   for (const step of steps()) await reader.follow(step);
@@ -29,8 +31,8 @@ async function finishedPage() {
   for (const line of ['1. 2 pancakes', '2. 3 teas']) await reader.page('ada').getByText(line).click();
   await reader.page('ben').locator('#item').pressSequentially('4 lemonades');
   await reader.page('ada').getByText('Ben is writing an order').waitFor();
-  const pages = [await reader.page('ada').screenshot(), await reader.page('ben').screenshot()];
-  await saveWebp(await encoder(), pages, join(folder, 'tutorial-kitchen.webp'));
+  const pages = [await reader.screenshot('ada'), await reader.screenshot('ben')];
+  await saveWebp(await encoder(), pages, join(folder, 'tutorial-kitchen.webp'), FRAME);
 }
 
 function encoder() {

@@ -14,7 +14,9 @@ const PAGE = 'tutorial.md';
 const BACKEND = 'node --watch server.mjs';
 const STARTED = 'The kitchen is at …';
 const TIMEOUT = 15_000;
-const VIEWPORT = { width: 420, height: 400 };
+/** Below a picture, in pixels of a page. */
+const MARGIN = 16;
+const VIEWPORT = { width: 420, height: 480 };
 const run = promisify(execFile);
 
 /** What the page tells its reader to do, in the order in which a sentence says it. */
@@ -110,6 +112,13 @@ class Reader {
     const who = /code=(\w+)-/.exec(url)?.[1] ?? 'stranger';
     this.#pages.set(who, await this.browser.open(this.#here(url)));
     await this.page(who).getByText('connected', { exact: true }).waitFor();
+  }
+
+  /** A picture of the page as far as it is filled. */
+  async screenshot(who) {
+    const page = this.page(who);
+    const { y, height } = await page.locator('body').boundingBox();
+    return page.screenshot({ clip: { x: 0, y: 0, width: VIEWPORT.width, height: Math.ceil(y + height + MARGIN) } });
   }
 
   async openAgain() {

@@ -14,6 +14,7 @@ export const LANGUAGES = {
   ruby: (block, page) => program(block, page, 'rb', (file) => `ruby ${file}`),
   go: (block, page) => program(block, page, 'go', (file) => `go run ${file}`),
   html: (block) => assert.fail(`${block.at}: say in docs/pages.mjs what a browser does with it`),
+  diff: (block) => assert.fail(`${block.at}: only the tutorial's test applies changes`),
   tsx: (block) => assert.fail(`${block.at}: say in docs/pages.mjs what a browser does with it`),
   sql: (block, page) => page.shell(`psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 <<'END_OF_SQL'\n${page.fill(block.code)}END_OF_SQL\n`),
   nginx,

@@ -20,6 +20,7 @@ export const ELSEWHERE = {
   'docs/quickstart/python.md': 'crates/testkit/e2e/quickstart.test.mjs',
   'docs/quickstart/ruby.md': 'crates/testkit/e2e/quickstart.test.mjs',
   'docs/sdk.md': 'sdk/js/test/e2e/docs.test.mjs',
+  'docs/tutorial.md': 'crates/testkit/e2e/tutorial.test.mjs',
 };
 
 /** Pages whose blocks are not yet run. */
