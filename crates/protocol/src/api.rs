@@ -1,4 +1,4 @@
-//! Request bodies of the HTTP API (docs/protocol.md#publish, docs/protocol.md#publish-a-batch), read with errors that name
+//! Request bodies of the HTTP API (docs/http-api.md#publish, docs/http-api.md#publish-a-batch), read with errors that name
 //! the field.
 
 use std::borrow::Cow;

@@ -1,4 +1,4 @@
-//! Rules for event names (docs/protocol.md#client-events, docs/protocol.md#publish). Any characters
+//! Rules for event names (docs/protocol.md#client-events, docs/http-api.md#publish). Any characters
 //! are allowed, because Laravel sends class names with backslashes.
 
 /// The prefix of client events' names.

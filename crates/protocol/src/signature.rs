@@ -1,4 +1,4 @@
-//! Channel auth (docs/protocol.md#channel-signatures) and HTTP request signatures (docs/protocol.md#signed-requests):
+//! Channel auth (docs/protocol.md#channel-signatures) and HTTP request signatures (docs/http-api.md#signed-requests):
 //! HMAC-SHA256 in lowercase hex.
 
 use std::borrow::Cow;
@@ -143,7 +143,7 @@ pub struct Credential<'a> {
     pub secret: &'a str,
 }
 
-/// Why a request is refused, as text for the caller (docs/protocol.md#http-errors: status 401).
+/// Why a request is refused, as text for the caller (docs/http-api.md#http-errors: status 401).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     /// An auth parameter is missing.
@@ -342,7 +342,7 @@ impl<'a> SignedQuery<'a> {
     }
 
     /// Checks the texts that real SDKs sign besides the documented one
-    /// (docs/protocol.md#signed-requests): a decoded path, `+` for a space, PHP's collapsed arrays,
+    /// (docs/http-api.md#signed-requests): a decoded path, `+` for a space, PHP's collapsed arrays,
     /// and Rust's parameters in wire order. Each is built only where it differs, and only until one
     /// fits, because the caller has proved nothing yet.
     fn verify_variants(&mut self, method: &str, path: &str, key: &SigningKey) -> bool {

@@ -1,4 +1,4 @@
-//! Signed requests. The app, the clock, the signature and then the body are checked (docs/protocol.md#signed-requests),
+//! Signed requests. The app, the clock, the signature and then the body are checked (docs/http-api.md#signed-requests),
 //! so the body of a request without a valid signature isn't kept.
 
 use std::net::IpAddr;

@@ -1,4 +1,4 @@
-//! `GET channels`, `GET channels/{name}`, `GET channels/{name}/users` (docs/protocol.md#read-channels).
+//! `GET channels`, `GET channels/{name}`, `GET channels/{name}/users` (docs/http-api.md#read-channels).
 
 use std::collections::BTreeMap;
 

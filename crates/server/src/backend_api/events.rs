@@ -1,4 +1,4 @@
-//! `POST events` and `POST batch_events` (docs/protocol.md#publish, docs/protocol.md#publish-a-batch).
+//! `POST events` and `POST batch_events` (docs/http-api.md#publish, docs/http-api.md#publish-a-batch).
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -434,7 +434,7 @@ async fn publish_events(
 }
 
 /// Returns those of the requested attributes that the channel has. Asking for others is no error here
-/// (docs/protocol.md#publish). Neither is a lost connection to the other nodes, because the event is already published.
+/// (docs/http-api.md#publish). Neither is a lost connection to the other nodes, because the event is already published.
 async fn requested_attributes(
     state: &AppState,
     app: &Arc<App>,

@@ -1,4 +1,4 @@
-//! `POST users/{id}/terminate_connections` (docs/protocol.md#terminate-a-user).
+//! `POST users/{id}/terminate_connections` (docs/http-api.md#terminate-a-user).
 
 use axum::Json;
 use axum::extract::{Path, State};

@@ -1,5 +1,5 @@
 //! The only place that maps errors to statuses. Bodies are plain text, as SDKs show them
-//! (docs/protocol.md#http-errors).
+//! (docs/http-api.md#http-errors).
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode};
