@@ -2,16 +2,18 @@
 // sentences say, and compares what it shows with what is there.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { startBrowser } from './browser.mjs';
 import { binary, eventually, freePort, startServer } from './harness.mjs';
 import { blocksOf, install, pageText, start, writeFiles } from './pages.mjs';
 
 const PAGE = 'tutorial.md';
-const BACKEND = 'node --watch server.mjs';
+const APP = '1001';
+const BACKEND = 'node --watch';
 const STARTED = 'The kitchen is at …';
 const TIMEOUT = 15_000;
 /** Below a picture, in pixels of a page. */
@@ -23,9 +25,9 @@ const run = promisify(execFile);
 const INSTRUCTIONS = [
   [/open <(http[^>]+)>/i, (reader, [, url]) => reader.open(url)],
   [/open the page in a second tab, and it shows the same/i, (reader) => reader.openAgain()],
-  [/reload (\w+)'s page/i, (reader, [, who]) => reader.page(who).reload()],
+  [/reload (\w+)'s page/i, (reader, [, who]) => reader.reload(who)],
   [/close (\w+)'s page/i, (reader, [, who]) => reader.close(who)],
-  [/reload the page/i, (reader) => reader.page().reload()],
+  [/reload the page/i, (reader) => reader.reload()],
   [/close this page/i, (reader) => reader.close(reader.who)],
   [/type \*([^*]+)\* into (?:the page's|(\w+)'s)\s+form/i, (reader, [, text, who]) => reader.page(who).locator('#item').pressSequentially(text)],
   [/(?:press|click) \*([^*]+)\*/i, (reader, [, text]) => reader.page().getByText(text, { exact: true }).click()],
@@ -74,8 +76,8 @@ class Reader {
     this.onPicture = onPicture;
     this.work = mkdtempSync(join(tmpdir(), 'fanfare-tutorial-'));
     this.folder = join(this.work, 'kitchen');
-    mkdirSync(this.folder);
-    symlinkSync(new URL('node_modules', import.meta.url).pathname, join(this.folder, 'node_modules'));
+    // Where Node looks as well, and what the tutorial's npm would install.
+    symlinkSync(fileURLToPath(new URL('node_modules', import.meta.url)), join(this.work, 'node_modules'));
     const bin = join(this.work, 'bin');
     install(bin, 'fanfare', resolve(binary()));
     this.env = {
@@ -110,6 +112,7 @@ class Reader {
 
   async open(url) {
     const who = /code=(\w+)-/.exec(url)?.[1] ?? 'stranger';
+    await this.#settle();
     this.#pages.set(who, await this.browser.open(this.#here(url)));
     await this.page(who).getByText('connected', { exact: true }).waitFor();
   }
@@ -119,6 +122,11 @@ class Reader {
     const page = this.page(who);
     const { y, height } = await page.locator('body').boundingBox();
     return page.screenshot({ clip: { x: 0, y: 0, width: VIEWPORT.width, height: Math.ceil(y + height + MARGIN) } });
+  }
+
+  async reload(who) {
+    await this.#settle();
+    await this.page(who).reload();
   }
 
   async openAgain() {
@@ -150,6 +158,16 @@ class Reader {
     await this.browser.stop();
     await this.server.stop();
     rmSync(this.work, { recursive: true, force: true });
+  }
+
+  /** Waits until the server has what commands have changed, which takes it up to a second: a change through its API is active at once. */
+  async #settle() {
+    const token = (this.token ??= JSON.parse(await this.server.cli('token', 'create', '--name', 'test', '--role', 'admin', '--json')).secret);
+    const headers = { authorization: `Bearer ${token}`, 'content-type': 'application/json' };
+    await eventually(async () => {
+      const { status } = await fetch(`${this.server.url}/api/v1/apps/${APP}`, { method: 'PATCH', headers, body: '{}' });
+      assert.equal(status, 200);
+    });
   }
 
   /** Does what the sentences between two blocks say. */
@@ -187,11 +205,11 @@ class Reader {
   }
 
   async #command(code) {
-    const shell = ['bash', ['-ec', code], { cwd: this.folder, env: this.env }];
-    if (code.startsWith(BACKEND) || code.includes('webhook forward')) {
+    const shell = ['bash', ['-ec', code], { cwd: existsSync(this.folder) ? this.folder : this.work, env: this.env }];
+    if (code.includes(BACKEND) || code.includes('webhook forward')) {
       this.shown = start(...shell);
       this.#programs.push(this.shown);
-      if (code.startsWith(BACKEND)) this.backend = this.shown;
+      if (code.includes(BACKEND)) this.backend = this.shown;
     } else {
       const [program, args, options] = shell;
       const { stdout } = await run(program, args, { ...options, timeout: TIMEOUT });
