@@ -22,7 +22,7 @@ the others on a public and a private one, as [any client](../any-client.md) may 
 | --- | --- |
 | connects | It subscribes to its channels. |
 | order | It gets 50 events of each channel, published without a pause: all of them, once and in order. |
-| idle 300 s | Nothing is sent for five minutes. Then it gets the next events. |
+| idle 300 s | Nothing is sent for five minutes. Then it gets the next events, on the same connection. |
 | comes back | The server is stopped and started again. It gets the events of all channels again. WebSocket libraries don't connect again by themselves: the program does, after a second. |
 | recovery | Events are published all the while on a channel with a [history](../history.md). It gets each that was answered with 200, once and in order. "Not offered" says how many it missed. |`,
   steps,
@@ -242,10 +242,7 @@ function streamClients() {
       set: '`readTimeoutMillis`, above the 25 s of Fanfare\'s comments. Without it Node\'s agent ends a stream after 5 s of silence.',
       options: { readTimeoutMillis: 60_000 },
     }),
-    npm('event-source-polyfill', '1.0.31', {
-      set: "`lastEventIdQueryParameterName: 'last_event_id'`, since it sends no header.",
-      options: { lastEventIdQueryParameterName: 'last_event_id' },
-    }),
+    npm('event-source-polyfill', '1.0.31', { note: 'It sends the id of its last event as `lastEventId` in the query, not in a header.' }),
     npm('reconnecting-eventsource', '1.6.5', { npm: { eventsource: '4.1.1' } }),
     npm('@microsoft/fetch-event-source', '2.0.1'),
     npm('fetch-event-stream', '0.1.6', { note: again }),
