@@ -103,6 +103,20 @@ class Reader {
     await this.#read(text.slice(at));
   }
 
+  /** Changes one place of a file, which is no step of the tutorial. */
+  edit(file, from, to) {
+    return this.#change(file, (before) => {
+      assert.equal(before.split(from).length, 2, `${file} does not have this once: ${from}`);
+      return before.replace(from, to);
+    });
+  }
+
+  /** Runs a command of the tutorial's kind that is not in it. */
+  async run(command) {
+    await this.#command(this.#here(command));
+    return this.shown;
+  }
+
   /** The page of a member of staff, or the one that was mentioned last. */
   page(who = this.who) {
     this.who = who.toLowerCase();
@@ -114,7 +128,7 @@ class Reader {
     const who = /code=(\w+)-/.exec(url)?.[1] ?? 'stranger';
     await this.#settle();
     this.#pages.set(who, await this.browser.open(this.#here(url)));
-    await this.page(who).getByText('connected', { exact: true }).waitFor();
+    await this.page(who).getByText(/^(dis)?connected$/).waitFor();
   }
 
   /** A picture of the page as far as it is filled. */
