@@ -244,16 +244,24 @@ function streamClients() {
     }),
     npm('event-source-polyfill', '1.0.31', { note: 'It sends the id of its last event as `lastEventId` in the query, not in a header.' }),
     npm('reconnecting-eventsource', '1.6.5', { npm: { eventsource: '4.1.1' } }),
-    npm('@microsoft/fetch-event-source', '2.0.1'),
+    npm('@microsoft/fetch-event-source', '2.0.1', {
+      note: 'It hands out comments as [messages without data](../../findings/fetch-event-source-hands-out-comments-as-messages.sh), which `onmessage` must pass over.',
+    }),
     npm('fetch-event-stream', '0.1.6', { note: again }),
     npm('undici', '7.30.2'),
     python('httpx-sse', '0.4.3', { pypi: { httpx: '0.28.1' } }),
-    python('sseclient', '0.0.27', { note: 'It comes back by itself after some ends only.' }),
+    python('sseclient', '0.0.27', {
+      note:
+        'It comes back by itself after some ends only. Behind a proxy that [cuts chunks anew](../../findings/sseclient-cuts-events-at-chunk-ends.sh) ' +
+        'it loses events. Use httpx-sse or requests-sse instead.',
+    }),
     python('sseclient-py', '1.9.0', { pypi: { requests: '2.34.2' } }),
     python('requests-sse', '0.5.3'),
     python('aiohttp-sse-client', '0.2.1'),
     python('aiohttp-sse-client2', '0.3.0'),
-    python('aiosseclient', '0.1.8'),
+    python('aiosseclient', '0.1.8', {
+      note: `${again} It [cuts data](../../findings/aiosseclient-cuts-data-at-line-separators.sh) at U+2028, U+2029 and U+0085: have the backend escape them.`,
+    }),
     row('curl', 'curl.sh', { with: (_, file) => ['bash', file], here: () => versionOf('curl', ['--version'], /^curl (\S+)/), note: again }),
   ];
 }
