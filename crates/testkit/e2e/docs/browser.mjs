@@ -6,6 +6,9 @@ import { until } from '../cluster/until.mjs';
 
 let browser;
 
+/** What an application would take from a CDN. */
+const SCRIPTS = { '/pusher.js': 'pusher-js/dist/web/pusher.js', '/socket.io.js': 'socket.io-client/dist/socket.io.min.js' };
+
 export async function stopBrowser() {
   await (await browser)?.stop();
 }
@@ -15,8 +18,7 @@ export async function stopBrowser() {
  * own auth endpoint. The result waits for what the page's console says.
  */
 export async function browse({ language, code }, page, { first = '', user } = {}) {
-  const script = await readFile(new URL('../node_modules/pusher-js/dist/web/pusher.js', import.meta.url));
-  const html = language === 'html' ? page.fill(code) : `<script type="module">${page.fill(first)}\n${page.fill(code)}</script>`;
+  const html = language === 'html' ? page.fill(code).replace(/https:.*\/socket\.io\.min\.js/, '/socket.io.js') : `<script type="module">${page.fill(first)}\n${page.fill(code)}</script>`;
   const site = await startHttp(async (request, response) => {
     const type = (name) => response.writeHead(200, { 'content-type': name });
     if (request.url === '/pusher/auth') {
@@ -24,8 +26,8 @@ export async function browse({ language, code }, page, { first = '', user } = {}
       for await (const chunk of request) body += chunk;
       const form = new URLSearchParams(body);
       type('application/json').end(JSON.stringify(page.sdk().authorizeChannel(form.get('socket_id'), form.get('channel_name'), user)));
-    } else if (request.url === '/pusher.js') {
-      type('text/javascript').end(script);
+    } else if (SCRIPTS[request.url]) {
+      type('text/javascript').end(await readFile(new URL(`../node_modules/${SCRIPTS[request.url]}`, import.meta.url)));
     } else {
       type('text/html').end(`<!doctype html><title>Page</title><link rel="icon" href="data:,"><script src="/pusher.js"></script>${html}`);
     }
@@ -38,6 +40,7 @@ export async function browse({ language, code }, page, { first = '', user } = {}
   await tab.goto(site.url);
   return {
     tab,
+    lines,
     says: (what) => until(`the page says ${what}`, () => lines.some((line) => what.test(line)), { explain: () => lines.join('\n') }),
     async close() {
       await tab.close();

@@ -1,12 +1,14 @@
 // What each page needs, beyond a server with an app, so that its blocks run.
 import assert from 'node:assert/strict';
-import { createHmac } from 'node:crypto';
-import { eventually } from '../harness.mjs';
+import { join } from 'node:path';
+import { eventually, freePort } from '../harness.mjs';
+import { listens } from '../pages.mjs';
 import { until } from '../cluster/until.mjs';
-import { blocks } from './blocks.mjs';
+import { blocks, ROOT } from './blocks.mjs';
 import { browse } from './browser.mjs';
 import { LANGUAGES } from './languages.mjs';
 import { APP } from './session.mjs';
+import { goesOn, identity, inPage, jsonWebToken, publishes, syntax, withoutTls, writeBoth } from './steps.mjs';
 
 /** Pages that a test of their own runs. That file must name the page. */
 export const ELSEWHERE = {
@@ -27,26 +29,11 @@ export const ELSEWHERE = {
 export const LATER = [
   'deploy/helm/fanfare/README.md',
   'deploy/systemd/README.md',
-  'docs/alerts.md',
-  'docs/any-client.md',
-  'docs/benchmarks.md',
-  'docs/capacity.md',
   'docs/cli.md',
   'docs/clustering.md',
-  'docs/configuration.md',
-  'docs/dashboard.md',
   'docs/deployment.md',
-  'docs/history.md',
-  'docs/live-events.md',
-  'docs/monitoring.md',
   'docs/move-from-pusher.md',
   'docs/outbox.md',
-  'docs/protocol.md',
-  'docs/quotas.md',
-  'docs/tls.md',
-  'docs/traces.md',
-  'docs/usage.md',
-  'docs/webhooks.md',
 ];
 
 /** The app of docs/channels.md, whose examples other pages go on with. */
@@ -120,6 +107,12 @@ export const PAGES = {
       },
     },
   },
+  'docs/any-client.md': {
+    app: ['client_events=true', 'socket_io.broadcast=chat', 'history=[{"channels":"news","size":10,"ttl":60}]'],
+    env: { FANFARE_SOCKET_IO_DEFAULT_APP_KEY: APP.key },
+    replace: (page) => ({ ID: APP.id, APP_KEY: APP.key, KEY: APP.key, SECRET: `'${APP.secret}'`, SERVER: `127.0.0.1:${page.port}`, 'demo-chat': 'chat-1' }),
+    runs: anyClient(),
+  },
   'docs/channels.md': { app: false },
   'docs/first-run.md': {
     app: false,
@@ -128,6 +121,17 @@ export const PAGES = {
       'fanfare publish --app 1234567 orders created': async (block, page) => {
         await LANGUAGES.sh(block, page);
         await until('the event is in the other terminal', () => page.terminal().includes('event: created\ndata: {"id":7}\n'));
+      },
+    },
+  },
+  'docs/history.md': {
+    replace: (page) => ({ 'https://HOST': page.url, "'@fanfare/client/recover'": `'${join(ROOT, 'sdk/js/dist/es/recover.js')}'` }),
+    runs: {
+      'recover(pusher)': (block, page) => {
+        const first = `import Pusher from 'pusher-js';
+          const pusher = new Pusher('${APP.key}', { cluster: 'x', wsHost: '127.0.0.1', wsPort: ${page.port}, httpHost: '127.0.0.1', forceTLS: false });
+          pusher.subscribe('room-1').bind('message', (data) => console.log(data));`;
+        return goesOn(block, page, { first, says: /{ text: 'four' }/, act: publishes(page, 'room-1', 'message', { text: 'four' }) });
       },
     },
   },
@@ -144,27 +148,115 @@ export const PAGES = {
     setup: (page) => page.write('.env', 'REVERB_APP_ID=7\nREVERB_APP_KEY=reverb-key\nREVERB_APP_SECRET=reverb-secret\n'),
   },
   'docs/move-from-sockudo.md': { env: { SOCKUDO_DEFAULT_APP_ID: '8', SOCKUDO_DEFAULT_APP_KEY: 'sockudo-key', SOCKUDO_DEFAULT_APP_SECRET: 'sockudo-secret' } },
+  'docs/live-events.md': {
+    setup: async (page) => {
+      const file = page.write('publisher.mjs', `import Pusher from 'pusher';
+        const pusher = new Pusher({ appId: '${APP.id}', key: '${APP.key}', secret: '${APP.secret}', host: '127.0.0.1', port: ${page.port} });
+        setInterval(() => {
+          pusher.trigger('room-1', 'message', 'hello').catch(() => {});
+          pusher.trigger('room-1', 'message', 'x'.repeat(20_000)).catch(() => {});
+        }, 100);`);
+      page.run('node', file);
+    },
+  },
+  'docs/monitoring.md': {
+    runs: {
+      // What follows is about a server that has no address for operators.
+      FANFARE_OPS_LISTEN: async (block, page) => {
+        await LANGUAGES.sh(block, page);
+        await page.shell('fanfare serve');
+      },
+    },
+  },
+  'docs/tls.md': {
+    replace: (page) => ({ '/etc/fanfare/': `${page.folder}/`, '0.0.0.0:443': `127.0.0.1:${page.fill('6002')}` }),
+    setup: (page) => page.shell(`for name in tls example.com example.org; do
+      openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:$name -keyout $name.key -out $name.crt
+    done`),
+  },
+  'docs/webhooks.md': {
+    env: { FANFARE_WEBHOOKS_ALLOW_INNER_ADDRESSES: 'true' },
+    replace: async (page) => ({ 3000: await freePort(), 'after=1042': 'after=0', KEY: APP.key, SECRET: APP.secret }),
+    setup: async (page) => {
+      // Its receiver, in Node.
+      const { code } = blocks('docs/webhooks.md').find(({ language, code: text }) => language === 'js' && text.includes('createServer'));
+      page.receiver = page.run('node', page.write('receiver.mjs', page.fill(code)));
+      await listens(page.receiver, Number(page.fill('3000')));
+      page.replace({ 'https://shop.example.com': page.fill('http://127.0.0.1:3000') });
+    },
+    runs: webhookReceivers(),
+  },
   'docs/presence.md': { app: ROOM_APP, setup: writeBoth },
 };
 
-/** What the samples of a page for a server with TLS become for one without. */
-function withoutTls({ port }) {
-  return { 'realtime.example.com': '127.0.0.1', 443: port, 'forceTLS: true': `forceTLS: false, wsPort: ${port}, httpPort: ${port}`, 'useTLS: true': 'useTLS: false' };
+/** The clients of that page: each gets an event in its language. */
+function anyClient() {
+  const order = (page) => publishes(page, 'orders', 'created', { id: 7 });
+  const headline = (page) => publishes(page, 'news', 'headline', { id: 7 });
+  const socketIo = (page) => `await import('/socket.io.js'); const socket = io('${page.url}/${APP.key}');`;
+  return {
+    "source.addEventListener('created', ({ data })": (block, page) => inPage(block, page, { says: /^{id: 7}$/, act: order(page) }),
+    'function listen(lastId': (block, page) => {
+      const first = `const url = '${page.url}/sse/${APP.key}?channels=orders'; const show = console.log;`;
+      return inPage({ ...block, code: `${block.code}\nlisten();` }, page, { first, says: /^{id: 7}$/, act: order(page) });
+    },
+    'import httpx': (block, page) => {
+      return goesOn(block, page, { first: `url = "${page.url}/sse/${APP.key}?channels=orders"`, says: /^created {"id":7}/m, act: order(page) });
+    },
+    'function signUrl(': async (block, page) => {
+      const printed = await page.shell(`node ${page.write('sign.mjs', page.fill(block.code.replace(/^(signUrl\(.*\));$/m, 'console.log($1);')))}`);
+      assert.equal((await fetch(printed.trim())).status, 200);
+    },
+    '?channels=news\');\n  socket.onmessage': (block, page) => inPage(block, page, { says: /^headline {id: 7}$/, act: headline(page) }),
+    'const positions = {}': (block, page) => inPage(block, page, { says: /^headline {id: 7}$/, act: headline(page) }),
+    'import json': (block, page) => goesOn(block, page, { says: /^headline news {'id': 7}/m, act: headline(page) }),
+    'raw=demo-chat\');': async (block, page) => {
+      const tab = await browse(block, page);
+      await until('the chat shows what was said', async () => {
+        await page.sdk().trigger('chat-1', 'client-message', 'hello');
+        return (await tab.tab.textContent('#chat')).includes('hello');
+      });
+      await tab.close();
+    },
+    'socket.send("hello")': (block, page) => goesOn(block, page, { says: /^how are you/m, act: publishes(page, 'chat-1', 'message', 'how are you') }),
+    'cdn.socket.io': async (block, page) => {
+      const tab = await browse(block, page);
+      await tab.tab.fill('#input', 'hello');
+      await tab.tab.press('#input', 'Enter');
+      await tab.tab.getByText('hello').waitFor().catch((error) => assert.fail(`${error.message}\n${tab.lines.join('\n')}`));
+      await tab.close();
+    },
+    "socket.on('headline', (data, { channel })": (block, page) => inPage(block, page, { first: socketIo(page), says: /^true$/ }),
+    'await authorize(': (block, page) => {
+      const sign = `const authorize = async (socket_id, channel_name) => (await fetch('/pusher/auth', { method: 'POST', body: new URLSearchParams({ socket_id, channel_name }) })).json();
+        await new Promise((resolve) => socket.on('connect', resolve));`;
+      return inPage(block, page, { first: `${socketIo(page)}\n${sign}`, user: { user_id: 'ada' }, says: /^true$/ });
+    },
+    'import socketio': (block, page) => goesOn(block, page, { says: /^news {'id': 7}/m, act: headline(page) }),
+  };
 }
 
-/** A document that says whose tokens an app accepts. */
-async function identity({ code }, page) {
-  page.write('identity.json', code);
-  await page.shell(`fanfare app identity set ${APP.id} identity.json`);
-}
-
-function jsonWebToken(claims, secret) {
-  const text = [{ alg: 'HS256', typ: 'JWT' }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
-  return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`;
-}
-
-/** The file of docs/channels.md with both sides of an application. */
-async function writeBoth(page) {
-  const { file, code } = blocks('docs/channels.md').find(({ file: name }) => name === 'both.mjs');
-  page.write(file, page.fill(code));
+/** Each receiver of that page takes what is right and refuses what is wrong, as `fanfare webhook check` says. */
+function webhookReceivers() {
+  return {
+    "import { createServer }": () => {}, // It runs since the page began.
+    'HTTPServer((': async (block, page) => {
+      const port = await freePort();
+      const receiver = page.run('python3', page.write('receiver.py', page.fill(block.code).replace(page.fill('3000'), port)));
+      await listens(receiver, port);
+      await page.shell(`fanfare webhook check --app ${APP.id} http://127.0.0.1:${port}/`);
+      await receiver.stop();
+    },
+    'new Pusher\\Pusher(': (block, page) => syntax(block, page, 'php -l', (code) => `<?php ${code}`),
+    'Pusher::Client.new': (block, page) => syntax(block, page, 'ruby -c', (code) => `def receive(request)\n${code}\nend`),
+    'pusher.Client{': (block, page) => syntax(block, page, 'gofmt -e', (code) => `package main\nfunc main() {\n${code}\n}`),
+    standardwebhooks: async (block, page) => {
+      const secret = `whsec_${Buffer.from('s'.repeat(32)).toString('base64')}`;
+      const first = `const rawBody = '{"type":"channel_occupied","data":{"channel":"orders"}}';
+        const signer = new Webhook('${secret}'), at = new Date();
+        const request = { headers: { 'webhook-id': 'wh_1', 'webhook-timestamp': String(Math.floor(at / 1000)), 'webhook-signature': signer.sign('wh_1', at, rawBody) } };`;
+      const code = block.code.replace('whsec_…', secret).replace('const event', `${first}\nconst event`);
+      assert.match(await page.shell(`node ${page.write('standard.mjs', `${code}\nconsole.log(event.type);`)}`), /^channel_occupied$/m);
+    },
+  };
 }

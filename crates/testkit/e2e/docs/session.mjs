@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import PusherHttp from 'pusher';
 import { freePort, inTime } from '../harness.mjs';
+import { start } from '../pages.mjs';
 import { ROOT } from './blocks.mjs';
 
 const BLOCK_TIMEOUT = 60_000;
@@ -48,7 +49,7 @@ export async function startSession({ app = [], serve = true, demo = false, env =
   const session = new Session(port, second, { FANFARE_DEMO: String(demo), ...env });
   running.add(session);
   if (postgres) await session.createDatabase();
-  session.replace(typeof replace === 'function' ? replace(session) : replace);
+  session.replace(typeof replace === 'function' ? await replace(session) : replace);
   if (app) {
     const settings = app.map((setting) => ` --setting '${setting}'`).join('');
     await session.shell(`mkdir data && FANFARE_DATA_DIR=$PWD/data fanfare app create --name Shop --id ${APP.id} --key ${APP.key} --secret ${APP.secret}${settings}`);
@@ -65,6 +66,7 @@ class Session {
   #answers;
   #count = 0;
   #replace;
+  #programs = [];
 
   constructor(port, second, env) {
     this.port = port;
@@ -82,25 +84,22 @@ class Session {
     // Settings of ours are not to be taken from whoever runs this.
     const theirs = Object.entries(process.env).filter(([name]) => !/^(?:FANFARE_|PUSHER_|PG|DATABASE_URL$)/.test(name));
     const program = resolve(process.env.FANFARE_BIN);
-    this.#shell = spawn('bash', ['--norc', '-c', DRIVER], {
-      cwd: this.folder,
-      detached: true,
-      stdio: ['ignore', 'inherit', 'inherit', 'pipe', 'pipe'],
-      env: {
-        ...Object.fromEntries(theirs),
-        PATH: `${join(this.folder, 'bin')}:${join(dirname(program), '../e2e-venv/bin')}:${process.env.PATH}:/usr/sbin`,
-        HOME: this.folder,
-        PAGE_FOLDER: this.folder,
-        PAGE_PROGRAM: program,
-        FANFARE_LISTEN: `127.0.0.1:${this.port}`,
-        FANFARE_DRAIN_PERIOD: '0',
-        SERVER: this.url,
-        APP_ID: APP.id,
-        APP_KEY: APP.key,
-        APP_SECRET: APP.secret,
-        ...env,
-      },
-    });
+    this.env = {
+      ...Object.fromEntries(theirs),
+      PATH: `${join(this.folder, 'bin')}:${join(dirname(program), '../e2e-venv/bin')}:${process.env.PATH}:/usr/sbin`,
+      HOME: this.folder,
+      PAGE_FOLDER: this.folder,
+      PAGE_PROGRAM: program,
+      FANFARE_LISTEN: `127.0.0.1:${this.port}`,
+      FANFARE_DRAIN_PERIOD: '0',
+      SERVER: this.url,
+      APP_ID: APP.id,
+      APP_KEY: APP.key,
+      APP_SECRET: APP.secret,
+      ...env,
+    };
+    const stdio = ['ignore', 'inherit', 'inherit', 'pipe', 'pipe'];
+    this.#shell = spawn('bash', ['--norc', '-c', DRIVER], { cwd: this.folder, detached: true, stdio, env: this.env });
     this.#answers = createInterface({ input: this.#shell.stdio[4] });
   }
 
@@ -170,6 +169,13 @@ class Session {
     return path;
   }
 
+  /** Starts a program in another terminal. */
+  run(program, ...args) {
+    const child = start(program, args, { cwd: this.folder, env: this.env });
+    this.#programs.push(child);
+    return child;
+  }
+
   /** npm `pusher`, as the app's backend. */
   sdk() {
     return new PusherHttp({ appId: APP.id, key: APP.key, secret: APP.secret, host: '127.0.0.1', port: this.port, useTLS: false });
@@ -177,6 +183,7 @@ class Session {
 
   kill() {
     running.delete(this);
+    for (const program of this.#programs) program.stop();
     const servers = join(this.folder, 'servers');
     const pids = [-this.#shell.pid];
     try {

@@ -1,0 +1,72 @@
+// What blocks need around them, by name.
+import { createHmac } from 'node:crypto';
+import { until } from '../cluster/until.mjs';
+import { blocks } from './blocks.mjs';
+import { browse } from './browser.mjs';
+import { has } from './languages.mjs';
+import { APP } from './session.mjs';
+
+/** What the samples of a page for a server with TLS become for one without. */
+export function withoutTls({ port }) {
+  return { 'realtime.example.com': '127.0.0.1', 443: port, 'forceTLS: true': `forceTLS: false, wsPort: ${port}, httpPort: ${port}`, 'useTLS: true': 'useTLS: false' };
+}
+
+/** A document that says whose tokens an app accepts. */
+export async function identity({ code }, page) {
+  page.write('identity.json', code);
+  await page.shell(`fanfare app identity set ${APP.id} identity.json`);
+}
+
+/** A token of an identity provider that shares a secret with the app. */
+export function jsonWebToken(claims, secret) {
+  const text = [{ alg: 'HS256', typ: 'JWT' }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
+  return `${text}.${createHmac('sha256', secret).update(text).digest('base64url')}`;
+}
+
+/** The file of docs/channels.md with both sides of an application. */
+export async function writeBoth(page) {
+  const { file, code } = blocks('docs/channels.md').find(({ file: name }) => name === 'both.mjs');
+  page.write(file, page.fill(code));
+}
+
+/**
+ * Runs a program that goes on until Ctrl-C, after the lines `first`, and ends it once it has printed `says`. `act` is called again and again
+ * until then, because nobody knows when the program is ready.
+ */
+export async function goesOn({ at, language, code }, page, { first = '', says, act }) {
+  const [command, extension] = { python: ['python3', 'py'], js: ['node', 'mjs'] }[language];
+  const file = page.write(`${at.replaceAll(/\W/g, '-')}.${extension}`, page.fill(`${first}\n${code}`));
+  const program = page.run(command, ...(language === 'python' ? ['-u'] : []), file);
+  await reacts(act, () => says.test(program.printed) || (program.ended && fail(program.printed)), () => program.printed);
+  await program.stop();
+}
+
+/** Opens a page with the block, and waits until its console says `says`, as `goesOn`. */
+export async function inPage(block, page, { says, act, ...options }) {
+  const tab = await browse(block, page, options);
+  await reacts(act, () => tab.lines.some((line) => says.test(line)), () => tab.lines.join('\n'));
+  await tab.close();
+}
+
+async function reacts(act, check, explain) {
+  const attempt = async () => {
+    await act?.();
+    return check();
+  };
+  await until('the program says it', attempt, { every: 100, explain });
+}
+
+function fail(text) {
+  throw new Error(`the program has ended:\n${text}`);
+}
+
+/** Publishes an event, as a step of `goesOn`. */
+export function publishes(page, channel, event, data) {
+  return () => page.sdk().trigger(channel, event, data);
+}
+
+/** Only reads a piece of a program, with what `around` puts around it: it needs a framework, or an SDK that isn't among these tests'. */
+export async function syntax({ at, code }, page, command, around) {
+  const file = page.write(at.replaceAll(/\W/g, '-'), around(code));
+  if (await has(page, command.split(' ')[0])) await page.shell(`${command} ${file}`);
+}
