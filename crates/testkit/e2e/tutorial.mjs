@@ -35,6 +35,8 @@ const INSTRUCTIONS = [
   [/take (\w+)'s page online/i, (reader, [, who]) => reader.setOffline(who, false)],
   [/wait for `(\w+)`/i, (reader, [, text]) => reader.page().getByText(text, { exact: true }).waitFor()],
   [/restart Fanfare/, (reader) => reader.restartServer()],
+  [/so does (\w+)'s page/i, (reader, [, who]) => reader.showsAsWell(who)],
+  [/(\w+)'s page doesn't show it/, (reader, [, who]) => reader.lacksLastLine(who)],
   [/(\w+)'s page (?:shows|has)/, (reader, [, who]) => reader.page(who)],
   [/the server prints/i, (reader) => (reader.shown = { printed: reader.server.log })],
   [/the backend prints/i, (reader) => (reader.shown = reader.backend)],
@@ -65,6 +67,8 @@ class Reader {
   /** What prints the output that the tutorial shows next; nothing if it shows a page of the application. */
   shown;
   backend;
+  /** What the tutorial said last of a page. */
+  #expected;
   #pages = new Map();
   #offline = new Map();
   #programs = [];
@@ -150,6 +154,17 @@ class Reader {
     await page.close();
   }
 
+  /** Compares a page with what was last compared with another one. */
+  async showsAsWell(who) {
+    const page = this.page(who);
+    await eventually(async () => assert.equal(words(await page.innerText('body')), words(this.#expected)), TIMEOUT);
+  }
+
+  async lacksLastLine(who) {
+    const line = this.#expected.trimEnd().split('\n').at(-1);
+    assert.ok(!words(await this.page(who).innerText('body')).includes(line), `${who}'s page shows ${line}`);
+  }
+
   async close(who) {
     await this.page(who).close();
     this.#pages.delete(this.who);
@@ -206,7 +221,7 @@ class Reader {
     else if (name?.[2]) await this.#change(name[1], (before) => `${before}\n${this.#here(code.slice(name[0].length))}`);
     else if (name) writeFiles(this.folder, [[name[1], this.#here(code)]]);
     else if (language === 'sh' && mark !== 'not-run') await this.#command(this.#here(code));
-    else if (language === 'text') await this.#compare(this.#here(code));
+    else if (language === 'text' || language === 'json') await this.#compare(this.#here(code));
     else assert.equal(mark, 'not-run', `nothing tries this block out:\n${code}`);
   }
 
@@ -234,8 +249,8 @@ class Reader {
   /** Compares what the tutorial shows with what was printed, or with what is on a page of the application. */
   async #compare(expected) {
     if (this.shown) return printed(this.shown, expected);
-    const page = this.page();
-    await eventually(async () => assert.equal(words(await page.innerText('body')), words(expected)), TIMEOUT);
+    this.#expected = expected;
+    await this.showsAsWell(this.who);
   }
 
   /** With the ports that are free here. */
