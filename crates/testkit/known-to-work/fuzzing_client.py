@@ -40,16 +40,18 @@ class Protocol(fuzzing.FuzzingClientProtocol):
     def note(self, opcode, payload, fin, length):
         if opcode > 2:
             return
-        if length:
-            payload = (payload * (length // len(payload) + 1))[:length]
+        if length is not None:
+            payload = (payload * (length // max(len(payload), 1) + 1))[:length]
         if opcode:
             self.parts = []
+            self.length = 0
             self.kinds.add('binary' if opcode == 2 else 'text')
             self.binary = opcode == 2
         if self.parts is None:
             return
         self.parts.append(payload)
-        self.longest = max(self.longest, sum(len(part) for part in self.parts))
+        self.length += len(payload)
+        self.longest = max(self.longest, self.length)
         if fin and not self.binary:
             self.sent.append(''.join(self.parts))
             self.texts += 1
