@@ -344,7 +344,7 @@ describe('history.md', () => {
 });
 
 describe('pages of moving', () => {
-  const page = ['move-from-pusher.md', 'move-from-soketi.md', 'move-from-reverb.md', 'move-from-sockudo.md'].flatMap(blocks);
+  const page = ['clients.md', 'move-from-pusher.md', 'move-from-soketi.md', 'move-from-reverb.md', 'move-from-sockudo.md'].flatMap(blocks);
   const sh = (part) => page.find(({ language, code }) => language === 'sh' && code.includes(part)).code;
 
   test('credentials are imported from each of the others as it is shown', async (t) => {

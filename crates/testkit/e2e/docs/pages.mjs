@@ -113,6 +113,7 @@ export const PAGES = {
     replace: (page) => ({ ID: APP.id, APP_KEY: APP.key, KEY: APP.key, SECRET: `'${APP.secret}'`, SERVER: `127.0.0.1:${page.port}`, 'demo-chat': 'chat-1' }),
     runs: anyClient(),
   },
+  'docs/clients.md': { runs: { 'const pusher = new Pusher(': 'crates/testkit/e2e/quickstart.test.mjs' } },
   'docs/channels.md': { app: false },
   'docs/first-run.md': {
     app: false,
