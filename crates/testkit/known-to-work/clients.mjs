@@ -35,6 +35,8 @@ const node22 = ({ folder }, file) => [join(folder, 'node_modules/node-22/bin/nod
 const deno = ({ folder }, file) => [join(folder, 'node_modules/@deno/linux-x64-glibc/deno'), 'run', '-A', file];
 const bun = ({ folder }, file) => [join(folder, 'node_modules/@oven/bun-linux-x64/bin/bun'), 'run', file];
 
+const MISSED = '../../findings/python-websocket-clients-miss-what-comes-with-the-handshake.sh';
+
 export const rows = [...pusherClients(), ...socketLibraries(), ...streamClients(), ...socketIoClients()];
 
 function pusherClients() {
@@ -139,9 +141,11 @@ function socketLibraries() {
     python('autobahn', '26.10.2'),
     python('lomond', '0.3.4'),
     python('picows', '2.3.1'),
-    python('simple-websocket', '1.1.0'),
+    python('simple-websocket', '1.1.0', {
+      note: `It [holds back](${MISSED}) messages that arrive with the answer to the handshake until more arrive: don't wait for the greeting.`,
+    }),
     python('trio-websocket', '0.12.2'),
-    python('ws4py', '0.6.0'),
+    python('ws4py', '0.6.0', { note: `It [loses](${MISSED}) messages that arrive with the answer to the handshake. Use websocket-client instead.` }),
     python('wsproto', '1.3.2'),
     python('niquests', '3.21.2', { pypi: { wsproto: '1.3.2' } }),
     python('curl-cffi', '0.17.0'),
