@@ -1,14 +1,13 @@
 // What each page needs, beyond a server with an app, so that its blocks run.
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { eventually, freePort } from '../harness.mjs';
 import { listens } from '../pages.mjs';
 import { until } from '../cluster/until.mjs';
-import { blocks, ROOT } from './blocks.mjs';
+import { blocks } from './blocks.mjs';
 import { browse } from './browser.mjs';
 import { LANGUAGES } from './languages.mjs';
 import { APP } from './session.mjs';
-import { goesOn, identity, inPage, jsonWebToken, publishes, syntax, withoutTls, writeBoth } from './steps.mjs';
+import { goesOn, identity, inPage, jsonWebToken, publishes, recovers, startRedis, syntax, withoutTls, writeBoth } from './steps.mjs';
 
 /** Pages that a test of their own runs. That file must name the page. */
 export const ELSEWHERE = {
@@ -27,13 +26,7 @@ export const ELSEWHERE = {
 
 /** Pages whose blocks are not yet run. */
 export const LATER = [
-  'deploy/helm/fanfare/README.md',
-  'deploy/systemd/README.md',
   'docs/cli.md',
-  'docs/clustering.md',
-  'docs/deployment.md',
-  'docs/move-from-pusher.md',
-  'docs/outbox.md',
 ];
 
 /** The app of docs/channels.md, whose examples other pages go on with. */
@@ -126,15 +119,8 @@ export const PAGES = {
     },
   },
   'docs/history.md': {
-    replace: (page) => ({ 'https://HOST': page.url, "'@fanfare/client/recover'": `'${join(ROOT, 'sdk/js/dist/es/recover.js')}'` }),
-    runs: {
-      'recover(pusher)': (block, page) => {
-        const first = `import Pusher from 'pusher-js';
-          const pusher = new Pusher('${APP.key}', { cluster: 'x', wsHost: '127.0.0.1', wsPort: ${page.port}, httpHost: '127.0.0.1', forceTLS: false });
-          pusher.subscribe('room-1').bind('message', (data) => console.log(data));`;
-        return goesOn(block, page, { first, says: /{ text: 'four' }/, act: publishes(page, 'room-1', 'message', { text: 'four' }) });
-      },
-    },
+    replace: (page) => ({ 'https://HOST': page.url }),
+    runs: { 'recover(pusher)': recovers },
   },
   'docs/keys.md': {
     runs: {
@@ -143,6 +129,41 @@ export const PAGES = {
         const printed = await page.shell(code);
         assert.equal(printed.split('\n')[0].replace(/ +/g, ' '), output.split('\n')[0].replace(/ +/g, ' '));
       },
+    },
+  },
+  'docs/clustering.md': {
+    app: false,
+    serve: false,
+    postgres: true,
+    replace: (page) => ({ 'postgres://fanfare:secret@localhost/fanfare': page.database }),
+    runs: {
+      FANFARE_CLUSTER_URL: async (block, page) => {
+        await LANGUAGES.sh(block, page);
+        for (const port of ['6001', '6002']) assert.equal((await fetch(page.fill(`http://127.0.0.1:${port}/readyz`))).status, 200);
+      },
+    },
+  },
+  'docs/outbox.md': {
+    postgres: true,
+    replace: async (page) => ({
+      'postgres://owner:secret@db.internal/shop': page.database,
+      'publisher shop': `publisher docs_${page.port}`,
+      'set shop': `set ${APP.id}`,
+      'show shop': `show ${APP.id}`,
+    }),
+    setup: async (page) => {
+      // An application's database, with the schema that a later block installs as well.
+      await page.shell(`psql --quiet -c 'CREATE ROLE docs_${page.port}' -c 'CREATE TABLE orders (id int PRIMARY KEY, item text)'`);
+      await page.shell(page.fill('fanfare outbox install --database postgres://owner:secret@db.internal/shop --publisher shop'));
+      await startRedis(page);
+    },
+  },
+  'docs/move-from-pusher.md': {
+    app: false,
+    runs: {
+      'const pusher = new Pusher(': 'crates/testkit/e2e/quickstart.test.mjs',
+      'const servers =': 'crates/testkit/e2e/quickstart.test.mjs',
+      'recover(pusher)': recovers,
     },
   },
   'docs/move-from-reverb.md': {

@@ -72,7 +72,14 @@ class Session {
     this.port = port;
     this.url = `http://127.0.0.1:${port}`;
     this.folder = mkdtempSync(join(tmpdir(), 'fanfare-docs-'));
-    this.#replace = { 'https://realtime.example.com': this.url, 6001: port, 6002: second };
+    const built = (name) => `'${join(ROOT, `sdk/js/dist/es/${name}.js`)}'`;
+    this.#replace = {
+      'https://realtime.example.com': this.url,
+      6001: port,
+      6002: second,
+      "'@fanfare/client/recover'": built('recover'),
+      "'@fanfare/client/pusher'": built('pusher'),
+    };
     mkdirSync(join(this.folder, 'bin'));
     symlinkSync(fileURLToPath(new URL('./fanfare', import.meta.url)), join(this.folder, 'bin/fanfare'));
     for (const name of ['deploy', 'docker-compose.yml', 'scripts']) symlinkSync(join(ROOT, name), join(this.folder, name));

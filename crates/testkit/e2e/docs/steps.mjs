@@ -1,6 +1,8 @@
 // What blocks need around them, by name.
 import { createHmac } from 'node:crypto';
 import { until } from '../cluster/until.mjs';
+import { freePort } from '../harness.mjs';
+import { listens } from '../pages.mjs';
 import { blocks } from './blocks.mjs';
 import { browse } from './browser.mjs';
 import { has } from './languages.mjs';
@@ -69,4 +71,20 @@ export function publishes(page, channel, event, data) {
 export async function syntax({ at, code }, page, command, around) {
   const file = page.write(at.replaceAll(/\W/g, '-'), around(code));
   if (await has(page, command.split(' ')[0])) await page.shell(`${command} ${file}`);
+}
+
+/** The line that lets pusher-js recover: a client with it gets events. */
+export function recovers(block, page) {
+  const first = `import Pusher from 'pusher-js';
+    const pusher = new Pusher('${APP.key}', { cluster: 'x', wsHost: '127.0.0.1', wsPort: ${page.port}, httpHost: '127.0.0.1', forceTLS: false });
+    pusher.subscribe('room-1').bind('message', (data) => console.log(data));`;
+  return goesOn(block, page, { first, says: /{ text: 'four' }/, act: publishes(page, 'room-1', 'message', { text: 'four' }) });
+}
+
+/** A Redis of the page's own, for its samples that have one. */
+export async function startRedis(page) {
+  const port = await freePort();
+  page.redis = page.run('redis-server', '--port', String(port), '--bind', '127.0.0.1', '--requirepass', 'secret', '--save', '', '--dir', page.folder);
+  await listens(page.redis, port);
+  page.replace({ 'redis://:secret@redis.internal:6379': `redis://:secret@127.0.0.1:${port}`, 'redis-cli': `redis-cli --no-auth-warning -a secret -p ${port}` });
 }
