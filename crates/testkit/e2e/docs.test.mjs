@@ -7,7 +7,7 @@ import { after, describe, test } from 'node:test';
 import { blocks, pages, ROOT } from './docs/blocks.mjs';
 import { LANGUAGES } from './docs/languages.mjs';
 import { stopBrowser } from './docs/browser.mjs';
-import { ELSEWHERE, LATER, PAGES } from './docs/pages.mjs';
+import { ELSEWHERE, PAGES } from './docs/pages.mjs';
 import { startSession } from './docs/session.mjs';
 
 const all = pages();
@@ -20,7 +20,7 @@ function assertNames(path, page) {
 }
 
 test('the tables name pages that exist, and tests that name those', () => {
-  for (const page of [...Object.keys(PAGES), ...Object.keys(ELSEWHERE), ...LATER]) assert.ok(all.includes(page), `there is no ${page}`);
+  for (const page of [...Object.keys(PAGES), ...Object.keys(ELSEWHERE)]) assert.ok(all.includes(page), `there is no ${page}`);
   for (const [page, path] of Object.entries(ELSEWHERE)) assertNames(path, page);
 });
 
@@ -33,7 +33,7 @@ test('every block has a language that the tests know', () => {
 
 describe('blocks run as they stand', { concurrency: 6 }, () => {
   for (const page of all) {
-    if (!ELSEWHERE[page] && !LATER.includes(page)) test(page, (t) => runPage(t, page));
+    if (!ELSEWHERE[page]) test(page, (t) => runPage(t, page));
   }
 });
 

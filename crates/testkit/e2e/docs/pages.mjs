@@ -4,10 +4,11 @@ import { eventually, freePort } from '../harness.mjs';
 import { listens } from '../pages.mjs';
 import { until } from '../cluster/until.mjs';
 import { blocks } from './blocks.mjs';
+import { CLI } from './cli.mjs';
 import { browse } from './browser.mjs';
 import { LANGUAGES } from './languages.mjs';
 import { APP } from './session.mjs';
-import { goesOn, identity, inPage, jsonWebToken, publishes, recovers, startRedis, syntax, withoutTls, writeBoth } from './steps.mjs';
+import { goesOn, identity, inPage, jsonWebToken, publishes, publishing, recovers, startRedis, syntax, withoutTls, writeBoth } from './steps.mjs';
 
 /** Pages that a test of their own runs. That file must name the page. */
 export const ELSEWHERE = {
@@ -23,11 +24,6 @@ export const ELSEWHERE = {
   'docs/sdk.md': 'sdk/js/test/e2e/docs.test.mjs',
   'docs/tutorial.md': 'crates/testkit/e2e/tutorial.test.mjs',
 };
-
-/** Pages whose blocks are not yet run. */
-export const LATER = [
-  'docs/cli.md',
-];
 
 /** The app of docs/channels.md, whose examples other pages go on with. */
 const ROOM_APP = ['client_events=true', 'subscription_count=true', 'watchlists=true'];
@@ -131,6 +127,7 @@ export const PAGES = {
       },
     },
   },
+  'docs/cli.md': CLI,
   'docs/clustering.md': {
     app: false,
     serve: false,
@@ -171,15 +168,7 @@ export const PAGES = {
   },
   'docs/move-from-sockudo.md': { env: { SOCKUDO_DEFAULT_APP_ID: '8', SOCKUDO_DEFAULT_APP_KEY: 'sockudo-key', SOCKUDO_DEFAULT_APP_SECRET: 'sockudo-secret' } },
   'docs/live-events.md': {
-    setup: async (page) => {
-      const file = page.write('publisher.mjs', `import Pusher from 'pusher';
-        const pusher = new Pusher({ appId: '${APP.id}', key: '${APP.key}', secret: '${APP.secret}', host: '127.0.0.1', port: ${page.port} });
-        setInterval(() => {
-          pusher.trigger('room-1', 'message', 'hello').catch(() => {});
-          pusher.trigger('room-1', 'message', 'x'.repeat(20_000)).catch(() => {});
-        }, 100);`);
-      page.run('node', file);
-    },
+    setup: (page) => publishing(page, 'hello'),
   },
   'docs/monitoring.md': {
     runs: {

@@ -88,3 +88,14 @@ export async function startRedis(page) {
   await listens(page.redis, port);
   page.replace({ 'redis://:secret@redis.internal:6379': `redis://:secret@127.0.0.1:${port}`, 'redis-cli': `redis-cli --no-auth-warning -a secret -p ${port}` });
 }
+
+/** Publishes to room-1 again and again, and an event that is refused. */
+export async function publishing(page, text) {
+  const file = page.write('publisher.mjs', `import Pusher from 'pusher';
+    const pusher = new Pusher({ appId: '${APP.id}', key: '${APP.key}', secret: '${APP.secret}', host: '127.0.0.1', port: ${page.port} });
+    setInterval(() => {
+      pusher.trigger('room-1', 'message', '${text}').catch(() => {});
+      pusher.trigger('room-1', 'message', 'x'.repeat(20_000)).catch(() => {});
+    }, 200);`);
+  page.run('node', file);
+}
