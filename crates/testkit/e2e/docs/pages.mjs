@@ -158,7 +158,6 @@ export const PAGES = {
   'docs/move-from-pusher.md': {
     app: false,
     runs: {
-      'const pusher = new Pusher(': 'crates/testkit/e2e/quickstart.test.mjs',
       'const servers =': 'crates/testkit/e2e/quickstart.test.mjs',
       'recover(pusher)': recovers,
     },
