@@ -946,3 +946,56 @@ BEGIN
   RETURN NEXT;
 END $$;
 
+-- Returns what of the unlogged tables, indices and sequences of a schema can't be used, each with the reason. A standby
+-- that is promoted before its first restartpoint has sequences without their page. A table's first page is read, and
+-- an index in its order, which no other one gives. What another node drops meanwhile counts as well.
+CREATE FUNCTION unusable(its_schema text) RETURNS SETOF text LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
+DECLARE
+  one record;
+BEGIN
+  FOR one IN
+    SELECT relname, CASE relkind
+        WHEN 'S' THEN format('SELECT pg_sequence_last_value(%s)', c.oid)
+        WHEN 'r' THEN format('SELECT FROM %s WHERE ctid = ''(0,1)''', c.oid::regclass)
+        ELSE format(
+          'SELECT FROM %s ORDER BY %s LIMIT 1', indrelid::regclass,
+          (SELECT string_agg(pg_get_indexdef(c.oid, n, true), ', ' ORDER BY n) FROM generate_series(1, indnkeyatts) AS n)
+        )
+      END AS look
+    FROM pg_class AS c LEFT JOIN pg_index ON indexrelid = c.oid
+    WHERE relnamespace = quote_ident(its_schema)::regnamespace AND relpersistence = 'u' AND relkind IN ('S', 'r', 'i')
+  LOOP
+    BEGIN
+      EXECUTE one.look;
+    EXCEPTION WHEN internal_error OR data_corrupted OR index_corrupted OR undefined_file OR undefined_table THEN
+      RETURN NEXT format('%s: %s', one.relname, sqlerrm);
+    END;
+  END LOOP;
+END $$;
+
+-- Drops what nodes share. No call is under way meanwhile, and nodes that are connected connect again: what they have read
+-- and announced is gone. Sessions of another user can't be ended; their node misses its entry at its next heartbeat.
+CREATE FUNCTION drop_shared(its_schema text, lock_class int, lock_object int, listening_class int) RETURNS void
+LANGUAGE plpgsql VOLATILE SET lock_timeout = '3s' AS $$
+DECLARE
+  statement text;
+BEGIN
+  PERFORM pg_advisory_xact_lock(lock_class, lock_object);
+  BEGIN
+    PERFORM pg_terminate_backend(pid) FROM pg_locks
+      WHERE locktype = 'advisory' AND mode = 'ShareLock' AND granted AND objsubid = 2
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND classid = listening_class::oid AND objid = lock_object::oid;
+  EXCEPTION WHEN insufficient_privilege THEN
+    NULL;
+  END;
+  FOR statement IN
+    SELECT format('DROP %s IF EXISTS %I.%I CASCADE', CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END, its_schema, relname)
+    FROM pg_class
+    WHERE relnamespace = quote_ident(its_schema)::regnamespace
+      AND (relpersistence = 'u' AND relkind IN ('S', 'r') OR relkind = 'p')
+  LOOP
+    EXECUTE statement;
+  END LOOP;
+END $$;

@@ -367,6 +367,8 @@ pub(super) fn failure(error: sqlx::Error) -> BackendError {
         code if code.starts_with("57") => BackendError::Broken(reason),
         // The lock is not free, or somebody has dropped a table or function: to connect creates it.
         "55P03" | "42P01" | "42883" | "3F000" => BackendError::Broken(reason),
+        // A file of a table or an index is damaged or gone: to connect creates all of them again.
+        "XX001" | "XX002" | "58P01" => BackendError::Broken(reason),
         _ => BackendError::Refused(reason),
     }
 }

@@ -1,6 +1,6 @@
 //! Names in Postgres, and creating what is missing there.
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use crate::backend::{ConnectError, Topic};
 
@@ -69,16 +69,35 @@ impl Schema {
         )
     }
 
-    /// Creates tables and functions that are missing, in one transaction.
+    /// Creates tables and functions that are missing, in one transaction. If something of what is there can't be used,
+    /// which a crash or the promotion of a standby may leave behind, drops all tables and creates them again.
     ///
     /// # Errors
     ///
     /// Returns [`ConnectError`] if Postgres refuses, for example for a missing right.
     pub(super) async fn create(&self, session: &mut PgConnection) -> Result<(), ConnectError> {
-        self.creation(session, "COMMIT").await
+        self.creation(session, "COMMIT").await?;
+        let unusable = match self.unusable(session).await {
+            Ok(unusable) if unusable.is_empty() => return Ok(()),
+            Ok(_) => self.recreate(session).await,
+            Err(error) => Err(error),
+        };
+        let unusable = unusable.map_err(|error| {
+            ConnectError(format!(
+                "looking whether the tables that nodes share can be used: {error}"
+            ))
+        })?;
+        // Another node was faster, and has logged it.
+        if !unusable.is_empty() {
+            tracing::warn!(
+                reason = unusable.join("; "),
+                "what nodes share in Postgres could not be used, so its tables were dropped and created again"
+            );
+        }
+        Ok(())
     }
 
-    /// Does the same, and takes it back.
+    /// Creates tables and functions that are missing, and takes it back.
     ///
     /// # Errors
     ///
@@ -118,6 +137,39 @@ impl Schema {
                  CREATE ON DATABASE"
             ))
         })
+    }
+
+    /// Returns what of the tables can't be used, each with the reason.
+    async fn unusable(&self, session: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+        let unusable = format!("SELECT {}.unusable($1)", quoted(&self.functions));
+        sqlx::query_scalar(AssertSqlSafe(unusable))
+            .bind(&self.tables)
+            .fetch_all(session)
+            .await
+    }
+
+    /// Drops the tables and creates them again, in one transaction, unless another node has just done so. Returns what
+    /// couldn't be used.
+    async fn recreate(&self, session: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+        let (tables, functions) = (quoted(&self.tables), quoted(&self.functions));
+        let mut transaction = session.begin().await?;
+        let lock = format!("SELECT pg_advisory_xact_lock({CREATION}, {})", self.number);
+        transaction.execute(AssertSqlSafe(lock)).await?;
+        let unusable = self.unusable(&mut transaction).await?;
+        if !unusable.is_empty() {
+            let statements = format!(
+                "SET LOCAL client_min_messages = warning;
+                 SELECT {functions}.drop_shared('{}', {CALLS}, {number}, {LISTENING});
+                 SET LOCAL search_path = {tables}, pg_catalog;\n{TABLES}",
+                self.tables,
+                number = self.number
+            );
+            transaction
+                .execute(sqlx::raw_sql(AssertSqlSafe(statements)))
+                .await?;
+        }
+        transaction.commit().await?;
+        Ok(unusable)
     }
 
     async fn exists(&self, session: &mut PgConnection, schema: &str) -> Result<bool, ConnectError> {

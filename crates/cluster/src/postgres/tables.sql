@@ -1,5 +1,6 @@
 -- What nodes share, in Postgres. Everything is unlogged: writing it flushes nothing to disk, and after a
--- crash it is empty, which nodes treat like any other loss of what they share.
+-- crash it is empty, which nodes treat like any other loss of what they share. What can't even be used then is
+-- dropped and created again with all the rest (`unusable` in functions.sql).
 --
 -- Nodes of several versions share these tables during a rolling upgrade, so columns are added and never
 -- changed.

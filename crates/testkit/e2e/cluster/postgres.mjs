@@ -110,6 +110,13 @@ class Server {
     await sql(new URL('/postgres', this.url).href, 'SELECT pg_promote()');
   }
 
+  /** The files of tables, indices and sequences of a database. */
+  async filesOf(database, names) {
+    const paths = names.map((name) => `pg_relation_filepath('${name}')`);
+    const found = await sql(new URL(`/${database}`, this.url).href, `SELECT concat_ws(' ', ${paths})`);
+    return found.trim().split(' ').map((path) => join(this.data, path));
+  }
+
   #signal(signal) {
     if (hasEnded(this.#child)) return;
     const { pid } = this.#child;
@@ -130,7 +137,8 @@ function childrenOf(pid) {
 }
 
 async function sql(url, statement) {
-  await run(program('psql'), ['--no-psqlrc', '--quiet', '--command', statement, url], { timeout: SQL_TIMEOUT });
+  const { stdout } = await run(program('psql'), ['--no-psqlrc', '-qAt', '--command', statement, url], { timeout: SQL_TIMEOUT });
+  return stdout;
 }
 
 /** Postgres refuses to run as root. */

@@ -68,7 +68,7 @@ class Cluster {
     this.app = await this.createApp(settings);
     this.backend = this.backendOf(this.app);
     for (const name of ['A', 'B', 'C', 'D', 'E'].slice(0, count)) {
-      const port = await sharedPort(name, this.shared.port);
+      const port = await sharedPort(name, this.shared.port, this.shared);
       const url = redis ? `redis://127.0.0.1:${port}` : storeAt(database, port);
       this.nodes.push(new Node(name, await freePort(), { ...this.#env, FANFARE_CLUSTER_URL: url, ...ownEnv(name, database) }));
     }
