@@ -39,7 +39,7 @@ describe('blocks run as they stand', { concurrency: 6 }, () => {
 
 async function runPage(t, page) {
   const found = blocks(page).filter(({ run }) => run);
-  const { runs = {}, ...options } = PAGES[page] ?? {};
+  const { runs = {}, elsewhere = {}, ...options } = PAGES[page] ?? {};
   for (const part of Object.keys(runs)) {
     assert.equal(found.filter(({ code }) => code.includes(part)).length, 1, `${page}: one block has ${part}, as docs/pages.mjs says`);
   }
@@ -48,7 +48,7 @@ async function runPage(t, page) {
   const session = await startSession(options);
   t.after(() => session.kill());
   for (const block of found) {
-    const [, own] = Object.entries(runs).find(([part]) => block.code.includes(part)) ?? [];
+    const [, own = elsewhere[block.language]] = Object.entries(runs).find(([part]) => block.code.includes(part)) ?? [];
     if (typeof own === 'string') {
       assertNames(own, page);
       continue;

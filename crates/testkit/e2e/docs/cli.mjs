@@ -4,7 +4,7 @@ import { freePort } from '../harness.mjs';
 import { listens } from '../pages.mjs';
 import { LANGUAGES } from './languages.mjs';
 import { APP } from './session.mjs';
-import { publishing, startRedis } from './steps.mjs';
+import { connectAda, publishing, startRedis } from './steps.mjs';
 
 const WEBHOOK = 'wh_0123456789abcdef0123';
 
@@ -26,7 +26,7 @@ export const CLI = {
       // What follows is about the app that the block deletes in the end.
       await page.shell(`fanfare app create --name Shop --id ${APP.id} --key ${APP.key} --secret ${APP.secret} --client-events --setting 'history=[{"channels":"room-*","size":10,"ttl":60}]'`);
       await page.settle();
-      page.clients = page.run('node', page.write('clients.mjs', clients(page)));
+      page.clients = connectAda(page);
       await publishing(page, 'lamp');
       await startReceiver(page);
     },
@@ -92,22 +92,6 @@ async function there({ code, ...block }, page) {
     page.replace({ '123.456': page.clients.printed.trim().split('\n')[page.closed] });
   }
   return LANGUAGES.sh({ ...block, code: `export FANFARE_SERVER=$SERVER FANFARE_TOKEN=$TOKEN\n${code}\nunset FANFARE_SERVER FANFARE_TOKEN\n` }, page);
-}
-
-/** Ada, who comes back as another connection whenever an operator closes hers. */
-function clients({ port }) {
-  return `import Client from 'pusher-js';
-    import Pusher from 'pusher';
-    const backend = new Pusher({ appId: '${APP.id}', key: '${APP.key}', secret: '${APP.secret}' });
-    function connect() {
-      const client = new Client('${APP.key}', { cluster: 'x', wsHost: '127.0.0.1', wsPort: ${port}, httpHost: '127.0.0.1', forceTLS: false,
-        channelAuthorization: { customHandler: ({ socketId, channelName }, answer) =>
-          answer(null, backend.authorizeChannel(socketId, channelName, { user_id: 'ada' })) } });
-      client.subscribe('room-1');
-      client.subscribe('presence-room-1').bind('pusher:subscription_succeeded', () => console.log(client.connection.socket_id));
-      client.connection.bind('disconnected', connect);
-    }
-    connect();`;
 }
 
 /** A receiver that accepts what is signed right. */

@@ -8,7 +8,7 @@ import { CLI } from './cli.mjs';
 import { browse } from './browser.mjs';
 import { LANGUAGES } from './languages.mjs';
 import { APP } from './session.mjs';
-import { goesOn, identity, inPage, jsonWebToken, publishes, publishing, recovers, startRedis, syntax, withoutTls, writeBoth } from './steps.mjs';
+import { connectAda, goesOn, identity, inPage, jsonWebToken, publishes, publishing, recovers, startRedis, syntax, withoutTls, writeBoth } from './steps.mjs';
 
 /** Pages that a test of their own runs. That file must name the page. */
 export const ELSEWHERE = {
@@ -21,7 +21,6 @@ export const ELSEWHERE = {
   'docs/quickstart/php.md': 'crates/testkit/e2e/quickstart.test.mjs',
   'docs/quickstart/python.md': 'crates/testkit/e2e/quickstart.test.mjs',
   'docs/quickstart/ruby.md': 'crates/testkit/e2e/quickstart.test.mjs',
-  'docs/sdk.md': 'sdk/js/test/e2e/docs.test.mjs',
   'docs/tutorial.md': 'crates/testkit/e2e/tutorial.test.mjs',
 };
 
@@ -30,7 +29,8 @@ const ROOM_APP = ['client_events=true', 'subscription_count=true', 'watchlists=t
 
 /**
  * By page: what `startSession` takes, and of single blocks, by a part of their text, what runs them in the place of their language's
- * way: a function of the block and the page, or the path of a test that does, which must name the page.
+ * way: a function of the block and the page, or the path of a test that does, which must name the page. `elsewhere` has such a path for all
+ * blocks of a language.
  */
 export const PAGES = {
   'README.md': {
@@ -79,6 +79,8 @@ export const PAGES = {
   },
   'docs/answers.md': {
     app: ROOM_APP,
+    postgres: true,
+    replace: (page) => ({ 'postgres://fanfare:secret@db/fanfare': page.database }),
     setup: writeBoth,
     runs: {
       'fanfare channel explain': async (block, page) => {
@@ -94,6 +96,20 @@ export const PAGES = {
         await page.shell('node left.mjs');
         await LANGUAGES.sh(block, page);
       },
+      'export DATABASE_URL': async ({ code, ...block }, page) => {
+        await LANGUAGES.sh({ ...block, code: `(\n${code})` }, page);
+        await page.shell('fanfare serve');
+      },
+      'fanfare tail': async (block, page) => {
+        await publishing(page, 'hello');
+        await LANGUAGES.sh(block, page);
+      },
+      'fanfare connection close': async (block, page) => {
+        const ada = connectAda(page);
+        await ada.until(/\n/);
+        page.replace({ '123.456': ada.printed.split('\n')[0] });
+        await LANGUAGES.sh(block, page);
+      },
     },
   },
   'docs/any-client.md': {
@@ -103,11 +119,31 @@ export const PAGES = {
     runs: anyClient(),
   },
   'docs/clients.md': { runs: { 'const pusher = new Pusher(': 'crates/testkit/e2e/quickstart.test.mjs' } },
+  'docs/backup.md': {
+    postgres: true,
+    replace: (page) => ({
+      "fanfare_cluster*' fanfare": `fanfare_cluster*' docs_${page.port}`,
+      'createdb fanfare': `createdb docs_${page.port}_restored`,
+      '--dbname fanfare': `--dbname docs_${page.port}_restored`,
+      'postgres://fanfare@db/fanfare': `${page.database}_restored`,
+    }),
+    runs: {
+      pg_dump: async (block, page) => {
+        await page.shell(`FANFARE_MASTER_KEY=$(cat data/master.key) DATABASE_URL=${page.database} fanfare app create --name Shop`);
+        await LANGUAGES.sh(block, page);
+      },
+    },
+  },
   'docs/channels.md': { app: false },
   'docs/first-run.md': {
     app: false,
+    serve: false,
     demo: true,
     runs: {
+      'mkdir realtime': async (block, page) => {
+        await LANGUAGES.sh(block, page);
+        await page.createToken();
+      },
       'fanfare publish --app 1234567 orders created': async (block, page) => {
         await LANGUAGES.sh(block, page);
         await until('the event is in the other terminal', () => page.terminal().includes('event: created\ndata: {"id":7}\n'));
@@ -119,11 +155,22 @@ export const PAGES = {
     runs: { 'recover(pusher)': recovers },
   },
   'docs/keys.md': {
+    replace: { 'sealed 4 secrets': 'sealed … secrets' },
     runs: {
       // The page shows keys that have been used, from different places.
       'fanfare key list --app 1234567\n': async ({ code, output }, page) => {
         const printed = await page.shell(code);
         assert.equal(printed.split('\n')[0].replace(/ +/g, ' '), output.split('\n')[0].replace(/ +/g, ' '));
+      },
+      'fanfare webhook rotate-secret': async (block, page) => {
+        const create = `fanfare webhook create --app ${APP.id} --url https://shop.example.com --format standard --json`;
+        page.replace({ wh_0123456789abcdef0123: JSON.parse(await page.shell(create)).id });
+        await LANGUAGES.sh(block, page);
+      },
+      'fanfare token revoke': async (block, page) => {
+        const create = 'fanfare token create --name "deploy pipeline" --role viewer --json';
+        page.replace({ tok_0123456789abcdef0123: JSON.parse(await page.shell(create)).id });
+        await LANGUAGES.sh(block, page);
       },
     },
   },
@@ -165,7 +212,16 @@ export const PAGES = {
   'docs/move-from-reverb.md': {
     setup: (page) => page.write('.env', 'REVERB_APP_ID=7\nREVERB_APP_KEY=reverb-key\nREVERB_APP_SECRET=reverb-secret\n'),
   },
-  'docs/move-from-sockudo.md': { env: { SOCKUDO_DEFAULT_APP_ID: '8', SOCKUDO_DEFAULT_APP_KEY: 'sockudo-key', SOCKUDO_DEFAULT_APP_SECRET: 'sockudo-secret' } },
+  'docs/move-from-soketi.md': { runs: importedFrom('soketi.json', 'mysql', 'psql') },
+  'docs/move-from-socket-io.md': {
+    runs: {
+      'const socket = io(': (block, page) => {
+        const code = `await import('/socket.io.js');\n${block.code}\nsocket.on('connect', () => console.log('connected'));`;
+        return inPage({ ...block, code }, page, { says: /^connected$/ });
+      },
+    },
+  },
+  'docs/move-from-sockudo.md': { runs: importedFrom('psql', 'config.json'), env: { SOCKUDO_DEFAULT_APP_ID: '8', SOCKUDO_DEFAULT_APP_KEY: 'sockudo-key', SOCKUDO_DEFAULT_APP_SECRET: 'sockudo-secret' } },
   'docs/live-events.md': {
     setup: (page) => publishing(page, 'hello'),
   },
@@ -195,6 +251,16 @@ export const PAGES = {
       page.replace({ 'https://shop.example.com': page.fill('http://127.0.0.1:3000') });
     },
     runs: webhookReceivers(),
+  },
+  'docs/sdk.md': {
+    elsewhere: { ts: 'sdk/js/test/e2e/docs.test.mjs', tsx: 'sdk/js/test/e2e/docs.test.mjs' },
+    replace: { APP_KEY: APP.key },
+    runs: {
+      'sdk/fanfare.js': (block, page) => inPage(block, page, { says: /^{id: 7}$/, act: publishes(page, 'orders', 'shipped', { id: 7 }) }),
+      'sdk/fanfare-encrypted.js': (block, page) => {
+        return inPage(block, page, { says: /^{text: for your eyes}$/, act: publishes(page, 'private-encrypted-letters', 'letter', { text: 'for your eyes' }) });
+      },
+    },
   },
   'docs/presence.md': { app: ROOM_APP, setup: writeBoth },
 };
@@ -269,4 +335,9 @@ function webhookReceivers() {
       assert.match(await page.shell(`node ${page.write('standard.mjs', `${code}\nconsole.log(event.type);`)}`), /^channel_occupied$/m);
     },
   };
+}
+
+/** The blocks with these words are run by the test of the quick starts, with what the databases' own clients would print. */
+function importedFrom(...words) {
+  return Object.fromEntries(words.map((word) => [word, 'crates/testkit/e2e/quickstart.test.mjs']));
 }

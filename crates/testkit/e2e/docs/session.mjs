@@ -20,9 +20,10 @@ const DRIVER = `set -euo pipefail
 # With -N in another terminal, once it has printed something.
 curl() {
   [[ " $* " == *" -N "* ]] || { command curl --fail-with-body --silent --show-error "$@"; return; }
-  command curl --fail-with-body --silent --show-error "$@" >terminal 2>&1 &
+  rm -f "$PAGE_FOLDER/terminal"
+  command curl --fail-with-body --silent --show-error "$@" >"$PAGE_FOLDER/terminal" 2>&1 &
   disown
-  until [[ -s terminal ]]; do kill -0 $!; sleep 0.02; done
+  until [[ -s $PAGE_FOLDER/terminal ]]; do kill -0 $!; sleep 0.02; done
 }
 # The packages of these tests stand for those of a registry.
 npm() {
@@ -185,7 +186,7 @@ class Session {
 
   /** npm `pusher`, as the app's backend. */
   sdk() {
-    return new PusherHttp({ appId: APP.id, key: APP.key, secret: APP.secret, host: '127.0.0.1', port: this.port, useTLS: false });
+    return new PusherHttp({ appId: APP.id, key: APP.key, secret: APP.secret, host: '127.0.0.1', port: this.port, useTLS: false, encryptionMasterKeyBase64: Buffer.alloc(32).toString('base64') });
   }
 
   kill() {

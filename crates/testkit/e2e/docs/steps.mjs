@@ -99,3 +99,20 @@ export async function publishing(page, text) {
     }, 200);`);
   page.run('node', file);
 }
+
+/** Ada, who comes back as another connection whenever an operator closes hers. The program prints the ids of her connections. */
+export function connectAda(page) {
+  const code = `import Client from 'pusher-js';
+    import Pusher from 'pusher';
+    const backend = new Pusher({ appId: '${APP.id}', key: '${APP.key}', secret: '${APP.secret}' });
+    function connect() {
+      const client = new Client('${APP.key}', { cluster: 'x', wsHost: '127.0.0.1', wsPort: ${page.port}, httpHost: '127.0.0.1', forceTLS: false,
+        channelAuthorization: { customHandler: ({ socketId, channelName }, answer) =>
+          answer(null, backend.authorizeChannel(socketId, channelName, { user_id: 'ada' })) } });
+      client.subscribe('room-1');
+      client.subscribe('presence-room-1').bind('pusher:subscription_succeeded', () => console.log(client.connection.socket_id));
+      client.connection.bind('disconnected', connect);
+    }
+    connect();`;
+  return page.run('node', page.write('ada.mjs', code));
+}
