@@ -14,7 +14,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { connected, eventually, freePort, next, startServer, subscribe } from './harness.mjs';
-import { blocks, DOCS, files, install, listens, pageText, start as startProgram, writeFiles } from './pages.mjs';
+import { blocks, DOCS, fileName, files, install, listens, pageText, start as startProgram, writeFiles } from './pages.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const TIMEOUT = 20_000;
@@ -129,6 +129,16 @@ test('node: letters and mail of the page arrive', async () => {
   } finally {
     await reader?.stop();
     await endpoint.stop();
+  }
+});
+
+test('each block of the quick starts is a file or a command that these tests run', () => {
+  for (const name of ['README', 'node', 'python', 'php', 'laravel', 'ruby', 'go']) {
+    for (const { language, mark, code } of blocks(`quickstart/${name}.md`)) {
+      const commands = [createApp.code, exports.code];
+      if (mark || ['text', 'ini'].includes(language) || commands.includes(code) || code.includes('ENCRYPTION_KEY=')) continue;
+      assert.ok(fileName(code), `quickstart/${name}.md:\n${code}`);
+    }
   }
 });
 
