@@ -1,7 +1,9 @@
 // Browsers, and what becomes of a page's events when they save power or lose their network.
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { away, clientRow, connect, opened } from './client-row.mjs';
-import { chromiumVersion } from './install.mjs';
+import { NotAvailable, chromiumVersion, versionOf } from './install.mjs';
 
 /** Time between two events while the page is away, in milliseconds: all of them fit into the channel's history. */
 const TICK = 1000;
@@ -16,9 +18,10 @@ const AWAY = {
 export const kind = {
   title: 'Browsers and their power saving',
   intro: `
-A page in headless Chromium with its defaults, on a server with its defaults, whose histories are in
+A page in a browser with its defaults, on a server with its defaults, whose histories are in
 Redis. Meanwhile an event is published every second. Browsers freeze pages that nobody
-looks at, laptops and phones sleep, and networks are away.
+looks at, laptops and phones sleep, and networks are away. Chromium and Firefox are headless. WebKit is
+WebKitGTK's, which has Safari's engine and not its power saving.
 
 | column | what is tried |
 | --- | --- |
@@ -26,6 +29,9 @@ looks at, laptops and phones sleep, and networks are away.
 | frozen 300 s | The page is frozen for five minutes: none of its code runs. |
 | asleep 200 s | The whole browser stands still for 200 s, as on a machine that sleeps. The server hears nothing meanwhile, and closes the connection. |
 | offline 60 s | The browser has no network for a minute. |
+
+"Not offered" means that a test can't make the browser do so. Firefox and WebKit freeze no page on request, and
+WebKit's driver can't take the network away.
 
 After each, "yes" says when the events of all channels arrive again, on which connection, and how many
 of the channel with a [history](../history.md) never did. Clients that can ask for them must miss none.`,
@@ -35,6 +41,8 @@ of the channel with a [history](../history.md) never did. Clients that can ask f
     asleep: { title: 'asleep 200 s', needed: true },
     offline: { title: 'offline 60 s', needed: true },
   },
+  // A browser is several processes.
+  atOnce: 6,
 };
 
 const RECOVER = new URL('../../../sdk/js/dist/es/recover.js', import.meta.url);
@@ -51,16 +59,43 @@ const PAGES = [
   ['EventSource', { recovers: true, channels: ['public', 'private'], options: { library: 'EventSource' } }],
 ];
 
-const STEPS = Object.entries(AWAY).map(([step, way]) => [step, (run) => goAway(run, step, way)]);
+/** The steps of a browser that can go away in the ways that are named. */
+const plan = (...ways) => [
+  ['connect', connect],
+  ...Object.entries(AWAY).map(([step, way]) => [step, async (run) => (ways.includes(step) ? goAway(run, step, way) : { [step]: 'not offered' })]),
+];
 
-export const rows = PAGES.map(([name, more]) =>
-  clientRow({
-    name: `Chromium, ${name}`,
-    program: 'browser.mjs',
-    here: chromiumVersion,
-    plan: [['connect', connect], ...STEPS],
-    ...more,
-  }),
+const BROWSERS = {
+  Chromium: { here: chromiumVersion, plan: plan('frozen', 'asleep', 'offline') },
+  Firefox: {
+    npm: { 'puppeteer-core': '24.43.1' },
+    debian: ['firefox-esr', 'libvpx7'],
+    env: ({ root }) => ({ FIREFOX: join(root, 'usr/lib/firefox-esr') }),
+    options: { browser: 'firefox' },
+    plan: plan('asleep', 'offline'),
+  },
+  WebKit: {
+    async here() {
+      if (!existsSync('/usr/bin/Xvfb')) throw new NotAvailable('xvfb is not installed');
+      return versionOf('dpkg-query', ['-W', '-f', '${Version}', 'webkit2gtk-driver'], /^([\d.]+)/);
+    },
+    options: { browser: 'webkit' },
+    plan: plan('asleep'),
+  },
+};
+
+export const rows = Object.entries(BROWSERS).flatMap(([browser, how]) =>
+  PAGES.map(([name, what]) =>
+    clientRow({
+      name: `${browser}, ${name}`,
+      group: browser,
+      program: 'browser.mjs',
+      ...how,
+      ...what,
+      npm: { ...how.npm, ...what.npm },
+      options: { ...how.options, ...what.options },
+    }),
+  ),
 );
 
 async function goAway(run, step, [leave, comeBack, share]) {

@@ -21,8 +21,10 @@ const HISTORY = JSON.stringify([{ channels: '*', size: 1000, ttl: 3600 }]);
 
 /** Events of the step "order" on each channel, published one after the other without a pause. */
 const EVENTS = 50;
-const CONNECT_TIMEOUT = 60_000;
+/** From the start of a program, which may be that of a browser on a busy machine. */
+const CONNECT_TIMEOUT = 180_000;
 const EVENT_TIMEOUT = 10_000;
+const STOP_TIMEOUT = 10_000;
 /** Time between two events while the server restarts. */
 const TICK = 200;
 /** How long a client may take to come back: pusher-js waits 15 s after an attempt that failed, then 30 s. */
@@ -63,13 +65,13 @@ export async function runClient(row, software, { idle, say, front, tls = false }
     const steps = {};
     for (const [name, step] of row.plan ?? PLAN) {
       Object.assign(steps, await step({ row, client, server, idle, name }));
-      if (steps[name].startsWith('no')) say(`${name}: ${steps[name]}\n${client.tail()}`);
+      if (/^no(?!t)/.test(steps[name])) say(`${name}: ${steps[name]}\n${client.tail()}`);
       if (name === 'connect' && steps.connect !== 'yes') break;
       if (steps[name].startsWith('no: gets no')) break;
     }
     return { version: software.version, steps, seen: client.said() };
   } finally {
-    client.kill();
+    await client.stop();
     await proxy?.stop();
     await auth.stop();
     await server.stop();
@@ -200,8 +202,11 @@ class Client {
     return this.#lines.findLast((line) => line.startsWith('seen: '))?.slice(6);
   }
 
-  kill() {
-    this.#child.kill('SIGKILL');
+  /** A program may have to stop what it has started, such as a browser. */
+  async stop() {
+    this.#child.kill('SIGTERM');
+    const ended = () => this.#child.exitCode !== null || this.#child.signalCode !== null;
+    if (!(await this.until(ended, STOP_TIMEOUT))) this.#child.kill('SIGKILL');
   }
 }
 

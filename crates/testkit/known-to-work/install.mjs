@@ -8,7 +8,7 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 /** The longest that a registry may take for a package, in milliseconds. */
-const INSTALL_TIMEOUT = 240_000;
+const INSTALL_TIMEOUT = 600_000;
 
 /** The software can't be had on this machine, so nothing can be said about it. */
 export class NotAvailable extends Error {}
@@ -17,7 +17,7 @@ export class NotAvailable extends Error {}
 export async function temporaryFolder() {
   const path = await mkdtemp(join(tmpdir(), 'fanfare-known-to-work-'));
   process.on('exit', () => rmSync(path, { recursive: true, force: true }));
-  return { path };
+  return { path, installed: new Map() };
 }
 
 let before = Promise.resolve();
@@ -28,6 +28,13 @@ function inTurn(work) {
   const turn = before.then(work);
   before = turn.catch(() => {});
   return turn;
+}
+
+/** What `install` returns, which runs once for all calls with the same `key`. */
+function once({ installed }, key, install) {
+  const name = JSON.stringify(key);
+  if (!installed.has(name)) installed.set(name, inTurn(install));
+  return installed.get(name);
 }
 
 async function command(program, args, options = {}) {
@@ -60,9 +67,12 @@ async function newFolder({ path }) {
   return folder;
 }
 
-/** Installs `{ NAME: VERSION }` of npm. Returns the folder for programs that import them, and the versions that are there. */
+/**
+ * Installs `{ NAME: VERSION }` of npm, once for all rows that name the same. Returns the folder for programs that import them, and the
+ * versions that are there.
+ */
 export function installNpm(temporary, packages) {
-  return inTurn(async () => {
+  return once(temporary, ['npm', packages], async () => {
     const folder = await newFolder(temporary);
     await writeFile(join(folder, 'package.json'), '{"private":true,"type":"module"}');
     const named = Object.entries(packages).map(([name, version]) => `${name}@${version}`);
@@ -122,9 +132,12 @@ export function installPyPI2(temporary, packages) {
   }));
 }
 
-/** Unpacks Debian packages, those that `apt-get download` finds, below a folder. Returns it as `root`, and the versions that are there. */
+/**
+ * Unpacks Debian packages, those that `apt-get download` finds, below a folder, once for all rows that name the same. Returns it as
+ * `root`, and the versions that are there.
+ */
 export function unpackDebian(temporary, packages, options = []) {
-  return inTurn(async () => {
+  return once(temporary, ['debian', packages, options], async () => {
     const folder = await newFolder(temporary);
     await command('apt-get', [...options, 'download', '-q', ...packages], { cwd: folder });
     const root = join(folder, 'root');

@@ -1,14 +1,16 @@
-// A page in Chromium that uses what TARGET names: pusher-js, pusher-js in a worker, @fanfare/client, the browser's own WebSocket, or its
-// EventSource. On its standard input it takes commands, and it prints "done: COMMAND" after each: `freeze` and `resume` the page, take
-// the browser's network away and give it back (`offline`, `online`), stop the whole browser and let it go on (`sleep`, `wake`).
+// A page that uses what TARGET names: pusher-js, pusher-js in a worker, @fanfare/client, the browser's own WebSocket, or its
+// EventSource; in Chromium, or in the browser that TARGET names. On its standard input it takes commands, and it prints "done: COMMAND"
+// after each: `freeze` and `resume` the page, take the browser's network away and give it back (`offline`, `online`), stop the whole
+// browser and let it go on (`sleep`, `wake`).
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
-import { startBrowser } from '../../e2e/browser.mjs';
+import { text } from 'node:stream/consumers';
+import { setTimeout as delay } from 'node:timers/promises';
 import { startHttp } from '../../e2e/harness.mjs';
 
 const target = JSON.parse(process.env.TARGET);
-const { library } = target;
+const { library, browser = 'chromium' } = target;
 
 async function pusherJs(Pusher, { host, port, key, channels, auth, recover }, print) {
   const options = { cluster: 'x', wsHost: host, wsPort: port, httpHost: host, httpPort: port, forceTLS: false };
@@ -53,10 +55,43 @@ function eventSource({ stream }, print) {
   source.addEventListener('pusher:subscription_succeeded', source.onmessage);
 }
 
+function inWorker(code) {
+  const worker = new Worker(URL.createObjectURL(new Blob([code])));
+  worker.onmessage = ({ data }) => globalThis.print(data);
+  worker.onerror = ({ message }) => globalThis.print({ event: 'error', data: message });
+  globalThis.worker = worker;
+}
+
+/** Messages go to the site in their order, all that wait at once, and again if no answer came. */
+function definePrint() {
+  const waiting = [];
+  let count = 0;
+  let sending = false;
+  const send = (url, body) => fetch(url, { method: 'POST', body }).catch(() => later().then(() => send(url, body)));
+  const later = () => new Promise((resolve) => setTimeout(resolve, 200));
+  const sendAll = async () => {
+    while (waiting.length > 0) await send(`/print?${(count += 1)}`, waiting.splice(0).join('\n'));
+    sending = false;
+  };
+  globalThis.print = (message) => {
+    waiting.push(JSON.stringify(message));
+    if (!sending) sendAll();
+    sending = true;
+  };
+}
+
 const bundle = (name) => readFile(join(process.env.PACKAGES, 'node_modules/pusher-js/dist', name));
 const files = library.startsWith('pusher-js') && { '/pusher.js': await bundle('web/pusher.js'), '/worker.js': await bundle('worker/pusher.worker.js') };
 const scripts = { 'pusher-js': '/pusher.js', '@fanfare/client': `${target.url}/sdk/fanfare.js` };
+let printed = 0;
 const site = await startHttp(async (request, response) => {
+  if (request.url.startsWith('/print?')) {
+    const count = Number(request.url.slice(7));
+    const lines = await text(request);
+    if (count > printed) console.log(lines);
+    printed = Math.max(printed, count);
+    return response.end();
+  }
   if (request.url === '/auth') {
     const upstream = await fetch(target.auth, { method: 'POST', body: request, duplex: 'half' });
     return response.writeHead(upstream.status, { 'content-type': 'application/json' }).end(await upstream.text());
@@ -66,40 +101,19 @@ const site = await startHttp(async (request, response) => {
   response.writeHead(200, { 'content-type': script ? 'text/javascript' : 'text/html' });
   response.end(script || `<!doctype html><title>Test</title>${scripts[library] ? `<script src="${scripts[library]}"></script>` : ''}`);
 });
-const browser = await startBrowser();
-process.on('SIGTERM', () => browser.stop().finally(() => process.exit()));
-const page = await browser.open(site.url);
-await page.exposeFunction('print', (message) => console.log(JSON.stringify(message)));
+const { openPage } = await import(`./pages-in-${browser}.mjs`);
+const { evaluate, commands, stop } = await openPage(site.url);
+process.on('SIGTERM', () => Promise.race([stop(), delay(5000)]).finally(() => process.exit()));
+await evaluate(`(${definePrint})()`);
 const given = JSON.stringify({ ...target, auth: `${site.url}/auth` });
-if (library === 'pusher-js in a worker') {
-  const code = `importScripts('${site.url}/worker.js'); (${pusherJs})(Pusher, ${given}, postMessage)`;
-  await page.evaluate((code) => {
-    const worker = new Worker(URL.createObjectURL(new Blob([code])));
-    worker.onmessage = ({ data }) => globalThis.print(data);
-    worker.onerror = ({ message }) => globalThis.print({ event: 'error', data: message });
-    globalThis.worker = worker;
-  }, code);
-} else {
-  const call = {
-    'pusher-js': `(${pusherJs})(Pusher, ${given}, print)`,
-    '@fanfare/client': `(${fanfare})(${given}, print)`,
-    WebSocket: `(${webSocket})(${given}, print)`,
-    EventSource: `(${eventSource})(${given}, print)`,
-  };
-  await page.evaluate(call[library]);
-}
-
-const devtools = await page.context().newCDPSession(page);
-const network = (offline) =>
-  devtools.send('Network.emulateNetworkConditions', { offline, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
-const commands = {
-  freeze: () => devtools.send('Page.setWebLifecycleState', { state: 'frozen' }),
-  resume: () => devtools.send('Page.setWebLifecycleState', { state: 'active' }),
-  offline: () => network(true),
-  online: () => network(false),
-  sleep: () => browser.signal('SIGSTOP'),
-  wake: () => browser.signal('SIGCONT'),
+const starts = {
+  'pusher-js': `(${pusherJs})(Pusher, ${given}, print)`,
+  'pusher-js in a worker': `(${inWorker})(${JSON.stringify(`importScripts('${site.url}/worker.js'); (${pusherJs})(Pusher, ${given}, postMessage)`)})`,
+  '@fanfare/client': `(${fanfare})(${given}, print)`,
+  WebSocket: `(${webSocket})(${given}, print)`,
+  EventSource: `(${eventSource})(${given}, print)`,
 };
+await evaluate(starts[library]);
 for await (const command of createInterface({ input: process.stdin })) {
   await commands[command]();
   console.log(`done: ${command}`);
