@@ -1,7 +1,7 @@
 // Every code block of README.md, docs/ and deploy/ is run, or marked as not run. A page's blocks run one after the other in one shell, beside a
 // server of its own, as a reader would try them. docs/languages.mjs says how each language is run, and docs/pages.mjs what a page needs.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { blocks, pages, ROOT } from './docs/blocks.mjs';
@@ -10,7 +10,8 @@ import { stopBrowser } from './docs/browser.mjs';
 import { ELSEWHERE, PAGES } from './docs/pages.mjs';
 import { startSession } from './docs/session.mjs';
 
-const all = pages();
+// The longest first, so that nothing waits for them in the end.
+const all = pages().sort((one, other) => statSync(join(ROOT, other)).size - statSync(join(ROOT, one)).size);
 after(stopBrowser);
 
 /** Fails unless the test at `path` names the page. */

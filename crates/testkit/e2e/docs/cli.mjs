@@ -4,7 +4,7 @@ import { freePort } from '../harness.mjs';
 import { listens } from '../pages.mjs';
 import { LANGUAGES } from './languages.mjs';
 import { APP } from './session.mjs';
-import { connectAda, publishing, startRedis } from './steps.mjs';
+import { connectAda, occupyChannel, publishing, startRedis } from './steps.mjs';
 
 const WEBHOOK = 'wh_0123456789abcdef0123';
 
@@ -43,8 +43,7 @@ export const CLI = {
       await newWebhook(page);
     },
     'fanfare webhook test': async (block, page) => {
-      page.run('node', page.write('newcomer.mjs', `import Client from 'pusher-js';
-        new Client('${APP.key}', { cluster: 'x', wsHost: '127.0.0.1', wsPort: ${page.port}, httpHost: '127.0.0.1', forceTLS: false }).subscribe('new');`));
+      occupyChannel(page);
       const deliveries = page.fill(`fanfare webhook deliveries ${WEBHOOK} --json`);
       const [first] = await until('the webhook has a delivery', async () => {
         const { items } = JSON.parse(await page.shell(deliveries));

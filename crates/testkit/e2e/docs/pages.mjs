@@ -8,7 +8,7 @@ import { CLI } from './cli.mjs';
 import { browse } from './browser.mjs';
 import { LANGUAGES } from './languages.mjs';
 import { APP } from './session.mjs';
-import { connectAda, goesOn, identity, inPage, jsonWebToken, publishes, publishing, recovers, startRedis, syntax, withoutTls, writeBoth } from './steps.mjs';
+import { connectAda, goesOn, identity, inPage, jsonWebToken, occupyChannel, publishes, publishing, recovers, startRedis, syntax, withoutTls, writeBoth } from './steps.mjs';
 
 /** Pages that a test of their own runs. That file must name the page. */
 export const ELSEWHERE = {
@@ -315,7 +315,11 @@ function anyClient() {
 /** Each receiver of that page takes what is right and refuses what is wrong, as `fanfare webhook check` says. */
 function webhookReceivers() {
   return {
-    "import { createServer }": () => {}, // It runs since the page began.
+    'import { createServer }': () => {}, // It runs since the page began.
+    'after=1042&wait=30': async (block, page) => {
+      occupyChannel(page);
+      assert.match(await page.shell(page.fill(block.code)), /channel_occupied/);
+    },
     'HTTPServer((': async (block, page) => {
       const port = await freePort();
       const receiver = page.run('python3', page.write('receiver.py', page.fill(block.code).replace(page.fill('3000'), port)));

@@ -43,7 +43,7 @@ process.on('exit', () => running.forEach((session) => session.kill()));
  * Begins a page. `app` are settings of its app, as a list of NAME=VALUE, or false for no app; `serve` is false where the page starts
  * its own server, `demo` is true where it needs the demo app. `replace` are the page's sample values, each with what stands for it; or
  * a function of the page that says them.
- * `setup` is called before the server starts; with \`postgres\` a database is there, \`page.database\`, which psql finds.
+ * `setup` is called before the server starts; with `postgres` a database is there, `page.database`, which psql finds.
  */
 export async function startSession({ app = [], serve = true, demo = false, env = {}, replace = {}, postgres = false, setup } = {}) {
   const [port, second] = [await freePort(), await freePort()];

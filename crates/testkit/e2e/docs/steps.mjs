@@ -116,3 +116,10 @@ export function connectAda(page) {
     connect();`;
   return page.run('node', page.write('ada.mjs', code));
 }
+
+/** A client on a channel that nobody was on, of which webhooks tell. */
+export function occupyChannel(page) {
+  const code = `import Client from 'pusher-js';
+    new Client('${APP.key}', { cluster: 'x', wsHost: '127.0.0.1', wsPort: ${page.port}, httpHost: '127.0.0.1', forceTLS: false }).subscribe('new');`;
+  return page.run('node', page.write('newcomer.mjs', code));
+}
