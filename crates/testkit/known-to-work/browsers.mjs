@@ -28,7 +28,7 @@ WebKitGTK's, which has Safari's engine and not its power saving.
 | connects | It subscribes to a public, a private and a presence channel, or to the first two. |
 | frozen 300 s | The page is frozen for five minutes: none of its code runs. |
 | asleep 200 s | The whole browser stands still for 200 s, as on a machine that sleeps. The server hears nothing meanwhile, and closes the connection. |
-| offline 60 s | The browser has no network for a minute. |
+| offline 60 s | The browser is offline for a minute, as its developer tools have it: pages are told so and requests fail, but connections that are open may stay. |
 
 "Not offered" means that a test can't make the browser do so. Firefox and WebKit freeze no page on request, and
 WebKit's driver can't take the network away.
