@@ -19,8 +19,8 @@ export function pages() {
 
 /**
  * The code blocks of a page, each with its place. `run` is false for what isn't run: marked so, or only shown. `file` is the name in a
- * comment that is the first line, `isUsed` says whether another block names that file, and
- * `output` is what the page shows below a command, in a block of text with nothing between.
+ * comment that is the first line, `isUsed` says whether another block names that file, and `output` is what the page shows below a
+ * command, in a block of text with nothing between.
  */
 export function blocks(page) {
   const text = readFileSync(join(ROOT, page), 'utf8');

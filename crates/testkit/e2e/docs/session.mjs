@@ -42,8 +42,7 @@ process.on('exit', () => running.forEach((session) => session.kill()));
 /**
  * Begins a page. `app` are settings of its app, as a list of NAME=VALUE, or false for no app; `serve` is false where the page starts
  * its own server, `demo` is true where it needs the demo app. `replace` are the page's sample values, each with what stands for it; or
- * a function of the page that says them.
- * `setup` is called before the server starts; with `postgres` a database is there, `page.database`, which psql finds.
+ * a function of the page that says them. `setup` is called before the server starts; with `postgres` a database is there, `page.database`, which psql finds.
  */
 export async function startSession({ app = [], serve = true, demo = false, env = {}, replace = {}, postgres = false, setup } = {}) {
   const [port, second] = [await freePort(), await freePort()];
@@ -55,6 +54,7 @@ export async function startSession({ app = [], serve = true, demo = false, env =
     const settings = app.map((setting) => ` --setting '${setting}'`).join('');
     await session.shell(`mkdir data && FANFARE_DATA_DIR=$PWD/data fanfare app create --name Shop --id ${APP.id} --key ${APP.key} --secret ${APP.secret}${settings}`);
   }
+  // Without an app there is no installation before the server has made one.
   if (app) await session.createToken();
   await setup?.(session);
   if (serve) await session.shell('fanfare serve');
