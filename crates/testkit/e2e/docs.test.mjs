@@ -60,4 +60,5 @@ async function runPage(t, page) {
       throw new Error(`${block.at}: ${error.message}`, { cause: error });
     }
   }
+  if (session.missing.size > 0) t.diagnostic(`${page}: blocks weren't run for want of ${[...session.missing].join(', ')}`);
 }

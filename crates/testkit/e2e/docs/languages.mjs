@@ -25,9 +25,11 @@ export const LANGUAGES = {
   systemd: (block, page) => checked(block, page, 'fanfare.service', block.code, (file) => `systemd-analyze verify ${file} 2>&1 | (! grep .)`),
 };
 
-/** Whether a program can be called in the page's shell. */
+/** Whether a program can be called in the page's shell. The test says which couldn't. */
 export async function has(page, name) {
-  return (await page.shell(`type -P ${name} || true`)) !== '';
+  const is = (await page.shell(`type -P ${name} || true`)) !== '';
+  if (!is) page.missing.add(name);
+  return is;
 }
 
 /** It prints what the page shows below it: these lines, in this order, with others between. A page may write … for any text. */

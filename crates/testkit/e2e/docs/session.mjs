@@ -63,6 +63,8 @@ export async function startSession({ app = [], serve = true, demo = false, env =
 }
 
 class Session {
+  /** Programs that blocks need and that aren't installed. */
+  missing = new Set();
   #shell;
   #answers;
   #count = 0;
