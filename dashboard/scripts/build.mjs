@@ -11,16 +11,26 @@ const folder = new URL(`${out}/`, root);
 // Bytes with brotli, the best that it does.
 const MAX_FIRST_PAGE = 60 * 1024;
 const MAX_ALL = 120 * 1024;
-const SOURCES = ['index.html', 'package.json', 'package-lock.json', 'tsconfig.json', 'vite.config.ts', 'scripts/build.mjs'];
+/** Those of the documentation's pages, which have a folder of their own. */
+const MAX_BOOK = 40 * 1024;
+const SOURCES = ['index.html', 'package.json', 'package-lock.json', 'tsconfig.json', 'vite.config.ts', 'vite.book.config.ts', 'scripts/build.mjs'];
 
 const made = await build({
   root: root.pathname,
   logLevel: 'warn',
   build: { outDir: folder.pathname, emptyOutDir: true },
 });
+const book = new URL('book/', folder);
+await build({
+  root: root.pathname,
+  configFile: new URL('vite.book.config.ts', root).pathname,
+  logLevel: 'warn',
+  build: { outDir: book.pathname, emptyOutDir: true },
+});
 await pointPageAtFolder();
 await writeFile(new URL('SOURCES.sha256', folder), await sources());
 await checkSizes(made.output);
+await checkBook();
 
 /** The page is served one level above its files. */
 async function pointPageAtFolder() {
@@ -50,16 +60,32 @@ async function checkSizes(output) {
   };
   for (const file of output) if (file.isEntry || file.name === 'plot' || file.fileName.endsWith('.css')) add(file.fileName);
   let [page, all] = [0, 0];
-  for (const name of (await readdir(folder)).filter((name) => name !== 'SOURCES.sha256').sort()) {
-    const content = await readFile(new URL(name, folder));
-    const size = brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length;
+  for (const name of (await readdir(folder)).filter((name) => !['SOURCES.sha256', 'book'].includes(name)).sort()) {
+    const size = await packed(name, folder, first.has(name) ? ' first page' : '');
     all += size;
     if (first.has(name)) page += size;
-    console.log(`${name.padEnd(32)} ${String(content.length).padStart(7)} ${String(size).padStart(7)}${first.has(name) ? ' first page' : ''}`);
   }
   console.log(`first page ${page} of ${MAX_FIRST_PAGE} bytes, all ${all} of ${MAX_ALL}`);
   if (page > MAX_FIRST_PAGE || all > MAX_ALL) {
     console.error('larger than it may be: load rarely used pages lazily, or leave something out');
     process.exit(1);
   }
+}
+
+async function checkBook() {
+  let all = 0;
+  for (const name of (await readdir(book)).sort()) all += await packed(name, book, ' documentation');
+  console.log(`documentation ${all} of ${MAX_BOOK} bytes`);
+  if (all > MAX_BOOK) {
+    console.error('larger than it may be: leave a language or something else out');
+    process.exit(1);
+  }
+}
+
+/** Prints and returns the size of a file as it is sent. */
+async function packed(name, from, note) {
+  const content = await readFile(new URL(name, from));
+  const size = brotliCompressSync(content, { params: { [constants.BROTLI_PARAM_QUALITY]: 11 } }).length;
+  console.log(`${name.padEnd(32)} ${String(content.length).padStart(7)} ${String(size).padStart(7)}${note}`);
+  return size;
 }

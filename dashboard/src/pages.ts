@@ -47,48 +47,51 @@ type Loader = () => Promise<AnyPage>;
 interface Entry {
   pattern: readonly string[];
   load: Loader;
+  /** Where the documentation explains it. */
+  chapter: string;
 }
 
-const page = (pattern: string, load: Loader): Entry => ({ pattern: pattern.split('/').filter(Boolean), load });
+const page = (pattern: string, load: Loader, chapter: string): Entry => ({ pattern: pattern.split('/').filter(Boolean), load, chapter });
 
 // Two files beside the first one: what is looked at, and what is administered.
 const inspect = () => import('./pages/inspect');
 const manage = () => import('./pages/manage');
 
 export const PAGES: readonly Entry[] = [
-  page('', async () => Overview),
-  page('apps', async () => Apps),
-  page('apps/:appId', async () => AppOverview),
-  page('apps/:appId/console', async () => ConsolePage),
-  page('apps/:appId/sender', async () => (await inspect()).Sender),
-  page('apps/:appId/channels', async () => (await inspect()).Channels),
-  page('apps/:appId/channels/:channel', async () => (await inspect()).ChannelPage),
-  page('apps/:appId/connections', async () => (await inspect()).Connections),
-  page('apps/:appId/connections/:socketId', async () => (await inspect()).ConnectionPage),
-  page('apps/:appId/explain', async () => (await inspect()).Explain),
-  page('apps/:appId/webhooks', async () => (await manage()).Webhooks),
-  page('apps/:appId/webhooks/:webhookId', async () => (await manage()).WebhookPage),
-  page('apps/:appId/webhooks/:webhookId/deliveries/:sequence', async () => (await manage()).DeliveryPage),
-  page('apps/:appId/usage', async () => (await manage()).Usage),
-  page('apps/:appId/keys', async () => (await manage()).Keys),
-  page('apps/:appId/identity', async () => (await manage()).Identity),
-  page('apps/:appId/settings', async () => (await manage()).Settings),
-  page('nodes', async () => (await manage()).Nodes),
-  page('alerts', async () => (await manage()).Alerts),
-  page('operators', async () => (await manage()).Operators),
-  page('tokens', async () => (await manage()).Tokens),
-  page('sessions', async () => (await manage()).Sessions),
-  page('audit', async () => (await manage()).Audit),
-  page('configuration', async () => (await import('./pages/configuration')).Configuration),
+  page('', async () => Overview, 'docs/dashboard.md#overview'),
+  page('apps', async () => Apps, 'docs/dashboard.md#apps'),
+  page('apps/:appId', async () => AppOverview, 'docs/dashboard.md#app'),
+  page('apps/:appId/console', async () => ConsolePage, 'docs/live-events.md'),
+  page('apps/:appId/sender', async () => (await inspect()).Sender, 'docs/dashboard.md#sender'),
+  page('apps/:appId/channels', async () => (await inspect()).Channels, 'docs/channels.md'),
+  page('apps/:appId/channels/:channel', async () => (await inspect()).ChannelPage, 'docs/dashboard.md#one-channel'),
+  page('apps/:appId/connections', async () => (await inspect()).Connections, 'docs/dashboard.md#connections'),
+  page('apps/:appId/connections/:socketId', async () => (await inspect()).ConnectionPage, 'docs/dashboard.md#one-connection'),
+  page('apps/:appId/explain', async () => (await inspect()).Explain, 'docs/answers.md#why-did-an-event-not-arrive'),
+  page('apps/:appId/webhooks', async () => (await manage()).Webhooks, 'docs/webhooks.md'),
+  page('apps/:appId/webhooks/:webhookId', async () => (await manage()).WebhookPage, 'docs/dashboard.md#one-webhook'),
+  page('apps/:appId/webhooks/:webhookId/deliveries/:sequence', async () => (await manage()).DeliveryPage, 'docs/dashboard.md#one-delivery'),
+  page('apps/:appId/usage', async () => (await manage()).Usage, 'docs/usage.md'),
+  page('apps/:appId/keys', async () => (await manage()).Keys, 'docs/keys.md#an-apps-key'),
+  page('apps/:appId/identity', async () => (await manage()).Identity, 'docs/channel-auth.md#what-an-app-configures'),
+  page('apps/:appId/settings', async () => (await manage()).Settings, 'docs/configuration.md#settings-of-an-app'),
+  page('nodes', async () => (await manage()).Nodes, 'docs/clustering.md'),
+  page('alerts', async () => (await manage()).Alerts, 'docs/alerts.md'),
+  page('operators', async () => (await manage()).Operators, 'docs/dashboard.md#operators'),
+  page('tokens', async () => (await manage()).Tokens, 'docs/keys.md#an-api-token'),
+  page('sessions', async () => (await manage()).Sessions, 'docs/dashboard.md#sessions'),
+  page('audit', async () => (await manage()).Audit, 'docs/dashboard.md#audit-log'),
+  page('configuration', async () => (await import('./pages/configuration')).Configuration, 'docs/configuration.md'),
 ];
 
 export interface Match {
   load: Loader;
+  chapter: string;
   params: Record<string, string>;
 }
 
 export function match(path: readonly string[]): Match | undefined {
-  for (const { pattern, load } of PAGES) {
+  for (const { pattern, load, chapter } of PAGES) {
     if (pattern.length !== path.length) continue;
     const params: Record<string, string> = {};
     const fits = pattern.every((part, at) => {
@@ -96,7 +99,7 @@ export function match(path: readonly string[]): Match | undefined {
       if (part.startsWith(':')) params[part.slice(1)] = given;
       return part.startsWith(':') || part === given;
     });
-    if (fits) return { load, params };
+    if (fits) return { load, chapter, params };
   }
   return undefined;
 }

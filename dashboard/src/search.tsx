@@ -138,7 +138,7 @@ export function Help({ onClose }: { onClose: () => void }) {
         ))}
       </dl>
       <p>
-        The address of a view holds its filters, so a link shows others the same. Times are those of your zone; hold the pointer over one for UTC. <a href="docs">The HTTP APIs</a> do
+        The address of a view holds its filters, so a link shows others the same. Times are those of your zone; hold the pointer over one for UTC. <a href="./docs/api/">The HTTP APIs</a> do
         all of this for programs.
       </p>
     </Dialog>

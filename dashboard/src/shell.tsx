@@ -3,6 +3,7 @@ import type { ComponentType } from 'preact';
 import { useEffect, useErrorBoundary, useRef, useState } from 'preact/hooks';
 import { BASE } from './api/client';
 import { apps, loadApps, loadDemo } from './apps';
+import { docsUrl, hasDocs, lookForDocs } from './docs';
 import { useChords } from './keyboard';
 import { APP_PAGES, match, SERVER_PAGES, type NavItem } from './pages';
 import { go, href, route } from './router';
@@ -27,6 +28,7 @@ function SignedIn() {
   useEffect(() => {
     loadApps().catch(() => {});
     void loadDemo(BASE);
+    lookForDocs();
   }, []);
   const { path } = route.value;
   const appId = path[0] === 'apps' ? path[1] : undefined;
@@ -47,6 +49,7 @@ function SignedIn() {
         <button type="button" class="search" onClick={() => setOpen('search')}>
           Search <kbd>/</kbd>
         </button>
+        <Documentation />
         <SchemeSwitch />
         <Button kind="quiet" label="Keyboard and help" onClick={() => setOpen('help')}>
           ?
@@ -64,6 +67,17 @@ function SignedIn() {
       <Questions />
       <Toasts />
     </>
+  );
+}
+
+/** Leads to what explains this page, in a tab of its own. */
+function Documentation() {
+  if (!hasDocs.value) return null;
+  const chapter = match(route.value.path)?.chapter ?? 'docs/';
+  return (
+    <a href={docsUrl(chapter)} target="_blank" rel="noreferrer">
+      Docs
+    </a>
   );
 }
 

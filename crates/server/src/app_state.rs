@@ -92,6 +92,8 @@ pub(crate) struct Shared {
     /// Whether an operator drains this node.
     pub(crate) drain: NodeDrain,
     pub(crate) demo: Option<Arc<Demo>>,
+    /// Whether the documentation is at `/docs` (`docs.enabled`).
+    pub(crate) docs: bool,
     /// What precedes all paths (`http.base_path`).
     pub(crate) base_path: Arc<str>,
     /// What precedes `/app` and `/apps`, base path included.

@@ -1,4 +1,4 @@
-//! The files that are part of the program: the SDK's scripts, the dashboard, the pages of `/docs`, the demo page. All are sent in one
+//! The files that are part of the program: the SDK's scripts, the dashboard, the documentation, the demo page. All are sent in one
 //! way, with an entity tag, the time for which they may be cached, and security headers.
 
 use std::io::Write;
@@ -17,8 +17,9 @@ use sha2::{Digest, Sha256};
 
 use crate::http::headers::{entity_tag, has_newest, members};
 
+pub(crate) mod api_pages;
+pub(crate) mod book;
 pub(crate) mod dashboard;
-pub(crate) mod docs;
 pub(crate) mod sdk;
 
 /// Bytes of a file's SHA-256 that identify its content.
@@ -37,7 +38,8 @@ pub(crate) struct Asset {
     content_type: HeaderValue,
     fingerprint: String,
     etag: HeaderValue,
-    plain: Bytes,
+    /// As it is, unless the build embeds only the compressed form.
+    plain: Option<Bytes>,
     gzip: Option<Bytes>,
     /// The content security policy of a page.
     policy: Option<&'static str>,
@@ -72,8 +74,20 @@ impl Asset {
             content_type,
             etag: entity_tag(&fingerprint),
             fingerprint,
-            plain,
+            plain: Some(plain),
             gzip: None,
+            policy: None,
+        }
+    }
+
+    /// Returns a file that was compressed with gzip while the program was built. `fingerprint` is that of its content.
+    fn packed(content_type: HeaderValue, fingerprint: &str, gzip: &'static [u8]) -> Self {
+        Self {
+            content_type,
+            etag: entity_tag(fingerprint),
+            fingerprint: fingerprint.to_owned(),
+            plain: None,
+            gzip: Some(Bytes::from_static(gzip)),
             policy: None,
         }
     }
@@ -88,10 +102,15 @@ impl Asset {
     fn compressed(mut self) -> Self {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
         let written = encoder
-            .write_all(&self.plain)
+            .write_all(&self.plain())
             .and_then(|()| encoder.finish());
         self.gzip = Some(written.expect("memory takes everything").into());
         self
+    }
+
+    fn plain(&self) -> Bytes {
+        let unpacked = || book::unpacked(self.gzip.as_deref().unwrap_or_default()).into();
+        self.plain.clone().unwrap_or_else(unpacked)
     }
 
     /// Returns the digits that identify the file's content, for a path or an entity tag.
@@ -107,7 +126,7 @@ impl Asset {
         } else if let Some(gzip) = gzip.filter(|_| accepts_gzip(request)) {
             ([(CONTENT_ENCODING, "gzip")], gzip.clone()).into_response()
         } else {
-            self.plain.clone().into_response()
+            self.plain().into_response()
         };
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, self.content_type.clone());

@@ -15,7 +15,7 @@ use crate::startup::{Begin, Ended};
 use crate::tls::Tls;
 use crate::traces::Traces;
 use crate::upgrade::Program;
-use crate::{openapi, startup, telemetry};
+use crate::{help, openapi, startup, telemetry};
 
 mod alert;
 mod api;
@@ -497,7 +497,10 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
 fn failed(error: &anyhow::Error, code: Code) -> ExitCode {
     // One line, whatever text a server sent.
     let text = format!("{error:#}").replace(char::is_control, " ");
-    eprintln!("fanfare: {text}");
+    match help::of_failure(&text) {
+        Some(help) => eprintln!("fanfare: {text} (see {help})"),
+        None => eprintln!("fanfare: {text}"),
+    }
     ExitCode::from(code as u8)
 }
 

@@ -71,7 +71,7 @@ use http::HttpConfig;
 use identity::IdentityConfig;
 use memory::MemoryConfig;
 use network::NetworkConfig;
-use ops::{MetricsConfig, OpsConfig};
+use ops::{DocsConfig, MetricsConfig, OpsConfig};
 use outbox::OutboxConfig;
 use queue::QueueConfig;
 use quotas::QuotasConfig;
@@ -142,6 +142,7 @@ pub(crate) struct Config {
     pub(crate) webhooks: WebhooksConfig,
     pub(crate) quotas: QuotasConfig,
     pub(crate) ops: OpsConfig,
+    pub(crate) docs: DocsConfig,
     pub(crate) alerts: AlertsConfig,
     /// Source of each value.
     #[serde(skip)]
@@ -194,6 +195,7 @@ impl Config {
             webhooks: WebhooksConfig::default(),
             quotas: QuotasConfig::default(),
             ops: OpsConfig::default(),
+            docs: DocsConfig::default(),
             alerts: AlertsConfig::default(),
             sources: Sources::default(),
         }

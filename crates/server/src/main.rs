@@ -11,13 +11,14 @@
 //! | `upgrade` | becoming a newer program in the same process |
 //! | `explanation` | why a client has not got an event |
 //! | `failure` | errors with their exit codes |
+//! | `help` | where the documentation explains a message |
 //! | `doctor` | looking at what a node depends on, for `fanfare doctor` |
 //! | `edge` | client connections: sockets, the first request on each, WebSockets and their fallbacks |
 //! | `backend_api` | signed requests of backends, one file for each resource |
 //! | `clients_api` | what browsers ask without a socket: signatures for the bearer of a token |
 //! | `auth_endpoint` | what an app's auth endpoint does: it signs subscriptions and sign-ins |
 //! | `http` | what all requests share; health, the demo |
-//! | `assets` | the files that are part of the program: the SDK's scripts, the pages of `/docs`, the demo page |
+//! | `assets` | the files that are part of the program: the SDK's scripts, the dashboard, the documentation, the demo page |
 //! | `allocator` | the memory allocator, and memory that goes back to the system |
 //! | `capacity` | memory and open files, from which bounds follow |
 //! | `router` | all routes, with their callers |
@@ -68,6 +69,7 @@ mod edge;
 mod explanation;
 mod failure;
 mod first_owner;
+mod help;
 mod http;
 mod identity;
 mod key_uses;

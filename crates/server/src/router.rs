@@ -13,7 +13,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::admin;
 use crate::admin::problem::Problem;
 use crate::app_state::AppState;
-use crate::assets::{dashboard, docs, sdk};
+use crate::assets::{api_pages, book, dashboard, sdk};
 use crate::backend_api::users;
 use crate::body::discard;
 use crate::clients_api::token_auth;
@@ -96,10 +96,14 @@ pub(crate) fn router(state: AppState, audience: Audience) -> Router {
         router = router
             // Operators and automation, with a session or an API token.
             .merge(admin)
-            // People and code generators.
-            .merge(docs::pages(&document))
+            // Code generators.
+            .merge(api_pages::description(&document))
             // Operators, with a browser.
             .merge(dashboard::router());
+        if state.docs {
+            // People and assistants.
+            router = router.merge(book::router()).merge(api_pages::page());
+        }
     }
     // People who look at what listens here.
     router = match audience {

@@ -7,6 +7,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::config::{LogConfig, LogFormat, nearest};
+use crate::help;
 use crate::traces::{EXPORTED_TARGET, LOG_TARGET, Traces};
 
 const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
@@ -49,8 +50,11 @@ pub(crate) fn start(log: &LogConfig, traces: &Traces) {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     let lines = match log.format {
-        LogFormat::Text => lines.with_target(false).boxed(),
-        LogFormat::Json => lines.json().boxed(),
+        LogFormat::Text => lines
+            .with_target(false)
+            .fmt_fields(help::Text::default())
+            .boxed(),
+        LogFormat::Json => lines.json().map_event_format(help::Lines).boxed(),
     };
     let filter = filter(log, traces);
     let registry = tracing_subscriber::registry();

@@ -44,7 +44,7 @@ test('the demo page below a path shows what comes', async (t) => {
   t.after(() => browser.stop());
   const page = await browser.open(`${server.url}${BASE}/demo`);
   await page.getByText('connected', { exact: true }).waitFor();
-  for (const [link, path] of [['The dashboard', '/'], ['The HTTP APIs', '/docs/']]) {
+  for (const [link, path] of [['The dashboard', '/'], ['The documentation', '/docs/']]) {
     const href = await page.getByRole('link', { name: link }).evaluate((element) => element.href);
     assert.equal(href, `${server.url}${BASE}${path}`);
   }
@@ -84,6 +84,8 @@ async function useEverything(t, server, { port, isTls }) {
 
   await page.goto(`${origin}${BASE}/docs`);
   assert.equal(page.url(), `${origin}${BASE}/docs/`);
+  await page.getByRole('link', { name: 'OpenAPI', exact: true }).click();
+  assert.equal(page.url(), `${origin}${BASE}/docs/api/`);
   await page.getByText('/api/v1/apps', { exact: true }).first().waitFor();
   const servers = await page.locator('.servers select').inputValue();
   assert.equal(new URL(servers, origin).href, `${origin}${BASE}/`);

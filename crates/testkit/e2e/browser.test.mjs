@@ -131,7 +131,7 @@ test('the page of the HTTP APIs shows every operation and asks nobody else', asy
     .flatMap((item) => Object.values(item))
     .filter((operation) => operation.operationId);
 
-  for (const path of ['/docs', '/docs/']) {
+  for (const path of ['/docs/api', '/docs/api/']) {
     const page = await browser.open(`${server.url}${path}`);
     await page.locator('.opblock').nth(operations.length - 1).waitFor();
     assert.equal(await page.locator('.opblock').count(), operations.length);

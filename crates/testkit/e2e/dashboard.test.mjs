@@ -62,6 +62,9 @@ test('every page has its content in both schemes, on narrow screens too, and axe
       await page.getByRole('heading', { name: 'Answer' }).waitFor();
       await page.getByText('the event "order-paid" was published').waitFor();
     }
+    const chapter = new URL(await page.getByRole('link', { name: 'Docs' }).evaluate((link) => link.href));
+    const explained = await (await fetch(chapter)).text();
+    if (!explained.includes(`id="${chapter.hash.slice(1)}"`) && chapter.hash) faults.push(`${name}: ${chapter} leads nowhere`);
     const failed = await page.locator('main .state.bad').allInnerTexts();
     for (const text of failed) faults.push(`${name}: ${text}`);
     const shown = await page.locator('main').innerText();

@@ -18,7 +18,7 @@ import { useTwelveTabs } from './tabs.mjs';
 const { NGHTTP2_CANCEL, NGHTTP2_NO_ERROR, HTTP2_HEADER_PATH: PATH, HTTP2_HEADER_METHOD: METHOD } = http2.constants;
 const [HEADERS, RST_STREAM, SETTINGS] = [1, 3, 4];
 const [END_STREAM, END_HEADERS] = [1, 4];
-const LARGE = '/docs/swagger-ui-bundle.js';
+const LARGE = '/docs/api/swagger-ui-bundle.js';
 
 let folder;
 

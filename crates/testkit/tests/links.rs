@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{fmt, fs};
 
-use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
+use fanfare_book::anchors;
+use pulldown_cmark::{Event, Options, Parser, Tag};
 
 /// The folder whose files other files name by their path from the root of the repository.
 const DOCS: &str = "docs/";
@@ -210,58 +211,6 @@ fn named_documents(text: &str) -> Vec<Target> {
         }
     }
     targets
-}
-
-/// Returns the anchors of a Markdown file as GitHub makes them: one for each heading, and those of `<a id="…">`.
-fn anchors(text: &str) -> BTreeSet<String> {
-    let mut anchors = BTreeSet::new();
-    let mut seen: HashMap<String, usize> = HashMap::new();
-    let mut heading = None;
-    for event in Parser::new_ext(text, Options::ENABLE_TABLES) {
-        match event {
-            Event::Start(Tag::Heading { .. }) => heading = Some(String::new()),
-            Event::End(TagEnd::Heading(_)) => {
-                let slug = slug(&heading.take().unwrap_or_default());
-                let count = seen.entry(slug.clone()).or_default();
-                anchors.insert(match *count {
-                    0 => slug,
-                    count => format!("{slug}-{count}"),
-                });
-                *count += 1;
-            }
-            Event::Text(text) | Event::Code(text) => {
-                if let Some(heading) = &mut heading {
-                    heading.push_str(&text);
-                }
-            }
-            Event::Html(html) | Event::InlineHtml(html) => {
-                let id = html
-                    .split_once("<a id=\"")
-                    .and_then(|(_, rest)| rest.split_once('"'));
-                anchors.extend(id.map(|(id, _)| id.to_owned()));
-            }
-            _ => {}
-        }
-    }
-    anchors
-}
-
-/// Letters, digits, `-` and `_` stay, spaces become `-`, everything else goes.
-fn slug(heading: &str) -> String {
-    let characters = heading.trim().to_lowercase();
-    let characters = characters.chars().filter_map(|c| match c {
-        ' ' => Some('-'),
-        c if c.is_alphanumeric() || c == '-' || c == '_' => Some(c),
-        _ => None,
-    });
-    characters.collect()
-}
-
-#[test]
-fn anchors_are_those_of_github() {
-    let text = "# One, two: `three_four` & [five](x)\n\n## Same\n\n```sh\n# not a heading\n```\n\n## Same\n\n1. <a id=\"rule-1\"></a>x\n";
-    let expected = ["one-two-three_four--five", "same", "same-1", "rule-1"];
-    assert_eq!(anchors(text), expected.map(str::to_owned).into());
 }
 
 #[test]

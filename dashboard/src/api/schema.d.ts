@@ -1448,6 +1448,7 @@ export interface components {
         Problem: {
             code: string;
             detail: string;
+            help?: string | null;
             status: number;
             title: string;
             type: string;

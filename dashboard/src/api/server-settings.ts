@@ -96,6 +96,7 @@ export const SERVER_SETTINGS: Record<string, string> = {
   "alerts.chat_url": "Incoming webhook of a chat that takes Slack's JSON, which gets each alert and its end as text.",
   "alerts.wait": "Seconds for which a condition must hold before it is an alert. 1 to 3600 seconds.",
   "alerts.calm": "Seconds for which it must be gone before the alert is over. 1 to 86400 seconds.",
+  "docs.enabled": "Whether `/docs` shows this documentation and the pages of the HTTP API. `/openapi.json` stays.",
   "ops.listen": "An address of its own for operators: the admin API, its documentation and, without credentials, the metrics. They are then at that address alone. Written like `listen`; the port is 6002 if none is given.",
   "ceilings.connections": "Highest value that an app may have of `limits.connections`.",
   "ceilings.subscriptions": "Highest value that an app may have of `limits.subscriptions`.",

@@ -8,6 +8,8 @@ use fanfare_store::StoreError;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::help;
+
 /// Seconds after which a caller should try again if the request can't be done now.
 const RETRY_AFTER_SECONDS: u64 = 1;
 
@@ -44,6 +46,10 @@ pub(crate) struct ProblemBody {
     /// The problem and what to do, for people.
     #[schema(example = "there is no app with id \"1\"")]
     pub(crate) detail: String,
+    /// The address of what explains it, from the root of this server. Missing where `docs.enabled` is false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/docs/errors#problems-of-the-admin-api")]
+    pub(crate) help: Option<String>,
 }
 
 impl Problem {
@@ -137,6 +143,7 @@ impl Problem {
             status: self.status.as_u16(),
             code: self.code.into(),
             detail: self.detail.clone(),
+            help: help::of_problem(&self.detail),
         }
     }
 }

@@ -19,7 +19,7 @@ const PAGE: &str = "index.html";
 
 /// Content security policy of the page: its own scripts and styles, connections to this server, and no text that becomes
 /// HTML or a script.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+pub(super) const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       frame-ancestors 'none'; base-uri 'none'; form-action 'self'; \
                       require-trusted-types-for 'script'; trusted-types 'none'";
 

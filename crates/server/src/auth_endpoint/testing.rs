@@ -128,6 +128,7 @@ impl Node {
             ready: Arc::new(AtomicBool::new(true)),
             demo: None,
             unauthenticated: Unauthenticated::default(),
+            docs: true,
             base_path: "".into(),
             path_prefix: "".into(),
             ceilings: fanfare_protocol::Ceilings::default(),

@@ -1,4 +1,5 @@
-//! Settings of `ops` and `metrics`: where operators reach the node, and which apps have metrics of their own.
+//! Settings of `ops`, `docs` and `metrics`: where operators reach the node, what they read there, and which apps have metrics of
+//! their own.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -18,6 +19,19 @@ pub(crate) struct OpsConfig {
     /// Address of its own for the admin API and, without credentials, the metrics. By default both are on `listen`, and
     /// metrics need a token.
     pub(crate) listen: Option<SocketAddr>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DocsConfig {
+    /// Whether this documentation is at `/docs`.
+    pub(crate) enabled: bool,
+}
+
+impl Default for DocsConfig {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

@@ -20,6 +20,7 @@ use crate::edge::socket_io::SocketIo;
 use crate::edge::sockets::Sockets;
 use crate::edge::takeover::Turns;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
+use crate::help;
 use crate::identity::Identities;
 use crate::metrics::Named;
 use crate::nodes::NodeDrain;
@@ -57,6 +58,9 @@ pub(super) fn state(
     sync: SyncCounters,
     webhooks: Webhooks,
 ) -> Shared {
+    if config.docs.enabled {
+        help::is_at(&config.http.base_path);
+    }
     Shared {
         sockets: Sockets::new(config.http.max_sockets, engine.ledger().clone()),
         engine,
@@ -64,6 +68,7 @@ pub(super) fn state(
         ready: Arc::default(),
         drain: NodeDrain::new(Duration::from_secs(config.drain.period)),
         demo: None,
+        docs: config.docs.enabled,
         base_path: config.http.base_path.as_str().into(),
         path_prefix: config.client_prefix().into(),
         idempotency: Idempotency::new(config.idempotency.max_bytes),

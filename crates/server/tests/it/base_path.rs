@@ -78,6 +78,8 @@ async fn everything_else_is_below_the_base_path_as_well_as_at_its_own() {
     for path in [
         "/",
         "/docs/",
+        "/docs/history",
+        "/docs/api/",
         "/openapi.json",
         "/healthz",
         "/readyz",
@@ -115,6 +117,13 @@ async fn addresses_in_answers_lead_below_whatever_precedes_them() {
         ("/realtime", LOCATION, "/realtime/"),
         ("/realtime/docs", LOCATION, "/realtime/docs/"),
         ("/docs", LOCATION, "/docs/"),
+        ("/realtime/docs/api", LOCATION, "/realtime/docs/api/"),
+        (
+            "/realtime/docs/quickstart",
+            LOCATION,
+            "/realtime/docs/quickstart/",
+        ),
+        ("/llms.txt", LOCATION, "/docs/llms.txt"),
         ("/realtime/sdk", LOCATION, "/realtime/sdk/fanfare."),
         ("/sdk", LOCATION, "/sdk/fanfare."),
         (
@@ -132,8 +141,8 @@ async fn addresses_in_answers_lead_below_whatever_precedes_them() {
         assert!(led.path().starts_with(expected), "{asked}: {led}");
         assert_ne!(led, url);
     }
-    let (_, _, script) = ask(&server, "/realtime/docs/swagger-initializer.js").await;
-    assert!(script.contains("\"../openapi.json\""), "{script}");
+    let (_, _, script) = ask(&server, "/realtime/docs/api/swagger-initializer.js").await;
+    assert!(script.contains("\"../../openapi.json\""), "{script}");
 }
 
 #[tokio::test]

@@ -106,7 +106,7 @@ async fn a_path_is_not_sent_back_whole() {
 async fn the_largest_file_of_the_docs_is_sent_compressed_or_not_at_all() {
     let server = server().await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let url = format!("http://{}/docs/swagger-ui-bundle.js", server.address);
+    let url = format!("http://{}/docs/api/swagger-ui-bundle.js", server.address);
     let plain = client.get(&url).send().await.unwrap();
     let tag = plain.headers()["etag"].clone();
     let plain = plain.bytes().await.unwrap();

@@ -153,7 +153,9 @@ async fn a_known_version_is_not_sent_again_however_the_tag_is_given() {
         "/openapi.json",
         "/sdk/fanfare.js",
         "/sdk/fanfare.js.map",
-        "/docs/index.css",
+        "/docs/",
+        "/docs/history.md",
+        "/docs/api/index.css",
     ] {
         let request = format!("GET {path} HTTP/1.1");
         let answer = head(&server, &request, &[]).await;

@@ -157,7 +157,7 @@ async fn a_half_sent_request_is_cut_off_in_time() {
 async fn who_reads_nothing_of_an_answer_is_cut_off_in_time() {
     let server = server_with(&["http.header_timeout=1"]).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
-    let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(40);
+    let request = "GET /docs/api/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(40);
     stream.write_all(request.as_bytes()).await.unwrap();
     // More than the system keeps for a client.
     tokio::time::sleep(Duration::from_secs(4)).await;

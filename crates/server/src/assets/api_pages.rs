@@ -1,4 +1,5 @@
-//! The description of the HTTP APIs as the program serves it: `/openapi.json`, and `/docs` for people.
+//! The description of the HTTP APIs as the program serves it: `/openapi.json`, and `/docs/api/` for
+//! people.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -24,36 +25,40 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self' 'u
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// The file that the page loads behind Swagger UI's style, and what it has here.
-const STYLE_PATH: &str = "/docs/index.css";
+const STYLE_PATH: &str = "/docs/api/index.css";
 const STYLE: &str = include_str!("../../assets/docs.css");
 
-/// The files of `/docs` by path, at most as many as the program has. Cheap to clone.
+/// The files of the page by path, at most as many as the program has. Cheap to clone.
 ///
 /// Each is compressed once. They are public, and the largest has 1.5 MB, so compressing them for each request would be
 /// costly.
 #[derive(Debug, Clone, Default)]
 struct Files(Arc<Mutex<HashMap<String, Arc<Asset>>>>);
 
-/// Returns the routes of `/openapi.json` and `/docs`, which load nothing from elsewhere.
-pub(crate) fn pages(document: &Value) -> Router<AppState> {
+/// Returns the route of the description for programs.
+pub(crate) fn description(document: &Value) -> Router<AppState> {
     let document = serde_json::to_vec(document).expect("a description is JSON");
     let document = Asset::new(HeaderValue::from_static("application/json"), document);
+    let document = Arc::new(document);
+    Router::new().route(
+        "/openapi.json",
+        get(async move |headers: HeaderMap| document.respond(&headers, Caching::Revalidate)),
+    )
+}
+
+/// Returns the routes of the page, which loads nothing from elsewhere.
+pub(crate) fn page() -> Router<AppState> {
     // Relative to the page, because a proxy may serve it below a path of which this server knows nothing.
-    let config = Config::from("../openapi.json")
+    let config = Config::from("../../openapi.json")
         .deep_linking(true)
         .default_models_expand_depth(0)
         // The validator would send the document to its makers' server.
         .validator_url("none");
-    let document = Arc::new(document);
-    Router::from(SwaggerUi::new("/docs").config(config))
+    Router::from(SwaggerUi::new("/docs/api").config(config))
         .layer(middleware::from_fn_with_state(Files::default(), answer))
-        .route(
-            "/openapi.json",
-            get(async move |headers: HeaderMap| document.respond(&headers, Caching::Revalidate)),
-        )
 }
 
-/// Answers with a file of `/docs`. The first request for a file compresses it.
+/// Answers with a file of the page. The first request for a file compresses it.
 async fn answer(State(files): State<Files>, request: Request, next: Next) -> Response {
     let path = request.uri().path().to_owned();
     let headers = request.headers().clone();
@@ -64,7 +69,7 @@ async fn answer(State(files): State<Files>, request: Request, next: Next) -> Res
     let response = next.run(request).await;
     if response.headers().contains_key(LOCATION) {
         // Swagger UI sends browsers to an absolute path.
-        return secure(Redirect::temporary("docs/").into_response(), Some(POLICY));
+        return secure(Redirect::temporary("api/").into_response(), Some(POLICY));
     }
     let content_type = response.headers().get(CONTENT_TYPE).cloned();
     let (StatusCode::OK, Some(content_type)) = (response.status(), content_type) else {

@@ -1,0 +1,170 @@
+// The documentation as a running server shows it at /docs: every link and anchor, the search, colours, code that can be copied, and that
+// pages ask nobody else.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { startBrowser } from './browser.mjs';
+import { startServer } from './harness.mjs';
+
+// What readers ask, and where the answer is, at the first glance: among the first three results.
+const QUESTIONS = [
+  ['why 4009', 'answers#why-does-a-client-get-4009'],
+  ['how many sockets fit in 4 GB', 'answers#how-many-connections-fit-in-4-gb'],
+  ['rotate a key', 'answers#how-do-i-rotate-a-key'],
+  ['what does a webhook guarantee', 'answers#what-does-a-webhook-guarantee'],
+  ['proxy time-out', 'answers#which-time-outs-does-my-proxy-need'],
+  ['event did not arrive', 'answers#why-did-an-event-not-arrive'],
+  ['restart', 'answers#what-happens-at-a-restart'],
+  ['limit an app', 'answers#how-do-i-limit-an-app'],
+  ["close a user's connections", 'answers#how-do-i-close-a-users-connections'],
+  ['two nodes', 'answers#how-do-i-run-two-nodes'],
+  ['outbox.max_bytes', 'configuration#outbox.max_bytes'],
+  ['fanfare_connections', 'metrics#fanfare_connections'],
+];
+
+let server;
+let browser;
+before(async () => {
+  server = await startServer();
+  browser = await startBrowser({ permissions: ['clipboard-read', 'clipboard-write'] });
+});
+after(async () => {
+  await browser?.stop();
+  await server?.stop();
+});
+
+const address = (path) => `${server.url}/docs/${path}`;
+/** The values of an attribute, of tags alone: code on a page has its `<` escaped. */
+const attributes = (html, name) =>
+  [...html.matchAll(new RegExp(`<[^>]* ${name}="([^"]*)"`, 'g'))].map(([, value]) => value.replaceAll('&amp;', '&'));
+
+test('every link of every page leads to a page, and to an anchor on it', async () => {
+  const found = new Map();
+  const wrong = [];
+  const waiting = [[address(''), 'the beginning', '']];
+  while (waiting.length > 0) {
+    const [url, from, hash] = waiting.pop();
+    if (!found.has(url)) {
+      const answer = await fetch(url);
+      const isPage = answer.headers.get('content-type')?.startsWith('text/html');
+      const html = isPage ? await answer.text() : (await answer.arrayBuffer(), '');
+      if (answer.status !== 200) wrong.push(`${from}: ${url} answers ${answer.status}`);
+      found.set(url, isPage ? new Set(attributes(html, 'id')) : undefined);
+      // The pages of the HTTP API and the dashboard are others' to test.
+      if (!url.startsWith(address('')) || url.startsWith(address('api/'))) continue;
+      for (const link of [...attributes(html, 'href'), ...attributes(html, 'src')]) {
+        const target = new URL(link, url);
+        if (target.origin === server.url) waiting.push([target.origin + target.pathname, url, decodeURIComponent(target.hash.slice(1))]);
+      }
+    }
+    if (hash && !found.get(url)?.has(hash) && !url.startsWith(address('api/'))) wrong.push(`${from}: ${url} has no #${hash}`);
+  }
+  assert.deepEqual([...new Set(wrong)], []);
+  assert.ok([...found.values()].filter(Boolean).length > 45, `${found.size} pages and files`);
+});
+
+test('the search answers what readers ask among its first three results', async () => {
+  const page = await browser.open(address('history'));
+  await page.keyboard.press('/');
+  const wrong = [];
+  for (const [question, answer] of QUESTIONS) {
+    await page.getByRole('searchbox').fill(question);
+    await page.locator('.hits a').first().waitFor();
+    const hits = await page.locator('.hits a').evaluateAll((links) => links.map((link) => link.getAttribute('href')));
+    if (!hits.slice(0, 3).includes(`./${answer}`)) wrong.push(`${question}: ${answer} is result ${hits.indexOf(`./${answer}`) + 1}, the first are ${hits.slice(0, 3).join(', ')}`);
+  }
+  assert.deepEqual(wrong, []);
+  await page.getByRole('searchbox').fill('limit an app');
+  await page.locator('.hits a', { hasText: 'limit an app' }).first().waitFor();
+  await page.keyboard.press('ArrowDown');
+  await page.keyboard.press('Enter');
+  await page.waitForURL(address('**'));
+  // The script of the new page shows the button.
+  await page.locator('.search').waitFor();
+  await page.keyboard.press('/');
+  await page.getByRole('searchbox').fill('xyzzyxyzzy');
+  await page.getByText('Nothing has these words.').waitFor();
+  await page.close();
+});
+
+test('a page has the colours that the dashboard was told to use, and keeps them', async () => {
+  const page = await browser.open(address('webhooks'));
+  const background = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  await page.emulateMedia({ colorScheme: 'light' });
+  const light = await background();
+  await page.emulateMedia({ colorScheme: 'dark' });
+  const dark = await background();
+  assert.notEqual(light, dark);
+  await page.getByRole('button', { name: /^Colours: system/ }).click();
+  assert.equal(await background(), light);
+  await page.reload();
+  await page.getByRole('button', { name: /^Colours: light/ }).waitFor();
+  assert.equal(await background(), light);
+  await page.evaluate(() => localStorage.clear());
+  await page.close();
+});
+
+test('code is coloured, and is copied as it stands in the page', async () => {
+  const page = await browser.open(address('quickstart/node'));
+  await page.locator('pre .hljs-string').first().waitFor();
+  const block = page.locator('.code').first();
+  await block.hover();
+  await block.getByRole('button', { name: 'Copy' }).click();
+  await block.getByRole('button', { name: 'Copied' }).waitFor();
+  const shown = await block.locator('code').textContent();
+  assert.equal(await page.evaluate(() => navigator.clipboard.readText()), shown);
+  const markdown = await (await fetch(address('quickstart/node.md'))).text();
+  assert.ok(markdown.includes(shown), 'the page as Markdown has the same code');
+  await page.close();
+});
+
+test('on a narrow screen the contents are behind a button, and nothing is wider than the screen', async () => {
+  const page = await browser.open(address('configuration'));
+  await page.setViewportSize({ width: 390, height: 800 });
+  const contents = page.getByRole('navigation', { name: 'Contents' });
+  assert.equal(await contents.isVisible(), false);
+  await page.getByRole('button', { name: 'Contents' }).click();
+  await contents.getByRole('link', { name: 'Webhooks', exact: true }).click();
+  await page.waitForURL(address('webhooks'));
+  for (const path of ['', 'errors', 'configuration', 'compatibility/clients', 'quickstart/node']) {
+    await page.goto(address(path));
+    const [width, screen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
+    assert.ok(width <= screen, `${path} has ${width} px on ${screen}`);
+  }
+  await page.close();
+});
+
+test('without scripts a page has its text and its navigation', async () => {
+  const page = await browser.open('about:blank');
+  await page.route('**/*.js', (route) => route.abort());
+  await page.goto(address('history'));
+  await page.getByRole('heading', { level: 1 }).waitFor();
+  assert.equal(await page.getByRole('navigation', { name: 'Contents' }).getByRole('link', { name: 'Presence' }).isVisible(), true);
+  assert.equal(await page.locator('.search').isVisible(), false);
+  await page.close();
+});
+
+test('assistants get every page as Markdown, from one list', async () => {
+  const answer = await fetch(`${server.url}/llms.txt`);
+  assert.equal(answer.url, address('llms.txt'));
+  assert.match(answer.headers.get('content-type'), /^text\/plain/);
+  const list = await answer.text();
+  const pages = [...list.matchAll(/^- \[.+?\]\((.+?)\): .+$/gm)].map(([, path]) => path);
+  assert.ok(pages.length > 45, list);
+  for (const path of pages) {
+    const page = await fetch(address(path));
+    assert.equal(page.status, 200, path);
+    assert.match(await page.text(), /^# /m, path);
+  }
+});
+
+test('docs.enabled = false takes the documentation away, and leaves the description of the HTTP API', async (t) => {
+  const without = await startServer({ env: { FANFARE_DOCS_ENABLED: 'false' } });
+  t.after(() => without.stop());
+  for (const path of ['/docs', '/docs/', '/docs/history', '/docs/api/', '/llms.txt']) assert.equal((await fetch(without.url + path)).status, 404, path);
+  assert.equal((await fetch(`${without.url}/openapi.json`)).status, 200);
+});
+
+test('pages ask nobody but the server, and break no rule of their policy', () => {
+  // The scripts that a test kept from loading.
+  browser.assertQuiet({ expected: /net::ERR_FAILED/ });
+});

@@ -1,0 +1,1 @@
+try{let e=localStorage.getItem(`fanfare.scheme`);(e===`light`||e===`dark`)&&(document.documentElement.dataset.scheme=e)}catch{}

@@ -1,0 +1,95 @@
+// What a page of the documentation does by itself: search, colours, the menu where it is narrow, and code that can be copied.
+// Without scripts a page is still whole.
+import { stored, store } from '../storage';
+import './book.css';
+import { element } from './element';
+
+const root = document.body.dataset.root ?? './';
+
+/** The button, ready for use. */
+function button(selector: string): HTMLButtonElement {
+  const found = document.querySelector<HTMLButtonElement>(selector);
+  if (!found) throw new Error(`the page has no ${selector}`);
+  found.hidden = false;
+  return found;
+}
+
+const search = button('.search');
+const openSearch = async () => (await import('./search')).open(root);
+search.addEventListener('click', openSearch);
+addEventListener('keydown', (event) => {
+  const isTyping = event.target instanceof Element && event.target.closest('input, textarea, dialog');
+  const isShortcut = event.key === '/' || (event.key === 'k' && (event.ctrlKey || event.metaKey));
+  if (!isShortcut || isTyping) return;
+  event.preventDefault();
+  void openSearch();
+});
+
+const menu = button('.menu');
+menu.addEventListener('click', () => {
+  const isOpen = document.body.classList.toggle('open');
+  menu.setAttribute('aria-expanded', String(isOpen));
+});
+
+/** The same order and signs as in the dashboard. */
+const SCHEMES = [
+  ['system', '◐'],
+  ['light', '○'],
+  ['dark', '●'],
+] as const;
+const scheme = button('.scheme');
+let at = Math.max(0, SCHEMES.findIndex(([name]) => name === stored('scheme')));
+const showScheme = () => {
+  const [[name, sign], [next]] = [SCHEMES[at % 3]!, SCHEMES[(at + 1) % 3]!];
+  document.documentElement.dataset.scheme = name;
+  scheme.textContent = sign;
+  scheme.ariaLabel = `Colours: ${name}; switch to ${next}`;
+  scheme.title = scheme.ariaLabel;
+};
+scheme.addEventListener('click', () => {
+  at = (at + 1) % SCHEMES.length;
+  store('scheme', at === 0 ? null : SCHEMES[at]![0]);
+  showScheme();
+});
+showScheme();
+
+const blocks = [...document.querySelectorAll<HTMLElement>('pre > code')];
+for (const code of blocks) {
+  const copy = element('button', { class: 'copy', type: 'button' }, 'Copy');
+  copy.addEventListener('click', async () => {
+    copy.textContent = (await copied(code)) ? 'Copied' : 'Select it, and copy it by hand';
+    setTimeout(() => (copy.textContent = 'Copy'), 2_000);
+  });
+  const box = element('div', { class: 'code' });
+  code.parentElement!.replaceWith(box);
+  const pre = element('pre', { tabindex: '0' });
+  pre.append(code);
+  box.append(pre, copy);
+}
+
+/** Whether the text of an element is in the clipboard. Over plain HTTP from another machine browsers have none. */
+async function copied(code: HTMLElement): Promise<boolean> {
+  try {
+    await navigator.clipboard.writeText(code.textContent ?? '');
+    return true;
+  } catch {
+    getSelection()?.selectAllChildren(code);
+    return document.execCommand('copy');
+  }
+}
+
+if (blocks.some((code) => code.className)) {
+  const { highlight } = await import('./highlight');
+  blocks.forEach(highlight);
+}
+
+// The heading that is being read, in the outline.
+const outline = new Map([...document.querySelectorAll<HTMLAnchorElement>('nav.page a')].map((link) => [decodeURIComponent(link.hash.slice(1)), link]));
+const headings = [...document.querySelectorAll<HTMLElement>('article :is(h2, h3)')].filter(({ id }) => outline.has(id));
+const follow = () => {
+  const passed = headings.filter((heading) => heading.getBoundingClientRect().top < 120).at(-1);
+  for (const [id, link] of outline) link.toggleAttribute('aria-current', id === passed?.id);
+};
+addEventListener('scroll', follow, { passive: true });
+follow();
+document.querySelector('#contents [aria-current]')?.scrollIntoView({ block: 'center' });
