@@ -66,9 +66,17 @@ function facts({ paths, components: { schemas } }) {
 
 /** What each setting of the server means: the last cells of the tables, in which links are only their text. */
 function serverSettings(text) {
-  const [ofServer] = text.split('\n## Settings of an app\n');
-  const rows = ofServer.matchAll(/^\| `([a-z_.]+)` \|.*?\| (.*) \|$/gm);
-  const meanings = [...rows].map(([, name, meaning]) => {
+  const [ofServer, ofApps] = text.split('\n## Settings of an app\n');
+  // A section of its own: a heading, a list of facts, the explanation.
+  const sections = ofServer.matchAll(/^### `([a-z_.]+)`\n\n(?:- .*\n)+\n((?:.+\n)+)/gm);
+  const explained = [...sections].map(([all, name, meaning]) => [all, name, meaning.trim().replaceAll('\n', ' ')]);
+  // In the order of the limits that they bound.
+  const place = ([, , limit]) => (ofApps.includes(`| ${limit} |`) ? ofApps.indexOf(`| ${limit} |`) : ofApps.length);
+  const rows = [...ofServer.matchAll(/^\| `(ceilings\.[a-z_]+)` \|.*?\| (.*) \|$/gm)];
+  const ceilings = rows.sort((one, other) => place(one) - place(other));
+  // A quota of all apps together is explained as that of one app is.
+  const quotas = ofApps.matchAll(/^\| `(quotas\.[a-z_]+)` \|.*\| (.*) \|$/gm);
+  const meanings = [...explained, ...ceilings, ...quotas].map(([, name, meaning]) => {
     const plain = meaning.replace(/\[([^\]]+)\]\([^)]+\)/g, '$1');
     return [name, name.startsWith('ceilings.') ? `Highest value that an app may have of ${plain}.` : plain];
   });

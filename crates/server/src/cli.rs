@@ -3,9 +3,10 @@
 //! One file for each noun. Commands on the store go through the admin API ([`api`]), on this machine's store or on a
 //! remote server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{Config, Setting, otel_variables, unknown_variables};
@@ -160,6 +161,16 @@ enum Command {
     Man {
         /// The command that it is about, for example `app create` [default: fanfare itself]
         command: Vec<String>,
+        /// Write the pages of all commands into a folder instead, such as /usr/local/share/man/man1
+        #[arg(long, value_name = "FOLDER", conflicts_with = "command")]
+        all: Option<PathBuf>,
+    },
+    /// Renew the parts of a page of the documentation that are made out of the program: from standard input to standard output
+    #[command(hide = true)]
+    Reference {
+        /// Print the names of everything that users write or read instead
+        #[arg(long)]
+        names: bool,
     },
     /// Print what completes commands in a shell
     Completions {
@@ -236,7 +247,17 @@ pub(crate) fn run() -> ExitCode {
     };
     let text = match &cli.command {
         Some(Command::Completions { shell }) => Some(completions(*shell)),
-        Some(Command::Man { command }) => match manual(command) {
+        Some(Command::Man {
+            all: Some(folder), ..
+        }) => match write_manuals(folder) {
+            Ok(text) => Some(text),
+            Err(error) => return failed(&error, code_of(&error)),
+        },
+        Some(Command::Man { command, .. }) => match manual(command) {
+            Ok(text) => Some(text),
+            Err(error) => return failed(&error, code_of(&error)),
+        },
+        Some(Command::Reference { names }) => match reference(*names) {
             Ok(text) => Some(text),
             Err(error) => return failed(&error, code_of(&error)),
         },
@@ -311,7 +332,7 @@ pub(crate) fn run() -> ExitCode {
 
 /// Returns the commands with their flags. Flags without a use for a command are accepted and hidden, so that a flag may
 /// stand anywhere.
-fn command_line() -> clap::Command {
+pub(crate) fn command_line() -> clap::Command {
     let command = Cli::command();
     let settings: Vec<clap::Arg> = command
         .get_arguments()
@@ -323,7 +344,7 @@ fn command_line() -> clap::Command {
             "serve" | "publish" | "sign-url" | "top" | "doctor" | "config" => {
                 &["config", "listen", "data_dir", "store_url", "set"]
             }
-            "completions" | "openapi" | "man" => &[],
+            "completions" | "openapi" | "man" | "reference" => &[],
             _ => &["config", "data_dir", "store_url", "set"],
         };
         hide_except(command, &settings, shown)
@@ -362,6 +383,46 @@ fn manual(path: &[String]) -> anyhow::Result<String> {
     let found = found.clone().display_name(name.join("-"));
     clap_mangen::Man::new(found).render(&mut page)?;
     Ok(String::from_utf8_lossy(&page).into_owned())
+}
+
+/// Writes the manual pages of all commands into a folder, and returns what to print.
+fn write_manuals(folder: &Path) -> anyhow::Result<String> {
+    let mut paths = vec![Vec::new()];
+    add_paths(&command_line(), &[], &mut paths);
+    for path in &paths {
+        let name: Vec<&str> = std::iter::once("fanfare")
+            .chain(path.iter().map(String::as_str))
+            .collect();
+        let file = folder.join(format!("{}.1", name.join("-")));
+        std::fs::write(&file, manual(path)?)
+            .with_context(|| format!("writing {}", file.display()))?;
+    }
+    Ok(format!(
+        "{} manual pages are in {}\n",
+        paths.len(),
+        folder.display()
+    ))
+}
+
+/// Adds the names of all commands below one.
+fn add_paths(command: &clap::Command, path: &[String], paths: &mut Vec<Vec<String>>) {
+    for inner in command
+        .get_subcommands()
+        .filter(|inner| !inner.is_hide_set())
+    {
+        let path = [path, &[inner.get_name().to_owned()]].concat();
+        paths.push(path.clone());
+        add_paths(inner, &path, paths);
+    }
+}
+
+/// Returns a page from standard input with its made parts renewed, or the names of all that there is.
+fn reference(names: bool) -> anyhow::Result<String> {
+    if names {
+        return Ok(crate::reference::names());
+    }
+    let page = std::io::read_to_string(std::io::stdin())?;
+    crate::reference::renew(&page)
 }
 
 fn completions(shell: clap_complete::Shell) -> String {
@@ -486,7 +547,7 @@ async fn dispatch(command: Command, config: Config) -> anyhow::Result<()> {
         }
         Command::Openapi => output::text(&openapi::pretty(&openapi::document())),
         // These need no configuration and were handled before it was read.
-        Command::Completions { .. } | Command::Man { .. } => Ok(()),
+        Command::Completions { .. } | Command::Man { .. } | Command::Reference { .. } => Ok(()),
     }
 }
 
@@ -513,7 +574,7 @@ mod tests {
         let path = format!("{path}{}", command.get_name());
         let inner: Vec<String> = command
             .get_subcommands()
-            .filter(|inner| inner.get_name() != "help")
+            .filter(|inner| inner.get_name() != "help" && !inner.is_hide_set())
             .flat_map(|inner| calls(inner, &format!("{path} ")))
             .collect();
         if inner.is_empty() { vec![path] } else { inner }
@@ -593,6 +654,23 @@ mod tests {
         }
         assert!(manual(&[]).unwrap().contains("Exit codes"));
         assert!(manual(&["nope".into()]).is_err());
+    }
+
+    #[test]
+    fn all_manual_pages_are_written_into_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        write_manuals(folder.path()).unwrap();
+        for (name, words) in [
+            ("fanfare.1", "Exit codes"),
+            ("fanfare-app.1", "fanfare"),
+            ("fanfare-app-create.1", "setting"),
+        ] {
+            let page = std::fs::read_to_string(folder.path().join(name)).unwrap();
+            assert!(page.contains(".SH NAME") && page.contains(words), "{page}");
+        }
+        assert!(!folder.path().join("fanfare-reference.1").exists());
+        let nowhere = write_manuals(&folder.path().join("none")).unwrap_err();
+        assert!(format!("{nowhere:#}").contains("fanfare.1"), "{nowhere:#}");
     }
 
     #[test]

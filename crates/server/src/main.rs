@@ -27,6 +27,7 @@
 //! | `admin` | the admin API, one file for each resource |
 //! | `access` | the callers of the admin API, and what they may do |
 //! | `openapi` | the description of the HTTP APIs |
+//! | `reference` | the parts of the documentation that are made out of the program |
 //! | `app_sync` | keeps the engine's apps as the store has them |
 //! | `identity` | the identity providers whose tokens each app accepts, and what these grant |
 //! | `outbound` | requests to addresses that operators of an app chose |
@@ -81,6 +82,7 @@ mod openapi;
 mod outbound;
 mod outbox;
 mod quotas;
+mod reference;
 mod router;
 mod server_lock;
 mod startup;

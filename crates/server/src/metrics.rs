@@ -26,6 +26,7 @@ use crate::http::error::ApiError;
 use encode::Format;
 use snapshot::Snapshot;
 
+pub(crate) use catalog::{names, table};
 pub(crate) use document::{Buckets, Document};
 pub(crate) use process::Process;
 pub(crate) use snapshot::Named;

@@ -24,7 +24,7 @@ const source = (name) => {
 const config = source('config');
 /** The settings of the server: a test of the program compares this page with its structs. */
 const [page] = read('docs/configuration.md').split('## Settings of an app');
-const settings = [...page.matchAll(/^\| `([a-z_.]+)` \|/gm)].map(([, name]) => name);
+const settings = [...page.matchAll(/^(?:### |\| )`([a-z_.]+)`/gm)].map(([, name]) => name);
 const variables = new Set(['FANFARE_CONFIG', ...settings.map((name) => `FANFARE_${name.toUpperCase().replaceAll('.', '_')}`)]);
 /** A default, as the program has it. */
 const number = (pattern) => Number(config.match(pattern)[1]);

@@ -114,7 +114,7 @@ test('the Ingresses lead to the path below which everything is served', options,
 });
 
 test('every variable of the chart is one of the program', options, () => {
-  const known = new Set([...read('docs/configuration.md').matchAll(/^\| `([a-z_.]+)` \|/gm)].map(([, name]) => `FANFARE_${name.toUpperCase().replaceAll('.', '_')}`));
+  const known = new Set([...read('docs/configuration.md').matchAll(/^(?:### |\| )`([a-z_.]+)`/gm)].map(([, name]) => `FANFARE_${name.toUpperCase().replaceAll('.', '_')}`));
   const everything = { tls: { secretName: 'x' }, ops: { enabled: true }, store: { secret: { name: 'x' } }, masterKey: { secret: { name: 'x' } }, ownerPassword: { secret: { name: 'x' } } };
   const names = Object.keys(environment(render(everything)));
   assert.ok(names.length >= 9, names.join());

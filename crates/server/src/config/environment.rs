@@ -121,7 +121,7 @@ fn secret_variable(name: &str) -> Option<SecretString> {
 }
 
 /// Returns the environment variable of a setting.
-fn variable(path: &str) -> String {
+pub(super) fn variable(path: &str) -> String {
     format!("FANFARE_{}", path.to_uppercase().replace('.', "_"))
 }
 

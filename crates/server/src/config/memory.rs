@@ -44,11 +44,7 @@ impl MemoryConfig {
 
     pub(super) fn check(&self, rules: Rules<'_>) -> anyhow::Result<()> {
         // First, because too small a limit makes bounds that are derived from it too small as well.
-        rules.check(
-            "limit",
-            self.limit >= 64 << 20,
-            "must be at least 67108864 bytes (64 MiB)",
-        )?;
+        rules.at_least_bytes("limit", self.limit, 64 << 20)?;
         rules.at_least("subscriptions", self.subscriptions, 1)?;
         rules.at_least("subscriptions_of_app", self.subscriptions_of_app, 1)
     }

@@ -49,11 +49,7 @@ impl OutboxConfig {
     }
 
     pub(super) fn check(&self, shards: usize, rules: Rules<'_>) -> anyhow::Result<()> {
-        rules.check(
-            "max_bytes",
-            self.max_bytes >= 64 * 1024,
-            "must be at least 65536 bytes",
-        )?;
+        rules.at_least_bytes("max_bytes", self.max_bytes, 64 * 1024)?;
         let least = self.least_waiting(shards);
         rules.check(
             "max_total_bytes",

@@ -43,11 +43,7 @@ impl QueueConfig {
         max_body_bytes: usize,
         rules: Rules<'_>,
     ) -> anyhow::Result<()> {
-        rules.check(
-            "max_bytes",
-            self.max_bytes >= 64 * 1024,
-            "must be at least 65536 bytes",
-        )?;
+        rules.at_least_bytes("max_bytes", self.max_bytes, 64 * 1024)?;
         rules.check(
             "max_bytes",
             self.max_bytes >= max_body_bytes,
@@ -58,10 +54,6 @@ impl QueueConfig {
     }
 
     pub(super) fn check_memory(&self, rules: Rules<'_>) -> anyhow::Result<()> {
-        rules.check(
-            "max_bytes",
-            self.max_bytes >= 1024 * 1024,
-            "must be at least 1048576 bytes",
-        )
+        rules.at_least_bytes("max_bytes", self.max_bytes, 1024 * 1024)
     }
 }

@@ -14,17 +14,17 @@ use super::names;
 pub(super) struct Rules<'a> {
     figment: &'a Figment,
     section: &'a str,
-    /// Ranges that were checked, for the test that looks them up in the documentation.
-    #[cfg(test)]
+    /// Bounds that were checked, for the documentation.
     pub(super) ranges: Option<&'a std::cell::RefCell<Vec<Range>>>,
 }
 
-/// A setting with its range, as `docs/configuration.md` has it.
-#[cfg(test)]
+/// A setting with its bounds.
 #[derive(Debug)]
 pub(super) struct Range {
     pub(super) path: String,
-    pub(super) words: String,
+    pub(super) least: u64,
+    pub(super) most: Option<u64>,
+    pub(super) unit: &'static str,
 }
 
 impl<'a> Rules<'a> {
@@ -33,7 +33,6 @@ impl<'a> Rules<'a> {
         Self {
             figment,
             section: "",
-            #[cfg(test)]
             ranges: None,
         }
     }
@@ -66,12 +65,17 @@ impl<'a> Rules<'a> {
         }
     }
 
-    /// Notes a range for the test.
-    #[cfg(test)]
-    fn note(self, name: &str, words: String) {
+    /// Notes bounds for the documentation.
+    fn note(self, name: &str, least: impl Display, most: Option<impl Display>, unit: &'static str) {
         if let Some(ranges) = self.ranges {
-            let path = self.path(name);
-            ranges.borrow_mut().push(Range { path, words });
+            // Bounds are whole numbers.
+            let number = |bound: String| bound.parse().unwrap_or_default();
+            ranges.borrow_mut().push(Range {
+                path: self.path(name),
+                least: number(least.to_string()),
+                most: most.map(|most| number(most.to_string())),
+                unit,
+            });
         }
     }
 
@@ -88,17 +92,9 @@ impl<'a> Rules<'a> {
         name: &str,
         value: T,
         range: RangeInclusive<T>,
-        unit: &str,
+        unit: &'static str,
     ) -> anyhow::Result<()> {
-        #[cfg(test)]
-        self.note(
-            name,
-            format!(
-                "{} to {}",
-                words(range.start(), unit),
-                words(range.end(), unit)
-            ),
-        );
+        self.note(name, range.start(), Some(range.end()), unit);
         let rule = format!("must be {} to {} {unit}", range.start(), range.end());
         self.check(name, range.contains(&value), rule.trim_end())
     }
@@ -110,26 +106,26 @@ impl<'a> Rules<'a> {
         value: T,
         least: T,
     ) -> anyhow::Result<()> {
-        #[cfg(test)]
-        self.note(name, format!("at least {least}"));
+        self.note(name, least, None::<T>, "");
         self.check(
             name,
             value >= least,
             format_args!("must be at least {least}"),
         )
     }
-}
 
-/// Returns a bound as the documentation writes it: sizes with a unit, and large numbers in groups.
-#[cfg(test)]
-fn words(bound: &impl Display, unit: &str) -> String {
-    let text = bound.to_string();
-    let number: u64 = text.parse().expect("ranges are of whole numbers");
-    match (unit, number) {
-        ("bytes", size) if size % (1 << 30) == 0 => format!("{} GiB", size >> 30),
-        ("bytes", size) if size % (1 << 20) == 0 => format!("{} MiB", size >> 20),
-        ("bytes", size) if size % 1024 == 0 => format!("{} KiB", size >> 10),
-        (_, 1_000_000) => "1,000,000".into(),
-        _ => text,
+    /// Checks that a number of bytes is at least `least`.
+    pub(super) fn at_least_bytes(
+        self,
+        name: &str,
+        value: usize,
+        least: usize,
+    ) -> anyhow::Result<()> {
+        self.note(name, least, None::<usize>, "bytes");
+        self.check(
+            name,
+            value >= least,
+            format_args!("must be at least {least} bytes"),
+        )
     }
 }

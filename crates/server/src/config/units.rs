@@ -17,7 +17,7 @@ pub(super) const NETWORKS: &str =
     "a list of addresses and networks, or text with commas between them";
 
 /// How names are written.
-const TEXTS: &str = "a list of names, or text with commas between them";
+pub(super) const TEXTS: &str = "a list of names, or text with commas between them";
 
 /// Deserializes a duration in seconds.
 pub(super) fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
