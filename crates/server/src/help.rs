@@ -104,8 +104,9 @@ where
         };
         let mut line = String::new();
         self.0.format_event(ctx, Writer::new(&mut line), event)?;
-        let line = line.trim_end().trim_end_matches('}');
+        let line = line.trim_end();
+        let line = line.strip_suffix('}').unwrap_or(line);
         // The address has nothing that JSON would escape.
-        writeln!(writer, "{line}}},\"help\":\"{help}\"}}")
+        writeln!(writer, "{line},\"help\":\"{help}\"}}")
     }
 }

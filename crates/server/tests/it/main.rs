@@ -15,6 +15,7 @@ mod dashboard;
 mod direct_publish;
 mod first_run;
 mod headers;
+mod help;
 mod history;
 mod hostile;
 mod listening;
