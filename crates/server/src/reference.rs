@@ -35,7 +35,8 @@ pub(crate) fn renew(page: &str) -> anyhow::Result<String> {
         renewed.push('\n');
         if let Some(name) = line.strip_prefix(BEGIN) {
             let name = name.trim_end_matches(')');
-            renewed += &format!("\n{}\n{END}\n", part(name)?.trim_end());
+            // The line after a table without an empty one would be a row of it.
+            renewed += &format!("\n{}\n\n{END}\n", part(name)?.trim_end());
             if !lines.any(|line| line == END) {
                 bail!("the part {name} has no end: the line {END} must follow it");
             }
