@@ -17,7 +17,7 @@ const QUESTIONS = [
   ['limit an app', 'answers#how-do-i-limit-an-app'],
   ["close a user's connections", 'answers#how-do-i-close-a-users-connections'],
   ['two nodes', 'answers#how-do-i-run-two-nodes'],
-  ['outbox.max_bytes', 'configuration#outbox.max_bytes'],
+  ['outbox.max_bytes', 'configuration#outboxmax_bytes'],
   ['fanfare_connections', 'metrics#fanfare_connections'],
 ];
 

@@ -34,8 +34,12 @@ export class Index {
     processTerm: (term) => (STOP.has(term) ? null : stem(term)),
     searchOptions: {
       boost: { h: 4, p: 2 },
-      // A row repeats few words, so it would come before the section that explains them.
-      boostDocument: (_id, _term, section) => (section?.r ? 0.4 : String(section?.u).startsWith('answers#') ? 2 : 1),
+      boostDocument: (_id, term, section) => {
+        // The name of a setting or a metric, as it stands there.
+        if (/[._]/.test(term) && String(section?.h).toLowerCase() === term) return 4;
+        // A row repeats few words, so it would come before the section that explains them.
+        return section?.r ? 0.4 : String(section?.u).startsWith('answers#') ? 2 : 1;
+      },
       prefix: (term) => term.length > 2, fuzzy: (term) => (term.length > 5 && !/\d/.test(term) ? 0.15 : false), combineWith: 'AND',
     },
   });
