@@ -27,7 +27,8 @@ pub fn entries(source: &str) -> Vec<Entry> {
                 anchor: row.anchor.clone(),
             })
         })
-        .filter(|entry| length(entry) >= MIN_BYTES)
+        // A code or a kind is no message, and would be found in many.
+        .filter(|entry| length(entry) >= MIN_BYTES && entry.pieces.concat().contains(' '))
         .collect();
     entries.sort_by_key(|entry| std::cmp::Reverse(length(entry)));
     entries

@@ -106,6 +106,20 @@ impl Document {
             .collect()
     }
 
+    /// Returns it as Markdown whose links to files outside `docs/` lead to where the book shows these.
+    pub(crate) fn markdown(&self, links: &Links) -> String {
+        let others = self
+            .references()
+            .into_iter()
+            .filter(|it| it.starts_with("../"));
+        others.fold(self.source.clone(), |text, reference| {
+            match links.shown(&self.path, &reference) {
+                Some(url) => text.replace(&format!("]({reference})"), &format!("]({url})")),
+                None => text,
+            }
+        })
+    }
+
     /// Returns its content as HTML.
     pub(crate) fn html(&self, links: &Links) -> String {
         let (events, _) = anchored(&self.source);

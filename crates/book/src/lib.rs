@@ -176,7 +176,7 @@ impl Book {
             media_type: "text/plain; charset=utf-8",
             content: plain::overview(&self.contents, &self.documents).into_bytes(),
         });
-        let (whole, _) = plain::whole(&self.contents, &self.documents);
+        let (whole, _) = plain::whole(&self.contents, &self.documents, &links);
         files.push(File {
             path: WHOLE_TEXT.into(),
             media_type: "text/plain; charset=utf-8",
@@ -189,7 +189,8 @@ impl Book {
     /// because the search and assistants want the whole text, and once is enough.
     #[must_use]
     pub fn markdown(&self) -> Vec<(String, Range<usize>)> {
-        let (_, places) = plain::whole(&self.contents, &self.documents);
+        let links = Links::new(self.documents.keys(), self.others.keys());
+        let (_, places) = plain::whole(&self.contents, &self.documents, &links);
         places
     }
 

@@ -42,6 +42,12 @@ impl Links {
         }
     }
 
+    /// Returns the URL of a reference to a file that the book shows as it is, relative to its page.
+    pub(crate) fn shown(&self, from: &str, reference: &str) -> Option<String> {
+        let url = self.url(from, reference)?;
+        url.contains(SOURCE).then_some(url)
+    }
+
     /// Returns the URL of a reference in a document, relative to its page, or `None` if it leads out of the book.
     pub(crate) fn url(&self, from: &str, reference: &str) -> Option<String> {
         if reference.starts_with('#') || reference.contains(':') {

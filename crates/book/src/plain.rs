@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::contents::Contents;
 use crate::document::Document;
-use crate::links;
+use crate::links::{self, Links};
 
 /// Where the overview is, below `/docs/`.
 pub(crate) const PATH: &str = "llms.txt";
@@ -42,6 +42,7 @@ pub(crate) fn overview(contents: &Contents, documents: &BTreeMap<String, Documen
 pub(crate) fn whole(
     contents: &Contents,
     documents: &BTreeMap<String, Document>,
+    links: &Links,
 ) -> (String, Vec<(String, Range<usize>)>) {
     let mut text = String::new();
     let mut places = Vec::new();
@@ -50,7 +51,7 @@ pub(crate) fn whole(
             continue;
         };
         let start = text.len();
-        text.push_str(document.source());
+        text.push_str(&document.markdown(links));
         places.push((links::below_docs(document.path()), start..text.len()));
     }
     (text, places)

@@ -2,7 +2,7 @@
 //! way, with an entity tag, the time for which they may be cached, and security headers.
 
 use std::io::Write;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use axum::body::Bytes;
 use axum::http::header::{
@@ -38,8 +38,8 @@ pub(crate) struct Asset {
     content_type: HeaderValue,
     fingerprint: String,
     etag: HeaderValue,
-    /// As it is, unless the build embeds only the compressed form.
-    plain: Option<Bytes>,
+    /// As it is. Where the build embeds only the compressed form, it is unpacked once, when a client needs it.
+    plain: OnceLock<Bytes>,
     gzip: Option<Bytes>,
     /// The content security policy of a page.
     policy: Option<&'static str>,
@@ -74,7 +74,7 @@ impl Asset {
             content_type,
             etag: entity_tag(&fingerprint),
             fingerprint,
-            plain: Some(plain),
+            plain: OnceLock::from(plain),
             gzip: None,
             policy: None,
         }
@@ -86,7 +86,7 @@ impl Asset {
             content_type,
             etag: entity_tag(fingerprint),
             fingerprint: fingerprint.to_owned(),
-            plain: None,
+            plain: OnceLock::new(),
             gzip: Some(Bytes::from_static(gzip)),
             policy: None,
         }
@@ -110,7 +110,7 @@ impl Asset {
 
     fn plain(&self) -> Bytes {
         let unpacked = || book::unpacked(self.gzip.as_deref().unwrap_or_default()).into();
-        self.plain.clone().unwrap_or_else(unpacked)
+        self.plain.get_or_init(unpacked).clone()
     }
 
     /// Returns the digits that identify the file's content, for a path or an entity tag.

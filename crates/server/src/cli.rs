@@ -292,6 +292,9 @@ pub(crate) fn run() -> ExitCode {
         Ok(traces) => traces,
         Err(message) => return failed(&Failure::misuse(message).into(), Code::Misuse),
     };
+    if config.docs.enabled {
+        help::is_at(&config.http.base_path);
+    }
     telemetry::start(&config.log, &traces);
     for message in unknown_variables() {
         // An error, because the intended setting has no effect and this must be seen at every log level.

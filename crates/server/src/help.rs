@@ -25,7 +25,7 @@ static BASE: OnceLock<String> = OnceLock::new();
 static WHOLE: LazyLock<HashMap<&'static str, &'static str>> =
     LazyLock::new(|| book::whole_messages().collect());
 
-/// Says that this process serves the documentation. Called once, before anything is answered.
+/// Says that this process serves the documentation. Called once, before anything is logged or answered.
 pub(crate) fn is_at(base_path: &str) {
     // A second server of one process, as in tests, is at the same place.
     let _ = BASE.set(base_path.to_owned());

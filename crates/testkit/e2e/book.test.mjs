@@ -19,6 +19,9 @@ const QUESTIONS = [
   ['two nodes', 'answers#how-do-i-run-two-nodes'],
   ['outbox.max_bytes', 'configuration#outboxmax_bytes'],
   ['fanfare_connections', 'metrics#fanfare_connections'],
+  ["why an event didn't arrive", 'answers#why-did-an-event-not-arrive'],
+  ['proxy timeouts', 'answers#which-time-outs-does-my-proxy-need'],
+  ['Timestamp expired', 'errors#timestamp-expired'],
 ];
 
 let server;
@@ -83,6 +86,18 @@ test('the search answers what readers ask among its first three results', async 
   await page.keyboard.press('/');
   await page.getByRole('searchbox').fill('xyzzyxyzzy');
   await page.getByText('Nothing has these words.').waitFor();
+  await page.close();
+});
+
+test('a page begins at its beginning, wherever it is in the contents', async () => {
+  const page = await browser.open(address('move-from-socket-io'));
+  await page.setViewportSize({ width: 1920, height: 1080 });
+  await page.reload();
+  await page.locator('.search').waitFor();
+  const contents = page.getByRole('navigation', { name: 'Contents' });
+  await page.waitForFunction(() => document.querySelector('#contents').scrollTop > 0);
+  assert.equal(await page.evaluate(() => scrollY), 0);
+  assert.ok(await contents.getByRole('link', { name: 'From Socket.IO' }).isVisible());
   await page.close();
 });
 

@@ -88,8 +88,14 @@ const outline = new Map([...document.querySelectorAll<HTMLAnchorElement>('nav.pa
 const headings = [...document.querySelectorAll<HTMLElement>('article :is(h2, h3)')].filter(({ id }) => outline.has(id));
 const follow = () => {
   const passed = headings.filter((heading) => heading.getBoundingClientRect().top < 120).at(-1);
-  for (const [id, link] of outline) link.toggleAttribute('aria-current', id === passed?.id);
+  for (const [id, link] of outline) {
+    if (id === passed?.id) link.setAttribute('aria-current', 'true');
+    else link.removeAttribute('aria-current');
+  }
 };
 addEventListener('scroll', follow, { passive: true });
 follow();
-document.querySelector('#contents [aria-current]')?.scrollIntoView({ block: 'center' });
+// Only the contents: scrollIntoView would scroll the page as well.
+const contents = document.querySelector<HTMLElement>('#contents');
+const current = contents?.querySelector<HTMLElement>('[aria-current]');
+if (contents && current) contents.scrollTop = current.offsetTop - contents.clientHeight / 2;

@@ -18,12 +18,14 @@ const MAX_HITS = 20;
 /** Characters of text around the first word that was found. */
 const EXCERPT = 170;
 /** Words that say nothing about what is looked for. */
-const STOP = new Set('a an and are as at be by can do does for from get how i if in is it my of on or that the to was what when which why will with'.split(' '));
+const STOP = new Set("a an and are as at be by can do does don't doesn't did didn't for from get how i if in is isn't it my not of on or that the to was what when which why will with".split(' '));
 
 /** Splits as people write what they look for: `limits.connections` and `pusher:error` are found whole and by their parts. */
 function words(text: string): string[] {
-  const whole = text.toLowerCase().split(/[^\p{L}\p{N}._:/-]+/u).map((word) => word.replace(/^[._:/-]+|[._:/-]+$/g, ''));
-  return whole.flatMap((word) => [word, ...(/[._:/-]/.test(word) ? word.split(/[._:/-]+/) : [])]).filter(Boolean);
+  const whole = text.toLowerCase().split(/[^\p{L}\p{N}._:/'-]+/u).map((word) => word.replace(/^[._:/'-]+|[._:/'-]+$/g, ''));
+  // "time-out" is found as "timeout", too.
+  const parts = (word: string) => [...word.split(/[._:/-]+/), ...(/^\p{L}+-\p{L}+$/u.test(word) ? [word.replace('-', '')] : [])];
+  return whole.flatMap((word) => [word, ...(/[._:/-]/.test(word) ? parts(word) : [])]).filter(Boolean);
 }
 
 export class Index {
@@ -34,13 +36,14 @@ export class Index {
     processTerm: (term) => (STOP.has(term) ? null : stem(term)),
     searchOptions: {
       boost: { h: 4, p: 2 },
-      boostDocument: (_id, term, section) => {
-        // The name of a setting or a metric, as it stands there.
-        if (/[._]/.test(term) && String(section?.h).toLowerCase() === term) return 4;
+      boostDocument: (_id, _term, section) => {
         // A row repeats few words, so it would come before the section that explains them.
-        return section?.r ? 0.4 : String(section?.u).startsWith('answers#') ? 2 : 1;
+        const url = String(section?.u);
+        // The first page only points elsewhere.
+        if (url.startsWith('#')) return 0.1;
+        return section?.r ? 0.4 : url.startsWith('answers#') ? 2 : 1;
       },
-      prefix: (term) => term.length > 2, fuzzy: (term) => (term.length > 5 && !/\d/.test(term) ? 0.15 : false), combineWith: 'AND',
+      prefix: (term) => term.length > 2, fuzzy: (term) => (term.length > 5 && term.length < 30 && !/\d/.test(term) ? 0.15 : false), combineWith: 'AND',
     },
   });
 
@@ -52,6 +55,14 @@ export class Index {
   find(question: string): Hit[] {
     const all = this.#search.search(question);
     const hits = all.length > 0 ? all : this.#search.search(question, { combineWith: 'OR' });
+    const phrase = question.toLowerCase();
+    // A message or a name that is pasted is found where it stands word for word, first of all in the catalogue of errors.
+    const weight = ({ u, h, t, score }: (typeof hits)[number]) => {
+      if (!/[\s_.]/.test(phrase)) return score;
+      if (h.toLowerCase() === phrase) return score * 20;
+      return u.startsWith('errors#') && `${h} ${t}`.toLowerCase().includes(phrase) ? score * 10 : score;
+    };
+    hits.sort((a, b) => weight(b) - weight(a));
     return hits.slice(0, MAX_HITS).map(({ u, p, h, t, terms }) => ({ u, p, h, t, terms }));
   }
 }
@@ -111,7 +122,7 @@ function plain(text: string): string {
 }
 
 function make(root: string): HTMLDialogElement {
-  const input = element('input', { type: 'search', 'aria-label': 'Search the documentation', placeholder: 'A word, a setting, an error, a code', autocomplete: 'off', spellcheck: 'false' });
+  const input = element('input', { type: 'search', 'aria-label': 'Search the documentation', placeholder: 'A word, a setting, an error, a code', autocomplete: 'off', spellcheck: 'false', maxlength: '200' });
   const list = element('ol', { class: 'hits' });
   const state = element('p', { class: 'state', role: 'status' });
   const made = element('dialog', { class: 'find', 'aria-label': 'Search' }, input, state, list);
@@ -123,7 +134,7 @@ function make(root: string): HTMLDialogElement {
       // Typed on meanwhile.
       if (question !== input.value.trim()) return;
       list.replaceChildren(...hits.map((hit) => line(root, hit)));
-      state.textContent = question && hits.length === 0 ? 'Nothing has these words.' : '';
+      state.textContent = !question ? '' : hits.length === 0 ? 'Nothing has these words.' : `${hits.length} results, best first`;
     } catch (error) {
       index = undefined;
       state.textContent = `The search has no data: ${error instanceof Error ? error.message : error}. Type to try again.`;
@@ -148,6 +159,8 @@ function line(root: string, { u, p, h, t, terms }: Hit): HTMLLIElement {
 
 /** Arrows go through the results; Enter in the field opens the first. */
 function move(event: KeyboardEvent, input: HTMLInputElement, list: HTMLOListElement): void {
+  // Enter ends the choice of a character then.
+  if (event.isComposing) return;
   const links = [...list.querySelectorAll('a')];
   const at = links.indexOf(document.activeElement as HTMLAnchorElement);
   if (event.key === 'Enter' && document.activeElement === input) links[0]?.click();

@@ -5,13 +5,13 @@ use std::io::Read;
 use std::sync::LazyLock;
 
 use axum::Router;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use flate2::read::GzDecoder;
 
-use super::{Asset, Caching, dashboard};
+use super::{Asset, Caching, dashboard, secure};
 use crate::app_state::AppState;
 use crate::http::error::ApiError;
 use crate::http::paths;
@@ -39,6 +39,16 @@ static FILES: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
     files.map(|file| (file.path, file.asset())).collect()
 });
 
+/// The pages as Markdown, which are parts of the whole text.
+static MARKDOWN: LazyLock<HashMap<&'static str, Asset>> = LazyLock::new(|| {
+    let kind = HeaderValue::from_static("text/markdown; charset=utf-8");
+    let whole = FILES[made::WHOLE_TEXT].plain();
+    let pages = made::MARKDOWN.iter();
+    pages
+        .map(|(path, range)| (*path, Asset::new(kind.clone(), whole.slice(range.clone()))))
+        .collect()
+});
+
 impl Embedded {
     fn asset(&self) -> Asset {
         let kind = HeaderValue::from_static(self.media_type);
@@ -58,54 +68,52 @@ impl Embedded {
 /// Returns the routes of the book.
 pub(crate) fn router() -> Router<AppState> {
     Router::new()
-        .route("/docs", get(async || Redirect::temporary("docs/")))
-        .route("/docs/", get(first))
-        .route("/docs/{*path}", get(page))
-        .route(
-            "/llms.txt",
-            get(async || Redirect::temporary("docs/llms.txt")),
-        )
+        .route("/docs", get(async || redirect("docs/")))
+        .route("/docs/", get(answer))
+        .route("/docs/{*path}", get(answer))
+        .route("/llms.txt", get(async || redirect("docs/llms.txt")))
 }
 
-async fn first(state: State<AppState>, headers: HeaderMap) -> Response {
-    respond(&state, "", &headers)
-}
-
-async fn page(state: State<AppState>, Path(path): Path<String>, headers: HeaderMap) -> Response {
-    respond(&state, &path, &headers)
-}
-
-fn respond(state: &AppState, path: &str, headers: &HeaderMap) -> Response {
-    if let Some(page) = markdown(path) {
-        return page.respond(headers, Caching::Revalidate);
-    }
-    let Some(file) = FILES.get(path) else {
-        // The page of a folder, which has a slash at its end.
-        if FILES.contains_key(&*format!("{path}/")) {
-            let last = path.rsplit('/').next().unwrap_or(path);
-            return Redirect::temporary(&format!("{last}/")).into_response();
-        }
-        let message = format!(
-            "There is no page {} in the documentation: look for it at {}/docs/",
-            paths::truncated(path),
-            state.base_path
-        );
-        return ApiError::new(404, message).into_response();
+/// Answers with a file. Paths are compared as they were sent, because none in the book needs an encoding.
+async fn answer(state: State<AppState>, uri: Uri, headers: HeaderMap) -> Response {
+    let path = uri.path().strip_prefix("/docs/").unwrap_or_default();
+    let Some(file) = FILES.get(path).or_else(|| MARKDOWN.get(path)) else {
+        return absent(&state, path);
     };
     let caching = if path.starts_with("assets/") {
         Caching::Immutable
     } else {
         Caching::Revalidate
     };
-    file.respond(headers, caching)
+    file.respond(&headers, caching)
 }
 
-/// Returns a page as Markdown, which is a part of the whole text.
-fn markdown(path: &str) -> Option<Asset> {
-    let (_, range) = made::MARKDOWN.iter().find(|(page, _)| *page == path)?;
-    let kind = HeaderValue::from_static("text/markdown; charset=utf-8");
-    let text = FILES[made::WHOLE_TEXT].plain().slice(range.clone());
-    Some(Asset::new(kind, text))
+/// Leads to the page that was probably meant, with or without a slash at the end, or says that there is none.
+fn absent(state: &AppState, path: &str) -> Response {
+    let last = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+    if FILES.contains_key(&*format!("{path}/")) {
+        return redirect(&format!("{}/", last(path)));
+    }
+    if let Some(page) = path
+        .strip_suffix('/')
+        .filter(|page| FILES.contains_key(page))
+    {
+        return redirect(&format!("../{}", last(page)));
+    }
+    let message = format!(
+        "There is no page {} in the documentation: look for it at {}/docs/",
+        paths::truncated(path),
+        state.base_path
+    );
+    ApiError::new(404, message).into_response()
+}
+
+/// Leads elsewhere, relative to the address that was asked for.
+fn redirect(to: &str) -> Response {
+    secure(
+        Redirect::temporary(to).into_response(),
+        Some(dashboard::POLICY),
+    )
 }
 
 /// Unpacks a file, for the few clients that don't accept gzip.
@@ -116,21 +124,34 @@ pub(super) fn unpacked(content: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// Returns the anchor in `docs/errors.md` of the row that explains a message, if it has one.
+/// Returns the anchor in `docs/errors.md` of the row that explains a message, if it has one: of the row that begins as the
+/// message does, or else of one that is in it after something else, such as what was being done.
 pub(crate) fn anchor_of(message: &str) -> Option<&'static str> {
-    let fits = |pieces: &[&str]| {
-        let mut rest = Some(message);
-        for piece in pieces {
-            rest = rest
-                .and_then(|rest| rest.split_once(piece))
-                .map(|(_, after)| after);
-        }
-        rest.is_some()
+    /// Fewer bytes are in many messages by chance.
+    const MIN_WITHIN: usize = 16;
+    let anchor = |fits: &dyn Fn(&[&str]) -> bool| {
+        let mut entries = made::CATALOGUE.iter();
+        entries
+            .find(|(pieces, _)| fits(pieces))
+            .map(|(_, anchor)| *anchor)
     };
-    let mut entries = made::CATALOGUE.iter();
-    entries
-        .find(|(pieces, _)| fits(pieces))
-        .map(|(_, anchor)| *anchor)
+    anchor(&|pieces| message.starts_with(pieces[0]) && has_all(message, pieces)).or_else(|| {
+        anchor(&|pieces| {
+            let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+            length >= MIN_WITHIN && has_all(message, pieces)
+        })
+    })
+}
+
+/// Returns whether a message has all pieces in their order.
+fn has_all(message: &str, pieces: &[&str]) -> bool {
+    let mut rest = Some(message);
+    for piece in pieces {
+        rest = rest
+            .and_then(|rest| rest.split_once(piece))
+            .map(|(_, after)| after);
+    }
+    rest.is_some()
 }
 
 /// Returns the messages that have no values, with the anchors of their rows.
@@ -220,6 +241,19 @@ mod tests {
         ] {
             assert_eq!(anchor_of(message), Some(anchor), "{message}");
         }
-        assert_eq!(anchor_of("all is well"), None);
+        let chosen = "there is no app with id \"the store does not answer: apps and keys stay as they are until it does\"";
+        assert_ne!(
+            anchor_of(chosen),
+            Some("the-store-does-not-answer-apps-and-keys-stay-as-they-are"),
+            "words of a caller count less than those of the program"
+        );
+        for message in [
+            "all is well",
+            "connection reset",
+            "connections.max",
+            "handshake",
+        ] {
+            assert_eq!(anchor_of(message), None, "{message}");
+        }
     }
 }

@@ -20,7 +20,6 @@ use crate::edge::socket_io::SocketIo;
 use crate::edge::sockets::Sockets;
 use crate::edge::takeover::Turns;
 use crate::edge::xhr::{HangingRequests, Sessions, WebSocketRetry};
-use crate::help;
 use crate::identity::Identities;
 use crate::metrics::Named;
 use crate::nodes::NodeDrain;
@@ -58,9 +57,6 @@ pub(super) fn state(
     sync: SyncCounters,
     webhooks: Webhooks,
 ) -> Shared {
-    if config.docs.enabled {
-        help::is_at(&config.http.base_path);
-    }
     Shared {
         sockets: Sockets::new(config.http.max_sockets, engine.ledger().clone()),
         engine,
