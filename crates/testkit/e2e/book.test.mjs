@@ -21,7 +21,7 @@ const QUESTIONS = [
   ['fanfare_connections', 'metrics#fanfare_connections'],
   ["why an event didn't arrive", 'answers#why-did-an-event-not-arrive'],
   ['proxy timeouts', 'answers#which-time-outs-does-my-proxy-need'],
-  ['Timestamp expired', 'errors#timestamp-expired'],
+  ['Timestamp expired', 'errors#timestamp-expired-auth_timestamp-is--the-servers-clock'],
 ];
 
 let server;
