@@ -144,9 +144,11 @@ class Server {
     return stdout;
   }
 
-  async createApp({ id, key, secret }) {
+  /** A running server has the app within a second, and with it all its settings: one that is changed later comes later. */
+  async createApp({ id, key, secret, settings = {} }) {
     const flags = ['--name', `App ${id}`, '--id', id, '--key', key, '--secret', secret];
-    await this.cli('app', 'create', ...flags, '--client-events', '--json');
+    const set = Object.entries(settings).flatMap(([name, value]) => ['--setting', `${name}=${value}`]);
+    await this.cli('app', 'create', ...flags, ...set, '--client-events', '--json');
     return { id, key, secret };
   }
 

@@ -174,8 +174,7 @@ test('what was written to a network that carried nothing any more follows', asyn
 });
 
 test('namespaces of one connection recover each for itself', async (t) => {
-  const app = await server.createApp({ id: '7654321', key: 'other-key', secret: 'other-secret' });
-  await server.cli('app', 'update', app.id, '--setting', `history=${HISTORY}`);
+  const app = await server.createApp({ id: '7654321', key: 'other-key', secret: 'other-secret', settings: { history: HISTORY } });
   await eventually(async () => socketConnected(socketClient(t, server, { key: app.key })));
   const { cable, socket } = await behindCable(t);
   const other = socket.io.socket(`/${app.key}`, { auth: { recover: true } });
