@@ -1,5 +1,6 @@
 //! `docs/errors.md` lists what clients, backends and operators are told. It must not forget any of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +34,10 @@ const MIN_PIECE: usize = 8;
 #[test]
 fn every_close_code_is_listed() {
     let catalogue = catalogue();
+    let anchors: BTreeSet<String> = fanfare_book::entries(&catalogue_source())
+        .into_iter()
+        .map(|entry| entry.anchor)
+        .collect();
     for code in [
         CloseCode::BadFrame,
         CloseCode::Binary,
@@ -56,6 +61,9 @@ fn every_close_code_is_listed() {
             catalogue.contains(&code.number().to_string()),
             "{code:?} is not in docs/errors.md"
         );
+        // The SDK leads there.
+        let anchor = code.number().to_string();
+        assert!(anchors.contains(&anchor), "docs/errors.md#{anchor}");
     }
 }
 
@@ -130,8 +138,12 @@ fn longest_piece(format: &str) -> String {
         .to_owned()
 }
 
+fn catalogue_source() -> String {
+    fs::read_to_string(root().join("docs/errors.md")).expect("docs/errors.md")
+}
+
 fn catalogue() -> String {
-    let text = fs::read_to_string(root().join("docs/errors.md")).expect("docs/errors.md");
+    let text = catalogue_source();
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 

@@ -174,7 +174,8 @@ export class Connection extends Emitter<ConnectionEvents> {
   #retry({ code, reason }: Failure): void {
     const reaction = reactionTo(code);
     const { http } = this.#settings.endpoints;
-    const said = `${reason || 'lost'} (${code})`;
+    // What the server has said, its documentation explains.
+    const said = `${reason || 'lost'} (${code}${code < 4000 ? '' : `, see ${http}/docs/errors#${code}`})`;
     if (reaction === 'never') {
       this.#end();
       const message = `Refused for good by ${http}: ${said}`;

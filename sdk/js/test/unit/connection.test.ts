@@ -170,6 +170,8 @@ test.each([
   vi.advanceTimersByTime(10_000);
   ScriptedSocket.last.end(code, 'because');
   expect(errors).toMatchObject([{ closeCode: code, ...(delay !== 'never' && { retryIn: delay }) }]);
+  // Only what the server said has a row in its documentation.
+  expect(errors[0]!.message.includes(`/docs/errors#${code}`)).toBe(code >= 4000);
   expect(made.state).toBe(delay === 'never' ? 'disconnected' : 'connecting');
   vi.advanceTimersByTime(delay === 'never' ? 600_000 : (delay as number));
   expect(sockets()).toBe(delay === 'never' ? 1 : 2);
@@ -194,6 +196,7 @@ test('a refusal as the first message counts as one in a close frame', () => {
   expect(made.state).toBe('disconnected');
   expect(errors).toMatchObject([{ code: 'connection_refused', closeCode: 4001 }]);
   expect(errors[0]!.message).toContain('Could not find an app with key KEY');
+  expect(errors[0]!.message).toMatch(/\(4001, see https?:\/\/\S+\/docs\/errors#4001\)$/);
 });
 
 test('who was refused may try again by hand', () => {
