@@ -211,29 +211,28 @@ pub fn fingerprint(content: &[u8]) -> String {
 }
 
 fn assets(root: &Path) -> Result<BTreeMap<String, Vec<u8>>, BookError> {
-    let unreadable = |error| BookError::Unreadable {
-        path: ASSETS.into(),
-        error,
-    };
     let mut assets = BTreeMap::new();
-    for entry in std::fs::read_dir(root.join(ASSETS)).map_err(unreadable)? {
-        let path: PathBuf = entry.map_err(unreadable)?.path();
+    for entry in std::fs::read_dir(root.join(ASSETS)).map_err(unreadable(ASSETS))? {
+        let path: PathBuf = entry.map_err(unreadable(ASSETS))?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        assets.insert(name.into_owned(), std::fs::read(&path).map_err(unreadable)?);
+        let content = std::fs::read(&path).map_err(unreadable(ASSETS))?;
+        assets.insert(name.into_owned(), content);
     }
     Ok(assets)
 }
 
 fn read(root: &Path, path: &str) -> Result<Vec<u8>, BookError> {
-    std::fs::read(root.join(path)).map_err(|error| BookError::Unreadable {
-        path: path.into(),
-        error,
-    })
+    std::fs::read(root.join(path)).map_err(unreadable(path))
 }
 
 fn text(root: &Path, path: &str) -> Result<String, BookError> {
-    std::fs::read_to_string(root.join(path)).map_err(|error| BookError::Unreadable {
+    std::fs::read_to_string(root.join(path)).map_err(unreadable(path))
+}
+
+/// Returns what makes an error of what the system says about a file.
+fn unreadable(path: &str) -> impl Fn(io::Error) -> BookError {
+    move |error| BookError::Unreadable {
         path: path.into(),
         error,
-    })
+    }
 }

@@ -16,8 +16,8 @@ use crate::assets::book;
 
 /// The page of the catalogue, as a path of the repository.
 const CATALOGUE: &str = "docs/errors.md";
-/// The section of what no row has.
-const PROBLEMS: &str = "docs/errors.md#problems-of-the-admin-api";
+/// The section of problems that no row has: docs/errors.md#problems-of-the-admin-api.
+const PROBLEMS: &str = "problems-of-the-admin-api";
 
 /// What precedes `/docs` at this server, unless that is switched off.
 static BASE: OnceLock<String> = OnceLock::new();
@@ -34,20 +34,21 @@ pub(crate) fn is_at(base_path: &str) {
 /// Returns the address of the row that explains a problem, or of the section of problems.
 pub(crate) fn of_problem(detail: &str) -> Option<String> {
     let base = BASE.get()?;
-    let row = book::anchor_of(detail).map(|anchor| format!("{CATALOGUE}#{anchor}"));
-    let place = row.unwrap_or_else(|| PROBLEMS.to_owned());
-    Some(format!("{base}/{}", place.replace(".md", "")))
+    Some(address(base, book::anchor_of(detail).unwrap_or(PROBLEMS)))
 }
 
 /// Returns the address, below any server's, of the row that explains why a command failed.
 pub(crate) fn of_failure(message: &str) -> Option<String> {
-    let anchor = book::anchor_of(message)?;
-    Some(format!("/{}#{anchor}", CATALOGUE.replace(".md", "")))
+    book::anchor_of(message).map(|anchor| address("", anchor))
 }
 
 fn of_line(message: &str) -> Option<String> {
-    let (base, anchor) = (BASE.get()?, WHOLE.get(message)?);
-    Some(format!("{base}/{}#{anchor}", CATALOGUE.replace(".md", "")))
+    Some(address(BASE.get()?, WHOLE.get(message)?))
+}
+
+/// Returns the address of an anchor of the catalogue, below a base path.
+fn address(base: &str, anchor: &str) -> String {
+    format!("{base}/{}#{anchor}", CATALOGUE.replace(".md", ""))
 }
 
 /// The message of a log line.

@@ -46,7 +46,7 @@ impl ConnectionsConfig {
             self.max_subscriptions >= 1,
             "must be at least 1: a connection without a channel gets no event",
         )?;
-        rules.at_least("max_pending", self.max_pending, 1)?;
+        rules.at_least("max_pending", self.max_pending, 1, "")?;
         rules.range(
             "messages_per_second",
             self.messages_per_second,

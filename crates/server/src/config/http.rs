@@ -104,7 +104,7 @@ impl HttpConfig {
             "seconds",
         )?;
         rules.range("header_timeout", self.header_timeout, 1..=3600, "seconds")?;
-        rules.at_least("max_sockets", self.max_sockets, 1)?;
+        rules.at_least("max_sockets", self.max_sockets, 1, "")?;
         rules.range("max_streams", self.max_streams, 0..=10_000, "")?;
         rules.range("threads", self.threads, 0..=1024, "")?;
         rules.range(

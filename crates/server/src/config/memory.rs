@@ -44,8 +44,8 @@ impl MemoryConfig {
 
     pub(super) fn check(&self, rules: Rules<'_>) -> anyhow::Result<()> {
         // First, because too small a limit makes bounds that are derived from it too small as well.
-        rules.at_least_bytes("limit", self.limit, 64 << 20)?;
-        rules.at_least("subscriptions", self.subscriptions, 1)?;
-        rules.at_least("subscriptions_of_app", self.subscriptions_of_app, 1)
+        rules.at_least("limit", self.limit, 64 << 20, "bytes")?;
+        rules.at_least("subscriptions", self.subscriptions, 1, "")?;
+        rules.at_least("subscriptions_of_app", self.subscriptions_of_app, 1, "")
     }
 }

@@ -64,10 +64,10 @@ impl NetworkConfig {
             self.exempt_networks().is_some(),
             "must be addresses and networks with commas, for example 10.0.0.0/8, 192.0.2.7; or none",
         )?;
-        rules.at_least("max_connections", self.max_connections, 1)?;
-        rules.at_least("max_subscription_bytes", self.max_subscription_bytes, 1)?;
-        rules.at_least("max_sockets", self.max_sockets, 1)?;
-        rules.at_least("max_pending", self.max_pending, 1)?;
+        rules.at_least("max_connections", self.max_connections, 1, "")?;
+        rules.at_least("max_subscription_bytes", self.max_subscription_bytes, 1, "")?;
+        rules.at_least("max_sockets", self.max_sockets, 1, "")?;
+        rules.at_least("max_pending", self.max_pending, 1, "")?;
         rules.check(
             "max_waiting_bytes",
             self.max_waiting_bytes >= least_waiting,

@@ -49,7 +49,7 @@ impl OutboxConfig {
     }
 
     pub(super) fn check(&self, shards: usize, rules: Rules<'_>) -> anyhow::Result<()> {
-        rules.at_least_bytes("max_bytes", self.max_bytes, 64 * 1024)?;
+        rules.at_least("max_bytes", self.max_bytes, 64 * 1024, "bytes")?;
         let least = self.least_waiting(shards);
         rules.check(
             "max_total_bytes",
@@ -63,6 +63,6 @@ impl OutboxConfig {
             64 * 1024..=1 << 30,
             "bytes",
         )?;
-        rules.at_least("max_total_replay_bytes", self.max_total_replay_bytes, 1)
+        rules.at_least("max_total_replay_bytes", self.max_total_replay_bytes, 1, "")
     }
 }

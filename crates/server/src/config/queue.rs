@@ -43,7 +43,7 @@ impl QueueConfig {
         max_body_bytes: usize,
         rules: Rules<'_>,
     ) -> anyhow::Result<()> {
-        rules.at_least_bytes("max_bytes", self.max_bytes, 64 * 1024)?;
+        rules.at_least("max_bytes", self.max_bytes, 64 * 1024, "bytes")?;
         rules.check(
             "max_bytes",
             self.max_bytes >= max_body_bytes,
@@ -54,6 +54,6 @@ impl QueueConfig {
     }
 
     pub(super) fn check_memory(&self, rules: Rules<'_>) -> anyhow::Result<()> {
-        rules.at_least_bytes("max_bytes", self.max_bytes, 1024 * 1024)
+        rules.at_least("max_bytes", self.max_bytes, 1024 * 1024, "bytes")
     }
 }

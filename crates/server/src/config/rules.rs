@@ -99,33 +99,16 @@ impl<'a> Rules<'a> {
         self.check(name, range.contains(&value), rule.trim_end())
     }
 
-    /// Checks that the value is at least `least`.
+    /// Checks that the value is at least `least`. `unit` is as in [`Self::range`].
     pub(super) fn at_least<T: Copy + PartialOrd + Display>(
         self,
         name: &str,
         value: T,
         least: T,
+        unit: &'static str,
     ) -> anyhow::Result<()> {
-        self.note(name, least, None::<T>, "");
-        self.check(
-            name,
-            value >= least,
-            format_args!("must be at least {least}"),
-        )
-    }
-
-    /// Checks that a number of bytes is at least `least`.
-    pub(super) fn at_least_bytes(
-        self,
-        name: &str,
-        value: usize,
-        least: usize,
-    ) -> anyhow::Result<()> {
-        self.note(name, least, None::<usize>, "bytes");
-        self.check(
-            name,
-            value >= least,
-            format_args!("must be at least {least} bytes"),
-        )
+        self.note(name, least, None::<T>, unit);
+        let rule = format!("must be at least {least} {unit}");
+        self.check(name, value >= least, rule.trim_end())
     }
 }
