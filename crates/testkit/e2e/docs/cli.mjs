@@ -30,7 +30,7 @@ export const CLI = {
       await publishing(page, 'lamp');
       await startReceiver(page);
     },
-    'fanfare app disconnect': there,
+    'fanfare app clients': there,
     'fanfare channel list': there,
     'fanfare key create': async ({ code, ...block }, page) => {
       // What follows needs the app's first key, which the block revokes in the end.
