@@ -130,7 +130,10 @@ function socketLibraries() {
     npm('nodejs-websocket', '1.7.2'),
     npm('simple-websocket', '9.1.0'),
     npm('websocket-as-promised', '3.0.1', { npm: { ws: '8.23.0' } }),
-    npm('rxjs', '7.8.2', { npm: { ws: '8.23.0' } }),
+    npm('rxjs', '7.8.2', {
+      npm: { ws: '8.23.0' },
+      note: 'A close frame, as a restart sends it, completes the observable: connect again with `repeat`, because `retry` alone does so only after an error.',
+    }),
     python('websockets', '17.4'),
     python('websockets', '17.4', { what: ' (sync)', function: 'websockets_sync' }),
     python('websocket-client', '1.9.2'),
@@ -247,7 +250,10 @@ function streamClients() {
       options: { readTimeoutMillis: 60_000 },
     }),
     npm('event-source-polyfill', '1.0.31', { note: 'It sends the id of its last event as `lastEventId` in the query, not in a header.' }),
-    npm('reconnecting-eventsource', '1.6.5', { npm: { eventsource: '4.1.1' } }),
+    npm('reconnecting-eventsource', '1.6.5', {
+      npm: { eventsource: '4.1.1' },
+      note: 'Use `addEventListener`: with `onmessage` it [forgets the last id](../../findings/reconnecting-eventsource-forgets-the-id-with-onmessage.sh) after a 502.',
+    }),
     npm('@microsoft/fetch-event-source', '2.0.1', {
       note: 'It hands out comments as [messages without data](../../findings/fetch-event-source-hands-out-comments-as-messages.sh), which `onmessage` must pass over.',
     }),
