@@ -13,13 +13,16 @@ const ROOT = process.getuid() === 0;
 
 export const kind = {
   title: 'Proxies and TLS terminators',
+  what: 'proxy',
   intro: `
-pusher-js 8.6.0 connects through each proxy, which has the few lines that WebSockets need, and its own
-defaults for everything else: time-outs above all. The server has its defaults too. The files in
-[deploy/](../../deploy) say more, and [deployment](../deployment.md) explains them.
+Which proxies and load balancers pass everything that Fanfare needs, and what to set in each.
+
+pusher-js 8.6.0 connects through each. A proxy has the few lines that WebSockets need and otherwise its own
+defaults, time-outs above all; so has the server. Complete files are in [deploy/](../../deploy), and
+[proxies](../proxies.md) explains them.
 
 | column | what is tried |
-| --- | --- |
+|---|---|
 | connects, order, idle 300 s, comes back | As for [clients](clients.md): three kinds of channels, 50 events of each, five silent minutes on one connection, a restart of the server behind the proxy. |
 | streams | An event is in a stream of the HTTP fallback within three seconds. |
 | close codes | A client with an unknown key learns the code 4001, which tells it to stay away. |`,
