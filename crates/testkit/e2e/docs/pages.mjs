@@ -205,8 +205,6 @@ export const PAGES = {
     replace: async (page) => ({
       'postgres://owner:secret@db.internal/shop': page.database,
       'publisher shop': `publisher docs_${page.port}`,
-      'set shop': `set ${APP.id}`,
-      'show shop': `show ${APP.id}`,
     }),
     setup: async (page) => {
       // An application's database, with the schema that a later block installs as well.
