@@ -1,6 +1,7 @@
 // The search of the documentation: every section and every row of its pages.
 import MiniSearch from 'minisearch';
 import { element } from './element';
+import { SYNONYMS } from './synonyms';
 
 /** As the server sends it: address below the book, part and page, heading, and its line in the whole text. */
 interface Place {
@@ -17,60 +18,203 @@ type Hit = Pick<Section, 'u' | 'p' | 'h' | 't'> & { terms: string[] };
 const MAX_HITS = 20;
 /** Characters of text around the first word that was found. */
 const EXCERPT = 170;
+/** Words of a question that are looked for. Somebody may paste a whole log. */
+const MAX_WORDS = 24;
 /** Words that say nothing about what is looked for. */
-const STOP = new Set("a an and are as at be by can do does don't doesn't did didn't for from get how i if in is isn't it my not of on or that the to was what when which why will with".split(' '));
+const STOP = new Set("a an and any are as at be been but by can can't change changed could did didn't do does doesn't don't for from get getting has have help how i i'm if in into is isn't it it's me my no not of on or our please should so that the there this to use used using was we what when where which why will with won't would you your".split(' '));
+/** How much a section counts, by the beginning of its address. Lists for reference repeat the words of the sections that explain. */
+const WEIGHTS: readonly (readonly [begin: string, weight: number])[] = [
+  // The first page only points elsewhere.
+  ['#', 0.1],
+  ['answers#', 1.6],
+  ['benchmarks', 0.6],
+  ['commands', 0.6],
+  ['compatibility', 0.5],
+  ['configuration#', 0.8],
+  ['metrics', 0.7],
+  ['move-from-', 0.8],
+  // For authors of clients.
+  ['protocol', 0.85],
+  ['quickstart/#', 1],
+  // The same in six languages.
+  ['quickstart/', 0.7],
+];
+/** The beginning of a page says what the whole of it is about. */
+const PAGE = 1.3;
+/** A row repeats few words, so it would come before the section that explains them. */
+const ROW = 0.4;
+/** What a synonym counts, beside the word that was typed. */
+const SYNONYM = 0.8;
 
-/** Splits as people write what they look for: `limits.connections` and `pusher:error` are found whole and by their parts. */
+/** Splits as people write what they look for: `limits.connections`, `pusher:error` and `FanfareNodeDown` are found whole and by their parts. */
 function words(text: string): string[] {
-  const whole = text.toLowerCase().split(/[^\p{L}\p{N}._:/'-]+/u).map((word) => word.replace(/^[._:/'-]+|[._:/'-]+$/g, ''));
   // "time-out" is found as "timeout", too.
-  const parts = (word: string) => [...word.split(/[._:/-]+/), ...(/^\p{L}+-\p{L}+$/u.test(word) ? [word.replace('-', '')] : [])];
-  return whole.flatMap((word) => [word, ...(/[._:/-]/.test(word) ? parts(word) : [])]).filter(Boolean);
+  const parts = (word: string) => [...word.replace(/\p{Ll}(?=\p{Lu})/gu, '$&-').split(/[._:/-]+/), ...(/^\p{L}+-\p{L}+$/u.test(word) ? [word.replace('-', '')] : [])];
+  const isMade = (word: string) => /[._:/-]|\p{Ll}\p{Lu}/u.test(word);
+  return wholeWords(text).flatMap((word) => [word, ...(isMade(word) ? parts(word) : [])]).filter(Boolean).map((word) => word.toLowerCase());
 }
 
+function wholeWords(text: string): string[] {
+  return text.replaceAll('’', "'").split(/[^\p{L}\p{N}._:/'-]+/u).map((word) => word.replace(/^[._:/'-]+|[._:/'-]+$/g, '')).filter(Boolean);
+}
+
+const stems = new Map<string, string>();
+
+/** Takes endings away, so that "rotate keys" finds "rotating a key". */
+function stem(term: string): string {
+  const known = stems.get(term);
+  if (known !== undefined) return known;
+  const made = /^[a-z]{4,}$/.test(term) ? stemmed(term) : term;
+  stems.set(term, made);
+  return made;
+}
+
+function stemmed(term: string): string {
+  const [, begin = term, ending] = /^(.{3,}?)(?:(ies)|ations?|ating|ated|ates?|ators?|ions?|ings?|ed|ers?|es|s|e)$/.exec(term) ?? [];
+  if (ending) return `${begin}y`;
+  return begin.replace(/([bdgmnprt])\1$/, '$1').replace(/scrip?t?$/, 'scrib').replace(/is$/, 'iz');
+}
+
+/** The sections that have a word or its like, with what it counts there and what of them was found. */
+type Found = Map<number, { score: number; terms: string[] }>;
+
 export class Index {
-  readonly #search = new MiniSearch<Section & { id: number }>({
-    fields: ['h', 'p', 't'],
-    storeFields: ['u', 'p', 'h', 't', 'r'],
-    tokenize: words,
-    processTerm: (term) => (STOP.has(term) ? null : stem(term)),
-    searchOptions: {
-      boost: { h: 4, p: 2 },
-      boostDocument: (_id, _term, section) => {
-        // A row repeats few words, so it would come before the section that explains them.
-        const url = String(section?.u);
-        // The first page only points elsewhere.
-        if (url.startsWith('#')) return 0.1;
-        return section?.r ? 0.4 : url.startsWith('answers#') ? 2 : 1;
-      },
-      prefix: (term) => term.length > 2, fuzzy: (term) => (term.length > 5 && term.length < 30 && !/\d/.test(term) ? 0.15 : false), combineWith: 'AND',
-    },
-  });
+  readonly #search: MiniSearch<Section & { id: number }>;
+  readonly #known = new Set<string>();
+  readonly #size: number;
 
   constructor(sections: readonly Section[]) {
+    this.#size = sections.length;
+    this.#search = new MiniSearch({
+      fields: ['h', 'p', 't'],
+      storeFields: ['u', 'p', 'h', 't', 'r'],
+      tokenize: words,
+      processTerm: (term) => {
+        if (STOP.has(term)) return null;
+        const made = stem(term);
+        this.#known.add(made);
+        return made;
+      },
+      searchOptions: {
+        processTerm: (term) => (STOP.has(term) ? null : stem(term)),
+        boost: { h: 4, p: 2 },
+        boostDocument: (_id, _term, section) => weight(section as unknown as Section),
+        // Too much begins with "app".
+        prefix: (term) => term.length > 3 || (term.length > 2 && !this.#known.has(term)),
+        combineWith: 'AND',
+      },
+    });
     this.#search.addAll(sections.map((section, id) => ({ ...section, id })));
   }
 
-  /** The sections that have all words, or else those that have most of them; best first. */
+  /** The sections that have most of what is asked for; best first. */
   find(question: string): Hit[] {
-    const all = this.#search.search(question);
-    const hits = all.length > 0 ? all : this.#search.search(question, { combineWith: 'OR' });
+    const asked = [...new Set(wholeWords(question))].filter((word) => !STOP.has(word.toLowerCase())).slice(0, MAX_WORDS).map((word) => this.#spelled(word));
+    const units = phrases(asked).map((unit) => this.#unit(unit)).filter((unit) => unit.size > 0);
+    const rarity = (unit: Found) => Math.log(1 + this.#size / unit.size);
+    const all = units.reduce((sum, unit) => sum + rarity(unit), 0);
     const phrase = question.toLowerCase();
-    // A message or a name that is pasted is found where it stands word for word, first of all in the catalogue of errors.
-    const weight = ({ u, h, t, score }: (typeof hits)[number]) => {
-      if (!/[\s_.]/.test(phrase)) return score;
-      if (h.toLowerCase() === phrase) return score * 20;
-      return u.startsWith('errors#') && `${h} ${t}`.toLowerCase().includes(phrase) ? score * 10 : score;
+    const hits = [...new Set(units.flatMap((unit) => [...unit.keys()]))].map((id) => {
+      const own = units.filter((unit) => unit.has(id));
+      const section = this.#search.getStoredFields(id) as unknown as Section;
+      // What has all words comes before what has one of them many times.
+      const share = own.reduce((sum, unit) => sum + rarity(unit), 0) / all;
+      const score = own.reduce((sum, unit) => sum + unit.get(id)!.score, 0);
+      return { ...section, terms: own.flatMap((unit) => unit.get(id)!.terms), score: score * share ** 2 * pasted(phrase, section) };
+    });
+    return hits.sort((a, b) => b.score - a.score).slice(0, MAX_HITS);
+  }
+
+  /** The word, or the one that is meant if neither this book nor the table of synonyms has anything like it. */
+  #spelled(word: string): string {
+    const typed = stem(word.toLowerCase());
+    if (!/^[a-z]{5,29}$/.test(typed) || this.#isKnown(typed)) return word;
+    let [best, bound] = [word, Math.floor(typed.length / 4) + 1];
+    for (const known of [...this.#known, ...SAID.keys()]) {
+      const far = distance(typed, known, bound);
+      if (far < bound) [best, bound] = [known, far];
+    }
+    return best;
+  }
+
+  #isKnown(typed: string): boolean {
+    for (const known of [...this.#known, ...SAID.keys()]) if (known.startsWith(typed)) return true;
+    return false;
+  }
+
+  /** Where the words are, or what this book calls them. */
+  #unit({ said, meant }: Unit): Found {
+    const found: Found = new Map();
+    const add = (query: string, share: number) => {
+      for (const { id, score, terms, h, t } of this.#search.search(query)) {
+        const counts = score * share * wordForWord(query.toLowerCase(), h, t);
+        if (counts > (found.get(id)?.score ?? 0)) found.set(id, { score: counts, terms });
+      }
     };
-    hits.sort((a, b) => weight(b) - weight(a));
-    return hits.slice(0, MAX_HITS).map(({ u, p, h, t, terms }) => ({ u, p, h, t, terms }));
+    add(said, 1);
+    for (const synonym of meant) add(synonym, SYNONYM);
+    return found;
   }
 }
 
-/** Takes the commonest endings away, so that "rotate keys" finds "rotating a key". */
-function stem(term: string): string {
-  if (term.length < 5 || /[^a-z]/.test(term)) return term;
-  return term.replace(/(?:ations?|ating|ated|ates?|ings?|ed|es|s|e)$/, '') || term;
+function weight({ u, r }: Section): number {
+  const page = WEIGHTS.find(([begin]) => u.startsWith(begin))?.[1] ?? 1;
+  return page * (r ? ROW : u.includes('#') ? 1 : PAGE);
+}
+
+/** Words count more where they are a heading, and several of them where they stand together. */
+function wordForWord(query: string, heading: string, text: string): number {
+  if (!query.includes(' ')) return heading.toLowerCase() === query ? 2 : 1;
+  if (heading.toLowerCase().includes(query)) return 3;
+  return text.toLowerCase().includes(query) ? 1.5 : 1;
+}
+
+/** Letters to add, drop, replace or swap to make one word of the other, or `bound` if it's as many. */
+function distance(one: string, other: string, bound: number): number {
+  if (Math.abs(one.length - other.length) >= bound) return bound;
+  let [before, last, row] = [[] as number[], [] as number[], [...other, ''].map((_, at) => at)];
+  for (let i = 1; i <= one.length; i++) {
+    [before, last, row] = [last, row, [i]];
+    for (let j = 1; j <= other.length; j++) {
+      const same = one[i - 1] === other[j - 1];
+      const isSwapped = i > 1 && j > 1 && one[i - 1] === other[j - 2] && one[i - 2] === other[j - 1];
+      row[j] = Math.min(last[j]! + 1, row[j - 1]! + 1, last[j - 1]! + (same ? 0 : 1), isSwapped ? before[j - 2]! + 1 : bound);
+    }
+    if (Math.min(...row) >= bound) return bound;
+  }
+  return Math.min(row[other.length]!, bound);
+}
+
+/** A message or a name that is pasted is found where it stands word for word, first of all in the catalogue of errors. */
+function pasted(phrase: string, { u, h, t }: Section): number {
+  if (!/[\s_.]/.test(phrase)) return 1;
+  if (h.toLowerCase() === phrase) return 20;
+  return u.startsWith('errors#') && `${h} ${t}`.toLowerCase().includes(phrase) ? 10 : 1;
+}
+
+interface Unit {
+  /** As typed. */
+  said: string;
+  /** Other words for it. */
+  meant: readonly string[];
+}
+
+/** By the stems of what users say. */
+const SAID = new Map(Object.entries(SYNONYMS).flatMap(([said, meant]) => said.split(', ').map((one) => [stemsOf(one), meant.split(', ')] as const)));
+
+function stemsOf(text: string): string {
+  return wholeWords(text.toLowerCase()).filter((word) => !STOP.has(word)).map(stem).join(' ');
+}
+
+/** Joins words that the table of synonyms has as one. */
+function phrases(asked: readonly string[]): Unit[] {
+  const units: Unit[] = [];
+  for (let at = 0; at < asked.length; ) {
+    const said = [3, 2, 1].map((length) => asked.slice(at, at + length).join(' ')).find((some) => SAID.has(stemsOf(some))) ?? asked[at]!;
+    units.push({ said, meant: SAID.get(stemsOf(said)) ?? [] });
+    at += said.split(' ').length;
+  }
+  return units;
 }
 
 /** The text around the first word that was found, and that word and its like. */
@@ -79,9 +223,9 @@ export function excerpt(text: string, terms: readonly string[]): { text: string;
   const first = Math.max(0, Math.min(...(places.length > 0 ? places : [0])) - EXCERPT / 3);
   const start = first === 0 ? 0 : text.indexOf(' ', first) + 1;
   const part = `${start > 0 ? '… ' : ''}${text.slice(start, start + EXCERPT)}${text.length > start + EXCERPT ? ' …' : ''}`;
-  const found = terms.filter(Boolean).map((term) => term.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
+  const found = [...new Set(terms)].filter(Boolean).sort((a, b) => b.length - a.length).map((term) => term.replace(/[.*+?^${}()|[\]\\]/g, '\\$&'));
   if (found.length === 0) return [{ text: part, isFound: false }];
-  return part.split(new RegExp(`(${found.join('|')})`, 'i')).map((piece, at) => ({ text: piece, isFound: at % 2 === 1 }));
+  return part.split(new RegExp(`((?<![\\p{L}\\p{N}])(?:${found.join('|')})[\\p{L}\\p{N}]*)`, 'iu')).map((piece, at) => ({ text: piece, isFound: at % 2 === 1 }));
 }
 
 let index: Promise<Index> | undefined;
