@@ -158,7 +158,7 @@ export const PAGES = {
     replace: { 'sealed 4 secrets': 'sealed … secrets' },
     runs: {
       // The page shows keys that have been used, from different places.
-      'fanfare key list --app 1234567\n': async ({ code, output }, page) => {
+      'fanfare key list --app 1234567  ': async ({ code, output }, page) => {
         const printed = await page.shell(code);
         assert.equal(printed.split('\n')[0].replace(/ +/g, ' '), output.split('\n')[0].replace(/ +/g, ' '));
       },
