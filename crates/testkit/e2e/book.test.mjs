@@ -42,7 +42,7 @@ const QUESTIONS = [
   ['rate limit', 'answers#how-do-i-limit-an-app'],
   ['horizontal scaling', 'clustering', 'answers#how-do-i-run-two-nodes'],
   ['slow client disconnected', 'monitoring#fanfareslowconsumers', 'errors#disconnecting-a-slow-consumer-it-does-not-read-as-fast-as'],
-  ['missed messages after reconnect', 'sdk#nothing-is-missing', 'history', 'history#coming-back'],
+  ['missed messages after reconnect', 'sdk#missed-events', 'history', 'history#coming-back'],
   ['who is online', 'presence#who-of-my-friends-is-online', 'presence', 'tutorial#4-who-is-at-the-counter'],
   ['typing indicator', 'channels#client-events'],
   ['whisper', 'channels#client-events'],

@@ -17,24 +17,26 @@ const AWAY = {
 
 export const kind = {
   title: 'Browsers and their power saving',
+  what: 'browser and client',
   intro: `
-A page in a browser with its defaults, on a server with its defaults, whose histories are in
-Redis. Meanwhile an event is published every second. Browsers freeze pages that nobody
-looks at, laptops and phones sleep, and networks are away. Chromium and Firefox are headless. WebKit is
-WebKitGTK's, which has Safari's engine and not its power saving.
+What a page has missed after its browser froze it, the laptop slept or the network was away.
+
+Browser and server have their defaults, and histories are in Redis. An event is published every second.
+Chromium and Firefox are headless. WebKit is WebKitGTK's, which has Safari's engine and not its power saving.
 
 | column | what is tried |
-| --- | --- |
+|---|---|
 | connects | It subscribes to a public, a private and a presence channel, or to the first two. |
 | frozen 300 s | The page is frozen for five minutes: none of its code runs. |
 | asleep 200 s | The whole browser stands still for 200 s, as on a machine that sleeps. The server hears nothing meanwhile, and closes the connection. |
-| offline 60 s | The browser is offline for a minute, as its developer tools have it: pages are told so and requests fail, but connections that are open may stay. |
+| offline 60 s | The browser is offline for a minute, as its developer tools have it. Pages are told so and requests fail, but open connections may stay. |
 
 "Not offered" means that a test can't make the browser do so. Firefox and WebKit freeze no page on request, and
 WebKit's driver can't take the network away.
 
-After each, "yes" says when the events of all channels arrive again, on which connection, and how many
-of the channel with a [history](../history.md) never did. Clients that can ask for them must miss none.`,
+"Yes" says after what time events of all channels arrive again, and on which connection. "Missed" counts
+events of the channel with a [history](../history.md) that never arrived. Clients that ask for them must
+miss none.`,
   steps: {
     connect: { title: 'connects', needed: true },
     frozen: { title: 'frozen 300 s', needed: true },

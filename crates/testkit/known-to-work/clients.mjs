@@ -12,18 +12,21 @@ const SOCKET_IO = 'Clients of Socket.IO';
 
 export const kind = {
   title: 'Clients',
+  what: 'client',
   intro: `
-Each client is used by a program of a few lines in [programs](../../crates/testkit/known-to-work/programs),
-with its defaults, on a server with its defaults, whose histories are in Redis. Those of Pusher's
-protocol and of Socket.IO are on a public, a private and a presence channel, as far as they have such;
-the others on a public and a private one, as [any client](../any-client.md) may be.
+Which client libraries work, what to set, and what each does after a lost connection.
+
+A program of a few lines in [programs](../../crates/testkit/known-to-work/programs) uses each, with its
+defaults, on a server with its defaults, whose histories are in Redis. Clients of Pusher's protocol and of
+Socket.IO are on a public, a private and a presence channel, as far as they have such. The others are on
+a public and a private one, as [any client](../any-client.md) may be.
 
 | column | what is tried |
-| --- | --- |
+|---|---|
 | connects | It subscribes to its channels. |
 | order | It gets 50 events of each channel, published without a pause: all of them, once and in order. |
 | idle 300 s | Nothing is sent for five minutes. Then it gets the next events, on the same connection. |
-| comes back | The server is stopped and started again. It gets the events of all channels again. WebSocket libraries don't connect again by themselves: the program does, after a second. |
+| comes back | The server is stopped and started again. It gets the events of all channels again. For WebSocket libraries the program connects again, after a second. |
 | recovery | Events are published all the while on a channel with a [history](../history.md). It gets each that was answered with 200, once and in order. "Not offered" says how many it missed. |`,
   steps,
 };
@@ -79,8 +82,8 @@ function pusherClients() {
     row('npm pusher-client', 'pusher-client.mjs', {
       npm: { 'pusher-client': '1.1.0' },
       note:
-        'It takes no PONG for an answer, so an idle connection ends after `activity_timeout` and 30 s, and a connection that is refused ' +
-        'is its last. Use pusher-js instead.',
+        'It takes no PONG for an answer, so an idle connection ends after `activity_timeout` and 30 s. After a refusal it stays away. ' +
+        'Use pusher-js instead.',
     }),
     python('pysher', '1.0.8', {
       note:
@@ -130,7 +133,10 @@ function socketLibraries() {
     npm('nodejs-websocket', '1.7.2'),
     npm('simple-websocket', '9.1.0'),
     npm('websocket-as-promised', '3.0.1', { npm: { ws: '8.23.0' } }),
-    npm('rxjs', '7.8.2', { npm: { ws: '8.23.0' } }),
+    npm('rxjs', '7.8.2', {
+      npm: { ws: '8.23.0' },
+      note: 'A close frame, as a restart sends it, completes the observable: connect again with `repeat`, because `retry` alone does so only after an error.',
+    }),
     python('websockets', '17.4'),
     python('websockets', '17.4', { what: ' (sync)', function: 'websockets_sync' }),
     python('websocket-client', '1.9.2'),
@@ -247,7 +253,10 @@ function streamClients() {
       options: { readTimeoutMillis: 60_000 },
     }),
     npm('event-source-polyfill', '1.0.31', { note: 'It sends the id of its last event as `lastEventId` in the query, not in a header.' }),
-    npm('reconnecting-eventsource', '1.6.5', { npm: { eventsource: '4.1.1' } }),
+    npm('reconnecting-eventsource', '1.6.5', {
+      npm: { eventsource: '4.1.1' },
+      note: 'Use `addEventListener`: with `onmessage` it [forgets the last id](../../findings/reconnecting-eventsource-forgets-the-id-with-onmessage.sh) after a 502.',
+    }),
     npm('@microsoft/fetch-event-source', '2.0.1', {
       note: 'It hands out comments as [messages without data](../../findings/fetch-event-source-hands-out-comments-as-messages.sh), which `onmessage` must pass over.',
     }),

@@ -1,6 +1,6 @@
 // The kinds of outside software, each in a file of its own, which exports:
-//   kind   { title, intro, steps: { NAME: { title, needed } }, atOnce }
-//          `intro` is Markdown that says what each step tries. A row works if no step with `needed` is "no" or was not tried.
+//   kind   { title, what, intro, steps: { NAME: { title, needed } }, atOnce }
+//          `what` heads the column of names. `intro` is Markdown: first who needs the page, then what each step tries. A row works if no step with `needed` is "no" or was not tried.
 //          `atOnce` says how many of its rows run beside each other; all of them without it.
 //   rows   [{ name, group, set, note, test, run }]
 //          `group` is a heading of the page, `set` what to set on either side, `note` what to know, both Markdown. `test` names

@@ -7,17 +7,22 @@ import { NotAvailable, installNpm, installPyPI, unpackDebian, unpackSuite, versi
 const HTTP = 'HTTP proxies';
 const TCP = 'TLS terminators and forwarders of connections';
 const NODE = 'Proxies in Node';
+// Of a stream whose node was killed. The end of a node that drains is passed on.
+const HELD = '[holds a stream](../../findings/node-proxies-hold-streams-that-lost-their-backend.sh) whose node was killed, without a word to the client';
 const ROOT = process.getuid() === 0;
 
 export const kind = {
   title: 'Proxies and TLS terminators',
+  what: 'proxy',
   intro: `
-pusher-js 8.6.0 connects through each proxy, which has the few lines that WebSockets need, and its own
-defaults for everything else: time-outs above all. The server has its defaults too. The files in
-[deploy/](../../deploy) say more, and [deployment](../deployment.md) explains them.
+Which proxies and load balancers pass everything that Fanfare needs, and what to set in each.
+
+pusher-js 8.6.0 connects through each. A proxy has the few lines that WebSockets need and otherwise its own
+defaults, time-outs above all; so has the server. Complete files are in [deploy/](../../deploy), and
+[proxies](../proxies.md) explains them.
 
 | column | what is tried |
-| --- | --- |
+|---|---|
 | connects, order, idle 300 s, comes back | As for [clients](clients.md): three kinds of channels, 50 events of each, five silent minutes on one connection, a restart of the server behind the proxy. |
 | streams | An event is in a stream of the HTTP fallback within three seconds. |
 | close codes | A client with an unknown key learns the code 4001, which tells it to stay away. |`,
@@ -340,11 +345,14 @@ logfile_daemon /bin/cat
   }),
   nodeRow('http-proxy', '1.18.1', `const proxy = require('http-proxy').createProxyServer({ target, ws: true });
 proxy.on('error', (error, request, response) => (response.writeHead ? response.writeHead(502).end() : response.destroy()));
-proxy.listen(port, host);`, { set: '`ws: true`.' }),
+proxy.listen(port, host);`, {
+    set: '`ws: true`.',
+    note: `It [keeps streams](../../findings/http-proxy-keeps-streams-that-clients-left.sh) of clients that have left, and ${HELD}. Use http-proxy-middleware 4 instead.`,
+  }),
   nodeRow('http-proxy-3', '2.0.1', `const { createProxyServer } = require('http-proxy-3');
 const proxy = createProxyServer({ target, ws: true });
 proxy.on('error', (error, request, response) => (response.writeHead ? response.writeHead(502).end() : response.destroy()));
-proxy.listen(port, host);`, { set: '`ws: true`.' }),
+proxy.listen(port, host);`, { set: '`ws: true`.', note: `It ${HELD}.` }),
   nodeRow('http-proxy-middleware', '4.2.1', `const { createServer } = await import('node:http');
 const { createProxyMiddleware } = await import(require.resolve('http-proxy-middleware'));
 const proxy = createProxyMiddleware({ target, ws: true });
@@ -356,7 +364,7 @@ writeFileSync(folder + '/index.html', '<p>');
 const { createServer } = await import(require.resolve('vite').replace(/index\\.cjs$/, 'dist/node/index.js'));
 const paths = Object.fromEntries(['/app', '/apps', '/pusher', '/healthz', '/readyz'].map((path) => [path, { target, ws: true }]));
 const server = await createServer({ root: folder, configFile: false, logLevel: 'error', server: { host, port, strictPort: true, proxy: paths } });
-await server.listen();`, { set: '`ws: true` at `server.proxy`.' }),
+await server.listen();`, { set: '`ws: true` at `server.proxy`.', note: `It ${HELD}: load the page again.` }),
   nodeRow('@fastify/http-proxy', '11.6.3', `const fastify = require('fastify')();
 fastify.register(require('@fastify/http-proxy'), { upstream: target, websocket: true });
 await fastify.listen({ port, host });`, { more: { fastify: '5' }, set: '`websocket: true`.' }),

@@ -25,11 +25,12 @@ function section(kind) {
   const run = kind.rows.filter(({ name }) => results[name]);
   const groups = [...new Set(run.map(({ group }) => group))];
   const working = run.filter(({ name }) => verdict(kind, results[name]) !== 'no').length;
+  const [lead, ...others] = kind.intro.trim().split('\n\n');
   const count = `Of ${run.length} that were run, ${working} work.`;
   return [
     kind.title,
-    kind.intro.trim(),
-    count,
+    `${lead}\n${count}`,
+    ...others,
     ...groups.flatMap((group) => {
       const rows = run.filter((row) => row.group === group);
       return [...(group ? [`## ${group}`] : []), table(kind, rows, results), ...notes(rows, results)];
@@ -38,13 +39,14 @@ function section(kind) {
 }
 
 function table(kind, rows, results) {
-  const titles = ['', 'version', 'run', 'works', ...Object.values(kind.steps).map(({ title }) => title)];
+  const titles = [kind.what, 'version', 'run', 'works', ...Object.values(kind.steps).map(({ title }) => title)];
   const lines = rows.map((row) => {
     const { version, date, steps } = results[row.name];
     const outcomes = Object.keys(kind.steps).map((name) => steps[name] ?? 'not tried');
     return [row.name, version, date, verdict(kind, results[row.name]).replace(/^no$/, '**no**'), ...outcomes];
   });
-  return [titles, titles.map(() => '---'), ...lines].map((cells) => `| ${cells.map(cell).join(' | ')} |`).join('\n');
+  const row = (cells) => `| ${cells.map(cell).join(' | ')} |`;
+  return [row(titles), `|${titles.map(() => '---').join('|')}|`, ...lines.map(row)].join('\n');
 }
 
 /** What a reader has to know of some rows, below their table. What holds for several is said once. */

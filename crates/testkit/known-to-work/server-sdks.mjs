@@ -8,12 +8,15 @@ import { sdkRow, steps } from './sdk-row.mjs';
 
 export const kind = {
   title: 'Server SDKs',
+  what: 'SDK',
   intro: `
-Each SDK is used by a program of a few lines in [programs](../../crates/testkit/known-to-work/programs).
-What the versions of an SDK don't have is "not offered".
+Which of Pusher's server SDKs work, and at which version.
+
+A program of a few lines in [programs](../../crates/testkit/known-to-work/programs) uses each. What an SDK
+doesn't have is "not offered".
 
 | column | what is tried |
-| --- | --- |
+|---|---|
 | publishes | An event for one channel, for two, a batch, and one that leaves its sender out. Quotes, letters beyond ASCII and line ends arrive as they were. |
 | reads | Occupied channels, one channel, the users of a presence channel. |
 | authorizes | A client joins a private and a presence channel with its signatures. |

@@ -18,12 +18,15 @@ const POOLERS = 'Poolers between nodes and Postgres';
 
 export const kind = {
   title: 'Databases, brokers and poolers',
+  what: 'store and fault',
   intro: `
-Two nodes with three clients each, and a backend that publishes at both through 50 connections. A client
-is told that it may have missed something by the end of its connection, with a code that brings it back.
+Which Redis, Valkey, Postgres and poolers nodes can share, and what clients notice when one fails.
+
+Two nodes have three clients each, and a backend publishes at both through 50 connections. A client that
+may have missed something is disconnected, with a code that brings it back.
 
 | column | what is tried |
-| --- | --- |
+|---|---|
 | serves | Both nodes start and all clients are subscribed. |
 | events a second | Events are published without a pause for eight seconds. Every client gets every event that was answered with 200, once, and all see one order. The number is what this machine does while it runs other rows. |
 | idle 300 s | Nothing is published for five minutes. No connection ends, and the next event arrives. |

@@ -20,17 +20,21 @@ const DEFAULT_LIMIT = 128 * 1024;
 
 export const kind = {
   title: 'The wire',
+  what: 'suite and endpoint',
   intro: `
-Test suites of the protocols below Fanfare's own, against the built server.
+How the server does in Autobahn's suite for WebSockets and in h2spec for HTTP/2, if you write a client.
 
-Autobahn's fuzzing client expects a server that echoes. Its cases, what they send and how they judge are
-unchanged; only what stands for an echo differs. On a raw WebSocket another client sends each text back,
-and messages may have 16 MiB, as Autobahn's longest. On the other paths they may have 128 KiB, the
-default, and the error that answers a text without meaning stands for its echo. Engine.IO has no echo: a
-text that is no packet ends its connection, so only the cases that need none are judged.
+Autobahn expects a server that echoes. Its cases and how they judge are unchanged; only what stands for an
+echo differs:
+
+- On a raw WebSocket another client sends each text back. Messages may have 16 MiB, as Autobahn's longest.
+- On the other paths the error that answers a text without meaning stands for its echo. Messages may have
+  128 KiB, the default.
+- Engine.IO has no echo, because a text that is no packet ends its connection. Only the cases that need none
+  are judged.
 
 | column | what is counted |
-| --- | --- |
+|---|---|
 | as required | No case has failed. |
 | OK | Cases that end as the protocol requires. |
 | non-strict | Cases that end in another way that Autobahn allows. |

@@ -173,7 +173,7 @@ impl Need {
         let mut out = format!(
             "## What {} connections with {} deliveries/s need\n\nEvents of {} bytes that reach {} subscribers each: \
              {} events/s. Machines of {} cores and {} GiB, of which {:.0} % are not planned with.\n\n\
-             | | needed |\n|---|---|\n",
+             | what | needed |\n|---|---|\n",
             grouped(self.connections),
             grouped(self.deliveries),
             self.event_size,

@@ -54,7 +54,10 @@ export const PAGES = {
     },
   },
   'docs/channel-auth.md': {
-    replace: (page) => ({ 'https://HOST': page.url, HOST: '127.0.0.1', KEY: APP.key, 'forceTLS: true': `forceTLS: false, wsPort: ${page.port}, httpPort: ${page.port}` }),
+    replace: async (page) => ({
+      'https://HOST': page.url, HOST: '127.0.0.1', KEY: APP.key, 3000: await freePort(),
+      'forceTLS: true': `forceTLS: false, wsPort: ${page.port}, httpPort: ${page.port}`,
+    }),
     setup: async (page) => {
       const provider = { algorithms: ['HS256'], secret: 's'.repeat(32) };
       page.write('hs256.json', JSON.stringify({ providers: [provider], grants: [{ channels: 'private-user-{sub}' }], sign_in: {} }));
@@ -62,6 +65,16 @@ export const PAGES = {
       await page.shell(`fanfare app identity set ${APP.id} hs256.json\nexport TOKEN=${page.token}`);
     },
     runs: {
+      'createServer(': async (block, page) => {
+        const endpoint = page.run('node', page.write(block.file, page.fill(block.code)));
+        await listens(endpoint, Number(page.fill('3000')));
+      },
+      // The tokens of what follows are of the provider above.
+      'identity set': async (block, page) => {
+        await LANGUAGES.sh(block, page);
+        await page.shell(`fanfare app identity set ${APP.id} hs256.json`);
+        await page.settle();
+      },
       'currentToken()': async (block, page) => {
         const first = `const currentToken = () => '${page.token}';`;
         const then = "pusher.channel('private-user-42').bind('pusher:subscription_succeeded', () => { console.log('subscribed'); pusher.signin(); });"
@@ -192,8 +205,6 @@ export const PAGES = {
     replace: async (page) => ({
       'postgres://owner:secret@db.internal/shop': page.database,
       'publisher shop': `publisher docs_${page.port}`,
-      'set shop': `set ${APP.id}`,
-      'show shop': `show ${APP.id}`,
     }),
     setup: async (page) => {
       // An application's database, with the schema that a later block installs as well.
