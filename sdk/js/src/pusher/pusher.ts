@@ -27,7 +27,8 @@ export class Pusher {
   readonly user: User;
   readonly global_emitter = new Dispatcher();
   readonly channels = {
-    channels: {} as Record<string, Channel>,
+    // Without a prototype, so that a channel may be named `constructor`.
+    channels: Object.create(null) as Record<string, Channel>,
     find: (name: string): Channel | undefined => this.channels.channels[name],
     all: (): Channel[] => Object.values(this.channels.channels),
   };
