@@ -67,3 +67,28 @@ fn the_parts_are_those_of_the_readers_way() {
         .collect();
     assert_eq!(titles, ["Start", "Use", "Operate", "Reference", "Move"]);
 }
+
+/// A screen reader reads a cell's heading before the cell.
+#[test]
+fn every_column_of_a_table_has_a_heading() {
+    let is_rule = |line: &str| {
+        line.starts_with('|') && line.contains("---") && !line.contains(char::is_alphanumeric)
+    };
+    let is_headed = |line: &str| {
+        let cells = line.trim().strip_prefix('|').unwrap_or(line);
+        let cells = cells.strip_suffix('|').unwrap_or(cells);
+        cells.split('|').all(|cell| !cell.trim().is_empty())
+    };
+    let mut tables = 0;
+    for page in pages() {
+        let text = fs::read_to_string(docs().join(&page)).expect("a page");
+        let lines: Vec<&str> = text.lines().collect();
+        for (head, rule) in lines.iter().zip(lines.iter().skip(1)) {
+            if is_rule(rule) {
+                tables += 1;
+                assert!(is_headed(head), "docs/{page}: {head}");
+            }
+        }
+    }
+    assert!(tables > 100, "only {tables} tables were found");
+}
