@@ -290,6 +290,11 @@ function anyClient() {
     'import httpx': (block, page) => {
       return goesOn(block, page, { first: `url = "${page.url}/sse/${APP.key}?channels=orders"`, says: /^created {"id":7}/m, act: order(page) });
     },
+    "path: '/events/stream'": (block, page) => {
+      const first = `import Pusher from 'pusher';
+        const pusher = new Pusher({ appId: '${APP.id}', key: '${APP.key}', secret: '${APP.secret}', host: '127.0.0.1', port: ${page.port} });`;
+      return goesOn(block, page, { first, says: /^event: created$/m, act: publishes(page, 'private-orders', 'created', { id: 7 }) });
+    },
     'function signUrl(': async (block, page) => {
       const printed = await page.shell(`node ${page.write('sign.mjs', page.fill(block.code.replace(/^(signUrl\(.*\));$/m, 'console.log($1);')))}`);
       assert.equal((await fetch(printed.trim())).status, 200);
