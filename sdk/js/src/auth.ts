@@ -25,6 +25,9 @@ export interface UserAuth {
 
 type Given<T> = T | (() => T | Promise<T>);
 
+/** Milliseconds. A longer `Retry-After` is most likely a mistake, and the channel would be dead for as long. */
+const LONGEST_RETRY_AFTER = 300_000;
+
 /**
  * Of the three, the first that is there is used: functions, then the app's own endpoint, then the server's
  * (`POST /app/KEY/auth`) with the user's token.
@@ -80,6 +83,7 @@ export async function authorize(
     const form = { ...fields, socket_id: socketId, ...(channel && { channel_name: channel }) };
     let status: number;
     let text: string;
+    let wait: string | null | undefined;
     try {
       const response = await fetch(url, {
         method: 'POST',
@@ -91,13 +95,15 @@ export async function authorize(
         credentials,
       });
       status = response.status;
+      wait = response.headers?.get('Retry-After');
       text = await response.text();
     } catch (cause) {
       throw fail(asked + messageOf(cause), { cause, retrying: true });
     }
     const answer = status === 200 ? parse(text) : undefined;
     if (answer !== undefined) return answer;
-    throw fail(`${url} answered ${status} ${text.slice(0, 200)}`, { status });
+    const retryAfter = Math.min(Math.max(Number(wait), 0) * 1000, LONGEST_RETRY_AFTER) || undefined;
+    throw fail(`${url} answered ${status} ${text.slice(0, 200)}`, { status, retryAfter });
   };
 
   const withToken = async (expired: boolean) => {

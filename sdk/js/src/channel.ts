@@ -379,9 +379,10 @@ export class Channel<Events extends EventMap = EventMap, Lifecycle extends Chann
     this.error = error;
     let heard = false;
     if (error.retrying) {
-      const delay = retryDelay(this.#failures, this.host.settings.backoff);
+      // On top of what the endpoint asks for, because it asks all clients for the same.
+      error.retryIn = (error.retryAfter ?? 0) + retryDelay(this.#failures, this.host.settings.backoff);
       this.#failures += 1;
-      this.#retryTimer = setTimeout(() => this.begin(), delay);
+      this.#retryTimer = setTimeout(() => this.begin(), error.retryIn);
     } else {
       this.state = 'failed';
       heard = this.ended(error);

@@ -24,6 +24,8 @@ export interface ErrorDetails {
   cause?: unknown;
   /** The SDK tries again by itself. */
   retrying?: boolean;
+  /** Milliseconds that an auth endpoint asked to wait (`Retry-After`). */
+  retryAfter?: number | undefined;
   /** In so many milliseconds. */
   retryIn?: number;
 }

@@ -471,6 +471,42 @@ describe('auth', () => {
     expect(last().sentOf('pusher:subscribe')).toHaveLength(1);
   });
 
+  test('is not asked for before the time that the endpoint names', async () => {
+    const busy = new Response('busy', { status: 429, headers: { 'Retry-After': '2' } });
+    const { made, fetch } = withFetch({ endpoint: '/auth' }, busy, good);
+    const errors: FanfareError[] = [];
+    made.channel('private-a').on('error', (error) => errors.push(error));
+    await settled();
+    expect(errors).toMatchObject([{ status: 429, retrying: true, retryAfter: 2_000 }]);
+    vi.advanceTimersByTime(1_999);
+    await settled();
+    expect(fetch).toHaveBeenCalledTimes(1);
+    vi.advanceTimersByTime(1_001);
+    await settled();
+    expect(fetch).toHaveBeenCalledTimes(2);
+    expect(last().sentOf('pusher:subscribe')).toHaveLength(1);
+  });
+
+  test('is asked for after five minutes when the endpoint names a longer time', async () => {
+    const busy = new Response('busy', { status: 503, headers: { 'Retry-After': '86400' } });
+    const { made } = withFetch({ endpoint: '/auth' }, busy, good);
+    const errors: FanfareError[] = [];
+    made.channel('private-a').on('error', (error) => errors.push(error));
+    await settled();
+    expect(errors[0]!.retryIn).toBeGreaterThanOrEqual(300_000);
+    expect(errors[0]!.retryIn).toBeLessThanOrEqual(301_000);
+  });
+
+  test.each(['soon', '-5', '0', 'Wed, 21 Oct 2026 07:28:00 GMT'])('is asked for as usual after "Retry-After: %s"', async (header) => {
+    const busy = new Response('busy', { status: 503, headers: { 'Retry-After': header } });
+    const { made, fetch } = withFetch({ endpoint: '/auth' }, busy, good);
+    made.channel('private-a').on('error', () => {});
+    await settled();
+    vi.advanceTimersByTime(1000);
+    await settled();
+    expect(fetch).toHaveBeenCalledTimes(2);
+  });
+
   test.each([0, 429, 503])('is asked for again when a function of the application fails with status %i', async (status) => {
     const busy = () => Promise.reject(Object.assign(new Error('busy'), { status }));
     const ask = vi.fn().mockImplementationOnce(busy).mockReturnValueOnce({ auth: 'KEY:signature' });
