@@ -198,6 +198,10 @@ export const PAGES = {
         await LANGUAGES.sh(block, page);
         for (const port of ['6001', '6002']) assert.equal((await fetch(page.fill(`http://127.0.0.1:${port}/readyz`))).status, 200);
       },
+      'curl -N': async (block, page) => {
+        await LANGUAGES.sh(block, page);
+        await until('the event is in the other terminal', () => page.terminal().includes('event: created\ndata: {"id":7}\n'));
+      },
     },
   },
   'docs/outbox.md': {
