@@ -17,6 +17,11 @@ export const SYNONYMS: Readonly<Record<string, string>> = {
   'dlq, dead letter': 'given up',
   'tenant, multi-tenancy, multitenancy, multiple apps': 'app create',
   'plan, pricing': 'quotas',
+  'guest, anonymous': 'public channel, without a user',
+  'vue, angular, svelte, next.js, nuxt': 'pusher-js, browser client',
+  'c#, csharp, dotnet': '.net',
+  'django, flask, fastapi': 'django, quick start python',
+  'admin panel, admin interface, ui': 'dashboard',
   'library, package, module': 'client libraries',
   // Symptoms
   'receive, receiving, received': 'arrive',
@@ -29,6 +34,7 @@ export const SYNONYMS: Readonly<Record<string, string>> = {
   'crash, crashes, outage': 'fails',
   'bad gateway, 502, 504': 'proxy',
   'mixed content': 'forceTLS',
+  'firewall, corporate proxy, blocked': 'networks that block WebSockets',
   'clock skew, time skew, wrong time': 'Timestamp expired, clock of a backend',
   // Operation
   'ssl, wss, https': 'tls',
@@ -63,4 +69,8 @@ export const SYNONYMS: Readonly<Record<string, string>> = {
   'open files, emfile, ulimit, fd': 'open files, file descriptors',
   'wildcard, wildcards, glob': 'pattern',
   'grafana': 'prometheus',
+  'subdirectory, subpath, sub path, path prefix': 'below a path',
+  'ddos, flood, abuse': 'limit network',
+  'throughput, performance': 'benchmarks, capacity',
+  'retention, gdpr': 'how long, what is kept',
 };
