@@ -168,9 +168,16 @@ impl Document {
         for (written, allowed) in ALIGNMENTS {
             page = page.replace(written, allowed);
         }
-        page.replace("<img ", "<img loading=\"lazy\" ")
-            .replace("<table>", "<div class=\"table\"><table>")
+        let parts = page
+            .replace("<img ", "<img loading=\"lazy\" ")
             .replace("</table>", "</table></div>")
+            // A cell without words is the heading of nothing.
+            .replace("<th></th>", "<td></td>");
+        let mut parts = parts.split("<table>");
+        let before = parts.next().unwrap_or_default().to_owned();
+        parts.fold(before, |page, table| {
+            page + "<div class=\"table\"><table>" + &rows_named(table)
+        })
     }
 }
 
@@ -225,8 +232,9 @@ fn anchored(source: &str) -> (Vec<Event<'_>>, Vec<Section>) {
                     ..row(&inner, &mut rows)
                 };
                 let anchor = &section.anchor;
+                // For the mouse alone: nobody wants to hear it, or to pass it, in hundreds of rows.
                 let link = format!(
-                    "<a class=\"anchor\" id=\"{anchor}\" href=\"#{anchor}\" aria-label=\"Link to this row\">#</a>"
+                    "<a class=\"anchor\" id=\"{anchor}\" href=\"#{anchor}\" tabindex=\"-1\" aria-hidden=\"true\">#</a>"
                 );
                 done.push(event);
                 let mut inner = inner.into_iter();
@@ -285,19 +293,36 @@ fn text_of(events: &[Event<'_>]) -> String {
     text
 }
 
-/// Returns a heading with its anchor, and a link to itself.
+/// Returns a heading with its anchor. It is a link to itself, whose name is then that of the heading.
 fn heading<'a>(level: HeadingLevel, anchor: &str, inner: Vec<Event<'a>>) -> Vec<Event<'a>> {
-    let open = format!("<{level} id=\"{anchor}\">");
-    let close = match level {
-        HeadingLevel::H1 => format!("</{level}>\n"),
-        _ => format!(
-            " <a class=\"anchor\" href=\"#{anchor}\" aria-label=\"Link to this section\">#</a></{level}>\n"
-        ),
+    let (before, after) = match level {
+        HeadingLevel::H1 => (String::new(), ""),
+        _ => (format!("<a class=\"anchor\" href=\"#{anchor}\">"), "</a>"),
     };
+    let open = format!("<{level} id=\"{anchor}\">{before}");
+    let close = format!("{after}</{level}>\n");
     let mut events = vec![Event::Html(open.into())];
     events.extend(inner);
     events.push(Event::Html(close.into()));
     events
+}
+
+/// Makes headings of the first cells of a table whose first column has none: they name the rows, and the corner names nothing.
+fn rows_named(table: &str) -> String {
+    let Some(rest) = table.strip_prefix("<thead><tr><td></td>") else {
+        return table.to_owned();
+    };
+    let rows = rest
+        .split("<tr><td>")
+        .enumerate()
+        .map(|(at, row)| match at {
+            0 => format!("<thead><tr><td></td>{row}"),
+            _ => format!(
+                "<tr><th scope=\"row\">{}",
+                row.replacen("</td>", "</th>", 1)
+            ),
+        });
+    rows.collect()
 }
 
 /// Returns the section of a row. Its anchor is the first cell, if that is one name or number that no row before has, or else
@@ -381,6 +406,19 @@ mod tests {
         let (_, sections) = anchored(source);
         let lines: Vec<usize> = sections.iter().map(|section| section.line).collect();
         assert_eq!(lines, [0, 6, 8]);
+    }
+
+    #[test]
+    fn the_first_cells_of_a_column_without_a_heading_name_their_rows() {
+        let source = "# One\n\n| | a |\n|---|--:|\n| b | c |\n\n| d | e |\n|---|---|\n| f | g |\n";
+        let page = Document::new(&format!("{DOCS}/one.md"), source)
+            .html(&Links::new([].iter(), [].iter()));
+        assert!(
+            page.contains("<thead><tr><td></td><th class=\"right\">a</th></tr></thead>"),
+            "{page}"
+        );
+        assert!(page.contains("b</th><td class=\"right\">c</td>"), "{page}");
+        assert!(page.contains("f</td><td>g</td>"), "{page}");
     }
 
     #[test]

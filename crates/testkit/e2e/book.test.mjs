@@ -93,6 +93,8 @@ after(async () => {
 });
 
 const address = (path) => `${server.url}/docs/${path}`;
+/** The paths of all pages as Markdown. */
+const pages = async () => [...(await (await fetch(address('llms.txt'))).text()).matchAll(/^- \[.+?\]\((.+?)\): .+$/gm)].map(([, path]) => path);
 /** The values of an attribute, of tags alone: code on a page has its `<` escaped. */
 const attributes = (html, name) =>
   [...html.matchAll(new RegExp(`<[^>]* ${name}="([^"]*)"`, 'g'))].map(([, value]) => value.replaceAll('&amp;', '&'));
@@ -108,6 +110,7 @@ test('every link of every page leads to a page, and to an anchor on it', async (
       const isPage = answer.headers.get('content-type')?.startsWith('text/html');
       const html = isPage ? await answer.text() : (await answer.arrayBuffer(), '');
       if (answer.status !== 200) wrong.push(`${from}: ${url} answers ${answer.status}`);
+      if (/<th[^>]*><\/th>/.test(html)) wrong.push(`${url} has a table with a heading of nothing`);
       found.set(url, isPage ? new Set(attributes(html, 'id')) : undefined);
       // The pages of the HTTP API and the dashboard are others' to test.
       if (!url.startsWith(address('')) || url.startsWith(address('api/'))) continue;
@@ -183,6 +186,7 @@ test('code is coloured, and is copied as it stands in the page', async () => {
   await block.hover();
   await block.getByRole('button', { name: 'Copy' }).click();
   await block.getByRole('button', { name: 'Copied' }).waitFor();
+  await page.getByRole('status').getByText('Copied').waitFor();
   const shown = await block.locator('code').textContent();
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), shown);
   const markdown = await (await fetch(address('quickstart/node.md'))).text();
@@ -192,17 +196,57 @@ test('code is coloured, and is copied as it stands in the page', async () => {
 
 test('on a narrow screen the contents are behind a button, and nothing is wider than the screen', async () => {
   const page = await browser.open(address('configuration'));
-  await page.setViewportSize({ width: 390, height: 800 });
+  await page.setViewportSize({ width: 360, height: 800 });
   const contents = page.getByRole('navigation', { name: 'Contents' });
   assert.equal(await contents.isVisible(), false);
-  await page.getByRole('button', { name: 'Contents' }).click();
+  const menu = page.getByRole('button', { name: 'Contents' });
+  await menu.press('Enter');
+  await page.locator('#contents [aria-current]:focus').waitFor();
+  await page.keyboard.press('Escape');
+  assert.equal(await contents.isVisible(), false);
+  await menu.click();
   await contents.getByRole('link', { name: 'Webhooks', exact: true }).click();
   await page.waitForURL(address('webhooks'));
-  for (const path of ['', 'errors', 'configuration', 'compatibility/clients', 'quickstart/node']) {
-    await page.goto(address(path));
+  for (const path of ['', ...(await pages())]) {
+    await page.goto(address(path.replace(/\.md$/, '').replace(/README$/, '')));
     const [width, screen] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
     assert.ok(width <= screen, `${path} has ${width} px on ${screen}`);
   }
+  await page.close();
+});
+
+test('the keyboard alone leads to the text, through the search and back', async () => {
+  const page = await browser.open(address('history'));
+  await page.locator('.search').waitFor();
+  const focused = (selector) => page.locator(`${selector}:focus`).waitFor();
+  await page.keyboard.press('Tab');
+  await focused('.skip');
+  await page.keyboard.press('Enter');
+  await focused('main');
+  // Headings are named by their words alone, and rows are nothing to stop at.
+  await page.keyboard.press('Tab');
+  const heading = page.getByRole('heading', { name: 'Switch it on', exact: true });
+  assert.equal(await heading.getByRole('link', { name: 'Switch it on', exact: true }).count(), 1);
+  assert.equal(await page.locator('tr .anchor').first().getAttribute('tabindex'), '-1');
+  await page.keyboard.press('/');
+  await focused('dialog input');
+  await page.keyboard.type('rate limit');
+  await page.getByRole('status').getByText('20 results, best first').waitFor();
+  await page.keyboard.press('ArrowDown');
+  await focused('.hits a');
+  await page.keyboard.press('ArrowUp');
+  await focused('dialog input');
+  await page.keyboard.press('Escape');
+  await focused('article a');
+  await page.close();
+});
+
+test('on paper a page is its text, dark on light, whatever the screen has', async () => {
+  const page = await browser.open(address('webhooks'));
+  await page.emulateMedia({ media: 'print', colorScheme: 'dark' });
+  for (const around of ['.top', '#contents', 'nav.page', 'footer', '.copy']) assert.equal(await page.locator(around).first().isVisible(), false, around);
+  const background = await page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+  assert.equal(background, 'rgb(255, 255, 255)');
   await page.close();
 });
 
@@ -211,8 +255,13 @@ test('without scripts a page has its text and its navigation', async () => {
   await page.route('**/*.js', (route) => route.abort());
   await page.goto(address('history'));
   await page.getByRole('heading', { level: 1 }).waitFor();
-  assert.equal(await page.getByRole('navigation', { name: 'Contents' }).getByRole('link', { name: 'Presence' }).isVisible(), true);
+  const contents = page.getByRole('navigation', { name: 'Contents' });
+  assert.equal(await contents.getByRole('link', { name: 'Presence' }).isVisible(), true);
   assert.equal(await page.locator('.search').isVisible(), false);
+  // Nobody with a phone wants to pass the contents of the book before each page.
+  await page.setViewportSize({ width: 360, height: 800 });
+  const [text, below] = [await page.locator('h1').boundingBox(), await contents.boundingBox()];
+  assert.ok(text.y < below.y, `the text is at ${text.y}, the contents are at ${below.y}`);
   await page.close();
 });
 
@@ -220,10 +269,9 @@ test('assistants get every page as Markdown, from one list', async () => {
   const answer = await fetch(`${server.url}/llms.txt`);
   assert.equal(answer.url, address('llms.txt'));
   assert.match(answer.headers.get('content-type'), /^text\/plain/);
-  const list = await answer.text();
-  const pages = [...list.matchAll(/^- \[.+?\]\((.+?)\): .+$/gm)].map(([, path]) => path);
-  assert.ok(pages.length > 45, list);
-  for (const path of pages) {
+  const list = await pages();
+  assert.ok(list.length > 45, String(list));
+  for (const path of list) {
     const page = await fetch(address(path));
     assert.equal(page.status, 200, path);
     assert.match(await page.text(), /^# /m, path);

@@ -25,11 +25,17 @@ addEventListener('keydown', (event) => {
   void openSearch();
 });
 
+const contents = document.querySelector<HTMLElement>('#contents');
+const current = contents?.querySelector<HTMLElement>('[aria-current]');
 const menu = button('.menu');
-menu.addEventListener('click', () => {
-  const isOpen = document.body.classList.toggle('open');
+const openMenu = (isOpen: boolean) => {
+  document.body.classList.toggle('open', isOpen);
   menu.setAttribute('aria-expanded', String(isOpen));
-});
+  // The contents come after the whole bar.
+  (isOpen ? (current ?? contents?.querySelector('a')) : menu)?.focus();
+};
+menu.addEventListener('click', () => openMenu(menu.ariaExpanded !== 'true'));
+contents?.addEventListener('keydown', ({ key }) => key === 'Escape' && menu.ariaExpanded === 'true' && openMenu(false));
 
 /** The same order and signs as in the dashboard. */
 const SCHEMES = [
@@ -53,19 +59,36 @@ scheme.addEventListener('click', () => {
 });
 showScheme();
 
+// Says what happened to those who don't see the button.
+const said = element('p', { class: 'hidden', role: 'status' });
+document.body.append(said);
 const blocks = [...document.querySelectorAll<HTMLElement>('pre > code')];
 for (const code of blocks) {
   const copy = element('button', { class: 'copy', type: 'button' }, 'Copy');
   copy.addEventListener('click', async () => {
     copy.textContent = (await copied(code)) ? 'Copied' : 'Select it, and copy it by hand';
-    setTimeout(() => (copy.textContent = 'Copy'), 2_000);
+    said.textContent = copy.textContent;
+    setTimeout(() => {
+      copy.textContent = 'Copy';
+      said.textContent = '';
+    }, 2_000);
   });
   const box = element('div', { class: 'code' });
   code.parentElement!.replaceWith(box);
-  const pre = element('pre', { tabindex: '0' });
+  const pre = element('pre', {});
   pre.append(code);
   box.append(pre, copy);
 }
+
+// What is wider than the page is scrolled with the keyboard, too. The rest would only be more to pass.
+const wide = () => {
+  for (const box of document.querySelectorAll<HTMLElement>('article :is(pre, .table)')) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+    else box.removeAttribute('tabindex');
+  }
+};
+addEventListener('resize', wide);
+wide();
 
 /** Whether the text of an element is in the clipboard. Over plain HTTP from another machine browsers have none. */
 async function copied(code: HTMLElement): Promise<boolean> {
@@ -96,6 +119,4 @@ const follow = () => {
 addEventListener('scroll', follow, { passive: true });
 follow();
 // Only the contents: scrollIntoView would scroll the page as well.
-const contents = document.querySelector<HTMLElement>('#contents');
-const current = contents?.querySelector<HTMLElement>('[aria-current]');
 if (contents && current) contents.scrollTop = current.offsetTop - contents.clientHeight / 2;

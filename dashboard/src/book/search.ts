@@ -285,7 +285,11 @@ function make(root: string): HTMLDialogElement {
     }
   };
   input.addEventListener('input', show);
-  made.addEventListener('keydown', (event) => move(event, input, list));
+  made.addEventListener('keydown', (event) => {
+    // The first Escape would only empty the field.
+    if (event.key === 'Escape' && !event.isComposing) made.close();
+    else move(event, input, list);
+  });
   made.addEventListener('click', (event) => {
     // The backdrop, or a result on the same page.
     if (event.target === made || (event.target instanceof Element && event.target.closest('a'))) made.close();

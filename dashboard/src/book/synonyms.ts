@@ -4,6 +4,7 @@ export const SYNONYMS: Readonly<Record<string, string>> = {
   'message, messages': 'event',
   'payload': 'data',
   'room, topic': 'channel',
+  'online': 'presence',
   'whisper': 'client event',
   'typing': 'client events, writing',
   'emit, send, broadcast, trigger': 'publish',
