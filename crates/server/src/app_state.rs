@@ -65,6 +65,15 @@ impl Shared {
         self.socket_io.default_key().or(demo)
     }
 
+    /// Waits for changes by other processes if no app has or had this key, because one may have been made a moment ago.
+    pub(crate) async fn expect_key(&self, key: &str) {
+        let apps = self.engine.apps();
+        let is_known = apps.by_key(key).is_some() || apps.by_former_key(key).is_some();
+        if !is_known && !key.is_empty() {
+            self.config_barrier.wait_for_unknown().await;
+        }
+    }
+
     /// Returns why this node takes no connections and events now, if so.
     pub(crate) fn unready(&self) -> Option<String> {
         if self.is_stopping() {

@@ -17,8 +17,8 @@ use fanfare_store::{
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::access::Jwts;
 use crate::identity::Identities;
@@ -31,6 +31,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const INTERVAL_WHILE_DOWN: Duration = Duration::from_secs(2);
 /// How long a caller who changed something waits until the change is active on this node.
 const CONFIRM_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a request waits whose app or key this node doesn't know.
+const UNKNOWN_TIMEOUT: Duration = Duration::from_millis(500);
+/// Least time between two questions that such requests cause. Strangers send them at any rate.
+const UNKNOWN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long the store may take to answer.
 const REFRESH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,6 +59,9 @@ pub(crate) struct AppSync {
     /// Ticket of the last caller that waits, and of the last one whose changes are active.
     asked: watch::Receiver<u64>,
     answered: watch::Sender<u64>,
+    /// Notified by requests whose app or key this node doesn't know.
+    unknown: Arc<Notify>,
+    refreshed_at: Instant,
     revision: i64,
     /// Apps with keys that expire. The engine gets only the active keys and doesn't know when they expire.
     expiring: HashMap<String, ExpiringApp>,
@@ -138,11 +145,12 @@ struct DiskFull {
     try_at: Instant,
 }
 
-/// Lets a caller who changed something in the store wait until the change is active on this node. Cheap to clone.
+/// Lets a caller wait until what is in the store is active on this node. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct ConfigBarrier {
     asked: Arc<watch::Sender<u64>>,
     answered: watch::Receiver<u64>,
+    unknown: Arc<Notify>,
 }
 
 impl ConfigBarrier {
@@ -151,6 +159,7 @@ impl ConfigBarrier {
         Self {
             asked: Arc::new(watch::channel(0).0),
             answered: watch::channel(0).1,
+            unknown: Arc::new(Notify::new()),
         }
     }
 
@@ -161,14 +170,34 @@ impl ConfigBarrier {
             *asked += 1;
             ticket = *asked;
         });
-        let mut answered = self.answered.clone();
         // After the time-out the change becomes active a little later, as on every other node.
-        let _ = timeout(
-            CONFIRM_TIMEOUT,
-            answered.wait_for(|answered| *answered >= ticket),
-        )
-        .await;
+        self.wait_for(ticket, CONFIRM_TIMEOUT).await;
     }
+
+    /// Waits until what other processes changed is active on this node, or for [`UNKNOWN_TIMEOUT`]. For a request whose
+    /// app or key isn't known: the command line or another node may have made it a moment ago.
+    pub(crate) async fn wait_for_unknown(&self) {
+        let mut ticket = 0;
+        // Without waking the synchronization, which asks for such requests only every `UNKNOWN_INTERVAL`.
+        self.asked.send_if_modified(|asked| {
+            *asked += 1;
+            ticket = *asked;
+            false
+        });
+        self.unknown.notify_one();
+        self.wait_for(ticket, UNKNOWN_TIMEOUT).await;
+    }
+
+    async fn wait_for(&self, ticket: u64, at_most: Duration) {
+        let mut answered = self.answered.clone();
+        let _ = timeout(at_most, answered.wait_for(|answered| *answered >= ticket)).await;
+    }
+}
+
+/// Waits until a request names an app or key that isn't known, and the last refresh was [`UNKNOWN_INTERVAL`] ago.
+async fn unknown_since(unknown: &Notify, refreshed_at: Instant) {
+    unknown.notified().await;
+    sleep_until(refreshed_at + UNKNOWN_INTERVAL).await;
 }
 
 impl AppSync {
@@ -186,6 +215,7 @@ impl AppSync {
         let config_barrier = ConfigBarrier {
             asked: Arc::new(ask),
             answered,
+            unknown: Arc::new(Notify::new()),
         };
         let sync = Self {
             watch: store.watch(),
@@ -198,6 +228,8 @@ impl AppSync {
             outboxes,
             asked,
             answered: answer,
+            unknown: Arc::clone(&config_barrier.unknown),
+            refreshed_at: Instant::now(),
             revision: 0,
             expiring: HashMap::new(),
             disk_full: None,
@@ -239,6 +271,7 @@ impl AppSync {
         let answered = timeout(REFRESH_TIMEOUT, self.refresh()).await;
         let answered = answered.unwrap_or(Err(StoreError::Late));
         self.counters.count(began.elapsed(), answered.is_ok());
+        self.refreshed_at = Instant::now();
         answered
     }
 
@@ -258,6 +291,7 @@ impl AppSync {
                 tokio::select! {
                     () = self.watch.changed(INTERVAL.min(until_expiry)) => {}
                     Ok(()) = self.asked.changed() => {}
+                    () = unknown_since(&self.unknown, self.refreshed_at) => {}
                 }
             }
             match self.refresh_in_time().await {

@@ -348,16 +348,17 @@ pub(super) async fn check_exist(state: &AppState, apps: &[String]) -> Result<(),
     )))
 }
 
-/// Returns the app as this node has it. An app created a moment ago on another node may be missing.
-pub(super) fn live_app(
+/// Returns the app as this node has it. Waits for one that was created a moment ago on another node.
+pub(super) async fn live_app(
     state: &AppState,
     caller: &Caller,
     id: &str,
 ) -> Result<Arc<fanfare_engine::App>, Problem> {
     caller.see(id)?;
-    state
-        .engine
-        .apps()
-        .by_id(id)
-        .ok_or_else(|| Problem::no_app(id))
+    if let Some(app) = state.engine.apps().by_id(id) {
+        return Ok(app);
+    }
+    state.config_barrier.wait_for_unknown().await;
+    let app = state.engine.apps().by_id(id);
+    app.ok_or_else(|| Problem::no_app(id))
 }

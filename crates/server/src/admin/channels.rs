@@ -291,7 +291,7 @@ pub(super) async fn channels(
     QueryParams(ChannelQuery { prefix }): QueryParams<ChannelQuery>,
     QueryParams(page): QueryParams<PageQuery>,
 ) -> Result<Json<Page<Channel>>, Problem> {
-    let app = live_app(&state, &caller, &app_id)?;
+    let app = live_app(&state, &caller, &app_id).await?;
     let (limit, after) = (page.limit()?, page.after::<String>()?);
     let prefix = prefix.unwrap_or_default();
     let found = state.engine.channels(&app, &prefix).await?;
@@ -327,7 +327,7 @@ pub(super) async fn channel(
     caller: Caller,
     PathParams(ChannelPath { app_id, channel }): PathParams<ChannelPath>,
 ) -> Result<Json<ChannelDetails>, Problem> {
-    let app = live_app(&state, &caller, &app_id)?;
+    let app = live_app(&state, &caller, &app_id).await?;
     let name = channel_name(&app, &channel)?;
     let occupancy = state.engine.channel(&app, &name).await?;
     let cache = match name.keeps_last() {
@@ -372,7 +372,7 @@ pub(super) async fn history(
     PathParams(ChannelPath { app_id, channel }): PathParams<ChannelPath>,
     QueryParams(params): QueryParams<HistoryParams>,
 ) -> Result<Json<HistoryEvents>, Problem> {
-    let app = live_app(&state, &caller, &app_id)?;
+    let app = live_app(&state, &caller, &app_id).await?;
     let name = channel_name(&app, &channel)?;
     let limit = PageQuery {
         limit: params.limit,
@@ -424,7 +424,7 @@ pub(super) async fn subscribers(
     PathParams(ChannelPath { app_id, channel }): PathParams<ChannelPath>,
     QueryParams(page): QueryParams<PageQuery>,
 ) -> Result<Json<ConnectionList>, Problem> {
-    let app = live_app(&state, &caller, &app_id)?;
+    let app = live_app(&state, &caller, &app_id).await?;
     let filter = Filter {
         channel: Some(channel),
         ..Filter::default()
@@ -450,7 +450,7 @@ pub(super) async fn members(
     PathParams(ChannelPath { app_id, channel }): PathParams<ChannelPath>,
     QueryParams(page): QueryParams<PageQuery>,
 ) -> Result<Json<Page<Member>>, Problem> {
-    let app = live_app(&state, &caller, &app_id)?;
+    let app = live_app(&state, &caller, &app_id).await?;
     let name = channel_name(&app, &channel)?;
     if !name.kind().has_members() {
         let detail = format!("only presence channels have members, and {channel:?} isn't one");

@@ -147,7 +147,7 @@ pub(super) async fn connections(
     QueryParams(query): QueryParams<ConnectionQuery>,
     QueryParams(page): QueryParams<PageQuery>,
 ) -> Result<Json<ConnectionList>, Problem> {
-    let app = live_app(&state, &caller, &app_id)?;
+    let app = live_app(&state, &caller, &app_id).await?;
     let (node, filter) = query.split();
     list(&state, &app, node, filter, &page).await.map(Json)
 }
@@ -290,7 +290,7 @@ pub(super) async fn clients(
     caller: Caller,
     PathParams(AppName { app_id }): PathParams<AppName>,
 ) -> Result<Json<Clients>, Problem> {
-    let app = live_app(&state, &caller, &app_id)?;
+    let app = live_app(&state, &caller, &app_id).await?;
     let clients = app.clients().into_iter().map(|found| ClientCount {
         risk: risk(&found.client, &found.version).map(str::to_owned),
         client: found.client,
@@ -330,7 +330,7 @@ pub(super) async fn connection(
     PathParams(path): PathParams<ConnectionPath>,
     QueryParams(NodeQuery { node }): QueryParams<NodeQuery>,
 ) -> Result<Json<ConnectionDetails>, Problem> {
-    let app = live_app(&state, &caller, &path.app_id)?;
+    let app = live_app(&state, &caller, &path.app_id).await?;
     let mut found = find(&state, &path.app_id, &path.socket_id, node.as_deref()).await?;
     if found.connection.waiting_bytes == 0 {
         add_positions(&state, &app, &mut found.subscriptions).await;
@@ -372,7 +372,7 @@ pub(super) async fn disconnect(
     QueryParams(NodeQuery { node }): QueryParams<NodeQuery>,
 ) -> Result<StatusCode, Problem> {
     caller.change(&path.app_id)?;
-    live_app(&state, &caller, &path.app_id)?;
+    live_app(&state, &caller, &path.app_id).await?;
     let id = &path.socket_id;
     let found = find(&state, &path.app_id, id, node.as_deref()).await?;
     let node = found.connection.node;

@@ -137,7 +137,7 @@ pub(super) async fn publish(
     body: Body<PublishEvent>,
 ) -> Result<Json<PublishedEvents>, Problem> {
     caller.change(&app_id)?;
-    let app = enabled_app(&state, &caller, &app_id)?;
+    let app = enabled_app(&state, &caller, &app_id).await?;
     let PublishEvent {
         name,
         channels,
@@ -176,7 +176,7 @@ pub(super) async fn publish_batch(
     body: Body<Value>,
 ) -> Result<Json<PublishedEvents>, Problem> {
     caller.change(&app_id)?;
-    let app = enabled_app(&state, &caller, &app_id)?;
+    let app = enabled_app(&state, &caller, &app_id).await?;
     let events =
         Event::parse_batch(&body.bytes, &app.settings().limits).map_err(|error| refused(&error))?;
     publish_all(&state, &caller, &app, &events).await
@@ -203,7 +203,7 @@ pub(super) async fn simulate_client_event(
     body: Body<SimulateClientEvent>,
 ) -> Result<Json<PublishedEvents>, Problem> {
     caller.change(&app_id)?;
-    let app = enabled_app(&state, &caller, &app_id)?;
+    let app = enabled_app(&state, &caller, &app_id).await?;
     let sent = body.value;
     let channel = channel_name(&app, &sent.channel)?;
     let socket_id = sent.socket_id.as_deref().map(SocketId::parse).transpose();
@@ -228,8 +228,8 @@ pub(super) async fn simulate_client_event(
 }
 
 /// Returns an app that clients can use.
-fn enabled_app(state: &AppState, caller: &Caller, id: &str) -> Result<Arc<App>, Problem> {
-    let app = live_app(state, caller, id)?;
+async fn enabled_app(state: &AppState, caller: &Caller, id: &str) -> Result<Arc<App>, Problem> {
+    let app = live_app(state, caller, id).await?;
     if app.settings().enabled {
         return Ok(app);
     }

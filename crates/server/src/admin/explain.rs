@@ -62,7 +62,7 @@ pub(super) async fn explain(
     PathParams(AppName { app_id }): PathParams<AppName>,
     QueryParams(mut query): QueryParams<ExplainQuery>,
 ) -> Result<Json<Explanation>, Problem> {
-    let app = live_app(&state, &caller, &app_id)?;
+    let app = live_app(&state, &caller, &app_id).await?;
     let name = query.channel.as_deref();
     let name = name.ok_or_else(|| Problem::invalid("say which channel it is: pass channel"))?;
     let channel = channel_name(&app, name)?;

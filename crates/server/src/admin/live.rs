@@ -163,7 +163,7 @@ pub(super) async fn watch(
     PathParams(AppName { app_id }): PathParams<AppName>,
     QueryParams(params): QueryParams<LiveParams>,
 ) -> Result<Response, Problem> {
-    let app = live_app(&state, &caller, &app_id)?;
+    let app = live_app(&state, &caller, &app_id).await?;
     let (rate, recent) = (params.rate()?, params.recent()?);
     let follows = params.follow.unwrap_or(true);
     let query = params.query(caller.role() >= Role::Admin)?;

@@ -149,10 +149,16 @@ impl FromRequest<AppState> for SignedRequest {
             query: parts.uri.query().unwrap_or_default(),
             address,
         };
-        let authenticated = match &path {
+        let mut authenticated = match &path {
             Ok(Path(AppPath { app_id })) => authenticate(state, &head(app_id.as_deref())),
             Err(_) => Err(unknown_app("")),
         };
+        if let (Ok(Path(AppPath { app_id })), Err(denied)) = (&path, &authenticated)
+            && denied.kind == RefusalKind::ApiKey
+        {
+            state.config_barrier.wait_for_unknown().await;
+            authenticated = authenticate(state, &head(app_id.as_deref()));
+        }
         let Authenticated {
             app,
             query,

@@ -102,9 +102,9 @@ pub(crate) async fn preflight(
     key: Key,
     headers: HeaderMap,
 ) -> Response {
-    let app = key
-        .ok()
-        .and_then(|Path(key)| state.engine.apps().by_key(&key));
+    let key = key.map_or_else(|_| String::new(), |Path(key)| key);
+    state.expect_key(&key).await;
+    let app = state.engine.apps().by_key(&key);
     match Cors::of(app.as_deref(), &headers) {
         Ok(cors) => cors.allow_post(StatusCode::NO_CONTENT.into_response()),
         Err(error) => error.into_response(),
@@ -129,6 +129,7 @@ async fn answer<T: Serialize>(
     authorize: impl FnOnce(&Bearer, &AuthRequest) -> Result<T, ApiError>,
 ) -> Response {
     let key = key.map_or_else(|_| String::new(), |Path(key)| key);
+    state.expect_key(&key).await;
     let apps = state.engine.apps();
     let had_key = || apps.by_former_key(&key).map(|(app, _)| app);
     let app = apps.by_key(&key).or_else(had_key);

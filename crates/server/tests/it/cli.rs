@@ -20,7 +20,7 @@ mod webhook;
 
 use std::time::SystemTime;
 
-use fanfare_testkit::{APP_ID, Api, Client, Database, KEY};
+use fanfare_testkit::{APP_ID, Api, Client, Database, KEY, OWNER_SETTING, Server};
 use serde_json::Value;
 
 use crate::{server, server_with};
@@ -37,31 +37,30 @@ async fn within_a_second(condition: impl AsyncFn() -> bool) {
     }
 }
 
+/// Makes an app with the command line, and returns its id, key and secret.
+fn make_app(server: &Server) -> [String; 3] {
+    let printed = server.run_ok(&["app", "create", "--name", "New", "--json"]);
+    let created: Value = serde_json::from_str(&printed).unwrap();
+    ["/id", "/key/key", "/key/secret"].map(|pointer| {
+        let value = created.pointer(pointer).unwrap();
+        value.as_str().unwrap().to_owned()
+    })
+}
+
 async fn an_app_made_while_the_server_runs_is_active(settings: &[&str]) {
     let server = server_with(settings).await;
-    let created: Value =
-        serde_json::from_str(&server.run_ok(&["app", "create", "--name", "New", "--json"]))
-            .unwrap();
-    let text = |pointer: &str| {
-        created
-            .pointer(pointer)
-            .unwrap()
-            .as_str()
-            .unwrap()
-            .to_owned()
-    };
-    let (key, secret) = (text("/key/key"), text("/key/secret"));
-    let api = Api::new(server.address, &text("/id"), &key, &secret);
-    within_a_second(async || api.get("channels", &[]).await.status == 200).await;
-    let mut client = Client::connect(server.address, &format!("/app/{key}?protocol=7")).await;
-    client
-        .send(&serde_json::json!({"event": "pusher:subscribe", "data": {"channel": "a"}}))
-        .await;
-    client
-        .expect("pusher_internal:subscription_succeeded")
-        .await;
-    api.publish("a", "e", "d").await;
-    client.expect("e").await;
+    let [id, key, secret] = make_app(&server);
+    let api = Api::new(server.address, &id, &key, &secret);
+    assert_eq!(api.get("channels", &[]).await.status, 200);
+    let [_, key, _] = make_app(&server);
+    Client::connect(server.address, &format!("/app/{key}?protocol=7")).await;
+    let [_, key, _] = make_app(&server);
+    let path = format!("/ws/{key}?channels=a");
+    let plain = Client::open(server.address, &path, &[]).await;
+    plain.unwrap().expect("pusher:connection_established").await;
+    let [_, key, _] = make_app(&server);
+    let url = format!("http://{}/sse/{key}?channels=a", server.address);
+    assert_eq!(reqwest::get(url).await.unwrap().status(), 200);
 }
 
 #[tokio::test]
@@ -80,6 +79,42 @@ async fn an_app_made_while_the_server_runs_is_active_on_postgres() {
 }
 
 #[tokio::test]
+async fn strangers_with_keys_that_never_were_ask_the_store_ten_times_a_second_at_most() {
+    let server = server_with(&[OWNER_SETTING]).await;
+    let questions = async || {
+        let text = server
+            .owner()
+            .await
+            .send("GET", "/metrics", &[], None)
+            .await
+            .text;
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("fanfare_store_seconds_count"));
+        line.unwrap()
+            .rsplit(' ')
+            .next()
+            .unwrap()
+            .parse::<f64>()
+            .unwrap()
+    };
+    let (before, start) = (questions().await, SystemTime::now());
+    for _ in 0..20 {
+        let strangers = (0..20).map(async |number| {
+            let path = format!("/app/stranger{number}?protocol=7");
+            Client::open(server.address, &path, &[]).await.unwrap()
+        });
+        for mut stranger in futures_util::future::join_all(strangers).await {
+            assert_eq!(stranger.closed().await, 4001);
+        }
+    }
+    let asked = questions().await - before;
+    // The store is asked every 400 ms and for each sign-in besides.
+    let most = start.elapsed().unwrap().as_secs_f64() * 12.5 + 4.0;
+    assert!(asked <= most, "{asked} questions, {most} at most");
+}
+
+#[tokio::test]
 async fn keys_overlap_and_a_revoked_one_is_out_of_force_within_a_second() {
     let server = server().await;
     let mut old = server.connect().await;
@@ -91,7 +126,7 @@ async fn keys_overlap_and_a_revoked_one_is_out_of_force_within_a_second() {
         made["secret"].as_str().unwrap(),
     );
     let new = Api::new(server.address, APP_ID, key, secret);
-    within_a_second(async || new.get("channels", &[]).await.status == 200).await;
+    assert_eq!(new.get("channels", &[]).await.status, 200);
     assert_eq!(
         server.api().get("channels", &[]).await.status,
         200,

@@ -117,6 +117,7 @@ pub(crate) async fn connect_backend(
 }
 
 async fn answer(state: AppState, key: String, request: Parts, is_backend: bool) -> Response {
+    state.expect_key(&key).await;
     let app = state.engine.apps().by_key(&key);
     // Where the origin isn't allowed, the connection is refused below, and no page may read that.
     let cors = Cors::of(app.as_deref(), &request.headers).unwrap_or_default();
@@ -276,6 +277,7 @@ pub(crate) async fn preflight(
     Path(key): Path<String>,
     headers: HeaderMap,
 ) -> Response {
+    state.expect_key(&key).await;
     let app = state.engine.apps().by_key(&key);
     match Cors::of(app.as_deref(), &headers) {
         Ok(cors) => cors.allow_get(StatusCode::NO_CONTENT.into_response()),

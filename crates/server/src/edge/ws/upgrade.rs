@@ -179,6 +179,7 @@ async fn upgrade(state: AppState, key: &str, request: Request, dialect: Dialect)
         Ok(handshake) => handshake,
         Err(not) => return not_a_handshake(&state, from, not),
     };
+    state.expect_key(key).await;
     let origin = combined(request.headers(), ORIGIN);
     let mut query = ConnectQuery::parse(request.uri().query());
     let framing = dialect.framing();

@@ -227,6 +227,7 @@ async fn attach(
         }
     }
     if let SessionRequest::Receive(receive) = receive {
+        state.expect_key(&id.key).await;
         open(state, id, receive, client)?;
     }
     Ok(())

@@ -77,6 +77,7 @@ impl Connection {
             let message = format!("A connection has at most {MAX_NAMESPACES} namespaces");
             return Err(Refusal::new(CloseCode::Refused, message));
         }
+        self.state.expect_key(&key).await;
         let arrival = self.arrived.arrival(&key);
         let admitted = self.state.engine.admit_on_all_nodes(arrival).await?;
         Ok((key, admitted))
