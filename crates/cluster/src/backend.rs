@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 pub use broker::{
     Broker, CachedMessage, HistoryPage, HistoryRequest, Keep, Publication, Publish, Published,
 };
-pub use membership::{Census, LeaseRenewal, LiveNodes, Membership, Reaped};
+pub use membership::{Census, INSTALLATION_LEASE, LeaseRenewal, LiveNodes, Membership, Reaped};
 pub use presence::{Change, Counted, Joined, LogRules, Presence, Reply, Report};
 
 /// Connects to a back end.
@@ -143,6 +143,13 @@ pub enum BackendError {
     /// The back end refused the call; nothing was changed.
     #[error("it was refused: {0}")]
     Refused(String),
+    /// Nodes of another installation use the same names; nothing was changed.
+    #[error(
+        "nodes of another installation, which have another store, use the same names here: give each installation a \
+         cluster.prefix of its own, or this one the store of the others (store.url). If the others are gone for good, \
+         this node gets in a minute after their last heartbeat"
+    )]
+    OtherInstallation,
     /// The node's entries in the app are lost, so nothing can be added to them; nothing was
     /// changed. The node has to announce everything again, under another name.
     #[error(

@@ -173,7 +173,9 @@ impl Cluster {
                 }
                 BusError::Disconnected
             }
-            BackendError::Unserved(_) | BackendError::Forgotten => BusError::Disconnected,
+            BackendError::Unserved(_)
+            | BackendError::Forgotten
+            | BackendError::OtherInstallation => BusError::Disconnected,
             BackendError::Broken(reason) => {
                 tracing::debug!(reason, "an event is taken or not");
                 BusError::Unanswered

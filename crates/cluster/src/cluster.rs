@@ -76,6 +76,8 @@ pub(crate) const TAKES_NOTHING: &str = "what nodes share takes no events: publis
 pub struct Settings {
     /// The name of this node for people, other than those of the other nodes.
     pub name: String,
+    /// The installation of which this is a node. Nodes of others with the same names are kept apart.
+    pub installation: Arc<str>,
     /// How long a node counts as alive without a heartbeat.
     pub lease: Duration,
     /// Longest time that clients stay fenced before they are closed.
@@ -532,6 +534,7 @@ impl Cluster {
             first: link.is_unknown(),
             lease: self.settings.lease,
             message: beat.write(),
+            installation: Arc::clone(&self.settings.installation),
         };
         let answer = link.in_time(link.membership.heartbeat(renewal));
         match timeout(self.settings.silence(), answer).await {

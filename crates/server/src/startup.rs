@@ -328,7 +328,7 @@ async fn prepare(config: &Config, traces: &Traces) -> anyhow::Result<Prepared> {
     };
     let webhooks = Webhooks::new(&config.webhooks);
     let node_name = node_name(&store);
-    let (engine, shards, cluster) = engine(config, &store, traces, &webhooks, &node_name)?;
+    let (engine, shards, cluster) = engine(config, &store, traces, &webhooks, &node_name).await?;
     for (number, shard) in shards.into_iter().enumerate() {
         start_shard(number, shard)?;
     }

@@ -20,6 +20,8 @@ const SET_MASTER_KEY_CHECK: &str =
 const SET_MASTER_KEY_ID: &str =
     "UPDATE installation SET master_key_id = $1 WHERE id = 1 AND master_key_id IS NULL";
 
+const INSTALLATION_UID: &str = "SELECT uid FROM installation WHERE id = 1";
+
 /// Text that is sealed in the check column, to recognise the master key.
 pub(crate) const CHECK_TEXT: &str = "fanfare";
 
@@ -151,6 +153,15 @@ impl Store {
         id: &str,
     ) -> Result<Option<T>, StoreError> {
         Ok(on_db!(&self.db, pool => sqlx::query_as(select).bind(id).fetch_optional(pool).await)?)
+    }
+
+    /// Returns what tells this installation from others: random, made with the tables, and the same for all who use them.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the database doesn't answer.
+    pub async fn installation_uid(&self) -> Result<String, StoreError> {
+        Ok(on_db!(&self.db, pool => sqlx::query_scalar(INSTALLATION_UID).fetch_one(pool).await)?)
     }
 
     /// Returns the database's time, which is the same for all nodes, as Unix time in milliseconds.

@@ -8,7 +8,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 /// The files of a database's folder in `migrations/`, each with its name.
 macro_rules! files {
     ($folder:literal) => {
-        files!($folder: "0001_apps_and_keys", "0002_operators", "0003_usage", "0004_quotas", "0005_alerts", "0006_webhooks", "0007_browser_sessions", "0008_acme", "0009_outboxes")
+        files!($folder: "0001_apps_and_keys", "0002_operators", "0003_usage", "0004_quotas", "0005_alerts", "0006_webhooks", "0007_browser_sessions", "0008_acme", "0009_outboxes", "0010_installation_uid")
     };
     ($folder:literal: $($name:literal),+) => {
         [$((

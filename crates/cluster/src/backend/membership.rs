@@ -1,6 +1,7 @@
 //! The part of a back end that knows the nodes: their leases, where they have entries, and the
 //! removal of what dead nodes left.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,10 +9,16 @@ use fanfare_protocol::{AppId, UserId};
 
 use super::{Call, LogRules, Moment, NodeName};
 
+/// For how long after its last heartbeat an installation keeps the names that nodes share from another one. Longer than
+/// an outage from which nodes return by themselves, so that a stranger can't take the names meanwhile; short enough to
+/// wait for, where a new store replaces another one.
+pub const INSTALLATION_LEASE: Duration = Duration::from_mins(1);
+
 /// Knows the nodes and removes the entries of dead ones.
 pub trait Membership: Send + Sync + 'static {
     /// Notes that a node is alive, and sends its message to all nodes. Refused as late if the node
-    /// counts as dead by now.
+    /// counts as dead by now, and as [`BackendError::OtherInstallation`](super::BackendError::OtherInstallation) if a
+    /// node of another installation has sent one in the last [`INSTALLATION_LEASE`].
     fn heartbeat(&self, renewal: LeaseRenewal) -> Call<Census>;
 
     /// Reads which nodes count as alive.
@@ -53,6 +60,8 @@ pub struct LeaseRenewal {
     pub lease: Duration,
     /// The message for all nodes.
     pub message: Bytes,
+    /// The installation to which the node belongs: that of its store.
+    pub installation: Arc<str>,
 }
 
 /// The nodes that the back end knows.

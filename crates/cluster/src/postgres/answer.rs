@@ -19,6 +19,7 @@ pub(super) fn read<T>(
 ) -> Result<T, BackendError> {
     match value["refused"].as_str() {
         Some("late") => Err(BackendError::Late),
+        Some("installation") => Err(BackendError::OtherInstallation),
         Some("forgotten") => Err(BackendError::Forgotten),
         _ => read(value)
             .ok_or_else(|| BackendError::Broken("an answer of another form than expected".into())),

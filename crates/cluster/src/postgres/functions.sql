@@ -573,6 +573,11 @@ BEGIN
     AND NOT EXISTS (SELECT FROM nodes WHERE node = call->>'node' AND until_ms > time) THEN
     RETURN '{"refused": "late"}';
   END IF;
+  IF EXISTS (SELECT FROM installation WHERE uid <> call->>'installation' AND until_ms > time) THEN
+    RETURN '{"refused": "installation"}';
+  END IF;
+  INSERT INTO installation VALUES (1, call->>'installation', time + (call->>'claim')::bigint)
+    ON CONFLICT (id) DO UPDATE SET uid = excluded.uid, until_ms = excluded.until_ms;
   INSERT INTO nodes VALUES (call->>'node', time + lease, lease)
     ON CONFLICT (node) DO UPDATE SET until_ms = excluded.until_ms;
   -- A clock that was set back leaves leases that end too far ahead: none may last longer than a lease from now.

@@ -9,7 +9,8 @@ use super::PostgresConnection;
 use super::answer::{count, done, flag, list, position, text, texts};
 use super::presence::rules;
 use crate::backend::{
-    Call, Census, LeaseRenewal, LiveNodes, LogRules, Membership, Moment, NodeName, Reaped, millis,
+    Call, Census, INSTALLATION_LEASE, LeaseRenewal, LiveNodes, LogRules, Membership, Moment,
+    NodeName, Reaped, millis,
 };
 
 impl Membership for PostgresConnection {
@@ -19,9 +20,12 @@ impl Membership for PostgresConnection {
             first,
             lease,
             message,
+            installation,
         } = renewal;
-        let call =
-            json!({ "kind": "heartbeat", "node": *node, "lease": millis(lease), "first": first });
+        let call = json!({
+            "kind": "heartbeat", "node": *node, "lease": millis(lease), "first": first,
+            "installation": *installation, "claim": millis(INSTALLATION_LEASE),
+        });
         self.ask(call, vec![message], |answer| {
             Some(Census {
                 now: position(&answer["now"])?,

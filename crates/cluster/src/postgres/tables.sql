@@ -32,6 +32,12 @@ CREATE INDEX IF NOT EXISTS log_by_id ON log (id);
 -- Messages are rarely worth compressing, and are read once.
 ALTER TABLE log ALTER COLUMN message SET STORAGE EXTERNAL;
 
+-- The installation to which these tables belong, and until when, in milliseconds.
+CREATE UNLOGGED TABLE IF NOT EXISTS installation (
+  id int PRIMARY KEY CHECK (id = 1),
+  uid text COLLATE "C" NOT NULL,
+  until_ms bigint NOT NULL
+);
 -- Until when nodes count as alive, and how long their leases are, in milliseconds.
 CREATE UNLOGGED TABLE IF NOT EXISTS nodes (
   node text COLLATE "C" PRIMARY KEY,

@@ -25,6 +25,7 @@ pub(super) fn read<T>(
 fn refusal(code: &str, details: &str) -> BackendError {
     match code {
         "LATE" => BackendError::Late,
+        "OTHER" => BackendError::OtherInstallation,
         "FORGOTTEN" => BackendError::Forgotten,
         // Another Redis serves the slot now, or none does: a new connection finds out. Nothing was
         // changed.

@@ -8,7 +8,8 @@ use super::answer::{count, done, flag, integer, one_count, pairs, parts, positio
 use super::connection::RedisConnection;
 use super::transitions;
 use crate::backend::{
-    Call, Census, LeaseRenewal, LiveNodes, LogRules, Membership, Moment, NodeName, Reaped, millis,
+    Call, Census, INSTALLATION_LEASE, LeaseRenewal, LiveNodes, LogRules, Membership, Moment,
+    NodeName, Reaped, millis,
 };
 
 impl Membership for RedisConnection {
@@ -18,10 +19,12 @@ impl Membership for RedisConnection {
             first,
             lease,
             message,
+            installation,
         } = renewal;
         let mut call = self.of_installation(|scripts| &scripts.heartbeat);
         call.arg(&*node).arg(millis(lease)).arg(&message[..]);
-        call.arg(u8::from(first));
+        call.arg(u8::from(first)).arg(&*installation);
+        call.arg(millis(INSTALLATION_LEASE));
         self.ask(call, |value| {
             let [now, live, dead] = parts(value)?;
             Some(Census {

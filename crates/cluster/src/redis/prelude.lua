@@ -9,6 +9,7 @@ local function now()
 end
 
 local LATE = { err = 'LATE it came after its deadline' }
+local OTHER = { err = 'OTHER another installation is here' }
 local FORGOTTEN = { err = 'FORGOTTEN this node is not in the list of the app' }
 -- The nodes that may have entries in an app. The list is lost together with their entries, so a
 -- node that is missing has to announce everything again; and a listed node that is not alive has

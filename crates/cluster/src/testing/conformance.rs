@@ -420,6 +420,7 @@ macro_rules! conformance_suite {
         connections_are_admitted_up_to_the_quota_of_all_nodes
         connections_are_known_by_node;
     nodes: nodes_live_for_as_long_as_their_lease_and_are_dead_until_they_are_forgotten
+        nodes_of_another_installation_are_refused_and_change_nothing
         all_nodes_receive_heartbeats_and_broadcasts
         the_apps_of_a_node_are_known_until_it_is_forgotten
         no_lease_ends_further_ahead_than_it_is_long

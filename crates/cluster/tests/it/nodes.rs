@@ -22,6 +22,7 @@ static NODES: AtomicU64 = AtomicU64::new(0);
 pub(crate) fn settings() -> Settings {
     Settings {
         name: String::new(),
+        installation: "ours".into(),
         lease: LEASE,
         fence_max: Duration::from_secs(5),
         fence_per_second: 2000,

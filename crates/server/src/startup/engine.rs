@@ -23,7 +23,7 @@ const EXIT_BUG: i32 = 70;
 type Parts = (Arc<Engine>, Vec<ShardSeed>, Option<Arc<Cluster>>);
 
 /// Creates the node, alone or in a cluster.
-pub(super) fn engine(
+pub(super) async fn engine(
     config: &Config,
     store: &Store,
     traces: &Traces,
@@ -42,6 +42,7 @@ pub(super) fn engine(
     };
     let settings = Settings {
         name: node_name.to_owned(),
+        installation: store.installation_uid().await?.into(),
         lease: Duration::from_secs(config.cluster.lease),
         fence_max: Duration::from_secs(config.fence.max),
         fence_per_second: config.fence.per_second,

@@ -136,7 +136,7 @@ function childrenOf(pid) {
   return (stdout.match(/\d+/g) ?? []).map(Number);
 }
 
-async function sql(url, statement) {
+export async function sql(url, statement) {
   const { stdout } = await run(program('psql'), ['--no-psqlrc', '-qAt', '--command', statement, url], { timeout: SQL_TIMEOUT });
   return stdout;
 }

@@ -17,6 +17,7 @@ fn heartbeat(who: &Peer, name: &str, first: bool, lease: Duration) -> Call<Censu
         first,
         lease,
         message: event(name),
+        installation: "ours".into(),
     })
 }
 
@@ -59,6 +60,20 @@ pub async fn nodes_live_for_as_long_as_their_lease_and_are_dead_until_they_are_f
     }
     let census = beat(&who, "stays", false, LONG).await;
     assert_eq!((census.live.len(), census.dead.len()), (1, 0));
+}
+
+pub async fn nodes_of_another_installation_are_refused_and_change_nothing(stage: Stage) {
+    let who = stage.connect().await;
+    beat(&who, "ours", true, LONG).await;
+    let stranger = who.membership.heartbeat(LeaseRenewal {
+        node: node("stranger"),
+        first: true,
+        lease: LONG,
+        message: event("stranger"),
+        installation: "theirs".into(),
+    });
+    assert_eq!(stranger.await, Err(BackendError::OtherInstallation));
+    assert_eq!(beat(&who, "ours", false, LONG).await.live, ["ours"]);
 }
 
 pub async fn all_nodes_receive_heartbeats_and_broadcasts(stage: Stage) {

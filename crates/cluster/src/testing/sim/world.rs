@@ -7,6 +7,7 @@ mod presence;
 mod transitions;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -64,6 +65,8 @@ struct Memory {
     nodes: BTreeMap<String, u64>,
     /// How long the leases of nodes are, in milliseconds.
     leases: BTreeMap<String, u64>,
+    /// The installation that uses these names, and until when, in milliseconds.
+    installation: Option<(Arc<str>, u64)>,
     registered: BTreeMap<String, BTreeSet<String>>,
     /// Until when the reaping of a dead node is claimed.
     claims: BTreeMap<String, u64>,
@@ -181,6 +184,7 @@ impl World {
         let Memory {
             nodes,
             leases: _,
+            installation: _,
             registered,
             claims,
             apps,

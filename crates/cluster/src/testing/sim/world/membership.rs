@@ -7,7 +7,8 @@ use fanfare_protocol::{AppId, UserId};
 
 use super::{InApp, Turn};
 use crate::backend::{
-    BackendError, Census, LeaseRenewal, LiveNodes, LogRules, Moment, Reaped, Topic,
+    BackendError, Census, INSTALLATION_LEASE, LeaseRenewal, LiveNodes, LogRules, Moment, Reaped,
+    Topic,
 };
 
 impl Turn<'_> {
@@ -20,6 +21,7 @@ impl Turn<'_> {
             first,
             lease,
             message,
+            installation,
         } = renewal;
         if !first && !self.world.is_alive(node) {
             return Err(BackendError::Late);
@@ -27,6 +29,13 @@ impl Turn<'_> {
         let now = self.world.now();
         let millis = now / 1000;
         let memory = &mut self.world.memory;
+        let claim = u64::try_from(INSTALLATION_LEASE.as_millis()).unwrap();
+        match &memory.installation {
+            Some((other, until)) if other != installation && *until > millis => {
+                return Err(BackendError::OtherInstallation);
+            }
+            _ => memory.installation = Some((installation.clone(), millis + claim)),
+        }
         let lease = u64::try_from(lease.as_millis()).unwrap();
         if *first {
             memory.leases.insert(node.to_string(), lease);

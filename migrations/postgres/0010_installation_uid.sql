@@ -1,0 +1,4 @@
+-- Tells this installation from others, so that nodes of two don't take each other for parts of one cluster.
+
+ALTER TABLE installation ADD COLUMN uid TEXT;
+UPDATE installation SET uid = replace(gen_random_uuid()::text, '-', '');
