@@ -17,6 +17,8 @@ use crate::target::{App, Target};
 
 /// A history as a chat app would have it.
 const HISTORY: &str = r#"history=[{"channels":"*","size":100,"ttl":300}]"#;
+/// Name of the configuration file, in the folder of the data.
+const CONFIG: &str = "fanfare.toml";
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Below the ports of outgoing connections, so that ten thousand of those don't take them.
 const FIRST_PORT: u16 = 20_000;
@@ -86,7 +88,7 @@ impl Contender {
     pub(crate) fn start(&self) -> Result<Server> {
         match self {
             Self::Floor(clients) => start_floor(*clients),
-            Self::Fanfare(setup) => start_fanfare(setup),
+            Self::Fanfare(setup) => start_fanfare(setup, &prepare_store(setup)?),
             Self::Nodes {
                 setup,
                 nodes,
@@ -194,12 +196,31 @@ fn start_floor(clients: Clients) -> Result<Server> {
     Ok(server)
 }
 
-fn start_fanfare(setup: &Setup) -> Result<Server> {
-    let address = free_address()?;
+/// Makes the store of an installation with the app.
+fn prepare_store(setup: &Setup) -> Result<TempDir> {
     let dir = TempDir::new()?;
     // An empty one, so that no configuration in the current folder has an effect.
-    let config = dir.path().join("fanfare.toml");
+    let config = dir.path().join(CONFIG);
     File::create(&config)?;
+    let mut create = Command::new(&setup.program);
+    create
+        .args(["app", "create", "--name", "bench"])
+        .env("FANFARE_CONFIG", &config)
+        .env("FANFARE_DATA_DIR", dir.path())
+        .envs(setup.env.iter().cloned());
+    create_app(create, setup)?;
+    Ok(dir)
+}
+
+/// Starts a node on a copy of a store.
+fn start_fanfare(setup: &Setup, store: &TempDir) -> Result<Server> {
+    let address = free_address()?;
+    let dir = TempDir::new()?;
+    for file in fs::read_dir(store.path())? {
+        let file = file?;
+        fs::copy(file.path(), dir.path().join(file.file_name()))?;
+    }
+    let config = dir.path().join(CONFIG);
     let mut env = setup.env.clone();
     let tls = setup
         .front
@@ -215,7 +236,6 @@ fn start_fanfare(setup: &Setup) -> Result<Server> {
             .envs(env.iter().cloned());
         command
     };
-    create_app(fanfare(&["app", "create", "--name", "bench"]), setup)?;
     // The first start of all creates an operator, whose password hash takes 19 MiB until some seconds later. The figures
     // are those of a later start.
     let mut alone = fanfare(&["serve"]);
@@ -309,10 +329,11 @@ fn start_nodes(setup: &Setup, nodes: usize, back_end: Option<&str>) -> Result<Se
     };
     let mut setup = setup.clone();
     setup.env.push(("FANFARE_CLUSTER_URL".into(), url));
-    let mut all = start_fanfare(&setup)?;
+    // Nodes with copies of one store are nodes of one installation.
+    let store = prepare_store(&setup)?;
+    let mut all = start_fanfare(&setup, &store)?;
     for _ in 1..nodes {
-        // Each node has the app in its own store.
-        let node = start_fanfare(&setup)?;
+        let node = start_fanfare(&setup, &store)?;
         all.target.addresses.extend(&node.target.addresses);
         all.target.pids.extend(&node.target.pids);
         all.children.extend(node.children);

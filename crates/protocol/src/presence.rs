@@ -76,7 +76,7 @@ impl Member {
         }
         let member = Self {
             user_id,
-            user_info: user_info(data.user_info)?,
+            user_info: user_info(data.user_info).map_err(InvalidMember::UserInfo)?,
         };
         member.check_size(limits)?;
         Ok(member)
@@ -101,12 +101,16 @@ impl Member {
 }
 
 /// Returns the compact JSON text of an object, if there is one.
-pub(crate) fn user_info(raw: Option<&RawValue>) -> Result<Option<Arc<str>>, InvalidMember> {
+///
+/// # Errors
+///
+/// Returns what it is instead of an object.
+pub(crate) fn user_info(raw: Option<&RawValue>) -> Result<Option<Arc<str>>, &'static str> {
     match raw {
         None => Ok(None),
         Some(raw) if raw.get() == "null" => Ok(None),
         Some(raw) if raw.get().starts_with('{') => Ok(Some(json::compact(raw.get()).into())),
-        Some(raw) => Err(InvalidMember::UserInfo(json::kind(raw))),
+        Some(raw) => Err(json::kind(raw)),
     }
 }
 

@@ -117,7 +117,7 @@ impl Quotas {
     ///
     /// # Errors
     ///
-    /// Returns the name of a value that is too high, and the rule.
+    /// Returns the name of a value that is too high or has no effect, and the rule.
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         for (name, value) in [
             ("messages_per_day", self.messages_per_day),
@@ -129,6 +129,28 @@ impl Quotas {
         ] {
             if value > MOST {
                 return Err((name, format!("must be at most {MOST}")));
+            }
+        }
+        for (name, hard, kind) in [
+            (
+                "soft_messages_per_day",
+                "messages_per_day",
+                QuotaKind::Messages,
+            ),
+            (
+                "soft_deliveries_per_day",
+                "deliveries_per_day",
+                QuotaKind::Deliveries,
+            ),
+            ("soft_bytes_per_month", "bytes_per_month", QuotaKind::Bytes),
+        ] {
+            let values = self.of(kind);
+            if let (Some(most), Some(soft)) = (values.hard, values.soft)
+                && soft > most
+            {
+                let rule =
+                    format!("must be at most {hard}, which is {most}, or operators are never told");
+                return Err((name, rule));
             }
         }
         Ok(())
@@ -162,6 +184,12 @@ mod tests {
             ..Quotas::default()
         };
         assert_eq!(quotas.check().unwrap_err().0, "bytes_per_month");
+        let never_told = Quotas {
+            messages_per_day: 50,
+            soft_messages_per_day: 51,
+            ..Quotas::default()
+        };
+        assert_eq!(never_told.check().unwrap_err().0, "soft_messages_per_day");
         assert_eq!(Quotas::default().check(), Ok(()));
     }
 }

@@ -345,8 +345,15 @@ fn check_origin(origin: &str) -> Result<(), String> {
     if origin.len() > MAX_ORIGIN {
         return Err(format!("allowed_origins: at most {MAX_ORIGIN} bytes each"));
     }
-    if origin == "*" {
+    // Browsers send `null` for pages without an origin, such as sandboxed frames and files.
+    if matches!(origin, "*" | "null") {
         return Ok(());
+    }
+    if !origin.is_ascii() {
+        return wrong(
+            "has letters outside ASCII",
+            "its host in Punycode, such as https://xn--mnchen-3ya.de for https://münchen.de",
+        );
     }
     if origin.matches('*').count() > 1 {
         return wrong("has more than one *", "https://*.example.com");
@@ -513,6 +520,7 @@ mod tests {
             ("http://localhost:80", "write http://localhost"),
             ("https://*.*.example.com", "write https://*.example.com"),
             ("https://", "write https://example.com"),
+            ("https://münchen.de", "for https://münchen.de"),
         ] {
             let error = settings.set("allowed_origins", origin).unwrap_err();
             let error = error.to_string();
@@ -520,6 +528,7 @@ mod tests {
         }
         for origin in [
             "*",
+            "null",
             "https://*.example.com",
             "http://localhost:3000",
             "https://[::1]:8443",

@@ -10,7 +10,7 @@ use crate::channel::is_allowed;
 use crate::ids::UserId;
 use crate::json;
 use crate::limits::Limits;
-use crate::presence::{InvalidMember, Member, user_info};
+use crate::presence::{Member, user_info};
 
 /// Why a `user_data` is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +18,9 @@ pub enum InvalidUser {
     /// Not a JSON object with a string `id`.
     #[error("Invalid user_data: {0}; expected a JSON object with a string 'id'")]
     Malformed(String),
+    /// `id` isn't a string.
+    #[error("Invalid user_data: 'id' must be a string, it is {0}")]
+    IdKind(&'static str),
     /// The id is empty, too long, or has a character that channel names may not have, though it
     /// becomes part of one.
     #[error(
@@ -28,8 +31,8 @@ pub enum InvalidUser {
         max: usize,
     },
     /// `user_info` is there and is not an object.
-    #[error("Invalid user_data: {0}")]
-    Info(InvalidMember),
+    #[error("Invalid user_data: 'user_info' must be an object, it is {0}")]
+    Info(&'static str),
     /// `watchlist` is there and is not an array of ids.
     #[error("Invalid user_data: 'watchlist' must be an array of non-empty strings without U+0000")]
     Watchlist,
@@ -38,7 +41,7 @@ pub enum InvalidUser {
 #[derive(Deserialize)]
 struct UserData<'a> {
     #[serde(borrow)]
-    id: Cow<'a, str>,
+    id: Option<&'a RawValue>,
     #[serde(borrow)]
     user_info: Option<&'a RawValue>,
     #[serde(borrow)]
@@ -62,12 +65,11 @@ pub struct User {
 pub fn parse_user_data(user_data: &str, limits: &Limits) -> Result<User, InvalidUser> {
     let data: UserData<'_> =
         json::object(user_data).map_err(|error| InvalidUser::Malformed(json::reason(&error)))?;
-    let fits = data.id.len() <= limits.user_id && data.id.chars().all(is_allowed);
-    let user_id = UserId::new(&data.id)
-        .filter(|_| fits)
-        .ok_or(InvalidUser::Id {
-            max: limits.user_id,
-        })?;
+    let id = id(data.id)?;
+    let fits = id.len() <= limits.user_id && id.chars().all(is_allowed);
+    let user_id = UserId::new(&id).filter(|_| fits).ok_or(InvalidUser::Id {
+        max: limits.user_id,
+    })?;
     let member = Member {
         user_id,
         user_info: user_info(data.user_info).map_err(InvalidUser::Info)?,
@@ -76,6 +78,11 @@ pub fn parse_user_data(user_data: &str, limits: &Limits) -> Result<User, Invalid
         member,
         watchlist: watchlist(data.watchlist)?,
     })
+}
+
+fn id(raw: Option<&RawValue>) -> Result<Cow<'_, str>, InvalidUser> {
+    let raw = raw.ok_or(InvalidUser::IdKind("missing"))?;
+    json::string(raw.get()).map_err(|_| InvalidUser::IdKind(json::kind(raw)))
 }
 
 fn watchlist(raw: Option<&RawValue>) -> Result<Vec<UserId>, InvalidUser> {

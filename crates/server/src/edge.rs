@@ -13,6 +13,7 @@ mod client_socket;
 mod client_stream;
 mod direct_publish;
 mod first_bytes;
+pub(crate) mod hanging;
 mod head;
 mod http2;
 mod kernel;

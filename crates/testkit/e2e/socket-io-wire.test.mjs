@@ -229,6 +229,22 @@ test('an upgrade is answered step by step, and the session cannot be taken by an
   await upgrade.got((packet) => packet.startsWith(`42/${server.app.key},["e",1`));
 });
 
+test('polls of a browser leave it connections for its other tabs', async () => {
+  const browser = { 'user-agent': 'Mozilla/5.0 (X11)' };
+  const tabs = await Promise.all(Array.from({ length: 6 }, () => pollingClient()));
+  // Each is told of the channel that all join.
+  await Promise.all(tabs.map((tab) => tab.packets()));
+  const answers = [];
+  const polls = tabs.map(async (tab, number) => answers.push([number, (await tab.poll(browser)).text]));
+  // Four of them hang until there is something for them.
+  await eventually(() => assert.equal(answers.length, 2));
+  assert.deepEqual(answers.map(([, text]) => text), ['6', '6']);
+  await Promise.all(tabs.map((tab) => tab.post(`42/${server.app.key},1["join","tabs"]`)));
+  await Promise.all(polls);
+  const joined = `43/${server.app.key},1[{"ok":true}]`;
+  assert.equal(answers.filter(([, text]) => text.includes(joined)).length, 4);
+});
+
 test('a probe that is given up leaves the client on polling', async (t) => {
   const session = await pollingClient();
   const probe = new RawSocket(t, server, { query: `&transport=websocket&sid=${session.sid}` });

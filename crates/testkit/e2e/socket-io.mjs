@@ -63,8 +63,8 @@ export class Polling {
     Object.assign(this, { server, handshake, sid: handshake.sid });
   }
 
-  poll() {
-    return request(this.server, `&transport=polling&sid=${this.sid}`);
+  poll(headers) {
+    return request(this.server, `&transport=polling&sid=${this.sid}`, { headers });
   }
 
   post(body, headers) {

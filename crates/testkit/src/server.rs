@@ -44,6 +44,32 @@ impl Server {
         Self::spawn(binary.into(), folder, all, address).await
     }
 
+    /// Starts two nodes of one installation, each with a copy of its store and an environment of its own.
+    pub async fn start_two_in(
+        binary: &str,
+        settings: &[&str],
+        environments: [&[(&str, &str)]; 2],
+    ) -> [Self; 2] {
+        let (one, all) = prepare(binary, settings, free_address());
+        let two = tempfile::tempdir().unwrap();
+        let data = |folder: &TempDir| folder.path().join("data");
+        std::fs::create_dir(data(&two)).unwrap();
+        for file in std::fs::read_dir(data(&one)).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), data(&two).join(file.file_name())).unwrap();
+        }
+        let mut nodes = Vec::new();
+        for (folder, environment) in [one, two].into_iter().zip(environments) {
+            let (mut all, address) = (all.clone(), free_address());
+            all[0].1 = address.to_string();
+            all[1].1 = data(&folder).display().to_string();
+            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+            all.extend(environment.iter().map(owned));
+            nodes.push(Self::spawn(binary.into(), folder, all, address).await);
+        }
+        nodes.try_into().unwrap()
+    }
+
     /// Starts `binary` on a socket that the caller holds: the process inherits it, as from systemd.
     pub async fn start_on(binary: &str, settings: &[&str], socket: &TcpListener) -> Self {
         let mut address = socket.local_addr().unwrap();

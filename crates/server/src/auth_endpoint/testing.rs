@@ -158,7 +158,7 @@ impl Node {
                 "",
                 crate::edge::xhr::PendingBounds { app: 1, network: 1 },
             ),
-            hanging: crate::edge::xhr::HangingRequests::new(0),
+            hanging: crate::edge::hanging::HangingRequests::new(0),
             websocket_retry: Arc::new(crate::edge::xhr::WebSocketRetry::new(Duration::ZERO)),
             max_body_bytes: 1 << 20,
             max_message_bytes: 1 << 17,

@@ -9,6 +9,7 @@ use super::output;
 use crate::backend::Backend;
 use crate::config::{Config, reachable};
 use crate::failure::{Code, Failure, code_of};
+use crate::server_lock::ServerLock;
 use crate::startup::{self, Begin};
 
 #[derive(Debug, Args)]
@@ -49,7 +50,9 @@ impl Signing {
         match &self.server {
             Some(server) => without_api_path(server).to_owned(),
             None => {
-                let listen = reachable(config.listen.first_tcp());
+                // The server of this store may have been told elsewhere where to listen.
+                let listen = ServerLock::address_of_holder(config);
+                let listen = reachable(listen.unwrap_or_else(|| config.listen.first_tcp()));
                 format!("http://{listen}{}", config.client_prefix())
             }
         }

@@ -231,6 +231,11 @@ fn parse_listen(text: &str, default_port: u16) -> Result<SocketAddr, ListenError
     let wrong = |why: &str| ListenError::Form(in_words(why));
     let not_found = |why: &str| ListenError::Host(in_words(why));
     if text.contains("://") || text.contains('/') {
+        if text.starts_with('/') {
+            return Err(wrong(&format!(
+                "is a path: for a Unix socket write unix:{text}; for an address"
+            )));
+        }
         return Err(wrong("is a URL or a path, and an address is wanted"));
     }
     if let Ok(address) = text.parse::<SocketAddr>() {

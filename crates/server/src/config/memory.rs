@@ -7,6 +7,9 @@ use super::rules::Rules;
 use super::units::bytes;
 use crate::capacity::Capacity;
 
+/// Least bytes of subscriptions: with fewer, a client that follows the message and comes back is refused again.
+pub(super) const LEAST_SUBSCRIPTIONS: usize = 64 * 1024;
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MemoryConfig {
@@ -45,7 +48,17 @@ impl MemoryConfig {
     pub(super) fn check(&self, rules: Rules<'_>) -> anyhow::Result<()> {
         // First, because too small a limit makes bounds that are derived from it too small as well.
         rules.at_least("limit", self.limit, 64 << 20, "bytes")?;
-        rules.at_least("subscriptions", self.subscriptions, 1, "")?;
-        rules.at_least("subscriptions_of_app", self.subscriptions_of_app, 1, "")
+        rules.at_least(
+            "subscriptions",
+            self.subscriptions,
+            LEAST_SUBSCRIPTIONS,
+            "bytes",
+        )?;
+        rules.at_least(
+            "subscriptions_of_app",
+            self.subscriptions_of_app,
+            LEAST_SUBSCRIPTIONS,
+            "bytes",
+        )
     }
 }

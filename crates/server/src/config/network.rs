@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::memory::LEAST_SUBSCRIPTIONS;
 use super::outbox::LEAST_WAITING;
 use super::rules::Rules;
 use super::units::{bytes, network_list};
@@ -65,7 +66,12 @@ impl NetworkConfig {
             "must be addresses and networks with commas, for example 10.0.0.0/8, 192.0.2.7; or none",
         )?;
         rules.at_least("max_connections", self.max_connections, 1, "")?;
-        rules.at_least("max_subscription_bytes", self.max_subscription_bytes, 1, "")?;
+        rules.at_least(
+            "max_subscription_bytes",
+            self.max_subscription_bytes,
+            LEAST_SUBSCRIPTIONS,
+            "bytes",
+        )?;
         rules.at_least("max_sockets", self.max_sockets, 1, "")?;
         rules.at_least("max_pending", self.max_pending, 1, "")?;
         rules.check(

@@ -109,6 +109,11 @@ impl TlsConfig {
             "redirect",
             !self.redirect || self.has_certificate(),
             "must have tls.certificate and tls.key beside it, or tls.acme.domains: there is no TLS to send browsers to",
+        )?;
+        rules.check(
+            "redirect_port",
+            self.redirect_port == 0 || self.redirect,
+            "must have tls.redirect beside it: without it nobody is sent to that port",
         )
     }
 }

@@ -33,6 +33,9 @@ pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize,
         wanted: SIZE,
         parse: parse_bytes,
     })?;
+    // What is shown of the settings, and TOML, have signed numbers.
+    let bytes =
+        i64::try_from(bytes).map_err(|_| D::Error::custom("more bytes than can be counted"))?;
     usize::try_from(bytes).map_err(D::Error::custom)
 }
 

@@ -2,12 +2,12 @@
 //! down as lines of one streamed answer (`xhr_streaming`) or of one answer after another (`xhr`), and go up in requests
 //! of their own (`xhr_send`).
 //!
-//! [`websocket_retry`] asks sessions to try a WebSocket again, and [`hanging`] bounds how many requests of one browser
+//! [`websocket_retry`] asks sessions to try a WebSocket again, and [`hanging`](super::hanging) bounds how many requests of one browser
 //! hang, because browsers open few connections to a host.
 //!
 //! The engine's sessions and outboxes are those of WebSockets: [`pipe`] is another sink, [`session`] another reader.
 
-mod hanging;
+mod ended_stream;
 mod pending;
 mod pipe;
 mod routes;
@@ -15,7 +15,6 @@ mod session;
 mod sessions;
 mod websocket_retry;
 
-pub(crate) use hanging::HangingRequests;
 pub(crate) use pending::PendingBounds;
 pub(crate) use pending::{PendingSession, PendingSessions, evicted};
 pub(crate) use routes::router;

@@ -232,13 +232,18 @@ fn free_port() -> u16 {
 /// A node that exports what callers ask for and nothing else, within milliseconds.
 async fn node(settings: &[&str], collector: &Collector, more: &[(&str, &str)]) -> Server {
     let endpoint = collector.endpoint();
-    let mut environment = vec![
-        ("OTEL_EXPORTER_OTLP_ENDPOINT", &*endpoint),
+    let mut all = environment(&endpoint, "")[..3].to_vec();
+    all.extend(more);
+    Server::start_in(BINARY, settings, &all).await
+}
+
+fn environment<'a>(endpoint: &'a str, name: &'a str) -> [(&'a str, &'a str); 4] {
+    [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
         ("OTEL_TRACES_SAMPLER", "parentbased_always_off"),
         ("OTEL_BSP_SCHEDULE_DELAY", "20"),
-    ];
-    environment.extend(more);
-    Server::start_in(BINARY, settings, &environment).await
+        ("OTEL_SERVICE_NAME", name),
+    ]
 }
 
 fn event(channel: &str) -> String {
@@ -250,9 +255,9 @@ fn event(channel: &str) -> String {
 async fn a_sampled_publish_is_traced_over_two_nodes_and_others_are_not() {
     let (mut collector, redis) = (Collector::start().await, Redis::start().await);
     let cluster = format!("cluster.url=redis://127.0.0.1:{}", redis.port);
-    let named = |name| [("OTEL_SERVICE_NAME", name)];
-    let one = node(&[&cluster], &collector, &named("one")).await;
-    let two = node(&[&cluster], &collector, &named("two")).await;
+    let endpoint = collector.endpoint();
+    let [one, two] = ["one", "two"].map(|name| environment(&endpoint, name));
+    let [one, two] = Server::start_two_in(BINARY, &[&cluster], [&one, &two]).await;
     let channel = "presence-cache-room-of-zanzibar";
     let mut client = two.connect().await;
     client

@@ -41,6 +41,8 @@ const NOOP: &[u8] = b"6";
 pub(super) enum Control {
     /// A request waits for packets.
     Poll(oneshot::Sender<Bytes>),
+    /// The request that waits is to be answered now.
+    Release,
     /// A WebSocket is about to replace polling.
     Probe,
     /// That WebSocket has ended before it did.
@@ -315,6 +317,12 @@ impl Connection {
                     true => Flow::End,
                     false => Flow::Continue,
                 }
+            }
+            Control::Release => {
+                if self.outlet.is_polled() {
+                    self.outlet.push(NOOP);
+                }
+                Flow::Continue
             }
             Control::Probe | Control::Abandoned => {
                 self.is_probed = matches!(control, Control::Probe);

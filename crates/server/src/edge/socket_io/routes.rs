@@ -12,9 +12,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use fanfare_engine::Network;
 use fanfare_protocol::socket_io::SEPARATOR;
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ORIGIN};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ORIGIN, USER_AGENT};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use super::connection::{
@@ -25,10 +26,13 @@ use super::outlet::{Transport, batches};
 use super::websocket::ClientWebSocket;
 use crate::app_state::AppState;
 use crate::body::{discard, read_pending};
+use crate::edge::hanging::{HangingRequest, SHORT_WAIT, has_few_connections};
 use crate::edge::ws::upgrade::{Handshake, not_a_handshake};
 use crate::http::error::ApiError;
 use crate::http::headers::{combined, is_upgrade};
 
+/// What all browsers have in their `User-Agent`.
+const BROWSER: &str = "Mozilla/";
 /// Number of polls and changes that may wait for their connection.
 const CONTROLS: usize = 4;
 /// Number of bodies or frames that may wait for their connection.
@@ -122,7 +126,11 @@ async fn serve(State(state): State<AppState>, request: Request) -> Response {
     let served = match kind {
         Ok(Kind::WebSocket) => Box::pin(websocket(&state, query.sid, request)).await,
         Ok(Kind::Open) => Ok(open(&state, &request)),
-        Ok(Kind::Poll(sid)) => poll(&state, &sid).await,
+        Ok(Kind::Poll(sid)) => {
+            let hanging = hang(&state, &request);
+            drop(request);
+            poll(&state, &sid, hanging).await
+        }
         Ok(Kind::Send(sid)) => Box::pin(send(&state, &sid, request)).await,
         Err(error) => {
             discard(request).await;
@@ -247,13 +255,45 @@ fn open(state: &AppState, request: &Request) -> Response {
     text(opening)
 }
 
-async fn poll(state: &AppState, sid: &str) -> Result<Response, BadRequest> {
+/// Returns a permit for a poll to hang, or `None` if the client's browser has no connection to spare. Pages of the same
+/// origin send no `Origin`, so browsers are known by their name.
+fn hang(state: &AppState, request: &Request) -> Option<HangingRequest> {
+    let (headers, extensions) = (request.headers(), request.extensions());
+    let agent = combined(headers, USER_AGENT);
+    let is_browser = agent
+        .as_deref()
+        .is_some_and(|agent| agent.contains(BROWSER));
+    let secure = state.addresses.is_secure(headers, extensions);
+    if is_browser && has_few_connections(request.version(), extensions, secure) {
+        let address = state.addresses.of(headers, extensions);
+        state.hanging.hang(address, agent.as_deref())
+    } else {
+        Some(HangingRequest::uncounted())
+    }
+}
+
+async fn poll(
+    state: &AppState,
+    sid: &str,
+    hanging: Option<HangingRequest>,
+) -> Result<Response, BadRequest> {
     let handle = state.socket_io.find(sid).ok_or(BadRequest::UnknownSid)?;
-    let (request, answer) = oneshot::channel();
-    let polls = handle.control.send(Control::Poll(request)).await;
+    let (waiting, mut answer) = oneshot::channel();
+    let polls = handle.control.send(Control::Poll(waiting)).await;
     polls.map_err(|_| BadRequest::UnknownSid)?;
+    let answered = match hanging {
+        Some(_counted_until_the_end) => answer.await,
+        None => match timeout(SHORT_WAIT, &mut answer).await {
+            Ok(answered) => answered,
+            Err(_) => {
+                // If the connection has ended meanwhile, the answer says so.
+                let _ = handle.control.send(Control::Release).await;
+                answer.await
+            }
+        },
+    };
     // Dropped if the connection has another transport or has ended.
-    answer.await.map(text).map_err(|_| BadRequest::Bad)
+    answered.map(text).map_err(|_| BadRequest::Bad)
 }
 
 async fn send(state: &AppState, sid: &str, request: Request) -> Result<Response, BadRequest> {

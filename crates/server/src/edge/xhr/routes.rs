@@ -9,7 +9,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequestParts, Path, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderName, Method, StatusCode, Version};
+use axum::http::{HeaderName, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use fanfare_engine::{Arrival, Refusal, RefusalKind, Refused};
@@ -24,14 +24,14 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tower_http::cors::{Any, CorsLayer};
 
-use super::hanging::{HangingRequest, SHORT_WAIT, ended_stream};
+use super::ended_stream::ended_stream;
 use super::pipe::Receive;
 use super::session::{self, Accepted, Request as SessionRequest, Retry};
 use super::sessions::SessionId;
 use super::websocket_retry::Client as RetryClient;
-use crate::access::OverTls;
 use crate::app_state::AppState;
 use crate::body::{discard, read_pending};
+use crate::edge::hanging::{HangingRequest, SHORT_WAIT, has_few_connections};
 use crate::edge::refusal_log;
 use crate::edge::ws::upgrade::ConnectQuery;
 use crate::http::error::ApiError;
@@ -106,8 +106,8 @@ struct Client {
     address: Option<IpAddr>,
     charged_address: Option<IpAddr>,
     secure: bool,
-    /// Whether the client's own connection is one of HTTP/1.1 over TLS.
-    is_http1_over_tls: bool,
+    /// Whether a browser has only a few connections like the client's.
+    has_few_connections: bool,
 }
 
 impl FromRequestParts<AppState> for Client {
@@ -115,6 +115,7 @@ impl FromRequestParts<AppState> for Client {
 
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Infallible> {
         let address = state.addresses.of(&parts.headers, &parts.extensions);
+        let secure = state.addresses.is_secure(&parts.headers, &parts.extensions);
         Ok(Self {
             origin: combined(&parts.headers, ORIGIN),
             agent: combined(&parts.headers, USER_AGENT),
@@ -122,20 +123,18 @@ impl FromRequestParts<AppState> for Client {
             query: parts.uri.query().map(str::to_owned),
             address,
             charged_address: address.filter(|address| state.addresses.is_charged(*address)),
-            secure: state.addresses.is_secure(&parts.headers, &parts.extensions),
-            is_http1_over_tls: parts.version < Version::HTTP_2
-                && parts.extensions.get::<OverTls>().is_some(),
+            secure,
+            has_few_connections: has_few_connections(parts.version, &parts.extensions, secure),
         })
     }
 }
 
 impl Client {
     /// Returns a permit for a request to hang, or `None` if the client's browser has no connection to spare. Other
-    /// clients open as many connections as they like, and over TLS browsers speak HTTP/2 to this server and to the
-    /// proxies in `deploy/`, unless it is switched off.
+    /// clients open as many connections as they like.
     fn hang(&self, state: &AppState) -> Option<HangingRequest> {
         let is_browser = self.origin.is_some() && self.accepts_gzip;
-        if is_browser && (!self.secure || self.is_http1_over_tls) {
+        if is_browser && self.has_few_connections {
             state.hanging.hang(self.address, self.agent.as_deref())
         } else {
             Some(HangingRequest::uncounted())

@@ -1,27 +1,32 @@
-//! Counts, for each browser, the requests of the HTTP fallbacks that hang until there are lines for them.
+//! Counts, for each browser, the requests that hang until there is something for their client: those of the HTTP
+//! fallbacks, and polls of Socket.IO.
 //!
-//! A browser opens six HTTP/1.1 connections to a host, shared by all its tabs. Each tab on a fallback holds one with
-//! the request that waits for lines. The seventh tab could not even connect, and no tab could send. HTTP/2 has no such
+//! A browser opens six HTTP/1.1 connections to a host, shared by all its tabs. Each tab that asks over HTTP holds one
+//! with the request that waits. The seventh tab could not even connect, and no tab could send. HTTP/2 has no such
 //! bound, but browsers speak it over TLS only, and only where it is offered.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::io::Write;
 use std::net::IpAddr;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use axum::http::{Extensions, Version};
 use parking_lot::Mutex;
 
-use super::pipe::MAX_STREAM_LENGTH;
+use crate::access::OverTls;
 
-/// How long a request waits for lines if its browser has as many hanging requests as it may have. With twelve tabs,
+/// How long a request waits if its browser has as many hanging requests as it may have. With twelve tabs,
 /// each one asks about once a second.
-pub(super) const SHORT_WAIT: Duration = Duration::from_millis(250);
+pub(crate) const SHORT_WAIT: Duration = Duration::from_millis(250);
+
+/// Returns whether a browser has only a few connections for such requests: it speaks HTTP/1.1. Over TLS browsers speak
+/// HTTP/2 to this server and to the proxies in `deploy/`, unless it is switched off.
+pub(crate) fn has_few_connections(version: Version, extensions: &Extensions, secure: bool) -> bool {
+    let is_http1_over_tls = version < Version::HTTP_2 && extensions.get::<OverTls>().is_some();
+    !secure || is_http1_over_tls
+}
 
 /// Counts hanging requests. Cheap to clone.
 #[derive(Clone)]
@@ -37,7 +42,7 @@ type Browsers = Mutex<HashMap<u64, usize>>;
 
 /// Permit for one hanging request, given back when it is dropped.
 #[derive(Debug)]
-pub(super) struct HangingRequest {
+pub(crate) struct HangingRequest {
     of: Option<(Arc<Browsers>, u64)>,
 }
 
@@ -58,7 +63,7 @@ impl HangingRequests {
     }
 
     /// Returns a permit for a hanging request, or `None` if its browser has as many as it may have.
-    pub(super) fn hang(
+    pub(crate) fn hang(
         &self,
         address: Option<IpAddr>,
         agent: Option<&str>,
@@ -81,7 +86,7 @@ impl HangingRequests {
 
 impl HangingRequest {
     /// Returns a permit for a client whose connections have no such bound.
-    pub(super) fn uncounted() -> Self {
+    pub(crate) fn uncounted() -> Self {
         Self { of: None }
     }
 }
@@ -101,32 +106,8 @@ impl Drop for HangingRequest {
     }
 }
 
-/// Returns the compressed answer to a streaming request that must not hang: the lines, and then enough padding that
-/// pusher-js asks for the next stream. pusher-js asks again because of a stream's length, not because of its end.
-///
-/// The padding is one line that begins with a space, which clients ignore. Compressed it takes about 300 bytes.
-pub(super) fn ended_stream(lines: &[u8]) -> Bytes {
-    static PADDING: LazyLock<Vec<u8>> = LazyLock::new(|| {
-        let mut line = vec![b' '; MAX_STREAM_LENGTH + 1];
-        line.push(b'\n');
-        line
-    });
-    let mut compressed = GzEncoder::new(Vec::new(), Compression::default());
-    for part in [lines, &PADDING] {
-        compressed
-            .write_all(part)
-            .expect("writing into memory does not fail");
-    }
-    let compressed = compressed.finish();
-    compressed
-        .expect("writing into memory does not fail")
-        .into()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-
     use super::*;
 
     const ADDRESS: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
@@ -146,19 +127,5 @@ mod tests {
             requests.browsers.lock().is_empty(),
             "nothing is left behind"
         );
-    }
-
-    #[test]
-    fn an_ended_stream_is_small_and_longer_than_a_client_reads_of_one() {
-        let compressed = ended_stream(b"o\na[\"x\"]\n");
-        assert!(compressed.len() < 2048, "{}", compressed.len());
-        let mut text = String::new();
-        flate2::read::GzDecoder::new(&compressed[..])
-            .read_to_string(&mut text)
-            .expect("gzip");
-        let mut lines = text.lines();
-        assert_eq!((lines.next(), lines.next()), (Some("o"), Some("a[\"x\"]")));
-        assert!(lines.next().expect("padding").starts_with(' '));
-        assert!(text.len() > MAX_STREAM_LENGTH && text.ends_with('\n'));
     }
 }
