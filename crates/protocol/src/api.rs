@@ -178,6 +178,15 @@ impl Event {
                 "Invalid batch: {sent} events, at most {max} are allowed"
             )));
         }
+        let rate = limits.backend_events_per_second;
+        if rate > 0 && batch.len() > rate as usize {
+            // A refusal for the rate would ask to try again, for ever.
+            return Err(invalid(format!(
+                "Invalid batch: {sent} events, and the app may publish {rate} a second (limits.backend_events_per_second): \
+                 send at most {rate} in one request",
+                sent = batch.len()
+            )));
+        }
         let item = |(index, raw): (usize, &&RawValue)| {
             Self::from_json(raw.get(), limits).map_err(|error| match error {
                 BadRequest::Invalid(text) => BadRequest::Invalid(format!("batch[{index}]: {text}")),
@@ -215,8 +224,7 @@ impl Event {
         let data = body
             .data
             .ok_or_else(|| invalid("Missing parameter: data"))?;
-        let data =
-            json::as_text(data).map_err(|error| invalid(format!("Invalid data: {error}")))?;
+        let data = json::as_text(data).map_err(|_| invalid(format!("Invalid data: {HALF}")))?;
         check(&name, &data, limits)?;
         Ok(Self {
             channels: channels(&body, limits)?,
@@ -271,6 +279,10 @@ impl AuthRequest {
     }
 }
 
+/// What is wrong with a string that isn't text.
+const HALF: &str =
+    "it has half a character, such as \\ud83d without its other half: cut texts between characters";
+
 /// Checks an event's name and the size of its data.
 fn check(name: &str, data: &str, limits: &Limits) -> Result<(), BadRequest> {
     event::check_name(name, limits.event_name).map_err(|error| invalid(error.to_string()))?;
@@ -284,17 +296,24 @@ fn check(name: &str, data: &str, limits: &Limits) -> Result<(), BadRequest> {
 }
 
 fn utf8(body: &[u8]) -> Result<&str, BadRequest> {
-    std::str::from_utf8(body).map_err(|error| invalid(format!("Invalid body: not UTF-8: {error}")))
+    std::str::from_utf8(body).map_err(|error| {
+        invalid(match body {
+            [0x1f, 0x8b, ..] => {
+                "Invalid body: it is compressed; send it as it is, without Content-Encoding".into()
+            }
+            _ => format!("Invalid body: not UTF-8: {error}"),
+        })
+    })
 }
 
 /// Reads a field that is a string, or absent, or null.
 fn string<'a>(field: &str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str>>, BadRequest> {
     match raw {
         Some(raw) if raw.get() != "null" => json::string(raw.get()).map(Some).map_err(|_| {
-            invalid(format!(
-                "Invalid {field}: it must be a string, it is {}",
-                json::kind(raw)
-            ))
+            invalid(match json::kind(raw) {
+                "a string" => format!("Invalid {field}: {HALF}"),
+                kind => format!("Invalid {field}: it must be a string, it is {kind}"),
+            })
         }),
         _ => Ok(None),
     }
@@ -428,7 +447,12 @@ mod tests {
         assert!(refused(r#"{"name":"e","data":"d","channel":"a b"}"#).contains("character 2"));
         assert!(refused(r##"{"name":"e","data":"d","channel":"#foo"}"##).contains("reserved"));
         assert!(refused(r#"{"name":"pusher:e","data":"d","channel":"a"}"#).contains("reserved"));
-        assert!(refused(r#"{"name":"e","data":"\ud800","channel":"a"}"#).contains("Invalid data"));
+        assert!(
+            refused(r#"{"name":"e","data":"\ud800","channel":"a"}"#).contains("half a character")
+        );
+        assert!(
+            refused(r#"{"name":"\ud83d","data":"d","channel":"a"}"#).contains("half a character")
+        );
         assert!(refused(r#"{"name":"e","data":"d","channel":"a","info":"nope"}"#).contains("nope"));
         let name = "x".repeat(201);
         assert!(
@@ -491,6 +515,17 @@ mod tests {
                 .to_string()
                 .starts_with("batch[1]: Missing parameter: channels"),
             "{error}"
+        );
+        let slow = Limits {
+            backend_events_per_second: 1,
+            ..Limits::HOSTED
+        };
+        let never = Event::parse_batch(format!(r#"{{"batch":[{item},{item}]}}"#).as_bytes(), &slow);
+        assert!(
+            never
+                .unwrap_err()
+                .to_string()
+                .contains("at most 1 in one request")
         );
         assert!(Event::parse_batch(b"{}", &Limits::HOSTED).is_err());
         assert!(Event::parse_batch(b"[]", &Limits::HOSTED).is_err());

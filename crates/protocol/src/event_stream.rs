@@ -63,7 +63,9 @@ pub fn retry_after(code: u16) -> Duration {
 fn event(message: &Plain<'_>, is_enveloped: bool) -> Vec<u8> {
     let is_of_protocol = message.is_of_protocol();
     let mut out = Vec::with_capacity(message.data.len() + message.event.len() + 128);
-    if is_of_protocol || !is_enveloped {
+    // An event without a name is one named `message` to every `EventSource`, and htmx 4 shows those without a name only.
+    let is_unnamed = !is_of_protocol && (is_enveloped || message.event == "message");
+    if !is_unnamed {
         out.extend_from_slice(b"event: ");
         let name = message.event.bytes();
         // A name has one line here.

@@ -88,6 +88,19 @@ pub struct Frame {
     others: OnceCell<Box<[OnceCell<Bytes>; OTHER_ENCODINGS]>>,
 }
 
+/// Returns a WebSocket frame that closes.
+fn closing(code: u16, reason: &str) -> Vec<u8> {
+    let frame = RawFrame::close(Some(CloseFrame {
+        code: code.into(),
+        reason: reason.into(),
+    }));
+    let mut bytes = Vec::with_capacity(frame.len());
+    frame
+        .format(&mut bytes)
+        .expect("writing into memory does not fail");
+    bytes
+}
+
 /// The content of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content<'a> {
@@ -131,15 +144,7 @@ impl Frame {
     #[must_use]
     pub fn close(code: CloseCode, reason: &str) -> Self {
         let cut = reason.floor_char_boundary(MAX_REASON);
-        let frame = RawFrame::close(Some(CloseFrame {
-            code: code.number().into(),
-            reason: reason[..cut].into(),
-        }));
-        let mut bytes = Vec::with_capacity(frame.len());
-        frame
-            .format(&mut bytes)
-            .expect("writing into memory does not fail");
-        Self::of(bytes)
+        Self::of(closing(code.number(), &reason[..cut]))
     }
 
     fn of(websocket: Vec<u8>) -> Self {
@@ -171,6 +176,10 @@ impl Frame {
             (Framing::Raw, Content::Text(json)) => plain::event_data(json)
                 .map(|data| Self::text(data.as_bytes()).websocket)
                 .unwrap_or_default(),
+            (Framing::Raw, Content::Close { code, reason }) => {
+                let reason = String::from_utf8_lossy(reason);
+                closing(plain::raw_close_code(code), &reason).into()
+            }
             (Framing::WebSocket | Framing::Object | Framing::Raw, _) => self.websocket.clone(),
         }
     }

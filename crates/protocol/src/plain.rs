@@ -41,6 +41,16 @@ struct Wire<'a> {
     reference: Option<&'a RawValue>,
 }
 
+/// Returns the close code by which a client of raw frames, which needn't know Pusher's codes, tells whether to come back:
+/// WebSocket's own for a restart (1012) and for a while later (1013).
+pub(crate) fn raw_close_code(code: u16) -> u16 {
+    match code {
+        4100..=4199 => 1013,
+        4200..=4299 => 1012,
+        lasting => lasting,
+    }
+}
+
 impl<'a> Plain<'a> {
     /// Reads a frame of [`ServerMessage`](crate::ServerMessage).
     pub(crate) fn read(json: &'a [u8]) -> Self {
@@ -142,6 +152,7 @@ pub(crate) fn event_data(json: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::close::CloseCode;
     use crate::frame::{Frame, Framing};
     use crate::history::HistoryPosition;
     use crate::server::{HistoryState, ServerMessage};
@@ -222,5 +233,26 @@ mod tests {
             Frame::ping().bytes(Framing::Raw),
             Frame::ping().bytes(Framing::WebSocket)
         );
+    }
+
+    #[test]
+    fn a_raw_client_is_told_in_codes_of_websocket_whether_to_come_back() {
+        for (code, expected) in [
+            (CloseCode::Reconnect, 1012_u16),
+            (CloseCode::PongTimeout, 1012),
+            (CloseCode::OverCapacity, 1013),
+            (CloseCode::EventsMissed, 1013),
+            (CloseCode::UnknownApp, 4001),
+            (CloseCode::Refused, 1008),
+        ] {
+            let frame = Frame::close(code, "why");
+            let raw = frame.bytes(Framing::Raw);
+            assert_eq!(raw[2..4], expected.to_be_bytes());
+            assert_eq!(&raw[4..], b"why");
+            assert_eq!(
+                frame.bytes(Framing::Object)[2..4],
+                code.number().to_be_bytes()
+            );
+        }
     }
 }

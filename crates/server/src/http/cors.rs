@@ -15,6 +15,9 @@ use super::headers::combined;
 /// Seconds for which a browser may cache a preflight.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
+/// Headers that a page may send with a request for a stream: a token, and what clients of streams send by themselves.
+const SSE_HEADERS: &str = "authorization, cache-control, last-event-id, x-requested-with";
+
 /// Origin of the page that may read the answer, or `None` if the caller isn't a page.
 #[derive(Debug, Default)]
 pub(crate) struct Cors(Option<HeaderValue>);
@@ -57,7 +60,7 @@ impl Cors {
 
     /// Answers a preflight so that the page may send a token, and the id of the last event that it got.
     pub(crate) fn allow_get(self, answer: Response) -> Response {
-        self.allow_request(answer, "GET", "authorization, cache-control, last-event-id")
+        self.allow_request(answer, "GET", SSE_HEADERS)
     }
 
     fn allow_request(
