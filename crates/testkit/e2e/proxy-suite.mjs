@@ -358,6 +358,8 @@ async function startNode() {
     socket.write(`HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ${ACCEPT}\r\nX-Node: ${node.port}\r\n\r\n`);
   });
   const sockets = new Set();
+  // As the server has it: a proxy that takes up a connection which is closed in that moment can only answer 502.
+  http.keepAliveTimeout = 75_000;
   node.port = await freePort();
   http.listen(node.port, '127.0.0.1');
   await once(http, 'listening');
