@@ -35,7 +35,7 @@ const QUESTIONS = [
   ['payload too large', 'answers#how-large-may-an-event-be', 'channels#limits', 'configuration#limits.event_data', 'protocol#limits'],
   ['namespace', 'move-from-socket-io#namespaces'],
   ['room', 'any-client#rooms-are-channels', 'answers#a-chat-room-a-document'],
-  ['Did you forget to specify the cluster', 'errors#could-not-find-an-app-with-key-', 'clients#pusher-js'],
+  ['App key not in this cluster. Did you forget to specify the cluster?', 'errors#4001'],
   ['encrypted channel', 'sdk#encrypted-channels', 'channels#keep-the-content-from-the-server', 'quickstart/node#encrypted-channels'],
   ['liveness probe', 'deployment#kubernetes', 'deployment#monitoring'],
   ['address already in use', 'errors#cannot-listen-on--setting-listen-fanfare_listen', 'first-run#2-start-it'],

@@ -48,10 +48,20 @@ const SYNONYM = 0.8;
 
 /** Splits as people write what they look for: `limits.connections`, `pusher:error` and `FanfareNodeDown` are found whole and by their parts. */
 function words(text: string): string[] {
+  return wholeWords(text).flatMap((word) => {
+    const known = split.get(word) ?? withParts(word);
+    split.set(word, known);
+    return known;
+  });
+}
+
+const split = new Map<string, string[]>();
+
+function withParts(word: string): string[] {
+  const parts = /[._:/-]|\p{Ll}\p{Lu}/u.test(word) ? word.replace(/\p{Ll}(?=\p{Lu})/gu, '$&-').split(/[._:/-]+/) : [];
   // "time-out" is found as "timeout", too.
-  const parts = (word: string) => [...word.replace(/\p{Ll}(?=\p{Lu})/gu, '$&-').split(/[._:/-]+/), ...(/^\p{L}+-\p{L}+$/u.test(word) ? [word.replace('-', '')] : [])];
-  const isMade = (word: string) => /[._:/-]|\p{Ll}\p{Lu}/u.test(word);
-  return wholeWords(text).flatMap((word) => [word, ...(isMade(word) ? parts(word) : [])]).filter(Boolean).map((word) => word.toLowerCase());
+  const joined = /^\p{L}+-\p{L}+$/u.test(word) ? [word.replace('-', '')] : [];
+  return [word, ...parts, ...joined].filter(Boolean).map((part) => part.toLowerCase());
 }
 
 function wholeWords(text: string): string[] {
@@ -70,7 +80,7 @@ function stem(term: string): string {
 }
 
 function stemmed(term: string): string {
-  const [, begin = term, ending] = /^(.{3,}?)(?:(ies)|ations?|ating|ated|ates?|ators?|ions?|ings?|ed|ers?|es|s|e)$/.exec(term) ?? [];
+  const [, begin = term, ending] = /^(.{3,}?)(?:(ies)|ations?|ating|ated|ates?|ators?|ional|ions?|ings?|ed|ers?|es|s|e)$/.exec(term) ?? [];
   if (ending) return `${begin}y`;
   return begin.replace(/([bdgmnprt])\1$/, '$1').replace(/scrip?t?$/, 'scrib').replace(/is$/, 'iz');
 }
@@ -165,7 +175,7 @@ function weight({ u, r }: Section): number {
 /** Words count more where they are a heading, and several of them where they stand together. */
 function wordForWord(query: string, heading: string, text: string): number {
   if (!query.includes(' ')) return heading.toLowerCase() === query ? 2 : 1;
-  if (heading.toLowerCase().includes(query)) return 3;
+  if (heading.toLowerCase().includes(query)) return 2;
   return text.toLowerCase().includes(query) ? 1.5 : 1;
 }
 
