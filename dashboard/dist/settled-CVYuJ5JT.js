@@ -1,0 +1,1 @@
+import{ft as e,mt as t}from"./index-BCUzkExl.js";var n=300;function r(r){let[i,a]=t(r);return e(()=>{if(Object.is(r,i))return;let e=setTimeout(()=>a(r),n);return()=>clearTimeout(e)},[r,i]),i}export{r as t};
