@@ -78,6 +78,12 @@ const QUESTIONS = [
   ['authentification', 'channel-auth', 'channel-auth#an-endpoint-of-your-own', 'channels#let-only-some-users-in'],
   ['high availability', 'clustering', 'answers#how-do-i-run-two-nodes'],
   ['healthcheck', 'deployment#kubernetes', 'deployment#monitoring'],
+  ['websocket closes when laptop sleeps', 'compatibility/browsers'],
+  ['trigger event from browser', 'channels#client-events'],
+  ['migrate from pusher', 'move-from-pusher', 'move-from-pusher#from-hosted-pusher'],
+  ['transactional outbox', 'outbox'],
+  ['max connections exceeded', 'answers#how-do-i-limit-an-app', 'answers#why-are-new-connections-refused', 'configuration#connectionsmax', 'configuration#limits.connections', 'answers#limits.connections'],
+  ['use own domain https', 'tls', 'tls#a-certificate-without-files', 'configuration#tlsacmedomains', 'tls#tls.acme.domains'],
   ['last value', 'channels#give-newcomers-the-last-event'],
 ];
 
