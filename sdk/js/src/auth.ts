@@ -1,3 +1,4 @@
+import { isTemporary, retryAfter } from './auth-retry.js';
 import { messageOf, FanfareError, type ErrorDetails } from './errors.js';
 import { parse } from './protocol.js';
 import type { Settings } from './options.js';
@@ -24,9 +25,6 @@ export interface UserAuth {
 }
 
 type Given<T> = T | (() => T | Promise<T>);
-
-/** Milliseconds. A longer `Retry-After` is most likely a mistake, and the channel would be dead for as long. */
-const LONGEST_RETRY_AFTER = 300_000;
 
 /**
  * Of the three, the first that is there is used: functions, then the app's own endpoint, then the server's
@@ -66,8 +64,7 @@ export async function authorize(
   const custom = (channel ? auth.channel : auth.user) as ((request: any) => unknown) | undefined;
   const endpoint = channel ? auth.endpoint : auth.userEndpoint;
 
-  // An endpoint that is away for the moment, or has too much to do. 0 is what XMLHttpRequest has for no answer.
-  const fail = (problem: string, { status, retrying = status === 0 || status === 429 || status! >= 500, ...more }: ErrorDetails = {}) =>
+  const fail = (problem: string, { status, retrying = isTemporary(status), ...more }: ErrorDetails = {}) =>
     new FanfareError('auth_failed', `Auth for ${channel ?? 'sign-in'}: ${problem}`, { channel, status, retrying, ...more });
 
   let asked = '';
@@ -102,8 +99,7 @@ export async function authorize(
     }
     const answer = status === 200 ? parse(text) : undefined;
     if (answer !== undefined) return answer;
-    const retryAfter = Math.min(Math.max(Number(wait), 0) * 1000, LONGEST_RETRY_AFTER) || undefined;
-    throw fail(`${url} answered ${status} ${text.slice(0, 200)}`, { status, retryAfter });
+    throw fail(`${url} answered ${status} ${text.slice(0, 200)}`, { status, retryAfter: retryAfter(wait) });
   };
 
   const withToken = async (expired: boolean) => {

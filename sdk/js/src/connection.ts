@@ -53,6 +53,8 @@ export class Connection extends Emitter<ConnectionEvents> {
   #establishedAt = 0;
   #outageBegan = 0;
   #failures = 0;
+  /** The page was left and may come back. */
+  #suspended = false;
   /** A fallback got through and was left, because the WebSocket may have come too early for the same server. */
   #doubted = false;
 
@@ -72,17 +74,15 @@ export class Connection extends Emitter<ConnectionEvents> {
       return this.#fail('failed', new FanfareError('unsupported', message));
     }
     this.refusal = undefined;
-    this.#failures = 0;
-    this.#outageBegan = Date.now();
     this.#ignoreSurroundings = watchSurroundings({
       // What was started on the network that is no more hangs.
       online: () => this.#hurry(1),
       // The ping fails or not; waiting for the usual time would only be later.
       offline: () => this.#probe(),
+      left: () => this.#suspend(),
       awake: (asleep) => this.#hurry(asleep),
     });
-    this.#connecting();
-    this.#try();
+    this.#begin();
   }
 
   disconnect(): void {
@@ -103,6 +103,24 @@ export class Connection extends Emitter<ConnectionEvents> {
   #supported(): TransportFactory[] {
     const { transports } = this.#settings;
     return transports.flatMap((name) => FACTORIES.filter((it) => it.name === name && it.isSupported(this.#settings)));
+  }
+
+  #begin(): void {
+    this.#suspended = false;
+    this.#failures = 0;
+    this.#outageBegan = Date.now();
+    this.#connecting();
+    this.#try();
+  }
+
+  /**
+   * Closes the connection until the page is back. Browsers keep the WebSocket of a page that was left open for minutes and
+   * answer its pings, so the user would stay present; and they drop what arrives.
+   */
+  #suspend(): void {
+    this.#stop();
+    this.#suspended = true;
+    this.#become('connecting');
   }
 
   #try(alone = false): void {
@@ -204,6 +222,7 @@ export class Connection extends Emitter<ConnectionEvents> {
 
   /** There is news of network or device: the wait for the next attempt is over, and a connection must prove itself. */
   #hurry(asleep: number): void {
+    if (this.#suspended) return this.#begin();
     this.#outageBegan = Date.now();
     if (this.#retryTimer !== undefined) {
       clearTimeout(this.#retryTimer);
@@ -256,15 +275,19 @@ export class Connection extends Emitter<ConnectionEvents> {
     this.socketId = undefined;
   }
 
-  #end(): void {
+  #stop(): void {
     clearTimeout(this.#retryTimer);
     clearTimeout(this.#unavailableTimer);
     this.#retryTimer = undefined;
     this.#giveUp?.();
     this.#giveUp = undefined;
+    this.#dropTransport();
+  }
+
+  #end(): void {
     this.#ignoreSurroundings?.();
     this.#ignoreSurroundings = undefined;
-    this.#dropTransport();
+    this.#stop();
   }
 
   #become(current: ConnectionState): void {

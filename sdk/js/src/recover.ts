@@ -1,3 +1,5 @@
+import { isTemporary, retryAfter } from './auth-retry.js';
+
 /** The parts that are used of pusher-js 7 or later, which is also what `echo.connector.pusher` of Laravel Echo is. */
 export interface PusherLike {
   connection: {
@@ -22,7 +24,7 @@ const MAX = 30_000;
 /**
  * Lets an instance of pusher-js recover missed events after a lost connection. Call it right after `new Pusher(...)`.
  * If events may be missing all the same, the channel gets an event `fanfare:gap` with `{ reason }`. An auth endpoint
- * that answers 429 or 5xx, can't be reached or doesn't answer is asked again; pusher-js alone asks once for each
+ * that answers 408, 429 or 5xx, can't be reached or doesn't answer is asked again; pusher-js alone asks once for each
  * connection.
  */
 export function recover<Instance extends PusherLike>(pusher: Instance): Instance {
@@ -70,8 +72,8 @@ export function recover<Instance extends PusherLike>(pusher: Instance): Instance
   };
 
   let failures: Record<string, number> = {};
-  const again = ({ socketId, channelName = '' }: AuthRequest) => {
-    const delay = Math.random() * Math.min(MAX, FIRST * 2 ** (failures[channelName] ??= 0));
+  const again = ({ socketId, channelName = '' }: AuthRequest, wait = 0) => {
+    const delay = wait + Math.random() * Math.min(MAX, FIRST * 2 ** (failures[channelName] ??= 0));
     failures[channelName]! += 1;
     later(delay, () => {
       const { user } = pusher;
@@ -93,14 +95,23 @@ export function recover<Instance extends PusherLike>(pusher: Instance): Instance
         clearTimeout(timer);
         timer = undefined;
         callback(error, data);
-        const { status } = error ?? {};
-        // pusher-js gives 0 if there was no answer.
-        if (status === 0 || status === 429 || status >= 500) again(request);
+        // Asked for by its name, a header that the endpoint doesn't expose is an error in the page's console.
+        const [, wait] = /^retry-after: *(.+)/im.exec(sent?.getAllResponseHeaders()) ?? [];
+        if (isTemporary(error?.status)) again(request, retryAfter(wait));
       };
       let timer = later(ANSWER_TIMEOUT, () =>
         answer(Object.assign(new Error(`No answer within ${ANSWER_TIMEOUT} ms`), { status: 0 }), null),
       );
-      return ask(request, answer);
+      // pusher-js keeps the request to itself, and reports no more than its status.
+      const { Runtime = {} } = pusher.constructor as any;
+      const { createXHR } = Runtime;
+      let sent: any;
+      if (createXHR) Runtime.createXHR = () => (sent = createXHR.call(Runtime));
+      try {
+        return ask(request, answer);
+      } finally {
+        if (createXHR) Runtime.createXHR = createXHR;
+      }
     };
   }
 

@@ -1,6 +1,8 @@
 export interface SurroundingsListener {
   online(): void;
   offline(): void;
+  /** The page was left, and is kept for the way back. It neither runs nor receives anything until `awake`. */
+  left(): void;
   /** The page is seen again, or the device has slept for `asleep` milliseconds. */
   awake(asleep: number): void;
 }
@@ -13,7 +15,7 @@ const ASLEEP = 15_000;
 export function watchSurroundings(listener: SurroundingsListener): () => void {
   const stops: (() => void)[] = [];
   const document = globalThis.document as Document | undefined;
-  const watch = (target: any, event: string, action: () => void) => {
+  const watch = (target: any, event: string, action: (event: any) => void) => {
     // React Native has a window without events.
     if (typeof target?.addEventListener !== 'function') return;
     target.addEventListener(event, action);
@@ -28,8 +30,8 @@ export function watchSurroundings(listener: SurroundingsListener): () => void {
     last = Date.now();
     return asleep;
   };
-  const awake = () => {
-    if (!hidden()) listener.awake(Math.max(0, tick()));
+  const awake = ({ persisted }: { persisted?: boolean }) => {
+    if (persisted || !hidden()) listener.awake(Math.max(0, tick()));
   };
   const clock = setInterval(() => {
     const asleep = tick();
@@ -39,6 +41,7 @@ export function watchSurroundings(listener: SurroundingsListener): () => void {
 
   watch(globalThis, 'online', () => listener.online());
   watch(globalThis, 'offline', () => listener.offline());
+  watch(globalThis, 'pagehide', ({ persisted }) => persisted && listener.left());
   watch(globalThis, 'pageshow', awake);
   watch(document, 'visibilitychange', awake);
   watch(document, 'resume', awake);

@@ -11,7 +11,8 @@ import { until } from '../support/wait.mjs';
 
 const dist = new URL('../../dist/', import.meta.url);
 const encryptionMasterKeyBase64 = randomBytes(32).toString('base64');
-const server = await startServer();
+const history = JSON.stringify([{ channels: 'presence-left-*', size: 100, ttl: 300 }]);
+const server = await startServer({ settings: { history } });
 const sdk = server.sdk({ encryptionMasterKeyBase64 });
 /** Who the site's auth endpoint says that a request comes from; undefined where the session has ended. */
 let session = { user_id: 'ada', user_info: { name: 'Ada' } };
@@ -161,6 +162,34 @@ test('a page that is seen again asks at once whether its connection lives', asyn
   await page.evaluate(() => document.dispatchEvent(new Event('visibilitychange')));
   await page.waitForFunction(() => globalThis.states.filter((state) => state === 'connected').length === 2);
 });
+
+for (const transport of ['websocket', 'streaming']) {
+  test(`a user who follows a link leaves at once, and gets what was missed after going back (${transport})`, async (t) => {
+    // Playwright switches the back/forward cache off.
+    const browser = await startBrowser({ ignoreDefaultArgs: ['--disable-back-forward-cache'] });
+    t.after(() => browser.stop());
+    const page = await show(browser, { transports: [transport] });
+    const name = `presence-left-${transport}`;
+    await subscribe(page, [name]);
+    await sdk.trigger(name, 'e', 1);
+    await received(page, 1);
+    const members = async () => (await (await sdk.get({ path: `/channels/${name}/users` })).json()).users.length;
+    assert.equal(await members(), 1);
+    await page.goto(`${site.url}/other`);
+    await until(async () => (await members()) === 0, 'the user is gone', 5_000);
+    await sdk.trigger(name, 'e', 2);
+    // A page from that cache has no `load` to wait for.
+    await page.goBack({ waitUntil: 'commit' });
+    await received(page, 2);
+    await sdk.trigger(name, 'e', 3);
+    await received(page, 3);
+    assert.deepEqual(await page.evaluate(() => globalThis.received.map(({ data }) => data)), [1, 2, 3]);
+    assert.deepEqual(await page.evaluate(() => globalThis.states), ['connecting', 'connected', 'connecting', 'connected']);
+    assert.deepEqual(await page.evaluate(() => [globalThis.errors, globalThis.gaps]), [[], []]);
+    assert.equal(await members(), 1);
+    browser.assertQuiet();
+  });
+}
 
 test('a device that goes offline and online again is back at once', async (t) => {
   const { page } = await open(t, { backoff: { first: 60_000, max: 60_000 } });

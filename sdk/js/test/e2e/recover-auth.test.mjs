@@ -13,6 +13,8 @@ const sdk = server.sdk();
 const { random } = Math;
 /** What the endpoint does for the next requests: a status, 'reset' or 'hang'. Nothing left: it answers. */
 let faults = [];
+/** Returns the header of that name of answers that are no success. */
+let retryAfter;
 /** Channels that were asked for, `user` for a sign-in. */
 let asked = [];
 
@@ -25,7 +27,7 @@ const endpoint = await startHttp(async (request, response) => {
   const fault = faults.shift();
   if (fault === 'reset') return request.socket.resetAndDestroy();
   if (fault === 'hang') return undefined;
-  if (fault) return response.writeHead(fault).end('not now');
+  if (fault) return response.writeHead(fault, retryAfter && { 'retry-after': retryAfter() }).end('not now');
   const user = { id: 'ada', user_id: 'ada' };
   const answer = channel
     ? sdk.authorizeChannel(socketId, channel, channel.startsWith('presence-') ? user : undefined)
@@ -41,6 +43,7 @@ afterEach(() => {
   server.disconnectClients();
   Math.random = random;
   faults = [];
+  retryAfter = undefined;
   asked = [];
 });
 
@@ -53,7 +56,7 @@ function client() {
   return server.track(recover(pusher));
 }
 
-for (const fault of [429, 500, 502, 503, 'reset']) {
+for (const fault of [408, 429, 500, 502, 503, 'reset']) {
   for (const name of ['private-orders', 'presence-room']) {
     test(`${name} comes back after an endpoint that fails twice: ${fault}`, async () => {
       faults = [fault, fault];
@@ -93,6 +96,30 @@ for (const fault of [400, 401, 403, 404]) {
       await next(pusher.subscribe(name), 'pusher:subscription_succeeded');
     }
     assert.deepEqual(asked, ['private-closed', 'private-1', 'private-1', 'private-2', 'private-2']);
+  });
+}
+
+for (const [what, header] of [
+  ['seconds', () => '3'],
+  // A date has no fractions of a second.
+  ['a date', () => new Date(Math.ceil(Date.now() / 1000) * 1000 + 3000).toUTCString()],
+]) {
+  test(`an endpoint that says when to ask again, by ${what}, is not asked earlier`, async () => {
+    const pusher = client();
+    await next(pusher.connection, 'connected');
+    // What is waited at random comes on top.
+    Math.random = () => 0;
+    faults = [429, 503];
+    retryAfter = header;
+    pusher.signin();
+    const channel = pusher.subscribe('private-orders');
+    await next(channel, 'pusher:subscription_error');
+    const refusedAt = Date.now();
+    await next(channel, 'pusher:subscription_succeeded');
+    await until(() => pusher.user.serverToUserChannel?.subscribed);
+    assert.ok(Date.now() - refusedAt >= 2_900, `${Date.now() - refusedAt} ms`);
+    assert.deepEqual(asked.slice(0, 2).sort(), ['private-orders', 'user']);
+    assert.deepEqual(asked.slice(2).sort(), ['private-orders', 'user']);
   });
 }
 

@@ -456,6 +456,7 @@ describe('auth', () => {
     ['cannot be reached', new Error('fetch failed')],
     ['answers 503', answer(503, 'busy')],
     ['answers 429', answer(429, 'slowly')],
+    ['answers 408', answer(408, 'too slow')],
   ])('is asked for again by and by when the endpoint %s', async (_, problem) => {
     const { made, fetch } = withFetch({ endpoint: '/auth' }, problem, problem, good);
     const channel = made.channel('private-a');
@@ -487,6 +488,24 @@ describe('auth', () => {
     expect(last().sentOf('pusher:subscribe')).toHaveLength(1);
   });
 
+  test('is not asked for before the date that the endpoint names', async () => {
+    // HTTP dates have no milliseconds.
+    vi.setSystemTime(Math.ceil(Date.now() / 1000) * 1000);
+    const date = new Date(Date.now() + 20_000).toUTCString();
+    const busy = new Response('busy', { status: 503, headers: { 'Retry-After': date } });
+    const { made, fetch } = withFetch({ endpoint: '/auth' }, busy, good);
+    const errors: FanfareError[] = [];
+    made.channel('private-a').on('error', (error) => errors.push(error));
+    await settled();
+    expect(errors).toMatchObject([{ status: 503, retrying: true, retryAfter: 20_000, retryIn: 21_000 }]);
+    vi.advanceTimersByTime(20_999);
+    await settled();
+    expect(fetch).toHaveBeenCalledTimes(1);
+    vi.advanceTimersByTime(1);
+    await settled();
+    expect(fetch).toHaveBeenCalledTimes(2);
+  });
+
   test('is asked for after five minutes when the endpoint names a longer time', async () => {
     const busy = new Response('busy', { status: 503, headers: { 'Retry-After': '86400' } });
     const { made } = withFetch({ endpoint: '/auth' }, busy, good);
@@ -497,7 +516,7 @@ describe('auth', () => {
     expect(errors[0]!.retryIn).toBeLessThanOrEqual(301_000);
   });
 
-  test.each(['soon', '-5', '0', 'Wed, 21 Oct 2026 07:28:00 GMT'])('is asked for as usual after "Retry-After: %s"', async (header) => {
+  test.each(['soon', '-5', '0', '', 'Wed, 21 Oct 2015 07:28:00 GMT'])('is asked for as usual after "Retry-After: %s"', async (header) => {
     const busy = new Response('busy', { status: 503, headers: { 'Retry-After': header } });
     const { made, fetch } = withFetch({ endpoint: '/auth' }, busy, good);
     made.channel('private-a').on('error', () => {});
@@ -507,7 +526,7 @@ describe('auth', () => {
     expect(fetch).toHaveBeenCalledTimes(2);
   });
 
-  test.each([0, 429, 503])('is asked for again when a function of the application fails with status %i', async (status) => {
+  test.each([0, 408, 429, 503])('is asked for again when a function of the application fails with status %i', async (status) => {
     const busy = () => Promise.reject(Object.assign(new Error('busy'), { status }));
     const ask = vi.fn().mockImplementationOnce(busy).mockReturnValueOnce({ auth: 'KEY:signature' });
     connected({ auth: { channel: ask } }).channel('private-a');

@@ -1,4 +1,4 @@
-import { beforeEach, expect, test, vi } from 'vitest';
+import { beforeEach, describe, expect, test, vi } from 'vitest';
 import { ScriptedSocket } from '../support/scripted-socket.js';
 import { client, connected } from './setup.js';
 
@@ -118,4 +118,108 @@ test('a client that is disconnected watches nothing', () => {
   hide('visible');
   vi.advanceTimersByTime(60_000);
   expect(sockets()).toBe(1);
+});
+
+describe('a page that is left and kept for the way back', () => {
+  const dispatch = (name: string, persisted = true) =>
+    page.dispatchEvent(Object.assign(new Event(name), { persisted }));
+  const leave = () => {
+    dispatch('pagehide');
+    hide('hidden');
+  };
+
+  test('closes its connection, without an error', () => {
+    const made = connected();
+    const errors: unknown[] = [];
+    made.on('error', (error) => errors.push(error));
+    leave();
+    expect(ScriptedSocket.last.readyState).toBe(3);
+    expect(made.state).toBe('connecting');
+    expect(made.socketId).toBeUndefined();
+    vi.advanceTimersByTime(60_000);
+    expect(sockets()).toBe(1);
+    expect(made.state).toBe('connecting');
+    expect(errors).toEqual([]);
+  });
+
+  test('keeps its channels, and asks for what they missed when it is back', () => {
+    const made = connected();
+    const channel = made.channel('news');
+    const { socketId } = ScriptedSocket.last;
+    ScriptedSocket.last.confirm('news', { position: '1' });
+    ScriptedSocket.last.receive('e', 1, { channel: 'news', position: '2' });
+    leave();
+    expect(channel.state).toBe('pending');
+    dispatch('pageshow');
+    ScriptedSocket.last.greet();
+    expect(sockets()).toBe(2);
+    expect(ScriptedSocket.last.sentOf('pusher:subscribe')).toMatchObject([
+      { channel: 'news', recover: { position: '2', socket_id: socketId } },
+    ]);
+  });
+
+  test('connects at once when it is back, even in a tab that is not seen', () => {
+    connected();
+    leave();
+    dispatch('pageshow');
+    expect(sockets()).toBe(2);
+    hide('visible');
+    expect(sockets()).toBe(2);
+    expect(ScriptedSocket.last.readyState).toBe(0);
+  });
+
+  test('connects when it is seen again, if nobody says that it is back', () => {
+    connected();
+    leave();
+    hide('visible');
+    expect(sockets()).toBe(2);
+  });
+
+  test('begins with the first wait again if the attempt after that fails', () => {
+    const made = client();
+    made.connect();
+    for (let n = 0; n < 5; n += 1) {
+      ScriptedSocket.last.end();
+      vi.advanceTimersByTime(30_000);
+    }
+    leave();
+    dispatch('pageshow');
+    const before = sockets();
+    ScriptedSocket.last.end();
+    vi.advanceTimersByTime(1_000);
+    expect(sockets()).toBe(before + 1);
+  });
+
+  test('gives up an attempt to connect, and the wait for one', () => {
+    client().connect();
+    leave();
+    expect(ScriptedSocket.last.readyState).toBe(3);
+    dispatch('pageshow');
+    expect(sockets()).toBe(2);
+    ScriptedSocket.last.end();
+    leave();
+    vi.advanceTimersByTime(60_000);
+    expect(sockets()).toBe(2);
+    dispatch('pageshow');
+    expect(sockets()).toBe(3);
+  });
+
+  test('stays disconnected if the application wants it so', () => {
+    const made = connected();
+    leave();
+    made.disconnect();
+    dispatch('pageshow');
+    hide('visible');
+    expect(made.state).toBe('disconnected');
+    expect(sockets()).toBe(1);
+    made.connect();
+    expect(sockets()).toBe(2);
+  });
+
+  test('leaves its connection to the browser if it is not kept', () => {
+    const made = connected();
+    dispatch('pagehide', false);
+    expect(made.state).toBe('connected');
+    expect(ScriptedSocket.last.readyState).toBe(1);
+  });
 });
