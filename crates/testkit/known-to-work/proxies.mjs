@@ -367,7 +367,11 @@ const server = await createServer({ root: folder, configFile: false, logLevel: '
 await server.listen();`, { set: '`ws: true` at `server.proxy`.', note: `It ${HELD}: load the page again.` }),
   nodeRow('@fastify/http-proxy', '11.6.3', `const fastify = require('fastify')();
 fastify.register(require('@fastify/http-proxy'), { upstream: target, websocket: true });
-await fastify.listen({ port, host });`, { more: { fastify: '5' }, set: '`websocket: true`.' }),
+await fastify.listen({ port, host });`, {
+    more: { fastify: '5' },
+    set: '`websocket: true`.',
+    note: 'Of a connection to a node that was killed it [makes a 4006](../../findings/fastify-http-proxy-turns-lost-connections-into-4006.sh), after which pusher-js stays away. Use http-proxy-middleware 4 instead.',
+  }),
 ];
 
 function caddyfile({ port, to }) {
