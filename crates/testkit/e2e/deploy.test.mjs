@@ -112,6 +112,21 @@ test('proxies wait longer than connections are silent, and close idle ones befor
   for (const [, seconds] of rests) assert.ok(Number(seconds) < IDLE);
 });
 
+test('a node that drains gets no new client for longer than a second, or only its turn where nobody asks it', () => {
+  const files = ['Caddyfile', 'haproxy.cfg', 'nginx.conf', 'apache.conf', 'lighttpd.conf', 'varnish.vcl'];
+  const [caddy, haproxy, nginx, apache, lighttpd, varnish] = files.map((file) => read(`deploy/${file}`));
+  const intervals = (text, pattern) => [...text.matchAll(pattern)].map(([, interval]) => interval);
+  assert.deepEqual(intervals(caddy, /health_interval (\S+)/g), ['1s']);
+  assert.deepEqual(intervals(haproxy, / inter (\S+)/g), ['1s', '1s']);
+  assert.deepEqual(intervals(varnish, / \.interval = (\S+);/g), ['1s', '1s']);
+  for (const [interval] of apache.matchAll(/hcinterval=\d+ hcfails=\d+/g)) assert.equal(interval, 'hcinterval=1 hcfails=1');
+  // Believed at the first answer, and not after `fall` of them.
+  assert.match(haproxy, /uri \/readyz .*\n +http-check expect status 200 error-status L7OKC$/m);
+  // A node that drains has the fewest connections.
+  for (const text of [nginx, lighttpd]) assert.doesNotMatch(text, /^[^#]*least/m);
+  assert.equal(container.readinessProbe.periodSeconds * container.readinessProbe.failureThreshold, 2);
+});
+
 test('browsers get HTTP/2 everywhere, and HAProxy and Caddy wait for a node that restarts', () => {
   const listens = [...read('deploy/nginx.conf').matchAll(/^ *(?:#: )?listen .*443 .*;$/gm)];
   const binds = [...read('deploy/haproxy.cfg').matchAll(/^ *(?:#: )?bind .*443 .*$/gm)];
