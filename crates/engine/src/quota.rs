@@ -73,6 +73,8 @@ pub enum OverQuota {
 pub struct QuotaShare {
     /// What is left of the share; negative if more was used.
     left: AtomicI64,
+    /// What was left when the quota changed. The store gets it back with the next question.
+    unused: AtomicI64,
     /// Below this, another share is asked for.
     low: AtomicI64,
     /// What publishes wait for.
@@ -116,6 +118,11 @@ impl QuotaShare {
         self.left.swap(0, Ordering::Relaxed).max(0)
     }
 
+    /// Returns what was left of shares when the quota changed, and takes it away.
+    pub fn take_unused(&self) -> i64 {
+        self.unused.swap(0, Ordering::Relaxed)
+    }
+
     /// Adds to the share. With `used_up`, there is no more in the store.
     pub fn grant(&self, amount: i64, used_up: Option<Arc<UsedUp>>) {
         self.low.store(amount / 2, Ordering::Relaxed);
@@ -133,6 +140,7 @@ impl QuotaShare {
     /// Begins a new period: nothing is used, and no share is granted yet.
     pub fn begin(&self) {
         self.left.store(0, Ordering::Relaxed);
+        self.unused.store(0, Ordering::Relaxed);
         self.used_up.store(None);
         self.wake();
     }
@@ -147,7 +155,8 @@ impl QuotaShare {
         let values = quotas.of(kind);
         self.is_hard.store(values.hard.is_some(), Ordering::Relaxed);
         // Nothing of a share of the old value stays, so that the store is asked next and compares with the new one.
-        self.left.fetch_min(0, Ordering::Relaxed);
+        let left = self.left.fetch_min(0, Ordering::Relaxed);
+        self.unused.fetch_add(left.max(0), Ordering::Relaxed);
         self.used_up.store(None);
         self.wake();
         self.is_metered.store(!values.is_none(), Ordering::Relaxed);

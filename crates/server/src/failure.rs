@@ -74,6 +74,7 @@ impl From<&StoreError> for Code {
             StoreError::Conflict(_) | StoreError::Stale(_) => Self::Conflict,
             StoreError::Late
             | StoreError::DiskFull
+            | StoreError::ReadOnly
             | StoreError::Unreachable(_)
             | StoreError::Database(_) => Self::Unavailable,
             StoreError::Uncertain => Self::Failed,

@@ -38,6 +38,12 @@ pub enum StoreError {
     /// The database's disk is full. Changes are accepted again once it has room.
     #[error("the disk that holds the store is full")]
     DiskFull,
+    /// The database takes no writes.
+    #[error(
+        "the database takes no writes, because it is a standby or default_transaction_read_only is set: let store.url lead \
+         to the primary"
+    )]
+    ReadOnly,
     /// The file is not an SQLite database.
     #[error("the file is not an SQLite database, or it is damaged: {0}")]
     NotADatabase(String),
@@ -71,6 +77,8 @@ const NOT_A_DATABASE: [&str; 2] = ["11", "26"];
 /// Codes for a wrong URL: of SQLite (`SQLITE_READONLY`, `SQLITE_CANTOPEN`), and of Postgres (no such database, user or
 /// password).
 const CONFIGURED_WRONGLY: [&str; 5] = ["8", "14", "3D000", "28000", "28P01"];
+/// Postgres' code for a write where none is taken (`read_only_sql_transaction`).
+const READ_ONLY: &str = "25006";
 /// Postgres' code for missing rights (`insufficient_privilege`).
 const NO_RIGHTS: &str = "42501";
 /// pgbouncer's message for `BEGIN` in statement pooling mode.
@@ -106,6 +114,9 @@ impl From<sqlx::Error> for StoreError {
             return Self::Unreachable(format!(
                 "{error}: a connection pooler has changed to transaction mode since this process started; restart it"
             ));
+        }
+        if code == READ_ONLY {
+            return Self::ReadOnly;
         }
         if code == NO_RIGHTS {
             // The message alone: the error also names a line of a migration, which says nothing to an operator.

@@ -45,7 +45,8 @@ pub struct ShareRequest {
     pub period: QuotaPeriod,
     /// Its values.
     pub values: QuotaValues,
-    /// What the node used beyond its shares. It is counted, even if the quota has no more.
+    /// What the node used beyond its shares. It is counted, even if the quota has no more. Negative if the node gives
+    /// back a part of its shares.
     pub debt: i64,
     /// What publishes wait for.
     pub awaited: i64,

@@ -163,6 +163,10 @@ impl From<StoreError> for Problem {
             StoreError::DiskFull => Self::unavailable(
                 "the disk that holds the store is full, so nothing was changed: make room on it, then send this again",
             ),
+            StoreError::ReadOnly => {
+                tracing::error!(%error, "the admin API cannot use the store");
+                Self::unavailable(error.to_string())
+            }
             StoreError::Uncertain => {
                 tracing::error!(%error, "the admin API cannot say whether a change was made");
                 Self::unavailable(

@@ -57,6 +57,8 @@ struct Held {
     /// What it gave itself while the store was away.
     owed: i64,
     own_shares: u32,
+    /// What was left of shares when the quota changed, which the store doesn't know yet.
+    unused: i64,
 }
 
 impl Owner {
@@ -226,8 +228,9 @@ impl Keeper {
                 if values.is_none() || !share.is_low() {
                     continue;
                 }
-                let (debt, awaited) = (share.debt(), share.awaited());
+                let (debt, awaited, unused) = (share.debt(), share.awaited(), share.take_unused());
                 let held = &mut owner.quotas[kind as usize];
+                held.unused += unused;
                 let period = *held.period.get_or_insert(Period::of(kind, now));
                 requests.push(ShareRequest {
                     period: QuotaPeriod {
@@ -236,7 +239,7 @@ impl Keeper {
                         at: period.at,
                     },
                     values,
-                    debt: debt + held.owed,
+                    debt: debt + held.owed - held.unused,
                     awaited,
                 });
             }
@@ -252,8 +255,9 @@ impl Keeper {
         };
         let held = &mut owner.quotas[*kind as usize];
         let Some(period) = held.period else { return };
-        // What it gave itself is in the share already.
-        let amount = share.amount - std::mem::take(&mut held.owed);
+        // What it gave itself is in the share already, and what it gave back isn't.
+        let amount =
+            share.amount - std::mem::take(&mut held.owed) + std::mem::take(&mut held.unused);
         held.own_shares = 0;
         let used_up = share
             .is_used_up
@@ -342,7 +346,9 @@ impl Keeper {
             for kind in QuotaKind::ALL {
                 let held = owner.quotas[kind as usize];
                 let Some(period) = held.period else { continue };
-                let amount = owner.shares(&self.engine).of(kind).take_left() - held.owed;
+                let share = owner.shares(&self.engine).of(kind);
+                let unused = share.take_left() + share.take_unused() + held.unused;
+                let amount = unused - held.owed;
                 if amount != 0 {
                     let key = QuotaPeriod {
                         app: id.as_ref().map(ToString::to_string),

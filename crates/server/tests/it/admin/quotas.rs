@@ -180,6 +180,25 @@ async fn without_the_store_a_node_goes_on_for_five_shares_which_count_afterwards
 }
 
 #[tokio::test]
+async fn what_a_node_has_left_of_a_share_is_given_back_when_the_quota_changes() {
+    not_at_midnight().await;
+    let server: Server = server(&[]).await;
+    let owner = server.owner().await;
+    let quotas = |messages: u64| json!({"settings": {"quotas": {"messages_per_day": messages}}});
+    let app = owner.create_app("Shop").await;
+    let path = format!("/apps/{}", text(&app, "id"));
+    owner.patch(&path, &quotas(1_000_000)).await.expect(200);
+    let api = backend(&server, &text(&app, "id"), &app["key"]);
+    api.publish("news", "e", "x").await;
+    owner.patch(&path, &quotas(5)).await.expect(200);
+    let (accepted, status, _) = publish_until_refused(&api).await;
+    assert_eq!((accepted, status), (4, 403));
+    owner.patch(&path, &quotas(7)).await.expect(200);
+    let (accepted, status, _) = publish_until_refused(&api).await;
+    assert_eq!((accepted, status), (2, 403));
+}
+
+#[tokio::test]
 async fn the_installations_quota_counts_all_apps_and_a_stopped_node_gives_its_share_back() {
     not_at_midnight().await;
     let mut server: Server = server(&["quotas.messages_per_day=1000"]).await;
