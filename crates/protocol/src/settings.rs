@@ -162,33 +162,50 @@ impl AppSettings {
         Ok(())
     }
 
-    /// Checks these settings, which are to take the place of `before`. A history that stays is not checked: rules that
-    /// an earlier version has taken must not stand in the way of other changes.
+    /// Checks these settings, which are to take the place of `before`. What stays is not checked: a value that an earlier
+    /// version has taken must not stand in the way of other changes.
     fn check(&self, before: &Self) -> Result<(), String> {
         if self.history != before.history {
             history::check_rules(&self.history)?;
         }
+        if self.allowed_origins != before.allowed_origins {
+            self.check_origins()?;
+        }
+        if self.client_event_channels != before.client_event_channels {
+            self.check_client_event_channels()?;
+        }
+        if self.socket_io != before.socket_io {
+            self.check_broadcast()?;
+        }
+        if self.quotas != before.quotas {
+            self.quotas
+                .check()
+                .map_err(|(name, rule)| format!("quotas.{name} {rule}"))?;
+        }
+        if self.limits != before.limits {
+            self.limits.check()?;
+        }
+        Ok(())
+    }
+
+    fn check_origins(&self) -> Result<(), String> {
         // Each connection's origin is compared with all of them.
         if self.allowed_origins.len() > MAX_ORIGINS {
             return Err(format!("allowed_origins: at most {MAX_ORIGINS} origins"));
         }
-        self.allowed_origins
-            .iter()
-            .try_for_each(|origin| check_origin(origin))?;
+        let mut origins = self.allowed_origins.iter();
+        origins.try_for_each(|origin| check_origin(origin))
+    }
+
+    fn check_client_event_channels(&self) -> Result<(), String> {
         // Every client event on a public channel is compared with all of them.
         if self.client_event_channels.len() > MAX_CLIENT_EVENT_CHANNELS {
             return Err(format!(
                 "client_event_channels: at most {MAX_CLIENT_EVENT_CHANNELS} patterns"
             ));
         }
-        self.client_event_channels
-            .iter()
-            .try_for_each(|pattern| check_client_event_channels(pattern))?;
-        self.check_broadcast()?;
-        self.quotas
-            .check()
-            .map_err(|(name, rule)| format!("quotas.{name} {rule}"))?;
-        self.limits.check()
+        let mut patterns = self.client_event_channels.iter();
+        patterns.try_for_each(|pattern| check_client_event_channels(pattern))
     }
 
     fn check_broadcast(&self) -> Result<(), String> {
@@ -537,6 +554,22 @@ mod tests {
         ] {
             settings.set("allowed_origins", origin).unwrap();
         }
+    }
+
+    #[test]
+    fn what_an_earlier_version_took_stays_until_it_is_changed() {
+        let mut settings = AppSettings {
+            allowed_origins: vec!["https://münchen.de".into()],
+            ..AppSettings::default()
+        };
+        settings.quotas.messages_per_day = 50;
+        settings.quotas.soft_messages_per_day = 100;
+        settings.set("client_events", "true").unwrap();
+        settings.set("quotas.soft_messages_per_day", "40").unwrap();
+        settings
+            .set("allowed_origins", "https://münchen.de, https://a.com")
+            .unwrap_err();
+        settings.set("allowed_origins", "https://a.com").unwrap();
     }
 
     #[test]
