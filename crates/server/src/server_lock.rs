@@ -88,8 +88,14 @@ impl ServerLock {
         Some(refused(&store, holder.trim()))
     }
 
+    /// Returns where the server of this configuration's store listens. It may have been told elsewhere where; without one
+    /// that runs, it is where this configuration says.
+    pub(crate) fn address_of_server(config: &Config) -> SocketAddr {
+        Self::address_of_holder(config).unwrap_or_else(|| config.listen.first_tcp())
+    }
+
     /// Returns where the server listens that holds the lock, if one does.
-    pub(crate) fn address_of_holder(config: &Config) -> Option<SocketAddr> {
+    fn address_of_holder(config: &Config) -> Option<SocketAddr> {
         let mut file = File::open(lock_file(&store_file(config)?)).ok()?;
         if !matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
             return None;

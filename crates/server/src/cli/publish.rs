@@ -50,9 +50,7 @@ impl Signing {
         match &self.server {
             Some(server) => without_api_path(server).to_owned(),
             None => {
-                // The server of this store may have been told elsewhere where to listen.
-                let listen = ServerLock::address_of_holder(config);
-                let listen = reachable(listen.unwrap_or_else(|| config.listen.first_tcp()));
+                let listen = reachable(ServerLock::address_of_server(config));
                 format!("http://{listen}{}", config.client_prefix())
             }
         }

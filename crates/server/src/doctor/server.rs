@@ -18,6 +18,7 @@ use super::{Finding, compare_clock};
 use crate::admin::server::ServerInfo;
 use crate::config::{Config, reachable};
 use crate::failure::{read_body, request_failed};
+use crate::server_lock::ServerLock;
 
 /// Most bytes of an answer that are read.
 const MAX_ANSWER: usize = 64 << 10;
@@ -70,7 +71,7 @@ impl Target {
 
 /// Looks at the server that this configuration describes. A server that isn't running is no fault.
 pub(super) async fn examine_own(config: &Config) -> Vec<Finding> {
-    let listen = reachable(config.listen.first_tcp());
+    let listen = reachable(ServerLock::address_of_server(config));
     let url = format!("http://{listen}{}", config.http.base_path);
     let target = match Target::new(&url, None) {
         Ok(target) => target,

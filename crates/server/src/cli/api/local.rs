@@ -39,8 +39,7 @@ impl Local {
             operators: config
                 .ops
                 .listen
-                .or_else(|| ServerLock::address_of_holder(config))
-                .unwrap_or_else(|| config.listen.first_tcp()),
+                .unwrap_or_else(|| ServerLock::address_of_server(config)),
         })
     }
 
