@@ -74,6 +74,17 @@ async fn a_node_that_runs_is_well() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_server_of_the_store_is_found_wherever_it_listens() {
+    let server = server().await;
+    let elsewhere = ["--listen", "127.0.0.1:9"];
+    let (findings, printed) = doctor(&server, &elsewhere).await;
+    assert_eq!(severity(&findings, "server.ready"), "ok", "{printed:#}");
+    let publish = [&["publish", "news", "e", "d"][..], &elsewhere].concat();
+    let printed = server.run_ok(&publish);
+    assert!(printed.contains(&server.address.to_string()), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_proxies_sees_its_clients() {
     let server = server().await;
     let token = server.run_ok(&[
