@@ -4,10 +4,10 @@ import { readFileSync } from 'node:fs';
 const { version } = JSON.parse(readFileSync(new URL('package.json', import.meta.url), 'utf8'));
 const entries = ['index', 'encrypted', 'pusher', 'pusher-encrypted', 'recover', 'react'];
 
-// `vite build` makes the modules, `vite build --mode script` and `--mode script-encrypted` the files for a script tag.
+// `vite build` makes the modules, `vite build --mode NAME` with a name of `scripts` a file for a script tag.
 export default defineConfig(({ mode }) => ({
   define: { __VERSION__: JSON.stringify(version) },
-  build: mode === 'script' ? script : mode === 'script-encrypted' ? scriptEncrypted : modules,
+  build: scripts[mode] ?? modules,
 }));
 
 const common = { sourcemap: true, target: 'es2022', emptyOutDir: false, reportCompressedSize: false };
@@ -23,6 +23,18 @@ const scriptEncrypted = {
   ...script,
   sourcemap: false,
   lib: { ...script.lib, entry: 'src/script-encrypted.ts', fileName: () => 'fanfare-encrypted.js' },
+};
+
+const scriptRecover = {
+  ...script,
+  sourcemap: false,
+  lib: { ...script.lib, entry: 'src/script-recover.ts', name: 'fanfareRecover', fileName: () => 'recover.js' },
+};
+
+const scripts: Record<string, typeof script> = {
+  script,
+  'script-encrypted': scriptEncrypted,
+  'script-recover': scriptRecover,
 };
 
 const modules = {

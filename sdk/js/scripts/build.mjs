@@ -13,7 +13,7 @@ const run = promisify(execFile);
 
 const parts = values.modules ? ['es', 'cjs'] : [''];
 for (const part of parts) await rm(new URL(part, folder), { recursive: true, force: true });
-for (const mode of values.modules ? ['modules'] : ['modules', 'script', 'script-encrypted']) {
+for (const mode of values.modules ? ['modules'] : ['modules', 'script', 'script-encrypted', 'script-recover']) {
   await build({ root: root.pathname, mode, logLevel: 'warn', build: { outDir: folder.pathname } });
 }
 await run('npx', ['tsc', '-p', 'tsconfig.build.json', '--outDir', `${folder.pathname}es`], { cwd: root });

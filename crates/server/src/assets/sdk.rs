@@ -14,9 +14,12 @@ use crate::app_state::AppState;
 const PLAIN: &str = include_str!("../../../../sdk/js/dist/fanfare.js");
 const ENCRYPTED: &str = include_str!("../../../../sdk/js/dist/fanfare-encrypted.js");
 
+const RECOVER: &str = include_str!("../../../../sdk/js/dist/recover.js");
+
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new("fanfare", PLAIN));
 static ENCRYPTED_SCRIPT: LazyLock<Script> =
     LazyLock::new(|| Script::new("fanfare-encrypted", ENCRYPTED));
+static RECOVER_SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new("recover", RECOVER));
 static SOURCE_MAP: LazyLock<Asset> = LazyLock::new(|| {
     let map = include_str!("../../../../sdk/js/dist/fanfare.js.map");
     Asset::new(HeaderValue::from_static("application/json"), map)
@@ -45,7 +48,7 @@ impl Script {
 
 /// Returns the routes of each script at both paths, and of the source map.
 pub(crate) fn router() -> Router<AppState> {
-    [&*SCRIPT, &*ENCRYPTED_SCRIPT]
+    [&*SCRIPT, &*ENCRYPTED_SCRIPT, &*RECOVER_SCRIPT]
         .into_iter()
         .fold(Router::new(), |router, script| {
             let answer = move |caching| {

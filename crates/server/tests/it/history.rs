@@ -118,4 +118,6 @@ async fn the_sdk_is_served_under_a_name_for_ever_and_one_that_stays() {
         .await;
     assert_eq!(encrypted.status, 200);
     assert_ne!(encrypted.text, stays.text);
+    let recover = api.send("GET", "/sdk/recover.js", Vec::new()).await;
+    assert!(recover.status == 200 && recover.text.contains("fanfareRecover"));
 }

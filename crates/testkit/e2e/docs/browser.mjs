@@ -18,7 +18,7 @@ export async function stopBrowser() {
  * own auth endpoint. The result waits for what the page's console says.
  */
 export async function browse({ language, code }, page, { first = '', user } = {}) {
-  const html = language === 'html' ? page.fill(code).replace(/https:.*\/socket\.io\.min\.js/, '/socket.io.js') : `<script type="module">${page.fill(first)}\n${page.fill(code)}</script>`;
+  const html = language === 'html' ? page.fill(code).replace(/https:.*\/socket\.io\.min\.js/, '/socket.io.js').replace(/https:.*\/pusher\.min\.js/, '/pusher.js') : `<script type="module">${page.fill(first)}\n${page.fill(code)}</script>`;
   const site = await startHttp(async (request, response) => {
     const type = (name) => response.writeHead(200, { 'content-type': name });
     if (request.url === '/pusher/auth') {

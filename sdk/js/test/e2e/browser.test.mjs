@@ -11,7 +11,7 @@ import { until } from '../support/wait.mjs';
 
 const dist = new URL('../../dist/', import.meta.url);
 const encryptionMasterKeyBase64 = randomBytes(32).toString('base64');
-const history = JSON.stringify([{ channels: 'presence-left-*', size: 100, ttl: 300 }]);
+const history = JSON.stringify(['presence-left-*', 'kept-*'].map((channels) => ({ channels, size: 100, ttl: 300 })));
 const server = await startServer({ settings: { history } });
 const sdk = server.sdk({ encryptionMasterKeyBase64 });
 /** Who the site's auth endpoint says that a request comes from; undefined where the session has ended. */
@@ -75,6 +75,35 @@ test('the script that this error names, as the server has it, decrypts', async (
   );
   await sdk.trigger('private-encrypted-letters', 'letter', { text: 'Nobody else reads this' });
   assert.deepEqual(await page.evaluate(() => globalThis.letter), { text: 'Nobody else reads this' });
+  browser.assertQuiet();
+});
+
+test('a page that has pusher-js by a script tag recovers with one more', async (t) => {
+  const browser = await startBrowser();
+  t.after(() => browser.stop());
+  const page = await browser.open(site.url);
+  await page.addScriptTag({ path: new URL('../../node_modules/pusher-js/dist/web/pusher.min.js', import.meta.url).pathname });
+  await page.addScriptTag({ url: `${server.url}/sdk/recover.js` });
+  await page.evaluate(
+    ([key, port]) => {
+      globalThis.seen = [];
+      const options = { cluster: 'x', wsHost: '127.0.0.1', wsPort: port, forceTLS: false, enabledTransports: ['ws'] };
+      const pusher = globalThis.fanfareRecover(new globalThis.Pusher(key, options));
+      pusher.connection.bind('state_change', ({ current }) => (globalThis.state = current));
+      const channel = pusher.subscribe('kept-news');
+      channel.bind('e', ({ n }) => globalThis.seen.push(n));
+      return new Promise((resolve) => channel.bind('pusher:subscription_succeeded', resolve));
+    },
+    [server.app.key, server.port],
+  );
+  await sdk.trigger('kept-news', 'e', { n: 1 });
+  await page.waitForFunction(() => globalThis.seen.length === 1);
+  await page.evaluate(() => globalThis.Pusher.instances[0].disconnect());
+  await page.waitForFunction(() => globalThis.state === 'disconnected');
+  await sdk.trigger('kept-news', 'e', { n: 2 });
+  await page.evaluate(() => globalThis.Pusher.instances[0].connect());
+  await page.waitForFunction(() => globalThis.seen.length === 2);
+  assert.deepEqual(await page.evaluate(() => globalThis.seen), [1, 2]);
   browser.assertQuiet();
 });
 

@@ -16,7 +16,7 @@ const gzip = (text) => gzipSync(text, { level: 9 }).length;
 before(() => run('node', ['scripts/build.mjs', rebuilt], { cwd: root }));
 after(() => rm(new URL(rebuilt, root), { recursive: true, force: true }));
 
-for (const name of ['fanfare.js', 'fanfare.js.map', 'fanfare-encrypted.js']) {
+for (const name of ['fanfare.js', 'fanfare.js.map', 'fanfare-encrypted.js', 'recover.js']) {
   test(`dist/${name} is what the sources make: npm run build makes it anew`, async () => {
     assert.ok((await read(`dist/${name}`)) === (await read(`${rebuilt}/${name}`)), `dist/${name} is out of date`);
   });
@@ -45,6 +45,8 @@ test('recover() has at most 2 KB, before any compression', async (t) => {
   const text = await bundled(`${rebuilt}/es/recover.js`);
   t.diagnostic(`@fanfare/client/recover: ${text.length} bytes minified, ${gzip(text)} gzip`);
   assert.ok(text.length <= 2048, `${text.length} bytes`);
+  const script = await read(`${rebuilt}/recover.js`);
+  assert.ok(script.length <= 2048 + 64, `${script.length} bytes`);
 });
 
 test('what an application does not import is not in its bundle', async () => {

@@ -82,7 +82,7 @@ async function receives(path, file, how, channel = 'news') {
 test('the tarball has what is built and the sources, and nothing else', async () => {
   const { stdout } = await run(work, 'tar', 'tzf', tarball);
   const folders = new Set(stdout.trim().split('\n').map((line) => line.split('/').slice(1, 3).join('/')));
-  for (const needed of ['dist/es', 'dist/cjs', 'dist/fanfare.js', 'dist/fanfare-encrypted.js']) {
+  for (const needed of ['dist/es', 'dist/cjs', 'dist/fanfare.js', 'dist/fanfare-encrypted.js', 'dist/recover.js']) {
     assert.ok(folders.has(needed), `${needed} is missing`);
   }
   for (const name of folders) assert.match(name, /^(dist|src)\/|^(package\.json|README\.md)$/);
