@@ -173,6 +173,11 @@ class Reader {
   /** What the developer tools of the browser do for the page. */
   async setOffline(who, offline) {
     const page = this.page(who);
+    // A reader is slower than the requests of a page that was just loaded.
+    if (offline) {
+      await page.waitForFunction(() => document.getElementById('state').textContent === 'connected');
+      await page.waitForLoadState('networkidle');
+    }
     if (!this.#offline.has(page)) this.#offline.set(page, await page.context().newCDPSession(page));
     await this.#offline.get(page).send('Network.emulateNetworkConditions', { offline, latency: 0, downloadThroughput: -1, uploadThroughput: -1 });
   }
