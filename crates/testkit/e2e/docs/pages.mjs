@@ -273,8 +273,7 @@ export const PAGES = {
     runs: {
       'sdk/fanfare.js': (block, page) => inPage(block, page, { says: /^{id: 7}$/, act: publishes(page, 'orders', 'shipped', { id: 7 }) }),
       'sdk/recover.js': (block, page) => {
-        // After the address of the script, which has the name of the host, too.
-        const code = block.code.replace("wsHost: 'realtime.example.com', forceTLS: true", `wsHost: '127.0.0.1', wsPort: ${page.port}, forceTLS: false`);
+        const code = block.code.replace("'realtime.example.com'", "'127.0.0.1'").replace('forceTLS: true', `wsPort: ${page.port}, forceTLS: false`);
         return inPage({ ...block, code }, page, { says: /^{id: 7}$/, act: publishes(page, 'orders', 'shipped', { id: 7 }) });
       },
       'sdk/fanfare-encrypted.js': (block, page) => {
