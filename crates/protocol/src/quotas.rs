@@ -131,25 +131,19 @@ impl Quotas {
                 return Err((name, format!("must be at most {MOST}")));
             }
         }
-        for (name, hard, kind) in [
-            (
-                "soft_messages_per_day",
-                "messages_per_day",
-                QuotaKind::Messages,
-            ),
-            (
-                "soft_deliveries_per_day",
-                "deliveries_per_day",
-                QuotaKind::Deliveries,
-            ),
-            ("soft_bytes_per_month", "bytes_per_month", QuotaKind::Bytes),
+        for (name, kind) in [
+            ("soft_messages_per_day", QuotaKind::Messages),
+            ("soft_deliveries_per_day", QuotaKind::Deliveries),
+            ("soft_bytes_per_month", QuotaKind::Bytes),
         ] {
             let values = self.of(kind);
             if let (Some(most), Some(soft)) = (values.hard, values.soft)
                 && soft > most
             {
-                let rule =
-                    format!("must be at most {hard}, which is {most}, or operators are never told");
+                let rule = format!(
+                    "must be at most {}, which is {most}, or operators are never told",
+                    kind.setting()
+                );
                 return Err((name, rule));
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fanfare_engine::Engine;
+use fanfare_engine::{App, Engine};
 use fanfare_protocol::{Ceilings, Quotas};
 
 use crate::access::Addresses;
@@ -64,6 +64,16 @@ impl Shared {
     pub(crate) fn socket_io_key(&self) -> Option<&str> {
         let demo = self.demo.as_ref().map(|demo| demo.key.as_str());
         self.socket_io.default_key().or(demo)
+    }
+
+    /// Returns the app with this id. Waits for changes by other processes if there is none, because one may have been made a
+    /// moment ago.
+    pub(crate) async fn find_app(&self, id: &str) -> Option<Arc<App>> {
+        if let Some(app) = self.engine.apps().by_id(id) {
+            return Some(app);
+        }
+        self.config_barrier.wait_for_unknown().await;
+        self.engine.apps().by_id(id)
     }
 
     /// Waits for changes by other processes if no app has or had this key, because one may have been made a moment ago.

@@ -165,11 +165,7 @@ impl ConfigBarrier {
 
     /// Waits until every earlier change is active on this node, or for [`CONFIRM_TIMEOUT`].
     pub(crate) async fn wait(&self) {
-        let mut ticket = 0;
-        self.asked.send_modify(|asked| {
-            *asked += 1;
-            ticket = *asked;
-        });
+        let ticket = self.ticket(true);
         // After the time-out the change becomes active a little later, as on every other node.
         self.wait_for(ticket, CONFIRM_TIMEOUT).await;
     }
@@ -177,15 +173,20 @@ impl ConfigBarrier {
     /// Waits until what other processes changed is active on this node, or for [`UNKNOWN_TIMEOUT`]. For a request whose
     /// app or key isn't known: the command line or another node may have made it a moment ago.
     pub(crate) async fn wait_for_unknown(&self) {
-        let mut ticket = 0;
         // Without waking the synchronization, which asks for such requests only every `UNKNOWN_INTERVAL`.
+        let ticket = self.ticket(false);
+        self.unknown.notify_one();
+        self.wait_for(ticket, UNKNOWN_TIMEOUT).await;
+    }
+
+    fn ticket(&self, wakes: bool) -> u64 {
+        let mut ticket = 0;
         self.asked.send_if_modified(|asked| {
             *asked += 1;
             ticket = *asked;
-            false
+            wakes
         });
-        self.unknown.notify_one();
-        self.wait_for(ticket, UNKNOWN_TIMEOUT).await;
+        ticket
     }
 
     async fn wait_for(&self, ticket: u64, at_most: Duration) {

@@ -39,8 +39,7 @@ impl Server {
     pub async fn start_in(binary: &str, settings: &[&str], environment: &[(&str, &str)]) -> Self {
         let (folder, mut all) = prepare(binary, settings, free_address());
         let address = all[0].1.parse().unwrap();
-        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-        all.extend(environment.iter().map(owned));
+        all.extend(owned(environment));
         Self::spawn(binary.into(), folder, all, address).await
     }
 
@@ -63,8 +62,7 @@ impl Server {
             let (mut all, address) = (all.clone(), free_address());
             all[0].1 = address.to_string();
             all[1].1 = data(&folder).display().to_string();
-            let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
-            all.extend(environment.iter().map(owned));
+            all.extend(owned(environment));
             nodes.push(Self::spawn(binary.into(), folder, all, address).await);
         }
         nodes.try_into().unwrap()
@@ -96,11 +94,7 @@ impl Server {
     pub async fn start_bare(binary: &str, environment: &[(&str, &str)]) -> Self {
         let address = free_address();
         let mut settings = vec![("FANFARE_LISTEN".to_owned(), address.to_string())];
-        settings.extend(
-            environment
-                .iter()
-                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned())),
-        );
+        settings.extend(owned(environment));
         Self::spawn(
             binary.into(),
             tempfile::tempdir().unwrap(),
@@ -438,6 +432,11 @@ fn output(command: &mut Command, stdin: &str) -> Output {
     // The command may end without reading its input.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     child.wait_with_output().unwrap()
+}
+
+fn owned(environment: &[(&str, &str)]) -> impl Iterator<Item = (String, String)> {
+    let pairs = environment.iter();
+    pairs.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
 }
 
 fn free_address() -> SocketAddr {

@@ -355,10 +355,6 @@ pub(super) async fn live_app(
     id: &str,
 ) -> Result<Arc<fanfare_engine::App>, Problem> {
     caller.see(id)?;
-    if let Some(app) = state.engine.apps().by_id(id) {
-        return Ok(app);
-    }
-    state.config_barrier.wait_for_unknown().await;
-    let app = state.engine.apps().by_id(id);
+    let app = state.find_app(id).await;
     app.ok_or_else(|| Problem::no_app(id))
 }

@@ -153,10 +153,7 @@ impl TrustedBackend {
         caller.change(&id)?;
         let shown = excerpt(&id);
         let unknown = || ApiError::new(404, format!("There is no app with id {shown:?}"));
-        if state.engine.apps().by_id(&id).is_none() {
-            state.config_barrier.wait_for_unknown().await;
-        }
-        let app = state.engine.apps().by_id(&id).ok_or_else(unknown)?;
+        let app = state.find_app(&id).await.ok_or_else(unknown)?;
         if !app.settings().enabled {
             return Err(ApiError::new(403, format!("App {} is disabled", app.id())));
         }

@@ -214,7 +214,14 @@ impl Connection {
         for client in self.clients.values().flatten() {
             client.session.flush();
         }
-        if self.is_probed && self.outlet.is_polled() {
+        if self.is_probed {
+            self.release_poll();
+        }
+    }
+
+    /// Answers the request that waits, if there is one.
+    fn release_poll(&self) {
+        if self.outlet.is_polled() {
             self.outlet.push(NOOP);
         }
     }
@@ -319,9 +326,7 @@ impl Connection {
                 }
             }
             Control::Release => {
-                if self.outlet.is_polled() {
-                    self.outlet.push(NOOP);
-                }
+                self.release_poll();
                 Flow::Continue
             }
             Control::Probe | Control::Abandoned => {
@@ -330,9 +335,7 @@ impl Connection {
             }
             Control::Upgrade(batches) => {
                 self.is_probed = false;
-                if self.outlet.is_polled() {
-                    self.outlet.push(NOOP);
-                }
+                self.release_poll();
                 self.outlet.change(Transport::WebSocket(batches));
                 Flow::Continue
             }
@@ -396,9 +399,7 @@ impl Connection {
             Some(EngineIoPacket::Noop) => Flow::Continue,
             Some(EngineIoPacket::Close) => {
                 // The poll that waits is all that the client still reads.
-                if self.outlet.is_polled() {
-                    self.outlet.push(NOOP);
-                }
+                self.release_poll();
                 Flow::End
             }
             Some(EngineIoPacket::Message(message)) => match Packet::parse(message) {
